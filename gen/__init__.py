@@ -1,0 +1,1 @@
+"""What produces things: programs, Verilog, reports, sweeps."""

@@ -1,0 +1,1 @@
+"""What becomes gates, and the specifications that everybody shares."""

@@ -1,0 +1,275 @@
+"""Arch: the description of one chip, and every width that follows from it.
+
+Everything that hardware, simulators, compiler and driver must agree on is a field or a property
+here, computed once.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import gcd
+
+from .formats import Bipolar, Float, Format, Int, parse
+
+__all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
+
+#: Width of the requantizer's unsigned multiplier. 18 bits reproduce ONNX Runtime's rounding on
+#: every output that was compared; 15 bits do not.
+MULTIPLIER_BITS = 18
+#: Width of the requantizer's right shift (0 to 63).
+SHIFT_BITS = 6
+
+
+def _up(value, multiple):
+    return -(-value // multiple) * multiple
+
+
+def _item_bytes(bits, beat_bytes):
+    """Bytes that `bits` take in external memory: a power of two within a beat, or whole beats."""
+    size = _up(bits, 8) // 8
+    return _up(size, beat_bytes) if size > beat_bytes else 1 << (size - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """One chip.
+
+    Parameters
+    ----------
+    name : str
+        Names the chip in reports and in the generated Verilog.
+    board : str
+        A board of `systolith.hw.boards`, or "none".
+    rows, columns, lanes : int
+        Processing elements down, across, and multipliers in each; from 1 up.
+    activation, weight : Format or str
+        Number formats of the operands. Results are rounded to the activation format.
+    accumulator : int or None
+        Bits of the accumulators, saturating; None: exact for `largest_k` products.
+    largest_k : int
+        The longest dot product that exact accumulators must hold.
+    post_lanes : int or None
+        Channels that post-processing finishes per cycle; divides columns and rows * lanes.
+        None: the largest such divisor up to 4.
+    activation_depth, weight_depth, accumulator_depth, parameter_depth : int
+        Words in each memory: activation words of rows * lanes codes, weight words of one array
+        row (columns * lanes codes), accumulator words of one pixel (columns sums), parameter
+        words of post_lanes channels.
+    bus_bits : int
+        Data width of the AXI4 port: 32, 64 or 128.
+    burst_beats : int
+        Longest AXI burst, a power of two from 1 to 256.
+    queue_depth : int
+        Instructions that wait in front of each unit.
+    clock_mhz : float
+        The clock that reports assume where none was measured.
+    """
+
+    name: str = "chip"
+    board: str = "none"
+    rows: int
+    columns: int
+    lanes: int = 1
+    activation: Format = Int(8)
+    weight: Format = Int(8)
+    accumulator: int | None = None
+    largest_k: int = 4608
+    post_lanes: int | None = None
+    activation_depth: int = 4096
+    weight_depth: int = 1024
+    accumulator_depth: int = 512
+    parameter_depth: int = 256
+    bus_bits: int = 64
+    burst_beats: int = 64
+    queue_depth: int = 4
+    clock_mhz: float = 50.0
+
+    def __post_init__(self):
+        for key in ("activation", "weight"):
+            object.__setattr__(self, key, parse(getattr(self, key)))
+        for key, low, high in (
+                ("rows", 1, 256), ("columns", 1, 256), ("lanes", 1, 1024), ("largest_k", 1, 1 << 20),
+                ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
+                ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
+                ("burst_beats", 1, 256), ("queue_depth", 1, 64)):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{key} must be a whole number, not {value!r}")
+            if not low <= value <= high:
+                raise ValueError(f"{key} must be from {low} to {high}, not {value!r}")
+        if self.burst_beats & (self.burst_beats - 1):
+            raise ValueError(f"burst_beats must be a power of two, not {self.burst_beats!r}")
+        if self.bus_bits not in (32, 64, 128):
+            raise ValueError(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
+        if isinstance(self.activation, Bipolar) != isinstance(self.weight, Bipolar):
+            raise ValueError("a bipolar format goes with a bipolar format only: activation is "
+                             f"{self.activation}, weight is {self.weight}")
+        if isinstance(self.activation, Float) != isinstance(self.weight, Float):
+            raise ValueError("activation and weight must be of one family (float, int, bipolar), "
+                             f"not {self.activation} and {self.weight}")
+        if isinstance(self.activation, Bipolar) and (
+                self.activation.bits != 1 or self.weight.bits != 1):
+            raise ValueError("the array computes with bipolar1 only, not with "
+                             f"{self.activation} and {self.weight}")
+        if isinstance(self.activation, Int) and not (self.activation.signed and self.weight.signed):
+            raise ValueError("the array computes with signed integers (unsigned codes are moved by "
+                             f"half their range), not with {self.activation} and {self.weight}")
+        if self.weight_depth < self.rows:
+            raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
+                             f"not {self.weight_depth!r}")
+        if self.post_lanes is None:
+            lanes = max(n for n in range(1, 5) if self.group % n == 0)
+            object.__setattr__(self, "post_lanes", lanes)
+        if self.post_lanes < 1 or self.group % self.post_lanes:
+            raise ValueError(f"post_lanes must divide columns ({self.columns}) and rows * lanes "
+                             f"({self.vector}), not {self.post_lanes!r}")
+        if self.parameter_depth < self.chunks:
+            raise ValueError(f"parameter_depth must hold the {self.chunks} words of one group of "
+                             f"columns, not {self.parameter_depth!r}")
+        if self.accumulator is not None:
+            if isinstance(self.accumulator, bool) or not isinstance(self.accumulator, int):
+                raise TypeError(f"accumulator must be \"exact\" or a number of bits, "
+                                f"not {self.accumulator!r}")
+            if not self.psum_bits <= self.accumulator <= 64:
+                raise ValueError(f"accumulator must be \"exact\" or from {self.psum_bits} (one "
+                                 f"pass's sum) to 64 bits, not {self.accumulator!r}")
+        if self.accumulator_bits > 64:
+            raise ValueError(f"exact sums of {self.largest_k} products of {self.activation} and "
+                             f"{self.weight} need {self.accumulator_bits} bits, more than 64; "
+                             "choose shorter exponents or a smaller largest_k")
+
+    # Shape of the words.
+
+    @property
+    def vector(self):
+        """Channels in an activation word: rows * lanes."""
+        return self.rows * self.lanes
+
+    @property
+    def group(self):
+        """Channels that are written together: the most that fit activation words and columns."""
+        return gcd(self.vector, self.columns)
+
+    @property
+    def chunks(self):
+        """Cycles that post-processing takes for one group: group / post_lanes."""
+        return self.group // self.post_lanes
+
+    @property
+    def groups_per_word(self):
+        return self.vector // self.group
+
+    @property
+    def groups_per_columns(self):
+        return self.columns // self.group
+
+    @property
+    def macs_per_cycle(self):
+        return self.rows * self.columns * self.lanes
+
+    # Exact sums.
+
+    @property
+    def term_bound(self):
+        """Largest magnitude of one product's image."""
+        return (max(map(abs, self.activation.image_range))
+                * max(map(abs, self.weight.image_range)))
+
+    def sum_bits(self, terms):
+        """Bits of a signed number that holds every sum of `terms` products."""
+        return (terms * self.term_bound).bit_length() + 1
+
+    @property
+    def sum_exponent(self):
+        """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
+        return self.activation.exponent + self.weight.exponent
+
+    @property
+    def psum_bits(self):
+        """Bits of a partial sum inside the array: rows * lanes products."""
+        return self.sum_bits(self.vector)
+
+    @property
+    def accumulator_bits(self):
+        if self.accumulator is not None:
+            return self.accumulator
+        return self.sum_bits(max(self.largest_k, self.vector))
+
+    @property
+    def raw_bits(self):
+        """Bits of a result that is stored as it is, accumulator plus bias: 16, 32 or 128."""
+        return next(bits for bits in (16, 32, 64, 128) if bits > self.accumulator_bits)
+
+    # Memories: bits on the chip, bytes outside.
+
+    @property
+    def beat_bytes(self):
+        return self.bus_bits // 8
+
+    @property
+    def activation_bits(self):
+        """Bits of an activation word."""
+        return self.vector * self.activation.width
+
+    @property
+    def group_bits(self):
+        return self.group * self.activation.width
+
+    @property
+    def weight_bits(self):
+        """Bits of a weight word: the weights of one array row."""
+        return self.columns * self.lanes * self.weight.width
+
+    @property
+    def parameter_bits(self):
+        """Bits of one channel's parameters: bias, multiplier, shift."""
+        return self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS
+
+    @property
+    def group_bytes(self):
+        """Bytes of a group outside; a group never shares a byte with another."""
+        return _item_bytes(self.group_bits, self.beat_bytes)
+
+    @property
+    def activation_bytes(self):
+        """Bytes of an activation word outside: its groups in order, then up to whole beats."""
+        return _up(self.groups_per_word * self.group_bytes, self.beat_bytes)
+
+    @property
+    def weight_bytes(self):
+        return _up(_up(self.weight_bits, 8) // 8, self.beat_bytes)
+
+    @property
+    def parameter_bytes(self):
+        """Bytes of a parameter word (post_lanes channels) outside."""
+        return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
+
+    @property
+    def raw_bytes(self):
+        """Bytes of one chunk of raw results (post_lanes of them) outside."""
+        return _item_bytes(self.post_lanes * self.raw_bits, self.beat_bytes)
+
+    @property
+    def item_bits(self):
+        """Bits of what post-processing hands to the store unit: a group, or a raw chunk."""
+        return max(8 * self.group_bytes, 8 * self.raw_bytes)
+
+    # Identity.
+
+    def to_dict(self):
+        """Plain data, the reverse of `Arch(**data)`."""
+        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}
+
+    @cached_property
+    def identity(self):
+        """64 bits that stand in a register, in every program and in the driver.
+
+        A hash of the instruction set and of all that a program depends on; name, board and
+        clock are left out.
+        """
+        from .isa import description
+        facts = {key: value for key, value in self.to_dict().items()
+                 if key not in ("name", "board", "clock_mhz")}
+        text = json.dumps([facts, description()], sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -1,0 +1,307 @@
+"""The instruction set, described once.
+
+Encoder, decoder, assembler text, disassembler, documentation table and hardware decoder all
+read `OPCODES`. Every instruction has `INSTRUCTION_BITS` bits; fields are packed from bit 0 up,
+first the ones of `HEAD`, then its own; unused bits are 0.
+
+Units run concurrently, each in its own order. An instruction waits for one token of every unit
+named in `wait` before it starts, and gives one token to every unit named in `signal` when it is
+done. Token counters start at 0; there is one for every ordered pair of units.
+
+Addresses: memories on the chip are addressed in words, external memory in bytes from the start
+of the window that the host has opened.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from amaranth.lib import data
+
+__all__ = ["HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field", "Instruction", "Memory",
+           "Opcode", "Unit", "assemble", "decode", "description", "layout", "markdown_table"]
+
+#: A whole number of beats of every bus width.
+INSTRUCTION_BITS = 384
+INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
+
+
+class Unit(IntEnum):
+    """The units that run concurrently; the numbers are bit positions in `wait` and `signal`."""
+    LOAD = 0
+    ARRAY = 1
+    POST = 2
+    STORE = 3
+
+
+class Opcode(IntEnum):
+    """0 is no instruction, so that cleared memory is not a program."""
+    BEGIN = 1
+    LOAD = 2
+    ARRAY = 3
+    POST = 4
+    STORE = 5
+    END = 6
+
+    @property
+    def unit(self):
+        """The unit that executes it; None: the sequencer."""
+        return {2: Unit.LOAD, 3: Unit.ARRAY, 4: Unit.POST, 5: Unit.STORE}.get(int(self))
+
+
+class Memory(IntEnum):
+    """Memories that a LOAD can fill."""
+    ACTIVATION = 0
+    WEIGHT = 1
+    PARAMETER = 2
+
+
+class Destination(IntEnum):
+    """Where a POST sends its results."""
+    ACTIVATION = 0
+    STORE = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: its width in bits, whether it is two's complement, and what it means."""
+    name: str
+    width: int
+    doc: str
+    signed: bool = False
+    least: int | None = None
+
+    @property
+    def low(self):
+        if self.least is not None:
+            return self.least
+        return -(1 << (self.width - 1)) if self.signed else 0
+
+    @property
+    def high(self):
+        return (1 << (self.width - self.signed)) - 1
+
+
+def _count(name, width, doc):
+    return Field(name, width, doc, least=1)
+
+
+def _signed(name, width, doc):
+    return Field(name, width, doc, signed=True)
+
+
+HEAD = (
+    Field("opcode", 4, "which instruction"),
+    Field("wait", 4, "units to take a token from before starting: bit 0 load, 1 array, 2 post, "
+                     "3 store"),
+    Field("signal", 4, "units to give a token to when done"),
+    Field("layer", 12, "the layer it belongs to, for traces and the status register"),
+)
+
+OPCODES = {
+    Opcode.BEGIN: (
+        Field("identity", 64, "must equal the chip's identity register"),
+    ),
+    Opcode.LOAD: (
+        Field("memory", 2, "0 activation, 1 weight, 2 parameter"),
+        Field("address", 32, "first byte in external memory; a multiple of the bus width"),
+        _count("rows", 12, "runs of contiguous words"),
+        _count("words", 16, "words in each run"),
+        Field("row_stride", 32, "bytes from one run to the next; a multiple of the bus width"),
+        Field("base", 20, "first word in the memory"),
+        Field("base_stride", 20, "words from one run to the next in the memory"),
+    ),
+    Opcode.ARRAY: (
+        Field("weight_base", 20, "first weight word; each pass takes `rows of the array` words, "
+                                 "the last array row's first"),
+        Field("base", 20, "activation word that y = x = 0 stands for, in the first block"),
+        Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
+        _count("kernel_y", 8, "passes: outermost loop"),
+        _count("kernel_x", 8, "passes: middle loop"),
+        _count("blocks", 12, "passes: innermost loop, over blocks of input channels"),
+        _count("out_y", 12, "pixels: outermost loop"),
+        _count("out_x", 12, "pixels: second loop"),
+        _count("pool_y", 4, "pixels: third loop, rows of a pooling window"),
+        _count("pool_x", 4, "pixels: innermost loop, columns of a pooling window"),
+        _signed("y_start", 20, "y of the first pixel in the first pass, in words"),
+        _signed("x_start", 16, "x of the first pixel in the first pass, in words"),
+        Field("y_limit", 20, "a pixel with y < 0 or y >= y_limit is padding"),
+        Field("x_limit", 16, "a pixel with x < 0 or x >= x_limit is padding"),
+        _signed("stride_ky", 20, "added to y per step of kernel_y"),
+        _signed("stride_kx", 16, "added to x per step of kernel_x"),
+        _signed("stride_block", 20, "added to the base per step of blocks"),
+        _signed("stride_oy", 20, "added to y per step of out_y"),
+        _signed("stride_ox", 16, "added to x per step of out_x"),
+        _signed("stride_py", 20, "added to y per step of pool_y"),
+        _signed("stride_px", 16, "added to x per step of pool_x"),
+        Field("accumulate", 1, "1: the first pass adds to the accumulators; 0: it overwrites them"),
+        Field("early", 1, "1: the token for post is given when the first pixel's last sum is "
+                          "written, not the last pixel's"),
+        Field("pad_valid", 1, "1: padding has the code pad_code in every lane; 0: padding adds "
+                              "exactly nothing"),
+        Field("pad_code", 16, "the code of padding, where pad_valid is 1"),
+    ),
+    Opcode.POST: (
+        Field("accumulator", 16, "accumulator word of the first pixel"),
+        _count("out_y", 12, "results: outer loop"),
+        _count("out_x", 12, "results: inner loop"),
+        _count("pool", 8, "successive accumulator words whose largest result is kept"),
+        Field("group", 8, "which group of columns to read"),
+        Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
+        Field("destination", 1, "0 activation memory, 1 store unit"),
+        Field("raw", 1, "1: accumulator + bias as it is, to the store unit only; 0: requantize"),
+        Field("base", 20, "activation word of the first result"),
+        _signed("stride_y", 20, "words per step of out_y"),
+        _signed("stride_x", 16, "words per step of out_x"),
+        Field("slot", 8, "which group of the activation word is written"),
+        _signed("zero_point", 17, "added after rounding (integers)"),
+        _signed("low", 17, "smallest result, as an ordered integer (see the numerics page)"),
+        _signed("high", 17, "largest result, likewise"),
+    ),
+    Opcode.STORE: (
+        Field("address", 32, "first byte in external memory; a multiple of the item's size"),
+        _count("rows", 12, "runs"),
+        _count("items", 16, "items in each run: groups of results, or raw chunks"),
+        Field("row_stride", 32, "bytes from one run to the next"),
+        Field("item_stride", 32, "bytes from one item to the next"),
+        Field("raw", 1, "1: an item is a raw chunk; 0: a group"),
+        Field("burst", 1, "1: items are contiguous and a whole number of beats, bursts may span "
+                          "them (item_stride is then ignored); 0: each item is a burst"),
+    ),
+    Opcode.END: (),
+}
+
+
+def layout(opcode):
+    """The instruction as an Amaranth layout, `INSTRUCTION_BITS` wide or less."""
+    from amaranth import signed, unsigned
+    return data.StructLayout({
+        item.name: signed(item.width) if item.signed else unsigned(item.width)
+        for item in HEAD + OPCODES[opcode]})
+
+
+def description():
+    """Everything that an identity must depend on, as plain data."""
+    return {op.name: [(f.name, f.width, f.signed) for f in HEAD + fields]
+            for op, fields in OPCODES.items()}
+
+
+@dataclass
+class Instruction:
+    """One instruction: its opcode, tokens, layer, and a value for every field of `OPCODES`."""
+    opcode: Opcode
+    fields: dict = field(default_factory=dict)
+    wait: int = 0
+    signal: int = 0
+    layer: int = 0
+
+    def __post_init__(self):
+        self.opcode = Opcode(self.opcode)
+        names = [item.name for item in OPCODES[self.opcode]]
+        unknown = set(self.fields) - set(names)
+        if unknown:
+            raise ValueError(f"{self.opcode.name} has no field {sorted(unknown)[0]!r}; "
+                             f"it has {', '.join(names)}")
+        self.fields = {item.name: int(self.fields.get(item.name, item.least or 0))
+                       for item in OPCODES[self.opcode]}
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["fields"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def unit(self):
+        return self.opcode.unit
+
+    def encode(self):
+        """The instruction as a Python integer. Raises ValueError for a value out of range."""
+        values = {"opcode": int(self.opcode), "wait": self.wait, "signal": self.signal,
+                  "layer": self.layer, **self.fields}
+        word, position = 0, 0
+        for item in HEAD + OPCODES[self.opcode]:
+            value = values[item.name]
+            if not item.low <= value <= item.high:
+                raise ValueError(f"{self.opcode.name}.{item.name} must be from {item.low} to "
+                                 f"{item.high}, not {value}")
+            word |= (value & ((1 << item.width) - 1)) << position
+            position += item.width
+        return word
+
+    def to_bytes(self):
+        return self.encode().to_bytes(INSTRUCTION_BYTES, "little")
+
+    def __str__(self):
+        """Assembler text, which `assemble` reads back."""
+        def units(mask):
+            return "+".join(unit.name.lower() for unit in Unit if mask >> unit & 1)
+        words = [self.opcode.name.lower()]
+        if self.wait:
+            words.append(f"wait={units(self.wait)}")
+        if self.signal:
+            words.append(f"signal={units(self.signal)}")
+        if self.layer:
+            words.append(f"layer={self.layer}")
+        words += [f"{item.name}={self.fields[item.name]}" for item in OPCODES[self.opcode]
+                  if self.fields[item.name] != (item.least or 0)]
+        return " ".join(words)
+
+
+def decode(word):
+    """The reverse of `Instruction.encode`, from an integer or bytes.
+
+    Raises ValueError for an unknown opcode, a count of 0, or a set bit that belongs to no field.
+    """
+    if isinstance(word, (bytes, bytearray, memoryview)):
+        word = int.from_bytes(word, "little")
+    try:
+        opcode = Opcode(word & 15)
+    except ValueError:
+        raise ValueError(f"{word & 15} is no opcode") from None
+    values, position = {}, 0
+    for item in HEAD + OPCODES[opcode]:
+        value = word >> position & ((1 << item.width) - 1)
+        if item.signed and value >> (item.width - 1):
+            value -= 1 << item.width
+        if value < item.low:
+            raise ValueError(f"{opcode.name}.{item.name} must be at least {item.low}, not {value}")
+        values[item.name] = value
+        position += item.width
+    if word >> position:
+        raise ValueError(f"{opcode.name} has set bits behind its last field")
+    values.pop("opcode")
+    return Instruction(opcode, wait=values.pop("wait"), signal=values.pop("signal"),
+                       layer=values.pop("layer"), fields=values)
+
+
+def assemble(text):
+    """The instruction that a line of assembler text stands for."""
+    name, *words = text.split()
+    try:
+        opcode = Opcode[name.upper()]
+    except KeyError:
+        raise ValueError(f"{name!r} is no instruction; there are "
+                         f"{', '.join(op.name.lower() for op in Opcode)}") from None
+    values = dict(word.split("=", 1) for word in words)
+
+    def units(text):
+        return sum(1 << Unit[unit.upper()] for unit in text.split("+")) if text else 0
+    return Instruction(opcode, wait=units(values.pop("wait", "")),
+                       signal=units(values.pop("signal", "")), layer=int(values.pop("layer", 0)),
+                       fields={key: int(value) for key, value in values.items()})
+
+
+def markdown_table():
+    """The reference page's tables, one for the head and one for each instruction."""
+    def table(title, fields, position):
+        lines = [f"### {title}", "", "| bits | field | range | meaning |", "|---|---|---|---|"]
+        for item in fields:
+            lines.append(f"| {position + item.width - 1}:{position} | `{item.name}` | "
+                         f"{item.low}...{item.high} | {item.doc} |")
+            position += item.width
+        return [*lines, ""]
+    start = sum(item.width for item in HEAD)
+    lines = table("Head of every instruction", HEAD, 0)
+    for opcode, fields in OPCODES.items():
+        lines += table(f"{opcode.name} (opcode {int(opcode)})", fields, start)
+    return "\n".join(lines)

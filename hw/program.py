@@ -1,0 +1,88 @@
+"""The program file: instructions, memory image and what the host must know, in one file.
+
+Layout: magic, header length (4 bytes), header (JSON), image, SHA-256 of all before it. The image
+is the external memory from the start of the window: instructions at `code_offset`, then weights
+and parameters; inputs, outputs and intermediate results lie behind it up to `window_bytes`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import isa
+from .arch import Arch
+
+__all__ = ["Program", "ProgramError"]
+
+_MAGIC = b"SYSTOLITH PROGRAM 1\n"
+
+
+class ProgramError(ValueError):
+    """A program file that cannot be used: what is wrong with it."""
+
+
+@dataclass
+class Program:
+    """A program for one chip.
+
+    Attributes
+    ----------
+    arch : Arch
+        The chip it was made for.
+    instructions : list of Instruction
+        BEGIN first, END last.
+    image : bytes
+        What external memory must hold at the start, from byte 0 of the window.
+    code_offset : int
+        Where the instructions stand in the image.
+    window_bytes : int
+        Size of the window; the core touches nothing outside.
+    host : dict
+        Plain data for the host: `inputs` and `outputs` (name, offset, shape, layout, scale, ...),
+        `layers` (name, kind, macs, ...).
+    """
+    arch: Arch
+    instructions: list
+    image: bytes
+    code_offset: int
+    window_bytes: int
+    host: dict = field(default_factory=dict)
+
+    def save(self, path):
+        header = json.dumps({
+            "identity": f"{self.arch.identity:016x}", "arch": self.arch.to_dict(),
+            "code_offset": self.code_offset, "instructions": len(self.instructions),
+            "image_bytes": len(self.image), "window_bytes": self.window_bytes, "host": self.host,
+        }, sort_keys=True).encode()
+        content = _MAGIC + len(header).to_bytes(4, "little") + header + bytes(self.image)
+        Path(path).write_bytes(content + hashlib.sha256(content).digest())
+
+    @classmethod
+    def load(cls, path, arch=None):
+        """Read `path`; with `arch`, refuse a program for another chip. Raises ProgramError."""
+        path = Path(path)
+        content = path.read_bytes()
+        start = len(_MAGIC) + 4
+        if not content.startswith(_MAGIC):
+            raise ProgramError(f"{path} is no Systolith program")
+        size = int.from_bytes(content[len(_MAGIC):start], "little")
+        if len(content) < start + size + 32 or (
+                hashlib.sha256(content[:-32]).digest() != content[-32:]):
+            raise ProgramError(f"{path} is truncated or damaged: its checksum is wrong; build it "
+                               "again")
+        header = json.loads(content[start:start + size])
+        image = content[start + size:-32]
+        made_for = Arch(**header["arch"])
+        if f"{made_for.identity:016x}" != header["identity"]:
+            raise ProgramError(f"{path} was made for another version of the instruction set "
+                               f"(identity {header['identity']}); build it again")
+        if arch is not None and arch.identity != made_for.identity:
+            raise ProgramError(f"{path} was made for the chip {made_for.name!r} (identity "
+                               f"{made_for.identity:016x}), not for {arch.name!r} (identity "
+                               f"{arch.identity:016x}); build it again for this chip")
+        offset = header["code_offset"]
+        code = [image[offset + n * isa.INSTRUCTION_BYTES:offset + (n + 1) * isa.INSTRUCTION_BYTES]
+                for n in range(header["instructions"])]
+        return cls(made_for, [isa.decode(word) for word in code], image, offset,
+                   header["window_bytes"], header["host"])

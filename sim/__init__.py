@@ -1,0 +1,1 @@
+"""What says whether it is right, and how long it takes."""

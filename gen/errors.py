@@ -1,0 +1,7 @@
+"""The one error that users see: what was wrong, where, and what would fix it."""
+
+__all__ = ["UserError"]
+
+
+class UserError(Exception):
+    """A mistake in the input: printed as one message, without a traceback, exit code 1."""

@@ -1,0 +1,160 @@
+"""How words lie in external memory: codes to bytes and back.
+
+Compiler, host and simulators share these; the load and store units do the same in gates. All is
+little endian, bit 0 first. Arrays have one row a word; a function packs any number of words.
+"""
+
+import numpy as np
+
+from .arch import MULTIPLIER_BITS, SHIFT_BITS
+
+__all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
+           "pack_weight_words", "unpack_activation_words", "unpack_group_items",
+           "unpack_parameter_words", "unpack_raw_items", "unpack_weight_words"]
+
+
+def _rows(array, length, what):
+    array = np.asarray(array)
+    if array.ndim != 2 or array.shape[1] != length:
+        raise ValueError(f"{what} must have the shape (words, {length}), not {array.shape}")
+    return array
+
+
+def _bits(values, width):
+    """uint8 [..., n * width] of 0 and 1 from integers [..., n], two's complement of any width."""
+    values = np.asarray(values)
+    parts = []
+    for low in range(0, width, 64):             # Python integers carry what int64 cannot
+        part = values
+        if values.dtype == object:
+            part = np.array([(int(v) >> low) & ((1 << 64) - 1) for v in values.ravel()],
+                            np.uint64).reshape(values.shape)
+        elif low:
+            part = values >> 63
+        count = np.arange(min(64, width - low), dtype=np.uint64)
+        parts.append(((part.astype(np.uint64)[..., None] >> count) & np.uint64(1)).astype(np.uint8))
+    return np.concatenate(parts, axis=-1).reshape(*values.shape[:-1], -1)
+
+
+def _integers(bits, width, signed=False):
+    """The reverse of `_bits`: int64 [..., n], or Python integers where 64 bits are too few."""
+    bits = bits.reshape(*bits.shape[:-1], -1, width)
+    wide = width + (not signed) > 64
+    total = np.zeros(bits.shape[:-1], object if wide else np.int64)
+    for position in range(width):
+        weight = -(1 << position) if signed and position == width - 1 else 1 << position
+        total += bits[..., position].astype(total.dtype) * weight
+    return total
+
+
+def _to_bytes(bits, size):
+    """Bits [words, n] to `size` bytes a word, zeros behind."""
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    return np.pad(packed, ((0, 0), (0, size - packed.shape[1])))
+
+
+def _from_bytes(data, size, bits):
+    data = np.frombuffer(data, np.uint8)
+    if data.size % size:
+        raise ValueError(f"the data must be whole words of {size} bytes, not {data.size} bytes")
+    return np.unpackbits(data.reshape(-1, size), axis=1, bitorder="little", count=bits)
+
+
+def _pack_codes(codes, width, size):
+    codes = np.asarray(codes)
+    if codes.size and (codes.min() < 0 or codes.max() >> width):
+        raise ValueError(f"codes must be from 0 to {(1 << width) - 1}")
+    if width == 8:
+        return np.pad(codes.astype(np.uint8), ((0, 0), (0, size - codes.shape[1])))
+    return _to_bytes(_bits(codes, width), size)
+
+
+def _unpack_codes(data, width, size, count):
+    if width == 8:
+        data = np.frombuffer(data, np.uint8)
+        if data.size % size:
+            raise ValueError(f"the data must be whole words of {size} bytes, not {data.size}")
+        return data.reshape(-1, size)[:, :count].astype(np.int64)
+    return _integers(_from_bytes(data, size, count * width), width)
+
+
+def pack_group_items(codes, arch):
+    """Groups of results, codes [items, group], as `group_bytes` bytes each."""
+    codes = _rows(codes, arch.group, "groups")
+    return _pack_codes(codes, arch.activation.width, arch.group_bytes).tobytes()
+
+
+def unpack_group_items(data, arch):
+    """Codes (int64) [items, group] from whole items."""
+    return _unpack_codes(data, arch.activation.width, arch.group_bytes, arch.group)
+
+
+def pack_activation_words(codes, arch):
+    """Codes [words, vector] as `activation_bytes` bytes each, every group in bytes of its own."""
+    codes = _rows(codes, arch.vector, "activation words").reshape(-1, arch.group)
+    groups = _pack_codes(codes, arch.activation.width, arch.group_bytes)
+    groups = groups.reshape(-1, arch.groups_per_word * arch.group_bytes)
+    return np.pad(groups, ((0, 0), (0, arch.activation_bytes - groups.shape[1]))).tobytes()
+
+
+def unpack_activation_words(data, arch):
+    """Codes (int64) [words, vector] from whole words."""
+    data = np.frombuffer(data, np.uint8)
+    if data.size % arch.activation_bytes:
+        raise ValueError(f"the data must be whole words of {arch.activation_bytes} bytes, not "
+                         f"{data.size} bytes")
+    data = data.reshape(-1, arch.activation_bytes)[:, :arch.groups_per_word * arch.group_bytes]
+    return unpack_group_items(data.tobytes(), arch).reshape(-1, arch.vector)
+
+
+def pack_weight_words(codes, arch):
+    """Codes [words, columns * lanes], index column * lanes + lane, as `weight_bytes` bytes each."""
+    codes = _rows(codes, arch.columns * arch.lanes, "weight words")
+    return _pack_codes(codes, arch.weight.width, arch.weight_bytes).tobytes()
+
+
+def unpack_weight_words(data, arch):
+    """Codes (int64) [words, columns * lanes] from whole words."""
+    return _unpack_codes(data, arch.weight.width, arch.weight_bytes, arch.columns * arch.lanes)
+
+
+def pack_parameter_words(bias, multiplier, shift, arch):
+    """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
+
+    Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
+    multiplier 18 bits, shift 6 bits.
+    """
+    parts, top = [], 1 << arch.accumulator_bits - 1
+    for name, values, width, low, high in (
+            ("bias", bias, arch.accumulator_bits, -top, top - 1),
+            ("multiplier", multiplier, MULTIPLIER_BITS, 0, (1 << MULTIPLIER_BITS) - 1),
+            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1)):
+        values = _rows(values, arch.post_lanes, name)
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, not {values.min()} to "
+                             f"{values.max()}")
+        parts.append(_bits(values, width).reshape(*values.shape, width))
+    bits = np.concatenate(parts, axis=2)
+    return _to_bytes(bits.reshape(len(bits), -1), arch.parameter_bytes).tobytes()
+
+
+def unpack_parameter_words(data, arch):
+    """(bias, multiplier, shift), int64 [words, post_lanes] each, from whole words."""
+    bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
+    bits = bits.reshape(-1, arch.post_lanes, arch.parameter_bits)
+    one, two = arch.accumulator_bits, arch.accumulator_bits + MULTIPLIER_BITS
+    return (_integers(bits[..., :one], one, signed=True)[..., 0],
+            _integers(bits[..., one:two], MULTIPLIER_BITS)[..., 0],
+            _integers(bits[..., two:], SHIFT_BITS)[..., 0])
+
+
+def pack_raw_items(values, arch):
+    """Raw results [items, post_lanes] (int64 or Python integers) as `raw_bytes` bytes each."""
+    values = _rows(values, arch.post_lanes, "raw items")
+    return _to_bytes(_bits(values, arch.raw_bits), arch.raw_bytes).tobytes()
+
+
+def unpack_raw_items(data, arch):
+    """Raw results [items, post_lanes]: int64, or Python integers where raw_bits is over 64."""
+    bits = _from_bytes(data, arch.raw_bytes, arch.post_lanes * arch.raw_bits)
+    return _integers(bits, arch.raw_bits, signed=True)

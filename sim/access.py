@@ -1,0 +1,237 @@
+"""Which words every instruction reads and writes, computed from its fields.
+
+The token pass, the race checker and the bounds check all read `accesses`; the chip itself never
+does. Words are counted in intervals: (N, 2) integer arrays of half-open ranges, ascending,
+disjoint and merged.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Int
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Memory, Opcode
+
+__all__ = ["Access", "AccessError", "Space", "accesses", "check", "check_program", "item_bytes",
+           "merge", "overlap", "word_bytes", "words"]
+
+
+class AccessError(ValueError):
+    """An instruction that reaches outside a memory, or that no chip of this shape can execute."""
+
+
+class Space(IntEnum):
+    """What can be read and written. EXTERNAL is counted in beats of the bus, the rest in words."""
+    ACTIVATION = 0
+    WEIGHT = 1
+    PARAMETER = 2
+    ACCUMULATOR = 3
+    EXTERNAL = 4
+
+    def depth(self, arch):
+        """Words that the chip has of it; None for EXTERNAL."""
+        return (arch.activation_depth, arch.weight_depth, arch.parameter_depth,
+                arch.accumulator_depth, None)[self]
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """Words of one space that an instruction reads, or that it writes."""
+    space: Space
+    intervals: np.ndarray
+    is_write: bool
+
+
+def merge(starts, stops):
+    """The union of half-open ranges (any shapes that broadcast) as intervals; empty ones vanish."""
+    starts, stops = (part.ravel() for part in np.broadcast_arrays(starts, stops))
+    order = np.argsort(starts, kind="stable")
+    order = order[(stops > starts)[order]]
+    starts, stops = starts[order].astype(np.int64), stops[order].astype(np.int64)
+    if not starts.size:
+        return np.zeros((0, 2), np.int64)
+    reach = np.maximum.accumulate(stops)
+    first = np.flatnonzero(np.concatenate(([True], starts[1:] > reach[:-1])))
+    last = np.concatenate((first[1:], [starts.size])) - 1
+    return np.stack((starts[first], reach[last]), axis=1)
+
+
+def overlap(one, other):
+    """Whether two sets of intervals share a word."""
+    if not len(one) or not len(other):
+        return False
+    behind = np.searchsorted(other[:, 1], one[:, 0], side="right")
+    inside = behind < len(other)
+    return bool((other[behind[inside], 0] < one[inside, 1]).any())
+
+
+def words(intervals):
+    """The numbers of all words in the intervals, ascending."""
+    lengths = intervals[:, 1] - intervals[:, 0]
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if ends.size else 0) + np.repeat(
+        intervals[:, 0] - ends + lengths, lengths)
+
+
+def word_bytes(memory, arch):
+    """Bytes that one word of an on-chip memory takes outside."""
+    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes)[Memory(memory)]
+
+
+def item_bytes(raw, arch):
+    """Bytes that one item of the store unit takes outside."""
+    return arch.raw_bytes if raw else arch.group_bytes
+
+
+def _loops(start, *loops):
+    """Sums of start and one multiple of each stride: int64 array [count, count, ...]."""
+    total = np.int64(start)
+    for count, stride in loops:
+        total = np.add.outer(total, np.arange(count, dtype=np.int64) * stride)
+    return total
+
+
+def _positions(i):
+    """All y and all x that an ARRAY instruction visits, padding included."""
+    return (_loops(i.y_start, (i.kernel_y, i.stride_ky), (i.out_y, i.stride_oy),
+                   (i.pool_y, i.stride_py)),
+            _loops(i.x_start, (i.kernel_x, i.stride_kx), (i.out_x, i.stride_ox),
+                   (i.pool_x, i.stride_px)))
+
+
+def _external(i, arch):
+    """The first byte and the length of every transfer of a LOAD or STORE: (starts, size)."""
+    if i.opcode == Opcode.LOAD:
+        return _loops(i.address, (i.rows, i.row_stride)), i.words * word_bytes(i.memory, arch)
+    size = item_bytes(i.raw, arch)
+    if i.burst:
+        return _loops(i.address, (i.rows, i.row_stride)), i.items * size
+    return _loops(i.address, (i.rows, i.row_stride), (i.items, i.item_stride)), size
+
+
+def _beats(starts, size, arch):
+    return merge(starts // arch.beat_bytes, -(-(starts + size) // arch.beat_bytes))
+
+
+def accesses(instruction, arch):
+    """All that one instruction reads and writes, as a list of Access.
+
+    An ARRAY that starts new sums does not read the accumulators; padding is not read. A POST to
+    the store unit writes nothing itself. Writing some groups of an activation word, or some bytes
+    of a beat, counts as writing it. BEGIN and END touch nothing.
+    """
+    i, opcode = instruction, instruction.opcode
+    if opcode == Opcode.LOAD:
+        base = _loops(i.base, (i.rows, i.base_stride))
+        return [Access(Space.EXTERNAL, _beats(*_external(i, arch), arch), False),
+                Access(Space(i.memory), merge(base, base + i.words), True)]
+    if opcode == Opcode.ARRAY:
+        passes = i.kernel_y * i.kernel_x * i.blocks
+        y, x = _positions(i)
+        y = np.unique(y[(y >= 0) & (y < i.y_limit)])
+        x = np.unique(x[(x >= 0) & (x < i.x_limit)])
+        runs = merge(x, x + 1)
+        planes = np.add.outer(_loops(i.base, (i.blocks, i.stride_block)), y)[..., None]
+        sums = np.array([[i.accumulator,
+                          i.accumulator + i.out_y * i.out_x * i.pool_y * i.pool_x]])
+        found = [Access(Space.WEIGHT, np.array(
+                    [[i.weight_base, i.weight_base + passes * arch.rows]]), False),
+                 Access(Space.ACTIVATION, merge(planes + runs[:, 0], planes + runs[:, 1]), False),
+                 Access(Space.ACCUMULATOR, sums, True)]
+        return found + [Access(Space.ACCUMULATOR, sums, False)] * i.accumulate
+    if opcode == Opcode.POST:
+        found = [Access(Space.ACCUMULATOR, np.array(
+                    [[i.accumulator, i.accumulator + i.out_y * i.out_x * i.pool]]), False),
+                 Access(Space.PARAMETER, np.array(
+                     [[i.parameters, i.parameters + arch.chunks]]), False)]
+        if i.destination == Destination.ACTIVATION:
+            base = _loops(i.base, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
+            found.append(Access(Space.ACTIVATION, merge(base, base + 1), True))
+        return found
+    if opcode == Opcode.STORE:
+        return [Access(Space.EXTERNAL, _beats(*_external(i, arch), arch), True)]
+    return []
+
+
+def _require(condition, instruction, text):
+    if not condition:
+        raise AccessError(f"{text}: {instruction}")
+
+
+def check(instruction, arch, window_bytes=None):
+    """Refuse an instruction that this chip cannot execute as its fields say.
+
+    Raises AccessError where it reaches outside a memory of the chip or outside the window, where
+    an address is not aligned, and where a field is out of the range that the chip's shape and
+    formats set.
+    """
+    i, opcode = instruction, instruction.opcode
+    i.encode()
+    if opcode in (Opcode.LOAD, Opcode.STORE):
+        if opcode == Opcode.LOAD:
+            _require(i.memory in list(Memory), i, f"there is no memory {i.memory}")
+            unit = arch.beat_bytes
+        else:
+            size = item_bytes(i.raw, arch)
+            unit = min(size, arch.beat_bytes)
+            _require(not i.burst or size % arch.beat_bytes == 0, i,
+                     f"items of {size} bytes are no whole beats of {arch.beat_bytes} bytes and "
+                     "cannot be joined in bursts")
+            _require(i.burst or i.items == 1 or i.item_stride % unit == 0, i,
+                     f"item_stride must be a multiple of {unit} bytes")
+        _require(i.address % unit == 0, i, f"address must be a multiple of {unit} bytes")
+        _require(i.rows == 1 or i.row_stride % unit == 0, i,
+                 f"row_stride must be a multiple of {unit} bytes")
+        starts, size = _external(i, arch)
+        last, end = int(starts.max()) + size, window_bytes or 1 << 32
+        _require(last <= end, i, f"reaches byte {last} of a window of {end} bytes")
+    if opcode == Opcode.ARRAY:
+        for name, position, bits in zip("yx", _positions(i), (20, 16), strict=True):
+            low, high = int(position.min()), int(position.max())
+            _require(-(1 << bits - 1) <= low and high < 1 << bits - 1, i,
+                     f"{name} runs from {low} to {high}, which does not fit {bits} bits")
+        _require(i.pad_code >> arch.activation.width == 0, i,
+                 f"pad_code must be a code of {arch.activation}")
+    if opcode == Opcode.POST:
+        groups, slots = arch.groups_per_columns, arch.groups_per_word
+        _require(i.group < groups, i, f"group must be less than {groups}")
+        if i.destination == Destination.ACTIVATION:
+            _require(i.slot < slots, i, f"slot must be less than {slots}")
+        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE), i,
+                 "raw results go to the store unit and are not pooled")
+        if not i.raw and not isinstance(arch.activation, Bipolar):
+            top = (arch.activation.max_code if not isinstance(arch.activation, Int)
+                   else (1 << arch.activation.width - 1) - 1)
+            bottom = -top - isinstance(arch.activation, Int)
+            _require(bottom <= i.low <= i.high <= top, i,
+                     f"low and high must be from {bottom} to {top}, low not above high")
+    for access in accesses(i, arch):
+        depth = access.space.depth(arch)
+        if depth is not None and len(access.intervals):
+            low, high = int(access.intervals[0, 0]), int(access.intervals[-1, 1])
+            _require(low >= 0 and high <= depth, i,
+                     f"{'writes' if access.is_write else 'reads'} {access.space.name.lower()} "
+                     f"words {low} to {high - 1}; the chip has {depth}")
+
+
+def check_program(program):
+    """`check` for every instruction of a Program, and what only the whole of it shows.
+
+    Raises AccessError also where BEGIN is not the first or END not the last instruction, where
+    the code does not lie in the window on a beat, and where a STORE would overwrite the code.
+    """
+    arch, code = program.arch, program.instructions
+    if not code or code[0].opcode != Opcode.BEGIN or code[-1].opcode != Opcode.END or any(
+            i.opcode in (Opcode.BEGIN, Opcode.END) for i in code[1:-1]):
+        raise AccessError("a program starts with its only BEGIN and ends with its only END")
+    start, end = program.code_offset, program.code_offset + len(code) * INSTRUCTION_BYTES
+    if start % arch.beat_bytes or end > program.window_bytes:
+        raise AccessError(f"the code must start on a beat and lie in the window, not in bytes "
+                          f"{start} to {end}")
+    text = np.array([[start // arch.beat_bytes, -(-end // arch.beat_bytes)]])
+    for i in code:
+        check(i, arch, program.window_bytes)
+        if i.opcode == Opcode.STORE:
+            _require(not overlap(accesses(i, arch)[0].intervals, text), i,
+                     "overwrites the program's code")

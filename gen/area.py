@@ -1,0 +1,249 @@
+"""Area by Yosys: LUTs, flip-flops, DSP blocks and block RAMs, in total and by part of the chip.
+
+The hierarchy is kept while mapping, so every module is mapped once however often it stands in
+the design: a 32 x 32 array costs the time of one processing element. What an optimizer could
+still save across the borders of modules is therefore not counted off.
+
+How cells are counted:
+
+- `lut`: ECP5: each LUT4 one, each CCU2C (carry) two, each TRELLIS_DPR16X4 (LUT RAM) six - four
+  that store, two that its write port takes. xc7: each LUT1 to LUT6 and inverter one; LUT RAM and
+  shift registers the LUTs that they take; carry chains none, they share the LUTs in front of them.
+  ice40: each SB_LUT4 one; carries none, they share a LUT's logic cell.
+- `ff`: flip-flops of any kind.
+- `dsp`: MULT18X18D, DSP48E1, SB_MAC16.
+- `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit).
+
+Yosys (the package `pyosys`) runs in a process of its own with its log in a file, and counts as
+finished only when its statistics exist.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import UserError
+
+__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure"]
+
+#: target -> (synthesis command, option that turns DSP blocks off)
+TARGETS = {
+    "ecp5": ("synth_ecp5 -noflatten", "-nodsp"),
+    "xc7": ("synth_xilinx -family xc7 -noiopad -noclkbuf", "-nodsp"),
+    "ice40": ("synth_ice40 -noflatten -dsp", None),
+}
+
+_LUT = {
+    "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "INV": 1, "LUT6_2": 1,
+    **{f"LUT{n}": 1 for n in (1, 2, 3, 5, 6)},
+    "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+    "RAM32M": 4, "RAM64M": 4,
+}
+_FF = re.compile(r"TRELLIS_FF|SB_DFF\w*|FD[RSCP]E(_1)?")
+_DSP = {"MULT18X18D": 1, "DSP48E1": 1, "SB_MAC16": 1}
+_BRAM = {"DP16KD": 1, "PDPW16KD": 1, "RAMB36E1": 1, "RAMB18E1": 0.5, "SB_RAM40_4K": 1}
+
+#: Parts of a chip, in the order of the reports: what a module's own name (the last component of
+#: its hierarchical name) says about it. The first that matches wins; a module that matches none
+#: belongs to the part around it.
+PARTS = {
+    "processing elements": r"systolith_pe",
+    "array edges": r"array",
+    "accumulators": r"systolith_accumulator|accumulators?",
+    "post-processing": r"systolith_post\w*|post|requant\w*",
+    "scratchpads": r"(activation|weight|parameter)s?_?(memory|buffer|scratchpad)|scratchpads?",
+    "dma": r"load\w*|store\w*|dma|arbiter|axi\w*",
+    "control": r"sequencer|csr|registers|fetch|control|watchdog",
+    "board": r"memory_slave|bridge|uart",
+}
+_REST = "other"
+#: Parts that may lie inside another part; the others belong to what is around them.
+_INSIDE = {"array edges": {"processing elements"}}
+
+_WORKER = """
+import sys
+from pyosys import libyosys as ys
+design = ys.Design()
+for line in sys.stdin.read().splitlines():
+    ys.run_pass(line, design)
+"""
+
+
+class AreaError(UserError):
+    """Yosys did not finish: its own last words, and where its log is."""
+
+
+@dataclass
+class Area:
+    """What a design takes.
+
+    Attributes
+    ----------
+    target : str
+        "ecp5", "xc7" or "ice40".
+    parts : dict of str to Counter
+        Cells by part; together they are the whole design.
+    pe : Counter or None
+        Cells of one processing element.
+    pe_count : int
+        How often it stands in the design.
+    in_flipflops : list of str
+        Memories that no block RAM or LUT RAM fits: module, name and bits.
+    seconds : float
+        Time that Yosys took.
+    """
+    target: str
+    parts: dict
+    pe: Counter | None = None
+    pe_count: int = 0
+    in_flipflops: list = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def cells(self):
+        return sum(self.parts.values(), Counter())
+
+    @property
+    def total(self):
+        return count(self.cells)
+
+    def to_dict(self):
+        """Plain data: `lut`, `ff`, `dsp`, `bram` and `cells` in `total` and in each of `parts`."""
+        def entry(cells):
+            return count(cells) | {"cells": dict(sorted(cells.items()))}
+        return {
+            "target": self.target, **self.total, "total": entry(self.cells),
+            "parts": {name: entry(cells) for name, cells in self.parts.items()},
+            "processing_element": None if self.pe is None else
+            entry(self.pe) | {"count": self.pe_count},
+            "memories_in_flipflops": self.in_flipflops, "seconds": round(self.seconds, 2),
+        }
+
+
+def count(cells):
+    """The figures to compare: a dict of `lut`, `ff`, `dsp` and `bram`."""
+    def total(weights):
+        number = sum(weights.get(name, 0) * times for name, times in cells.items())
+        return int(number) if number == int(number) else number
+    return {"lut": total(_LUT),
+            "ff": sum(times for name, times in cells.items() if _FF.fullmatch(name)),
+            "dsp": total(_DSP), "bram": total(_BRAM)}
+
+
+def chip_area(arch, target="ecp5", *, dsp=True, log=None):
+    """The area of the core of `arch`; see `measure`."""
+    from .verilog import core_verilog
+    return measure(core_verilog(arch), "systolith_core", target, dsp=dsp, log=log)
+
+
+def measure(verilog, top, target="ecp5", *, dsp=True, log=None, timeout=None):
+    """Map the design in the text `verilog` below the module `top`; an `Area`.
+
+    Parameters
+    ----------
+    dsp : bool
+        False: multipliers are built of LUTs.
+    log : path or None
+        Where Yosys's log goes; None: a temporary file that stays only after a failure.
+    timeout : float or None
+        Seconds after which Yosys is stopped and AreaError raised.
+    """
+    if target not in TARGETS:
+        raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    command, without_dsp = TARGETS[target]
+    if not dsp:
+        command = f"{command} {without_dsp}" if without_dsp else command.replace(" -dsp", "")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="systolith-area-") as folder:
+        source, stat = Path(folder) / "design.v", Path(folder) / "stat.json"
+        source.write_text(verilog)
+        commands = [f'read_verilog -sv "{source}"', f"hierarchy -check -top {top}",
+                    f"{command} -top {top}", f'tee -q -o "{stat}" stat -json']
+        text = _run(commands, stat, log, timeout)
+        modules = json.loads(stat.read_text())["modules"]
+    modules = {name.removeprefix("\\"): content["num_cells_by_type"]
+               for name, content in modules.items()}
+    parts = {name: Counter() for name in (*PARTS, _REST)}
+    _attribute(modules, top, _REST, 1, parts)
+    pe = modules.get("systolith_pe")
+    return Area(
+        target=target, parts={name: cells for name, cells in parts.items() if cells},
+        pe=None if pe is None else _leaves(modules, "systolith_pe"),
+        pe_count=0 if pe is None else _instances(modules, top, "systolith_pe"),
+        in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
+
+
+def _run(commands, stat, log, timeout):
+    """Run Yosys; its log as text."""
+    with tempfile.NamedTemporaryFile("w+", suffix=".log", prefix="systolith-yosys-",
+                                     delete=False) as file:
+        path = Path(log) if log else Path(file.name)
+        try:
+            with path.open("w") as out:
+                done = subprocess.run([sys.executable, "-c", _WORKER], input="\n".join(commands),
+                                      text=True, stdout=out, stderr=subprocess.STDOUT,
+                                      timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise AreaError(f"Yosys did not finish within {timeout:g} s; its log is in "
+                            f"{path}") from None
+        finally:
+            if log:
+                Path(file.name).unlink()
+    text = path.read_text(errors="replace")
+    if done.returncode or not stat.is_file():
+        wrong = [line for line in text.splitlines()
+                 if "ERROR" in line or "ModuleNotFoundError" in line]
+        last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (
+            f"it stopped silently, exit code {done.returncode}")
+        raise AreaError(f"Yosys failed: {last} (its log is in {path})")
+    if not log:
+        path.unlink()
+    return text
+
+
+def _part(module, around):
+    """The part that an instance of `module` belongs to, inside the part `around`."""
+    name = module.rpartition(".")[2]
+    for part, pattern in PARTS.items():
+        if re.fullmatch(pattern, name):
+            return part if around == _REST or part in _INSIDE.get(around, ()) else around
+    return around
+
+
+def _attribute(modules, module, part, times, parts):
+    """Add the cells of `times` instances of `module`, itself in `part`, to `parts`."""
+    for name, number in modules[module].items():
+        if name in modules:
+            _attribute(modules, name, _part(name, part), times * number, parts)
+        else:
+            parts[part][name] += times * number
+
+
+def _leaves(modules, module):
+    cells = Counter()
+    for name, number in modules[module].items():
+        if name in modules:
+            cells.update({leaf: number * times for leaf, times in _leaves(modules, name).items()})
+        else:
+            cells[name] += number
+    return cells
+
+
+def _instances(modules, top, module):
+    return sum(number * (1 if name == module else _instances(modules, name, module))
+               for name, number in modules[top].items() if name in modules)
+
+
+def _memories_in_flipflops(text):
+    """Memories that became flip-flops, as `module.memory: words x bits`."""
+    pattern = (r"Mapping memory \\?(\S+) in module \\?(\S+):\s+"
+               r"created (\d+) \$dff cells and \d+ static cells of width (\d+)")
+    found = (f"{module}.{name}: {words} x {width}"
+             for name, module, words, width in re.findall(pattern, text) if int(words))
+    return sorted(set(found))

@@ -1,0 +1,82 @@
+"""One column's accumulators: a memory of wide sums and the one adder that is as wide.
+
+The memory is read twice and written once a cycle: the array adds to it while post-processing
+drains it.
+"""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["AccumulatorColumn"]
+
+
+class AccumulatorColumn(wiring.Component):
+    """Accumulators below one array column.
+
+    The control for a sum comes one cycle before the sum; the result is in the memory for reads
+    from `REVISIT` cycles after the control on. The same word must not be added to earlier than
+    that: nothing is forwarded.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    enable, first, address : In
+        A sum arrives in the next cycle; it overwrites word `address` if `first`, else adds to it,
+        exactly, or saturating where arch.accumulator says so.
+    enable_out, first_out, address_out : Out
+        The same, one cycle later, for the next column.
+    sum : In(signed(arch.psum_bits))
+        The column's sum.
+    read_address : In
+        Second read port, for post-processing.
+    read_data : Out(signed(arch.accumulator_bits))
+        Its word, one cycle later.
+    """
+
+    #: Cycles from a control to the first read, through either port, that sees its result.
+    REVISIT = 3
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        address_bits = range(arch.accumulator_depth)
+        super().__init__({
+            "enable": In(1), "first": In(1), "address": In(address_bits),
+            "enable_out": Out(1), "first_out": Out(1), "address_out": Out(address_bits),
+            "sum": In(signed(arch.psum_bits)),
+            "read_address": In(address_bits),
+            "read_data": Out(signed(arch.accumulator_bits)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = self.arch.accumulator_bits
+        m.submodules.memory = memory = Memory(
+            shape=signed(bits), depth=self.arch.accumulator_depth, init=[])
+        own, drain = memory.read_port(), memory.read_port()
+        write = memory.write_port()
+
+        enable = Signal(reset_less=True)
+        first = Signal(reset_less=True)
+        address = Signal.like(self.address, reset_less=True)
+        m.d.comb += [own.addr.eq(self.address), drain.addr.eq(self.read_address),
+                     self.read_data.eq(drain.data),
+                     self.enable_out.eq(enable), self.first_out.eq(first),
+                     self.address_out.eq(address)]
+        m.d.sync += [enable.eq(self.enable), first.eq(self.first), address.eq(self.address)]
+
+        total = Signal(signed(bits + 1))
+        m.d.comb += total.eq(self.sum + Mux(first, 0, own.data))
+        m.d.sync += [write.en.eq(enable), write.addr.eq(address)]
+        if self.arch.accumulator is None:
+            m.d.sync += write.data.eq(total)
+        else:
+            with m.If(total[-1] == total[-2]):
+                m.d.sync += write.data.eq(total)
+            with m.Else():
+                m.d.sync += write.data.eq(Mux(total[-1], -(1 << (bits - 1)), (1 << (bits - 1)) - 1))
+        return m

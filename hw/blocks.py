@@ -1,0 +1,43 @@
+"""Blocks that stand many times in a design: emitted once as a Verilog module, placed by name.
+
+Amaranth writes one module for every instance of a component; a 32 x 32 array of them is 115,000
+lines that Yosys does not finish. `place` puts an `Instance` of a module instead, and `emit`
+writes that module. Such a block has plain ports, one clock, and no reset.
+"""
+
+from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+__all__ = ["emit", "place"]
+
+
+def _ports(block):
+    """(name, direction, value) of each port."""
+    return [(path[0], member.flow, value) for path, member, value in
+            block.signature.flatten(block)]
+
+
+def place(block, module, **connections):
+    """An `Instance` of the Verilog module `module` that `emit` writes from `block`.
+
+    `connections` gives every input port a value and every output port a signal to drive.
+    Raises TypeError where a port is missing or unknown.
+    """
+    ports = _ports(block)
+    if {name for name, *_ in ports} != set(connections):
+        raise TypeError(f"{module} must be connected at {sorted(name for name, *_ in ports)}, "
+                        f"not at {sorted(connections)}")
+    return Instance(module, i_clk=ClockSignal(), **{
+        f"{'i' if flow == wiring.In else 'o'}_{name}": connections[name]
+        for name, flow, _ in ports})
+
+
+def emit(block, module):
+    """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
+    domain = ClockDomain("sync", reset_less=True)
+    fragment = Fragment.get(block, None)
+    fragment.add_domains(domain)
+    ports = {name: (Value.cast(value), None) for name, _, value in _ports(block)}
+    return verilog.convert(fragment, name=module, ports={"clk": (domain.clk, None), **ports},
+                           emit_src=False, strip_internal_attrs=True)

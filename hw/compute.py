@@ -1,0 +1,296 @@
+"""The ARRAY unit: fills weights, streams pixels, accumulates.
+
+    weight memory --> WeightFeeder --\
+                                      array --> accumulators
+    activation memory --> pixels ----/
+
+The feeder works up to one pass ahead of the pixels, across instructions, so that passes follow
+each other without a gap. Latencies are counted from the cycle s in which a pixel is decided on:
+its address is out in s + 1, its word enters the array in s + 2.
+"""
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from . import isa
+from .accumulator import AccumulatorColumn
+from .array import SystolicArray
+from .blocks import place
+from .streamer import PixelStreamer
+
+__all__ = ["Compute", "WeightFeeder"]
+
+_LAYOUT = isa.layout(isa.Opcode.ARRAY)
+_LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
+
+
+class WeightFeeder(wiring.Component):
+    """Fills the array's shadow weights, one filling per pass, in program order.
+
+    A filling takes max(rows, AccumulatorColumn.REVISIT) cycles; it may begin in the cycle in
+    which the previous one is swapped in. The next one can be swapped in that many cycles later:
+    that is the shortest pass.
+
+    Members
+    -------
+    start : In(1)
+        Take `instruction` (only when `idle`); its first filling begins in the next cycle at the
+        earliest.
+    idle : Out(1)
+        No fillings are left to do, counting the cycle of the last word as done.
+    loaded : Out(1)
+        A filling is complete and waits for its swap.
+    swap : In(1)
+        The filling is swapped in by the pixel of this cycle; only when `loaded`.
+    address : Out(20)
+        Weight word, one cycle after it was decided on.
+    load : Out(rows)
+        Rows that load the word whose address was out in the cycle before.
+    """
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        super().__init__({
+            "start": In(1), "instruction": In(_LAYOUT), "idle": Out(1),
+            "loaded": Out(1), "swap": In(1), "address": Out(20), "load": Out(arch.rows),
+        })
+
+    @property
+    def cycles(self):
+        """Length of a filling, and of the shortest pass."""
+        return max(self.arch.rows, AccumulatorColumn.REVISIT)
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = self.arch.rows
+        loops = ("blocks", "kernel_x", "kernel_y")
+        counts = {n: Signal(_LAYOUT[n].shape, name=n, reset_less=True) for n in loops}
+        left = {n: Signal(_LAYOUT[n].shape, name=f"{n}_left", reset_less=True) for n in loops}
+        active, loaded, filling = Signal(), Signal(), Signal()
+        step = Signal(range(self.cycles))
+        address = Signal(20, reset_less=True)
+
+        begin, end, last = Signal(), Signal(), Signal()
+        m.d.comb += [
+            begin.eq(active & ~filling & (~loaded | self.swap)),
+            end.eq((begin | filling) & (step == self.cycles - 1)),
+            last.eq(Cat(left[n] == 0 for n in loops).all()),
+            self.idle.eq(~active | (end & last)),
+            self.loaded.eq(loaded),
+        ]
+        with m.If(self.swap):
+            m.d.sync += loaded.eq(0)
+        with m.If(begin | filling):
+            m.d.sync += [filling.eq(~end), step.eq(Mux(end, 0, step + 1))]
+            with m.If(step < rows):
+                m.d.sync += address.eq(address + 1)
+            with m.If(end):
+                m.d.sync += loaded.eq(1)
+                with m.If(last):
+                    m.d.sync += active.eq(0)
+                with m.Elif(left["blocks"] != 0):
+                    m.d.sync += left["blocks"].eq(left["blocks"] - 1)
+                with m.Elif(left["kernel_x"] != 0):
+                    m.d.sync += [left["kernel_x"].eq(left["kernel_x"] - 1),
+                                 left["blocks"].eq(counts["blocks"] - 1)]
+                with m.Else():
+                    m.d.sync += [left["kernel_y"].eq(left["kernel_y"] - 1),
+                                 left["kernel_x"].eq(counts["kernel_x"] - 1),
+                                 left["blocks"].eq(counts["blocks"] - 1)]
+
+        # The word's way: address register, memory, then the array's edge.
+        m.d.sync += self.address.eq(address)
+        decided = Signal(rows)
+        m.d.comb += decided.eq(Cat((begin | filling) & (step < rows) & (step >= row)
+                                   for row in range(rows)))
+        in_memory = Signal(rows)
+        m.d.sync += [in_memory.eq(decided), self.load.eq(in_memory)]
+
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), address.eq(self.instruction.weight_base)]
+            for name in loops:
+                m.d.sync += [counts[name].eq(self.instruction[name]),
+                             left[name].eq(self.instruction[name] - 1)]
+        return m
+
+
+class Compute(wiring.Component):
+    """The ARRAY unit with its accumulators.
+
+    Timing: an instruction's tokens from LOAD are taken when its first filling starts, the other
+    ones when its pixels start, at the earliest in the cycle of the last pixel before it; its
+    first pixel is decided on in the next cycle, if its filling is complete. A pass of n pixels
+    takes max(n, rows, 3) cycles; a pass that adds to sums of an earlier instruction waits until
+    3 cycles after that one's last pixel. The sum of a pixel decided on in cycle s is written in
+    s + latency in the last column, and earlier in the others; tokens are given in that cycle,
+    for the instruction's last pixel, or (early) the first pixel of its last pass.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    i : In(stream of ARRAY instructions)
+    available, take, give : tokens, see `systolith.hw.tokens`
+    activation_address : Out, activation_data : In
+        The activation memory's read port; data one cycle after the address.
+    weight_address : Out, weight_data : In
+        The weight memory's read port.
+    read_address : In, read_data : Out(ArrayLayout(accumulators, columns))
+        The accumulators' second read port, all columns at once; data one cycle later.
+    busy, state, progress, started
+        For the sequencer; `started` pulses with each pass's first pixel.
+    """
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        self.array = SystolicArray(arch=arch)
+        self.feeder = WeightFeeder(arch=arch)
+        self.column = AccumulatorColumn(arch=arch)
+        super().__init__({
+            "i": In(stream.Signature(_LAYOUT)),
+            "available": In(4), "take": Out(4), "give": Out(4),
+            "activation_address": Out(range(arch.activation_depth)),
+            "activation_data": In(arch.activation_bits),
+            "weight_address": Out(range(arch.weight_depth)),
+            "weight_data": In(arch.weight_bits),
+            "read_address": In(range(arch.accumulator_depth)),
+            "read_data": Out(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
+            "busy": Out(1), "state": Out(4), "progress": Out(1), "started": Out(1),
+        })
+
+    @property
+    def latency(self):
+        """Cycles from the decision on a pixel to the write of its last column's sum."""
+        return self._to_column + (self.arch.columns - 1) + AccumulatorColumn.REVISIT - 1
+
+    @property
+    def _to_column(self):
+        """Cycles from the decision on a pixel to column 0's accumulator control."""
+        return 2 + self.array.latency - 1
+
+    @property
+    def blocks(self):
+        return {**self.array.blocks, "systolith_accumulator": self.column}
+
+    def elaborate(self, platform):
+        m = Module()
+        arch = self.arch
+        m.submodules.array = array = self.array
+        m.submodules.feeder = feeder = self.feeder
+        m.submodules.pixels = pixels = PixelStreamer()
+
+        # Which instruction: the feeder takes the waiting one first, the pixels pop it.
+        instruction = self.i.payload
+        missing = Signal(4)
+        fed, running = Signal(), Signal()
+        feed, begin = Signal(), Signal()
+        slot, finish = Signal(), Signal()
+        m.d.comb += [
+            missing.eq(instruction.wait & ~self.available),
+            feed.eq(self.i.valid & ~fed & feeder.idle & ~missing[isa.Unit.LOAD]),
+            begin.eq(self.i.valid & fed & ~(missing & ~_LOAD).any() & (~running | finish)),
+            self.i.ready.eq(begin),
+            self.take.eq(Mux(feed, instruction.wait & _LOAD, 0)
+                         | Mux(begin, instruction.wait & ~_LOAD, 0)),
+            feeder.start.eq(feed), feeder.instruction.eq(instruction),
+            pixels.start.eq(begin), pixels.instruction.eq(instruction),
+        ]
+        with m.If(feed | begin):
+            m.d.sync += fed.eq(feed)
+        with m.If(begin | finish):
+            m.d.sync += running.eq(begin)
+
+        # Which pixel. `settle` counts the cycles in which earlier sums are still on their way.
+        fields = pixels.fields
+        settle = Signal(range(AccumulatorColumn.REVISIT))
+        adds = Signal()
+        m.d.comb += [
+            adds.eq(pixels.first_pass & fields.accumulate),
+            slot.eq(running & (~pixels.first_pixel | (feeder.loaded & ~(adds & (settle != 0))))),
+            feeder.swap.eq(slot & pixels.first_pixel),
+            pixels.step.eq(slot),
+            finish.eq(slot & pixels.last_pixel & pixels.last_pass),
+            self.started.eq(feeder.swap),
+        ]
+        with m.If(slot):
+            m.d.sync += settle.eq(AccumulatorColumn.REVISIT - 1)
+        with m.Elif(settle != 0):
+            m.d.sync += settle.eq(settle - 1)
+        accumulator = Signal(range(arch.accumulator_depth), reset_less=True)
+        with m.If(slot):
+            m.d.sync += accumulator.eq(Mux(pixels.last_pixel, fields.accumulator, accumulator + 1))
+        with m.If(begin):
+            m.d.sync += accumulator.eq(instruction.accumulator)
+
+        # Pixel: decision -> address -> word -> array.
+        entering = Signal(data.StructLayout({"swap": 1, "inside": 1, "pad_valid": 1,
+                                             "pad_code": arch.activation.width}))
+        at_memory, at_array = Signal.like(entering), Signal.like(entering)
+        m.d.comb += [entering.swap.eq(feeder.swap), entering.inside.eq(pixels.inside),
+                     entering.pad_valid.eq(fields.pad_valid),
+                     entering.pad_code.eq(fields.pad_code)]
+        m.d.sync += [at_memory.eq(entering), at_array.eq(at_memory),
+                     self.activation_address.eq(pixels.address)]
+        m.d.comb += [
+            array.swap.eq(at_array.swap),
+            array.valid.eq(at_array.inside | at_array.pad_valid),
+            array.activations.eq(Mux(at_array.inside, self.activation_data,
+                                     at_array.pad_code.replicate(arch.vector))),
+            array.load.eq(feeder.load), array.weights.eq(self.weight_data),
+            self.weight_address.eq(feeder.address),
+        ]
+
+        # Sums: the control goes along, to column 0 and from column to column.
+        control = Signal(data.StructLayout({
+            "enable": 1, "first": 1, "address": range(arch.accumulator_depth)}))
+        m.d.comb += [control.enable.eq(slot), control.address.eq(accumulator),
+                     control.first.eq(pixels.first_pass & ~fields.accumulate)]
+        for stage in range(self._to_column):
+            delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
+            m.d.sync += delayed.eq(control)
+            control = delayed
+        enable, first, address = control.enable, control.first, control.address
+        for column in range(arch.columns):
+            enable_out = Signal(name=f"enable_{column}")
+            first_out = Signal(name=f"first_{column}")
+            address_out = Signal(range(arch.accumulator_depth), name=f"address_{column}")
+            m.submodules[f"accumulator_{column}"] = place(
+                self.column, "systolith_accumulator",
+                enable=enable, first=first, address=address, enable_out=enable_out,
+                first_out=first_out, address_out=address_out, sum=array.sums[column],
+                read_address=self.read_address, read_data=self.read_data[column])
+            enable, first, address = enable_out, first_out, address_out
+
+        # Tokens travel along with the pixels that they wait for.
+        early = fields.signal & Mux(fields.early, _POST, 0)
+        giving = Signal(data.StructLayout({"tokens": 4, "done": 1}))
+        m.d.comb += [
+            giving.tokens.eq(
+                Mux(feeder.swap & pixels.last_pass, early, 0)
+                | Mux(finish, fields.signal & ~early, 0)),
+            giving.done.eq(finish),
+        ]
+        for stage in range(self.latency):
+            delayed = Signal.like(giving, name=f"giving_{stage}")
+            m.d.sync += delayed.eq(giving)
+            giving = delayed
+        in_flight = Signal(range(self.latency + 2))
+        m.d.comb += self.give.eq(giving.tokens)
+        m.d.sync += in_flight.eq(in_flight + begin - giving.done)
+
+        m.d.comb += [
+            self.busy.eq(self.i.valid | (in_flight != 0)),
+            self.progress.eq(slot | feed | begin | (self.give != 0)),
+        ]
+        with m.If(running | (in_flight != 0)):
+            m.d.comb += self.state.eq(isa_state("running"))
+        with m.Elif(self.i.valid):
+            m.d.comb += self.state.eq(isa_state("token"))
+        return m
+
+
+def isa_state(name):
+    return {"idle": 0, "running": 1, "token": 2, "memory": 3, "stream": 4}[name]

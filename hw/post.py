@@ -1,0 +1,245 @@
+"""The POST unit: accumulators to results, pooled, into activation memory or to the store unit."""
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from . import isa
+from .blocks import place
+from .formats import Float
+from .post_lane import PostLane
+
+__all__ = ["Post"]
+
+_LAYOUT = isa.layout(isa.Opcode.POST)
+
+
+class Post(wiring.Component):
+    """The POST unit.
+
+    For each result, for each chunk of its group, `pool` accumulator words are read, one a cycle;
+    a result to the store unit first waits for room in the FIFO (a raw one for each chunk). An
+    item is written `latency` cycles after its last read. One instruction is worked on at a time.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    i : In(stream of POST instructions)
+    available, take, give : tokens
+        Taken when the instruction is accepted; its first read is in the next cycle. Given in the
+        cycle of its last write.
+    read_address : Out, read_data : In(ArrayLayout(accumulators, columns))
+        Accumulators; data one cycle after the address.
+    parameter_address : Out, parameter_data : In
+        Parameter memory; data one cycle after the address.
+    write_enable : Out(groups_per_word), write_address : Out, write_data : Out(activation_bits)
+        The activation memory's write port, which is always ready.
+    items : Out(stream of arch.item_bits)
+        To the store unit: groups (each code `activation.width` bits) or raw chunks.
+    trace_valid, trace_layer, trace_raw, trace_item : Out
+        Every result as it is written, wherever it goes.
+    busy, state, progress, written
+        For the sequencer; `written` pulses with every write.
+    """
+
+    #: Items that wait for the store unit; enough to hide the pipeline at full rate.
+    FIFO_DEPTH = 16
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        self.lane = PostLane(arch=arch)
+        super().__init__({
+            "i": In(stream.Signature(_LAYOUT)),
+            "available": In(4), "take": Out(4), "give": Out(4),
+            "read_address": Out(range(arch.accumulator_depth)),
+            "read_data": In(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
+            "parameter_address": Out(range(arch.parameter_depth)),
+            "parameter_data": In(arch.post_lanes * arch.parameter_bits),
+            "write_enable": Out(arch.groups_per_word),
+            "write_address": Out(range(arch.activation_depth)),
+            "write_data": Out(arch.activation_bits),
+            "items": Out(stream.Signature(arch.item_bits)),
+            "trace_valid": Out(1), "trace_layer": Out(12), "trace_raw": Out(1),
+            "trace_item": Out(arch.item_bits),
+            "busy": Out(1), "state": Out(4), "missing": Out(4), "progress": Out(1),
+            "written": Out(1),
+        })
+
+    @property
+    def latency(self):
+        """Cycles from the read of an item's last accumulator word to the item's write."""
+        # read, selection, lanes, maximum
+        return 1 + 1 + self.lane.latency + 1
+
+    @property
+    def blocks(self):
+        return {"systolith_post_lane": self.lane}
+
+    def elaborate(self, platform):
+        m = Module()
+        arch = self.arch
+        lanes, chunks = arch.post_lanes, arch.chunks
+        width = arch.activation.width
+        fields = Signal(_LAYOUT, reset_less=True)
+        running = Signal()
+        start, finish = Signal(), Signal()
+
+        # One instruction at a time.
+        m.d.comb += [
+            self.missing.eq(self.i.payload.wait & ~self.available),
+            start.eq(self.i.valid & ~running & (self.missing == 0)),
+            self.i.ready.eq(start),
+            self.take.eq(Mux(start, self.i.payload.wait, 0)),
+            self.give.eq(Mux(finish, fields.signal, 0)),
+            self.busy.eq(running | self.i.valid),
+        ]
+        with m.If(start):
+            m.d.sync += [fields.eq(self.i.payload), running.eq(1)]
+        with m.Elif(finish):
+            m.d.sync += running.eq(0)
+
+        # Reads: results, chunks, pool. A result for the store unit needs room in the FIFO.
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=arch.item_bits, depth=self.FIFO_DEPTH)
+        room = Signal(range(self.FIFO_DEPTH + 1), init=self.FIFO_DEPTH)
+        reading, read, reserve = Signal(), Signal(), Signal()
+        x_left, y_left = Signal(12, reset_less=True), Signal(12, reset_less=True)
+        pool_left = Signal(8, reset_less=True)
+        chunk = Signal(range(chunks), reset_less=True)
+        pool_first = Signal(reset_less=True)
+        address = Signal(range(arch.accumulator_depth), reset_less=True)
+        origin = Signal(range(arch.accumulator_depth), reset_less=True)
+        needs_room = Signal()
+        last_chunk, last_pool = chunk == chunks - 1, pool_left == 0
+        m.d.comb += [
+            needs_room.eq((fields.destination == isa.Destination.STORE) & pool_first
+                          & (fields.raw | (chunk == 0))),
+            read.eq(reading & (~needs_room | (room != 0))),
+            reserve.eq(read & needs_room),
+            self.read_address.eq(address),
+            self.parameter_address.eq(fields.parameters + chunk),
+        ]
+        m.d.sync += room.eq(room - reserve + (fifo.r_rdy & fifo.r_en))
+        with m.If(read):
+            m.d.sync += pool_first.eq(last_pool)
+            with m.If(~last_pool):
+                m.d.sync += [pool_left.eq(pool_left - 1), address.eq(address + 1)]
+            with m.Elif(~last_chunk):
+                m.d.sync += [pool_left.eq(fields.pool - 1), chunk.eq(chunk + 1),
+                             address.eq(origin)]
+            with m.Else():
+                m.d.sync += [pool_left.eq(fields.pool - 1), chunk.eq(0),
+                             address.eq(address + 1), origin.eq(address + 1),
+                             x_left.eq(x_left - 1)]
+                with m.If(x_left == 0):
+                    m.d.sync += [x_left.eq(fields.out_x - 1), y_left.eq(y_left - 1)]
+                    with m.If(y_left == 0):
+                        m.d.sync += reading.eq(0)
+        with m.If(start):
+            new = self.i.payload
+            m.d.sync += [reading.eq(1), chunk.eq(0), pool_first.eq(1), pool_left.eq(new.pool - 1),
+                         x_left.eq(new.out_x - 1), y_left.eq(new.out_y - 1),
+                         address.eq(new.accumulator), origin.eq(new.accumulator)]
+
+        # Lanes. What goes along with a read: whether it is one, and its place in its result.
+        mark = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1,
+                                         "chunk": range(chunks)}))
+        m.d.comb += [mark.valid.eq(read), mark.first.eq(pool_first), mark.last.eq(last_pool),
+                     mark.chunk.eq(chunk)]
+        marks = [mark]
+        for stage in range(self.latency - 1):
+            delayed = Signal.like(mark, name=f"mark_{stage}")
+            m.d.sync += delayed.eq(marks[-1])
+            marks.append(delayed)
+        columns = Array(
+            Cat(self.read_data[part * lanes + lane] for lane in range(lanes))
+            for part in range(arch.columns // lanes))
+        selected = Signal(lanes * arch.accumulator_bits, reset_less=True)
+        parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
+        m.d.sync += [selected.eq(columns[fields.group * chunks + marks[1].chunk]
+                                 if len(columns) > 1 else columns[0]),
+                     parameters.eq(self.parameter_data)]
+        ordered, raw = [], []
+        for lane in range(lanes):
+            ordered.append(Signal(signed(width + 1), name=f"ordered_{lane}"))
+            raw.append(Signal(signed(arch.accumulator_bits + 1), name=f"raw_{lane}"))
+            m.submodules[f"lane_{lane}"] = place(
+                self.lane, "systolith_post_lane",
+                accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
+                parameters=parameters.word_select(lane, arch.parameter_bits),
+                raw=fields.raw, zero_point=fields.zero_point, low=fields.low, high=fields.high,
+                ordered=ordered[-1], raw_out=raw[-1])
+
+        # Pooling: the largest so far. Then the code, and the group that it completes.
+        arriving, item_valid = marks[self.latency - 1], Signal()
+        largest = [Signal(signed(width + 1), name=f"largest_{lane}", reset_less=True)
+                   for lane in range(lanes)]
+        codes = []
+        for new, old in zip(ordered, largest, strict=True):
+            best = Mux(arriving.first | (new > old), new, old)
+            with m.If(arriving.valid):
+                m.d.sync += old.eq(best)
+            codes.append(_code(best, arch.activation))
+        group = Signal(arch.group_bits, reset_less=True)
+        item_raw = Signal(lanes * arch.raw_bits, reset_less=True)
+        with m.If(arriving.valid & arriving.last):
+            m.d.sync += [
+                group.word_select(arriving.chunk, lanes * width).eq(Cat(codes)),
+                item_raw.eq(Cat(_extend(value, arch.raw_bits)
+                                for value in raw)),
+            ]
+        m.d.sync += item_valid.eq(arriving.valid & arriving.last
+                                  & (fields.raw | (arriving.chunk == chunks - 1)))
+
+        # Writes, with counters of their own: addresses need not go through the pipeline.
+        items_x, items_y = Signal(12, reset_less=True), Signal(12, reset_less=True)
+        items_chunk = Signal(range(chunks), reset_less=True)
+        word, row = Signal(20, reset_less=True), Signal(20, reset_less=True)
+        last_of_result = ~fields.raw | (items_chunk == chunks - 1)
+        to_store = fields.destination == isa.Destination.STORE
+        item = Signal(arch.item_bits)
+        m.d.comb += [
+            item.eq(Mux(fields.raw, item_raw, group)),
+            finish.eq(item_valid & last_of_result & (items_x == 0) & (items_y == 0)),
+            self.write_address.eq(word),
+            self.write_data.eq(group.replicate(arch.groups_per_word)),
+            self.write_enable.eq(Mux(item_valid & ~to_store, 1 << fields.slot, 0)),
+            fifo.w_en.eq(item_valid & to_store), fifo.w_data.eq(item),
+            self.items.valid.eq(fifo.r_rdy), self.items.payload.eq(fifo.r_data),
+            fifo.r_en.eq(self.items.ready),
+            self.written.eq(item_valid),
+            self.trace_valid.eq(item_valid), self.trace_layer.eq(fields.layer),
+            self.trace_raw.eq(fields.raw), self.trace_item.eq(item),
+        ]
+        with m.If(item_valid):
+            m.d.sync += items_chunk.eq(items_chunk + 1)
+            with m.If(last_of_result):
+                m.d.sync += [items_chunk.eq(0), items_x.eq(items_x - 1),
+                             word.eq(word + fields.stride_x)]
+                with m.If(items_x == 0):
+                    m.d.sync += [items_x.eq(fields.out_x - 1), items_y.eq(items_y - 1),
+                                 word.eq(row + fields.stride_y), row.eq(row + fields.stride_y)]
+        with m.If(start):
+            new = self.i.payload
+            m.d.sync += [items_chunk.eq(0), items_x.eq(new.out_x - 1), items_y.eq(new.out_y - 1),
+                         word.eq(new.base), row.eq(new.base)]
+
+        m.d.comb += self.progress.eq(start | read | item_valid | (self.items.valid
+                                                                  & self.items.ready))
+        return m
+
+
+def _code(ordered, form):
+    """The code that an ordered integer stands for."""
+    if isinstance(form, Float):
+        magnitude = Mux(ordered < 0, -ordered, ordered)[:form.width - 1]
+        return Cat(magnitude, ordered < 0)
+    return ordered[:form.width]
+
+
+def _extend(value, bits):
+    """`value`, sign-extended to `bits` bits."""
+    return Cat(value, value[-1].replicate(bits - len(value)))

@@ -1,0 +1,401 @@
+"""The quantized network as plain data; running it is the golden model.
+
+A `Graph` is a list of `Conv` layers (dense layers among them) that read and write named `Tensor`s
+of codes. `Graph.run` computes every tensor bit for bit as the chip does.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Format
+from . import numerics
+
+__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Tensor"]
+
+
+@dataclass
+class Tensor:
+    """A feature map of one image.
+
+    Attributes
+    ----------
+    name : str
+    shape : (channels, height, width)
+    format : Format or None
+        Number format of the codes; None: raw integers (accumulator plus bias).
+    scale : float or array [channels]
+        real = scale * (decode(code) - zero_point) + offset; an array for raw tensors only.
+    zero_point : int
+        What stands for 0, in units of the decoded code; integer formats only.
+    offset : float or array [channels]
+        Added on the host, raw tensors only.
+    """
+    name: str
+    shape: tuple
+    format: Format | None
+    scale: float | np.ndarray = 1.0
+    zero_point: int = 0
+    offset: float | np.ndarray = 0.0
+
+    def real(self, codes):
+        """The numbers (float64) that codes [N, C, H, W] stand for."""
+        if self.format is None:
+            values = np.asarray(codes).astype(np.float64)
+        else:
+            values = np.ldexp((numerics.images_of(self.format, codes)).astype(np.float64),
+                              self.format.exponent)
+        scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
+        return (values - self.zero_point) * scale + offset
+
+
+@dataclass
+class Conv:
+    """One layer: convolution, bias, requantization, max pooling. A dense layer is a convolution
+    whose kernel is the whole map.
+
+    Attributes
+    ----------
+    name : str
+    input, output : str
+        Names of tensors.
+    weight : int64 array [O, I, kh, kw]
+        Codes of `weight_format`.
+    stride, dilation : (y, x)
+    pads : (top, left, bottom, right)
+    pad_code : int or None
+        The code of padding pixels; None: padding contributes exactly nothing.
+    pool : (py, px)
+        Max pooling of the results over windows that do not overlap; what fills none is dropped.
+    bias, multiplier, shift : int64 arrays [O]
+        Requantization, see `numerics.requantize`. Raw layers use the bias only.
+    zero_point, low, high : int
+        Added after rounding; limits of the result as an ordered integer.
+    raw : bool
+        The output is accumulator plus bias; pool is (1, 1).
+    nodes : list of str
+        Names of the ONNX nodes that it came from.
+    input_shape : (channels, height, width)
+        Filled in by `Graph` from the input tensor.
+    """
+    name: str
+    input: str
+    output: str
+    weight: np.ndarray
+    weight_format: Format
+    stride: tuple = (1, 1)
+    dilation: tuple = (1, 1)
+    pads: tuple = (0, 0, 0, 0)
+    pad_code: int | None = None
+    pool: tuple = (1, 1)
+    bias: np.ndarray | None = None
+    multiplier: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+    raw: bool = False
+    nodes: list = field(default_factory=list)
+    input_shape: tuple | None = None
+
+    def __post_init__(self):
+        self.weight = np.asarray(self.weight, dtype=np.int64)
+        for key, default in (("bias", 0), ("multiplier", 1), ("shift", 0)):
+            value = getattr(self, key)
+            value = np.full(len(self.weight), default) if value is None else value
+            setattr(self, key, np.asarray(value, dtype=np.int64))
+
+    @property
+    def conv_shape(self):
+        """(channels, height, width) of the convolution's result, before pooling."""
+        _, height, width = self.input_shape
+        sizes = [numerics.output_size(size, self.weight.shape[2 + n], self.stride[n],
+                                      self.dilation[n], self.pads[n::2])
+                 for n, size in enumerate((height, width))]
+        return (len(self.weight), *sizes)
+
+    @property
+    def output_shape(self):
+        """(channels, height, width) of the output tensor."""
+        channels, height, width = self.conv_shape
+        return (channels, height // self.pool[0], width // self.pool[1])
+
+    @property
+    def macs(self):
+        """Products per image, those with padding included."""
+        _, height, width = self.conv_shape
+        return self.weight.size * height * width
+
+    def sum_range(self, input_format):
+        """(smallest, largest) accumulator value that any input can lead to, at any time: the
+        bounds hold for the sum of every subset of the products."""
+        images = numerics.images_of(self.weight_format, self.weight).astype(object)
+        images = images.reshape(len(images), -1)
+        low, high = input_format.image_range
+        low, high = min(low, 0), max(high, 0)
+        positive = np.where(images > 0, images, 0).sum(axis=1)
+        negative = np.where(images < 0, images, 0).sum(axis=1)
+        return (int((positive * low + negative * high).min()),
+                int((positive * high + negative * low).max()))
+
+    def accumulator_bits(self, input_format):
+        """Bits of a signed accumulator that holds every sum of this layer, and its bias.
+
+        Proven from the weights and the range of `input_format`.
+        """
+        low, high = self.sum_range(input_format)
+        low, high = min(low, int(self.bias.min())), max(high, int(self.bias.max()))
+        return max((-1 - low).bit_length(), high.bit_length()) + 1
+
+    def accumulate(self, codes, input_format, arch=None):
+        """Accumulators [N, O, H, W] from input codes.
+
+        With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
+        """
+        pad_image = 0 if self.pad_code is None else int(input_format.image(self.pad_code))
+        images = numerics.images_of(input_format, codes)
+        weight = numerics.images_of(self.weight_format, self.weight)
+        geometry = dict(stride=self.stride, dilation=self.dilation, pads=self.pads,
+                        pad_image=pad_image)
+        if arch is None or arch.accumulator is None:
+            return numerics.convolve(images, weight, **geometry)
+        return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
+                                            vector=arch.vector, **geometry)
+
+    def run(self, codes, input_format, output_format, arch=None):
+        """Codes [N, C, H, W] of the output from the codes of the input."""
+        sums = self.accumulate(codes, input_format, arch)
+        if self.raw:
+            return numerics.add_bias(sums, self.bias)
+        return numerics.pool(numerics.requantize(sums, self, output_format), output_format,
+                             self.pool)
+
+
+@dataclass
+class Encoder:
+    """How the host turns one ONNX input into the codes of one tensor.
+
+    Attributes
+    ----------
+    name : str
+        The ONNX input.
+    shape : tuple
+        Its shape without the batch dimension.
+    tensor : str
+        The tensor that it fills.
+    steps : list of (operation, operand)
+        Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
+        that broadcasts, "clip" with (low, high), "reshape" with a shape and "transpose" with a
+        permutation, both with the batch dimension in front.
+    low, high : int or None
+        Limits of the code, as an ordered integer.
+    codes_from : int or None
+        The input holds codes already, and this number is added to them; None: quantize.
+    """
+    name: str
+    shape: tuple
+    tensor: str
+    steps: list = field(default_factory=list)
+    low: int | None = None
+    high: int | None = None
+    codes_from: int | None = None
+
+    def encode(self, values, tensor):
+        """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"input {self.name!r} must be numbers, not {values.dtype}")
+        if values.shape[1:] != tuple(self.shape) or values.ndim == 0:
+            expected = ", ".join(["N", *map(str, self.shape)])
+            raise ValueError(f"input {self.name!r} must have the shape ({expected}), N images, "
+                             f"not {values.shape}")
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            index = tuple(int(n) for n in np.argwhere(~np.isfinite(values))[0])
+            raise ValueError(f"input {self.name!r} must be finite, not {values[index]} "
+                             f"(at {index})")
+        for operation, operand in self.steps:
+            if operation == "reshape":
+                values = values.reshape(len(values), *operand[1:])
+            elif operation == "transpose":
+                values = values.transpose(operand)
+            elif operation == "clip":
+                values = np.clip(values, *(np.float32(limit) for limit in operand))
+            else:
+                values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
+        if self.codes_from is not None:
+            codes = tensor.format.encode(np.float64(values) + self.codes_from)
+        elif tensor.zero_point:
+            quotient = np.rint(values / np.float32(tensor.scale)).astype(np.float64)
+            codes = tensor.format.encode(quotient + tensor.zero_point)
+        else:
+            codes = tensor.format.encode(values / np.float32(tensor.scale))
+        if not isinstance(tensor.format, Bipolar):
+            order = numerics.ordered(codes, tensor.format)
+            if self.low is not None:
+                order = np.clip(order, self.low, self.high)
+            codes = numerics.from_ordered(order, tensor.format)
+        return codes.reshape(len(values), *tensor.shape)
+
+
+@dataclass
+class Decoder:
+    """How the host turns the codes of one tensor into one ONNX output.
+
+    Attributes
+    ----------
+    name : str
+        The ONNX output.
+    shape : tuple
+        Its shape without the batch dimension.
+    tensor : str
+        The tensor that it comes from.
+    scale, offset : array [channels] or None
+        real = scale * (what the tensor's codes stand for) + offset; None: unchanged.
+    low, high : float or None
+        Limits of the real numbers.
+    codes_from : int or None
+        The output holds codes: those of the tensor plus this number; None: real numbers.
+    """
+    name: str
+    shape: tuple
+    tensor: str
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    low: float | None = None
+    high: float | None = None
+    codes_from: int | None = None
+
+    def decode(self, codes, tensor):
+        """float32 values [N, *shape] from codes [N, C, H, W] of `tensor`."""
+        codes = np.asarray(codes)
+        if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
+            raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
+                             f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
+        if self.codes_from is not None:
+            values = numerics.ordered(codes, tensor.format) + self.codes_from
+        else:
+            values = tensor.real(codes)
+            if self.scale is not None:
+                values = values * np.reshape(self.scale, (-1, 1, 1))
+            if self.offset is not None:
+                values = values + np.reshape(self.offset, (-1, 1, 1))
+            if self.low is not None or self.high is not None:
+                values = np.clip(values, self.low, self.high)
+        return values.reshape(len(codes), *self.shape).astype(np.float32)
+
+
+@dataclass
+class Graph:
+    """A quantized network.
+
+    Attributes
+    ----------
+    name : str
+    inputs : list of Tensor
+        What the host fills.
+    tensors : dict of str to Tensor
+        All tensors, the inputs among them.
+    layers : list of Conv
+        In topological order.
+    outputs : list of str
+        Names of the tensors that the host reads.
+    encoders : list of Encoder
+        One for each of `inputs`. None: the input takes real numbers [N, C, H, W].
+    decoders : list of Decoder
+        One for each ONNX output. None: every output gives real numbers [N, C, H, W].
+    """
+    name: str
+    inputs: list
+    tensors: dict
+    layers: list
+    outputs: list
+    encoders: list | None = None
+    decoders: list | None = None
+
+    def __post_init__(self):
+        if self.encoders is None:
+            self.encoders = [Encoder(item.name, item.shape, item.name) for item in self.inputs]
+        if self.decoders is None:
+            self.decoders = [Decoder(name, self.tensors[name].shape, name)
+                             for name in self.outputs]
+        known = {item.name for item in self.inputs}
+        for layer in self.layers:
+            if layer.input not in known:
+                raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
+                                 "writes it")
+            layer.input_shape = tuple(self.tensors[layer.input].shape)
+            if layer.weight.shape[1] != layer.input_shape[0]:
+                raise ValueError(f"layer {layer.name!r} has weights for {layer.weight.shape[1]} "
+                                 f"channels, and its input has {layer.input_shape[0]}")
+            if min(layer.output_shape) < 1:
+                raise ValueError(f"layer {layer.name!r} leaves no output pixel: its result would "
+                                 f"be {layer.output_shape}")
+            if tuple(self.tensors[layer.output].shape) != layer.output_shape:
+                raise ValueError(f"tensor {layer.output!r} must have the shape "
+                                 f"{layer.output_shape}, not {self.tensors[layer.output].shape}")
+            known.add(layer.output)
+
+    @property
+    def macs(self):
+        """Products per image."""
+        return sum(layer.macs for layer in self.layers)
+
+    def encode_inputs(self, values):
+        """Codes [N, C, H, W] (int64) for the network's input from numbers in the ONNX layout.
+
+        `values` is a float32 array (N, ...) as the ONNX input takes it, or, for several inputs, a
+        dict of ONNX name to array. Returns an array, or for several inputs a dict of tensor name
+        to codes. ValueError for a wrong shape, a missing input, NaN and infinities.
+        """
+        names = list(dict.fromkeys(item.name for item in self.encoders))
+        if not isinstance(values, dict):
+            if len(names) != 1:
+                raise ValueError(f"the network has {len(names)} inputs, {', '.join(names)}: give "
+                                 "a dict of arrays")
+            values = {names[0]: values}
+        if set(values) != set(names):
+            raise ValueError(f"inputs must be {', '.join(names)}, not {', '.join(values)}")
+        codes = {item.tensor: item.encode(values[item.name], self.tensors[item.tensor])
+                 for item in self.encoders}
+        if len({len(item) for item in codes.values()}) != 1:
+            raise ValueError("all inputs must have the same number of images, not "
+                             + ", ".join(str(len(item)) for item in values.values()))
+        return codes if len(self.inputs) > 1 else codes[self.inputs[0].name]
+
+    def decode_outputs(self, codes):
+        """float32 arrays in the ONNX outputs' layout and units.
+
+        `codes` is what `run` returns, or the codes of the only output tensor. Returns an array,
+        or for several outputs a dict of ONNX name to array.
+        """
+        if not isinstance(codes, dict):
+            if len(set(self.outputs)) != 1:
+                raise ValueError(f"the network has the outputs {', '.join(self.outputs)}: give a "
+                                 "dict of codes")
+            codes = {self.outputs[0]: codes}
+        values = {item.name: item.decode(codes[item.tensor], self.tensors[item.tensor])
+                  for item in self.decoders}
+        return values if len(values) > 1 else next(iter(values.values()))
+
+    def run(self, codes, arch=None):
+        """Codes of every tensor, {name: [N, C, H, W]}, from the codes of the input.
+
+        `codes` is what `encode_inputs` returns. With `arch`, accumulators saturate pass by pass
+        as that chip's do; without, and on a chip whose accumulators are exact, sums are exact.
+        Raw tensors hold int64, or Python integers where those do not fit.
+        """
+        if not isinstance(codes, dict):
+            codes = {self.inputs[0].name: codes}
+        result = {}
+        for item in self.inputs:
+            array = np.asarray(codes[item.name])
+            if array.ndim != 4 or array.shape[1:] != tuple(item.shape):
+                raise ValueError(f"codes of {item.name!r} must have the shape (N, "
+                                 f"{', '.join(map(str, item.shape))}), not {array.shape}")
+            result[item.name] = array.astype(np.int64)
+        for layer in self.layers:
+            result[layer.output] = layer.run(
+                result[layer.input], self.tensors[layer.input].format,
+                self.tensors[layer.output].format, arch)
+        return result

@@ -1,0 +1,273 @@
+"""The chip's arithmetic on whole arrays, exact: convolution, sums, requantizing, pooling.
+
+All functions take and return numpy integers. Sums that fit are computed as floating-point matrix
+products, whose every intermediate result is proven to be an exact integer; what does not fit is
+split, or falls back to Python integers (arrays of dtype object). Nothing is ever rounded except
+where the contract rounds.
+"""
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Float
+
+__all__ = ["add_bias", "convolve", "from_ordered", "images_of", "ordered", "output_size", "pool",
+           "requantize", "saturating_convolve"]
+
+#: Input patches that are held at a time, in elements.
+_PATCHES = 1 << 23
+
+
+def output_size(size, kernel, stride, dilation, pads):
+    """Pixels along one axis of a convolution; `pads` is (before, after)."""
+    return (size + pads[0] + pads[1] - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def images_of(format, codes):
+    """`format.image(codes)` by table: fast for large arrays. ValueError for codes out of range."""
+    codes = np.asarray(codes)
+    if codes.size and (codes.min() < 0 or codes.max() >> format.width):
+        raise ValueError(f"codes of {format.name} must be from 0 to {(1 << format.width) - 1}")
+    return format.image(np.arange(1 << format.width))[codes]
+
+
+# Exact sums.
+
+def _patches(images, kernel, stride, dilation, pads, pad_image):
+    """Views of the padded `images` under every tap: [N, I, kh, kw, Ho, Wo]."""
+    top, left, bottom, right = pads
+    padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)),
+                    constant_values=pad_image)
+    reach = [dilation[n] * (kernel[n] - 1) + 1 for n in (0, 1)]
+    if padded.shape[2] < reach[0] or padded.shape[3] < reach[1]:
+        raise ValueError(f"the kernel reaches over {reach[0]} x {reach[1]} pixels, and the padded "
+                         f"input has {padded.shape[2]} x {padded.shape[3]}")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+    windows = windows[:, :, ::stride[0], ::stride[1], ::dilation[0], ::dilation[1]]
+    return windows.transpose(0, 1, 4, 5, 2, 3)
+
+
+def _limbs(weight, largest):
+    """How to multiply weight [O, K] with integers of magnitudes up to `largest` exactly.
+
+    Returns the dtype of the factors, the dtype of the sums, and [(part of the weights, shift)]:
+    the product is the sum of the parts' products, each shifted left.
+    """
+    magnitude = np.abs(weight)
+    terms = weight.shape[1]
+    if int(magnitude.max(initial=0)) * terms >> 62:
+        magnitude = magnitude.astype(object)
+    bound = int(magnitude.sum(axis=1).max(initial=0)) * largest
+    for dtype, bits in ((np.float32, 24), (np.float64, 53)):
+        if bound <= 1 << bits:
+            return dtype, np.int64, [(weight.astype(dtype), 0)]
+    limb = 53 - (terms * largest).bit_length()
+    if limb < 1:
+        return object, object, [(weight.astype(object), 0)]
+    parts, shift = [], 0
+    while weight.any():
+        # The lowest `limb` bits; what remains is an exact multiple of 2**limb, also below 0.
+        high = weight >> limb if weight.min() < -1 or weight.max() >> limb else weight * 0
+        parts.append(((weight - (high << limb)).astype(np.float64), shift))
+        weight, shift = high, shift + limb
+    return np.float64, np.int64 if bound < 1 << 63 else object, parts
+
+
+def _product(limbs, columns):
+    """Columns [N, K, P], already of the factors' dtype, into exact sums [N, O, P]."""
+    _, sums, parts = limbs
+    total = 0
+    for weight, shift in parts:
+        if columns.shape[2] == 1:
+            part = (columns[:, :, 0] @ weight.T)[:, :, None]
+        else:
+            part = np.matmul(weight, columns)
+        part = part if sums is object and part.dtype == object else part.astype(np.int64)
+        total = total + (part.astype(sums) << shift)
+    return total
+
+
+def _batches(images, weight, stride, dilation, pads, pad_image):
+    """Patches of the images, a bounded amount of memory at a time."""
+    kernel = weight.shape[2:]
+    height = output_size(images.shape[2], kernel[0], stride[0], dilation[0], pads[::2])
+    width = output_size(images.shape[3], kernel[1], stride[1], dilation[1], pads[1::2])
+    each = max(1, weight[0].size * max(height, 1) * max(width, 1))
+    step = max(1, _PATCHES // each)
+    for start in range(0, len(images), step):
+        part = images[start:start + step]
+        yield _patches(part, kernel, stride, dilation, pads, pad_image)
+
+
+def _check_channels(images, weight):
+    if images.ndim != 4 or weight.ndim != 4 or images.shape[1] != weight.shape[1]:
+        raise ValueError(f"weights of shape {weight.shape} do not fit images of shape "
+                         f"{images.shape}; they must be [O, I, kh, kw] and [N, I, H, W]")
+
+
+def _largest(images, pad_image):
+    return max(int(images.max(initial=0)), -int(images.min(initial=0)), abs(int(pad_image)))
+
+
+def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), pad_image=0):
+    """Exact convolution (correlation, as networks mean it) of integers.
+
+    images [N, I, H, W] and weight [O, I, kh, kw] are integer arrays, `stride` and `dilation` are
+    (y, x), `pads` (top, left, bottom, right) pixels of the value `pad_image` (0: they contribute
+    nothing). Returns [N, O, Ho, Wo] as int64, or as Python integers (dtype object) where 63 bits
+    might not hold a sum. ValueError when the kernel does not fit the padded input.
+    """
+    images, weight = np.asarray(images), np.asarray(weight)
+    _check_channels(images, weight)
+    flat = weight.reshape(len(weight), -1)
+    limbs = _limbs(flat, _largest(images, pad_image))
+    parts = []
+    for patches in _batches(images.astype(limbs[0]), weight, stride, dilation, pads, pad_image):
+        count, _, _, _, height, width = patches.shape
+        sums = _product(limbs, patches.reshape(count, flat.shape[1], height * width))
+        parts.append(sums.reshape(count, len(weight), height, width))
+    return np.concatenate(parts)
+
+
+def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation=(1, 1),
+                        pads=(0, 0, 0, 0), pad_image=0):
+    """Convolution as accumulators of `bits` bits compute it.
+
+    The sum of each pass, `vector` channels under one tap, is exact; adding it to the accumulator
+    saturates. Passes go in the chip's order: kernel row, kernel column, block of channels.
+    Arguments and result as of `convolve`.
+    """
+    images, weight = np.asarray(images), np.asarray(weight)
+    _check_channels(images, weight)
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    largest = _largest(images, pad_image)
+    geometry = dict(stride=stride, dilation=dilation, pads=pads, pad_image=pad_image)
+    bound = np.abs(weight).reshape(len(weight), -1).sum(axis=1, dtype=object).max(initial=0)
+    if int(bound) * largest <= high:
+        return convolve(images, weight, **geometry)
+    _, channels, kernel_y, kernel_x = weight.shape
+    passes = [(slice(first, first + vector), ky, kx) for ky in range(kernel_y)
+              for kx in range(kernel_x) for first in range(0, channels, vector)]
+    limbs = [_limbs(weight[:, block, ky, kx], largest) for block, ky, kx in passes]
+    parts = []
+    for patches in _batches(images, weight, **geometry):
+        count, height, width = len(patches), *patches.shape[4:]
+        total = np.zeros((count, len(weight), height * width),
+                         dtype=np.int64 if bits < 62 else object)
+        for (block, ky, kx), slices in zip(passes, limbs, strict=True):
+            columns = patches[:, block, ky, kx].reshape(count, -1, height * width)
+            total = np.clip(total + _product(slices, columns.astype(slices[0])), low, high)
+        parts.append(total.astype(np.int64).reshape(count, len(weight), height, width))
+    return np.concatenate(parts)
+
+
+# Ordered integers: what clipping and pooling compare.
+
+def ordered(codes, format):
+    """Codes as integers in the order of their values: the value itself (integers), the signed
+    magnitude code (floats), the code (bipolar). +0 and -0 are both 0."""
+    codes = np.asarray(codes, dtype=np.int64)
+    if isinstance(format, Float):
+        magnitude = codes & format.max_code
+        return np.where(codes >> (format.width - 1), -magnitude, magnitude)
+    if isinstance(format, Bipolar):
+        return codes
+    return images_of(format, codes)
+
+
+def from_ordered(values, format):
+    """The reverse of `ordered`; 0 becomes +0."""
+    values = np.asarray(values, dtype=np.int64)
+    if isinstance(format, Float):
+        return np.abs(values) | ((values < 0).astype(np.int64) << (format.width - 1))
+    return values & ((1 << format.width) - 1)
+
+
+def pool(codes, format, window):
+    """Max pooling [N, C, H, W] -> [N, C, H // py, W // px] over `window` = (py, px), which do not
+    overlap; rows and columns that fill no window are dropped."""
+    height, width = codes.shape[2] // window[0], codes.shape[3] // window[1]
+    if tuple(window) == (1, 1):
+        return codes
+    codes = codes[:, :, :height * window[0], :width * window[1]]
+    if not isinstance(format, Bipolar):
+        codes = ordered(codes, format)
+    codes = codes.reshape(*codes.shape[:2], height, window[0], width, window[1]).max(axis=(3, 5))
+    return codes if isinstance(format, Bipolar) else from_ordered(codes, format)
+
+
+# Requantizing.
+
+_bit_length = np.frompyfunc(lambda value: int(value).bit_length(), 1, 1)
+
+
+def _leading_one(values):
+    """Position of the leading one of non-negative integers; 0 for 0."""
+    if values.dtype == object:
+        return np.maximum(_bit_length(values).astype(np.int64) - 1, 0)
+    lead = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1, 0)
+    return lead - ((np.int64(1) << lead) > np.maximum(values, 1))    # float64 had rounded up
+
+
+def _round_shift(values, shift):
+    """values / 2**shift to the nearest integer, ties to even."""
+    one = 1 if values.dtype == object else np.int64(1)
+    floor = values >> shift
+    rest = values - (floor << shift)
+    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
+    return floor + ((rest > half) | ((rest == half) & (shift > 0) & ((floor & 1) == 1)))
+
+
+def _requantize(sums, multiplier, shift, layer, format):
+    """Ordered integers (bipolar: codes) of sums that already hold the bias; one dtype throughout,
+    int64 only where |sums * multiplier| < 2**62."""
+    product = sums * multiplier
+    if isinstance(format, Bipolar):
+        return (product >= 0).astype(np.int64)
+    if isinstance(format, Float):
+        magnitude = np.abs(product)
+        up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
+        total = shift + up
+        if magnitude.dtype == object:
+            total = total.astype(object)
+        magnitude = _round_shift(magnitude, total) + (up << format.man)
+        magnitude = np.minimum(magnitude, format.max_code)
+        result = np.where(product < 0, -magnitude, magnitude)
+    else:
+        if product.dtype == object:
+            shift = shift.astype(object)
+        result = _round_shift(product, shift) + layer.zero_point
+    return np.clip(result, layer.low, layer.high).astype(np.int64)
+
+
+def add_bias(sums, bias):
+    """sums [N, O, ...] plus bias [O], exact: Python integers where int64 might not hold it."""
+    shape = (1, -1) + (1,) * (sums.ndim - 2)
+    bias = np.asarray(bias).reshape(shape)
+    if sums.dtype != object and max(_largest(sums, 0), _largest(bias, 0)) >> 62:
+        sums = sums.astype(object)
+    return sums + bias
+
+
+def requantize(sums, layer, format):
+    """What post-processing makes of accumulators: codes of `format`.
+
+    sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier and shift for
+    every channel, zero_point, low and high (see `Conv`). Steps: add the bias, multiply, shift
+    right with round-half-even, to the next float of the format or to an integer plus zero point,
+    saturate, clip. Bipolar: 1 where the product is not negative.
+    """
+    sums = add_bias(sums, layer.bias)
+    shape = (1, -1) + (1,) * (sums.ndim - 2)
+    multiplier = np.broadcast_to(np.asarray(layer.multiplier).reshape(shape), sums.shape)
+    shift = np.broadcast_to(np.asarray(layer.shift).reshape(shape), sums.shape)
+    wide = (sums >= 1 << 44) | (sums <= -(1 << 44))
+    if not wide.any():
+        result = _requantize(sums.astype(np.int64), multiplier, shift, layer, format)
+    else:
+        result = np.empty(sums.shape, dtype=np.int64)
+        for part, dtype in ((~wide, np.int64), (wide, object)):
+            if part.any():
+                result[part] = _requantize(sums[part].astype(dtype),
+                                           multiplier[part].astype(dtype), shift[part], layer,
+                                           format)
+    return result if isinstance(format, Bipolar) else from_ordered(result, format)

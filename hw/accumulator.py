@@ -4,7 +4,7 @@ The memory is read twice and written once a cycle: the array adds to it while po
 drains it.
 """
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out

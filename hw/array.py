@@ -12,7 +12,7 @@ Nothing stalls in here: whatever enters takes its way. There is no reset either;
 counted outside, in `systolith.hw.compute`.
 """
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 

@@ -5,8 +5,8 @@ lines that Yosys does not finish. `place` puts an `Instance` of a module instead
 writes that module. Such a block has plain ports, one clock, and no reset.
 """
 
-from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.back import verilog
+from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.lib import wiring
 
 __all__ = ["emit", "place"]

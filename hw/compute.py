@@ -9,7 +9,7 @@ each other without a gap. Latencies are counted from the cycle s in which a pixe
 its address is out in s + 1, its word enters the array in s + 2.
 """
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,6 +17,7 @@ from . import isa
 from .accumulator import AccumulatorColumn
 from .array import SystolicArray
 from .blocks import place
+from .csr import UnitState
 from .streamer import PixelStreamer
 
 __all__ = ["Compute", "WeightFeeder"]
@@ -140,7 +141,7 @@ class Compute(wiring.Component):
         The weight memory's read port.
     read_address : In, read_data : Out(ArrayLayout(accumulators, columns))
         The accumulators' second read port, all columns at once; data one cycle later.
-    busy, state, progress, started
+    busy, state, missing, progress, started
         For the sequencer; `started` pulses with each pass's first pixel.
     """
 
@@ -158,7 +159,8 @@ class Compute(wiring.Component):
             "weight_data": In(arch.weight_bits),
             "read_address": In(range(arch.accumulator_depth)),
             "read_data": Out(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
-            "busy": Out(1), "state": Out(4), "progress": Out(1), "started": Out(1),
+            "busy": Out(1), "state": Out(4), "missing": Out(4), "progress": Out(1),
+            "started": Out(1),
         })
 
     @property
@@ -286,11 +288,8 @@ class Compute(wiring.Component):
             self.progress.eq(slot | feed | begin | (self.give != 0)),
         ]
         with m.If(running | (in_flight != 0)):
-            m.d.comb += self.state.eq(isa_state("running"))
+            m.d.comb += self.state.eq(UnitState.RUNNING)
         with m.Elif(self.i.valid):
-            m.d.comb += self.state.eq(isa_state("token"))
+            m.d.comb += [self.state.eq(UnitState.TOKENS),
+                         self.missing.eq(missing & Mux(fed, ~_LOAD, -1))]
         return m
-
-
-def isa_state(name):
-    return {"idle": 0, "running": 1, "token": 2, "memory": 3, "stream": 4}[name]

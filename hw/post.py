@@ -1,12 +1,13 @@
 """The POST unit: accumulators to results, pooled, into activation memory or to the store unit."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from . import isa
 from .blocks import place
+from .csr import UnitState
 from .formats import Float
 from .post_lane import PostLane
 
@@ -42,7 +43,7 @@ class Post(wiring.Component):
         To the store unit: groups (each code `activation.width` bits) or raw chunks.
     trace_valid, trace_layer, trace_raw, trace_item : Out
         Every result as it is written, wherever it goes.
-    busy, state, progress, written
+    busy, state, missing, progress, written
         For the sequencer; `written` pulses with every write.
     """
 
@@ -87,11 +88,12 @@ class Post(wiring.Component):
         fields = Signal(_LAYOUT, reset_less=True)
         running = Signal()
         start, finish = Signal(), Signal()
+        missing = Signal(4)
 
         # One instruction at a time.
         m.d.comb += [
-            self.missing.eq(self.i.payload.wait & ~self.available),
-            start.eq(self.i.valid & ~running & (self.missing == 0)),
+            missing.eq(self.i.payload.wait & ~self.available),
+            start.eq(self.i.valid & ~running & (missing == 0)),
             self.i.ready.eq(start),
             self.take.eq(Mux(start, self.i.payload.wait, 0)),
             self.give.eq(Mux(finish, fields.signal, 0)),
@@ -229,6 +231,10 @@ class Post(wiring.Component):
 
         m.d.comb += self.progress.eq(start | read | item_valid | (self.items.valid
                                                                   & self.items.ready))
+        with m.If(running):
+            m.d.comb += self.state.eq(Mux(reading & ~read, UnitState.UNIT, UnitState.RUNNING))
+        with m.Elif(self.i.valid):
+            m.d.comb += [self.state.eq(UnitState.TOKENS), self.missing.eq(missing)]
         return m
 
 

@@ -1,6 +1,6 @@
 """Requantization of one channel: bias, multiplier, rounding, the output format, the clip."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 

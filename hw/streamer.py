@@ -1,6 +1,6 @@
 """The affine address generator: which activation word each pixel of each pass reads."""
 
-from amaranth import Module, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

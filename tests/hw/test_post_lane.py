@@ -1,0 +1,82 @@
+"""The requantizer's hardware against exact rational arithmetic."""
+
+import random
+from fractions import Fraction
+
+import pytest
+from amaranth.sim import Simulator
+from systolith.hw.arch import MULTIPLIER_BITS, SHIFT_BITS, Arch
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.post_lane import PostLane
+
+
+def expected(arch, accumulator, bias, multiplier, shift, zero_point, low, high):
+    """The ordered integer, by the definition: the nearest number of the format, ties to even."""
+    form = arch.activation
+    exact = Fraction((accumulator + bias) * multiplier, 1 << shift)
+    if isinstance(form, Bipolar):
+        return int(exact >= 0)
+    if isinstance(form, Float):
+        magnitude = abs(exact)
+        step = 0
+        while magnitude >= 2 << (form.man + step):
+            step += 1
+        code = min(round(magnitude / (1 << step)) + (step << form.man), form.max_code)
+        value = -code if exact < 0 else code
+    else:
+        value = round(exact) + zero_point           # round() of a Fraction is half to even
+    return max(low, min(high, value))
+
+
+@pytest.mark.parametrize("activation, weight, accumulator", [
+    ("int8", "int8", None), ("int4", "int8", 24), ("int1", "int3", None), ("int16", "int16", 48),
+    ("e3m2", "e3m2", None), ("e4m3", "e4m3", None), ("e2m1", "e2m1", None), ("e5m0", "e2m3", None),
+    ("e4m3fn", "e4m3fn", None), ("bipolar1", "bipolar1", None),
+])
+def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator):
+    arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator)
+    rng = random.Random(f"{activation} {weight}")
+    bits, width = arch.accumulator_bits, arch.activation.width
+    top = (1 << (bits - 1)) - 1
+    largest = (1 << (width - 1)) - 1
+    dut = PostLane(arch=arch)
+    clip = sorted(rng.randint(-largest - 1, largest) for _ in range(2))
+    constants = [(rng.randint(-largest - 1, largest), -largest - 1, largest), (0, *clip)]
+    vectors = []
+    for zero_point, low, high in constants:
+        batch = []
+        for _ in range(400):
+            size = rng.randint(1, bits - 1)
+            a = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1)))
+            b = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1), -a))
+            b = max(-top - 1, min(top, b))
+            m = rng.choice((0, 1, 3, 1 << 17, (1 << MULTIPLIER_BITS) - 1, rng.getrandbits(18)))
+            s = rng.choice((0, 1, size, min(63, size + 17), 63, rng.getrandbits(SHIFT_BITS)))
+            batch.append((a, b, m, min(s, 63), rng.random() < 0.2))
+        vectors.append(((zero_point, low, high), batch))
+
+    async def bench(ctx):
+        for (zero_point, low, high), batch in vectors:
+            ctx.set(dut.zero_point, zero_point)
+            ctx.set(dut.low, low)
+            ctx.set(dut.high, high)
+            for n in range(len(batch) + dut.latency):
+                if n < len(batch):
+                    a, b, m, s, raw = batch[n]
+                    ctx.set(dut.accumulator, a)
+                    ctx.set(dut.parameters, b % (1 << bits) | m << bits
+                            | s << (bits + MULTIPLIER_BITS))
+                    ctx.set(dut.raw, raw)
+                if n >= dut.latency:
+                    a, b, m, s, raw = batch[n - dut.latency]
+                    if raw:
+                        assert ctx.get(dut.raw_out) == a + b
+                    else:
+                        assert ctx.get(dut.ordered) == expected(
+                            arch, a, b, m, s, zero_point, low, high), (a, b, m, s)
+                await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()

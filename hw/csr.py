@@ -1,0 +1,239 @@
+"""The registers that the host sees, and what their fields mean: the single description of both."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AXILiteSignature
+from .isa import Unit
+
+__all__ = ["CONTROL_RESET", "CONTROL_START", "ID", "REGISTERS", "REPORT", "SEQUENCER", "VERSION",
+           "Csr", "ErrorCode", "Register", "UnitState", "address", "markdown_table"]
+
+#: Content of the ID register: "STYS" in memory order.
+ID = 0x53595354
+#: Content of the VERSION register: the version of this register map.
+VERSION = 1
+#: The bits of CONTROL.
+CONTROL_START = 1
+CONTROL_RESET = 2
+#: The sequencer's number where a unit is named.
+SEQUENCER = 4
+
+
+class ErrorCode(IntEnum):
+    """Why the core has stopped."""
+    ILLEGAL = 1     #: illegal instruction, or BEGIN missing
+    IDENTITY = 2    #: the program was made for another chip
+    WINDOW = 3      #: address outside the window
+    BUS = 4         #: RRESP or BRESP was not OKAY
+    WATCHDOG = 5    #: no progress
+    TOKENS = 6      #: a token counter overflowed
+
+
+class UnitState(IntEnum):
+    """What a unit does or waits for."""
+    IDLE = 0
+    RUNNING = 1
+    TOKENS = 2      #: the next instruction waits for tokens
+    MEMORY = 3      #: external memory has not answered
+    UNIT = 4        #: the unit behind it (or in front of it) has no room (or nothing)
+
+
+#: What a unit says about an error; `valid` in one cycle is enough.
+REPORT = data.StructLayout({"valid": 1, "code": 4, "unit": 3, "layer": 12, "address": 32})
+
+
+@dataclass(frozen=True)
+class Register:
+    """One 32-bit register: name, byte offset, access ("r", "rw", "w") and what it holds."""
+    name: str
+    offset: int
+    access: str
+    doc: str
+
+
+REGISTERS = (
+    Register("ID", 0x00, "r", "0x53595354"),
+    Register("VERSION", 0x04, "r", "version of the register map"),
+    Register("IDENTITY_LOW", 0x08, "r", "hash of chip description and instruction set, bits 31:0"),
+    Register("IDENTITY_HIGH", 0x0C, "r", "the same, bits 63:32"),
+    Register("CONTROL", 0x10, "w", "write 1 to bit 0: start (ignored while busy or after an "
+                                   "error); to bit 1: soft reset, once the bus is quiet"),
+    Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, [7:4] error code, [10:8] unit "
+                                  "(0 load, 1 array, 2 post, 3 store, 4 sequencer), [27:16] layer"),
+    Register("WAITING", 0x18, "r", "8 bits a unit: [3:0] 0 idle, 1 running, 2 waiting for tokens, "
+                                   "3 for memory, 4 for the next unit; [7:4] the units whose "
+                                   "tokens are missing"),
+    Register("ERROR_ADDRESS", 0x1C, "r", "byte in the window where the error was found"),
+    Register("WINDOW_BASE", 0x20, "rw", "first byte of the window; a multiple of 4096"),
+    Register("WINDOW_SIZE", 0x24, "rw", "bytes in the window"),
+    Register("PROGRAM", 0x28, "rw", "offset of BEGIN in the window; a multiple of 64"),
+    Register("WATCHDOG", 0x2C, "rw", "cycles without any progress before error 5; 0: off"),
+    Register("CYCLES", 0x30, "r", "cycles from start to done"),
+    Register("COMPUTE_FIRST", 0x34, "r", "CYCLES at the start of the first array pass"),
+    Register("COMPUTE_LAST", 0x38, "r", "CYCLES when the last result was written"),
+    Register("BUSY_LOAD", 0x40, "r", "cycles in which load had an instruction in work"),
+    Register("BUSY_ARRAY", 0x44, "r", "likewise, array"),
+    Register("BUSY_POST", 0x48, "r", "likewise, post"),
+    Register("BUSY_STORE", 0x4C, "r", "likewise, store"),
+)
+
+_OFFSETS = {register.name: register.offset for register in REGISTERS}
+
+
+def address(name):
+    """The byte offset of the register `name`."""
+    return _OFFSETS[name]
+
+
+def markdown_table():
+    """The registers as a table for the documentation."""
+    rows = [f"| 0x{item.offset:02X} | {item.name} | {item.access} | {item.doc} |"
+            for item in REGISTERS]
+    return "\n".join(["| offset | register | access | meaning |", "|---|---|---|---|", *rows])
+
+
+class Csr(wiring.Component):
+    """AXI4-Lite slave with the registers of `REGISTERS`, and the counters.
+
+    A write is accepted in the cycle in which address and data are both valid and no response is
+    waiting; byte strobes are ignored. `start` is high in the cycle after the accepted write. A
+    read answers in the cycle after its address. Reserved offsets read as 0. WINDOW_BASE,
+    WINDOW_SIZE and PROGRAM cannot be written while the core is busy.
+
+    Soft reset: `stop` goes high in the cycle after the write and stays until `quiet` is high; in
+    that cycle `reset` is high. This component must not be reset by it. The counters keep their
+    values until the next start.
+
+    CYCLES counts the cycles in which `busy` is high.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    bus : In(AXILiteSignature(8))
+    start, stop, reset : Out(1)
+        To the sequencer; to the top level.
+    window_base, window_size, program, watchdog : Out(32)
+    busy, done : In(1)
+    report : In(REPORT)
+        Held by the sequencer; `valid` is the error flag.
+    quiet : In(1)
+        No transaction is outstanding on the memory bus.
+    state[unit], missing[unit] : In(4)
+        A `UnitState`, and the units whose tokens are missing.
+    unit_busy : In(4)
+        One bit a unit.
+    compute_start, result_written : In(1)
+        Pulses: an array pass starts; post-processing writes a result.
+    irq : Out(1)
+        The core is done, or has stopped on an error.
+    """
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        super().__init__({
+            "bus": In(AXILiteSignature(8)),
+            "start": Out(1), "stop": Out(1), "reset": Out(1),
+            "window_base": Out(32), "window_size": Out(32), "program": Out(32),
+            "watchdog": Out(32),
+            "busy": In(1), "done": In(1), "report": In(REPORT), "quiet": In(1),
+            "state": In(4).array(4), "missing": In(4).array(4), "unit_busy": In(4),
+            "compute_start": In(1), "result_written": In(1),
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        cycles = Signal(32)
+        first = Signal(32)
+        first_seen = Signal()
+        last = Signal(32)
+        busy_cycles = [Signal(32, name=f"busy_{unit.name.lower()}") for unit in Unit]
+        content = {
+            "ID": ID, "VERSION": VERSION,
+            "IDENTITY_LOW": self.arch.identity & 0xFFFFFFFF,
+            "IDENTITY_HIGH": self.arch.identity >> 32,
+            "CONTROL": 0,
+            "STATUS": Cat(self.busy, self.done, self.report.valid, Const(0, 1),
+                          self.report.code, self.report.unit, Const(0, 5), self.report.layer),
+            "WAITING": Cat(*(Cat(self.state[unit], self.missing[unit]) for unit in Unit)),
+            "ERROR_ADDRESS": self.report.address,
+            "WINDOW_BASE": self.window_base, "WINDOW_SIZE": self.window_size,
+            "PROGRAM": self.program, "WATCHDOG": self.watchdog,
+            "CYCLES": cycles, "COMPUTE_FIRST": first, "COMPUTE_LAST": last,
+            "BUSY_LOAD": busy_cycles[Unit.LOAD], "BUSY_ARRAY": busy_cycles[Unit.ARRAY],
+            "BUSY_POST": busy_cycles[Unit.POST], "BUSY_STORE": busy_cycles[Unit.STORE],
+        }
+        self._elaborate_read(m, content)
+        self._elaborate_write(m)
+
+        with m.If(self.start):
+            m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
+            m.d.sync += [counter.eq(0) for counter in busy_cycles]
+        with m.Elif(self.busy):
+            m.d.sync += cycles.eq(cycles + 1)
+            for unit in Unit:
+                with m.If(self.unit_busy[unit]):
+                    m.d.sync += busy_cycles[unit].eq(busy_cycles[unit] + 1)
+            with m.If(self.compute_start & ~first_seen):
+                m.d.sync += [first.eq(cycles), first_seen.eq(1)]
+            with m.If(self.result_written):
+                m.d.sync += last.eq(cycles)
+
+        m.d.comb += [
+            self.reset.eq(self.stop & self.quiet),
+            self.irq.eq(self.done | self.report.valid),
+        ]
+        return m
+
+    def _elaborate_read(self, m, content):
+        bus = self.bus
+        m.d.comb += bus.arready.eq(~bus.rvalid)
+        with m.If(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += bus.rvalid.eq(1)
+            with m.Switch(bus.araddr[2:]):
+                for register in REGISTERS:
+                    with m.Case(register.offset >> 2):
+                        m.d.sync += bus.rdata.eq(content[register.name])
+                with m.Default():
+                    m.d.sync += bus.rdata.eq(0)
+
+    def _elaborate_write(self, m):
+        bus = self.bus
+        accepted = Signal()
+        m.d.comb += [
+            accepted.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
+            bus.awready.eq(accepted),
+            bus.wready.eq(accepted),
+        ]
+        with m.If(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+        m.d.sync += self.start.eq(0)
+        with m.If(self.reset):
+            m.d.sync += self.stop.eq(0)
+        with m.If(accepted):
+            m.d.sync += bus.bvalid.eq(1)
+            with m.Switch(bus.awaddr[2:]):
+                with m.Case(address("CONTROL") >> 2):
+                    stopping = self.stop | bus.wdata[1]
+                    m.d.sync += [
+                        self.start.eq(bus.wdata[0] & ~stopping & ~self.busy & ~self.start
+                                      & ~self.report.valid),
+                        self.stop.eq(stopping),
+                    ]
+                for name in ("WINDOW_BASE", "WINDOW_SIZE", "PROGRAM", "WATCHDOG"):
+                    register = getattr(self, name.lower())
+                    low = {"WINDOW_BASE": 12, "PROGRAM": 6}.get(name, 0)
+                    with m.Case(address(name) >> 2):
+                        with m.If(~(self.busy | self.start) | (name == "WATCHDOG")):
+                            m.d.sync += register[low:].eq(bus.wdata[low:])
+        return m

@@ -14,6 +14,10 @@ from . import numerics
 __all__ = ["Conv", "Decoder", "Encoder", "Graph", "Tensor"]
 
 
+#: Elements of a layer's result that are computed at a time.
+_CACHED = 1 << 17
+
+
 @dataclass
 class Tensor:
     """A feature map of one image.
@@ -164,11 +168,19 @@ class Conv:
 
     def run(self, codes, input_format, output_format, arch=None):
         """Codes [N, C, H, W] of the output from the codes of the input."""
-        sums = self.accumulate(codes, input_format, arch)
-        if self.raw:
-            return numerics.add_bias(sums, self.bias)
-        return numerics.pool(numerics.requantize(sums, self, output_format), output_format,
-                             self.pool)
+        # A few images at a time, so that intermediate arrays stay in the caches. Every step of
+        # requantization is monotone, so the largest sum gives the largest result: pooling first
+        # is the same and less work.
+        step = max(1, _CACHED // int(np.prod(self.conv_shape)))
+        parts = []
+        for start in range(0, len(codes), step):
+            sums = self.accumulate(codes[start:start + step], input_format, arch)
+            if self.raw:
+                parts.append(numerics.add_bias(sums, self.bias))
+            else:
+                sums = numerics.window_maxima(sums, self.pool)
+                parts.append(numerics.requantize(sums, self, output_format))
+        return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 
 
 @dataclass

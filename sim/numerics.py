@@ -11,7 +11,7 @@ import numpy as np
 from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "convolve", "from_ordered", "images_of", "ordered", "output_size", "pool",
-           "requantize", "saturating_convolve"]
+           "requantize", "saturating_convolve", "window_maxima"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -182,17 +182,23 @@ def from_ordered(values, format):
     return values & ((1 << format.width) - 1)
 
 
+def window_maxima(values, window):
+    """Maxima over windows (py, px) that do not overlap: [N, C, H, W] -> [N, C, H // py, W // px].
+
+    Rows and columns that fill no window are dropped.
+    """
+    height, width = values.shape[2] // window[0], values.shape[3] // window[1]
+    result = None
+    for y in range(window[0]):
+        for x in range(window[1]):
+            part = values[:, :, y:height * window[0]:window[0], x:width * window[1]:window[1]]
+            result = part if result is None else np.maximum(result, part)
+    return result
+
+
 def pool(codes, format, window):
-    """Max pooling [N, C, H, W] -> [N, C, H // py, W // px] over `window` = (py, px), which do not
-    overlap; rows and columns that fill no window are dropped."""
-    height, width = codes.shape[2] // window[0], codes.shape[3] // window[1]
-    if tuple(window) == (1, 1):
-        return codes
-    codes = codes[:, :, :height * window[0], :width * window[1]]
-    if not isinstance(format, Bipolar):
-        codes = ordered(codes, format)
-    codes = codes.reshape(*codes.shape[:2], height, window[0], width, window[1]).max(axis=(3, 5))
-    return codes if isinstance(format, Bipolar) else from_ordered(codes, format)
+    """Max pooling of codes, in the order of their values; see `window_maxima`."""
+    return from_ordered(window_maxima(ordered(codes, format), window), format)
 
 
 # Requantizing.
@@ -270,4 +276,4 @@ def requantize(sums, layer, format):
                 result[part] = _requantize(sums[part].astype(dtype),
                                            multiplier[part].astype(dtype), shift[part], layer,
                                            format)
-    return result if isinstance(format, Bipolar) else from_ordered(result, format)
+    return from_ordered(result, format)

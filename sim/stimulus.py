@@ -1,0 +1,363 @@
+"""Random chips and random legal programs, from a seed.
+
+Every program is in a valid sequential order, reads only words that were written before, and stays
+within the chip and its window; within that, fields, data and order are as wild as a program of
+this size can be. The same seed gives the same program.
+"""
+
+import random
+
+import numpy as np
+
+from ..hw import layout
+from ..hw.arch import Arch
+from ..hw.formats import Bipolar, Float
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
+from ..hw.program import Program
+from .access import (
+    AccessError,
+    Space,
+    accesses,
+    check,
+    check_program,
+    item_bytes,
+    word_bytes,
+    words,
+)
+
+__all__ = ["random_arch", "random_program"]
+
+_FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
+#: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
+_STEPS = 600
+
+
+def random_arch(seed, family=None):
+    """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
+    draw = random.Random(f"chip {seed}")
+    while True:
+        kind = family or draw.choice(("int", "float", "bipolar"))
+        lanes = draw.choice((1, 1, 1, 2, 3, 4))
+        if kind == "int":
+            activation, weight = (f"int{draw.randint(2, 8)}" for _ in range(2))
+        elif kind == "float":
+            activation, weight = draw.choice(_FLOATS), draw.choice(_FLOATS)
+        else:
+            activation = weight = "bipolar1"
+            lanes = draw.randint(1, 40)
+        rows, columns = draw.randint(1, 9), draw.randint(1, 9)
+        facts = dict(
+            name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
+            weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),
+            activation_depth=draw.randint(24, 200), weight_depth=rows * draw.randint(2, 24),
+            accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
+            burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5))
+        try:
+            arch = Arch(**facts)
+            if draw.random() < 0.4:
+                facts["accumulator"] = arch.psum_bits + draw.randint(0, 4)
+            lanes = [n for n in range(1, arch.group + 1) if arch.group % n == 0]
+            facts["post_lanes"] = draw.choice(lanes)
+            facts["parameter_depth"] = arch.group * draw.randint(1, 6)
+            return Arch(**facts)
+        except ValueError:                       # sums that need more than 64 bits
+            continue
+
+
+def random_program(arch, seed, synchronize, instructions=40):
+    """A Program of at most about `instructions` instructions.
+
+    synchronize(instructions, arch) -> instructions fills in the tokens (`gen.tokens`). Every byte
+    of the window is in the image.
+    """
+    return _Writer(arch, seed, instructions).program(synchronize)
+
+
+class _Writer:
+    """A program as it grows, and which words the instructions so far have written."""
+
+    def __init__(self, arch, seed, instructions):
+        self.arch, self.limit = arch, instructions
+        self.draw = random.Random(f"program {seed}")
+        self.data = np.random.default_rng([seed, 1])
+        self.instructions = []
+        self.layer = 0
+        self.code_offset = self.draw.randrange(0, 5) * arch.beat_bytes
+        code = self.code_offset + (instructions + 8) * INSTRUCTION_BYTES
+        self.free = -(-code // 64) * 64          # where data may stand from
+        self.sections = []                       # (start, bytes)
+        self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
+        self.weights = np.zeros(arch.weight_depth, bool)
+        self.parameters = np.zeros(arch.parameter_depth, bool)
+        self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
+
+    def program(self, synchronize):
+        arch, draw = self.arch, self.draw
+        for memory in Memory:
+            self.load(memory)
+        makers = {self.any_load: 2, self.array: 4, self.post: 4}
+        while len(self.instructions) < self.limit - 2:
+            if draw.random() < 0.3:
+                self.layer = draw.randrange(1 << 12)
+            draw.choices(list(makers), makers.values())[0]()
+        code = [Instruction(Opcode.BEGIN, {"identity": arch.identity}), *self.instructions,
+                Instruction(Opcode.END)]
+        code = synchronize(code, arch)
+        window = -(-self.window // 64) * 64
+        image = self.data.integers(0, 256, window, dtype=np.uint8)
+        for start, section in self.sections:
+            image[start:start + len(section)] = np.frombuffer(section, np.uint8)
+        text = b"".join(i.to_bytes() for i in code)
+        image[self.code_offset:self.code_offset + len(text)] = np.frombuffer(text, np.uint8)
+        program = Program(arch, code, image.tobytes(), self.code_offset, window)
+        check_program(program)
+        return program
+
+    def add(self, opcode, **fields):
+        """Append an instruction if it is legal; returns whether it was."""
+        instruction = Instruction(opcode, fields, layer=self.layer)
+        try:
+            check(instruction, self.arch)
+        except (AccessError, ValueError):
+            return False
+        self.instructions.append(instruction)
+        return True
+
+    def run(self, known, least=1):
+        """(first, length) of some of the successive words that are known, None if too few."""
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], known.astype(np.int8), [0]))))
+        runs = [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= least]
+        if not runs:
+            return None
+        first, stop = self.draw.choice(runs)
+        if self.draw.random() < 0.4:
+            first = self.draw.randint(first, stop - least)
+        return first, stop - first
+
+    # Loads.
+
+    def any_load(self):
+        self.load(self.draw.choice(list(Memory)))
+
+    def load(self, memory):
+        """Words of fresh data, or of whatever stands in the window already."""
+        arch, draw = self.arch, self.draw
+        size, depth = word_bytes(memory, arch), Space(memory).depth(arch)
+        most = min(depth, max(arch.rows, 2048 // size, 1))
+        count = draw.randint(min(depth, arch.chunks if memory == Memory.PARAMETER else arch.rows),
+                             max(most, min(depth, arch.chunks)))
+        rows = draw.choice([n for n in range(1, 9) if count // n]) if draw.random() < 0.6 else 1
+        run = count // rows
+        base_stride = draw.choice((run, run, run + draw.randrange(3), draw.randrange(run + 1)))
+        reach = base_stride * (rows - 1) + run
+        if reach > depth:
+            base_stride, reach = run, run * rows
+        base = draw.randint(0, depth - reach)
+        gap = draw.choice((0, 0, 1, draw.randrange(9))) * arch.beat_bytes
+        row_stride = run * size + gap
+        span = row_stride * (rows - 1) + run * size
+        if draw.random() < 0.7 or self.free + span > self.window:
+            address = self.window
+            if draw.random() < 0.3:              # ends or starts at a 4 KiB boundary
+                address = -(-address // 4096) * 4096 - draw.choice((0, arch.beat_bytes))
+                address = max(address, self.window)
+            self.window = address + span
+            codes = self.fresh(memory, run * rows)
+            for row in range(rows):
+                self.sections.append((address + row * row_stride,
+                                      codes[row * run * size:(row + 1) * run * size]))
+        else:
+            beats = (self.window - self.free - span) // arch.beat_bytes
+            address = self.free + draw.randint(0, beats) * arch.beat_bytes
+        if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
+                    row_stride=row_stride, base=base, base_stride=base_stride):
+            known = (self.slots, self.weights, self.parameters)[memory]
+            known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
+
+    def fresh(self, memory, count):
+        arch, data = self.arch, self.data
+        if memory == Memory.PARAMETER:
+            return self.fresh_parameters(count)
+        pack, format, width = (
+            (layout.pack_activation_words, arch.activation, arch.vector)
+            if memory == Memory.ACTIVATION else
+            (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
+        every = np.arange(1 << format.width)
+        every = every[np.isfinite(format.decode(every))]
+        values = format.decode(every)
+        extremes = every[[values.argmin(), values.argmax()]]
+        smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
+        some = self.draw.choice((every, every, extremes, smallest))
+        return pack(data.choice(some, (count, width)), arch)
+
+    def fresh_parameters(self, count):
+        """Parameters that spread the results over the range, and some of any size."""
+        arch, data, shape = self.arch, self.data, (count, self.arch.post_lanes)
+        top = 1 << arch.accumulator_bits - 1
+        scale = min(top, arch.term_bound * arch.vector)
+        bias = data.integers(-scale, scale, shape)
+        multiplier = data.integers(1, 1 << 18, shape)
+        reach = 17 + scale.bit_length() - (
+            arch.activation.width + (1 << arch.activation.exp) - 3
+            if isinstance(arch.activation, Float) else arch.activation.width)
+        shift = np.clip(reach + data.integers(-4, 4, shape), 0, 63)
+        wild = data.random(shape)
+        bias[wild < 0.2] = 0
+        bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
+        multiplier[wild > 0.9] = 0
+        multiplier[wild > 0.93] = (1 << 18) - 1
+        shift[wild > 0.96] = data.integers(0, 64)
+        return layout.pack_parameter_words(bias, multiplier, shift, arch)
+
+    # Computing.
+
+    def array(self):
+        for _ in range(30):
+            if self.add_array(self.draw.random() < 0.5):
+                return
+        self.load(self.draw.choice((Memory.ACTIVATION, Memory.WEIGHT)))
+
+    def add_array(self, wild):
+        """A convolution over some known words, or (wild) loops of any strides."""
+        arch, draw = self.arch, self.draw
+        known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
+        if known is None or weights is None:
+            return False
+        base, length = known
+        width = draw.randint(1, min(length, 12))
+        height = draw.randint(1, min(length // width, 12))
+        blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
+        kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
+        if kernel_y * kernel_x * blocks > weights[1] // arch.rows:
+            kernel_y = kernel_x = 1
+            blocks = draw.randint(1, weights[1] // arch.rows)
+        pool_y, pool_x = draw.choice(((1, 1), (1, 1), (2, 2), (1, 3), (3, 2)))
+        stride = draw.randint(1, 3), draw.randint(1, 3)
+        dilation = draw.choice((1, 1, 2)), draw.choice((1, 1, 2))
+        pads = draw.randrange(kernel_y + 1), draw.randrange(kernel_x + 1)
+        out_y, out_x = draw.randint(1, 6), draw.randint(1, 8)
+        fields = dict(
+            base=base, kernel_y=kernel_y, kernel_x=kernel_x, blocks=blocks, out_y=out_y,
+            out_x=out_x, pool_y=pool_y, pool_x=pool_x, y_start=-pads[0] * width, x_start=-pads[1],
+            y_limit=height * width, x_limit=width, stride_ky=dilation[0] * width,
+            stride_kx=dilation[1], stride_block=width * height,
+            stride_oy=stride[0] * pool_y * width, stride_ox=stride[1] * pool_x,
+            stride_py=stride[0] * width, stride_px=stride[1])
+        if wild:
+            for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
+                fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
+            fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
+        pixels, passes = out_y * out_x * pool_y * pool_x, kernel_y * kernel_x * blocks
+        if pixels * passes > _STEPS or pixels > arch.accumulator_depth:
+            return False
+        first = draw.randint(0, arch.accumulator_depth - pixels)
+        sums = slice(first, first + pixels)
+        accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
+        products = passes * arch.vector + self.sums[sums] * accumulate
+        if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
+            return False
+        fields |= dict(
+            weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
+            accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
+            pad_code=self.pad_code())
+        if not self.add(Opcode.ARRAY, **fields):
+            return False
+        for access in accesses(self.instructions[-1], arch):
+            if access.space == Space.ACTIVATION and not self.slots[words(access.intervals)].all():
+                self.instructions.pop()
+                return False
+        self.sums[sums] = products
+        return True
+
+    def pad_code(self):
+        code = self.draw.randrange(1 << self.arch.activation.width)
+        return code if np.isfinite(self.arch.activation.decode(np.array(code))) else 0
+
+    # Results.
+
+    def post(self):
+        """One POST to the activation memory, or some to the store unit and the STOREs for them."""
+        arch, draw = self.arch, self.draw
+        if draw.random() < 0.5:
+            self.add_post(Destination.ACTIVATION, False)
+            return
+        raw = draw.random() < 0.4
+        items = 0
+        for _ in range(draw.randint(1, min(3, arch.queue_depth))):
+            if self.add_post(Destination.STORE, raw):
+                last = self.instructions[-1]
+                items += last.out_y * last.out_x * (arch.chunks if raw else 1)
+        for count in range(3):
+            part = items if count == 2 or draw.random() < 0.6 else draw.randint(0, items)
+            if part:
+                self.store(raw, part)
+            items -= part
+
+    def add_post(self, destination, raw):
+        arch, draw = self.arch, self.draw
+        parameters = self.run(self.parameters, arch.chunks)
+        arrays = [i for i in self.instructions if i.opcode == Opcode.ARRAY]
+        if parameters is None or not arrays:
+            return False
+        sums, pool, shape = self.run(self.sums > 0), draw.choice((1, 1, 2, 4, 5)), None
+        if draw.random() < 0.7:                  # just what an ARRAY has made
+            i = draw.choice(arrays[-2:])
+            pool, shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
+            sums = i.accumulator, pool * i.out_y * i.out_x
+        pool = 1 if raw else min(pool, sums[1])
+        if raw or shape is None or draw.random() < 0.2:
+            out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))
+            shape = out_y, draw.randint(1, max(1, min(sums[1] // pool // out_y, 20)))
+        format = arch.activation
+        if isinstance(format, Bipolar):
+            top, bottom = 1, 0
+        elif isinstance(format, Float):
+            top, bottom = format.max_code, -format.max_code
+        else:
+            bottom, top = format.image_range
+        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
+        low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
+                                 tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
+        added = self.add(
+            Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
+            group=draw.randrange(arch.groups_per_columns),
+            parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
+            destination=destination, raw=raw, zero_point=zero_point, low=low, high=high,
+            **(self.place(*shape) if destination == Destination.ACTIVATION else {}))
+        if added and destination == Destination.ACTIVATION:
+            last = self.instructions[-1]
+            self.slots[words(accesses(last, arch)[-1].intervals), last.slot] = True
+        return added
+
+    def place(self, out_y, out_x):
+        """Where results go in the activation memory: one behind the other, or anyhow."""
+        arch, draw = self.arch, self.draw
+        stride_x, stride_y = 1, out_x
+        if draw.random() < 0.4:
+            stride_x, stride_y = draw.randint(-2, 3), draw.randint(-9, 12)
+        low = min(0, stride_x * (out_x - 1)) + min(0, stride_y * (out_y - 1))
+        high = max(0, stride_x * (out_x - 1)) + max(0, stride_y * (out_y - 1))
+        if high - low >= arch.activation_depth:
+            stride_x = stride_y = low = high = 0
+        base = draw.randint(-low, arch.activation_depth - 1 - high)
+        slot = draw.randrange(arch.groups_per_word)
+        return dict(base=base, stride_y=stride_y, stride_x=stride_x, slot=slot)
+
+    def store(self, raw, items):
+        """One STORE of `items` items to any place behind the code."""
+        arch, draw = self.arch, self.draw
+        size = item_bytes(raw, arch)
+        unit = min(size, arch.beat_bytes)
+        rows = draw.choice([n for n in range(1, min(items, 12) + 1) if items % n == 0])
+        run = items // rows
+        burst = size % arch.beat_bytes == 0 and draw.random() < 0.6
+        item_stride = size + draw.choice((0, 0, 1, draw.randrange(20))) * unit
+        across = run * size if burst else (run - 1) * item_stride + size
+        row_stride = -(-across // unit) * unit + draw.choice((0, 1, draw.randrange(30))) * unit
+        span = row_stride * (rows - 1) + across
+        self.window = max(self.window, self.free + span)
+        address = self.free + draw.randint(0, (self.window - self.free - span) // unit) * unit
+        if not self.add(Opcode.STORE, address=address, rows=rows, items=run,
+                        row_stride=row_stride, item_stride=item_stride, raw=raw, burst=burst):
+            raise AccessError("a random STORE must be legal, as its POST has been written")

@@ -42,15 +42,17 @@ class Tensor:
     zero_point: int = 0
     offset: float | np.ndarray = 0.0
 
+    def decode(self, codes):
+        """Exact values (float64) of codes [N, C, H, W], scale and zero point left out."""
+        if self.format is None:
+            return np.asarray(codes).astype(np.float64)
+        images = numerics.images_of(self.format, codes).astype(np.float64)
+        return np.ldexp(images, self.format.exponent)
+
     def real(self, codes):
         """The numbers (float64) that codes [N, C, H, W] stand for."""
-        if self.format is None:
-            values = np.asarray(codes).astype(np.float64)
-        else:
-            values = np.ldexp((numerics.images_of(self.format, codes)).astype(np.float64),
-                              self.format.exponent)
         scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
-        return (values - self.zero_point) * scale + offset
+        return (self.decode(codes) - self.zero_point) * scale + offset
 
 
 @dataclass
@@ -197,12 +199,10 @@ class Encoder:
         The tensor that it fills.
     steps : list of (operation, operand)
         Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
-        that broadcasts, "clip" with (low, high), "reshape" with a shape and "transpose" with a
-        permutation, both with the batch dimension in front.
+        that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
+        dimension, "transpose" with a permutation that leaves the batch dimension in front.
     low, high : int or None
         Limits of the code, as an ordered integer.
-    codes_from : int or None
-        The input holds codes already, and this number is added to them; None: quantize.
     """
     name: str
     shape: tuple
@@ -210,7 +210,6 @@ class Encoder:
     steps: list = field(default_factory=list)
     low: int | None = None
     high: int | None = None
-    codes_from: int | None = None
 
     def encode(self, values, tensor):
         """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
@@ -228,20 +227,17 @@ class Encoder:
                              f"(at {index})")
         for operation, operand in self.steps:
             if operation == "reshape":
-                values = values.reshape(len(values), *operand[1:])
+                values = values.reshape(len(values), *operand)
             elif operation == "transpose":
                 values = values.transpose(operand)
             elif operation == "clip":
                 values = np.clip(values, *(np.float32(limit) for limit in operand))
             else:
                 values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
-        if self.codes_from is not None:
-            codes = tensor.format.encode(np.float64(values) + self.codes_from)
-        elif tensor.zero_point:
-            quotient = np.rint(values / np.float32(tensor.scale)).astype(np.float64)
-            codes = tensor.format.encode(quotient + tensor.zero_point)
-        else:
-            codes = tensor.format.encode(values / np.float32(tensor.scale))
+        values = values / np.float32(tensor.scale)
+        if tensor.zero_point:
+            values = np.rint(values).astype(np.float64) + tensor.zero_point
+        codes = tensor.format.encode(values)
         if not isinstance(tensor.format, Bipolar):
             order = numerics.ordered(codes, tensor.format)
             if self.low is not None:
@@ -263,11 +259,9 @@ class Decoder:
     tensor : str
         The tensor that it comes from.
     scale, offset : array [channels] or None
-        real = scale * (what the tensor's codes stand for) + offset; None: unchanged.
+        real = scale * decode(code) + offset; None: what the tensor's codes stand for.
     low, high : float or None
         Limits of the real numbers.
-    codes_from : int or None
-        The output holds codes: those of the tensor plus this number; None: real numbers.
     """
     name: str
     shape: tuple
@@ -276,7 +270,6 @@ class Decoder:
     offset: np.ndarray | None = None
     low: float | None = None
     high: float | None = None
-    codes_from: int | None = None
 
     def decode(self, codes, tensor):
         """float32 values [N, *shape] from codes [N, C, H, W] of `tensor`."""
@@ -284,16 +277,13 @@ class Decoder:
         if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
             raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
                              f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
-        if self.codes_from is not None:
-            values = numerics.ordered(codes, tensor.format) + self.codes_from
-        else:
+        if self.scale is None:
             values = tensor.real(codes)
-            if self.scale is not None:
-                values = values * np.reshape(self.scale, (-1, 1, 1))
-            if self.offset is not None:
-                values = values + np.reshape(self.offset, (-1, 1, 1))
-            if self.low is not None or self.high is not None:
-                values = np.clip(values, self.low, self.high)
+        else:
+            scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
+            values = tensor.decode(codes) * scale + offset
+        if self.low is not None or self.high is not None:
+            values = np.clip(values, self.low, self.high)
         return values.reshape(len(codes), *self.shape).astype(np.float32)
 
 

@@ -55,7 +55,8 @@ def random_arch(seed, family=None):
         try:
             arch = Arch(**facts)
             if draw.random() < 0.4:
-                facts["accumulator"] = arch.psum_bits + draw.randint(0, 4)
+                facts["accumulator"] = draw.choice(
+                    (64, *(min(64, arch.psum_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
             lanes = [n for n in range(1, arch.group + 1) if arch.group % n == 0]
             facts["post_lanes"] = draw.choice(lanes)
             facts["parameter_depth"] = arch.group * draw.randint(1, 6)

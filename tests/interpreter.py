@@ -1,0 +1,196 @@
+"""A second reading of the instruction set: plain loops over Python integers and fractions.
+
+Slow, sequential, and written from the contract's words rather than from `sim.iss`; also notes which
+words every instruction touches.
+"""
+
+from fractions import Fraction
+
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.isa import Memory, Opcode
+
+
+class Interpreter:
+    """After `run`: `memory` (bytearray), `activations`, `sums`, `results`, and `touched`: for each
+    instruction the set of (space, word, is_write); a word of EXTERNAL is a beat."""
+
+    def __init__(self, arch, memory):
+        self.arch, self.memory = arch, bytearray(memory)
+        self.activations = [[0] * arch.vector for _ in range(arch.activation_depth)]
+        self.weights, self.parameters = {}, {}
+        self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
+        self.items, self.results, self.touched = [], [], []
+        self.images = {format: [int(v) for v in format.image(range(1 << format.width))]
+                       for format in (arch.activation, arch.weight)}
+        if isinstance(arch.activation, Float):
+            images = self.images[arch.activation]
+            self.magnitudes = [images[code] for code in range(arch.activation.max_code + 1)]
+
+    def run(self, instructions):
+        for i in instructions:
+            self.now = set()
+            if i.unit is not None:
+                getattr(self, i.opcode.name.lower())(i)
+            self.touched.append(self.now)
+
+    def bits(self, address, size, is_write=False):
+        """External bytes as one integer."""
+        for byte in range(address, address + size):
+            self.now.add(("EXTERNAL", byte // self.arch.beat_bytes, is_write))
+        return int.from_bytes(self.memory[address:address + size], "little")
+
+    def load(self, i):
+        arch, address = self.arch, i.address
+        for row in range(i.rows):
+            for word in range(i.words):
+                into = i.base + row * i.base_stride + word
+                self.now.add((Memory(i.memory).name, into, True))
+                size = {0: arch.activation_bytes, 1: arch.weight_bytes,
+                        2: arch.parameter_bytes}[i.memory]
+                code = self.bits(address + row * i.row_stride + word * size, size)
+                if i.memory == Memory.ACTIVATION:
+                    mask = (1 << arch.activation.width) - 1
+                    self.activations[into] = [
+                        code >> 8 * arch.group_bytes * (channel // arch.group)
+                        >> arch.activation.width * (channel % arch.group) & mask
+                        for channel in range(arch.vector)]
+                elif i.memory == Memory.WEIGHT:
+                    self.weights[into] = [
+                        code >> n * arch.weight.width & ((1 << arch.weight.width) - 1)
+                        for n in range(arch.columns * arch.lanes)]
+                else:
+                    lanes = []
+                    for lane in range(arch.post_lanes):
+                        part = code >> lane * arch.parameter_bits
+                        bias = part & ((1 << arch.accumulator_bits) - 1)
+                        if bias >> arch.accumulator_bits - 1:
+                            bias -= 1 << arch.accumulator_bits
+                        part >>= arch.accumulator_bits
+                        lanes.append((bias, part & 0x3FFFF, part >> 18 & 63))
+                    self.parameters[into] = lanes
+
+    def array(self, i):
+        arch = self.arch
+        images, weight_images = self.images[arch.activation], self.images[arch.weight]
+        word = i.weight_base
+        for ky in range(i.kernel_y):
+            for kx in range(i.kernel_x):
+                for block in range(i.blocks):
+                    first = i.accumulate == 0 and (ky, kx, block) == (0, 0, 0)
+                    rows = []
+                    for n in range(arch.rows):
+                        self.now.add(("WEIGHT", word + n, False))
+                        rows.insert(0, [weight_images[c] for c in self.weights[word + n]])
+                    word += arch.rows
+                    self.array_pass(i, ky, kx, block, rows, images, first)
+
+    def array_pass(self, i, ky, kx, block, rows, images, first):
+        arch, pixel = self.arch, i.accumulator
+        for oy in range(i.out_y):
+            for ox in range(i.out_x):
+                for py in range(i.pool_y):
+                    for px in range(i.pool_x):
+                        y = (i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py)
+                        x = (i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px)
+                        if 0 <= y < i.y_limit and 0 <= x < i.x_limit:
+                            address = i.base + block * i.stride_block + y + x
+                            self.now.add(("ACTIVATION", address, False))
+                            word = [images[code] for code in self.activations[address]]
+                        else:
+                            word = [images[i.pad_code] if i.pad_valid else 0] * arch.vector
+                        self.now.add(("ACCUMULATOR", pixel, True))
+                        if i.accumulate:
+                            self.now.add(("ACCUMULATOR", pixel, False))
+                        for column in range(arch.columns):
+                            total = 0 if first else self.sums[pixel][column]
+                            for channel in range(arch.vector):
+                                row, lane = divmod(channel, arch.lanes)
+                                total += word[channel] * rows[row][column * arch.lanes + lane]
+                            if arch.accumulator is not None:
+                                top = 1 << arch.accumulator - 1
+                                total = min(max(total, -top), top - 1)
+                            self.sums[pixel][column] = total
+                        pixel += 1
+
+    def post(self, i):
+        arch = self.arch
+        parameters = []
+        for n in range(arch.chunks):
+            self.now.add(("PARAMETER", i.parameters + n, False))
+            parameters += self.parameters[i.parameters + n]
+        done = []
+        for n in range(i.out_y * i.out_x):
+            best = None
+            for p in range(i.pool):
+                pixel = i.accumulator + n * i.pool + p
+                self.now.add(("ACCUMULATOR", pixel, False))
+                sums = self.sums[pixel][i.group * arch.group:(i.group + 1) * arch.group]
+                if i.raw:
+                    best = [total + bias for total, (bias, _, _) in zip(sums, parameters,
+                                                                       strict=True)]
+                    continue
+                new = [self.requantize(i, (total + bias) * multiplier, shift)
+                       for total, (bias, multiplier, shift) in zip(sums, parameters, strict=True)]
+                best = new if best is None else [max(pair) for pair in zip(best, new, strict=True)]
+            done += best
+            if not i.raw:
+                best = [self.code(value) for value in best]
+            self.deliver(i, n, best)
+        self.results.append(done if i.raw else [self.code(value) for value in done])
+
+    def requantize(self, i, product, shift):
+        """An integer in the order of the values."""
+        format = self.arch.activation
+        if isinstance(format, Bipolar):
+            return int(product >= 0)
+        exact = Fraction(product, 1 << shift)
+        if isinstance(format, Float):
+            # The nearest magnitude; ties to the even code, without mantissa bits to the larger.
+            magnitude = min(range(len(self.magnitudes)), key=lambda code: (
+                abs(self.magnitudes[code] - abs(exact)),
+                code & 1 if format.man or code < 2 else -code))
+            value = -magnitude if exact < 0 else magnitude
+        else:
+            value = round(exact) + i.zero_point
+        return min(max(value, i.low), i.high)
+
+    def code(self, value):
+        format = self.arch.activation
+        if isinstance(format, Float):
+            return abs(value) + (value < 0) * (1 << format.width - 1)
+        return value % (1 << format.width)
+
+    def deliver(self, i, n, values):
+        arch = self.arch
+        if i.destination == 0:
+            word = i.base + n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
+            self.now.add(("ACTIVATION", word, True))
+            self.activations[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
+        elif i.raw:
+            for chunk in range(arch.chunks):
+                part = values[chunk * arch.post_lanes:(chunk + 1) * arch.post_lanes]
+                self.items.append((1, sum((v % (1 << arch.raw_bits)) << n * arch.raw_bits
+                                          for n, v in enumerate(part))))
+        else:
+            self.items.append((0, sum(v << n * arch.activation.width
+                                      for n, v in enumerate(values))))
+
+    def store(self, i):
+        size = self.arch.raw_bytes if i.raw else self.arch.group_bytes
+        for row in range(i.rows):
+            for item in range(i.items):
+                raw, value = self.items.pop(0)
+                assert raw == i.raw
+                address = (i.address + row * i.row_stride
+                           + item * (size if i.burst else i.item_stride))
+                self.bits(address, size, is_write=True)
+                self.memory[address:address + size] = value.to_bytes(size, "little")
+
+
+def run(arch, memory, instructions):
+    """The interpreter after a program."""
+    interpreter = Interpreter(arch, memory)
+    interpreter.run(instructions)
+    assert not interpreter.items
+    assert all(i.opcode != Opcode.BEGIN for i in instructions[1:])
+    return interpreter

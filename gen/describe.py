@@ -1,0 +1,81 @@
+"""What a program says about itself, as plain data: `Program.host`."""
+
+from ..sim.graph import Conv
+from .tile import traffic
+
+__all__ = ["describe"]
+
+
+def _input(name, shape, graph, recipe, place, starts, arch):
+    section, offset, size = place
+    return {"name": name, "offset": starts[section] + offset, "bytes": size,
+            "words": size // arch.activation_bytes, "shape": list(graph.tensors[name].shape),
+            "map": list(shape), "layout": "activation", "taps": recipe,
+            "note": recipe and "first layer's taps are laid out by the host"}
+
+
+def _output(name, graph, raw, place, starts):
+    section, offset, size = place
+    return {"name": name, "offset": starts[section] + offset, "bytes": size,
+            "shape": list(graph.tensors[name].shape), "layout": "raw" if raw else "activation"}
+
+
+def _kind(conv: Conv):
+    """What a layer would be called: a kernel that covers the map is a dense layer."""
+    _, height, width = conv.input_shape
+    dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.pads)
+    return "dense" if dense else "conv"
+
+
+def _layer(conv, layer, plan, arch):
+    input_bytes, weights = traffic(plan)
+    return {
+        "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv), "macs": conv.macs,
+        "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
+        "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
+        "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
+        "pool": list(conv.pool), "raw": bool(conv.raw),
+        "passes": layer.passes * layer.column_blocks
+        * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
+        "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
+        "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
+        "loop_order": plan.order, "column_group": plan.column_group,
+        "loaded_bytes": {"input": input_bytes if plan.buffers else 0, "weights": weights},
+    }
+
+
+def describe(graph, layers, plans, recipes, placement, where, sections, stream, peak):
+    """`Program.host`: see `systolith.sim.host` for the fields."""
+    arch, starts = stream.arch, sections.starts
+    raw = {conv.output: bool(conv.raw) for conv in graph.layers}
+    shapes = {name: tuple(recipes[name]["shape"]) if name in recipes else tensor.shape
+              for name, tensor in graph.tensors.items()}
+    inputs = [_input(item.name, shapes[item.name], graph, recipes.get(item.name),
+                     where[item.name], starts, arch) for item in graph.inputs]
+    outputs = [_output(name, graph, raw[name], where[name], starts)
+               for name in dict.fromkeys(graph.outputs)]
+    tensors = {}
+    for name in shapes:
+        if name in placement.maps or name in where:
+            section, offset, size = where.get(name, (None, 0, 0))
+            tensors[name] = {
+                "shape": list(shapes[name]), "raw": raw.get(name, False),
+                "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
+                "external": None if section is None else starts[section] + offset,
+                "section": section, "bytes": size}
+    return {
+        "network": graph.name,
+        "inputs": inputs, "outputs": outputs, "tensors": tensors,
+        "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
+        "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
+        "layers": [_layer(conv, layer, plan, arch) for conv, layer, plan in
+                   zip(graph.layers, layers, plans, strict=True)],
+        "macs": graph.macs,
+        "memory": sections.table(),
+        "peak": {"activation_words": peak, "weight_words": stream.weights.peak,
+                 "parameter_words": stream.parameters.peak,
+                 "accumulator_words": stream.accumulators.peak},
+        "depth": {"activation_words": arch.activation_depth, "weight_words": arch.weight_depth,
+                  "parameter_words": arch.parameter_depth,
+                  "accumulator_words": arch.accumulator_depth},
+    }

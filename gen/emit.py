@@ -1,0 +1,148 @@
+"""From instructions in sequential order to the stream that the chip fetches, and its image."""
+
+from collections import deque
+
+import numpy as np
+
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from ..sim.access import AccessError, Space, accesses, check, item_bytes, word_bytes, words
+from .errors import UserError
+from .tokens import synchronize
+
+__all__ = ["assemble_image", "finish", "interleave"]
+
+#: Cycles from a request to its data, and from the last pixel to its sum: guesses that only the
+#: order of instructions depends on.
+_LATENCY = 40
+#: Cycles between items that are bursts of their own: four are on their way at a time.
+_ITEM_CYCLES = 9
+
+
+def _cycles(i, arch):
+    """Cycles that an instruction keeps its unit busy, roughly."""
+    if i.opcode == Opcode.LOAD:
+        return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
+    if i.opcode == Opcode.ARRAY:
+        pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
+        return i.kernel_y * i.kernel_x * i.blocks * max(pixels, arch.rows, 3)
+    if i.opcode == Opcode.POST:
+        cycles = i.out_y * i.out_x * i.pool * arch.chunks
+        if i.destination == Destination.STORE:
+            beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
+            cycles = max(cycles, i.out_y * i.out_x * beats * (arch.chunks if i.raw else 1))
+        return cycles
+    beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
+    return i.rows * i.items * (beats if i.burst else max(beats, _ITEM_CYCLES))
+
+
+class _Times:
+    """For every word of a space, when it is free to be read and free to be written."""
+
+    def __init__(self):
+        self.written, self.read = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def _reach(self, index):
+        if index.size and index[-1] >= self.read.size:
+            more = max(2 * self.read.size, int(index[-1]) + 1) - self.read.size
+            self.written, self.read = (np.pad(part, (0, more))
+                                       for part in (self.written, self.read))
+
+    def ready(self, index, is_write):
+        self._reach(index)
+        if not index.size:
+            return 0
+        ready = int(self.written[index].max())
+        return max(ready, int(self.read[index].max())) if is_write else ready
+
+    def touch(self, index, is_write, done):
+        times = self.written if is_write else self.read
+        times[index] = np.maximum(times[index], done)
+
+
+def interleave(instructions, arch):
+    """The same instructions in the order in which they can start, each unit's in its own order.
+
+    The stream is dispatched in order and a full queue holds up all that is behind it, so an
+    instruction should stand where its time comes: loads ahead of their use by as much as memory
+    allows, a tile's post-processing beside the next tile's array instruction. Times are estimated
+    from the words that instructions touch. Executing the result one by one is right if it was
+    before: what conflicts starts in the same order.
+    """
+    spaces = {space: _Times() for space in Space}
+    stored = np.zeros(0)
+    used = [accesses(i, arch) for i in instructions]
+    writes = [a.intervals for mine in used for a in mine
+              if a.space == Space.EXTERNAL and a.is_write and len(a.intervals)]
+    if writes:
+        stored = min(int(part[0, 0]) for part in writes), max(int(part[-1, 1]) for part in writes)
+    free, starts, streams = dict.fromkeys(Unit, 0), [], deque()
+    for i, mine in zip(instructions, used, strict=True):
+        start, touched = free[i.unit], []
+        for access in mine:
+            index = words(access.intervals)
+            if access.space == Space.EXTERNAL:   # only what is stored can conflict
+                if not len(stored):
+                    continue
+                index = index[(index >= stored[0]) & (index < stored[1])] - stored[0]
+            touched.append((spaces[access.space], index, access))
+            start = max(start, spaces[access.space].ready(index, access.is_write))
+        if i.opcode == Opcode.STORE:
+            begun, finished = streams.popleft()
+            start = max(start, begun)
+        done = start + _cycles(i, arch)
+        if i.opcode == Opcode.STORE:
+            done = max(done, finished)
+        if i.opcode == Opcode.POST and i.destination == Destination.STORE:
+            streams.append((start, done))
+        starts.append(start)
+        free[i.unit] = done
+        done += _LATENCY
+        for times, index, access in touched:
+            early = 0
+            if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR:
+                # Post-processing may follow the last pass at its heels.
+                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, arch.rows, 3)
+            times.touch(index, access.is_write, done - early)
+    return [instructions[n] for n in sorted(range(len(starts)), key=starts.__getitem__)]
+
+
+def finish(code, sections, arch, layers):
+    """Give addresses to (Instruction, section) pairs, order them, add tokens, BEGIN and END.
+
+    Returns (instructions, code offset, bytes of the window). Raises UserError where a value does
+    not fit its field, naming the layer.
+    """
+    sections.add("code", (len(code) + 2) * INSTRUCTION_BYTES)
+    window = sections.close()
+    if window > 1 << 32:
+        raise UserError(f"the network needs {window} bytes of external memory, the chip addresses "
+                        f"{1 << 32}")
+    instructions = []
+    for i, section in code:
+        if section is not None:
+            i.fields["address"] += sections.starts[section]
+        try:
+            check(i, arch, window)
+        except (AccessError, ValueError) as error:
+            raise UserError(f"{layers[i.layer].title} does not fit the chip's instructions: "
+                            f"{error}") from None
+        instructions.append(i)
+    instructions = synchronize(interleave(instructions, arch), arch)
+    begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
+    return ([begin, *instructions, Instruction(Opcode.END)], sections.starts["code"], window)
+
+
+def assemble_image(code, sections, constants):
+    """The bytes of external memory up to the end of the parameters.
+
+    `constants` is {section: [(offset, bytes)]}.
+    """
+    image = bytearray(sections.starts["parameters"] + sections.sizes["parameters"])
+    start = sections.starts["code"]
+    text = b"".join(i.to_bytes() for i in code)
+    image[start:start + len(text)] = text
+    for section, items in constants.items():
+        for offset, content in items:
+            start = sections.starts[section] + offset
+            image[start:start + len(content)] = content
+    return bytes(image)

@@ -1,0 +1,472 @@
+"""From a quantized network to a program: `compile_graph`, and the instructions of one layer."""
+
+from dataclasses import dataclass
+
+from ..hw import isa
+from ..hw.formats import Bipolar
+from ..hw.isa import Destination, Instruction, Memory, Opcode
+from ..hw.program import Program
+from ..sim.access import word_bytes
+from .alloc import Ring, Sections, place
+from .describe import describe
+from .emit import assemble_image, finish
+from .errors import UserError
+from .prepare import check_layer, lay_out_taps, parameter_bytes, weight_bytes
+from .tile import Layer, boxes, plan_layer
+
+__all__ = ["compile_graph"]
+
+_LOAD = {item.name: item.high for item in isa.OPCODES[Opcode.LOAD]}
+_STORE = {item.name: item.high for item in isa.OPCODES[Opcode.STORE]}
+#: The shortest array instruction, in cycles, into which weights that are on their way are cut.
+_PIECE_CYCLES = 192
+
+
+@dataclass
+class Region:
+    """A rectangle of a feature map in activation memory, planes of blocks one after the other.
+
+    Attributes
+    ----------
+    base : int
+        Word of its first row and column in its first block.
+    rows, columns : (first, end)
+        In the map.
+    first_block, blocks : int
+    outside : (section, offset, height, width) or None
+        Where the map lies in external memory; None: it is made on the chip.
+    loaded : int
+        Rows before this one are on their way or there.
+    """
+    base: int
+    rows: tuple
+    columns: tuple
+    first_block: int
+    blocks: int
+    outside: tuple | None = None
+    loaded: int = 0
+
+    @property
+    def width(self):
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def plane(self):
+        return (self.rows[1] - self.rows[0]) * self.width
+
+
+class Stream:
+    """Instructions in an order in which executing them one by one is right, and the state that
+    goes from layer to layer: what lies in the rings, which accumulators come next.
+
+    Attributes
+    ----------
+    code : list of (Instruction, section or None)
+        Addresses are offsets in the section until it has one.
+    """
+
+    def __init__(self, arch):
+        self.arch = arch
+        self.code = []
+        self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
+        self.accumulators = Ring(arch.accumulator_depth)
+        self.loaded = set()                     # pieces of weights in the resident sets
+        self.layer = 0
+
+    def add(self, opcode, section=None, **fields):
+        self.code.append((Instruction(opcode, fields, layer=self.layer), section))
+
+    def load(self, memory, section, address, base, words):
+        """LOAD neighbouring words."""
+        most = _LOAD["words"]
+        for start in range(0, words, most):
+            self.add(Opcode.LOAD, section, memory=memory, base=base + start,
+                     address=address + start * word_bytes(memory, self.arch),
+                     words=min(most, words - start))
+
+    def _load_runs(self, section, address, base, runs, words, row_stride, base_stride):
+        """LOAD `runs` runs of activation words; the strides are bytes and words."""
+        if words > _LOAD["words"]:
+            for run in range(runs):
+                self.load(Memory.ACTIVATION, section, address + run * row_stride,
+                          base + run * base_stride, words)
+            return
+        for start in range(0, runs, _LOAD["rows"]):
+            count = min(_LOAD["rows"], runs - start)
+            self.add(Opcode.LOAD, section, memory=Memory.ACTIVATION, rows=count, words=words,
+                     address=address + start * row_stride, base=base + start * base_stride,
+                     row_stride=row_stride * (count > 1), base_stride=base_stride * (count > 1))
+
+    def load_rows(self, region, end):
+        """LOAD the rows of a region up to `end` that are not there yet."""
+        first = max(region.loaded, region.rows[0])
+        if region.outside is None or end <= first or not region.width:
+            return
+        region.loaded = end
+        section, offset, height, width = region.outside
+        size, rows = self.arch.activation_bytes, end - first
+        plane = height * width * size
+        address = offset + region.first_block * plane + (
+            first * width + region.columns[0]) * size
+        base = region.base + (first - region.rows[0]) * region.width
+        if region.width == width:
+            self._load_runs(section, address, base, region.blocks, rows * width, plane,
+                            region.plane)
+        elif rows < region.blocks:
+            for row in range(rows):
+                self._load_runs(section, address + row * width * size,
+                                base + row * region.width, region.blocks, region.width, plane,
+                                region.plane)
+        else:
+            for block in range(region.blocks):
+                self._load_runs(section, address + block * plane, base + block * region.plane,
+                                rows, region.width, width * size, region.width)
+
+
+@dataclass
+class Sink:
+    """Where the results of a layer go: places in activation memory, in external memory, or both.
+
+    Attributes
+    ----------
+    chip : int or None
+        First word of the map.
+    outside : (section, offset) or None
+    pad_lanes : bool
+        Lanes without channel must hold -1: bipolar maps that are read again.
+    """
+    chip: int | None = None
+    outside: tuple | None = None
+    pad_lanes: bool = False
+
+
+class LayerCode:
+    """Emits one layer into a Stream."""
+
+    def __init__(self, stream, layer, plan, source, sink, weights, parameters):
+        """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
+        `weights` and `parameters` are offsets in their sections."""
+        self.stream, self.layer, self.plan = stream, layer, plan
+        self.arch, self.source, self.sink = layer.arch, source, sink
+        self.weights, self.parameters = weights, parameters
+        self.buffers, self.turn = {}, 0         # buffer -> ((tile, part), Region)
+        _, height, width = layer.conv.output_shape
+        self.height, self.width = height, width
+
+        pixels = max((b - a) * (d - c) for tile in plan.tiles
+                     for (a, b), (c, d) in plan.sub_tiles(tile)) * layer.pool
+        self.reused = plan.column_group > 1 or len(plan.tiles) > 1 or (
+            len(plan.sub_tiles(plan.tiles[0])) > 1)
+        self.resident = self.reused and (
+            plan.column_group * layer.weight_words <= self.arch.weight_depth)
+        most = max(-(-_PIECE_CYCLES // layer.pass_cycles(pixels)), -(-layer.passes // 4))
+        if not self.resident or 2 * layer.weight_words > self.arch.weight_depth:
+            most = min(most, max(1, self.arch.weight_depth // self.arch.rows // 4))
+        self.pieces = [boxes(part, most) for part in plan.parts]
+        # Parameters are loaded in runs of whole column blocks, or of groups.
+        self.groups = layer.groups + sink.pad_lanes
+        half = self.arch.parameter_depth // 2 // self.arch.chunks
+        self.run = (self.groups if self.groups <= half
+                    else max(1, min(self.arch.groups_per_columns, half)))
+
+    def emit(self):
+        plan = self.plan
+        for first in range(0, self.layer.column_blocks, plan.column_group):
+            group = range(first, min(first + plan.column_group, self.layer.column_blocks))
+            for number, tile in enumerate(plan.tiles):
+                for block in group:
+                    for sub in plan.sub_tiles(tile):
+                        self._sub_tile(number, group, block, sub)
+
+    def _sub_tile(self, tile, group, block, sub):
+        (y0, y1), (x0, x1) = sub
+        pixels = (y1 - y0) * (x1 - x0) * self.layer.pool
+        sums = self.stream.accumulators.place(None, pixels)
+        accumulate = 0
+        for part in range(len(self.plan.parts)):
+            region = self._input(tile, part)
+            for weight_base, box in self._weights(group, block, part):
+                self._array(region, box, sub, sums, weight_base, accumulate)
+                accumulate = 1
+        for group in range(self.layer.column_groups(block)):
+            self._post(sub, sums, group, block * self.arch.groups_per_columns + group)
+        if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
+            words = -(-self.layer.channels // self.arch.vector)
+            for number in range(self.layer.groups, words * self.arch.groups_per_word):
+                self._post(sub, sums, 0, number)
+
+    # Input and weights.
+
+    def _input(self, tile, part):
+        if isinstance(self.source, Region):
+            return self.source
+        for key, region in self.buffers.values():
+            if key == (tile, part):
+                return region
+        plan, (base, outside) = self.plan, self.source
+        box = plan.parts[part]
+        rows, columns = plan.input_rectangle(plan.tiles[tile], box)
+        buffer = self.turn % plan.buffers
+        self.turn += 1
+        region = Region(base + buffer * plan.buffer_words, rows, columns, box[4], box[5], outside)
+        self.buffers[buffer] = ((tile, part), region)
+        return region
+
+    def _weights(self, group, block, part):
+        """[(weight word, box)]: the boxes that are loaded, as they are needed, in pass order."""
+        layer, stream, rows = self.layer, self.stream, self.arch.rows
+        first = sum(box[1] * box[3] * box[5] for box in self.plan.parts[:part]) * rows
+        ring = stream.weights
+        if self.resident:
+            name = (layer.index, group.start)
+            base = ring.find(name)
+            if base is None:
+                base = ring.place(name, len(group) * layer.weight_words)
+                stream.loaded = set()
+            base += (block - group.start) * layer.weight_words + first
+            if (block, part) in stream.loaded:
+                yield from self._boxes(base, boxes(self.plan.parts[part], layer.passes))
+                return
+        offset = first
+        for number, box in enumerate(self.pieces[part]):
+            words = box[1] * box[3] * box[5] * rows
+            where = base + offset - first if self.resident else ring.find(
+                (layer.index, block, part, number))
+            if where is None or self.resident:
+                if where is None:
+                    where = ring.place((layer.index, block, part, number), words)
+                stream.load(Memory.WEIGHT, "weights", self.weights + (
+                    block * layer.weight_words + offset) * self.arch.weight_bytes, where, words)
+            yield where, box
+            offset += words
+        stream.loaded.add((block, part))
+
+    def _boxes(self, base, cut):
+        for box in cut:
+            yield base, box
+            base += box[1] * box[3] * box[5] * self.arch.rows
+
+    def _parameters(self, number):
+        """Where the parameters of a group of result channels lie, loaded when they are not there;
+        groups behind the last one share the parameters that make -1."""
+        number = min(number, self.groups - 1)
+        run, chunks = number // self.run, self.arch.chunks
+        ring, name = self.stream.parameters, (self.layer.index, run)
+        base = ring.find(name)
+        if base is None:
+            words = (min(self.groups, (run + 1) * self.run) - run * self.run) * chunks
+            base = ring.place(name, words)
+            self.stream.load(
+                Memory.PARAMETER, "parameters",
+                self.parameters + run * self.run * chunks * self.arch.parameter_bytes, base, words)
+        return base + number % self.run * chunks
+
+    # Instructions.
+
+    def _array(self, region, box, sub, sums, weight_base, accumulate):
+        ky, rows, kx, columns, block, blocks = box
+        conv, y, x = self.layer.conv, self.layer.y, self.layer.x
+        top, bottom, y_start = y.span(sub[0], (ky, ky + rows))
+        left, right, x_start = x.span(sub[1], (kx, kx + columns))
+        self.stream.load_rows(region, bottom)
+        width = region.width
+        base = region.base
+        if bottom > top and right > left:
+            base += ((block - region.first_block) * region.plane
+                     + (top - region.rows[0]) * width + left - region.columns[0])
+        padding = any(conv.pads) and conv.pad_code is not None
+        self.stream.add(
+            Opcode.ARRAY, weight_base=weight_base, base=base, accumulator=sums,
+            kernel_y=rows, kernel_x=columns, blocks=blocks,
+            out_y=sub[0][1] - sub[0][0], out_x=sub[1][1] - sub[1][0],
+            pool_y=y.pool, pool_x=x.pool,
+            y_start=y_start * width, y_limit=(bottom - top) * width,
+            x_start=x_start, x_limit=right - left,
+            stride_ky=y.dilation * width * (rows > 1), stride_kx=x.dilation * (columns > 1),
+            stride_block=region.plane * (blocks > 1),
+            stride_oy=y.stride * y.pool * width * (sub[0][1] - sub[0][0] > 1),
+            stride_ox=x.stride * x.pool * (sub[1][1] - sub[1][0] > 1),
+            stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1),
+            accumulate=accumulate, pad_valid=padding, pad_code=conv.pad_code if padding else 0)
+
+    def _post(self, sub, sums, group, number):
+        """One group of the columns to the group `number` of result channels."""
+        (y0, y1), (x0, x1) = sub
+        conv, arch, sink = self.layer.conv, self.arch, self.sink
+        block, slot = divmod(number, arch.groups_per_word)
+        word = (block * self.height + y0) * self.width + x0
+        fields = {"accumulator": sums, "out_y": y1 - y0, "out_x": x1 - x0, "pool": self.layer.pool,
+                  "group": group, "parameters": self._parameters(number)}
+        if not conv.raw and not isinstance(arch.activation, Bipolar):
+            fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
+        if sink.chip is not None:
+            self.stream.add(Opcode.POST, **fields, destination=Destination.ACTIVATION, slot=slot,
+                            base=sink.chip + word, stride_y=self.width, stride_x=1)
+        if sink.outside is None:
+            return
+        self.stream.add(Opcode.POST, **fields, destination=Destination.STORE, raw=conv.raw)
+        section, offset = sink.outside
+        if conv.raw:
+            pixel = (number * self.height + y0) * self.width + x0
+            self._store(section, offset + pixel * arch.chunks * arch.raw_bytes, sub,
+                        arch.chunks, arch.raw_bytes, arch.raw_bytes)
+        else:
+            address = offset + word * arch.activation_bytes + slot * arch.group_bytes
+            self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes)
+
+    def _store(self, section, address, sub, items, size, stride):
+        """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
+        (y0, y1), (x0, x1) = sub
+        rows, count = y1 - y0, (x1 - x0) * items
+        if x1 - x0 == self.width and rows * count <= _STORE["items"]:
+            rows, count = 1, rows * count
+        burst = stride == size and size % self.arch.beat_bytes == 0
+        self.stream.add(
+            Opcode.STORE, section, address=address, rows=rows, items=count,
+            row_stride=self.width * items * stride * (rows > 1), item_stride=stride,
+            raw=self.layer.conv.raw, burst=burst)
+
+
+# The network.
+
+def _lives(graph):
+    """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
+    readers, writers = {}, {}
+    for index, conv in enumerate(graph.layers):
+        readers.setdefault(conv.input, []).append(index)
+        writers[conv.output] = index
+    return {name: (writers.get(name, mine[0]), mine[-1]) for name, mine in readers.items()}, readers
+
+
+def _prepare(graph, arch, readers):
+    """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
+    out."""
+    layers, recipes = [], {}
+    inputs = {item.name for item in graph.inputs}
+    for index, conv in enumerate(graph.layers):
+        layer = Layer(index, conv, arch)
+        if (conv.input in inputs and len(readers[conv.input]) == 1
+                and conv.input not in graph.outputs
+                and graph.tensors[conv.input].format == arch.activation):
+            changed, recipe = lay_out_taps(layer, graph.tensors[conv.input].format)
+            if recipe is not None:
+                try:
+                    check_layer(changed, graph.tensors)
+                except UserError:
+                    recipe = None               # then as it stands, which may be refused, too
+                else:
+                    layer, recipes[conv.input] = changed, recipe
+        if conv.input not in recipes:
+            check_layer(layer, graph.tensors)
+        layers.append(layer)
+    return layers, recipes
+
+
+def _wanted_buffer(layer):
+    """Activation words that the input buffers of a layer should have: the whole input, or two
+    tiles of a row of results, but no more than half of the memory; a row as it comes where that
+    is the least."""
+    y, x = layer.y, layer.x
+    row = y.extent(1) * x.extent(x.out) * layer.blocks
+    return max(layer.window, min(layer.input_words, 2 * row, layer.arch.activation_depth // 2))
+
+
+def _place_maps(graph, layers, lives, readers, arch):
+    """Placement of the maps that can stay on the chip: all that a layer writes and another one
+    reads, and inputs with several readers."""
+    inputs = {item.name for item in graph.inputs}
+    sizes = {}
+    for name in lives:
+        if name in inputs and len(readers[name]) == 1:
+            continue
+        channels, height, width = graph.tensors[name].shape
+        sizes[name] = -(-channels // arch.vector) * height * width
+
+    def needs(index, maps):
+        return 0 if layers[index].conv.input in maps else _wanted_buffer(layers[index])
+    return place(sizes, lives, needs, len(layers), arch.activation_depth)
+
+
+def _add_tensors(graph, recipes, placement, lives, sections, arch):
+    """{tensor: (section, offset, bytes)} of all that lies in external memory, in the order inputs,
+    outputs, spilled."""
+    where = {}
+
+    def add(section, name, size):
+        where[name] = (section, sections.add(section, size), size)
+
+    written = {conv.output: conv for conv in graph.layers}
+
+    def size(name):
+        channels, height, width = (recipes[name]["shape"] if name in recipes
+                                   else graph.tensors[name].shape)
+        if name in written and written[name].raw:
+            groups = -(-channels // arch.group)
+            return groups * height * width * arch.chunks * arch.raw_bytes
+        return -(-channels // arch.vector) * height * width * arch.activation_bytes
+
+    for item in graph.inputs:
+        add("inputs", item.name, size(item.name))
+    for name in dict.fromkeys(graph.outputs):
+        if name not in written:
+            raise UserError(f"output {name!r} is an input of the network as it stands; remove the "
+                            "output")
+        add("outputs", name, size(name))
+    for name in written:
+        if name not in where and (name not in lives or name not in placement.maps):
+            add("spill", name, size(name))
+    return where
+
+
+def compile_graph(graph, arch):
+    """Map a quantized network to a program for a chip.
+
+    Parameters
+    ----------
+    graph : systolith.sim.graph.Graph
+    arch : Arch
+
+    Returns a `systolith.hw.program.Program`; `host` holds what `systolith.sim.host` documents.
+    Raises UserError for what this chip cannot compute: number formats, accumulators that are too
+    short for the weights, fields that an instruction does not have room for.
+    """
+    if len(graph.layers) > 1 << 12:
+        raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
+    lives, readers = _lives(graph)
+    layers, recipes = _prepare(graph, arch, readers)
+    placement = _place_maps(graph, layers, lives, readers, arch)
+    sections = Sections("code", "weights", "parameters", "inputs", "outputs", "spill")
+    where = _add_tensors(graph, recipes, placement, lives, sections, arch)
+
+    stream, constants, plans, peak = Stream(arch), {"weights": [], "parameters": []}, [], 0
+    inputs = {item.name for item in graph.inputs}
+    regions = {}
+    for name, base in placement.maps.items():
+        channels, height, width = graph.tensors[name].shape
+        blocks = -(-channels // arch.vector)
+        outside = (*where[name][:2], height, width) if name in inputs else None
+        regions[name] = Region(base, (0, height), (0, width), 0, blocks, outside)
+        peak = max(peak, base + blocks * regions[name].plane)
+    for layer in layers:
+        conv = layer.conv
+        stream.layer = layer.index
+        gap = placement.gaps.get(layer.index)
+        plan = plan_layer(layer, None if conv.input in regions else gap[1])
+        plans.append(plan)
+        source = regions.get(conv.input)
+        if source is None:
+            source = (gap[0], (*where[conv.input][:2], *conv.input_shape[1:]))
+            peak = max(peak, gap[0] + plan.buffers * plan.buffer_words)
+        sink = Sink(placement.maps.get(conv.output),
+                    where[conv.output][:2] if conv.output in where else None,
+                    isinstance(arch.activation, Bipolar) and conv.output in lives)
+        data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer)}
+        offsets = {name: sections.add(name, len(data[name])) for name in data}
+        for name in data:
+            constants[name].append((offsets[name], data[name]))
+        LayerCode(stream, layer, plan, source, sink, **offsets).emit()
+
+    code, code_offset, window = finish(stream.code, sections, arch, layers)
+    image = assemble_image(code, sections, constants)
+    host = describe(graph, layers, plans, recipes, placement, where, sections, stream, peak)
+    return Program(arch, code, image, code_offset, window, host)

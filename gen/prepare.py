@@ -1,0 +1,258 @@
+"""Layers as the array sees them: what the chip can compute, taps that the host lays out, weight
+and parameter words.
+"""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
+from ..hw.formats import Bipolar, Int
+from ..hw.layout import pack_parameter_words, pack_weight_words
+from ..sim.numerics import images_of
+from .errors import UserError
+from .tile import Layer
+
+__all__ = ["check_layer", "lay_out_taps", "parameter_bytes", "weight_bytes"]
+
+
+def _sum_range(conv, weight, input_format):
+    """(smallest, largest) sum of any subset of a layer's products, proven from its weights."""
+    images = images_of(conv.weight_format, weight).reshape(len(weight), -1)
+    if int(np.abs(images).max(initial=0)) * images.shape[1] >> 62:
+        images = images.astype(object)
+    positive = np.where(images > 0, images, 0).sum(axis=1).tolist()
+    negative = np.where(images < 0, images, 0).sum(axis=1).tolist()
+    low, high = (limit(0, value) for limit, value in
+                 zip((min, max), input_format.image_range, strict=True))
+    ends = list(zip(positive, negative, strict=True))
+    return (min(p * low + n * high for p, n in ends), max(p * high + n * low for p, n in ends))
+
+
+def _odd_tail(layer):
+    """Whether the lanes behind the last channel leave a product of their own in every pass."""
+    return (isinstance(layer.arch.weight, Bipolar)
+            and (layer.blocks * layer.arch.vector - layer.conv.weight.shape[1]) % 2 == 1)
+
+
+def _bias(layer):
+    """The bias with what an odd tail adds to every sum taken off: one product of two -1 a tap."""
+    return layer.conv.bias - layer.y.kernel * layer.x.kernel * _odd_tail(layer)
+
+
+def _fits_accumulators(layer, input_format):
+    """(bits that exact sums and the bias need, whether the chip has them)."""
+    tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
+    low, high = _sum_range(layer.conv, layer.conv.weight, input_format)
+    bias = _bias(layer)
+    low = min(low - tail, int(bias.min()))
+    high = max(high + tail, int(bias.max()))
+    bits = max((-1 - low).bit_length(), high.bit_length()) + 1
+    return bits, bits <= layer.arch.accumulator_bits
+
+
+def _check_formats(layer, tensors):
+    conv, arch = layer.conv, layer.arch
+    for what, name in (("reads", conv.input), ("writes", conv.output)):
+        tensor = tensors[name].format
+        if what == "writes" and conv.raw:
+            if tensor is not None:
+                raise ValueError(f"{layer.title} is raw, but {name!r} has the format {tensor}")
+            continue
+        if tensor is None:
+            raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
+                            "quantized; only outputs of the network can be raw")
+        if tensor != arch.activation:
+            raise UserError(
+                f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
+                f"{arch.activation}; set array.activation to \"{tensor}\" or quantize the network "
+                f"to {arch.activation}")
+    narrower = (isinstance(conv.weight_format, Int) and isinstance(arch.weight, Int)
+                and conv.weight_format.signed and conv.weight_format.bits <= arch.weight.bits)
+    if conv.weight_format != arch.weight and not narrower:
+        raise UserError(
+            f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
+            f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
+
+
+def _check_parameters(layer):
+    conv = layer.conv
+    if conv.raw and tuple(conv.pool) != (1, 1):
+        raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
+                        "QuantizeLinear")
+    for name, values, top in (("multiplier", conv.multiplier, 1 << MULTIPLIER_BITS),
+                              ("shift", conv.shift, 1 << SHIFT_BITS)):
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < top:
+            raise UserError(f"{layer.title}: {name} must be from 0 to {top - 1}, not "
+                            f"{values.min()} to {values.max()}; the scales of its input, weights "
+                            "and output are too far apart")
+
+
+def _largest_k(arch, bits):
+    """The value of array.largest_k that gives exact accumulators so many bits."""
+    return -(-(1 << (bits - 2)) // arch.term_bound)
+
+
+def check_layer(layer, tensors):
+    """Refuse a layer whose numbers this chip cannot compute exactly as the graph says.
+
+    Raises UserError naming layer, ONNX nodes, the reason and what would fix it.
+    """
+    conv, arch = layer.conv, layer.arch
+    _check_formats(layer, tensors)
+    _check_parameters(layer)
+    bits, fits = _fits_accumulators(layer, tensors[conv.input].format)
+    padded = any(conv.pads)
+    if _odd_tail(layer) and padded and conv.pad_code != 0:
+        raise UserError(
+            f"{layer.title}: {conv.weight.shape[1]} channels leave an odd number of the "
+            f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
+            "padding must be -1; make the number of channels even, or pad with -1")
+    if fits:
+        return
+    if arch.accumulator is None:
+        raise UserError(
+            f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
+            f"{arch.accumulator_bits} (array.largest_k = {arch.largest_k}); raise array.largest_k "
+            f"to {_largest_k(arch, bits)}, or choose saturating ones by array.accumulator")
+    top = 1 << arch.accumulator_bits - 1
+    bias = _bias(layer)
+    if not -top <= int(bias.min()) <= int(bias.max()) < top:
+        raise UserError(
+            f"{layer.title}: a bias of {max(map(int, bias), key=abs)} does not fit accumulators of "
+            f"{arch.accumulator_bits} bits; raise array.accumulator")
+    if _odd_tail(layer):
+        raise UserError(
+            f"{layer.title}: {conv.weight.shape[1]} channels leave an odd number of the "
+            f"{arch.vector} lanes (rows * lanes) unused, and what the last one adds could saturate "
+            f"accumulators of {arch.accumulator_bits} bits at another point; set array.accumulator "
+            f"to {bits} or to \"exact\"")
+
+
+# Taps as channels.
+
+def _tap_axis(size, kernel, stride, dilation, pads, out, taps):
+    """One axis when `taps` neighbouring taps become channels: (taps, step, pad, size) of the map
+    that the host writes and (kernel, stride, dilation, pads) of the layer that reads it."""
+    if taps == 1 and kernel > 1:
+        return (1, 1, 0, size), (kernel, stride, dilation, pads)
+    rest = -(-kernel // taps)
+    if rest == 1:
+        return (taps, stride, pads[0], out), (1, 1, 1, (0, 0))
+    length = (out - 1) * stride + (rest - 1) * taps * dilation + 1
+    return (taps, 1, pads[0], length), (rest, stride, taps * dilation, (0, 0))
+
+
+def _candidates(kernel):
+    """Numbers of taps per word that lead to different numbers of passes, the least for each."""
+    return sorted({-(-kernel // rest) for rest in range(1, kernel + 1)})
+
+
+def _tap_weights(conv, taps, fill):
+    """The layer's weights [O, ny * nx * I, ky, kx] when taps are channels."""
+    channels, inputs, *kernel = conv.weight.shape
+    rest = [-(-k // n) for k, n in zip(kernel, taps, strict=True)]
+    padding = [(0, r * n - k) for r, n, k in zip(rest, taps, kernel, strict=True)]
+    weight = np.pad(conv.weight, ((0, 0), (0, 0), *padding), constant_values=fill)
+    weight = weight.reshape(channels, inputs, rest[0], taps[0], rest[1], taps[1])
+    weight = weight.transpose(0, 3, 5, 1, 2, 4)
+    return weight.reshape(channels, taps[0] * taps[1] * inputs, *rest)
+
+
+def lay_out_taps(layer, input_format):
+    """Let the host write neighbouring kernel taps of a network input as channels.
+
+    A first layer has few channels and leaves most array rows empty; the map that the host writes
+    holds `ny * nx` taps in each word instead, channel (ky * nx + kx) * channels + c. Chosen for
+    the fewest cycles of array or bus. Returns (Layer, recipe): the layer that reads such a map,
+    and how it is made, or the same layer and None where nothing is gained. The sums are the same
+    products; where saturating accumulators could tell the difference, nothing is changed.
+    """
+    conv, arch = layer.conv, layer.arch
+    channels = conv.input_shape[0]
+    zero = conv.weight_format.zero_code
+    fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
+    if (arch.accumulator is not None and not _fits_accumulators(layer, input_format)[1]) or (
+            fill is None and any(conv.pads)):
+        return layer, None
+    _, height, width = conv.output_shape
+    pixels = height * conv.pool[0] * width * conv.pool[1]
+    kernel = conv.weight.shape[2:]
+    best = None
+    for taps in product(*map(_candidates, kernel)):
+        if zero is None and any(k % n for k, n in zip(kernel, taps, strict=True)):
+            continue
+        axes = [_tap_axis(conv.input_shape[1 + n], kernel[n], conv.stride[n], conv.dilation[n],
+                          conv.pads[n::2], out * conv.pool[n], taps[n])
+                for n, out in enumerate((height, width))]
+        blocks = -(-taps[0] * taps[1] * channels // arch.vector)
+        passes = axes[0][1][0] * axes[1][1][0] * blocks
+        words = blocks * axes[0][0][3] * axes[1][0][3]
+        array = layer.column_blocks * passes * layer.pass_cycles(pixels)
+        load = words * arch.activation_bytes // arch.beat_bytes
+        cost = (max(array, load) + load // 4, taps[0] * taps[1])
+        if best is None or cost < best[0]:
+            best = (cost, taps, axes)
+    _, taps, axes = best
+    if all(n == 1 for n in taps) and all(
+            axis[0] == (1, 1, 0, size)
+            for axis, size in zip(axes, conv.input_shape[1:], strict=True)):
+        return layer, None
+    (host_y, conv_y), (host_x, conv_x) = axes
+    recipe = {
+        "taps": list(taps), "dilation": list(conv.dilation), "step": [host_y[1], host_x[1]],
+        "pads": [host_y[2], host_x[2]], "fill": 0 if fill is None else int(fill),
+        "shape": [taps[0] * taps[1] * channels, host_y[3], host_x[3]],
+    }
+    packed = replace(
+        conv, weight=_tap_weights(conv, taps, 0 if zero is None else zero),
+        stride=(conv_y[1], conv_x[1]), dilation=(conv_y[2], conv_x[2]),
+        pads=(conv_y[3][0], conv_x[3][0], conv_y[3][1], conv_x[3][1]),
+        input_shape=tuple(recipe["shape"]))
+    return Layer(layer.index, packed, arch), recipe
+
+
+# Words.
+
+def weight_bytes(layer, parts):
+    """Weights of a layer as the array takes them: bytes [column block, words of one of them].
+
+    Passes follow part by part, in each by kernel row, kernel column and block; a pass is one
+    word for every array row, the last row's first.
+    """
+    conv, arch = layer.conv, layer.arch
+    channels, inputs, kernel_y, kernel_x = conv.weight.shape
+    codes = conv.weight
+    if conv.weight_format != arch.weight:
+        codes = arch.weight.encode(conv.weight_format.decode(codes))
+    dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
+    out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
+    padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
+    padded[:channels, :inputs] = codes
+    if isinstance(arch.weight, Bipolar):
+        padded[:, inputs:] = (np.arange(vector - inputs) % 2).astype(dtype)[:, None, None]
+    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
+                           kernel_y, kernel_x)[:, :, :, ::-1]
+    words = words.transpose(0, 5, 6, 2, 3, 1, 4)
+    cut = [words[:, y:y + rows, x:x + columns, b:b + blocks].reshape(
+               layer.column_blocks, -1, arch.columns * arch.lanes)
+           for y, rows, x, columns, b, blocks in parts]
+    flat = np.concatenate(cut, axis=1).reshape(-1, arch.columns * arch.lanes)
+    return pack_weight_words(flat, arch)
+
+
+def parameter_bytes(layer):
+    """Parameters of a layer: `chunks` words for every group of result channels, and with bipolar
+    formats one more group behind, whose results are always -1: it fills lanes without channel."""
+    conv, arch = layer.conv, layer.arch
+    bipolar = isinstance(arch.activation, Bipolar)
+    total = (layer.groups + bipolar) * arch.group
+    lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
+    columns = []
+    for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)),
+                           (conv.shift, 0)):
+        column = np.full(total, absent, np.int64)
+        column[:layer.channels] = values
+        columns.append(column.reshape(-1, arch.post_lanes))
+    return pack_parameter_words(*columns, arch)

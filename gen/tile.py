@@ -1,0 +1,397 @@
+"""How one layer is cut: into column blocks, tiles, parts of its kernel, array instructions.
+
+The words of the compiler, from outside to inside:
+
+- column block: the output channels that the array computes together, `arch.columns` of them;
+- tile: a rectangle of results whose input lies in activation memory at one time;
+- sub-tile: a rectangle of results whose sums lie in the accumulators at one time;
+- part: a box of taps and channel blocks whose input lies in activation memory at one time, the
+  whole kernel but on very small memories;
+- piece: a box of taps and channel blocks whose weights are loaded together.
+
+A box is (first kernel row, rows, first kernel column, columns, first block, blocks).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+from ..hw import isa
+from .errors import UserError
+
+__all__ = ["Axis", "Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
+
+_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
+#: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
+_STEP_CYCLES = 256
+#: Sub-tiles of a map that would fit the accumulators at once: the next layer's first one then
+#: waits for the first of this one's, not for the last.
+_SUB_TILES = 4
+
+
+def even(total, parts):
+    """[start, stop) ranges that cut `total` into `parts` whose sizes differ by one at most."""
+    return [(total * n // parts, total * (n + 1) // parts) for n in range(parts)]
+
+
+def _pieces(total, most):
+    return even(total, -(-total // most))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a convolution: `size` input positions, `out` results after pooling."""
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    pool: int
+    out: int
+
+    def span(self, out, taps):
+        """(first, last, start) for results [out) under taps [taps): the input positions
+        [first, last) that they read, and the first pixel's position relative to `first`."""
+        start = out[0] * self.pool * self.stride - self.pad + taps[0] * self.dilation
+        stop = ((out[1] * self.pool - 1) * self.stride - self.pad
+                + (taps[1] - 1) * self.dilation + 1)
+        first = min(max(start, 0), self.size)
+        return first, max(min(stop, self.size), first), start - first
+
+    def extent(self, results, taps=None):
+        """The most input positions that so many neighbouring results read under so many taps."""
+        taps = self.kernel if taps is None else taps
+        return min(self.size, (results * self.pool - 1) * self.stride
+                   + (taps - 1) * self.dilation + 1)
+
+    def most(self, limit):
+        """The most results that read at most `limit` positions; 0 where none does."""
+        if self.extent(self.out) <= limit:
+            return self.out
+        pixels = (limit - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
+        return max(0, min(self.out, pixels // self.pool))
+
+
+@dataclass
+class Layer:
+    """A convolution as the array sees it.
+
+    Attributes
+    ----------
+    index : int
+    conv : Conv
+        Its input shape is what lies in memory: taps that the host lays out are channels here.
+    arch : Arch
+    """
+    index: int
+    conv: object
+    arch: object
+
+    @property
+    def title(self):
+        nodes = ", ".join(map(str, self.conv.nodes))
+        return f"layer {self.conv.name!r}" + (f" (ONNX nodes {nodes})" if nodes else "")
+
+    def _axis(self, n):
+        conv = self.conv
+        return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], conv.stride[n],
+                    conv.dilation[n], conv.pads[n], conv.pool[n], conv.output_shape[1 + n])
+
+    @cached_property
+    def y(self):
+        return self._axis(0)
+
+    @cached_property
+    def x(self):
+        return self._axis(1)
+
+    @property
+    def blocks(self):
+        """Activation words of one input pixel."""
+        return -(-self.conv.weight.shape[1] // self.arch.vector)
+
+    @property
+    def channels(self):
+        return self.conv.weight.shape[0]
+
+    @property
+    def column_blocks(self):
+        return -(-self.channels // self.arch.columns)
+
+    @property
+    def kernel(self):
+        """The box of all passes."""
+        return (0, self.y.kernel, 0, self.x.kernel, 0, self.blocks)
+
+    @property
+    def passes(self):
+        """Passes for one column block and sub-tile."""
+        return self.y.kernel * self.x.kernel * self.blocks
+
+    @property
+    def pool(self):
+        return self.y.pool * self.x.pool
+
+    @property
+    def weight_words(self):
+        """Of one column block."""
+        return self.passes * self.arch.rows
+
+    @property
+    def input_words(self):
+        return self.blocks * self.y.size * self.x.size
+
+    @property
+    def groups(self):
+        """Groups of result channels that hold at least one real channel."""
+        return -(-self.channels // self.arch.group)
+
+    def column_groups(self, column_block):
+        """How many of the column block's groups hold a real channel."""
+        first = column_block * self.arch.groups_per_columns
+        return min(self.arch.groups_per_columns, self.groups - first)
+
+    @property
+    def window(self):
+        """Words of the smallest input that an ARRAY instruction can work on: one result's pooling
+        window under one tap, in one block."""
+        return self.y.extent(1, 1) * self.x.extent(1, 1)
+
+    def pass_cycles(self, pixels):
+        return max(pixels, self.arch.rows, 3)
+
+
+def boxes(box, most):
+    """Cut a box into boxes of at most `most` passes, in pass order: one after the other they are
+    the same passes in the same order (kernel row, kernel column, block)."""
+    y, rows, x, columns, b, blocks = box
+    fits_x, fits_b = columns <= _LIMITS["kernel_x"], blocks <= _LIMITS["blocks"]
+    if fits_x and fits_b and columns * blocks <= most:
+        limit = min(most // (columns * blocks), _LIMITS["kernel_y"])
+        return [(y + low, high - low, x, columns, b, blocks) for low, high in _pieces(rows, limit)]
+    if fits_b and blocks <= most:
+        limit = min(most // blocks, _LIMITS["kernel_x"])
+        cut = [(x + low, high - low, b, blocks) for low, high in _pieces(columns, limit)]
+    else:
+        limit = min(most, _LIMITS["blocks"])
+        cut = [(x + n, 1, b + low, high - low) for n in range(columns)
+               for low, high in _pieces(blocks, limit)]
+    return [(y + n, 1, *rest) for n in range(rows) for rest in cut]
+
+
+@dataclass
+class Plan:
+    """How a layer runs.
+
+    Attributes
+    ----------
+    tiles : list of ((y0, y1), (x0, x1))
+        Rectangles of results.
+    parts : list of boxes
+    sub_pixels : int
+        The most pixels of a sub-tile.
+    buffers : int
+        Input buffers in activation memory that tiles (or parts) use in turn; 0: the whole input
+        lies there.
+    buffer_words : int
+    column_group : int
+        Column blocks that are computed on one tile before the next tile comes.
+    """
+    layer: Layer
+    tiles: list
+    parts: list
+    sub_pixels: int
+    buffers: int = 0
+    buffer_words: int = 0
+    column_group: int = 1
+
+    @property
+    def order(self):
+        """Which loop is outside: "columns" (column blocks) or "tiles"."""
+        return "tiles" if self.column_group >= self.layer.column_blocks > 1 else "columns"
+
+    def sub_tiles(self, tile):
+        """Rectangles of results that the accumulators hold at one time, rows first."""
+        (y0, y1), (x0, x1) = tile
+        layer = self.layer
+        if len(self.parts) > 1:
+            return [tile]
+        rows, columns = y1 - y0, x1 - x0
+        limit = self.sub_pixels // layer.pool
+        across = _pieces(columns, min(limit, _LIMITS["out_x"]))
+        width = -(-columns // len(across))
+        most = min(max(1, limit // width), _LIMITS["out_y"])
+        least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.passes))
+        wanted = rows // max(1, ceil(least / (width * layer.pool)))
+        down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
+        return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
+
+    def input_rectangle(self, tile, part):
+        """((row, row end), (column, column end)) of the input that a tile reads in a part."""
+        ky, rows, kx, columns, _, _ = part
+        return (self.layer.y.span(tile[0], (ky, ky + rows))[:2],
+                self.layer.x.span(tile[1], (kx, kx + columns))[:2])
+
+    @property
+    def loaded_words(self):
+        """Input words that are loaded when every tile and part is loaded once."""
+        total = 0
+        for tile in self.tiles:
+            for part in self.parts:
+                (a, b), (c, d) = self.input_rectangle(tile, part)
+                total += (b - a) * (d - c) * part[5]
+        return total
+
+    @property
+    def cycles(self):
+        """Array cycles of the whole layer."""
+        total = 0
+        for tile in self.tiles:
+            for (a, b), (c, d) in self.sub_tiles(tile):
+                total += self.layer.pass_cycles((b - a) * (d - c) * self.layer.pool)
+        return total * self.layer.passes * self.layer.column_blocks
+
+
+def traffic(plan):
+    """(input bytes, weight bytes) that a plan with input buffers loads."""
+    layer, arch = plan.layer, plan.layer.arch
+    rounds = -(-layer.column_blocks // plan.column_group)
+    if len(plan.parts) > 1:
+        rounds = layer.column_blocks
+    elif len(plan.tiles) == 1:
+        rounds = 1
+    once = layer.column_blocks * layer.weight_words
+    kept = plan.column_group * layer.weight_words <= arch.weight_depth
+    if layer.weight_words > arch.weight_depth:
+        times = sum(len(plan.sub_tiles(tile)) for tile in plan.tiles)
+    else:
+        times = 1 if kept else len(plan.tiles)
+    return (rounds * plan.loaded_words * arch.activation_bytes,
+            times * once * arch.weight_bytes)
+
+
+def _accumulator_pixels(layer):
+    """The most pixels of a sub-tile: half of the accumulators, so that post-processing drains one
+    half while the array fills the other."""
+    depth = layer.arch.accumulator_depth
+    if layer.pool > depth:
+        raise UserError(
+            f"{layer.title}: a pooling window of {layer.y.pool} x {layer.x.pool} needs "
+            f"{layer.pool} accumulator words, the chip has {depth}; raise buffers.accumulators")
+    return depth // 2 if depth // 2 >= layer.pool else depth
+
+
+def _best(plans):
+    """The plan with the least traffic; the first of those that are equal."""
+    return min(plans, key=lambda plan: sum(traffic(plan)))
+
+
+def _grouped(plan):
+    """The same plan with the number of column blocks per tile that loads the fewest bytes."""
+    layer = plan.layer
+    if len(plan.tiles) == 1 or len(plan.parts) > 1:
+        return plan
+    resident = min(layer.column_blocks,
+                   max(1, layer.arch.weight_depth // layer.weight_words))
+    rounds = -(-layer.column_blocks // resident)
+    sizes = dict.fromkeys((layer.column_blocks, -(-layer.column_blocks // rounds)))
+    return _best([Plan(layer, plan.tiles, plan.parts, plan.sub_pixels, plan.buffers,
+                       plan.buffer_words, size) for size in sizes])
+
+
+def _tiles(layer, rows, columns):
+    return [(down, across) for down in _pieces(layer.y.out, rows)
+            for across in _pieces(layer.x.out, columns)]
+
+
+def _whole_kernel(layer, words, buffers, pixels):
+    """A plan whose tiles hold all taps and blocks; None where no tile fits."""
+    limit = words // buffers // layer.blocks
+    rows = layer.y.most(limit // layer.x.extent(layer.x.out))
+    columns = layer.x.out
+    if not rows:
+        rows, columns = 1, layer.x.most(limit // layer.y.extent(1))
+    if not columns:
+        return None
+    tiles = _tiles(layer, rows, columns)
+    if len(tiles) == 1:
+        buffers = 1
+    size = (layer.y.extent(max(b - a for (a, b), _ in tiles))
+            * layer.x.extent(max(b - a for _, (a, b) in tiles)) * layer.blocks)
+    return _grouped(Plan(layer, tiles, [layer.kernel], pixels, buffers, size))
+
+
+def _input_parts(layer, rows, columns, limit):
+    """Boxes that together are the kernel, each with an input of at most `limit` words for a tile
+    of `rows` x `columns` results; None where there are none. Saturating accumulators depend on
+    the order of the passes, so for them the boxes keep it."""
+    (_, kernel_y, _, kernel_x, _, blocks) = layer.kernel
+    y, x = layer.y, layer.x
+
+    def fits(taps_y, taps_x, count):
+        return y.extent(rows, taps_y) * x.extent(columns, taps_x) * count <= limit
+
+    def cut(taps_y, taps_x, count):
+        return [(a, b - a, c, d - c, e, f - e) for a, b in _pieces(kernel_y, taps_y)
+                for c, d in _pieces(kernel_x, taps_x) for e, f in _pieces(blocks, count)]
+
+    if layer.arch.accumulator is None:
+        shapes = ([(kernel_y, kernel_x, n) for n in range(blocks, 0, -1)]
+                  + [(n, kernel_x, 1) for n in range(kernel_y - 1, 0, -1)]
+                  + [(1, n, 1) for n in range(kernel_x - 1, 0, -1)])
+    else:
+        shapes = ([(n, kernel_x, blocks) for n in range(kernel_y, 0, -1)]
+                  + [(1, n, blocks) for n in range(kernel_x - 1, 0, -1)]
+                  + [(1, 1, n) for n in range(blocks - 1, 0, -1)])
+    return next((cut(*shape) for shape in shapes if fits(*shape)), None)
+
+
+def _split_kernel(layer, words, buffers, pixels):
+    """A plan whose tiles are sub-tiles and whose input is loaded part by part; None where not
+    even one tap and one block fit."""
+    columns = min(layer.x.out, pixels // layer.pool, _LIMITS["out_x"])
+    rows = min(layer.y.out, pixels // layer.pool // columns, _LIMITS["out_y"])
+    while True:
+        parts = _input_parts(layer, rows, columns, words // buffers)
+        if parts:
+            break
+        if rows > 1:
+            rows = (rows + 1) // 2
+        elif columns > 1:
+            columns = (columns + 1) // 2
+        else:
+            return None
+    size = max(layer.y.extent(rows, p[1]) * layer.x.extent(columns, p[3]) * p[5] for p in parts)
+    return Plan(layer, _tiles(layer, rows, columns), parts, pixels, buffers, size)
+
+
+def _time(plan):
+    """Cycles of a plan, roughly: with two buffers loading hides behind computing."""
+    load = sum(traffic(plan)) / plan.layer.arch.beat_bytes
+    if plan.buffers > 1:
+        return max(load, plan.cycles)
+    return load + plan.cycles
+
+
+def plan_layer(layer, words):
+    """The Plan for a layer whose input is outside, with `words` activation words for its
+    buffers; None for `words`: the input lies in activation memory.
+
+    Raises UserError where the memories are too small for any plan.
+    """
+    pixels = _accumulator_pixels(layer)
+    everything = ((0, layer.y.out), (0, layer.x.out))
+    if words is None:
+        return Plan(layer, [everything], [layer.kernel], pixels)
+    rows, columns = (axis.span((0, axis.out), (0, axis.kernel)) for axis in (layer.y, layer.x))
+    whole = (rows[1] - rows[0]) * (columns[1] - columns[0]) * layer.blocks
+    if whole <= words:
+        return Plan(layer, [everything], [layer.kernel], pixels, 1, whole)
+    for make in (_whole_kernel, _split_kernel):
+        plans = [plan for buffers in (2, 1) if (plan := make(layer, words, buffers, pixels))]
+        if plans:
+            return min(plans, key=_time)
+    raise UserError(
+        f"{layer.title}: one result needs {layer.window} input words at least (pooling window "
+        f"{layer.y.pool} x {layer.x.pool}, stride {layer.y.stride} x {layer.x.stride}), and the "
+        f"activation memory has {words}; raise buffers.activations")

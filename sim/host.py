@@ -1,0 +1,104 @@
+"""What the host does around a run: inputs into their section, outputs out of theirs.
+
+`Program.host` is plain data:
+
+- `inputs`: for every network input `name`, `offset` (from the start of the window), `bytes`,
+  `words`, `shape` of the codes that the host has, `map` (channels, height, width) as it lies in
+  memory, `layout` ("activation": [block][y][x] of activation words), and `taps`: None, or how
+  kernel taps become channels of the map (see `pack_inputs`);
+- `outputs`: `name`, `offset`, `bytes`, `shape`, `layout`: "activation" as above, or "raw":
+  [column block][group][pixel][chunk][lane] of sums;
+- `input_offset`, `input_bytes`, `output_offset`, `output_bytes`: the sections of all inputs and
+  of all outputs;
+- `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
+  `lives` run, `external` (offset, or None);
+- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling;
+- `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
+"""
+
+import numpy as np
+
+from ..hw.layout import pack_activation_words, unpack_activation_words, unpack_raw_items
+
+__all__ = ["pack_inputs", "pack_map", "unpack_map", "unpack_outputs", "unpack_raw_map"]
+
+
+def _unroll(codes, taps):
+    """The map whose channels are kernel taps: channel (ky * nx + kx) * C + c at (y, x) is channel
+    c at (y * step_y - pad_y + ky * dilation_y, x * step_x - ...), `fill` outside."""
+    (ny, nx), (dy, dx), (sy, sx), (py, px) = (
+        taps[key] for key in ("taps", "dilation", "step", "pads"))
+    channels, height, width = taps["shape"]
+    reach_y, reach_x = ((height - 1) * sy + (ny - 1) * dy + 1, (width - 1) * sx + (nx - 1) * dx + 1)
+    padded = np.full((len(codes), max(reach_y, py + codes.shape[1]),
+                      max(reach_x, px + codes.shape[2])), taps["fill"], codes.dtype)
+    padded[:, py:py + codes.shape[1], px:px + codes.shape[2]] = codes
+    windows = [padded[:, ky * dy:ky * dy + (height - 1) * sy + 1:sy,
+                      kx * dx:kx * dx + (width - 1) * sx + 1:sx]
+               for ky in range(ny) for kx in range(nx)]
+    return np.concatenate(windows).reshape(channels, height, width)
+
+
+def pack_map(codes, arch):
+    """Codes [C, H, W] as activation words [block][y][x]; lanes without channel hold code 0."""
+    codes = np.asarray(codes)
+    channels, height, width = codes.shape
+    blocks = -(-channels // arch.vector)
+    padded = np.zeros((blocks * arch.vector, height, width), np.int64)
+    padded[:channels] = codes
+    words = padded.reshape(blocks, arch.vector, height, width).transpose(0, 2, 3, 1)
+    return pack_activation_words(words.reshape(-1, arch.vector), arch)
+
+
+def unpack_map(data, shape, arch):
+    """The reverse of `pack_map`: codes (int64) of this shape."""
+    channels, height, width = shape
+    words = unpack_activation_words(data, arch).reshape(-1, height, width, arch.vector)
+    return words.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+
+
+def unpack_raw_map(data, shape, arch):
+    """Sums [C, H, W] from raw results [column block][group][pixel][chunk][lane]."""
+    channels, height, width = shape
+    items = unpack_raw_items(data, arch)
+    items = items.reshape(-1, height, width, arch.group).transpose(0, 3, 1, 2)
+    return items.reshape(-1, height, width)[:channels]
+
+
+def pack_inputs(program, codes):
+    """The content of the input section, `input_bytes` bytes for `input_offset`.
+
+    `codes` are codes [C, H, W] of one image, or for several inputs a dict of name to codes.
+    Raises ValueError for a shape or a name that does not fit.
+    """
+    host, inputs = program.host, program.host["inputs"]
+    if not isinstance(codes, dict):
+        if len(inputs) != 1:
+            raise ValueError(f"the network has the inputs {', '.join(i['name'] for i in inputs)}: "
+                             "give a dict of codes")
+        codes = {inputs[0]["name"]: codes}
+    section = bytearray(host["input_bytes"])
+    for item in inputs:
+        if item["name"] not in codes:
+            raise ValueError(f"codes for input {item['name']!r} are missing")
+        array = np.asarray(codes[item["name"]])
+        if array.shape != tuple(item["shape"]):
+            raise ValueError(f"codes of {item['name']!r} must have the shape "
+                             f"{tuple(item['shape'])}, not {array.shape}")
+        data = pack_map(_unroll(array, item["taps"]) if item["taps"] else array, program.arch)
+        start = item["offset"] - host["input_offset"]
+        section[start:start + len(data)] = data
+    return bytes(section)
+
+
+def unpack_outputs(program, data):
+    """{name: codes [C, H, W]} (raw outputs: sums) of one image from the output section's bytes."""
+    host, result = program.host, {}
+    if len(data) != host["output_bytes"]:
+        raise ValueError(f"the output section has {host['output_bytes']} bytes, not {len(data)}")
+    for item in host["outputs"]:
+        start = item["offset"] - host["output_offset"]
+        unpack = unpack_raw_map if item["layout"] == "raw" else unpack_map
+        result[item["name"]] = unpack(data[start:start + item["bytes"]], item["shape"],
+                                      program.arch)
+    return result

@@ -1,0 +1,192 @@
+"""Random quantized networks, and running a program on the instruction-level simulator with every
+layer's results gathered."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.isa import Destination, Opcode
+from systolith.hw.layout import unpack_group_items, unpack_raw_items
+from systolith.sim.graph import Conv, Graph, Tensor
+from systolith.sim.host import pack_inputs, unpack_outputs
+from systolith.sim.iss import Simulator
+from systolith.sim.numerics import images_of, output_size
+
+
+def random_codes(rng, format, shape):
+    return rng.integers(0, 1 << format.width, shape)
+
+
+def requantization(rng, sums, format):
+    """(multiplier, shift) arrays that spread sums of this size over the format."""
+    size = max(1.0, float(np.sqrt(np.mean(np.float64(sums) ** 2))))
+    top = float(format.image_range[1])
+    wanted = top / size * 2.0 ** rng.uniform(-2, 0.5)
+    shift = int(np.clip(np.floor(17 - np.log2(wanted)), 0, 63))
+    multiplier = int(np.clip(wanted * 2.0 ** shift, 1, (1 << 18) - 1))
+    count = sums.shape[1]
+    multiplier = np.clip(multiplier * rng.uniform(0.5, 1.5, count), 1, (1 << 18) - 1)
+    return multiplier.astype(np.int64), np.full(count, shift)
+
+
+def random_layer(draw, rng, arch, name, tensor, small=False):
+    """A Conv that reads `tensor`, without its requantization."""
+    channels, height, width = tensor.shape
+    bipolar = isinstance(arch.activation, Bipolar)
+    sizes = [], [], [], []
+    dense = draw.random() < 0.15 and height * width <= 40
+    for size in (height, width):
+        kernel = draw.choice((1, 1, 2, 3, 3, 4, 5))
+        stride, dilation = draw.choice((1, 1, 1, 2, 3)), draw.choice((1, 1, 1, 2))
+        pads = (draw.randint(0, kernel - 1), draw.randint(0, kernel - 1))
+        if dense:
+            kernel, stride, dilation, pads = size, 1, 1, (0, 0)
+        if output_size(size, kernel, stride, dilation, pads) < 1:
+            kernel, stride, dilation, pads = 1, 1, 1, (0, 0)
+        for item, value in zip(sizes, (kernel, stride, dilation, pads), strict=True):
+            item.append(value)
+    kernel, stride, dilation, pads = sizes
+    odd = bipolar and -channels % arch.vector % 2
+    pad_code = draw.choice((None, draw.randrange(1 << arch.activation.width)))
+    if odd:
+        pad_code = 0
+    out = draw.randint(1, 5) if small else draw.randint(1, 2 * arch.columns + 3)
+    conv = Conv(name, tensor.name, f"{name}.out",
+                random_codes(rng, arch.weight, (out, channels, *kernel)), arch.weight,
+                stride=tuple(stride), dilation=tuple(dilation),
+                pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code=pad_code,
+                nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
+    pool = [draw.choice((1, 1, 2, 3)) for _ in range(2)]
+    conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
+    return conv
+
+
+def random_network(seed, arch, layers=None, size=None):
+    """A Graph of random Conv layers for this chip; several readers of a tensor, several outputs
+    and raw outputs among them."""
+    draw, rng = random.Random(f"network {seed}"), np.random.default_rng([seed, 7])
+    size = size or draw.choice((6, 12))
+    shape = (draw.choice((1, 1, 2, 3, arch.vector, draw.randint(1, 2 * arch.vector))),
+             draw.randint(1, size), draw.randint(1, size))
+    shape = (min(shape[0], 60), *shape[1:])
+    inputs = [Tensor("in", shape, arch.activation)]
+    if draw.random() < 0.15:
+        inputs.append(Tensor("other", shape, arch.activation))
+    tensors = {item.name: item for item in inputs}
+    codes = {item.name: random_codes(rng, arch.activation, (1, *shape)) for item in inputs}
+    values, convs = dict(codes), []
+    low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
+    for n in range(layers or draw.randint(1, 4)):
+        names = [name for name, tensor in tensors.items() if tensor.format is not None]
+        source = tensors[names[-1] if draw.random() < 0.7 else draw.choice(names)]
+        conv = random_layer(draw, rng, arch, f"layer{n}", source)
+        sums = conv.accumulate(values[source.name], arch.activation, arch)
+        spread = max(1, int(np.abs(sums).max()))
+        room = max(1, min(spread, int(high - conv.sum_range(arch.activation)[1]),
+                          int(conv.sum_range(arch.activation)[0] - low)))
+        if arch.accumulator is not None:
+            room = min(spread, high)
+        conv.bias = rng.integers(-room, room, len(conv.weight)) // 2
+        conv.raw = draw.random() < 0.15
+        if conv.raw:
+            conv.pool = (1, 1)
+        else:
+            conv.multiplier, conv.shift = requantization(rng, sums, arch.activation)
+            if isinstance(arch.activation, Float):
+                top = arch.activation.max_code
+                conv.low, conv.high = draw.choice(((-top, top), (0, top), (-top // 2, top // 2)))
+            elif not isinstance(arch.activation, Bipolar):
+                low_code, high_code = arch.activation.image_range
+                conv.zero_point = draw.choice((0, draw.randint(low_code, high_code)))
+                conv.low, conv.high = draw.choice(((low_code, high_code),
+                                                   (conv.zero_point, high_code)))
+        tensor = Tensor(conv.output, conv.output_shape, None if conv.raw else arch.activation)
+        tensors[tensor.name] = tensor
+        values[tensor.name] = conv.run(values[source.name], arch.activation, tensor.format, arch)
+        convs.append(conv)
+    read = {conv.input for conv in convs}
+    outputs = [conv.output for conv in convs if conv.output not in read or draw.random() < 0.1]
+    inputs = [item for item in inputs if item.name in read]
+    for item in {"in", "other"} - {item.name for item in inputs}:
+        tensors.pop(item, None)
+        codes.pop(item, None)
+    return Graph(f"random-{seed}", inputs, tensors, convs, outputs), codes
+
+
+def wide_enough(arch):
+    """The same chip with exact accumulators that hold every test network's sums."""
+    if arch.accumulator is not None:
+        return arch
+    for largest_k in (1 << 14, 1 << 12, 1 << 10):
+        try:
+            return replace(arch, largest_k=largest_k)
+        except ValueError:
+            continue
+    return arch
+
+
+def gather(program, simulator):
+    """{(layer, tensor): int64 array [groups, y, x, group]} of all results, as they were posted,
+    -1 << 40 where nothing was; from the simulator's results and stores."""
+    arch, host = program.arch, program.host
+    maps = {}
+
+    def plane(layer):
+        name = host["layers"][layer]["output"]
+        channels, height, width = host["tensors"][name]["shape"]
+        groups = -(-channels // arch.vector) * arch.groups_per_word
+        groups = max(groups, -(-channels // arch.group))
+        return name, height, width, maps.setdefault(name, np.full(
+            (groups, height, width, arch.group), -1 << 40, object))
+
+    for result in simulator.results:
+        i = program.instructions[result.number]
+        if i.opcode != Opcode.POST or i.destination == Destination.STORE:
+            continue
+        name, height, width, array = plane(result.layer)
+        oy, ox = (index.ravel() for index in np.indices((i.out_y, i.out_x)))
+        word = i.base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name]["chip"]
+        block, pixel = np.divmod(word, height * width)
+        array[block * arch.groups_per_word + i.slot, pixel // width, pixel % width] = result.items
+    for stored in simulator.stores:
+        name, height, width, array = plane(stored.layer)
+        offset = stored.addresses - host["tensors"][name]["external"]
+        data = stored.data.tobytes()
+        if host["tensors"][name]["raw"]:
+            item, chunk = np.divmod(offset // arch.raw_bytes, arch.chunks)
+            group, pixel = np.divmod(item, height * width)
+            values = unpack_raw_items(data, arch)
+            for lane in range(arch.post_lanes):
+                array[group, pixel // width, pixel % width,
+                      chunk * arch.post_lanes + lane] = values[:, lane]
+        else:
+            word, rest = np.divmod(offset, arch.activation_bytes)
+            block, pixel = np.divmod(word, height * width)
+            group = block * arch.groups_per_word + rest // arch.group_bytes
+            array[group, pixel // width, pixel % width] = unpack_group_items(data, arch)
+    return maps
+
+
+def run_program(program, codes, seed=0, strict=True):
+    """({output: codes}, {tensor: codes of every layer's results}) of one image [C, H, W]."""
+    rng = np.random.default_rng(seed)
+    memory = rng.integers(0, 256, program.window_bytes).astype(np.uint8)
+    memory[:len(program.image)] = np.frombuffer(program.image, np.uint8)
+    start = program.host["input_offset"]
+    data = pack_inputs(program, codes)
+    memory[start:start + len(data)] = np.frombuffer(data, np.uint8)
+    simulator = Simulator(program.arch, memory, strict=strict)
+    simulator.run(program.instructions, seed)
+    start = program.host["output_offset"]
+    outputs = unpack_outputs(program, memory[start:start + program.host["output_bytes"]].tobytes())
+    maps = {}
+    for name, array in gather(program, simulator).items():
+        channels, height, width = program.host["tensors"][name]["shape"]
+        maps[name] = array.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+    return outputs, maps, simulator
+
+
+def images(format, codes):
+    return images_of(format, codes)

@@ -20,7 +20,8 @@ class _FloatQuant(torch.autograd.Function):
         scaled = x / scale
         context.save_for_backward(scaled.abs() <= LARGEST)
         _, lead = torch.frexp(scaled)
-        step = torch.ldexp(torch.ones_like(scaled), lead.clamp(min=2 - EXPONENT_BIAS) - 1 - MANTISSA_BITS)
+        lead = lead.clamp(min=2 - EXPONENT_BIAS) - 1
+        step = torch.ldexp(torch.ones_like(scaled), lead - MANTISSA_BITS)
         return (torch.round(scaled / step) * step).clamp(-LARGEST, LARGEST) * scale
 
     @staticmethod

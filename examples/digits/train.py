@@ -1,6 +1,6 @@
 """Train the three networks and write their ONNX files next to this script.
 
-Needs the extra `train`: pip install .[train]. `python train.py` takes about half an hour on
+Needs the extra `train`: pip install .[train]. `python train.py` takes about ten minutes on
 one core; `--networks bnn` trains one of them only, `--epochs-scale 0.1` shortens everything.
 The held-out digits are used for the final figures only: the last epoch's weights are what is
 written, whatever they reach.

@@ -1,0 +1,135 @@
+"""What cocotb runs inside the simulator: the host driver on the simulated core.
+
+The jobs come as a file, named by the plusarg `jobs`, from `sim.rtl`, and the results go back as
+`results.pickle`. The driver is ordinary blocking code in a thread; a register access or a
+transfer is a few events, and waiting for the core is one.
+"""
+
+import pickle
+import time
+from pathlib import Path
+
+import cocotb
+from cocotb.task import bridge, resume
+from cocotb.triggers import RisingEdge, ValueChange
+
+from .device import Device, DeviceError
+
+#: Multiple of 4096; not 0, so that an address without it is outside.
+WINDOW_BASE = 0x4000_3000
+
+_LOAD, _DUMP, _FILL, _LOG = 1, 2, 3, 4
+
+
+class SimulatedTransport:
+    """Registers and memory of `harness.sv`, as `Device` wants them.
+
+    Attributes
+    ----------
+    clocks, seconds : int, float
+        Simulated while waiting for the core, and what that took.
+    """
+
+    window_base = WINDOW_BASE
+
+    def __init__(self, dut):
+        self.dut = dut
+        self.clocks, self.seconds = 0, 0.0
+        self.read_register = resume(self._read_register)
+        self.write_register = resume(self._write_register)
+        self.wait = resume(self._wait)
+        self.transfer = resume(self._transfer)
+        self.start = resume(self._start)
+
+    def read_memory(self, offset, size):
+        self.transfer(_DUMP, 0, offset, size)
+        return Path("dump.bin").read_bytes()[:size]
+
+    def write_memory(self, offset, data):
+        Path("load.bin").write_bytes(data)
+        self.transfer(_LOAD, 0, offset, len(data))
+
+    async def _start(self, job):
+        """Reset everything and set the memory up for a job."""
+        dut = self.dut
+        dut.rst.value = 1
+        dut.window_base.value = WINDOW_BASE
+        dut.window_size.value = job.program.window_bytes
+        dut.latency.value = job.latency
+        dut.stalls.value = round(job.stalls * 256)
+        dut.seed.value = job.seed
+        kind, first, last = job.fault or (0, 0, 0)
+        dut.fault.value = kind
+        dut.fault_first.value = first
+        dut.fault_last.value = last
+        await self._transfer(_FILL, job.seed & 0xFFFFFFFF, 0, job.program.window_bytes)
+        for _ in range(3):
+            await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        await RisingEdge(dut.clk)
+
+    async def _transfer(self, kind, index, offset, size):
+        dut = self.dut
+        dut.transfer_kind.value = kind
+        dut.transfer_index.value = index
+        dut.transfer_offset.value = offset
+        dut.transfer_size.value = size
+        dut.transfer.value = 1 - int(dut.transferred.value)
+        await ValueChange(dut.transferred)
+
+    async def _access(self, write, offset, value):
+        dut = self.dut
+        dut.csr_write.value = write
+        dut.csr_address.value = offset
+        dut.csr_data.value = value
+        dut.csr_request.value = 1 - int(dut.csr_done.value)
+        await ValueChange(dut.csr_done)
+        if response := int(dut.csr_response.value):
+            raise DeviceError(f"register {offset:#x} did not answer" if response & 4 else
+                              f"register {offset:#x} answered with the error {response}")
+        return int(dut.csr_result.value)
+
+    async def _read_register(self, offset):
+        return await self._access(0, offset, 0)
+
+    async def _write_register(self, offset, value):
+        await self._access(1, offset, value)
+
+    async def _wait(self, limit):
+        dut = self.dut
+        clocks, seconds = int(dut.cycle.value), time.perf_counter()
+        dut.limit.value = 0xFFFFFFFF if limit is None else limit
+        dut.waiting.value = 1
+        await RisingEdge(dut.finished)
+        self.clocks += (int(dut.cycle.value) - clocks) & 0xFFFFFFFF
+        self.seconds += time.perf_counter() - seconds
+        dut.waiting.value = 0
+
+
+def _run(dut, jobs):
+    """(results of every run of every job, clocks, seconds)"""
+    transport = SimulatedTransport(dut)
+    results, count = [], 0
+    for job in jobs:
+        transport.start(job)
+        device = Device(transport)
+        device.load(job.program, job.watchdog)
+        results.append([])
+        for run in job.runs:
+            transport.transfer(_LOG, count, 0, 0)
+            count += 1
+            results[-1].append(device.run(run.writes, run.reads, job.limit))
+            if results[-1][-1].status.error is not None or not results[-1][-1].status.done:
+                break
+    transport.transfer(_LOG, count, 0, 0)
+    return results, transport.clocks, transport.seconds
+
+
+@cocotb.test()
+async def bench(dut):
+    jobs = pickle.loads(Path(cocotb.plusargs["jobs"]).read_bytes())
+    try:
+        outcome = await bridge(_run)(dut, jobs)
+    except DeviceError as error:
+        outcome = error
+    Path("results.pickle").write_bytes(pickle.dumps(outcome))

@@ -1,0 +1,125 @@
+// What is simulated: a core, its external memory, and what the testbench does in every clock.
+//
+// The testbench writes the public registers and waits for `csr_done`, `transferred` and `finished`
+// to change; nothing else of it runs while the core computes.
+
+`timescale 1ns / 1ns
+
+module harness #(
+    parameter DATA_BITS = 64,
+    parameter ITEM_BITS = 64,
+    parameter SIZE_BITS = 24
+) (
+    input clk /* verilator public_flat_rd */
+);
+    // Set by the testbench.
+    reg rst /* verilator public_flat_rw */ = 1;
+    reg [31:0] window_base /* verilator public_flat_rw */ = 0;
+    reg [31:0] window_size /* verilator public_flat_rw */ = 0;
+    reg [31:0] latency /* verilator public_flat_rw */ = 32;
+    reg [7:0] stalls /* verilator public_flat_rw */ = 0;
+    reg [63:0] seed /* verilator public_flat_rw */ = 0;
+    reg [2:0] fault /* verilator public_flat_rw */ = 0;
+    reg [31:0] fault_first /* verilator public_flat_rw */ = 0;
+    reg [31:0] fault_last /* verilator public_flat_rw */ = 0;
+    reg transfer /* verilator public_flat_rw */ = 0;
+    reg [2:0] transfer_kind /* verilator public_flat_rw */ = 0;
+    reg [31:0] transfer_index /* verilator public_flat_rw */ = 0;
+    reg [31:0] transfer_offset /* verilator public_flat_rw */ = 0;
+    reg [31:0] transfer_size /* verilator public_flat_rw */ = 0;
+    reg csr_request /* verilator public_flat_rw */ = 0;     // a change starts an access
+    reg csr_write /* verilator public_flat_rw */ = 0;
+    reg [7:0] csr_address /* verilator public_flat_rw */ = 0;
+    reg [31:0] csr_data /* verilator public_flat_rw */ = 0;
+    reg [31:0] limit /* verilator public_flat_rw */ = 0;
+    reg waiting /* verilator public_flat_rw */ = 0;
+
+    // Read by the testbench.
+    reg [31:0] cycle /* verilator public_flat_rd */ = 0;
+    wire transferred /* verilator public_flat_rd */;
+    reg csr_done /* verilator public_flat_rd */ = 0;        // follows `csr_request`
+    reg [31:0] csr_result /* verilator public_flat_rd */ = 0;
+    reg [2:0] csr_response /* verilator public_flat_rd */ = 0;  // bit 2: there was none
+    reg finished /* verilator public_flat_rd */ = 0;        // irq, or `limit` cycles have passed
+    wire irq /* verilator public_flat_rd */;
+
+    wire awid, awvalid, awready, wlast, wvalid, wready, bid, bvalid, bready;
+    wire arid, arvalid, arready, rid, rlast, rvalid, rready;
+    wire [31:0] awaddr, araddr;
+    wire [7:0] awlen, arlen;
+    wire [2:0] awsize, arsize;
+    wire [1:0] awburst, arburst, bresp, rresp;
+    wire [DATA_BITS-1:0] wdata, rdata;
+    wire [DATA_BITS/8-1:0] wstrb;
+
+    reg csr_awvalid = 0, csr_wvalid = 0, csr_bready = 0, csr_arvalid = 0, csr_rready = 0;
+    wire csr_awready, csr_wready, csr_bvalid, csr_arready, csr_rvalid;
+    wire [1:0] csr_bresp, csr_rresp;
+    wire [31:0] csr_rdata;
+    reg [13:0] csr_age = 0;
+
+    wire trace_valid, trace_raw;
+    wire [11:0] trace_layer;
+    wire [ITEM_BITS-1:0] trace_item;
+    integer trace_log = 0;
+
+    systolith_core core (
+        .clk(clk), .rst(rst), .irq(irq),
+        .axi__awid(awid), .axi__awaddr(awaddr), .axi__awlen(awlen), .axi__awsize(awsize),
+        .axi__awburst(awburst), .axi__awvalid(awvalid), .axi__awready(awready),
+        .axi__wdata(wdata), .axi__wstrb(wstrb), .axi__wlast(wlast), .axi__wvalid(wvalid),
+        .axi__wready(wready),
+        .axi__bid(bid), .axi__bresp(bresp), .axi__bvalid(bvalid), .axi__bready(bready),
+        .axi__arid(arid), .axi__araddr(araddr), .axi__arlen(arlen), .axi__arsize(arsize),
+        .axi__arburst(arburst), .axi__arvalid(arvalid), .axi__arready(arready),
+        .axi__rid(rid), .axi__rdata(rdata), .axi__rresp(rresp), .axi__rlast(rlast),
+        .axi__rvalid(rvalid), .axi__rready(rready),
+        .csr__awaddr(csr_address), .csr__awvalid(csr_awvalid), .csr__awready(csr_awready),
+        .csr__wdata(csr_data), .csr__wstrb(4'hF), .csr__wvalid(csr_wvalid),
+        .csr__wready(csr_wready),
+        .csr__bresp(csr_bresp), .csr__bvalid(csr_bvalid), .csr__bready(csr_bready),
+        .csr__araddr(csr_address), .csr__arvalid(csr_arvalid), .csr__arready(csr_arready),
+        .csr__rdata(csr_rdata), .csr__rresp(csr_rresp), .csr__rvalid(csr_rvalid),
+        .csr__rready(csr_rready),
+        .trace__valid(trace_valid), .trace__layer(trace_layer), .trace__raw(trace_raw),
+        .trace__item(trace_item));
+
+    memory #(.DATA_BITS(DATA_BITS), .SIZE_BITS(SIZE_BITS)) memory (.*);
+
+    always @(posedge clk) begin
+        cycle <= cycle + 1;
+        finished <= waiting && (irq || limit == 0);
+        if (limit != 0) limit <= limit - 1;
+
+        // Results, one line each: layer, raw, item (hexadecimal).
+        if (trace_valid && trace_log != 0)
+            $fwrite(trace_log, "%x %x %x\n", trace_layer, trace_raw, trace_item);
+        if (transfer != transferred && transfer_kind == 4) begin
+            if (trace_log != 0) $fclose(trace_log);
+            trace_log = $fopen($sformatf("trace_%0d.txt", transfer_index), "w");
+        end
+
+        // One register access at a time.
+        if (csr_awready) csr_awvalid <= 0;
+        if (csr_wready) csr_wvalid <= 0;
+        if (csr_arready) csr_arvalid <= 0;
+        csr_age <= csr_age + 1;
+        if (csr_request != csr_done) begin
+            if (!csr_bready && !csr_rready) begin
+                csr_awvalid <= csr_write;
+                csr_wvalid <= csr_write;
+                csr_bready <= csr_write;
+                csr_arvalid <= !csr_write;
+                csr_rready <= !csr_write;
+                csr_age <= 0;
+            end else if ((csr_bready && csr_bvalid) || (csr_rready && csr_rvalid) || &csr_age) begin
+                csr_result <= csr_rdata;
+                csr_response <= &csr_age ? 4 : {1'b0, csr_write ? csr_bresp : csr_rresp};
+                csr_bready <= 0;
+                csr_rready <= 0;
+                csr_done <= csr_request;
+            end
+        end
+        if (rst) {csr_awvalid, csr_wvalid, csr_arvalid, csr_bready, csr_rready} <= 0;
+    end
+endmodule

@@ -10,7 +10,7 @@ import random
 import numpy as np
 
 from ..hw import layout
-from ..hw.arch import Arch
+from ..hw.arch import MULTIPLIER_BITS, Arch
 from ..hw.formats import Bipolar, Float
 from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
 from ..hw.program import Program
@@ -24,8 +24,9 @@ from .access import (
     word_bytes,
     words,
 )
+from .graph import Conv, Graph, Tensor
 
-__all__ = ["random_arch", "random_program"]
+__all__ = ["random_arch", "random_graph", "random_program"]
 
 _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
@@ -65,6 +66,42 @@ def random_arch(seed, family=None):
             continue
 
 
+def _parameters(arch, data, shape, scale):
+    """Bias, multiplier and shift that spread sums of up to `scale` over the format's range, and
+    some of any size."""
+    top = 1 << arch.accumulator_bits - 1
+    bias = data.integers(-scale, scale, shape)
+    multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
+    format = arch.activation
+    width = format.width
+    if isinstance(format, Float):
+        width += (1 << format.exp) - 3
+    shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
+                    + data.integers(-4, 4, shape), 0, 63)
+    wild = data.random(shape)
+    bias[wild < 0.2] = 0
+    bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
+    multiplier[wild > 0.9] = 0
+    multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
+    shift[wild > 0.96] = data.integers(0, 64)
+    return bias, multiplier, shift
+
+
+def _finite(format):
+    """All codes of finite numbers."""
+    codes = np.arange(1 << format.width)
+    return codes[np.isfinite(format.decode(codes))]
+
+
+def _limits(format):
+    """The smallest and the largest result, as ordered integers."""
+    if isinstance(format, Bipolar):
+        return 0, 1
+    if isinstance(format, Float):
+        return -format.max_code, format.max_code
+    return format.image_range
+
+
 def random_program(arch, seed, synchronize, instructions=40):
     """A Program of at most about `instructions` instructions.
 
@@ -72,6 +109,61 @@ def random_program(arch, seed, synchronize, instructions=40):
     of the window is in the image.
     """
     return _Writer(arch, seed, instructions).program(synchronize)
+
+
+def random_graph(arch, seed, layers=3):
+    """A small network that the chip can compute, and codes for one image of it.
+
+    Returns (Graph, {input name: codes [1, C, H, W]}). A chain of convolutions, sometimes with a
+    second branch; the last one may give raw sums.
+    """
+    draw, data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
+    format = arch.activation
+    longest = max(arch.largest_k, arch.vector)
+    tensors = [Tensor("input", (draw.randint(1, min(2 * arch.vector + 2, longest)),
+                                draw.randint(1, 9), draw.randint(1, 9)), format)]
+    convolutions = []
+    for number in range(draw.randint(1, layers)):
+        source = draw.choice([item for item in tensors if item.format is not None][-2:])
+        channels, height, width = source.shape
+        if channels > longest:
+            continue
+        largest = min(5, int((longest // channels) ** 0.5))
+        kernel = draw.randint(1, min(largest, height + 1)), draw.randint(1, min(largest, width + 1))
+        if draw.random() < 0.15 and channels * height * width <= longest:
+            kernel = height, width               # a dense layer
+        pads = [draw.randrange(min(2, kernel[n % 2])) if draw.random() < 0.7 else 0
+                for n in range(4)]
+        padded = height + pads[0] + pads[2], width + pads[1] + pads[3]
+        kernel = tuple(min(pair) for pair in zip(kernel, padded, strict=True))
+        dilation = tuple(draw.choice((1, 2)) if 2 * (k - 1) < size else 1
+                         for k, size in zip(kernel, padded, strict=True))
+        raw = draw.random() < 0.2
+        filters = draw.randint(1, 2 * arch.columns + 2)
+        bias, multiplier, shift = _parameters(
+            arch, data, filters,
+            min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
+        bottom, top = _limits(format)
+        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
+        layer = Conv(
+            f"layer{number}", source.name, f"map{number}",
+            data.choice(_finite(arch.weight), (filters, channels, *kernel)), arch.weight,
+            stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
+            pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
+            shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
+            high=top, raw=raw)
+        if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
+            layer.pad_code = int(draw.choice(_finite(format)))
+        pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
+        if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
+                                                             strict=True)):
+            layer.pool = pool
+        convolutions.append(layer)
+        tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
+    read = {layer.input for layer in convolutions}
+    graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
+                  convolutions, [item.name for item in tensors[1:] if item.name not in read])
+    return graph, {"input": data.choice(_finite(format), (1, *tensors[0].shape))}
 
 
 class _Writer:
@@ -83,7 +175,7 @@ class _Writer:
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
-        self.code_offset = self.draw.randrange(0, 5) * arch.beat_bytes
+        self.code_offset = self.draw.randrange(0, 5) * 64
         code = self.code_offset + (instructions + 8) * INSTRUCTION_BYTES
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
@@ -184,8 +276,7 @@ class _Writer:
             (layout.pack_activation_words, arch.activation, arch.vector)
             if memory == Memory.ACTIVATION else
             (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
-        every = np.arange(1 << format.width)
-        every = every[np.isfinite(format.decode(every))]
+        every = _finite(format)
         values = format.decode(every)
         extremes = every[[values.argmin(), values.argmax()]]
         smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
@@ -193,23 +284,10 @@ class _Writer:
         return pack(data.choice(some, (count, width)), arch)
 
     def fresh_parameters(self, count):
-        """Parameters that spread the results over the range, and some of any size."""
-        arch, data, shape = self.arch, self.data, (count, self.arch.post_lanes)
-        top = 1 << arch.accumulator_bits - 1
-        scale = min(top, arch.term_bound * arch.vector)
-        bias = data.integers(-scale, scale, shape)
-        multiplier = data.integers(1, 1 << 18, shape)
-        reach = 17 + scale.bit_length() - (
-            arch.activation.width + (1 << arch.activation.exp) - 3
-            if isinstance(arch.activation, Float) else arch.activation.width)
-        shift = np.clip(reach + data.integers(-4, 4, shape), 0, 63)
-        wild = data.random(shape)
-        bias[wild < 0.2] = 0
-        bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
-        multiplier[wild > 0.9] = 0
-        multiplier[wild > 0.93] = (1 << 18) - 1
-        shift[wild > 0.96] = data.integers(0, 64)
-        return layout.pack_parameter_words(bias, multiplier, shift, arch)
+        arch = self.arch
+        scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
+        return layout.pack_parameter_words(
+            *_parameters(arch, self.data, (count, arch.post_lanes), scale), arch)
 
     # Computing.
 
@@ -261,7 +339,7 @@ class _Writer:
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
-            pad_code=self.pad_code())
+            pad_code=draw.choice(_finite(arch.activation)))
         if not self.add(Opcode.ARRAY, **fields):
             return False
         for access in accesses(self.instructions[-1], arch):
@@ -270,10 +348,6 @@ class _Writer:
                 return False
         self.sums[sums] = products
         return True
-
-    def pad_code(self):
-        code = self.draw.randrange(1 << self.arch.activation.width)
-        return code if np.isfinite(self.arch.activation.decode(np.array(code))) else 0
 
     # Results.
 
@@ -310,13 +384,7 @@ class _Writer:
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))
             shape = out_y, draw.randint(1, max(1, min(sums[1] // pool // out_y, 20)))
-        format = arch.activation
-        if isinstance(format, Bipolar):
-            top, bottom = 1, 0
-        elif isinstance(format, Float):
-            top, bottom = format.max_code, -format.max_code
-        else:
-            bottom, top = format.image_range
+        bottom, top = _limits(arch.activation)
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
                                  tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))

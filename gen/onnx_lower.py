@@ -1,0 +1,394 @@
+"""From symbolic values to layers: requantization in integers, fused pooling and clipping.
+
+A quantizer turns a `Value` into a layer of the graph. What it computes is exact but for two
+roundings: the bias to units of the accumulator, and the scale to an 18-bit multiplier. A batch
+norm in front of a binary quantizer becomes an exact integer threshold.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+
+from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
+from ..hw.formats import Bipolar, Float, Format, Int
+from ..sim import numerics
+from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
+from .onnx_values import HostInput, Linear, Value, codes_of, exact, uniform
+
+__all__ = ["Builder", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a quantizer makes: real = scale * (decode(code) - zero_point), clipped to low...high
+    (ordered integers)."""
+    format: Format
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+    @property
+    def unit(self):
+        """The real number that one step of an image stands for."""
+        return Fraction(self.scale) * Fraction(2) ** self.format.exponent
+
+    def order(self, real):
+        """The ordered integer that the quantizer gives for one number."""
+        if isinstance(self.format, Int):
+            order = round(real / self.unit) + self.zero_point
+        else:
+            code = self.format.encode(float(real / Fraction(self.scale)))
+            order = int(numerics.ordered(code, self.format))
+        return min(max(order, self.low), self.high)
+
+
+def _limits(value, target, node):
+    """Limits of the code where the value is clipped in front of the quantizer."""
+    low, high = target.low, target.high
+    if isinstance(target.format, Bipolar):
+        if (value.low is not None and value.low >= 0) or (value.high is not None
+                                                           and value.high < 0):
+            node.fail("the sign of a clipped value is always the same: remove the Relu or Clip in "
+                      "front of the binary quantizer")
+        return low, high
+    if value.low is not None:
+        low = target.order(value.low)
+    if value.high is not None:
+        high = target.order(value.high)
+    return low, high
+
+
+def _scaling(ratio, node):
+    """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0."""
+    exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    if Fraction(2) ** exponent > ratio:
+        exponent -= 1
+    shift = min(MULTIPLIER_BITS - 1 - exponent, (1 << SHIFT_BITS) - 1)
+    multiplier = round(ratio * Fraction(2) ** shift)
+    if multiplier >> MULTIPLIER_BITS:
+        multiplier, shift = multiplier >> 1, shift - 1
+    if shift < 0:
+        node.fail(f"one step of the sum is {float(ratio):.6g} steps of the result, and must be "
+                  f"less than {1 << MULTIPLIER_BITS}; the output scale is too small for this layer")
+    return multiplier, shift
+
+
+def _sum_ranges(images, format):
+    """(smallest, largest) sums of each output channel."""
+    images = images.reshape(len(images), -1).astype(object)
+    low, high = format.image_range
+    low, high = min(low, 0), max(high, 0)
+    positive = np.where(images > 0, images, 0).sum(axis=1)
+    negative = np.where(images < 0, images, 0).sum(axis=1)
+    return positive * low + negative * high, positive * high + negative * low
+
+
+class Builder:
+    """Collects the tensors and layers of a graph.
+
+    `weight_format` is the format for layers that only rescale (a quantizer behind a quantizer);
+    None where the network has no quantized weights.
+    """
+
+    def __init__(self, weight_format):
+        self.weight_format = weight_format
+        self.tensors, self.inputs, self.encoders = {}, [], []
+        self.layers, self.outputs, self.decoders = [], [], []
+        self.producers, self.limits, self.variants = {}, {}, {}
+
+    # Reading.
+
+    def read(self, value, node):
+        """(source tensor, gain, offset array) of a value that a layer reads: real = gain * image
+        + offset. An error at `node` where it is not quantized."""
+        if isinstance(value, HostInput):
+            node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
+        if not isinstance(value, Value):
+            node.fail("its first input must be an activation, not a constant")
+        if value.linear is not None:
+            node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                      "quantizer between them")
+        gain = uniform(value.gain)
+        if gain is None or gain == 0:
+            node.fail("reads channels of different scales; put a quantizer in front")
+        low, high = self.limits[value.source]
+        format = self.tensors[value.source].format
+        for bound, is_low in ((value.low, gain > 0), (value.high, gain < 0)):
+            if bound is not None:
+                if uniform(value.offset) is None:
+                    node.fail("reads channels of different offsets; put a quantizer in front")
+                order = self._order(format, (bound - value.offset[0]) / gain, node)
+                low, high = (max(low, order), high) if is_low else (low, min(high, order))
+        if value.pool != (1, 1) and gain < 0:
+            node.fail("reads a maximum of negated codes; put a quantizer in front")
+        source = self._variant(value.source, value.pool, low, high, value.nodes, node)
+        return source, gain, value.offset
+
+    @staticmethod
+    def _order(format, image, node):
+        if image.denominator == 1 and not isinstance(format, Bipolar):
+            code = format.encode(np.ldexp(float(image), format.exponent))
+            if int(format.image(code)) == image:
+                return int(numerics.ordered(code, format))
+        node.fail("reads a value that is clipped to a number without a code; put a quantizer "
+                  "behind the Clip")
+
+    # Tensors and layers.
+
+    def _unique(self, name):
+        taken = {*self.tensors, *(layer.name for layer in self.layers)}
+        unique, count = name, 1
+        while unique in taken:
+            count += 1
+            unique = f"{name}_{count}"
+        return unique
+
+    def _add_tensor(self, name, shape, target):
+        name = self._unique(name)
+        self.tensors[name] = Tensor(name, tuple(shape), target.format, target.scale,
+                                    target.zero_point)
+        self.limits[name] = target.low, target.high
+        return name
+
+    def _add_layer(self, layer):
+        layer.input_shape = tuple(self.tensors[layer.input].shape)
+        self.layers.append(layer)
+        self.producers[layer.output] = layer
+
+    def _variant(self, source, pool, low, high, nodes, node):
+        """The tensor `source`, pooled and clipped: made by a copy of the layer that makes it."""
+        bounds = self.limits[source]
+        if pool == (1, 1) and (low, high) == bounds:
+            return source
+        key = source, pool, low, high
+        if key in self.variants:
+            return self.variants[key]
+        old = self.tensors[source]
+        shape = (old.shape[0], old.shape[1] // pool[0], old.shape[2] // pool[1])
+        target = Target(old.format, old.scale, old.zero_point, low, high)
+        name = self._add_tensor(f"{source}_{'pooled' if pool != (1, 1) else 'clipped'}", shape,
+                                target)
+        made = self.producers.get(source)
+        if made is None:
+            self._add_layer(self._copy_layer(source, name, pool, nodes, node))
+        else:
+            self._add_layer(replace(
+                made, name=self._unique(f"{made.name}_variant"), output=name, low=low, high=high,
+                pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
+                nodes=[*made.nodes, *nodes]))
+        self.variants[key] = name
+        return name
+
+    def _copy_layer(self, source, output, pool, nodes, node):
+        """A layer that only pools and clips."""
+        old, target = self.tensors[source], self.tensors[output]
+        unit = Fraction(old.scale) * Fraction(2) ** old.format.exponent
+        gain = np.full(old.shape[0], unit, dtype=object)
+        value = Value(source, old.shape, old.shape, gain, -old.zero_point * gain, pool=pool,
+                      nodes=nodes)
+        return self._layer(value, Target(target.format, target.scale, target.zero_point,
+                                         *self.limits[output]), output, node)
+
+    def quantize(self, value, target, name, node):
+        """The name of the tensor that `target` makes of `value`; it is called `name` if new."""
+        if isinstance(value, HostInput):
+            return self._quantize_input(value, target, name, node)
+        low, high = _limits(value, target, node)
+        target = replace(target, low=low, high=high)
+        if value.linear is None:
+            source = self.tensors[value.source]
+            gain, offset = uniform(value.gain), uniform(value.offset)
+            bounds = self.limits[value.source]
+            if (source.format == target.format and gain == target.unit
+                    and offset == -target.zero_point * target.unit):
+                return self._variant(value.source, value.pool, max(low, bounds[0]),
+                                     min(high, bounds[1]), value.nodes, node)
+            if value.pool != (1, 1) and gain is not None and gain > 0:
+                name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
+                value = replace(value, source=name_pooled, pool=(1, 1))
+        shape = value.map
+        name = self._add_tensor(name, shape, target)
+        self._add_layer(self._layer(value, target, name, node))
+        return name
+
+    def _quantize_input(self, value, target, name, node):
+        shape = {0: (1, 1, 1), 1: (*value.shape, 1, 1), 2: (*value.shape[:1], 1, *value.shape[1:]),
+                 3: value.shape}.get(len(value.shape))
+        if shape is None:
+            node.fail(f"quantizes an input of {len(value.shape) + 1} dimensions; at most 4 are "
+                      "supported (N, C, H, W)")
+        name = self._add_tensor(name, shape, target)
+        self.inputs.append(name)
+        self.encoders.append(Encoder(value.name, value.input_shape, name, value.steps,
+                                     target.low, target.high))
+        return name
+
+    def _identity(self, value, node):
+        """Weights that scale each channel by itself, such that the bias comes out well."""
+        source = self.tensors[value.source]
+        format = self.weight_format or source.format
+        if isinstance(source.format, Bipolar) or isinstance(format, Bipolar):
+            node.fail("a binary tensor can only be read by a layer with binary weights; this would "
+                      "need a layer that rescales or pools it")
+        images = format.image(np.arange(1 << format.width))
+        one = int(format.image(format.encode(1.0)))
+        candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
+        chosen = {}
+        ratios = [0 if gain == 0 else offset / gain
+                  for gain, offset in zip(value.gain, value.offset, strict=True)]
+        for ratio in set(ratios):
+            chosen[ratio] = min(candidates, key=lambda image, ratio=ratio:
+                                abs(image * ratio - round(image * ratio)) / image)
+        weights = np.array([chosen[ratio] for ratio in ratios])
+        channels = len(weights)
+        name = value.nodes[0] if value.nodes else f"{value.source}_rescale"
+        linear = Linear(name, np.diag(weights).reshape(channels, channels, 1, 1), format, (1, 1),
+                        (1, 1), (0, 0, 0, 0), 0)
+        return replace(value, linear=linear, gain=value.gain / exact(weights))
+
+    def _layer(self, value, target, output, node):
+        """The layer that quantizes `value` into the tensor `output`; target None: raw."""
+        if value.linear is None:
+            value = self._identity(value, node)
+        linear, source = value.linear, self.tensors[value.source]
+        images, gain, offset = linear.images.copy(), value.gain, value.offset
+        if target is not None:
+            negative = gain < 0
+            images[negative] *= -1
+            gain = abs(gain)
+            if isinstance(target.format, Bipolar):
+                parameters = _thresholds(images, gain, offset, source.format)
+            else:
+                parameters = _requantization(images, gain, offset, target, node)
+        else:
+            low, high = _sum_ranges(images, source.format)
+            bias = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
+            bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
+            parameters = bias, [1] * len(bias), [0] * len(bias)
+        bias, multiplier, shift = (np.array(item, dtype=np.int64) for item in parameters)
+        pad_code = None
+        if linear.pad_image and any(linear.pads):
+            pad_code = int(codes_of(source.format, linear.pad_image, node))
+        return Conv(
+            name=self._unique(linear.name), input=value.source, output=output,
+            weight=codes_of(linear.format, images, node), weight_format=linear.format,
+            stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
+            pad_code=pad_code, pool=value.pool, bias=bias, multiplier=multiplier, shift=shift,
+            raw=target is None, nodes=list(value.nodes),
+            zero_point=0 if target is None else target.zero_point,
+            low=0 if target is None else target.low, high=0 if target is None else target.high)
+
+    # The end.
+
+    def output(self, value, name, node):
+        """Make `value` the ONNX output `name`."""
+        low = None if value.low is None else float(value.low)
+        high = None if value.high is None else float(value.high)
+        decoder = Decoder(name, value.shape, "", low=low, high=high)
+        if value.linear is None:
+            if value.pool != (1, 1):
+                bounds = self.limits[value.source]
+                value = replace(value, pool=(1, 1), source=self._variant(
+                    value.source, value.pool, *bounds, value.nodes, node))
+            tensor = self.tensors[value.source]
+            unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+            if uniform(value.gain) != unit or uniform(value.offset) != -tensor.zero_point * unit:
+                step = Fraction(2) ** tensor.format.exponent
+                decoder.scale = (value.gain / step).astype(np.float64)
+                decoder.offset = value.offset.astype(np.float64)
+        else:
+            if value.pool != (1, 1):
+                node.fail("max pooling of a result that no quantizer follows is not supported; "
+                          "put a quantizer behind it")
+            tensor = Tensor(self._unique(name), value.map, None)
+            self.tensors[tensor.name] = tensor
+            layer = self._layer(value, None, tensor.name, node)
+            tensor.scale = value.gain.astype(np.float64)
+            tensor.offset = (value.offset - value.gain * exact(layer.bias)).astype(np.float64)
+            self._add_layer(layer)
+        decoder.tensor = tensor.name
+        if tensor.name not in self.outputs:
+            self.outputs.append(tensor.name)
+        self.decoders.append(decoder)
+
+    def finish(self, name):
+        """The graph, without what no output needs."""
+        self._drop_unused()
+        self._share_variants()
+        self._flatten_inputs()
+        kept = [self.tensors[item] for item in self.inputs]
+        tensors = {item.name: item for item in kept}
+        tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
+        return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders)
+
+    def _drop_unused(self):
+        used, layers = set(self.outputs), []
+        for layer in reversed(self.layers):
+            if layer.output in used:
+                layers.append(layer)
+                used.add(layer.input)
+        self.layers = layers[::-1]
+        self.encoders = [item for item in self.encoders if item.tensor in used]
+        self.inputs = [item for item in self.inputs if item in used]
+
+    def _share_variants(self):
+        """Where both a tensor and its pooled variant are used, pool the tensor instead of
+        computing it twice. Binary tensors stay as they are: nothing can copy them."""
+        made = {layer.output: index for index, layer in enumerate(self.layers)}
+        for (source, pool, _, _), variant in self.variants.items():
+            layer = self.layers[made[variant]] if variant in made else None
+            if (source in made and layer is not None and layer.input != source
+                    and not isinstance(self.tensors[source].format, Bipolar)):
+                copy = self._copy_layer(source, variant, pool, layer.nodes, None)
+                copy.name, copy.input_shape = layer.name, tuple(self.tensors[source].shape)
+                self.layers[made[variant]] = copy
+
+    def _flatten_inputs(self):
+        """An input that only dense layers read becomes one pixel of many channels."""
+        for name in self.inputs:
+            channels, height, width = self.tensors[name].shape
+            readers = [layer for layer in self.layers if layer.input == name]
+            if all(layer.weight.shape[2:] == (height, width) and not any(layer.pads)
+                   for layer in readers):
+                self.tensors[name].shape = (channels * height * width, 1, 1)
+                for layer in readers:
+                    layer.weight = layer.weight.reshape(len(layer.weight), -1, 1, 1)
+
+
+def _thresholds(images, gain, offset, format):
+    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0; the
+    gain is 0 or positive."""
+    low, high = _sum_ranges(images, format)
+    bias = []
+    for g, o, least, most in zip(gain, offset, low, high, strict=True):
+        always = -least if o >= 0 else -(most + 1)
+        bias.append(min(max(floor(o / g), -(most + 1)), -least) if g else always)
+    return bias, [1] * len(bias), [0] * len(bias)
+
+
+def _requantization(images, gain, offset, target, node):
+    """(bias, multiplier, shift) for every channel; channels that are constant lose their weights
+    (in place), so that any number can be their result."""
+    bias, multiplier, shift = [], [], []
+    for channel, (g, o) in enumerate(zip(gain, offset, strict=True)):
+        if g == 0 or not images[channel].any():
+            images[channel] = 0
+            result = target.order(o)
+            if isinstance(target.format, Float):
+                code = numerics.from_ordered(result, target.format)
+                result = int(target.format.image(code))
+            bias.append(result - target.zero_point)
+            multiplier.append(1 << (MULTIPLIER_BITS - 1))
+            shift.append(MULTIPLIER_BITS - 1)
+            continue
+        bias.append(round(o / g))
+        if abs(bias[-1]) >> 62:
+            node.fail(f"the bias of channel {channel} is {float(o / g):.3g} steps of the sum, more "
+                      "than any accumulator holds; its weight scale is too small")
+        numbers = _scaling(g / target.unit, node)
+        multiplier.append(numbers[0])
+        shift.append(numbers[1])
+    return bias, multiplier, shift

@@ -1,0 +1,310 @@
+"""The standard ONNX operators, as functions from symbolic values to symbolic values."""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from onnx import TensorProto
+
+from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
+from .onnx_values import (
+    Constant,
+    HostInput,
+    QuantizedConstant,
+    activation,
+    constant,
+    exact,
+    per_channel,
+    shape_text,
+    square_root,
+    uniform,
+)
+
+__all__ = ["OPERATORS", "affine"]
+
+
+def affine(value, gain, offset, node):
+    """gain * value + offset; arrays of Fraction [channels]."""
+    value = replace(value, nodes=[*value.nodes, node.name])
+    low, high = value.low, value.high
+    if low is not None or high is not None:
+        common, moved = uniform(gain), uniform(offset)
+        if common is None or moved is None or common == 0:
+            node.fail("scales channels differently behind a Relu or Clip; put a quantizer "
+                      "between them")
+        low, high = (None if bound is None else common * bound + moved for bound in (low, high))
+        if common < 0:
+            low, high = high, low
+    if value.pool != (1, 1) and (gain < 0).any():
+        node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
+    return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
+                   low=low, high=high)
+
+
+# Element by element.
+
+def _arithmetic(host_operation, combine):
+    """Add, Sub, Mul, Div with one constant operand; `combine(numbers, first)` gives gain and
+    offset, where `first` says that the constant is the first operand."""
+    def operator(builder, node, inputs):
+        constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
+        if sum(constants) != 1:
+            node.fail("needs one constant operand; two activations are not supported")
+        first = constants[0]
+        operand, value = inputs if first else inputs[::-1]
+        if isinstance(value, HostInput):
+            if first and host_operation in ("subtract", "divide"):
+                node.fail("the constant must be the second operand where the input is not "
+                          "quantized yet")
+            array = operand.floats
+            shape = np.broadcast_shapes(array.shape, (1, *value.shape))[1:]
+            if shape != tuple(value.shape):
+                node.fail(f"its constant of shape {list(array.shape)} does not fit "
+                          f"{shape_text(value.shape)}")
+            return value.then(host_operation, array)
+        numbers = per_channel(operand.numbers, value, node, "its constant")
+        gain, offset = combine(numbers, first, node)
+        ones = np.full(len(numbers), exact(1).item(), dtype=object)
+        return affine(value, ones * gain, 0 * ones + offset, node)
+    return operator
+
+
+def _quotient(numbers, first, node):
+    if first or any(item == 0 for item in numbers):
+        node.fail("must divide an activation by a constant that is not 0")
+    return 1 / numbers, 0
+
+
+def _batch_norm(builder, node, inputs):
+    node.expect("training_mode", 0, (0,))
+    value = activation(inputs, node)
+    gamma, beta, mean, variance = (
+        constant(item, node, what).numbers for item, what in
+        zip(inputs[1:], ("its scale", "its bias", "its mean", "its variance"), strict=True))
+    if any(item < 0 for item in variance):
+        node.fail("its variance must not be negative")
+    epsilon = exact(node.attributes.get("epsilon", 1e-5)).item()
+    if any(item + epsilon == 0 for item in variance):
+        node.fail("its variance plus epsilon must not be 0")
+    channels = value.shape[0] if value.shape else 0
+    if {len(item) for item in (gamma, beta, mean, variance)} != {channels}:
+        node.fail(f"its parameters must have one number for each of {channels} channels")
+    gain = gamma / np.array([square_root(item + epsilon) for item in variance], dtype=object)
+    offset = beta - mean * gain
+    shape = (1, -1) + (1,) * (len(value.shape) - 1)
+    if isinstance(value, HostInput):
+        gain, offset = (item.astype(np.float64).astype(np.float32) for item in (gain, offset))
+        return value.then("multiply", gain.reshape(shape)).then("add", offset.reshape(shape))
+    gain, offset = (per_channel(item.reshape(shape), value, node, "its parameters")
+                    for item in (gain, offset))
+    return affine(value, gain, offset, node)
+
+
+def _clipped(value, low, high, node):
+    if isinstance(value, HostInput):
+        return value.then("clip", (float("-inf") if low is None else float(low),
+                                   float("inf") if high is None else float(high)))
+    lows = [item for item in (value.low, low) if item is not None]
+    highs = [item for item in (value.high, high) if item is not None]
+    low, high = max(lows, default=None), min(highs, default=None)
+    if low is not None and high is not None and low > high:
+        node.fail("clips to an empty range")
+    return replace(value, low=low, high=high, nodes=[*value.nodes, node.name])
+
+
+def _relu(builder, node, inputs):
+    return _clipped(activation(inputs, node), exact(0).item(), None, node)
+
+
+def _clip(builder, node, inputs):
+    bounds = [None, None]
+    for n, what in enumerate(("min", "max")):
+        if what in node.attributes:
+            bounds[n] = node.attributes[what]
+        elif len(inputs) > n + 1 and inputs[n + 1] is not None:
+            array = np.asarray(constant(inputs[n + 1], node, what).array).reshape(-1)
+            if array.size != 1 or np.isnan(array[0]):
+                node.fail(f"{what} must be one number, not {array.tolist()}")
+            bounds[n] = array[0]
+    bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
+    return _clipped(activation(inputs, node), *bounds, node)
+
+
+# Pooling and shapes.
+
+def _pooled(builder, value, window, node):
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    sizes = value.map[1] // window[0], value.map[2] // window[1]
+    shape = (value.map[0], *sizes) if len(value.shape) == 3 else (value.map[0], sizes[1])
+    return replace(value, pool=(value.pool[0] * window[0], value.pool[1] * window[1]),
+                   map=(value.map[0], *sizes), shape=shape, nodes=[*value.nodes, node.name])
+
+
+def _max_pool(builder, node, inputs):
+    value = activation(inputs, node)
+    if len(node.outputs) > 1 and node.outputs[1]:
+        node.fail("its second output, the indices, is not supported")
+    node.expect("storage_order", 0, (0, 1))
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    rank = len(value.shape) - 1
+    sizes = list(value.shape[1:])
+    kernel = spatial(node, "kernel_shape", rank, 1)
+    stride, dilation, pads = window(node, rank, sizes, kernel)
+    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    for n in range(rank):
+        if dilation[n] != 1 and kernel[n] != 1:
+            node.fail(f"attribute dilations must be 1, not {dilation}")
+        if any(pads[n]):
+            node.fail(f"padding is not supported, here {pads[n][0]} before and {pads[n][1]} "
+                      "behind; pad in the convolution in front")
+        count = (sizes[n] - kernel[n]) // stride[n] + 1
+        if kernel[n] != stride[n] and (kernel[n] > sizes[n] or count != 1
+                                       or sizes[n] // kernel[n] != 1):
+            node.fail(f"windows must not overlap and leave no gaps: attribute strides must be "
+                      f"{kernel}, as kernel_shape, not {stride}")
+        if kernel[n] > sizes[n]:
+            node.fail(f"its window {kernel} is larger than its input {sizes}")
+        if ceil_mode and -(-(sizes[n] - kernel[n]) // stride[n]) + 1 != count:
+            node.fail(f"attribute ceil_mode=1 is supported where windows of {kernel} fill the "
+                      f"input, not for an input of {sizes}")
+    return _pooled(builder, value, (1, *kernel) if rank == 1 else tuple(kernel), node)
+
+
+def _global_max_pool(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    return _pooled(builder, value, value.map[1:], node)
+
+
+def _reshaped(value, shape, node):
+    if prod(shape) != prod(value.shape):
+        node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
+                  "dimension must stay")
+    if isinstance(value, HostInput):
+        return value.then("reshape", tuple(shape), tuple(shape))
+    return replace(value, shape=tuple(shape), nodes=[*value.nodes, node.name])
+
+
+def _flatten(builder, node, inputs):
+    value = activation(inputs, node)
+    axis = node.attributes.get("axis", 1)
+    if axis not in (1, -len(value.shape)):
+        node.fail(f"attribute axis must be 1, not {axis}: the batch dimension stays")
+    return _reshaped(value, (prod(value.shape),), node)
+
+
+def _reshape(builder, node, inputs):
+    value = activation(inputs, node)
+    wanted = [int(item) for item in np.asarray(constant(inputs[1], node, "its shape").array)]
+    zero_copies = not node.expect("allowzero", 0, (0, 1))
+    if not wanted or (not zero_copies and 0 in wanted):
+        node.fail(f"its shape must keep the batch dimension, not be {wanted}")
+    if zero_copies:
+        if any(item == 0 and n > len(value.shape) for n, item in enumerate(wanted)):
+            node.fail(f"its shape {wanted} copies a dimension that {shape_text(value.shape)} "
+                      "does not have")
+        wanted = wanted[:1] + [value.shape[n] if item == 0 else item
+                               for n, item in enumerate(wanted[1:])]
+    rest = wanted[1:]
+    if wanted[0] != -1 and -1 in rest:
+        known = prod(item for item in rest if item != -1)
+        rest = [prod(value.shape) // max(known, 1) if item == -1 else item for item in rest]
+    return _reshaped(value, rest, node)
+
+
+def _axes(node, inputs):
+    if "axes" in node.attributes:
+        return list(node.attributes["axes"])
+    if len(inputs) > 1 and inputs[1] is not None:
+        return [int(item) for item in constant(inputs[1], node, "its axes").array]
+    return None
+
+
+def _squeeze(builder, node, inputs):
+    value = activation(inputs, node)
+    rank = len(value.shape) + 1
+    axes = _axes(node, inputs)
+    if axes is None:
+        node.fail("needs axes: without, it would remove a batch dimension of 1")
+    axes = {axis % rank for axis in axes}
+    if 0 in axes or any(value.shape[axis - 1] != 1 for axis in axes):
+        node.fail(f"its axes must name dimensions of 1 other than the batch in "
+                  f"{shape_text(value.shape)}, not {sorted(axes)}")
+    return _reshaped(value, [size for n, size in enumerate(value.shape) if n + 1 not in axes],
+                     node)
+
+
+def _unsqueeze(builder, node, inputs):
+    value = activation(inputs, node)
+    axes = _axes(node, inputs)
+    rank = len(value.shape) + 1 + len(axes)
+    axes = {axis % rank for axis in axes}
+    if 0 in axes:
+        node.fail("its axes must leave the batch dimension in front")
+    sizes = iter(value.shape)
+    return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
+
+
+def _transpose(builder, node, inputs):
+    value = activation(inputs, node)
+    rank = len(value.shape) + 1
+    order = list(node.attributes.get("perm", range(rank)[::-1]))
+    if order[:1] != [0] or sorted(order) != list(range(rank)):
+        node.fail(f"attribute perm must leave the batch dimension in front, not be {order}")
+    shape = tuple(value.shape[axis - 1] for axis in order[1:])
+    if isinstance(value, HostInput):
+        return value.then("transpose", tuple(order), shape)
+    moved = [axis for axis in order[1:] if value.shape[axis - 1] != 1]
+    if moved != sorted(moved):
+        node.fail("only the input can be transposed, before it is quantized")
+    return _reshaped(value, shape, node)
+
+
+def _identity(builder, node, inputs):
+    return inputs[0]
+
+
+def _dropout(builder, node, inputs):
+    if len(inputs) > 2 and inputs[2] is not None and np.any(
+            constant(inputs[2], node, "its training mode").array):
+        node.fail("its training mode must be false")
+    return inputs[0]
+
+
+def _cast(builder, node, inputs):
+    value = activation(inputs, node)
+    if node.attributes["to"] != TensorProto.FLOAT:
+        node.fail("only casts to float are supported")
+    return replace(value, bits=0) if isinstance(value, HostInput) else value
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {
+    "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
+    "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
+    "Cast": (_cast, {"to"}),
+    "Clip": (_clip, {"min", "max"}),
+    "Conv": (conv, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}),
+    "Div": (_arithmetic("divide", _quotient), set()),
+    "Dropout": (_dropout, {"ratio", "seed"}),
+    "Flatten": (_flatten, {"axis"}),
+    "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
+    "GlobalMaxPool": (_global_max_pool, set()),
+    "Identity": (_identity, set()),
+    "MatMul": (matmul, set()),
+    "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
+                            "storage_order", "strides"}),
+    "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
+    "Relu": (_relu, set()),
+    "Reshape": (_reshape, {"allowzero"}),
+    "Squeeze": (_squeeze, {"axes"}),
+    "Sub": (_arithmetic("subtract", lambda numbers, first, node:
+                        (-1, numbers) if first else (1, -numbers)), set()),
+    "Transpose": (_transpose, {"perm"}),
+    "Unsqueeze": (_unsqueeze, {"axes"}),
+}

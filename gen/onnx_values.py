@@ -1,0 +1,220 @@
+"""What an ONNX tensor is while a network is read: a constant, an input, or a value on the chip.
+
+Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import isqrt
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Format
+from .errors import UserError
+
+__all__ = ["Constant", "HostInput", "Linear", "Node", "QuantizedConstant", "Value", "activation",
+           "codes_of", "constant", "exact", "per_channel", "shape_text", "square_root", "uniform"]
+
+
+def exact(array):
+    """The numbers of an array as Fractions (dtype object), the same shape."""
+    array = np.asarray(array)
+    if array.dtype == object:
+        return array
+    numbers = array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
+    result = np.empty(array.shape, dtype=object)
+    result.flat = [Fraction(item) for item in numbers.reshape(-1).tolist()]
+    return result
+
+
+def square_root(number):
+    """The square root of a Fraction: exact where it is rational, else right to 512 bits."""
+    scale = 1 << 1024
+    product = number.numerator * number.denominator
+    return Fraction(isqrt(product * scale * scale), scale * number.denominator)
+
+
+def uniform(array):
+    """The one value that all elements have, or None."""
+    flat = np.asarray(array, dtype=object).reshape(-1)
+    return flat[0] if all(item == flat[0] for item in flat) else None
+
+
+@dataclass
+class Node:
+    """An ONNX node with its attributes as Python values."""
+    name: str
+    operator: str
+    domain: str
+    inputs: list
+    outputs: list
+    attributes: dict
+    proto: object
+
+    def __str__(self):
+        return f"node {self.name!r} ({self.operator})"
+
+    def fail(self, message):
+        raise UserError(f"{self}: {message}")
+
+    def expect(self, attribute, default, accepted):
+        """Refuse a value of `attribute` that is not among `accepted`; returns the value."""
+        value = self.attributes.get(attribute, default)
+        if value not in accepted:
+            self.fail(f"attribute {attribute} must be "
+                      f"{' or '.join(map(repr, accepted))}, not {value!r}")
+        return value
+
+
+@dataclass
+class Constant:
+    """A constant of the network."""
+    name: str
+    array: np.ndarray
+
+    @property
+    def numbers(self):
+        """Fractions."""
+        return exact(self.array)
+
+    @property
+    def floats(self):
+        return self.array.astype(np.float64).astype(np.float32)
+
+    @property
+    def shape(self):
+        return self.array.shape
+
+
+@dataclass
+class QuantizedConstant:
+    """A constant that has passed a quantizer: real = images * 2**format.exponent * scale.
+
+    `images` (int64) and `scale` (float64) have the constant's shape.
+    """
+    name: str
+    images: np.ndarray
+    scale: np.ndarray
+    format: Format
+
+    @property
+    def floats(self):
+        images = np.ldexp(self.images.astype(np.float64), self.format.exponent)
+        return (images * self.scale).astype(np.float32)
+
+    @property
+    def numbers(self):
+        """Fractions."""
+        unit = Fraction(2) ** self.format.exponent
+        return exact(self.images) * exact(self.scale) * unit
+
+    @property
+    def shape(self):
+        return self.images.shape
+
+
+@dataclass
+class HostInput:
+    """An ONNX input that no quantizer has seen yet; `steps` as of `sim.graph.Encoder`."""
+    name: str
+    input_shape: tuple
+    shape: tuple
+    bits: int = 0               # of integer inputs: they are codes; 0: real numbers
+    signed: bool = True
+    steps: list = field(default_factory=list)
+
+    def then(self, operation, operand, shape=None):
+        shape = self.shape if shape is None else shape
+        return HostInput(self.name, self.input_shape, shape, self.bits, self.signed,
+                         [*self.steps, (operation, operand)])
+
+
+@dataclass
+class Linear:
+    """A convolution of the source's images with `images` [O, I, kh, kw] of `format`."""
+    name: str
+    images: np.ndarray
+    format: Format
+    stride: tuple
+    dilation: tuple
+    pads: tuple
+    pad_image: int
+
+
+@dataclass
+class Value:
+    """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
+
+    S is the exact sum that `linear` makes of the images of the tensor `source`, or these images
+    themselves (linear None).
+
+    Attributes
+    ----------
+    shape : tuple
+        The ONNX shape without the batch dimension; same elements in the same order as `map`.
+    map : (channels, height, width)
+    gain, offset : arrays of Fraction [channels]
+    low, high : Fraction or None
+        Clipping behind gain and offset.
+    pool : (py, px)
+        Max pooling behind all.
+    nodes : list of str
+        ONNX nodes since the source.
+    """
+    source: str
+    shape: tuple
+    map: tuple
+    gain: np.ndarray
+    offset: np.ndarray
+    linear: Linear | None = None
+    low: Fraction | None = None
+    high: Fraction | None = None
+    pool: tuple = (1, 1)
+    nodes: list = field(default_factory=list)
+
+
+def codes_of(format, images, node):
+    """Codes of `format` whose images are `images`; an error at `node` when there is none."""
+    images = np.asarray(images)
+    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
+    wrong = format.image(codes) != images
+    if isinstance(format, Bipolar) and not images.all():
+        node.fail("binary weights are +1 or -1; a weight of 0, which groups other than 1 and a "
+                  "quantizer without convolution need, does not exist")
+    if wrong.any():
+        node.fail(f"a weight of {images[wrong][0]} steps has no code in {format}; a negative scale "
+                  "or batch norm turns weights around: keep the weights' range symmetric")
+    return codes
+
+
+def activation(inputs, node):
+    """The first input, which must not be a constant."""
+    if isinstance(inputs[0], (HostInput, Value)):
+        return inputs[0]
+    return node.fail("its first input must be an activation, not a constant")
+
+
+def constant(value, node, what):
+    if isinstance(value, (Constant, QuantizedConstant)):
+        return value
+    return node.fail(f"{what} must be a constant, not computed by the network")
+
+
+def shape_text(shape):
+    return f"[N, {', '.join(map(str, shape))}]" if len(shape) else "[N]"
+
+
+def per_channel(numbers, value, node, what):
+    """`numbers`, which broadcast against the ONNX shape of `value` with its batch dimension in
+    front, as one number for each of its channels."""
+    numbers = np.asarray(numbers, dtype=object)
+    full = (1, *value.shape)
+    try:
+        numbers = np.broadcast_to(numbers, full)
+    except ValueError:
+        node.fail(f"{what} of shape {list(numbers.shape)} does not fit {shape_text(value.shape)}")
+    numbers = numbers.reshape(value.map[0], -1)
+    if (numbers != numbers[:, :1]).any():
+        node.fail(f"{what} must be one number, or one for each channel, and the same at every "
+                  "position")
+    return numbers[:, 0]

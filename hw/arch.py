@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 
-from .formats import Bipolar, Float, Format, Int, parse
+from .formats import Bipolar, Float, Format, Int, parse, sum_bits, term_bound
 
 __all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 
@@ -115,6 +115,10 @@ class Arch:
         if isinstance(self.activation, Int) and not (self.activation.signed and self.weight.signed):
             raise ValueError("the array computes with signed integers (unsigned codes are moved by "
                              f"half their range), not with {self.activation} and {self.weight}")
+        if isinstance(self.activation, Float) and not (
+                self.activation.signed and self.weight.signed):
+            raise ValueError("the array computes with floats that have a sign, not with "
+                             f"{self.activation} and {self.weight}")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")
@@ -173,12 +177,11 @@ class Arch:
     @property
     def term_bound(self):
         """Largest magnitude of one product's image."""
-        return (max(map(abs, self.activation.image_range))
-                * max(map(abs, self.weight.image_range)))
+        return term_bound(self.activation, self.weight)
 
     def sum_bits(self, terms):
         """Bits of a signed number that holds every sum of `terms` products."""
-        return (terms * self.term_bound).bit_length() + 1
+        return sum_bits(self.activation, self.weight, terms)
 
     @property
     def sum_exponent(self):

@@ -4,12 +4,14 @@ Operands are decoded once, at the array's edge; what travels through the array a
 operands, and what the elements add up are exact fixed-point numbers.
 """
 
+from abc import ABC, abstractmethod
+
 from .formats import sum_bits
 
 __all__ = ["Arithmetic", "tree_sum"]
 
 
-class Arithmetic:
+class Arithmetic(ABC):
     """Exact multiply-add of `lanes` pairs of operands in two formats of one family.
 
     The children say how: `IntArithmetic`, `FloatArithmetic`, `XnorArithmetic`.
@@ -44,6 +46,7 @@ class Arithmetic:
         self.terms = terms
         self.psum_bits = sum_bits(activation, weight, terms)
 
+    @abstractmethod
     def decode_activation(self, m, codes, valid):
         """Decode at the array's left edge, combinationally.
 
@@ -61,19 +64,18 @@ class Arithmetic:
         Value
             activation_bits bits.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_weight(self, m, codes):
         """Decode at the array's top edge: lanes * weight.width bits to weight_bits bits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, m, psum, a, w):
         """`psum` plus the dot product of the decoded operands `a` and `w`, combinationally.
 
         The value is exact. It may come with more than psum_bits bits; they repeat the sign as
         long as no more than `terms` products are summed.
         """
-        raise NotImplementedError
 
 
 def tree_sum(values):

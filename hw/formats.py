@@ -10,15 +10,17 @@ Formats that give codes away to NaN and infinity have names of their own, see `F
 """
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Bipolar", "Float", "Format", "Int", "parse", "sum_bits"]
+__all__ = ["Bipolar", "Float", "Format", "Int", "parse", "sum_bits",
+           "term_bound"]
 
 
-class Format:
+class Format(ABC):
     """What every number format offers.
 
     Attributes
@@ -38,25 +40,25 @@ class Format:
     exponent: int
     zero_code: int | None
 
+    @abstractmethod
     def image(self, codes):
         """Exact integers with value = image * 2**exponent, for codes of any shape.
 
         They are int64, or Python integers (an object array) in formats whose images take more
         than 63 bits. Raises ValueError for codes of NaN and infinity.
         """
-        raise NotImplementedError
 
     def decode(self, codes):
         """Exact values (float64) of `codes`, any shape; -0.0, inf and nan where they are codes."""
         return np.ldexp(self.image(codes).astype(np.float64), self.exponent)
 
+    @abstractmethod
     def encode(self, values):
         """Codes (int64) nearest to `values`, any shape; exact for every float64.
 
         Ties go to the even neighbour; what lies beyond the range becomes the largest or
         smallest finite number. Raises ValueError on NaN.
         """
-        raise NotImplementedError
 
     def _codes(self, codes):
         codes = np.asarray(codes)
@@ -285,10 +287,14 @@ class Float(Format):
         return magnitude | (negative.astype(np.int64) << (self.width - 1))
 
 
+def term_bound(activation, weight):
+    """Largest magnitude of a product of the two formats' images."""
+    return max(map(abs, activation.image_range)) * max(map(abs, weight.image_range))
+
+
 def sum_bits(activation, weight, terms):
-    """Bits of a signed number that holds every sum of `terms` products of two formats' images."""
-    bound = max(map(abs, activation.image_range)) * max(map(abs, weight.image_range))
-    return (terms * bound).bit_length() + 1
+    """Bits of a signed number that holds every sum of `terms` products of the formats' images."""
+    return (terms * term_bound(activation, weight)).bit_length() + 1
 
 
 _FLOAT_NAME = re.compile(r"(?:float(\d+)_)?e(\d+)m(\d+)(?:b(-?\d+))?(ieee|fnuz|fn)?(u)?")

@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.lib import data
 
 from .arithmetic import Arithmetic, tree_sum
+from .formats import term_bound
 
 __all__ = ["FloatArithmetic"]
 
@@ -39,10 +40,10 @@ class FloatArithmetic(Arithmetic):
     def add(self, m, psum, a, w):
         a = data.View(self._activations, Cat(a))
         w = data.View(self._weights, Cat(w))
-        largest = self.activation.image_range[1] * self.weight.image_range[1]
-        terms = []
+        bits = term_bound(self.activation, self.weight).bit_length()
+        products = []
         for lane in range(self.lanes):
-            magnitude = Signal(largest.bit_length(), name=f"magnitude_{lane}")
+            magnitude = Signal(bits, name=f"magnitude_{lane}")
             negative = Signal(name=f"negative_{lane}")
             m.d.comb += [
                 magnitude.eq((a[lane].significand * w[lane].significand)
@@ -51,8 +52,8 @@ class FloatArithmetic(Arithmetic):
             ]
             # -x is ~x + 1: one carry chain, the sign being its carry, instead of two.
             flipped = Mux(negative, ~magnitude, magnitude)
-            terms.append(Cat(flipped, negative).as_signed() + negative)
-        return psum + tree_sum(terms)
+            products.append(Cat(flipped, negative).as_signed() + negative)
+        return psum + tree_sum(products)
 
 
 def _operand(fmt):

@@ -33,21 +33,21 @@ def case_name(case):
     return "{}_{}_{}".format(*case)
 
 
-def rules_of(case):
+def parameters(case):
     activation, weight, lanes = case
     return {"activation": parse(activation), "weight": parse(weight), "lanes": lanes,
             "terms": 3 * lanes}
 
 
 def stimulus_layout(case):
-    activation, weight, lanes, _ = rules_of(case).values()
+    activation, weight, lanes, _ = parameters(case).values()
     return data.StructLayout({
         "a": lanes * activation.width, "valid": 1, "w": lanes * weight.width, "load": 1,
-        "swap": 1, "psum": signed(arithmetic(**rules_of(case)).psum_bits)})
+        "swap": 1, "psum": signed(arithmetic(**parameters(case)).psum_bits)})
 
 
 def response_layout(case):
-    rules = arithmetic(**rules_of(case))
+    rules = arithmetic(**parameters(case))
     return data.StructLayout({
         "psum_out": signed(rules.psum_bits), "a_out": rules.activation_bits,
         "w_out": rules.weight_bits, "load_out": 1, "swap_out": 1,
@@ -56,7 +56,7 @@ def response_layout(case):
 
 def add_decoded_element(m, case, stimulus, response):
     """A processing element behind the edge decoders: codes in, everything that it gives out."""
-    m.submodules[case_name(case)] = element = ProcessingElement(**rules_of(case))
+    m.submodules[case_name(case)] = element = ProcessingElement(**parameters(case))
     rules = element.arithmetic
     m.d.comb += [
         response.a_decoded.eq(rules.decode_activation(m, stimulus.a, stimulus.valid)),
@@ -166,7 +166,7 @@ def play(executable, folder, case, a, valid, w, load, swap, psum):
     words = np.array([int(line, 16) for line in lines], object)
     results = {field: words >> place.offset & ((1 << place.width) - 1)
                for field, place in response_layout(case)}
-    sign = 1 << (arithmetic(**rules_of(case)).psum_bits - 1)
+    sign = 1 << (arithmetic(**parameters(case)).psum_bits - 1)
     results["psum_out"] = (results["psum_out"] ^ sign) - sign
     return results
 

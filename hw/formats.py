@@ -16,8 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Bipolar", "Float", "Format", "Int", "parse", "sum_bits",
-           "term_bound"]
+__all__ = ["Bipolar", "Float", "Format", "Int", "parse", "sum_bits", "term_bound"]
 
 
 class Format(ABC):

@@ -75,25 +75,36 @@ def interleave(instructions, arch):
               if a.space == Space.EXTERNAL and a.is_write and len(a.intervals)]
     if writes:
         stored = min(int(part[0, 0]) for part in writes), max(int(part[-1, 1]) for part in writes)
-    free, starts, streams = dict.fromkeys(Unit, 0), [], deque()
-    for i, mine in zip(instructions, used, strict=True):
-        start, touched = free[i.unit], []
+
+    def within(mine):
+        """(times, words, access) of what can conflict: outside, only what is stored."""
         for access in mine:
             index = words(access.intervals)
-            if access.space == Space.EXTERNAL:   # only what is stored can conflict
+            if access.space == Space.EXTERNAL:
                 if not len(stored):
                     continue
                 index = index[(index >= stored[0]) & (index < stored[1])] - stored[0]
-            touched.append((spaces[access.space], index, access))
-            start = max(start, spaces[access.space].ready(index, access.is_write))
-        if i.opcode == Opcode.STORE:
-            begun, finished = streams.popleft()
-            start = max(start, begun)
+            yield spaces[access.space], index, access
+
+    def ready(touched):
+        return max((times.ready(index, access.is_write) for times, index, access in touched),
+                   default=0)
+
+    free, starts, streams = dict.fromkeys(Unit, 0), [], deque()
+    stores = deque(mine for i, mine in zip(instructions, used, strict=True)
+                   if i.opcode == Opcode.STORE)
+    for i, mine in zip(instructions, used, strict=True):
+        touched = list(within(mine))
+        start = max(free[i.unit], ready(touched))
+        if i.opcode == Opcode.POST and i.destination == Destination.STORE:
+            # Post stops where nobody takes its results: its STORE must be able to start, and
+            # must follow at once, not behind what waits for this POST.
+            start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
+            streams.append((start, start + _cycles(i, arch)))
         done = start + _cycles(i, arch)
         if i.opcode == Opcode.STORE:
-            done = max(done, finished)
-        if i.opcode == Opcode.POST and i.destination == Destination.STORE:
-            streams.append((start, done))
+            start, finished = streams.popleft()
+            done = max(start + _cycles(i, arch), finished)
         starts.append(start)
         free[i.unit] = done
         done += _LATENCY

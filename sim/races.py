@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 
 from ..hw.isa import Destination, Opcode, Unit
+from ..hw.post import Post
 from .access import Space, accesses, overlap
 
 __all__ = ["find_races", "find_stall"]
@@ -105,37 +106,47 @@ def find_stall(instructions, arch):
 
     The sequencer hands out instructions in program order and stops in front of a full queue, and
     post stops when the store unit does not take its results: so a STORE that stands too far
-    behind its POSTs never gets started. Assumes no buffer between post and store, the worst
-    case. Returns None, or the numbers of the instructions that all wait.
+    behind its POSTs never gets started. Post takes its instruction out of the queue and has room
+    for `Post.FIFO_DEPTH` items; the other units are not assumed to have room for more than their
+    queues. Returns None, or the numbers of the instructions that all wait.
     """
     sources = _pairs(instructions)
     queues, done, following = {unit: deque() for unit in Unit}, set(), 0
-    items = {}
+    room = dict.fromkeys(Unit, arch.queue_depth) | {Unit.POST: arch.queue_depth + 1}
+    made, taken, buffered = {}, {}, 0
     for n, i in enumerate(instructions):
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
-            items[n] = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+            made[n] = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
         elif i.opcode == Opcode.STORE:
-            items[n] = i.rows * i.items
+            taken[n] = i.rows * i.items
     progress = True
     while progress:
         progress = False
         while following < len(instructions):
             unit = instructions[following].unit
             if unit is not None:
-                if len(queues[unit]) == arch.queue_depth:
+                # A POST that has not started yet is still in its queue.
+                waits = unit == Unit.POST and queues[unit] and not done.issuperset(
+                    sources[queues[unit][0]].values())
+                if len(queues[unit]) >= room[unit] - bool(waits):
                     break
                 queues[unit].append(following)
             following, progress = following + 1, True
-        heads = {unit: queue[0] for unit, queue in queues.items()
-                 if queue and done.issuperset(sources[queue[0]].values())}
-        post, store = heads.get(Unit.POST), heads.get(Unit.STORE)
-        if items.get(post) and store is not None:
-            moved = min(items[post], items[store])
-            items[post], items[store], progress = items[post] - moved, items[store] - moved, True
-        for unit, n in heads.items():
-            if not items.get(n):
-                queues[unit].popleft()
+        for queue in queues.values():
+            if not queue or not done.issuperset(sources[queue[0]].values()):
+                continue
+            n = queue[0]
+            if n in made:
+                moved = min(made[n], Post.FIFO_DEPTH - buffered)
+                made[n], buffered = made[n] - moved, buffered + moved
+            elif n in taken:
+                moved = min(taken[n], buffered)
+                taken[n], buffered = taken[n] - moved, buffered - moved
+            else:
+                moved = 0
+            if not made.get(n) and not taken.get(n):
+                queue.popleft()
                 done.add(n)
-                progress = True
+            progress |= n in done or moved > 0
     left = [n for queue in queues.values() for n in queue]
     return sorted(left) or None

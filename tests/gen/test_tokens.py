@@ -8,6 +8,7 @@ import pytest
 from systolith.gen.tokens import outstanding, synchronize
 from systolith.hw.arch import Arch
 from systolith.hw.isa import Instruction, Opcode, Unit
+from systolith.hw.post import Post
 from systolith.sim.access import Space
 from systolith.sim.iss import ExecutionError, Simulator
 from systolith.sim.races import find_races, find_stall
@@ -209,10 +210,15 @@ def test_races_and_stalls_are_found():
     with pytest.raises(ValueError, match=r"never arrive before instructions \[0\]"):
         find_races(waiting, ARCH)
     assert find_stall(waiting, ARCH) == [0]
-    to_store = [post(1, destination=1) for _ in range(ARCH.queue_depth + 1)]
-    store = Instruction(Opcode.STORE, dict(items=ARCH.queue_depth + 1, item_stride=2))
-    assert find_stall([*to_store, store], ARCH) == list(range(ARCH.queue_depth))
+    # One POST works, `queue_depth` wait in front of it, and the STORE stands behind one more.
+    many = ARCH.queue_depth + 2
+    to_store = [post(Post.FIFO_DEPTH + 1, destination=1), *[post(destination=1)] * (many - 1)]
+    store = Instruction(Opcode.STORE, dict(items=Post.FIFO_DEPTH + 4 * many - 3, item_stride=2))
+    assert find_stall([*to_store, store], ARCH) == list(range(many - 1))
     assert find_stall([*to_store[:-1], store, to_store[-1]], ARCH) is None
+    # The first one's results all find room.
+    to_store[0], store.fields["items"] = post(4, destination=1), 4 * many
+    assert find_stall([*to_store, store], ARCH) is None
 
 
 def test_outstanding_tokens_are_counted():

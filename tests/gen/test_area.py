@@ -12,12 +12,17 @@ DESIGN = """
 module systolith_pe(input clk, input [7:0] a, input [7:0] w, input [19:0] p, output reg [19:0] q);
   always @(posedge clk) q <= p + a * w;
 endmodule
-module \\top.array (input clk, input [7:0] a, input [7:0] w, output [19:0] q);
+module \\top.array.array (input clk, input [7:0] a, input [7:0] w, output [19:0] q);
   wire [19:0] x;
   reg [7:0] skew;
   always @(posedge clk) skew <= a;
   systolith_pe p0(clk, a, w, 20'd0, x);
   systolith_pe p1(clk, skew, w, x, q);
+endmodule
+module \\top.array (input clk, input [7:0] a, input [7:0] w, output [19:0] q);
+  reg [1:0] at;
+  always @(posedge clk) at <= at + a[1:0];
+  \\top.array.array array(clk, a, w ^ at, q);
 endmodule
 module \\top.load.array (input clk, input d, output reg q);
   reg x, y;
@@ -26,18 +31,17 @@ endmodule
 module \\top.load (input clk, input d, output q);
   \\top.load.array inner(clk, d, q);
 endmodule
-module \\top.weight_memory (input clk, input [9:0] a, input we, input [15:0] d,
-                            output reg [15:0] q, output [7:0] r);
-  reg [15:0] m[1023:0];
-  always @(posedge clk) begin if (we) m[a] <= d; q <= m[a]; end
+module \\top.csr (input clk, input [9:0] a, input we, input [15:0] d, output [7:0] r);
   reg [7:0] n[7:0];
   always @(posedge clk) if (we) begin n[a] <= d; n[0] <= 1; end
   assign r = n[a[2:0]];
 endmodule
-module top(input clk, input [9:0] a, input we, input [15:0] d, output [15:0] q, output [19:0] s,
-           output [7:0] r, output x, output reg [4:0] e);
+module top(input clk, input [9:0] a, input we, input [15:0] d, output [19:0] s,
+           output [7:0] r, output x, output reg [4:0] e, output reg [15:0] q);
   \\top.array array(clk, a[7:0], d[7:0], s);
-  \\top.weight_memory memory(clk, a, we, d, q, r);
+  reg [15:0] m[1023:0];
+  always @(posedge clk) begin if (we) m[a] <= d; q <= m[a]; end
+  \\top.csr csr(clk, a, we, d, r);
   \\top.load load(clk, we, x);
   always @(posedge clk) e <= d[4:0];
 endmodule
@@ -51,12 +55,15 @@ def ecp5():
 
 def test_parts_are_attributed_and_sum_to_the_whole(ecp5):
     figures = {name: area.count(cells) for name, cells in ecp5.parts.items()}
-    assert list(figures) == ["processing elements", "array edges", "scratchpads", "dma", "other"]
+    assert list(figures) == ["processing elements", "array edges", "array control", "scratchpads",
+                             "dma", "control", "core top"]
     assert figures["processing elements"] == {"lut": 40, "ff": 40, "dsp": 2, "bram": 0}
     assert figures["array edges"] == {"lut": 0, "ff": 8, "dsp": 0, "bram": 0}
-    assert figures["scratchpads"]["bram"] == 1 and figures["scratchpads"]["ff"] == 64
+    assert figures["array control"]["ff"] == 2 and figures["array control"]["lut"] >= 3
+    assert figures["scratchpads"] == {"lut": 0, "ff": 0, "dsp": 0, "bram": 1}
     assert figures["dma"] == {"lut": 0, "ff": 3, "dsp": 0, "bram": 0}
-    assert figures["other"] == {"lut": 0, "ff": 5, "dsp": 0, "bram": 0}
+    assert figures["control"]["ff"] == 64 and figures["control"]["lut"] > 8
+    assert figures["core top"]["ff"] >= 5
     for key in ("lut", "ff", "dsp", "bram"):
         assert ecp5.total[key] == sum(item[key] for item in figures.values())
 
@@ -66,7 +73,7 @@ def test_one_processing_element(ecp5):
 
 
 def test_memories_in_flipflops_are_named(ecp5):
-    assert ecp5.in_flipflops == ["top.weight_memory.n: 8 x 8"]
+    assert ecp5.in_flipflops == ["top.csr.n: 8 x 8"]
 
 
 def test_plain_data(ecp5):
@@ -74,6 +81,19 @@ def test_plain_data(ecp5):
     assert {"lut", "ff", "dsp", "bram", "total", "parts"} <= set(data)
     assert data["processing_element"]["count"] == 2
     assert data["total"]["cells"]["MULT18X18D"] == 2
+
+
+def test_a_board_around_the_core():
+    core = DESIGN.replace("\\top", "\\b.core").replace("module top(", "module \\b.core (")
+    board = """
+module b(input clk, input [9:0] a, input [15:0] d, output [19:0] s, output reg o);
+  always @(posedge clk) o <= !o;
+  \\b.core core(clk, a, o, d, s);
+endmodule
+"""
+    figures = area.measure(core + board, "b", quick=True).to_dict()["parts"]
+    assert figures["board"]["ff"] == 1
+    assert figures["scratchpads"]["bram"] == 1
 
 
 def test_multipliers_of_luts():

@@ -1,0 +1,168 @@
+"""Results of the array against the golden model: where every result belongs, and what differs.
+
+Post-processing hands out results in program order, without names. `locate` says which element of
+which feature map each of them is, from the program alone: from the address that it is written to
+on the chip, or from that of the store that takes it away.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hw.isa import Destination, Opcode
+from ..hw.layout import unpack_group_items, unpack_raw_items
+
+__all__ = ["Comparison", "Difference", "Place", "compare", "locate", "results_from_trace"]
+
+
+@dataclass(eq=False)
+class Place:
+    """Where the items of one POST instruction belong.
+
+    Attributes
+    ----------
+    layer : int
+    tensor : str
+    raw : bool
+    channel, y, x : int64 arrays [items]
+        The first lane's channel, and the pixel.
+    """
+    layer: int
+    tensor: str
+    raw: bool
+    channel: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One element that differs: layer (index and name), its tensor and (channel, y, x)."""
+    layer: int
+    name: str
+    tensor: str
+    element: tuple
+    expected: int
+    found: int
+
+    def __str__(self):
+        channel, y, x = self.element
+        return (f"layer {self.layer} ({self.name}), tensor {self.tensor!r}, channel {channel}, "
+                f"row {y}, column {x}: must be {self.expected}, is {self.found}")
+
+
+@dataclass
+class Comparison:
+    """Elements compared, bits that differ, and the first difference in program order (or None)."""
+    elements: int = 0
+    bits: int = 0
+    first: Difference | None = None
+
+    def add(self, other):
+        """Take in the comparison of a later image."""
+        self.elements += other.elements
+        self.bits += other.bits
+        self.first = self.first or other.first
+
+
+def locate(program):
+    """A `Place` for each POST instruction of `program`, in program order."""
+    arch, host = program.arch, program.host
+    places, waiting = [], deque()               # waiting: (place, item) on the way to STORE
+    for i in program.instructions:
+        if i.opcode == Opcode.POST:
+            name = host["layers"][i.layer]["output"]
+            _, height, width = host["tensors"][name]["shape"]
+            count = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+            place = Place(i.layer, name, bool(i.raw), *(np.zeros(count, np.int64) for _ in "cyx"))
+            places.append(place)
+            if i.destination == Destination.STORE:
+                waiting.extend((place, n) for n in range(count))
+                continue
+            oy, ox = np.divmod(np.arange(count), i.out_x)
+            word = i.base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name]["chip"]
+            _set(place, slice(None), word, i.slot, arch, height, width)
+        elif i.opcode == Opcode.STORE:
+            row, item = np.divmod(np.arange(i.rows * i.items), i.items)
+            size = arch.raw_bytes if i.raw else arch.group_bytes
+            address = i.address + row * i.row_stride + item * (size if i.burst else i.item_stride)
+            for at in address:
+                place, n = waiting.popleft()
+                tensor = host["tensors"][place.tensor]
+                _, height, width = tensor["shape"]
+                offset = int(at) - tensor["external"]
+                if i.raw:
+                    pixel, chunk = divmod(offset // size, arch.chunks)
+                    group, pixel = divmod(pixel, height * width)
+                    place.channel[n] = group * arch.group + chunk * arch.post_lanes
+                    place.y[n], place.x[n] = divmod(pixel, width)
+                else:
+                    word, rest = divmod(offset, arch.activation_bytes)
+                    _set(place, n, word, rest // size, arch, height, width)
+    return places
+
+
+def _set(place, index, word, slot, arch, height, width):
+    block, pixel = np.divmod(word, height * width)
+    place.channel[index] = block * arch.vector + slot * arch.group
+    place.y[index], place.x[index] = np.divmod(pixel, width)
+
+
+def results_from_trace(trace, places, arch):
+    """Items of each POST, as `compare` takes them, from an RTL trace of (layer, raw, item).
+
+    Raises ValueError where the trace is not as long as the program says, or names other layers.
+    """
+    expected = sum(len(place.channel) for place in places)
+    if len(trace) != expected:
+        raise ValueError(f"the core made {len(trace)} results, the program says {expected}")
+    results, start = [], 0
+    for place in places:
+        part = trace[start:start + len(place.channel)]
+        start += len(part)
+        if any((layer, bool(raw)) != (place.layer, place.raw) for layer, raw, _ in part):
+            raise ValueError(f"results of layer {place.layer} are marked as others'")
+        size = arch.raw_bytes if place.raw else arch.group_bytes
+        mask = (1 << 8 * size) - 1
+        data = b"".join((item & mask).to_bytes(size, "little") for *_, item in part)
+        results.append((unpack_raw_items if place.raw else unpack_group_items)(data, arch))
+    return results
+
+
+def compare(program, places, results, expected):
+    """Hold the results of one image against the golden model's tensors.
+
+    Parameters
+    ----------
+    program : Program
+    places : list of Place
+        From `locate`.
+    results : list of arrays [items, lanes]
+        For each POST: codes of a group, or raw sums of a chunk.
+    expected : dict
+        Tensor name to codes [C, H, W].
+    """
+    arch, total = program.arch, Comparison()
+    for place, items in zip(places, results, strict=True):
+        golden = expected[place.tensor]
+        lanes = np.arange(items.shape[1])
+        channel = place.channel[:, None] + lanes
+        real = channel < len(golden)
+        want = golden[np.where(real, channel, 0), place.y[:, None], place.x[:, None]]
+        differs = real & (want != items)
+        total.elements += int(real.sum())
+        if not differs.any():
+            continue
+        bits = arch.raw_bits if place.raw else arch.activation.width
+        mask = (1 << bits) - 1
+        total.bits += sum(((int(a) ^ int(b)) & mask).bit_count()
+                          for a, b in zip(want[differs], items[differs], strict=True))
+        if total.first is None:
+            n, lane = map(int, np.argwhere(differs)[0])
+            layer = program.host["layers"][place.layer]
+            total.first = Difference(
+                place.layer, layer["name"], place.tensor,
+                (int(channel[n, lane]), int(place.y[n]), int(place.x[n])),
+                int(want[n, lane]), int(items[n, lane]))
+    return total

@@ -1,0 +1,163 @@
+"""The regression: passes on the core as it is, and notices every kind of difference."""
+
+import copy
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from systolith.gen import regress as module
+from systolith.gen.errors import UserError
+from systolith.gen.regress import chip, regress
+from systolith.hw.csr import ErrorCode
+from systolith.hw.isa import Opcode
+from systolith.sim.stimulus import random_arch
+from systolith.sim.verilate import SimulationError
+
+CHIP, SEEDS = "random-4", 2
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """One run of the regression on the real core: (cases, lines shown, what was simulated)."""
+    kept, lines = [], []
+    real = module.rtl.simulate
+
+    def keep(*arguments, **options):
+        kept.append((arguments, real(*arguments, **options)))
+        return kept[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.rtl, "simulate", keep)
+        cases = regress([CHIP], SEEDS, show=lines.append)
+    return cases, lines, kept
+
+
+def test_the_core_passes(simulated):
+    cases, lines, kept = simulated
+    assert [(case.chip, case.seed, case.failure) for case in cases] == [
+        (CHIP, seed, "") for seed in range(SEEDS)]
+    assert all(case.clocks > 100 for case in cases)
+    assert lines[0] == f"{CHIP} seed 0: {cases[0].clocks} clocks, ok"
+    assert lines[-1].startswith(f"{SEEDS} seeds on 1 chips in ") and "all passed" in lines[-1]
+    (_, jobs), _ = kept[0]
+    assert len(kept) == 1 and len(jobs) == 2 * SEEDS     # a program and a network for each seed
+    assert any(run.trace for runs in kept[0][1].runs for run in runs)
+
+
+@pytest.fixture
+def no_verilog(monkeypatch):
+    """For tests that simulate nothing."""
+    monkeypatch.setattr(module, "core_verilog", lambda arch: "")
+
+
+def run_with(simulated, monkeypatch, change, **options):
+    """The regression, with `change` made to what the first run of the core did."""
+    simulation = copy.deepcopy(simulated[2][0][1])
+    change(simulation.runs[0][0])
+    monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: simulation)
+    lines = []
+    cases = regress([CHIP], SEEDS, show=lines.append, **options)
+    assert [bool(case.failure) for case in cases] == [True] + [False] * (SEEDS - 1)
+    return cases[0], lines
+
+
+def flip_result(run):
+    layer, raw, item = run.trace[-1]
+    run.trace[-1] = layer, raw, item ^ 1
+
+
+def flip_write(run):
+    values = run.written[1].copy()
+    values[-1] ^= 128
+    run.written = run.written[0], values
+
+
+def move_write(run):
+    run.written = run.written[0] + 1, run.written[1]
+
+
+def flip_memory(run):
+    content = bytearray(run.outputs[0])
+    content[-1] ^= 1
+    run.outputs[0] = bytes(content)
+
+
+def stop(run):
+    run.status = copy.copy(run.status)
+    object.__setattr__(run.status, "error", ErrorCode.WATCHDOG)
+
+
+@pytest.mark.parametrize("change, text", [
+    (flip_result, r"program: result \d+ of instruction \d+ is .* not 0x"),
+    (lambda run: run.trace.pop(), r"program: \d+ results, not \d+"),
+    (flip_write, r"the memory differs after instruction \d+: store"),
+    (move_write, r"the memory differs after instruction \d+: store"),
+    (lambda run: setattr(run, "written", tuple(np.append(part, 0) for part in run.written)),
+     r"\d+ bytes written, not \d+"),
+    (flip_memory, r"byte \d+ of the window is \d+, not \d+"),
+    (stop, "stopped on error 5, no progress"),
+    (lambda run: run.broken.append("7 40003000 burst crosses 4 KiB"), "crosses 4 KiB"),
+])
+def test_every_difference_is_seen(simulated, no_verilog, monkeypatch, change, text):
+    case, lines = run_with(simulated, monkeypatch, change)
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(case.failure)
+    assert lines[0].startswith(f"{CHIP} seed 0: ") and "FAILED" in lines[0]
+    assert f"repeat: systolith regress --chips {CHIP} --seed 0 --waves run.fst" in lines[0]
+    assert lines[-1].endswith("1 FAILED")
+
+
+def test_junit(simulated, no_verilog, monkeypatch, tmp_path):
+    run_with(simulated, monkeypatch, flip_result, junit=tmp_path / "regress.xml")
+    suite = ElementTree.parse(tmp_path / "regress.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == (str(SEEDS), "1")
+    assert [item.get("name") for item in suite] == [f"seed {n}" for n in range(SEEDS)]
+    assert "of instruction" in suite[0][0].get("message") and "--seed 0" in suite[0][0].text
+    assert [path.name for path in tmp_path.iterdir()] == ["regress.xml"]
+
+
+def test_a_missing_token_of_the_compiler_is_seen(no_verilog, monkeypatch):
+    real = module.compile_graph
+
+    def careless(graph, arch):
+        program = real(graph, arch)
+        taker = next(i for i in program.instructions if i.opcode == Opcode.POST)
+        taker.wait = 0
+        return program
+
+    def none(verilog, jobs, **options):
+        raise SimulationError("not run")
+
+    monkeypatch.setattr(module, "compile_graph", careless)
+    monkeypatch.setattr(module.rtl, "simulate", none)
+    case, = regress([CHIP], 1, show=lambda line: None)
+    assert "tokens leave the order of these instructions to chance" in case.failure
+
+
+def test_a_simulation_that_fails_fails_its_seeds(no_verilog, monkeypatch):
+    def broken(verilog, jobs, **options):
+        raise SimulationError("no compiler")
+
+    monkeypatch.setattr(module.rtl, "simulate", broken)
+    lines = []
+    cases = regress(None, 4, jobs=2, show=lines.append)
+    assert {case.chip for case in cases} == {f"random-{n}" for n in range(4)}
+    assert all(case.failure.endswith("no compiler") for case in cases) and len(lines) == 5
+
+
+def test_names_of_chips():
+    assert chip("random-7") == random_arch(7)
+    assert chip("sim-16x16-int8").rows == 16
+    with pytest.raises(UserError, match="neither a file nor a preset"):
+        regress(["random-x"])
+
+
+@pytest.mark.parametrize("options, text", [
+    (dict(seeds=0), "must be at least 1, not 0"),
+    (dict(jobs=0), "must be at least 1, not 0"),
+    (dict(waves="run.fst"), "--waves needs --seed and one chip"),
+    (dict(waves="run.fst", seed=3), "--waves needs --seed and one chip"),
+])
+def test_arguments_that_do_not_go_together(options, text):
+    with pytest.raises(UserError, match=text):
+        regress(**options)

@@ -75,10 +75,14 @@ class SystolicArray(wiring.Component):
             "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
         })
 
+    @classmethod
+    def latency_of(cls, arch):
+        """Cycles from an activation word to its sum at column 0."""
+        return cls.EDGE + arch.rows + 1
+
     @property
     def latency(self):
-        """Cycles from an activation word to its sum at column 0."""
-        return self.EDGE + self.arch.rows + 1
+        return self.latency_of(self.arch)
 
     @property
     def blocks(self):

@@ -57,10 +57,14 @@ class WeightFeeder(wiring.Component):
             "loaded": Out(1), "swap": In(1), "address": Out(20), "load": Out(arch.rows),
         })
 
+    @staticmethod
+    def cycles_of(arch):
+        """Length of a filling, and of the shortest pass."""
+        return max(arch.rows, AccumulatorColumn.REVISIT)
+
     @property
     def cycles(self):
-        """Length of a filling, and of the shortest pass."""
-        return max(self.arch.rows, AccumulatorColumn.REVISIT)
+        return self.cycles_of(self.arch)
 
     def elaborate(self, platform):
         m = Module()
@@ -163,15 +167,19 @@ class Compute(wiring.Component):
             "started": Out(1),
         })
 
-    @property
-    def latency(self):
+    @classmethod
+    def latency_of(cls, arch):
         """Cycles from the decision on a pixel to the write of its last column's sum."""
-        return self._to_column + (self.arch.columns - 1) + AccumulatorColumn.REVISIT - 1
+        return cls._to_column(arch) + (arch.columns - 1) + AccumulatorColumn.REVISIT - 1
 
     @property
-    def _to_column(self):
+    def latency(self):
+        return self.latency_of(self.arch)
+
+    @staticmethod
+    def _to_column(arch):
         """Cycles from the decision on a pixel to column 0's accumulator control."""
-        return 2 + self.array.latency - 1
+        return 2 + SystolicArray.latency_of(arch) - 1
 
     @property
     def blocks(self):
@@ -250,7 +258,7 @@ class Compute(wiring.Component):
             "enable": 1, "first": 1, "address": range(arch.accumulator_depth)}))
         m.d.comb += [control.enable.eq(slot), control.address.eq(accumulator),
                      control.first.eq(pixels.first_pass & ~fields.accumulate)]
-        for stage in range(self._to_column):
+        for stage in range(self._to_column(arch)):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed

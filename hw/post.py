@@ -70,11 +70,15 @@ class Post(wiring.Component):
             "written": Out(1),
         })
 
-    @property
-    def latency(self):
+    @staticmethod
+    def latency_of(arch):
         """Cycles from the read of an item's last accumulator word to the item's write."""
         # read, selection, lanes, maximum
-        return 1 + 1 + self.lane.latency + 1
+        return 1 + 1 + PostLane.latency_of(arch) + 1
+
+    @property
+    def latency(self):
+        return self.latency_of(self.arch)
 
     @property
     def blocks(self):

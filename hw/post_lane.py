@@ -47,10 +47,14 @@ class PostLane(wiring.Component):
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
         })
 
+    @staticmethod
+    def latency_of(arch):
+        """Cycles from accumulator and parameters to the results."""
+        return 2 if isinstance(arch.activation, Bipolar) else 7
+
     @property
     def latency(self):
-        """Cycles from accumulator and parameters to the results."""
-        return 2 if isinstance(self.arch.activation, Bipolar) else 7
+        return self.latency_of(self.arch)
 
     def elaborate(self, platform):
         m = Module()

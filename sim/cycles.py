@@ -15,17 +15,14 @@ beats follow one a cycle in the order of addresses, a response `latency` cycles 
 write beat. The rules of each unit stand in its docstring in `hw`; this file repeats them as sums.
 """
 
-import warnings
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
 from heapq import heappop, heappush
 
-from amaranth.hdl import UnusedElaboratable
-
 from ..hw import isa
+from ..hw.accumulator import AccumulatorColumn
 from ..hw.axi import burst_limit
-from ..hw.compute import Compute
+from ..hw.compute import Compute, WeightFeeder
 from ..hw.isa import Destination, Memory, Opcode, Unit
 from ..hw.load import Load
 from ..hw.post import Post
@@ -73,15 +70,6 @@ def cycles(program, latency=32):
     return _Model(program, latency).run()
 
 
-@lru_cache(maxsize=64)
-def _latencies(arch):
-    """Of the array's and post-processing's pipelines, from the components that have them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)
-        compute, post = Compute(arch=arch), Post(arch=arch)
-        return (compute.latency, compute.feeder.cycles, compute.column.REVISIT, post.latency)
-
-
 class _Channel(deque):
     """Values for one reader, in order; mostly the cycle from which on something is there."""
     reader = None
@@ -110,8 +98,9 @@ class _Busy:
 class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
-        (self.array_latency, self.filling, self.revisit,
-         self.post_latency) = _latencies(self.arch)
+        self.array_latency = Compute.latency_of(self.arch)
+        self.filling = WeightFeeder.cycles_of(self.arch)
+        self.post_latency = Post.latency_of(self.arch)
         self.limit = burst_limit(self.arch)
         self.turn, self.later, self.runnable = 0, [], []
 
@@ -351,7 +340,7 @@ class _Model:
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
             filled = max(fed + 1, swapped)
             first = max(begun + 1, filled + self.filling,
-                        finished + self.revisit if code.accumulate else 0)
+                        finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
             length = max(pixels, self.filling)
             # a filling begins when the one before is swapped in
             idle = (first + (passes - 2) * length if passes > 1 else filled) + self.filling - 1

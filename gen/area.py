@@ -68,7 +68,7 @@ PARTS = ("processing elements", "array edges", "accumulators", "array control", 
 #: Which modules inside a part begin another part: the last component of a module's hierarchical
 #: name. All others belong to the part around them.
 _INSIDE = {
-    "board": {"core": "core top"},
+    "board": {"core": "core top", "systolith_core": "core top"},
     "core top": {"array": "array control", "post": "post-processing", "load": "dma",
                  "store": "dma", "arbiter": "dma", "sequencer": "control", "csr": "control",
                  "tokens": "control"},
@@ -180,7 +180,7 @@ def measure(verilog, top, target="ecp5", *, dsp=True, quick=False, log=None, tim
     modules = {name.removeprefix("\\"): content["num_cells_by_type"]
                for name, content in modules.items()}
     parts = {name: Counter() for name in PARTS}
-    on_board = any(name.endswith(".core") for name in modules)
+    on_board = any(re.search(r"\.core$|^systolith_core$", name) for name in modules if name != top)
     _attribute(modules, top, "board" if on_board else "core top", 1, parts)
     pe = modules.get("systolith_pe")
     return Area(
@@ -250,5 +250,6 @@ def _memories_in_flipflops(text):
     pattern = (r"Mapping memory \\?(\S+) in module \\?(\S+):\s+"
                r"created (\d+) \$dff cells and \d+ static cells of width (\d+)")
     found = (f"{module}.{name}: {words} x {width}"
-             for name, module, words, width in re.findall(pattern, text) if int(words))
+             for name, module, words, width in re.findall(pattern, text)
+             if int(words) and not name.startswith("$"))       # a table that a case became
     return sorted(set(found))

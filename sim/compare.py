@@ -13,7 +13,7 @@ import numpy as np
 from ..hw.isa import Destination, Opcode
 from ..hw.layout import unpack_group_items, unpack_raw_items
 
-__all__ = ["Comparison", "Difference", "Place", "compare", "locate", "results_from_trace"]
+__all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate", "results_from_trace"]
 
 
 @dataclass(eq=False)
@@ -146,23 +146,36 @@ def compare(program, places, results, expected):
     arch, total = program.arch, Comparison()
     for place, items in zip(places, results, strict=True):
         golden = expected[place.tensor]
-        lanes = np.arange(items.shape[1])
-        channel = place.channel[:, None] + lanes
+        channel = place.channel[:, None] + np.arange(items.shape[1])
         real = channel < len(golden)
-        want = golden[np.where(real, channel, 0), place.y[:, None], place.x[:, None]]
-        differs = real & (want != items)
-        total.elements += int(real.sum())
-        if not differs.any():
-            continue
+        at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
         bits = arch.raw_bits if place.raw else arch.activation.width
-        mask = (1 << bits) - 1
-        total.bits += sum(((int(a) ^ int(b)) & mask).bit_count()
-                          for a, b in zip(want[differs], items[differs], strict=True))
-        if total.first is None:
-            n, lane = map(int, np.argwhere(differs)[0])
-            layer = program.host["layers"][place.layer]
-            total.first = Difference(
-                place.layer, layer["name"], place.tensor,
-                (int(channel[n, lane]), int(place.y[n]), int(place.x[n])),
-                int(want[n, lane]), int(items[n, lane]))
+        total.add(_compare(program, place.layer, place.tensor, at, items[real],
+                           golden[tuple(at.T)], bits))
     return total
+
+
+def compare_outputs(program, outputs, expected):
+    """Hold outputs as they came to memory, {name: codes [C, H, W]}, against the golden model's."""
+    arch, total = program.arch, Comparison()
+    for name, codes in outputs.items():
+        layer, raw = next((number, item["raw"]) for number, item in
+                          enumerate(program.host["layers"]) if item["output"] == name)
+        at = np.argwhere(np.ones(codes.shape, bool))
+        total.add(_compare(program, layer, name, at, codes.ravel(), expected[name].ravel(),
+                           arch.raw_bits if raw else arch.activation.width))
+    return total
+
+
+def _compare(program, layer, tensor, at, found, expected, bits):
+    """Elements at (channel, y, x) [n, 3]: what was found, what must be, bits of each."""
+    differs = found != expected
+    if not differs.any():
+        return Comparison(len(found))
+    mask = (1 << bits) - 1
+    n = int(np.argmax(differs))
+    first = Difference(layer, program.host["layers"][layer]["name"], tensor,
+                       tuple(map(int, at[n])), int(expected[n]), int(found[n]))
+    return Comparison(len(found), sum(
+        ((int(a) ^ int(b)) & mask).bit_count()
+        for a, b in zip(found[differs], expected[differs], strict=True)), first)

@@ -5,7 +5,7 @@ import pytest
 from systolith.gen.lower import compile_graph
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int
-from systolith.sim.compare import compare, locate, results_from_trace
+from systolith.sim.compare import compare, compare_outputs, locate, results_from_trace
 from systolith.sim.graph import Conv, Graph, Tensor
 from systolith.sim.host import pack_inputs
 from systolith.sim.iss import Simulator
@@ -69,6 +69,20 @@ def test_every_element_is_compared_and_a_changed_bit_is_named(chip, raw):
     assert found.bits == 2 * times + 1
     assert str(found.first).startswith(
         "layer 1 (layer1), tensor 't2', channel 3, row 1, column 0: must be ")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_outputs_in_memory_are_compared(raw):
+    arch, graph = CHIPS["tight"], network(raw)
+    program = compile_graph(graph, arch)
+    codes = np.random.default_rng(1).integers(0, 256, (1, *graph.inputs[0].shape))
+    golden = graph.run(codes, arch)["t3"][0]
+    found = compare_outputs(program, {"t3": golden}, {"t3": golden})
+    assert (found.elements, found.bits, found.first) == (3, 0, None)
+    wrong = golden.copy()
+    wrong[1] = golden[1] ^ 6
+    found = compare_outputs(program, {"t3": wrong}, {"t3": golden})
+    assert (found.bits, found.first.layer, found.first.element) == (2, 2, (1, 0, 0))
 
 
 def test_a_trace_of_the_core_reads_like_the_simulators_results():

@@ -1,0 +1,143 @@
+"""From a network and a chip to a folder with everything: Verilog, program, constraints, report."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+import onnx
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..hw.arch import Arch
+from ..hw.axi import AXI4Signature, AXILiteSignature
+from ..hw.boards import BOARDS
+from ..hw.program import Program, ProgramError
+from ..sim.graph import Graph
+from .area import measure
+from .config import commented_toml, load_chip
+from .errors import UserError
+from .files import new_folder
+from .lower import compile_graph
+from .onnx_in import load
+from .progress import SILENT
+from .report import make_report, write_report
+from .verilog import core_verilog, design_verilog
+
+__all__ = ["Build", "board_verilog", "build", "open_build"]
+
+CHIP, CORE, MODEL, PROGRAM = "chip.toml", "core.v", "model.onnx", "program.bin"
+
+
+@dataclass
+class Build:
+    """What a folder made by `build` holds."""
+    folder: Path
+    arch: Arch
+    graph: Graph
+    program: Program
+
+    @property
+    def verilog(self):
+        """The text of the core's Verilog."""
+        return (self.folder / CORE).read_text()
+
+    @property
+    def files(self):
+        return sorted(path for path in self.folder.iterdir() if path.is_file())
+
+
+class _PlacedCore(wiring.Component):
+    """The core as an instance of the module that `core_verilog` writes."""
+    blocks = MappingProxyType({})
+
+    def __init__(self, arch):
+        super().__init__({"axi": Out(AXI4Signature(32, arch.bus_bits)),
+                          "csr": In(AXILiteSignature(8)), "irq": Out(1)})
+
+    def elaborate(self, platform):
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in self.signature.flatten(self):
+            ports[f"{'i' if member.flow == In else 'o'}_{'__'.join(path)}"] = value
+        m = Module()
+        m.submodules.placed = Instance("systolith_core", **ports)
+        return m
+
+
+def board_verilog(arch, core):
+    """Verilog of the top level of the chip's board, with what stands around the core.
+
+    `core` is the text of `core_verilog`, which is appended.
+    """
+    board = BOARDS[arch.board]
+    top = board.top(_PlacedCore(arch), arch=arch, memory_bytes=board.memory_bytes)
+    return f"{design_verilog(top, board.module, arch)}\n{core}"
+
+
+def build(model, arch, folder, *, area=True, progress=SILENT):
+    """Compile an ONNX network for a chip and write everything into a folder.
+
+    Parameters
+    ----------
+    model : path
+        A quantized ONNX network.
+    arch : Arch
+    folder : path
+        Made, or replaced if it is an earlier build, when everything is there.
+    area : bool
+        Measure the area, of the board's top level or else of the core on ECP5.
+    progress : Reporter
+
+    Returns a `Build`. Raises UserError.
+    """
+    folder = Path(folder)
+    board = BOARDS.get(arch.board)
+    with new_folder(folder, PROGRAM) as new:
+        with progress.step(f"Reading {model}"):
+            graph = load(model)
+            onnx.save_model(onnx.load(model), new / MODEL)
+        with progress.step(f"Compiling {graph.name} for {arch.name}"):
+            program = compile_graph(graph, arch)
+            program.save(new / PROGRAM)
+        with progress.step("Writing Verilog"):
+            (new / CHIP).write_text(commented_toml(arch))
+            core = core_verilog(arch)
+            (new / CORE).write_text(core)
+            whole, top, target = core, "systolith_core", "ecp5"
+            if board is not None:
+                whole, top, target = board_verilog(arch, core), board.module, board.part.target
+                (new / f"{top}.v").write_text(whole)
+                constraints = resources.files("systolith.constraints") / board.constraints
+                (new / board.constraints).write_bytes(constraints.read_bytes())
+        with ThreadPoolExecutor(1) as pool:
+            measured = pool.submit(_area, whole, top, target, progress) if area else None
+            with progress.step("Counting cycles"):
+                report = make_report(program)
+        if measured is not None:
+            report["area"] = measured.result().to_dict()
+        write_report(report, new)
+    return Build(folder, arch, graph, program)
+
+
+def _area(verilog, top, target, progress):
+    with progress.step(f"Area for {target} (Yosys)"):
+        return measure(verilog, top, target)
+
+
+def open_build(folder):
+    """The `Build` in a folder. Raises UserError where one is missing, damaged or mixed up."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `systolith build` makes one")
+    missing = [name for name in (CHIP, CORE, MODEL, PROGRAM) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: is no complete build, {missing[0]} is missing; make it with "
+                        "`systolith build`")
+    arch = load_chip(folder / CHIP)
+    try:
+        program = Program.load(folder / PROGRAM, arch)
+    except ProgramError as error:
+        raise UserError(str(error)) from None
+    return Build(folder, arch, load(folder / MODEL), program)

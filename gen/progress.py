@@ -1,0 +1,72 @@
+"""What goes on, told on standard error: moving bars on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["SILENT", "Reporter"]
+
+
+class Reporter:
+    """Shows steps of work. Use as a context manager; steps may overlap, also between threads.
+
+    Parameters
+    ----------
+    shown : bool
+        False: nothing is shown.
+    stream : file or None
+        Where to; None: standard error.
+    """
+
+    #: Seconds between two plain lines about the same step.
+    INTERVAL = 10.0
+
+    def __init__(self, shown=True, stream=None):
+        self.shown = shown
+        self.stream = stream or sys.stderr
+        console = Console(file=self.stream)
+        self.bars = Progress(
+            SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"),
+            BarColumn(bar_width=24), TextColumn("{task.fields[count]}"), TimeElapsedColumn(),
+            console=console) if shown and console.is_terminal else None
+
+    def __enter__(self):
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *error):
+        if self.bars:
+            self.bars.stop()
+
+    @contextmanager
+    def step(self, text, total=None):
+        """Show `text` while the block runs. The block is given a function: call it with the
+        number of units done so far, out of `total`, to move the bar."""
+        start = last = time.monotonic()
+        if self.bars:
+            task = self.bars.add_task(text, total=total, count="")
+
+            def done(number):
+                self.bars.update(task, completed=number, count=f"{number:,} of {total:,}")
+            yield done
+            self.bars.update(task, total=total or 1, completed=total or 1)
+            return
+
+        def done(number):
+            nonlocal last
+            if self.shown and time.monotonic() - last > self.INTERVAL:
+                last = time.monotonic()
+                print(f"{text}: {number:,} of {total:,}", file=self.stream, flush=True)
+        if self.shown:
+            print(f"{text} ...", file=self.stream, flush=True)
+        yield done
+        if self.shown:
+            print(f"{text}: {time.monotonic() - start:.1f} s", file=self.stream, flush=True)
+
+
+#: Shows nothing.
+SILENT = Reporter(shown=False)

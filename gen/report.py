@@ -1,0 +1,208 @@
+"""What a build reached: cycles, throughput, area, placement; as data and as a page."""
+
+import json
+from pathlib import Path
+
+from ..hw.boards import BOARDS
+from ..hw.isa import Unit
+from ..sim.cycles import cycles
+from .area import PARTS
+from .errors import UserError
+from .files import write_file
+
+__all__ = ["area_rows", "assumed_clock", "make_report", "markdown", "read_report", "text_table",
+           "write_report"]
+
+JSON, PAGE = "report.json", "report.md"
+FIGURES = ("lut", "ff", "dsp", "bram")
+
+
+def assumed_clock(arch):
+    """(MHz, where the figure comes from)."""
+    board = BOARDS.get(arch.board)
+    if board is not None:
+        return board.clock_mhz, f"oscillator of the {board.name}"
+    return arch.clock_mhz, "assumed: clock.mhz of the chip"
+
+
+def make_report(program, latency=32):
+    """The report of a program as plain data, without area; cycles are the cycle model's for a
+    memory of this latency."""
+    arch, host = program.arch, program.host
+    board = BOARDS.get(arch.board)
+    mhz, source = assumed_clock(arch)
+    timing = cycles(program, latency)
+    report = {
+        "network": {"name": host["network"], "macs": host["macs"], "layers": len(host["layers"]),
+                    "inputs": [_tensor(item) for item in host["inputs"]],
+                    "outputs": [_tensor(item) for item in host["outputs"]]},
+        "chip": arch.to_dict() | {"identity": f"{arch.identity:016x}",
+                                  "macs_per_cycle": arch.macs_per_cycle,
+                                  "accumulator_bits": arch.accumulator_bits},
+        "clock": {"mhz": mhz, "source": source},
+        "cycles": {
+            "total": timing.cycles, "compute": timing.compute_cycles, "latency": latency,
+            "utilization": host["macs"] / (timing.cycles * arch.macs_per_cycle),
+            "compute_utilization": host["macs"] / (timing.compute_cycles * arch.macs_per_cycle),
+            "busy": {unit.name.lower(): timing.busy[unit] for unit in Unit},
+            "images_per_second": mhz * 1e6 / timing.cycles},
+        "layers": _layers(program, timing),
+        "memory": {
+            "window_bytes": program.window_bytes, "image_bytes": len(program.image),
+            "instructions": len(program.instructions), "sections": host["memory"],
+            "on_chip": {name: {"used": host["peak"][name], "of": host["depth"][name]}
+                        for name in host["peak"]}},
+        "area": None,
+    }
+    if board is not None:
+        report["board"] = {
+            "name": board.name, "part": board.part.name, "memory_bytes": board.memory_bytes,
+            "program_fits": program.window_bytes <= board.memory_bytes,
+            "has": {key: getattr(board.part, key) for key in FIGURES}}
+    return report
+
+
+def _layers(program, timing):
+    """The program's layers, each with the cycles from its first instruction to its last."""
+    layers = [dict(item) for item in program.host["layers"]]
+    for index, layer in enumerate(layers):
+        spans = [span for i, span in zip(program.instructions, timing.instructions, strict=True)
+                 if i.unit is not None and i.layer == index]
+        layer["first_cycle"] = min(start for start, _ in spans)
+        layer["last_cycle"] = max(end for _, end in spans)
+    return layers
+
+
+def _tensor(item):
+    return {"name": item["name"], "shape": item["shape"]}
+
+
+def write_report(report, folder):
+    """Write report.json and report.md into a folder."""
+    write_file(Path(folder) / JSON, json.dumps(report, indent=2) + "\n")
+    write_file(Path(folder) / PAGE, markdown(report))
+
+
+def read_report(folder):
+    """The report in a build folder as data. Raises UserError where there is none."""
+    path = Path(folder) / JSON
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `systolith build` writes it") from None
+    except ValueError:
+        raise UserError(f"{path}: is no JSON; `systolith build` writes it anew") from None
+
+
+def text_table(rows, align=""):
+    """Rows of texts, the first one the heading, as a Markdown table with even columns.
+
+    `align` has a letter for each column, "r" for right; the default is left.
+    """
+    rows = [[str(cell) for cell in row] for row in rows]
+    align = align.ljust(len(rows[0]), "l")
+    widths = [max(3, *(len(row[n]) for row in rows)) for n in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.rjust(width) if side == "r" else cell.ljust(width)
+                               for cell, width, side in zip(row, widths, align, strict=True)) + " |"
+             for row in rows]
+    rule = "|" + "|".join("-" * (width + 1) + (":" if side == "r" else "-")
+                          for width, side in zip(widths, align, strict=True)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def area_rows(area, part=None):
+    """Rows for `text_table`: each part of an area (as data), the whole, and what the FPGA has.
+
+    `part` is a dict of `FIGURES`, or None.
+    """
+    rows = [["part", "LUT", "FF", "DSP", "BRAM"]]
+    one = area.get("processing_element")
+    if one:
+        rows.append(["one processing element", *(_number(one[key]) for key in FIGURES)])
+    for name in sorted(area["parts"], key=PARTS.index):
+        label = f"{name} ({one['count']})" if one and name == "processing elements" else name
+        rows.append([label, *(_number(area["parts"][name][key]) for key in FIGURES)])
+    rows.append(["**total**", *(_number(area["total"][key]) for key in FIGURES)])
+    if part:
+        rows.append(["the part has", *(_number(part[key]) for key in FIGURES)])
+        rows.append(["used", *(f"{100 * area['total'][key] / part[key]:.1f} %"
+                               for key in FIGURES)])
+    return rows
+
+
+def _number(value):
+    return f"{value:,}"
+
+
+def markdown(report):
+    """The report as a Markdown page."""
+    network, chip, clock = report["network"], report["chip"], report["clock"]
+    size = f"{chip['rows']} x {chip['columns']}"
+    size += f" x {chip['lanes']} lanes" if chip["lanes"] > 1 else ""
+    lines = [f"# {network['name']} on {chip['name']}", ""]
+    facts = [
+        ["network", f"{network['name']}: {network['layers']} layers, "
+                    f"{network['macs']:,} multiply-accumulates per image"],
+        ["chip", f"{chip['name']}: {size}, activations {chip['activation']}, weights "
+                 f"{chip['weight']}, accumulators of {chip['accumulator_bits']} bits"],
+        ["identity", chip["identity"]]]
+    if report.get("board"):
+        board = report["board"]
+        facts.append(["board", f"{board['name']} ({board['part']})"])
+    taken = report["cycles"]
+    facts += [
+        ["cycles per image", f"{taken['total']:,} (cycle model, memory latency "
+                             f"{taken['latency']} cycles)"],
+        ["of these computing", f"{taken['compute']:,}, from the first array pass to the last "
+                               "result"],
+        ["array utilization", f"{100 * taken['utilization']:.1f} % of {chip['macs_per_cycle']:,} "
+                              "per cycle, all traffic included; "
+                              f"{100 * taken['compute_utilization']:.1f} % while computing"],
+        ["throughput", f"{taken['images_per_second']:,.1f} images/s at {clock['mhz']:g} MHz "
+                       f"({clock['source']})"]]
+    lines += [text_table([["", ""], *facts]), ""]
+
+    area = report["area"]
+    if area:
+        board = report.get("board")
+        what = f"whole top level on the {board['part']}" if board else (
+            f"core alone, {area['target']}")
+        lines += ["## Area", "", f"By Yosys, hierarchy kept: {what}. Placement and routing may "
+                  "change LUT counts.", "",
+                  text_table(area_rows(area, board and board["has"]), "lrrrr"), ""]
+        if area["memories_in_flipflops"]:
+            lines += ["Memories that became flip-flops: "
+                      + ", ".join(area["memories_in_flipflops"]) + ".", ""]
+
+    lines += ["## Layers", "", text_table(
+        [["layer", "kind", "input", "output", "kernel", "MACs", "passes", "array cycles", "ideal",
+          "tiles", "at work"],
+         *([item["name"], item["kind"], *map(_shape, (item["input_shape"], item["output_shape"],
+                                                      item["kernel"])),
+            *(f"{item[key]:,}" for key in ("macs", "passes", "array_cycles", "ideal_cycles",
+                                           "tiles")),
+            f"{item['first_cycle']:,} - {item['last_cycle']:,}"]
+           for item in report["layers"])], "lllllrrrrrr"), "",
+        "A pass is one filling of the array with weights. *Array cycles* are those of all passes, "
+        "*ideal* is MACs divided by the array's size; several tiles mean that the layer did not "
+        "fit on the chip at once. *At work* are the cycles from its first load to its last result; "
+        "layers overlap.", ""]
+
+    memory = report["memory"]
+    lines += ["## Memory", "", text_table(
+        [["on the chip", "words used", "of"],
+         *([name.replace("_", " "), f"{item['used']:,}", f"{item['of']:,}"]
+           for name, item in memory["on_chip"].items())], "lrr"), "",
+        text_table([["external section", "offset", "bytes"],
+                    *([item["section"], f"{item['offset']:#x}", f"{item['bytes']:,}"]
+                      for item in memory["sections"])], "lrr"), "",
+        f"{memory['window_bytes']:,} bytes in all, {memory['instructions']:,} instructions."]
+    if report.get("board"):
+        board = report["board"]
+        lines.append(f"The board's memory has {board['memory_bytes']:,} bytes: the program "
+                     + ("fits." if board["program_fits"] else "**does not fit**."))
+    return "\n".join([*lines, ""])
+
+
+def _shape(shape):
+    return " x ".join(map(str, shape))

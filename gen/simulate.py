@@ -1,0 +1,238 @@
+"""Running a build: by the golden model, the instruction-level simulator, or the core itself."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hw.isa import Unit
+from ..sim.compare import Comparison, compare, compare_outputs, locate, results_from_trace
+from ..sim.cycles import cycles as model_cycles
+from ..sim.host import pack_inputs, unpack_outputs
+from ..sim.iss import Simulator
+from ..sim.rtl import Job, Run
+from ..sim.rtl import simulate as simulate_rtl
+from .errors import UserError
+from .files import new_file
+from .progress import SILENT
+
+__all__ = ["ENGINES", "Simulation", "read_arrays", "simulate", "write_arrays"]
+
+ENGINES = ("golden", "isa", "rtl")
+#: Images that the golden model takes at once, and that one start of the RTL simulation runs.
+_GOLDEN_BATCH, _RTL_BATCH = 256, 16
+
+
+@dataclass
+class Simulation:
+    """What a simulation gave.
+
+    Attributes
+    ----------
+    engine : str
+    images : int
+    outputs : array or dict of arrays
+        float32, in the ONNX model's layout and units.
+    macs : int
+        Per image.
+    comparison : Comparison or None
+        Every layer's results against the golden model; None for the golden model itself.
+    cycles, compute_cycles : int or None
+        Of an image in RTL, everything included; from the first array pass to the last result.
+        The most, should images differ.
+    cycles_model : int
+        The cycle model's figure for the former.
+    macs_per_cycle : int
+    busy : dict or None
+        In RTL, the cycles in which each unit had work.
+    clocks_per_second : float or None
+        Of the RTL simulation.
+    """
+    engine: str
+    images: int
+    outputs: object
+    macs: int
+    macs_per_cycle: int
+    cycles_model: int
+    comparison: Comparison | None = None
+    cycles: int | None = None
+    compute_cycles: int | None = None
+    busy: dict | None = None
+    clocks_per_second: float | None = None
+
+    @property
+    def utilization(self):
+        """Products per cycle, all traffic included, as a share of what the array can do."""
+        return self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
+
+    def to_dict(self):
+        """Plain data, without the outputs. `mismatches` are bits."""
+        compared = self.comparison
+        return {
+            "engine": self.engine, "images": self.images,
+            "mismatches": None if compared is None else compared.bits,
+            "first_mismatch": None if compared is None or compared.first is None
+            else str(compared.first),
+            "compared_elements": None if compared is None else compared.elements,
+            "cycles": self.cycles, "cycles_model": self.cycles_model,
+            "compute_cycles": self.compute_cycles, "busy": self.busy, "macs": self.macs,
+            "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
+
+
+def read_arrays(path):
+    """A batch from a .npy file, or a dict of batches from a .npz file. Raises UserError."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return dict(loaded)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: is no numpy file of numbers ({error})") from None
+
+
+def write_arrays(path, outputs):
+    """Write an array as .npy, or a dict of arrays as .npz."""
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        if isinstance(outputs, dict):
+            np.savez(file, **outputs)
+        else:
+            np.save(file, outputs)
+
+
+def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=32,
+             progress=SILENT):
+    """Run a batch through a build.
+
+    Parameters
+    ----------
+    build : Build
+    inputs : array or dict of arrays
+        A batch in the ONNX model's layout and units, float32.
+    engine : "golden", "isa" or "rtl"
+    limit : int or None
+        Take the first images only.
+    waves : path or None
+        FST file for the RTL's waveforms.
+    latency : int
+        Of the memory, in cycles.
+
+    Returns a `Simulation`. The engines isa and rtl compare every result with the golden model.
+    Raises UserError for bad inputs; SimulationError, DeviceError or ExecutionError where a run
+    does not come to its end.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if waves is not None and engine != "rtl":
+        raise UserError("waveforms come from the engine rtl only")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1 image, not {limit}")
+    codes = _encode(build.graph, inputs, limit)
+    images = len(next(iter(codes.values())))
+    with progress.step(f"Golden model, {images:,} images", images) as done:
+        golden = _golden(build, codes, images, done)
+    found = Simulation(
+        engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
+        model_cycles(build.program, latency).cycles)
+    outputs = golden
+    if engine == "isa":
+        outputs = _run_isa(build, codes, golden, found, progress)
+    elif engine == "rtl":
+        outputs = _run_rtl(build, codes, golden, found, waves, latency, progress)
+    found.outputs = build.graph.decode_outputs({name: outputs[name]
+                                                for name in build.graph.outputs})
+    return found
+
+
+def _encode(graph, inputs, limit):
+    """{tensor name: codes [N, C, H, W]}."""
+    def check(name, array):
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"inputs must be numbers, {name} is of type {array.dtype}")
+        return array[:limit].astype(np.float32) if array.ndim else array
+    if isinstance(inputs, dict):
+        values = {name: check(name, array) for name, array in inputs.items()}
+    else:
+        values = check("the batch", inputs)
+    try:
+        codes = graph.encode_inputs(values)
+    except ValueError as error:
+        raise UserError(f"inputs do not fit the network: {error}") from None
+    codes = codes if isinstance(codes, dict) else {graph.inputs[0].name: codes}
+    if not len(next(iter(codes.values()))):
+        raise UserError("the batch holds no image")
+    return codes
+
+
+def _golden(build, codes, images, done):
+    parts = []
+    for start in range(0, images, _GOLDEN_BATCH):
+        batch = {name: item[start:start + _GOLDEN_BATCH] for name, item in codes.items()}
+        parts.append(build.graph.run(batch, build.arch))
+        done(min(images, start + _GOLDEN_BATCH))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _image(tensors, number):
+    return {name: item[number] for name, item in tensors.items()}
+
+
+def _collect(build, found, places, golden, number, results, section, outputs):
+    """Compare one image's results, and its outputs as they came to memory, with the golden
+    model's."""
+    expected = _image(golden, number)
+    found.comparison.add(compare(build.program, places, results, expected))
+    stored = unpack_outputs(build.program, section)
+    found.comparison.add(compare_outputs(build.program, stored, expected))
+    for name, codes in stored.items():
+        outputs.setdefault(name, []).append(codes)
+
+
+def _run_isa(build, codes, golden, found, progress):
+    program, host = build.program, build.program.host
+    places, outputs, found.comparison = locate(program), {}, Comparison()
+    with progress.step(f"Instruction-level simulator, {found.images:,} images",
+                       found.images) as done:
+        for number in range(found.images):
+            memory = bytearray(program.window_bytes)
+            memory[:len(program.image)] = program.image
+            data = pack_inputs(program, _image(codes, number))
+            memory[host["input_offset"]:host["input_offset"] + len(data)] = data
+            simulator = Simulator(build.arch, memory)
+            simulator.run(program.instructions, seed=number)
+            results = sorted(simulator.results, key=lambda result: result.number)
+            section = memory[host["output_offset"]:host["output_offset"] + host["output_bytes"]]
+            _collect(build, found, places, golden, number, [result.items for result in results],
+                     bytes(section), outputs)
+            done(number + 1)
+    return {name: np.stack(items) for name, items in outputs.items()}
+
+
+def _run_rtl(build, codes, golden, found, waves, latency, progress):
+    program, host = build.program, build.program.host
+    places, outputs, found.comparison = locate(program), {}, Comparison()
+    reads = [(host["output_offset"], host["output_bytes"])]
+    verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
+    batch = found.images if waves is not None else _RTL_BATCH
+    with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
+        for start in range(0, found.images, batch):
+            numbers = range(start, min(found.images, start + batch))
+            job = Job(program=program, latency=latency, runs=[
+                Run(writes=[(host["input_offset"], pack_inputs(program, _image(codes, number)))],
+                    reads=reads) for number in numbers])
+            simulation = simulate_rtl(verilog, [job], waves=waves)
+            for number, run in zip(numbers, simulation.runs[0], strict=True):
+                run.check()
+                _collect(build, found, places, golden, number,
+                         results_from_trace(run.trace, places, build.arch), run.outputs[0], outputs)
+                runs.append(run)
+            clocks, seconds = clocks + simulation.clocks, seconds + simulation.seconds
+            done(numbers[-1] + 1)
+    slowest = max(runs, key=lambda run: run.cycles)
+    found.cycles, found.compute_cycles = slowest.cycles, slowest.compute_cycles
+    found.busy = {unit.name.lower(): slowest.busy[unit.name.lower()] for unit in Unit}
+    found.clocks_per_second = clocks / seconds if seconds else math.nan
+    return {name: np.stack(items) for name, items in outputs.items()}

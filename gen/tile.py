@@ -23,7 +23,7 @@ __all__ = ["Axis", "Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
 
 _LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
-_STEP_CYCLES = 256
+_STEP_CYCLES = 128
 #: Sub-tiles of a map that would fit the accumulators at once: the next layer's first one then
 #: waits for the first of this one's, not for the last.
 _SUB_TILES = 4

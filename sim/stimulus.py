@@ -154,6 +154,8 @@ def random_graph(arch, seed, layers=3):
             high=top, raw=raw)
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(_finite(format)))
+            if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
+                layer.pad_code = 0               # all that an odd number of idle lanes allows
         pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
         if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
                                                              strict=True)):

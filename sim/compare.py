@@ -13,7 +13,8 @@ import numpy as np
 from ..hw.isa import Destination, Opcode
 from ..hw.layout import unpack_group_items, unpack_raw_items
 
-__all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate", "results_from_trace"]
+__all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate",
+           "results_from_trace"]
 
 
 @dataclass(eq=False)

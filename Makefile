@@ -1,0 +1,33 @@
+# `make demo` and `make test` need Python 3.11, make and a C++ compiler, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+JOBS ?= 2
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/systolith demo
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build
+
+# Stamps: made anew when what pip reads has changed. The install is an editable one, so that
+# changed sources need no other.
+$(VENV)/installed: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[dev]"
+	touch $@ $(VENV)/installed

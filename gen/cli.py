@@ -1,0 +1,391 @@
+"""The command `systolith`: arguments in, one function call, results shown.
+
+Exit codes: 0 done; 1 something about the input is wrong, or a run did not come to its end; 2 the
+command line is wrong; 3 a difference was found (the core and the golden model, or a failed
+regression).
+"""
+
+import argparse
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from ..hw.boards import BOARDS
+from .config import commented_toml, load_chip, preset_names
+from .errors import UserError
+from .files import write_file
+from .progress import Reporter
+
+__all__ = ["main"]
+
+OK, WRONG, USAGE, MISMATCH = 0, 1, 2, 3
+
+
+def main(arguments=None):
+    """Run the command line; the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        return _fail(error)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of the output has gone; nothing is left to say, also not at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _fail(error):
+    print(f"systolith: {error}", file=sys.stderr)
+    return WRONG
+
+
+# Commands.
+
+def _init(options):
+    text = commented_toml(_chip(options.preset, options))
+    if options.output is None:
+        print(text, end="")
+        return OK
+    if Path(options.output).exists() and not options.force:
+        raise UserError(f"{options.output}: exists already; --force replaces it")
+    _wrote(write_file(options.output, text))
+    return OK
+
+
+def _verilog(options):
+    from .verilog import core_verilog
+    arch = _chip(options.chip, options)
+    with Reporter() as progress, progress.step(f"Writing the Verilog of {arch.name}"):
+        path = write_file(options.output, core_verilog(arch))
+    _wrote(path)
+    return OK
+
+
+def _build(options):
+    from .build import build
+    from .report import markdown, read_report
+    arch = _chip(options.chip, options)
+    with Reporter() as progress:
+        made = build(options.model, arch, options.output, area=not options.no_area,
+                     progress=progress)
+    print(markdown(read_report(made.folder)))
+    _wrote(*made.files)
+    return OK
+
+
+def _simulate(options):
+    from ..sim.device import DeviceError
+    from ..sim.iss import ExecutionError
+    from ..sim.verilate import SimulationError
+    from .build import open_build
+    from .simulate import read_arrays, simulate, write_arrays
+    inputs = read_arrays(options.inputs)
+    build = open_build(options.dir)
+    with Reporter() as progress:
+        try:
+            found = simulate(build, inputs, options.engine, limit=options.limit,
+                             waves=options.waves, latency=options.latency, progress=progress)
+        except (SimulationError, DeviceError, ExecutionError) as error:
+            raise UserError(f"the simulation did not finish: {error}") from error
+    _show_simulation(found)
+    if options.outputs:
+        write_arrays(options.outputs, found.outputs)
+        _wrote(options.outputs)
+    if options.waves:
+        _wrote(options.waves)
+    _write_json(options.json, found.to_dict())
+    return MISMATCH if found.comparison and found.comparison.bits else OK
+
+
+def _show_simulation(found):
+    print(f"{found.images:,} images by the engine {found.engine}")
+    if found.comparison:
+        print(f"against the golden model: {found.comparison.bits:,} bits differ in "
+              f"{found.comparison.elements:,} results of all layers")
+        if found.comparison.first:
+            print(f"first difference: {found.comparison.first}")
+    if found.cycles:
+        print(f"cycles per image: {found.cycles:,} (cycle model: {found.cycles_model:,}), "
+              f"{found.compute_cycles:,} of them computing")
+        print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
+        print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
+    else:
+        print(f"cycles per image (cycle model): {found.cycles_model:,}")
+
+
+def _report(options):
+    from .report import markdown, read_report
+    report = read_report(options.dir)
+    print(markdown(report))
+    _write_json(options.json, report)
+    return OK
+
+
+def _area(options):
+    from .area import chip_area
+    from .report import area_rows, text_table
+    arch = _chip(options.chip, options)
+    board = BOARDS.get(arch.board)
+    target = options.target or (board.part.target if board else "ecp5")
+    with Reporter() as progress, progress.step(f"Area of {arch.name} for {target} (Yosys)"):
+        area = chip_area(arch, target, dsp=not options.no_dsp, quick=options.quick,
+                         log=options.log).to_dict()
+    part = board.part if board and board.part.target == target else None
+    print(f"The core of {arch.name} for {target}, by Yosys, hierarchy kept"
+          + (f"; the part is the {part.name}" if part else "") + "\n")
+    print(text_table(area_rows(area, part and vars(part)), "lrrrr"))
+    if area["memories_in_flipflops"]:
+        print("\nmemories that became flip-flops:", ", ".join(area["memories_in_flipflops"]))
+    _write_json(options.json, area)
+    return OK
+
+
+def _sweep(options):
+    from .sweep import sweep
+    with Reporter() as progress:
+        files = sweep(options.space, options.output, jobs=options.jobs, progress=progress)
+    _wrote(*files)
+    return OK
+
+
+def _disasm(options):
+    from .build import open_build
+    program = open_build(options.dir).program
+    names = [layer["name"] for layer in program.host["layers"]]
+    for number, instruction in enumerate(program.instructions):
+        layer = f"    # {names[instruction.layer]}" if instruction.unit is not None else ""
+        print(f"{number:5}  {instruction}{layer}")
+    return OK
+
+
+def _regress(options):
+    from .regress import regress
+    cases = regress(options.chips, options.seeds, options.jobs, options.junit, seed=options.seed,
+                    waves=options.waves)
+    _wrote(*filter(None, (options.junit, options.waves)))
+    return MISMATCH if any(case.failure for case in cases) else OK
+
+
+def _demo(options):
+    from .demo import demo
+    with Reporter() as progress:
+        result = demo(options.examples, options.output, images=options.images, progress=progress)
+    print(result.table)
+    _wrote(*result.files)
+    return OK if result.mismatches == 0 else MISMATCH
+
+
+# What commands share.
+
+def _chip(name, options):
+    return load_chip(name, options.set)
+
+
+def _wrote(*paths):
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def _write_json(path, data):
+    if path is not None:
+        _wrote(write_file(path, json.dumps(data, indent=2) + "\n"))
+
+
+def _count(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text!r}")
+    return number
+
+
+def _names(text):
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class _Commands:
+    """Adds commands to the parser, all in the same form."""
+
+    def __init__(self, parser):
+        self.commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(self, name, run, summary, text, examples):
+        command = self.commands.add_parser(
+            name, help=summary, description=text, epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.set_defaults(run=run)
+        return command
+
+
+def _add_chip(command, required=True):
+    command.add_argument("--chip", required=required, metavar="CHIP",
+                         help="a TOML file, or a preset's name: " + ", ".join(preset_names()))
+    _add_set(command)
+
+
+def _add_set(command):
+    command.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                         help="change keys of the chip, such as array.rows=7 array.weight=int4")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="systolith", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="From a quantized neural network and a short description of a chip to a "
+                    "working, proven accelerator.",
+        epilog="a first tour:\n"
+               "  systolith init --preset ulx3s-8x8-e3m2 -o chip.toml\n"
+               "  systolith build digits-cnn.onnx --chip chip.toml -o out\n"
+               "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 4\n"
+               "  systolith report out\n\n"
+               "exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 a difference was found")
+    parser.add_argument("--version", action="version", version=version("systolith"))
+    commands = _Commands(parser)
+
+    command = commands.add(
+        "init", _init, "write a commented chip description",
+        "Write a chip description with every key, its meaning and its default. Edit it and give "
+        "it to\nthe other commands as --chip.",
+        "  systolith init -o chip.toml\n"
+        "  systolith init --preset tiny-2x4-int4 --set array.rows=3 name=mine -o mine.toml")
+    command.add_argument("--preset", default="ulx3s-8x8", metavar="NAME",
+                         help="start from this one of " + ", ".join(preset_names())
+                              + " (default: %(default)s)")
+    _add_set(command)
+    command.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    command.add_argument("--force", action="store_true", help="replace an existing file")
+
+    command = commands.add(
+        "verilog", _verilog, "write the Verilog of a chip",
+        "Write the core as one Verilog file: the module systolith_core, an AXI4 master with "
+        "AXI4-Lite\nregisters.",
+        "  systolith verilog --chip ulx3s-8x8 -o core.v\n"
+        "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v")
+    _add_chip(command)
+    command.add_argument("-o", "--output", required=True, metavar="FILE")
+
+    command = commands.add(
+        "build", _build, "compile a network for a chip",
+        "Compile a quantized ONNX network for a chip. The folder then holds the Verilog, the "
+        "program with\nits memory image, the board's top level and constraints, report.json and "
+        "report.md.",
+        "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
+        "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out")
+    command.add_argument("model", metavar="MODEL.onnx")
+    _add_chip(command)
+    command.add_argument("-o", "--output", required=True, metavar="DIR",
+                         help="made, or replaced if it holds an earlier build")
+    command.add_argument("--no-area", action="store_true",
+                         help="leave the area out, which takes most of the time")
+
+    command = commands.add(
+        "simulate", _simulate, "run a build",
+        "Run a build on a batch of inputs, in the ONNX model's own layout and units (float32).\n\n"
+        "  golden   exact model in numpy: fast, defines what is right\n"
+        "  isa      the program, instruction by instruction, units in random order\n"
+        "  rtl      the core's Verilog in Verilator, memory modelled to the cycle\n\n"
+        "isa and rtl compare every layer's results with the golden model, bit for bit, and name "
+        "the first\nlayer and element that differ (exit code 3).",
+        "  systolith simulate out --inputs x.npy --outputs y.npy\n"
+        "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 16\n"
+        "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst")
+    command.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
+    command.add_argument("--engine", choices=("golden", "isa", "rtl"), default="golden",
+                         help="default: %(default)s")
+    command.add_argument("--inputs", required=True, metavar="X.npy",
+                         help="batch; .npz with one array per input where there are several")
+    command.add_argument("--outputs", metavar="Y.npy",
+                         help="the results; .npz where there are several")
+    command.add_argument("--limit", type=_count, metavar="N", help="the first N images only")
+    command.add_argument("--latency", type=_count, default=32, metavar="CYCLES",
+                         help="of the memory (default: %(default)s)")
+    command.add_argument("--waves", metavar="FILE.fst", help="waveforms, engine rtl only")
+    command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
+
+    command = commands.add(
+        "report", _report, "show what a build reached",
+        "Show cycles, utilization, throughput, area, layers and memory of a build.",
+        "  systolith report out\n  systolith report out --json figures.json")
+    command.add_argument("dir", metavar="DIR")
+    command.add_argument("--json", metavar="FILE", help="write the report as JSON")
+
+    command = commands.add(
+        "area", _area, "measure a chip's area, part by part",
+        "Map the core with Yosys and count LUTs, flip-flops, DSP blocks and block RAMs of each "
+        "part: one\nprocessing element, the array, accumulators, post-processing, memories, DMA, "
+        "control.",
+        "  systolith area --chip ulx3s-8x8\n"
+        "  systolith area --chip tiny-2x4-int4 --target ice40 --json area.json")
+    _add_chip(command)
+    command.add_argument("--target", choices=("ecp5", "xc7", "ice40"),
+                         help="default: the board's, else ecp5")
+    command.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
+    command.add_argument("--quick", action="store_true",
+                         help="a third of the time for some 5 %% more LUTs (ecp5)")
+    command.add_argument("--log", metavar="FILE", help="keep Yosys's log")
+    command.add_argument("--json", metavar="FILE")
+
+    command = commands.add(
+        "sweep", _sweep, "measure many chips",
+        "Measure area (Yosys) and cycles (cycle model) of every chip in a space. Results are "
+        "written as\nthey come; an interrupted sweep goes on where it stopped. Ends with a CSV "
+        "and a Pareto plot.",
+        "  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2")
+    command.add_argument("space", metavar="SPACE.toml")
+    command.add_argument("-o", "--output", required=True, metavar="DIR")
+    command.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="N",
+                         help="points at the same time (default: %(default)s)")
+
+    command = commands.add(
+        "disasm", _disasm, "list a build's instructions",
+        "List the program of a build, one instruction a line, as the assembler reads it.",
+        "  systolith disasm out | less")
+    command.add_argument("dir", metavar="DIR")
+
+    command = commands.add(
+        "regress", _regress, "random programs: the core against the simulator",
+        "Run random programs and networks on random chips, RTL against the instruction-level "
+        "simulator, with\nrandom stalls on the memory bus. A failure prints the command that "
+        "repeats it with waveforms.",
+        "  systolith regress --seeds 100 --jobs 2\n"
+        "  systolith regress --chips ulx3s-8x8,random-3 --seeds 1000 --junit night.xml\n"
+        "  systolith regress --chips random-3 --seed 17 --waves run.fst")
+    command.add_argument("--chips", type=_names, metavar="NAME,...",
+                         help="presets, TOML files, or random-N (default: random ones)")
+    command.add_argument("--seeds", type=_count, default=20, metavar="N",
+                         help="default: %(default)s")
+    command.add_argument("--seed", type=int, metavar="N", help="this seed alone")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N",
+                         help="simulations at the same time (default: %(default)s)")
+    command.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+    command.add_argument("--waves", metavar="FILE.fst", help="waveforms of one seed on one chip")
+
+    command = commands.add(
+        "demo", _demo, "the whole path on handwritten digits",
+        "Build a trained network for a ULX3S board, measure its accuracy, run the RTL against "
+        "the golden\nmodel, and show what it takes. Needs the folder examples/digits of the "
+        "repository.",
+        "  systolith demo\n  systolith demo --images 100 -o build/demo")
+    command.add_argument("--examples", default="examples/digits", metavar="DIR",
+                         help="default: %(default)s")
+    command.add_argument("-o", "--output", default="build/demo", metavar="DIR",
+                         help="default: %(default)s")
+    command.add_argument("--images", type=_count, default=16, metavar="N",
+                         help="digits simulated in RTL (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The whole path on handwritten digits: network, chip, program, proof and figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .build import build
+from .config import load_chip
+from .errors import UserError
+from .progress import SILENT
+from .report import FIGURES, read_report, text_table
+from .simulate import simulate, write_arrays
+
+__all__ = ["Demo", "demo", "read_digits"]
+
+MODEL, CHIP, DIGITS = "digits-cnn.onnx", "ulx3s-8x8-e3m2", "digits-test.npz"
+
+
+@dataclass
+class Demo:
+    """What the demo found: the table that it prints, mismatching bits, and files written."""
+    table: str
+    mismatches: int
+    files: list
+
+
+def read_digits(path, shape):
+    """(float32 images (N, *shape) from 0 to 1, labels [N]) of the held-out digits."""
+    try:
+        with np.load(path) as file:
+            images, labels = file["images"], file["labels"]
+    except OSError:
+        raise UserError(f"{path}: not found; run this from a checkout of the repository, or name "
+                        "its folder examples/digits with --examples") from None
+    return (images.astype(np.float32) / np.float32(255)).reshape(-1, *shape), labels
+
+
+def demo(examples="examples/digits", folder="build/demo", *, images=16, progress=SILENT):
+    """Build the shipped network for a ULX3S, measure accuracy, prove the RTL; a `Demo`.
+
+    Parameters
+    ----------
+    examples : path
+        With the network and the held-out digits.
+    folder : path
+        Where the build goes.
+    images : int
+        Digits that the RTL simulates.
+    """
+    examples, folder = Path(examples), Path(folder)
+    digits = examples / DIGITS
+    if not digits.is_file():
+        read_digits(digits, ())
+    made = build(examples / MODEL, load_chip(CHIP), folder, progress=progress)
+    inputs, labels = read_digits(digits, made.graph.encoders[0].shape)
+    golden = simulate(made, inputs, "golden", progress=progress)
+    rtl = simulate(made, inputs, "rtl", limit=images, progress=progress)
+    extra = [folder / "digits-inputs.npy", folder / "digits-outputs.npy"]
+    for path, array in zip(extra, (inputs, golden.outputs), strict=True):
+        write_arrays(path, array)
+
+    report = read_report(folder)
+    clock, area, board = report["clock"], report["area"]["total"], report["board"]
+    accuracy = np.mean(golden.outputs.argmax(1) == labels)
+    compared = rtl.comparison
+    rows = [
+        ["network", f"{made.graph.name}: {len(made.graph.layers)} layers, "
+                    f"{made.graph.macs:,} multiply-accumulates, weights and activations in "
+                    f"{made.arch.activation}"],
+        ["chip", f"{made.arch.name}: {made.arch.rows} x {made.arch.columns} processing elements"],
+        ["accuracy on held-out digits", f"{100 * accuracy:.1f} % of {len(labels):,} "
+                                        "(golden model)"],
+        ["RTL against golden model", f"{rtl.images} images, {compared.elements:,} results of all "
+                                     f"layers, mismatching bits: {compared.bits}"],
+        ["cycles per image", f"{rtl.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
+        ["array utilization", f"{100 * rtl.utilization:.1f} %, all traffic included "
+                              f"({100 * rtl.macs / rtl.compute_cycles / rtl.macs_per_cycle:.1f} "
+                              "% while computing)"],
+        ["throughput", f"{clock['mhz'] * 1e6 / rtl.cycles:,.0f} images/s at {clock['mhz']:g} MHz "
+                       f"({clock['source']})"],
+        [f"area on the {board['part']}", ", ".join(
+            f"{area[key]:,} {key.upper()} ({100 * area[key] / board['has'][key]:.0f} %)"
+            for key in FIGURES)],
+        ["simulation speed", f"{rtl.clocks_per_second:,.0f} clocks/s"]]
+    if compared.first:
+        rows.append(["first difference", str(compared.first)])
+    return Demo(text_table([["", ""], *rows]), compared.bits, sorted({*made.files, *extra}))

@@ -99,7 +99,7 @@ def test_no_token_can_be_taken_away_unseen():
                 except ExecutionError:
                     wrong += 1
     assert needed > 100
-    assert wrong > 0.7 * (needed // 4)
+    assert wrong > 0.5 * (needed // 4)
 
 
 def test_early_is_given_wherever_it_is_safe_and_nowhere_else():

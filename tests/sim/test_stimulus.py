@@ -55,7 +55,7 @@ def test_a_program_must_not_overwrite_itself():
     program = random_program(arch, 1, synchronize)
     check_program(program)
     stores = [i for i in program.instructions if i.opcode == Opcode.STORE]
-    stores[0].fields["address"] = 0
+    stores[0].fields["address"] = program.code_offset
     with pytest.raises(AccessError, match="overwrites the program's code"):
         check_program(program)
     program.instructions.pop()

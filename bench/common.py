@@ -6,10 +6,14 @@ import platform
 from pathlib import Path
 
 import numpy as np
+from systolith.gen.lower import compile_graph
+from systolith.gen.verilog import core_verilog
 from systolith.hw.formats import Int
 from systolith.sim.graph import Conv, Graph, Tensor
+from systolith.sim.host import pack_inputs, unpack_outputs
+from systolith.sim.rtl import Job, Run, simulate
 
-__all__ = ["arguments", "int8_network", "random_inputs", "report"]
+__all__ = ["arguments", "int8_network", "random_inputs", "report", "simulate_graph"]
 
 
 def arguments(doc, **options):
@@ -90,3 +94,24 @@ def random_inputs(graph, images, seed=1):
     """Random codes [images, C, H, W] for the network's input."""
     shape = graph.inputs[0].shape
     return np.random.default_rng(seed).integers(0, 256, (images, *shape))
+
+
+def simulate_graph(graph, arch, images=1, latency=32):
+    """Run random inputs through the core's RTL; every output is held against the golden model.
+
+    Returns (Program, `systolith.sim.rtl.Simulation`). Raises RuntimeError where a bit differs.
+    """
+    program = compile_graph(graph, arch)
+    host = program.host
+    inputs = random_inputs(graph, images)
+    job = Job(program=program, latency=latency, runs=[
+        Run(writes=[(host["input_offset"], pack_inputs(program, codes))],
+            reads=[(host["output_offset"], host["output_bytes"])]) for codes in inputs])
+    simulation = simulate(core_verilog(arch), [job])
+    expected = graph.run(inputs, arch=arch)
+    for number, run in enumerate(simulation.runs[0]):
+        run.check()
+        for name, codes in unpack_outputs(program, run.outputs[0]).items():
+            if not np.array_equal(codes, expected[name][number]):
+                raise RuntimeError(f"{name} of image {number} differs from the golden model")
+    return program, simulation

@@ -1,0 +1,28 @@
+"""How close a 3x3 convolution, 64 -> 64 channels, 32x32 pixels, padding 1, comes to the array.
+
+Everything stays on the chip; inputs, weights and outputs go over the bus once. `compute_cycles`
+count from the first array pass to the last result, `cycles` from the start to the interrupt.
+The RTL's outputs are held against the golden model bit for bit.
+"""
+
+from common import arguments, int8_network, report, simulate_graph
+from systolith.gen.config import load_chip
+
+
+def main():
+    options = arguments(__doc__, chip=("sim-16x16-int8", "preset or TOML file"),
+                        latency=(32, "cycles from an address to its data"))
+    arch = load_chip(options.chip)
+    graph = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
+    ideal = graph.macs / arch.macs_per_cycle
+    _, simulation = simulate_graph(graph, arch, latency=options.latency)
+    run = simulation.runs[0][0]
+    rows = [{"cycles": name, "number": value, f"x MACs / {arch.macs_per_cycle}": value / ideal}
+            for name, value in (("ideal", int(ideal)), ("compute_cycles", run.compute_cycles),
+                                ("cycles", run.cycles))]
+    report(f"3x3 convolution 64 -> 64, 32x32, on {arch.name}: {graph.macs:,} MACs", rows,
+           options.json, chip=arch.to_dict())
+
+
+if __name__ == "__main__":
+    main()

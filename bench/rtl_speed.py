@@ -1,0 +1,25 @@
+"""How many clocks a second the RTL of a whole core runs at, memory model included.
+
+A convolution runs again and again; only the time between the core's start and its interrupt
+counts, the compilation by Verilator does not.
+"""
+
+from common import arguments, int8_network, report, simulate_graph
+from systolith.gen.config import load_chip
+
+
+def main():
+    options = arguments(__doc__, chip=("sim-16x16-int8", "preset or TOML file"),
+                        images=(4, "runs of the convolution"))
+    arch = load_chip(options.chip)
+    graph = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
+    _, simulation = simulate_graph(graph, arch, options.images)
+    row = {"chip": arch.name, "runs": options.images, "clocks": simulation.clocks,
+           "seconds": simulation.seconds,
+           "clocks/s": round(simulation.clocks / simulation.seconds)}
+    report("RTL simulation of a 3x3 convolution 64 -> 64, 32x32", [row], options.json,
+           chip=arch.to_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -193,6 +193,7 @@ class _Model:
     # The sequencer.
 
     def _fetch(self):
+        # What stands behind END is asked for, too: the slots are free before END is in the head.
         arch = self.arch
         offset, asked = self.program.code_offset, 0
         while True:
@@ -201,8 +202,6 @@ class _Model:
             while rest:
                 asked = max(slot, asked + 1)
                 yield _At(asked, 0)
-                if self.end_seen is not None and self.end_seen <= asked:
-                    return
                 self.address_taken = asked
                 size = min(rest, 4096 - offset % 4096)
                 if offset + size > self.program.window_bytes:
@@ -329,21 +328,20 @@ class _Model:
     # Array and post-processing.
 
     def _array(self):
-        begun = idle = swapped = finished = -1000
+        begun = swapped = finished = -1000
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
             load = 1 << Unit.LOAD
-            fed = max(visible, begun + 1, idle, (yield from self._take(Unit.ARRAY, code, load)))
+            fed = max(visible, begun + 1, (yield from self._take(Unit.ARRAY, code, load)))
             begun = max(fed + 1, finished, (yield from self._take(Unit.ARRAY, code, 15 & ~load)))
             self._put(self.room[Unit.ARRAY], begun + 1)
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
-            filled = max(fed + 1, swapped)
-            first = max(begun + 1, filled + self.filling,
+            # The first filling begins when the shadow weights are free; by then the feeder is idle.
+            begins = max(fed + 1, swapped)
+            first = max(begun + 1, begins + self.filling,
                         finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
             length = max(pixels, self.filling)
-            # a filling begins when the one before is swapped in
-            idle = (first + (passes - 2) * length if passes > 1 else filled) + self.filling - 1
             swapped = first + (passes - 1) * length
             finished = swapped + pixels - 1
             early = 1 << Unit.POST if code.early else 0
@@ -381,7 +379,6 @@ class _Model:
     def _store(self):
         free = 0                    # an instruction can start
         made = 0                    # the last beat
-        popped = 0                  # the last item
         responses = deque([0] * Store.BURSTS)
         while True:
             visible, number, code = yield self.code[Unit.STORE]
@@ -393,16 +390,15 @@ class _Model:
             for address, beats in self._runs(code, item_beats):
                 for burst in self._bursts_of(address, beats):
                     if ready is None:
-                        # through the queue's memory, or straight to its output when popped
-                        ready = max((yield self.items) + 2, popped + 1)
+                        ready = (yield self.items) + 2
                     made = max(made + 1, ready, responses.popleft() + 1)
                     for _ in range(burst):
                         if ready is None:
-                            ready = max((yield self.items) + 2, popped + 1)
+                            ready = (yield self.items) + 2
                         made = max(made + 1, ready)
                         beat += 1
                         if beat == item_beats:
-                            beat, ready, popped = 0, None, made
+                            beat, ready = 0, None
                             self._put(self.item_room, made + 1)
                     response = made + 1 + self.latency
                     responses.append(response)

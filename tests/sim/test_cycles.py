@@ -16,8 +16,8 @@ from systolith.sim.stimulus import random_program
 ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
          activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12),
-    Arch(rows=2, columns=10, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
-         queue_depth=1, activation_depth=64, accumulator_depth=90, weight_depth=20,
+    Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
+         queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20),
 ]
 WINDOW = 1 << 16
@@ -83,8 +83,10 @@ def wild_program(arch, seed, instructions=60):
                 row_stride=size * draw.randint(0, 2 * items), item_stride=2 * size,
                 burst=int(size % arch.beat_bytes == 0 and draw.random() < 0.6))
 
-    for _ in range(instructions):
-        draw.choice([load, load, array, post])()
+    while len(code) < instructions:
+        kind = draw.choice([load, load, array, post])
+        for _ in range(draw.choice([1, 1, 1, 5])):
+            kind()
     return program(arch, code, offset=64 * draw.randrange(64))
 
 

@@ -35,8 +35,7 @@ def _layer(conv, layer, plan, arch):
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
         "pool": list(conv.pool), "raw": bool(conv.raw),
-        "passes": layer.passes * layer.column_blocks
-        * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
+        "passes": layer.passes * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
         "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,

@@ -140,6 +140,11 @@ class Sink:
     pad_lanes: bool = False
 
 
+def _words(box, arch):
+    """Weight words of a box of passes."""
+    return box[1] * box[3] * box[5] * arch.rows
+
+
 class LayerCode:
     """Emits one layer into a Stream."""
 
@@ -158,11 +163,11 @@ class LayerCode:
         self.reused = plan.column_group > 1 or len(plan.tiles) > 1 or (
             len(plan.sub_tiles(plan.tiles[0])) > 1)
         self.resident = self.reused and (
-            plan.column_group * layer.weight_words <= self.arch.weight_depth)
-        most = max(-(-_PIECE_CYCLES // layer.pass_cycles(pixels)), -(-layer.passes // 4))
-        if not self.resident or 2 * layer.weight_words > self.arch.weight_depth:
+            plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
+        most = max(-(-_PIECE_CYCLES // layer.pass_cycles(pixels)), -(-layer.most_passes // 4))
+        if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
             most = min(most, max(1, self.arch.weight_depth // self.arch.rows // 4))
-        self.pieces = [boxes(part, most) for part in plan.parts]
+        self.most = most                        # passes that are loaded together
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
         half = self.arch.parameter_depth // 2 // self.arch.chunks
@@ -182,12 +187,14 @@ class LayerCode:
         (y0, y1), (x0, x1) = sub
         pixels = (y1 - y0) * (x1 - x0) * self.layer.pool
         sums = self.stream.accumulators.place(None, pixels)
-        accumulate = 0
-        for part in range(len(self.plan.parts)):
-            region = self._input(tile, part)
-            for weight_base, box in self._weights(group, block, part):
-                self._array(region, box, sub, sums, weight_base, accumulate)
-                accumulate = 1
+        accumulate, offset = 0, self.layer.weight_offsets[block]
+        for part, whole in enumerate(self.plan.parts):
+            for used in self.layer.used(whole, block):
+                region = self._input(tile, part)
+                for weight_base, box in self._weights(group, (block, part), used, offset):
+                    self._array(region, box, sub, sums, weight_base, accumulate)
+                    accumulate = 1
+                offset += _words(used, self.arch)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group)
         if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
@@ -212,39 +219,37 @@ class LayerCode:
         self.buffers[buffer] = ((tile, part), region)
         return region
 
-    def _weights(self, group, block, part):
-        """[(weight word, box)]: the boxes that are loaded, as they are needed, in pass order."""
-        layer, stream, rows = self.layer, self.stream, self.arch.rows
-        first = sum(box[1] * box[3] * box[5] for box in self.plan.parts[:part]) * rows
-        ring = stream.weights
+    def _weights(self, group, name, used, offset):
+        """[(weight word, box)] that together are the box `used`, in pass order: the pieces in
+        which its weights are loaded, or as little as possible if they are there.
+
+        `name` tells boxes of one layer apart, `offset` is that of the first word in the layer.
+        """
+        layer, stream, arch = self.layer, self.stream, self.arch
+        base, ring = None, stream.weights
         if self.resident:
-            name = (layer.index, group.start)
-            base = ring.find(name)
+            key = (layer.index, group.start)
+            first, end = layer.weight_offsets[group.start], layer.weight_offsets[group.stop]
+            base = ring.find(key)
             if base is None:
-                base = ring.place(name, len(group) * layer.weight_words)
+                base = ring.place(key, end - first)
                 stream.loaded = set()
-            base += (block - group.start) * layer.weight_words + first
-            if (block, part) in stream.loaded:
-                yield from self._boxes(base, boxes(self.plan.parts[part], layer.passes))
-                return
-        offset = first
-        for number, box in enumerate(self.pieces[part]):
-            words = box[1] * box[3] * box[5] * rows
-            where = base + offset - first if self.resident else ring.find(
-                (layer.index, block, part, number))
-            if where is None or self.resident:
-                if where is None:
-                    where = ring.place((layer.index, block, part, number), words)
-                stream.load(Memory.WEIGHT, "weights", self.weights + (
-                    block * layer.weight_words + offset) * self.arch.weight_bytes, where, words)
+        loaded = self.resident and name in stream.loaded
+        for box in boxes(used, layer.most_passes if loaded else self.most):
+            words, key = _words(box, arch), (layer.index, name, box)
+            if base is None:
+                where = ring.find(key)
+                loaded = where is not None
+                if not loaded:
+                    where = ring.place(key, words)
+            else:
+                where = base + offset - first
+            if not loaded:
+                stream.load(Memory.WEIGHT, "weights", self.weights + offset * arch.weight_bytes,
+                            where, words)
             yield where, box
             offset += words
-        stream.loaded.add((block, part))
-
-    def _boxes(self, base, cut):
-        for box in cut:
-            yield base, box
-            base += box[1] * box[3] * box[5] * self.arch.rows
+        stream.loaded.add(name)
 
     def _parameters(self, number):
         """Where the parameters of a group of result channels lie, loaded when they are not there;

@@ -216,10 +216,10 @@ def lay_out_taps(layer, input_format):
 # Words.
 
 def weight_bytes(layer, parts):
-    """Weights of a layer as the array takes them: bytes [column block, words of one of them].
+    """Weights of a layer as the array takes them, column block by column block.
 
-    Passes follow part by part, in each by kernel row, kernel column and block; a pass is one
-    word for every array row, the last row's first.
+    In each, passes follow part by part, and in a part by kernel row, kernel column and block; a
+    pass is one word for every array row, the last row's first.
     """
     conv, arch = layer.conv, layer.arch
     channels, inputs, kernel_y, kernel_x = conv.weight.shape
@@ -235,11 +235,17 @@ def weight_bytes(layer, parts):
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
                            kernel_y, kernel_x)[:, :, :, ::-1]
     words = words.transpose(0, 5, 6, 2, 3, 1, 4)
-    cut = [words[:, y:y + rows, x:x + columns, b:b + blocks].reshape(
-               layer.column_blocks, -1, arch.columns * arch.lanes)
-           for y, rows, x, columns, b, blocks in parts]
-    flat = np.concatenate(cut, axis=1).reshape(-1, arch.columns * arch.lanes)
-    return pack_weight_words(flat, arch)
+    uniform = len(set(layer.spans)) == 1
+    together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
+    cut = []
+    for mine in together:
+        boxes = [box for part in parts for box in layer.used(part, mine.start or 0)]
+        chosen = [words[mine, y:y + rows, x:x + columns, b:b + blocks]
+                  for y, rows, x, columns, b, blocks in boxes]
+        cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
+                                   for item in chosen], axis=1))
+    return pack_weight_words(np.concatenate(
+        [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), arch)
 
 
 def parameter_bytes(layer):

@@ -14,7 +14,10 @@ A box is (first kernel row, rows, first kernel column, columns, first block, blo
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from math import ceil
+
+import numpy as np
 
 from ..hw import isa
 from .errors import UserError
@@ -123,19 +126,61 @@ class Layer:
         """The box of all passes."""
         return (0, self.y.kernel, 0, self.x.kernel, 0, self.blocks)
 
-    @property
-    def passes(self):
-        """Passes for one column block and sub-tile."""
-        return self.y.kernel * self.x.kernel * self.blocks
+    @cached_property
+    def spans(self):
+        """[(first, end)]: the blocks of input channels that each column block has weights for.
 
-    @property
-    def pool(self):
-        return self.y.pool * self.x.pool
+        Grouped convolutions come with weights of 0 for all channels that do not belong together;
+        passes outside of the span would add nothing. At least one block each.
+        """
+        zero = self.conv.weight_format.zero_code
+        if zero is None or self.blocks == 1:
+            return [(0, self.blocks)] * self.column_blocks
+        any_tap = (self.conv.weight != zero).any(axis=(2, 3))
+        out, vector = self.column_blocks * self.arch.columns, self.blocks * self.arch.vector
+        padded = np.zeros((out, vector), bool)
+        padded[:any_tap.shape[0], :any_tap.shape[1]] = any_tap
+        used = padded.reshape(self.column_blocks, self.arch.columns, self.blocks, -1).any((1, 3))
+        last = self.blocks - used[:, ::-1].argmax(axis=1)
+        return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
+                zip(used, used.argmax(axis=1), last, strict=True)]
+
+    def used(self, box, column_block):
+        """What a column block needs of a box: [box], smaller where weights are 0, or []."""
+        first, end = self.spans[column_block]
+        first, end = max(first, box[4]), min(end, box[4] + box[5])
+        return [(*box[:4], first, end - first)] if first < end else []
+
+    @cached_property
+    def weight_offsets(self):
+        """Weight words before each column block's, and behind the last one's."""
+        taps = self.y.kernel * self.x.kernel * self.arch.rows
+        return [0, *(taps * n for n in accumulate(b - a for a, b in self.spans))]
 
     @property
     def weight_words(self):
-        """Of one column block."""
-        return self.passes * self.arch.rows
+        """Of all column blocks."""
+        return self.weight_offsets[-1]
+
+    @cached_property
+    def most_weight_words(self):
+        """Of the column block with the most."""
+        return max(b - a for a, b in pairwise(self.weight_offsets))
+
+    @property
+    def passes(self):
+        """Passes for one sub-tile, all column blocks together."""
+        return self.weight_words // self.arch.rows
+
+    @property
+    def most_passes(self):
+        """Passes for one sub-tile of the column block with the most."""
+        return self.most_weight_words // self.arch.rows
+
+    @property
+    def pool(self):
+        """Pixels of a pooling window."""
+        return self.y.pool * self.x.pool
 
     @property
     def input_words(self):
@@ -221,7 +266,7 @@ class Plan:
         across = _pieces(columns, min(limit, _LIMITS["out_x"]))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), _LIMITS["out_y"])
-        least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.passes))
+        least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.most_passes))
         wanted = rows // max(1, ceil(least / (width * layer.pool)))
         down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
         return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
@@ -249,7 +294,7 @@ class Plan:
         for tile in self.tiles:
             for (a, b), (c, d) in self.sub_tiles(tile):
                 total += self.layer.pass_cycles((b - a) * (d - c) * self.layer.pool)
-        return total * self.layer.passes * self.layer.column_blocks
+        return total * self.layer.passes
 
 
 def traffic(plan):
@@ -260,14 +305,13 @@ def traffic(plan):
         rounds = layer.column_blocks
     elif len(plan.tiles) == 1:
         rounds = 1
-    once = layer.column_blocks * layer.weight_words
-    kept = plan.column_group * layer.weight_words <= arch.weight_depth
-    if layer.weight_words > arch.weight_depth:
+    kept = plan.column_group * layer.most_weight_words <= arch.weight_depth
+    if layer.most_weight_words > arch.weight_depth:
         times = sum(len(plan.sub_tiles(tile)) for tile in plan.tiles)
     else:
         times = 1 if kept else len(plan.tiles)
     return (rounds * plan.loaded_words * arch.activation_bytes,
-            times * once * arch.weight_bytes)
+            times * layer.weight_words * arch.weight_bytes)
 
 
 def _accumulator_pixels(layer):
@@ -292,7 +336,7 @@ def _grouped(plan):
     if len(plan.tiles) == 1 or len(plan.parts) > 1:
         return plan
     resident = min(layer.column_blocks,
-                   max(1, layer.arch.weight_depth // layer.weight_words))
+                   max(1, layer.arch.weight_depth // layer.most_weight_words))
     rounds = -(-layer.column_blocks // resident)
     sizes = dict.fromkeys((layer.column_blocks, -(-layer.column_blocks // rounds)))
     return _best([Plan(layer, plan.tiles, plan.parts, plan.sub_pixels, plan.buffers,

@@ -4,6 +4,7 @@ import re
 from importlib.metadata import version
 
 from amaranth.back import verilog
+from amaranth.hdl import Value
 
 from ..hw.arch import Arch
 from ..hw.blocks import emit
@@ -42,7 +43,10 @@ def design_verilog(top, name, arch):
     arch : Arch
         For the header.
     """
-    modules = [verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)]
+    ports = {"_".join(map(str, path)): (Value.cast(value), None)
+             for path, _, value in top.signature.flatten(top)}
+    modules = [verilog.convert(top, name=name, ports=ports, emit_src=False,
+                               strip_internal_attrs=True)]
     modules += [emit(block, module) for module, block in top.blocks.items()]
     text = "\n".join(_ZEROS.sub("", _BANNER.sub("", module)).strip("\n") + "\n"
                      for module in modules)

@@ -82,10 +82,10 @@ class SerialSystem(wiring.Component):
             size=self.memory_bytes, data_bits=self.arch.bus_bits)
         m.submodules.bridge = bridge = SerialBridge(divisor=self.divisor)
         m.submodules.register_master = registers = RegisterMaster(address_bits=8)
-        wiring.connect(m, core.axi, memory.axi)
+        wiring.connect(m, core.m_axi, memory.axi)
         wiring.connect(m, bridge.memory, memory.words)
         wiring.connect(m, bridge.registers, registers.words)
-        wiring.connect(m, registers.axi, core.csr)
+        wiring.connect(m, registers.axi, core.s_axi)
         m.d.comb += [
             bridge.rx.eq(self.rx), self.tx.eq(bridge.tx), self.command.eq(bridge.busy),
             self.reading.eq(memory.axi.rvalid & memory.axi.rready),

@@ -31,9 +31,9 @@ class Core(wiring.Component):
 
     Members
     -------
-    axi : Out(AXI4Signature(32, arch.bus_bits))
+    m_axi : Out(AXI4Signature(32, arch.bus_bits))
         External memory; the registers' window bounds what is touched.
-    csr : In(AXILiteSignature(8))
+    s_axi : In(AXILiteSignature(8))
         The registers of `systolith.hw.csr`.
     irq : Out(1)
         High while the core is done or has stopped on an error.
@@ -47,8 +47,8 @@ class Core(wiring.Component):
         self.compute = Compute(arch=arch)
         self.post = Post(arch=arch)
         super().__init__({
-            "axi": Out(AXI4Signature(32, arch.bus_bits)),
-            "csr": In(AXILiteSignature(8)),
+            "m_axi": Out(AXI4Signature(32, arch.bus_bits)),
+            "s_axi": In(AXILiteSignature(8)),
             "irq": Out(1),
             "trace": Out(wiring.Signature({
                 "valid": Out(1), "layer": Out(12), "raw": Out(1), "item": Out(arch.item_bits)})),
@@ -106,14 +106,14 @@ class Core(wiring.Component):
             store.window_base.eq(csr.window_base), store.window_size.eq(csr.window_size),
             self.irq.eq(csr.irq),
         ]
-        wiring.connect(m, wiring.flipped(self.csr), csr.bus)
+        wiring.connect(m, wiring.flipped(self.s_axi), csr.bus)
 
         # External memory.
         wiring.connect(m, sequencer.read, arbiter.fetch)
         wiring.connect(m, load.read, arbiter.load)
         for bus in (arbiter.axi, store.axi):
             for path, member, value in bus.signature.flatten(bus):
-                outside = getattr(self.axi, path[0])
+                outside = getattr(self.m_axi, path[0])
                 m.d.comb += outside.eq(value) if member.flow == Out else value.eq(outside)
 
         # Memories.

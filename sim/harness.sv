@@ -65,24 +65,24 @@ module harness #(
 
     systolith_core core (
         .clk(clk), .rst(rst), .irq(irq),
-        .axi__awid(awid), .axi__awaddr(awaddr), .axi__awlen(awlen), .axi__awsize(awsize),
-        .axi__awburst(awburst), .axi__awvalid(awvalid), .axi__awready(awready),
-        .axi__wdata(wdata), .axi__wstrb(wstrb), .axi__wlast(wlast), .axi__wvalid(wvalid),
-        .axi__wready(wready),
-        .axi__bid(bid), .axi__bresp(bresp), .axi__bvalid(bvalid), .axi__bready(bready),
-        .axi__arid(arid), .axi__araddr(araddr), .axi__arlen(arlen), .axi__arsize(arsize),
-        .axi__arburst(arburst), .axi__arvalid(arvalid), .axi__arready(arready),
-        .axi__rid(rid), .axi__rdata(rdata), .axi__rresp(rresp), .axi__rlast(rlast),
-        .axi__rvalid(rvalid), .axi__rready(rready),
-        .csr__awaddr(csr_address), .csr__awvalid(csr_awvalid), .csr__awready(csr_awready),
-        .csr__wdata(csr_data), .csr__wstrb(4'hF), .csr__wvalid(csr_wvalid),
-        .csr__wready(csr_wready),
-        .csr__bresp(csr_bresp), .csr__bvalid(csr_bvalid), .csr__bready(csr_bready),
-        .csr__araddr(csr_address), .csr__arvalid(csr_arvalid), .csr__arready(csr_arready),
-        .csr__rdata(csr_rdata), .csr__rresp(csr_rresp), .csr__rvalid(csr_rvalid),
-        .csr__rready(csr_rready),
-        .trace__valid(trace_valid), .trace__layer(trace_layer), .trace__raw(trace_raw),
-        .trace__item(trace_item));
+        .m_axi_awid(awid), .m_axi_awaddr(awaddr), .m_axi_awlen(awlen), .m_axi_awsize(awsize),
+        .m_axi_awburst(awburst), .m_axi_awvalid(awvalid), .m_axi_awready(awready),
+        .m_axi_wdata(wdata), .m_axi_wstrb(wstrb), .m_axi_wlast(wlast), .m_axi_wvalid(wvalid),
+        .m_axi_wready(wready),
+        .m_axi_bid(bid), .m_axi_bresp(bresp), .m_axi_bvalid(bvalid), .m_axi_bready(bready),
+        .m_axi_arid(arid), .m_axi_araddr(araddr), .m_axi_arlen(arlen), .m_axi_arsize(arsize),
+        .m_axi_arburst(arburst), .m_axi_arvalid(arvalid), .m_axi_arready(arready),
+        .m_axi_rid(rid), .m_axi_rdata(rdata), .m_axi_rresp(rresp), .m_axi_rlast(rlast),
+        .m_axi_rvalid(rvalid), .m_axi_rready(rready),
+        .s_axi_awaddr(csr_address), .s_axi_awvalid(csr_awvalid), .s_axi_awready(csr_awready),
+        .s_axi_wdata(csr_data), .s_axi_wstrb(4'hF), .s_axi_wvalid(csr_wvalid),
+        .s_axi_wready(csr_wready),
+        .s_axi_bresp(csr_bresp), .s_axi_bvalid(csr_bvalid), .s_axi_bready(csr_bready),
+        .s_axi_araddr(csr_address), .s_axi_arvalid(csr_arvalid), .s_axi_arready(csr_arready),
+        .s_axi_rdata(csr_rdata), .s_axi_rresp(csr_rresp), .s_axi_rvalid(csr_rvalid),
+        .s_axi_rready(csr_rready),
+        .trace_valid(trace_valid), .trace_layer(trace_layer), .trace_raw(trace_raw),
+        .trace_item(trace_item));
 
     memory #(.DATA_BITS(DATA_BITS), .SIZE_BITS(SIZE_BITS)) memory (.*);
 

@@ -122,6 +122,10 @@ class Arch:
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")
+        if self.groups_per_word > 256:
+            raise ValueError(f"rows * lanes ({self.vector}) must be at most 256 times the largest "
+                             f"number that divides it and columns ({self.columns}), which is "
+                             f"{self.group}; choose columns that share more with rows * lanes")
         if self.post_lanes is None:
             lanes = max(n for n in range(1, 5) if self.group % n == 0)
             object.__setattr__(self, "post_lanes", lanes)

@@ -32,11 +32,11 @@ def images_of(format, codes):
 
 # Exact sums.
 
-def _patches(images, kernel, stride, dilation, pads, pad_image):
-    """Views of the padded `images` under every tap: [N, I, kh, kw, Ho, Wo]."""
+def _patches(images, kernel, stride, dilation, pads, pad_image, dtype):
+    """Views of the padded `images` under every tap: [N, I, kh, kw, Ho, Wo] of `dtype`."""
     top, left, bottom, right = pads
     padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)),
-                    constant_values=pad_image)
+                    constant_values=pad_image).astype(dtype)
     reach = [dilation[n] * (kernel[n] - 1) + 1 for n in (0, 1)]
     if padded.shape[2] < reach[0] or padded.shape[3] < reach[1]:
         raise ValueError(f"the kernel reaches over {reach[0]} x {reach[1]} pixels, and the padded "
@@ -66,8 +66,10 @@ def _limbs(weight, largest):
     parts, shift = [], 0
     while weight.any():
         # The lowest `limb` bits; what remains is an exact multiple of 2**limb, also below 0.
-        high = weight >> limb if weight.min() < -1 or weight.max() >> limb else weight * 0
-        parts.append(((weight - (high << limb)).astype(np.float64), shift))
+        last = weight.min() >= -1 and weight.max() < 1 << limb
+        high = weight * 0 if last else weight >> limb
+        if (low := weight - (high << limb)).any():
+            parts.append((low.astype(np.float64), shift))
         weight, shift = high, shift + limb
     return np.float64, np.int64 if bound < 1 << 63 else object, parts
 
@@ -86,7 +88,7 @@ def _product(limbs, columns):
     return total
 
 
-def _batches(images, weight, stride, dilation, pads, pad_image):
+def _batches(images, weight, stride, dilation, pads, pad_image, dtype=np.int64):
     """Patches of the images, a bounded amount of memory at a time."""
     kernel = weight.shape[2:]
     height = output_size(images.shape[2], kernel[0], stride[0], dilation[0], pads[::2])
@@ -95,7 +97,7 @@ def _batches(images, weight, stride, dilation, pads, pad_image):
     step = max(1, _PATCHES // each)
     for start in range(0, len(images), step):
         part = images[start:start + step]
-        yield _patches(part, kernel, stride, dilation, pads, pad_image)
+        yield _patches(part, kernel, stride, dilation, pads, pad_image, dtype)
 
 
 def _check_channels(images, weight):
@@ -121,7 +123,7 @@ def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0
     flat = weight.reshape(len(weight), -1)
     limbs = _limbs(flat, _largest(images, pad_image))
     parts = []
-    for patches in _batches(images.astype(limbs[0]), weight, stride, dilation, pads, pad_image):
+    for patches in _batches(images, weight, stride, dilation, pads, pad_image, limbs[0]):
         count, _, _, _, height, width = patches.shape
         sums = _product(limbs, patches.reshape(count, flat.shape[1], height * width))
         parts.append(sums.reshape(count, len(weight), height, width))

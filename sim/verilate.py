@@ -88,7 +88,7 @@ def cache_folder():
 
 
 def build(sources, top, *, flags=(), link=(), parameters=None, waves=False, optimize="-O1",
-          jobs=2, cache=None):
+          cache=None):
     """Compile sources into an executable, or find the one that was compiled before.
 
     Parameters
@@ -154,7 +154,9 @@ def build(sources, top, *, flags=(), link=(), parameters=None, waves=False, opti
         if waves:
             libraries += _add_fst(folder, root)
         _execute([
-            "make", "-C", "obj", "-f", "Vtop.mk", f"-j{jobs}", "Vtop", *settings,
+            # One file instead of many: Verilator's headers take longer than a core's own code.
+            "make", "-C", "obj", "-f", "Vtop.mk", "-j2", "Vtop", *settings,
+            "VM_PARALLEL_BUILDS=0",
             f"CXX={compiler}", f"LINK={compiler}", f"CFG_CXXFLAGS_STD={standard}",
             f"OPT_FAST={optimize}", f"OPT_GLOBAL={optimize}", "OPT_SLOW=-O0",
             f"USER_CPPFLAGS=-I{folder}", f"LDLIBS={' '.join(map(shlex.quote, libraries))}",

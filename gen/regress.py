@@ -143,8 +143,11 @@ def _run_part(name, seeds, waves):
             simulation = rtl.simulate(core_verilog(arch), [item[1] for item in prepared],
                                       waves=waves, strict=False)
         except SimulationError as error:
+            text = str(error)
             for case, *_ in prepared:
-                case.failure = case.failure or str(error)
+                if not case.failure:
+                    case.failure = text
+                    text = f"the simulation failed, as seed {prepared[0][0].seed} says"
         else:
             for (case, job, expected, what), runs in zip(prepared, simulation.runs, strict=True):
                 case.clocks += runs[0].cycles

@@ -143,6 +143,9 @@ def test_a_simulation_that_fails_fails_its_seeds(no_verilog, monkeypatch):
     cases = regress(None, 4, jobs=2, show=lines.append)
     assert {case.chip for case in cases} == {f"random-{n}" for n in range(4)}
     assert all(case.failure.endswith("no compiler") for case in cases) and len(lines) == 5
+    first, second = regress([CHIP], 2, show=lines.append)
+    assert first.failure.endswith("no compiler")
+    assert second.failure == "the simulation failed, as seed 0 says"
 
 
 def test_names_of_chips():

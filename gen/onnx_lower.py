@@ -8,6 +8,7 @@ norm in front of a binary quantizer becomes an exact integer threshold.
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -226,8 +227,9 @@ class Builder:
                                      target.low, target.high))
         return name
 
-    def _identity(self, value, node):
-        """Weights that scale each channel by itself, such that the bias comes out well."""
+    def _identity(self, value, target, node):
+        """Weights that scale each channel by itself, chosen so that what `target` (None: raw)
+        makes of every code comes out as exactly as possible."""
         source = self.tensors[value.source]
         format = self.weight_format or source.format
         if isinstance(source.format, Bipolar) or isinstance(format, Bipolar):
@@ -236,13 +238,12 @@ class Builder:
         images = format.image(np.arange(1 << format.width))
         one = int(format.image(format.encode(1.0)))
         candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
+        codes = source.format.image(np.arange(1 << source.format.width))
         chosen = {}
-        ratios = [0 if gain == 0 else offset / gain
-                  for gain, offset in zip(value.gain, value.offset, strict=True)]
-        for ratio in set(ratios):
-            chosen[ratio] = min(candidates, key=lambda image, ratio=ratio:
-                                abs(image * ratio - round(image * ratio)) / image)
-        weights = np.array([chosen[ratio] for ratio in ratios])
+        numbers = list(zip(value.gain, value.offset, strict=True))
+        for gain, offset in set(numbers):
+            chosen[gain, offset] = _best_weight(candidates, codes, gain, offset, target, node)
+        weights = np.array([chosen[item] for item in numbers])
         channels = len(weights)
         name = value.nodes[0] if value.nodes else f"{value.source}_rescale"
         linear = Linear(name, np.diag(weights).reshape(channels, channels, 1, 1), format, (1, 1),
@@ -252,7 +253,7 @@ class Builder:
     def _layer(self, value, target, output, node):
         """The layer that quantizes `value` into the tensor `output`; target None: raw."""
         if value.linear is None:
-            value = self._identity(value, node)
+            value = self._identity(value, target, node)
         linear, source = value.linear, self.tensors[value.source]
         images, gain, offset = linear.images.copy(), value.gain, value.offset
         if target is not None:
@@ -356,6 +357,39 @@ class Builder:
                 self.tensors[name].shape = (channels * height * width, 1, 1)
                 for layer in readers:
                     layer.weight = layer.weight.reshape(len(layer.weight), -1, 1, 1)
+
+
+def _best_weight(candidates, images, gain, offset, target, node):
+    """The weight for a layer that makes gain * image + offset of each of `images`.
+
+    It leaves the least error in the bias, and, for integers, no result different from what exact
+    numbers would give, if any weight does.
+    """
+    if gain == 0:
+        return candidates[0]
+
+    def bias_error(weight):
+        bias = offset / abs(gain) * weight
+        return abs(bias - round(bias)) / weight
+    candidates = sorted(candidates, key=bias_error)        # stable: 1 stays in front if it can
+    if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
+        return candidates[0]
+    expected = np.array([target.order(gain * image + offset) for image in images.tolist()])
+    best = None
+    for weight in candidates:
+        step = abs(gain) / weight
+        multiplier, shift = _scaling(step / target.unit, node)
+        layer = SimpleNamespace(bias=[round(offset / step)], multiplier=[multiplier],
+                                shift=[shift], zero_point=target.zero_point, low=target.low,
+                                high=target.high)
+        sums = weight * (images if gain > 0 else -images)
+        codes = numerics.requantize(sums[None, None], layer, target.format)[0, 0]
+        wrong = (numerics.ordered(codes, target.format) != expected).sum()
+        if best is None or wrong < best[0]:
+            best = wrong, weight
+        if wrong == 0:
+            break
+    return best[1]
 
 
 def _thresholds(images, gain, offset, format):

@@ -5,9 +5,10 @@ from collections import deque
 import numpy as np
 
 from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from ..hw.tokens import TokenCounters
 from ..sim.access import AccessError, Space, accesses, check, item_bytes, word_bytes, words
 from .errors import UserError
-from .tokens import synchronize
+from .tokens import outstanding, synchronize
 
 __all__ = ["assemble_image", "finish", "interleave"]
 
@@ -138,9 +139,12 @@ def finish(code, sections, arch, layers):
             raise UserError(f"{layers[i.layer].title} does not fit the chip's instructions: "
                             f"{error}") from None
         instructions.append(i)
-    instructions = synchronize(interleave(instructions, arch), arch)
+    ordered = synchronize(interleave(instructions, arch), arch)
+    if outstanding(ordered, arch) >> TokenCounters.WIDTH:
+        # Too far ahead for the token counters: every load right in front of its use.
+        ordered = synchronize(instructions, arch)
     begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
-    return ([begin, *instructions, Instruction(Opcode.END)], sections.starts["code"], window)
+    return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
 
 
 def assemble_image(code, sections, constants):

@@ -165,7 +165,8 @@ def lay_out_taps(layer, input_format):
 
     A first layer has few channels and leaves most array rows empty; the map that the host writes
     holds `ny * nx` taps in each word instead, channel (ky * nx + kx) * channels + c. Chosen for
-    the fewest cycles of array or bus. Returns (Layer, recipe): the layer that reads such a map,
+    the fewest cycles of array and bus, as long as the map stays as small as it was or leaves half
+    of the activation memory. Returns (Layer, recipe): the layer that reads such a map,
     and how it is made, or the same layer and None where nothing is gained. The sums are the same
     products; where saturating accumulators could tell the difference, nothing is changed.
     """
@@ -188,12 +189,19 @@ def lay_out_taps(layer, input_format):
                 for n, out in enumerate((height, width))]
         blocks = -(-taps[0] * taps[1] * channels // arch.vector)
         passes = axes[0][1][0] * axes[1][1][0] * blocks
+        odd = zero is None and (blocks * arch.vector - taps[0] * taps[1] * channels) % 2
+        if odd and conv.pad_code != 0 and any(any(axis[1][3]) for axis in axes):
+            continue                            # see `check_layer`
         words = blocks * axes[0][0][3] * axes[1][0][3]
+        if words > max(layer.input_words, arch.activation_depth // 2):
+            continue                            # reading it again in tiles would cost more
         array = layer.column_blocks * passes * layer.pass_cycles(pixels)
         load = words * arch.activation_bytes // arch.beat_bytes
-        cost = (max(array, load) + load // 4, taps[0] * taps[1])
+        cost = (max(array, load) + load // 2, taps[0] * taps[1])
         if best is None or cost < best[0]:
             best = (cost, taps, axes)
+    if best is None:
+        return layer, None
     _, taps, axes = best
     if all(n == 1 for n in taps) and all(
             axis[0] == (1, 1, 0, size)

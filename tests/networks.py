@@ -5,14 +5,13 @@ import random
 from dataclasses import replace
 
 import numpy as np
-
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Destination, Opcode
 from systolith.hw.layout import unpack_group_items, unpack_raw_items
 from systolith.sim.graph import Conv, Graph, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
-from systolith.sim.numerics import images_of, output_size
+from systolith.sim.numerics import output_size
 
 
 def random_codes(rng, format, shape):
@@ -31,7 +30,7 @@ def requantization(rng, sums, format):
     return multiplier.astype(np.int64), np.full(count, shift)
 
 
-def random_layer(draw, rng, arch, name, tensor, small=False):
+def random_layer(draw, rng, arch, name, tensor):
     """A Conv that reads `tensor`, without its requantization."""
     channels, height, width = tensor.shape
     bipolar = isinstance(arch.activation, Bipolar)
@@ -52,12 +51,15 @@ def random_layer(draw, rng, arch, name, tensor, small=False):
     pad_code = draw.choice((None, draw.randrange(1 << arch.activation.width)))
     if odd:
         pad_code = 0
-    out = draw.randint(1, 5) if small else draw.randint(1, 2 * arch.columns + 3)
+    out = draw.randint(1, 2 * arch.columns + 3)
     conv = Conv(name, tensor.name, f"{name}.out",
                 random_codes(rng, arch.weight, (out, channels, *kernel)), arch.weight,
                 stride=tuple(stride), dilation=tuple(dilation),
                 pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code=pad_code,
                 nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
+    if arch.weight.zero_code is not None and draw.random() < 0.3:    # groups of channels
+        apart = np.arange(out)[:, None] * channels // out != np.arange(channels)
+        conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
     pool = [draw.choice((1, 1, 2, 3)) for _ in range(2)]
     conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
     return conv
@@ -186,7 +188,3 @@ def run_program(program, codes, seed=0, strict=True):
         channels, height, width = program.host["tensors"][name]["shape"]
         maps[name] = array.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
     return outputs, maps, simulator
-
-
-def images(format, codes):
-    return images_of(format, codes)

@@ -41,17 +41,22 @@ class Status:
 
     @classmethod
     def decode(cls, status, waiting, address):
+        """From the registers. Raises DeviceError for values that no core gives."""
         number = status >> 8 & 7
         states = {}
-        for unit in Unit:
-            code = waiting >> (8 * unit)
-            states[unit.name.lower()] = (UnitState(code & 15), [
-                giver.name.lower() for giver in Unit if code >> (4 + giver) & 1])
-        return cls(
-            busy=bool(status & 1), done=bool(status & 2),
-            error=ErrorCode(status >> 4 & 15) if status & 4 else None,
-            unit="sequencer" if number == csr.SEQUENCER else Unit(number).name.lower(),
-            layer=status >> 16 & 0xFFF, address=address, units=states)
+        try:
+            for unit in Unit:
+                code = waiting >> (8 * unit)
+                states[unit.name.lower()] = (UnitState(code & 15), [
+                    giver.name.lower() for giver in Unit if code >> (4 + giver) & 1])
+            return cls(
+                busy=bool(status & 1), done=bool(status & 2),
+                error=ErrorCode(status >> 4 & 15) if status & 4 else None,
+                unit="sequencer" if number == csr.SEQUENCER else Unit(number).name.lower(),
+                layer=status >> 16 & 0xFFF, address=address, units=states)
+        except ValueError:
+            raise DeviceError(f"no core has STATUS {status:#010x} with WAITING {waiting:#010x}: "
+                              "is it a Systolith core?") from None
 
     def __str__(self):
         if self.done and self.error is None:

@@ -8,6 +8,8 @@
 //
 // `transfer` makes the memory load, dump or fill a region between two clock edges.
 
+`timescale 1ns / 1ns
+
 module memory #(
     parameter DATA_BITS = 64,
     parameter SIZE_BITS = 24,               // bytes modelled: 2**SIZE_BITS, from window_base on
@@ -113,7 +115,7 @@ module memory #(
             if (offset >= window_size || window_size - offset < bytes)
                 broken("burst outside the window", first);
             if (32'(offset[11:0]) + bytes > 4096) broken("burst crosses 4 KiB", first);
-            if (size != BEAT_BITS) broken("burst of narrow beats", first);
+            if (size != 3'(BEAT_BITS)) broken("burst of narrow beats", first);
             if (kind != 1) broken("burst is not INCR", first);
         end
     endtask

@@ -195,7 +195,8 @@ def lay_out_taps(layer, input_format):
         words = blocks * axes[0][0][3] * axes[1][0][3]
         if words > max(layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
-        array = layer.column_blocks * passes * layer.pass_cycles(pixels)
+        total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
+        array = total * layer.pass_cycles(pixels)
         load = words * arch.activation_bytes // arch.beat_bytes
         cost = (max(array, load) + load // 2, taps[0] * taps[1])
         if best is None or cost < best[0]:

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..hw.layout import pack_activation_words, unpack_activation_words, unpack_raw_items
 
-__all__ = ["pack_inputs", "pack_map", "unpack_map", "unpack_outputs", "unpack_raw_map"]
+__all__ = ["pack_inputs", "pack_map", "unpack_map", "unpack_outputs", "unpack_raw_map", "unroll"]
 
 
-def _unroll(codes, taps):
+def unroll(codes, taps):
     """The map whose channels are kernel taps: channel (ky * nx + kx) * C + c at (y, x) is channel
     c at (y * step_y - pad_y + ky * dilation_y, x * step_x - ...), `fill` outside."""
     (ny, nx), (dy, dx), (sy, sx), (py, px) = (
@@ -85,7 +85,7 @@ def pack_inputs(program, codes):
         if array.shape != tuple(item["shape"]):
             raise ValueError(f"codes of {item['name']!r} must have the shape "
                              f"{tuple(item['shape'])}, not {array.shape}")
-        data = pack_map(_unroll(array, item["taps"]) if item["taps"] else array, program.arch)
+        data = pack_map(unroll(array, item["taps"]) if item["taps"] else array, program.arch)
         start = item["offset"] - host["input_offset"]
         section[start:start + len(data)] = data
     return bytes(section)

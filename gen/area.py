@@ -11,7 +11,8 @@ How cells are counted:
   shift registers the LUTs that they take; carry chains none, they share the LUTs in front of them.
   ice40: each SB_LUT4 one; carries none, they share a LUT's logic cell.
 - `ff`: flip-flops of any kind.
-- `dsp`: MULT18X18D, DSP48E1, SB_MAC16.
+- `dsp`: MULT18X18D, DSP48E1, SB_MAC16. Processing elements whose products have at most 10 bits
+  (short floats, int4) get none.
 - `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit).
 
 Yosys (the package `pyosys`) runs in a process of its own with its log in a file, and counts as
@@ -28,28 +29,44 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..hw.formats import Float
 from .errors import UserError
 from .verilog import core_verilog
 
-__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure"]
+__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure", "pe_in_luts",
+           "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
+#: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
+SMALL_PRODUCT = 10
 
 
-def _synthesis(target, top, dsp, quick):
-    """Yosys commands from the Verilog modules to mapped cells."""
+def pe_in_luts(arch):
+    """Whether the products of this chip's processing elements are better built of LUTs."""
+    def bits(number):
+        return number.man + 1 if isinstance(number, Float) else number.width
+    return bits(arch.activation) + bits(arch.weight) <= SMALL_PRODUCT
+
+
+def synthesis(target, top, *, dsp=True, pe_dsp=True):
+    """Yosys commands from Verilog to mapped cells; see `measure`."""
+    commands = [f"hierarchy -check -top {top}"]
+    if dsp and not pe_dsp:
+        commands += [f"{name} systolith_pe" for name in (
+            "proc", "opt_expr", "opt_clean", "wreduce", "peepopt", "opt_clean")]
+        commands += ["alumacc systolith_pe/t:$mul",
+                     "maccmap systolith_pe/t:$macc systolith_pe/t:$macc_v2"]
     if target == "xc7":
         command = f"synth_xilinx -family xc7 -noiopad -noclkbuf -top {top}"
-        return [command if dsp else f"{command} -nodsp"]
+        return [*commands, command if dsp else f"{command} -nodsp"]
     if target == "ice40":
         command = f"synth_ice40 -noflatten -top {top}"
-        return [f"{command} -dsp" if dsp else command]
-    command = f"synth_ecp5 -noflatten -top {top}" + ("" if dsp else " -nodsp")
-    if quick:
-        # the older mapper: a third of the time for some 5 % more LUTs
-        return [f"{command} -run begin:map_luts", "abc -lut 4:7", "clean",
-                f"{command} -run map_cells:"]
-    return [command]
+        return [*commands, f"{command} -dsp" if dsp else command]
+    # Without wide multiplexers, and with the older mapper, the same logic takes up to a third
+    # fewer LUT4 in a third of the time.
+    command = f"synth_ecp5 -noflatten -nowidelut -top {top}" + ("" if dsp else " -nodsp")
+    return [*commands, f"{command} -run begin:map_luts", "abc -lut 4", "clean",
+            f"{command} -run map_cells:"]
 
 
 _LUT = {
@@ -150,18 +167,19 @@ def count(cells):
 
 def chip_area(arch, target="ecp5", **options):
     """The area of the core of `arch`; options are `measure`'s."""
-    return measure(core_verilog(arch), "systolith_core", target, **options)
+    return measure(core_verilog(arch), "systolith_core", target, pe_dsp=not pe_in_luts(arch),
+                   **options)
 
 
-def measure(verilog, top, target="ecp5", *, dsp=True, quick=False, log=None, timeout=None):
+def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):
     """Map the design in the text `verilog` below the module `top`; an `Area`.
 
     Parameters
     ----------
     dsp : bool
         False: multipliers are built of LUTs.
-    quick : bool
-        On ecp5, a mapper that takes a third of the time for some 5 % more LUTs.
+    pe_dsp : bool
+        False: only those of the processing elements (the module systolith_pe) are.
     log : path or None
         Where Yosys's log goes; None: a temporary file that stays only after a failure.
     timeout : float or None
@@ -173,8 +191,9 @@ def measure(verilog, top, target="ecp5", *, dsp=True, quick=False, log=None, tim
     with tempfile.TemporaryDirectory(prefix="systolith-area-") as folder:
         source, stat = Path(folder) / "design.v", Path(folder) / "stat.json"
         source.write_text(verilog)
-        commands = [f'read_verilog -sv "{source}"', f"hierarchy -check -top {top}",
-                    *_synthesis(target, top, dsp, quick), f'tee -q -o "{stat}" stat -json']
+        commands = [f'read_verilog -sv "{source}"',
+                    *synthesis(target, top, dsp=dsp, pe_dsp=pe_dsp),
+                    f'tee -q -o "{stat}" stat -json']
         text = _run(commands, stat, log, timeout)
         modules = json.loads(stat.read_text())["modules"]
     modules = {name.removeprefix("\\"): content["num_cells_by_type"]

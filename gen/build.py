@@ -16,7 +16,7 @@ from ..hw.axi import AXI4Signature, AXILiteSignature
 from ..hw.boards import BOARDS
 from ..hw.program import Program, ProgramError
 from ..sim.graph import Graph
-from .area import measure
+from .area import measure, pe_in_luts
 from .config import commented_toml, load_chip
 from .errors import UserError
 from .files import new_folder
@@ -112,7 +112,7 @@ def build(model, arch, folder, *, area=True, progress=SILENT):
                 constraints = resources.files("systolith.constraints") / board.constraints
                 (new / board.constraints).write_bytes(constraints.read_bytes())
         with ThreadPoolExecutor(1) as pool:
-            measured = pool.submit(_area, whole, top, target, progress) if area else None
+            measured = pool.submit(_area, arch, whole, top, target, progress) if area else None
             with progress.step("Counting cycles"):
                 report = make_report(program)
         if measured is not None:
@@ -121,9 +121,9 @@ def build(model, arch, folder, *, area=True, progress=SILENT):
     return Build(folder, arch, graph, program)
 
 
-def _area(verilog, top, target, progress):
+def _area(arch, verilog, top, target, progress):
     with progress.step(f"Area for {target} (Yosys)"):
-        return measure(verilog, top, target)
+        return measure(verilog, top, target, pe_dsp=not pe_in_luts(arch))
 
 
 def open_build(folder):

@@ -138,8 +138,7 @@ def _area(options):
     board = BOARDS.get(arch.board)
     target = options.target or (board.part.target if board else "ecp5")
     with Reporter() as progress, progress.step(f"Area of {arch.name} for {target} (Yosys)"):
-        area = chip_area(arch, target, dsp=not options.no_dsp, quick=options.quick,
-                         log=options.log).to_dict()
+        area = chip_area(arch, target, dsp=not options.no_dsp, log=options.log).to_dict()
     part = board.part if board and board.part.target == target else None
     print(f"The core of {arch.name} for {target}, by Yosys, hierarchy kept"
           + (f"; the part is the {part.name}" if part else "") + "\n")
@@ -332,8 +331,6 @@ def _parser():
     command.add_argument("--target", choices=("ecp5", "xc7", "ice40"),
                          help="default: the board's, else ecp5")
     command.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
-    command.add_argument("--quick", action="store_true",
-                         help="a third of the time for some 5 %% more LUTs (ecp5)")
     command.add_argument("--log", metavar="FILE", help="keep Yosys's log")
     command.add_argument("--json", metavar="FILE")
 

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 from systolith.gen import area
 from systolith.gen.errors import UserError
+from systolith.hw.arch import Arch
 
 # Two multiply-add elements in an array, a block RAM, a memory that only flip-flops can hold,
 # 5 loose flip-flops, and a chain of 3 registers in the DMA.
@@ -91,7 +92,7 @@ module b(input clk, input [9:0] a, input [15:0] d, output [19:0] s, output reg o
   \\b.core core(clk, a, o, d, s);
 endmodule
 """
-    figures = area.measure(core + board, "b", quick=True).to_dict()["parts"]
+    figures = area.measure(core + board, "b").to_dict()["parts"]
     assert figures["board"]["ff"] == 1
     assert figures["scratchpads"]["bram"] == 1
 
@@ -99,6 +100,17 @@ endmodule
 def test_multipliers_of_luts():
     found = area.measure(DESIGN, "top", "ecp5", dsp=False)
     assert found.total["dsp"] == 0 and found.total["lut"] > 300
+
+
+def test_multipliers_of_luts_in_the_processing_elements_only():
+    found = area.measure(DESIGN, "top", "ecp5", pe_dsp=False)
+    assert found.total["dsp"] == 0 and area.count(found.pe)["lut"] > 60
+
+
+@pytest.mark.parametrize("name, luts", [("e3m2", True), ("int4", True), ("int8", False),
+                                        ("bipolar1", True)])
+def test_which_processing_elements_get_dsp_blocks(name, luts):
+    assert area.pe_in_luts(Arch(rows=2, columns=2, activation=name, weight=name)) is luts
 
 
 def test_ice40():

@@ -1,0 +1,267 @@
+"""Sweeps: the area and the cycles of every chip in a space, kept as they come.
+
+A space is a TOML file:
+
+    target = "ecp5"             # or "xc7", "ice40"
+    dsp = false                 # true (default): multipliers may be DSP blocks
+
+    [[group]]
+    name = "float"
+    chip = "ulx3s-8x8-e3m2"     # a preset, a TOML file, or a chip's tables in place
+    networks = ["../digits/digits-cnn.onnx"]    # cycles are counted for each; may be left out
+    set = { "buffers.weights" = 4096 }          # the same in all points
+    vary = { "array.rows" = [4, 8], "array.columns" = [4, 8, 16] }  # every combination
+    together = { "array.lanes" = [1, 2], "post.lanes" = [1, 2] }    # entry by entry
+
+Paths are relative to the file. Each point becomes one line of results.jsonl as soon as it is
+known, and is found there again when the sweep is started anew; points that failed are tried again.
+"""
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ..hw.arch import Arch
+from ..sim.cycles import cycles
+from .area import TARGETS, chip_area, count
+from .config import KEYS, chip_from_dict, load_chip, read_toml
+from .errors import UserError
+from .lower import compile_graph
+from .onnx_in import load
+from .pareto import write_results
+from .progress import SILENT
+
+__all__ = ["Point", "evaluate", "read_space", "sweep"]
+
+RESULTS = "results.jsonl"
+_GROUP = {"name", "chip", "networks", "set", "vary", "together"}
+_TOP = {"target", "dsp", "group"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One chip of a space: its group, what was set (key to value), how it is measured.
+
+    `arch` is None where `problem` says why there is no such chip.
+    """
+    group: str
+    settings: dict
+    arch: Arch | None
+    problem: str
+    networks: tuple
+    target: str
+    dsp: bool
+
+    @property
+    def key(self):
+        """A hash of all that the result depends on."""
+        chip = self.arch.to_dict() if self.arch else {"settings": self.settings}
+        chip = {name: value for name, value in chip.items() if name not in ("name", "board")}
+        facts = [version("systolith"), self.group, chip, self.target, self.dsp,
+                 [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.networks]]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_space(path):
+    """The list of `Point` of a space. Raises UserError naming file, key and what is allowed."""
+    path = Path(path)
+    data = read_toml(path)
+    _check_keys(path, data, _TOP, "the top level")
+    target, dsp = data.get("target", "ecp5"), data.get("dsp", True)
+    if target not in TARGETS:
+        raise UserError(f"{path}: target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if not isinstance(dsp, bool):
+        raise UserError(f"{path}: dsp must be true or false, not {dsp!r}")
+    groups = data.get("group")
+    if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
+        raise UserError(f"{path}: must have at least one [[group]]")
+    points = []
+    for number, group in enumerate(groups, 1):
+        where = f"{path}: group {number}"
+        _check_keys(where, group, _GROUP, "a group")
+        name = group.get("name", f"group {number}")
+        networks = group.get("networks", [])
+        if not isinstance(networks, list) or not all(isinstance(n, str) for n in networks):
+            raise UserError(f"{where}: networks must be a list of paths, not {networks!r}")
+        networks = tuple(path.parent / network for network in networks)
+        for network in networks:
+            if not network.is_file():
+                raise UserError(f"{where}: network {network} does not exist")
+        base = _base(path, where, group)
+        for settings in _combinations(where, group):
+            try:
+                arch, problem = _changed(base, settings, name), ""
+            except UserError as error:
+                arch, problem = None, str(error).removeprefix("sweep: ")
+            points.append(Point(str(name), settings, arch, problem, networks, target, dsp))
+    return points
+
+
+def _check_keys(where, table, allowed, what):
+    for key in table:
+        if key not in allowed:
+            raise UserError(f"{where}: {key} is no key. Keys of {what}: "
+                            f"{', '.join(sorted(allowed))}")
+
+
+def _base(path, where, group):
+    """The tables of the group's chip, with `set` in them."""
+    chip = group.get("chip")
+    if isinstance(chip, dict):
+        base = chip_from_dict(chip, where)
+    elif isinstance(chip, str):
+        file = path.parent / chip
+        base = load_chip(file if file.suffix == ".toml" else chip)
+    else:
+        raise UserError(f"{where}: chip must be a preset, a TOML file or a chip's tables, "
+                        f"not {chip!r}")
+    fixed = group.get("set", {})
+    _check_settings(where, "set", fixed)
+    # Left open unless it is set: "auto" then follows each point's rows and columns.
+    written = {"post.lanes"} & set(chip if isinstance(chip, dict) else {})
+    values = {key.path: getattr(base, key.field) for key in KEYS
+              if key.path != "post.lanes" or key.path in written}
+    return {name: value for name, value in values.items() if value is not None} | fixed
+
+
+def _check_settings(where, name, table):
+    if not isinstance(table, dict):
+        raise UserError(f"{where}: {name} must be a table of keys of a chip, not {table!r}")
+    paths = [key.path for key in KEYS]
+    for key in table:
+        if key not in paths:
+            raise UserError(f"{where}: {name}: {key!r} is no key of a chip; write it as "
+                            f"\"array.rows\". Keys: {', '.join(paths)}")
+
+
+def _combinations(where, group):
+    """Every combination of `vary` with every entry of `together`, as dicts of key to value."""
+    vary, together = group.get("vary", {}), group.get("together", {})
+    for name, table in (("vary", vary), ("together", together)):
+        _check_settings(where, name, table)
+        for key, values in table.items():
+            if not isinstance(values, list) or not values:
+                raise UserError(f"{where}: {name}: {key} must be a list of values, not {values!r}")
+    if len({len(values) for values in together.values()}) > 1:
+        raise UserError(f"{where}: the lists of together must have the same length")
+    entries = [dict(zip(together, entry, strict=True))
+               for entry in zip(*together.values(), strict=True)] if together else [{}]
+    return [dict(zip(vary, values, strict=True)) | entry
+            for values in itertools.product(*vary.values()) for entry in entries]
+
+
+def _changed(base, settings, name):
+    """The chip of one point; `base` and `settings` are key to value."""
+    tables = {}
+    for path, value in (base | settings | {"name": "sweep"}).items():
+        section, _, key = path.rpartition(".")
+        value = value if isinstance(value, int | float | str) else str(value)
+        (tables.setdefault(section, {}) if section else tables)[key] = value
+    return chip_from_dict(tables, "sweep")
+
+
+def evaluate(point):
+    """Measure a point: plain data, one line of results.jsonl."""
+    start = time.monotonic()
+    result = {"key": point.key, "group": point.group, "settings": point.settings, "error": None}
+    if point.arch is None:
+        return result | {"error": point.problem}
+    result |= {"chip": point.arch.to_dict(), "macs_per_cycle": point.arch.macs_per_cycle,
+               "target": point.target}
+    try:
+        networks = {}
+        for path in point.networks:
+            program = compile_graph(load(path), point.arch)
+            timing = cycles(program)
+            macs = program.host["macs"]
+            networks[path.stem] = {
+                "macs": macs, "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
+                "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
+        area = chip_area(point.arch, point.target, dsp=point.dsp)
+        result |= {"networks": networks, **area.total,
+                   "parts": {name: count(cells) for name, cells in area.parts.items()},
+                   "processing_element": count(area.pe)}
+    except UserError as error:
+        result["error"] = str(error)
+    return result | {"seconds": round(time.monotonic() - start, 2)}
+
+
+def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
+    """Measure every point of a space that is not known yet, and write tables and plots.
+
+    Parameters
+    ----------
+    space : path
+        The TOML file.
+    folder : path
+        For results.jsonl, results.csv, pareto.png and pareto.html; made if it does not exist.
+    jobs : int
+        Points measured at the same time, each in a process of its own.
+    evaluate : function of a Point
+        What measures; must be importable where jobs is over 1.
+
+    Returns the paths of the files. Raises UserError for a bad space, and where no point could be
+    measured.
+    """
+    points, folder = read_space(space), Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+    file = folder / RESULTS
+    known = _known(file)
+    open_points = {point.key: point for point in points if point.key not in known}
+    with progress.step(f"Sweep of {len(points)} points, {len(points) - len(open_points)} known",
+                       max(1, len(open_points))) as done, file.open("a") as lines:
+        for number, result in enumerate(_results(list(open_points.values()), jobs, evaluate), 1):
+            lines.write(json.dumps(result) + "\n")
+            lines.flush()
+            if result["error"] is None:
+                known[result["key"]] = result
+            else:
+                known.setdefault(result["key"], result)
+            done(number)
+    results = [known[point.key] for point in points]
+    if all(result["error"] for result in results):
+        raise UserError(f"no point could be measured; the first one: {results[0]['error']}")
+    return [file, *write_results(results, folder)]
+
+
+def _known(file):
+    """Finished points by key. A last line that was cut off is dropped from the file."""
+    if not file.exists():
+        return {}
+    text = file.read_text()
+    whole, _, rest = text.rpartition("\n")
+    if rest:
+        file.write_text(whole + "\n" if whole else "")
+    known = {}
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            result = json.loads(line)
+            if result["error"] is None:
+                known[result["key"]] = result
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file}: line {number} is no result of a sweep; move the file "
+                            "away") from None
+    return known
+
+
+def _results(points, jobs, evaluate):
+    if jobs == 1 or len(points) < 2:
+        yield from map(evaluate, points)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(evaluate, point) for point in points]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()

@@ -2,11 +2,12 @@
 
 Everything stays on the chip; inputs, weights and outputs go over the bus once. `compute_cycles`
 count from the first array pass to the last result, `cycles` from the start to the interrupt.
-The RTL's outputs are held against the golden model bit for bit.
+The RTL's outputs are held against the golden model bit for bit; `model` is the cycle model.
 """
 
 from common import arguments, int8_network, report, simulate_graph
 from systolith.gen.config import load_chip
+from systolith.sim.cycles import cycles
 
 
 def main():
@@ -15,11 +16,14 @@ def main():
     arch = load_chip(options.chip)
     graph = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
     ideal = graph.macs / arch.macs_per_cycle
-    _, simulation = simulate_graph(graph, arch, latency=options.latency)
-    run = simulation.runs[0][0]
-    rows = [{"cycles": name, "number": value, f"x MACs / {arch.macs_per_cycle}": value / ideal}
-            for name, value in (("ideal", int(ideal)), ("compute_cycles", run.compute_cycles),
-                                ("cycles", run.cycles))]
+    program, simulation = simulate_graph(graph, arch, latency=options.latency)
+    run, model = simulation.runs[0][0], cycles(program, options.latency)
+    rows = [{"cycles": name, "RTL": rtl, "model": modelled,
+             f"RTL x MACs / {arch.macs_per_cycle}": rtl / ideal}
+            for name, rtl, modelled in (
+                ("ideal", int(ideal), int(ideal)),
+                ("compute_cycles", run.compute_cycles, model.compute_cycles),
+                ("cycles", run.cycles, model.cycles))]
     report(f"3x3 convolution 64 -> 64, 32x32, on {arch.name}: {graph.macs:,} MACs", rows,
            options.json, chip=arch.to_dict())
 

@@ -1,14 +1,16 @@
 """What a layer costs beyond its passes: start, fill, drain, waiting for the layer before.
 
-Networks of small layers run on RTL. A pass streams its pixels through the array, or fills the
-array with the next weights where that takes longer. Every weight crosses the bus once for each
-image, and layers with few pixels wait for that instead: `bus` is what weights, parameters,
-inputs and instructions take at one beat a cycle. What the compute cycles of the whole network
-exceed the larger of the two by is divided by the number of layers.
+Networks of small layers run on RTL, and the cycle model must agree. A pass streams its pixels
+through the array, or fills the array with the next weights where that takes longer. Every weight
+crosses the bus once for each image, and layers with few pixels wait for that instead: `bus` is
+what weights, parameters, inputs and instructions take at one beat a cycle. What the compute
+cycles of the whole network exceed the larger of the two by is divided by the number of layers
+(below 0: part of the traffic lies before the first pass).
 """
 
 from common import arguments, int8_network, report, simulate_graph
 from systolith.gen.config import load_chip
+from systolith.sim.cycles import cycles
 
 READ = ("code", "weights", "parameters", "inputs")
 NETWORKS = {
@@ -32,6 +34,10 @@ def main():
         graph = int8_network(name, shape, layers)
         program, simulation = simulate_graph(graph, arch)
         run = simulation.runs[0][0]
+        model = cycles(program)
+        if (model.cycles, model.compute_cycles) != (run.cycles, run.compute_cycles):
+            raise RuntimeError(f"{name}: the cycle model gives {model.cycles} cycles, the RTL "
+                               f"{run.cycles}")
         passes = sum(layer["array_cycles"] for layer in program.host["layers"])
         bus = -(-sum(section["bytes"] for section in program.host["memory"]
                      if section["section"] in READ) // arch.beat_bytes)

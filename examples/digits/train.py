@@ -114,11 +114,12 @@ def main():
     torch.manual_seed(0)
 
     train_images, train_labels, _, _ = data.split()
-    data.write_test_file()
+    test_file = arguments.output / evaluate.TEST_FILE.name
+    data.write_test_file(test_file)
     calibration = data.calibration(train_images, train_labels)
     images = to_tensor(train_images)
     labels = torch.from_numpy(train_labels.astype(np.int64))
-    test = evaluate.load_test()
+    test = evaluate.load_test(test_file)
     test_images = torch.from_numpy(test[0].astype(np.float32))
 
     def results(trained):

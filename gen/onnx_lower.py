@@ -166,7 +166,7 @@ class Builder:
             return source
         key = source, pool, low, high
         if key in self.variants:
-            return self.variants[key]
+            return self.variants[key][0]
         old = self.tensors[source]
         shape = (old.shape[0], old.shape[1] // pool[0], old.shape[2] // pool[1])
         target = Target(old.format, old.scale, old.zero_point, low, high)
@@ -180,7 +180,7 @@ class Builder:
                 made, name=self._unique(f"{made.name}_variant"), output=name, low=low, high=high,
                 pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
                 nodes=[*made.nodes, *nodes]))
-        self.variants[key] = name
+        self.variants[key] = name, nodes, node
         return name
 
     def _copy_layer(self, source, output, pool, nodes, node):
@@ -245,7 +245,7 @@ class Builder:
             chosen[gain, offset] = _best_weight(candidates, codes, gain, offset, target, node)
         weights = np.array([chosen[item] for item in numbers])
         channels = len(weights)
-        name = value.nodes[0] if value.nodes else f"{value.source}_rescale"
+        name = next(iter(value.nodes), node.name)
         linear = Linear(name, np.diag(weights).reshape(channels, channels, 1, 1), format, (1, 1),
                         (1, 1), (0, 0, 0, 0), 0)
         return replace(value, linear=linear, gain=value.gain / exact(weights))
@@ -339,12 +339,12 @@ class Builder:
         """Where both a tensor and its pooled variant are used, pool the tensor instead of
         computing it twice. Binary tensors stay as they are: nothing can copy them."""
         made = {layer.output: index for index, layer in enumerate(self.layers)}
-        for (source, pool, _, _), variant in self.variants.items():
+        for (source, pool, _, _), (variant, nodes, node) in self.variants.items():
             layer = self.layers[made[variant]] if variant in made else None
             if (source in made and layer is not None and layer.input != source
                     and not isinstance(self.tensors[source].format, Bipolar)):
-                copy = self._copy_layer(source, variant, pool, layer.nodes, None)
-                copy.name, copy.input_shape = layer.name, tuple(self.tensors[source].shape)
+                copy = self._copy_layer(source, variant, pool, nodes, node)
+                copy.input_shape = tuple(self.tensors[source].shape)
                 self.layers[made[variant]] = copy
 
     def _flatten_inputs(self):

@@ -25,7 +25,6 @@ __all__ = ["OPERATORS", "affine"]
 
 def affine(value, gain, offset, node):
     """gain * value + offset; arrays of Fraction [channels]."""
-    value = replace(value, nodes=[*value.nodes, node.name])
     low, high = value.low, value.high
     if low is not None or high is not None:
         common, moved = uniform(gain), uniform(offset)
@@ -38,7 +37,7 @@ def affine(value, gain, offset, node):
     if value.pool != (1, 1) and (gain < 0).any():
         node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
-                   low=low, high=high)
+                   low=low, high=high, nodes=[*value.nodes, node.name])
 
 
 # Element by element.

@@ -4,6 +4,8 @@ A tensor of integer codes is a value like any other: its real numbers are the ON
 codes of n bits are stored as signed ones, moved by 2**(n - 1).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import TensorProto
 
@@ -141,7 +143,7 @@ def _dequantize(builder, node, inputs):
     full = (1, *value.shape)
     scale, zero = (per_channel(exact(_along_axis(item, full, node, what)), value, node, what)
                    for item, what in ((scale, "its scale"), (zero, "its zero point")))
-    return affine(value, scale, -zero * scale, node)
+    return replace(affine(value, scale, -zero * scale, node), nodes=value.nodes)
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)

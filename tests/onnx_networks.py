@@ -31,15 +31,20 @@ class Network:
                                            **attributes))
         return names[0]
 
-    def model(self, *outputs, types=TensorProto.FLOAT, **fields):
-        outputs = [helper.make_tensor_value_info(name, types, None) for name in outputs]
-        for item in outputs:
-            item.type.tensor_type.ClearField("shape")
-        graph = helper.make_graph(self.nodes, "net", [self.input], outputs, self.constants)
+    def model(self, *outputs, types=TensorProto.FLOAT, shapes=None):
+        """The network with these outputs; their shapes come from evaluating it."""
+        graph = helper.make_graph(self.nodes, "net", [self.input], [], self.constants)
         domains = {node.domain for node in self.nodes} - {""}
         opsets = [helper.make_opsetid("", self.opset)] + [
             helper.make_opsetid(domain, 1) for domain in sorted(domains)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=8, **fields)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        if shapes is None:
+            values = evaluate(model, np.zeros((2, *self.shape)))
+            shapes = [values[name].shape[1:] for name in outputs]
+        model.graph.output.extend(
+            helper.make_tensor_value_info(name, types, ["N", *shape])
+            for name, shape in zip(outputs, shapes, strict=True))
+        return model
 
     # QONNX.
 

@@ -421,7 +421,8 @@ def _requantization(images, gain, offset, target, node):
         bias.append(round(o / g))
         if abs(bias[-1]) >> 62:
             node.fail(f"the bias of channel {channel} is {float(o / g):.3g} steps of the sum, more "
-                      "than any accumulator holds; its weight scale is too small")
+                      "than any accumulator holds: its weight scale is too small, or the formats' "
+                      "exponents are too long")
         numbers = _scaling(g / target.unit, node)
         multiplier.append(numbers[0])
         shift.append(numbers[1])

@@ -1,4 +1,8 @@
-"""The quantizers of QONNX: FloatQuant, Quant (IntQuant) and BipolarQuant."""
+"""The quantizers of QONNX: FloatQuant, Quant (IntQuant) and BipolarQuant.
+
+Quant adds its zero point in front of rounding, the chip behind it: with an odd zero point, exact
+ties go to the other neighbour.
+"""
 
 import numpy as np
 
@@ -102,11 +106,11 @@ def _quant(builder, node, inputs):
         if zero:
             node.fail("its zero point must be 0 where the bit width is 1")
         return _bipolar(builder, node, value, scale)
+    if bits < 1 or (bits > 16 and not isinstance(value, (Constant, QuantizedConstant))):
+        node.fail(f"its bit width must be from 1 to 16, not {bits}")
     low = narrow - (1 << (bits - 1)) if signed else 0
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
-    if not 1 <= bits <= 16:
-        if bits < 1 or not isinstance(value, (Constant, QuantizedConstant)):
-            node.fail(f"its bit width must be from 1 to 16, not {bits}")
+    if bits > 16:
         # Biases have as many bits as they like: they are added to the exact sum.
         units = exact(np.broadcast_to(scale, value.shape))
         codes = [min(max(round(item + zero), low), high) - zero

@@ -54,13 +54,13 @@ class _PlacedCore(wiring.Component):
     blocks = MappingProxyType({})
 
     def __init__(self, arch):
-        super().__init__({"axi": Out(AXI4Signature(32, arch.bus_bits)),
-                          "csr": In(AXILiteSignature(8)), "irq": Out(1)})
+        super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
+                          "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
 
     def elaborate(self, platform):
         ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         for path, member, value in self.signature.flatten(self):
-            ports[f"{'i' if member.flow == In else 'o'}_{'__'.join(path)}"] = value
+            ports[f"{'i' if member.flow == In else 'o'}_{'_'.join(path)}"] = value
         m = Module()
         m.submodules.placed = Instance("systolith_core", **ports)
         return m

@@ -24,13 +24,13 @@ class StubCore(wiring.Component):
 
     def __init__(self, arch):
         self.registers = csr.Csr(arch=arch)
-        super().__init__({"axi": Out(AXI4Signature(32, arch.bus_bits)),
-                          "csr": In(AXILiteSignature(8)), "irq": Out(1)})
+        super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
+                          "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.registers = self.registers
-        wiring.connect(m, wiring.flipped(self.csr), self.registers.bus)
+        wiring.connect(m, wiring.flipped(self.s_axi), self.registers.bus)
         m.d.comb += self.irq.eq(self.registers.irq)
         return m
 

@@ -17,13 +17,11 @@ __all__ = ["arguments", "int8_network", "random_inputs", "report", "simulate_gra
 
 
 def arguments(doc, **options):
-    """The command line of a benchmark: `--json FILE`, and `options` as name -> (default,
-    help); a default of False makes a switch."""
+    """The command line of a benchmark: `--json FILE`, and `options` as name -> (default, help)."""
     parser = argparse.ArgumentParser(description=doc.strip().partition("\n")[0])
     for name, (default, text) in options.items():
-        kind = dict(action="store_true") if default is False else dict(type=type(default))
-        parser.add_argument(f"--{name}", default=default, **kind,
-                            help=text if default is False else f"{text} (default: {default})")
+        parser.add_argument(f"--{name}", type=type(default), default=default,
+                            help=f"{text} (default: {default})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser.parse_args()
 

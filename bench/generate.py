@@ -20,26 +20,21 @@ def processor_seconds():
 
 def main():
     options = arguments(__doc__, chip=("big-32x32-int8", "preset or TOML file"),
-                        target=("ecp5", "ecp5, xc7 or ice40"),
-                        full=(False, "the full flow too, not only the quick one"))
+                        target=("ecp5", "ecp5, xc7 or ice40"))
     arch = load_chip(options.chip)
     start, processor = time.perf_counter(), processor_seconds()
     text = core_verilog(arch)
-    emitted, emitted_processor = time.perf_counter() - start, processor_seconds() - processor
-    rows, areas = [], {}
-    for flow in ("quick", "full")[:1 + options.full]:
-        processor = processor_seconds()
-        area = measure(text, "systolith_core", options.target, quick=flow == "quick")
-        areas[flow] = area.to_dict()
-        rows.append({
-            "chip": arch.name, "flow": flow, "Verilog s": emitted, "area s": area.seconds,
-            "together s": emitted + area.seconds,
-            "processor s": emitted_processor + processor_seconds() - processor,
-            "lines": text.count("\n"),
-            "PE modules": len(re.findall(r"^module systolith_pe\b", text, re.MULTILINE)),
-            "PE instances": area.pe_count,
-            **{key.upper(): value for key, value in area.total.items()}})
-    report(f"Verilog and hierarchical area for {options.target}", rows, options.json, areas=areas)
+    emitted = time.perf_counter() - start
+    area = measure(text, "systolith_core", options.target)
+    row = {
+        "chip": arch.name, "Verilog s": emitted, "area s": area.seconds,
+        "together s": time.perf_counter() - start,
+        "processor s": processor_seconds() - processor, "lines": text.count("\n"),
+        "PE modules": len(re.findall(r"^module systolith_pe\b", text, re.MULTILINE)),
+        "PE instances": area.pe_count,
+        **{key.upper(): value for key, value in area.total.items()}}
+    report(f"Verilog and hierarchical area for {options.target}", [row], options.json,
+           area=area.to_dict())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What a program says about itself, as plain data: `Program.host`."""
 
-from ..sim.graph import Conv
 from .tile import traffic
 
 __all__ = ["describe"]
@@ -20,7 +19,7 @@ def _output(name, graph, raw, place, starts):
             "shape": list(graph.tensors[name].shape), "layout": "raw" if raw else "activation"}
 
 
-def _kind(conv: Conv):
+def _kind(conv):
     """What a layer would be called: a kernel that covers the map is a dense layer."""
     _, height, width = conv.input_shape
     dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.pads)

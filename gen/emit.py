@@ -60,31 +60,27 @@ class _Times:
         times[index] = np.maximum(times[index], done)
 
 
-def interleave(instructions, arch):
-    """The same instructions in the order in which they can start, each unit's in its own order.
+def interleave(instructions, used, arch):
+    """The order in which instructions can start, each unit's in its own: their numbers.
 
     The stream is dispatched in order and a full queue holds up all that is behind it, so an
     instruction should stand where its time comes: loads ahead of their use by as much as memory
     allows, a tile's post-processing beside the next tile's array instruction. Times are estimated
-    from the words that instructions touch. Executing the result one by one is right if it was
-    before: what conflicts starts in the same order.
+    from the words that instructions touch, `used` (see `sim.access.accesses`). Executing them one
+    by one in this order is right if it was before: what conflicts starts in the same order.
     """
     spaces = {space: _Times() for space in Space}
-    stored = np.zeros(0)
-    used = [accesses(i, arch) for i in instructions]
     writes = [a.intervals for mine in used for a in mine
               if a.space == Space.EXTERNAL and a.is_write and len(a.intervals)]
-    if writes:
-        stored = min(int(part[0, 0]) for part in writes), max(int(part[-1, 1]) for part in writes)
+    first, end = (min((int(part[0, 0]) for part in writes), default=0),
+                  max((int(part[-1, 1]) for part in writes), default=0))
 
     def within(mine):
         """(times, words, access) of what can conflict: outside, only what is stored."""
         for access in mine:
             index = words(access.intervals)
             if access.space == Space.EXTERNAL:
-                if not len(stored):
-                    continue
-                index = index[(index >= stored[0]) & (index < stored[1])] - stored[0]
+                index = index[(index >= first) & (index < end)] - first
             yield spaces[access.space], index, access
 
     def ready(touched):
@@ -115,7 +111,7 @@ def interleave(instructions, arch):
                 # Post-processing may follow the last pass at its heels.
                 early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, arch.rows, 3)
             times.touch(index, access.is_write, done - early)
-    return [instructions[n] for n in sorted(range(len(starts)), key=starts.__getitem__)]
+    return sorted(range(len(starts)), key=starts.__getitem__)
 
 
 def finish(code, sections, arch, layers):
@@ -129,20 +125,22 @@ def finish(code, sections, arch, layers):
     if window > 1 << 32:
         raise UserError(f"the network needs {window} bytes of external memory, the chip addresses "
                         f"{1 << 32}")
-    instructions = []
+    used = []
     for i, section in code:
         if section is not None:
             i.fields["address"] += sections.starts[section]
         try:
-            check(i, arch, window)
+            used.append(accesses(i, arch))
+            check(i, arch, window, used[-1])
         except (AccessError, ValueError) as error:
             raise UserError(f"{layers[i.layer].title} does not fit the chip's instructions: "
                             f"{error}") from None
-        instructions.append(i)
-    ordered = synchronize(interleave(instructions, arch), arch)
+    instructions = [i for i, _ in code]
+    order = interleave(instructions, used, arch)
+    ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
     if outstanding(ordered, arch) >> TokenCounters.WIDTH:
         # Too far ahead for the token counters: every load right in front of its use.
-        ordered = synchronize(instructions, arch)
+        ordered = synchronize(instructions, arch, used)
     begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
     return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
 

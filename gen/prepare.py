@@ -165,9 +165,9 @@ def lay_out_taps(layer, input_format):
 
     A first layer has few channels and leaves most array rows empty; the map that the host writes
     holds `ny * nx` taps in each word instead, channel (ky * nx + kx) * channels + c. Chosen for
-    the fewest cycles of array and bus, as long as the map stays as small as it was or leaves half
-    of the activation memory. Returns (Layer, recipe): the layer that reads such a map,
-    and how it is made, or the same layer and None where nothing is gained. The sums are the same
+    the fewest cycles of array and bus, as long as the map stays below twice its size or leaves
+    half of the activation memory. Returns (Layer, recipe): the layer that reads such a map, and
+    how it is made, or the same layer and None where nothing is gained. The sums are the same
     products; where saturating accumulators could tell the difference, nothing is changed.
     """
     conv, arch = layer.conv, layer.arch
@@ -193,7 +193,7 @@ def lay_out_taps(layer, input_format):
         if odd and conv.pad_code != 0 and any(any(axis[1][3]) for axis in axes):
             continue                            # see `check_layer`
         words = blocks * axes[0][0][3] * axes[1][0][3]
-        if words > max(layer.input_words, arch.activation_depth // 2):
+        if words > max(2 * layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
         total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
         array = total * layer.pass_cycles(pixels)

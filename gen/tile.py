@@ -27,8 +27,8 @@ __all__ = ["Axis", "Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
 _LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
 _STEP_CYCLES = 128
-#: Sub-tiles of a map that would fit the accumulators at once: the next layer's first one then
-#: waits for the first of this one's, not for the last.
+#: Sub-tiles of a map that is one tile and would fit the accumulators at once: the next layer's
+#: first one then waits for the first of this one's, not for the last.
 _SUB_TILES = 4
 
 
@@ -267,7 +267,7 @@ class Plan:
         width = -(-columns // len(across))
         most = min(max(1, limit // width), _LIMITS["out_y"])
         least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.most_passes))
-        wanted = rows // max(1, ceil(least / (width * layer.pool)))
+        wanted = rows // max(1, ceil(least / (width * layer.pool))) if len(self.tiles) == 1 else 1
         down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
         return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
 

@@ -33,19 +33,20 @@ class _Last:
         self.words[index] = number
 
 
-def synchronize(instructions, arch):
+def synchronize(instructions, arch, used=None):
     """The same instructions with `wait`, `signal` and `early` filled in.
 
     `instructions` stand in an order in which executing them one after the other is right. Every
     read that follows a write of the same word by another unit, every write that follows a read
     and every write that follows a write is ordered by a token; what flows from POST to STORE
-    through their stream needs none. Old tokens are dropped. Returns new instructions.
+    through their stream needs none. Old tokens are dropped. `used` is `accesses` of each, where
+    known. Returns new instructions.
     """
     instructions = [
         replace(i, wait=0, signal=0,
                 fields=i.fields | ({"early": 0} if i.opcode == Opcode.ARRAY else {}))
         for i in instructions]
-    used = [accesses(i, arch) for i in instructions]
+    used = used or [accesses(i, arch) for i in instructions]
     last = {}                                   # (space, unit, is_write) -> _Last
     covered = np.full((len(Unit), len(Unit)), -1, np.int64)
     for number, (i, touched) in enumerate(zip(instructions, used, strict=True)):

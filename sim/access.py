@@ -159,12 +159,12 @@ def _require(condition, instruction, text):
         raise AccessError(f"{text}: {instruction}")
 
 
-def check(instruction, arch, window_bytes=None):
+def check(instruction, arch, window_bytes=None, used=None):
     """Refuse an instruction that this chip cannot execute as its fields say.
 
     Raises AccessError where it reaches outside a memory of the chip or outside the window, where
     an address is not aligned, and where a field is out of the range that the chip's shape and
-    formats set.
+    formats set. `used` is what `accesses` says, where known.
     """
     i, opcode = instruction, instruction.opcode
     i.encode()
@@ -206,7 +206,7 @@ def check(instruction, arch, window_bytes=None):
             bottom = -top - isinstance(arch.activation, Int)
             _require(bottom <= i.low <= i.high <= top, i,
                      f"low and high must be from {bottom} to {top}, low not above high")
-    for access in accesses(i, arch):
+    for access in used or accesses(i, arch):
         depth = access.space.depth(arch)
         if depth is not None and len(access.intervals):
             low, high = int(access.intervals[0, 0]), int(access.intervals[-1, 1])

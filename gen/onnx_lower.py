@@ -77,16 +77,6 @@ def _scaling(ratio, node):
     return multiplier, shift
 
 
-def _sum_ranges(images, format):
-    """(smallest, largest) sums of each output channel."""
-    images = images.reshape(len(images), -1).astype(object)
-    low, high = format.image_range
-    low, high = min(low, 0), max(high, 0)
-    positive = np.where(images > 0, images, 0).sum(axis=1)
-    negative = np.where(images < 0, images, 0).sum(axis=1)
-    return positive * low + negative * high, positive * high + negative * low
-
-
 class Builder:
     """Collects the tensors and layers of a graph.
 
@@ -265,7 +255,7 @@ class Builder:
             else:
                 parameters = _requantization(images, gain, offset, target, node)
         else:
-            low, high = _sum_ranges(images, source.format)
+            low, high = numerics.sum_ranges(images, source.format)
             bias = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
             bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
             parameters = bias, [1] * len(bias), [0] * len(bias)
@@ -395,7 +385,7 @@ def _best_weight(candidates, images, gain, offset, target, node):
 def _thresholds(images, gain, offset, format):
     """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0; the
     gain is 0 or positive."""
-    low, high = _sum_ranges(images, format)
+    low, high = numerics.sum_ranges(images, format)
     bias = []
     for g, o, least, most in zip(gain, offset, low, high, strict=True):
         always = -least if o >= 0 else -(most + 1)

@@ -78,16 +78,14 @@ def _batch_norm(builder, node, inputs):
     node.expect("training_mode", 0, (0,))
     value = activation(inputs, node)
     gamma, beta, mean, variance = (
-        constant(item, node, what).numbers for item, what in
+        constant(item, node, what).numbers.reshape(-1) for item, what in
         zip(inputs[1:], ("its scale", "its bias", "its mean", "its variance"), strict=True))
-    if any(item < 0 for item in variance):
-        node.fail("its variance must not be negative")
-    epsilon = exact(node.attributes.get("epsilon", 1e-5)).item()
-    if any(item + epsilon == 0 for item in variance):
-        node.fail("its variance plus epsilon must not be 0")
     channels = value.shape[0] if value.shape else 0
     if {len(item) for item in (gamma, beta, mean, variance)} != {channels}:
         node.fail(f"its parameters must have one number for each of {channels} channels")
+    epsilon = exact(node.attributes.get("epsilon", np.float32(1e-5))).item()
+    if any(item < 0 or item + epsilon <= 0 for item in variance):
+        node.fail("its variance must not be negative, and must be positive with epsilon added")
     gain = gamma / np.array([square_root(item + epsilon) for item in variance], dtype=object)
     offset = beta - mean * gain
     shape = (1, -1) + (1,) * (len(value.shape) - 1)

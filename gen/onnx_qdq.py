@@ -156,8 +156,12 @@ OPERATORS = {
 def expand(node):
     """QLinearConv, QLinearMatMul, QLinearAdd and QGemm as nodes that dequantize, compute and
     quantize; any other node as itself."""
-    expansion = _EXPANSIONS.get(node.operator)
-    return [node] if expansion is None else expansion(node)
+    if node.operator not in _EXPANSIONS:
+        return [node]
+    expansion, count = _EXPANSIONS[node.operator]
+    if len(node.inputs) < count:
+        node.fail(f"must have at least {count} inputs, not {len(node.inputs)}")
+    return expansion(node)
 
 
 def _part(node, operator, inputs, output, **attributes):
@@ -196,9 +200,6 @@ def _expand_matmul(node):
 def _expand_gemm(node):
     bias = node.inputs[6]
     axis = 0 if node.attributes.get("transB", 0) else 1
-    if len(node.inputs) < 9:
-        node.fail("must have an output scale and zero point: results that are not quantized are "
-                  "not supported here")
     return _expand(node, "Gemm", (node.inputs[:3], node.inputs[3:6]), bias, node.inputs[7:9],
                    axis, **node.attributes)
 
@@ -209,6 +210,7 @@ def _bias_of_product(builder, node, inputs):
     return Constant(node.inputs[0], constant(inputs[0], node, "its bias").numbers * scale)
 
 
-_EXPANSIONS = {"QGemm": _expand_gemm, "QLinearAdd": _expand_matmul, "QLinearConv": _expand_conv,
-               "QLinearMatMul": _expand_matmul}
+#: operator: (function(node) -> nodes, inputs that it must have)
+_EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
+               "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8)}
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

@@ -18,6 +18,8 @@ DOMAINS = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general")
 
 
 def _scale(inputs, node):
+    if len(inputs) < 2 or inputs[0] is None:
+        node.fail("must have an input and a scale")
     item = constant(inputs[1], node, "its scale")
     array = item.numbers.astype(np.float64)
     wrong = ~(np.isfinite(array) & (array > 0))
@@ -30,6 +32,8 @@ def _scale(inputs, node):
 
 def _whole(inputs, index, node, what):
     """An input that is one whole number."""
+    if len(inputs) <= index:
+        node.fail(f"must have {what}, input {index}")
     array = constant(inputs[index], node, what).numbers.reshape(-1)
     if len(array) == 0 or any(item != array[0] for item in array) or array[0].denominator != 1:
         node.fail(f"{what} must be one whole number, not {[float(item) for item in array[:8]]}")
@@ -68,6 +72,7 @@ def _apply(builder, node, value, target, scale):
 
 
 def _float_quant(builder, node, inputs):
+    scale = _scale(inputs, node)
     _rounding(node)
     node.expect("saturation", 1, (1,))
     node.expect("has_subnormal", 0, (1,))
@@ -91,17 +96,16 @@ def _float_quant(builder, node, inputs):
         largest = float(format.decode(format.max_code))
         if limit < largest and float(format.decode(top)) != limit:
             node.fail(f"its largest value {limit} must have a code in {format}")
-    scale = _scale(inputs, node)
     target = Target(format, float(scale.flat[0]), 0, -top, top)
     return _apply(builder, node, inputs[0], target, scale)
 
 
 def _quant(builder, node, inputs):
+    scale, value = _scale(inputs, node), inputs[0]
     _rounding(node)
     signed, narrow = (node.expect(key, 1, (0, 1)) for key in ("signed", "narrow"))
     zero, bits = (_whole(inputs, n, node, what) for n, what in
                   ((2, "its zero point"), (3, "its bit width")))
-    scale, value = _scale(inputs, node), inputs[0]
     if bits == 1 and signed:
         if zero:
             node.fail("its zero point must be 0 where the bit width is 1")
@@ -127,7 +131,8 @@ def _bipolar(builder, node, value, scale):
 
 
 def _bipolar_quant(builder, node, inputs):
-    return _bipolar(builder, node, inputs[0], _scale(inputs, node))
+    scale = _scale(inputs, node)
+    return _bipolar(builder, node, inputs[0], scale)
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)

@@ -102,6 +102,8 @@ class QuantizedConstant:
         images = np.ldexp(self.images.astype(np.float64), self.format.exponent)
         return (images * self.scale).astype(np.float32)
 
+    array = floats
+
     @property
     def numbers(self):
         """Fractions."""

@@ -135,14 +135,9 @@ class Conv:
     def sum_range(self, input_format):
         """(smallest, largest) accumulator value that any input can lead to, at any time: the
         bounds hold for the sum of every subset of the products."""
-        images = numerics.images_of(self.weight_format, self.weight).astype(object)
-        images = images.reshape(len(images), -1)
-        low, high = input_format.image_range
-        low, high = min(low, 0), max(high, 0)
-        positive = np.where(images > 0, images, 0).sum(axis=1)
-        negative = np.where(images < 0, images, 0).sum(axis=1)
-        return (int((positive * low + negative * high).min()),
-                int((positive * high + negative * low).max()))
+        low, high = numerics.sum_ranges(
+            numerics.images_of(self.weight_format, self.weight), input_format)
+        return min(low), max(high)
 
     def accumulator_bits(self, input_format):
         """Bits of a signed accumulator that holds every sum of this layer, and its bias.

@@ -11,7 +11,7 @@ import numpy as np
 from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "convolve", "from_ordered", "images_of", "ordered", "output_size", "pool",
-           "requantize", "saturating_convolve", "window_maxima"]
+           "requantize", "saturating_convolve", "sum_ranges", "window_maxima"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -160,6 +160,23 @@ def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation
             total = np.clip(total + _product(slices, columns.astype(slices[0])), low, high)
         parts.append(total.astype(np.int64).reshape(count, len(weight), height, width))
     return np.concatenate(parts)
+
+
+def sum_ranges(weight, format):
+    """(smallest, largest) sums of each output channel, two lists of Python integers.
+
+    Proven from the images `weight` [O, ...] and the range of the input format; no sum of any
+    subset of the products lies outside.
+    """
+    flat = weight.reshape(len(weight), -1)
+    if int(np.abs(flat).max(initial=0)) * flat.shape[1] >> 62:
+        flat = flat.astype(object)
+    positive = np.where(flat > 0, flat, 0).sum(axis=1).tolist()
+    negative = np.where(flat < 0, flat, 0).sum(axis=1).tolist()
+    low, high = format.image_range
+    low, high = min(low, 0), max(high, 0)
+    ends = list(zip(positive, negative, strict=True))
+    return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 
 
 # Ordered integers: what clipping and pooling compare.

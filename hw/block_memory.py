@@ -16,8 +16,9 @@ class BlockMemory(wiring.Component):
 
     One read burst and one write burst at a time. The first beat of a read is offered two cycles
     after its address was taken, then one a cycle; successive bursts follow without a gap. Write
-    beats are taken one a cycle. Accesses outside answer SLVERR and change nothing. The host's
-    accesses use the cycles that AXI leaves free.
+    beats are taken one a cycle. A word that is read in the very cycle in which it is written may
+    come as anything. Accesses outside answer SLVERR and change nothing. The host's accesses use
+    the cycles that AXI leaves free.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ class BlockMemory(wiring.Component):
         axi, request, response = self.axi, self.words.request, self.words.response
         beat_bits = (self.data_bits // 8 - 1).bit_length()
         depth = self.size >> beat_bits
-        m.submodules.memory = memory = Memory(shape=self.data_bits, depth=depth, init=[])
+        m.submodules.memory = memory = Memory(shape=self.data_bits, depth=depth, init=[],
+                                              attrs={"no_rw_check": 1})
         read, write = memory.read_port(), memory.write_port(granularity=8)
 
         words_per_beat = self.data_bits // 32

@@ -117,10 +117,14 @@ class Core(wiring.Component):
                 m.d.comb += outside.eq(value) if member.flow == Out else value.eq(outside)
 
         # Memories.
-        activations = Memory(shape=arch.activation_bits, depth=arch.activation_depth, init=[])
-        weights = Memory(shape=arch.weight_bits, depth=arch.weight_depth, init=[])
+        # Tokens keep a word from being read while it is written; synthesis need not care for it.
+        unchecked = {"no_rw_check": 1}
+        activations = Memory(shape=arch.activation_bits, depth=arch.activation_depth, init=[],
+                             attrs=unchecked)
+        weights = Memory(shape=arch.weight_bits, depth=arch.weight_depth, init=[],
+                         attrs=unchecked)
         parameters = Memory(shape=arch.post_lanes * arch.parameter_bits,
-                            depth=arch.parameter_depth, init=[])
+                            depth=arch.parameter_depth, init=[], attrs=unchecked)
         m.submodules.activations = activations
         m.submodules.weights = weights
         m.submodules.parameters = parameters

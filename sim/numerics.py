@@ -8,6 +8,7 @@ where the contract rounds.
 
 import numpy as np
 
+from ..hw.arch import MULTIPLIER_BITS
 from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "convolve", "from_ordered", "images_of", "ordered", "output_size", "pool",
@@ -285,7 +286,8 @@ def requantize(sums, layer, format):
     shape = (1, -1) + (1,) * (sums.ndim - 2)
     multiplier = np.broadcast_to(np.asarray(layer.multiplier).reshape(shape), sums.shape)
     shift = np.broadcast_to(np.asarray(layer.shift).reshape(shape), sums.shape)
-    wide = (sums >= 1 << 44) | (sums <= -(1 << 44))
+    limit = 1 << (62 - MULTIPLIER_BITS)
+    wide = (sums >= limit) | (sums <= -limit)
     if not wide.any():
         result = _requantize(sums.astype(np.int64), multiplier, shift, layer, format)
     else:

@@ -30,7 +30,8 @@ def job(mode, beats=4, bursts=2, strobes=0xFF, hesitant=False, gap=0, reads=(), 
         arch=ARCH, image=CONTENT, **options):
     program = Program(arch, [], image, FROM, SIZE)
     what = (beats - 1 | bursts - 1 << 8 | mode << 12 | strobes << 16 | hesitant << 24 | gap << 25)
-    return Job(program, runs or [Run(reads=list(reads))], watchdog=what, **options)
+    return Job(program, runs or [Run(reads=list(reads))], watchdog=what,
+               **{"limit": 100_000, **options})
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 from .config import KEYS
 from .files import new_file, write_file
@@ -81,6 +82,16 @@ def _front(curve):
     return [curve[n] for n in pareto_front([(row["lut"], row["cycles"]) for row in curve])]
 
 
+def _apart(front):
+    """The points of a front that are far enough from each other for a label."""
+    kept = []
+    for row in front:
+        if all(abs(math.log(row["lut"] / other["lut"])) > 0.03
+               or abs(math.log(row["cycles"] / other["cycles"])) > 0.08 for other in kept):
+            kept.append(row)
+    return kept
+
+
 def _target(curves):
     return next(iter(curves.values()))[0]["target"]
 
@@ -88,6 +99,7 @@ def _target(curves):
 def _picture(curves, path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -98,16 +110,19 @@ def _picture(curves, path):
         axes.plot([row["lut"] for row in front], [row["cycles"] for row in front], color=color,
                   marker="o", markersize=6, linewidth=1.4,
                   label=f"{network} ({', '.join(dict.fromkeys(row['group'] for row in curve))})")
-        for row in front:
-            axes.annotate(_label(row), (row["lut"], row["cycles"]), xytext=(5, 5),
-                          textcoords="offset points", fontsize=8, color=color)
+        side = {"ha": "left", "va": "bottom"} if number % 2 else {"ha": "right", "va": "top"}
+        shift = 5 if number % 2 else -5
+        for row in _apart(front):
+            axes.annotate(_label(row), (row["lut"], row["cycles"]), xytext=(shift, shift),
+                          textcoords="offset points", fontsize=8, color=color, **side)
     axes.set(xscale="log", yscale="log", xlabel=f"LUTs of the core ({_target(curves)})",
              ylabel="cycles per image", title="Area against time; lines join the Pareto-optimal "
                                               "chips (rows x columns x lanes)")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_minor_formatter("{x:,.0f}")
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.tick_params(axis="x", which="minor", labelsize=8)
+    axes.margins(0.12)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:,.0f}")
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(which="both", alpha=0.25)
     axes.legend(frameon=False)
     with new_file(path) as temporary:

@@ -3,7 +3,8 @@
 A space is a TOML file:
 
     target = "ecp5"             # or "xc7", "ice40"
-    dsp = false                 # true (default): multipliers may be DSP blocks
+    dsp = "post"                # DSP blocks in post-processing only; true (default): anywhere
+                                # but for small products; false: nowhere
 
     [[group]]
     name = "float"
@@ -29,13 +30,14 @@ from pathlib import Path
 
 from ..hw.arch import Arch
 from ..sim.cycles import cycles
-from .area import TARGETS, chip_area, count
+from .area import TARGETS, count, measure, pe_in_luts
 from .config import KEYS, chip_from_dict, load_chip, read_toml
 from .errors import UserError
 from .lower import compile_graph
 from .onnx_in import load
 from .pareto import write_results
 from .progress import SILENT
+from .verilog import core_verilog
 
 __all__ = ["Point", "evaluate", "read_space", "sweep"]
 
@@ -56,7 +58,7 @@ class Point:
     problem: str
     networks: tuple
     target: str
-    dsp: bool
+    dsp: bool | str
 
     @property
     def key(self):
@@ -76,8 +78,8 @@ def read_space(path):
     target, dsp = data.get("target", "ecp5"), data.get("dsp", True)
     if target not in TARGETS:
         raise UserError(f"{path}: target must be one of {', '.join(TARGETS)}, not {target!r}")
-    if not isinstance(dsp, bool):
-        raise UserError(f"{path}: dsp must be true or false, not {dsp!r}")
+    if dsp not in (True, False, "post"):
+        raise UserError(f"{path}: dsp must be true, false or \"post\", not {dsp!r}")
     groups = data.get("group")
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise UserError(f"{path}: must have at least one [[group]]")
@@ -183,7 +185,9 @@ def evaluate(point):
             networks[path.stem] = {
                 "macs": macs, "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
                 "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
-        area = chip_area(point.arch, point.target, dsp=point.dsp)
+        area = measure(core_verilog(point.arch), "systolith_core", point.target,
+                       dsp=bool(point.dsp),
+                       pe_dsp=point.dsp is True and not pe_in_luts(point.arch))
         result |= {"networks": networks, **area.total,
                    "parts": {name: count(cells) for name, cells in area.parts.items()},
                    "processing_element": count(area.pe)}

@@ -132,7 +132,7 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("group = 3", "at least one [[group]]"),
     ("speed = 3\n" + SPACE, "speed is no key"),
     ("target = 'asic'\n" + SPACE, "target must be one of ecp5"),
-    ("dsp = 3\n" + SPACE, "dsp must be true or false"),
+    ("dsp = 3\n" + SPACE, "dsp must be true, false or"),
     ("[[group]]\nchip = 3", "group 1: chip must be a preset"),
     ("[[group]]\nchip = 'nix'", "'nix' is neither a file nor a preset"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nrange = {}", "range is no key. Keys of a group"),
@@ -207,5 +207,5 @@ def test_failures_of_measuring_are_recorded(monkeypatch):
 
     def fail(*arguments, **options):
         raise module.UserError("Yosys failed: a test")
-    monkeypatch.setattr(module, "chip_area", fail)
+    monkeypatch.setattr(module, "measure", fail)
     assert evaluate(point)["error"] == "Yosys failed: a test"

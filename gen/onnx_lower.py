@@ -1,7 +1,7 @@
 """From symbolic values to layers: requantization in integers, fused pooling and clipping.
 
 A quantizer turns a `Value` into a layer of the graph. What it computes is exact but for two
-roundings: the bias to units of the accumulator, and the scale to an 18-bit multiplier. A batch
+roundings: the bias to units of the accumulator, and the scale to a 26-bit multiplier. A batch
 norm in front of a binary quantizer becomes an exact integer threshold.
 """
 

@@ -152,7 +152,7 @@ OPCODES = {
         Field("base", 20, "activation word of the first result"),
         _signed("stride_y", 20, "words per step of out_y"),
         _signed("stride_x", 16, "words per step of out_x"),
-        Field("slot", 8, "which group of the activation word is written"),
+        Field("slot", 18, "which group of the activation word is written"),
         _signed("zero_point", 17, "added after rounding (integers)"),
         _signed("low", 17, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 17, "largest result, likewise"),

@@ -122,7 +122,7 @@ def pack_parameter_words(bias, multiplier, shift, arch):
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
     Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
-    multiplier 18 bits, shift 6 bits.
+    multiplier 26 bits, shift 6 bits.
     """
     parts, top = [], 1 << arch.accumulator_bits - 1
     for name, values, width, low, high in (

@@ -206,13 +206,14 @@ class Post(wiring.Component):
         word, row = Signal(20, reset_less=True), Signal(20, reset_less=True)
         last_of_result = ~fields.raw | (items_chunk == chunks - 1)
         to_store = fields.destination == isa.Destination.STORE
+        slot = fields.slot[:(arch.groups_per_word - 1).bit_length()]
         item = Signal(arch.item_bits)
         m.d.comb += [
             item.eq(Mux(fields.raw, item_raw, group)),
             finish.eq(item_valid & last_of_result & (items_x == 0) & (items_y == 0)),
             self.write_address.eq(word),
             self.write_data.eq(group.replicate(arch.groups_per_word)),
-            self.write_enable.eq(Mux(item_valid & ~to_store, 1 << fields.slot, 0)),
+            self.write_enable.eq(Mux(item_valid & ~to_store, 1 << slot, 0)),
             fifo.w_en.eq(item_valid & to_store), fifo.w_data.eq(item),
             self.items.valid.eq(fifo.r_rdy), self.items.payload.eq(fifo.r_data),
             fifo.r_en.eq(self.items.ready),

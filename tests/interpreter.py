@@ -6,6 +6,7 @@ words every instruction touches.
 
 from fractions import Fraction
 
+from systolith.hw.arch import MULTIPLIER_BITS
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Memory, Opcode
 
@@ -66,7 +67,8 @@ class Interpreter:
                         if bias >> arch.accumulator_bits - 1:
                             bias -= 1 << arch.accumulator_bits
                         part >>= arch.accumulator_bits
-                        lanes.append((bias, part & 0x3FFFF, part >> 18 & 63))
+                        lanes.append((bias, part & (1 << MULTIPLIER_BITS) - 1,
+                                      part >> MULTIPLIER_BITS & 63))
                     self.parameters[into] = lanes
 
     def array(self, i):

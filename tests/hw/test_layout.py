@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from systolith.hw import layout
-from systolith.hw.arch import Arch
+from systolith.hw.arch import MULTIPLIER_BITS, Arch
 
 ARCHES = [
     Arch(rows=1, columns=1),
@@ -52,15 +52,16 @@ def test_parameters_and_raw_results_come_back(arch):
     top = 1 << arch.accumulator_bits - 1
     bias = random.integers(-top, top - 1, (6, arch.post_lanes), endpoint=True)
     bias[0], bias[1] = -top, top - 1
-    multiplier = random.integers(0, 1 << 18, bias.shape)
+    multiplier = random.integers(0, 1 << MULTIPLIER_BITS, bias.shape)
     shift = random.integers(0, 64, bias.shape)
     data = layout.pack_parameter_words(bias, multiplier, shift, arch)
     for n, word in enumerate(bits_of(data, arch.parameter_bytes)):
         for lane in range(arch.post_lanes):
             part = word >> lane * arch.parameter_bits
             assert part & (2 * top - 1) == int(bias[n, lane]) % (2 * top)
-            assert part >> arch.accumulator_bits & 0x3FFFF == multiplier[n, lane]
-            assert part >> arch.accumulator_bits + 18 & 63 == shift[n, lane]
+            part >>= arch.accumulator_bits
+            assert part & (1 << MULTIPLIER_BITS) - 1 == multiplier[n, lane]
+            assert part >> MULTIPLIER_BITS & 63 == shift[n, lane]
     for part, expected in zip(layout.unpack_parameter_words(data, arch),
                               (bias, multiplier, shift), strict=True):
         assert (part == expected).all()

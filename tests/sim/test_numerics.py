@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systolith.hw.arch import MULTIPLIER_BITS
 from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.sim import numerics
 
@@ -151,7 +152,8 @@ def requantizations(draw):
         low = 0 if isinstance(format, Bipolar) else -high
     layer = SimpleNamespace(
         bias=numbers(channels, bits=min(size, 62)),
-        multiplier=rng.integers(0, 1 << 18, channels) >> rng.integers(0, 18, channels),
+        multiplier=(rng.integers(0, 1 << MULTIPLIER_BITS, channels)
+                    >> rng.integers(0, MULTIPLIER_BITS, channels)),
         shift=np.clip(scale + rng.integers(-3, 4, channels), 0, 63),
         zero_point=draw(st.integers(-9, 9)) if isinstance(format, Int) else 0,
         low=draw(st.integers(low, (low + high) // 2)),

@@ -254,10 +254,12 @@ class Store(wiring.Component):
         with m.Elif(waits):
             m.d.comb += self.state.eq(UnitState.TOKENS)
 
-        m.d.comb += self.report.unit.eq(Unit.STORE)
+        # The unit's number is not set once for both: a constant of its own, as part of a signal
+        # whose other parts change, is lost where Verilog simulators wait for a change.
         with m.If(axi.bvalid & (axi.bresp != 0)):
             m.d.comb += [
                 self.report.valid.eq(1),
+                self.report.unit.eq(Unit.STORE),
                 self.report.code.eq(ErrorCode.BUS),
                 self.report.layer.eq(answer.layer),
                 self.report.address.eq(answer.offset),
@@ -265,6 +267,7 @@ class Store(wiring.Component):
         with m.Elif(ready & outside):
             m.d.comb += [
                 self.report.valid.eq(1),
+                self.report.unit.eq(Unit.STORE),
                 self.report.code.eq(ErrorCode.WINDOW),
                 self.report.layer.eq(instruction.layer),
                 self.report.address.eq(offset),

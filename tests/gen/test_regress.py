@@ -13,7 +13,7 @@ from systolith.hw.isa import Opcode
 from systolith.sim.stimulus import random_arch
 from systolith.sim.verilate import SimulationError
 
-CHIP, SEEDS = "random-4", 2
+CHIP, SEEDS = "random-1", 2
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,17 @@ def test_the_core_passes(simulated):
     (_, jobs), _ = kept[0]
     assert len(kept) == 1 and len(jobs) == 2 * SEEDS     # a program and a network for each seed
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
+
+
+def test_twenty_seeds_on_four_chips():
+    """Integers, floats and binary, exact and saturating; no array is square."""
+    chips = ["random-1", "random-3", "random-5", "random-9"]
+    arches = [chip(name) for name in chips]
+    assert all(arch.rows != arch.columns for arch in arches)
+    assert len({type(arch.activation) for arch in arches}) == 3
+    assert len({arch.accumulator is None for arch in arches}) == 2
+    cases = regress(chips, 20, jobs=2, show=lambda line: None)
+    assert len(cases) == 20 and not [case for case in cases if case.failure]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """From a network and a chip to a folder with everything: Verilog, program, constraints, report."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
@@ -51,7 +52,7 @@ class Build:
 
 class _PlacedCore(wiring.Component):
     """The core as an instance of the module that `core_verilog` writes."""
-    blocks = MappingProxyType({})
+    blocks: Mapping = MappingProxyType({})
 
     def __init__(self, arch):
         super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),

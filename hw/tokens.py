@@ -32,11 +32,11 @@ class TokenCounters(wiring.Component):
     #: Width of a counter.
     WIDTH = 10
 
-    available: Out(4).array(4)
-    take: In(4).array(4)
-    give: In(4).array(4)
-    clear: In(1)
-    overflow: Out(1)
+    def __init__(self):
+        super().__init__({
+            "available": Out(4).array(4), "take": In(4).array(4), "give": In(4).array(4),
+            "clear": In(1), "overflow": Out(1),
+        })
 
     def elaborate(self, platform):
         m = Module()

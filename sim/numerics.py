@@ -153,7 +153,7 @@ def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation
     limbs = [_limbs(weight[:, block, ky, kx], largest) for block, ky, kx in passes]
     parts = []
     for patches in _batches(images, weight, **geometry):
-        count, height, width = len(patches), *patches.shape[4:]
+        count, (height, width) = len(patches), patches.shape[4:]
         total = np.zeros((count, len(weight), height * width),
                          dtype=np.int64 if bits < 62 else object)
         for (block, ky, kx), slices in zip(passes, limbs, strict=True):

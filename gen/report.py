@@ -74,7 +74,9 @@ def _layers(program, timing):
 
 
 def _tensor(item):
-    return {"name": item["name"], "shape": item["shape"]}
+    """Name and shape; of an input also its map in memory, where the host lays out kernel taps."""
+    return {"name": item["name"], "shape": item["shape"],
+            **({"laid_out_as": item["map"]} if item.get("taps") else {})}
 
 
 def write_report(report, folder):
@@ -187,6 +189,12 @@ def markdown(report):
         "*ideal* is MACs divided by the array's size; several tiles mean that the layer did not "
         "fit on the chip at once. *At work* are the cycles from its first load to its last result; "
         "layers overlap.", ""]
+    for item in network["inputs"]:
+        if "laid_out_as" in item:
+            lines += [f"The host writes the input {item['name']} as {_shape(item['laid_out_as'])} "
+                      f"instead of {_shape(item['shape'])}: neighbouring kernel taps of the first "
+                      "layer stand side by side as channels, so that few channels fill the array's "
+                      "rows.", ""]
 
     memory = report["memory"]
     lines += ["## Memory", "", text_table(

@@ -148,3 +148,13 @@ def test_bars_on_a_terminal(monkeypatch):
     with Reporter(stream=stream) as reporter, reporter.step("Counting", 3) as done:
         done(3)
     assert "Counting" in stream.getvalue() and "3 of 3" in stream.getvalue()
+
+
+def test_what_the_host_lays_out_is_said(programs):
+    program = programs["none"]
+    report = make_report(program) | {"area": None}
+    recipe = program.host["inputs"][0]["taps"]
+    assert ("The host writes the input" in markdown(report)) == bool(recipe)
+    tapped = {**report["network"]["inputs"][0], "laid_out_as": [9, 4, 4]}
+    report["network"] = {**report["network"], "inputs": [tapped]}
+    assert "as 9 x 4 x 4 instead of" in markdown(report)

@@ -34,7 +34,7 @@ from .errors import UserError
 from .verilog import core_verilog
 
 __all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure", "pe_in_luts",
-           "synthesis"]
+           "run_yosys", "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
 #: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
@@ -194,7 +194,7 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
         commands = [f'read_verilog -sv "{source}"',
                     *synthesis(target, top, dsp=dsp, pe_dsp=pe_dsp),
                     f'tee -q -o "{stat}" stat -json']
-        text = _run(commands, stat, log, timeout)
+        text = run_yosys(commands, stat, log, timeout)
         modules = json.loads(stat.read_text())["modules"]
     modules = {name.removeprefix("\\"): content["num_cells_by_type"]
                for name, content in modules.items()}
@@ -209,8 +209,8 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
         in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
 
 
-def _run(commands, stat, log, timeout):
-    """Run Yosys; its log as text."""
+def run_yosys(commands, result, log=None, timeout=None):
+    """Run Yosys until it has written the file `result`; its log as text. Raises AreaError."""
     with tempfile.NamedTemporaryFile("w+", suffix=".log", prefix="systolith-yosys-",
                                      delete=False) as file:
         path = Path(log) if log else Path(file.name)
@@ -226,7 +226,7 @@ def _run(commands, stat, log, timeout):
             if log:
                 Path(file.name).unlink()
     text = path.read_text(errors="replace")
-    if done.returncode or not stat.is_file():
+    if done.returncode or not result.is_file():
         wrong = [line for line in text.splitlines()
                  if "ERROR" in line or "ModuleNotFoundError" in line]
         last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (

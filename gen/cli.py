@@ -149,6 +149,19 @@ def _area(options):
     return OK
 
 
+def _timing(options):
+    from .timing import board_timing
+    arch = _chip(options.chip, options)
+    with Reporter() as progress:
+        timing = board_timing(arch, seeds=range(1, options.seeds + 1), progress=progress)
+    print(f"{arch.name} on the {arch.board}, placed and routed: {timing.median:.1f} MHz, the "
+          f"median of {', '.join(f'{mhz:.1f}' for mhz in timing.mhz.values())}")
+    for name, (used, available) in sorted(timing.cells.items()):
+        print(f"{name:16} {used:7,} of {available:7,}")
+    _write_json(options.json, timing.to_dict())
+    return OK
+
+
 def _sweep(options):
     from .sweep import sweep
     with Reporter() as progress:
@@ -332,6 +345,16 @@ def _parser():
                          help="default: the board's, else ecp5")
     command.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
     command.add_argument("--log", metavar="FILE", help="keep Yosys's log")
+    command.add_argument("--json", metavar="FILE")
+
+    command = commands.add(
+        "timing", _timing, "place and route a chip on its board",
+        "Place and route the top level of the chip's board with several seeds, and tell the clock "
+        "that it\nreaches. Needs the extra `timing`; minutes per seed.",
+        "  systolith timing --chip ulx3s-8x8-e3m2 --seeds 3")
+    _add_chip(command)
+    command.add_argument("--seeds", type=_count, default=3, metavar="N",
+                         help="default: %(default)s")
     command.add_argument("--json", metavar="FILE")
 
     command = commands.add(

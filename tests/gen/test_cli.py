@@ -201,8 +201,8 @@ def test_demo_needs_the_repository(capsys, tmp_path):
 
 # Help.
 
-COMMANDS = ("init", "verilog", "build", "simulate", "report", "area", "sweep", "disasm", "regress",
-            "demo")
+COMMANDS = ("init", "verilog", "build", "simulate", "report", "area", "timing", "sweep", "disasm",
+            "regress", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,63 @@
+"""Place and route: what it is asked for, and what it refuses. The placer itself takes minutes."""
+
+import json
+import subprocess
+
+import pytest
+from systolith.gen import timing
+from systolith.gen.cli import main
+from systolith.gen.config import load_chip
+from systolith.gen.errors import UserError
+from systolith.hw.arch import Arch
+
+
+@pytest.fixture
+def placer(monkeypatch):
+    """A placer that reports 30 + seed MHz; gives the list of its command lines."""
+    asked = []
+    monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(timing, "run_yosys", lambda commands, result: result.write_text("{}"))
+
+    def run(command, cwd, **options):
+        asked.append(command[3:])
+        seed = int(command[command.index("--seed") + 1])
+        assert (cwd / command[command.index("--lpf") + 1]).is_file()
+        (cwd / command[command.index("--report") + 1]).write_text(json.dumps({
+            "fmax": {"clk": {"achieved": 30.0 + seed, "constraint": 25.0}},
+            "utilization": {"TRELLIS_FF": {"used": 7, "available": 83640},
+                            "DCCA": {"used": 0, "available": 56}}}))
+        return subprocess.CompletedProcess(command, 0, "", "")
+    monkeypatch.setattr(timing.subprocess, "run", run)
+    return asked
+
+
+def test_the_median_of_several_seeds(placer):
+    found = timing.board_timing(load_chip("ulx3s-8x8"), seeds=(1, 5, 9))
+    assert found.to_dict() == {"mhz": 35.0, "by_seed": {1: 31.0, 5: 35.0, 9: 39.0},
+                               "cells": {"TRELLIS_FF": (7, 83640)}}
+    assert all({"--85k", "CABGA381", "ulx3s.lpf"} <= set(command) for command in placer)
+
+
+def test_the_command(placer, capsys, tmp_path):
+    path = tmp_path / "t.json"
+    assert main(["timing", "--chip", "ulx3s-8x8", "--seeds", "2", "--json", str(path)]) == 0
+    assert "31.5 MHz, the median of 31.0, 32.0" in capsys.readouterr().out
+    assert json.loads(path.read_text())["mhz"] == 31.5
+
+
+def test_a_design_that_does_not_fit_is_told(placer, monkeypatch):
+    monkeypatch.setattr(timing.subprocess, "run", lambda command, **options: (
+        subprocess.CompletedProcess(command, 1, "", "Info: x\nERROR: Unable to place cell\n")))
+    with pytest.raises(UserError, match="place and route failed: Unable to place cell"):
+        timing.board_timing(load_chip("ulx3s-8x8"))
+
+
+def test_boards_without_a_placer(placer):
+    with pytest.raises(UserError, match="for boards with an ECP5; this chip's board is 'none'"):
+        timing.board_timing(Arch(rows=2, columns=2))
+
+
+def test_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        timing.board_timing(load_chip("ulx3s-8x8"))

@@ -1,0 +1,52 @@
+"""The demo: its table says what was found, and a difference is not hidden."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systolith.gen import build as build_module
+from systolith.gen import demo as module
+from systolith.gen.area import Area
+from systolith.sim.compare import Comparison, Difference
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+
+
+@pytest.fixture(autouse=True)
+def no_yosys(monkeypatch):
+    monkeypatch.setattr(build_module, "measure", lambda *a, **b: Area(
+        "ecp5", {"board": Counter(LUT4=8364, TRELLIS_FF=20)}))
+
+
+def test_the_table(tmp_path):
+    found = module.demo(DIGITS, tmp_path / "out", images=2)
+    assert found.mismatches == 0
+    rows = [line.split("|")[1:3] for line in found.table.splitlines()[2:]]
+    rows = {name.strip(): text.strip() for name, text in rows}
+    accuracy = float(rows["accuracy on held-out digits"].split()[0])
+    assert accuracy >= 97 and "of 1,000" in rows["accuracy on held-out digits"]
+    assert rows["RTL against golden model"].endswith("mismatching bits: 0")
+    assert "8,364 LUT (10 %)" in rows["area on the LFE5U-85F"]
+    assert "at 25 MHz (oscillator of the ulx3s-85f)" in rows["throughput"]
+    assert all(path.is_file() for path in found.files)
+    inputs = np.load(tmp_path / "out" / "digits-inputs.npy")
+    outputs = np.load(tmp_path / "out" / "digits-outputs.npy")
+    assert inputs.shape == (1000, 1, 28, 28) and outputs.shape == (1000, 10)
+
+
+def test_a_difference_is_shown(tmp_path, monkeypatch):
+    real = module.simulate
+
+    def wrong(build, inputs, engine, **options):
+        found = real(build, inputs, "golden" if engine == "rtl" else engine, **options)
+        if engine == "rtl":
+            found.comparison = Comparison(10, 3, Difference(1, "conv2", "t", (4, 5, 6), 7, 8))
+            found.cycles = found.compute_cycles = 9
+            found.clocks_per_second = 1.0
+        return found
+    monkeypatch.setattr(module, "simulate", wrong)
+    found = module.demo(DIGITS, tmp_path / "out", images=1)
+    assert found.mismatches == 3
+    assert "mismatching bits: 3" in found.table
+    assert "layer 1 (conv2), tensor 't', channel 4, row 5, column 6: must be 7, is 8" in found.table

@@ -315,7 +315,7 @@ def test_weights_whose_zero_point_takes_them_out_of_range():
 def test_output_scales_that_are_too_small():
     net = Network(np.random.default_rng(66), (3, 6, 6), opset=21)
     x = net.node("Conv", qdq(net, "x"), weights(net, 2, 3, 3, 3), name="conv")
-    x = qdq(net, x, scale=1e-7, name="q")
+    x = qdq(net, x, scale=1e-12, name="q")
     refused(model_of(net, x, (2, 4, 4)), "node 'q' .*the output scale is too small")
 
 

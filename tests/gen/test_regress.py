@@ -1,6 +1,7 @@
 """The regression: passes on the core as it is, and notices every kind of difference."""
 
 import copy
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,6 +11,7 @@ from systolith.gen.errors import UserError
 from systolith.gen.regress import chip, regress
 from systolith.hw.csr import ErrorCode
 from systolith.hw.isa import Opcode
+from systolith.sim.cycles import cycles
 from systolith.sim.stimulus import random_arch
 from systolith.sim.verilate import SimulationError
 
@@ -116,6 +118,21 @@ def test_every_difference_is_seen(simulated, no_verilog, monkeypatch, change, te
     assert lines[0].startswith(f"{CHIP} seed 0: ") and "FAILED" in lines[0]
     assert f"repeat: systolith regress --chips {CHIP} --seed 0 --waves run.fst" in lines[0]
     assert lines[-1].endswith("1 FAILED")
+
+
+def test_a_cycle_more_than_the_model_says_is_seen(simulated):
+    (_, jobs), _ = simulated[2][0]
+    job = copy.copy(jobs[0])
+    job.stalls = 0.0
+    timing = cycles(job.program, job.latency)
+    names = ("cycles", "compute_first", "compute_last")
+    exact = {name: getattr(timing, name) for name in names}
+    assert module._wrong_cycles(SimpleNamespace(**exact), job) == ""
+    for name in names:
+        late = SimpleNamespace(**exact | {name: exact[name] + 1})
+        assert module._wrong_cycles(late, job).startswith(f"{name} is {exact[name] + 1}, not")
+    job.stalls = 0.3
+    assert module._wrong_cycles(late, job) == ""
 
 
 def test_junit(simulated, no_verilog, monkeypatch, tmp_path):

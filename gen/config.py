@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..hw.arch import Arch
 from ..hw.boards import BOARDS
-from ..hw.formats import parse
+from ..hw.formats import Int, parse
 from .errors import UserError
 
 __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "markdown_table",
@@ -65,9 +65,13 @@ class Key:
                 raise ValueError(f"must be the name of a number format such as \"int8\", not "
                                  f"{_shown(value)}")
             try:
-                return parse(value)
+                form = parse(value)
             except ValueError as error:
                 raise ValueError(f"must be the name of a number format: {error}") from None
+            if self.field == "activation" and isinstance(form, Int) and not form.signed:
+                # The importer moves unsigned codes and their zero points by half the range.
+                return Int(form.bits)
+            return form
         if self.kind == "name":
             if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", value):
                 raise ValueError("must be a text of letters, digits and ._+- that begins with a "
@@ -99,7 +103,8 @@ KEYS = (
     Key("array", "lanes", "lanes", "count",
         "Multipliers in each processing element: further input channels."),
     Key("array", "activation", "activation", "format",
-        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ..."),
+        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... uint8 is "
+        "the same array as int8: unsigned codes run moved by half their range."),
     Key("array", "weight", "weight", "format",
         "Number format of weights, of the same family (integer, float, bipolar)."),
     Key("array", "accumulator", "accumulator", "accumulator",

@@ -151,3 +151,10 @@ def test_every_field_of_arch_has_a_key():
     assert {key.field for key in config.KEYS} == set(Arch(rows=1, columns=1).to_dict())
     for key in config.KEYS:
         assert f"`{key.path}`" in config.markdown_table()
+
+
+def test_unsigned_activations_run_on_the_signed_array():
+    unsigned = config.load_chip("ulx3s-8x8", ["array.activation=uint8"])
+    assert unsigned.identity == config.load_chip("ulx3s-8x8").identity
+    with pytest.raises(UserError, match="signed integers"):
+        config.load_chip("ulx3s-8x8", ["array.weight=uint8"])

@@ -103,8 +103,8 @@ KEYS = (
     Key("array", "lanes", "lanes", "count",
         "Multipliers in each processing element: further input channels."),
     Key("array", "activation", "activation", "format",
-        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... uint8 is "
-        "the same array as int8: unsigned codes run moved by half their range."),
+        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
+        "uint8 is the same array as int8: unsigned codes run moved by half their range."),
     Key("array", "weight", "weight", "format",
         "Number format of weights, of the same family (integer, float, bipolar)."),
     Key("array", "accumulator", "accumulator", "accumulator",

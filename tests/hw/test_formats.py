@@ -5,14 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.formats import Bipolar, Float, Format, Int, parse, sum_bits
 
 from .. import oracles
-
-#: The machine may be busy: no example is slow by itself.
-patient = settings(deadline=None)
 
 NARROW_FLOATS = [(exp, man) for exp in range(1, 8) for man in range(8 - exp)]
 
@@ -152,7 +149,6 @@ def formats_and_values(draw, count=1):
     return fmt, np.array(values)
 
 
-@patient
 @given(formats())
 def test_encode_gives_back_every_finite_code(fmt):
     codes = np.arange(1 << fmt.width)
@@ -162,7 +158,6 @@ def test_encode_gives_back_every_finite_code(fmt):
     assert (fmt.encode(values[finite]) == codes[finite]).all()
 
 
-@patient
 @given(formats_and_values(count=8))
 def test_encode_takes_the_nearest_with_ties_to_even(drawn):
     fmt, values = drawn
@@ -189,7 +184,6 @@ def test_encode_takes_the_nearest_with_ties_to_even(drawn):
             assert low_code % 2 != high_code % 2
 
 
-@patient
 @given(formats_and_values(count=8))
 def test_encode_is_monotonic(drawn):
     fmt, values = drawn
@@ -197,7 +191,6 @@ def test_encode_is_monotonic(drawn):
     assert all(low <= high for low, high in pairwise(results))
 
 
-@patient
 @given(formats())
 def test_the_image_is_exact(fmt):
     codes = np.arange(1 << fmt.width)
@@ -212,7 +205,6 @@ def test_the_image_is_exact(fmt):
             fmt.image(code)
 
 
-@patient
 @given(formats())
 def test_names_and_representations_give_back_the_format(fmt):
     assert parse(fmt.name) == fmt == parse(str(fmt)) == eval(repr(fmt))
@@ -220,7 +212,6 @@ def test_names_and_representations_give_back_the_format(fmt):
     assert parse(fmt) is fmt
 
 
-@patient
 @given(formats())
 def test_the_zero_code_is_zero_and_the_largest_code_is_largest(fmt):
     values = fmt.decode(np.arange(1 << fmt.width))
@@ -232,7 +223,6 @@ def test_the_zero_code_is_zero_and_the_largest_code_is_largest(fmt):
         assert values[fmt.max_code] == values[np.isfinite(values)].max()
 
 
-@patient
 @given(formats(), formats(), st.integers(1, 1000))
 def test_sum_bits_hold_the_largest_sum(activation, weight, terms):
     products = [a * w for a in activation.image_range for w in weight.image_range]
@@ -241,7 +231,6 @@ def test_sum_bits_hold_the_largest_sum(activation, weight, terms):
         assert -(1 << (bits - 1)) <= terms * product < 1 << (bits - 1)
 
 
-@patient
 @given(formats())
 def test_nan_is_refused(fmt):
     with pytest.raises(ValueError, match=f"NaN has no code in {fmt.name}"):

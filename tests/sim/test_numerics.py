@@ -55,7 +55,7 @@ def convolutions(draw):
         pad_image=draw(st.integers(-9, 9)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(convolutions())
 def test_convolution_is_exact_for_every_size_of_numbers(case):
     images, weight, geometry = case
@@ -63,7 +63,7 @@ def test_convolution_is_exact_for_every_size_of_numbers(case):
     assert (numerics.convolve(images, weight, **geometry) == expected).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(convolutions(), st.integers(1, 4), st.integers(3, 64))
 def test_accumulators_saturate_after_each_pass(case, vector, bits):
     images, weight, geometry = case
@@ -161,7 +161,7 @@ def requantizations(draw):
     return total, layer, format
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(requantizations())
 def test_requantizing_follows_the_contract(case):
     total, layer, format = case

@@ -15,9 +15,8 @@ from .formats import Bipolar, Float, Format, Int, parse, sum_bits, term_bound
 __all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 
 #: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
-#: exact ratio stands within 2**-bits of a tie; in deep networks each difference makes others. With
-#: 18 bits 16 % of the outputs of a wide dense layer behind five convolutions differed, with 22
-#: bits 3 %, with 26 none of 400.
+#: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
+#: so that what suffices for one layer (18 bits) does not suffice for wide layers behind many.
 MULTIPLIER_BITS = 26
 #: Width of the requantizer's right shift (0 to 63).
 SHIFT_BITS = 6

@@ -29,23 +29,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..hw.formats import Float
 from .errors import UserError
 from .verilog import core_verilog
 
-__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure", "pe_in_luts",
-           "run_yosys", "synthesis"]
+__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure", "run_yosys",
+           "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
-#: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
-SMALL_PRODUCT = 10
-
-
-def pe_in_luts(arch):
-    """Whether the products of this chip's processing elements are better built of LUTs."""
-    def bits(number):
-        return number.man + 1 if isinstance(number, Float) else number.width
-    return bits(arch.activation) + bits(arch.weight) <= SMALL_PRODUCT
 
 
 def synthesis(target, top, *, dsp=True, pe_dsp=True):
@@ -167,7 +157,7 @@ def count(cells):
 
 def chip_area(arch, target="ecp5", **options):
     """The area of the core of `arch`; options are `measure`'s."""
-    return measure(core_verilog(arch), "systolith_core", target, pe_dsp=not pe_in_luts(arch),
+    return measure(core_verilog(arch), "systolith_core", target, pe_dsp=arch.pe_structure == "dsp",
                    **options)
 
 

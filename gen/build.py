@@ -17,7 +17,7 @@ from ..hw.axi import AXI4Signature, AXILiteSignature
 from ..hw.boards import BOARDS
 from ..hw.program import Program, ProgramError
 from ..sim.graph import Graph
-from .area import measure, pe_in_luts
+from .area import measure
 from .config import commented_toml, load_chip
 from .errors import UserError
 from .files import new_folder
@@ -124,7 +124,7 @@ def build(model, arch, folder, *, area=True, progress=SILENT):
 
 def _area(arch, verilog, top, target, progress):
     with progress.step(f"Area for {target} (Yosys)"):
-        return measure(verilog, top, target, pe_dsp=not pe_in_luts(arch))
+        return measure(verilog, top, target, pe_dsp=arch.pe_structure == "dsp")
 
 
 def open_build(folder):

@@ -228,7 +228,7 @@ def weight_bytes(layer, parts):
     """Weights of a layer as the array takes them, column block by column block.
 
     In each, passes follow part by part, and in a part by kernel row, kernel column and block; a
-    pass is one word for every array row, the last row's first.
+    pass is one word for every array row.
     """
     conv, arch = layer.conv, layer.arch
     channels, inputs, kernel_y, kernel_x = conv.weight.shape
@@ -242,7 +242,7 @@ def weight_bytes(layer, parts):
     if isinstance(arch.weight, Bipolar):
         padded[:, inputs:] = (np.arange(vector - inputs) % 2).astype(dtype)[:, None, None]
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
-                           kernel_y, kernel_x)[:, :, :, ::-1]
+                           kernel_y, kernel_x)
     words = words.transpose(0, 5, 6, 2, 3, 1, 4)
     uniform = len(set(layer.spans)) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]

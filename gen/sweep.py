@@ -30,7 +30,7 @@ from pathlib import Path
 
 from ..hw.arch import Arch
 from ..sim.cycles import cycles
-from .area import TARGETS, count, measure, pe_in_luts
+from .area import TARGETS, count, measure
 from .config import KEYS, chip_from_dict, load_chip, read_toml
 from .errors import UserError
 from .lower import compile_graph
@@ -187,7 +187,7 @@ def evaluate(point):
                 "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
         area = measure(core_verilog(point.arch), "systolith_core", point.target,
                        dsp=bool(point.dsp),
-                       pe_dsp=point.dsp is True and not pe_in_luts(point.arch))
+                       pe_dsp=point.dsp is True and point.arch.pe_structure == "dsp")
         result |= {"networks": networks, **area.total,
                    "parts": {name: count(cells) for name, cells in area.parts.items()},
                    "processing_element": count(area.pe)}

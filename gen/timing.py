@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..hw.boards import BOARDS
-from .area import pe_in_luts, run_yosys, synthesis
+from .area import run_yosys, synthesis
 from .build import board_verilog
 from .errors import UserError
 from .progress import SILENT
@@ -60,7 +60,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
             source, netlist = folder / "design.v", folder / "netlist.json"
             source.write_text(board_verilog(arch, core_verilog(arch)))
             run_yosys([f'read_verilog -sv "{source}"',
-                       *synthesis("ecp5", board.module, pe_dsp=not pe_in_luts(arch)),
+                       *synthesis("ecp5", board.module, pe_dsp=arch.pe_structure == "dsp"),
                        "flatten", "clean", f'write_json "{netlist}"'], netlist)
         constraints = folder / board.constraints
         constraints.write_bytes(

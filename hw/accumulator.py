@@ -25,10 +25,11 @@ class AccumulatorColumn(wiring.Component):
 
     Members
     -------
-    enable, first, address : In
+    enable, first, valid, address : In
         A sum arrives in the next cycle; it overwrites word `address` if `first`, else adds to it,
-        exactly, or saturating where arch.accumulator says so.
-    enable_out, first_out, address_out : Out
+        exactly, or saturating where arch.accumulator says so. Without `valid` it is padding that
+        contributes nothing, whatever the array has made of it: zero stands for it.
+    enable_out, first_out, valid_out, address_out : Out
         The same, one cycle later, for the next column.
     sum : In(signed(arch.psum_bits))
         The column's sum.
@@ -45,8 +46,9 @@ class AccumulatorColumn(wiring.Component):
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
         super().__init__({
-            "enable": In(1), "first": In(1), "address": In(address_bits),
-            "enable_out": Out(1), "first_out": Out(1), "address_out": Out(address_bits),
+            "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
+            "enable_out": Out(1), "first_out": Out(1), "valid_out": Out(1),
+            "address_out": Out(address_bits),
             "sum": In(signed(arch.psum_bits)),
             "read_address": In(address_bits),
             "read_data": Out(signed(arch.accumulator_bits)),
@@ -64,15 +66,17 @@ class AccumulatorColumn(wiring.Component):
 
         enable = Signal(reset_less=True)
         first = Signal(reset_less=True)
+        valid = Signal(reset_less=True)
         address = Signal.like(self.address, reset_less=True)
         m.d.comb += [own.addr.eq(self.address), drain.addr.eq(self.read_address),
                      self.read_data.eq(drain.data),
                      self.enable_out.eq(enable), self.first_out.eq(first),
-                     self.address_out.eq(address)]
-        m.d.sync += [enable.eq(self.enable), first.eq(self.first), address.eq(self.address)]
+                     self.valid_out.eq(valid), self.address_out.eq(address)]
+        m.d.sync += [enable.eq(self.enable), first.eq(self.first), valid.eq(self.valid),
+                     address.eq(self.address)]
 
         total = Signal(signed(bits + 1))
-        m.d.comb += total.eq(self.sum + Mux(first, 0, own.data))
+        m.d.comb += total.eq(Mux(valid, self.sum, 0) + Mux(first, 0, own.data))
         m.d.sync += [write.en.eq(enable), write.addr.eq(address)]
         if self.arch.accumulator is None:
             m.d.sync += write.data.eq(total)

@@ -18,6 +18,8 @@ __all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 #: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
 #: so that what suffices for one layer (18 bits) does not suffice for wide layers behind many.
 MULTIPLIER_BITS = 26
+#: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
+SMALL_PRODUCT = 10
 #: Width of the requantizer's right shift (0 to 63).
 SHIFT_BITS = 6
 
@@ -65,6 +67,13 @@ class Arch:
         Instructions that wait in front of each unit.
     clock_mhz : float
         The clock that reports assume where none was measured.
+    structure : str
+        What the processing elements are built for: "lut6", "lut4", "gates", "dsp" (see
+        `systolith.hw.arithmetic`). "auto": "dsp" for products of more than SMALL_PRODUCT bits,
+        else "lut4". Programs do not depend on it.
+    stages : int or None
+        Pipeline stages of a processing element; None: as many as a fast clock needs. Programs
+        do not depend on them.
     """
 
     name: str = "chip"
@@ -85,6 +94,8 @@ class Arch:
     burst_beats: int = 64
     queue_depth: int = 4
     clock_mhz: float = 50.0
+    structure: str = "auto"
+    stages: int | None = None
 
     def __post_init__(self):
         for key in ("activation", "weight"):
@@ -94,8 +105,10 @@ class Arch:
                 ("largest_k", 1, 1 << 20),
                 ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
                 ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
-                ("burst_beats", 1, 256), ("queue_depth", 1, 64)):
+                ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64)):
             value = getattr(self, key)
+            if key == "stages" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{key} must be a whole number, not {value!r}")
             if not low <= value <= high:
@@ -121,6 +134,9 @@ class Arch:
                 self.activation.signed and self.weight.signed):
             raise ValueError("the array computes with floats that have a sign, not with "
                              f"{self.activation} and {self.weight}")
+        if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
+            raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
+                             f"not {self.structure!r}")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")
@@ -144,6 +160,17 @@ class Arch:
             raise ValueError(f"exact sums of {self.largest_k} products of {self.activation} and "
                              f"{self.weight} need {self.accumulator_bits} bits, more than 64; "
                              "choose shorter exponents or a smaller largest_k")
+
+    @property
+    def pe_structure(self):
+        """`structure`, with "auto" resolved."""
+        if self.structure != "auto":
+            return self.structure
+
+        def bits(number):
+            return number.man + 1 if isinstance(number, Float) else number.width
+        small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
+        return "lut4" if small else "dsp"
 
     # Shape of the words.
 
@@ -270,11 +297,11 @@ class Arch:
     def identity(self):
         """64 bits that stand in a register, in every program and in the driver.
 
-        A hash of the instruction set and of all that a program depends on; name, board and
-        clock are left out.
+        A hash of the instruction set and of all that a program depends on; name, board, clock
+        and the processing elements' inside are left out.
         """
         from .isa import description
         facts = {key: value for key, value in self.to_dict().items()
-                 if key not in ("name", "board", "clock_mhz")}
+                 if key not in ("name", "board", "clock_mhz", "structure", "stages")}
         text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, description()], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

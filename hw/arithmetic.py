@@ -1,4 +1,4 @@
-"""What a processing element needs to know about its number formats: one interface, three families.
+"""What a processing element needs to know about its number formats: one interface, many families.
 
 Operands are decoded once, at the array's edge; what travels through the array are decoded
 operands, and what the elements add up are exact fixed-point numbers.
@@ -6,15 +6,19 @@ operands, and what the elements add up are exact fixed-point numbers.
 
 from abc import ABC, abstractmethod
 
+from amaranth.hdl import Signal
+
 from .formats import sum_bits
 
-__all__ = ["Arithmetic", "tree_sum"]
+__all__ = ["STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
+
+#: What a processing element is built for: LUTs of six inputs, of four, standard cells, or DSP
+#: blocks, for which products are written as plain multiplications.
+STRUCTURES = ("lut6", "lut4", "gates", "dsp")
 
 
 class Arithmetic(ABC):
-    """Exact multiply-add of `lanes` pairs of operands in two formats of one family.
-
-    The children say how: `IntArithmetic`, `FloatArithmetic`, `XnorArithmetic`.
+    """Multiply-add of `lanes` pairs of operands in two formats.
 
     Parameters
     ----------
@@ -24,30 +28,62 @@ class Arithmetic(ABC):
         Pairs of operands that one processing element multiplies in a cycle.
     terms : int
         Products that a partial sum must hold.
+    structure : str
+        One of STRUCTURES. It changes the circuit, never a column's sum.
+    stages : int or None
+        Pipeline stages from the operand registers to the partial sum's register; 1 is the smallest
+        circuit. None: `fast_stages`.
+
+    Raises ValueError for formats without products in this family, and for stages that it cannot
+    have.
 
     Attributes
     ----------
+    fast_stages : int
+        Stages that are meant for 150 MHz on an ECP5 of speed grade 6.
+    most_stages : int
+        The largest value of `stages`.
+    psum_stages : int
+        The last so many of the stages are passed by the partial sum: rows of an array follow each
+        other at this distance in cycles.
     activation_bits : int
-        Bits that travel right through one row: all lanes, decoded, and what marks them valid.
+        Bits that travel right through one row: all lanes, decoded.
     weight_bits : int
         Bits of one element's weights: all lanes, decoded.
-    psum_bits : int
-        Bits of a signed partial sum; its lowest bit weighs
+    sum_bits : int
+        Bits of a signed sum of `terms` products; its lowest bit weighs
         2**(activation.exponent + weight.exponent).
+    psum_bits : int
+        Bits of a partial sum as it passes the elements.
+    psum_scale : int
+        The weight of a partial sum's lowest bit is 2**psum_scale times that of a sum.
     """
 
+    fast_stages = 1
+    most_stages = 1
+    psum_stages = 1
+    psum_scale = 0
     activation_bits: int
     weight_bits: int
 
-    def __init__(self, activation, weight, lanes, terms):
+    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None):
+        if structure not in STRUCTURES:
+            raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, "
+                             f"not {structure!r}")
         self.activation = activation
         self.weight = weight
         self.lanes = lanes
         self.terms = terms
-        self.psum_bits = sum_bits(activation, weight, terms)
+        self.structure = structure
+        self.sum_bits = sum_bits(activation, weight, terms)
+        self.psum_bits = self.sum_bits
+        self.stages = self.fast_stages if stages is None else stages
+        if not 1 <= self.stages <= self.most_stages:
+            raise ValueError(f"stages of {activation} x {weight} ({structure}) must be from 1 to "
+                             f"{self.most_stages}, not {stages!r}")
 
     @abstractmethod
-    def decode_activation(self, m, codes, valid):
+    def decode_activation(self, m, codes):
         """Decode at the array's left edge, combinationally.
 
         Parameters
@@ -56,8 +92,6 @@ class Arithmetic(ABC):
             Takes the logic.
         codes : Value
             One code per lane, lane 0 lowest: lanes * activation.width bits.
-        valid : Value
-            One bit. With 0 the row contributes exactly zero, whatever the codes and weights.
 
         Returns
         -------
@@ -70,12 +104,83 @@ class Arithmetic(ABC):
         """Decode at the array's top edge: lanes * weight.width bits to weight_bits bits."""
 
     @abstractmethod
-    def add(self, m, psum, a, w):
-        """`psum` plus the dot product of the decoded operands `a` and `w`, combinationally.
+    def accumulate(self, m, operands, psum):
+        """`psum` plus the dot product of the operands plus a constant (see `head`).
 
-        The value is exact. It may come with more than psum_bits bits; they repeat the sign as
-        long as no more than `terms` products are summed.
+        Parameters
+        ----------
+        m : Module
+            Takes the logic.
+        operands : Operands
+            Gives the operands as of each stage, and registers between stages.
+        psum : Value
+            The partial sum from above, as of stage `stages - psum_stages`.
+
+        Returns
+        -------
+        Value
+            As of the last stage; its low psum_bits bits are registered as what goes down.
         """
+
+    def head(self, rows):
+        """The partial sum that enters a column of `rows` elements: minus what they add too much."""
+        return 0
+
+    def total(self, psum, rows):
+        """A column's sum, signed, from the partial sum that leaves its last element."""
+        return psum
+
+
+class Operands:
+    """An element's operands as they pass its pipeline stages.
+
+    Parameters
+    ----------
+    m : Module
+        Takes the registers.
+    activation : Value
+        The element's activation register.
+    shadow : Value
+        The weights that become active next.
+    swap : Value
+        Make them active; registered, so that it belongs to the activation that comes in next.
+    """
+
+    def __init__(self, m, activation, shadow, swap):
+        self._m = m
+        self._activations = [activation]
+        self._shadow = shadow
+        self._swaps = [swap]
+        self._weights = []
+
+    def a(self, stage):
+        """The decoded activation in `stage`, from 0: delayed by so many cycles."""
+        while len(self._activations) <= stage:
+            self._activations.append(self.register(
+                self._activations[-1], f"a_stage{len(self._activations)}"))
+        return self._activations[stage]
+
+    def w(self, stage):
+        """The active weights in `stage`: registers that are loaded so many cycles later.
+
+        Each stage has registers of its own; bits that it does not read cost nothing.
+        """
+        while len(self._weights) <= stage:
+            number = len(self._weights)
+            if number:
+                self._swaps.append(self.register(self._swaps[-1], f"swap_stage{number}"))
+            active = Signal.like(self._shadow, name=f"w_active_stage{number}" if number else
+                                 "w_active", reset_less=True)
+            with self._m.If(self._swaps[number]):
+                self._m.d.sync += active.eq(self._shadow)
+            self._weights.append(active)
+        return self._weights[stage]
+
+    def register(self, value, name):
+        """`value` one stage later, in a register without reset."""
+        register = Signal(value.shape(), name=name, reset_less=True)
+        self._m.d.sync += register.eq(value)
+        return register
 
 
 def tree_sum(values):

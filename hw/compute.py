@@ -29,9 +29,9 @@ _LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
 class WeightFeeder(wiring.Component):
     """Fills the array's shadow weights, one filling per pass, in program order.
 
-    A filling takes max(rows, AccumulatorColumn.REVISIT) cycles; it may begin in the cycle in
-    which the previous one is swapped in. The next one can be swapped in that many cycles later:
-    that is the shortest pass.
+    A filling takes `rows` cycles. It may begin `hold` cycles after the previous one was swapped in
+    and be swapped in itself from the next cycle on, because its rows come at least as fast as the
+    pixels reach them. The shortest pass is `cycles`: max(rows, hold + 1).
 
     Members
     -------
@@ -41,7 +41,7 @@ class WeightFeeder(wiring.Component):
     idle : Out(1)
         No fillings are left to do, counting the cycle of the last word as done.
     loaded : Out(1)
-        A filling is complete and waits for its swap.
+        A filling has begun and waits for its swap.
     swap : In(1)
         The filling is swapped in by the pixel of this cycle; only when `loaded`.
     address : Out(20)
@@ -58,13 +58,18 @@ class WeightFeeder(wiring.Component):
         })
 
     @staticmethod
-    def cycles_of(arch):
-        """Length of a filling, and of the shortest pass."""
-        return max(arch.rows, AccumulatorColumn.REVISIT)
+    def hold_of(arch):
+        """Cycles from a swap to the begin of the next filling.
 
-    @property
-    def cycles(self):
-        return self.cycles_of(self.arch)
+        As the array wants it, and so that a pass takes long enough for its first sum to be in the
+        accumulators when the next pass adds to it.
+        """
+        return max(SystolicArray.hold_of(arch), AccumulatorColumn.REVISIT - 1)
+
+    @classmethod
+    def cycles_of(cls, arch):
+        """The shortest pass."""
+        return max(arch.rows, cls.hold_of(arch) + 1)
 
     def elaborate(self, platform):
         m = Module()
@@ -73,25 +78,27 @@ class WeightFeeder(wiring.Component):
         counts = {n: Signal(_LAYOUT[n].shape, name=n, reset_less=True) for n in loops}
         left = {n: Signal(_LAYOUT[n].shape, name=f"{n}_left", reset_less=True) for n in loops}
         active, loaded, filling = Signal(), Signal(), Signal()
-        step = Signal(range(self.cycles))
+        step = Signal(range(rows))
+        hold = Signal(range(self.hold_of(self.arch)))
         address = Signal(20, reset_less=True)
 
         begin, end, last = Signal(), Signal(), Signal()
         m.d.comb += [
-            begin.eq(active & ~filling & (~loaded | self.swap)),
-            end.eq((begin | filling) & (step == self.cycles - 1)),
+            begin.eq(active & ~filling & ~loaded & (hold == 0)),
+            end.eq((begin | filling) & (step == rows - 1)),
             last.eq(Cat(left[n] == 0 for n in loops).all()),
             self.idle.eq(~active | (end & last)),
             self.loaded.eq(loaded),
         ]
         with m.If(self.swap):
-            m.d.sync += loaded.eq(0)
+            m.d.sync += [loaded.eq(0), hold.eq(self.hold_of(self.arch) - 1)]
+        with m.Elif(hold != 0):
+            m.d.sync += hold.eq(hold - 1)
+        with m.If(begin):
+            m.d.sync += loaded.eq(1)
         with m.If(begin | filling):
-            m.d.sync += [filling.eq(~end), step.eq(Mux(end, 0, step + 1))]
-            with m.If(step < rows):
-                m.d.sync += address.eq(address + 1)
+            m.d.sync += [filling.eq(~end), step.eq(Mux(end, 0, step + 1)), address.eq(address + 1)]
             with m.If(end):
-                m.d.sync += loaded.eq(1)
                 with m.If(last):
                     m.d.sync += active.eq(0)
                 with m.Elif(left["blocks"] != 0):
@@ -107,8 +114,7 @@ class WeightFeeder(wiring.Component):
         # The word's way: address register, memory, then the array's edge.
         m.d.sync += self.address.eq(address)
         decided = Signal(rows)
-        m.d.comb += decided.eq(Cat((begin | filling) & (step < rows) & (step >= row)
-                                   for row in range(rows)))
+        m.d.comb += decided.eq(Cat((begin | filling) & (step == row) for row in range(rows)))
         in_memory = Signal(rows)
         m.d.sync += [in_memory.eq(decided), self.load.eq(in_memory)]
 
@@ -125,8 +131,8 @@ class Compute(wiring.Component):
 
     Timing: an instruction's tokens from LOAD are taken when its first filling starts, the other
     ones when its pixels start, at the earliest in the cycle of the last pixel before it; its
-    first pixel is decided on in the next cycle, if its filling is complete. A pass of n pixels
-    takes max(n, rows, 3) cycles; a pass that adds to sums of an earlier instruction waits until
+    first pixel is decided on in the next cycle, if its filling has begun before. A pass of n pixels
+    takes max(n, WeightFeeder.cycles) cycles; a pass that adds to sums of an earlier instruction waits until
     3 cycles after that one's last pixel. The sum of a pixel decided on in cycle s is written in
     s + latency in the last column, and earlier in the others; tokens are given in that cycle,
     for the instruction's last pixel, or (early) the first pixel of its last pass.
@@ -236,17 +242,15 @@ class Compute(wiring.Component):
             m.d.sync += accumulator.eq(instruction.accumulator)
 
         # Pixel: decision -> address -> word -> array.
-        entering = Signal(data.StructLayout({"swap": 1, "inside": 1, "pad_valid": 1,
+        entering = Signal(data.StructLayout({"swap": 1, "inside": 1,
                                              "pad_code": arch.activation.width}))
         at_memory, at_array = Signal.like(entering), Signal.like(entering)
         m.d.comb += [entering.swap.eq(feeder.swap), entering.inside.eq(pixels.inside),
-                     entering.pad_valid.eq(fields.pad_valid),
                      entering.pad_code.eq(fields.pad_code)]
         m.d.sync += [at_memory.eq(entering), at_array.eq(at_memory),
                      self.activation_address.eq(pixels.address)]
         m.d.comb += [
             array.swap.eq(at_array.swap),
-            array.valid.eq(at_array.inside | at_array.pad_valid),
             array.activations.eq(Mux(at_array.inside, self.activation_data,
                                      at_array.pad_code.replicate(arch.vector))),
             array.load.eq(feeder.load), array.weights.eq(self.weight_data),
@@ -255,24 +259,27 @@ class Compute(wiring.Component):
 
         # Sums: the control goes along, to column 0 and from column to column.
         control = Signal(data.StructLayout({
-            "enable": 1, "first": 1, "address": range(arch.accumulator_depth)}))
+            "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth)}))
         m.d.comb += [control.enable.eq(slot), control.address.eq(accumulator),
+                     control.valid.eq(pixels.inside | fields.pad_valid),
                      control.first.eq(pixels.first_pass & ~fields.accumulate)]
         for stage in range(self._to_column(arch)):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
-        enable, first, address = control.enable, control.first, control.address
+        enable, first, valid, address = (control.enable, control.first, control.valid,
+                                         control.address)
         for column in range(arch.columns):
             enable_out = Signal(name=f"enable_{column}")
             first_out = Signal(name=f"first_{column}")
+            valid_out = Signal(name=f"valid_{column}")
             address_out = Signal(range(arch.accumulator_depth), name=f"address_{column}")
             m.submodules[f"accumulator_{column}"] = place(
                 self.column, "systolith_accumulator",
-                enable=enable, first=first, address=address, enable_out=enable_out,
-                first_out=first_out, address_out=address_out, sum=array.sums[column],
-                read_address=self.read_address, read_data=self.read_data[column])
-            enable, first, address = enable_out, first_out, address_out
+                enable=enable, first=first, valid=valid, address=address, enable_out=enable_out,
+                first_out=first_out, valid_out=valid_out, address_out=address_out,
+                sum=array.sums[column], read_address=self.read_address, read_data=self.read_data[column])
+            enable, first, valid, address = enable_out, first_out, valid_out, address_out
 
         # Tokens travel along with the pixels that they wait for.
         early = fields.signal & Mux(fields.early, _POST, 0)

@@ -21,23 +21,24 @@ class FloatArithmetic(Arithmetic):
     come in: they are taken for the numbers that their fields would be elsewhere.
     """
 
-    def __init__(self, activation, weight, lanes, terms):
+    def __init__(self, activation, weight, lanes, terms, **options):
         for fmt in (activation, weight):
             if not fmt.signed:
                 raise ValueError(f"operands of the array must be signed, not {fmt}")
-        super().__init__(activation, weight, lanes, terms)
+        super().__init__(activation, weight, lanes, terms, **options)
         self._activations = data.ArrayLayout(_operand(activation), lanes)
         self._weights = data.ArrayLayout(_operand(weight), lanes)
         self.activation_bits = self._activations.size
         self.weight_bits = self._weights.size
 
-    def decode_activation(self, m, codes, valid):
-        return Mux(valid, _decode(self.activation, self.lanes, codes), 0)
+    def decode_activation(self, m, codes):
+        return _decode(self.activation, self.lanes, codes)
 
     def decode_weight(self, m, codes):
         return _decode(self.weight, self.lanes, codes)
 
-    def add(self, m, psum, a, w):
+    def accumulate(self, m, operands, psum):
+        a, w = operands.a(0), operands.w(0)
         a = data.View(self._activations, Cat(a))
         w = data.View(self._weights, Cat(w))
         bits = term_bound(self.activation, self.weight).bit_length()

@@ -1,6 +1,6 @@
 """Integer products: the codes are the numbers."""
 
-from amaranth.hdl import Cat, Mux, Value, signed, unsigned
+from amaranth.hdl import Cat, Value, signed, unsigned
 from amaranth.lib import data
 
 from .arithmetic import Arithmetic, tree_sum
@@ -11,20 +11,21 @@ __all__ = ["IntArithmetic"]
 class IntArithmetic(Arithmetic):
     """Signed or unsigned integers of 1 to 16 bits each; both operands travel as they are stored."""
 
-    def __init__(self, activation, weight, lanes, terms):
-        super().__init__(activation, weight, lanes, terms)
+    def __init__(self, activation, weight, lanes, terms, **options):
+        super().__init__(activation, weight, lanes, terms, **options)
         self._activations = _layout(activation, lanes)
         self._weights = _layout(weight, lanes)
         self.activation_bits = self._activations.size
         self.weight_bits = self._weights.size
 
-    def decode_activation(self, m, codes, valid):
-        return Mux(valid, Value.cast(codes), 0)
+    def decode_activation(self, m, codes):
+        return Value.cast(codes)
 
     def decode_weight(self, m, codes):
         return Value.cast(codes)
 
-    def add(self, m, psum, a, w):
+    def accumulate(self, m, operands, psum):
+        a, w = operands.a(0), operands.w(0)
         a = data.View(self._activations, Cat(a))
         w = data.View(self._weights, Cat(w))
         return psum + tree_sum([a[lane] * w[lane] for lane in range(self.lanes)])

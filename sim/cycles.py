@@ -99,7 +99,8 @@ class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
         self.array_latency = Compute.latency_of(self.arch)
-        self.filling = WeightFeeder.cycles_of(self.arch)
+        self.hold = WeightFeeder.hold_of(self.arch)
+        self.shortest_pass = WeightFeeder.cycles_of(self.arch)
         self.post_latency = Post.latency_of(self.arch)
         self.limit = burst_limit(self.arch)
         self.turn, self.later, self.runnable = 0, [], []
@@ -328,21 +329,28 @@ class _Model:
     # Array and post-processing.
 
     def _array(self):
-        begun = swapped = finished = -1000
+        begun = swapped = finished = filled = -1000     # filled: when the last filling began
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
             load = 1 << Unit.LOAD
-            fed = max(visible, begun + 1, (yield from self._take(Unit.ARRAY, code, load)))
+            fed = max(visible, begun + 1, filled + self.arch.rows - 1,
+                      (yield from self._take(Unit.ARRAY, code, load)))
             begun = max(fed + 1, finished, (yield from self._take(Unit.ARRAY, code, 15 & ~load)))
             self._put(self.room[Unit.ARRAY], begun + 1)
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
-            # The first filling begins when the shadow weights are free; by then the feeder is idle.
-            begins = max(fed + 1, swapped)
-            first = max(begun + 1, begins + self.filling,
-                        finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
-            length = max(pixels, self.filling)
-            swapped = first + (passes - 1) * length
+            filled = max(fed + 1, swapped + self.hold)
+            swapped = max(begun + 1, filled + 1,
+                          finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
+            first = swapped
+            if pixels >= self.shortest_pass:
+                swapped += (passes - 1) * pixels
+                if passes > 1:
+                    filled = swapped - pixels + self.hold
+            else:
+                for _ in range(passes - 1):
+                    filled = max(filled + self.arch.rows, swapped + self.hold)
+                    swapped = max(swapped + pixels, filled + 1)
             finished = swapped + pixels - 1
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)

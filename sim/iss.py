@@ -183,7 +183,7 @@ class Simulator:
             codes = self.activations[np.where(inside, address, 0)]
             images = np.where(inside[:, None], images_of(arch.activation, codes), padding)
             first = i.weight_base + number_of_pass * rows
-            weights = images_of(arch.weight, self.weights[first:first + rows][::-1])
+            weights = images_of(arch.weight, self.weights[first:first + rows])
             weights = weights.reshape(rows, columns, lanes).swapaxes(0, 1).reshape(columns, -1)
             sums = convolve(images[:, :, None, None], weights[:, :, None, None])[:, :, 0, 0]
             total = total + sums.astype(wide)

@@ -187,7 +187,7 @@ def ordered(codes, format):
     magnitude code (floats), the code (bipolar). +0 and -0 are both 0."""
     codes = np.asarray(codes, dtype=np.int64)
     if isinstance(format, Float):
-        magnitude = codes & format.max_code
+        magnitude = codes & ((1 << (format.width - 1)) - 1)
         return np.where(codes >> (format.width - 1), -magnitude, magnitude)
     if isinstance(format, Bipolar):
         return codes

@@ -258,7 +258,7 @@ def test_short_names_with_fn_are_finite_only():
 
 
 @pytest.mark.parametrize("name", [
-    "", "int", "int8 ", "float8_e3m2", "float8_e4m3fnx", "e4", "m3", "bfloat16", "e4m3nz", "4",
+    "", "int", "int8 ", "float8_e3m2", "float8_e4m3fnx", "e4", "m3", "bfloat8", "e4m3nz", "4",
     "float6_e3m2fnu"])
 def test_unknown_names_are_refused_with_examples(name):
     with pytest.raises(ValueError, match="no number format; formats are named like int8"):
@@ -272,7 +272,7 @@ def test_unknown_names_are_refused_with_examples(name):
     (lambda: Float(0, 3), "a Float must have from 1 to 8 exponent bits"),
     (lambda: parse("e9m2"), "a Float must have from 1 to 8 exponent bits"),
     (lambda: Float(8, 8), "at most 16 bits in all, not exp=8, man=8"),
-    (lambda: Float(4, 3, special="nan"), "special of a Float must be none, fn, fnuz or ieee"),
+    (lambda: Float(4, 3, special="nan"), "special of a Float must be one of none, fn"),
     (lambda: Float(3, 2, special="fn"), "fewer than 8 bits"),
     (lambda: parse("e4m3fnuzu"), "without sign"),
     (lambda: parse("e1m0ieee"), "a finite number besides 0"),

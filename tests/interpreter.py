@@ -82,7 +82,7 @@ class Interpreter:
                     rows = []
                     for n in range(arch.rows):
                         self.now.add(("WEIGHT", word + n, False))
-                        rows.insert(0, [weight_images[c] for c in self.weights[word + n]])
+                        rows.append([weight_images[c] for c in self.weights[word + n]])
                     word += arch.rows
                     self.array_pass(i, ky, kx, block, rows, images, first)
 

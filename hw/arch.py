@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 
-from .formats import Bipolar, Float, Format, Int, parse, sum_bits, term_bound
+from .formats import Bipolar, Float, Format, Int, Ternary, parse, sum_bits, term_bound
 
 __all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 
@@ -134,6 +134,11 @@ class Arch:
                 self.activation.signed and self.weight.signed):
             raise ValueError("the array computes with floats that have a sign, not with "
                              f"{self.activation} and {self.weight}")
+        form = self.activation
+        if not isinstance(form, (Int, Float, Bipolar)) or isinstance(form, Ternary) or (
+                isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
+            raise ValueError("post-processing rounds to integers, bipolar1 and floats of radix 2 "
+                             f"with subnormals, so activation cannot be {form}")
         if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
             raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
                              f"not {self.structure!r}")

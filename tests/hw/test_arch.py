@@ -1,0 +1,15 @@
+import pytest
+from systolith.hw.arch import Arch
+
+
+@pytest.mark.parametrize("name", ["ternary", "lns8", "e3m0x2", "e3m4flush", "e4m3dl", "hfp8",
+                                  "e3m0r4"])
+def test_formats_that_post_processing_cannot_round_to_are_no_activations(name):
+    with pytest.raises(ValueError, match="so activation cannot be"):
+        Arch(rows=2, columns=2, activation=name, weight=name)
+
+
+@pytest.mark.parametrize("name", ["int8", "int1", "e4m3", "e4m3fn", "e5m2fnuz", "e4m3p3109",
+                                  "e3m0", "bipolar1"])
+def test_formats_that_post_processing_rounds_to_are_activations(name):
+    assert Arch(rows=2, columns=2, activation=name, weight=name).activation.name == name

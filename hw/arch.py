@@ -74,6 +74,9 @@ class Arch:
     stages : int or None
         Pipeline stages of a processing element; None: as many as a fast clock needs. Programs
         do not depend on them.
+    shared_columns : int
+        Columns side by side that share their activation registers; divides `columns`. Programs do
+        not depend on it.
     """
 
     name: str = "chip"
@@ -96,6 +99,7 @@ class Arch:
     clock_mhz: float = 50.0
     structure: str = "auto"
     stages: int | None = None
+    shared_columns: int = 1
 
     def __post_init__(self):
         for key in ("activation", "weight"):
@@ -105,7 +109,8 @@ class Arch:
                 ("largest_k", 1, 1 << 20),
                 ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
                 ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
-                ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64)):
+                ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
+                ("shared_columns", 1, 256)):
             value = getattr(self, key)
             if key == "stages" and value is None:
                 continue
@@ -142,6 +147,9 @@ class Arch:
         if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
             raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
                              f"not {self.structure!r}")
+        if self.columns % self.shared_columns:
+            raise ValueError(f"shared_columns must divide columns ({self.columns}), "
+                             f"not {self.shared_columns!r}")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")
@@ -307,6 +315,7 @@ class Arch:
         """
         from .isa import description
         facts = {key: value for key, value in self.to_dict().items()
-                 if key not in ("name", "board", "clock_mhz", "structure", "stages")}
+                 if key not in ("name", "board", "clock_mhz", "structure", "stages",
+                                "shared_columns")}
         text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, description()], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

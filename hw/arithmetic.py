@@ -140,18 +140,25 @@ class Operands:
         Takes the registers.
     activation : Value
         The element's activation register.
-    shadow : Value
-        The weights that become active next.
+    weight : Value
+        The weights that become active next: shadow weights, which stay until the last stage has
+        taken them, or a bus that holds them for one cycle only.
     swap : Value
-        Make them active; registered, so that it belongs to the activation that comes in next.
+        Make them active; it comes one cycle before the activation that meets them.
+    stays : bool
+        Whether `weight` are shadow weights.
+    prefix : str
+        In front of the registers' names.
     """
 
-    def __init__(self, m, activation, shadow, swap):
+    def __init__(self, m, activation, weight, swap, *, stays=True, prefix=""):
         self._m = m
         self._activations = [activation]
-        self._shadow = shadow
+        self._weight = weight
         self._swaps = [swap]
+        self._stays = stays
         self._weights = []
+        self._prefix = prefix
 
     def a(self, stage):
         """The decoded activation in `stage`, from 0: delayed by so many cycles."""
@@ -161,24 +168,28 @@ class Operands:
         return self._activations[stage]
 
     def w(self, stage):
-        """The active weights in `stage`: registers that are loaded so many cycles later.
+        """The active weights in `stage`. Bits that no stage reads cost nothing.
 
-        Each stage has registers of its own; bits that it does not read cost nothing.
+        From shadow weights each stage takes its own as the swap passes it; from a bus the first
+        stage does, and hands them on.
         """
         while len(self._weights) <= stage:
             number = len(self._weights)
+            name = f"w_stage{number}" if number else "w_active"
+            if number and not self._stays:
+                self._weights.append(self.register(self._weights[-1], name))
+                continue
             if number:
                 self._swaps.append(self.register(self._swaps[-1], f"swap_stage{number}"))
-            active = Signal.like(self._shadow, name=f"w_active_stage{number}" if number else
-                                 "w_active", reset_less=True)
+            active = Signal.like(self._weight, name=self._prefix + name, reset_less=True)
             with self._m.If(self._swaps[number]):
-                self._m.d.sync += active.eq(self._shadow)
+                self._m.d.sync += active.eq(self._weight)
             self._weights.append(active)
         return self._weights[stage]
 
     def register(self, value, name):
         """`value` one stage later, in a register without reset."""
-        register = Signal(value.shape(), name=name, reset_less=True)
+        register = Signal(value.shape(), name=self._prefix + name, reset_less=True)
         self._m.d.sync += register.eq(value)
         return register
 

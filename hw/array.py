@@ -35,12 +35,14 @@ class SystolicArray(wiring.Component):
     """`rows` x `columns` processing elements with decoders and skew at the edges.
 
     A word that enters in cycle t meets the first row in t + EDGE; the sum of its products and
-    those of the other rows leaves column c in cycle t + latency + c.
+    those of the other rows leaves column c in cycle t + latency + delay_of(c).
 
-    Rows of weights come in their order, one a cycle, and may follow on the heels of the pixels
-    that swap them in: the array can be swapped from one cycle after the first row's word on, long
-    before the last row's has come. So that no row's shadow weights are overwritten before its own
-    swap, words may begin to come `hold` cycles after the previous swap.
+    Rows of weights come in their order, one a cycle, by one bus for each column. Where rows follow
+    each other by one cycle as well, the word of a row is on the bus exactly when the swap passes
+    the row: elements then need no shadow weights, and words come from the cycle of `swap` on.
+    Else (`shadow`) rows keep what `load` gives them until their swap: words come at least one
+    cycle before `swap`, and at least `hold` cycles after the previous one, so that no row's
+    shadow weights are overwritten before its own swap.
 
     Parameters
     ----------
@@ -55,9 +57,9 @@ class SystolicArray(wiring.Component):
     weights : In(arch.weight_bits)
         Weight codes of one array row, column 0's lanes first.
     load : In(rows)
-        Bit r: row r takes the weight word of this cycle.
+        Bit r: row r takes the weight word of this cycle; only with `shadow`.
     sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
-        Exact sums in units of 2**arch.sum_exponent, column c delayed by c cycles.
+        Exact sums in units of 2**arch.sum_exponent, column c delayed by `delay_of` cycles.
     """
 
     #: Cycles from the ports to the first processing element.
@@ -65,12 +67,14 @@ class SystolicArray(wiring.Component):
 
     def __init__(self, *, arch):
         self.arch = arch
-        self.pe = ProcessingElement(arithmetic_of(arch))
+        self.shadow = self.shadow_of(arch)
+        self.pe = ProcessingElement(arithmetic_of(arch), columns=arch.shared_columns,
+                                    shadow=self.shadow)
+        load = {"load": In(arch.rows)} if self.shadow else {}
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(1),
-            "weights": In(arch.weight_bits),
-            "load": In(arch.rows),
+            "weights": In(arch.weight_bits), **load,
             "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
         })
 
@@ -81,10 +85,22 @@ class SystolicArray(wiring.Component):
         return cls.EDGE + (arch.rows - 1) * arithmetic.psum_stages + 1 + arithmetic.stages
 
     @staticmethod
-    def hold_of(arch):
+    def shadow_of(arch):
+        """Whether the elements have shadow weights."""
+        return arithmetic_of(arch).psum_stages > 1
+
+    @classmethod
+    def hold_of(cls, arch):
         """Cycles from a swap to the earliest next word of weights: the last row's last stage."""
+        if not cls.shadow_of(arch):
+            return 0
         arithmetic = arithmetic_of(arch)
         return (arch.rows - 1) * (arithmetic.psum_stages - 1) + arithmetic.stages - 1
+
+    @staticmethod
+    def delay_of(arch, column):
+        """Cycles by which a column is behind column 0: columns that share a register are level."""
+        return column // arch.shared_columns
 
     @property
     def latency(self):
@@ -101,37 +117,39 @@ class SystolicArray(wiring.Component):
         row_bits = arch.lanes * arch.activation.width
         column_bits = arch.lanes * arch.weight.width
 
-        # What travels right, as (activation, swap, load) per row; the skew keeps each row's
-        # activation and swap together, while load is timed at the edge.
-        right = []
+        # What travels down: weights and partial sums, by column.
+        weights, psums = [], []
+        for column in range(arch.columns):
+            decoded = arithmetic.decode_weight(m, self.weights.word_select(column, column_bits))
+            weights.append(_delayed(m, decoded, self.EDGE + self.delay_of(arch, column),
+                                    f"column{column}_skew"))
+            psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
+
+        # What travels right. The skew keeps a row's activation and swap together, while load is
+        # timed at the edge.
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
                 m, self.activations.word_select(row, row_bits))
-            edge = Cat(decoded, self.swap)
-            edge = _delayed(m, edge, self.EDGE + row * arithmetic.psum_stages, f"row{row}_skew")
-            load = _delayed(m, self.load[row], self.EDGE, f"row{row}_load")
-            right.append((edge[:arithmetic.activation_bits], edge[-1], load))
-        down = []
-        for column in range(arch.columns):
-            decoded = arithmetic.decode_weight(m, self.weights.word_select(column, column_bits))
-            weight = _delayed(m, decoded, self.EDGE + column, f"column{column}_skew")
-            down.append((weight, Const(arithmetic.head(arch.rows), signed(arithmetic.psum_bits))))
-
-        for row in range(arch.rows):
-            activation, swap, load = right[row]
-            for column in range(arch.columns):
-                weight, psum = down[column]
-                at = f"{row}_{column}"
-                a_out = Signal(arithmetic.activation_bits, name=f"a_{at}")
-                swap_out = Signal(name=f"swap_{at}")
-                load_out = Signal(name=f"load_{at}")
-                psum_out = Signal(signed(arithmetic.psum_bits), name=f"psum_{at}")
+            edge = _delayed(m, Cat(decoded, self.swap), self.EDGE + row * arithmetic.psum_stages,
+                            f"row{row}_skew")
+            right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
+            if self.shadow:
+                right["load"] = _delayed(m, self.load[row], self.EDGE, f"row{row}_load")
+            for first in range(0, arch.columns, arch.shared_columns):
+                at = f"{row}_{first}"
+                mine = slice(first, first + arch.shared_columns)
+                out = {name: Signal(len(value), name=f"{name}_{at}")
+                       for name, value in right.items()}
+                psum = Signal(arch.shared_columns * arithmetic.psum_bits, name=f"psum_{at}")
                 m.submodules[f"pe_{at}"] = place(
-                    self.pe, "systolith_pe", a_in=activation, swap_in=swap, load_in=load,
-                    w_in=weight, psum_in=psum, a_out=a_out, swap_out=swap_out, load_out=load_out,
-                    psum_out=psum_out)
-                activation, swap, load = a_out, swap_out, load_out
-                down[column] = (weight, psum_out)
+                    self.pe, "systolith_pe",
+                    **{f"{name}_in": value for name, value in right.items()},
+                    **{f"{name}_out": value for name, value in out.items()},
+                    w_in=Cat(weights[mine]), psum_in=Cat(psums[mine]), psum_out=psum)
+                right = out
+                psums[mine] = [psum.word_select(n, arithmetic.psum_bits)
+                               for n in range(arch.shared_columns)]
         for column in range(arch.columns):
-            m.d.comb += self.sums[column].eq(arithmetic.total(down[column][1], arch.rows))
+            m.d.comb += self.sums[column].eq(
+                arithmetic.total(psums[column].as_signed(), arch.rows))
         return m

@@ -29,9 +29,9 @@ _LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
 class WeightFeeder(wiring.Component):
     """Fills the array's shadow weights, one filling per pass, in program order.
 
-    A filling takes `rows` cycles. It may begin `hold` cycles after the previous one was swapped in
-    and be swapped in itself from the next cycle on, because its rows come at least as fast as the
-    pixels reach them. The shortest pass is `cycles`: max(rows, hold + 1).
+    A filling takes `rows` cycles. With shadow weights it may begin `hold` cycles after the
+    previous one was swapped in, and be swapped in itself from the next cycle on; without, it
+    begins in the cycle in which it is swapped in. The shortest pass is `cycles`.
 
     Members
     -------
@@ -41,35 +41,42 @@ class WeightFeeder(wiring.Component):
     idle : Out(1)
         No fillings are left to do, counting the cycle of the last word as done.
     loaded : Out(1)
-        A filling has begun and waits for its swap.
+        A filling can be swapped in.
     swap : In(1)
-        The filling is swapped in by the pixel of this cycle; only when `loaded`.
+        A filling is swapped in by the pixel of this cycle; only when `loaded`.
     address : Out(20)
         Weight word, one cycle after it was decided on.
     load : Out(rows)
-        Rows that load the word whose address was out in the cycle before.
+        Rows that load the word whose address was out in the cycle before; only with `shadow`.
     """
 
     def __init__(self, *, arch):
         self.arch = arch
+        self.shadow = SystolicArray.shadow_of(arch)
+        load = {"load": Out(arch.rows)} if self.shadow else {}
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "idle": Out(1),
-            "loaded": Out(1), "swap": In(1), "address": Out(20), "load": Out(arch.rows),
+            "loaded": Out(1), "swap": In(1), "address": Out(20), **load,
         })
 
     @staticmethod
-    def hold_of(arch):
+    def lead_of(arch):
+        """Cycles from a filling's begin to the earliest swap: its first word must be there."""
+        return int(SystolicArray.shadow_of(arch))
+
+    @classmethod
+    def hold_of(cls, arch):
         """Cycles from a swap to the begin of the next filling.
 
         As the array wants it, and so that a pass takes long enough for its first sum to be in the
         accumulators when the next pass adds to it.
         """
-        return max(SystolicArray.hold_of(arch), AccumulatorColumn.REVISIT - 1)
+        return max(SystolicArray.hold_of(arch), AccumulatorColumn.REVISIT - cls.lead_of(arch))
 
     @classmethod
     def cycles_of(cls, arch):
         """The shortest pass."""
-        return max(arch.rows, cls.hold_of(arch) + 1)
+        return max(arch.rows, cls.hold_of(arch) + cls.lead_of(arch))
 
     def elaborate(self, platform):
         m = Module()
@@ -77,25 +84,28 @@ class WeightFeeder(wiring.Component):
         loops = ("blocks", "kernel_x", "kernel_y")
         counts = {n: Signal(_LAYOUT[n].shape, name=n, reset_less=True) for n in loops}
         left = {n: Signal(_LAYOUT[n].shape, name=f"{n}_left", reset_less=True) for n in loops}
-        active, loaded, filling = Signal(), Signal(), Signal()
+        active, filling, free = Signal(), Signal(), Signal()
+        loaded = Signal()           # with shadow weights
         step = Signal(range(rows))
         hold = Signal(range(self.hold_of(self.arch)))
         address = Signal(20, reset_less=True)
 
         begin, end, last = Signal(), Signal(), Signal()
         m.d.comb += [
-            begin.eq(active & ~filling & ~loaded & (hold == 0)),
+            free.eq(active & ~filling & (hold == 0)),
+            begin.eq(free & ~loaded if self.shadow else self.swap),
             end.eq((begin | filling) & (step == rows - 1)),
             last.eq(Cat(left[n] == 0 for n in loops).all()),
             self.idle.eq(~active | (end & last)),
-            self.loaded.eq(loaded),
+            self.loaded.eq(loaded if self.shadow else free),
         ]
         with m.If(self.swap):
-            m.d.sync += [loaded.eq(0), hold.eq(self.hold_of(self.arch) - 1)]
+            m.d.sync += hold.eq(self.hold_of(self.arch) - 1)
         with m.Elif(hold != 0):
             m.d.sync += hold.eq(hold - 1)
-        with m.If(begin):
-            m.d.sync += loaded.eq(1)
+        if self.shadow:
+            with m.If(begin | self.swap):
+                m.d.sync += loaded.eq(begin)
         with m.If(begin | filling):
             m.d.sync += [filling.eq(~end), step.eq(Mux(end, 0, step + 1)), address.eq(address + 1)]
             with m.If(end):
@@ -113,10 +123,11 @@ class WeightFeeder(wiring.Component):
 
         # The word's way: address register, memory, then the array's edge.
         m.d.sync += self.address.eq(address)
-        decided = Signal(rows)
-        m.d.comb += decided.eq(Cat((begin | filling) & (step == row) for row in range(rows)))
-        in_memory = Signal(rows)
-        m.d.sync += [in_memory.eq(decided), self.load.eq(in_memory)]
+        if self.shadow:
+            decided = Signal(rows)
+            m.d.comb += decided.eq(Cat((begin | filling) & (step == row) for row in range(rows)))
+            in_memory = Signal(rows)
+            m.d.sync += [in_memory.eq(decided), self.load.eq(in_memory)]
 
         with m.If(self.start):
             m.d.sync += [active.eq(1), address.eq(self.instruction.weight_base)]
@@ -131,11 +142,12 @@ class Compute(wiring.Component):
 
     Timing: an instruction's tokens from LOAD are taken when its first filling starts, the other
     ones when its pixels start, at the earliest in the cycle of the last pixel before it; its
-    first pixel is decided on in the next cycle, if its filling has begun before. A pass of n pixels
-    takes max(n, WeightFeeder.cycles) cycles; a pass that adds to sums of an earlier instruction waits until
-    3 cycles after that one's last pixel. The sum of a pixel decided on in cycle s is written in
-    s + latency in the last column, and earlier in the others; tokens are given in that cycle,
-    for the instruction's last pixel, or (early) the first pixel of its last pass.
+    first pixel is decided on in the next cycle, if its filling can be swapped in. A pass of n
+    pixels takes max(n, WeightFeeder.cycles) cycles; a pass that adds to sums of an earlier
+    instruction waits until 3 cycles after that one's last pixel. The sum of a pixel decided on in
+    cycle s is written in s + latency in the last column, and earlier in the others; tokens are
+    given in that cycle, for the instruction's last pixel, or (early) the first pixel of its last
+    pass.
 
     Parameters
     ----------
@@ -176,7 +188,8 @@ class Compute(wiring.Component):
     @classmethod
     def latency_of(cls, arch):
         """Cycles from the decision on a pixel to the write of its last column's sum."""
-        return cls._to_column(arch) + (arch.columns - 1) + AccumulatorColumn.REVISIT - 1
+        return (cls._to_column(arch) + SystolicArray.delay_of(arch, arch.columns - 1)
+                + AccumulatorColumn.REVISIT - 1)
 
     @property
     def latency(self):
@@ -253,9 +266,10 @@ class Compute(wiring.Component):
             array.swap.eq(at_array.swap),
             array.activations.eq(Mux(at_array.inside, self.activation_data,
                                      at_array.pad_code.replicate(arch.vector))),
-            array.load.eq(feeder.load), array.weights.eq(self.weight_data),
-            self.weight_address.eq(feeder.address),
+            array.weights.eq(self.weight_data), self.weight_address.eq(feeder.address),
         ]
+        if array.shadow:
+            m.d.comb += array.load.eq(feeder.load)
 
         # Sums: the control goes along, to column 0 and from column to column.
         control = Signal(data.StructLayout({
@@ -267,19 +281,17 @@ class Compute(wiring.Component):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
-        enable, first, valid, address = (control.enable, control.first, control.valid,
-                                         control.address)
+        names = ("enable", "first", "valid", "address")
+        controls = {name: control[name] for name in names}
         for column in range(arch.columns):
-            enable_out = Signal(name=f"enable_{column}")
-            first_out = Signal(name=f"first_{column}")
-            valid_out = Signal(name=f"valid_{column}")
-            address_out = Signal(range(arch.accumulator_depth), name=f"address_{column}")
+            out = {name: Signal.like(control[name], name=f"{name}_{column}") for name in names}
             m.submodules[f"accumulator_{column}"] = place(
-                self.column, "systolith_accumulator",
-                enable=enable, first=first, valid=valid, address=address, enable_out=enable_out,
-                first_out=first_out, valid_out=valid_out, address_out=address_out,
-                sum=array.sums[column], read_address=self.read_address, read_data=self.read_data[column])
-            enable, first, valid, address = enable_out, first_out, valid_out, address_out
+                self.column, "systolith_accumulator", **controls,
+                **{f"{name}_out": value for name, value in out.items()},
+                sum=array.sums[column], read_address=self.read_address,
+                read_data=self.read_data[column])
+            if array.delay_of(arch, column + 1) > array.delay_of(arch, column):
+                controls = out
 
         # Tokens travel along with the pixels that they wait for.
         early = fields.signal & Mux(fields.early, _POST, 0)

@@ -1,7 +1,7 @@
 """The processing element: one multiply-add of L lanes, with its weights held in place."""
 
 from amaranth.hdl import Module, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arithmetic import Operands
@@ -34,25 +34,34 @@ def arithmetic_of(arch):
 
 
 class ProcessingElement(wiring.Component):
-    """A weight-stationary processing element; nothing in it stalls.
+    """A weight-stationary processing element, or several side by side; nothing in it stalls.
 
     Activations and flags travel right, partial sums down, one element a cycle; so `a_out`,
-    `swap_out`, `load_out` follow their inputs after one cycle.
+    `swap_out`, `load_out` follow their inputs after one cycle. `columns` elements side by side
+    share one activation register and its flags.
 
-    Weights are double-buffered: `load_in` takes `w_in`, which all elements of a column see, into
-    the shadow weights, while the active ones compute. `swap_in` makes the shadow weights active;
-    the activation that comes in with it is the first to meet them. In a cycle with both, the
-    shadow weights of before become active. With more than one pipeline stage the weights of a
-    stage become active when that activation reaches it: the shadow weights must stay until
-    `arithmetic.stages` - 1 cycles after the swap.
+    With `shadow`, weights are double-buffered: `load_in` takes `w_in`, which all elements of a
+    column see, into the shadow weights, while the active ones compute. `swap_in` makes the shadow
+    weights active; the activation that comes in with it is the first to meet them. In a cycle
+    with both, the shadow weights of before become active. With more than one pipeline stage the
+    weights of a stage become active when that activation reaches it: the shadow weights must stay
+    until `arithmetic.stages` - 1 cycles after the swap.
+
+    Without `shadow`, `swap_in` makes `w_in` of the same cycle active. That is enough where rows
+    follow each other by one cycle, since the words of a column's bus do the same.
 
     `psum_out` is `psum_in` plus the dot product with the activation that came in
-    1 + stages - psum_stages cycles before `psum_in`; latency 1 + stages cycles from `a_in`,
-    psum_stages from `psum_in`. No register has a reset.
+    1 + stages - psum_stages cycles before `psum_in`, plus a constant (`Arithmetic.head`); latency
+    1 + stages cycles from `a_in`, psum_stages from `psum_in`. No register has a reset.
 
     Parameters
     ----------
     arithmetic : Arithmetic
+    columns : int
+        Elements that share an activation register; their ports w and psum are arrays if there is
+        more than one.
+    shadow : bool
+        Whether weights are double-buffered; else there are no load_in and load_out.
 
     Attributes
     ----------
@@ -62,33 +71,46 @@ class ProcessingElement(wiring.Component):
     swap_in, swap_out, load_in, load_out : Signal(1)
     """
 
-    def __init__(self, arithmetic):
+    def __init__(self, arithmetic, *, columns=1, shadow=True):
         self.arithmetic = arithmetic
+        self.columns = columns
+        self.shadow = shadow
+        weights, psum = arithmetic.weight_bits, signed(arithmetic.psum_bits)
+        if columns > 1:
+            weights = data.ArrayLayout(weights, columns)
+            psum = data.ArrayLayout(psum, columns)
+        load = {"load_in": In(1), "load_out": Out(1)} if shadow else {}
         super().__init__({
-            "a_in": In(arithmetic.activation_bits),
-            "a_out": Out(arithmetic.activation_bits),
-            "swap_in": In(1), "swap_out": Out(1),
-            "load_in": In(1), "load_out": Out(1),
-            "w_in": In(arithmetic.weight_bits),
-            "psum_in": In(signed(arithmetic.psum_bits)),
-            "psum_out": Out(signed(arithmetic.psum_bits)),
+            "a_in": In(arithmetic.activation_bits), "a_out": Out(arithmetic.activation_bits),
+            "swap_in": In(1), "swap_out": Out(1), **load,
+            "w_in": In(weights), "psum_in": In(psum), "psum_out": Out(psum),
         })
 
     def elaborate(self, platform):
         m = Module()
-
         a = Signal.like(self.a_out, reset_less=True)
         swap = Signal(reset_less=True)
-        load = Signal(reset_less=True)
-        shadow = Signal.like(self.w_in, name="w_shadow", reset_less=True)
-        psum = Signal.like(self.psum_out, reset_less=True)
-
-        m.d.sync += [a.eq(self.a_in), swap.eq(self.swap_in), load.eq(self.load_in)]
-        m.d.comb += [self.a_out.eq(a), self.swap_out.eq(swap), self.load_out.eq(load)]
-        with m.If(self.load_in):
-            m.d.sync += shadow.eq(self.w_in)
-
-        operands = Operands(m, a, shadow, self.swap_in)
-        m.d.sync += psum.eq(self.arithmetic.accumulate(m, operands, self.psum_in))
-        m.d.comb += self.psum_out.eq(psum)
+        m.d.sync += [a.eq(self.a_in), swap.eq(self.swap_in)]
+        m.d.comb += [self.a_out.eq(a), self.swap_out.eq(swap)]
+        if self.shadow:
+            load = Signal(reset_less=True)
+            m.d.sync += load.eq(self.load_in)
+            m.d.comb += self.load_out.eq(load)
+        for column in range(self.columns):
+            self._add_column(m, a, column)
         return m
+
+    def _add_column(self, m, a, column):
+        w_in, psum_in, psum_out = (port if self.columns == 1 else port[column]
+                                   for port in (self.w_in, self.psum_in, self.psum_out))
+        prefix = "" if self.columns == 1 else f"column{column}_"
+        if self.shadow:
+            weight = Signal(self.arithmetic.weight_bits, name=f"{prefix}w_shadow", reset_less=True)
+            with m.If(self.load_in):
+                m.d.sync += weight.eq(w_in)
+        else:
+            weight = w_in
+        operands = Operands(m, a, weight, self.swap_in, stays=self.shadow, prefix=prefix)
+        psum = Signal(signed(self.arithmetic.psum_bits), name=f"{prefix}psum", reset_less=True)
+        m.d.sync += psum.eq(self.arithmetic.accumulate(m, operands, psum_in))
+        m.d.comb += psum_out.eq(psum)

@@ -99,7 +99,7 @@ class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
         self.array_latency = Compute.latency_of(self.arch)
-        self.hold = WeightFeeder.hold_of(self.arch)
+        self.hold, self.lead = WeightFeeder.hold_of(self.arch), WeightFeeder.lead_of(self.arch)
         self.shortest_pass = WeightFeeder.cycles_of(self.arch)
         self.post_latency = Post.latency_of(self.arch)
         self.limit = burst_limit(self.arch)
@@ -339,18 +339,18 @@ class _Model:
             self._put(self.room[Unit.ARRAY], begun + 1)
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
-            filled = max(fed + 1, swapped + self.hold)
-            swapped = max(begun + 1, filled + 1,
-                          finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
-            first = swapped
-            if pixels >= self.shortest_pass:
-                swapped += (passes - 1) * pixels
-                if passes > 1:
-                    filled = swapped - pixels + self.hold
-            else:
+            free = max(fed + 1, swapped + self.hold, filled + self.arch.rows)
+            first = swapped = max(begun + 1, free + self.lead,
+                                  finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
+            filled = free if self.lead else swapped
+            if pixels < self.shortest_pass:
                 for _ in range(passes - 1):
-                    filled = max(filled + self.arch.rows, swapped + self.hold)
-                    swapped = max(swapped + pixels, filled + 1)
+                    free = max(swapped + self.hold, filled + self.arch.rows)
+                    swapped = max(swapped + pixels, free + self.lead)
+                    filled = free if self.lead else swapped
+            elif passes > 1:
+                swapped += (passes - 1) * pixels
+                filled = swapped - pixels + self.hold if self.lead else swapped
             finished = swapped + pixels - 1
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)

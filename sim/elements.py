@@ -1,0 +1,462 @@
+"""Processing elements in Verilated RTL, edge decoders included, one vector of codes a clock.
+
+Many elements are compiled into one executable. Each reads its vectors from a file and writes what
+comes out to another, both binary, so that all 65,536 pairs of 8-bit operands take well below a
+second. What must come out is numpy's matter: the formats' `product_image`, nothing of the
+hardware's.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..hw.pe import ProcessingElement
+from . import verilate
+
+__all__ = ["Bench", "Observed", "Vectors", "build", "every_pair", "finite_codes", "mismatches",
+           "play", "random_vectors"]
+
+#: Files consist of words of so many bits; every field of a vector has words of its own.
+_WORD = 64
+#: Seconds after which a simulation has failed.
+_TIMEOUT = 1800
+
+
+def _words(bits):
+    return -(-bits // _WORD)
+
+
+class Bench(wiring.Component):
+    """One processing element, or several that share an activation register, behind the decoders.
+
+    Parameters
+    ----------
+    arithmetic : Arithmetic
+    columns : int
+    shadow : bool or None
+        See `ProcessingElement`; None: as an array has it, with more than one stage of the partial
+        sum.
+
+    Members
+    -------
+    a, w : In
+        Codes of all lanes, lane 0 lowest; w: of all columns.
+    load, swap : In(1)
+    psum : In
+        Partial sums from above, of all columns.
+    psum_out : Out
+    total : Out
+        Per column, what `Arithmetic.total` makes of a column in which every one of the
+        arithmetic's terms / lanes rows adds what this element has added to `psum`.
+    handed_on : Out(1)
+        a_out, swap_out, and load_out are what came in one cycle before.
+    """
+
+    def __init__(self, arithmetic, *, columns=1, shadow=None):
+        self.arithmetic = arithmetic
+        self.columns = columns
+        self.rows = arithmetic.terms // arithmetic.lanes
+        shadow = arithmetic.psum_stages > 1 if shadow is None else shadow
+        self.element = ProcessingElement(arithmetic, columns=columns, shadow=shadow)
+        lanes = arithmetic.lanes
+        super().__init__({
+            "a": In(lanes * arithmetic.activation.width),
+            "w": In(columns * lanes * arithmetic.weight.width),
+            "load": In(1), "swap": In(1),
+            "psum": In(columns * arithmetic.psum_bits),
+            "psum_out": Out(columns * arithmetic.psum_bits),
+            "total": Out(columns * arithmetic.sum_bits),
+            "handed_on": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        rules, element = self.arithmetic, self.element
+        m.submodules.element = element
+        before = {}
+        for name, value in (("a", rules.decode_activation(m, self.a)), ("swap", self.swap),
+                            ("load", self.load)):
+            if name == "load" and not element.shadow:
+                continue
+            port = getattr(element, f"{name}_in")
+            before[name] = Signal(len(port), name=f"{name}_before", reset_less=True)
+            m.d.comb += port.eq(value)
+            m.d.sync += before[name].eq(port)
+        same = Const(1, 1)
+        for name, value in before.items():
+            same &= value == getattr(element, f"{name}_out")
+        m.d.comb += self.handed_on.eq(same)
+
+        weights, sums = [], []
+        for column in range(self.columns):
+            codes = self.w.word_select(column, rules.lanes * rules.weight.width)
+            weights.append(Signal(rules.weight_bits, name=f"weight_{column}"))
+            m.d.comb += weights[-1].eq(rules.decode_weight(m, codes))
+            psum = self.psum.word_select(column, rules.psum_bits)
+            for stage in range(rules.psum_stages):
+                later = Signal(rules.psum_bits, name=f"psum_{column}_{stage}", reset_less=True)
+                m.d.sync += later.eq(psum)
+                psum = later
+            added = Signal(rules.psum_bits, name=f"added_{column}")
+            bottom = Signal(signed(rules.psum_bits), name=f"bottom_{column}")
+            sums.append(Signal(rules.sum_bits, name=f"total_{column}"))
+            m.d.comb += [
+                added.eq(self.psum_out.word_select(column, rules.psum_bits) - psum),
+                bottom.eq(rules.head(self.rows) + self.rows * added),
+                sums[-1].eq(rules.total(bottom, self.rows)),
+            ]
+        m.d.comb += [
+            Value.cast(element.w_in).eq(Cat(weights)), Value.cast(element.psum_in).eq(self.psum),
+            self.psum_out.eq(Value.cast(element.psum_out)), self.total.eq(Cat(sums)),
+        ]
+        return m
+
+    @property
+    def ports(self):
+        """(inputs, outputs): names and widths in bits."""
+        members = self.signature.members
+        return tuple({name: member.shape for name, member in members.items()
+                      if member.flow == flow} for flow in (In, Out))
+
+    @cached_property
+    def fingerprint(self):
+        """A hash of the circuit: equal for formats that make the same hardware."""
+        text = rtlil.convert(self, name="bench", emit_src=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(eq=False)
+class Vectors:
+    """What goes into a Bench, one vector a clock.
+
+    a : int64 codes [N, lanes]; w : int64 codes [N, columns, lanes]; load, swap : bool [N];
+    psum : Python integers [N, columns], from 0 to 2**psum_bits - 1.
+    """
+    a: np.ndarray
+    w: np.ndarray
+    load: np.ndarray
+    swap: np.ndarray
+    psum: np.ndarray
+
+
+@dataclass(eq=False)
+class Observed:
+    """What an element made of operands, for every vector that has met a weight.
+
+    a : codes [M, lanes]; w : codes [M, columns, lanes], those that were active;
+    added : Python integers [M, columns], modulo 2**psum_bits: psum_out minus psum_in;
+    total : Python integers [M, columns], signed, see `Bench`.
+    """
+    a: np.ndarray
+    w: np.ndarray
+    added: np.ndarray
+    total: np.ndarray
+
+
+# Vectors.
+
+def finite_codes(fmt):
+    """All codes of numbers."""
+    codes = np.arange(1 << fmt.width)
+    return codes[np.isfinite(fmt.decode(codes))]
+
+
+def _random_psums(random, bits, shape):
+    """Any that may come from above, which all are modulo 2**bits; the extremes among them."""
+    words = random.integers(0, 1 << 32, (_words(bits) * 2, *shape)).astype(object)
+    psums = sum(word << 32 * n for n, word in enumerate(words)) & ((1 << bits) - 1)
+    extreme = random.random(shape)
+    psums[extreme < 0.1] = 1 << (bits - 1)
+    psums[extreme > 0.9] = (1 << (bits - 1)) - 1
+    return psums
+
+
+def every_pair(bench, random):
+    """Vectors in which every word of activation codes meets every word of weight codes.
+
+    All codes take part, those of NaN too. Every activation word passes with each weight word in
+    turn, in random order; the next weights are loaded at a random moment before their swap, as
+    early as the stages allow. With several columns each has an order of its own.
+    """
+    rules = bench.arithmetic
+    a_width, w_width = rules.activation.width, rules.weight.width
+    a_words, w_words = 1 << rules.lanes * a_width, 1 << rules.lanes * w_width
+    # The first run only loads.
+    runs, length = w_words + 1, max(a_words, rules.stages + 1)
+    a = np.concatenate([random.permutation(a_words) for _ in range(-(-length // a_words) * runs)])
+    a = a.reshape(runs, -1)[:, :length].ravel()
+    count = a.size
+    w = random.integers(0, w_words, (count, bench.columns))
+    load, swap = np.zeros((2, count), bool)
+    begins = np.arange(1, runs) * length
+    swap[begins] = True
+    if bench.element.shadow:
+        comes = begins - random.integers(1, length - rules.stages + 2, runs - 1)
+        load[comes] = True
+    else:
+        comes, load = begins, random.random(count) < 0.5
+    w[comes] = np.stack([random.permutation(w_words) for _ in range(bench.columns)], axis=1)
+    return Vectors(_split(a, rules.lanes, a_width), _split(w, rules.lanes, w_width), load, swap,
+                   _random_psums(random, rules.psum_bits, (count, bench.columns)))
+
+
+def _split(words, lanes, width):
+    """Codes of the lanes, in a new last axis, lane 0 in the lowest bits."""
+    return words[..., None] >> width * np.arange(lanes) & ((1 << width) - 1)
+
+
+def random_vectors(bench, random, count):
+    """Random finite codes, a third of them corners; loads and swaps at random, as often as allowed.
+    """
+    rules = bench.arithmetic
+    lanes, columns, gap = rules.lanes, bench.columns, rules.stages - 1
+    load, swap = random.random(count) < 0.4, random.random(count) < 0.4
+    load[0], swap[0], swap[1] = True, False, True
+    if bench.element.shadow:
+        # No load may come before the last stage has taken the weights that were swapped in.
+        last = np.maximum.accumulate(np.where(swap, np.arange(count), -count))
+        load &= np.arange(count) - last >= gap
+    return Vectors(_random_codes(random, rules.activation, (count, lanes)),
+                   _random_codes(random, rules.weight, (count, columns, lanes)), load, swap,
+                   _random_psums(random, rules.psum_bits, (count, columns)))
+
+
+def _random_codes(random, fmt, shape):
+    finite = finite_codes(fmt)
+    order = finite[np.argsort(fmt.decode(finite), kind="stable")]
+    corners = np.concatenate([order[:2], order[-2:], order[len(order) // 2 - 2:][:5]])
+    codes = random.choice(finite, shape)
+    # Whole vectors of one corner, and single ones.
+    corner = random.choice(corners, shape)
+    alike = random.random(shape[:1]) < 0.15
+    corner[alike] = corner[alike][..., :1]
+    chosen = (random.random(shape) < 0.2) | alike.reshape(-1, *[1] * (len(shape) - 1))
+    return np.where(chosen, corner, codes)
+
+
+# Simulation.
+
+#: Reads the vectors of one bench and writes what comes out. A vector is applied at a falling
+#: edge; outputs are written at the next one, after the rising edge between.
+_PLAYER = """
+module player_{n}(input clk, output reg done, {ports});
+  reg [{words_in}*64-1:0] vector;
+  wire [{words_out}*64-1:0] response;
+  integer source, sink, read;
+  assign {{ {unpacked} }} = vector;
+  assign response = {{ {packed} }};
+  initial begin
+    source = $fopen("{n}.in", "rb");
+    sink = $fopen("{n}.out", "wb");
+    done = 0;
+    read = 0;
+  end
+  always @(negedge clk) if (!done) begin
+    if (read != 0) $fwrite(sink, "%u", response);
+    read = $fread(vector, source);
+    if (read == 0) begin
+      done <= 1;
+      $fclose(source);
+      $fclose(sink);
+    end
+  end
+endmodule
+"""
+
+_TOP = """
+module players(input clk);
+  wire [{count}-1:0] done;
+{instances}
+  always @(posedge clk) if (&done) $finish;
+endmodule
+"""
+
+_MAIN = """
+#include "Vtop.h"
+int main() {
+  VerilatedContext context;
+  Vtop top{&context};
+  while (!context.gotFinish()) { top.clk = !top.clk; top.eval(); }
+  top.final();
+  return 0;
+}
+"""
+
+
+def _sources(benches):
+    """Verilog and C++ of an executable that plays all benches at the same time."""
+    # One Verilog for all, since starting Amaranth's Yosys is what takes time.
+    m, signals, players, instances = Module(), {}, [], []
+    for n, bench in enumerate(benches):
+        m.submodules[f"bench_{n}"] = bench
+        wires, connected = [], [".clk(clk)", f".done(done[{n}])"]
+        declared, unpacked, packed = [], [], []
+        for inputs, ports in zip((True, False), bench.ports, strict=True):
+            for name, bits in ports.items():
+                signal = Signal(bits, name=f"{name}_{n}")
+                port = getattr(bench, name)
+                m.d.comb += port.eq(signal) if inputs else signal.eq(port)
+                signals[signal.name] = signal
+                wires.append(f"  wire [{bits}-1:0] {signal.name};")
+                connected.append(f".{name}({signal.name})")
+                filling = _words(bits) * _WORD - bits
+                declared.append(f"{'output' if inputs else 'input'} [{bits}-1:0] {name}")
+                if inputs:
+                    if filling:
+                        declared.append(f"output [{filling}-1:0] over_{name}")
+                        unpacked.append(f"over_{name}")
+                    unpacked.append(name)
+                else:
+                    packed.append(f"{{ {filling}'d0, {name} }}" if filling else name)
+        words_in, words_out = (sum(map(_words, ports.values())) for ports in bench.ports)
+        players.append(_PLAYER.format(
+            n=n, ports=", ".join(declared), words_in=words_in, words_out=words_out,
+            unpacked=", ".join(unpacked), packed=", ".join(packed)))
+        instances += [*wires, f"  player_{n} player_{n}({', '.join(connected)});"]
+    instances.append("  benches benches(.clk(clk), .rst(1'b0), "
+                     + ", ".join(f".{name}({name})" for name in signals) + ");")
+    benches_v = verilog.convert(m, name="benches", ports=list(signals.values()), emit_src=False,
+                                strip_internal_attrs=True)
+    return {"benches.v": benches_v, "main.cpp": _MAIN,
+            "players.v": "".join(players) + _TOP.format(count=len(benches),
+                                                        instances="\n".join(instances))}
+
+
+def _to_words(values, bits):
+    """Integers from 0 to 2**bits - 1 [N] as file words [N, _words(bits)], highest first."""
+    if _words(bits) == 1:
+        return np.asarray(values).astype(np.uint64)[:, None]
+    values = np.asarray(values, object)
+    return np.stack([(values >> _WORD * n & ((1 << _WORD) - 1)).astype(np.uint64)
+                     for n in reversed(range(_words(bits)))], axis=1)
+
+
+def _from_words(words):
+    """The reverse, as Python integers [N]."""
+    values = words[:, 0].astype(object)
+    for n in range(1, words.shape[1]):
+        values = values << _WORD | words[:, n].astype(object)
+    return values
+
+
+def _joined(parts, width):
+    """Integers of `width` bits [N, P] side by side, the first one lowest, [N]."""
+    if parts.shape[1] * width < _WORD:
+        return (parts.astype(np.int64) << width * np.arange(parts.shape[1])).sum(axis=1)
+    return sum(parts[:, n].astype(object) << width * n for n in range(parts.shape[1]))
+
+
+def _apart(values, width, parts):
+    """The reverse of _joined."""
+    return np.stack([values >> width * n & ((1 << width) - 1) for n in range(parts)], axis=1)
+
+
+def build(benches):
+    """The executable of these benches, compiled or found; see `verilate.build`."""
+    return verilate.build(_sources(benches), "players", optimize="-O1")
+
+
+def play(benches, vectors):
+    """Simulate benches, each with its Vectors.
+
+    Returns a list of Observed. Raises AssertionError where an element does not hand on its
+    operands and flags, SimulationError where the simulation fails.
+    """
+    executable = build(benches)
+    vectors = [_flushed(bench, given) for bench, given in zip(benches, vectors, strict=True)]
+    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+        folder = Path(folder)
+        for n, (bench, given) in enumerate(zip(benches, vectors, strict=True)):
+            _write(folder / f"{n}.in", bench, given)
+        verilate.run(executable, folder=folder, timeout=_TIMEOUT)
+        return [_observe(folder / f"{n}.out", bench, given)
+                for n, (bench, given) in enumerate(zip(benches, vectors, strict=True))]
+
+
+def _flushed(bench, given):
+    """The vectors, and so many more that the last one's sum comes out."""
+    def more(values, filling):
+        return np.concatenate([values, np.repeat(filling, bench.arithmetic.stages, axis=0)])
+    never = np.zeros(1, bool)
+    return Vectors(more(given.a, given.a[-1:]), more(given.w, given.w[-1:]),
+                   more(given.load, never), more(given.swap, never),
+                   more(given.psum, given.psum[-1:]))
+
+
+def _write(path, bench, given):
+    rules, count = bench.arithmetic, len(given.a)
+    values = {"a": _joined(given.a, rules.activation.width),
+              "w": _joined(given.w.reshape(count, -1), rules.weight.width),
+              "load": given.load, "swap": given.swap,
+              "psum": _joined(given.psum, rules.psum_bits)}
+    words = [_to_words(values[name], bits) for name, bits in bench.ports[0].items()]
+    path.write_bytes(np.concatenate(words, axis=1).astype(">u8").tobytes())
+
+
+def _observe(path, bench, given):
+    rules, count = bench.arithmetic, len(given.a)
+    outputs = bench.ports[1]
+    words = np.fromfile(path, "<u8").reshape(count, -1)[:, ::-1]
+    fields, first = {}, 0
+    for name, bits in outputs.items():
+        fields[name] = _from_words(words[:, first:first + _words(bits)])
+        first += _words(bits)
+    assert (fields["handed_on"] == 1).all(), f"{bench.arithmetic}: a_out or a flag is wrong"
+
+    # The vector whose w is active when each vector's activation is multiplied; -1: none.
+    place = np.arange(count)
+    comes = place
+    if bench.element.shadow:
+        latest = np.maximum.accumulate(np.where(given.load, place, -1))
+        comes = np.concatenate([[-1], latest[:-1]])
+    swapped = np.maximum.accumulate(np.where(given.swap, place, -1))
+    held = np.where(swapped >= 0, comes[swapped], -1)[:count - rules.stages]
+    met = np.flatnonzero(held >= 0)
+
+    psum_out = _apart(fields["psum_out"], rules.psum_bits, bench.columns)[met + rules.stages]
+    psum_in = given.psum[met + rules.stages + 1 - rules.psum_stages]
+    total = _apart(fields["total"], rules.sum_bits, bench.columns)[met + rules.stages]
+    sign = 1 << (rules.sum_bits - 1)
+    return Observed(given.a[met], given.w[held[met]],
+                    (psum_out - psum_in) & ((1 << rules.psum_bits) - 1), (total ^ sign) - sign)
+
+
+# What must come out.
+
+def mismatches(arithmetic, observed):
+    """Which observations are not what the formats say.
+
+    An element must add the dot product of the images, scaled by 2**-psum_scale, plus one constant
+    modulo 2**psum_bits; and a column of terms / lanes rows that all do so must have so many times
+    the dot product as its total, exactly.
+
+    Parameters
+    ----------
+    arithmetic : Arithmetic
+        For its formats: may be another one than the element's, if the circuit is the same.
+    observed : Observed
+
+    Returns (wrong, checked): bool [M] and int; observations with codes that are no numbers are
+    not checked.
+    """
+    activation, weight = arithmetic.activation, arithmetic.weight
+    finite = (np.isin(observed.a, finite_codes(activation)).all(axis=1)
+              & np.isin(observed.w, finite_codes(weight)).all(axis=(1, 2)))
+    a, w = observed.a[finite][:, None, :], observed.w[finite]
+    dot = activation.product_image(weight, a, w).astype(object).sum(axis=2)
+    rows = arithmetic.terms // arithmetic.lanes
+    modulus = (1 << arithmetic.psum_bits + arithmetic.psum_scale) - 1
+    constant = (observed.added[finite] << arithmetic.psum_scale) - dot & modulus
+    wrong = np.zeros(len(observed.a), bool)
+    if finite.any():
+        wrong[finite] = ((constant != constant[0, 0]) | (observed.total[finite] != rows * dot)
+                         ).any(axis=1)
+    return wrong, int(finite.sum())

@@ -71,6 +71,17 @@ def _verilog(options):
     return OK
 
 
+def _pe(options):
+    from .pe import PeConfig, write_pe
+    config = PeConfig(activation=options.activation, weight=options.weight, lanes=options.lanes,
+                      rows=options.rows, target=options.target, stages=options.stages,
+                      dsp=options.dsp)
+    with Reporter() as progress:
+        files = write_pe(config, options.output, progress=progress)
+    _wrote(*files)
+    return OK
+
+
 def _build(options):
     from .build import build
     from .report import markdown, read_report
@@ -287,6 +298,30 @@ def _parser():
         "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v")
     _add_chip(command)
     command.add_argument("-o", "--output", required=True, metavar="FILE")
+
+    command = commands.add(
+        "pe", _pe, "write one processing element for any use",
+        "Write one processing element as stand-alone Verilog (pe.v), the decoders that stand at "
+        "an array's\nedges (edge.v), test vectors from the formats' numbers (vectors.csv) with a "
+        "testbench that plays\nthem, and pe.json: ports, widths, latencies, and how partial sums "
+        "are read.",
+        "  systolith pe --activation e3m2 --weight e3m2 -o pe-e3m2\n"
+        "  systolith pe --activation bipolar1 --weight bipolar1 --lanes 64 --target ecp5 -o xnor")
+    for name in ("activation", "weight"):
+        command.add_argument(f"--{name}", required=True, metavar="FORMAT",
+                             help="such as int8, e4m3, e3m2fn, bipolar1")
+    command.add_argument("--lanes", type=_count, default=1, metavar="N",
+                         help="products in each cycle (default: %(default)s)")
+    command.add_argument("--rows", type=_count, default=16, metavar="N",
+                         help="elements of a column, for which sums are exact "
+                              "(default: %(default)s)")
+    command.add_argument("--target", choices=("xc7", "ecp5", "ice40", "asic"), default="xc7",
+                         help="what it is built for (default: %(default)s)")
+    command.add_argument("--stages", type=_count, default=1, metavar="N",
+                         help="pipeline stages; 1 is the smallest (default: %(default)s)")
+    command.add_argument("--dsp", action="store_true", help="products in DSP blocks")
+    command.add_argument("-o", "--output", required=True, metavar="DIR",
+                         help="made, or replaced if it holds an earlier element")
 
     command = commands.add(
         "build", _build, "compile a network for a chip",

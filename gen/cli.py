@@ -199,6 +199,21 @@ def _regress(options):
     return MISMATCH if any(case.failure for case in cases) else OK
 
 
+def _prove(options):
+    from .prove import prove, summary
+    from .report import text_table
+    with Reporter() as progress:
+        results, files = prove(options.output, options.formats, options.structures,
+                               jobs=options.jobs, progress=progress)
+    print(text_table(summary(results), "llrrrrrr"))
+    wrong = [case for result in results for case in result["cases"] if case["mismatches"]]
+    for case in wrong[:20]:
+        print(f"{case['activation']} x {case['weight']}, {case['lanes']} lanes, "
+              f"{case['structure']}, {case['stages']} stages: {case['first']}")
+    _wrote(*files)
+    return MISMATCH if wrong else OK
+
+
 def _demo(options):
     from .demo import demo
     with Reporter() as progress:
@@ -426,6 +441,22 @@ def _parser():
                          help="simulations at the same time (default: %(default)s)")
     command.add_argument("--junit", metavar="FILE", help="write JUnit XML")
     command.add_argument("--waves", metavar="FILE.fst", help="waveforms of one seed on one chip")
+
+    command = commands.add(
+        "prove", _prove, "prove processing elements on every pair of operands",
+        "Run the RTL of processing elements, edge decoders included, on every pair of operand "
+        "codes of every\npair of formats, and on random ones and corners beyond 8 bits. Results "
+        "are written as they come; an\ninterrupted proof goes on where it stopped.",
+        "  systolith prove --jobs 2 -o build/prove\n"
+        "  systolith prove --formats e4m3,e5m2,hfp8 --structures lut6,lut4 -o build/prove")
+    command.add_argument("--formats", type=_names, metavar="NAME,...",
+                         help="activations and weights (default: the catalogue)")
+    command.add_argument("--structures", type=_names, metavar="NAME,...",
+                         help="lut6, lut4, gates, dsp (default: all)")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N",
+                         help="simulations at the same time (default: %(default)s)")
+    command.add_argument("-o", "--output", default="build/prove", metavar="DIR",
+                         help="default: %(default)s")
 
     command = commands.add(
         "demo", _demo, "the whole path on handwritten digits",

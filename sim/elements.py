@@ -21,8 +21,8 @@ from amaranth.lib.wiring import In, Out
 from ..hw.pe import ProcessingElement
 from . import verilate
 
-__all__ = ["Bench", "Observed", "Vectors", "build", "every_pair", "finite_codes", "mismatches",
-           "play", "random_vectors"]
+__all__ = ["Bench", "Observed", "Vectors", "every_pair", "finite_codes", "mismatches", "play",
+           "random_vectors"]
 
 #: Files consist of words of so many bits; every field of a vector has words of its own.
 _WORD = 64
@@ -359,18 +359,13 @@ def _apart(values, width, parts):
     return np.stack([values >> width * n & ((1 << width) - 1) for n in range(parts)], axis=1)
 
 
-def build(benches):
-    """The executable of these benches, compiled or found; see `verilate.build`."""
-    return verilate.build(_sources(benches), "players", optimize="-O1")
-
-
-def play(benches, vectors):
-    """Simulate benches, each with its Vectors.
+def play(benches, vectors, cache=None):
+    """Simulate benches, each with its Vectors; `cache` as in `verilate.build`.
 
     Returns a list of Observed. Raises AssertionError where an element does not hand on its
     operands and flags, SimulationError where the simulation fails.
     """
-    executable = build(benches)
+    executable = verilate.build(_sources(benches), "players", cache=cache)
     vectors = [_flushed(bench, given) for bench, given in zip(benches, vectors, strict=True)]
     with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
         folder = Path(folder)

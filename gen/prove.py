@@ -1,0 +1,296 @@
+"""Proof of the processing elements: RTL in Verilator on every pair of operands of every format.
+
+A case is a pair of formats, a number of lanes, a structure and a number of pipeline stages. Cases
+that make the same circuit are simulated together: once, on every pair of codes, if an element's
+operands have at most 8 bits each, else on random ones and corners. What came out is compared
+with what each case's own formats say. Results are kept as they come; an interrupted proof goes on
+where it stopped.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .. import hw
+from ..hw.arithmetic import STRUCTURES
+from ..hw.formats import Bipolar, catalogue, parse
+from ..hw.pe import arithmetic
+from ..sim import elements
+from ..sim.elements import Bench, every_pair, mismatches, play, random_vectors
+from .errors import UserError
+from .files import write_file
+from .progress import SILENT
+
+__all__ = ["Case", "Circuit", "cases_of", "circuits_of", "prove", "summary"]
+
+RESULTS, TABLE = "results.jsonl", "prove.csv"
+#: Rows of a column for which widths are chosen and totals checked.
+_ROWS = 16
+#: Operands of at most so many bits each are proven on all pairs.
+_EXHAUSTIVE = 8
+#: Random vectors of an element with wider operands.
+_VECTORS = 20_000
+#: Circuits in one executable.
+_TOGETHER = 24
+#: Lanes of bipolar elements; up to 8 all operands are tried.
+_BIPOLAR_LANES = (1, 2, 3, 4, 5, 6, 7, 8, 23, 64, 128, 256)
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """What is to be proven; formats by the names of the catalogue."""
+    activation: str
+    weight: str
+    lanes: int
+    structure: str
+    stages: int
+
+    def rules(self):
+        return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
+                          _ROWS * self.lanes, structure=self.structure, stages=self.stages)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Cases that make the same circuit."""
+    fingerprint: str
+    cases: tuple[Case, ...]
+
+    @property
+    def operand_bits(self):
+        """Of all lanes: activation, weight."""
+        case = self.cases[0]
+        return tuple(case.lanes * parse(name).width for name in (case.activation, case.weight))
+
+    @property
+    def exhaustive(self):
+        return max(self.operand_bits) <= _EXHAUSTIVE
+
+    @property
+    def key(self):
+        """A hash of all that the result depends on."""
+        facts = [self.fingerprint, self.exhaustive, _definitions(),
+                 sorted(map(repr, self.cases))]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def _definitions():
+    """A hash of what defines right and wrong."""
+    files = sorted(Path(hw.__file__).parent.glob("format*.py"))
+    digest = hashlib.sha256()
+    for path in [*files, Path(elements.__file__), Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cases_of(formats=None, structures=None):
+    """All cases of these formats, as activations and as weights.
+
+    Parameters
+    ----------
+    formats : list of str or None
+        Names; None: the catalogue.
+    structures : list of str or None
+        None: all.
+
+    Of every pair of formats that the array multiplies: one lane, and two where both formats are
+    the same; bipolar ones with more lanes. Each with one stage and with the stages of its fast
+    circuit. Raises UserError for names that do not exist and where no pair can be multiplied.
+    """
+    try:
+        named = {name: parse(name) for name in formats} if formats else catalogue()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for structure in structures or ():
+        if structure not in STRUCTURES:
+            raise UserError(f"structures must be among {', '.join(STRUCTURES)}, not {structure!r}")
+    cases = []
+    for activation, one in named.items():
+        for weight, other in named.items():
+            lanes = (1, 2) if activation == weight else (1,)
+            if isinstance(one, Bipolar) and isinstance(other, Bipolar):
+                lanes = _BIPOLAR_LANES
+            for count in lanes:
+                for structure in structures or STRUCTURES:
+                    try:
+                        rules = arithmetic(one, other, count, _ROWS * count, structure=structure)
+                    except ValueError:
+                        break
+                    cases += [Case(activation, weight, count, structure, stages)
+                              for stages in sorted({1, rules.stages})]
+    if not cases:
+        raise UserError(f"no products are defined among {', '.join(named)}")
+    return cases
+
+
+def circuits_of(cases, progress=SILENT):
+    """The Circuits of these cases."""
+    found = defaultdict(list)
+    with progress.step(f"Circuits of {len(cases):,} cases", len(cases)) as done:
+        for number, case in enumerate(cases, 1):
+            found[Bench(case.rules()).fingerprint].append(case)
+            done(number)
+    return [Circuit(fingerprint, tuple(members)) for fingerprint, members in found.items()]
+
+
+def _prove_together(circuits):
+    """Results of some circuits, in one simulation: plain data, lines of results.jsonl."""
+    start = time.monotonic()
+    benches = [Bench(circuit.cases[0].rules()) for circuit in circuits]
+    vectors = []
+    for circuit, bench in zip(circuits, benches, strict=True):
+        random = np.random.default_rng(int(circuit.fingerprint, 16))
+        vectors.append(every_pair(bench, random) if circuit.exhaustive
+                       else random_vectors(bench, random, _VECTORS))
+    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+        observations = play(benches, vectors, cache=folder)
+    results = []
+    for circuit, observed in zip(circuits, observations, strict=True):
+        if circuit.exhaustive:
+            _check_coverage(circuit, observed)
+        results.append({"key": circuit.key, "fingerprint": circuit.fingerprint,
+                        "exhaustive": circuit.exhaustive, "vectors": len(observed.a),
+                        "cases": [_verdict(case, observed) for case in circuit.cases]})
+    seconds = round((time.monotonic() - start) / len(circuits), 3)
+    return [result | {"seconds": seconds} for result in results]
+
+
+def _check_coverage(circuit, observed):
+    """A proof that has left out a pair of operands is none."""
+    case, met = circuit.cases[0], np.zeros(len(observed.a), np.int64)
+    for codes, name in ((observed.a, case.activation), (observed.w[:, 0], case.weight)):
+        for lane in range(case.lanes):
+            width = parse(name).width
+            met = met << width | codes[:, lane]
+    if len(np.unique(met)) != 1 << sum(circuit.operand_bits):
+        raise AssertionError(f"{case}: not every pair of operands was simulated")
+
+
+def _verdict(case, observed):
+    wrong, checked = mismatches(case.rules(), observed)
+    verdict = asdict(case) | {"checked": checked, "mismatches": int(wrong.sum())}
+    if wrong.any():
+        n = np.flatnonzero(wrong)[0]
+        verdict["first"] = (f"a={observed.a[n].tolist()} w={observed.w[n].tolist()}: added "
+                            f"{observed.added[n].tolist()}, total {observed.total[n].tolist()}")
+    return verdict
+
+
+def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
+    """Prove every case that is not proven yet.
+
+    Parameters
+    ----------
+    folder : path
+        For results.jsonl (one line for each circuit) and prove.csv (one for each case); made if
+        it does not exist.
+    formats, structures : list of str or None
+        See `cases_of`.
+    jobs : int
+        Simulations at the same time.
+
+    Returns (results, paths of the files): results as in results.jsonl, of this call's circuits.
+    Raises UserError.
+    """
+    circuits, folder = circuits_of(cases_of(formats, structures), progress), Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+    file = folder / RESULTS
+    known = _known(file)
+    # Those of a similar number of vectors run together, since all wait for the longest.
+    missing = sorted((circuit for circuit in circuits if circuit.key not in known),
+                     key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
+    parts = [missing[n:n + _TOGETHER] for n in range(0, len(missing), _TOGETHER)]
+    with progress.step(f"Proof of {len(circuits):,} circuits, {len(circuits) - len(missing):,} "
+                       "known", max(1, len(missing))) as done, file.open("a") as lines:
+        number = 0
+        for results in _parts(parts, jobs):
+            for result in results:
+                lines.write(json.dumps(result) + "\n")
+                known[result["key"]] = result
+            lines.flush()
+            number += len(results)
+            done(number)
+    results = [known[circuit.key] for circuit in circuits]
+    return results, [file, write_file(folder / TABLE, _table(results))]
+
+
+def _parts(parts, jobs):
+    if jobs == 1 or len(parts) < 2:
+        yield from map(_prove_together, parts)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_prove_together, part) for part in parts]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _known(file):
+    """Results by key. A last line that was cut off is dropped from the file."""
+    if not file.exists():
+        return {}
+    whole, _, rest = file.read_text().rpartition("\n")
+    if rest:
+        file.write_text(whole + "\n" if whole else "")
+    try:
+        results = [json.loads(line) for line in whole.splitlines()]
+        return {result["key"]: result for result in results}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: is no result of a proof; move the file away") from None
+
+
+def _table(results):
+    """CSV: one line for each case."""
+    text = io.StringIO()
+    names = ["activation", "weight", "lanes", "structure", "stages", "exhaustive", "checked",
+             "mismatches", "first", "fingerprint"]
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    rows = [case | {"exhaustive": int(result["exhaustive"]),
+                    "fingerprint": result["fingerprint"]}
+            for result in results for case in result["cases"]]
+    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:5]]))
+    return text.getvalue()
+
+
+def summary(results):
+    """Rows of texts, the first one the heading: what was proven, by structure, and in all."""
+    rows = [["structure", "operands", "format pairs", "circuits", "vectors", "operand pairs",
+             "mismatches", "seconds"]]
+    groups = defaultdict(list)
+    for result in results:
+        kind = "all pairs" if result["exhaustive"] else "random and corners"
+        for structure in {case["structure"] for case in result["cases"]} | {"together"}:
+            groups[structure, kind].append(result)
+    for structure in (*STRUCTURES, "together"):
+        for kind in ("all pairs", "random and corners"):
+            chosen = groups[structure, kind]
+            cases = [case for result in chosen for case in result["cases"]
+                     if structure in (case["structure"], "together")]
+            if chosen:
+                rows.append([structure, kind,
+                             len({(case["activation"], case["weight"]) for case in cases}),
+                             len(chosen), *(f"{sum(result[key] for result in chosen):,}"
+                                            for key in ("vectors",)),
+                             f"{sum(case['checked'] for case in cases):,}",
+                             sum(case["mismatches"] for case in cases),
+                             f"{sum(result['seconds'] for result in chosen):.0f}"])
+    return rows

@@ -5,7 +5,9 @@ thresholds between them; the rounding modes differ in nothing but these threshol
 """
 
 from abc import ABC, abstractmethod
+from fractions import Fraction
 from functools import cached_property, lru_cache
+from math import copysign, inf, nextafter, sqrt
 
 import numpy as np
 
@@ -158,10 +160,20 @@ def _thresholds(fmt, rounding):
     rank = fmt._tie_rank(numbers, codes) if rounding == "even" else -abs(numbers)
     upper_has_ties = rank[1:] <= rank[:-1]
     if rounding == "log":
-        one_sign = below * above > 0
-        root = np.sqrt(abs(below)) * np.sqrt(abs(above))
-        threshold = np.where(one_sign, np.copysign(root, above), threshold)
+        for place in np.flatnonzero((below > 0) | (above < 0)):
+            threshold[place] = _geometric_mean(below[place].item(), above[place].item())
     elif rounding == "zero":
         threshold = np.where(below >= 0, above, np.where(above <= 0, below, threshold))
         upper_has_ties = above > 0
     return np.where(upper_has_ties, threshold, np.nextafter(threshold, np.inf)), codes
+
+
+def _geometric_mean(low, high):
+    """The geometric mean of two floats of one sign, rounded up in magnitude."""
+    product = Fraction(low) * Fraction(high)
+    mean = sqrt(abs(low)) * sqrt(abs(high))
+    while Fraction(mean) ** 2 >= product:
+        mean = nextafter(mean, 0)
+    while Fraction(mean) ** 2 < product:
+        mean = nextafter(mean, inf)
+    return copysign(mean, low)

@@ -28,7 +28,8 @@ class PowerSum(Format):
     Parameters
     ----------
     term : Float
-        Signed, with man = 0, special "none" and lowest "subnormal".
+        Signed, with man = 0, special "none" and lowest "subnormal"; its largest number at most
+        2**48 times its smallest.
     terms : int
         From 1; all codes together at most 16 bits.
     """
@@ -41,6 +42,9 @@ class PowerSum(Format):
         if (term.man, term.signed, term.special, term.lowest) != (0, True, "none", "subnormal"):
             raise ValueError("terms of a PowerSum must be signed powers of two, every code a "
                              f"number, not {term}")
+        if term.largest_shift > 48:
+            raise ValueError("terms of a PowerSum must be within a factor of 2**48, so that "
+                             f"float64 holds the sums, not {term}")
         if not 1 <= self.terms or self.width > 16:
             raise ValueError("a PowerSum must have at least one term and at most 16 bits, not "
                              f"{self.terms!r} terms of {term}")

@@ -271,6 +271,19 @@ def test_weights_and_biases_that_are_not_finite(number):
     refused(model, r"'my_weights' must be finite, and is -?(nan|inf) at index \[1, 2, 0, 0\]")
 
 
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2", "FLOAT8E4M3FNUZ", "BFLOAT16"])
+def test_codes_of_nan_in_short_floats(kind):
+    """The tensor and the index are named before anything is said about its type."""
+    net, x, shape = network()
+    width = 16 if kind == "BFLOAT16" else 8
+    codes = np.zeros((2, 3), f"uint{width}")
+    codes[1, 2] = {"FLOAT8E4M3FNUZ": 0x80, "BFLOAT16": 0x7fc0}.get(kind, 0x7f)
+    model = model_of(net, x, shape)
+    model.graph.initializer.append(helper.make_tensor(
+        "my_weights", getattr(TensorProto, kind), codes.shape, codes.tobytes(), raw=True))
+    refused(model, r"'my_weights' must be finite, and is nan at index \[1, 2\]")
+
+
 def test_constants_that_become_infinite():
     net, x, shape = network()
     x = net.node("Mul", x, net.node("Div", np.float32(1), np.float32(0), name="odd"))

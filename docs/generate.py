@@ -1,15 +1,20 @@
 """Writes the reference pages that come from the code: `python docs/generate.py [--check]`.
 
-isa.md holds the instruction set and the registers, chip.md the keys of a chip's description. With
---check nothing is written; the exit code is 1 where a page is not what the code says.
+isa.md holds the instruction set and the registers, chip.md the keys of a chip's description;
+formats.md has tables between comments. With --check nothing is written; the exit code is 1 where a
+page is not what the code says.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 from systolith.gen import config
 from systolith.hw import csr, isa
+from systolith.hw.format_block import block_formats
+from systolith.hw.formats import Float, Lns, catalogue
 
 HERE = Path(__file__).parent
 
@@ -43,6 +48,56 @@ Presets: {presets}.
 """
 
 
+def power(number):
+    """A positive number, with a power of two where it is very large or small."""
+    if 0.05 < number < 1e6:
+        return f"{number:.6g}"
+    fraction, exponent = np.frexp(number)
+    factor = 2 * fraction
+    return f"{'' if factor == 1 else f'{factor:.6g} * '}2**{exponent - 1}"
+
+
+def table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def catalogue_table():
+    """One line for each format of the catalogue."""
+    rows = []
+    for name, fmt in catalogue().items():
+        values = fmt.decode(np.arange(1 << fmt.width))
+        finite = values[np.isfinite(values)]
+        bias = fmt.bias if isinstance(fmt, Float) else ""
+        unit = "" if isinstance(fmt, Lns) else f"2**{fmt.exponent}"
+        others = f"{np.isnan(values).sum()} NaN, {np.isinf(values).sum()} infinite"
+        rows.append([f"`{name}`", "" if fmt.name == name else f"`{fmt.name}`", fmt.width, bias,
+                     power(finite.max()), power(finite[finite > 0].min()), unit,
+                     "" if len(finite) == len(values) else others.replace(", 0 infinite", "")])
+    return table(["name", "by its widths", "bits", "bias", "largest", "smallest above 0",
+                  "image's unit", "no numbers"], rows)
+
+
+def block_table():
+    """One line for each format of blocks."""
+    return table(["name", "element", "block", "scale", "bits per element"], [
+        [f"`{name}`", f"`{form.element}`"
+         + (f" * 2**{form.element_exponent}" if form.element_exponent else ""),
+         form.size, f"`{form.scale}`", form.bits_per_element]
+        for name, form in block_formats().items()])
+
+
+def filled(page, **tables):
+    """The text of a page, what stands between <!-- name --> and <!-- end --> replaced."""
+    text = (HERE / page).read_text()
+    for name, content in tables.items():
+        mark = f"<!-- {name} -->\n"
+        text, count = re.subn(f"{mark}.*?<!-- end -->", lambda _, new=mark + content: (
+            f"{new}\n<!-- end -->"), text, flags=re.DOTALL)
+        assert count == 1, f"{page} must have {mark.strip()} once"
+    return text
+
+
 def pages():
     """File name -> text of each page."""
     introduction = isa.__doc__.split("\n\n", 2)[2].strip()
@@ -51,6 +106,7 @@ def pages():
                              instructions=isa.markdown_table(), registers=csr.markdown_table()),
         "chip.md": CHIP.format(keys=config.markdown_table(),
                                presets=", ".join(f"`{name}`" for name in config.preset_names())),
+        "formats.md": filled("formats.md", catalogue=catalogue_table(), blocks=block_table()),
     }
 
 

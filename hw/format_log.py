@@ -20,10 +20,10 @@ class PowerSum(Format):
     without mantissa, so that its exponent field 0 is zero and field c is radix**(c - bias). With
     one term the format is the float itself.
 
-    `encode` finds the best sum, not only a greedy one, and the code with the fewest terms that
-    are not zero: they are its first ones. Ties go to the larger magnitude, and between zero and
-    its neighbour to zero. A network with another number of terms in each filter uses several
-    formats of the same `term`; a code of k terms is a code of k + 1 with the last one zero.
+    `encode` finds the best sum, and the code with the fewest terms that are not zero: they are
+    its first ones. Ties go to the larger magnitude, and between zero and its neighbour to zero. A
+    network with another number of terms in each filter uses several formats of the same `term`;
+    a code of k terms is a code of k + 1 with the last one zero.
 
     Parameters
     ----------

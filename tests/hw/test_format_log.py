@@ -37,9 +37,15 @@ class TestPowerSum:
         # 7 is 8 - 1: two terms, though 4 + 2 + 1 does it, too.
         assert many.encode(7.0) >> 8 == 0
 
-    def test_a_greedy_choice_would_be_worse(self):
-        """The nearest power to 2.9 is 2, or 4; 0.9 and -1.1 are best followed by +-1."""
-        assert parse("e3m0x2").decode(parse("e3m0x2").encode(2.9)) == 3.0
+    @pytest.mark.parametrize("name", ["e3m0x2", "e3m0x3", "e3m0r4x2", "e2m0r4x3"])
+    def test_the_nearest_power_again_and_again_does_as_well(self, name):
+        fmt = parse(name)
+        largest = fmt.decode(fmt.encode(np.inf))
+        values = np.linspace(-1.1 * largest, 1.1 * largest, 5001)
+        rest = values
+        for _ in range(fmt.terms):
+            rest = rest - fmt.term.decode(fmt.term.encode(rest))
+        assert (abs(fmt.decode(fmt.encode(values)) - values) == abs(rest)).all()
 
     @pytest.mark.parametrize("make,message", [
         (lambda: PowerSum(Float(3, 0), 5), "at most 16 bits"),

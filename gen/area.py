@@ -26,16 +26,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import UserError
 from .verilog import core_verilog
 
-__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "chip_area", "count", "measure", "run_yosys",
-           "synthesis"]
+__all__ = ["PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for", "chip_area",
+           "count", "measure", "run_yosys", "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
+#: What processing elements are built for on each target, without DSP blocks.
+STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
 
 
 def synthesis(target, top, *, dsp=True, pe_dsp=True):
@@ -155,10 +157,19 @@ def count(cells):
             "dsp": total(_DSP), "bram": total(_BRAM)}
 
 
-def chip_area(arch, target="ecp5", **options):
-    """The area of the core of `arch`; options are `measure`'s."""
-    return measure(core_verilog(arch), "systolith_core", target, pe_dsp=arch.pe_structure == "dsp",
-                   **options)
+def chip_area(arch, target="ecp5", *, dsp=True, **options):
+    """The area of the core of `arch`, built for `target`; options are `measure`'s."""
+    arch = built_for(arch, target, dsp=dsp)
+    return measure(core_verilog(arch), "systolith_core", target, dsp=dsp,
+                   pe_dsp=arch.pe_structure == "dsp", **options)
+
+
+def built_for(arch, target, *, dsp=True):
+    """`arch` with its structure "auto" resolved: the target's, or DSP blocks where they are worth
+    it and allowed."""
+    if arch.structure != "auto" or (dsp and arch.pe_structure == "dsp"):
+        return arch
+    return replace(arch, structure=STRUCTURES[target])
 
 
 def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):

@@ -13,8 +13,10 @@ from importlib import resources
 from pathlib import Path
 
 from ..hw.arch import Arch
+from ..hw.arithmetic import STRUCTURES
 from ..hw.boards import BOARDS
 from ..hw.formats import Int, parse
+from ..hw.pe import arithmetic_of
 from .errors import UserError
 
 __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "markdown_table",
@@ -26,7 +28,8 @@ _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is
 @dataclass(frozen=True)
 class Key:
     """One key of the file: its section ("" at the top), the field of `Arch` that it sets, its kind
-    ("count", "format", "name", "board", "megahertz", "accumulator" or "lanes") and what it means.
+    ("count", "format", "name", "board", "megahertz", "accumulator", "automatic" or "structure") and
+    what it means.
     """
     section: str
     name: str
@@ -50,10 +53,10 @@ class Key:
     def show(self, value):
         """A value of the field of `Arch`, as TOML."""
         if value is None:
-            return {"accumulator": '"exact"', "lanes": '"auto"'}[self.kind]
+            return {"accumulator": '"exact"', "automatic": '"auto"'}[self.kind]
         if self.kind == "megahertz":
             return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        if self.kind in ("count", "accumulator", "lanes"):
+        if self.kind in ("count", "accumulator", "automatic"):
             return str(value)
         escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
@@ -86,7 +89,12 @@ class Key:
                     0 < value < math.inf):
                 raise ValueError(f"must be a number of MHz greater than 0, not {_shown(value)}")
             return float(value)
-        word = {"accumulator": "exact", "lanes": "auto"}.get(self.kind)
+        if self.kind == "structure":
+            if value not in ("auto", *STRUCTURES):
+                raise ValueError(f"must be one of {_quoted(('auto', *STRUCTURES))}, not "
+                                 f"{_shown(value)}")
+            return value
+        word = {"accumulator": "exact", "automatic": "auto"}.get(self.kind)
         if word is not None and value == word:
             return None
         allowed = f"\"{word}\" or a whole number" if word else "a whole number"
@@ -111,7 +119,15 @@ KEYS = (
         "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."),
     Key("array", "largest_k", "largest_k", "count",
         "Longest dot product (kernel height x width x channels) that exact accumulators hold."),
-    Key("post", "lanes", "post_lanes", "lanes",
+    Key("array", "structure", "structure", "structure",
+        "What processing elements are built for: \"lut6\", \"lut4\", \"gates\" or \"dsp\". "
+        "\"auto\": DSP blocks where products are worth one, else what the target has."),
+    Key("array", "stages", "stages", "automatic",
+        "Pipeline stages of a processing element; 1 is the smallest. \"auto\": as many as a fast "
+        "clock needs."),
+    Key("array", "shared_columns", "shared_columns", "count",
+        "Columns side by side that share their activation registers; divides columns."),
+    Key("post", "lanes", "post_lanes", "automatic",
         "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
     Key("buffers", "activations", "activation_depth", "count",
         "Activation words; a word is one pixel's rows * lanes channels."),
@@ -220,9 +236,11 @@ def chip_from_dict(data, source, overrides=(), default_name="chip"):
             raise UserError(f"{source}: {key.path} is missing; a chip needs at least "
                             f"{' and '.join(item.path for item in KEYS if item.required)}")
     try:
-        return Arch(**found)
+        arch = Arch(**found)
+        arithmetic_of(arch)
     except (TypeError, ValueError) as error:
         raise UserError(_named(str(error), source, origin)) from None
+    return arch
 
 
 def _flatten(data, source):

@@ -20,17 +20,15 @@ from ..hw.arithmetic import Arithmetic
 from ..hw.blocks import emit
 from ..hw.formats import parse
 from ..hw.pe import ProcessingElement, arithmetic
-from .area import run_yosys
+from .area import STRUCTURES, run_yosys
 from .errors import UserError
 from .files import new_folder, write_file
 from .pe_vectors import COLUMNS, vectors
 from .progress import SILENT
 
-__all__ = ["EDGES", "STRUCTURES", "PeConfig", "edge_verilog", "offset", "pe_verilog", "residue",
+__all__ = ["EDGES", "TOP", "PeConfig", "edge_verilog", "offset", "pe_verilog", "residue",
            "write_pe"]
 
-#: What the elements are built for on each target, without DSP blocks.
-STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
 TOP = "systolith_pe"
 EDGES = {"activation": "systolith_activation_edge", "weight": "systolith_weight_edge"}
 DATA = "pe.json"

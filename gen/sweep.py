@@ -21,9 +21,7 @@ known, and is found there again when the sweep is started anew; points that fail
 import hashlib
 import itertools
 import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +35,7 @@ from .lower import compile_graph
 from .onnx_in import load
 from .pareto import write_results
 from .progress import SILENT
+from .resume import in_processes, open_folder, read_results
 from .verilog import core_verilog
 
 __all__ = ["Point", "evaluate", "read_space", "sweep"]
@@ -213,17 +212,14 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
     Returns the paths of the files. Raises UserError for a bad space, and where no point could be
     measured.
     """
-    points, folder = read_space(space), Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+    points, folder = read_space(space), open_folder(folder)
     file = folder / RESULTS
-    known = _known(file)
+    known = read_results(file)
     open_points = {point.key: point for point in points if point.key not in known}
     with progress.step(f"Sweep of {len(points)} points, {len(points) - len(open_points)} known",
                        max(1, len(open_points))) as done, file.open("a") as lines:
-        for number, result in enumerate(_results(list(open_points.values()), jobs, evaluate), 1):
+        found = in_processes(evaluate, list(open_points.values()), jobs)
+        for number, result in enumerate(found, 1):
             lines.write(json.dumps(result) + "\n")
             lines.flush()
             if result["error"] is None:
@@ -235,37 +231,3 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
     if all(result["error"] for result in results):
         raise UserError(f"no point could be measured; the first one: {results[0]['error']}")
     return [file, *write_results(results, folder)]
-
-
-def _known(file):
-    """Finished points by key. A last line that was cut off is dropped from the file."""
-    if not file.exists():
-        return {}
-    text = file.read_text()
-    whole, _, rest = text.rpartition("\n")
-    if rest:
-        file.write_text(whole + "\n" if whole else "")
-    known = {}
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            result = json.loads(line)
-            if result["error"] is None:
-                known[result["key"]] = result
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{file}: line {number} is no result of a sweep; move the file "
-                            "away") from None
-    return known
-
-
-def _results(points, jobs, evaluate):
-    if jobs == 1 or len(points) < 2:
-        yield from map(evaluate, points)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(evaluate, point) for point in points]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()

@@ -107,10 +107,15 @@ def test_multipliers_of_luts_in_the_processing_elements_only():
     assert found.total["dsp"] == 0 and area.count(found.pe)["lut"] > 60
 
 
-@pytest.mark.parametrize("name, luts", [("e3m2", True), ("int4", True), ("int8", False),
-                                        ("bipolar1", True)])
-def test_which_processing_elements_get_dsp_blocks(name, luts):
-    assert area.pe_in_luts(Arch(rows=2, columns=2, activation=name, weight=name)) is luts
+@pytest.mark.parametrize("name, target, dsp, structure", [
+    ("e3m2", "xc7", True, "lut6"), ("int4", "ecp5", True, "lut4"), ("int8", "xc7", True, "dsp"),
+    ("int8", "xc7", False, "lut6"), ("int8", "ice40", False, "lut4"),
+    ("bipolar1", "xc7", True, "lut6")])
+def test_what_processing_elements_are_built_for(name, target, dsp, structure):
+    arch = Arch(rows=2, columns=2, activation=name, weight=name)
+    assert area.built_for(arch, target, dsp=dsp).pe_structure == structure
+    chosen = Arch(rows=2, columns=2, activation=name, weight=name, structure="gates")
+    assert area.built_for(chosen, target, dsp=dsp).pe_structure == "gates"
 
 
 def test_ice40():

@@ -75,6 +75,12 @@ def test_missing_size(missing):
     (ARRAY + "weight = 'e4m3'", ["one family", "int8 and e4m3"]),
     (ARRAY + "accumulator = 'wide'", ["array.accumulator must be \"exact\" or a whole number"]),
     (ARRAY + "accumulator = 4", ["array.accumulator must be \"exact\" or from 17"]),
+    (ARRAY + "structure = 'lut5'", ["array.structure must be one of \"auto\", \"lut6\"",
+                                   "not 'lut5'"]),
+    (ARRAY + "structure = 6", ["array.structure must be one of", "not 6"]),
+    (ARRAY + "stages = 0", ["array.stages must be \"auto\" or a whole number from 1 up, not 0"]),
+    (ARRAY + "stages = 60", ["array.stages of int8 x int8", "must be from 1 to", "not 60"]),
+    (ARRAY + "shared_columns = 2", ["array.shared_columns must divide columns (5), not 2"]),
     (ARRAY + "[post]\nlanes = 4", ["post.lanes must divide columns (5)", "not 4"]),
     (ARRAY + "[buffers]\nweights = 2", ["buffers.weights must hold the 3 rows", "not 2"]),
     (ARRAY + "[buffers]\naccumulators = 99999999", ["buffers.accumulators must be from 2 to"]),
@@ -100,6 +106,13 @@ def test_overrides_replace_values_and_are_named_in_errors():
         "--set array.rows=999: array.rows must be from 1 to 256, not 999")
     assert "--set rows: must be of the form KEY=VALUE" in message(ARRAY, ["rows"])
     assert "did you mean array.rows?" in message(ARRAY, ["array.row=7"])
+
+
+def test_what_the_elements_are_built_for():
+    arch = chip(ARRAY + "structure = 'lut6'\nstages = 1\nshared_columns = 5")
+    assert (arch.structure, arch.stages, arch.shared_columns) == ("lut6", 1, 5)
+    arch = chip(ARRAY, ["array.structure=auto", "array.stages=auto"])
+    assert (arch.structure, arch.stages, arch.shared_columns) == ("auto", None, 1)
 
 
 def test_an_override_can_replace_a_bad_value():

@@ -155,7 +155,7 @@ def test_mistakes(space, text, words):
 
 def test_a_foreign_results_file_is_not_touched(space, tmp_path):
     (tmp_path / "results.jsonl").write_text("hello\n")
-    with pytest.raises(UserError, match="line 1 is no result of a sweep"):
+    with pytest.raises(UserError, match="line 1 is no result"):
         sweep(space, tmp_path, evaluate=fake)
     assert (tmp_path / "results.jsonl").read_text() == "hello\n"
 

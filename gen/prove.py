@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,7 +26,7 @@ from ..hw.arithmetic import STRUCTURES
 from ..hw.formats import Bipolar, catalogue, parse
 from ..hw.pe import arithmetic
 from ..sim import elements
-from ..sim.elements import Bench, every_pair, mismatches, play, random_vectors
+from ..sim.elements import Bench, every_pair, mismatches, observe, random_vectors
 from .errors import UserError
 from .files import write_file
 from .progress import SILENT
@@ -154,8 +153,7 @@ def _prove_together(circuits):
         random = np.random.default_rng(int(circuit.fingerprint, 16))
         vectors.append(every_pair(bench, random) if circuit.exhaustive
                        else random_vectors(bench, random, _VECTORS))
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        observations = play(benches, vectors, cache=folder)
+    observations = observe(benches, vectors)
     results = []
     for circuit, observed in zip(circuits, observations, strict=True):
         if circuit.exhaustive:
@@ -286,10 +284,9 @@ def summary(results):
             cases = [case for result in chosen for case in result["cases"]
                      if structure in (case["structure"], "together")]
             if chosen:
-                rows.append([structure, kind,
-                             len({(case["activation"], case["weight"]) for case in cases}),
-                             len(chosen), *(f"{sum(result[key] for result in chosen):,}"
-                                            for key in ("vectors",)),
+                pairs = {(case["activation"], case["weight"]) for case in cases}
+                rows.append([structure, kind, len(pairs), len(chosen),
+                             f"{sum(result['vectors'] for result in chosen):,}",
                              f"{sum(case['checked'] for case in cases):,}",
                              sum(case["mismatches"] for case in cases),
                              f"{sum(result['seconds'] for result in chosen):.0f}"])

@@ -1,37 +1,23 @@
-"""Processing elements in Verilated RTL, edge decoders included, one vector of codes a clock.
+"""Processing elements in Verilated RTL, edge decoders included: codes in, what they add out.
 
-Many elements are compiled into one executable. Each reads its vectors from a file and writes what
-comes out to another, both binary, so that all 65,536 pairs of 8-bit operands take well below a
-second. What must come out is numpy's matter: the formats' `product_image`, nothing of the
-hardware's.
+What must come out is the formats' `product_image` in numpy, nothing of the hardware's.
 """
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..hw.pe import ProcessingElement
-from . import verilate
+from .players import play
 
-__all__ = ["Bench", "Observed", "Vectors", "every_pair", "finite_codes", "mismatches", "play",
+__all__ = ["Bench", "Observed", "Vectors", "every_pair", "finite_codes", "mismatches", "observe",
            "random_vectors"]
-
-#: Files consist of words of so many bits; every field of a vector has words of its own.
-_WORD = 64
-#: Seconds after which a simulation has failed.
-_TIMEOUT = 1800
-
-
-def _words(bits):
-    return -(-bits // _WORD)
 
 
 class Bench(wiring.Component):
@@ -119,13 +105,6 @@ class Bench(wiring.Component):
         ]
         return m
 
-    @property
-    def ports(self):
-        """(inputs, outputs): names and widths in bits."""
-        members = self.signature.members
-        return tuple({name: member.shape for name, member in members.items()
-                      if member.flow == flow} for flow in (In, Out))
-
     @cached_property
     def fingerprint(self):
         """A hash of the circuit: equal for formats that make the same hardware."""
@@ -171,7 +150,7 @@ def finite_codes(fmt):
 
 def _random_psums(random, bits, shape):
     """Any that may come from above, which all are modulo 2**bits; the extremes among them."""
-    words = random.integers(0, 1 << 32, (_words(bits) * 2, *shape)).astype(object)
+    words = random.integers(0, 1 << 32, (-(-bits // 32), *shape)).astype(object)
     psums = sum(word << 32 * n for n, word in enumerate(words)) & ((1 << bits) - 1)
     extreme = random.random(shape)
     psums[extreme < 0.1] = 1 << (bits - 1)
@@ -244,136 +223,28 @@ def _random_codes(random, fmt, shape):
 
 # Simulation.
 
-#: Reads the vectors of one bench and writes what comes out. A vector is applied at a falling
-#: edge; outputs are written at the next one, after the rising edge between.
-_PLAYER = """
-module player_{n}(input clk, output reg done, {ports});
-  reg [{words_in}*64-1:0] vector;
-  wire [{words_out}*64-1:0] response;
-  integer source, sink, read;
-  assign {{ {unpacked} }} = vector;
-  assign response = {{ {packed} }};
-  initial begin
-    source = $fopen("{n}.in", "rb");
-    sink = $fopen("{n}.out", "wb");
-    done = 0;
-    read = 0;
-  end
-  always @(negedge clk) if (!done) begin
-    if (read != 0) $fwrite(sink, "%u", response);
-    read = $fread(vector, source);
-    if (read == 0) begin
-      done <= 1;
-      $fclose(source);
-      $fclose(sink);
-    end
-  end
-endmodule
-"""
-
-_TOP = """
-module players(input clk);
-  wire [{count}-1:0] done;
-{instances}
-  always @(posedge clk) if (&done) $finish;
-endmodule
-"""
-
-_MAIN = """
-#include "Vtop.h"
-int main() {
-  VerilatedContext context;
-  Vtop top{&context};
-  while (!context.gotFinish()) { top.clk = !top.clk; top.eval(); }
-  top.final();
-  return 0;
-}
-"""
-
-
-def _sources(benches):
-    """Verilog and C++ of an executable that plays all benches at the same time."""
-    # One Verilog for all, since starting Amaranth's Yosys is what takes time.
-    m, signals, players, instances = Module(), {}, [], []
-    for n, bench in enumerate(benches):
-        m.submodules[f"bench_{n}"] = bench
-        wires, connected = [], [".clk(clk)", f".done(done[{n}])"]
-        declared, unpacked, packed = [], [], []
-        for inputs, ports in zip((True, False), bench.ports, strict=True):
-            for name, bits in ports.items():
-                signal = Signal(bits, name=f"{name}_{n}")
-                port = getattr(bench, name)
-                m.d.comb += port.eq(signal) if inputs else signal.eq(port)
-                signals[signal.name] = signal
-                wires.append(f"  wire [{bits}-1:0] {signal.name};")
-                connected.append(f".{name}({signal.name})")
-                filling = _words(bits) * _WORD - bits
-                declared.append(f"{'output' if inputs else 'input'} [{bits}-1:0] {name}")
-                if inputs:
-                    if filling:
-                        declared.append(f"output [{filling}-1:0] over_{name}")
-                        unpacked.append(f"over_{name}")
-                    unpacked.append(name)
-                else:
-                    packed.append(f"{{ {filling}'d0, {name} }}" if filling else name)
-        words_in, words_out = (sum(map(_words, ports.values())) for ports in bench.ports)
-        players.append(_PLAYER.format(
-            n=n, ports=", ".join(declared), words_in=words_in, words_out=words_out,
-            unpacked=", ".join(unpacked), packed=", ".join(packed)))
-        instances += [*wires, f"  player_{n} player_{n}({', '.join(connected)});"]
-    instances.append("  benches benches(.clk(clk), .rst(1'b0), "
-                     + ", ".join(f".{name}({name})" for name in signals) + ");")
-    benches_v = verilog.convert(m, name="benches", ports=list(signals.values()), emit_src=False,
-                                strip_internal_attrs=True)
-    return {"benches.v": benches_v, "main.cpp": _MAIN,
-            "players.v": "".join(players) + _TOP.format(count=len(benches),
-                                                        instances="\n".join(instances))}
-
-
-def _to_words(values, bits):
-    """Integers from 0 to 2**bits - 1 [N] as file words [N, _words(bits)], highest first."""
-    if _words(bits) == 1:
-        return np.asarray(values).astype(np.uint64)[:, None]
-    values = np.asarray(values, object)
-    return np.stack([(values >> _WORD * n & ((1 << _WORD) - 1)).astype(np.uint64)
-                     for n in reversed(range(_words(bits)))], axis=1)
-
-
-def _from_words(words):
-    """The reverse, as Python integers [N]."""
-    values = words[:, 0].astype(object)
-    for n in range(1, words.shape[1]):
-        values = values << _WORD | words[:, n].astype(object)
-    return values
-
-
 def _joined(parts, width):
     """Integers of `width` bits [N, P] side by side, the first one lowest, [N]."""
-    if parts.shape[1] * width < _WORD:
+    if parts.shape[1] * width < 64:
         return (parts.astype(np.int64) << width * np.arange(parts.shape[1])).sum(axis=1)
     return sum(parts[:, n].astype(object) << width * n for n in range(parts.shape[1]))
 
 
 def _apart(values, width, parts):
     """The reverse of _joined."""
-    return np.stack([values >> width * n & ((1 << width) - 1) for n in range(parts)], axis=1)
+    return np.stack([values.astype(object) >> width * n & ((1 << width) - 1)
+                     for n in range(parts)], axis=1)
 
 
-def play(benches, vectors, cache=None):
-    """Simulate benches, each with its Vectors; `cache` as in `verilate.build`.
+def observe(benches, vectors):
+    """Simulate benches, each with its Vectors.
 
     Returns a list of Observed. Raises AssertionError where an element does not hand on its
     operands and flags, SimulationError where the simulation fails.
     """
-    executable = verilate.build(_sources(benches), "players", cache=cache)
     vectors = [_flushed(bench, given) for bench, given in zip(benches, vectors, strict=True)]
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        folder = Path(folder)
-        for n, (bench, given) in enumerate(zip(benches, vectors, strict=True)):
-            _write(folder / f"{n}.in", bench, given)
-        verilate.run(executable, folder=folder, timeout=_TIMEOUT)
-        return [_observe(folder / f"{n}.out", bench, given)
-                for n, (bench, given) in enumerate(zip(benches, vectors, strict=True))]
+    responses = play(benches, [_inputs(*pair) for pair in zip(benches, vectors, strict=True)])
+    return [_observed(*facts) for facts in zip(benches, vectors, responses, strict=True)]
 
 
 def _flushed(bench, given):
@@ -386,25 +257,16 @@ def _flushed(bench, given):
                    more(given.psum, given.psum[-1:]))
 
 
-def _write(path, bench, given):
-    rules, count = bench.arithmetic, len(given.a)
-    values = {"a": _joined(given.a, rules.activation.width),
-              "w": _joined(given.w.reshape(count, -1), rules.weight.width),
-              "load": given.load, "swap": given.swap,
-              "psum": _joined(given.psum, rules.psum_bits)}
-    words = [_to_words(values[name], bits) for name, bits in bench.ports[0].items()]
-    path.write_bytes(np.concatenate(words, axis=1).astype(">u8").tobytes())
+def _inputs(bench, given):
+    rules = bench.arithmetic
+    return {"a": _joined(given.a, rules.activation.width),
+            "w": _joined(given.w.reshape(len(given.w), -1), rules.weight.width),
+            "load": given.load, "swap": given.swap, "psum": _joined(given.psum, rules.psum_bits)}
 
 
-def _observe(path, bench, given):
+def _observed(bench, given, fields):
     rules, count = bench.arithmetic, len(given.a)
-    outputs = bench.ports[1]
-    words = np.fromfile(path, "<u8").reshape(count, -1)[:, ::-1]
-    fields, first = {}, 0
-    for name, bits in outputs.items():
-        fields[name] = _from_words(words[:, first:first + _words(bits)])
-        first += _words(bits)
-    assert (fields["handed_on"] == 1).all(), f"{bench.arithmetic}: a_out or a flag is wrong"
+    assert (fields["handed_on"] == 1).all(), f"{rules.activation} x {rules.weight}: a_out or a flag"
 
     # The vector whose w is active when each vector's activation is multiplied; -1: none.
     place = np.arange(count)

@@ -62,7 +62,7 @@ class Windowed(Arithmetic):
         m.d.comb += own.eq(inner.accumulate(m, operands, head))
         if self.registered:
             own = operands.register(own, "own_stage")
-        term = inner.total(own, 1).as_value() >> self.cut
+        term = inner.total(own, 1) >> self.cut
         total = Signal(signed(max(len(term), self.psum_bits) + 1), name="total")
         m.d.comb += total.eq(psum + term)
         largest = (1 << (self.psum_bits - 1)) - 1
@@ -102,9 +102,9 @@ class ChunkedAccumulator(wiring.Component):
     valid, last : In(1)
         A term comes; it is the last one of its sum.
     sum : Out(format.width)
-    done : Out(1)
+    sum_valid : Out(1)
         `sum` is the sum whose last term came two cycles before.
-    inside, total : Out(format.width)
+    inner, total : Out(format.width)
         The registers: the sum of a chunk's terms, and of the chunks before.
     """
 
@@ -121,8 +121,8 @@ class ChunkedAccumulator(wiring.Component):
         self.seed = seed
         super().__init__({
             "term": In(format.width), "valid": In(1), "last": In(1),
-            "sum": Out(format.width), "done": Out(1),
-            "inside": Out(format.width), "total": Out(format.width),
+            "sum": Out(format.width), "sum_valid": Out(1),
+            "inner": Out(format.width), "total": Out(format.width),
         })
 
     def elaborate(self, platform):
@@ -130,12 +130,12 @@ class ChunkedAccumulator(wiring.Component):
         m.submodules.adder = adder = self.adder
         first = Signal(init=1)          # the next term begins a chunk
         complete = Signal()             # the term ends one
-        chunk_done = Signal()           # `inside` is a chunk that is not in `total` yet
+        chunk_done = Signal()           # `inner` is a chunk that is not in `total` yet
         sum_done = Signal()             # and it is the last one
         m.d.comb += [
             complete.eq(self.last),
-            adder.a.eq(Mux(chunk_done, self.total, self.inside)),
-            adder.b.eq(Mux(chunk_done, self.inside, self.term)),
+            adder.a.eq(Mux(chunk_done, self.total, self.inner)),
+            adder.b.eq(Mux(chunk_done, self.inner, self.term)),
         ]
         if self.chunk is not None:
             count = Signal(range(self.chunk))
@@ -144,9 +144,9 @@ class ChunkedAccumulator(wiring.Component):
             m.d.comb += complete.eq(self.last | (count == self.chunk - 1))
 
         with m.If(self.valid):
-            m.d.sync += [self.inside.eq(Mux(first, self.term, adder.o)), first.eq(complete)]
+            m.d.sync += [self.inner.eq(Mux(first, self.term, adder.o)), first.eq(complete)]
         m.d.sync += [chunk_done.eq(self.valid & complete), sum_done.eq(self.valid & self.last),
-                     self.done.eq(sum_done)]
+                     self.sum_valid.eq(sum_done)]
         with m.If(chunk_done):
             m.d.sync += [self.total.eq(Mux(sum_done, 0, adder.o)), self.sum.eq(adder.o)]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..hw.float_add import RANDOM_BITS, Lfsr
 
-__all__ = ["chunked_sum", "chunked_sums", "random_numbers", "rounded", "windowed"]
+__all__ = ["chunked_sum", "chunked_sums", "odd_sum", "random_numbers", "rounded", "windowed"]
 
 
 def windowed(products, rows, lanes, cut, bits):
@@ -52,14 +52,15 @@ def rounded(values, format, rounding="even", random=None):
     image = np.ldexp(np.abs(values), -format.exponent)
     step = np.maximum(np.frexp(image)[1] - 1 - format.man, 0)
     places = np.ldexp(image, -step)
-    whole = np.floor(places)
-    rest = places - whole
-    if rounding == "stochastic":
-        whole += np.floor(np.ldexp(rest, RANDOM_BITS)) + random >= 1 << RANDOM_BITS
-    elif rounding == "even":
+    if rounding == "even":
         whole = np.rint(places)
-    elif rounding == "away":
-        whole += rest >= 0.5
+    else:
+        whole = np.floor(places)
+        if rounding == "stochastic":
+            rest = np.floor(np.ldexp(places - whole, RANDOM_BITS))
+            whole += rest + random >= 1 << RANDOM_BITS
+        elif rounding == "away":
+            whole += places - whole >= 0.5
     image = np.ldexp(whole, step)
     if format.lowest == "dlfloat":
         hidden = 1 << format.man
@@ -69,7 +70,7 @@ def rounded(values, format, rounding="even", random=None):
     return np.copysign(np.ldexp(image, format.exponent), values) + 0.0
 
 
-def _odd_sum(x, y):
+def odd_sum(x, y):
     """x + y in float64, rounded to odd: what is not exact is the neighbour with an odd last bit."""
     total = x + y
     part = total - x
@@ -138,13 +139,13 @@ def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
     inside[..., 0] += 0.0                               # -0 is 0
     for n in range(1, chunk):
         random = None if numbers is None else numbers[..., n - 1]
-        inside[..., n] = rounded(_odd_sum(inside[..., n - 1], inside[..., n]), format, rounding,
+        inside[..., n] = rounded(odd_sum(inside[..., n - 1], inside[..., n]), format, rounding,
                                  random)
     total = np.zeros(totals.shape[:-1])
     for n in range(count):
         last = min(chunk, terms - n * chunk) - 1
         random = None if numbers is None else numbers[..., n, last]
-        total = rounded(_odd_sum(total, inside[..., n, -1]), format, rounding, random)
+        total = rounded(odd_sum(total, inside[..., n, -1]), format, rounding, random)
         totals[..., n] = total
     return inside.reshape(*values.shape[:-1], -1)[..., :terms], totals
 

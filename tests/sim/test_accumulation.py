@@ -124,10 +124,10 @@ def test_stochastic_rounding_keeps_the_mean():
 
 def test_stochastic_sums_do_not_stall():
     random = np.random.default_rng(1)
-    terms = DLFLOAT.encode(random.triangular(0, 0, 3, (100, 8192)))
+    terms = DLFLOAT.encode(random.triangular(0, 0, 3, (100, 4096)))
     exact = DLFLOAT.decode(terms).sum(axis=1)
     found = DLFLOAT.decode(chunked_sum(terms, DLFLOAT, rounding="stochastic",
                                        seed=random.integers(1, 1 << 32, 100)))
     assert abs((found / exact).mean() - 1) < 0.01
     naive = DLFLOAT.decode(chunked_sum(terms, DLFLOAT))
-    assert (naive / exact).mean() < 0.6
+    assert (naive / exact).mean() < 0.9

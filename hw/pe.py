@@ -12,7 +12,8 @@ from .pe_xnor import XnorArithmetic
 
 __all__ = ["ProcessingElement", "arithmetic", "arithmetic_of"]
 
-_FAMILIES = ((Int, IntArithmetic), (Float, FloatArithmetic), (Bipolar, XnorArithmetic))
+_FAMILIES = ((Int, Int, IntArithmetic), (Float, Float, FloatArithmetic),
+             (Bipolar, Bipolar, XnorArithmetic), (Int, Bipolar, XnorArithmetic))
 
 
 def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=None):
@@ -20,8 +21,8 @@ def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=Non
 
     Raises ValueError for formats that have no products here.
     """
-    for formats, family in _FAMILIES:
-        if isinstance(activation, formats) and isinstance(weight, formats):
+    for activations, weights, family in _FAMILIES:
+        if isinstance(activation, activations) and isinstance(weight, weights):
             return family(activation, weight, lanes, terms, structure=structure, stages=stages)
     raise ValueError("activation and weight must be of one family (float, int, bipolar), "
                      f"not {activation} and {weight}")

@@ -5,15 +5,17 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arithmetic import Operands
-from .formats import Bipolar, Float, Int
+from .formats import Bipolar, Float, Int, Lns
 from .pe_float import FloatArithmetic
 from .pe_int import IntArithmetic
+from .pe_lns import LnsArithmetic
 from .pe_xnor import XnorArithmetic
 
 __all__ = ["ProcessingElement", "arithmetic", "arithmetic_of"]
 
 _FAMILIES = ((Int, Int, IntArithmetic), (Float, Float, FloatArithmetic),
-             (Bipolar, Bipolar, XnorArithmetic), (Int, Bipolar, XnorArithmetic))
+             (Bipolar, Bipolar, XnorArithmetic), (Int, Bipolar, XnorArithmetic),
+             (Lns, Lns, LnsArithmetic))
 
 
 def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=None):
@@ -24,7 +26,7 @@ def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=Non
     for activations, weights, family in _FAMILIES:
         if isinstance(activation, activations) and isinstance(weight, weights):
             return family(activation, weight, lanes, terms, structure=structure, stages=stages)
-    raise ValueError("activation and weight must be of one family (float, int, bipolar), "
+    raise ValueError("activation and weight must be of one family (float, int, bipolar, lns), "
                      f"not {activation} and {weight}")
 
 

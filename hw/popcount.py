@@ -80,7 +80,8 @@ def count_of(bits):
     products = [Const(1, 1)]
     for bit in bits:
         longer = [both & bit for both in products]
-        products = [products[0], *(old ^ new for old, new in zip(products[1:], longer, strict=False)), longer[-1]]
+        added = [old ^ new for old, new in zip(products[1:], longer, strict=False)]
+        products = [products[0], *added, longer[-1]]
     return [products[1 << k] for k in range(len(bits).bit_length())]
 
 

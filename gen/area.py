@@ -33,7 +33,7 @@ from .errors import UserError
 from .verilog import core_verilog
 
 __all__ = ["PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for", "chip_area",
-           "count", "measure", "run_yosys", "synthesis"]
+           "count", "leaves", "measure", "run_yosys", "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
 #: What processing elements are built for on each target, without DSP blocks.
@@ -205,7 +205,7 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
     pe = modules.get("systolith_pe")
     return Area(
         target=target, parts={name: cells for name, cells in parts.items() if cells},
-        pe=None if pe is None else _leaves(modules, "systolith_pe"),
+        pe=None if pe is None else leaves(modules, "systolith_pe"),
         pe_count=0 if pe is None else _instances(modules, top, "systolith_pe"),
         in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
 
@@ -250,11 +250,12 @@ def _attribute(modules, module, part, times, parts):
             parts[part][name] += times * number
 
 
-def _leaves(modules, module):
+def leaves(modules, module):
+    """Cells of `module` with those of the modules in it; `modules` has a dict of cells for each."""
     cells = Counter()
     for name, number in modules[module].items():
         if name in modules:
-            cells.update({leaf: number * times for leaf, times in _leaves(modules, name).items()})
+            cells.update({leaf: number * times for leaf, times in leaves(modules, name).items()})
         else:
             cells[name] += number
     return cells

@@ -143,6 +143,62 @@ def _report(options):
 
 
 def _area(options):
+    if (options.chip is None) == (options.formats is None):
+        raise UserError("area needs either --chip (a chip, or with --array its array) or --formats "
+                        "(a table of processing elements)")
+    if options.formats is not None:
+        return _area_table(options)
+    if options.array:
+        return _array_area(options)
+    for name in ("targets", "liberty", "output", "flatten"):
+        _only(options, name, "--formats" if name != "flatten" else "--array")
+    return _chip_area(options)
+
+
+def _only(options, name, where):
+    if getattr(options, name):
+        flag = "-o" if name == "output" else f"--{name}"
+        raise UserError(f"{flag} goes with {where} only")
+
+
+def _area_table(options):
+    from .catalogue import area_table
+    from .element_area import ELEMENT_TARGETS, find_liberty
+    for name in ("set", "array", "target", "no_dsp", "log", "json", "flatten"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} does not go with --formats")
+    targets = options.targets or list(ELEMENT_TARGETS)
+    liberty = find_liberty(options.liberty) if "asic" in targets else None
+    with Reporter() as progress:
+        _, files = area_table(
+            options.formats, targets, options.output or "build/area", liberty=liberty,
+            jobs=options.jobs, progress=progress,
+            show=lambda text: print(text, file=sys.stderr, flush=True))
+    print(next(path for path in files if path.suffix == ".md").read_text())
+    _wrote(*files)
+    return OK
+
+
+def _array_area(options):
+    from .array_area import array_area
+    for name in ("targets", "liberty", "output"):
+        _only(options, name, "--formats")
+    arch = _chip(options.chip, options)
+    with Reporter() as progress:
+        area = array_area(arch, options.target or "xc7", dsp=not options.no_dsp,
+                          flatten=options.flatten, progress=progress)
+    key, names = area["figure"], {"lut": "LUT", "slice_lut": "LUT4 + 2 CCU2C"}
+    print(f"{arch.rows} x {arch.columns} elements of {arch.activation} x {arch.weight} for "
+          f"{area['target']}, edges and skew included, "
+          f"{'flattened' if options.flatten else 'hierarchy kept'}:")
+    print(f"{area['array'][key]:,} {names.get(key, key)} are {area['ratio']:.3f} times "
+          f"{area['count']:,} elements of {area['element'][key]:,}; {area['array']['ff']:,} FF are "
+          f"{area['ff_ratio']:.3f} times {area['count']:,} of {area['element']['ff']:,}")
+    _write_json(options.json, area)
+    return OK
+
+
+def _chip_area(options):
     from .area import chip_area
     from .report import area_rows, text_table
     arch = _chip(options.chip, options)
@@ -161,16 +217,48 @@ def _area(options):
 
 
 def _timing(options):
+    if (options.chip is None) == (options.array is None):
+        raise UserError("timing needs either --chip (a chip on its board) or --array (a systolic "
+                        "array alone)")
+    seeds = range(1, options.seeds + 1)
+    if options.array is not None:
+        return _array_timing(options, seeds)
     from .timing import board_timing
     arch = _chip(options.chip, options)
     with Reporter() as progress:
-        timing = board_timing(arch, seeds=range(1, options.seeds + 1), progress=progress)
-    print(f"{arch.name} on the {arch.board}, placed and routed: {timing.median:.1f} MHz, the "
-          f"median of {', '.join(f'{mhz:.1f}' for mhz in timing.mhz.values())}")
-    for name, (used, available) in sorted(timing.cells.items()):
-        print(f"{name:16} {used:7,} of {available:7,}")
+        timing = board_timing(arch, seeds=seeds, progress=progress)
+    _show_timing(f"{arch.name} on the {arch.board}", timing)
     _write_json(options.json, timing.to_dict())
     return OK
+
+
+def _array_timing(options, seeds):
+    from .clock import PART, array_arch, array_timing
+    if options.set:
+        raise UserError("--set goes with --chip only")
+    arch = array_arch(options.array, options.weight or options.array, rows=options.rows,
+                      columns=options.columns, lanes=options.lanes, stages=options.stages,
+                      dsp=options.dsp)
+    with Reporter() as progress:
+        timing = array_timing(arch, seeds=seeds, progress=progress)
+    lanes = f", {arch.lanes} lanes" if arch.lanes > 1 else ""
+    _show_timing(f"{arch.rows} x {arch.columns} elements of {arch.name}{lanes}, "
+                 f"{timing.stages} stage{'s' if timing.stages > 1 else ''}, on {PART}, speed "
+                 "grade 6", timing)
+    area = timing.area
+    print(f"the array alone: {area['lut']:,} LUT4, {area['carry']:,} CCU2C, {area['ff']:,} FF"
+          + (f", {area['dsp']:,} DSP" if area["dsp"] else ""))
+    _write_json(options.json, {"rows": arch.rows, "columns": arch.columns, "lanes": arch.lanes,
+                               "activation": arch.activation.name, "weight": arch.weight.name,
+                               "structure": arch.pe_structure} | timing.to_dict())
+    return OK
+
+
+def _show_timing(what, timing):
+    print(f"{what}, placed and routed: {timing.median:.1f} MHz, the median of "
+          f"{', '.join(f'{mhz:.1f}' for mhz in timing.mhz.values())}")
+    for name, (used, available) in sorted(timing.cells.items()):
+        print(f"{name:16} {used:7,} of {available:7,}")
 
 
 def _sweep(options):
@@ -384,25 +472,57 @@ def _parser():
     command.add_argument("--json", metavar="FILE", help="write the report as JSON")
 
     command = commands.add(
-        "area", _area, "measure a chip's area, part by part",
-        "Map the core with Yosys and count LUTs, flip-flops, DSP blocks and block RAMs of each "
-        "part: one\nprocessing element, the array, accumulators, post-processing, memories, DMA, "
-        "control.",
+        "area", _area, "measure area: of a chip part by part, or of processing elements",
+        "With --chip: map the core with Yosys and count LUTs, flip-flops, DSP blocks and block "
+        "RAMs of each\npart: one processing element, the array, accumulators, post-processing, "
+        "memories, DMA, control;\nwith --array too, the array alone against the elements in it.\n\n"
+        "With --formats: a table of single processing elements, by format and target, as CSV, "
+        "JSON, Markdown\nand a chart. An interrupted table goes on where it stopped.",
         "  systolith area --chip ulx3s-8x8\n"
-        "  systolith area --chip tiny-2x4-int4 --target ice40 --json area.json")
-    _add_chip(command)
-    command.add_argument("--target", choices=("ecp5", "xc7", "ice40"),
-                         help="default: the board's, else ecp5")
+        "  systolith area --chip tiny-2x4-int4 --target ice40 --json area.json\n"
+        "  systolith area --chip sim-16x16-int8 --array --target xc7 --no-dsp\n"
+        "  systolith area --formats all --jobs 2 -o area\n"
+        "  systolith area --formats e3m2,int8:e3m0,bipolar1:bipolar1:64 --targets xc7,asic -o area")
+    _add_chip(command, required=False)
+    command.add_argument("--target", choices=("ecp5", "xc7", "ice40", "asic"),
+                         help="of a chip (not asic; default: the board's, else ecp5) or an array "
+                              "(default: xc7)")
     command.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
+    command.add_argument("--array", action="store_true", help="of a chip, the array alone")
+    command.add_argument("--flatten", action="store_true",
+                         help="map the array as one module; takes long")
+    command.add_argument("--formats", type=_names, metavar="FORMAT,...",
+                         help="elements: FORMAT, ACTIVATION:WEIGHT, "
+                              "ACTIVATION:WEIGHT:LANES, or all")
+    command.add_argument("--targets", type=_names, metavar="TARGET,...",
+                         help="of elements, among xc7, ecp5, ice40, asic (default: all)")
+    command.add_argument("--liberty", metavar="FILE",
+                         help="standard cells, for um2 (default: those of Debian's package "
+                              "qflow-tech-osu018, if it is installed)")
+    command.add_argument("--jobs", type=_count, default=2, metavar="N",
+                         help="elements measured at the same time (default: %(default)s)")
+    command.add_argument("-o", "--output", metavar="DIR",
+                         help="of the table (default: build/area)")
     command.add_argument("--log", metavar="FILE", help="keep Yosys's log")
     command.add_argument("--json", metavar="FILE")
 
     command = commands.add(
-        "timing", _timing, "place and route a chip on its board",
-        "Place and route the top level of the chip's board with several seeds, and tell the clock "
-        "that it\nreaches. Needs the extra `timing`; minutes per seed.",
-        "  systolith timing --chip ulx3s-8x8-e3m2 --seeds 3")
-    _add_chip(command)
+        "timing", _timing, "place and route a chip on its board, or an array alone",
+        "Place and route with several seeds, and tell the clock that is reached: with --chip the "
+        "top level\nof the chip's board; with --array a systolic array alone on an ECP5-85k of "
+        "speed grade 6, pins\nthrough shift registers. Needs the extra `timing`; minutes per seed.",
+        "  systolith timing --chip ulx3s-8x8-e3m2 --seeds 3\n"
+        "  systolith timing --array e3m2 --seeds 5\n"
+        "  systolith timing --array bipolar1 --lanes 64 --stages 1 --json xnor.json")
+    _add_chip(command, required=False)
+    command.add_argument("--array", metavar="FORMAT", help="of the array's activations")
+    command.add_argument("--weight", metavar="FORMAT", help="of its weights (default: the same)")
+    for name, default in (("lanes", 1), ("rows", 8), ("columns", 8)):
+        command.add_argument(f"--{name}", type=_count, default=default, metavar="N",
+                             help="of the array (default: %(default)s)")
+    command.add_argument("--stages", type=_count, metavar="N",
+                         help="of its elements (default: what the format needs for a fast clock)")
+    command.add_argument("--dsp", action="store_true", help="products in DSP blocks")
     command.add_argument("--seeds", type=_count, default=3, metavar="N",
                          help="default: %(default)s")
     command.add_argument("--json", metavar="FILE")

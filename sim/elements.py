@@ -14,10 +14,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..hw.pe import ProcessingElement
+from .numerics import finite_codes
 from .players import play
 
-__all__ = ["Bench", "Observed", "Vectors", "every_pair", "finite_codes", "mismatches", "observe",
-           "random_vectors"]
+__all__ = ["Bench", "Observed", "Vectors", "every_pair", "mismatches", "observe", "random_vectors"]
 
 
 class Bench(wiring.Component):
@@ -141,12 +141,6 @@ class Observed:
 
 
 # Vectors.
-
-def finite_codes(fmt):
-    """All codes of numbers."""
-    codes = np.arange(1 << fmt.width)
-    return codes[np.isfinite(fmt.decode(codes))]
-
 
 def _random_psums(random, bits, shape):
     """Any that may come from above, which all are modulo 2**bits; the extremes among them."""

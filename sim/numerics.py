@@ -11,8 +11,9 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS
 from ..hw.formats import Bipolar, Float
 
-__all__ = ["add_bias", "convolve", "from_ordered", "images_of", "ordered", "output_size", "pool",
-           "requantize", "saturating_convolve", "sum_ranges", "window_maxima"]
+__all__ = ["add_bias", "convolve", "finite_codes", "from_ordered", "images_of", "ordered",
+           "output_size", "pool", "requantize", "saturating_convolve", "sum_ranges",
+           "window_maxima"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -24,11 +25,23 @@ def output_size(size, kernel, stride, dilation, pads):
 
 
 def images_of(format, codes):
-    """`format.image(codes)` by table: fast for large arrays. ValueError for codes out of range."""
+    """`format.image(codes)` by table: fast for large arrays. ValueError for codes that are out of
+    range or no numbers."""
     codes = np.asarray(codes)
     if codes.size and (codes.min() < 0 or codes.max() >> format.width):
         raise ValueError(f"codes of {format.name} must be from 0 to {(1 << format.width) - 1}")
-    return format.image(np.arange(1 << format.width))[codes]
+    used = np.zeros(1 << format.width, bool)
+    used[codes] = True
+    images = format.image(np.flatnonzero(used))
+    table = np.zeros(used.size, images.dtype)
+    table[used] = images
+    return table[codes]
+
+
+def finite_codes(format):
+    """All codes of numbers: neither NaN nor infinity."""
+    codes = np.arange(1 << format.width)
+    return codes[np.isfinite(format.decode(codes))]
 
 
 # Exact sums.

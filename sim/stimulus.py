@@ -6,13 +6,16 @@ this size can be. The same seed gives the same program.
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 
 from ..hw import layout
 from ..hw.arch import MULTIPLIER_BITS, Arch
+from ..hw.arithmetic import STRUCTURES
 from ..hw.formats import Bipolar, Float
 from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
+from ..hw.pe import arithmetic_of
 from ..hw.program import Program
 from .access import (
     AccessError,
@@ -25,17 +28,22 @@ from .access import (
     words,
 )
 from .graph import Conv, Graph, Tensor
+from .numerics import finite_codes
 
 __all__ = ["random_arch", "random_graph", "random_program"]
 
 _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
+#: What an activation or a weight may be instead, by family. No formats with codes of NaN: words
+#: are loaded from anywhere.
+_OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", "e1m5", "e5m1"),
+           "bipolar": ("bipolar1",)}
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
 
 
 def random_arch(seed, family=None):
     """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
-    draw = random.Random(f"chip {seed}")
+    draw, others = random.Random(f"chip {seed}"), random.Random(f"others {seed}")
     while True:
         kind = family or draw.choice(("int", "float", "bipolar"))
         lanes = draw.choice((1, 1, 1, 2, 3, 4))
@@ -46,6 +54,10 @@ def random_arch(seed, family=None):
         else:
             activation = weight = "bipolar1"
             lanes = draw.randint(1, 40)
+        if others.random() < 0.2:
+            activation = others.choice(_OTHERS[kind])
+        if others.random() < 0.2:
+            weight = others.choice(_OTHERS[kind])
         rows, columns = draw.randint(1, 9), draw.randint(1, 9)
         facts = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
@@ -61,9 +73,19 @@ def random_arch(seed, family=None):
             lanes = [n for n in range(1, arch.group + 1) if arch.group % n == 0]
             facts["post_lanes"] = draw.choice(lanes)
             facts["parameter_depth"] = arch.group * draw.randint(1, 6)
-            return Arch(**facts)
+            return _random_inside(Arch(**facts), seed)
         except ValueError:                       # sums that need more than 64 bits
             continue
+
+
+def _random_inside(arch, seed):
+    """The chip with other processing elements, which its programs do not see."""
+    draw = random.Random(f"inside {seed}")
+    arch = replace(
+        arch, structure=draw.choice(("auto", *STRUCTURES)), stages=None, shared_columns=draw.choice(
+            [n for n in range(1, arch.columns + 1) if arch.columns % n == 0]))
+    most = arithmetic_of(arch).most_stages
+    return replace(arch, stages=draw.choice((None, 1, draw.randint(1, most))))
 
 
 def _parameters(arch, data, shape, scale):
@@ -85,12 +107,6 @@ def _parameters(arch, data, shape, scale):
     multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
     shift[wild > 0.96] = data.integers(0, 64)
     return bias, multiplier, shift
-
-
-def _finite(format):
-    """All codes of finite numbers."""
-    codes = np.arange(1 << format.width)
-    return codes[np.isfinite(format.decode(codes))]
 
 
 def _limits(format):
@@ -147,13 +163,13 @@ def random_graph(arch, seed, layers=3):
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            data.choice(_finite(arch.weight), (filters, channels, *kernel)), arch.weight,
+            data.choice(finite_codes(arch.weight), (filters, channels, *kernel)), arch.weight,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
             shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
             high=top, raw=raw)
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
-            layer.pad_code = int(draw.choice(_finite(format)))
+            layer.pad_code = int(draw.choice(finite_codes(format)))
             if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
                 layer.pad_code = 0               # all that an odd number of idle lanes allows
         pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
@@ -165,7 +181,7 @@ def random_graph(arch, seed, layers=3):
     read = {layer.input for layer in convolutions}
     graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
                   convolutions, [item.name for item in tensors[1:] if item.name not in read])
-    return graph, {"input": data.choice(_finite(format), (1, *tensors[0].shape))}
+    return graph, {"input": data.choice(finite_codes(format), (1, *tensors[0].shape))}
 
 
 class _Writer:
@@ -278,7 +294,7 @@ class _Writer:
             (layout.pack_activation_words, arch.activation, arch.vector)
             if memory == Memory.ACTIVATION else
             (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
-        every = _finite(format)
+        every = finite_codes(format)
         values = format.decode(every)
         extremes = every[[values.argmin(), values.argmax()]]
         smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
@@ -341,7 +357,7 @@ class _Writer:
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
-            pad_code=draw.choice(_finite(arch.activation)))
+            pad_code=draw.choice(finite_codes(arch.activation)))
         if not self.add(Opcode.ARRAY, **fields):
             return False
         for access in accesses(self.instructions[-1], arch):

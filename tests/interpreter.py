@@ -5,6 +5,7 @@ words every instruction touches.
 """
 
 from fractions import Fraction
+from math import isfinite
 
 from systolith.hw.arch import MULTIPLIER_BITS
 from systolith.hw.formats import Bipolar, Float
@@ -21,7 +22,8 @@ class Interpreter:
         self.weights, self.parameters = {}, {}
         self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
         self.items, self.results, self.touched = [], [], []
-        self.images = {format: [int(v) for v in format.image(range(1 << format.width))]
+        self.images = {format: {code: int(format.image(code)) for code in range(1 << format.width)
+                                if isfinite(format.decode(code))}
                        for format in (arch.activation, arch.weight)}
         if isinstance(arch.activation, Float):
             images = self.images[arch.activation]

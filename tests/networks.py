@@ -11,11 +11,11 @@ from systolith.hw.layout import unpack_group_items, unpack_raw_items
 from systolith.sim.graph import Conv, Graph, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
-from systolith.sim.numerics import output_size
+from systolith.sim.numerics import finite_codes, output_size
 
 
 def random_codes(rng, format, shape):
-    return rng.integers(0, 1 << format.width, shape)
+    return rng.choice(finite_codes(format), shape)
 
 
 def requantization(rng, sums, format):

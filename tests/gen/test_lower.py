@@ -110,6 +110,13 @@ def test_random_networks_on_random_chips_are_bit_exact(seed):
     assert_computes(program, graph, codes, seed)
 
 
+@pytest.mark.parametrize("activation, weight", [("e4m3fn", "e4m3fnuz"), ("e3m4ieee", "e2m1")])
+def test_networks_of_formats_with_codes_of_nan_are_bit_exact(activation, weight):
+    arch = Arch(rows=5, columns=4, activation=activation, weight=weight)
+    graph, codes = random_network(1, arch, size=7)
+    assert_computes(compiled(graph, arch), graph, codes, 1)
+
+
 @pytest.mark.parametrize("seed", range(18))
 def test_small_memories_change_nothing_but_time(seed):
     arch = cramped(wide_enough(random_arch(seed + 2000)), seed)

@@ -58,7 +58,7 @@ def test_saturating_accumulators_keep_their_passes():
     assert lay_out_taps(Layer(0, conv, arch), Int(8))[1] is not None
 
 
-def test_weight_words_hold_the_last_array_row_first():
+def test_weight_words_hold_the_rows_in_order():
     arch = Arch(rows=2, columns=3, lanes=2)
     weight = np.random.default_rng(0).integers(0, 256, (4, 5, 2, 1))
     layer = Layer(0, Conv("conv", "in", "out", weight, Int(8), input_shape=(5, 4, 4)), arch)
@@ -67,7 +67,7 @@ def test_weight_words_hold_the_last_array_row_first():
     for index, code in np.ndenumerate(words):
         block, ky, kx, channels, row, column, lane = index
         out = block * 3 + column
-        channel = channels * 4 + (1 - row) * 2 + lane
+        channel = channels * 4 + row * 2 + lane
         inside = out < 4 and channel < 5
         assert code == (weight[out, channel, ky, kx] if inside else 0)
 
@@ -78,7 +78,7 @@ def test_bipolar_tails_alternate_and_the_odd_one_goes_to_the_bias():
     layer = Layer(0, Conv("conv", "in", "out", weight, Bipolar(1), bias=[10, -7],
                           input_shape=(5, 4, 4)), arch)
     words = unpack_weight_words(weight_bytes(layer, [layer.kernel]), arch).reshape(3, 2, 2, 4)
-    channels = words[:, ::-1].swapaxes(1, 2).reshape(3, 2, 8)
+    channels = words.swapaxes(1, 2).reshape(3, 2, 8)
     assert (channels == [1, 1, 1, 1, 1, 0, 1, 0]).all()
     bias, multiplier, shift = unpack_parameter_words(parameter_bytes(layer), arch)
     assert bias[:, 0].tolist() == [7, -10] + [-1 << arch.accumulator_bits - 1] * 2

@@ -226,3 +226,18 @@ def test_images_by_table_equal_the_formats_images():
     assert (numerics.images_of(format, codes) == format.image(codes)).all()
     with pytest.raises(ValueError, match="must be from 0 to 255"):
         numerics.images_of(format, np.array([256]))
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "e4m3fnuz", "e5m2ieee", "e3m2", "int5"])
+def test_images_of_codes_that_are_numbers(name):
+    format = parse(name)
+    every = np.arange(1 << format.width)
+    finite = numerics.finite_codes(format)
+    assert finite.tolist() == every[np.isfinite(format.decode(every))].tolist()
+    codes = np.random.default_rng(3).choice(finite, (3, 50))
+    assert (np.ldexp(numerics.images_of(format, codes).astype(float), format.exponent)
+            == format.decode(codes)).all()
+    assert numerics.images_of(format, codes[:, :0]).shape == (3, 0)
+    for wrong in [1 << format.width, -1, *set(every.tolist()) - set(finite.tolist())]:
+        with pytest.raises(ValueError):
+            numerics.images_of(format, [finite[0], wrong])

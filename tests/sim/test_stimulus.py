@@ -2,6 +2,7 @@
 
 import pytest
 from systolith.gen.tokens import synchronize
+from systolith.hw.arithmetic import STRUCTURES
 from systolith.hw.formats import Bipolar, Float, Int
 from systolith.hw.isa import Destination, Opcode, decode
 from systolith.sim.access import AccessError, check_program
@@ -17,9 +18,12 @@ def test_chips_differ_in_every_way():
     assert {arch.queue_depth for arch in chips} == set(range(1, 6))
     for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,
                  lambda a: a.groups_per_word > 1, lambda a: a.groups_per_columns > 1,
-                 lambda a: a.activation != a.weight, lambda a: a.raw_bits == 128,
+                 lambda a: a.activation != a.weight, lambda a: a.shared_columns > 1,
+                 lambda a: a.stages == 1, lambda a: a.stages is None,
+                 lambda a: a.raw_bits == 128,
                  lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
         assert {bool(fact(arch)) for arch in chips} == {False, True}
+    assert {arch.structure for arch in chips} == {"auto", *STRUCTURES}
     assert random_arch(7) == random_arch(7)
     assert isinstance(random_arch(7, "float").activation, Float)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..hw.float_add import RANDOM_BITS, Lfsr
 
-__all__ = ["chunked_sum", "chunked_sums", "odd_sum", "random_numbers", "rounded", "windowed"]
+__all__ = ["block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers", "rounded",
+           "windowed"]
 
 
 def windowed(products, rows, lanes, cut, bits):
@@ -153,3 +154,39 @@ def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
 def chunked_sum(codes, format, chunk=None, rounding="even", seed=None):
     """The code of the last of the totals of `chunked_sums`; [..., K] -> [...]."""
     return format.encode(chunked_sums(codes, format, chunk, rounding, seed)[1][..., -1])
+
+
+# Scales of blocks.
+
+def block_sums(sums, activation_codes, weight_codes, *, activation_scale, weight_scale,
+               sum_exponent, exponent, bits):
+    """Sums of scaled blocks in a window.
+
+    Each block's sum is multiplied by both scales, exactly, and cut to units of 2**exponent (toward
+    minus infinity); the blocks are added in their order, from 0. Both the scaled block and every
+    sum saturate to `bits` bits.
+
+    Parameters
+    ----------
+    sums : array_like of int
+        [..., blocks], images with the unit 2**sum_exponent.
+    activation_codes, weight_codes : array_like of int
+        Codes of the scales, shapes that broadcast with [..., blocks].
+    activation_scale, weight_scale : Float
+        Without sign. ValueError for codes of NaN.
+    sum_exponent, exponent, bits : int
+
+    Returns Python integers (an object array) [..., blocks]: the window after each block.
+    """
+    exact = (np.asarray(sums).astype(object)
+             * activation_scale.image(activation_codes).astype(object)
+             * weight_scale.image(weight_codes).astype(object))
+    places = sum_exponent + activation_scale.exponent + weight_scale.exponent - exponent
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    scaled = np.clip(exact << places if places >= 0 else exact >> -places, low, high)
+    totals = np.empty_like(scaled)
+    total = 0
+    for block in range(scaled.shape[-1]):
+        total = np.clip(total + scaled[..., block], low, high)
+        totals[..., block] = total
+    return totals

@@ -5,17 +5,20 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arithmetic import Operands
-from .formats import Bipolar, Float, Int, Lns
+from .format_block import WeightPool
+from .formats import Bipolar, Float, Int, Lns, PowerSum
 from .pe_float import FloatArithmetic
 from .pe_int import IntArithmetic
 from .pe_lns import LnsArithmetic
+from .pe_pool import Plane, PoolArithmetic
 from .pe_xnor import XnorArithmetic
 
 __all__ = ["ProcessingElement", "arithmetic", "arithmetic_of"]
 
-_FAMILIES = ((Int, Int, IntArithmetic), (Float, Float, FloatArithmetic),
+_SHIFTED = (Float, PowerSum, Int)
+_FAMILIES = ((Int, Int, IntArithmetic), (_SHIFTED, _SHIFTED, FloatArithmetic),
              (Bipolar, Bipolar, XnorArithmetic), (Int, Bipolar, XnorArithmetic),
-             (Lns, Lns, LnsArithmetic))
+             (Lns, Lns, LnsArithmetic), (Plane, WeightPool, PoolArithmetic))
 
 
 def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=None):
@@ -26,7 +29,8 @@ def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=Non
     for activations, weights, family in _FAMILIES:
         if isinstance(activation, activations) and isinstance(weight, weights):
             return family(activation, weight, lanes, terms, structure=structure, stages=stages)
-    raise ValueError("activation and weight must be of one family (float, int, bipolar, lns), "
+    raise ValueError("activation and weight must be floats, integers or sums of powers, or both "
+                     "bipolar, or both lns, "
                      f"not {activation} and {weight}")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..hw.float_add import RANDOM_BITS, Lfsr
 
-__all__ = ["block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers", "rounded",
-           "windowed"]
+__all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers",
+           "rounded", "windowed"]
 
 
 def windowed(products, rows, lanes, cut, bits):
@@ -154,6 +154,21 @@ def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
 def chunked_sum(codes, format, chunk=None, rounding="even", seed=None):
     """The code of the last of the totals of `chunked_sums`; [..., K] -> [...]."""
     return format.encode(chunked_sums(codes, format, chunk, rounding, seed)[1][..., -1])
+
+
+# Activations bit by bit.
+
+def bit_planes(codes, bits, length=8):
+    """Planes of integer codes, highest first.
+
+    codes [..., n * length] -> [bits, ..., n]: in each plane one bit of each of `length` codes, the
+    first one lowest. An integer is the sum of its planes, each counted twice as often as the next
+    one, the first one negative if codes are signed.
+    """
+    codes = np.asarray(codes)
+    groups = codes.reshape(*codes.shape[:-1], -1, length)
+    return np.stack([((groups >> bit & 1) << np.arange(length)).sum(axis=-1)
+                     for bit in reversed(range(bits))])
 
 
 # Scales of blocks.

@@ -25,7 +25,8 @@ def _cycles(i, arch):
         return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
         pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
-        return i.kernel_y * i.kernel_x * i.blocks * max(pixels, arch.rows, 3)
+        cycles = arch.rows + pixels if i.starts else max(pixels, arch.rows, 3)
+        return i.kernel_y * i.kernel_x * i.blocks * cycles
     if i.opcode == Opcode.POST:
         cycles = i.out_y * i.out_x * i.pool * arch.chunks
         if i.destination == Destination.STORE:
@@ -107,7 +108,7 @@ def interleave(instructions, used, arch):
         done += _LATENCY
         for times, index, access in touched:
             early = 0
-            if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR:
+            if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may follow the last pass at its heels.
                 early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, arch.rows, 3)
             times.touch(index, access.is_write, done - early)

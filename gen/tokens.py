@@ -75,7 +75,7 @@ def _set_early(instructions, used):
     is reading sums, never ahead of their writing: the array writes one word a cycle, post reads
     at most one a cycle, so the k-th word that post reads since the token must not lie behind the
     k-th that the array wrote. Earlier ARRAY instructions have finished by then: sums leave the
-    array in program order.
+    array in program order. With activations from the top the array writes in another order.
     """
     givers = iter([n for n, i in enumerate(instructions)
                    if i.unit == Unit.ARRAY and i.signal >> Unit.POST & 1])
@@ -85,7 +85,7 @@ def _set_early(instructions, used):
             continue
         if i.wait >> Unit.ARRAY & 1:
             giver, read = next(givers), 0
-            instructions[giver].fields["early"] = 1
+            instructions[giver].fields["early"] = int(not instructions[giver].starts)
         if giver is not None:
             array = instructions[giver]
             for mine in used[number]:

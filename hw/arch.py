@@ -77,6 +77,10 @@ class Arch:
     shared_columns : int
         Columns side by side that share their activation registers; divides `columns`. Programs do
         not depend on it.
+    depthwise : bool
+        Columns can also take activations from the top, each its own channel, so that depthwise
+        convolutions keep up to `rows` multipliers of each column busy instead of one. For one
+        lane and as many rows as columns, formats with a zero.
     """
 
     name: str = "chip"
@@ -100,6 +104,7 @@ class Arch:
     structure: str = "auto"
     stages: int | None = None
     shared_columns: int = 1
+    depthwise: bool = False
 
     def __post_init__(self):
         for key in ("activation", "weight"):
@@ -150,6 +155,14 @@ class Arch:
         if self.columns % self.shared_columns:
             raise ValueError(f"shared_columns must divide columns ({self.columns}), "
                              f"not {self.shared_columns!r}")
+        if not isinstance(self.depthwise, bool):
+            raise TypeError(f"depthwise must be true or false, not {self.depthwise!r}")
+        if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
+            raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
+                             f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "
+                             f"columns and shared_columns = {self.shared_columns}")
+        if self.depthwise and self.activation.zero_code is None:
+            raise ValueError(f"depthwise needs a format with a zero, not {self.activation}")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")

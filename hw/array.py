@@ -12,7 +12,7 @@ Nothing stalls in here: whatever enters takes its way. There is no reset either;
 counted outside, in `systolith.hw.compute`.
 """
 
-from amaranth.hdl import Cat, Const, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,6 +58,11 @@ class SystolicArray(wiring.Component):
         Weight codes of one array row, column 0's lanes first.
     load : In(rows)
         Bit r: row r takes the weight word of this cycle; only with `shadow`.
+    from_above : In(1)
+        The activation word does not go into the rows but down the columns, to all rows at once,
+        where the column takes its own channel: a sum that enters the first row with this word
+        meets the word of r steps later in row r. The bus carries no weights then. Only with
+        arch.depthwise.
     sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
         Exact sums in units of 2**arch.sum_exponent, column c delayed by `delay_of` cycles.
     """
@@ -69,12 +74,14 @@ class SystolicArray(wiring.Component):
         self.arch = arch
         self.shadow = self.shadow_of(arch)
         self.pe = ProcessingElement(arithmetic_of(arch), columns=arch.shared_columns,
-                                    shadow=self.shadow)
-        load = {"load": In(arch.rows)} if self.shadow else {}
+                                    shadow=self.shadow, from_above=arch.depthwise)
+        flags = {"load": In(arch.rows)} if self.shadow else {}
+        if arch.depthwise:
+            flags["from_above"] = In(1)
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(1),
-            "weights": In(arch.weight_bits), **load,
+            "weights": In(arch.weight_bits), **flags,
             "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
         })
 
@@ -117,12 +124,16 @@ class SystolicArray(wiring.Component):
         row_bits = arch.lanes * arch.activation.width
         column_bits = arch.lanes * arch.weight.width
 
-        # What travels down: weights and partial sums, by column.
-        weights, psums = [], []
+        # What travels down: the bus of weights, or of activations, and partial sums, by column.
+        buses, psums = [], []
         for column in range(arch.columns):
-            decoded = arithmetic.decode_weight(m, self.weights.word_select(column, column_bits))
-            weights.append(_delayed(m, decoded, self.EDGE + self.delay_of(arch, column),
-                                    f"column{column}_skew"))
+            bus = arithmetic.decode_weight(m, self.weights.word_select(column, column_bits))
+            if arch.depthwise:
+                above = arithmetic.decode_activation(
+                    m, self.activations.word_select(column, row_bits))
+                bus = Cat(self.from_above, Mux(self.from_above, above, bus))
+            bus = _delayed(m, bus, self.EDGE + self.delay_of(arch, column), f"column{column}_skew")
+            buses.append({"above_in": bus[0], "w_in": bus[1:]} if arch.depthwise else {"w_in": bus})
             psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
 
         # What travels right. The skew keeps a row's activation and swap together, while load is
@@ -145,7 +156,8 @@ class SystolicArray(wiring.Component):
                     self.pe, "systolith_pe",
                     **{f"{name}_in": value for name, value in right.items()},
                     **{f"{name}_out": value for name, value in out.items()},
-                    w_in=Cat(weights[mine]), psum_in=Cat(psums[mine]), psum_out=psum)
+                    **{name: Cat(bus[name] for bus in buses[mine]) for name in buses[0]},
+                    psum_in=Cat(psums[mine]), psum_out=psum)
                 right = out
                 psums[mine] = [psum.word_select(n, arithmetic.psum_bits)
                                for n in range(arch.shared_columns)]

@@ -18,6 +18,7 @@ from .accumulator import AccumulatorColumn
 from .array import SystolicArray
 from .blocks import place
 from .csr import UnitState
+from .result_address import ResultAddress
 from .streamer import PixelStreamer
 
 __all__ = ["Compute", "WeightFeeder"]
@@ -42,6 +43,8 @@ class WeightFeeder(wiring.Component):
         No fillings are left to do, counting the cycle of the last word as done.
     loaded : Out(1)
         A filling can be swapped in.
+    filling : Out(1)
+        Words of a filling are still to be decided on, its first one not counted.
     swap : In(1)
         A filling is swapped in by the pixel of this cycle; only when `loaded`.
     address : Out(20)
@@ -56,7 +59,8 @@ class WeightFeeder(wiring.Component):
         load = {"load": Out(arch.rows)} if self.shadow else {}
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "idle": Out(1),
-            "loaded": Out(1), "swap": In(1), "address": Out(20), **load,
+            "loaded": Out(1), "filling": Out(1), "swap": In(1),
+            "address": Out(20), **load,
         })
 
     @staticmethod
@@ -97,7 +101,7 @@ class WeightFeeder(wiring.Component):
             end.eq((begin | filling) & (step == rows - 1)),
             last.eq(Cat(left[n] == 0 for n in loops).all()),
             self.idle.eq(~active | (end & last)),
-            self.loaded.eq(loaded if self.shadow else free),
+            self.loaded.eq(loaded if self.shadow else free), self.filling.eq(filling),
         ]
         with m.If(self.swap):
             m.d.sync += hold.eq(self.hold_of(self.arch) - 1)
@@ -147,7 +151,7 @@ class Compute(wiring.Component):
     instruction waits until 3 cycles after that one's last pixel. The sum of a pixel decided on in
     cycle s is written in s + latency in the last column, and earlier in the others; tokens are
     given in that cycle, for the instruction's last pixel, or (early) the first pixel of its last
-    pass.
+    pass. Where activations come from the top, pixels start `rows` cycles after the swap.
 
     Parameters
     ----------
@@ -235,11 +239,12 @@ class Compute(wiring.Component):
         # Which pixel. `settle` counts the cycles in which earlier sums are still on their way.
         fields = pixels.fields
         settle = Signal(range(AccumulatorColumn.REVISIT))
-        adds = Signal()
+        adds, can_swap = Signal(), Signal()
         m.d.comb += [
             adds.eq(pixels.first_pass & fields.accumulate),
-            slot.eq(running & (~pixels.first_pixel | (feeder.loaded & ~(adds & (settle != 0))))),
-            feeder.swap.eq(slot & pixels.first_pixel),
+            can_swap.eq(running & pixels.first_pixel & feeder.loaded & ~(adds & (settle != 0))),
+            slot.eq(can_swap | (running & ~pixels.first_pixel)),
+            feeder.swap.eq(can_swap),
             pixels.step.eq(slot),
             finish.eq(slot & pixels.last_pixel & pixels.last_pass),
             self.started.eq(feeder.swap),
@@ -248,14 +253,25 @@ class Compute(wiring.Component):
             m.d.sync += settle.eq(AccumulatorColumn.REVISIT - 1)
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
-        accumulator = Signal(range(arch.accumulator_depth), reset_less=True)
-        with m.If(slot):
-            m.d.sync += accumulator.eq(Mux(pixels.last_pixel, fields.accumulator, accumulator + 1))
-        with m.If(begin):
-            m.d.sync += accumulator.eq(instruction.accumulator)
+        if arch.depthwise:
+            # From the top: the bus first brings all weights, then pixels.
+            from_above, filled = Signal(), Signal()
+            m.d.comb += from_above.eq(fields.starts != 0)
+            with m.If(from_above):
+                m.d.comb += [
+                    feeder.swap.eq(can_swap & ~filled),
+                    slot.eq(running & (~pixels.first_pixel | (filled & ~feeder.filling)))]
+            with m.If(feeder.swap | slot):
+                m.d.sync += filled.eq(feeder.swap)
+        m.submodules.results = results = ResultAddress(arch=arch)
+        m.d.comb += [
+            results.start.eq(begin), results.instruction.eq(instruction), results.step.eq(slot),
+            results.fields.eq(fields), results.last_tap.eq(pixels.last_tap),
+            results.last_column.eq(pixels.last_column), results.last_pixel.eq(pixels.last_pixel),
+        ]
 
         # Pixel: decision -> address -> word -> array.
-        entering = Signal(data.StructLayout({"swap": 1, "inside": 1,
+        entering = Signal(data.StructLayout({"swap": 1, "inside": 1, "from_above": 1,
                                              "pad_code": arch.activation.width}))
         at_memory, at_array = Signal.like(entering), Signal.like(entering)
         m.d.comb += [entering.swap.eq(feeder.swap), entering.inside.eq(pixels.inside),
@@ -268,14 +284,17 @@ class Compute(wiring.Component):
                                      at_array.pad_code.replicate(arch.vector))),
             array.weights.eq(self.weight_data), self.weight_address.eq(feeder.address),
         ]
+        if arch.depthwise:
+            m.d.comb += [entering.from_above.eq(slot & from_above),
+                         array.from_above.eq(at_array.from_above)]
         if array.shadow:
             m.d.comb += array.load.eq(feeder.load)
 
         # Sums: the control goes along, to column 0 and from column to column.
         control = Signal(data.StructLayout({
             "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth)}))
-        m.d.comb += [control.enable.eq(slot), control.address.eq(accumulator),
-                     control.valid.eq(pixels.inside | fields.pad_valid),
+        m.d.comb += [control.enable.eq(slot & results.begins), control.address.eq(results.address),
+                     control.valid.eq(pixels.inside | fields.pad_valid | (fields.starts != 0)),
                      control.first.eq(pixels.first_pass & ~fields.accumulate)]
         for stage in range(self._to_column(arch)):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)

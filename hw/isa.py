@@ -112,7 +112,7 @@ OPCODES = {
     ),
     Opcode.ARRAY: (
         Field("weight_base", 20, "first weight word; each pass takes `rows of the array` words, "
-                                 "the last array row's first"),
+                                 "the first array row's first"),
         Field("base", 20, "activation word that y = x = 0 stands for, in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
         _count("kernel_y", 8, "passes: outermost loop"),
@@ -139,6 +139,13 @@ OPCODES = {
         Field("pad_valid", 1, "1: padding has the code pad_code in every lane; 0: padding adds "
                               "exactly nothing"),
         Field("pad_code", 16, "the code of padding, where pad_valid is 1"),
+        Field("starts", 4, "0: activations come from the left, every pixel is a result; else from "
+                           "the top: row r of a column multiplies the pixel r steps behind the one "
+                           "that begins a result, and so many of pool_y's pixels begin one"),
+        _count("start_y", 3, "from the top: pool_y's pixels from one that begins a result to the "
+                             "next"),
+        _count("start_x", 3, "from the top: out_x's pixels likewise"),
+        _count("results_x", 12, "from the top: results across"),
     ),
     Opcode.POST: (
         Field("accumulator", 16, "accumulator word of the first pixel"),

@@ -1,6 +1,6 @@
 """The processing element: one multiply-add of L lanes, with its weights held in place."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -61,6 +61,9 @@ class ProcessingElement(wiring.Component):
     1 + stages - psum_stages cycles before `psum_in`, plus a constant (`Arithmetic.head`); latency
     1 + stages cycles from `a_in`, psum_stages from `psum_in`. No register has a reset.
 
+    With `from_above`, `above_in` makes the activation register take the low bits of `w_in` instead
+    of `a_in`: decoded activations come by the column's bus then.
+
     Parameters
     ----------
     arithmetic : Arithmetic
@@ -69,27 +72,34 @@ class ProcessingElement(wiring.Component):
         more than one.
     shadow : bool
         Whether weights are double-buffered; else there are no load_in and load_out.
+    from_above : bool
+        Whether there is `above_in`; not with several columns.
 
     Attributes
     ----------
     a_in, a_out : Signal(arithmetic.activation_bits)
-    w_in : Signal(arithmetic.weight_bits)
+    w_in : Signal(arithmetic.weight_bits), or of activation_bits if those are more and `from_above`
     psum_in, psum_out : Signal(signed(arithmetic.psum_bits))
-    swap_in, swap_out, load_in, load_out : Signal(1)
+    swap_in, swap_out, load_in, load_out, above_in : Signal(1)
     """
 
-    def __init__(self, arithmetic, *, columns=1, shadow=True):
+    def __init__(self, arithmetic, *, columns=1, shadow=True, from_above=False):
         self.arithmetic = arithmetic
         self.columns = columns
         self.shadow = shadow
+        self.from_above = from_above
         weights, psum = arithmetic.weight_bits, signed(arithmetic.psum_bits)
+        if from_above:
+            weights = max(weights, arithmetic.activation_bits)
         if columns > 1:
             weights = data.ArrayLayout(weights, columns)
             psum = data.ArrayLayout(psum, columns)
-        load = {"load_in": In(1), "load_out": Out(1)} if shadow else {}
+        flags = {"load_in": In(1), "load_out": Out(1)} if shadow else {}
+        if from_above:
+            flags["above_in"] = In(1)
         super().__init__({
             "a_in": In(arithmetic.activation_bits), "a_out": Out(arithmetic.activation_bits),
-            "swap_in": In(1), "swap_out": Out(1), **load,
+            "swap_in": In(1), "swap_out": Out(1), **flags,
             "w_in": In(weights), "psum_in": In(psum), "psum_out": Out(psum),
         })
 
@@ -97,7 +107,8 @@ class ProcessingElement(wiring.Component):
         m = Module()
         a = Signal.like(self.a_out, reset_less=True)
         swap = Signal(reset_less=True)
-        m.d.sync += [a.eq(self.a_in), swap.eq(self.swap_in)]
+        a_in = Mux(self.above_in, self.w_in, self.a_in) if self.from_above else self.a_in
+        m.d.sync += [a.eq(a_in), swap.eq(self.swap_in)]
         m.d.comb += [self.a_out.eq(a), self.swap_out.eq(swap)]
         if self.shadow:
             load = Signal(reset_less=True)
@@ -116,7 +127,7 @@ class ProcessingElement(wiring.Component):
             with m.If(self.load_in):
                 m.d.sync += weight.eq(w_in)
         else:
-            weight = w_in
+            weight = w_in[:self.arithmetic.weight_bits]
         operands = Operands(m, a, weight, self.swap_in, stays=self.shadow, prefix=prefix)
         psum = Signal(signed(self.arithmetic.psum_bits), name=f"{prefix}psum", reset_less=True)
         m.d.sync += psum.eq(self.arithmetic.accumulate(m, operands, psum_in))

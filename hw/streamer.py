@@ -28,6 +28,8 @@ class PixelStreamer(wiring.Component):
         Go on to the next pixel. Not to be given together with `start`, but in the last one.
     first_pixel, last_pixel : Out(1)
         The present pixel is the pass's first, its last.
+    last_tap, last_column : Out(1)
+        It is the last of the loops pool_y and pool_x, of these and out_x.
     first_pass, last_pass : Out(1)
         The present pass is the instruction's first, its last.
     address : Out(20)
@@ -41,7 +43,8 @@ class PixelStreamer(wiring.Component):
     def __init__(self):
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
-            "first_pixel": Out(1), "last_pixel": Out(1), "first_pass": Out(1), "last_pass": Out(1),
+            "first_pixel": Out(1), "last_pixel": Out(1),
+            "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
             "address": Out(20), "inside": Out(1), "fields": Out(_LAYOUT),
         })
 
@@ -58,7 +61,9 @@ class PixelStreamer(wiring.Component):
             m.d.comb += last[name].eq(left[name] == 0)
         pixel_done = Signal()
         m.d.comb += [
-            pixel_done.eq(last["pool_x"] & last["pool_y"] & last["out_x"] & last["out_y"]),
+            self.last_tap.eq(last["pool_x"] & last["pool_y"]),
+            self.last_column.eq(self.last_tap & last["out_x"]),
+            pixel_done.eq(self.last_column & last["out_y"]),
             self.last_pixel.eq(pixel_done),
             self.last_pass.eq(last["blocks"] & last["kernel_x"] & last["kernel_y"]),
         ]

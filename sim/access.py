@@ -13,8 +13,8 @@ import numpy as np
 from ..hw.formats import Bipolar, Int
 from ..hw.isa import INSTRUCTION_BYTES, Destination, Memory, Opcode
 
-__all__ = ["Access", "AccessError", "Space", "accesses", "check", "check_program", "item_bytes",
-           "merge", "overlap", "word_bytes", "words"]
+__all__ = ["Access", "AccessError", "Space", "accesses", "begins", "check", "check_program",
+           "item_bytes", "merge", "overlap", "results", "word_bytes", "words"]
 
 
 class AccessError(ValueError):
@@ -114,6 +114,25 @@ def _beats(starts, size, arch):
     return merge(starts // arch.beat_bytes, -(-(starts + size) // arch.beat_bytes))
 
 
+def begins(i):
+    """Pixels that begin a result, as numbers in the order of the results: int64 array.
+
+    `i` is an ARRAY instruction; pixels are counted in the order out_y, out_x, pool_y, pool_x.
+    """
+    pixels = np.arange(i.out_y * i.out_x * i.pool_y * i.pool_x).reshape(
+        i.out_y, i.out_x, i.pool_y, i.pool_x)
+    if i.starts:
+        pixels = pixels[:, ::i.start_x, ::i.start_y][:, :i.results_x, :i.starts].swapaxes(1, 2)
+    return pixels.ravel()
+
+
+def results(i):
+    """How many results an ARRAY instruction has."""
+    if i.starts:
+        return i.out_y * i.results_x * i.starts
+    return i.out_y * i.out_x * i.pool_y * i.pool_x
+
+
 def accesses(instruction, arch):
     """All that one instruction reads and writes, as a list of Access.
 
@@ -133,8 +152,7 @@ def accesses(instruction, arch):
         x = np.unique(x[(x >= 0) & (x < i.x_limit)])
         runs = merge(x, x + 1)
         planes = np.add.outer(_loops(i.base, (i.blocks, i.stride_block)), y)[..., None]
-        sums = np.array([[i.accumulator,
-                          i.accumulator + i.out_y * i.out_x * i.pool_y * i.pool_x]])
+        sums = np.array([[i.accumulator, i.accumulator + results(i)]])
         found = [Access(Space.WEIGHT, np.array(
                     [[i.weight_base, i.weight_base + passes * arch.rows]]), False),
                  Access(Space.ACTIVATION, merge(planes + runs[:, 0], planes + runs[:, 1]), False),
@@ -193,6 +211,14 @@ def check(instruction, arch, window_bytes=None, used=None):
                      f"{name} runs from {low} to {high}, which does not fit {bits} bits")
         _require(i.pad_code >> arch.activation.width == 0, i,
                  f"pad_code must be a code of {arch.activation}")
+        if i.starts:
+            _require(arch.depthwise, i, "activations come from the top only on chips with "
+                                        "depthwise")
+            _require((i.results_x - 1) * i.start_x < i.out_x
+                     and (i.starts - 1) * i.start_y < i.pool_y and i.pool_x == 1, i,
+                     "results must begin at pixels that there are, and pool_x be 1")
+            _require(not i.early, i, "from the top, sums come in another order than post reads "
+                                     "them: no early token")
     if opcode == Opcode.POST:
         groups, slots = arch.groups_per_columns, arch.groups_per_word
         _require(i.group < groups, i, f"group must be less than {groups}")

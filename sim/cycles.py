@@ -343,7 +343,11 @@ class _Model:
             first = swapped = max(begun + 1, free + self.lead,
                                   finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
             filled = free if self.lead else swapped
-            if pixels < self.shortest_pass:
+            if code.starts:
+                pixels += self.arch.rows
+                swapped += (passes - 1) * max(pixels, self.shortest_pass)
+                filled = swapped
+            elif pixels < self.shortest_pass:
                 for _ in range(passes - 1):
                     free = max(swapped + self.hold, filled + self.arch.rows)
                     swapped = max(swapped + pixels, free + self.lead)

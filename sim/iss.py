@@ -15,7 +15,16 @@ import numpy as np
 
 from ..hw import layout
 from ..hw.isa import Destination, Memory, Opcode, Unit
-from .access import Space, accesses, check, item_bytes, word_bytes, words
+from .access import (
+    Space,
+    accesses,
+    begins,
+    check,
+    item_bytes,
+    results,
+    word_bytes,
+    words,
+)
 from .numerics import add_bias, convolve, from_ordered, images_of, ordered, requantize
 
 __all__ = ["ExecutionError", "Result", "Simulator", "Written"]
@@ -169,11 +178,12 @@ class Simulator:
         rows, columns, lanes = arch.rows, arch.columns, arch.lanes
         oy, ox, py, px = (index.ravel() for index in np.indices(
             (i.out_y, i.out_x, i.pool_y, i.pool_x)))
-        pixels = slice(i.accumulator, i.accumulator + oy.size)
+        pixels = slice(i.accumulator, i.accumulator + results(i))
         wide = object if arch.accumulator_bits > 62 else np.int64
         total = self.accumulators[pixels].astype(wide) * i.accumulate
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
-        padding = images_of(arch.activation, [i.pad_code])[0] if i.pad_valid else 0
+        padded = i.pad_valid or i.starts
+        padding = images_of(arch.activation, [i.pad_code])[0] if padded else 0
         passes = np.ndindex(i.kernel_y, i.kernel_x, i.blocks)
         for number_of_pass, (ky, kx, block) in enumerate(passes):
             y = i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py
@@ -184,8 +194,12 @@ class Simulator:
             images = np.where(inside[:, None], images_of(arch.activation, codes), padding)
             first = i.weight_base + number_of_pass * rows
             weights = images_of(arch.weight, self.weights[first:first + rows])
-            weights = weights.reshape(rows, columns, lanes).swapaxes(0, 1).reshape(columns, -1)
-            sums = convolve(images[:, :, None, None], weights[:, :, None, None])[:, :, 0, 0]
+            if i.starts:
+                sums = self._from_above(number, i, images, weights)
+            else:
+                weights = weights.reshape(rows, columns, lanes).swapaxes(0, 1)
+                sums = convolve(images[:, :, None, None],
+                                weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
             total = total + sums.astype(wide)
             if arch.accumulator is not None:
                 total = np.clip(total, low, high)
@@ -194,6 +208,15 @@ class Simulator:
                     f"instruction {number} adds up more than accumulators of "
                     f"{arch.accumulator_bits} bits hold; largest_k is {arch.largest_k}: {i}")
         self.accumulators[pixels] = total
+
+    def _from_above(self, number, i, images, weights):
+        """Sums [results, columns] where row r of a column multiplies the word r steps later."""
+        index = np.add.outer(begins(i), np.arange(len(weights)))
+        behind = index >= len(images)
+        if (behind[..., None] & (weights != 0)).any():
+            raise ExecutionError(f"instruction {number} has weights other than 0 for pixels behind "
+                                 f"its last: {i}")
+        return (images[np.where(behind, 0, index)] * np.where(behind[..., None], 0, weights)).sum(1)
 
     def _post(self, number, i):
         arch = self.arch

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..hw.isa import Destination, Opcode, Unit
 from ..hw.post import Post
-from .access import Space, accesses, overlap
+from .access import Space, accesses, overlap, results
 
 __all__ = ["find_races", "find_stall"]
 
@@ -39,8 +39,10 @@ def _in_step(read, post, array):
     """
     address = post.accumulator + np.arange(post.out_y * post.out_x * post.pool)
     written = address - array.accumulator
-    count = array.out_y * array.out_x * array.pool_y * array.pool_x
+    count = results(array)
     shared = (written >= 0) & (written < count)
+    if array.starts:
+        return not shared.any()                     # sums come in another order
     return bool((written <= read + np.arange(address.size))[shared].all())
 
 

@@ -21,9 +21,11 @@ from .access import (
     AccessError,
     Space,
     accesses,
+    begins,
     check,
     check_program,
     item_bytes,
+    results,
     word_bytes,
     words,
 )
@@ -59,12 +61,16 @@ def random_arch(seed, family=None):
         if others.random() < 0.2:
             weight = others.choice(_OTHERS[kind])
         rows, columns = draw.randint(1, 9), draw.randint(1, 9)
+        depthwise = kind != "bipolar" and draw.random() < 0.3
+        if depthwise:
+            lanes, columns = 1, rows
         facts = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
             weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),
             activation_depth=draw.randint(24, 200), weight_depth=rows * draw.randint(2, 24),
             accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
-            burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5))
+            burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5),
+            depthwise=depthwise)
         try:
             arch = Arch(**facts)
             if draw.random() < 0.4:
@@ -345,8 +351,15 @@ class _Writer:
             for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
                 fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
             fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
-        pixels, passes = out_y * out_x * pool_y * pool_x, kernel_y * kernel_x * blocks
-        if pixels * passes > _STEPS or pixels > arch.accumulator_depth:
+        if arch.depthwise and draw.random() < 0.5:
+            self.from_above(fields)
+        array = Instruction(Opcode.ARRAY, fields)
+        passes = kernel_y * kernel_x * blocks
+        steps = array.out_y * array.out_x * array.pool_y * array.pool_x
+        if array.starts and begins(array).max() + arch.rows > steps:
+            return False                         # rows would multiply what is not there
+        pixels = results(array)
+        if steps * passes > _STEPS or pixels > arch.accumulator_depth:
             return False
         first = draw.randint(0, arch.accumulator_depth - pixels)
         sums = slice(first, first + pixels)
@@ -366,6 +379,17 @@ class _Writer:
                 return False
         self.sums[sums] = products
         return True
+
+    def from_above(self, fields):
+        """Let activations come from the top, results beginning here and there."""
+        draw = self.draw
+        fields["pool_x"], fields["pool_y"] = 1, draw.randint(1, 4)
+        fields["out_x"] += draw.randint(0, 2 * self.arch.rows)
+        start_y, start_x = draw.randint(1, 3), draw.randint(1, 3)
+        fields |= dict(
+            start_y=start_y, start_x=start_x,
+            starts=draw.randint(1, (fields["pool_y"] - 1) // start_y + 1),
+            results_x=draw.randint(1, (fields["out_x"] - 1) // start_x + 1))
 
     # Results.
 
@@ -397,7 +421,9 @@ class _Writer:
         if draw.random() < 0.7:                  # just what an ARRAY has made
             i = draw.choice(arrays[-2:])
             pool, shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
-            sums = i.accumulator, pool * i.out_y * i.out_x
+            if i.starts:
+                pool, shape = 1, (i.out_y * i.starts, i.results_x)
+            sums = i.accumulator, results(i)
         pool = 1 if raw else min(pool, sums[1])
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))

@@ -158,13 +158,13 @@ class LayerCode:
         _, height, width = layer.conv.output_shape
         self.height, self.width = height, width
 
-        pixels = max((b - a) * (d - c) for tile in plan.tiles
-                     for (a, b), (c, d) in plan.sub_tiles(tile)) * layer.pool
+        cycles = max(layer.cycles(b - a, d - c) for tile in plan.tiles
+                     for (a, b), (c, d) in plan.sub_tiles(tile))
         self.reused = plan.column_group > 1 or len(plan.tiles) > 1 or (
             len(plan.sub_tiles(plan.tiles[0])) > 1)
         self.resident = self.reused and (
             plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
-        most = max(-(-_PIECE_CYCLES // layer.pass_cycles(pixels)), -(-layer.most_passes // 4))
+        most = max(-(-_PIECE_CYCLES * layer.passes // cycles), -(-layer.most_passes // 4))
         if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
             most = min(most, max(1, self.arch.weight_depth // self.arch.rows // 4))
         self.most = most                        # passes that are loaded together
@@ -185,7 +185,10 @@ class LayerCode:
 
     def _sub_tile(self, tile, group, block, sub):
         (y0, y1), (x0, x1) = sub
-        pixels = (y1 - y0) * (x1 - x0) * self.layer.pool
+        rows = y1 - y0
+        if self.layer.from_above:
+            rows = -(-rows // self.layer.from_above.results) * self.layer.from_above.results
+        pixels = rows * (x1 - x0) * self.layer.pool
         sums = self.stream.accumulators.place(None, pixels)
         accumulate, offset = 0, self.layer.weight_offsets[block]
         for part, whole in enumerate(self.plan.parts):
@@ -271,28 +274,44 @@ class LayerCode:
     def _array(self, region, box, sub, sums, weight_base, accumulate):
         ky, rows, kx, columns, block, blocks = box
         conv, y, x = self.layer.conv, self.layer.y, self.layer.x
-        top, bottom, y_start = y.span(sub[0], (ky, ky + rows))
-        left, right, x_start = x.span(sub[1], (kx, kx + columns))
+        above = self.layer.from_above
+        taps_y, taps_x = above.taps if above else (1, 1)
+        top, bottom, y_start = y.span(
+            sub[0], (ky * taps_y, min(y.kernel, (ky + rows) * taps_y)))
+        left, right, x_start = x.span(
+            sub[1], (kx * taps_x, min(x.kernel, (kx + columns) * taps_x)))
         self.stream.load_rows(region, bottom)
         width = region.width
         base = region.base
         if bottom > top and right > left:
             base += ((block - region.first_block) * region.plane
                      + (top - region.rows[0]) * width + left - region.columns[0])
+        height, across = sub[0][1] - sub[0][0], sub[1][1] - sub[1][0]
         padding = any(conv.pads) and conv.pad_code is not None
-        self.stream.add(
-            Opcode.ARRAY, weight_base=weight_base, base=base, accumulator=sums,
+        fields = dict(
+            weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
-            out_y=sub[0][1] - sub[0][0], out_x=sub[1][1] - sub[1][0],
-            pool_y=y.pool, pool_x=x.pool,
             y_start=y_start * width, y_limit=(bottom - top) * width,
             x_start=x_start, x_limit=right - left,
-            stride_ky=y.dilation * width * (rows > 1), stride_kx=x.dilation * (columns > 1),
-            stride_block=region.plane * (blocks > 1),
-            stride_oy=y.stride * y.pool * width * (sub[0][1] - sub[0][0] > 1),
-            stride_ox=x.stride * x.pool * (sub[1][1] - sub[1][0] > 1),
+            stride_ky=taps_y * y.dilation * width * (rows > 1),
+            stride_kx=taps_x * x.dilation * (columns > 1),
+            stride_block=region.plane * (blocks > 1))
+        if above:
+            runs, out_x = -(-height // above.results), above.columns(self.layer, across)
+            zero = self.arch.activation.zero_code
+            self.stream.add(
+                Opcode.ARRAY, **fields, out_y=runs, out_x=out_x, pool_y=above.step,
+                stride_oy=above.results * y.stride * width * (runs > 1),
+                stride_ox=out_x > 1, stride_py=width * (above.step > 1), starts=above.results,
+                start_y=y.stride, start_x=x.stride, results_x=across,
+                pad_code=conv.pad_code if padding else zero)
+            return
+        self.stream.add(
+            Opcode.ARRAY, **fields, out_y=height, out_x=across, pool_y=y.pool, pool_x=x.pool,
+            stride_oy=y.stride * y.pool * width * (height > 1),
+            stride_ox=x.stride * x.pool * (across > 1),
             stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1),
-            accumulate=accumulate, pad_valid=padding, pad_code=conv.pad_code if padding else 0)
+            pad_valid=padding, pad_code=conv.pad_code if padding else 0)
 
     def _post(self, sub, sums, group, number):
         """One group of the columns to the group `number` of result channels."""

@@ -54,16 +54,17 @@ def _pad_image(tensor, gain, offset, node):
     return int(zero)
 
 
-def _linear(builder, node, value, format, images, scale, geometry=None):
+def _linear(builder, node, value, format, images, scale, geometry=None, groups=1):
     """The convolution of an activation with `images` [O, I, kh, kw] of `format` and `scale` [O].
 
+    Input channels are I times as many as there are groups.
     `geometry` is a function from the map's and the kernel's (height, width) to stride, dilation
     and pads; None: the kernel is the whole map.
     """
     source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
-    if images.shape[1] != tensor.shape[0]:
-        node.fail(f"its weights are for {images.shape[1]} channels, and its input has "
+    if images.shape[1] * groups != tensor.shape[0]:
+        node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
                   f"{tensor.shape[0]}")
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
@@ -81,7 +82,8 @@ def _linear(builder, node, value, format, images, scale, geometry=None):
     if uniform(offset) is not None:
         added = images.sum(axis=(1, 2, 3)).astype(object) * offset[0]
     else:
-        added = (images.sum(axis=(2, 3)).astype(object) * offset).sum(axis=1)
+        offsets = np.repeat(np.reshape(offset, (groups, -1)), len(images) // groups, axis=0)
+        added = (images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
     shape = (len(images), *sizes)
     return Value(source, shape, shape, gain * unit, added * unit,
                  Linear(node.name, images, format, stride, dilation, pads, pad_image),
@@ -133,16 +135,6 @@ def as_map(value, node):
                   "it is quantized instead")
 
 
-def _ungrouped(images, group):
-    """Weights [O, I / group, ...] of a grouped convolution as [O, I, ...], zeros elsewhere."""
-    outputs, channels = len(images) // group, images.shape[1]
-    dense = np.zeros((len(images), channels * group, *images.shape[2:]), np.int64)
-    for n in range(group):
-        rows = slice(n * outputs, (n + 1) * outputs)
-        dense[rows, n * channels:(n + 1) * channels] = images[rows]
-    return dense
-
-
 def conv(builder, node, inputs):
     weights, value = _weights(inputs[1], node), inputs[0]
     rank = len(weights.shape) - 2
@@ -169,8 +161,8 @@ def conv(builder, node, inputs):
         return ((*[1] * missing, *stride), (*[1] * missing, *dilation),
                 (pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
 
-    result = _linear(builder, node, value, weights.format, _ungrouped(images, group),
-                     _weight_scale(weights, weights.scale, node), geometry)
+    result = _linear(builder, node, value, weights.format, images,
+                     _weight_scale(weights, weights.scale, node), geometry, group)
     if rank == 1:
         result.shape = result.map[0], result.map[2]
     if len(inputs) > 2 and inputs[2] is not None:

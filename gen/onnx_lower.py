@@ -236,8 +236,8 @@ class Builder:
         weights = np.array([chosen[item] for item in numbers])
         channels = len(weights)
         name = next(iter(value.nodes), node.name)
-        linear = Linear(name, np.diag(weights).reshape(channels, channels, 1, 1), format, (1, 1),
-                        (1, 1), (0, 0, 0, 0), 0)
+        linear = Linear(name, weights.reshape(channels, 1, 1, 1), format, (1, 1), (1, 1),
+                        (0, 0, 0, 0), 0)
         return replace(value, linear=linear, gain=value.gain / exact(weights))
 
     def _layer(self, value, target, output, node):
@@ -260,6 +260,10 @@ class Builder:
             bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
             parameters = bias, [1] * len(bias), [0] * len(bias)
         bias, multiplier, shift = (np.array(item, dtype=np.int64) for item in parameters)
+        groups = source.shape[0] // images.shape[1]
+        if groups > 1 and linear.format.zero_code is None:
+            node.fail("binary weights are +1 or -1; channels that belong to other groups need "
+                      "weights of 0")
         pad_code = None
         if linear.pad_image and any(linear.pads):
             pad_code = int(codes_of(source.format, linear.pad_image, node))
@@ -267,8 +271,8 @@ class Builder:
             name=self._unique(linear.name), input=value.source, output=output,
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-            pad_code=pad_code, pool=value.pool, bias=bias, multiplier=multiplier, shift=shift,
-            raw=target is None, nodes=list(value.nodes),
+            pad_code=pad_code, groups=groups, pool=value.pool, bias=bias, multiplier=multiplier,
+            shift=shift, raw=target is None, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
             low=0 if target is None else target.low, high=0 if target is None else target.high)
 

@@ -133,7 +133,7 @@ class HostInput:
 
 @dataclass
 class Linear:
-    """A convolution of the source's images with `images` [O, I, kh, kw] of `format`."""
+    """A convolution of the source's images with `images` [O, I / groups, kh, kw] of `format`."""
     name: str
     images: np.ndarray
     format: Format
@@ -181,8 +181,8 @@ def codes_of(format, images, node):
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     wrong = format.image(codes) != images
     if isinstance(format, Bipolar) and not images.all():
-        node.fail("binary weights are +1 or -1; a weight of 0, which groups other than 1 and a "
-                  "quantizer without convolution need, does not exist")
+        node.fail("binary weights are +1 or -1; a weight of 0, which a quantizer without "
+                  "convolution needs, does not exist")
     if wrong.any():
         node.fail(f"a weight of {images[wrong][0]} steps has no code in {format}; a negative scale "
                   "or batch norm turns weights around: keep the weights' range symmetric")

@@ -33,7 +33,7 @@ def _sum_range(conv, weight, input_format):
 def _odd_tail(layer):
     """Whether the lanes behind the last channel leave a product of their own in every pass."""
     return (isinstance(layer.arch.weight, Bipolar)
-            and (layer.blocks * layer.arch.vector - layer.conv.weight.shape[1]) % 2 == 1)
+            and (layer.blocks * layer.arch.vector - layer.conv.inputs) % 2 == 1)
 
 
 def _bias(layer):
@@ -106,7 +106,7 @@ def check_layer(layer, tensors):
     padded = any(conv.pads)
     if _odd_tail(layer) and padded and conv.pad_code != 0:
         raise UserError(
-            f"{layer.title}: {conv.weight.shape[1]} channels leave an odd number of the "
+            f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
             "padding must be -1; make the number of channels even, or pad with -1")
     if fits:
@@ -124,7 +124,7 @@ def check_layer(layer, tensors):
             f"{arch.accumulator_bits} bits; raise array.accumulator")
     if _odd_tail(layer):
         raise UserError(
-            f"{layer.title}: {conv.weight.shape[1]} channels leave an odd number of the "
+            f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and what the last one adds could saturate "
             f"accumulators of {arch.accumulator_bits} bits at another point; set array.accumulator "
             f"to {bits} or to \"exact\"")
@@ -174,8 +174,8 @@ def lay_out_taps(layer, input_format):
     channels = conv.input_shape[0]
     zero = conv.weight_format.zero_code
     fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
-    if (arch.accumulator is not None and not _fits_accumulators(layer, input_format)[1]) or (
-            fill is None and any(conv.pads)):
+    ordered = arch.accumulator is not None and not _fits_accumulators(layer, input_format)[1]
+    if conv.groups > 1 or ordered or (fill is None and any(conv.pads)):
         return layer, None
     _, height, width = conv.output_shape
     pixels = height * conv.pool[0] * width * conv.pool[1]
@@ -231,11 +231,15 @@ def weight_bytes(layer, parts):
     pass is one word for every array row.
     """
     conv, arch = layer.conv, layer.arch
-    channels, inputs, kernel_y, kernel_x = conv.weight.shape
     codes = conv.weight
     if conv.weight_format != arch.weight:
         codes = arch.weight.encode(conv.weight_format.decode(codes))
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
+    if layer.from_above:
+        words = layer.from_above.words(codes.astype(dtype), layer)
+        return pack_weight_words(words.reshape(-1, arch.columns), arch)
+    codes = replace(conv, weight=codes, weight_format=arch.weight).dense_weight()
+    channels, inputs, kernel_y, kernel_x = codes.shape
     out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
     padded[:channels, :inputs] = codes

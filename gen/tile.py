@@ -20,6 +20,7 @@ from math import ceil
 import numpy as np
 
 from ..hw import isa
+from .depthwise import plan_from_above
 from .errors import UserError
 
 __all__ = ["Axis", "Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
@@ -111,7 +112,7 @@ class Layer:
     @property
     def blocks(self):
         """Activation words of one input pixel."""
-        return -(-self.conv.weight.shape[1] // self.arch.vector)
+        return -(-self.conv.inputs // self.arch.vector)
 
     @property
     def channels(self):
@@ -127,35 +128,59 @@ class Layer:
         return (0, self.y.kernel, 0, self.x.kernel, 0, self.blocks)
 
     @cached_property
+    def from_above(self):
+        """The FromAbove by which activations come from the top, or None."""
+        return plan_from_above(self)
+
+    @property
+    def taps(self):
+        """Passes for one block of input channels."""
+        if self.from_above:
+            return self.from_above.passes[0] * self.from_above.passes[1]
+        return self.y.kernel * self.x.kernel
+
+    @cached_property
     def spans(self):
         """[(first, end)]: the blocks of input channels that each column block has weights for.
 
-        Grouped convolutions come with weights of 0 for all channels that do not belong together;
+        Weights are 0 for all channels that do not belong together, and where a network has them:
         passes outside of the span would add nothing. At least one block each.
         """
-        zero = self.conv.weight_format.zero_code
+        conv, arch = self.conv, self.arch
+        if conv.groups > 1:
+            outputs, inputs = len(conv.weight) // conv.groups, conv.weight.shape[1]
+            first = [n * arch.columns for n in range(self.column_blocks)]
+            last = [min(n + arch.columns, self.channels) - 1 for n in first]
+            return [(a // outputs * inputs // arch.vector,
+                     -(-(b // outputs + 1) * inputs // arch.vector))
+                    for a, b in zip(first, last, strict=True)]
+        zero = conv.weight_format.zero_code
         if zero is None or self.blocks == 1:
             return [(0, self.blocks)] * self.column_blocks
-        any_tap = (self.conv.weight != zero).any(axis=(2, 3))
-        out, vector = self.column_blocks * self.arch.columns, self.blocks * self.arch.vector
+        any_tap = (conv.weight != zero).any(axis=(2, 3))
+        out, vector = self.column_blocks * arch.columns, self.blocks * arch.vector
         padded = np.zeros((out, vector), bool)
         padded[:any_tap.shape[0], :any_tap.shape[1]] = any_tap
-        used = padded.reshape(self.column_blocks, self.arch.columns, self.blocks, -1).any((1, 3))
+        used = padded.reshape(self.column_blocks, arch.columns, self.blocks, -1).any((1, 3))
         last = self.blocks - used[:, ::-1].argmax(axis=1)
         return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
                 zip(used, used.argmax(axis=1), last, strict=True)]
 
     def used(self, box, column_block):
-        """What a column block needs of a box: [box], smaller where weights are 0, or []."""
+        """The passes that a column block needs of a box: [box], smaller where weights are 0, or
+        []. With activations from the top they are counted in passes instead of taps."""
         first, end = self.spans[column_block]
+        if self.from_above:
+            down, across = self.from_above.passes
+            return [(0, down, 0, across, first, end - first)]
         first, end = max(first, box[4]), min(end, box[4] + box[5])
         return [(*box[:4], first, end - first)] if first < end else []
 
     @cached_property
     def weight_offsets(self):
         """Weight words before each column block's, and behind the last one's."""
-        taps = self.y.kernel * self.x.kernel * self.arch.rows
-        return [0, *(taps * n for n in accumulate(b - a for a, b in self.spans))]
+        return [0, *(self.taps * self.arch.rows * n
+                     for n in accumulate(b - a for a, b in self.spans))]
 
     @property
     def weight_words(self):
@@ -199,11 +224,21 @@ class Layer:
     @property
     def window(self):
         """Words of the smallest input that an ARRAY instruction can work on: one result's pooling
-        window under one tap, in one block."""
+        window under one tap, in one block; with activations from the top, all taps and blocks."""
+        if self.from_above:
+            return self.blocks * self.y.extent(1) * self.x.extent(1)
         return self.y.extent(1, 1) * self.x.extent(1, 1)
 
     def pass_cycles(self, pixels):
+        """Cycles of a pass over so many pixels."""
         return max(pixels, self.arch.rows, 3)
+
+    def cycles(self, height, width):
+        """Cycles of all passes over a rectangle of results."""
+        if self.from_above:
+            blocks = self.passes // self.taps
+            return blocks * self.from_above.cycles(self, height, width)
+        return self.passes * self.pass_cycles(height * width * self.pool)
 
 
 def boxes(box, most):
@@ -263,13 +298,24 @@ class Plan:
             return [tile]
         rows, columns = y1 - y0, x1 - x0
         limit = self.sub_pixels // layer.pool
-        across = _pieces(columns, min(limit, _LIMITS["out_x"]))
+        longest = _LIMITS["out_x"] // (layer.x.stride if layer.from_above else 1)
+        across = _pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), _LIMITS["out_y"])
+        if layer.from_above:
+            return self._runs(rows, most, y0, [(x0 + c, x0 + d) for c, d in across])
         least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.most_passes))
         wanted = rows // max(1, ceil(least / (width * layer.pool))) if len(self.tiles) == 1 else 1
         down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
         return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
+
+    def _runs(self, rows, most, y0, across):
+        """Sub-tiles of whole runs of words, but the last."""
+        size = self.layer.from_above.results
+        runs = -(-rows // size)
+        cut = _pieces(runs, max(1, min(most // size, -(-runs // _SUB_TILES))))
+        return [((y0 + a * size, y0 + min(rows, b * size)), columns)
+                for a, b in cut for columns in across]
 
     def input_rectangle(self, tile, part):
         """((row, row end), (column, column end)) of the input that a tile reads in a part."""
@@ -290,11 +336,8 @@ class Plan:
     @property
     def cycles(self):
         """Array cycles of the whole layer."""
-        total = 0
-        for tile in self.tiles:
-            for (a, b), (c, d) in self.sub_tiles(tile):
-                total += self.layer.pass_cycles((b - a) * (d - c) * self.layer.pool)
-        return total * self.layer.passes
+        return sum(self.layer.cycles(b - a, d - c) for tile in self.tiles
+                   for (a, b), (c, d) in self.sub_tiles(tile))
 
 
 def traffic(plan):

@@ -65,12 +65,15 @@ class Conv:
     name : str
     input, output : str
         Names of tensors.
-    weight : int64 array [O, I, kh, kw]
+    weight : int64 array [O, I / groups, kh, kw]
         Codes of `weight_format`.
     stride, dilation : (y, x)
     pads : (top, left, bottom, right)
     pad_code : int or None
         The code of padding pixels; None: padding contributes exactly nothing.
+    groups : int
+        Output channels fall into so many equal runs, each of which sees its own run of input
+        channels; more than one only with weights that have a zero.
     pool : (py, px)
         Max pooling of the results over windows that do not overlap; what fills none is dropped.
     bias, multiplier, shift : int64 arrays [O]
@@ -93,6 +96,7 @@ class Conv:
     dilation: tuple = (1, 1)
     pads: tuple = (0, 0, 0, 0)
     pad_code: int | None = None
+    groups: int = 1
     pool: tuple = (1, 1)
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
@@ -110,6 +114,23 @@ class Conv:
             value = getattr(self, key)
             value = np.full(len(self.weight), default) if value is None else value
             setattr(self, key, np.asarray(value, dtype=np.int64))
+
+    @property
+    def inputs(self):
+        """Input channels."""
+        return self.weight.shape[1] * self.groups
+
+    def dense_weight(self):
+        """Codes [O, I, kh, kw] with zeros where channels do not belong together."""
+        if self.groups == 1:
+            return self.weight
+        outputs, channels = len(self.weight) // self.groups, self.weight.shape[1]
+        dense = np.full((len(self.weight), self.inputs, *self.weight.shape[2:]),
+                        self.weight_format.zero_code, self.weight.dtype)
+        for n in range(self.groups):
+            rows = slice(n * outputs, (n + 1) * outputs)
+            dense[rows, n * channels:(n + 1) * channels] = self.weight[rows]
+        return dense
 
     @property
     def conv_shape(self):
@@ -155,11 +176,12 @@ class Conv:
         """
         pad_image = 0 if self.pad_code is None else int(input_format.image(self.pad_code))
         images = numerics.images_of(input_format, codes)
-        weight = numerics.images_of(self.weight_format, self.weight)
         geometry = dict(stride=self.stride, dilation=self.dilation, pads=self.pads,
                         pad_image=pad_image)
         if arch is None or arch.accumulator is None:
-            return numerics.convolve(images, weight, **geometry)
+            weight = numerics.images_of(self.weight_format, self.weight)
+            return numerics.convolve(images, weight, groups=self.groups, **geometry)
+        weight = numerics.images_of(self.weight_format, self.dense_weight())
         return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
                                             vector=arch.vector, **geometry)
 
@@ -322,8 +344,8 @@ class Graph:
                 raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
                                  "writes it")
             layer.input_shape = tuple(self.tensors[layer.input].shape)
-            if layer.weight.shape[1] != layer.input_shape[0]:
-                raise ValueError(f"layer {layer.name!r} has weights for {layer.weight.shape[1]} "
+            if layer.inputs != layer.input_shape[0]:
+                raise ValueError(f"layer {layer.name!r} has weights for {layer.inputs} "
                                  f"channels, and its input has {layer.input_shape[0]}")
             if min(layer.output_shape) < 1:
                 raise ValueError(f"layer {layer.name!r} leaves no output pixel: its result would "

@@ -107,41 +107,64 @@ def _batches(images, weight, stride, dilation, pads, pad_image, dtype=np.int64):
     kernel = weight.shape[2:]
     height = output_size(images.shape[2], kernel[0], stride[0], dilation[0], pads[::2])
     width = output_size(images.shape[3], kernel[1], stride[1], dilation[1], pads[1::2])
-    each = max(1, weight[0].size * max(height, 1) * max(width, 1))
+    each = max(1, images.shape[1] * kernel[0] * kernel[1] * max(height, 1) * max(width, 1))
     step = max(1, _PATCHES // each)
     for start in range(0, len(images), step):
         part = images[start:start + step]
         yield _patches(part, kernel, stride, dilation, pads, pad_image, dtype)
 
 
-def _check_channels(images, weight):
-    if images.ndim != 4 or weight.ndim != 4 or images.shape[1] != weight.shape[1]:
+def _check_channels(images, weight, groups=1):
+    if images.ndim != 4 or weight.ndim != 4 or images.shape[1] != weight.shape[1] * groups:
         raise ValueError(f"weights of shape {weight.shape} do not fit images of shape "
-                         f"{images.shape}; they must be [O, I, kh, kw] and [N, I, H, W]")
+                         f"{images.shape} in {groups} groups; they must be [O, I / groups, kh, kw] "
+                         "and [N, I, H, W]")
+    if len(weight) % groups:
+        raise ValueError(f"{len(weight)} output channels do not fall into {groups} equal groups")
 
 
 def _largest(images, pad_image):
     return max(int(images.max(initial=0)), -int(images.min(initial=0)), abs(int(pad_image)))
 
 
-def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), pad_image=0):
+def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), pad_image=0,
+             groups=1):
     """Exact convolution (correlation, as networks mean it) of integers.
 
-    images [N, I, H, W] and weight [O, I, kh, kw] are integer arrays, `stride` and `dilation` are
-    (y, x), `pads` (top, left, bottom, right) pixels of the value `pad_image` (0: they contribute
-    nothing). Returns [N, O, Ho, Wo] as int64, or as Python integers (dtype object) where 63 bits
-    might not hold a sum. ValueError when the kernel does not fit the padded input.
+    images [N, I, H, W] and weight [O, I / groups, kh, kw] are integer arrays, `stride` and
+    `dilation` are (y, x), `pads` (top, left, bottom, right) pixels of the value `pad_image` (0:
+    they contribute nothing). Returns [N, O, Ho, Wo] as int64, or as Python integers (dtype object)
+    where 63 bits might not hold a sum. ValueError when the kernel does not fit the padded input.
     """
     images, weight = np.asarray(images), np.asarray(weight)
-    _check_channels(images, weight)
+    _check_channels(images, weight, groups)
     flat = weight.reshape(len(weight), -1)
     limbs = _limbs(flat, _largest(images, pad_image))
     parts = []
     for patches in _batches(images, weight, stride, dilation, pads, pad_image, limbs[0]):
         count, _, _, _, height, width = patches.shape
-        sums = _product(limbs, patches.reshape(count, flat.shape[1], height * width))
+        if groups == 1:
+            sums = _product(limbs, patches.reshape(count, flat.shape[1], height * width))
+        else:
+            sums = _grouped(limbs, patches, groups)
         parts.append(sums.reshape(count, len(weight), height, width))
     return np.concatenate(parts)
+
+
+def _grouped(limbs, patches, groups):
+    """Sums [N, O, Ho, Wo] of patches [N, I, kh, kw, Ho, Wo]; each tap by itself, since the groups'
+    products are small."""
+    _, wide, parts = limbs
+    count, channels, *kernel, height, width = patches.shape
+    patches = patches.reshape(count, groups, channels // groups, -1, height, width)
+    total = 0
+    for weight, shift in parts:
+        weight = weight.reshape(groups, len(weight) // groups, channels // groups, -1)
+        sums = sum(np.einsum("ngihw,goi->ngohw", patches[:, :, :, tap], weight[..., tap])
+                   for tap in range(kernel[0] * kernel[1]))
+        sums = sums if sums.dtype == object else sums.astype(np.int64)
+        total = total + (sums.astype(wide) << shift)
+    return total
 
 
 def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation=(1, 1),

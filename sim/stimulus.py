@@ -161,7 +161,12 @@ def random_graph(arch, seed, layers=3):
         dilation = tuple(draw.choice((1, 2)) if 2 * (k - 1) < size else 1
                          for k, size in zip(kernel, padded, strict=True))
         raw = draw.random() < 0.2
-        filters = draw.randint(1, 2 * arch.columns + 2)
+        filters, groups = draw.randint(1, 2 * arch.columns + 2), 1
+        if arch.weight.zero_code is not None and draw.random() < 0.4:
+            groups = draw.choice([n for n in range(1, channels + 1) if channels % n == 0])
+            filters = -(-filters // groups) * groups
+            if draw.random() < 0.7:              # depthwise
+                groups = filters = channels
         bias, multiplier, shift = _parameters(
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
@@ -169,7 +174,8 @@ def random_graph(arch, seed, layers=3):
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            data.choice(finite_codes(arch.weight), (filters, channels, *kernel)), arch.weight,
+            data.choice(finite_codes(arch.weight), (filters, channels // groups, *kernel)), arch.weight,
+            groups=groups,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
             shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),

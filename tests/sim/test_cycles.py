@@ -19,6 +19,8 @@ ARCHS = [
     Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20),
+    Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
+         activation_depth=64, accumulator_depth=90, weight_depth=200, parameter_depth=20),
 ]
 WINDOW = 1 << 16
 
@@ -63,8 +65,9 @@ def wild_program(arch, seed, instructions=60):
     def array():
         add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),
             blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
-            pool_y=draw.randint(1, 2), pool_x=draw.randint(1, 2), accumulate=draw.randrange(2),
-            early=draw.randrange(2), x_limit=5, y_limit=5)
+            pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_limit=5, y_limit=5,
+            **({"starts": 1} if arch.depthwise and draw.random() < 0.5 else
+               {"pool_x": draw.randint(1, 2), "early": draw.randrange(2)}))
 
     def post():
         to_store, raw = draw.random() < 0.4, draw.random() < 0.4

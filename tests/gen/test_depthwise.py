@@ -47,7 +47,7 @@ def run(conv, arch, seed=0):
     Simulator(arch, memory).run(program.instructions, seed=seed)
     at = program.host["output_offset"]
     found = host.unpack_outputs(program, bytes(memory[at:at + program.host["output_bytes"]]))
-    return found, graph.run(codes)["out"][0], program
+    return found["out"], graph.run(codes)["out"][0], program
 
 
 @pytest.mark.parametrize("shape, kernel, geometry, factor", [
@@ -64,7 +64,7 @@ def test_several_times_as_fast_as_one_tap_a_pass(shape, kernel, geometry, factor
     assert usual.cycles(*conv.conv_shape[1:]) / layer.cycles(*conv.conv_shape[1:]) > factor
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data())
 def test_programs_equal_the_golden_model(data):
     draw = data.draw
@@ -72,7 +72,7 @@ def test_programs_equal_the_golden_model(data):
     kernel = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     dilation = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
     pads = tuple(draw(st.integers(0, kernel[n % 2] - 1)) for n in range(4))
-    least = [d * (k - 1) + 1 - a - b for d, k, a, b in zip(dilation, kernel, pads, pads[2:],
+    least = [d * (k - 1) + 1 - a - b for d, k, a, b in zip(dilation, kernel, pads[:2], pads[2:],
                                                           strict=True)]
     shape = draw(st.integers(2, 20)), *(draw(st.integers(max(1, n), 14)) for n in least)
     conv = depthwise(shape, kernel, draw(st.integers(0, 99)), "int6", dilation=dilation, pads=pads,

@@ -28,8 +28,8 @@ _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is
 @dataclass(frozen=True)
 class Key:
     """One key of the file: its section ("" at the top), the field of `Arch` that it sets, its kind
-    ("count", "format", "name", "board", "megahertz", "accumulator", "automatic" or "structure") and
-    what it means.
+    ("count", "format", "name", "board", "megahertz", "accumulator", "automatic", "structure" or
+    "switch") and what it means.
     """
     section: str
     name: str
@@ -58,6 +58,8 @@ class Key:
             return f"{value:g}" if float(f"{value:g}") == value else repr(value)
         if self.kind in ("count", "accumulator", "automatic"):
             return str(value)
+        if self.kind == "switch":
+            return "true" if value else "false"
         escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
 
@@ -94,6 +96,10 @@ class Key:
                 raise ValueError(f"must be one of {_quoted(('auto', *STRUCTURES))}, not "
                                  f"{_shown(value)}")
             return value
+        if self.kind == "switch":
+            if not isinstance(value, bool):
+                raise ValueError(f"must be true or false, not {_shown(value)}")
+            return value
         word = {"accumulator": "exact", "automatic": "auto"}.get(self.kind)
         if word is not None and value == word:
             return None
@@ -127,6 +133,9 @@ KEYS = (
         "clock needs."),
     Key("array", "shared_columns", "shared_columns", "count",
         "Columns side by side that share their activation registers; divides columns."),
+    Key("array", "depthwise", "depthwise", "switch",
+        "Whether columns can take activations from the top, which makes depthwise layers several "
+        "times as fast; for one lane and as many rows as columns."),
     Key("post", "lanes", "post_lanes", "automatic",
         "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
     Key("buffers", "activations", "activation_depth", "count",

@@ -89,7 +89,8 @@ def _random_inside(arch, seed):
     draw = random.Random(f"inside {seed}")
     arch = replace(
         arch, structure=draw.choice(("auto", *STRUCTURES)), stages=None, shared_columns=draw.choice(
-            [n for n in range(1, arch.columns + 1) if arch.columns % n == 0]))
+            [n for n in range(1, arch.columns + 1)
+             if arch.columns % n == 0 and (n == 1 or not arch.depthwise)]))
     most = arithmetic_of(arch).most_stages
     return replace(arch, stages=draw.choice((None, 1, draw.randint(1, most))))
 
@@ -174,8 +175,8 @@ def random_graph(arch, seed, layers=3):
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            data.choice(finite_codes(arch.weight), (filters, channels // groups, *kernel)), arch.weight,
-            groups=groups,
+            data.choice(finite_codes(arch.weight), (filters, channels // groups, *kernel)),
+            arch.weight, groups=groups,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
             shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),

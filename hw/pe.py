@@ -29,8 +29,8 @@ def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=Non
     for activations, weights, family in _FAMILIES:
         if isinstance(activation, activations) and isinstance(weight, weights):
             return family(activation, weight, lanes, terms, structure=structure, stages=stages)
-    raise ValueError("activation and weight must be floats, integers or sums of powers, or both "
-                     "bipolar, or both lns, "
+    raise ValueError("activation and weight must be of one family (float, int and sums of "
+                     "powers; bipolar; lns), "
                      f"not {activation} and {weight}")
 
 

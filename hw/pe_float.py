@@ -1,78 +1,212 @@
-"""Short floating-point products in an exact fixed-point window.
+"""Products of short floats, powers of two and integers, exact in a fixed-point window.
 
-A code is decoded to `significand * 2**exponent` with a sign. Products are significand times
-significand, shifted left by the sum of the exponents: integers, of which sums are exact.
+    signs -------------------------------- [^] --------------+
+    significands -> [product] -> [shift] -> ... -> [last shift, ^, + psum]
+    shifts -------> [   +   ] ------^---------------^
+
+A product is significand times significand, shifted left by the sum of the two shifts: an integer,
+of which sums are exact. The bits of that sum steer multiplexers, low ones first. The last step of
+the shift, the conditional complement and the addition share LUTs: an adder's bit on xc7 has five
+inputs to spare if the partial sum is the adder's first operand.
 """
 
-from amaranth.hdl import Cat, Mux, Signal, Value
+from functools import reduce
+
+from amaranth.hdl import Cat, Const, Signal, Value
 from amaranth.lib import data
 
-from .arithmetic import Arithmetic, tree_sum
+from .arithmetic import Arithmetic
 from .formats import term_bound
+from .significand import Factor, magnitude_bits, numbers, significand_bits
 
 __all__ = ["FloatArithmetic"]
 
+#: Functions of so many bits are tables: one LUT6 for each bit of the result.
+_TABLE = 6
+
 
 class FloatArithmetic(Arithmetic):
-    """Signed floats with subnormals, of any exponent and mantissa width, 0 mantissa bits too.
+    """Floats of any exponent and mantissa width, powers of two, sums of them, and integers, each
+    times each.
 
-    Decoded operands have sign, significand with its hidden bit, and the number of places by
-    which the significand stands left of the format's lowest bit. NaN and infinity codes must not
-    come in: they are taken for the numbers that their fields would be elsewhere.
+    Codes of NaN and infinity must not come in: they are taken for some numbers.
+
+    Registers can stand behind the products, behind each step of the shift, and in front of the
+    last addition.
     """
 
     def __init__(self, activation, weight, lanes, terms, **options):
-        for fmt in (activation, weight):
-            if not fmt.signed:
-                raise ValueError(f"operands of the array must be signed, not {fmt}")
-        super().__init__(activation, weight, lanes, terms, **options)
-        self._activations = data.ArrayLayout(_operand(activation), lanes)
-        self._weights = data.ArrayLayout(_operand(weight), lanes)
+        (left, self._left), (right, self._right) = numbers(activation), numbers(weight)
+        structure = options.get("structure", "lut4")
+        luts = structure in ("lut6", "lut4")
+        whole = luts and magnitude_bits(left) + magnitude_bits(right) <= _TABLE
+        bits = significand_bits(left), significand_bits(right)
+        # One factor of one bit is no multiplication: it lets the other pass, as late as possible,
+        # and a two's complement one needs no sign beside it.
+        self._gate = min(bits) == 1 and not whole
+        self._look_up = whole or (luts and sum(bits) <= _TABLE)
+        # Rows of a product choose among multiples of the activation, its triple included.
+        self._rows = structure == "lut6" and not self._look_up and not self._gate
+        self._a = Factor(left, whole=whole, twos_complement=self._gate, triple=self._rows)
+        self._w = Factor(right, whole=whole, twos_complement=self._gate)
+        self._signed = self._a.twos_complement or self._w.twos_complement
+
+        self._activations = data.ArrayLayout(self._a.layout, lanes * self._left)
+        self._weights = data.ArrayLayout(self._w.layout, lanes * self._right)
         self.activation_bits = self._activations.size
         self.weight_bits = self._weights.size
 
+        self._unit = min((factor.unit for factor in (self._a, self._w) if factor.largest_shift),
+                         default=1)
+        self._places = (max(self._a.magnitudes) * max(self._w.magnitudes)).bit_length()
+        self._steps = self._plan(sum(factor.largest_shift * factor.unit // self._unit
+                                     for factor in (self._a, self._w)).bit_length())
+        cuts = list(dict.fromkeys([len(self._steps) - 1, 0, len(self._steps),
+                                   *range(len(self._steps))]))
+        self.most_stages = len(cuts) + 1
+        super().__init__(activation, weight, lanes, terms, **options)
+        self._cuts = cuts[:self.stages - 1]
+
+    def _plan(self, bits):
+        """Bits of the shift that each step takes, low ones first. Each place of the last one, which
+        shares LUTs with the adder, should choose between two bits."""
+        last = max([n for n in range(1, min(bits, 3) + 1)
+                    if self._places <= self._unit * (1 + (1 << (bits - n))) + 1],
+                   default=min(bits, 1))
+        return [2] * ((bits - last) // 2) + [1] * ((bits - last) % 2) + [last]
+
     def decode_activation(self, m, codes):
-        return _decode(self.activation, self.lanes, codes)
+        return _decode(self._a, self._left * self.lanes, codes)
 
     def decode_weight(self, m, codes):
-        return _decode(self.weight, self.lanes, codes)
+        return _decode(self._w, self._right * self.lanes, codes)
 
     def accumulate(self, m, operands, psum):
-        a, w = operands.a(0), operands.w(0)
-        a = data.View(self._activations, Cat(a))
-        w = data.View(self._weights, Cat(w))
-        bits = term_bound(self.activation, self.weight).bit_length()
-        products = []
-        for lane in range(self.lanes):
-            magnitude = Signal(bits, name=f"magnitude_{lane}")
-            negative = Signal(name=f"negative_{lane}")
-            m.d.comb += [
-                magnitude.eq((a[lane].significand * w[lane].significand)
-                             << (a[lane].shift + w[lane].shift)),
-                negative.eq(a[lane].sign ^ w[lane].sign),
-            ]
-            # -x is ~x + 1: one carry chain, the sign being its carry, instead of two.
-            flipped = Mux(negative, ~magnitude, magnitude)
-            products.append(Cat(flipped, negative).as_signed() + negative)
-        return psum + tree_sum(products)
+        a = data.View(self._activations, Cat(operands.a(0)))
+        w = data.View(self._weights, Cat(operands.w(0)))
+        terms = [self._term(m, operands, a[lane * self._left + i], w[lane * self._right + j],
+                            f"{lane}_{i}_{j}")
+                 for lane in range(self.lanes)
+                 for i in range(self._left) for j in range(self._right)]
+        if self.stages > 1:
+            # The partial sum comes last, so that its way is short.
+            fill = terms[0][0][-1].replicate(self.psum_bits - len(terms[0][0]))
+            total = reduce(lambda total, term: _add(total, *term), terms[1:],
+                           Cat(terms[0][0], fill))
+            terms = [(total, terms[0][1])]
+        return reduce(lambda total, term: _add(total, *term), terms, psum)
+
+    def _term(self, m, operands, a, w, name):
+        """One product as (bits, carry): complemented where it is negative, to which the carry
+        then adds 1."""
+        def net(value, label, **options):
+            signal = Signal(value.shape(), name=f"{label}_{name}", **options)
+            m.d.comb += signal.eq(value)
+            return signal
+
+        def cut(level, *values):
+            if level not in self._cuts:
+                return values
+            return [operands.register(value, f"{part}_{name}_level{level}") for part, value in
+                    zip(("word", "gate", "negative", "shift"), values, strict=False)]
+
+        word = net(self._product(m, a, w, name), "product")
+        gate = net(self._gating(a, w), "gate")
+        negative = net(a.sign.any() ^ w.sign.any(), "negative")
+        shift = net(self._sum_of_shifts(a, w), "shift")
+        word, gate, negative, shift = cut(0, word, gate, negative, shift)
+
+        reach = self._unit
+        for level, bits in enumerate(self._steps[:-1], 1):
+            width = len(word) + ((1 << bits) - 1) * reach
+            word = net(_choose(_one_hot(shift[:bits]), word, reach, width), f"word{level}")
+            word, gate, negative, shift = cut(level, word, gate, negative, shift[bits:])
+            reach <<= bits
+
+        places = _one_hot(shift)
+        if len(places) > 4 and self.structure == "lut6":
+            # Nets of their own, or the mapper would have each adder's bit decode them again.
+            places = [net(place, f"place{k}", attrs={"keep": 1}) for k, place in enumerate(places)]
+        width = term_bound(self.activation, self.weight).bit_length()
+        magnitude = _choose(places, word, reach, width + self._signed).as_unsigned()
+        if self._gate:
+            magnitude &= gate.replicate(len(magnitude))
+        if not self._signed:
+            magnitude = Cat(magnitude, Const(0, 1))
+        term = net(magnitude ^ negative.replicate(len(magnitude)), "term")
+        return cut(len(self._steps), term, negative)
+
+    def _product(self, m, a, w, name):
+        """The significands' product, where one of them is no mere gate."""
+        if self._gate:
+            return w.significand if len(a.significand) == 1 else a.significand
+        if self._look_up:
+            return _table([left * right for right in _padded(self._w) for left in _padded(self._a)],
+                          Cat(a.significand, w.significand))
+        if not self._rows:
+            return a.significand * w.significand
+        # In radix 4: 0, a, 2a or 3a for each two bits of w. A row's bits have five inputs, which
+        # leaves one for the sum of the rows before.
+        done, total = [], None
+        for low in range(0, len(w.significand), 2):
+            digit = w.significand[low:low + 2]
+            multiples = [None, a.significand, a.significand << 1, a.triple][:1 << len(digit)]
+            row = Signal(len(a.triple), name=f"row{low}_{name}")
+            m.d.comb += row.eq(reduce(lambda x, y: x | y, (
+                multiple & (digit == k).replicate(len(a.triple))
+                for k, multiple in enumerate(multiples) if k)))
+            total = row if total is None else (total + row)[:len(a.triple)]
+            if low + 2 < len(w.significand):
+                done.append(total[:2])
+                total = total[2:]
+        return Cat(*done, total)[:self._places]
+
+    def _gating(self, a, w):
+        """The factor of one bit, as which the product is not more than a gate."""
+        if not self._gate:
+            return Const(0, 0)
+        return a.significand if len(a.significand) == 1 else w.significand
+
+    def _sum_of_shifts(self, a, w):
+        """In units of `_unit` places."""
+        shifts = [Cat(Const(0, factor.unit - self._unit), fields.shift)
+                  for factor, fields in ((self._a, a), (self._w, w)) if factor.largest_shift]
+        return reduce(lambda x, y: x + y, shifts)[:sum(self._steps)] if shifts else Const(0, 0)
 
 
-def _operand(fmt):
-    """Layout of a decoded operand: image = (-1)**sign * significand << shift."""
-    largest_shift = max((fmt.max_code >> fmt.man) - 1, 0)
-    return data.StructLayout({
-        "significand": fmt.man + 1, "shift": largest_shift.bit_length(), "sign": 1})
+def _decode(factor, count, codes):
+    codes = Value.cast(codes)
+    return Cat(factor.decode(codes.word_select(n, factor.fmt.width)) for n in range(count))
 
 
-def _decode(fmt, lanes, codes):
-    """Decoded operands of `lanes` codes."""
-    operands = []
-    for lane in range(lanes):
-        code = Value.cast(codes).word_select(lane, fmt.width)
-        fraction = code[:fmt.man]
-        field = code[fmt.man:fmt.man + fmt.exp]
-        normal = field.any()
-        shift_bits = _operand(fmt)["shift"].width
-        shift = Mux(normal, field - 1, 0)[:shift_bits]
-        operands.append(Cat(fraction, normal, shift, code[-1]))
-    return Cat(operands)
+def _padded(factor):
+    """Magnitudes by significand, 0 where there is no such one."""
+    magnitudes = list(factor.magnitudes)
+    return magnitudes + [0] * ((1 << factor.layout["significand"].width) - len(magnitudes))
+
+
+def _table(values, address):
+    """values[address], each bit a constant of its own that the address picks a bit of."""
+    bits = max(values).bit_length()
+    tables = [sum((value >> n & 1) << k for k, value in enumerate(values)) for n in range(bits)]
+    return Cat(Const(table, len(values)).bit_select(address, 1) for table in tables)
+
+
+def _one_hot(number):
+    return [number == k for k in range(1 << len(number))]
+
+
+def _choose(enables, word, reach, width):
+    """`width` bits of `word` shifted by k * reach places, for the one k that is enabled. As AND and
+    OR: mapped to LUTs, multiplexers in a tree take more."""
+    fill = word[-1] if word.shape().signed else Const(0, 1)
+    shifted = (Cat(Const(0, k * reach), word, fill.replicate(width))[:width]
+               & enable.replicate(width) for k, enable in enumerate(enables))
+    chosen = reduce(lambda x, y: x | y, shifted)
+    return chosen.as_signed() if word.shape().signed else chosen
+
+
+def _add(total, bits, carry):
+    """total + the signed `bits` + carry: the carry as a sum of lowest bits, which needs no LUT."""
+    fill = bits[-1].replicate(len(total) - len(bits))
+    return (Cat(carry, total) + Cat(carry, bits, fill))[1:len(total) + 1]

@@ -180,7 +180,7 @@ def test_no_register_has_a_reset():
 
 
 @pytest.mark.parametrize("activation,weight,message", [
-    ("int8", "e4m3", "one family .float, int, bipolar, lns., not int8 and e4m3"),
+    ("bipolar1", "e4m3", "one family .float, int and sums of powers; bipolar; lns., not bip"),
     ("bipolar1", "int8", "one family"),
     ("e4m3", "e8m0fnu", "must be signed, not e8m0fnu"),
 ])

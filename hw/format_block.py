@@ -204,3 +204,6 @@ class WeightPool:
         bits are 1 in n. A dot product with bit-serial activations adds entries up."""
         chosen = (np.arange(1 << self.LENGTH)[:, None] >> np.arange(self.LENGTH)) & 1
         return np.array(self.vectors) @ chosen.T
+
+    def __str__(self):
+        return f"a pool of {len(self.vectors)} vectors of {self.weight}"

@@ -156,5 +156,5 @@ def test_the_family_of_planes():
     pool = CASES["edge"][0]
     rules = arithmetic(Plane(), pool, 2, 8, stages=1)
     assert isinstance(rules, PoolArithmetic) and str(rules.activation) == "plane8"
-    with pytest.raises(ValueError, match="one family"):
+    with pytest.raises(ValueError, match="not int8 and a pool of 64 vectors of int8"):
         arithmetic(Int(8), pool, 1, 1)

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Signal
 
 from .arithmetic import Arithmetic, tree_sum
 from .formats import Bipolar
-from .popcount import Parities, add_in_rows, add_in_tree, compress, majority
+from .popcount import Parities, add_in_rows, add_in_tree, compress, compressed, majority
 
 __all__ = ["XnorArithmetic"]
 
@@ -62,15 +62,30 @@ class XnorArithmetic(Arithmetic):
 
     def accumulate(self, m, operands, psum):
         columns = self._first_columns(m, operands.a(0), operands.w(0))
-        for stage in range(1, self.stages):
-            levels = 1
-            for _ in range(levels):
-                columns = compress(m, columns, 6 if self.structure == "lut6" else 3)
+        counter = 6 if self.structure == "lut6" else 3
+        done = 0
+        for stage, level in enumerate(self._cuts(columns, counter), 1):
+            for _ in range(level - done):
+                columns = compress(m, columns, counter)
+            done = level
             columns = {weight: [operands.register(bit, f"count{weight}_stage{stage}")
                                 for bit in bits] for weight, bits in columns.items()}
         if self.structure == "lut6":
             return add_in_rows(m, psum, columns)
         return add_in_tree(m, psum, columns, ripple=self.structure == "gates")
+
+    def _cuts(self, columns, counter):
+        """After how many levels of counters the registers between the stages stand."""
+        levels, heights = 0, {weight: len(bits) for weight, bits in columns.items()}
+        while any(height > 2 for height in heights.values()):
+            heights = compressed(heights, counter)
+            levels += 1
+        if self.structure == "lut6":
+            # The rows of the last stage take what is left at less cost than counters do.
+            return [levels * n // (self.stages - 1) for n in range(self.stages - 1)]
+        # XNOR and majority take the time of two levels, and the addition that of three.
+        each = (2 + levels + 3) / self.stages
+        return [min(max(round(n * each) - 2, 0), levels) for n in range(1, self.stages)]
 
     def _first_columns(self, m, a, w):
         """Bits whose sum, each at its weight, is the count of equal lanes."""

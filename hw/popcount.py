@@ -8,7 +8,8 @@ from collections import defaultdict
 
 from amaranth.hdl import Cat, Const, Signal
 
-__all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "majority"]
+__all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "compressed", "count_of",
+           "majority"]
 
 
 class Parities:
@@ -98,6 +99,18 @@ def compress(m, columns, size):
     return after
 
 
+def compressed(heights, size):
+    """Of a level of `compress` the numbers of bits alone: weight -> bits, before and after."""
+    after = defaultdict(int)
+    for weight, bits in heights.items():
+        while bits >= 3:
+            for higher in range(min(bits, size).bit_length()):
+                after[weight + higher] += 1
+            bits -= min(bits, size)
+        after[weight] += bits
+    return after
+
+
 def add_in_tree(m, psum, columns, *, ripple):
     """`psum` plus the columns' bits, by full adders and one addition at the end.
 
@@ -149,11 +162,8 @@ def add_in_rows(m, psum, columns):
         place = slice(weight, weight + width)
         for row in rows:
             low = psum[place]
-            if len(row) <= 2 and width == 1:
-                total = [_net(m, bit) for bit in count_of([*low, *row])]
-            else:
-                carry_in, *others = row
-                total = _row(m, low, carry_in, count_of(others))
+            carry_in, *others = row
+            total = _row(m, low, carry_in, count_of(others))
             psum[place] = total[:len(low)]
             if weight + len(low) < len(psum):
                 columns[weight + len(low)] += total[len(low):]

@@ -159,6 +159,7 @@ def count(cells):
 
 def chip_area(arch, target="ecp5", *, dsp=True, **options):
     """The area of the core of `arch`, built for `target`; options are `measure`'s."""
+    _check(target)
     arch = built_for(arch, target, dsp=dsp)
     return measure(core_verilog(arch), "systolith_core", target, dsp=dsp,
                    pe_dsp=arch.pe_structure == "dsp", **options)
@@ -186,8 +187,7 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
     timeout : float or None
         Seconds after which Yosys is stopped and AreaError raised.
     """
-    if target not in TARGETS:
-        raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    _check(target)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="systolith-area-") as folder:
         source, stat = Path(folder) / "design.v", Path(folder) / "stat.json"
@@ -208,6 +208,11 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
         pe=None if pe is None else leaves(modules, "systolith_pe"),
         pe_count=0 if pe is None else _instances(modules, top, "systolith_pe"),
         in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
+
+
+def _check(target):
+    if target not in TARGETS:
+        raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
 
 
 def run_yosys(commands, result, log=None, timeout=None):

@@ -236,7 +236,10 @@ def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT,
         wanted = measurements(everything, targets, liberty)
     file = folder / RESULTS
     known = read_results(file)
-    missing = {item.key: item for item in wanted if not item.problem and item.key not in known}
+    missing: dict[str, Measurement] = {}
+    for item in wanted:
+        if not item.problem and item.key not in known:
+            missing.setdefault(item.key, item)
     with progress.step(f"Area of {len(wanted)} elements, {len(wanted) - len(missing)} known",
                        max(1, len(missing))) as done, file.open("a") as lines:
         for number, result in enumerate(in_processes(evaluate, list(missing.values()), jobs), 1):

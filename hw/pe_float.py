@@ -46,7 +46,7 @@ class FloatArithmetic(Arithmetic):
         self._gate = min(bits) == 1 and not whole
         self._look_up = whole or (luts and sum(bits) <= _TABLE)
         # Rows of a product choose among multiples of the activation, its triple included.
-        self._rows = structure == "lut6" and not self._look_up and not self._gate
+        self._rows = luts and not self._look_up and not self._gate
         self._a = Factor(left, whole=whole, twos_complement=self._gate, triple=self._rows)
         self._w = Factor(right, whole=whole, twos_complement=self._gate)
         self._signed = self._a.twos_complement or self._w.twos_complement
@@ -67,12 +67,11 @@ class FloatArithmetic(Arithmetic):
         super().__init__(activation, weight, lanes, terms, **options)
         self._cuts = cuts[:self.stages - 1]
 
-    def _plan(self, bits):
-        """Bits of the shift that each step takes, low ones first. Each place of the last one, which
-        shares LUTs with the adder, should choose between two bits."""
-        last = max([n for n in range(1, min(bits, 3) + 1)
-                    if self._places <= self._unit * (1 + (1 << (bits - n))) + 1],
-                   default=min(bits, 1))
+    @staticmethod
+    def _plan(bits):
+        """Bits of the shift that each step takes, low ones first; the last one's share LUTs with
+        the adder, each bit of which then chooses between two or three."""
+        last = min(bits, 1 + (bits > 3) + (bits > 5))
         return [2] * ((bits - last) // 2) + [1] * ((bits - last) % 2) + [last]
 
     def decode_activation(self, m, codes):

@@ -1,5 +1,7 @@
 """Short floats, powers of two and integers with each other: every structure, every depth."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,9 +37,10 @@ def assert_exact(benches, vectors):
 
 def test_every_pair_of_operands_in_every_structure_and_depth():
     benches = [Bench(rules_of(*pair, structure=structure, stages=stages))
-               for n, pair in enumerate(PAIRS) for structure in STRUCTURES
-               for stages in list(depths(*pair, structure))[(n + len(structure)) % 3::3]]
-    assert {bench.arithmetic.stages for bench in benches} >= {1, 2, 3, 4}
+               for n, pair in enumerate(PAIRS) for k, structure in enumerate(STRUCTURES)
+               if (n + k) % 2 for stages in depths(*pair, structure)[n // 2 % 2::3]]
+    assert {(bench.arithmetic.structure, bench.arithmetic.stages) for bench in benches} >= set(
+        product(STRUCTURES, (1, 2, 4)))
     random = np.random.default_rng(4)
     assert_exact(benches, [every_pair(bench, random) for bench in benches])
 
@@ -81,5 +84,5 @@ def test_what_is_no_number_with_a_significand_is_refused():
             FloatArithmetic(activation, weight, 1, 1)
     with pytest.raises(ValueError, match="operands of the array must be signed, not e8m0fnu"):
         FloatArithmetic(PowerSum(parse("e3m0"), 2), parse("e8m0fnu"), 1, 1)
-    with pytest.raises(ValueError, match="stages of e3m2 x e3m2 .lut4. must be from 1 to 4"):
+    with pytest.raises(ValueError, match=r"stages of e3m2 x e3m2 \(lut4\) must be from 1 to 4"):
         rules_of("e3m2", "e3m2", stages=5)

@@ -236,7 +236,7 @@ def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT,
         wanted = measurements(everything, targets, liberty)
     file = folder / RESULTS
     known = read_results(file)
-    missing: dict[str, Measurement] = {}
+    missing = {}
     for item in wanted:
         if not item.problem and item.key not in known:
             missing.setdefault(item.key, item)

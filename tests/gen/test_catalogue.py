@@ -53,7 +53,8 @@ def test_references_of_16_bits():
 
 
 def test_the_table(tmp_path):
-    rows, files = area_table(["int2", "e2m1:bipolar1"], ["xc7", "asic"], tmp_path / "t", evaluate=fake)
+    rows, files = area_table(["int2", "e2m1:bipolar1"], ["xc7", "asic"], tmp_path / "t",
+                             evaluate=fake)
     assert [path.name for path in files] == ["results.jsonl", "area.csv", "area.json", "area.md",
                                              "area.png"]
     by_name = {(row["element"], row["target"]): row for row in rows}
@@ -61,7 +62,7 @@ def test_the_table(tmp_path):
     assert by_name["plain int16", "xc7"]["figures"]["lut"] == 320
     assert by_name["int2", "xc7"]["against"] == {
         "plain int16": 320, "int16": 160, "own 16 bits": "int16", "own 16 bits size": 160}
-    assert by_name["e2m1 x bipolar1", "xc7"]["error"].startswith("no processing element for e2m1 x bip")
+    assert "no processing element for e2m1" in by_name["e2m1 x bipolar1", "xc7"]["error"]
     page = (tmp_path / "t" / "area.md").read_text()
     assert "- e2m1 x bipolar1: no processing element" in page and "um2: not measured" in page
     line = next(line for line in page.splitlines() if line.startswith("| int2 "))

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from systolith.gen import timing
+from systolith.gen import clock, timing
 from systolith.gen.cli import main
 from systolith.gen.config import load_chip
 from systolith.gen.errors import UserError
@@ -21,7 +21,8 @@ def placer(monkeypatch):
     def run(command, cwd, **options):
         asked.append(command[3:])
         seed = int(command[command.index("--seed") + 1])
-        assert (cwd / command[command.index("--lpf") + 1]).is_file()
+        if "--lpf" in command:
+            assert (cwd / command[command.index("--lpf") + 1]).is_file()
         (cwd / command[command.index("--report") + 1]).write_text(json.dumps({
             "fmax": {"clk": {"achieved": 30.0 + seed, "constraint": 25.0}},
             "utilization": {"TRELLIS_FF": {"used": 7, "available": 83640},
@@ -61,3 +62,31 @@ def test_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         timing.board_timing(load_chip("ulx3s-8x8"))
+
+
+def test_an_array_alone(placer, monkeypatch, capsys, tmp_path):
+    def synthesis(commands, netlist):
+        netlist.write_text("{}")
+        (netlist.parent / "stat.json").write_text(json.dumps({"modules": {
+            "\\systolith_clock": {"num_cells_by_type": {"systolith_array": 1, "TRELLIS_FF": 50}},
+            "\\systolith_array": {"num_cells_by_type": {"systolith_pe": 6, "TRELLIS_FF": 9}},
+            "\\systolith_pe": {"num_cells_by_type": {"LUT4": 5, "CCU2C": 2, "TRELLIS_FF": 7}}}}))
+        assert "systolith_array array(" in (netlist.parent / "design.v").read_text()
+    monkeypatch.setattr(clock, "run_yosys", synthesis)
+    path = tmp_path / "t.json"
+    assert main(["timing", "--array", "int2", "--rows", "2", "--columns", "3", "--stages", "1",
+                 "--seeds", "3", "--json", str(path)]) == 0
+    assert "32.0 MHz, the median of 31.0, 32.0, 33.0" in capsys.readouterr().out
+    found = json.loads(path.read_text())
+    assert (found["mhz"], found["stages"], found["structure"]) == (32.0, 1, "lut4")
+    assert [found["array"][key] for key in ("lut", "carry", "slice_lut", "ff")] == [30, 12, 54, 51]
+    assert all("--freq" in command and "--lpf" not in command for command in placer)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "timing needs either --chip"), (["--array", "foo"], "'foo' is no number format"),
+    (["--array", "int2", "--stages", "60"], "no array of int2 x int2: stages"),
+    (["--array", "int2", "--set", "array.rows=2"], "--set goes with --chip only")])
+def test_arrays_that_are_refused(arguments, message, capsys):
+    assert main(["timing", *arguments]) == 1
+    assert message in capsys.readouterr().err

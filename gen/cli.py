@@ -290,6 +290,12 @@ def _regress(options):
 def _prove(options):
     from .prove import prove, summary
     from .report import text_table
+    if options.formal:
+        from .formal import prove_formally
+        with Reporter() as progress:
+            table, wrong = prove_formally(progress=progress)
+        print(text_table(table, "llrllr"))
+        return MISMATCH if wrong else OK
     with Reporter() as progress:
         results, files = prove(options.output, options.formats, options.structures,
                                jobs=options.jobs, progress=progress)
@@ -568,7 +574,11 @@ def _parser():
         "codes of every\npair of formats, and on random ones and corners beyond 8 bits. Results "
         "are written as they come; an\ninterrupted proof goes on where it stopped.",
         "  systolith prove --jobs 2 -o build/prove\n"
-        "  systolith prove --formats e4m3,e5m2,hfp8 --structures lut6,lut4 -o build/prove")
+        "  systolith prove --formats e4m3,e5m2,hfp8 --structures lut6,lut4 -o build/prove\n"
+        "  systolith prove --formal")
+    command.add_argument("--formal", action="store_true",
+                         help="instead: equivalence of small elements with their specification for "
+                              "all operands and partial sums, by Yosys's SAT solver")
     command.add_argument("--formats", type=_names, metavar="NAME,...",
                          help="activations and weights (default: the catalogue)")
     command.add_argument("--structures", type=_names, metavar="NAME,...",

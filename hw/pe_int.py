@@ -1,35 +1,129 @@
-"""Integer products: the codes are the numbers."""
+"""Integer products: rows of a Booth multiplier fused with the running sum, or DSP blocks."""
 
-from amaranth.hdl import Cat, Value, signed, unsigned
-from amaranth.lib import data
+from dataclasses import replace
 
-from .arithmetic import Arithmetic, tree_sum
+from amaranth.hdl import Cat, Value
+
+from .arithmetic import Arithmetic
+from .booth import booth_row, digit_ranges, digits, recode, row_offset, row_width
+from .dsp import DspProducts
+from .row_sum import add_pairs, add_to_sum, chain, ripple
 
 __all__ = ["IntArithmetic"]
 
 
 class IntArithmetic(Arithmetic):
-    """Signed or unsigned integers of 1 to 16 bits each; both operands travel as they are stored."""
+    """Signed or unsigned integers of 1 to 16 bits each, and ternary ones."""
 
-    def __init__(self, activation, weight, lanes, terms, **options):
-        super().__init__(activation, weight, lanes, terms, **options)
-        self._activations = _layout(activation, lanes)
-        self._weights = _layout(weight, lanes)
-        self.activation_bits = self._activations.size
-        self.weight_bits = self._weights.size
+    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None):
+        self._products = (DspProducts(activation, weight, lanes) if structure == "dsp" else
+                          _BoothProducts(activation, weight, lanes, structure))
+        self.fast_stages = self._products.fast_stages
+        self.most_stages = self._products.most_stages
+        super().__init__(activation, weight, lanes, terms, structure=structure, stages=stages)
+        self.activation_bits = self._products.activation_bits
+        self.weight_bits = self._products.weight_bits
 
     def decode_activation(self, m, codes):
-        return Value.cast(codes)
+        return self._products.decode_activation(codes)
 
     def decode_weight(self, m, codes):
-        return Value.cast(codes)
+        return self._products.decode_weight(codes)
 
     def accumulate(self, m, operands, psum):
+        return self._products.accumulate(m, operands, psum, self.stages)
+
+    def head(self, rows):
+        half = 1 << (self.psum_bits - 1)
+        return (half - rows * self._products.offset) % (2 * half) - half
+
+
+class _BoothProducts:
+    """Dot products as rows of bits, with the operand recoded that makes the fewer ones.
+
+    In one stage every row is added to the partial sum. In more of them the rows are first added
+    to each other in pairs, and the partial sum passes the last stage only.
+
+    Attributes
+    ----------
+    activation_bits, weight_bits : int
+        Of all lanes, decoded.
+    fast_stages, most_stages : int
+    offset : int
+        How much more than the dot product an element adds.
+    """
+
+    def __init__(self, activation, weight, lanes, structure):
+        self._activation, self._weight, self._lanes = activation, weight, lanes
+        self._swapped = _row_bits(activation, weight) < _row_bits(weight, activation)
+        self._multiplier, self._multiplicand = ((activation, weight) if self._swapped else
+                                                (weight, activation))
+        self._ranges = digit_ranges(*self._multiplier.image_range)
+        self.offset = lanes * sum(row_offset(self._multiplicand, ends) << 2 * k
+                                  for k, ends in enumerate(self._ranges))
+        # Two bits of a digit and two of the other operand are what a LUT of four inputs takes.
+        self._recoded = structure == "lut4" and len(self._ranges) > 1
+        self._adder = ripple if structure == "gates" else chain
+        self._a_bits = activation.width + (self._recoded and self._swapped)
+        self._w_bits = weight.width + (self._recoded and not self._swapped)
+        self.activation_bits, self.weight_bits = lanes * self._a_bits, lanes * self._w_bits
+        # Adders that follow each other: those of pairs, and the partial sum's.
+        self._levels = (lanes * len(self._ranges) - 1).bit_length() + 1
+        # With the choice of the rows' bits as one step more, stages of up to two steps are fast.
+        self.most_stages = self._levels + 1
+        self.fast_stages = -(-self.most_stages // 2)
+
+    def decode_activation(self, codes):
+        return self._decode(codes, self._activation, self._recoded and self._swapped)
+
+    def decode_weight(self, codes):
+        return self._decode(codes, self._weight, self._recoded and not self._swapped)
+
+    def _decode(self, codes, fmt, recoded):
+        if not recoded:
+            return Value.cast(codes)
+        return Cat(recode(codes.word_select(lane, fmt.width), len(self._ranges))
+                   for lane in range(self._lanes))
+
+    def _rows(self, m, operands):
+        """Rows of all lanes, by their lowest bits."""
         a, w = operands.a(0), operands.w(0)
-        a = data.View(self._activations, Cat(a))
-        w = data.View(self._weights, Cat(w))
-        return psum + tree_sum([a[lane] * w[lane] for lane in range(self.lanes)])
+        rows = []
+        for lane in range(self._lanes):
+            multiplicand = a.word_select(lane, self._a_bits)
+            multiplier = w.word_select(lane, self._w_bits)
+            if self._swapped:
+                multiplicand, multiplier = multiplier, multiplicand
+            found = digits(multiplier, self._multiplier.signed, len(self._ranges), self._recoded)
+            for k, digit in enumerate(found):
+                rows.append(booth_row(
+                    m, digit, self._ranges[k], self._multiplicand, multiplicand, 2 * k,
+                    f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}"))
+        return sorted(rows, key=lambda row: row.low)
+
+    def accumulate(self, m, operands, psum, stages):
+        rows = self._rows(m, operands)
+        if stages == 1:
+            return add_to_sum(m, psum, rows, self._adder, "sum")
+        steps = self.most_stages
+        for step in range(1, steps):
+            if step * stages // steps > (step - 1) * stages // steps:
+                rows = [_registered(operands, row, f"step{step}_{n}")
+                        for n, row in enumerate(rows)]
+            if step < self._levels:
+                rows = add_pairs(m, rows, self._adder, f"step{step}_sum")
+        return add_to_sum(m, psum, rows, self._adder, "sum")
 
 
-def _layout(fmt, lanes):
-    return data.ArrayLayout(signed(fmt.bits) if fmt.signed else unsigned(fmt.bits), lanes)
+def _registered(operands, row, name):
+    bits = operands.register(Cat(row.bits), name)
+    carry = row.carry
+    if carry is not None:
+        carry = operands.register(carry, f"{name}_carry")
+    return replace(row, bits=tuple(bits), carry=carry)
+
+
+def _row_bits(multiplier, multiplicand):
+    """Bits that are added, carries included, of a product in digits of `multiplier`."""
+    return sum(row_width(multiplicand, ends) + (ends[0] < 0)
+               for ends in digit_ranges(*multiplier.image_range))

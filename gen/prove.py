@@ -44,6 +44,8 @@ _VECTORS = 20_000
 _TOGETHER = 24
 #: Lanes of bipolar elements; up to 8 all operands are tried.
 _BIPOLAR_LANES = (1, 2, 3, 4, 5, 6, 7, 8, 23, 64, 128, 256)
+#: Lanes of elements that count several planes of bits.
+_PLANES_LANES = (1, 2, 3, 4, 23)
 
 
 @dataclass(frozen=True, order=True)
@@ -119,8 +121,8 @@ def cases_of(formats=None, structures=None):
     for activation, one in named.items():
         for weight, other in named.items():
             lanes = (1, 2) if activation == weight else (1,)
-            if isinstance(one, Bipolar) and isinstance(other, Bipolar):
-                lanes = _BIPOLAR_LANES
+            if isinstance(other, Bipolar):
+                lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
                 for structure in structures or STRUCTURES:
                     try:

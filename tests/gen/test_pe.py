@@ -122,7 +122,8 @@ def test_an_earlier_result_is_replaced_and_nothing_else(small, tmp_path):
 @pytest.mark.parametrize("change, message", [
     ({"activation": "e9m9"}, "activation: a Float must have"),
     ({"weight": "foo"}, "weight: 'foo' is no number format"),
-    ({"weight": "bipolar1"}, "no processing element for int4 x bipolar1: "),
+    ({"activation": "e2m1", "weight": "bipolar1"},
+     "no processing element for e2m1 x bipolar1: "),
     ({"lanes": 0}, "lanes must be from 1 to 1024, not 0"),
     ({"rows": 0}, "rows must be from 1 to 1024, not 0"),
     ({"target": "stratix"}, "target must be one of xc7, ecp5, ice40, asic, not 'stratix'"),

@@ -95,7 +95,8 @@ class XnorArithmetic(Arithmetic):
                 equal = Signal(self.lanes, name=f"equal{i}_{j}")
                 m.d.comb += equal.eq(~(a.word_select(i, self.lanes) ^ w.word_select(j, self.lanes)))
                 columns[i + j] += [equal[n] for n in self._parities.sums]
-                columns[i + j + 1] += [majority(m, equal[left], equal[right], ~equal[own])
+                columns[i + j + 1] += [majority(m, equal[left], equal[right], ~equal[own],
+                                                keep=self.structure == "lut6")
                                        for left, right, own in self._parities.adders]
         for weight, bit in enumerate(w[self.lanes * self.weight.width:]):
             columns[weight] += [bit]

@@ -5,11 +5,14 @@ as XOR, AND and OR of bits, because a synthesis tool makes carry chains of `a + 
 """
 
 from collections import defaultdict
+from functools import reduce
+from itertools import combinations
+from operator import and_, or_, xor
 
 from amaranth.hdl import Cat, Const, Signal
 
-__all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "compressed", "count_of",
-           "majority"]
+__all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "compressed",
+           "count_by_thresholds", "count_of", "majority"]
 
 
 class Parities:
@@ -68,8 +71,11 @@ def _net(m, value):
     return net
 
 
-def majority(m, a, b, c):
-    return _net(m, (a & b) | (c & (a | b)))
+def majority(m, a, b, c, *, keep=False):
+    """Whether two of three bits are ones, with `keep` as a net that mappers leave there is."""
+    net = Signal(name="carry", attrs={"keep": 1} if keep else {})
+    m.d.comb += net.eq((a & b) | (c & (a | b)))
+    return net
 
 
 def count_of(bits):
@@ -84,6 +90,22 @@ def count_of(bits):
         added = [old ^ new for old, new in zip(products[1:], longer, strict=False)]
         products = [products[0], *added, longer[-1]]
     return [products[1 << k] for k in range(len(bits).bit_length())]
+
+
+def count_by_thresholds(bits):
+    """The same as `count_of`, but made of "at least n are ones" as sums of products.
+
+    For LUTs that take all bits at once it is better: mappers take the bits' own logic apart less.
+    """
+    def at_least(number):
+        return reduce(or_, (reduce(and_, some) for some in combinations(bits, number)), Const(0, 1))
+    result = [reduce(xor, bits, Const(0, 1))] if bits else []
+    for place in range(1, len(bits).bit_length()):
+        step = 1 << place
+        result.append(reduce(or_, (
+            at_least(low) if low + step > len(bits) else at_least(low) & ~at_least(low + step)
+            for low in range(step, len(bits) + 1, 2 * step))))
+    return result
 
 
 def compress(m, columns, size):
@@ -163,7 +185,7 @@ def add_in_rows(m, psum, columns):
         for row in rows:
             low = psum[place]
             carry_in, *others = row
-            total = _row(m, low, carry_in, count_of(others))
+            total = _row(m, low, carry_in, count_by_thresholds(others))
             psum[place] = total[:len(low)]
             if weight + len(low) < len(psum):
                 columns[weight + len(low)] += total[len(low):]

@@ -9,10 +9,11 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.sim import Simulator
 from hypothesis import given
 from hypothesis import strategies as st
+from systolith.hw import popcount
 from systolith.hw.arithmetic import STRUCTURES
 from systolith.hw.formats import parse
 from systolith.hw.pe import ProcessingElement, arithmetic
-from systolith.hw.popcount import Parities, count_of
+from systolith.hw.popcount import Parities
 from systolith.sim.elements import Bench, mismatches, observe, random_vectors
 
 LANES = (1, 2, 3, 5, 64, 70, 128, *np.random.default_rng(17).integers(4, 64, 2).tolist())
@@ -143,7 +144,8 @@ def test_parities_are_a_basis_in_which_carries_are_majorities(lanes, bits):
     assert len(parities.sums) == 2 - lanes % 2
 
 
-def test_counts_of_up_to_seven_bits():
+@pytest.mark.parametrize("count_of", [popcount.count_of, popcount.count_by_thresholds])
+def test_counts_of_up_to_seven_bits(count_of):
     for width in range(1, 8):
         m, bits = Module(), Signal(width)
         count = Signal(3)

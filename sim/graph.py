@@ -11,7 +11,7 @@ import numpy as np
 from ..hw.formats import Bipolar, Format
 from . import numerics
 
-__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Tensor"]
+__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Tensor"]
 
 
 #: Elements of a layer's result that are computed at a time.
@@ -56,9 +56,41 @@ class Tensor:
 
 
 @dataclass
+class Operand:
+    """What the results of a layer are combined with, element by element.
+
+    With c the layer's result, its zero point left out, and r the operand's, both as images
+    (floats) or integers, t = c * gain + r * operand_gain, or c * r * gain for a product; the
+    output is t / 2**shift, rounded to the format, plus the zero point, clipped.
+
+    Attributes
+    ----------
+    tensor : str
+        As large as the output, or one pixel that goes with all of them.
+    product : bool
+    gain, operand_gain : int
+        Signed, magnitudes of 26 bits.
+    operand_zero : int
+        What stands for 0 in the operand.
+    shift : int
+    zero_point, low, high : int
+        Of the output, as of `Conv`.
+    """
+    tensor: str
+    product: bool = False
+    gain: int = 1
+    operand_gain: int = 1
+    operand_zero: int = 0
+    shift: int = 0
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+
+
+@dataclass
 class Conv:
-    """One layer: convolution, bias, requantization, max pooling. A dense layer is a convolution
-    whose kernel is the whole map.
+    """One layer: convolution, bias, requantization, max pooling, and perhaps an operand. A dense
+    layer is a convolution whose kernel is the whole map.
 
     Attributes
     ----------
@@ -82,6 +114,9 @@ class Conv:
         Added after rounding; limits of the result as an ordered integer.
     raw : bool
         The output is accumulator plus bias; pool is (1, 1).
+    operand : Operand or None
+        What results are combined with behind all that; zero_point is 0 then, and low and high are
+        those of signed numbers of `FIRST_BITS` bits where the format is one of integers.
     nodes : list of str
         Names of the ONNX nodes that it came from.
     input_shape : (channels, height, width)
@@ -105,6 +140,7 @@ class Conv:
     low: int = 0
     high: int = 0
     raw: bool = False
+    operand: Operand | None = None
     nodes: list = field(default_factory=list)
     input_shape: tuple | None = None
 
@@ -185,8 +221,8 @@ class Conv:
         return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
                                             vector=arch.vector, **geometry)
 
-    def run(self, codes, input_format, output_format, arch=None):
-        """Codes [N, C, H, W] of the output from the codes of the input."""
+    def run(self, codes, input_format, output_format, arch=None, operand=None):
+        """Codes [N, C, H, W] of the output from the codes of the input and of the operand."""
         # A few images at a time, so that intermediate arrays stay in the caches. Every step of
         # requantization is monotone, so the largest sum gives the largest result: pooling first
         # is the same and less work.
@@ -198,7 +234,10 @@ class Conv:
                 parts.append(numerics.add_bias(sums, self.bias))
             else:
                 sums = numerics.window_maxima(sums, self.pool)
-                parts.append(numerics.requantize(sums, self, output_format))
+                first = numerics.first_results(sums, self, output_format)
+                parts.append(numerics.from_ordered(first, output_format)
+                             if self.operand is None else numerics.combine(
+                                 first, operand[start:start + step], self.operand, output_format))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 
 
@@ -353,7 +392,23 @@ class Graph:
             if tuple(self.tensors[layer.output].shape) != layer.output_shape:
                 raise ValueError(f"tensor {layer.output!r} must have the shape "
                                  f"{layer.output_shape}, not {self.tensors[layer.output].shape}")
+            if layer.operand is not None:
+                self._check_operand(layer, known)
             known.add(layer.output)
+
+    def _check_operand(self, layer, known):
+        name = layer.operand.tensor
+        if name not in known:
+            raise ValueError(f"layer {layer.name!r} has the operand {name!r} before anything "
+                             "writes it")
+        shape, allowed = tuple(self.tensors[name].shape), layer.output_shape
+        if shape not in (allowed, (allowed[0], 1, 1)):
+            raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
+                             f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
+        form = self.tensors[layer.output].format
+        if layer.raw or isinstance(form, Bipolar) or self.tensors[name].format != form:
+            raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
+                             "other than bipolar, and neither raw")
 
     @property
     def macs(self):
@@ -416,5 +471,6 @@ class Graph:
         for layer in self.layers:
             result[layer.output] = layer.run(
                 result[layer.input], self.tensors[layer.input].format,
-                self.tensors[layer.output].format, arch)
+                self.tensors[layer.output].format, arch,
+                None if layer.operand is None else result[layer.operand.tensor])
         return result

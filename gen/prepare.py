@@ -68,12 +68,29 @@ def _check_formats(layer, tensors):
                 f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                 f"{arch.activation}; set array.activation to \"{tensor}\" or quantize the network "
                 f"to {arch.activation}")
+    if conv.operand is not None:
+        _check_operand(layer, tensors)
     narrower = (isinstance(conv.weight_format, Int) and isinstance(arch.weight, Int)
                 and conv.weight_format.signed and conv.weight_format.bits <= arch.weight.bits)
     if conv.weight_format != arch.weight and not narrower:
         raise UserError(
             f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
             f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
+
+
+def _check_operand(layer, tensors):
+    conv, arch = layer.conv, layer.arch
+    name = conv.operand.tensor
+    if not arch.operand_depth:
+        raise UserError(
+            f"{layer.title} combines its results with {name!r}, and the chip has no operand "
+            "memory; set buffers.operands (words like those of buffers.activations)")
+    if tensors[name].format != arch.activation:
+        raise UserError(f"{layer.title} combines its results with {name!r} in "
+                        f"{tensors[name].format}, the chip computes in {arch.activation}")
+    if conv.zero_point:
+        raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
+                         f"{conv.zero_point}")
 
 
 def _check_parameters(layer):

@@ -32,7 +32,7 @@ from .access import (
 from .graph import Conv, Graph, Operand, Tensor
 from .numerics import finite_codes
 
-__all__ = ["random_arch", "random_graph", "random_program"]
+__all__ = ["operand_fields", "random_arch", "random_graph", "random_program"]
 
 _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
 #: What an activation or a weight may be instead, by family. No formats with codes of NaN: words
@@ -127,7 +127,7 @@ def _limits(format):
     return format.image_range
 
 
-def _random_operand(arch, draw):
+def operand_fields(arch, draw):
     """Fields of an operand, as of `Operand`, and limits of the first result."""
     format = arch.activation
     bottom, top = _limits(format)
@@ -223,7 +223,7 @@ def random_graph(arch, seed, layers=3):
         fitting = [item.name for item in tensors if item.format is not None and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
         if arch.operand_depth and not raw and fitting and other.random() < 0.7:
-            fields, shift, (layer.low, layer.high) = _random_operand(arch, other)
+            fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
             layer.operand = Operand(other.choice(fitting), shift=shift, **fields)
             layer.zero_point = 0
         convolutions.append(layer)
@@ -519,7 +519,7 @@ class _Writer:
             bases = np.flatnonzero(known).tolist()
         if not bases:
             return {}
-        mine, shift, first = _random_operand(self.arch, draw)
+        mine, shift, first = operand_fields(self.arch, draw)
         return mine | dict(operand=1, broadcast=broadcast, operand_base=draw.choice(bases),
                            operand_shift=shift, first_low=first[0], first_high=first[1])
 

@@ -154,8 +154,8 @@ OPERATORS = {
 
 
 def expand(node):
-    """QLinearConv, QLinearMatMul, QLinearAdd and QGemm as nodes that dequantize, compute and
-    quantize; any other node as itself."""
+    """QLinearConv, QLinearMatMul, QLinearAdd, QLinearMul and QGemm as nodes that dequantize,
+    compute and quantize; any other node as itself."""
     if node.operator not in _EXPANSIONS:
         return [node]
     expansion, count = _EXPANSIONS[node.operator]
@@ -212,5 +212,6 @@ def _bias_of_product(builder, node, inputs):
 
 #: operator: (function(node) -> nodes, inputs that it must have)
 _EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
-               "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8)}
+               "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8),
+               "QLinearMul": (_expand_matmul, 8)}
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

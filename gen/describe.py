@@ -39,7 +39,7 @@ def _layer(conv, layer, plan, arch):
         "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
-        "pool": list(conv.pool), "raw": bool(conv.raw),
+        "pool": list(conv.pool), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
         "passes": layer.passes * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
         "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,

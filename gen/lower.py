@@ -353,7 +353,7 @@ class LayerCode:
         block, slot = divmod(number, arch.groups_per_word)
         word = (block * self.height + y0) * self.width + x0
         fields = {"accumulator": sums, "out_y": y1 - y0, "out_x": x1 - x0, "pool": self.layer.pool,
-                  "group": group, "parameters": self._parameters(number)}
+                  "pool_sum": conv.pool_sum, "group": group, "parameters": self._parameters(number)}
         if not conv.raw and not isinstance(arch.activation, Bipolar):
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
         if operand is not None:

@@ -46,8 +46,9 @@ def _fits_accumulators(layer, input_format):
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
     low, high = _sum_range(layer.conv, layer.conv.weight, input_format)
     bias = _bias(layer)
-    low = min(low - tail, int(bias.min()))
-    high = max(high + tail, int(bias.max()))
+    times = layer.pool if layer.conv.pool_sum else 1
+    low = min(times * (low - tail), int(bias.min()))
+    high = max(times * (high + tail), int(bias.max()))
     bits = max((-1 - low).bit_length(), high.bit_length()) + 1
     return bits, bits <= layer.arch.accumulator_bits
 
@@ -139,6 +140,10 @@ def check_layer(layer, tensors):
         raise UserError(
             f"{layer.title}: a bias of {max(map(int, bias), key=abs)} does not fit accumulators of "
             f"{arch.accumulator_bits} bits; raise array.accumulator")
+    if conv.pool_sum:
+        raise UserError(
+            f"{layer.title}: it adds up sums that could have saturated in accumulators of "
+            f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if _odd_tail(layer):
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "

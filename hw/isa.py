@@ -157,7 +157,8 @@ OPCODES = {
         Field("accumulator", 16, "accumulator word of the first pixel"),
         _count("out_y", 12, "results: outer loop"),
         _count("out_x", 12, "results: inner loop"),
-        _count("pool", 8, "successive accumulator words whose largest result is kept"),
+        _count("pool", 8, "successive accumulator words that make one result"),
+        Field("pool_sum", 1, "1: it is made of their sum; 0: it is the largest of their results"),
         Field("group", 8, "which group of columns to read"),
         Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
         Field("destination", 2, "0 activation memory, 1 store unit, 2 operand memory, 3 activation "

@@ -205,16 +205,18 @@ class Post(wiring.Component):
                 self.lane, "systolith_post_lane",
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
-                raw=fields.raw, zero_point=first["zero_point"], low=first["low"],
-                high=first["high"], ordered=ordered[-1], raw_out=raw[-1])
+                more=fields.pool_sum & ~marks[2].first, raw=fields.raw,
+                zero_point=first["zero_point"], low=first["low"], high=first["high"],
+                ordered=ordered[-1], raw_out=raw[-1])
 
-        # Pooling: the largest so far. Then the code, and the group that it completes.
+        # Pooling: the largest so far, or the last one, which is that of the whole sum. Then the
+        # code, and the group that it completes.
         arriving, item_valid = marks[self.latency - 1], Signal()
         largest = [Signal(signed(arch.first_bits), name=f"largest_{lane}", reset_less=True)
                    for lane in range(lanes)]
         codes = []
         for new, old in zip(ordered, largest, strict=True):
-            best = Mux(arriving.first | (new > old), new, old)
+            best = Mux(arriving.first | fields.pool_sum | (new > old), new, old)
             with m.If(arriving.valid):
                 m.d.sync += old.eq(best)
             codes.append(_code(best, arch.activation))

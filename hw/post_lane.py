@@ -1,6 +1,6 @@
 """Requantization of one channel: bias, multiplier, rounding, the output format, the clip."""
 
-from amaranth.hdl import Module, Mux, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,6 +25,8 @@ class PostLane(wiring.Component):
     Members
     -------
     accumulator : In(signed(arch.accumulator_bits))
+    more : In(1)
+        1: instead of the bias, what s was in the cycle before is added; s wraps around.
     parameters : In(arch.parameter_bits)
         From bit 0 up: bias, multiplier, shift.
     raw : In(1)
@@ -40,7 +42,7 @@ class PostLane(wiring.Component):
     def __init__(self, *, arch):
         self.arch = arch
         super().__init__({
-            "accumulator": In(signed(arch.accumulator_bits)),
+            "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
             "parameters": In(arch.parameter_bits),
             "raw": In(1),
             "zero_point": In(signed(17)), "low": In(signed(17)), "high": In(signed(17)),
@@ -64,7 +66,8 @@ class PostLane(wiring.Component):
             "bias": signed(bits), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS,
         }), self.parameters)
 
-        total = register(m, self.accumulator + fields.bias, "total")
+        total = Signal(signed(bits + 1), reset_less=True)
+        m.d.sync += total.eq(self.accumulator + Mux(self.more, total, fields.bias))
         scale = register(m, Mux(self.raw, 1, fields.multiplier), "scale")
         negative = total < 0
         if isinstance(form, Bipolar):

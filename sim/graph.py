@@ -107,7 +107,10 @@ class Conv:
         Output channels fall into so many equal runs, each of which sees its own run of input
         channels; more than one only with weights that have a zero.
     pool : (py, px)
-        Max pooling of the results over windows that do not overlap; what fills none is dropped.
+        Pooling over windows that do not overlap; what fills none is dropped.
+    pool_sum : bool
+        The sums of the convolution are added up over each window, in front of bias and
+        requantization; otherwise the largest result of each is taken.
     bias, multiplier, shift : int64 arrays [O]
         Requantization, see `numerics.requantize`. Raw layers use the bias only.
     zero_point, low, high : int
@@ -133,6 +136,7 @@ class Conv:
     pad_code: int | None = None
     groups: int = 1
     pool: tuple = (1, 1)
+    pool_sum: bool = False
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
@@ -191,10 +195,12 @@ class Conv:
 
     def sum_range(self, input_format):
         """(smallest, largest) accumulator value that any input can lead to, at any time: the
-        bounds hold for the sum of every subset of the products."""
+        bounds hold for the sum of every subset of the products, of a whole window where sums are
+        pooled."""
         low, high = numerics.sum_ranges(
             numerics.images_of(self.weight_format, self.weight), input_format)
-        return min(low), max(high)
+        times = self.pool[0] * self.pool[1] if self.pool_sum else 1
+        return times * min(low), times * max(high)
 
     def accumulator_bits(self, input_format):
         """Bits of a signed accumulator that holds every sum of this layer, and its bias.
@@ -233,7 +239,8 @@ class Conv:
             if self.raw:
                 parts.append(numerics.add_bias(sums, self.bias))
             else:
-                sums = numerics.window_maxima(sums, self.pool)
+                pooled = numerics.window_sums if self.pool_sum else numerics.window_maxima
+                sums = pooled(sums, self.pool)
                 first = numerics.first_results(sums, self, output_format)
                 parts.append(numerics.from_ordered(first, output_format)
                              if self.operand is None else numerics.combine(

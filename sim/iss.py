@@ -234,12 +234,16 @@ class Simulator:
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
+        pool = i.pool
+        if i.pool_sum:
+            sums = self._window_sums(sums.reshape(results, pool, arch.group), channel.bias)
+            pool = 1
         if i.raw:
             items = add_bias(sums, channel.bias).reshape(-1, arch.post_lanes)
             data = layout.pack_raw_items(items, arch)
         else:
             first = first_results(sums, channel, arch.activation)
-            first = first.reshape(results, i.pool, arch.group).max(axis=1)
+            first = first.reshape(results, pool, arch.group).max(axis=1)
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
                 operand = SimpleNamespace(**i.fields, shift=i.operand_shift)
@@ -258,6 +262,14 @@ class Simulator:
             if i.destination in chosen:
                 for offset, codes in zip(offsets.tolist(), items, strict=True):
                     memory[base + offset, slot] = codes
+
+    def _window_sums(self, sums, bias):
+        """Sums [results, group] of windows [results, pool, group]; with the bias they wrap around
+        at one bit more than accumulators have."""
+        bits = self.arch.accumulator_bits + 1
+        total = sums.astype(object).sum(axis=1) + bias.astype(object)
+        total = (total + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) - bias
+        return total if bits > 61 else total.astype(np.int64)
 
     def _store(self, number, i):
         size = item_bytes(i.raw, self.arch)

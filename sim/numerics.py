@@ -13,8 +13,7 @@ from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "combine", "convolve", "finite_codes", "first_results", "from_ordered",
            "images_of", "ordered", "output_size", "pool", "requantize", "saturating_convolve",
-           "sum_ranges",
-           "window_maxima"]
+           "sum_ranges", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -251,6 +250,14 @@ def window_maxima(values, window):
             part = values[:, :, y:height * window[0]:window[0], x:width * window[1]:window[1]]
             result = part if result is None else np.maximum(result, part)
     return result
+
+
+def window_sums(values, window):
+    """Sums over windows; as `window_maxima` otherwise."""
+    height, width = values.shape[2] // window[0], values.shape[3] // window[1]
+    values = values[:, :, :height * window[0], :width * window[1]]
+    values = values.reshape(*values.shape[:2], height, window[0], width, window[1])
+    return values.sum(axis=(3, 5))
 
 
 def pool(codes, format, window):

@@ -241,6 +241,7 @@ class _Writer:
     def __init__(self, arch, seed, instructions):
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
+        self.other = random.Random(f"program's sums {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -493,6 +494,7 @@ class _Writer:
                 fields |= self.operand(*shape, fields, destination)
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
+                pool_sum=pool > 1 and self.other.random() < 0.4,
                 group=draw.randrange(arch.groups_per_columns),
                 parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
                 destination=destination, raw=raw, **fields):

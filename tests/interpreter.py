@@ -127,7 +127,7 @@ class Interpreter:
             parameters += self.parameters[i.parameters + n]
         done = []
         for n in range(i.out_y * i.out_x):
-            best = None
+            best, total = None, [0] * arch.group
             for p in range(i.pool):
                 pixel = i.accumulator + n * i.pool + p
                 self.now.add(("ACCUMULATOR", pixel, False))
@@ -136,7 +136,10 @@ class Interpreter:
                     best = [total + bias for total, (bias, _, _) in zip(sums, parameters,
                                                                        strict=True)]
                     continue
-                new = [self.requantize(i, (total + bias) * multiplier, shift)
+                if i.pool_sum:
+                    sums = total = [a + b for a, b in zip(total, sums, strict=True)]
+                    best = None
+                new = [self.requantize(i, self.wrap(total + bias) * multiplier, shift)
                        for total, (bias, multiplier, shift) in zip(sums, parameters, strict=True)]
                 best = new if best is None else [max(pair) for pair in zip(best, new, strict=True)]
             if i.operand:
@@ -146,6 +149,10 @@ class Interpreter:
                 best = [self.code(value) for value in best]
             self.deliver(i, n, best)
         self.results.append(done if i.raw else [self.code(value) for value in done])
+
+    def wrap(self, total):
+        top = 1 << self.arch.accumulator_bits
+        return (total + top) % (2 * top) - top
 
     def requantize(self, i, product, shift):
         """An integer in the order of the values."""

@@ -67,6 +67,8 @@ def random_layer(draw, rng, arch, name, tensor):
         conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
     pool = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
     conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
+    conv.pool_sum = (conv.pool != (1, 1) and arch.accumulator is None and not odd
+                     and random.Random(f"{name} {channels} {pool}").random() < 0.4)
     return conv
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..hw import isa
+from ..hw.formats import Bipolar
 from ..sim import numerics
 from .onnx_values import (
     Constant,
@@ -15,8 +17,10 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["as_map", "conv", "gemm", "matmul", "spatial", "window"]
+__all__ = ["as_map", "average", "conv", "gemm", "matmul", "spatial", "window"]
 
+_WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool"]
+_SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -170,6 +174,31 @@ def conv(builder, node, inputs):
         if numbers.shape != (len(images),):
             node.fail(f"its bias must have the shape [{len(images)}], not {list(numbers.shape)}")
         result.offset = result.offset + numbers
+    return result
+
+
+def average(builder, value, kernel, stride, dilation, pads, node):
+    """The mean over windows: what post-processing adds up behind weights of one where windows do
+    not overlap, else a convolution, each channel by itself."""
+    fmt = builder.weight_format or builder.tensors[value.source].format
+    one = 0 if isinstance(fmt, Bipolar) else int(fmt.image(fmt.encode(1.0)))
+    if one < 1:
+        node.fail(f"averages with weights of one, and there is none in {fmt}; quantize the weights "
+                  "to more bits")
+    channels, taps = value.map[0], kernel[0] * kernel[1]
+    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and taps <= _WINDOW
+             and max(kernel) <= _SIDE)
+    images = np.zeros((channels, channels, *((1, 1) if apart else kernel)), np.int64)
+    images[np.arange(channels), np.arange(channels)] = one
+    scale = np.full(channels, exact(1).item() / (one * taps), dtype=object) / (
+        exact(2).item() ** fmt.exponent)
+    result = _linear(builder, node, value, fmt, images, scale, lambda size, _: (
+        ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (stride, dilation, pads)))
+    if apart:
+        result.map = (channels, *(size // n for size, n in zip(result.map[1:], kernel,
+                                                               strict=True)))
+        result.window, result.offset = kernel, result.offset * taps
+    result.shape = result.map if len(value.shape) == 3 else (channels, result.map[2])
     return result
 
 

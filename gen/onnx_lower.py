@@ -214,6 +214,8 @@ class Builder:
             name = self._add_tensor(name, shape, target)
             self._add_layer(combined_layer(self, value, target, name, node))
             return self._variant(name, value.pool, low, high, value.nodes, node)
+        if value.window != (1, 1) and value.pool != (1, 1):
+            node.fail("quantizes a maximum of averages; put a quantizer between the two")
         name = self._add_tensor(name, value.map, target)
         self._add_layer(self.quantizing_layer(value, target, name, node))
         return name
@@ -284,8 +286,10 @@ class Builder:
             name=self.unique(linear.name), input=value.source, output=output,
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-            pad_code=pad_code, groups=groups, pool=value.pool, bias=bias, multiplier=multiplier,
-            shift=shift, raw=target is None, nodes=list(value.nodes),
+            pad_code=pad_code, groups=groups,
+            pool=value.pool if value.window == (1, 1) else value.window,
+            pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
+            raw=target is None, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
             low=0 if target is None else target.low, high=0 if target is None else target.high)
 
@@ -311,6 +315,9 @@ class Builder:
             if isinstance(value.linear, Pair):
                 node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
                           "before it is quantized; put a quantizer behind it")
+            if value.window != (1, 1):
+                node.fail("an average that no quantizer follows is not supported; put a quantizer "
+                          "behind it")
             if value.pool != (1, 1):
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
                           "put a quantizer behind it")

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
+from .onnx_layers import as_map, average, conv, gemm, matmul, spatial, window
 from .onnx_sums import pair
 from .onnx_values import (
     Constant,
@@ -184,6 +184,52 @@ def _global_max_pool(builder, node, inputs):
     return _pooled(builder, value, value.map[1:], node)
 
 
+def _average_pool(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    rank, sizes = len(value.shape) - 1, list(value.shape[1:])
+    kernel = spatial(node, "kernel_shape", rank, 1)
+    stride, dilation, pads = window(node, rank, sizes, kernel)
+    counted = node.expect("count_include_pad", 0, (0, 1))
+    if any(map(any, pads)) and not counted:
+        node.fail("attribute count_include_pad must be 1 where it pads: the divisor is the same "
+                  "everywhere then")
+    if any(size > n for size, n in zip(kernel, sizes, strict=True)) and not any(map(any, pads)):
+        node.fail(f"its window {kernel} is larger than its input {sizes}")
+    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    for n in range(rank):
+        rest = sizes[n] + sum(pads[n]) - dilation[n] * (kernel[n] - 1) - 1
+        if ceil_mode and rest % stride[n]:
+            node.fail("attribute ceil_mode=1 is supported where windows fill the input")
+    lead = [1] * (2 - rank)
+    pads = [(0, 0)] * (2 - rank) + pads
+    return average(builder, value, (*lead, *kernel), (*lead, *stride), (*lead, *dilation),
+                   (pads[0][0], pads[1][0], pads[0][1], pads[1][1]), node)
+
+
+def _global_average_pool(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    size = tuple(value.map[1:])
+    return average(builder, value, size, size, (1, 1), (0, 0, 0, 0), node)
+
+
+def _reduce_mean(builder, node, inputs):
+    value = activation(inputs, node)
+    axes = _axes(node, inputs)
+    rank = len(value.shape) + 1
+    if axes is None or sorted(axis % rank for axis in axes) != list(range(2, rank)):
+        node.fail(f"its axes must be all of the map, {list(range(2, rank))}, not {axes}")
+    result = _global_average_pool(builder, node, inputs)
+    if not node.expect("keepdims", 1, (0, 1)):
+        result.shape = result.map[:1]
+    return result
+
+
 def _reshaped(value, shape, node):
     if prod(shape) != prod(value.shape):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
@@ -288,6 +334,8 @@ def _cast(builder, node, inputs):
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
+    "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
+                                    "kernel_shape", "pads", "strides"}),
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),
@@ -297,12 +345,14 @@ OPERATORS = {
     "Dropout": (_dropout, {"ratio", "seed"}),
     "Flatten": (_flatten, {"axis"}),
     "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
+    "GlobalAveragePool": (_global_average_pool, set()),
     "GlobalMaxPool": (_global_max_pool, set()),
     "Identity": (_identity, set()),
     "MatMul": (matmul, set()),
     "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
                             "storage_order", "strides"}),
     "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
+    "ReduceMean": (_reduce_mean, {"axes", "keepdims", "noop_with_empty_axes"}),
     "Relu": (_relu, set()),
     "Reshape": (_reshape, {"allowzero"}),
     "Squeeze": (_squeeze, {"axes"}),

@@ -144,7 +144,8 @@ def _finely(builder, value, target, reach, step, node):
         node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   f"between them, as results in {target.format} need")
     low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
-    largest = max(abs(gain * item + offset) for gain, offset, *ends in
+    times = value.window[0] * value.window[1]
+    largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
                   zip(value.gain, value.offset, low, high, strict=True) for item in ends)
     largest = min([largest, *([] if reach is None else [reach])])
     most = (1 << FIRST_BITS - 1) - 1

@@ -24,8 +24,7 @@ __all__ = ["load", "required_formats", "supported_operators"]
 
 _STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
-_QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", *onnx_qdq.OPERATORS, *onnx_qonnx.OPERATORS,
-               "QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QGemm"}
+_QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _OLDEST_OPSET = 11

@@ -24,7 +24,7 @@ from .onnx_values import (
     per_channel,
 )
 
-__all__ = ["INTEGER_TYPES", "OPERATORS", "expand"]
+__all__ = ["EXPANDED", "INTEGER_TYPES", "OPERATORS", "expand"]
 
 #: ONNX element type: (bits, signed)
 INTEGER_TYPES = {
@@ -154,8 +154,8 @@ OPERATORS = {
 
 
 def expand(node):
-    """QLinearConv, QLinearMatMul, QLinearAdd, QLinearMul and QGemm as nodes that dequantize,
-    compute and quantize; any other node as itself."""
+    """QLinearConv, QLinearAdd, QGemm and the like as nodes that dequantize, compute and quantize;
+    any other node as itself."""
     if node.operator not in _EXPANSIONS:
         return [node]
     expansion, count = _EXPANSIONS[node.operator]
@@ -204,6 +204,16 @@ def _expand_gemm(node):
                    axis, **node.attributes)
 
 
+def _expand_average(node):
+    node.expect("channels_last", 0, (0,))
+    name = node.outputs[0]
+    attributes = {key: item for key, item in node.attributes.items() if key != "channels_last"}
+    return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
+            _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
+                  f"{name}/real", **attributes),
+            _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
+
+
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     scale = exact(_scale(inputs[1], node)).reshape(-1) * exact(_scale(inputs[2], node)).reshape(-1)
@@ -213,5 +223,8 @@ def _bias_of_product(builder, node, inputs):
 #: operator: (function(node) -> nodes, inputs that it must have)
 _EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
                "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8),
-               "QLinearMul": (_expand_matmul, 8)}
+               "QLinearMul": (_expand_matmul, 8), "QLinearAveragePool": (_expand_average, 5),
+               "QLinearGlobalAveragePool": (_expand_average, 5)}
+#: Names of the operators that `expand` takes apart.
+EXPANDED = frozenset(_EXPANSIONS)
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

@@ -154,8 +154,7 @@ def _finely(builder, value, target, reach, step, node):
         unit *= 2
     while unit * most / 2 >= largest and largest:
         unit /= 2
-    fine = replace(target, format=Int(FIRST_BITS), scale=unit, zero_point=0, low=-most - 1,
-                   high=most)
+    fine = replace(target, scale=unit, zero_point=0, low=-most - 1, high=most)
     return builder.quantizing_layer(value, fine, "", node), unit
 
 

@@ -22,8 +22,9 @@ MULTIPLIER_BITS = 26
 SMALL_PRODUCT = 10
 #: Width of the requantizer's right shift (0 to 63).
 SHIFT_BITS = 6
-#: Width of integer results that will be combined with an operand.
-FIRST_BITS = 17
+#: Width of integer results that will be combined with an operand: what no quantizer follows is
+#: rounded so much more finely than the result that the second rounding hardly ever shows.
+FIRST_BITS = 20
 
 
 def _up(value, multiple):

@@ -17,6 +17,8 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
+from .arch import FIRST_BITS
+
 __all__ = ["GAIN_BITS", "HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Unit", "assemble", "decode", "description",
            "layout", "markdown_table"]
@@ -177,8 +179,8 @@ OPCODES = {
         Field("broadcast", 1, "1: one operand word for all results; 0: one for each"),
         Field("operand_base", 20, "operand word of the first result"),
         _signed("operand_zero", 17, "what stands for 0 in the operand (integers)"),
-        _signed("first_low", 17, "smallest first result, from the sums alone"),
-        _signed("first_high", 17, "largest first result"),
+        _signed("first_low", FIRST_BITS, "smallest first result, from the sums alone"),
+        _signed("first_high", FIRST_BITS, "largest first result"),
         _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),
         _signed("operand_gain", GAIN_BITS, "factor of the operand, where it is added"),
         Field("operand_shift", 6, "right shift of their sum, or of the product"),

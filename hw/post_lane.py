@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arch import MULTIPLIER_BITS, SHIFT_BITS
+from .arch import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .formats import Bipolar, Float
 from .rounding import CYCLES, clip, nearest, register
 
@@ -31,7 +31,8 @@ class PostLane(wiring.Component):
         From bit 0 up: bias, multiplier, shift.
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1 and the shift as 0.
-    zero_point, low, high : In(signed(17))
+    zero_point : In(signed(17))
+    low, high : In(signed(FIRST_BITS))
         As in the instruction; to be held while results are on their way.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
@@ -45,7 +46,8 @@ class PostLane(wiring.Component):
             "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
             "parameters": In(arch.parameter_bits),
             "raw": In(1),
-            "zero_point": In(signed(17)), "low": In(signed(17)), "high": In(signed(17)),
+            "zero_point": In(signed(17)),
+            "low": In(signed(FIRST_BITS)), "high": In(signed(FIRST_BITS)),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
         })

@@ -188,12 +188,11 @@ def average(builder, value, kernel, stride, dilation, pads, node):
     channels, taps = value.map[0], kernel[0] * kernel[1]
     apart = (kernel == stride and dilation == (1, 1) and not any(pads) and taps <= _WINDOW
              and max(kernel) <= _SIDE)
-    images = np.zeros((channels, channels, *((1, 1) if apart else kernel)), np.int64)
-    images[np.arange(channels), np.arange(channels)] = one
+    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
     scale = np.full(channels, exact(1).item() / (one * taps), dtype=object) / (
         exact(2).item() ** fmt.exponent)
     result = _linear(builder, node, value, fmt, images, scale, lambda size, _: (
-        ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (stride, dilation, pads)))
+        ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (stride, dilation, pads)), channels)
     if apart:
         result.map = (channels, *(size // n for size, n in zip(result.map[1:], kernel,
                                                                strict=True)))

@@ -126,10 +126,10 @@ def _as_it_is(builder, value, node):
     if one < 1:
         node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
                   "more bits")
-    images = np.eye(channels, dtype=np.int64).reshape(channels, channels, 1, 1) * one
+    images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
     low, high = builder.limits[source]
-    conv = Conv("", source, "", codes_of(weight, images, node), weight,
+    conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
                 bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
                 shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
                 high=high - zero)

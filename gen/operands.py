@@ -22,11 +22,15 @@ def _words(shape, arch):
     return -(-channels // arch.vector) * height * width
 
 
+def _least_results(layer):
+    """Results that a sub-tile has at least."""
+    return layer.from_above.results if layer.from_above else 1
+
+
 def _most_words(layer):
     """Operand words of one pixel for the column block that needs the most."""
-    arch = layer.arch
     spans = [_word_range(layer, block) for block in range(layer.column_blocks)]
-    return max(end - first for first, end in spans) if arch.columns else 0
+    return max(end - first for first, end in spans)
 
 
 def _word_range(layer, column_block):
@@ -62,8 +66,9 @@ class OperandMemory:
             conv = layers[index].conv
             if conv.operand is None or conv.operand.tensor in maps:
                 return 0
-            least = _most_words(layers[index])
-            most = 2 * least * min(layers[index].results, arch.accumulator_depth // 2)
+            each = _most_words(layers[index])
+            least = each * _least_results(layers[index])
+            most = 2 * each * min(layers[index].results, arch.accumulator_depth // 2)
             return max(least, min(most, arch.operand_depth // 2))
         placement = place(sizes, self.lives, needs, len(layers), arch.operand_depth)
         self.maps, self.gaps = placement.maps, placement.gaps
@@ -77,13 +82,13 @@ class OperandMemory:
         """
         if layer.index not in self.gaps:
             return None
-        room, each = self.gaps[layer.index][1], _most_words(layer)
-        if room < each:
+        room, each, least = self.gaps[layer.index][1], _most_words(layer), _least_results(layer)
+        if room < each * least:
             raise UserError(
                 f"{layer.title} combines its results with {layer.conv.operand.tensor!r}, of which "
-                f"{each} words must lie in the operand memory at least, and it has "
+                f"{each * least} words must lie in the operand memory at least, and it has "
                 f"{self.arch.operand_depth}; raise buffers.operands")
-        return max(1, room // (2 * each))
+        return max(least, room // (2 * each))
 
     def buffer(self, layer, column_block, sub):
         """Where the operands of a sub-tile ((y0, y1), (x0, x1)) and column block go: (base,

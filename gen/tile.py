@@ -306,7 +306,9 @@ class Plan:
             return [tile]
         rows, columns = y1 - y0, x1 - x0
         limit = self.sub_pixels // layer.pool
-        longest = _LIMITS["out_x"] // (layer.x.stride if layer.from_above else 1)
+        longest = _LIMITS["out_x"]
+        if layer.from_above:
+            longest = min(longest // layer.x.stride, max(1, limit // layer.from_above.results))
         across = _pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), _LIMITS["out_y"])

@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import time
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -136,14 +136,34 @@ def cases_of(formats=None, structures=None):
     return cases
 
 
-def circuits_of(cases, progress=SILENT):
+def circuits_of(cases, jobs=1, progress=SILENT):
     """The Circuits of these cases."""
     found = defaultdict(list)
     with progress.step(f"Circuits of {len(cases):,} cases", len(cases)) as done:
-        for number, case in enumerate(cases, 1):
-            found[Bench(case.rules()).fingerprint].append(case)
+        fingerprints = _each(_fingerprint, cases, jobs)
+        for number, (case, fingerprint) in enumerate(zip(cases, fingerprints, strict=True), 1):
+            found[fingerprint].append(case)
             done(number)
     return [Circuit(fingerprint, tuple(members)) for fingerprint, members in found.items()]
+
+
+def _fingerprint(case):
+    return Bench(case.rules()).fingerprint
+
+
+def _each(function, items, jobs):
+    """Results in order, of `jobs` processes."""
+    if jobs == 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 def _prove_together(circuits):
@@ -204,7 +224,7 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     Returns (results, paths of the files): results as in results.jsonl, of this call's circuits.
     Raises UserError.
     """
-    circuits, folder = circuits_of(cases_of(formats, structures), progress), Path(folder)
+    circuits, folder = circuits_of(cases_of(formats, structures), jobs, progress), Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -218,7 +238,7 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     with progress.step(f"Proof of {len(circuits):,} circuits, {len(circuits) - len(missing):,} "
                        "known", max(1, len(missing))) as done, file.open("a") as lines:
         number = 0
-        for results in _parts(parts, jobs):
+        for results in _each(_prove_together, parts, jobs):
             for result in results:
                 lines.write(json.dumps(result) + "\n")
                 known[result["key"]] = result
@@ -227,20 +247,6 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
             done(number)
     results = [known[circuit.key] for circuit in circuits]
     return results, [file, write_file(folder / TABLE, _table(results))]
-
-
-def _parts(parts, jobs):
-    if jobs == 1 or len(parts) < 2:
-        yield from map(_prove_together, parts)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_prove_together, part) for part in parts]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _known(file):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from systolith.hw.arch import Arch
 from systolith.hw.arithmetic import STRUCTURES
@@ -36,6 +36,7 @@ def archs(draw, shape):
              "shared_columns": draw(st.sampled_from(
                  [n for n in range(1, shape[1] + 1) if shape[1] % n == 0]))}
     activation, weight = draw(names), draw(names)
+    assume((activation, weight) != ("e5m2", "e5m2"))        # sums of more than 64 bits
     most = arithmetic_of(arch_of(shape, activation, weight, stages=1, **facts)).most_stages
     return arch_of(shape, activation, weight,
                    stages=draw(st.one_of(st.none(), st.integers(1, most))), **facts)
@@ -124,8 +125,9 @@ def check(archs, random):
                 f"{right[when[wrong[0]], column]}; {len(wrong)} wrong")
 
 
-# Few examples, as each compiles five arrays; every run draws others.
-@settings(max_examples=2, suppress_health_check=list(HealthCheck))
+# Few examples and no search for smaller ones, as each compiles five arrays; every run draws others.
+@settings(max_examples=2, phases=(Phase.explicit, Phase.reuse, Phase.generate),
+          suppress_health_check=list(HealthCheck))
 @given(st.tuples(*map(archs, SHAPES)), st.integers(0, 1 << 32))
 def test_random_arrays(archs, seed):
     check(archs, np.random.default_rng(seed))

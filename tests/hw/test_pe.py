@@ -102,7 +102,8 @@ def seen():
         "random": benches_of(RANDOM),
         "special": [Bench(rules_of(("e2m3b2", "e4m3fn", 1), stages=1)),
                     Bench(rules_of(("e4m3fnuz", "e2m1", 1), stages=1))],
-        "flawed": [Bench(family(four, four, 1, 16, stages=1)) for family in (Flawed, Careless)],
+        "flawed": [Bench(family(four, four, 1, 16, structure="dsp", stages=1))
+                   for family in (Flawed, Careless)],
     }
     given = {name: [(bench, every_pair(bench, random_of(bench)) if name != "random"
                      else random_vectors(bench, random_of(bench), 3000)) for bench in some]

@@ -22,12 +22,17 @@ def place(block, module, **connections):
     """An `Instance` of the Verilog module `module` that `emit` writes from `block`.
 
     `connections` gives every input port a value and every output port a signal to drive.
-    Raises TypeError where a port is missing or unknown.
+    Raises TypeError where a port is missing or unknown, or has other bits than what it is given:
+    Verilog would fill up with zeros, also where a number is signed.
     """
     ports = _ports(block)
     if {name for name, *_ in ports} != set(connections):
         raise TypeError(f"{module} must be connected at {sorted(name for name, *_ in ports)}, "
                         f"not at {sorted(connections)}")
+    for name, _, port in ports:
+        bits, given = len(Value.cast(port)), len(Value.cast(connections[name]))
+        if bits != given:
+            raise TypeError(f"{module}.{name} has {bits} bits, and is given {given}")
     return Instance(module, i_clk=ClockSignal(), **{
         f"{'i' if flow == wiring.In else 'o'}_{name}": connections[name]
         for name, flow, _ in ports})

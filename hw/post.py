@@ -184,11 +184,12 @@ class Post(wiring.Component):
             if stage == self.latency - 1:           # other instructions' items have been written
                 m.d.sync += delayed.valid.eq(marks[-1].valid & fields.operand)
             marks.append(delayed)
-        first = {name: fields[name] for name in ("zero_point", "low", "high")}
+        zero_point, low, high = (Signal.like(getattr(self.lane, name))
+                                 for name in ("zero_point", "low", "high"))
+        m.d.comb += [zero_point.eq(fields.zero_point), low.eq(fields.low), high.eq(fields.high)]
         if arch.operand_depth:
-            first = {"zero_point": Mux(fields.operand, 0, fields.zero_point),
-                     "low": Mux(fields.operand, fields.first_low, fields.low),
-                     "high": Mux(fields.operand, fields.first_high, fields.high)}
+            with m.If(fields.operand):
+                m.d.comb += [zero_point.eq(0), low.eq(fields.first_low), high.eq(fields.first_high)]
         columns = Array(
             Cat(self.read_data[part * lanes + lane] for lane in range(lanes))
             for part in range(arch.columns // lanes))
@@ -206,7 +207,7 @@ class Post(wiring.Component):
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
                 more=fields.pool_sum & ~marks[2].first, raw=fields.raw,
-                zero_point=first["zero_point"], low=first["low"], high=first["high"],
+                zero_point=zero_point, low=low, high=high,
                 ordered=ordered[-1], raw_out=raw[-1])
 
         # Pooling: the largest so far, or the last one, which is that of the whole sum. Then the

@@ -23,7 +23,9 @@ def ripple(m, a, b, carry, name):
         after = Signal(name=f"{name}_carry{n}")
         m.d.comb += after.eq((one & other) | (half & carry))
         carry = after
-    return Cat(bits, carry)
+    total = Signal(width + 1, name=name)
+    m.d.comb += total.eq(Cat(bits, carry))
+    return total
 
 
 def chain(m, a, b, carry, name):

@@ -25,7 +25,7 @@ __all__ = ["load", "required_formats", "supported_operators"]
 _STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", *onnx_qdq.OPERATORS, *onnx_qonnx.OPERATORS,
-               "QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm"}
+               *onnx_qdq.EXPANDED}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _OLDEST_OPSET = 11

@@ -1,10 +1,16 @@
 """Layers with weights: Conv, Gemm and MatMul as convolutions on a value's map."""
 
+from dataclasses import replace
+from itertools import product
+from math import prod
+
 import numpy as np
 
+from ..hw.formats import Bipolar
 from ..sim import numerics
 from .onnx_values import (
     Constant,
+    HostInput,
     Linear,
     QuantizedConstant,
     Value,
@@ -15,7 +21,7 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["as_map", "conv", "gemm", "matmul", "spatial", "window"]
+__all__ = ["as_map", "conv", "gemm", "matmul", "mean", "spatial", "window"]
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
@@ -61,17 +67,31 @@ def _linear(builder, node, value, format, images, scale, geometry=None, groups=1
     `geometry` is a function from the map's and the kernel's (height, width) to stride, dilation
     and pads; None: the kernel is the whole map.
     """
-    source, gain, offset = builder.read(value, node)
+    averaged = _averaged(builder, value)
+    if averaged:
+        source, gain, offset = value.source, value.gain[0] * averaged.images.flat[0], value.offset
+    else:
+        source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
     if images.shape[1] * groups != tensor.shape[0]:
         node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
                   f"{tensor.shape[0]}")
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
-        stride, dilation, pads = geometry(tensor.shape[1:], images.shape[2:])
+        stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
+    kernel = images
+    if averaged:
+        if any(pads):
+            node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                      "quantizer between them")
+        kernel = _spread(images, [d * t for d, t in zip(dilation, averaged.stride, strict=True)],
+                         averaged.images.shape[2:], (1, 1))
+        _check_spread(kernel, format, value, node)
+        stride = tuple(s * t for s, t in zip(stride, averaged.stride, strict=True))
+        dilation = (1, 1)
     if min(pads) < 0:
         node.fail(f"attribute pads must not be negative, not {list(pads)}")
-    sizes = [numerics.output_size(size, images.shape[2 + n], stride[n], dilation[n], pads[n::2])
+    sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
              for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
         node.fail(f"its kernel does not fit the input of {tensor.shape[1]} x {tensor.shape[2]} "
@@ -86,8 +106,79 @@ def _linear(builder, node, value, format, images, scale, geometry=None, groups=1
         added = (images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
     shape = (len(images), *sizes)
     return Value(source, shape, shape, gain * unit, added * unit,
-                 Linear(node.name, images, format, stride, dilation, pads, pad_image),
-                 nodes=[node.name])
+                 Linear(node.name, kernel, format, stride, dilation, pads, pad_image),
+                 nodes=[*value.nodes, node.name] if averaged else [node.name])
+
+
+# Means: convolutions of every channel by itself with equal weights. They are linear, so that what
+# lies in front or behind without a quantizer between becomes one convolution with them.
+
+def mean(builder, node, value, kernel, stride, pads):
+    """The mean over windows of the map; at padding there are zeros."""
+    if isinstance(value, HostInput):
+        node.fail("averages the input before it is quantized; put a quantizer in front")
+    if value.linear is not None:
+        return _mean_of_sums(node, value, kernel, stride, pads)
+    channels = value.map[0]
+    format = builder.weight_format or builder.tensors[value.source].format
+    if isinstance(format, Bipolar):
+        node.fail("averages, and all weights of this network are binary; quantize some weights "
+                  "to integers")
+    one = int(format.image(format.encode(1.0)))
+    images = np.full((channels, 1, *kernel), one)
+    scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
+    return _linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+                   lambda size, kernel: (tuple(stride), (1, 1), tuple(pads)), channels)
+
+
+def _mean_of_sums(node, value, kernel, stride, pads):
+    """The mean of a convolution's results that were not quantized."""
+    if value.low is not None or value.high is not None or value.pool != (1, 1) or any(pads):
+        node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
+                  "clipped, pooled or padded; put a quantizer between them")
+    linear, count = value.linear, prod(kernel)
+    images = _spread(linear.images, linear.dilation, kernel, linear.stride)
+    _check_spread(images, linear.format, value, node)
+    strides = tuple(s * t for s, t in zip(linear.stride, stride, strict=True))
+    sizes = [(size - k) // t + 1 for size, k, t in zip(value.map[1:], kernel, stride, strict=True)]
+    if min(sizes) < 1:
+        node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
+    shape = (value.map[0], *sizes)
+    return replace(value, map=shape, shape=shape, gain=value.gain / count,
+                   linear=replace(linear, images=images, stride=strides, dilation=(1, 1)),
+                   nodes=[*value.nodes, node.name])
+
+
+def _averaged(builder, value):
+    """The Linear of a mean that was not quantized, None for any other value."""
+    linear = getattr(value, "linear", None)
+    if (linear is None or linear.images.shape[1] != 1
+            or len(linear.images) != builder.tensors[value.source].shape[0]
+            or (linear.images != linear.images.flat[0]).any() or any(linear.pads)
+            or linear.dilation != (1, 1) or uniform(value.gain) is None
+            or value.low is not None or value.high is not None or value.pool != (1, 1)):
+        return None
+    return linear
+
+
+def _spread(images, dilation, counts, steps):
+    """The kernel, of dilation 1, that adds up what `images` give at `counts` positions that lie
+    `steps` pixels apart."""
+    (dy, dx), (sy, sx) = dilation, steps
+    reach = [(size - 1) * d + 1 for size, d in zip(images.shape[2:], dilation, strict=True)]
+    sizes = [r + (n - 1) * s for r, n, s in zip(reach, counts, steps, strict=True)]
+    result = np.zeros((*images.shape[:2], *sizes), np.int64)
+    for y, x in product(*map(range, counts)):
+        result[:, :, y * sy:y * sy + reach[0]:dy, x * sx:x * sx + reach[1]:dx] += images
+    return result
+
+
+def _check_spread(images, format, value, node):
+    """Refuse weights that a convolution and a mean have together and that have no code."""
+    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
+    if (format.image(codes) != images).any():
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and together "
+                  f"they need weights beyond {format}; put a quantizer between them")
 
 
 def _auto_pads(size, kernel, stride, dilation, mode):

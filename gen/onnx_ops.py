@@ -6,7 +6,9 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
+from . import onnx_means
 from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
+from .onnx_means import axes_of
 from .onnx_values import (
     Constant,
     HostInput,
@@ -214,18 +216,10 @@ def _reshape(builder, node, inputs):
     return _reshaped(value, rest, node)
 
 
-def _axes(node, inputs):
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"])
-    if len(inputs) > 1 and inputs[1] is not None:
-        return [int(item) for item in constant(inputs[1], node, "its axes").array]
-    return None
-
-
 def _squeeze(builder, node, inputs):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
-    axes = _axes(node, inputs)
+    axes = axes_of(node, inputs)
     if axes is None:
         node.fail("needs axes: without, it would remove a batch dimension of 1")
     axes = {axis % rank for axis in axes}
@@ -238,7 +232,7 @@ def _squeeze(builder, node, inputs):
 
 def _unsqueeze(builder, node, inputs):
     value = activation(inputs, node)
-    axes = _axes(node, inputs)
+    axes = axes_of(node, inputs)
     rank = len(value.shape) + 1 + len(axes)
     axes = {axis % rank for axis in axes}
     if 0 in axes:
@@ -282,6 +276,7 @@ def _cast(builder, node, inputs):
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
+    **onnx_means.OPERATORS,
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),

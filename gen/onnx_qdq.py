@@ -24,7 +24,7 @@ from .onnx_values import (
     per_channel,
 )
 
-__all__ = ["INTEGER_TYPES", "OPERATORS", "expand"]
+__all__ = ["EXPANDED", "INTEGER_TYPES", "OPERATORS", "expand"]
 
 #: ONNX element type: (bits, signed)
 INTEGER_TYPES = {
@@ -154,8 +154,8 @@ OPERATORS = {
 
 
 def expand(node):
-    """QLinearConv, QLinearMatMul, QLinearAdd and QGemm as nodes that dequantize, compute and
-    quantize; any other node as itself."""
+    """QLinear operators and QGemm as nodes that dequantize, compute and quantize; any other node
+    as itself."""
     if node.operator not in _EXPANSIONS:
         return [node]
     expansion, count = _EXPANSIONS[node.operator]
@@ -204,6 +204,14 @@ def _expand_gemm(node):
                    axis, **node.attributes)
 
 
+def _expand_pool(node):
+    attributes = dict(node.attributes)
+    node.expect("channels_last", 0, (0,))
+    attributes.pop("channels_last", None)
+    return _expand(node, node.operator.removeprefix("QLinear"), (node.inputs[:3],), "",
+                   node.inputs[3:5], 1, **attributes)
+
+
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     scale = exact(_scale(inputs[1], node)).reshape(-1) * exact(_scale(inputs[2], node)).reshape(-1)
@@ -212,5 +220,9 @@ def _bias_of_product(builder, node, inputs):
 
 #: operator: (function(node) -> nodes, inputs that it must have)
 _EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
-               "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8)}
+               "QLinearAveragePool": (_expand_pool, 5), "QLinearConv": (_expand_conv, 8),
+               "QLinearGlobalAveragePool": (_expand_pool, 5),
+               "QLinearMatMul": (_expand_matmul, 8)}
+#: Names of the operators that `expand` replaces.
+EXPANDED = sorted(_EXPANSIONS)
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

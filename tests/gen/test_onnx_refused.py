@@ -133,7 +133,7 @@ def test_layers_that_were_left_in_float():
 
 
 @pytest.mark.parametrize("operator, attributes, domain", [
-    ("Softmax", {}, ""), ("AveragePool", dict(kernel_shape=(2, 2)), ""), ("Sigmoid", {}, ""),
+    ("Softmax", {}, ""), ("LpPool", dict(kernel_shape=(2, 2)), ""), ("Sigmoid", {}, ""),
     ("Trunc", {}, QONNX), ("Relu", {}, "com.example")])
 def test_operators_that_nobody_knows(operator, attributes, domain):
     net, x, shape = network(lambda net, x: net.node(operator, x, name="odd", domain=domain,

@@ -1,0 +1,82 @@
+"""AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map."""
+
+from .onnx_layers import as_map, mean, spatial, window
+from .onnx_values import HostInput, activation, constant, shape_text
+
+__all__ = ["OPERATORS", "axes_of"]
+
+
+def axes_of(node, inputs):
+    """The axes that a node names, by attribute or second input; None where it names none."""
+    if "axes" in node.attributes:
+        return list(node.attributes["axes"])
+    if len(inputs) > 1 and inputs[1] is not None:
+        return [int(item) for item in constant(inputs[1], node, "its axes").array.reshape(-1)]
+    return None
+
+
+def _map(inputs, node):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("averages the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    return value
+
+
+def _average_pool(builder, node, inputs):
+    value = _map(inputs, node)
+    rank = len(value.shape) - 1
+    sizes = list(value.shape[1:])
+    kernel = spatial(node, "kernel_shape", rank, 1)
+    stride, dilation, pads = window(node, rank, sizes, kernel)
+    node.expect("ceil_mode", 0, (0,))
+    if any(d != 1 and k != 1 for d, k in zip(dilation, kernel, strict=True)):
+        node.fail(f"attribute dilations must be 1, not {dilation}")
+    if any(any(pair) for pair in pads):
+        node.expect("count_include_pad", 0, (1,))
+    missing = 2 - rank
+    kernel, stride = [1] * missing + kernel, [1] * missing + stride
+    (top, bottom), (left, right) = [(0, 0)] * missing + list(pads)
+    result = mean(builder, node, value, kernel, stride, (top, left, bottom, right))
+    if rank == 1:
+        result.shape = result.map[0], result.map[2]
+    return result
+
+
+def _global_average_pool(builder, node, inputs):
+    value = _map(inputs, node)
+    result = mean(builder, node, value, value.map[1:], (1, 1), (0, 0, 0, 0))
+    if len(value.shape) == 2:
+        result.shape = result.map[0], 1
+    return result
+
+
+def _reduce_mean(builder, node, inputs):
+    node.expect("noop_with_empty_axes", 0, (0, 1))
+    value = activation(inputs, node)
+    rank = len(value.shape) + 1
+    axes = axes_of(node, inputs)
+    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+        return value
+    value = _map(inputs, node)
+    axes = {axis % rank for axis in axes or range(rank)}
+    if not axes <= set(range(2, rank)):
+        node.fail(f"its axes must be among the spatial ones of {shape_text(value.shape)}, "
+                  f"{list(range(2, rank))}, not {sorted(axes)}")
+    kernel = [1] * (4 - rank) + [size if n + 2 in axes else 1
+                                 for n, size in enumerate(value.shape[1:])]
+    result = mean(builder, node, value, kernel, (1, 1), (0, 0, 0, 0))
+    kept = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
+    if not node.expect("keepdims", 1, (0, 1)):
+        kept = [size for n, size in enumerate(kept) if n + 1 not in axes]
+    result.shape = tuple(kept)
+    return result
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {
+    "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
+                                    "kernel_shape", "pads", "strides"}),
+    "GlobalAveragePool": (_global_average_pool, set()),
+    "ReduceMean": (_reduce_mean, {"axes", "keepdims", "noop_with_empty_axes"}),
+}

@@ -1,0 +1,41 @@
+"""The benchmarks' networks: their sizes, ONNX Runtime's opinion, and programs bit for bit."""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systolith.gen.config import load_chip
+from systolith.gen.onnx_in import load
+
+from ..onnx_exact import on_chip
+from ..onnx_networks import run_onnx
+
+spec = importlib.util.spec_from_file_location(
+    "bench_networks", Path(__file__).resolve().parents[2] / "bench" / "networks.py")
+networks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(networks)
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_products(name):
+    assert networks.NETWORKS[name]()[0].macs == networks.MACS[name]
+
+
+@pytest.mark.parametrize("make", [
+    networks.ds_cnn,
+    lambda: networks.mobilenet(48, ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1)))])
+def test_programs_and_onnx_runtime(make):
+    logging.disable(logging.WARNING)
+    net, output = make()
+    model = net.model(output)
+    graph = load(model)
+    images = np.float32(net.rng.normal(0, 1, (2, *net.shapes["image"])))
+    codes = graph.encode_inputs(images)
+    found = graph.decode_outputs(graph.run(codes))
+    expected, = run_onnx(model, images, optimized=False).values()
+    assert np.abs(found - expected).max() <= 3 / 16 and np.ptp(found) > 1
+    program = on_chip(graph, codes, load_chip("sim-16x16-int8"))
+    mean = graph.layers[-2]
+    assert program.host["macs"] == net.macs + mean.macs and mean.groups == mean.inputs

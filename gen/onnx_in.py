@@ -70,9 +70,11 @@ def load(model):
             continue
         value = _operator(node)[0](builder, node,
                                    [values[item] if item else None for item in node.inputs])
-        values[node.outputs[0]] = value
-        _check_shape(node, value, shapes)
-    producers = {node.outputs[0]: node for node in nodes}
+        results = value if isinstance(value, list) else [value]
+        for name, result in zip(node.outputs, results, strict=False):
+            values[name] = result
+            _check_shape(node, name, result, shapes)
+    producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
         value = values.get(item.name)
         if not isinstance(value, Value):
@@ -261,9 +263,9 @@ def _inferred_shapes(model):
     return shapes
 
 
-def _check_shape(node, value, shapes):
+def _check_shape(node, name, value, shapes):
     """Refuse a model whose own shapes are not what comes out here."""
-    expected = shapes.get(node.outputs[0])
+    expected = shapes.get(name)
     if expected is None:
         return
     shape = list(value.shape)
@@ -338,7 +340,7 @@ def _reference(node, arrays):
 def _widest_weights(nodes, values):
     """The format of the layers' weights; the widest, should there be several."""
     formats = {values[item].format for node in nodes for item in node.inputs[1:2]
-               if node.operator in ("Conv", "Gemm", "MatMul")
+               if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")
                and isinstance(values.get(item), QuantizedConstant)}
     formats = sorted(formats, key=lambda item: (not isinstance(item, Bipolar), item.width))
     return formats[-1] if formats else None

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar
 from ..sim import numerics
+from .onnx_copies import join_pads, plain
 from .onnx_values import (
     Constant,
     HostInput,
@@ -21,12 +22,13 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["as_map", "conv", "gemm", "matmul", "mean", "spatial", "window"]
+__all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
+           "weight_scale", "weights_of", "window"]
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
-def _weights(value, node):
+def weights_of(value, node):
     if isinstance(value, Constant):
         node.fail(f"its weights {value.name!r} are plain numbers: quantize the network first, with "
                   "onnxruntime.quantization.quantize_static or in QONNX's operators")
@@ -41,7 +43,7 @@ def _weights(value, node):
     return value
 
 
-def _weight_scale(weights, scale, node):
+def weight_scale(weights, scale, node):
     """The scale of each output channel, from `scale` [O, ...]."""
     flat = scale.reshape(len(scale), -1)
     if (flat != flat[:, :1]).any():
@@ -60,25 +62,36 @@ def _pad_image(tensor, gain, offset, node):
     return int(zero)
 
 
-def _linear(builder, node, value, format, images, scale, geometry=None, groups=1):
+def linear(builder, node, value, format, images, scale, geometry=None, groups=1):
     """The convolution of an activation with `images` [O, I, kh, kw] of `format` and `scale` [O].
 
     Input channels are I times as many as there are groups.
     `geometry` is a function from the map's and the kernel's (height, width) to stride, dilation
     and pads; None: the kernel is the whole map.
     """
+    if isinstance(value, Value) and value.parts:
+        value = plain(builder, value, node)
     averaged = _averaged(builder, value)
     if averaged:
         source, gain, offset = value.source, value.gain[0] * averaged.images.flat[0], value.offset
     else:
         source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
-    if images.shape[1] * groups != tensor.shape[0]:
+    if images.shape[1] * groups != value.map[0]:
         node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
-                  f"{tensor.shape[0]}")
+                  f"{value.map[0]}")
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
         stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
+    padding = any(p > 0 for p in pads)
+    pad_image = _pad_image(tensor, gain, offset, node) if padding else 0
+    if any(value.pads):
+        together = join_pads(value.pads, pads)
+        padded = any(p > 0 for p in value.pads)
+        if together is None or (padded and padding and pad_image != value.pad_image):
+            return linear(builder, node, plain(builder, value, node), format, images, scale,
+                           geometry, groups)
+        pads, pad_image = together, value.pad_image if padded else pad_image
     kernel = images
     if averaged:
         if any(pads):
@@ -89,14 +102,10 @@ def _linear(builder, node, value, format, images, scale, geometry=None, groups=1
         _check_spread(kernel, format, value, node)
         stride = tuple(s * t for s, t in zip(stride, averaged.stride, strict=True))
         dilation = (1, 1)
-    if min(pads) < 0:
-        node.fail(f"attribute pads must not be negative, not {list(pads)}")
     sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
              for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
-        node.fail(f"its kernel does not fit the input of {tensor.shape[1]} x {tensor.shape[2]} "
-                  "pixels")
-    pad_image = _pad_image(tensor, gain, offset, node) if any(pads) else 0
+        node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels")
     unit = scale * exact(2) ** format.exponent
     # What the offset of the input adds, at padding too: its image stands for 0 with the offset.
     if uniform(offset) is not None:
@@ -107,7 +116,8 @@ def _linear(builder, node, value, format, images, scale, geometry=None, groups=1
     shape = (len(images), *sizes)
     return Value(source, shape, shape, gain * unit, added * unit,
                  Linear(node.name, kernel, format, stride, dilation, pads, pad_image),
-                 nodes=[*value.nodes, node.name] if averaged else [node.name])
+                 nodes=[*(value.nodes if source == value.source else []), node.name],
+                 channels=value.channels)
 
 
 # Means: convolutions of every channel by itself with equal weights. They are linear, so that what
@@ -117,6 +127,7 @@ def mean(builder, node, value, kernel, stride, pads):
     """The mean over windows of the map; at padding there are zeros."""
     if isinstance(value, HostInput):
         node.fail("averages the input before it is quantized; put a quantizer in front")
+    value = plain(builder, value, node) if value.parts else value
     if value.linear is not None:
         return _mean_of_sums(node, value, kernel, stride, pads)
     channels = value.map[0]
@@ -127,7 +138,7 @@ def mean(builder, node, value, kernel, stride, pads):
     one = int(format.image(format.encode(1.0)))
     images = np.full((channels, 1, *kernel), one)
     scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
-    return _linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+    return linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
                    lambda size, kernel: (tuple(stride), (1, 1), tuple(pads)), channels)
 
 
@@ -153,7 +164,8 @@ def _averaged(builder, value):
     """The Linear of a mean that was not quantized, None for any other value."""
     linear = getattr(value, "linear", None)
     if (linear is None or linear.images.shape[1] != 1
-            or len(linear.images) != builder.tensors[value.source].shape[0]
+            or len(linear.images) != (len(value.channels) if value.channels is not None
+                                      else builder.tensors[value.source].shape[0])
             or (linear.images != linear.images.flat[0]).any() or any(linear.pads)
             or linear.dilation != (1, 1) or uniform(value.gain) is None
             or value.low is not None or value.high is not None or value.pool != (1, 1)):
@@ -227,7 +239,7 @@ def as_map(value, node):
 
 
 def conv(builder, node, inputs):
-    weights, value = _weights(inputs[1], node), inputs[0]
+    weights, value = weights_of(inputs[1], node), inputs[0]
     rank = len(weights.shape) - 2
     missing = 2 - rank
     if rank not in (1, 2):
@@ -249,19 +261,26 @@ def conv(builder, node, inputs):
     def geometry(size, kernel):
         stride, dilation, pads = window(node, rank, size[missing:], kernel[missing:])
         pads = [(0, 0)] * missing + pads
+        if min(min(pair) for pair in pads) < 0:
+            node.fail(f"attribute pads must not be negative, not {pads}")
         return ((*[1] * missing, *stride), (*[1] * missing, *dilation),
                 (pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
 
-    result = _linear(builder, node, value, weights.format, images,
-                     _weight_scale(weights, weights.scale, node), geometry, group)
+    result = linear(builder, node, value, weights.format, images,
+                     weight_scale(weights, weights.scale, node), geometry, group)
     if rank == 1:
         result.shape = result.map[0], result.map[2]
-    if len(inputs) > 2 and inputs[2] is not None:
-        numbers = constant(inputs[2], node, "its bias").numbers
-        if numbers.shape != (len(images),):
-            node.fail(f"its bias must have the shape [{len(images)}], not {list(numbers.shape)}")
-        result.offset = result.offset + numbers
+    add_bias(result, inputs[2:3], node)
     return result
+
+
+def add_bias(result, bias, node):
+    """Add a bias [O], if `bias` has one, to the results of a convolution."""
+    if bias and bias[0] is not None:
+        numbers, count = constant(bias[0], node, "its bias").numbers, result.map[0]
+        if numbers.shape != (count,):
+            node.fail(f"its bias must have the shape [{count}], not {list(numbers.shape)}")
+        result.offset = result.offset + numbers
 
 
 def _dense(builder, node, value, weights, transposed):
@@ -281,8 +300,8 @@ def _dense(builder, node, value, weights, transposed):
         images = images.reshape(len(images), *value.map)
     else:
         images = images[:, :, None, None]
-    result = _linear(builder, node, value, weights.format, images,
-                     _weight_scale(weights, scale, node))
+    result = linear(builder, node, value, weights.format, images,
+                     weight_scale(weights, scale, node))
     result.shape = result.map[:1]
     return result
 
@@ -290,7 +309,7 @@ def _dense(builder, node, value, weights, transposed):
 def gemm(builder, node, inputs):
     node.expect("transA", 0, (0,))
     alpha, beta = (exact(node.attributes.get(key, 1.0)).item() for key in ("alpha", "beta"))
-    result = _dense(builder, node, inputs[0], _weights(inputs[1], node),
+    result = _dense(builder, node, inputs[0], weights_of(inputs[1], node),
                     node.expect("transB", 0, (0, 1)))
     result.gain, result.offset = alpha * result.gain, alpha * result.offset
     if len(inputs) > 2 and inputs[2] is not None:
@@ -302,4 +321,4 @@ def gemm(builder, node, inputs):
 def matmul(builder, node, inputs):
     if isinstance(inputs[0], (Constant, QuantizedConstant)):
         node.fail("its first input must be the activation and its second the weights")
-    return _dense(builder, node, inputs[0], _weights(inputs[1], node), False)
+    return _dense(builder, node, inputs[0], weights_of(inputs[1], node), False)

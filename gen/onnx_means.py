@@ -1,18 +1,10 @@
 """AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map."""
 
 from .onnx_layers import as_map, mean, spatial, window
-from .onnx_values import HostInput, activation, constant, shape_text
+from .onnx_moves import axes_of
+from .onnx_values import HostInput, activation, shape_text
 
-__all__ = ["OPERATORS", "axes_of"]
-
-
-def axes_of(node, inputs):
-    """The axes that a node names, by attribute or second input; None where it names none."""
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"])
-    if len(inputs) > 1 and inputs[1] is not None:
-        return [int(item) for item in constant(inputs[1], node, "its axes").array.reshape(-1)]
-    return None
+__all__ = ["OPERATORS"]
 
 
 def _map(inputs, node):

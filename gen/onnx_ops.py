@@ -6,9 +6,10 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_means
+from . import onnx_means, onnx_moves, onnx_upsample
+from .onnx_copies import plain
 from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
-from .onnx_means import axes_of
+from .onnx_moves import axes_of
 from .onnx_values import (
     Constant,
     HostInput,
@@ -99,10 +100,11 @@ def _batch_norm(builder, node, inputs):
     return affine(value, gain, offset, node)
 
 
-def _clipped(value, low, high, node):
+def _clipped(builder, value, low, high, node):
     if isinstance(value, HostInput):
         return value.then("clip", (float("-inf") if low is None else float(low),
                                    float("inf") if high is None else float(high)))
+    value = plain(builder, value, node) if any(value.pads) else value
     lows = [item for item in (value.low, low) if item is not None]
     highs = [item for item in (value.high, high) if item is not None]
     low, high = max(lows, default=None), min(highs, default=None)
@@ -112,7 +114,7 @@ def _clipped(value, low, high, node):
 
 
 def _relu(builder, node, inputs):
-    return _clipped(activation(inputs, node), exact(0).item(), None, node)
+    return _clipped(builder, activation(inputs, node), exact(0).item(), None, node)
 
 
 def _clip(builder, node, inputs):
@@ -126,7 +128,7 @@ def _clip(builder, node, inputs):
                 node.fail(f"{what} must be one number, not {array.tolist()}")
             bounds[n] = array[0]
     bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
-    return _clipped(activation(inputs, node), *bounds, node)
+    return _clipped(builder, activation(inputs, node), *bounds, node)
 
 
 # Pooling and shapes.
@@ -134,6 +136,7 @@ def _clip(builder, node, inputs):
 def _pooled(builder, value, window, node):
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer in front")
+    value = plain(builder, value, node) if any(value.pads) else value
     sizes = value.map[1] // window[0], value.map[2] // window[1]
     shape = (value.map[0], *sizes) if len(value.shape) == 3 else (value.map[0], sizes[1])
     return replace(value, pool=(value.pool[0] * window[0], value.pool[1] * window[1]),
@@ -241,21 +244,6 @@ def _unsqueeze(builder, node, inputs):
     return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
 
 
-def _transpose(builder, node, inputs):
-    value = activation(inputs, node)
-    rank = len(value.shape) + 1
-    order = list(node.attributes.get("perm", range(rank)[::-1]))
-    if order[:1] != [0] or sorted(order) != list(range(rank)):
-        node.fail(f"attribute perm must leave the batch dimension in front, not be {order}")
-    shape = tuple(value.shape[axis - 1] for axis in order[1:])
-    if isinstance(value, HostInput):
-        return value.then("transpose", tuple(order), shape)
-    moved = [axis for axis in order[1:] if value.shape[axis - 1] != 1]
-    if moved != sorted(moved):
-        node.fail("only the input can be transposed, before it is quantized")
-    return _reshaped(value, shape, node)
-
-
 def _identity(builder, node, inputs):
     return inputs[0]
 
@@ -277,6 +265,8 @@ def _cast(builder, node, inputs):
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
     **onnx_means.OPERATORS,
+    **onnx_moves.OPERATORS,
+    **onnx_upsample.OPERATORS,
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),
@@ -297,6 +287,5 @@ OPERATORS = {
     "Squeeze": (_squeeze, {"axes"}),
     "Sub": (_arithmetic("subtract", lambda numbers, first, node:
                         (-1, numbers) if first else (1, -numbers)), set()),
-    "Transpose": (_transpose, {"perm"}),
     "Unsqueeze": (_unsqueeze, {"axes"}),
 }

@@ -135,8 +135,9 @@ def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0
 
     images [N, I, H, W] and weight [O, I / groups, kh, kw] are integer arrays, `stride` and
     `dilation` are (y, x), `pads` (top, left, bottom, right) pixels of the value `pad_image` (0:
-    they contribute nothing); negative ones are cut off. Returns [N, O, Ho, Wo] as int64, or as Python integers (dtype object)
-    where 63 bits might not hold a sum. ValueError when the kernel does not fit the padded input.
+    they contribute nothing); negative ones are cut off. Returns [N, O, Ho, Wo] as int64, or as
+    Python integers (dtype object) where 63 bits might not hold a sum. ValueError when the kernel
+    does not fit the padded input.
     """
     images, weight = np.asarray(images), np.asarray(weight)
     _check_channels(images, weight, groups)

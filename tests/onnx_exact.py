@@ -32,6 +32,12 @@ def weights(net, *shape, scale=1 / 32):
     return net.node("DequantizeLinear", codes, np.float32(scale), np.int8(0))
 
 
+def bias(net, count, scale=1 / 16):
+    """In steps of the sum, where the input has this scale and the weights the default."""
+    return net.node("DequantizeLinear", net.rng.integers(-5000, 5000, count, dtype=np.int32),
+                    np.float32(scale / 32), np.int32(0))
+
+
 def spread(net, x, zero=-7):
     """`x` quantized with the scale that spreads its results over the codes."""
     model = net.model(x)

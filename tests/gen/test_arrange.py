@@ -153,5 +153,5 @@ def test_holes_and_accumulators_that_saturate_are_refused():
     for first, count in ((0, 3), (3, 4)):
         net.conv("in", count, "joined", first_channel=first)
     net.conv("joined", 4, "out", (5, 5), pads=(2,) * 4)
-    with pytest.raises(UserError, match="could saturate at another point; set array.accumulator"):
+    with pytest.raises(UserError, match="could saturate at another point; set array"):
         compile_graph(net.graph(["out"]), arch)

@@ -20,7 +20,8 @@ from .errors import UserError
 from .onnx_lower import Builder
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
-__all__ = ["load", "required_formats", "supported_operators"]
+__all__ = ["computed_from_constants", "load", "nodes_of", "required_formats",
+           "supported_operators"]
 
 _STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
@@ -54,7 +55,7 @@ def load(model):
     model = _read(model)
     graph = model.graph
     name = graph.name or "network"
-    nodes = [part for node in _nodes(graph) for part in onnx_qdq.expand(node)]
+    nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
     _check_operators(model, nodes)
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
@@ -126,7 +127,8 @@ def _load_external(tensor, path):
     del tensor.external_data[:]
 
 
-def _nodes(graph):
+def nodes_of(graph):
+    """The nodes of an `onnx.GraphProto`, each with a name of its own."""
     nodes, taken = [], set()
     for proto in graph.node:
         name = proto.name or (proto.output[0] if proto.output else proto.op_type)
@@ -154,7 +156,7 @@ def _operator(node):
 
 def _check_operators(model, nodes):
     """Refuse float networks, operators and attributes that nobody here understands."""
-    constant = _computed_from_constants(model.graph, nodes)
+    constant = computed_from_constants(model.graph, nodes)
     for node in nodes:
         known = _operator(node)
         if known is None:
@@ -172,7 +174,7 @@ def _check_operators(model, nodes):
                         "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
 
 
-def _computed_from_constants(graph, nodes):
+def computed_from_constants(graph, nodes):
     """Names of all tensors that depend on initializers only."""
     known = {item.name for item in graph.initializer}
     known -= {item.name for item in graph.input} - known

@@ -72,9 +72,9 @@ def load(model):
         value = _operator(node)[0](builder, node,
                                    [values[item] if item else None for item in node.inputs])
         results = value if isinstance(value, list) else [value]
-        for name, result in zip(node.outputs, results, strict=False):
-            values[name] = result
-            _check_shape(node, name, result, shapes)
+        for output, result in zip(node.outputs, results, strict=False):
+            values[output] = result
+            _check_shape(node, output, result, shapes)
     producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
         value = values.get(item.name)

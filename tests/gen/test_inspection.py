@@ -44,4 +44,4 @@ def test_the_command(capsys):
     assert main(["inspect", str(DIGITS / "digits-cnn-int8.onnx")]) == 0
     out = capsys.readouterr().out
     assert all(node.name in out for node in onnx.load(DIGITS / "digits-cnn-int8.onnx").graph.node)
-    assert "4 layers, 402,976 multiply-accumulates" in out
+    assert "digits-cnn-int8: 4 layers, 402,976 multiply-accumulates" in out

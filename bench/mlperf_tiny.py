@@ -6,12 +6,12 @@ products divided by that of elements; the busy shares are each unit's part of al
 """
 
 from common import arguments, report
-from networks import MACS, NETWORKS
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
 from systolith.hw.arch import Arch
 from systolith.hw.isa import Unit
 from systolith.sim.cycles import cycles
+from tiny_networks import MACS, NETWORKS
 
 ARCH = Arch(rows=16, columns=16, largest_k=4608, weight_depth=4096, activation_depth=12288,
             accumulator_depth=1024, post_lanes=16, parameter_depth=1024, depthwise=True,

@@ -41,6 +41,11 @@ def arrange(graph, arch):
                         f"{arch.group} channels (a group), and a bipolar lane has no zero; make "
                         "them multiples, or choose rows, lanes and columns with a smaller greatest "
                         "common divisor")
+    combined = {conv.operand.tensor: conv for conv in graph.layers if conv.operand is not None}
+    for name in combined.keys() & places.keys():
+        raise UserError(f"layer {combined[name].name!r} combines its results with {name!r}, which "
+                        f"is put together of parts that are no multiples of {arch.group} channels "
+                        "(a group); make them multiples")
     tensors = {name: replace(item, shape=(int(places[name][-1]) + 1, *item.shape[1:]))
                if name in places else item for name, item in graph.tensors.items()}
     layers = []

@@ -28,8 +28,8 @@ _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is
 @dataclass(frozen=True)
 class Key:
     """One key of the file: its section ("" at the top), the field of `Arch` that it sets, its kind
-    ("count", "format", "name", "board", "megahertz", "accumulator", "automatic", "structure" or
-    "switch") and what it means.
+    ("count", "size", "format", "name", "board", "megahertz", "accumulator", "automatic",
+    "structure" or "switch") and what it means.
     """
     section: str
     name: str
@@ -56,7 +56,7 @@ class Key:
             return {"accumulator": '"exact"', "automatic": '"auto"'}[self.kind]
         if self.kind == "megahertz":
             return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        if self.kind in ("count", "accumulator", "automatic"):
+        if self.kind in ("count", "size", "accumulator", "automatic"):
             return str(value)
         if self.kind == "switch":
             return "true" if value else "false"
@@ -104,8 +104,9 @@ class Key:
         if word is not None and value == word:
             return None
         allowed = f"\"{word}\" or a whole number" if word else "a whole number"
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"must be {allowed} from 1 up, not {_shown(value)}")
+        least = 0 if self.kind == "size" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be {allowed} from {least} up, not {_shown(value)}")
         return value
 
 
@@ -147,6 +148,9 @@ KEYS = (
         "Accumulator words; a word is one pixel's sums of all columns."),
     Key("buffers", "parameters", "parameter_depth", "count",
         "Parameter words; a word is bias, multiplier and shift of post.lanes channels."),
+    Key("buffers", "operands", "operand_depth", "size",
+        "Words of the operand memory, like activation words: what sums and products of two maps "
+        "need. 0: the chip does not have that unit."),
     Key("bus", "data_bits", "bus_bits", "count", "Data width of the AXI4 port: 32, 64 or 128."),
     Key("bus", "burst_beats", "burst_beats", "count",
         "Longest AXI burst in beats, a power of two up to 256."),

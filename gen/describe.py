@@ -29,6 +29,12 @@ def _kind(conv):
     return "dense" if dense else "conv"
 
 
+def _operand(operand):
+    """What a layer's results are combined with, or None."""
+    return operand and {"tensor": operand.tensor,
+                        "operation": "product" if operand.product else "sum"}
+
+
 def _layer(conv, layer, plan, arch):
     input_bytes, weights = traffic(plan)
     return {
@@ -36,16 +42,19 @@ def _layer(conv, layer, plan, arch):
         "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
-        "pool": list(conv.pool), "raw": bool(conv.raw),
+        "pool": list(conv.pool), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
         "passes": layer.passes * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
         "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,
-        "loaded_bytes": {"input": input_bytes if plan.buffers else 0, "weights": weights},
+        "operand": _operand(conv.operand),
+        "loaded_bytes": {"input": input_bytes if plan.buffers else 0, "weights": weights,
+                         "operand": plan.operand_bytes},
     }
 
 
-def describe(graph, layers, plans, recipes, placement, where, sections, stream, peak, lanes):
+def describe(graph, layers, plans, recipes, placement, operands, where, sections, stream, peak,
+             lanes):
     """`Program.host`: see `systolith.sim.host` for the fields."""
     arch, starts = stream.arch, sections.starts
     raw = {conv.output: bool(conv.raw) for conv in graph.layers}
@@ -57,12 +66,14 @@ def describe(graph, layers, plans, recipes, placement, where, sections, stream, 
                for name in dict.fromkeys(graph.outputs)]
     tensors = {}
     for name in shapes:
-        if name in placement.maps or name in where:
+        if name in placement.maps or name in operands.maps or name in where:
             section, offset, size = where.get(name, (None, 0, 0))
             tensors[name] = {
                 "shape": list(shapes[name]), "raw": raw.get(name, False),
                 "channels": lanes[name].tolist() if name in lanes else None,
                 "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
+                "operand": operands.maps.get(name),
+                "operand_lives": list(operands.lives[name]) if name in operands.maps else [],
                 "external": None if section is None else starts[section] + offset,
                 "section": section, "bytes": size}
     return {
@@ -76,8 +87,10 @@ def describe(graph, layers, plans, recipes, placement, where, sections, stream, 
         "memory": sections.table(),
         "peak": {"activation_words": peak, "weight_words": stream.weights.peak,
                  "parameter_words": stream.parameters.peak,
-                 "accumulator_words": stream.accumulators.peak},
+                 "accumulator_words": stream.accumulators.peak,
+                 **({"operand_words": operands.peak} if arch.operand_depth else {})},
         "depth": {"activation_words": arch.activation_depth, "weight_words": arch.weight_depth,
                   "parameter_words": arch.parameter_depth,
-                  "accumulator_words": arch.accumulator_depth},
+                  "accumulator_words": arch.accumulator_depth,
+                  **({"operand_words": arch.operand_depth} if arch.operand_depth else {})},
     }

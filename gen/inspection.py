@@ -26,7 +26,9 @@ def _described(layer, graph):
         kind = "dense" if kernel == (height, width) and not any(layer.pads) else "convolution"
     text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
     if tuple(layer.pool) != (1, 1):
-        text += f", max pooling {_shape(layer.pool)}"
+        text += f", {'sums of' if layer.pool_sum else 'max pooling'} {_shape(layer.pool)}"
+    if layer.operand is not None:
+        text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
     if layer.channels is not None:
         text += f", some channels of {layer.input}"
     if len(layer.weight) != graph.tensors[layer.output].shape[0]:

@@ -12,6 +12,7 @@ from .arrange import arrange
 from .describe import describe
 from .emit import assemble_image, finish
 from .errors import UserError
+from .operands import OperandMemory, operand_lives
 from .prepare import check_layer, lay_out_taps, parameter_bytes, weight_bytes
 from .tile import Layer, boxes, plan_layer
 
@@ -21,6 +22,9 @@ _LOAD = {item.name: item.high for item in isa.OPCODES[Opcode.LOAD]}
 _STORE = {item.name: item.high for item in isa.OPCODES[Opcode.STORE]}
 #: The shortest array instruction, in cycles, into which weights that are on their way are cut.
 _PIECE_CYCLES = 192
+#: The destination on the chip, by whether the activation and the operand memory want results.
+_INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
+           (False, True): Destination.OPERAND, (True, True): Destination.BOTH}
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Region:
         Where the map lies in external memory; None: it is made on the chip.
     loaded : int
         Rows before this one are on their way or there.
+    memory : Memory
+        The activation memory, or the operand memory.
     """
     base: int
     rows: tuple
@@ -46,6 +52,7 @@ class Region:
     blocks: int
     outside: tuple | None = None
     loaded: int = 0
+    memory: Memory = Memory.ACTIVATION
 
     @property
     def width(self):
@@ -85,16 +92,16 @@ class Stream:
                      address=address + start * word_bytes(memory, self.arch),
                      words=min(most, words - start))
 
-    def _load_runs(self, section, address, base, runs, words, row_stride, base_stride):
+    def _load_runs(self, memory, section, address, base, runs, words, row_stride, base_stride):
         """LOAD `runs` runs of activation words; the strides are bytes and words."""
         if words > _LOAD["words"]:
             for run in range(runs):
-                self.load(Memory.ACTIVATION, section, address + run * row_stride,
+                self.load(memory, section, address + run * row_stride,
                           base + run * base_stride, words)
             return
         for start in range(0, runs, _LOAD["rows"]):
             count = min(_LOAD["rows"], runs - start)
-            self.add(Opcode.LOAD, section, memory=Memory.ACTIVATION, rows=count, words=words,
+            self.add(Opcode.LOAD, section, memory=memory, rows=count, words=words,
                      address=address + start * row_stride, base=base + start * base_stride,
                      row_stride=row_stride * (count > 1), base_stride=base_stride * (count > 1))
 
@@ -111,17 +118,18 @@ class Stream:
             first * width + region.columns[0]) * size
         base = region.base + (first - region.rows[0]) * region.width
         if region.width == width:
-            self._load_runs(section, address, base, region.blocks, rows * width, plane,
-                            region.plane)
+            self._load_runs(region.memory, section, address, base, region.blocks, rows * width,
+                            plane, region.plane)
         elif rows < region.blocks:
             for row in range(rows):
-                self._load_runs(section, address + row * width * size,
+                self._load_runs(region.memory, section, address + row * width * size,
                                 base + row * region.width, region.blocks, region.width, plane,
                                 region.plane)
         else:
             for block in range(region.blocks):
-                self._load_runs(section, address + block * plane, base + block * region.plane,
-                                rows, region.width, width * size, region.width)
+                self._load_runs(region.memory, section, address + block * plane,
+                                base + block * region.plane, rows, region.width, width * size,
+                                region.width)
 
 
 @dataclass
@@ -132,14 +140,15 @@ class Sink:
     ----------
     shape : (channels, height, width)
         Of the tensor, of which the layer may write a part.
-    chip : int or None
-        First word of the map.
+    chip, copy : int or None
+        First word of the map, in activation and operand memory.
     outside : (section, offset) or None
     pad_lanes : bool
         Lanes behind the last channel must hold -1: bipolar maps that are read again.
     """
     shape: tuple
     chip: int | None = None
+    copy: int | None = None
     outside: tuple | None = None
     pad_lanes: bool = False
 
@@ -152,11 +161,13 @@ def _words(box, arch):
 class LayerCode:
     """Emits one layer into a Stream."""
 
-    def __init__(self, stream, layer, plan, source, sink, weights, parameters):
+    def __init__(self, stream, layer, plan, source, operand, sink, weights, parameters):
         """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
-        `weights` and `parameters` are offsets in their sections."""
+        `operand` likewise, (OperandMemory, outside), or None; `weights` and `parameters` are
+        offsets in their sections."""
         self.stream, self.layer, self.plan = stream, layer, plan
-        self.arch, self.source, self.sink = layer.arch, source, sink
+        self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
+        self.operand_words = 0                  # loaded
         self.weights, self.parameters = weights, parameters
         self.buffers, self.turn = {}, 0         # buffer -> ((tile, part), Region)
         _, self.height, self.width = sink.shape
@@ -202,8 +213,9 @@ class LayerCode:
                     self._array(region, box, sub, sums, weight_base, accumulate)
                     accumulate = 1
                 offset += _words(used, self.arch)
+        operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
-            self._post(sub, sums, group, block * self.arch.groups_per_columns + group)
+            self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
         if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
             words = -(-self.sink.shape[0] // self.arch.vector)
             for number in range(self.layer.groups,
@@ -225,6 +237,27 @@ class LayerCode:
         self.turn += 1
         region = Region(base + buffer * plan.buffer_words, rows, columns, box[4], box[5], outside)
         self.buffers[buffer] = ((tile, part), region)
+        return region
+
+    def _operand(self, block, sub):
+        """The Region that holds the operands of a sub-tile, which are loaded; None: none."""
+        if self.operand is None:
+            return None
+        region = self.operand
+        if isinstance(region, Region):
+            y1 = min(sub[0][1], region.rows[1])
+        else:
+            memory, outside = region
+            if outside[2:] == (1, 1):
+                sub = ((0, 1), (0, 1))
+            (y0, y1), _ = sub
+            base, there, first, blocks = memory.buffer(self.layer, block, sub)
+            region = Region(base, *sub, first, blocks, outside, y1 if there else y0,
+                            Memory.OPERAND)
+        if region.outside is not None:
+            rows = max(0, y1 - max(region.loaded, region.rows[0]))
+            self.operand_words += rows * region.width * region.blocks
+        self.stream.load_rows(region, y1)
         return region
 
     def _weights(self, group, name, used, offset):
@@ -318,21 +351,30 @@ class LayerCode:
             stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1),
             pad_valid=padding, pad_code=conv.pad_code if padding else 0)
 
-    def _post(self, sub, sums, group, number):
+    def _post(self, sub, sums, group, number, operand=None):
         """One group of the columns to the group `number` of result channels."""
         (y0, y1), (x0, x1) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
         step_y, step_x = conv.step
         pixel = (conv.origin[0] + y0 * step_y) * self.width + conv.origin[1] + x0 * step_x
+        own, _ = divmod(number, arch.groups_per_word)
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
         fields = {"accumulator": sums, "out_y": y1 - y0, "out_x": x1 - x0, "pool": self.layer.pool,
-                  "group": group, "parameters": self._parameters(number)}
+                  "pool_sum": conv.pool_sum, "group": group, "parameters": self._parameters(number)}
         if not conv.raw and not isinstance(arch.activation, Bipolar):
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
-        if sink.chip is not None:
-            self.stream.add(Opcode.POST, **fields, destination=Destination.ACTIVATION, slot=slot,
-                            base=sink.chip + word, stride_y=self.width * step_y, stride_x=step_x)
+        if operand is not None:
+            fields |= self._combined(operand, own, sub) | {"slot": slot}
+        inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
+                  "slot": slot, "stride_y": self.width * step_y, "stride_x": step_x}
+        inside |= {name: base + word for name, base in
+                   (("base", sink.chip), ("copy_base", sink.copy)) if base is not None}
+        if inside["destination"] is not None:
+            if fields.get("stride_y", self.width) != self.width and not fields["broadcast"]:
+                self._post_rows(fields, inside)
+            else:
+                self.stream.add(Opcode.POST, **fields | inside)
         if sink.outside is None:
             return
         self.stream.add(Opcode.POST, **fields, destination=Destination.STORE, raw=conv.raw)
@@ -344,6 +386,32 @@ class LayerCode:
         else:
             address = offset + word * arch.activation_bytes + slot * arch.group_bytes
             self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes)
+
+    def _combined(self, operand, block, sub):
+        """Fields that combine results with those of the region `operand`, which has rows of its
+        own length."""
+        mine, conv = self.layer.conv.operand, self.layer.conv
+        broadcast = operand.plane == 1
+        base = operand.base + (block - operand.first_block) * operand.plane
+        if not broadcast:
+            base += ((sub[0][0] - operand.rows[0]) * operand.width
+                     + sub[1][0] - operand.columns[0])
+        return {"operand": 1, "product": mine.product, "broadcast": broadcast,
+                "operand_base": base, "operand_zero": mine.operand_zero, "gain": mine.gain,
+                "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
+                "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
+                "first_low": conv.low, "first_high": conv.high,
+                "stride_y": operand.width, "stride_x": 1}
+
+    def _post_rows(self, fields, inside):
+        """POST row by row: operands stand closer together than results, and the strides are
+        common to both."""
+        for row in range(fields["out_y"]):
+            own = {"accumulator": fields["out_x"] * fields["pool"],
+                   "operand_base": fields["stride_y"]}
+            there = {name: self.width for name in ("base", "copy_base") if name in inside}
+            self.stream.add(Opcode.POST, **fields | inside | {"out_y": 1} | {
+                name: (fields | inside)[name] + row * step for name, step in (own | there).items()})
 
     def _store(self, section, address, sub, items, size, stride):
         """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
@@ -372,7 +440,7 @@ def _lives(graph):
     return {name: (users[name][0], users[name][-1]) for name in readers}, readers
 
 
-def _prepare(graph, arch, readers, lanes):
+def _prepare(graph, arch, readers, combined, lanes):
     """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
     out."""
     layers, recipes = [], {}
@@ -380,7 +448,7 @@ def _prepare(graph, arch, readers, lanes):
     for index, conv in enumerate(graph.layers):
         layer = Layer(index, conv.reading_all(), arch)
         if (conv.input in inputs and len(readers[conv.input]) == 1
-                and conv.input not in graph.outputs
+                and conv.input not in {*graph.outputs, *combined}
                 and graph.tensors[conv.input].format == arch.activation):
             changed, recipe = lay_out_taps(layer, graph.tensors[conv.input].format)
             if recipe is not None:
@@ -421,7 +489,7 @@ def _place_maps(graph, layers, lives, readers, arch):
     return place(sizes, lives, needs, len(layers), arch.activation_depth)
 
 
-def _add_tensors(graph, recipes, placement, lives, sections, arch):
+def _add_tensors(graph, recipes, placement, lives, operands, sections, arch):
     """{tensor: (section, offset, bytes)} of all that lies in external memory, in the order inputs,
     outputs, spilled."""
     where = {}
@@ -447,7 +515,9 @@ def _add_tensors(graph, recipes, placement, lives, sections, arch):
                             "output")
         add("outputs", name, size(name))
     for name in written:
-        if name not in where and (name not in lives or name not in placement.maps):
+        inside = [name in maps for maps, read in ((placement.maps, lives),
+                                                  (operands.maps, operands.lives)) if name in read]
+        if name not in where and not (inside and all(inside)):
             add("spill", name, size(name))
     return where
 
@@ -468,42 +538,56 @@ def compile_graph(graph, arch):
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
     graph, lanes = arrange(graph, arch)
     lives, readers = _lives(graph)
-    layers, recipes = _prepare(graph, arch, readers, lanes)
+    layers, recipes = _prepare(graph, arch, readers, operand_lives(graph), lanes)
     placement = _place_maps(graph, layers, lives, readers, arch)
+    operands = OperandMemory(graph, layers, arch)
     sections = Sections("code", "weights", "parameters", "inputs", "outputs", "spill")
-    where = _add_tensors(graph, recipes, placement, lives, sections, arch)
+    where = _add_tensors(graph, recipes, placement, lives, operands, sections, arch)
 
     stream, constants, plans, peak = Stream(arch), {"weights": [], "parameters": []}, [], 0
     inputs = {item.name for item in graph.inputs}
-    regions = {}
-    for name, base in placement.maps.items():
+
+    def region(name, base, memory):
         channels, height, width = graph.tensors[name].shape
-        blocks = -(-channels // arch.vector)
         outside = (*where[name][:2], height, width) if name in inputs else None
-        regions[name] = Region(base, (0, height), (0, width), 0, blocks, outside)
-        peak = max(peak, base + blocks * regions[name].plane)
+        return Region(base, (0, height), (0, width), 0, -(-channels // arch.vector), outside,
+                      memory=memory)
+    regions = {name: region(name, base, Memory.ACTIVATION)
+               for name, base in placement.maps.items()}
+    combined = {name: region(name, base, Memory.OPERAND) for name, base in operands.maps.items()}
+    for item in regions.values():
+        peak = max(peak, item.base + item.blocks * item.plane)
     for layer in layers:
         conv = layer.conv
         stream.layer = layer.index
         gap = placement.gaps.get(layer.index)
-        plan = plan_layer(layer, None if conv.input in regions else gap[1])
+        plan = plan_layer(layer, None if conv.input in regions else gap[1],
+                          operands.most_results(layer))
         plans.append(plan)
         source = regions.get(conv.input)
         if source is None:
             source = (gap[0], (*where[conv.input][:2], *conv.input_shape[1:]))
             peak = max(peak, gap[0] + plan.buffers * plan.buffer_words)
+        operand = None
+        if conv.operand is not None:
+            name = conv.operand.tensor
+            operand = combined.get(name) or (
+                operands, (*where[name][:2], *graph.tensors[name].shape[1:]))
         shape = graph.tensors[conv.output].shape
         last = conv.first_channel + layer.channels == shape[0]
-        sink = Sink(shape, placement.maps.get(conv.output),
+        sink = Sink(shape, placement.maps.get(conv.output), operands.maps.get(conv.output),
                     where[conv.output][:2] if conv.output in where else None,
                     isinstance(arch.activation, Bipolar) and last and conv.output in lives)
         data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer)}
         offsets = {name: sections.add(name, len(data[name])) for name in data}
         for name in data:
             constants[name].append((offsets[name], data[name]))
-        LayerCode(stream, layer, plan, source, sink, **offsets).emit()
+        made = LayerCode(stream, layer, plan, source, operand, sink, **offsets)
+        made.emit()
+        plan.operand_bytes = made.operand_words * arch.activation_bytes
 
     code, code_offset, window = finish(stream.code, sections, arch, layers)
     image = assemble_image(code, sections, constants)
-    host = describe(graph, layers, plans, recipes, placement, where, sections, stream, peak, lanes)
+    host = describe(graph, layers, plans, recipes, placement, operands, where, sections, stream,
+                    peak, lanes)
     return Program(arch, code, image, code_offset, window, host)

@@ -167,6 +167,11 @@ def _drop(layers, copy):
     layers[:] = [layer for layer in layers if layer is not copy]
 
 
+def _combines(layer, name):
+    """Whether a layer combines its results with a tensor."""
+    return layer.operand is not None and layer.operand.tensor == name
+
+
 def _channels(layer, count):
     return np.arange(count) if layer.channels is None else layer.channels
 
@@ -189,6 +194,8 @@ def _read_from_source(builder, layers, copy):
     picked = _whole(_channels(copy, count), count)
     if copy.output in builder.outputs or copy.step != (1, 1) or sum(
             layer.output == copy.output for layer in layers) > 1:
+        return False
+    if any(_combines(layer, copy.output) for layer in layers):
         return False
     readers = [layer for layer in layers if layer.input == copy.output]
     for reader in readers:
@@ -219,6 +226,13 @@ def _write_to_target(builder, layers, copy):
             or _whole(_channels(copy, count), count) is not None):
         return
     readers = [layer for layer in layers if layer.input == source and layer is not copy]
+    if any(_combines(layer, source) or (_combines(layer, target) and layer.output == source)
+           for layer in layers):
+        return
+    # Operands lie like the results of their layer: at the beginning of a tensor.
+    if any(layer.output == source and layer.operand is not None for layer in layers) and (
+            copy.first_channel or copy.step != (1, 1) or any(copy.origin)):
+        return
     sizes = [builder.tensors[name].shape[1:] for name in (source, target)]
     if readers and (sizes[0] != sizes[1] or not all(map(_may_pick, readers))
                     or any(reader.output == target for reader in readers)):

@@ -25,8 +25,7 @@ __all__ = ["computed_from_constants", "load", "nodes_of", "required_formats",
 
 _STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
-_QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", *onnx_qdq.OPERATORS, *onnx_qonnx.OPERATORS,
-               *onnx_qdq.EXPANDED}
+_QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _OLDEST_OPSET = 11

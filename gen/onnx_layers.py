@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from ..hw import isa
 from ..hw.formats import Bipolar
 from ..sim import numerics
 from .onnx_copies import join_pads, plain
@@ -23,8 +24,10 @@ from .onnx_values import (
 )
 
 __all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
-           "weight_scale", "weights_of", "window"]
+           "unwindowed", "weight_scale", "weights_of", "window"]
 
+_WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool"]
+_SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -73,7 +76,8 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
         value = plain(builder, value, node)
     averaged = _averaged(builder, value)
     if averaged:
-        source, gain, offset = value.source, value.gain[0] * averaged.images.flat[0], value.offset
+        one, counts, steps = averaged
+        source, gain, offset = value.source, value.gain[0] * one, value.offset
     else:
         source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
@@ -92,18 +96,21 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
             return linear(builder, node, plain(builder, value, node), format, images, scale,
                            geometry, groups)
         pads, pad_image = together, value.pad_image if padded else pad_image
-    kernel = images
+    kernel, added_up = images, (1, 1)
     if averaged:
         if any(pads):
             node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
-        kernel = _spread(images, [d * t for d, t in zip(dilation, averaged.stride, strict=True)],
-                         averaged.images.shape[2:], (1, 1))
-        _check_spread(kernel, format, value, node)
-        stride = tuple(s * t for s, t in zip(stride, averaged.stride, strict=True))
-        dilation = (1, 1)
+        if value.window != (1, 1) and images.shape[2:] == stride == (1, 1):
+            added_up = value.window
+        else:
+            kernel = _spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
+                             (1, 1))
+            _check_spread(kernel, format, value, node)
+            stride = tuple(s * n for s, n in zip(stride, steps, strict=True))
+            dilation = (1, 1)
     sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
-             for n, size in enumerate(tensor.shape[1:])]
+             // added_up[n] for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels")
     unit = scale * exact(2) ** format.exponent
@@ -117,60 +124,103 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
     return Value(source, shape, shape, gain * unit, added * unit,
                  Linear(node.name, kernel, format, stride, dilation, pads, pad_image),
                  nodes=[*(value.nodes if source == value.source else []), node.name],
-                 channels=value.channels)
+                 channels=value.channels, window=added_up)
 
 
 # Means: convolutions of every channel by itself with equal weights. They are linear, so that what
 # lies in front or behind without a quantizer between becomes one convolution with them.
 
-def mean(builder, node, value, kernel, stride, pads):
-    """The mean over windows of the map; at padding there are zeros."""
+def mean(builder, node, value, kernel, stride, dilation, pads):
+    """The mean over windows of the map; at padding there are zeros. Post-processing adds up sums
+    where windows do not overlap and are not too large; else it is a convolution."""
     if isinstance(value, HostInput):
-        node.fail("averages the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer in front")
     value = plain(builder, value, node) if value.parts else value
+    kernel, stride = tuple(kernel), tuple(stride)
+    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
+             and max(kernel) <= _SIDE)
     if value.linear is not None:
-        return _mean_of_sums(node, value, kernel, stride, pads)
+        return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart)
     channels = value.map[0]
     format = builder.weight_format or builder.tensors[value.source].format
-    if isinstance(format, Bipolar):
-        node.fail("averages, and all weights of this network are binary; quantize some weights "
-                  "to integers")
-    one = int(format.image(format.encode(1.0)))
-    images = np.full((channels, 1, *kernel), one)
+    one = 0 if isinstance(format, Bipolar) else int(format.image(format.encode(1.0)))
+    if one < 1:
+        node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
+                  "weights to more bits")
+    # The stride of a window that covers the map means nothing, and a long one has its price.
+    stride = tuple(1 if k >= size else s for k, size, s in
+                   zip(kernel, value.map[1:], stride, strict=True))
+    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
     scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
-    return linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
-                   lambda size, kernel: (tuple(stride), (1, 1), tuple(pads)), channels)
+    result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+                    lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
+                        stride, dilation, tuple(pads)), channels)
+    if apart:
+        result.offset = result.offset * prod(kernel)
+        _add_up(result, kernel)
+    return result
 
 
-def _mean_of_sums(node, value, kernel, stride, pads):
+def _add_up(value, kernel):
+    """Let the sums of a value be added up over windows."""
+    sizes = (size // n for size, n in zip(value.map[1:], kernel, strict=True))
+    value.map = value.shape = (value.map[0], *sizes)
+    value.window = kernel
+
+
+def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
     """The mean of a convolution's results that were not quantized."""
-    if value.low is not None or value.high is not None or value.pool != (1, 1) or any(pads):
+    if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool != (1, 1)
+            or value.low is not None or value.high is not None or any(pads)):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
-                  "clipped, pooled or padded; put a quantizer between them")
-    linear, count = value.linear, prod(kernel)
-    images = _spread(linear.images, linear.dilation, kernel, linear.stride)
-    _check_spread(images, linear.format, value, node)
-    strides = tuple(s * t for s, t in zip(linear.stride, stride, strict=True))
-    sizes = [(size - k) // t + 1 for size, k, t in zip(value.map[1:], kernel, stride, strict=True)]
+                  "a sum, clipped, pooled or padded; put a quantizer between them")
+    own, nodes = value.linear, [*value.nodes, node.name]
+    value = replace(value, gain=value.gain / prod(kernel), nodes=nodes)
+    if apart:
+        _add_up(value, kernel)
+        return value
+    steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
+    images = _spread(own.images, own.dilation, kernel, steps)
+    _check_spread(images, own.format, value, node)
+    strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
+    sizes = [(size - (k - 1) * d - 1) // t + 1 for size, k, t, d in
+             zip(value.map[1:], kernel, stride, dilation, strict=True)]
     if min(sizes) < 1:
         node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
     shape = (value.map[0], *sizes)
-    return replace(value, map=shape, shape=shape, gain=value.gain / count,
-                   linear=replace(linear, images=images, stride=strides, dilation=(1, 1)),
-                   nodes=[*value.nodes, node.name])
+    return replace(value, map=shape, shape=shape,
+                   linear=replace(own, images=images, stride=strides, dilation=(1, 1)))
 
 
 def _averaged(builder, value):
-    """The Linear of a mean that was not quantized, None for any other value."""
-    linear = getattr(value, "linear", None)
-    if (linear is None or linear.images.shape[1] != 1
-            or len(linear.images) != (len(value.channels) if value.channels is not None
-                                      else builder.tensors[value.source].shape[0])
-            or (linear.images != linear.images.flat[0]).any() or any(linear.pads)
-            or linear.dilation != (1, 1) or uniform(value.gain) is None
-            or value.low is not None or value.high is not None or value.pool != (1, 1)):
+    """(weight, window, stride) of a mean that was not quantized, None for any other value."""
+    own = getattr(value, "linear", None)
+    if not isinstance(own, Linear):
         return None
-    return linear
+    count = (builder.tensors[value.source].shape[0] if value.channels is None
+             else len(value.channels))
+    if (own.images.shape[1] != 1 or len(own.images) != count or any(own.pads)
+            or (own.images != own.images.flat[0]).any() or own.dilation != (1, 1)
+            or uniform(value.gain) is None or value.low is not None or value.high is not None
+            or value.pool != (1, 1)):
+        return None
+    if value.window == (1, 1):
+        return own.images.flat[0], own.images.shape[2:], own.stride
+    if own.images.shape[2:] != (1, 1) or own.stride != (1, 1):
+        return None
+    return own.images.flat[0], value.window, value.window
+
+
+def unwindowed(value, node):
+    """The same value with kernels of the window instead of sums that are added up over it."""
+    if value.window == (1, 1):
+        return value
+    own = value.linear
+    images = _spread(own.images, own.dilation, value.window, own.stride)
+    _check_spread(images, own.format, value, node)
+    stride = tuple(s * n for s, n in zip(own.stride, value.window, strict=True))
+    return replace(value, window=(1, 1),
+                   linear=replace(own, images=images, stride=stride, dilation=(1, 1)))
 
 
 def _spread(images, dilation, counts, steps):

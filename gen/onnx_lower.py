@@ -17,6 +17,8 @@ from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .onnx_copies import join, plain, quantize_parts, remove_copies
+from .onnx_layers import unwindowed
+from .onnx_sums import Pair, combined_layer, fuse
 from .onnx_values import HostInput, Linear, Value, codes_of, exact, uniform
 
 __all__ = ["Builder", "Target"]
@@ -92,6 +94,7 @@ class Builder:
         self.layers, self.outputs, self.decoders = [], [], []
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains = [], {}, {}
+        self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
 
     # Reading.
 
@@ -132,7 +135,8 @@ class Builder:
 
     # Tensors and layers.
 
-    def _unique(self, name):
+    def unique(self, name):
+        """`name`, or a name like it that no tensor and no layer has."""
         taken = {*self.tensors, *(layer.name for layer in self.layers)}
         unique, count = name, 1
         while unique in taken:
@@ -141,7 +145,7 @@ class Builder:
         return unique
 
     def add_tensor(self, name, shape, target):
-        name = self._unique(name)
+        name = self.unique(name)
         self.tensors[name] = Tensor(name, tuple(shape), target.format, target.scale,
                                     target.zero_point)
         self.limits[name] = target.low, target.high
@@ -180,11 +184,17 @@ class Builder:
             return name
         name = self.add_tensor(name, shape, target)
         made = self.producers.get(source)
-        if made is None:
+        if made is None or (made.operand is not None and pool != (1, 1)):
             self.add_layer(self.copy_layer(source, name, pool, nodes, node))
+        elif made.operand is not None:
+            self.add_layer(replace(
+                made, name=self.unique(f"{made.name}_variant"), output=name,
+                operand=replace(made.operand, low=low, high=high), nodes=[*made.nodes, *nodes]))
+            if source in self.sums:
+                self.sums[name] = self.sums[source]
         else:
             self.add_layer(replace(
-                made, name=self._unique(f"{made.name}_variant"), output=name, low=low, high=high,
+                made, name=self.unique(f"{made.name}_variant"), output=name, low=low, high=high,
                 pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
                 nodes=[*made.nodes, *nodes]))
         self.variants[key] = name, nodes, node
@@ -197,7 +207,7 @@ class Builder:
         gain = np.full(old.shape[0], unit, dtype=object)
         value = Value(source, old.shape, old.shape, gain, -old.zero_point * gain, pool=pool,
                       nodes=nodes)
-        return self._layer(value, Target(target.format, target.scale, target.zero_point,
+        return self.quantizing_layer(value, Target(target.format, target.scale, target.zero_point,
                                          *self.limits[output]), output, node)
 
     def quantize(self, value, target, name, node):
@@ -222,9 +232,15 @@ class Builder:
                 name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
                 value = replace(value, source=name_pooled, pool=(1, 1))
             copy = same and value.pool == (1, 1) and low <= bounds[0] and bounds[1] <= high
-        shape = value.map
-        name = self.add_tensor(name, shape, target)
-        self.add_layer(self._layer(value, target, name, node), copy)
+        if isinstance(value.linear, Pair):
+            shape = value.linear.first.map
+            name = self.add_tensor(name, shape, target)
+            self.add_layer(combined_layer(self, value, target, name, node))
+            return self._variant(name, value.pool, low, high, value.nodes, node)
+        if value.window != (1, 1) and value.pool != (1, 1):
+            node.fail("quantizes a maximum of averages; put a quantizer between the two")
+        name = self.add_tensor(name, value.map, target)
+        self.add_layer(self.quantizing_layer(value, target, name, node), copy)
         return name
 
     def _quantize_input(self, value, target, name, node):
@@ -262,7 +278,7 @@ class Builder:
                         value.pads, value.pad_image)
         return replace(value, linear=linear, gain=value.gain / exact(weights))
 
-    def _layer(self, value, target, output, node):
+    def quantizing_layer(self, value, target, output, node):
         """The layer that quantizes `value` into the tensor `output`; target None: raw."""
         if value.linear is None:
             value = self._identity(value, target, node)
@@ -291,12 +307,13 @@ class Builder:
         if linear.pad_image and any(pad > 0 for pad in linear.pads):
             pad_code = int(codes_of(source.format, linear.pad_image, node))
         return Conv(
-            name=self._unique(linear.name), input=value.source, output=output,
+            name=self.unique(linear.name), input=value.source, output=output,
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-            pad_code=pad_code, groups=groups, channels=value.channels, pool=value.pool,
-            bias=bias, multiplier=multiplier, shift=shift, raw=target is None,
-            nodes=list(value.nodes),
+            pad_code=pad_code, groups=groups, channels=value.channels,
+            pool=value.pool if value.window == (1, 1) else value.window,
+            pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
+            raw=target is None, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
             low=0 if target is None else target.low, high=0 if target is None else target.high)
 
@@ -320,12 +337,16 @@ class Builder:
                 decoder.scale = (value.gain / step).astype(np.float64)
                 decoder.offset = value.offset.astype(np.float64)
         else:
+            if isinstance(value.linear, Pair):
+                node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
+                          "before it is quantized; put a quantizer behind it")
+            value = unwindowed(value, node)
             if value.pool != (1, 1):
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
                           "put a quantizer behind it")
-            tensor = Tensor(self._unique(name), value.map, None)
+            tensor = Tensor(self.unique(name), value.map, None)
             self.tensors[tensor.name] = tensor
-            layer = self._layer(value, None, tensor.name, node)
+            layer = self.quantizing_layer(value, None, tensor.name, node)
             tensor.scale = value.gain.astype(np.float64)
             tensor.offset = (value.offset - value.gain * exact(layer.bias)).astype(np.float64)
             self.add_layer(layer)
@@ -338,6 +359,7 @@ class Builder:
         """The graph, without what no output needs."""
         self._drop_unused()
         self._share_variants()
+        self.layers = fuse(self.layers, self.outputs, self.sums)
         self.layers = remove_copies(self)
         self._flatten_inputs()
         kept = [self.tensors[item] for item in self.inputs]
@@ -351,6 +373,8 @@ class Builder:
             if layer.output in used:
                 layers.append(layer)
                 used.add(layer.input)
+                if layer.operand is not None:
+                    used.add(layer.operand.tensor)
         self.layers = layers[::-1]
         self.encoders = [item for item in self.encoders if item.tensor in used]
         self.inputs = [item for item in self.inputs if item in used]
@@ -370,7 +394,10 @@ class Builder:
 
     def _flatten_inputs(self):
         """An input that only dense layers read becomes one pixel of many channels."""
+        combined = {layer.operand.tensor for layer in self.layers if layer.operand is not None}
         for name in self.inputs:
+            if name in combined:
+                continue
             channels, height, width = self.tensors[name].shape
             readers = [layer for layer in self.layers if layer.input == name]
             if all(layer.weight.shape[2:] == (height, width) and not any(layer.pads)

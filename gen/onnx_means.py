@@ -10,26 +10,31 @@ __all__ = ["OPERATORS"]
 def _map(inputs, node):
     value = activation(inputs, node)
     if isinstance(value, HostInput):
-        node.fail("averages the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer in front")
     as_map(value, node)
     return value
 
 
 def _average_pool(builder, node, inputs):
     value = _map(inputs, node)
-    rank = len(value.shape) - 1
-    sizes = list(value.shape[1:])
+    rank, sizes = len(value.shape) - 1, list(value.shape[1:])
     kernel = spatial(node, "kernel_shape", rank, 1)
     stride, dilation, pads = window(node, rank, sizes, kernel)
-    node.expect("ceil_mode", 0, (0,))
-    if any(d != 1 and k != 1 for d, k in zip(dilation, kernel, strict=True)):
-        node.fail(f"attribute dilations must be 1, not {dilation}")
-    if any(any(pair) for pair in pads):
-        node.expect("count_include_pad", 0, (1,))
-    missing = 2 - rank
-    kernel, stride = [1] * missing + kernel, [1] * missing + stride
-    (top, bottom), (left, right) = [(0, 0)] * missing + list(pads)
-    result = mean(builder, node, value, kernel, stride, (top, left, bottom, right))
+    counted = node.expect("count_include_pad", 0, (0, 1))
+    if any(map(any, pads)) and not counted:
+        node.fail("attribute count_include_pad must be 1 where it pads: the divisor is the same "
+                  "everywhere then")
+    if any(size > n for size, n in zip(kernel, sizes, strict=True)) and not any(map(any, pads)):
+        node.fail(f"its window {kernel} is larger than its input {sizes}")
+    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    for n in range(rank):
+        rest = sizes[n] + sum(pads[n]) - dilation[n] * (kernel[n] - 1) - 1
+        if ceil_mode and rest % stride[n]:
+            node.fail("attribute ceil_mode=1 is supported where windows fill the input")
+    lead = [1] * (2 - rank)
+    (top, bottom), (left, right) = [(0, 0)] * (2 - rank) + list(pads)
+    result = mean(builder, node, value, (*lead, *kernel), (*lead, *stride), (*lead, *dilation),
+                  (top, left, bottom, right))
     if rank == 1:
         result.shape = result.map[0], result.map[2]
     return result
@@ -37,7 +42,8 @@ def _average_pool(builder, node, inputs):
 
 def _global_average_pool(builder, node, inputs):
     value = _map(inputs, node)
-    result = mean(builder, node, value, value.map[1:], (1, 1), (0, 0, 0, 0))
+    size = value.map[1:]
+    result = mean(builder, node, value, size, size, (1, 1), (0, 0, 0, 0))
     if len(value.shape) == 2:
         result.shape = result.map[0], 1
     return result
@@ -57,7 +63,7 @@ def _reduce_mean(builder, node, inputs):
                   f"{list(range(2, rank))}, not {sorted(axes)}")
     kernel = [1] * (4 - rank) + [size if n + 2 in axes else 1
                                  for n, size in enumerate(value.shape[1:])]
-    result = mean(builder, node, value, kernel, (1, 1), (0, 0, 0, 0))
+    result = mean(builder, node, value, kernel, kernel, (1, 1), (0, 0, 0, 0))
     kept = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
     if not node.expect("keepdims", 1, (0, 1)):
         kept = [size for n, size in enumerate(kept) if n + 1 not in axes]

@@ -13,6 +13,7 @@ import numpy as np
 from .onnx_copies import join_pads, plain
 from .onnx_values import (
     HostInput,
+    Linear,
     Part,
     Value,
     activation,
@@ -97,6 +98,9 @@ def _picked(builder, node, value, channels):
     linear = value.linear
     if linear is None:
         own = own[channels]
+    elif not isinstance(linear, Linear):
+        node.fail(f"takes channels of {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  "between them")
     else:
         images, groups = linear.images, len(own) // linear.images.shape[1]
         if groups == len(images):

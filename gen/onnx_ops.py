@@ -10,10 +10,12 @@ from . import onnx_means, onnx_moves, onnx_upsample
 from .onnx_copies import plain
 from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
 from .onnx_moves import axes_of
+from .onnx_sums import pair
 from .onnx_values import (
     Constant,
     HostInput,
     QuantizedConstant,
+    Value,
     activation,
     constant,
     exact,
@@ -46,12 +48,16 @@ def affine(value, gain, offset, node):
 # Element by element.
 
 def _arithmetic(host_operation, combine):
-    """Add, Sub, Mul, Div with one constant operand; `combine(numbers, first)` gives gain and
-    offset, where `first` says that the constant is the first operand."""
+    """Add, Sub, Mul, Div: of two activations, or with one constant operand, where
+    `combine(numbers, first)` gives gain and offset, and `first` says that the constant is the
+    first operand."""
     def operator(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
+        if all(isinstance(item, Value) for item in inputs):
+            return pair(node, [plain(builder, item, node) for item in inputs], host_operation)
         if sum(constants) != 1:
-            node.fail("needs one constant operand; two activations are not supported")
+            node.fail("needs two activations that the chip has, or one and a constant; an input "
+                      "must pass a quantizer first")
         first = constants[0]
         operand, value = inputs if first else inputs[::-1]
         if isinstance(value, HostInput):

@@ -154,8 +154,8 @@ OPERATORS = {
 
 
 def expand(node):
-    """QLinear operators and QGemm as nodes that dequantize, compute and quantize; any other node
-    as itself."""
+    """QLinearConv, QLinearAdd, QGemm and the like as nodes that dequantize, compute and quantize;
+    any other node as itself."""
     if node.operator not in _EXPANSIONS:
         return [node]
     expansion, count = _EXPANSIONS[node.operator]
@@ -204,12 +204,14 @@ def _expand_gemm(node):
                    axis, **node.attributes)
 
 
-def _expand_pool(node):
-    attributes = dict(node.attributes)
+def _expand_average(node):
     node.expect("channels_last", 0, (0,))
-    attributes.pop("channels_last", None)
-    return _expand(node, node.operator.removeprefix("QLinear"), (node.inputs[:3],), "",
-                   node.inputs[3:5], 1, **attributes)
+    name = node.outputs[0]
+    attributes = {key: item for key, item in node.attributes.items() if key != "channels_last"}
+    return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
+            _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
+                  f"{name}/real", **attributes),
+            _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
 
 
 def _bias_of_product(builder, node, inputs):
@@ -220,9 +222,9 @@ def _bias_of_product(builder, node, inputs):
 
 #: operator: (function(node) -> nodes, inputs that it must have)
 _EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
-               "QLinearAveragePool": (_expand_pool, 5), "QLinearConv": (_expand_conv, 8),
-               "QLinearGlobalAveragePool": (_expand_pool, 5),
-               "QLinearMatMul": (_expand_matmul, 8)}
-#: Names of the operators that `expand` replaces.
-EXPANDED = sorted(_EXPANSIONS)
+               "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8),
+               "QLinearMul": (_expand_matmul, 8), "QLinearAveragePool": (_expand_average, 5),
+               "QLinearGlobalAveragePool": (_expand_average, 5)}
+#: Names of the operators that `expand` takes apart.
+EXPANDED = frozenset(_EXPANSIONS)
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

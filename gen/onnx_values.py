@@ -150,13 +150,16 @@ class Value:
     """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
 
     S is the exact sum that `linear` makes of the images of the tensor `source`, or these images
-    themselves (linear None), or what other values put together are (`parts`).
+    themselves (linear None), added up over windows, or what other values put together are
+    (`parts`).
 
     Attributes
     ----------
     shape : tuple
         The ONNX shape without the batch dimension; same elements in the same order as `map`.
     map : (channels, height, width)
+    window : (py, px)
+        What S is added up over, without overlap; only where `linear` is one.
     gain, offset : arrays of Fraction [channels]
     low, high : Fraction or None
         Clipping behind gain and offset.
@@ -180,6 +183,7 @@ class Value:
     low: Fraction | None = None
     high: Fraction | None = None
     pool: tuple = (1, 1)
+    window: tuple = (1, 1)
     nodes: list = field(default_factory=list)
     channels: np.ndarray | None = None
     pads: tuple = (0, 0, 0, 0)

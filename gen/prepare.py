@@ -46,8 +46,9 @@ def _fits_accumulators(layer, input_format):
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
     low, high = _sum_range(layer.conv, layer.conv.weight, input_format)
     bias = _bias(layer)
-    low = min(low - tail, int(bias.min()))
-    high = max(high + tail, int(bias.max()))
+    times = layer.pool if layer.conv.pool_sum else 1
+    low = min(times * (low - tail), int(bias.min()))
+    high = max(times * (high + tail), int(bias.max()))
     bits = max((-1 - low).bit_length(), high.bit_length()) + 1
     return bits, bits <= layer.arch.accumulator_bits
 
@@ -68,12 +69,32 @@ def _check_formats(layer, tensors):
                 f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                 f"{arch.activation}; set array.activation to \"{tensor}\" or quantize the network "
                 f"to {arch.activation}")
+    if conv.operand is not None:
+        _check_operand(layer, tensors)
     narrower = (isinstance(conv.weight_format, Int) and isinstance(arch.weight, Int)
                 and conv.weight_format.signed and conv.weight_format.bits <= arch.weight.bits)
     if conv.weight_format != arch.weight and not narrower:
         raise UserError(
             f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
             f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
+
+
+def _check_operand(layer, tensors):
+    conv, arch = layer.conv, layer.arch
+    name = conv.operand.tensor
+    if not arch.operand_depth:
+        raise UserError(
+            f"{layer.title} combines its results with {name!r}, and the chip has no operand "
+            "memory; set buffers.operands (words like those of buffers.activations)")
+    if tensors[name].format != arch.activation:
+        raise UserError(f"{layer.title} combines its results with {name!r} in "
+                        f"{tensors[name].format}, the chip computes in {arch.activation}")
+    if conv.step != (1, 1) or conv.first_channel // arch.group % arch.groups_per_word:
+        raise UserError(f"{layer.title} combines its results with {name!r} and writes a part of "
+                        f"{conv.output!r} that does not lie in whole words like it")
+    if conv.zero_point:
+        raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
+                         f"{conv.zero_point}")
 
 
 def _check_parameters(layer):
@@ -132,6 +153,10 @@ def check_layer(layer, tensors, moved=False):
             f"{layer.title}: its input is put together of parts that are no multiples of "
             f"{arch.group} channels (a group), and accumulators of {arch.accumulator_bits} bits "
             f"could saturate at another point; set array.accumulator to {bits} or to \"exact\"")
+    if conv.pool_sum:
+        raise UserError(
+            f"{layer.title}: it adds up sums that could have saturated in accumulators of "
+            f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if _odd_tail(layer):
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "

@@ -179,7 +179,7 @@ def markdown(report):
     lines += ["## Layers", "", text_table(
         [["layer", "kind", "input", "output", "kernel", "MACs", "passes", "array cycles", "ideal",
           "tiles", "at work"],
-         *([item["name"], item["kind"], *map(_shape, (item["input_shape"], item["output_shape"],
+         *([item["name"], _kind(item), *map(_shape, (item["input_shape"], item["output_shape"],
                                                       item["kernel"])),
             *(f"{item[key]:,}" for key in ("macs", "passes", "array_cycles", "ideal_cycles",
                                            "tiles")),
@@ -210,6 +210,14 @@ def markdown(report):
         lines.append(f"The board's memory has {board['memory_bytes']:,} bytes: the program "
                      + ("fits." if board["program_fits"] else "**does not fit**."))
     return "\n".join([*lines, ""])
+
+
+def _kind(layer):
+    """What a layer is, and what its results are combined with."""
+    kind = "average" if layer["pool_sum"] else layer["kind"]
+    if layer["operand"]:
+        kind += f" + {layer['operand']['operation']} with {layer['operand']['tensor']}"
+    return kind
 
 
 def _shape(shape):

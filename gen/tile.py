@@ -208,6 +208,11 @@ class Layer:
         return self.y.pool * self.x.pool
 
     @property
+    def results(self):
+        """Results of a channel."""
+        return self.y.out * self.x.out
+
+    @property
     def input_words(self):
         return self.blocks * self.y.size * self.x.size
 
@@ -276,6 +281,8 @@ class Plan:
     buffer_words : int
     column_group : int
         Column blocks that are computed on one tile before the next tile comes.
+    operand_bytes : int
+        What the layer's results are combined with and was loaded for it.
     """
     layer: Layer
     tiles: list
@@ -284,6 +291,7 @@ class Plan:
     buffers: int = 0
     buffer_words: int = 0
     column_group: int = 1
+    operand_bytes: int = 0
 
     @property
     def order(self):
@@ -298,7 +306,9 @@ class Plan:
             return [tile]
         rows, columns = y1 - y0, x1 - x0
         limit = self.sub_pixels // layer.pool
-        longest = _LIMITS["out_x"] // (layer.x.stride if layer.from_above else 1)
+        longest = _LIMITS["out_x"]
+        if layer.from_above:
+            longest = min(longest // layer.x.stride, max(1, limit // layer.from_above.results))
         across = _pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), _LIMITS["out_y"])
@@ -460,13 +470,16 @@ def _time(plan):
     return load + plan.cycles
 
 
-def plan_layer(layer, words):
+def plan_layer(layer, words, results=None):
     """The Plan for a layer whose input is outside, with `words` activation words for its
-    buffers; None for `words`: the input lies in activation memory.
+    buffers; None for `words`: the input lies in activation memory. Sub-tiles have at most
+    `results` results.
 
     Raises UserError where the memories are too small for any plan.
     """
     pixels = _accumulator_pixels(layer)
+    if results is not None:
+        pixels = min(pixels, results * layer.pool)
     everything = ((0, layer.y.out), (0, layer.x.out))
     if words is None:
         return Plan(layer, [everything], [layer.kernel], pixels)

@@ -12,7 +12,7 @@ from math import gcd
 
 from .formats import Bipolar, Float, Format, Int, Ternary, parse, sum_bits, term_bound
 
-__all__ = ["MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
+__all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 
 #: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
 #: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
@@ -22,6 +22,9 @@ MULTIPLIER_BITS = 26
 SMALL_PRODUCT = 10
 #: Width of the requantizer's right shift (0 to 63).
 SHIFT_BITS = 6
+#: Width of integer results that will be combined with an operand: what no quantizer follows is
+#: rounded so much more finely than the result that the second rounding hardly ever shows.
+FIRST_BITS = 20
 
 
 def _up(value, multiple):
@@ -59,6 +62,9 @@ class Arch:
         Words in each memory: activation words of rows * lanes codes, weight words of one array
         row (columns * lanes codes), accumulator words of one pixel (columns sums), parameter
         words of post_lanes channels.
+    operand_depth : int
+        Words of the operand memory, each like an activation word; 0: results cannot be combined
+        with operands (sums and products of two feature maps).
     bus_bits : int
         Data width of the AXI4 port: 32, 64 or 128.
     burst_beats : int
@@ -97,6 +103,7 @@ class Arch:
     weight_depth: int = 1024
     accumulator_depth: int = 512
     parameter_depth: int = 256
+    operand_depth: int = 0
     bus_bits: int = 64
     burst_beats: int = 64
     queue_depth: int = 4
@@ -114,6 +121,7 @@ class Arch:
                 ("largest_k", 1, 1 << 20),
                 ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
                 ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
+                ("operand_depth", 0, 1 << 20),
                 ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
                 ("shared_columns", 1, 256)):
             value = getattr(self, key)
@@ -149,6 +157,9 @@ class Arch:
                 isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
             raise ValueError("post-processing rounds to integers, bipolar1 and floats of radix 2 "
                              f"with subnormals, so activation cannot be {form}")
+        if self.operand_depth and isinstance(self.activation, Bipolar):
+            raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
+                             "not sums that could be combined")
         if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
             raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
                              f"not {self.structure!r}")
@@ -258,6 +269,14 @@ class Arch:
         if self.accumulator is not None:
             return self.accumulator
         return self.sum_bits(max(self.largest_k, self.vector))
+
+    @property
+    def first_bits(self):
+        """Bits of a signed number that holds every result before it meets its operand. Integers
+        may be rounded more finely than the activation format does."""
+        if self.operand_depth and isinstance(self.activation, Int):
+            return max(FIRST_BITS, self.activation.width + 1)
+        return self.activation.width + 1
 
     @property
     def raw_bits(self):

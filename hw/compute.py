@@ -262,7 +262,7 @@ class Compute(wiring.Component):
                     feeder.swap.eq(can_swap & ~filled),
                     slot.eq(running & (~pixels.first_pixel | (filled & ~feeder.filling)))]
             with m.If(feeder.swap | slot):
-                m.d.sync += filled.eq(feeder.swap)
+                m.d.sync += filled.eq(feeder.swap & from_above)
         m.submodules.results = results = ResultAddress(arch=arch)
         m.d.comb += [
             results.start.eq(begin), results.instruction.eq(instruction), results.step.eq(slot),

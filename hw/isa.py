@@ -17,12 +17,17 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-__all__ = ["HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field", "Instruction", "Memory",
-           "Opcode", "Unit", "assemble", "decode", "description", "layout", "markdown_table"]
+from .arch import FIRST_BITS
+
+__all__ = ["GAIN_BITS", "HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
+           "Instruction", "Memory", "Opcode", "Unit", "assemble", "decode", "description",
+           "layout", "markdown_table"]
 
 #: A whole number of beats of every bus width.
 INSTRUCTION_BITS = 384
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
+#: Width of the signed factors with which POST combines a result and an operand.
+GAIN_BITS = 27
 
 
 class Unit(IntEnum):
@@ -53,12 +58,15 @@ class Memory(IntEnum):
     ACTIVATION = 0
     WEIGHT = 1
     PARAMETER = 2
+    OPERAND = 3
 
 
 class Destination(IntEnum):
-    """Where a POST sends its results."""
+    """Where a POST sends its results; bit 1: to the operand memory."""
     ACTIVATION = 0
     STORE = 1
+    OPERAND = 2
+    BOTH = 3
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ OPCODES = {
         Field("identity", 64, "must equal the chip's identity register"),
     ),
     Opcode.LOAD: (
-        Field("memory", 2, "0 activation, 1 weight, 2 parameter"),
+        Field("memory", 2, "0 activation, 1 weight, 2 parameter, 3 operand"),
         Field("address", 32, "first byte in external memory; a multiple of the bus width"),
         _count("rows", 12, "runs of contiguous words"),
         _count("words", 16, "words in each run"),
@@ -151,18 +159,31 @@ OPCODES = {
         Field("accumulator", 16, "accumulator word of the first pixel"),
         _count("out_y", 12, "results: outer loop"),
         _count("out_x", 12, "results: inner loop"),
-        _count("pool", 8, "successive accumulator words whose largest result is kept"),
+        _count("pool", 8, "successive accumulator words that make one result"),
+        Field("pool_sum", 1, "1: it is made of their sum; 0: it is the largest of their results"),
         Field("group", 8, "which group of columns to read"),
         Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
-        Field("destination", 1, "0 activation memory, 1 store unit"),
+        Field("destination", 2, "0 activation memory, 1 store unit, 2 operand memory, 3 activation "
+                                "and operand memory"),
         Field("raw", 1, "1: accumulator + bias as it is, to the store unit only; 0: requantize"),
         Field("base", 20, "activation word of the first result"),
-        _signed("stride_y", 20, "words per step of out_y"),
-        _signed("stride_x", 16, "words per step of out_x"),
-        Field("slot", 18, "which group of the activation word is written"),
+        _signed("stride_y", 20, "words per step of out_y, in every memory"),
+        _signed("stride_x", 16, "words per step of out_x, in every memory"),
+        Field("slot", 18, "which group of each word is written, and of the operand words read"),
         _signed("zero_point", 17, "added after rounding (integers)"),
         _signed("low", 17, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 17, "largest result, likewise"),
+        Field("copy_base", 20, "operand word of the first result, where one is written"),
+        Field("operand", 1, "1: each result is combined with an operand; the fields below"),
+        Field("product", 1, "1: multiplied with it; 0: added to it"),
+        Field("broadcast", 1, "1: one operand word for all results; 0: one for each"),
+        Field("operand_base", 20, "operand word of the first result"),
+        _signed("operand_zero", 17, "what stands for 0 in the operand (integers)"),
+        _signed("first_low", FIRST_BITS, "smallest first result, from the sums alone"),
+        _signed("first_high", FIRST_BITS, "largest first result"),
+        _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),
+        _signed("operand_gain", GAIN_BITS, "factor of the operand, where it is added"),
+        Field("operand_shift", 6, "right shift of their sum, or of the product"),
     ),
     Opcode.STORE: (
         Field("address", 32, "first byte in external memory; a multiple of the item's size"),

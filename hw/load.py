@@ -46,8 +46,8 @@ class Load(wiring.Component):
     read : Out(ReadSignature)
     o : Out(stream)
         One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
-        word as each memory has it in `activation`, `weight` and `parameter` (only the one that
-        `memory` names is meaningful).
+        word as each memory has it in `activation` (the operand memory, too), `weight` and
+        `parameter` (only the one that `memory` names is meaningful).
     halt : In(1)
     busy : Out(1)
         An instruction has been started and its tokens have not been given.
@@ -79,9 +79,12 @@ class Load(wiring.Component):
 
     def _word_beats(self):
         arch = self.arch
-        return {Memory.ACTIVATION: arch.activation_bytes // arch.beat_bytes,
-                Memory.WEIGHT: arch.weight_bytes // arch.beat_bytes,
-                Memory.PARAMETER: arch.parameter_bytes // arch.beat_bytes}
+        beats = {Memory.ACTIVATION: arch.activation_bytes // arch.beat_bytes,
+                 Memory.WEIGHT: arch.weight_bytes // arch.beat_bytes,
+                 Memory.PARAMETER: arch.parameter_bytes // arch.beat_bytes}
+        if arch.operand_depth:
+            beats[Memory.OPERAND] = beats[Memory.ACTIVATION]
+        return beats
 
     def elaborate(self, platform):
         m = Module()

@@ -30,7 +30,8 @@ class XnorArithmetic(Arithmetic):
     def __init__(self, activation, weight, lanes, terms, **options):
         self.fast_stages = 3
         super().__init__(activation, weight, lanes, terms, **options)
-        self._parities = Parities(lanes)
+        # LUTs of four inputs take three levels for a parity of 63 lanes: too long for the clock.
+        self._parities = Parities(lanes, 15 if self.structure == "lut4" else lanes | 1)
         self.activation_bits = lanes * activation.width
         self.weight_bits = lanes * weight.width
         above, below = (1 << activation.width) - 1, (1 << weight.width) - 1

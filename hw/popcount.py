@@ -23,11 +23,14 @@ class Parities:
     of them). The parities in it are linear, and so are those of x = a XNOR w: they may as well be
     made of a and of w beforehand, once for a row and for a column. `lanes` of them are a basis,
     in which each adder finds three coordinates: its subtrees' parities and its own. So no
-    element has an XOR gate in this layer, and no register more.
+    element has an XOR gate in this layer, and no register more. As the parities of many lanes
+    take long to make, trees are no larger than `longest` lanes.
 
     Parameters
     ----------
     lanes : int
+    longest : int
+        The most lanes of a parity, an odd number.
 
     Attributes
     ----------
@@ -36,15 +39,19 @@ class Parities:
     adders : list of (int, int, int)
         Coordinates of a full adder's two subtrees and of its sum; see `majority`.
     sums : list of int
-        Coordinates that remain with weight 1: one, or two for an even number of lanes.
+        Coordinates that remain with weight 1: one a tree, and the lane that is left over.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes, longest):
         self.members = []
         self.adders = []
-        self.sums = [self._tree(range(lanes - 1 | 1))]
-        if lanes % 2 == 0:
-            self.sums.append(self._coordinate(range(lanes - 1, lanes)))
+        self.sums = []
+        for first in range(0, lanes, longest):
+            mine = range(first, min(first + longest, lanes))
+            odd = len(mine) - 1 | 1
+            self.sums.append(self._tree(mine[:odd]))
+            if odd < len(mine):
+                self.sums.append(self._coordinate(mine[odd:]))
 
     def _coordinate(self, lanes):
         self.members.append(lanes)

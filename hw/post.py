@@ -1,4 +1,5 @@
-"""The POST unit: accumulators to results, pooled, into activation memory or to the store unit."""
+"""The POST unit: accumulators to results, pooled, combined with operands, into memory or to the
+store unit."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
@@ -9,6 +10,7 @@ from . import isa
 from .blocks import place
 from .csr import UnitState
 from .formats import Float
+from .operand_lane import OperandLane
 from .post_lane import PostLane
 
 __all__ = ["Post"]
@@ -21,7 +23,8 @@ class Post(wiring.Component):
 
     For each result, for each chunk of its group, `pool` accumulator words are read, one a cycle;
     a result to the store unit first waits for room in the FIFO (a raw one for each chunk). An
-    item is written `latency` cycles after its last read. One instruction is worked on at a time.
+    item is written `latency` cycles after its last read, one that is combined with an operand
+    `operand_latency` cycles after it. One instruction is worked on at a time.
 
     Parameters
     ----------
@@ -39,6 +42,10 @@ class Post(wiring.Component):
         Parameter memory; data one cycle after the address.
     write_enable : Out(groups_per_word), write_address : Out, write_data : Out(activation_bits)
         The activation memory's write port, which is always ready.
+    operand_address : Out, operand_data : In(activation_bits)
+        Operand memory, if the chip has one; data one cycle after the address.
+    copy_enable : Out(groups_per_word), copy_address : Out
+        The operand memory's write port, likewise; the data are `write_data`.
     items : Out(stream of arch.item_bits)
         To the store unit: groups (each code `activation.width` bits) or raw chunks.
     trace_valid, trace_layer, trace_raw, trace_item : Out
@@ -53,6 +60,7 @@ class Post(wiring.Component):
     def __init__(self, *, arch):
         self.arch = arch
         self.lane = PostLane(arch=arch)
+        self.operand_lane = OperandLane(arch=arch) if arch.operand_depth else None
         super().__init__({
             "i": In(stream.Signature(_LAYOUT)),
             "available": In(4), "take": Out(4), "give": Out(4),
@@ -63,6 +71,10 @@ class Post(wiring.Component):
             "write_enable": Out(arch.groups_per_word),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits),
+            **({"operand_address": Out(range(arch.operand_depth)),
+                "operand_data": In(arch.activation_bits),
+                "copy_enable": Out(arch.groups_per_word),
+                "copy_address": Out(range(arch.operand_depth))} if arch.operand_depth else {}),
             "items": Out(stream.Signature(arch.item_bits)),
             "trace_valid": Out(1), "trace_layer": Out(12), "trace_raw": Out(1),
             "trace_item": Out(arch.item_bits),
@@ -76,13 +88,22 @@ class Post(wiring.Component):
         # read, selection, lanes, maximum
         return 1 + 1 + PostLane.latency_of(arch) + 1
 
+    @staticmethod
+    def operand_latency_of(arch):
+        """The same for items that are combined with an operand."""
+        # the operand is read while the maximum is registered; lanes, the item
+        return Post.latency_of(arch) + OperandLane.LATENCY + 1
+
     @property
     def latency(self):
         return self.latency_of(self.arch)
 
     @property
     def blocks(self):
-        return {"systolith_post_lane": self.lane}
+        blocks = {"systolith_post_lane": self.lane}
+        if self.operand_lane is not None:
+            blocks["systolith_operand_lane"] = self.operand_lane
+        return blocks
 
     def elaborate(self, platform):
         m = Module()
@@ -156,10 +177,18 @@ class Post(wiring.Component):
         m.d.comb += [mark.valid.eq(read), mark.first.eq(pool_first), mark.last.eq(last_pool),
                      mark.chunk.eq(chunk)]
         marks = [mark]
-        for stage in range(self.latency - 1):
+        last = self.operand_latency_of(arch) if arch.operand_depth else self.latency
+        for stage in range(last - 1):
             delayed = Signal.like(mark, name=f"mark_{stage}")
             m.d.sync += delayed.eq(marks[-1])
+            if stage == self.latency - 1:           # other instructions' items have been written
+                m.d.sync += delayed.valid.eq(marks[-1].valid & fields.operand)
             marks.append(delayed)
+        first = {name: fields[name] for name in ("zero_point", "low", "high")}
+        if arch.operand_depth:
+            first = {"zero_point": Mux(fields.operand, 0, fields.zero_point),
+                     "low": Mux(fields.operand, fields.first_low, fields.low),
+                     "high": Mux(fields.operand, fields.first_high, fields.high)}
         columns = Array(
             Cat(self.read_data[part * lanes + lane] for lane in range(lanes))
             for part in range(arch.columns // lanes))
@@ -170,25 +199,34 @@ class Post(wiring.Component):
                      parameters.eq(self.parameter_data)]
         ordered, raw = [], []
         for lane in range(lanes):
-            ordered.append(Signal(signed(width + 1), name=f"ordered_{lane}"))
+            ordered.append(Signal(signed(arch.first_bits), name=f"ordered_{lane}"))
             raw.append(Signal(signed(arch.accumulator_bits + 1), name=f"raw_{lane}"))
             m.submodules[f"lane_{lane}"] = place(
                 self.lane, "systolith_post_lane",
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
-                raw=fields.raw, zero_point=fields.zero_point, low=fields.low, high=fields.high,
+                more=fields.pool_sum & ~marks[2].first, raw=fields.raw,
+                zero_point=first["zero_point"], low=first["low"], high=first["high"],
                 ordered=ordered[-1], raw_out=raw[-1])
 
-        # Pooling: the largest so far. Then the code, and the group that it completes.
+        # Pooling: the largest so far, or the last one, which is that of the whole sum. Then the
+        # code, and the group that it completes.
         arriving, item_valid = marks[self.latency - 1], Signal()
-        largest = [Signal(signed(width + 1), name=f"largest_{lane}", reset_less=True)
+        largest = [Signal(signed(arch.first_bits), name=f"largest_{lane}", reset_less=True)
                    for lane in range(lanes)]
         codes = []
         for new, old in zip(ordered, largest, strict=True):
-            best = Mux(arriving.first | (new > old), new, old)
+            best = Mux(arriving.first | fields.pool_sum | (new > old), new, old)
             with m.If(arriving.valid):
                 m.d.sync += old.eq(best)
             codes.append(_code(best, arch.activation))
+        if arch.operand_depth:
+            combined = self._elaborate_operands(m, fields, start, arriving, largest,
+                                                marks[self.latency])
+            arriving = data.View(mark.shape(), Mux(fields.operand, marks[-1].as_value(),
+                                                   arriving.as_value()))
+            codes = [Mux(fields.operand, other, code)
+                     for other, code in zip(combined, codes, strict=True)]
         group = Signal(arch.group_bits, reset_less=True)
         item_raw = Signal(lanes * arch.raw_bits, reset_less=True)
         with m.If(arriving.valid & arriving.last):
@@ -206,6 +244,7 @@ class Post(wiring.Component):
         word, row = Signal(20, reset_less=True), Signal(20, reset_less=True)
         last_of_result = ~fields.raw | (items_chunk == chunks - 1)
         to_store = fields.destination == isa.Destination.STORE
+        to_activation = ~to_store & (fields.destination != isa.Destination.OPERAND)
         slot = fields.slot[:(arch.groups_per_word - 1).bit_length()]
         item = Signal(arch.item_bits)
         m.d.comb += [
@@ -213,7 +252,7 @@ class Post(wiring.Component):
             finish.eq(item_valid & last_of_result & (items_x == 0) & (items_y == 0)),
             self.write_address.eq(word),
             self.write_data.eq(group.replicate(arch.groups_per_word)),
-            self.write_enable.eq(Mux(item_valid & ~to_store, 1 << slot, 0)),
+            self.write_enable.eq(Mux(item_valid & to_activation, 1 << slot, 0)),
             fifo.w_en.eq(item_valid & to_store), fifo.w_data.eq(item),
             self.items.valid.eq(fifo.r_rdy), self.items.payload.eq(fifo.r_data),
             fifo.r_en.eq(self.items.ready),
@@ -233,6 +272,15 @@ class Post(wiring.Component):
             new = self.i.payload
             m.d.sync += [items_chunk.eq(0), items_x.eq(new.out_x - 1), items_y.eq(new.out_y - 1),
                          word.eq(new.base), row.eq(new.base)]
+        if arch.operand_depth:
+            # Both memories are written at the same strides.
+            apart = Signal.like(self.copy_address, reset_less=True)
+            m.d.comb += [
+                self.copy_address.eq(word + apart),
+                self.copy_enable.eq(Mux(item_valid & fields.destination[1], 1 << slot, 0)),
+            ]
+            with m.If(start):
+                m.d.sync += apart.eq(self.i.payload.copy_base - self.i.payload.base)
 
         m.d.comb += self.progress.eq(start | read | item_valid | (self.items.valid
                                                                   & self.items.ready))
@@ -241,6 +289,39 @@ class Post(wiring.Component):
         with m.Elif(self.i.valid):
             m.d.comb += [self.state.eq(UnitState.TOKENS), self.missing.eq(missing)]
         return m
+
+    def _elaborate_operands(self, m, fields, start, arriving, largest, mark):
+        """Reads the operand of each result whose last word arrives; returns the codes that the
+        lanes make of both, `OperandLane.LATENCY` cycles after `largest` and `mark`."""
+        arch = self.arch
+        lanes, chunks = arch.post_lanes, arch.chunks
+        width = arch.activation.width
+        word, row = Signal.like(self.operand_address), Signal.like(self.operand_address)
+        x_left = Signal(12, reset_less=True)
+        m.d.comb += self.operand_address.eq(word)
+        with m.If(arriving.valid & arriving.last & (arriving.chunk == chunks - 1)
+                  & ~fields.broadcast):
+            m.d.sync += [x_left.eq(x_left - 1), word.eq(word + fields.stride_x)]
+            with m.If(x_left == 0):
+                m.d.sync += [x_left.eq(fields.out_x - 1), word.eq(row + fields.stride_y),
+                             row.eq(row + fields.stride_y)]
+        with m.If(start):
+            new = self.i.payload
+            m.d.sync += [x_left.eq(new.out_x - 1), word.eq(new.operand_base),
+                         row.eq(new.operand_base)]
+        slot = fields.slot[:(arch.groups_per_word - 1).bit_length()]
+        operands = self.operand_data.word_select(slot * chunks + mark.chunk, lanes * width)
+        codes = []
+        for lane in range(lanes):
+            operand = operands.word_select(lane, width)
+            ordered = Signal(signed(width + 1), name=f"combined_{lane}")
+            m.submodules[f"operand_lane_{lane}"] = place(
+                self.operand_lane, "systolith_operand_lane", first=largest[lane], operand=operand,
+                product=fields.product, gain=fields.gain, operand_gain=fields.operand_gain,
+                operand_zero=fields.operand_zero, shift=fields.operand_shift,
+                zero_point=fields.zero_point, low=fields.low, high=fields.high, ordered=ordered)
+            codes.append(_code(ordered, arch.activation))
+        return codes
 
 
 def _code(ordered, form):

@@ -137,18 +137,29 @@ class Core(wiring.Component):
         m.d.comb += [compute.read_address.eq(post.read_address),
                      post.read_data.eq(compute.read_data)]
 
-        # Load writes all three; the activations' port it shares with post-processing.
+        # Load writes all; the ports of activations and operands it shares with post-processing.
         new = load.o.payload
-        posting = Signal()
-        m.d.comb += posting.eq(post.write_enable != 0)
-        m.d.comb += load.o.ready.eq(~(posting & (new.memory == isa.Memory.ACTIVATION)))
-        port = activations.write_port(granularity=arch.group_bits)
-        loading = load.o.valid & (new.memory == isa.Memory.ACTIVATION)
-        m.d.comb += [
-            port.addr.eq(Mux(posting, post.write_address, new.address)),
-            port.data.eq(Mux(posting, post.write_data, new.activation)),
-            port.en.eq(Mux(posting, post.write_enable, loading.replicate(len(port.en)))),
-        ]
+        shared = [(activations, isa.Memory.ACTIVATION, post.write_enable, post.write_address)]
+        if arch.operand_depth:
+            operands = Memory(shape=arch.activation_bits, depth=arch.operand_depth, init=[],
+                              attrs=unchecked)
+            m.submodules.operands = operands
+            port = operands.read_port()
+            m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]
+            shared.append((operands, isa.Memory.OPERAND, post.copy_enable, post.copy_address))
+        waits = []
+        for memory, number, enable, address in shared:
+            posting = Signal(name=f"posting_{number.name.lower()}")
+            loading = load.o.valid & (new.memory == number)
+            port = memory.write_port(granularity=arch.group_bits)
+            waits.append(posting & (new.memory == number))
+            m.d.comb += [
+                posting.eq(enable != 0),
+                port.addr.eq(Mux(posting, address, new.address)),
+                port.data.eq(Mux(posting, post.write_data, new.activation)),
+                port.en.eq(Mux(posting, enable, loading.replicate(len(port.en)))),
+            ]
+        m.d.comb += load.o.ready.eq(~reduce(or_, waits))
         for memory, number, word in ((weights, isa.Memory.WEIGHT, new.weight),
                                      (parameters, isa.Memory.PARAMETER, new.parameter)):
             port = memory.write_port()

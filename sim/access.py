@@ -26,13 +26,14 @@ class Space(IntEnum):
     ACTIVATION = 0
     WEIGHT = 1
     PARAMETER = 2
-    ACCUMULATOR = 3
-    EXTERNAL = 4
+    OPERAND = 3
+    ACCUMULATOR = 4
+    EXTERNAL = 5
 
     def depth(self, arch):
         """Words that the chip has of it; None for EXTERNAL."""
         return (arch.activation_depth, arch.weight_depth, arch.parameter_depth,
-                arch.accumulator_depth, None)[self]
+                arch.operand_depth, arch.accumulator_depth, None)[self]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ def words(intervals):
 
 def word_bytes(memory, arch):
     """Bytes that one word of an on-chip memory takes outside."""
-    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes)[Memory(memory)]
+    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
+            arch.activation_bytes)[Memory(memory)]
 
 
 def item_bytes(raw, arch):
@@ -163,9 +165,15 @@ def accesses(instruction, arch):
                     [[i.accumulator, i.accumulator + i.out_y * i.out_x * i.pool]]), False),
                  Access(Space.PARAMETER, np.array(
                      [[i.parameters, i.parameters + arch.chunks]]), False)]
-        if i.destination == Destination.ACTIVATION:
-            base = _loops(i.base, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
-            found.append(Access(Space.ACTIVATION, merge(base, base + 1), True))
+        offsets = _loops(0, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
+        if i.operand:
+            base = i.operand_base + offsets * (not i.broadcast)
+            found.append(Access(Space.OPERAND, merge(base, base + 1), False))
+        for space, base, chosen in (
+                (Space.OPERAND, i.copy_base, (Destination.OPERAND, Destination.BOTH)),
+                (Space.ACTIVATION, i.base, (Destination.ACTIVATION, Destination.BOTH))):
+            if i.destination in chosen:
+                found.append(Access(space, merge(base + offsets, base + offsets + 1), True))
         return found
     if opcode == Opcode.STORE:
         return [Access(Space.EXTERNAL, _beats(*_external(i, arch), arch), True)]
@@ -188,7 +196,8 @@ def check(instruction, arch, window_bytes=None, used=None):
     i.encode()
     if opcode in (Opcode.LOAD, Opcode.STORE):
         if opcode == Opcode.LOAD:
-            _require(i.memory in list(Memory), i, f"there is no memory {i.memory}")
+            _require(i.memory != Memory.OPERAND or arch.operand_depth, i,
+                     "the chip has no operand memory")
             unit = arch.beat_bytes
         else:
             size = item_bytes(i.raw, arch)
@@ -222,16 +231,20 @@ def check(instruction, arch, window_bytes=None, used=None):
     if opcode == Opcode.POST:
         groups, slots = arch.groups_per_columns, arch.groups_per_word
         _require(i.group < groups, i, f"group must be less than {groups}")
-        if i.destination == Destination.ACTIVATION:
+        reads, copies = i.operand, i.destination in (Destination.OPERAND, Destination.BOTH)
+        _require(arch.operand_depth or not (reads or copies), i, "the chip has no operand memory")
+        if i.destination != Destination.STORE or reads:
             _require(i.slot < slots, i, f"slot must be less than {slots}")
-        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE), i,
-                 "raw results go to the store unit and are not pooled")
+        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE and not reads),
+                 i, "raw results go to the store unit and are not pooled or combined")
         if not i.raw and not isinstance(arch.activation, Bipolar):
             top = (arch.activation.max_code if not isinstance(arch.activation, Int)
                    else (1 << arch.activation.width - 1) - 1)
             bottom = -top - isinstance(arch.activation, Int)
             _require(bottom <= i.low <= i.high <= top, i,
                      f"low and high must be from {bottom} to {top}, low not above high")
+            if reads:
+                _check_operand(i, arch, bottom, top)
     for access in used or accesses(i, arch):
         depth = access.space.depth(arch)
         if depth is not None and len(access.intervals):
@@ -239,6 +252,19 @@ def check(instruction, arch, window_bytes=None, used=None):
             _require(low >= 0 and high <= depth, i,
                      f"{'writes' if access.is_write else 'reads'} {access.space.name.lower()} "
                      f"words {low} to {high - 1}; the chip has {depth}")
+
+
+def _check_operand(i, arch, bottom, top):
+    if not isinstance(arch.activation, Int):
+        _require(bottom <= i.first_low <= i.first_high <= top, i,
+                 f"first_low and first_high must be from {bottom} to {top}")
+        _require(i.operand_zero == 0, i, "operand_zero must be 0 where operands are floats")
+    else:
+        _require(i.first_low <= i.first_high, i, "first_low must not be above first_high")
+    _require(bottom <= i.operand_zero <= top, i, f"operand_zero must be from {bottom} to {top}")
+    mine = [access.intervals for access in accesses(i, arch) if access.space == Space.OPERAND]
+    _require(len(mine) < 2 or not overlap(*mine), i,
+             "the operand words that it reads and those that it writes must not overlap")
 
 
 def check_program(program):

@@ -82,7 +82,9 @@ def locate(program):
                 waiting.extend((place, n) for n in range(count))
                 continue
             oy, ox = np.divmod(np.arange(count), i.out_x)
-            word = i.base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name]["chip"]
+            inside = ((i.base, "chip") if i.destination != Destination.OPERAND
+                      else (i.copy_base, "operand"))
+            word = inside[0] + oy * i.stride_y + ox * i.stride_x - host["tensors"][name][inside[1]]
             _set(place, slice(None), word, i.slot, arch, height, width)
         elif i.opcode == Opcode.STORE:
             row, item = np.divmod(np.arange(i.rows * i.items), i.items)

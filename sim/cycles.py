@@ -4,8 +4,8 @@ The units are processes that exchange *when* things happen: channels carry cycle
 is available, an item can be read, a queue has room), and a process that reads a channel waits
 until the number is known. What a process does between two readings it works out in one go: the
 passes of an ARRAY instruction are one sum, a burst is another. Where no order of the processes
-could change a number nobody needs to know what time it is; two places need to, because whoever
-comes first wins: the read address channel, and the write port of the activation memory. There a
+could change a number nobody needs to know what time it is; some places need to, because whoever
+comes first wins: the read address channel, and the write ports that LOAD and POST share. There a
 process asks to be resumed `At` a cycle, which happens when all that may come before has been
 worked out, in the order of cycles.
 
@@ -28,6 +28,7 @@ from ..hw.load import Load
 from ..hw.post import Post
 from ..hw.sequencer import Sequencer
 from ..hw.store import Store
+from .access import word_bytes
 
 __all__ = ["Stuck", "Timing", "cycles"]
 
@@ -102,6 +103,7 @@ class _Model:
         self.hold, self.lead = WeightFeeder.hold_of(self.arch), WeightFeeder.lead_of(self.arch)
         self.shortest_pass = WeightFeeder.cycles_of(self.arch)
         self.post_latency = Post.latency_of(self.arch)
+        self.operand_latency = Post.operand_latency_of(self.arch)
         self.limit = burst_limit(self.arch)
         self.turn, self.later, self.runnable = 0, [], []
 
@@ -123,7 +125,8 @@ class _Model:
         self.address_taken = -1             # last cycle in which fetch asked
         self.reads_end = 0
         self.end_seen = None                # the cycle from which END is in the head
-        self.written = deque()              # (first, period, last) of POST's writes
+        # (first, period, last) of POST's writes, in each memory that it shares with LOAD
+        self.written = {Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
     # The kernel.
 
@@ -245,9 +248,7 @@ class _Model:
             position = until
 
     def _word_beats(self, memory):
-        arch = self.arch
-        return (arch.activation_bytes, arch.weight_bytes,
-                arch.parameter_bytes)[memory] // arch.beat_bytes
+        return word_bytes(memory, self.arch) // self.arch.beat_bytes
 
     def _load(self):
         asked = 0
@@ -288,8 +289,9 @@ class _Model:
                 active = max(start + 2, active)
             end = max(earliest, end + 1, active, word_taken) + beats - 1
             word_taken = end + 1
-            if code.memory == Memory.ACTIVATION:
-                end, word_taken = yield from self._words(end - beats + 1, left, beats, size)
+            if code.memory in self.written:
+                end, word_taken = yield from self._words(
+                    end - beats + 1, left, beats, size, self.written[code.memory])
             left -= beats
             self.reads_end = end
             self._put(self.load_room, end + 1)
@@ -300,8 +302,8 @@ class _Model:
                 self.busy[Unit.LOAD].add(start + 1, word_taken + 1)
                 self.times[number] = (start, word_taken + 1)
 
-    def _words(self, cycle, left, beats, size):
-        """A burst of activation words, which wait while POST writes: (last beat, last word)."""
+    def _words(self, cycle, left, beats, size, written):
+        """A burst of words that wait while POST writes there: (last beat, last word)."""
         taken = 0
         yield _At(cycle, 2)
         horizon = self.later[0][0] if self.later else None
@@ -316,15 +318,16 @@ class _Model:
                     yield _At(last + 1, 2)
                     horizon = self.later[0][0] if self.later else None
                 taken = last + 1
-                while self._post_writes(taken):
+                while self._post_writes(taken, written):
                     taken += 1
         return last, max(taken, last + 1)
 
-    def _post_writes(self, cycle):
-        while self.written and self.written[0][2] < cycle:
-            self.written.popleft()
+    @staticmethod
+    def _post_writes(cycle, written):
+        while written and written[0][2] < cycle:
+            written.popleft()
         return any(first <= cycle <= last and (cycle - first) % period == 0
-                   for first, period, last in self.written)
+                   for first, period, last in written)
 
     # Array and post-processing.
 
@@ -372,15 +375,19 @@ class _Model:
             self._put(self.room[Unit.POST], start + 1)
             count = code.out_y * code.out_x * (self.arch.chunks if code.raw else 1)
             reads = code.pool * (1 if code.raw else self.arch.chunks)
+            latency = self.operand_latency if code.operand else self.post_latency
             if code.destination == Destination.STORE:
                 read = start
                 for _ in range(count):
                     read = max(read + 1, (yield self.item_room)) + reads - 1
-                    self._put(self.items, read + self.post_latency)
-                written = read + self.post_latency
+                    self._put(self.items, read + latency)
+                written = read + latency
             else:
-                written = start + count * reads + self.post_latency
-                self.written.append((start + reads + self.post_latency, reads, written))
+                written = start + count * reads + latency
+                for memory, others in ((Memory.ACTIVATION, Destination.OPERAND),
+                                       (Memory.OPERAND, Destination.ACTIVATION)):
+                    if code.destination != others:
+                        self.written[memory].append((start + reads + latency, reads, written))
             self._give(Unit.POST, code, written)
             self.last_result = written
             self.busy[Unit.POST].add(visible, written)

@@ -11,7 +11,7 @@ import numpy as np
 from ..hw.formats import Bipolar, Format
 from . import numerics
 
-__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Tensor"]
+__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Tensor"]
 
 
 #: Elements of a layer's result that are computed at a time.
@@ -56,10 +56,42 @@ class Tensor:
 
 
 @dataclass
+class Operand:
+    """What the results of a layer are combined with, element by element.
+
+    With c the layer's result, its zero point left out, and r the operand's, both as images
+    (floats) or integers, t = c * gain + r * operand_gain, or c * r * gain for a product; the
+    output is t / 2**shift, rounded to the format, plus the zero point, clipped.
+
+    Attributes
+    ----------
+    tensor : str
+        As large as the output, or one pixel that goes with all of them.
+    product : bool
+    gain, operand_gain : int
+        Signed, magnitudes of 26 bits.
+    operand_zero : int
+        What stands for 0 in the operand.
+    shift : int
+    zero_point, low, high : int
+        Of the output, as of `Conv`.
+    """
+    tensor: str
+    product: bool = False
+    gain: int = 1
+    operand_gain: int = 1
+    operand_zero: int = 0
+    shift: int = 0
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+
+
+@dataclass
 class Conv:
-    """One layer: convolution, bias, requantization, max pooling. A dense layer is a convolution
-    whose kernel is the whole map. Several layers may write parts of one tensor, and a layer may
-    read some channels of one.
+    """One layer: convolution, bias, requantization, max pooling, and perhaps an operand. A dense
+    layer is a convolution whose kernel is the whole map. Several layers may write parts of one
+    tensor, and a layer may read some channels of one.
 
     Attributes
     ----------
@@ -84,13 +116,19 @@ class Conv:
         Output channels fall into so many equal runs, each of which sees its own run of input
         channels; more than one only with weights that have a zero.
     pool : (py, px)
-        Max pooling of the results over windows that do not overlap; what fills none is dropped.
+        Pooling over windows that do not overlap; what fills none is dropped.
+    pool_sum : bool
+        The sums of the convolution are added up over each window, in front of bias and
+        requantization; otherwise the largest result of each is taken.
     bias, multiplier, shift : int64 arrays [O]
         Requantization, see `numerics.requantize`. Raw layers use the bias only.
     zero_point, low, high : int
         Added after rounding; limits of the result as an ordered integer.
     raw : bool
         The output is accumulator plus bias; pool is (1, 1).
+    operand : Operand or None
+        What results are combined with behind all that; zero_point is 0 then, and low and high are
+        those of signed numbers of `FIRST_BITS` bits where the format is one of integers.
     nodes : list of str
         Names of the ONNX nodes that it came from.
     input_shape : (channels, height, width)
@@ -107,6 +145,7 @@ class Conv:
     pad_code: int | None = None
     groups: int = 1
     pool: tuple = (1, 1)
+    pool_sum: bool = False
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
@@ -114,6 +153,7 @@ class Conv:
     low: int = 0
     high: int = 0
     raw: bool = False
+    operand: Operand | None = None
     channels: np.ndarray | None = None
     first_channel: int = 0
     step: tuple = (1, 1)
@@ -187,10 +227,12 @@ class Conv:
 
     def sum_range(self, input_format):
         """(smallest, largest) accumulator value that any input can lead to, at any time: the
-        bounds hold for the sum of every subset of the products."""
+        bounds hold for the sum of every subset of the products, of a whole window where sums are
+        pooled."""
         low, high = numerics.sum_ranges(
             numerics.images_of(self.weight_format, self.weight), input_format)
-        return min(low), max(high)
+        times = self.pool[0] * self.pool[1] if self.pool_sum else 1
+        return times * min(low), times * max(high)
 
     def accumulator_bits(self, input_format):
         """Bits of a signed accumulator that holds every sum of this layer, and its bias.
@@ -220,8 +262,8 @@ class Conv:
         return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
                                             vector=arch.vector, **geometry)
 
-    def run(self, codes, input_format, output_format, arch=None):
-        """Codes [N, C, H, W] of the output from the codes of the input."""
+    def run(self, codes, input_format, output_format, arch=None, operand=None):
+        """Codes [N, C, H, W] of the output from the codes of the input and of the operand."""
         # A few images at a time, so that intermediate arrays stay in the caches. Every step of
         # requantization is monotone, so the largest sum gives the largest result: pooling first
         # is the same and less work.
@@ -232,8 +274,12 @@ class Conv:
             if self.raw:
                 parts.append(numerics.add_bias(sums, self.bias))
             else:
-                sums = numerics.window_maxima(sums, self.pool)
-                parts.append(numerics.requantize(sums, self, output_format))
+                pooled = numerics.window_sums if self.pool_sum else numerics.window_maxima
+                sums = pooled(sums, self.pool)
+                first = numerics.first_results(sums, self, output_format)
+                parts.append(numerics.from_ordered(first, output_format)
+                             if self.operand is None else numerics.combine(
+                                 first, operand[start:start + step], self.operand, output_format))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 
 
@@ -383,6 +429,8 @@ class Graph:
             if min(layer.output_shape) < 1:
                 raise ValueError(f"layer {layer.name!r} leaves no output pixel: its result would "
                                  f"be {layer.output_shape}")
+            if layer.operand is not None:
+                self._check_operand(layer, written)
             written[layer.output] = self._write(layer, written)
         for name, done in written.items():
             if done is not None and not done.all():
@@ -427,6 +475,20 @@ class Graph:
                              f"{layer.output!r}")
         layer.target(written)[...] = True
         return written
+
+    def _check_operand(self, layer, written):
+        name = layer.operand.tensor
+        if name not in written or (written[name] is not None and not written[name].all()):
+            raise ValueError(f"layer {layer.name!r} has the operand {name!r} before anything "
+                             "writes it")
+        shape, allowed = tuple(self.tensors[name].shape), layer.output_shape
+        if shape not in (allowed, (allowed[0], 1, 1)):
+            raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
+                             f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
+        form = self.tensors[layer.output].format
+        if layer.raw or isinstance(form, Bipolar) or self.tensors[name].format != form:
+            raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
+                             "other than bipolar, and neither raw")
 
     @property
     def macs(self):
@@ -488,7 +550,8 @@ class Graph:
             result[item.name] = array.astype(np.int64)
         for layer in self.layers:
             part = layer.run(result[layer.input], self.tensors[layer.input].format,
-                             self.tensors[layer.output].format, arch)
+                             self.tensors[layer.output].format, arch,
+                             None if layer.operand is None else result[layer.operand.tensor])
             shape = (len(part), *self.tensors[layer.output].shape)
             if part.shape == shape:
                 result[layer.output] = part

@@ -12,7 +12,8 @@
 - `input_offset`, `input_bytes`, `output_offset`, `output_bytes`: the sections of all inputs and
   of all outputs;
 - `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
-  `lives` run, `external` (offset, or None), its `shape` there, and `channels` as of outputs;
+  `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
+  (offset, or None), its `shape` there, and `channels` as of outputs;
 - `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling;
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """

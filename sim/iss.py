@@ -25,7 +25,7 @@ from .access import (
     word_bytes,
     words,
 )
-from .numerics import add_bias, convolve, from_ordered, images_of, ordered, requantize
+from .numerics import add_bias, combine, convolve, first_results, from_ordered, images_of
 
 __all__ = ["ExecutionError", "Result", "Simulator", "Written"]
 
@@ -69,6 +69,7 @@ class Simulator:
     Attributes
     ----------
     activations : int64 array [activation_depth, vector], codes
+    operands : int64 array [operand_depth, vector], codes
     weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
     bias, multiplier, shift : int64 arrays [parameter_depth, post_lanes]
     accumulators : int64 array [accumulator_depth, columns]
@@ -84,6 +85,7 @@ class Simulator:
                             f"{type(memory).__name__}")
         self.strict = strict
         self.activations = np.zeros((arch.activation_depth, arch.vector), np.int64)
+        self.operands = np.zeros((arch.operand_depth, arch.vector), np.int64)
         self.weights = np.zeros((arch.weight_depth, arch.columns * arch.lanes), np.int64)
         self.bias, self.multiplier, self.shift = np.zeros(
             (3, arch.parameter_depth, arch.post_lanes), np.int64)
@@ -165,8 +167,9 @@ class Simulator:
             data = self.memory[start:start + size].tobytes()
             base = i.base + row * i.base_stride
             into = slice(base, base + i.words)
-            if i.memory == Memory.ACTIVATION:
-                self.activations[into] = layout.unpack_activation_words(data, self.arch)
+            if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
+                memory = self.activations if i.memory == Memory.ACTIVATION else self.operands
+                memory[into] = layout.unpack_activation_words(data, self.arch)
             elif i.memory == Memory.WEIGHT:
                 self.weights[into] = layout.unpack_weight_words(data, self.arch)
             else:
@@ -226,24 +229,47 @@ class Simulator:
         chunks = slice(i.parameters, i.parameters + arch.chunks)
         channel = SimpleNamespace(
             bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
-            shift=self.shift[chunks].ravel(), zero_point=i.zero_point, low=i.low, high=i.high)
+            shift=self.shift[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
+            low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high)
+        offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
+                               np.arange(i.out_x) * i.stride_x).ravel()
+        slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
+        pool = i.pool
+        if i.pool_sum:
+            sums = self._window_sums(sums.reshape(results, pool, arch.group), channel.bias)
+            pool = 1
         if i.raw:
             items = add_bias(sums, channel.bias).reshape(-1, arch.post_lanes)
             data = layout.pack_raw_items(items, arch)
         else:
-            codes = requantize(sums, channel, arch.activation)
-            best = ordered(codes, arch.activation).reshape(results, i.pool, arch.group).max(axis=1)
-            items = from_ordered(best, arch.activation)
+            first = first_results(sums, channel, arch.activation)
+            first = first.reshape(results, pool, arch.group).max(axis=1)
+            if i.operand:
+                codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
+                operand = SimpleNamespace(**i.fields, shift=i.operand_shift)
+                items = combine(first, codes, operand, arch.activation)
+            else:
+                items = from_ordered(first, arch.activation)
             data = layout.pack_group_items(items, arch)
         self.results.append(Result(number, i.layer, bool(i.raw), items))
         if i.destination == Destination.STORE:
             size = item_bytes(i.raw, arch)
             self.stream.extend((i.raw, data[n:n + size]) for n in range(0, len(data), size))
-        else:
-            slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
-            for n, codes in enumerate(items):
-                y, x = divmod(n, i.out_x)
-                self.activations[i.base + y * i.stride_y + x * i.stride_x, slot] = codes
+            return
+        for memory, base, chosen in (
+                (self.activations, i.base, (Destination.ACTIVATION, Destination.BOTH)),
+                (self.operands, i.copy_base, (Destination.OPERAND, Destination.BOTH))):
+            if i.destination in chosen:
+                for offset, codes in zip(offsets.tolist(), items, strict=True):
+                    memory[base + offset, slot] = codes
+
+    def _window_sums(self, sums, bias):
+        """Sums [results, group] of windows [results, pool, group]; with the bias they wrap around
+        at one bit more than accumulators have."""
+        bits = self.arch.accumulator_bits + 1
+        total = sums.astype(object).sum(axis=1) + bias.astype(object)
+        total = (total + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) - bias
+        return total if bits > 61 else total.astype(np.int64)
 
     def _store(self, number, i):
         size = item_bytes(i.raw, self.arch)

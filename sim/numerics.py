@@ -11,9 +11,9 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS
 from ..hw.formats import Bipolar, Float
 
-__all__ = ["add_bias", "convolve", "finite_codes", "from_ordered", "images_of", "ordered",
-           "output_size", "pool", "requantize", "saturating_convolve", "sum_ranges",
-           "window_maxima"]
+__all__ = ["add_bias", "combine", "convolve", "finite_codes", "first_results", "from_ordered",
+           "images_of", "ordered", "output_size", "pool", "requantize", "saturating_convolve",
+           "sum_ranges", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -255,6 +255,14 @@ def window_maxima(values, window):
     return result
 
 
+def window_sums(values, window):
+    """Sums over windows; as `window_maxima` otherwise."""
+    height, width = values.shape[2] // window[0], values.shape[3] // window[1]
+    values = values[:, :, :height * window[0], :width * window[1]]
+    values = values.reshape(*values.shape[:2], height, window[0], width, window[1])
+    return values.sum(axis=(3, 5))
+
+
 def pool(codes, format, window):
     """Max pooling of codes, in the order of their values; see `window_maxima`."""
     return from_ordered(window_maxima(ordered(codes, format), window), format)
@@ -288,6 +296,11 @@ def _requantize(sums, multiplier, shift, layer, format):
     product = sums * multiplier
     if isinstance(format, Bipolar):
         return (product >= 0).astype(np.int64)
+    return _nearest(product, shift, layer, format)
+
+
+def _nearest(product, shift, layer, format):
+    """Ordered integers nearest to product / 2**shift, plus the zero point, clipped."""
     if isinstance(format, Float):
         magnitude = np.abs(product)
         up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
@@ -314,7 +327,32 @@ def add_bias(sums, bias):
 
 
 def requantize(sums, layer, format):
-    """What post-processing makes of accumulators: codes of `format`.
+    """What post-processing makes of accumulators: codes of `format`; see `first_results`."""
+    return from_ordered(first_results(sums, layer, format), format)
+
+
+def combine(first, codes, operand, format):
+    """Codes of the sums or products of first results and operands.
+
+    first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of `format`;
+    `operand` has product, gain, operand_gain, operand_zero, shift, zero_point, low and high (see
+    `graph.Operand`). Both count as images, integers less the zero point.
+    """
+    if isinstance(format, Float):
+        first = images_of(format, from_ordered(first, format))
+    other = images_of(format, codes) - operand.operand_zero
+    low, high = format.image_range
+    if max(-low, high) >> 17:
+        first, other = first.astype(object), other.astype(object)
+    if operand.product:
+        total = first * other * operand.gain
+    else:
+        total = first * operand.gain + other * operand.operand_gain
+    return from_ordered(_nearest(total, np.int64(operand.shift), operand, format), format)
+
+
+def first_results(sums, layer, format):
+    """What post-processing makes of accumulators, as ordered integers.
 
     sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier and shift for
     every channel, zero_point, low and high (see `Conv`). Steps: add the bias, multiply, shift
@@ -336,4 +374,4 @@ def requantize(sums, layer, format):
                 result[part] = _requantize(sums[part].astype(dtype),
                                            multiplier[part].astype(dtype), shift[part], layer,
                                            format)
-    return from_ordered(result, format)
+    return result

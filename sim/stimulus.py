@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..hw import layout
-from ..hw.arch import MULTIPLIER_BITS, Arch
+from ..hw.arch import FIRST_BITS, MULTIPLIER_BITS, Arch
 from ..hw.arithmetic import STRUCTURES
 from ..hw.formats import Bipolar, Float
-from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
+from ..hw.isa import GAIN_BITS, INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
 from ..hw.pe import arithmetic_of
 from ..hw.program import Program
 from .access import (
@@ -29,10 +29,10 @@ from .access import (
     word_bytes,
     words,
 )
-from .graph import Conv, Graph, Tensor
+from .graph import Conv, Graph, Operand, Tensor
 from .numerics import finite_codes
 
-__all__ = ["random_arch", "random_graph", "random_program"]
+__all__ = ["operand_fields", "random_arch", "random_graph", "random_program"]
 
 _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
 #: What an activation or a weight may be instead, by family. No formats with codes of NaN: words
@@ -71,6 +71,8 @@ def random_arch(seed, family=None):
             accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
             burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5),
             depthwise=depthwise)
+        if kind != "bipolar" and (other := random.Random(f"operands {seed}")).random() < 0.6:
+            facts["operand_depth"] = other.randint(10, 120)
         try:
             arch = Arch(**facts)
             if draw.random() < 0.4:
@@ -125,6 +127,34 @@ def _limits(format):
     return format.image_range
 
 
+def operand_fields(arch, draw):
+    """Fields of an operand, as of `Operand`, and limits of the first result."""
+    format = arch.activation
+    bottom, top = _limits(format)
+    product = draw.random() < 0.4
+    integers = not isinstance(format, Float)
+    first = ((-(1 << FIRST_BITS - 1), (1 << FIRST_BITS - 1) - 1) if integers and draw.random() < 0.5
+             else (bottom, top))
+    zero = draw.choice((0, draw.randint(bottom, top))) if integers else 0
+    # The scale that spreads results over the format: c alone, or its product with the operand.
+    size = max(0, first[1].bit_length() - format.width) if integers else 0
+    if product:
+        largest = top if integers else format.image_range[1]
+        size += largest.bit_length()
+    shift = min(63, max(0, GAIN_BITS - 2 + size + draw.randint(-2, 2)))
+    if draw.random() < 0.1:
+        shift = draw.randrange(64)
+    reach = (1 << GAIN_BITS - 1) - 1
+    gain, operand_gain = (draw.choice((-1, 1, 1, 1)) * draw.randint(reach >> 2, reach)
+                          for _ in range(2))
+    operand_gain = draw.choice((operand_gain >> size, operand_gain, 0, -reach - 1))
+    low, high = draw.choice(((bottom, top), (0, top), tuple(
+        sorted(draw.randint(bottom, top) for _ in range(2)))))
+    return dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
+                zero_point=draw.choice((0, draw.randint(bottom, top))) if integers else 0,
+                low=low, high=high), shift, first
+
+
 def random_program(arch, seed, synchronize, instructions=40):
     """A Program of at most about `instructions` instructions.
 
@@ -141,6 +171,7 @@ def random_graph(arch, seed, layers=3):
     second branch; the last one may give raw sums.
     """
     draw, data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
+    other = random.Random(f"graph's operands {seed}")
     format = arch.activation
     longest = max(arch.largest_k, arch.vector)
     tensors = [Tensor("input", (draw.randint(1, min(2 * arch.vector + 2, longest)),
@@ -189,9 +220,16 @@ def random_graph(arch, seed, layers=3):
         if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
                                                              strict=True)):
             layer.pool = pool
+        fitting = [item.name for item in tensors if item.format is not None and item.shape in (
+            layer.output_shape, (layer.output_shape[0], 1, 1))]
+        if arch.operand_depth and not raw and fitting and other.random() < 0.7:
+            fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
+            layer.operand = Operand(other.choice(fitting), shift=shift, **fields)
+            layer.zero_point = 0
         convolutions.append(layer)
         tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
-    read = {layer.input for layer in convolutions}
+    read = {layer.input for layer in convolutions} | {
+        layer.operand.tensor for layer in convolutions if layer.operand is not None}
     graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
                   convolutions, [item.name for item in tensors[1:] if item.name not in read])
     return graph, {"input": data.choice(finite_codes(format), (1, *tensors[0].shape))}
@@ -203,6 +241,7 @@ class _Writer:
     def __init__(self, arch, seed, instructions):
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
+        self.other = random.Random(f"program's sums {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -211,14 +250,16 @@ class _Writer:
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        self.memories = list(Memory)[:3 + (arch.operand_depth > 0)]
         self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
+        self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
         self.weights = np.zeros(arch.weight_depth, bool)
         self.parameters = np.zeros(arch.parameter_depth, bool)
         self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
 
     def program(self, synchronize):
         arch, draw = self.arch, self.draw
-        for memory in Memory:
+        for memory in self.memories:
             self.load(memory)
         makers = {self.any_load: 2, self.array: 4, self.post: 4}
         while len(self.instructions) < self.limit - 2:
@@ -262,7 +303,7 @@ class _Writer:
     # Loads.
 
     def any_load(self):
-        self.load(self.draw.choice(list(Memory)))
+        self.load(self.draw.choice(self.memories))
 
     def load(self, memory):
         """Words of fresh data, or of whatever stands in the window already."""
@@ -296,7 +337,7 @@ class _Writer:
             address = self.free + draw.randint(0, beats) * arch.beat_bytes
         if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
                     row_stride=row_stride, base=base, base_stride=base_stride):
-            known = (self.slots, self.weights, self.parameters)[memory]
+            known = (self.slots, self.weights, self.parameters, self.operands)[memory]
             known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
 
     def fresh(self, memory, count):
@@ -305,7 +346,7 @@ class _Writer:
             return self.fresh_parameters(count)
         pack, format, width = (
             (layout.pack_activation_words, arch.activation, arch.vector)
-            if memory == Memory.ACTIVATION else
+            if memory in (Memory.ACTIVATION, Memory.OPERAND) else
             (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
         every = finite_codes(format)
         values = format.decode(every)
@@ -404,7 +445,10 @@ class _Writer:
         """One POST to the activation memory, or some to the store unit and the STOREs for them."""
         arch, draw = self.arch, self.draw
         if draw.random() < 0.5:
-            self.add_post(Destination.ACTIVATION, False)
+            kinds = (Destination.ACTIVATION,) if not arch.operand_depth else (
+                Destination.ACTIVATION, Destination.ACTIVATION, Destination.OPERAND,
+                Destination.BOTH)
+            self.add_post(draw.choice(kinds), False)
             return
         raw = draw.random() < 0.4
         items = 0
@@ -439,30 +483,64 @@ class _Writer:
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
                                  tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
-        added = self.add(
-            Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
-            group=draw.randrange(arch.groups_per_columns),
-            parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
-            destination=destination, raw=raw, zero_point=zero_point, low=low, high=high,
-            **(self.place(*shape) if destination == Destination.ACTIVATION else {}))
-        if added and destination == Destination.ACTIVATION:
-            last = self.instructions[-1]
-            self.slots[words(accesses(last, arch)[-1].intervals), last.slot] = True
-        return added
+        fields = dict(zero_point=zero_point, low=low, high=high)
+        if destination != Destination.STORE or arch.operand_depth:
+            depth = arch.activation_depth
+            if arch.operand_depth and (destination != Destination.ACTIVATION
+                                       or draw.random() < 0.8):
+                depth = min(depth, arch.operand_depth)
+            fields |= self.place(*shape, depth)
+            if arch.operand_depth and not raw and draw.random() < 0.6:
+                fields |= self.operand(*shape, fields, destination)
+        if not self.add(
+                Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
+                pool_sum=pool > 1 and self.other.random() < 0.4,
+                group=draw.randrange(arch.groups_per_columns),
+                parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
+                destination=destination, raw=raw, **fields):
+            return False
+        last = self.instructions[-1]
+        for access in accesses(last, arch):
+            if access.is_write:
+                known = self.slots if access.space == Space.ACTIVATION else self.operands
+                known[words(access.intervals), last.slot] = True
+        return True
 
-    def place(self, out_y, out_x):
-        """Where results go in the activation memory: one behind the other, or anyhow."""
+    def operand(self, out_y, out_x, fields, destination):
+        """Fields of an operand whose words are known and will not be written, or none."""
+        draw = self.draw
+        offsets = np.add.outer(np.arange(out_y) * fields["stride_y"],
+                               np.arange(out_x) * fields["stride_x"]).ravel()
+        known = self.operands[:, fields["slot"]].copy()
+        if destination in (Destination.OPERAND, Destination.BOTH):
+            known[fields["copy_base"] + offsets] = False
+        bases = [base for base in range(-offsets.min(), len(known) - offsets.max())
+                 if known[base + offsets].all()]
+        broadcast = not bases or draw.random() < 0.2
+        if broadcast:
+            bases = np.flatnonzero(known).tolist()
+        if not bases:
+            return {}
+        mine, shift, first = operand_fields(self.arch, draw)
+        return mine | dict(operand=1, broadcast=broadcast, operand_base=draw.choice(bases),
+                           operand_shift=shift, first_low=first[0], first_high=first[1])
+
+    def place(self, out_y, out_x, depth):
+        """Where results go in memory: one behind the other, or anyhow."""
         arch, draw = self.arch, self.draw
         stride_x, stride_y = 1, out_x
         if draw.random() < 0.4:
             stride_x, stride_y = draw.randint(-2, 3), draw.randint(-9, 12)
         low = min(0, stride_x * (out_x - 1)) + min(0, stride_y * (out_y - 1))
         high = max(0, stride_x * (out_x - 1)) + max(0, stride_y * (out_y - 1))
-        if high - low >= arch.activation_depth:
+        if high - low >= depth:
             stride_x = stride_y = low = high = 0
         base = draw.randint(-low, arch.activation_depth - 1 - high)
         slot = draw.randrange(arch.groups_per_word)
-        return dict(base=base, stride_y=stride_y, stride_x=stride_x, slot=slot)
+        fields = dict(base=base, stride_y=stride_y, stride_x=stride_x, slot=slot)
+        if high - low < arch.operand_depth:
+            fields["copy_base"] = draw.randint(-low, arch.operand_depth - 1 - high)
+        return fields
 
     def store(self, raw, items):
         """One STORE of `items` items to any place behind the code."""

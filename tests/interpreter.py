@@ -19,6 +19,7 @@ class Interpreter:
     def __init__(self, arch, memory):
         self.arch, self.memory = arch, bytearray(memory)
         self.activations = [[0] * arch.vector for _ in range(arch.activation_depth)]
+        self.operands = [[0] * arch.vector for _ in range(arch.operand_depth)]
         self.weights, self.parameters = {}, {}
         self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
         self.items, self.results, self.touched = [], [], []
@@ -49,11 +50,13 @@ class Interpreter:
                 into = i.base + row * i.base_stride + word
                 self.now.add((Memory(i.memory).name, into, True))
                 size = {0: arch.activation_bytes, 1: arch.weight_bytes,
-                        2: arch.parameter_bytes}[i.memory]
+                        2: arch.parameter_bytes, 3: arch.activation_bytes}[i.memory]
                 code = self.bits(address + row * i.row_stride + word * size, size)
-                if i.memory == Memory.ACTIVATION:
+                if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                     mask = (1 << arch.activation.width) - 1
-                    self.activations[into] = [
+                    memory = (self.activations if i.memory == Memory.ACTIVATION
+                              else self.operands)
+                    memory[into] = [
                         code >> 8 * arch.group_bytes * (channel // arch.group)
                         >> arch.activation.width * (channel % arch.group) & mask
                         for channel in range(arch.vector)]
@@ -124,7 +127,7 @@ class Interpreter:
             parameters += self.parameters[i.parameters + n]
         done = []
         for n in range(i.out_y * i.out_x):
-            best = None
+            best, total = None, [0] * arch.group
             for p in range(i.pool):
                 pixel = i.accumulator + n * i.pool + p
                 self.now.add(("ACCUMULATOR", pixel, False))
@@ -133,14 +136,23 @@ class Interpreter:
                     best = [total + bias for total, (bias, _, _) in zip(sums, parameters,
                                                                        strict=True)]
                     continue
-                new = [self.requantize(i, (total + bias) * multiplier, shift)
+                if i.pool_sum:
+                    sums = total = [a + b for a, b in zip(total, sums, strict=True)]
+                    best = None
+                new = [self.requantize(i, self.wrap(total + bias) * multiplier, shift)
                        for total, (bias, multiplier, shift) in zip(sums, parameters, strict=True)]
                 best = new if best is None else [max(pair) for pair in zip(best, new, strict=True)]
+            if i.operand:
+                best = self.combine(i, n, best)
             done += best
             if not i.raw:
                 best = [self.code(value) for value in best]
             self.deliver(i, n, best)
         self.results.append(done if i.raw else [self.code(value) for value in done])
+
+    def wrap(self, total):
+        top = 1 << self.arch.accumulator_bits
+        return (total + top) % (2 * top) - top
 
     def requantize(self, i, product, shift):
         """An integer in the order of the values."""
@@ -149,14 +161,39 @@ class Interpreter:
             return int(product >= 0)
         exact = Fraction(product, 1 << shift)
         if isinstance(format, Float):
-            # The nearest magnitude; ties to the even code, without mantissa bits to the larger.
-            magnitude = min(range(len(self.magnitudes)), key=lambda code: (
-                abs(self.magnitudes[code] - abs(exact)),
-                code & 1 if format.man or code < 2 else -code))
-            value = -magnitude if exact < 0 else magnitude
+            value = self.nearest(exact)
         else:
-            value = round(exact) + i.zero_point
-        return min(max(value, i.low), i.high)
+            value = round(exact) + (0 if i.operand else i.zero_point)
+        low, high = (i.first_low, i.first_high) if i.operand else (i.low, i.high)
+        return min(max(value, low), high)
+
+    def combine(self, i, n, first):
+        """Integers in the order of the values, from such and the operands of result n."""
+        place = 0 if i.broadcast else n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
+        self.now.add(("OPERAND", i.operand_base + place, False))
+        word = self.operands[i.operand_base + place]
+        done = []
+        for c, code in zip(first, word[i.slot * self.arch.group:], strict=False):
+            r = self.images[self.arch.activation][code] - i.operand_zero
+            if isinstance(self.arch.activation, Float):
+                c = (-1) ** (c < 0) * self.magnitudes[abs(c)]
+            t = c * r * i.gain if i.product else c * i.gain + r * i.operand_gain
+            exact = Fraction(t, 1 << i.operand_shift)
+            if isinstance(self.arch.activation, Float):
+                value = self.nearest(exact)
+            else:
+                value = round(exact) + i.zero_point
+            done.append(min(max(value, i.low), i.high))
+        return done
+
+    def nearest(self, exact):
+        """The float nearest to a number of smallest subnormals, in the order of the values."""
+        # The nearest magnitude; ties to the even code, without mantissa bits to the larger.
+        format = self.arch.activation
+        magnitude = min(range(len(self.magnitudes)), key=lambda code: (
+            abs(self.magnitudes[code] - abs(exact)),
+            code & 1 if format.man or code < 2 else -code))
+        return -magnitude if exact < 0 else magnitude
 
     def code(self, value):
         format = self.arch.activation
@@ -166,10 +203,14 @@ class Interpreter:
 
     def deliver(self, i, n, values):
         arch = self.arch
-        if i.destination == 0:
-            word = i.base + n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
-            self.now.add(("ACTIVATION", word, True))
-            self.activations[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
+        place = n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
+        if i.destination != 1:
+            for number, name, memory, word in (
+                    (0, "ACTIVATION", self.activations, i.base + place),
+                    (2, "OPERAND", self.operands, i.copy_base + place)):
+                if i.destination in (number, 3):
+                    self.now.add((name, word, True))
+                    memory[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
         elif i.raw:
             for chunk in range(arch.chunks):
                 part = values[chunk * arch.post_lanes:(chunk + 1) * arch.post_lanes]

@@ -8,7 +8,8 @@ import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Destination, Opcode
 from systolith.hw.layout import unpack_group_items, unpack_raw_items
-from systolith.sim.graph import Conv, Graph, Tensor
+from systolith.sim import stimulus
+from systolith.sim.graph import Conv, Graph, Operand, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
 from systolith.sim.numerics import finite_codes, output_size
@@ -47,11 +48,15 @@ def random_layer(draw, rng, arch, name, tensor):
         for item, value in zip(sizes, (kernel, stride, dilation, pads), strict=True):
             item.append(value)
     kernel, stride, dilation, pads = sizes
+    same = arch.operand_depth and not dense and draw.random() < 0.4
+    if same:                                    # as large as the input, which may be added
+        kernel, stride, dilation = [1, 3], [1, 1], [1, 1]
+        pads = [(0, 0), (1, 1)]
     odd = bipolar and -channels % arch.vector % 2
     pad_code = draw.choice((None, draw.randrange(1 << arch.activation.width)))
     if odd:
         pad_code = 0
-    out = draw.randint(1, 2 * arch.columns + 3)
+    out = channels if same else draw.randint(1, 2 * arch.columns + 3)
     conv = Conv(name, tensor.name, f"{name}.out",
                 random_codes(rng, arch.weight, (out, channels, *kernel)), arch.weight,
                 stride=tuple(stride), dilation=tuple(dilation),
@@ -60,9 +65,32 @@ def random_layer(draw, rng, arch, name, tensor):
     if arch.weight.zero_code is not None and draw.random() < 0.3:    # groups of channels
         apart = np.arange(out)[:, None] * channels // out != np.arange(channels)
         conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
-    pool = [draw.choice((1, 1, 2, 3)) for _ in range(2)]
+    pool = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
     conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
+    conv.pool_sum = (conv.pool != (1, 1) and arch.accumulator is None and not odd
+                     and random.Random(f"{name} {channels} {pool}").random() < 0.4)
     return conv
+
+
+def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
+    """Give a layer an operand, sometimes: a map that fits, or a new input. Returns its codes."""
+    shape = conv.output_shape
+    fitting = [item.name for item in tensors.values() if item.format is not None
+               and tuple(item.shape) in (shape, (shape[0], 1, 1))]
+    if draw.random() < 0.3:
+        return None
+    if fitting and draw.random() < 0.7:
+        name = draw.choice(fitting)
+    else:
+        name = f"operand{len(inputs)}"
+        shape = draw.choice((shape, shape, (shape[0], 1, 1)))
+        inputs.append(Tensor(name, shape, arch.activation))
+        tensors[name] = inputs[-1]
+        codes[name] = values[name] = random_codes(rng, arch.activation, (1, *shape))
+    fields, shift, (conv.low, conv.high) = stimulus.operand_fields(arch, draw)
+    conv.operand = Operand(name, shift=shift, **fields)
+    conv.zero_point = 0
+    return values[name]
 
 
 def random_network(seed, arch, layers=None, size=None):
@@ -104,12 +132,18 @@ def random_network(seed, arch, layers=None, size=None):
                 conv.zero_point = draw.choice((0, draw.randint(low_code, high_code)))
                 conv.low, conv.high = draw.choice(((low_code, high_code),
                                                    (conv.zero_point, high_code)))
+        operand = None
+        if arch.operand_depth and not conv.raw:
+            operand = random_operand(draw, rng, conv, tensors, inputs, codes, values, arch)
         tensor = Tensor(conv.output, conv.output_shape, None if conv.raw else arch.activation)
         tensors[tensor.name] = tensor
-        values[tensor.name] = conv.run(values[source.name], arch.activation, tensor.format, arch)
+        values[tensor.name] = conv.run(values[source.name], arch.activation, tensor.format, arch,
+                                       operand)
         convs.append(conv)
-    read = {conv.input for conv in convs}
+    read = {conv.input for conv in convs} | {
+        conv.operand.tensor for conv in convs if conv.operand is not None}
     outputs = [conv.output for conv in convs if conv.output not in read or draw.random() < 0.1]
+    outputs = list(dict.fromkeys(outputs))
     inputs = [item for item in inputs if item.name in read]
     for item in {"in", "other"} - {item.name for item in inputs}:
         tensors.pop(item, None)
@@ -149,7 +183,9 @@ def gather(program, simulator):
             continue
         name, height, width, array = plane(result.layer)
         oy, ox = (index.ravel() for index in np.indices((i.out_y, i.out_x)))
-        word = i.base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name]["chip"]
+        base, where = ((i.base, "chip") if i.destination != Destination.OPERAND
+                       else (i.copy_base, "operand"))
+        word = base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name][where]
         block, pixel = np.divmod(word, height * width)
         array[block * arch.groups_per_word + i.slot, pixel // width, pixel % width] = result.items
     for stored in simulator.stores:

@@ -9,7 +9,7 @@ from .networks import run_program
 from .onnx_networks import Network, evaluate
 
 _MEMORIES = dict(largest_k=4096, activation_depth=512, weight_depth=256, accumulator_depth=64,
-                 parameter_depth=32, post_lanes=2)
+                 parameter_depth=32, post_lanes=2, operand_depth=128)
 #: Words of 8 channels in groups of 4; words of 4 that may come from the top. Memories hold the
 #: tests' maps, but not much more.
 CHIPS = (Arch(rows=8, columns=4, **_MEMORIES), Arch(rows=4, columns=4, depthwise=True, **_MEMORIES))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from systolith.gen.config import load_chip
 from systolith.gen.onnx_in import load
+from systolith.sim.cycles import cycles
 
 from ..onnx_exact import on_chip
 from ..onnx_networks import run_onnx
 
 spec = importlib.util.spec_from_file_location(
-    "bench_networks", Path(__file__).resolve().parents[2] / "bench" / "networks.py")
+    "bench_tiny_networks", Path(__file__).resolve().parents[2] / "bench" / "tiny_networks.py")
 networks = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(networks)
 
@@ -33,10 +34,10 @@ def fire_modules():
     return net, net.average(net.conv(x, 10, 1))
 
 
-@pytest.mark.parametrize("make", [
-    networks.ds_cnn, fire_modules,
-    lambda: networks.mobilenet(48, ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1)))])
-def test_programs_and_onnx_runtime(make):
+@pytest.mark.parametrize("make, most", [
+    (networks.ds_cnn, 18000), (fire_modules, 4200),
+    (lambda: networks.mobilenet(48, ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1))), 12000)])
+def test_programs_and_onnx_runtime(make, most):
     logging.disable(logging.WARNING)
     net, output = make()
     model = net.model(output)
@@ -47,6 +48,7 @@ def test_programs_and_onnx_runtime(make):
     expected, = run_onnx(model, images, optimized=False).values()
     assert np.abs(found - expected).max() <= 3 / 16 and np.ptp(found) > 1
     program = on_chip(graph, codes, load_chip("sim-16x16-int8"))
+    assert cycles(program).cycles <= most
     mean = next(layer for layer in graph.layers if layer.groups == layer.inputs > 1
                 and layer.output_shape[1:] == (1, 1))
     assert program.host["macs"] == net.macs + mean.macs

@@ -28,7 +28,8 @@ def cramped(arch, seed):
     draw = random.Random(f"cramped {seed}")
     return replace(
         arch, activation_depth=draw.randint(18, 50), weight_depth=arch.rows * draw.randint(1, 6),
-        parameter_depth=arch.chunks * draw.randint(1, 3), accumulator_depth=draw.randint(9, 30))
+        parameter_depth=arch.chunks * draw.randint(1, 3), accumulator_depth=draw.randint(9, 30),
+        operand_depth=min(arch.operand_depth, draw.randint(6, 40)))
 
 
 def assert_computes(program, graph, codes, seed):
@@ -65,23 +66,26 @@ def assert_sound(program):
     for start, stop, section in outside:
         assert sections[section].start <= start and stop <= sections[section].stop
 
-    inside = [(item["chip"], item["chip"] + -(-item["shape"][0] // arch.vector)
-               * item["shape"][1] * item["shape"][2], *item["lives"])
-              for item in host["tensors"].values() if item["chip"] is not None]
-    for n, one in enumerate(inside):
-        assert one[1] <= arch.activation_depth
-        for two in inside[:n]:
-            apart = one[3] < two[2] or two[3] < one[2]
-            assert apart or one[1] <= two[0] or two[1] <= one[0]
+    for where, lives, depth in (("chip", "lives", arch.activation_depth),
+                                ("operand", "operand_lives", arch.operand_depth)):
+        inside = [(item[where], item[where] + -(-item["shape"][0] // arch.vector)
+                   * item["shape"][1] * item["shape"][2], *item[lives])
+                  for item in host["tensors"].values() if item[where] is not None]
+        for n, one in enumerate(inside):
+            assert one[1] <= depth
+            for two in inside[:n]:
+                apart = one[3] < two[2] or two[3] < one[2]
+                assert apart or one[1] <= two[0] or two[1] <= one[0]
 
     for i in program.instructions:
         if i.opcode == Opcode.LOAD:
             layer = host["layers"][i.layer]
-            tensor = host["tensors"][layer["input"]]
+            tensor = host["tensors"][layer["operand"]["tensor"] if i.memory == Memory.OPERAND
+                                     else layer["input"]]
             allowed = {Memory.WEIGHT: sections.get("weights"),
                        Memory.PARAMETER: sections.get("parameters"),
-                       Memory.ACTIVATION: range(tensor["external"] or 0, (tensor["external"] or 0)
-                                                + tensor["bytes"])}[i.memory]
+                       }.get(i.memory, range(tensor["external"] or 0,
+                                             (tensor["external"] or 0) + tensor["bytes"]))
         elif i.opcode == Opcode.STORE:
             tensor = host["tensors"][host["layers"][i.layer]["output"]]
             allowed = range(tensor["external"], tensor["external"] + tensor["bytes"])

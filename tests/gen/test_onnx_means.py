@@ -69,21 +69,28 @@ def test_a_mean_of_sums_that_are_not_quantized():
     net, x = integer_network(np.random.default_rng(4), (4, 6, 5))
     x = net.node("Conv", x, weights(net, 6, 4, 1, 1), np.float32(net.rng.normal(0, 1, 6)))
     graph, _ = check(net, spread(net, net.node("GlobalAveragePool", x)), count=9)
-    assert [layer.weight.size for layer in graph.layers] == [6 * 4 * 6 * 5]
+    assert [layer.weight.size for layer in graph.layers] == [6 * 4]
+
+
+def test_a_dense_layer_behind_a_mean_where_nothing_is_quantized():
+    """Sums that are an output cannot be added up behind the array: the kernel is the whole map."""
+    net, x = integer_network(np.random.default_rng(7), (4, 3, 5))
+    x = net.node("Flatten", net.node("GlobalAveragePool", x))
+    x = net.node("Gemm", x, weights(net, 6, 4), transB=1)
+    graph, _ = check(net, x)
+    assert [layer.weight.size for layer in graph.layers] == [6 * 4 * 3 * 5]
 
 
 @pytest.mark.parametrize("middle, message", [
     (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], pads=[1, 0, 0, 0]),
-     "attribute count_include_pad must be 1, not 0"),
-    (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], ceil_mode=1),
-     "attribute ceil_mode must be 0, not 1"),
-    (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], dilations=[2, 1]),
-     "attribute dilations must be 1"),
+     "attribute count_include_pad must be 1 where it pads"),
+    (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], strides=[3, 3], ceil_mode=1),
+     "attribute ceil_mode=1 is supported where windows fill the input"),
     (lambda net, x: net.node("ReduceMean", x, np.array([1, 2])),
      r"its axes must be among the spatial ones of \[N, 3, 6, 6\], \[2, 3\], not \[1, 2\]"),
     (lambda net, x: net.node("GlobalAveragePool", net.node("Relu", net.node(
         "Conv", x, weights(net, 2, 3, 1, 1)))),
-     "averages the result of 'relu.*' before it is quantized, and that is clipped"),
+     "averages the result of 'relu.*' before it is quantized, and that is a sum, clipped"),
     (lambda net, x: net.node("AveragePool", net.node(
         "Conv", x, weights(net, 40, 3, 3, 3)), kernel_shape=[3, 3]),
      "together they need weights beyond int8; put a quantizer between"),
@@ -91,7 +98,7 @@ def test_a_mean_of_sums_that_are_not_quantized():
 def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))
     with pytest.raises(UserError, match=message):
-        load(net.model(qdq(net, middle(net, x), 1, 0)))
+        load(net.model(qdq(net, middle(net, x), 1, 0), shapes=[("C", "H", "W")]))
 
 
 @pytest.mark.parametrize("layout", [QuantFormat.QDQ, QuantFormat.QOperator])

@@ -36,7 +36,7 @@ def test_concat_of_anything(data):
     for _ in range(draw(st.integers(2, 3))):
         count = draw(st.integers(1, 6))
         kind = draw(st.sampled_from(["same", "other", "sums", "read", "relu", "input", "split",
-                                     "depthwise", "nested"]))
+                                     "depthwise", "nested", "sum"]))
         part = conv(net, x, 4, count)
         if kind in ("same", "read", "relu", "depthwise", "nested"):
             part = qdq(net, part, 8, 3)
@@ -51,6 +51,9 @@ def test_concat_of_anything(data):
                                                group=count)))
         elif kind == "input":
             part, count = x, 4
+        elif kind == "sum":
+            part = qdq(net, net.node("Add", qdq(net, part, 8, 3), qdq(net, conv(net, x, 4, count),
+                                                                      4, 1)), 8, 3)
         elif kind == "split" and count > 1:
             part, rest = net.node("Split", part, np.array([1, count - 1]), axis=1, outputs=2), None
             rest = f"{net.nodes[-1].name}_out1"

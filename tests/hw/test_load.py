@@ -16,7 +16,7 @@ from systolith.hw.load import Load
 from .axi_memory import AxiMemory, put
 
 ARCHS = [
-    Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8),
+    Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8, operand_depth=9),
     Arch(rows=4, columns=6, activation="int4", weight="int4", post_lanes=1),
     Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1),
     Arch(rows=12, columns=8, activation="e3m2", weight="e3m2", bus_bits=32, post_lanes=2),
@@ -26,12 +26,13 @@ BASE = 0x40000
 
 
 def word_bytes(arch, memory):
-    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes)[memory]
+    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
+            arch.activation_bytes)[memory]
 
 
 def word_of(arch, memory, data):
     """The word on the chip, from its bytes outside, as an integer."""
-    if memory == Memory.ACTIVATION:
+    if memory in (Memory.ACTIVATION, Memory.OPERAND):
         codes = layout.unpack_activation_words(data, arch)[0]
         return sum(int(code) << n * arch.activation.width for n, code in enumerate(codes))
     bits = (arch.weight_bits if memory == Memory.WEIGHT
@@ -40,7 +41,7 @@ def word_of(arch, memory, data):
 
 
 def random_instruction(draw, arch, window):
-    memory = draw.choice(list(Memory))
+    memory = draw.choice(list(Memory)[:3 + (arch.operand_depth > 0)])
     size = word_bytes(arch, memory)
     rows, words = draw.choice([(1, draw.randint(1, 40)), (draw.randint(1, 6), draw.randint(1, 9))])
     stride = (words * size if draw.random() < 0.3
@@ -82,7 +83,7 @@ class Bench:
     async def watch(self, ctx):
         load, cycle = self.load, 0
         names = {Memory.ACTIVATION: "activation", Memory.WEIGHT: "weight",
-                 Memory.PARAMETER: "parameter"}
+                 Memory.PARAMETER: "parameter", Memory.OPERAND: "activation"}
         halted = False
         while True:
             ctx.set(load.o.ready, self.stalls is None or self.stalls.random() < 0.6)

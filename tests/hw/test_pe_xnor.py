@@ -124,9 +124,11 @@ def test_columns_of_rows_with_different_sums(activation, weight, lanes, rows, st
         assert column.sum(a, w) == (activation.image(a) * weight.image(w)).sum()
 
 
-@given(st.integers(1, 200), st.integers(0))
-def test_parities_are_a_basis_in_which_carries_are_majorities(lanes, bits):
-    parities = Parities(lanes)
+@given(st.integers(1, 200), st.integers(0, 30), st.integers(0))
+def test_parities_are_a_basis_in_which_carries_are_majorities(lanes, half, bits):
+    longest = 2 * half + 1
+    parities = Parities(lanes, longest)
+    assert max(map(len, parities.members)) <= longest
     rows = [sum(1 << lane for lane in members) for members in parities.members]
     rank, rest = 0, list(rows)
     while rest:
@@ -141,7 +143,8 @@ def test_parities_are_a_basis_in_which_carries_are_majorities(lanes, bits):
                   for left, right, own in parities.adders)
     count = 2 * carries + sum(values[n] for n in parities.sums)
     assert count == (bits & ((1 << lanes) - 1)).bit_count()
-    assert len(parities.sums) == 2 - lanes % 2
+    last = lanes % longest or longest
+    assert len(parities.sums) == (lanes - last) // longest + 2 - last % 2
 
 
 @pytest.mark.parametrize("count_of", [popcount.count_of, popcount.count_by_thresholds])

@@ -53,28 +53,35 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator)
             m = rng.choice((0, 1, 3, 1 << 17, (1 << MULTIPLIER_BITS) - 1,
                             rng.getrandbits(MULTIPLIER_BITS)))
             s = rng.choice((0, 1, size, min(63, size + 17), 63, rng.getrandbits(SHIFT_BITS)))
-            batch.append((a, b, m, min(s, 63), rng.random() < 0.2))
+            batch.append((a, b, m, min(s, 63), rng.random() < 0.2, rng.random() < 0.3))
         vectors.append(((zero_point, low, high), batch))
 
     async def bench(ctx):
+        total, sums = 0, []
         for (zero_point, low, high), batch in vectors:
             ctx.set(dut.zero_point, zero_point)
             ctx.set(dut.low, low)
             ctx.set(dut.high, high)
             for n in range(len(batch) + dut.latency):
                 if n < len(batch):
-                    a, b, m, s, raw = batch[n]
+                    a, b, m, s, raw, more = batch[n]
+                    more &= n > 0
+                    total = a + (total if more else b)
+                    total = (total + (1 << bits)) % (2 << bits) - (1 << bits)
+                    sums.append(total)
+                    ctx.set(dut.more, more)
                     ctx.set(dut.accumulator, a)
                     ctx.set(dut.parameters, b % (1 << bits) | m << bits
                             | s << (bits + MULTIPLIER_BITS))
                     ctx.set(dut.raw, raw)
                 if n >= dut.latency:
-                    a, b, m, s, raw = batch[n - dut.latency]
+                    _, _, m, s, raw, _ = batch[n - dut.latency]
+                    a = sums.pop(0)
                     if raw:
-                        assert ctx.get(dut.raw_out) == a + b
+                        assert ctx.get(dut.raw_out) == a
                     else:
                         assert ctx.get(dut.ordered) == expected(
-                            arch, a, b, m, s, zero_point, low, high), (a, b, m, s)
+                            arch, a, 0, m, s, zero_point, low, high), (a, m, s)
                 await ctx.tick()
 
     simulator = Simulator(dut)

@@ -15,7 +15,8 @@ from systolith.sim.stimulus import random_program
 #: Not square, not powers of two; the second one's POST can write in every cycle.
 ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
-         activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12),
+         activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12,
+         operand_depth=80),
     Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20),
@@ -57,7 +58,7 @@ def wild_program(arch, seed, instructions=60):
 
     def load():
         memory = draw.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT,
-                              Memory.PARAMETER])
+                              Memory.PARAMETER, *[Memory.OPERAND] * bool(arch.operand_depth)])
         add(Opcode.LOAD, memory=memory, address=16 * draw.randrange(1024),
             rows=draw.choice([1, 1, 3]), words=draw.choice([1, draw.randint(1, 40)]),
             row_stride=16 * draw.randrange(200))
@@ -75,9 +76,12 @@ def wild_program(arch, seed, instructions=60):
         pool = 1 if raw else draw.choice([1, 1, 1, 4])
         out_y, out_x = draw.randint(1, 5), draw.randint(1, 12)
         # its own STORE must run along with it
+        others = list(Destination) if arch.operand_depth else [Destination.ACTIVATION]
         add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, pool=pool,
             raw=int(raw), stride_x=1,
-            destination=Destination.STORE if to_store else Destination.ACTIVATION)
+            operand=int(arch.operand_depth > 0 and not raw and draw.random() < 0.5),
+            destination=Destination.STORE if to_store else draw.choice(
+                [item for item in others if item != Destination.STORE]))
         if to_store:
             size = arch.raw_bytes if raw else arch.group_bytes
             items = out_x * (arch.chunks if raw else 1)

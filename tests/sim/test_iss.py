@@ -175,7 +175,7 @@ def test_sums_beyond_exact_accumulators_are_refused():
     (unit_load(0, 192, words=16, base=0, rows=2, row_stride=0),
      "reaches byte 256 of a window of 255 bytes"),
     (unit_load(0, 2), "address must be a multiple of 4 bytes"),
-    (unit_load(3, 0), "there is no memory 3"),
+    (unit_load(3, 0), "the chip has no operand memory"),
     (array(out_x=9, x_limit=16), "writes accumulator words 0 to 8; the chip has 8"),
     (array(weight_base=4), "reads weight words 4 to 4; the chip has 4"),
     (array(y_start=-5, y_limit=1, stride_oy=1, out_y=6, base=17), "reads activation words 17"),

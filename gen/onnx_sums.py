@@ -1,0 +1,210 @@
+"""Sums and products of two activations: layers whose results are combined with an operand.
+
+A sum becomes a layer that reads one of the two as it is, through weights of one, and has the other
+one as its operand. Where a convolution makes one of them for nobody else, that convolution takes
+the layer's place, and the sum costs nothing.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from ..hw.arch import FIRST_BITS, SHIFT_BITS
+from ..hw.formats import Bipolar, Int
+from ..hw.isa import GAIN_BITS
+from ..sim import numerics
+from ..sim.graph import Conv, Operand
+from .onnx_values import Value, codes_of, exact, shape_text, uniform
+
+__all__ = ["Pair", "combined_layer", "fuse", "pair"]
+
+
+@dataclass
+class Pair:
+    """The sum (`sign` 1), difference (-1) or product of two values; `name` is the node's."""
+    name: str
+    first: Value
+    second: Value
+    product: bool = False
+    sign: int = 1
+
+
+def pair(node, inputs, operation):
+    """The value of an Add, Sub or Mul of two activations."""
+    if operation not in ("add", "subtract", "multiply"):
+        node.fail("needs one constant operand; two activations are not supported")
+    first, second = inputs
+    if operation != "subtract" and _pixel(first) and not _pixel(second):
+        first, second = second, first
+    if tuple(second.map) not in (tuple(first.map), (first.map[0], 1, 1)) or (
+            len(first.shape) != len(second.shape) and second.map != first.map):
+        node.fail(f"combines {shape_text(first.shape)} with {shape_text(second.shape)}; supported "
+                  "are equal shapes, and one pixel [N, C, 1, 1] with a whole map")
+    ones = np.full(first.map[0], exact(1).item(), dtype=object)
+    return Value(first.source, first.shape, first.map, ones, 0 * ones, nodes=[node.name],
+                 linear=Pair(node.name, first, second, operation == "multiply",
+                             -1 if operation == "subtract" else 1))
+
+
+def _pixel(value):
+    return tuple(value.map[1:]) == (1, 1)
+
+
+def combined_layer(builder, value, target, output, node):
+    """The layer that quantizes a Pair into the tensor `output`."""
+    both = value.linear
+    scale = uniform(value.gain)
+    if not scale or any(value.offset):
+        node.fail(f"quantizes the result of {both.name!r} with something added to it, or channels "
+                  "scaled differently; put a quantizer right behind it")
+    if isinstance(target.format, Bipolar):
+        node.fail(f"makes a sign of the sum of two activations, {both.name!r}; put a quantizer of "
+                  "more bits between them")
+    first, second, signs = both.first, both.second, [1, both.sign]
+    if second.linear is not None and first.linear is None and second.map == first.map:
+        first, second, signs = second, first, signs[::-1]
+    if second.linear is not None:
+        node.fail(f"quantizes the result of {both.name!r}, whose inputs are both not quantized; "
+                  "put a quantizer behind one of them")
+    if isinstance(first.linear, Pair):
+        node.fail(f"quantizes the result of {both.name!r}, which adds to a sum; put a quantizer "
+                  "behind each sum")
+    source, gain, zero = _operand(builder, second, node)
+    limits = [gain * (item - zero) for item in _images(builder, source)]
+    factors = [signs[0] * scale, signs[1] * scale * gain]
+    if both.product:
+        factors = [scale * gain, Fraction(0)]
+    if first.linear is None:
+        conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
+    else:
+        reach = None
+        if not both.product:
+            # Beyond this the result is at its limit, whatever the operand.
+            ends = [target.unit * (item - target.zero_point) / scale
+                    for item in (target.low, target.high)]
+            reach = max(map(abs, ends)) + max(map(abs, limits))
+        conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
+    factors[0] *= unit
+    gains, shift = _gains([item / target.unit for item in factors], node)
+    conv.name, conv.output = builder.unique(both.name), output
+    conv.operand = Operand(source, both.product, *gains, int(zero), shift, target.zero_point,
+                           target.low, target.high)
+    conv.nodes = [*first.nodes, *value.nodes]
+    return conv
+
+
+def _images(builder, source):
+    """The smallest and the largest image in a tensor."""
+    form = builder.tensors[source].format
+    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
+
+
+def _operand(builder, value, node):
+    """(tensor, gain, zero point) of a quantized value."""
+    source, gain, offset = builder.read(value, node)
+    form, zero = builder.tensors[source].format, uniform(offset)
+    zero = None if zero is None else -zero / gain
+    if isinstance(form, Bipolar):
+        node.fail("adds or multiplies binary values; quantize them to more bits")
+    low, high = form.image_range if isinstance(form, Int) else (0, 0)
+    if zero is None or zero.denominator != 1 or not low <= zero <= high:
+        node.fail("adds or multiplies a value whose 0 is no code, since something was added to it; "
+                  "put a quantizer in front")
+    return source, gain, int(zero)
+
+
+def _as_it_is(builder, value, node):
+    """A layer whose first results are the images of a quantized value less their zero point;
+    (Conv, what one of them stands for, the zero point)."""
+    source, gain, zero = _operand(builder, value, node)
+    form = builder.tensors[source].format
+    weight = builder.weight_format or form
+    channels = builder.tensors[source].shape[0]
+    one = int(weight.image(weight.encode(1.0)))
+    if one < 1:
+        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
+                  "more bits")
+    images = np.full((channels, 1, 1, 1), one)
+    # One is a power of two: 1 / one = multiplier / 2**shift.
+    low, high = builder.limits[source]
+    conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
+                bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
+                shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
+                high=high - zero)
+    return conv, gain, zero
+
+
+def _finely(builder, value, target, reach, step, node):
+    """The layer of a value that no quantizer follows, rounded as finely as first results can be:
+    (Conv, what one step of them stands for). They hold values up to `reach`; `step` is that of the
+    final result."""
+    if not isinstance(target.format, Int):
+        node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  f"between them, as results in {target.format} need")
+    low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
+    times = value.window[0] * value.window[1]
+    largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
+                  zip(value.gain, value.offset, low, high, strict=True) for item in ends)
+    largest = min([largest, *([] if reach is None else [reach])])
+    most = (1 << FIRST_BITS - 1) - 1
+    unit = Fraction(step)
+    while unit * most < largest:
+        unit *= 2
+    while unit * most / 2 >= largest and largest:
+        unit /= 2
+    fine = replace(target, scale=unit, zero_point=0, low=-most - 1, high=most)
+    return builder.quantizing_layer(value, fine, "", node), unit
+
+
+def _gains(ratios, node):
+    """(integers, shift) with integer * 2**-shift as near as possible to each of two ratios."""
+    largest = max(map(abs, ratios))
+    most = 1 << GAIN_BITS - 1
+    shift = 0
+    while shift < (1 << SHIFT_BITS) - 1 and round(largest * 2 ** (shift + 1)) < most:
+        shift += 1
+    gains = [round(item * 2 ** shift) for item in ratios]
+    if max(map(abs, gains)) >= most:
+        node.fail(f"one step of an input is {float(largest):.6g} steps of the result, and must be "
+                  f"less than {most}")
+    return gains, shift
+
+
+def fuse(layers, outputs, zeros):
+    """Layers with sums where possible in the convolutions that make one of the two.
+
+    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}. Returns the
+    layers.
+    """
+    layers = list(layers)
+    for output, zero in zeros.items():
+        place = next((n for n, layer in enumerate(layers) if layer.output == output), None)
+        if place is None or layers[place].operand is None:
+            continue
+        layer = layers[place]
+        uses = Counter([*outputs, *(item.input for item in layers),
+                        *(item.operand.tensor for item in layers if item.operand)])
+        best = None
+        for swapped, source, own in ((False, layer.input, zero),
+                                     (True, layer.operand.tensor, layer.operand.operand_zero)):
+            number = next((n for n, item in enumerate(layers) if item.output == source), None)
+            if (number is not None and uses[source] == 1 and layers[number].operand is None
+                    and layers[number].zero_point == own
+                    and layers[number].output_shape == layer.output_shape
+                    and (best is None or number > best[0])):
+                best = number, swapped, own
+        if best is None:
+            continue
+        number, swapped, own = best
+        made, operand = layers[number], layer.operand
+        if swapped:
+            operand = replace(operand, tensor=layer.input, operand_zero=zero)
+            if not operand.product:
+                operand.gain, operand.operand_gain = operand.operand_gain, operand.gain
+        nodes = list(dict.fromkeys([*made.nodes, *layer.nodes]))
+        layers[place] = replace(made, output=output, zero_point=0, low=made.low - own,
+                                high=made.high - own, operand=operand, nodes=nodes)
+        del layers[number]
+    return layers

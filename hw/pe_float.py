@@ -16,13 +16,15 @@ from amaranth.hdl import Cat, Const, Signal, Value
 from amaranth.lib import data
 
 from .arithmetic import Arithmetic
-from .formats import term_bound
+from .formats import sum_bits, term_bound
 from .significand import Factor, magnitude_bits, numbers, significand_bits
 
 __all__ = ["FloatArithmetic"]
 
 #: Functions of so many bits are tables: one LUT6 for each bit of the result.
 _TABLE = 6
+#: Bits of a partial sum, above which the fast circuit adds in a stage of its own.
+_WIDE = 32
 
 
 class FloatArithmetic(Arithmetic):
@@ -64,6 +66,9 @@ class FloatArithmetic(Arithmetic):
         cuts = list(dict.fromkeys([len(self._steps) - 1, 0, len(self._steps),
                                    *range(len(self._steps))]))
         self.most_stages = len(cuts) + 1
+        # Wide sums carry too long to share a stage with the last step of the shift.
+        wide = sum_bits(activation, weight, terms) > _WIDE
+        self.fast_stages = min(4 if wide else 3, self.most_stages)
         super().__init__(activation, weight, lanes, terms, **options)
         self._cuts = cuts[:self.stages - 1]
 

@@ -92,7 +92,7 @@ class Interpreter:
                     self.array_pass(i, ky, kx, block, rows, images, first)
 
     def array_pass(self, i, ky, kx, block, rows, images, first):
-        arch, pixel = self.arch, i.accumulator
+        arch, words = self.arch, []
         for oy in range(i.out_y):
             for ox in range(i.out_x):
                 for py in range(i.pool_y):
@@ -102,22 +102,40 @@ class Interpreter:
                         if 0 <= y < i.y_limit and 0 <= x < i.x_limit:
                             address = i.base + block * i.stride_block + y + x
                             self.now.add(("ACTIVATION", address, False))
-                            word = [images[code] for code in self.activations[address]]
+                            words.append([images[code] for code in self.activations[address]])
                         else:
-                            word = [images[i.pad_code] if i.pad_valid else 0] * arch.vector
-                        self.now.add(("ACCUMULATOR", pixel, True))
-                        if i.accumulate:
-                            self.now.add(("ACCUMULATOR", pixel, False))
-                        for column in range(arch.columns):
-                            total = 0 if first else self.sums[pixel][column]
-                            for channel in range(arch.vector):
-                                row, lane = divmod(channel, arch.lanes)
-                                total += word[channel] * rows[row][column * arch.lanes + lane]
-                            if arch.accumulator is not None:
-                                top = 1 << arch.accumulator - 1
-                                total = min(max(total, -top), top - 1)
-                            self.sums[pixel][column] = total
-                        pixel += 1
+                            padding = images[i.pad_code] if i.pad_valid or i.starts else 0
+                            words.append([padding] * arch.vector)
+        if i.starts == 0:
+            for pixel, word in enumerate(words):
+                self.add(i, i.accumulator + pixel, first, [
+                    sum(word[channel] * rows[channel // arch.lanes][
+                        column * arch.lanes + channel % arch.lanes]
+                        for channel in range(arch.vector)) for column in range(arch.columns)])
+            return
+        pixel = i.accumulator
+        for oy in range(i.out_y):
+            for start in range(i.starts):
+                for result in range(i.results_x):
+                    begin = (oy * i.out_x + result * i.start_x) * i.pool_y + start * i.start_y
+                    self.add(i, pixel, first, [
+                        sum(words[begin + row][column] * rows[row][column]
+                            for row in range(arch.rows) if rows[row][column])
+                        for column in range(arch.columns)])
+                    pixel += 1
+
+    def add(self, i, pixel, first, sums):
+        """One sum for each column to an accumulator word."""
+        arch = self.arch
+        self.now.add(("ACCUMULATOR", pixel, True))
+        if i.accumulate:
+            self.now.add(("ACCUMULATOR", pixel, False))
+        for column in range(arch.columns):
+            total = sums[column] + (0 if first else self.sums[pixel][column])
+            if arch.accumulator is not None:
+                top = 1 << arch.accumulator - 1
+                total = min(max(total, -top), top - 1)
+            self.sums[pixel][column] = total
 
     def post(self, i):
         arch = self.arch

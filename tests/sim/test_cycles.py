@@ -117,6 +117,14 @@ def test_the_model_is_the_core_to_the_cycle(arch):
     assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
 
 
+def test_a_pass_of_one_pixel_before_one_from_the_top():
+    arch = ARCHS[-1]
+    made = program(arch, [Instruction(Opcode.ARRAY, fields={}),
+                          Instruction(Opcode.ARRAY, fields={"starts": 1, "out_x": 3})])
+    jobs = [rtl.Job(made, [rtl.Run()])]
+    assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
+
+
 def test_the_smallest_program_by_hand():
     arch = Arch(rows=4, columns=4, bus_bits=64)
     timing = cycles(program(arch, []), latency=32)

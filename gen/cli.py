@@ -94,6 +94,18 @@ def _build(options):
     return OK
 
 
+def _inspect(options):
+    from .inspection import inspect
+    from .onnx_in import required_formats
+    from .report import text_table
+    rows, graph = inspect(options.model)
+    print(text_table([["node", "operator", "became"], *rows]))
+    activations, weights = map(", ".join, required_formats(graph))
+    print(f"\n{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates per "
+          f"image, activations in {activations}, weights in {weights}")
+    return OK
+
+
 def _simulate(options):
     from ..sim.device import DeviceError
     from ..sim.iss import ExecutionError
@@ -431,6 +443,14 @@ def _parser():
     command.add_argument("--dsp", action="store_true", help="products in DSP blocks")
     command.add_argument("-o", "--output", required=True, metavar="DIR",
                          help="made, or replaced if it holds an earlier element")
+
+    command = commands.add(
+        "inspect", _inspect, "say what every node of a model becomes",
+        "Say what every node of a quantized ONNX network becomes: a layer or a part of one, a "
+        "number\nformat, work of the host. A node that nothing can be made of is refused with what "
+        "would be accepted.",
+        "  systolith inspect net.onnx")
+    command.add_argument("model", metavar="MODEL.onnx")
 
     command = commands.add(
         "build", _build, "compile a network for a chip",

@@ -13,10 +13,13 @@ def _input(name, shape, graph, recipe, place, starts, arch):
             "note": recipe and "first layer's taps are laid out by the host"}
 
 
-def _output(name, graph, raw, place, starts):
+def _output(name, graph, raw, place, starts, lanes):
     section, offset, size = place
+    shape, channels = list(graph.tensors[name].shape), lanes.get(name)
     return {"name": name, "offset": starts[section] + offset, "bytes": size,
-            "shape": list(graph.tensors[name].shape), "layout": "raw" if raw else "activation"}
+            "shape": shape if channels is None else [len(channels), *shape[1:]], "map": shape,
+            "channels": None if channels is None else channels.tolist(),
+            "layout": "raw" if raw else "activation"}
 
 
 def _kind(conv):
@@ -50,7 +53,8 @@ def _layer(conv, layer, plan, arch):
     }
 
 
-def describe(graph, layers, plans, recipes, placement, operands, where, sections, stream, peak):
+def describe(graph, layers, plans, recipes, placement, operands, where, sections, stream, peak,
+             lanes):
     """`Program.host`: see `systolith.sim.host` for the fields."""
     arch, starts = stream.arch, sections.starts
     raw = {conv.output: bool(conv.raw) for conv in graph.layers}
@@ -58,7 +62,7 @@ def describe(graph, layers, plans, recipes, placement, operands, where, sections
               for name, tensor in graph.tensors.items()}
     inputs = [_input(item.name, shapes[item.name], graph, recipes.get(item.name),
                      where[item.name], starts, arch) for item in graph.inputs]
-    outputs = [_output(name, graph, raw[name], where[name], starts)
+    outputs = [_output(name, graph, raw[name], where[name], starts, lanes)
                for name in dict.fromkeys(graph.outputs)]
     tensors = {}
     for name in shapes:
@@ -66,6 +70,7 @@ def describe(graph, layers, plans, recipes, placement, operands, where, sections
             section, offset, size = where.get(name, (None, 0, 0))
             tensors[name] = {
                 "shape": list(shapes[name]), "raw": raw.get(name, False),
+                "channels": lanes[name].tolist() if name in lanes else None,
                 "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
                 "operand": operands.maps.get(name),
                 "operand_lives": list(operands.lives[name]) if name in operands.maps else [],

@@ -8,6 +8,7 @@ from ..hw.isa import Destination, Instruction, Memory, Opcode
 from ..hw.program import Program
 from ..sim.access import word_bytes
 from .alloc import Ring, Sections, place
+from .arrange import arrange
 from .describe import describe
 from .emit import assemble_image, finish
 from .errors import UserError
@@ -137,12 +138,15 @@ class Sink:
 
     Attributes
     ----------
+    shape : (channels, height, width)
+        Of the tensor, of which the layer may write a part.
     chip, copy : int or None
         First word of the map, in activation and operand memory.
     outside : (section, offset) or None
     pad_lanes : bool
-        Lanes without channel must hold -1: bipolar maps that are read again.
+        Lanes behind the last channel must hold -1: bipolar maps that are read again.
     """
+    shape: tuple
     chip: int | None = None
     copy: int | None = None
     outside: tuple | None = None
@@ -166,8 +170,8 @@ class LayerCode:
         self.operand_words = 0                  # loaded
         self.weights, self.parameters = weights, parameters
         self.buffers, self.turn = {}, 0         # buffer -> ((tile, part), Region)
-        _, height, width = layer.conv.output_shape
-        self.height, self.width = height, width
+        _, self.height, self.width = sink.shape
+        self.first_group = layer.conv.first_channel // self.arch.group
 
         cycles = max(layer.cycles(b - a, d - c) for tile in plan.tiles
                      for (a, b), (c, d) in plan.sub_tiles(tile))
@@ -213,8 +217,9 @@ class LayerCode:
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
         if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
-            words = -(-self.layer.channels // self.arch.vector)
-            for number in range(self.layer.groups, words * self.arch.groups_per_word):
+            words = -(-self.sink.shape[0] // self.arch.vector)
+            for number in range(self.layer.groups,
+                                words * self.arch.groups_per_word - self.first_group):
                 self._post(sub, sums, 0, number)
 
     # Input and weights.
@@ -350,16 +355,19 @@ class LayerCode:
         """One group of the columns to the group `number` of result channels."""
         (y0, y1), (x0, x1) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
-        block, slot = divmod(number, arch.groups_per_word)
-        word = (block * self.height + y0) * self.width + x0
+        step_y, step_x = conv.step
+        pixel = (conv.origin[0] + y0 * step_y) * self.width + conv.origin[1] + x0 * step_x
+        own, _ = divmod(number, arch.groups_per_word)
+        block, slot = divmod(self.first_group + number, arch.groups_per_word)
+        word = block * self.height * self.width + pixel
         fields = {"accumulator": sums, "out_y": y1 - y0, "out_x": x1 - x0, "pool": self.layer.pool,
                   "pool_sum": conv.pool_sum, "group": group, "parameters": self._parameters(number)}
         if not conv.raw and not isinstance(arch.activation, Bipolar):
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
         if operand is not None:
-            fields |= self._combined(operand, block, sub) | {"slot": slot}
+            fields |= self._combined(operand, own, sub) | {"slot": slot}
         inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
-                  "slot": slot, "stride_y": self.width, "stride_x": 1}
+                  "slot": slot, "stride_y": self.width * step_y, "stride_x": step_x}
         inside |= {name: base + word for name, base in
                    (("base", sink.chip), ("copy_base", sink.copy)) if base is not None}
         if inside["destination"] is not None:
@@ -372,7 +380,7 @@ class LayerCode:
         self.stream.add(Opcode.POST, **fields, destination=Destination.STORE, raw=conv.raw)
         section, offset = sink.outside
         if conv.raw:
-            pixel = (number * self.height + y0) * self.width + x0
+            pixel += number * self.height * self.width
             self._store(section, offset + pixel * arch.chunks * arch.raw_bytes, sub,
                         arch.chunks, arch.raw_bytes, arch.raw_bytes)
         else:
@@ -409,12 +417,14 @@ class LayerCode:
         """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
         (y0, y1), (x0, x1) = sub
         rows, count = y1 - y0, (x1 - x0) * items
-        if x1 - x0 == self.width and rows * count <= _STORE["items"]:
+        step_y, step_x = self.layer.conv.step
+        row_stride, stride = self.width * items * stride * step_y, stride * step_x
+        if rows == 1 or (row_stride == count * stride and rows * count <= _STORE["items"]):
             rows, count = 1, rows * count
         burst = stride == size and size % self.arch.beat_bytes == 0
         self.stream.add(
             Opcode.STORE, section, address=address, rows=rows, items=count,
-            row_stride=self.width * items * stride * (rows > 1), item_stride=stride,
+            row_stride=row_stride * (rows > 1), item_stride=stride,
             raw=self.layer.conv.raw, burst=burst)
 
 
@@ -422,20 +432,21 @@ class LayerCode:
 
 def _lives(graph):
     """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
-    readers, writers = {}, {}
+    readers, users = {}, {}
     for index, conv in enumerate(graph.layers):
         readers.setdefault(conv.input, []).append(index)
-        writers[conv.output] = index
-    return {name: (writers.get(name, mine[0]), mine[-1]) for name, mine in readers.items()}, readers
+        for name in (conv.input, conv.output):
+            users.setdefault(name, []).append(index)
+    return {name: (users[name][0], users[name][-1]) for name in readers}, readers
 
 
-def _prepare(graph, arch, readers, combined):
+def _prepare(graph, arch, readers, combined, lanes):
     """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
     out."""
     layers, recipes = [], {}
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
-        layer = Layer(index, conv, arch)
+        layer = Layer(index, conv.reading_all(), arch)
         if (conv.input in inputs and len(readers[conv.input]) == 1
                 and conv.input not in {*graph.outputs, *combined}
                 and graph.tensors[conv.input].format == arch.activation):
@@ -448,7 +459,7 @@ def _prepare(graph, arch, readers, combined):
                 else:
                     layer, recipes[conv.input] = changed, recipe
         if conv.input not in recipes:
-            check_layer(layer, graph.tensors)
+            check_layer(layer, graph.tensors, conv.input in lanes)
         layers.append(layer)
     return layers, recipes
 
@@ -525,8 +536,9 @@ def compile_graph(graph, arch):
     """
     if len(graph.layers) > 1 << 12:
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
+    graph, lanes = arrange(graph, arch)
     lives, readers = _lives(graph)
-    layers, recipes = _prepare(graph, arch, readers, operand_lives(graph))
+    layers, recipes = _prepare(graph, arch, readers, operand_lives(graph), lanes)
     placement = _place_maps(graph, layers, lives, readers, arch)
     operands = OperandMemory(graph, layers, arch)
     sections = Sections("code", "weights", "parameters", "inputs", "outputs", "spill")
@@ -561,9 +573,11 @@ def compile_graph(graph, arch):
             name = conv.operand.tensor
             operand = combined.get(name) or (
                 operands, (*where[name][:2], *graph.tensors[name].shape[1:]))
-        sink = Sink(placement.maps.get(conv.output), operands.maps.get(conv.output),
+        shape = graph.tensors[conv.output].shape
+        last = conv.first_channel + layer.channels == shape[0]
+        sink = Sink(shape, placement.maps.get(conv.output), operands.maps.get(conv.output),
                     where[conv.output][:2] if conv.output in where else None,
-                    isinstance(arch.activation, Bipolar) and conv.output in lives)
+                    isinstance(arch.activation, Bipolar) and last and conv.output in lives)
         data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer)}
         offsets = {name: sections.add(name, len(data[name])) for name in data}
         for name in data:
@@ -575,5 +589,5 @@ def compile_graph(graph, arch):
     code, code_offset, window = finish(stream.code, sections, arch, layers)
     image = assemble_image(code, sections, constants)
     host = describe(graph, layers, plans, recipes, placement, operands, where, sections, stream,
-                    peak)
+                    peak, lanes)
     return Program(arch, code, image, code_offset, window, host)

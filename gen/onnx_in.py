@@ -20,7 +20,8 @@ from .errors import UserError
 from .onnx_lower import Builder
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
-__all__ = ["load", "required_formats", "supported_operators"]
+__all__ = ["computed_from_constants", "load", "nodes_of", "required_formats",
+           "supported_operators"]
 
 _STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
@@ -53,7 +54,7 @@ def load(model):
     model = _read(model)
     graph = model.graph
     name = graph.name or "network"
-    nodes = [part for node in _nodes(graph) for part in onnx_qdq.expand(node)]
+    nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
     _check_operators(model, nodes)
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
@@ -69,9 +70,11 @@ def load(model):
             continue
         value = _operator(node)[0](builder, node,
                                    [values[item] if item else None for item in node.inputs])
-        values[node.outputs[0]] = value
-        _check_shape(node, value, shapes)
-    producers = {node.outputs[0]: node for node in nodes}
+        results = value if isinstance(value, list) else [value]
+        for output, result in zip(node.outputs, results, strict=False):
+            values[output] = result
+            _check_shape(node, output, result, shapes)
+    producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
         value = values.get(item.name)
         if not isinstance(value, Value):
@@ -123,7 +126,8 @@ def _load_external(tensor, path):
     del tensor.external_data[:]
 
 
-def _nodes(graph):
+def nodes_of(graph):
+    """The nodes of an `onnx.GraphProto`, each with a name of its own."""
     nodes, taken = [], set()
     for proto in graph.node:
         name = proto.name or (proto.output[0] if proto.output else proto.op_type)
@@ -151,7 +155,7 @@ def _operator(node):
 
 def _check_operators(model, nodes):
     """Refuse float networks, operators and attributes that nobody here understands."""
-    constant = _computed_from_constants(model.graph, nodes)
+    constant = computed_from_constants(model.graph, nodes)
     for node in nodes:
         known = _operator(node)
         if known is None:
@@ -169,7 +173,7 @@ def _check_operators(model, nodes):
                         "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
 
 
-def _computed_from_constants(graph, nodes):
+def computed_from_constants(graph, nodes):
     """Names of all tensors that depend on initializers only."""
     known = {item.name for item in graph.initializer}
     known -= {item.name for item in graph.input} - known
@@ -260,9 +264,9 @@ def _inferred_shapes(model):
     return shapes
 
 
-def _check_shape(node, value, shapes):
+def _check_shape(node, name, value, shapes):
     """Refuse a model whose own shapes are not what comes out here."""
-    expected = shapes.get(node.outputs[0])
+    expected = shapes.get(name)
     if expected is None:
         return
     shape = list(value.shape)
@@ -337,7 +341,7 @@ def _reference(node, arrays):
 def _widest_weights(nodes, values):
     """The format of the layers' weights; the widest, should there be several."""
     formats = {values[item].format for node in nodes for item in node.inputs[1:2]
-               if node.operator in ("Conv", "Gemm", "MatMul")
+               if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")
                and isinstance(values.get(item), QuantizedConstant)}
     formats = sorted(formats, key=lambda item: (not isinstance(item, Bipolar), item.width))
     return formats[-1] if formats else None

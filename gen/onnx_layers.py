@@ -1,12 +1,18 @@
 """Layers with weights: Conv, Gemm and MatMul as convolutions on a value's map."""
 
+from dataclasses import replace
+from itertools import product
+from math import prod
+
 import numpy as np
 
 from ..hw import isa
 from ..hw.formats import Bipolar
 from ..sim import numerics
+from .onnx_copies import join_pads, plain
 from .onnx_values import (
     Constant,
+    HostInput,
     Linear,
     QuantizedConstant,
     Value,
@@ -17,14 +23,15 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["as_map", "average", "conv", "gemm", "matmul", "spatial", "window"]
+__all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
+           "unwindowed", "weight_scale", "weights_of", "window"]
 
 _WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool"]
 _SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
-def _weights(value, node):
+def weights_of(value, node):
     if isinstance(value, Constant):
         node.fail(f"its weights {value.name!r} are plain numbers: quantize the network first, with "
                   "onnxruntime.quantization.quantize_static or in QONNX's operators")
@@ -39,7 +46,7 @@ def _weights(value, node):
     return value
 
 
-def _weight_scale(weights, scale, node):
+def weight_scale(weights, scale, node):
     """The scale of each output channel, from `scale` [O, ...]."""
     flat = scale.reshape(len(scale), -1)
     if (flat != flat[:, :1]).any():
@@ -58,29 +65,54 @@ def _pad_image(tensor, gain, offset, node):
     return int(zero)
 
 
-def _linear(builder, node, value, format, images, scale, geometry=None, groups=1):
+def linear(builder, node, value, format, images, scale, geometry=None, groups=1):
     """The convolution of an activation with `images` [O, I, kh, kw] of `format` and `scale` [O].
 
     Input channels are I times as many as there are groups.
     `geometry` is a function from the map's and the kernel's (height, width) to stride, dilation
     and pads; None: the kernel is the whole map.
     """
-    source, gain, offset = builder.read(value, node)
+    if isinstance(value, Value) and value.parts:
+        value = plain(builder, value, node)
+    averaged = _averaged(builder, value)
+    if averaged:
+        one, counts, steps = averaged
+        source, gain, offset = value.source, value.gain[0] * one, value.offset
+    else:
+        source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
-    if images.shape[1] * groups != tensor.shape[0]:
+    if images.shape[1] * groups != value.map[0]:
         node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
-                  f"{tensor.shape[0]}")
+                  f"{value.map[0]}")
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
-        stride, dilation, pads = geometry(tensor.shape[1:], images.shape[2:])
-    if min(pads) < 0:
-        node.fail(f"attribute pads must not be negative, not {list(pads)}")
-    sizes = [numerics.output_size(size, images.shape[2 + n], stride[n], dilation[n], pads[n::2])
-             for n, size in enumerate(tensor.shape[1:])]
+        stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
+    padding = any(p > 0 for p in pads)
+    pad_image = _pad_image(tensor, gain, offset, node) if padding else 0
+    if any(value.pads):
+        together = join_pads(value.pads, pads)
+        padded = any(p > 0 for p in value.pads)
+        if together is None or (padded and padding and pad_image != value.pad_image):
+            return linear(builder, node, plain(builder, value, node), format, images, scale,
+                           geometry, groups)
+        pads, pad_image = together, value.pad_image if padded else pad_image
+    kernel, added_up = images, (1, 1)
+    if averaged:
+        if any(pads):
+            node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                      "quantizer between them")
+        if value.window != (1, 1) and images.shape[2:] == stride == (1, 1):
+            added_up = value.window
+        else:
+            kernel = _spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
+                             (1, 1))
+            _check_spread(kernel, format, value, node)
+            stride = tuple(s * n for s, n in zip(stride, steps, strict=True))
+            dilation = (1, 1)
+    sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
+             // added_up[n] for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
-        node.fail(f"its kernel does not fit the input of {tensor.shape[1]} x {tensor.shape[2]} "
-                  "pixels")
-    pad_image = _pad_image(tensor, gain, offset, node) if any(pads) else 0
+        node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels")
     unit = scale * exact(2) ** format.exponent
     # What the offset of the input adds, at padding too: its image stands for 0 with the offset.
     if uniform(offset) is not None:
@@ -90,8 +122,125 @@ def _linear(builder, node, value, format, images, scale, geometry=None, groups=1
         added = (images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
     shape = (len(images), *sizes)
     return Value(source, shape, shape, gain * unit, added * unit,
-                 Linear(node.name, images, format, stride, dilation, pads, pad_image),
-                 nodes=[node.name])
+                 Linear(node.name, kernel, format, stride, dilation, pads, pad_image),
+                 nodes=[*(value.nodes if source == value.source else []), node.name],
+                 channels=value.channels, window=added_up)
+
+
+# Means: convolutions of every channel by itself with equal weights. They are linear, so that what
+# lies in front or behind without a quantizer between becomes one convolution with them.
+
+def mean(builder, node, value, kernel, stride, dilation, pads):
+    """The mean over windows of the map; at padding there are zeros. Post-processing adds up sums
+    where windows do not overlap and are not too large; else it is a convolution."""
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer in front")
+    value = plain(builder, value, node) if value.parts else value
+    kernel, stride = tuple(kernel), tuple(stride)
+    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
+             and max(kernel) <= _SIDE)
+    if value.linear is not None:
+        return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart)
+    channels = value.map[0]
+    format = builder.weight_format or builder.tensors[value.source].format
+    one = 0 if isinstance(format, Bipolar) else int(format.image(format.encode(1.0)))
+    if one < 1:
+        node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
+                  "weights to more bits")
+    # The stride of a window that covers the map means nothing, and a long one has its price.
+    stride = tuple(1 if k >= size else s for k, size, s in
+                   zip(kernel, value.map[1:], stride, strict=True))
+    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
+    scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
+    result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+                    lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
+                        stride, dilation, tuple(pads)), channels)
+    if apart:
+        result.offset = result.offset * prod(kernel)
+        _add_up(result, kernel)
+    return result
+
+
+def _add_up(value, kernel):
+    """Let the sums of a value be added up over windows."""
+    sizes = (size // n for size, n in zip(value.map[1:], kernel, strict=True))
+    value.map = value.shape = (value.map[0], *sizes)
+    value.window = kernel
+
+
+def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
+    """The mean of a convolution's results that were not quantized."""
+    if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool != (1, 1)
+            or value.low is not None or value.high is not None or any(pads)):
+        node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
+                  "a sum, clipped, pooled or padded; put a quantizer between them")
+    own, nodes = value.linear, [*value.nodes, node.name]
+    value = replace(value, gain=value.gain / prod(kernel), nodes=nodes)
+    if apart:
+        _add_up(value, kernel)
+        return value
+    steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
+    images = _spread(own.images, own.dilation, kernel, steps)
+    _check_spread(images, own.format, value, node)
+    strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
+    sizes = [(size - (k - 1) * d - 1) // t + 1 for size, k, t, d in
+             zip(value.map[1:], kernel, stride, dilation, strict=True)]
+    if min(sizes) < 1:
+        node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
+    shape = (value.map[0], *sizes)
+    return replace(value, map=shape, shape=shape,
+                   linear=replace(own, images=images, stride=strides, dilation=(1, 1)))
+
+
+def _averaged(builder, value):
+    """(weight, window, stride) of a mean that was not quantized, None for any other value."""
+    own = getattr(value, "linear", None)
+    if not isinstance(own, Linear):
+        return None
+    count = (builder.tensors[value.source].shape[0] if value.channels is None
+             else len(value.channels))
+    if (own.images.shape[1] != 1 or len(own.images) != count or any(own.pads)
+            or (own.images != own.images.flat[0]).any() or own.dilation != (1, 1)
+            or uniform(value.gain) is None or value.low is not None or value.high is not None
+            or value.pool != (1, 1)):
+        return None
+    if value.window == (1, 1):
+        return own.images.flat[0], own.images.shape[2:], own.stride
+    if own.images.shape[2:] != (1, 1) or own.stride != (1, 1):
+        return None
+    return own.images.flat[0], value.window, value.window
+
+
+def unwindowed(value, node):
+    """The same value with kernels of the window instead of sums that are added up over it."""
+    if value.window == (1, 1):
+        return value
+    own = value.linear
+    images = _spread(own.images, own.dilation, value.window, own.stride)
+    _check_spread(images, own.format, value, node)
+    stride = tuple(s * n for s, n in zip(own.stride, value.window, strict=True))
+    return replace(value, window=(1, 1),
+                   linear=replace(own, images=images, stride=stride, dilation=(1, 1)))
+
+
+def _spread(images, dilation, counts, steps):
+    """The kernel, of dilation 1, that adds up what `images` give at `counts` positions that lie
+    `steps` pixels apart."""
+    (dy, dx), (sy, sx) = dilation, steps
+    reach = [(size - 1) * d + 1 for size, d in zip(images.shape[2:], dilation, strict=True)]
+    sizes = [r + (n - 1) * s for r, n, s in zip(reach, counts, steps, strict=True)]
+    result = np.zeros((*images.shape[:2], *sizes), np.int64)
+    for y, x in product(*map(range, counts)):
+        result[:, :, y * sy:y * sy + reach[0]:dy, x * sx:x * sx + reach[1]:dx] += images
+    return result
+
+
+def _check_spread(images, format, value, node):
+    """Refuse weights that a convolution and a mean have together and that have no code."""
+    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
+    if (format.image(codes) != images).any():
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and together "
+                  f"they need weights beyond {format}; put a quantizer between them")
 
 
 def _auto_pads(size, kernel, stride, dilation, mode):
@@ -140,7 +289,7 @@ def as_map(value, node):
 
 
 def conv(builder, node, inputs):
-    weights, value = _weights(inputs[1], node), inputs[0]
+    weights, value = weights_of(inputs[1], node), inputs[0]
     rank = len(weights.shape) - 2
     missing = 2 - rank
     if rank not in (1, 2):
@@ -162,43 +311,26 @@ def conv(builder, node, inputs):
     def geometry(size, kernel):
         stride, dilation, pads = window(node, rank, size[missing:], kernel[missing:])
         pads = [(0, 0)] * missing + pads
+        if min(min(pair) for pair in pads) < 0:
+            node.fail(f"attribute pads must not be negative, not {pads}")
         return ((*[1] * missing, *stride), (*[1] * missing, *dilation),
                 (pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
 
-    result = _linear(builder, node, value, weights.format, images,
-                     _weight_scale(weights, weights.scale, node), geometry, group)
+    result = linear(builder, node, value, weights.format, images,
+                     weight_scale(weights, weights.scale, node), geometry, group)
     if rank == 1:
         result.shape = result.map[0], result.map[2]
-    if len(inputs) > 2 and inputs[2] is not None:
-        numbers = constant(inputs[2], node, "its bias").numbers
-        if numbers.shape != (len(images),):
-            node.fail(f"its bias must have the shape [{len(images)}], not {list(numbers.shape)}")
+    add_bias(result, inputs[2:3], node)
+    return result
+
+
+def add_bias(result, bias, node):
+    """Add a bias [O], if `bias` has one, to the results of a convolution."""
+    if bias and bias[0] is not None:
+        numbers, count = constant(bias[0], node, "its bias").numbers, result.map[0]
+        if numbers.shape != (count,):
+            node.fail(f"its bias must have the shape [{count}], not {list(numbers.shape)}")
         result.offset = result.offset + numbers
-    return result
-
-
-def average(builder, value, kernel, stride, dilation, pads, node):
-    """The mean over windows: what post-processing adds up behind weights of one where windows do
-    not overlap, else a convolution, each channel by itself."""
-    fmt = builder.weight_format or builder.tensors[value.source].format
-    one = 0 if isinstance(fmt, Bipolar) else int(fmt.image(fmt.encode(1.0)))
-    if one < 1:
-        node.fail(f"averages with weights of one, and there is none in {fmt}; quantize the weights "
-                  "to more bits")
-    channels, taps = value.map[0], kernel[0] * kernel[1]
-    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and taps <= _WINDOW
-             and max(kernel) <= _SIDE)
-    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
-    scale = np.full(channels, exact(1).item() / (one * taps), dtype=object) / (
-        exact(2).item() ** fmt.exponent)
-    result = _linear(builder, node, value, fmt, images, scale, lambda size, _: (
-        ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (stride, dilation, pads)), channels)
-    if apart:
-        result.map = (channels, *(size // n for size, n in zip(result.map[1:], kernel,
-                                                               strict=True)))
-        result.window, result.offset = kernel, result.offset * taps
-    result.shape = result.map if len(value.shape) == 3 else (channels, result.map[2])
-    return result
 
 
 def _dense(builder, node, value, weights, transposed):
@@ -218,8 +350,8 @@ def _dense(builder, node, value, weights, transposed):
         images = images.reshape(len(images), *value.map)
     else:
         images = images[:, :, None, None]
-    result = _linear(builder, node, value, weights.format, images,
-                     _weight_scale(weights, scale, node))
+    result = linear(builder, node, value, weights.format, images,
+                     weight_scale(weights, scale, node))
     result.shape = result.map[:1]
     return result
 
@@ -227,7 +359,7 @@ def _dense(builder, node, value, weights, transposed):
 def gemm(builder, node, inputs):
     node.expect("transA", 0, (0,))
     alpha, beta = (exact(node.attributes.get(key, 1.0)).item() for key in ("alpha", "beta"))
-    result = _dense(builder, node, inputs[0], _weights(inputs[1], node),
+    result = _dense(builder, node, inputs[0], weights_of(inputs[1], node),
                     node.expect("transB", 0, (0, 1)))
     result.gain, result.offset = alpha * result.gain, alpha * result.offset
     if len(inputs) > 2 and inputs[2] is not None:
@@ -239,4 +371,4 @@ def gemm(builder, node, inputs):
 def matmul(builder, node, inputs):
     if isinstance(inputs[0], (Constant, QuantizedConstant)):
         node.fail("its first input must be the activation and its second the weights")
-    return _dense(builder, node, inputs[0], _weights(inputs[1], node), False)
+    return _dense(builder, node, inputs[0], weights_of(inputs[1], node), False)

@@ -16,6 +16,8 @@ from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
+from .onnx_copies import join, plain, quantize_parts, remove_copies
+from .onnx_layers import unwindowed
 from .onnx_sums import Pair, combined_layer, fuse
 from .onnx_values import HostInput, Linear, Value, codes_of, exact, uniform
 
@@ -84,12 +86,14 @@ class Builder:
     `weight_format` is the format for layers that only rescale (a quantizer behind a quantizer);
     None where the network has no quantized weights.
     """
+    target = Target
 
     def __init__(self, weight_format):
         self.weight_format = weight_format
         self.tensors, self.inputs, self.encoders = {}, [], []
         self.layers, self.outputs, self.decoders = [], [], []
         self.producers, self.limits, self.variants = {}, {}, {}
+        self.copies, self.joined, self.plains = [], {}, {}
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
 
     # Reading.
@@ -140,17 +144,21 @@ class Builder:
             unique = f"{name}_{count}"
         return unique
 
-    def _add_tensor(self, name, shape, target):
+    def add_tensor(self, name, shape, target):
         name = self.unique(name)
         self.tensors[name] = Tensor(name, tuple(shape), target.format, target.scale,
                                     target.zero_point)
         self.limits[name] = target.low, target.high
         return name
 
-    def _add_layer(self, layer):
+    def add_layer(self, layer, copy=False):
+        """Add a layer; `copy`: all that it does is to copy codes."""
         layer.input_shape = tuple(self.tensors[layer.input].shape)
         self.layers.append(layer)
-        self.producers[layer.output] = layer
+        if copy:
+            self.copies.append(layer)
+        else:
+            self.producers[layer.output] = layer
 
     def _variant(self, source, pool, low, high, nodes, node):
         """The tensor `source`, pooled and clipped: made by a copy of the layer that makes it."""
@@ -163,26 +171,36 @@ class Builder:
         old = self.tensors[source]
         shape = (old.shape[0], old.shape[1] // pool[0], old.shape[2] // pool[1])
         target = Target(old.format, old.scale, old.zero_point, low, high)
-        name = self._add_tensor(f"{source}_{'pooled' if pool != (1, 1) else 'clipped'}", shape,
-                                target)
+        name = f"{source}_{'pooled' if pool != (1, 1) else 'clipped'}"
+        if source in self.joined:
+            pieces, _, own, where = self.joined[source]
+            made = []
+            for piece, part in pieces:
+                least, most = self.limits[piece]
+                made.append((self._variant(piece, pool, min(max(low, least), high),
+                                           max(min(high, most), low), nodes, node), part))
+            name = join(self, name, shape, made, target, own, where)
+            self.variants[key] = name, nodes, node
+            return name
+        name = self.add_tensor(name, shape, target)
         made = self.producers.get(source)
         if made is None or (made.operand is not None and pool != (1, 1)):
-            self._add_layer(self._copy_layer(source, name, pool, nodes, node))
+            self.add_layer(self.copy_layer(source, name, pool, nodes, node))
         elif made.operand is not None:
-            self._add_layer(replace(
+            self.add_layer(replace(
                 made, name=self.unique(f"{made.name}_variant"), output=name,
                 operand=replace(made.operand, low=low, high=high), nodes=[*made.nodes, *nodes]))
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
-            self._add_layer(replace(
+            self.add_layer(replace(
                 made, name=self.unique(f"{made.name}_variant"), output=name, low=low, high=high,
                 pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
                 nodes=[*made.nodes, *nodes]))
         self.variants[key] = name, nodes, node
         return name
 
-    def _copy_layer(self, source, output, pool, nodes, node):
+    def copy_layer(self, source, output, pool, nodes, node):
         """A layer that only pools and clips."""
         old, target = self.tensors[source], self.tensors[output]
         unit = Fraction(old.scale) * Fraction(2) ** old.format.exponent
@@ -196,28 +214,33 @@ class Builder:
         """The name of the tensor that `target` makes of `value`; it is called `name` if new."""
         if isinstance(value, HostInput):
             return self._quantize_input(value, target, name, node)
+        if value.parts:
+            return quantize_parts(self, value, target, name, node)
         low, high = _limits(value, target, node)
         target = replace(target, low=low, high=high)
+        copy = False
         if value.linear is None:
             source = self.tensors[value.source]
             gain, offset = uniform(value.gain), uniform(value.offset)
             bounds = self.limits[value.source]
-            if (source.format == target.format and gain == target.unit
-                    and offset == -target.zero_point * target.unit):
+            same = (source.format == target.format and gain == target.unit
+                    and offset == -target.zero_point * target.unit)
+            if same and value.channels is None and not any(value.pads):
                 return self._variant(value.source, value.pool, max(low, bounds[0]),
                                      min(high, bounds[1]), value.nodes, node)
             if value.pool != (1, 1) and gain is not None and gain > 0:
                 name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
                 value = replace(value, source=name_pooled, pool=(1, 1))
+            copy = same and value.pool == (1, 1) and low <= bounds[0] and bounds[1] <= high
         if isinstance(value.linear, Pair):
             shape = value.linear.first.map
-            name = self._add_tensor(name, shape, target)
-            self._add_layer(combined_layer(self, value, target, name, node))
+            name = self.add_tensor(name, shape, target)
+            self.add_layer(combined_layer(self, value, target, name, node))
             return self._variant(name, value.pool, low, high, value.nodes, node)
         if value.window != (1, 1) and value.pool != (1, 1):
             node.fail("quantizes a maximum of averages; put a quantizer between the two")
-        name = self._add_tensor(name, value.map, target)
-        self._add_layer(self.quantizing_layer(value, target, name, node))
+        name = self.add_tensor(name, value.map, target)
+        self.add_layer(self.quantizing_layer(value, target, name, node), copy)
         return name
 
     def _quantize_input(self, value, target, name, node):
@@ -226,7 +249,7 @@ class Builder:
         if shape is None:
             node.fail(f"quantizes an input of {len(value.shape) + 1} dimensions; at most 4 are "
                       "supported (N, C, H, W)")
-        name = self._add_tensor(name, shape, target)
+        name = self.add_tensor(name, shape, target)
         self.inputs.append(name)
         self.encoders.append(Encoder(value.name, value.input_shape, name, value.steps,
                                      target.low, target.high))
@@ -252,7 +275,7 @@ class Builder:
         channels = len(weights)
         name = next(iter(value.nodes), node.name)
         linear = Linear(name, weights.reshape(channels, 1, 1, 1), format, (1, 1), (1, 1),
-                        (0, 0, 0, 0), 0)
+                        value.pads, value.pad_image)
         return replace(value, linear=linear, gain=value.gain / exact(weights))
 
     def quantizing_layer(self, value, target, output, node):
@@ -275,18 +298,19 @@ class Builder:
             bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
             parameters = bias, [1] * len(bias), [0] * len(bias)
         bias, multiplier, shift = (np.array(item, dtype=np.int64) for item in parameters)
-        groups = source.shape[0] // images.shape[1]
+        count = source.shape[0] if value.channels is None else len(value.channels)
+        groups = count // images.shape[1]
         if groups > 1 and linear.format.zero_code is None:
             node.fail("binary weights are +1 or -1; channels that belong to other groups need "
                       "weights of 0")
         pad_code = None
-        if linear.pad_image and any(linear.pads):
+        if linear.pad_image and any(pad > 0 for pad in linear.pads):
             pad_code = int(codes_of(source.format, linear.pad_image, node))
         return Conv(
             name=self.unique(linear.name), input=value.source, output=output,
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-            pad_code=pad_code, groups=groups,
+            pad_code=pad_code, groups=groups, channels=value.channels,
             pool=value.pool if value.window == (1, 1) else value.window,
             pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
             raw=target is None, nodes=list(value.nodes),
@@ -300,6 +324,7 @@ class Builder:
         low = None if value.low is None else float(value.low)
         high = None if value.high is None else float(value.high)
         decoder = Decoder(name, value.shape, "", low=low, high=high)
+        value = plain(self, value, node)
         if value.linear is None:
             if value.pool != (1, 1):
                 bounds = self.limits[value.source]
@@ -315,9 +340,7 @@ class Builder:
             if isinstance(value.linear, Pair):
                 node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
                           "before it is quantized; put a quantizer behind it")
-            if value.window != (1, 1):
-                node.fail("an average that no quantizer follows is not supported; put a quantizer "
-                          "behind it")
+            value = unwindowed(value, node)
             if value.pool != (1, 1):
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
                           "put a quantizer behind it")
@@ -326,7 +349,7 @@ class Builder:
             layer = self.quantizing_layer(value, None, tensor.name, node)
             tensor.scale = value.gain.astype(np.float64)
             tensor.offset = (value.offset - value.gain * exact(layer.bias)).astype(np.float64)
-            self._add_layer(layer)
+            self.add_layer(layer)
         decoder.tensor = tensor.name
         if tensor.name not in self.outputs:
             self.outputs.append(tensor.name)
@@ -337,6 +360,7 @@ class Builder:
         self._drop_unused()
         self._share_variants()
         self.layers = fuse(self.layers, self.outputs, self.sums)
+        self.layers = remove_copies(self)
         self._flatten_inputs()
         kept = [self.tensors[item] for item in self.inputs]
         tensors = {item.name: item for item in kept}
@@ -362,8 +386,9 @@ class Builder:
         for (source, pool, _, _), (variant, nodes, node) in self.variants.items():
             layer = self.layers[made[variant]] if variant in made else None
             if (source in made and layer is not None and layer.input != source
+                    and source not in self.joined
                     and not isinstance(self.tensors[source].format, Bipolar)):
-                copy = self._copy_layer(source, variant, pool, nodes, node)
+                copy = self.copy_layer(source, variant, pool, nodes, node)
                 copy.input_shape = tuple(self.tensors[source].shape)
                 self.layers[made[variant]] = copy
 
@@ -376,7 +401,7 @@ class Builder:
             channels, height, width = self.tensors[name].shape
             readers = [layer for layer in self.layers if layer.input == name]
             if all(layer.weight.shape[2:] == (height, width) and not any(layer.pads)
-                   for layer in readers):
+                   and layer.channels is None for layer in readers):
                 self.tensors[name].shape = (channels * height * width, 1, 1)
                 for layer in readers:
                     layer.weight = layer.weight.reshape(len(layer.weight), -1, 1, 1)

@@ -6,7 +6,10 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from .onnx_layers import as_map, average, conv, gemm, matmul, spatial, window
+from . import onnx_means, onnx_moves, onnx_upsample
+from .onnx_copies import plain
+from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
+from .onnx_moves import axes_of
 from .onnx_sums import pair
 from .onnx_values import (
     Constant,
@@ -51,7 +54,7 @@ def _arithmetic(host_operation, combine):
     def operator(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
-            return pair(node, inputs, host_operation)
+            return pair(node, [plain(builder, item, node) for item in inputs], host_operation)
         if sum(constants) != 1:
             node.fail("needs two activations that the chip has, or one and a constant; an input "
                       "must pass a quantizer first")
@@ -103,10 +106,11 @@ def _batch_norm(builder, node, inputs):
     return affine(value, gain, offset, node)
 
 
-def _clipped(value, low, high, node):
+def _clipped(builder, value, low, high, node):
     if isinstance(value, HostInput):
         return value.then("clip", (float("-inf") if low is None else float(low),
                                    float("inf") if high is None else float(high)))
+    value = plain(builder, value, node) if any(value.pads) else value
     lows = [item for item in (value.low, low) if item is not None]
     highs = [item for item in (value.high, high) if item is not None]
     low, high = max(lows, default=None), min(highs, default=None)
@@ -116,7 +120,7 @@ def _clipped(value, low, high, node):
 
 
 def _relu(builder, node, inputs):
-    return _clipped(activation(inputs, node), exact(0).item(), None, node)
+    return _clipped(builder, activation(inputs, node), exact(0).item(), None, node)
 
 
 def _clip(builder, node, inputs):
@@ -130,7 +134,7 @@ def _clip(builder, node, inputs):
                 node.fail(f"{what} must be one number, not {array.tolist()}")
             bounds[n] = array[0]
     bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
-    return _clipped(activation(inputs, node), *bounds, node)
+    return _clipped(builder, activation(inputs, node), *bounds, node)
 
 
 # Pooling and shapes.
@@ -138,6 +142,7 @@ def _clip(builder, node, inputs):
 def _pooled(builder, value, window, node):
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer in front")
+    value = plain(builder, value, node) if any(value.pads) else value
     sizes = value.map[1] // window[0], value.map[2] // window[1]
     shape = (value.map[0], *sizes) if len(value.shape) == 3 else (value.map[0], sizes[1])
     return replace(value, pool=(value.pool[0] * window[0], value.pool[1] * window[1]),
@@ -184,52 +189,6 @@ def _global_max_pool(builder, node, inputs):
     return _pooled(builder, value, value.map[1:], node)
 
 
-def _average_pool(builder, node, inputs):
-    value = activation(inputs, node)
-    if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
-    as_map(value, node)
-    rank, sizes = len(value.shape) - 1, list(value.shape[1:])
-    kernel = spatial(node, "kernel_shape", rank, 1)
-    stride, dilation, pads = window(node, rank, sizes, kernel)
-    counted = node.expect("count_include_pad", 0, (0, 1))
-    if any(map(any, pads)) and not counted:
-        node.fail("attribute count_include_pad must be 1 where it pads: the divisor is the same "
-                  "everywhere then")
-    if any(size > n for size, n in zip(kernel, sizes, strict=True)) and not any(map(any, pads)):
-        node.fail(f"its window {kernel} is larger than its input {sizes}")
-    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
-    for n in range(rank):
-        rest = sizes[n] + sum(pads[n]) - dilation[n] * (kernel[n] - 1) - 1
-        if ceil_mode and rest % stride[n]:
-            node.fail("attribute ceil_mode=1 is supported where windows fill the input")
-    lead = [1] * (2 - rank)
-    pads = [(0, 0)] * (2 - rank) + pads
-    return average(builder, value, (*lead, *kernel), (*lead, *stride), (*lead, *dilation),
-                   (pads[0][0], pads[1][0], pads[0][1], pads[1][1]), node)
-
-
-def _global_average_pool(builder, node, inputs):
-    value = activation(inputs, node)
-    if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
-    as_map(value, node)
-    size = tuple(value.map[1:])
-    return average(builder, value, size, size, (1, 1), (0, 0, 0, 0), node)
-
-
-def _reduce_mean(builder, node, inputs):
-    value = activation(inputs, node)
-    axes = _axes(node, inputs)
-    rank = len(value.shape) + 1
-    if axes is None or sorted(axis % rank for axis in axes) != list(range(2, rank)):
-        node.fail(f"its axes must be all of the map, {list(range(2, rank))}, not {axes}")
-    result = _global_average_pool(builder, node, inputs)
-    if not node.expect("keepdims", 1, (0, 1)):
-        result.shape = result.map[:1]
-    return result
-
-
 def _reshaped(value, shape, node):
     if prod(shape) != prod(value.shape):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
@@ -266,18 +225,10 @@ def _reshape(builder, node, inputs):
     return _reshaped(value, rest, node)
 
 
-def _axes(node, inputs):
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"])
-    if len(inputs) > 1 and inputs[1] is not None:
-        return [int(item) for item in constant(inputs[1], node, "its axes").array]
-    return None
-
-
 def _squeeze(builder, node, inputs):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
-    axes = _axes(node, inputs)
+    axes = axes_of(node, inputs)
     if axes is None:
         node.fail("needs axes: without, it would remove a batch dimension of 1")
     axes = {axis % rank for axis in axes}
@@ -290,28 +241,13 @@ def _squeeze(builder, node, inputs):
 
 def _unsqueeze(builder, node, inputs):
     value = activation(inputs, node)
-    axes = _axes(node, inputs)
+    axes = axes_of(node, inputs)
     rank = len(value.shape) + 1 + len(axes)
     axes = {axis % rank for axis in axes}
     if 0 in axes:
         node.fail("its axes must leave the batch dimension in front")
     sizes = iter(value.shape)
     return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
-
-
-def _transpose(builder, node, inputs):
-    value = activation(inputs, node)
-    rank = len(value.shape) + 1
-    order = list(node.attributes.get("perm", range(rank)[::-1]))
-    if order[:1] != [0] or sorted(order) != list(range(rank)):
-        node.fail(f"attribute perm must leave the batch dimension in front, not be {order}")
-    shape = tuple(value.shape[axis - 1] for axis in order[1:])
-    if isinstance(value, HostInput):
-        return value.then("transpose", tuple(order), shape)
-    moved = [axis for axis in order[1:] if value.shape[axis - 1] != 1]
-    if moved != sorted(moved):
-        node.fail("only the input can be transposed, before it is quantized")
-    return _reshaped(value, shape, node)
 
 
 def _identity(builder, node, inputs):
@@ -334,8 +270,9 @@ def _cast(builder, node, inputs):
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
-    "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
-                                    "kernel_shape", "pads", "strides"}),
+    **onnx_means.OPERATORS,
+    **onnx_moves.OPERATORS,
+    **onnx_upsample.OPERATORS,
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),
@@ -345,19 +282,16 @@ OPERATORS = {
     "Dropout": (_dropout, {"ratio", "seed"}),
     "Flatten": (_flatten, {"axis"}),
     "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
-    "GlobalAveragePool": (_global_average_pool, set()),
     "GlobalMaxPool": (_global_max_pool, set()),
     "Identity": (_identity, set()),
     "MatMul": (matmul, set()),
     "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
                             "storage_order", "strides"}),
     "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
-    "ReduceMean": (_reduce_mean, {"axes", "keepdims", "noop_with_empty_axes"}),
     "Relu": (_relu, set()),
     "Reshape": (_reshape, {"allowzero"}),
     "Squeeze": (_squeeze, {"axes"}),
     "Sub": (_arithmetic("subtract", lambda numbers, first, node:
                         (-1, numbers) if first else (1, -numbers)), set()),
-    "Transpose": (_transpose, {"perm"}),
     "Unsqueeze": (_unsqueeze, {"axes"}),
 }

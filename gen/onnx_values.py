@@ -12,8 +12,10 @@ import numpy as np
 from ..hw.formats import Bipolar, Format
 from .errors import UserError
 
-__all__ = ["Constant", "HostInput", "Linear", "Node", "QuantizedConstant", "Value", "activation",
-           "codes_of", "constant", "exact", "per_channel", "shape_text", "square_root", "uniform"]
+__all__ = ["Constant", "HostInput", "Linear", "Node", "Part", "QuantizedConstant", "Value",
+           "activation",
+           "codes_of", "constant", "exact", "per_channel", "shape_text", "square_root",
+           "uniform"]
 
 
 def exact(array):
@@ -148,7 +150,8 @@ class Value:
     """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
 
     S is the exact sum that `linear` makes of the images of the tensor `source`, or these images
-    themselves (linear None), added up over windows.
+    themselves (linear None), added up over windows, or what other values put together are
+    (`parts`).
 
     Attributes
     ----------
@@ -164,6 +167,12 @@ class Value:
         Max pooling behind all.
     nodes : list of str
         ONNX nodes since the source.
+    channels : array of int or None
+        Channels of the source that are read; None: all.
+    pads : (top, left, bottom, right)
+        Of the images, where linear is None: pixels of `pad_image` around them, or, negative ones,
+        cut off.
+    parts : list of Part or None
     """
     source: str
     shape: tuple
@@ -176,6 +185,20 @@ class Value:
     pool: tuple = (1, 1)
     window: tuple = (1, 1)
     nodes: list = field(default_factory=list)
+    channels: np.ndarray | None = None
+    pads: tuple = (0, 0, 0, 0)
+    pad_image: int = 0
+    parts: list | None = None
+
+
+@dataclass
+class Part:
+    """What a value is put together of: `value`, from a channel on, its pixel (y, x) at
+    (y, x) * step + origin."""
+    value: Value
+    first_channel: int = 0
+    step: tuple = (1, 1)
+    origin: tuple = (0, 0)
 
 
 def codes_of(format, images, node):

@@ -9,7 +9,9 @@ __all__ = ["OperandMemory", "operand_lives"]
 def operand_lives(graph):
     """{tensor: (first layer, last layer)} of what results are combined with."""
     lives = {}
-    writers = {conv.output: index for index, conv in enumerate(graph.layers)}
+    writers = {}
+    for index, conv in enumerate(graph.layers):
+        writers.setdefault(conv.output, index)
     for index, conv in enumerate(graph.layers):
         if conv.operand is not None:
             name = conv.operand.tensor

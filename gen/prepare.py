@@ -89,6 +89,9 @@ def _check_operand(layer, tensors):
     if tensors[name].format != arch.activation:
         raise UserError(f"{layer.title} combines its results with {name!r} in "
                         f"{tensors[name].format}, the chip computes in {arch.activation}")
+    if conv.step != (1, 1) or conv.first_channel // arch.group % arch.groups_per_word:
+        raise UserError(f"{layer.title} combines its results with {name!r} and writes a part of "
+                        f"{conv.output!r} that does not lie in whole words like it")
     if conv.zero_point:
         raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
                          f"{conv.zero_point}")
@@ -96,6 +99,10 @@ def _check_operand(layer, tensors):
 
 def _check_parameters(layer):
     conv = layer.conv
+    if conv.raw and tuple(conv.step) != (1, 1):
+        raise UserError(f"{layer.title} writes sums that are not quantized to every "
+                        f"{conv.step[0]} x {conv.step[1]}th pixel; give its output a "
+                        "QuantizeLinear")
     if conv.raw and tuple(conv.pool) != (1, 1):
         raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
                         "QuantizeLinear")
@@ -112,8 +119,9 @@ def _largest_k(arch, bits):
     return -(-(1 << (bits - 2)) // arch.term_bound)
 
 
-def check_layer(layer, tensors):
-    """Refuse a layer whose numbers this chip cannot compute exactly as the graph says.
+def check_layer(layer, tensors, moved=False):
+    """Refuse a layer whose numbers this chip cannot compute exactly as the graph says. `moved`:
+    its input's channels have other places than in the graph.
 
     Raises UserError naming layer, ONNX nodes, the reason and what would fix it.
     """
@@ -140,6 +148,11 @@ def check_layer(layer, tensors):
         raise UserError(
             f"{layer.title}: a bias of {max(map(int, bias), key=abs)} does not fit accumulators of "
             f"{arch.accumulator_bits} bits; raise array.accumulator")
+    if moved:
+        raise UserError(
+            f"{layer.title}: its input is put together of parts that are no multiples of "
+            f"{arch.group} channels (a group), and accumulators of {arch.accumulator_bits} bits "
+            f"could saturate at another point; set array.accumulator to {bits} or to \"exact\"")
     if conv.pool_sum:
         raise UserError(
             f"{layer.title}: it adds up sums that could have saturated in accumulators of "
@@ -197,7 +210,7 @@ def lay_out_taps(layer, input_format):
     zero = conv.weight_format.zero_code
     fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
     ordered = arch.accumulator is not None and not _fits_accumulators(layer, input_format)[1]
-    if conv.groups > 1 or ordered or (fill is None and any(conv.pads)):
+    if conv.groups > 1 or ordered or min(conv.pads) < 0 or (fill is None and any(conv.pads)):
         return layer, None
     _, height, width = conv.output_shape
     pixels = height * conv.pool[0] * width * conv.pool[1]

@@ -150,6 +150,11 @@ def compare(program, places, results, expected):
     for place, items in zip(places, results, strict=True):
         golden = expected[place.tensor]
         channel = place.channel[:, None] + np.arange(items.shape[1])
+        lanes = program.host["tensors"][place.tensor]["channels"]
+        if lanes is not None:
+            own = np.full(int(channel.max()) + lanes[-1] + 1, len(golden))
+            own[lanes] = np.arange(len(lanes))
+            channel = own[channel]
         real = channel < len(golden)
         at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
         bits = arch.raw_bits if place.raw else arch.activation.width

@@ -4,7 +4,7 @@ A `Graph` is a list of `Conv` layers (dense layers among them) that read and wri
 of codes. `Graph.run` computes every tensor bit for bit as the chip does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -90,17 +90,26 @@ class Operand:
 @dataclass
 class Conv:
     """One layer: convolution, bias, requantization, max pooling, and perhaps an operand. A dense
-    layer is a convolution whose kernel is the whole map.
+    layer is a convolution whose kernel is the whole map. Several layers may write parts of one
+    tensor, and a layer may read some channels of one.
 
     Attributes
     ----------
     name : str
     input, output : str
         Names of tensors.
+    channels : int64 array [I] or None
+        The channels of the input that are read, in this order; None: all. Others than all only
+        with weights that have a zero, which the chip gives to the rest.
+    first_channel : int
+        Where this layer's channels begin in the output.
+    step, origin : (y, x)
+        The result (y, x) is the output's pixel (y, x) * step + origin.
     weight : int64 array [O, I / groups, kh, kw]
         Codes of `weight_format`.
     stride, dilation : (y, x)
     pads : (top, left, bottom, right)
+        Negative ones cut off so many pixels.
     pad_code : int or None
         The code of padding pixels; None: padding contributes exactly nothing.
     groups : int
@@ -145,11 +154,17 @@ class Conv:
     high: int = 0
     raw: bool = False
     operand: Operand | None = None
+    channels: np.ndarray | None = None
+    first_channel: int = 0
+    step: tuple = (1, 1)
+    origin: tuple = (0, 0)
     nodes: list = field(default_factory=list)
     input_shape: tuple | None = None
 
     def __post_init__(self):
         self.weight = np.asarray(self.weight, dtype=np.int64)
+        if self.channels is not None:
+            self.channels = np.asarray(self.channels, dtype=np.int64)
         for key, default in (("bias", 0), ("multiplier", 1), ("shift", 0)):
             value = getattr(self, key)
             value = np.full(len(self.weight), default) if value is None else value
@@ -157,8 +172,25 @@ class Conv:
 
     @property
     def inputs(self):
-        """Input channels."""
+        """Channels that are read."""
         return self.weight.shape[1] * self.groups
+
+    def reading_all(self):
+        """The same layer with weights for all channels of the input: 0 for those not read."""
+        if self.channels is None:
+            return self
+        weight = self.dense_weight()
+        wide = np.full((len(weight), self.input_shape[0], *weight.shape[2:]),
+                       self.weight_format.zero_code, weight.dtype)
+        wide[:, self.channels] = weight
+        return replace(self, weight=wide, groups=1, channels=None)
+
+    def target(self, array):
+        """The view of `array` [..., C, H, W], laid out as the output, that this layer writes."""
+        channels, height, width = self.output_shape
+        (y, x), (sy, sx) = self.origin, self.step
+        return array[..., self.first_channel:self.first_channel + channels,
+                     y:y + (height - 1) * sy + 1:sy, x:x + (width - 1) * sx + 1:sx]
 
     def dense_weight(self):
         """Codes [O, I, kh, kw] with zeros where channels do not belong together."""
@@ -183,7 +215,7 @@ class Conv:
 
     @property
     def output_shape(self):
-        """(channels, height, width) of the output tensor."""
+        """(channels, height, width) of the results."""
         channels, height, width = self.conv_shape
         return (channels, height // self.pool[0], width // self.pool[1])
 
@@ -217,13 +249,16 @@ class Conv:
         With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
         """
         pad_image = 0 if self.pad_code is None else int(input_format.image(self.pad_code))
+        narrowed = arch is not None and arch.accumulator is not None
+        if self.channels is not None and not narrowed:
+            codes = codes[:, self.channels]
         images = numerics.images_of(input_format, codes)
         geometry = dict(stride=self.stride, dilation=self.dilation, pads=self.pads,
                         pad_image=pad_image)
-        if arch is None or arch.accumulator is None:
+        if not narrowed:
             weight = numerics.images_of(self.weight_format, self.weight)
             return numerics.convolve(images, weight, groups=self.groups, **geometry)
-        weight = numerics.images_of(self.weight_format, self.dense_weight())
+        weight = numerics.images_of(self.weight_format, self.reading_all().dense_weight())
         return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
                                             vector=arch.vector, **geometry)
 
@@ -384,28 +419,66 @@ class Graph:
         if self.decoders is None:
             self.decoders = [Decoder(name, self.tensors[name].shape, name)
                              for name in self.outputs]
-        known = {item.name for item in self.inputs}
+        written = {item.name: None for item in self.inputs}
         for layer in self.layers:
-            if layer.input not in known:
+            if layer.input not in written:
                 raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
                                  "writes it")
             layer.input_shape = tuple(self.tensors[layer.input].shape)
-            if layer.inputs != layer.input_shape[0]:
-                raise ValueError(f"layer {layer.name!r} has weights for {layer.inputs} "
-                                 f"channels, and its input has {layer.input_shape[0]}")
+            self._check_input(layer, written[layer.input])
             if min(layer.output_shape) < 1:
                 raise ValueError(f"layer {layer.name!r} leaves no output pixel: its result would "
                                  f"be {layer.output_shape}")
-            if tuple(self.tensors[layer.output].shape) != layer.output_shape:
-                raise ValueError(f"tensor {layer.output!r} must have the shape "
-                                 f"{layer.output_shape}, not {self.tensors[layer.output].shape}")
             if layer.operand is not None:
-                self._check_operand(layer, known)
-            known.add(layer.output)
+                self._check_operand(layer, written)
+            written[layer.output] = self._write(layer, written)
+        for name, done in written.items():
+            if done is not None and not done.all():
+                raise ValueError(f"nothing writes channel, row and column "
+                                 f"{np.argwhere(~done)[0].tolist()} of {name!r}")
 
-    def _check_operand(self, layer, known):
+    def _check_input(self, layer, written):
+        """`written` says what of the tensor there is; None: all."""
+        count = layer.input_shape[0]
+        channels = np.arange(count) if layer.channels is None else layer.channels
+        if layer.inputs != len(channels):
+            raise ValueError(f"layer {layer.name!r} has weights for {layer.inputs} channels, and "
+                             f"its input has {len(channels)}")
+        if len(set(channels.tolist())) < len(channels) or not 0 <= channels.min() <= (
+                channels.max()) < count:
+            raise ValueError(f"layer {layer.name!r} must read different ones of the {count} "
+                             f"channels of {layer.input!r}, not {channels.tolist()}")
+        if layer.weight_format.zero_code is None and len(channels) < count:
+            raise ValueError(f"layer {layer.name!r} has no weight of 0 for channels that it does "
+                             "not read")
+        if written is not None and not written[channels].all():
+            raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
+                             "writes it")
+
+    def _write(self, layer, written):
+        """What of the layer's output there is behind it; None: all. `written` has it for all
+        tensors that there are."""
+        shape = tuple(self.tensors[layer.output].shape)
+        if sum(other.output == layer.output for other in self.layers) == 1:
+            whole = layer.first_channel == 0 and layer.step == (1, 1) and layer.origin == (0, 0)
+            if not whole or shape != layer.output_shape:
+                raise ValueError(f"tensor {layer.output!r} must have the shape "
+                                 f"{layer.output_shape}, not {shape}")
+            return None
+        written = written[layer.output] if layer.output in written else np.zeros(shape, bool)
+        if written is not None and layer.target(written).shape != layer.output_shape:
+            raise ValueError(f"the results of layer {layer.name!r}, {layer.output_shape} with "
+                             f"step {layer.step} from channel {layer.first_channel} and pixel "
+                             f"{layer.origin}, do not fit {layer.output!r} of shape {shape}")
+        if written is None or layer.target(written).any():
+            raise ValueError(f"layer {layer.name!r} writes what another layer has written to "
+                             f"{layer.output!r}")
+        layer.target(written)[...] = True
+        return written
+
+    def _check_operand(self, layer, written):
         name = layer.operand.tensor
-        if name not in known:
+        if name not in written or (written[name] is not None and not written[name].all()):
             raise ValueError(f"layer {layer.name!r} has the operand {name!r} before anything "
                              "writes it")
         shape, allowed = tuple(self.tensors[name].shape), layer.output_shape
@@ -476,8 +549,14 @@ class Graph:
                                  f"{', '.join(map(str, item.shape))}), not {array.shape}")
             result[item.name] = array.astype(np.int64)
         for layer in self.layers:
-            result[layer.output] = layer.run(
-                result[layer.input], self.tensors[layer.input].format,
-                self.tensors[layer.output].format, arch,
-                None if layer.operand is None else result[layer.operand.tensor])
+            part = layer.run(result[layer.input], self.tensors[layer.input].format,
+                             self.tensors[layer.output].format, arch,
+                             None if layer.operand is None else result[layer.operand.tensor])
+            shape = (len(part), *self.tensors[layer.output].shape)
+            if part.shape == shape:
+                result[layer.output] = part
+                continue
+            if layer.output not in result:
+                result[layer.output] = np.zeros(shape, part.dtype)
+            layer.target(result[layer.output])[...] = part
         return result

@@ -6,13 +6,14 @@
   `words`, `shape` of the codes that the host has, `map` (channels, height, width) as it lies in
   memory, `layout` ("activation": [block][y][x] of activation words), and `taps`: None, or how
   kernel taps become channels of the map (see `pack_inputs`);
-- `outputs`: `name`, `offset`, `bytes`, `shape`, `layout`: "activation" as above, or "raw":
-  [column block][group][pixel][chunk][lane] of sums;
+- `outputs`: `name`, `offset`, `bytes`, `shape`, `map` (as it lies in memory), `channels` (which
+  channels of the map those of the shape are, or None: all), `layout`: "activation" as above, or
+  "raw": [column block][group][pixel][chunk][lane] of sums;
 - `input_offset`, `input_bytes`, `output_offset`, `output_bytes`: the sections of all inputs and
   of all outputs;
 - `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
   `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
-  (offset, or None);
+  (offset, or None), its `shape` there, and `channels` as of outputs;
 - `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling;
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """
@@ -100,6 +101,6 @@ def unpack_outputs(program, data):
     for item in host["outputs"]:
         start = item["offset"] - host["output_offset"]
         unpack = unpack_raw_map if item["layout"] == "raw" else unpack_map
-        result[item["name"]] = unpack(data[start:start + item["bytes"]], item["shape"],
-                                      program.arch)
+        codes = unpack(data[start:start + item["bytes"]], item["map"], program.arch)
+        result[item["name"]] = codes if item["channels"] is None else codes[item["channels"]]
     return result

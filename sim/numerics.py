@@ -48,9 +48,11 @@ def finite_codes(format):
 
 def _patches(images, kernel, stride, dilation, pads, pad_image, dtype):
     """Views of the padded `images` under every tap: [N, I, kh, kw, Ho, Wo] of `dtype`."""
-    top, left, bottom, right = pads
+    top, left, bottom, right = (max(pad, 0) for pad in pads)
     padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)),
                     constant_values=pad_image).astype(dtype)
+    top, left, bottom, right = (max(-pad, 0) for pad in pads)
+    padded = padded[:, :, top:padded.shape[2] - bottom, left:padded.shape[3] - right]
     reach = [dilation[n] * (kernel[n] - 1) + 1 for n in (0, 1)]
     if padded.shape[2] < reach[0] or padded.shape[3] < reach[1]:
         raise ValueError(f"the kernel reaches over {reach[0]} x {reach[1]} pixels, and the padded "
@@ -133,8 +135,9 @@ def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0
 
     images [N, I, H, W] and weight [O, I / groups, kh, kw] are integer arrays, `stride` and
     `dilation` are (y, x), `pads` (top, left, bottom, right) pixels of the value `pad_image` (0:
-    they contribute nothing). Returns [N, O, Ho, Wo] as int64, or as Python integers (dtype object)
-    where 63 bits might not hold a sum. ValueError when the kernel does not fit the padded input.
+    they contribute nothing); negative ones are cut off. Returns [N, O, Ho, Wo] as int64, or as
+    Python integers (dtype object) where 63 bits might not hold a sum. ValueError when the kernel
+    does not fit the padded input.
     """
     images, weight = np.asarray(images), np.asarray(weight)
     _check_channels(images, weight, groups)

@@ -222,5 +222,7 @@ def run_program(program, codes, seed=0, strict=True):
     maps = {}
     for name, array in gather(program, simulator).items():
         channels, height, width = program.host["tensors"][name]["shape"]
-        maps[name] = array.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+        array = array.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
+        lanes = program.host["tensors"][name]["channels"]
+        maps[name] = array if lanes is None else array[lanes]
     return outputs, maps, simulator

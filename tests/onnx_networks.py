@@ -167,6 +167,29 @@ def _quant(x, scale, zero, bits, signed, narrow):
     return (np.round(np.clip(x / scale + zero, low, high)) - zero) * scale
 
 
+def _conv_transpose(x, weight, bias=None, group=1, strides=None, dilations=None, pads=None,
+                    output_padding=None):
+    """From its definition: every input pixel adds the kernel at its place. The reference evaluator
+    knows no groups."""
+    rank = x.ndim - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    pads, more = pads or [0] * 2 * rank, output_padding or [0] * rank
+    each = weight.shape[1]
+    out = [(n - 1) * s + (k - 1) * d + 1 + m for n, s, k, d, m in zip(
+        x.shape[2:], strides, weight.shape[2:], dilations, more, strict=True)]
+    result = np.zeros((len(x), each * group, *out))
+    for n, part in enumerate(np.split(x, group, axis=1)):
+        mine = weight[n * part.shape[1]:(n + 1) * part.shape[1]]
+        for tap in np.ndindex(*weight.shape[2:]):
+            place = tuple(slice(t * d, t * d + (size - 1) * s + 1, s) for t, d, size, s in zip(
+                tap, dilations, x.shape[2:], strides, strict=True))
+            result[(slice(None), slice(n * each, (n + 1) * each), *place)] += np.einsum(
+                "ni...,io->no...", part, mine[(..., *tap)])
+    result = result[(..., *(slice(a, size - b) for a, b, size in zip(
+        pads[:rank], pads[rank:], out, strict=True)))]
+    return result if bias is None else result + bias.reshape(-1, *[1] * rank)
+
+
 def evaluate(model, images):
     """Every tensor of a network in float64: {name: array}. Constants keep their precision."""
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
@@ -182,6 +205,8 @@ def evaluate(model, images):
             result = [_quant(*inputs, attributes["signed"], attributes["narrow"])]
         elif node.op_type == "BipolarQuant":
             result = [np.where(inputs[0] >= 0, 1.0, -1.0) * inputs[1]]
+        elif node.op_type == "ConvTranspose":
+            result = [_conv_transpose(*inputs, **attributes)]
         else:
             feeds = {name: values[name] for name in node.input if name}
             result = ReferenceEvaluator(node).run(None, feeds)

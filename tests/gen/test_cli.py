@@ -201,8 +201,8 @@ def test_demo_needs_the_repository(capsys, tmp_path):
 
 # Help.
 
-COMMANDS = ("init", "verilog", "build", "simulate", "report", "area", "timing", "sweep", "disasm",
-            "regress", "demo")
+COMMANDS = ("init", "verilog", "inspect", "build", "simulate", "report", "area", "timing", "sweep",
+            "disasm", "regress", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -219,7 +219,7 @@ def test_top_help_names_every_command(capsys):
 # What is refused.
 
 @pytest.mark.parametrize("arguments", [
-    [], ["fly"], ["build"], ["simulate", "x"], ["area"], ["sweep", "s.toml"],
+    [], ["fly"], ["build"], ["inspect"], ["simulate", "x"], ["area"], ["sweep", "s.toml"],
     ["simulate", "x", "--inputs", "y", "--limit", "0"], ["regress", "--jobs", "none"],
     ["simulate", "x", "--inputs", "y", "--engine", "fpga"]])
 def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):

@@ -146,7 +146,7 @@ def test_groups(group, channels, outputs):
     net, x = integer_network(np.random.default_rng(22), (channels, 5, 6))
     graph = check_exact(net, net.node("Conv", x, weights(net, outputs, channels // group, 3, 3),
                                       bias(net, outputs), group=group, pads=(1, 0, 1, 2)))
-    assert graph.layers[0].weight.shape == (outputs, channels, 3, 3)
+    assert graph.layers[0].weight.shape == (outputs, channels // group, 3, 3)
 
 
 @pytest.mark.parametrize("attributes", [dict(pads=(2, 1)), dict(strides=(2,), dilations=(2,)),

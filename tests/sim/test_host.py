@@ -63,7 +63,8 @@ def _program():
     inputs = [{"name": "a", "offset": 128, "shape": [2, 1, 3], "taps": None},
               {"name": "b", "offset": 256, "shape": [7, 2, 2], "taps": None}]
     outputs = [{"name": "y", "offset": 512, "bytes": 3 * ARCH.activation_bytes,
-                "shape": [2, 1, 3], "layout": "activation"}]
+                "shape": [2, 1, 3], "map": [2, 1, 3],
+                "channels": None, "layout": "activation"}]
     return Program(ARCH, [], b"", 0, 1024, {
         "inputs": inputs, "input_offset": 128, "input_bytes": 256,
         "outputs": outputs, "output_offset": 512, "output_bytes": 64})

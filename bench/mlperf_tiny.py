@@ -1,0 +1,45 @@
+"""Cycles of MLPerf Tiny's networks with depthwise layers, by the cycle model.
+
+The chip has 16 x 16 int8 elements and buffers of 442,368 bytes; everything comes from memory over
+a bus of 64 bits that answers after 32 cycles: weights, program and image. *Ideal* is the number of
+products divided by that of elements; the busy shares are each unit's part of all cycles.
+"""
+
+from common import arguments, report
+from systolith.gen.lower import compile_graph
+from systolith.gen.onnx_in import load
+from systolith.hw.arch import Arch
+from systolith.hw.isa import Unit
+from systolith.sim.cycles import cycles
+from tiny_networks import MACS, NETWORKS
+
+ARCH = Arch(rows=16, columns=16, largest_k=4608, weight_depth=4096, activation_depth=12288,
+            accumulator_depth=1024, post_lanes=16, parameter_depth=1024, depthwise=True,
+            bus_bits=64)
+
+
+def buffer_bytes(arch):
+    """Bytes of all memories on the chip."""
+    return (arch.activation_depth * arch.activation_bytes + arch.weight_depth * arch.weight_bytes
+            + arch.accumulator_depth * arch.columns * arch.accumulator_bits // 8
+            + arch.parameter_depth * arch.parameter_bits * arch.post_lanes // 8)
+
+
+def main():
+    options = arguments(__doc__, latency=(32, "cycles from a request to its first beat"))
+    rows = []
+    for name in ("mobilenet-v1-0.25", "ds-cnn"):
+        net, output = NETWORKS[name]()
+        if net.macs != MACS[name]:
+            raise RuntimeError(f"{name} has {net.macs} products, and should have {MACS[name]}")
+        timing = cycles(compile_graph(load(net.model(output)), ARCH), options.latency)
+        rows.append({"network": name, "MACs": net.macs, "ideal": net.macs // ARCH.macs_per_cycle,
+                     "cycles": timing.cycles, "compute_cycles": timing.compute_cycles}
+                    | {f"{unit.name.lower()} busy": timing.busy[unit] / timing.cycles
+                       for unit in Unit})
+    report(f"Cycles per image, {buffer_bytes(ARCH):,} bytes of buffers", rows, options.json,
+           chip=ARCH.to_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Tensors that are put together of others, and parts of tensors: copies, and doing without them.
+
+Concat, Pad, Split and their like compute nothing. While a network is read, each is a layer that
+copies codes, which is always right. `remove_copies` then lets layers write straight into what a
+copy would make, or read straight from what it would take.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from .onnx_values import Value, uniform
+
+__all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies"]
+
+
+def join_pads(inner, outer):
+    """Pads of a layer with pads `outer` on a map that has got pads `inner`, without regard to
+    their codes; None where what is cut off would be padded again."""
+    if any(p < 0 < q for p, q in zip(inner, outer, strict=True)):
+        return None
+    return tuple(p + q for p, q in zip(inner, outer, strict=True))
+
+
+# Values.
+
+def _resolved(value, part):
+    """A part of a value with what was done to the whole."""
+    own, first = part.value, part.first_channel
+    gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
+    ends = []
+    for bound in (own.low, own.high):
+        ends.append(None if bound is None else bound * gain[0] + offset[0])
+    low, high = ends[::-1] if gain[0] < 0 else ends
+    lows = [item for item in (low, value.low) if item is not None]
+    highs = [item for item in (high, value.high) if item is not None]
+    pool = tuple(p * q for p, q in zip(own.pool, value.pool, strict=True))
+    shape = (own.map[0], *(size // p for size, p in zip(own.map[1:], value.pool, strict=True)))
+    return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,
+                   low=max(lows, default=None), high=min(highs, default=None), map=shape,
+                   shape=shape, nodes=[*own.nodes, *value.nodes])
+
+
+def _check_parts(value, node):
+    if value.pool != (1, 1) and any(part.step != (1, 1) or any(part.origin)
+                                    for part in value.parts):
+        node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them")
+    for part in value.parts:
+        gain = value.gain[part.first_channel:part.first_channel + part.value.map[0]]
+        if (part.value.low is not None or part.value.high is not None) and (
+                uniform(gain) in (None, 0)):
+            node.fail("scales channels differently behind a Relu or Clip; put a quantizer between "
+                      "them")
+
+
+def quantize_parts(builder, value, target, name, node):
+    """The name of the tensor that `target` makes of a value in parts."""
+    _check_parts(value, node)
+    pieces, made = [], {}
+    for part in value.parts:
+        key = id(part.value), part.first_channel
+        if key not in made:
+            made[key] = builder.quantize(_resolved(value, part), target, f"{name}_part", node)
+        pieces.append((made[key], part))
+    return join(builder, name, value.map, pieces, target, value.nodes, node)
+
+
+def join(builder, name, shape, pieces, target, nodes, node):
+    """A new tensor, put together of `pieces`: (tensor, Part) each."""
+    limits = [builder.limits[piece] for piece, _ in pieces]
+    bounds = min(low for low, _ in limits), max(high for _, high in limits)
+    name = builder.add_tensor(name, shape, replace(target, low=bounds[0], high=bounds[1]))
+    if all(part.step == (1, 1) and not any(part.origin) for _, part in pieces):
+        builder.joined[name] = pieces, target, nodes, node
+    for piece, part in pieces:
+        layer = builder.copy_layer(piece, name, (1, 1), nodes, node)
+        layer.first_channel, layer.step, layer.origin = (
+            part.first_channel, part.step, part.origin)
+        builder.add_layer(layer, copy=True)
+    return name
+
+
+def own_target(builder, source):
+    """The Target that makes the codes of a tensor again."""
+    tensor = builder.tensors[source]
+    return builder.target(tensor.format, tensor.scale, tensor.zero_point, *builder.limits[source])
+
+
+def plain(builder, value, node):
+    """The same value as all channels of one tensor, as they are: what is in parts is put together,
+    what is a part is copied. What has passed a convolution and no quantizer stays."""
+    if not isinstance(value, Value) or value.linear is not None:
+        return value
+    if value.parts:
+        key = (id(value.parts), value.low, value.high, value.pool, *value.gain, *value.offset)
+        if key not in builder.plains:
+            # The parts are kept, so that no others can have their identity.
+            builder.plains[key] = value.parts, _joined(builder, value, node)
+        made = builder.plains[key][1]
+        return replace(made, shape=value.shape, nodes=value.nodes)
+    if value.channels is None and not any(value.pads):
+        return value
+    tensor = builder.tensors[value.source]
+    channels = () if value.channels is None else tuple(value.channels.tolist())
+    key = value.source, channels, value.pads, value.pad_image
+    if key in builder.plains:
+        return replace(value, source=builder.plains[key], channels=None, pads=(0, 0, 0, 0))
+    unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+    gain = np.full(value.map[0], unit, dtype=object)
+    codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
+                    pool=(1, 1), map=_unpooled(builder, value))
+    name = builder.quantize(codes, own_target(builder, value.source), f"{value.source}_part", node)
+    builder.plains[key] = name
+    return replace(value, source=name, channels=None, pads=(0, 0, 0, 0))
+
+
+def _unpooled(builder, value):
+    top, left, bottom, right = value.pads
+    _, height, width = builder.tensors[value.source].shape
+    return value.map[0], height + top + bottom, width + left + right
+
+
+def _joined(builder, value, node):
+    _check_parts(value, node)
+    parts = [_resolved(value, part) for part in value.parts]
+    targets = set()
+    for part in parts:
+        if part.linear is not None:
+            node.fail(f"reads the result of {part.nodes[-1]!r} before it is quantized; put a "
+                      "quantizer between them")
+        tensor = builder.tensors[part.source]
+        gain, offset = uniform(part.gain), uniform(part.offset)
+        scale = None if not gain else gain / Fraction(2) ** tensor.format.exponent
+        zero = None if not gain or offset is None else -offset / gain
+        if scale is None or scale < 0 or Fraction(float(scale)) != scale or zero is None or (
+                zero.denominator != 1):
+            node.fail("reads channels of different scales; put a quantizer in front")
+        targets.add((tensor.format, float(scale), int(zero)))
+    if len(targets) > 1:
+        node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts have different scales or "
+                  "zero points; put a quantizer between them")
+    (format, scale, zero), = targets
+    limits = [builder.limits[part.source] for part in parts]
+    target = builder.target(format, scale, zero, min(low for low, _ in limits),
+                            max(high for _, high in limits))
+    name = quantize_parts(builder, value, target, f"{value.nodes[-1]}_joined", node)
+    unit = Fraction(scale) * Fraction(2) ** format.exponent
+    gain = np.full(value.map[0], unit, dtype=object)
+    return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=None,
+                   high=None, pool=(1, 1))
+
+
+# Doing without copies.
+
+def remove_copies(builder):
+    """The builder's layers without those of its copies that can be done without."""
+    layers = list(builder.layers)
+    for copy in builder.copies:
+        if any(copy is layer for layer in layers) and not _read_from_source(builder, layers, copy):
+            _write_to_target(builder, layers, copy)
+    return layers
+
+
+def _drop(layers, copy):
+    layers[:] = [layer for layer in layers if layer is not copy]
+
+
+def _combines(layer, name):
+    """Whether a layer combines its results with a tensor."""
+    return layer.operand is not None and layer.operand.tensor == name
+
+
+def _channels(layer, count):
+    return np.arange(count) if layer.channels is None else layer.channels
+
+
+def _whole(channels, count):
+    return None if len(channels) == count and (channels == np.arange(count)).all() else channels
+
+
+def _may_pick(layer):
+    """Whether a layer can read some channels of many: with weights that have a zero, and at no
+    cost unless it is depthwise with a kernel, which the chip computes in a way of its own."""
+    return layer.weight_format.zero_code is not None and (
+        layer.groups == 1 or layer.weight.shape[2:] == (1, 1))
+
+
+def _read_from_source(builder, layers, copy):
+    """Let all readers of a copy of some channels or pixels read from where it copies; False if
+    one of them cannot."""
+    count = builder.tensors[copy.input].shape[0]
+    picked = _whole(_channels(copy, count), count)
+    if copy.output in builder.outputs or copy.step != (1, 1) or sum(
+            layer.output == copy.output for layer in layers) > 1:
+        return False
+    if any(_combines(layer, copy.output) for layer in layers):
+        return False
+    readers = [layer for layer in layers if layer.input == copy.output]
+    for reader in readers:
+        if picked is not None and not _may_pick(reader):
+            return False
+        if any(p > 0 for p in copy.pads) and any(p > 0 for p in reader.pads) and (
+                copy.pad_code != reader.pad_code):
+            return False
+        if join_pads(copy.pads, reader.pads) is None:
+            return False
+    for reader in readers:
+        channels = _channels(copy, count)[_channels(reader, len(copy.weight))]
+        if any(p > 0 for p in copy.pads):
+            reader.pad_code = copy.pad_code
+        reader.input = copy.input
+        reader.channels = _whole(channels, count)
+        reader.pads = join_pads(copy.pads, reader.pads)
+        reader.nodes = [*copy.nodes, *(node for node in reader.nodes if node not in copy.nodes)]
+    _drop(layers, copy)
+    return True
+
+
+def _write_to_target(builder, layers, copy):
+    """Let the layers that make what is copied write it where the copy goes."""
+    source, target = copy.input, copy.output
+    count = builder.tensors[source].shape[0]
+    if (source in builder.inputs or source in builder.outputs or any(copy.pads)
+            or _whole(_channels(copy, count), count) is not None):
+        return
+    readers = [layer for layer in layers if layer.input == source and layer is not copy]
+    if any(_combines(layer, source) or (_combines(layer, target) and layer.output == source)
+           for layer in layers):
+        return
+    # Operands lie like the results of their layer: at the beginning of a tensor.
+    if any(layer.output == source and layer.operand is not None for layer in layers) and (
+            copy.first_channel or copy.step != (1, 1) or any(copy.origin)):
+        return
+    sizes = [builder.tensors[name].shape[1:] for name in (source, target)]
+    if readers and (sizes[0] != sizes[1] or not all(map(_may_pick, readers))
+                    or any(reader.output == target for reader in readers)):
+        return
+    for layer in layers:
+        if layer.output == source:
+            layer.output = target
+            layer.first_channel += copy.first_channel
+            layer.origin = tuple(copy.origin[n] + layer.origin[n] * copy.step[n] for n in (0, 1))
+            layer.step = tuple(copy.step[n] * layer.step[n] for n in (0, 1))
+            layer.nodes += [node for node in copy.nodes if node not in layer.nodes]
+    for reader in readers:
+        reader.input = target
+        reader.channels = copy.first_channel + _channels(reader, count)
+    _drop(layers, copy)

@@ -1,0 +1,168 @@
+"""Nearest upsampling and transposed convolution: values whose parts take turns pixel by pixel.
+
+Of a transposed convolution of stride s, every s-th result meets the same taps of the kernel: s * s
+ordinary convolutions of smaller kernels, each of which writes every s-th pixel of every s-th row.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import gcd
+
+import numpy as np
+
+from .onnx_layers import add_bias, as_map, linear, spatial, weight_scale, weights_of
+from .onnx_moves import parts_value
+from .onnx_values import HostInput, Part, activation, constant
+
+__all__ = ["OPERATORS"]
+
+
+def _repeated(node, value, factors):
+    """Every pixel of a value `factors` (y, x) times."""
+    if isinstance(value, HostInput):
+        node.fail("enlarges the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    channels, height, width = value.map
+    sizes = channels, height * factors[0], width * factors[1]
+    shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
+    parts = [Part(value, 0, tuple(factors), origin) for origin in product(*map(range, factors))]
+    return parts_value(parts, shape, sizes, node)
+
+
+def _factors(node, value, scales):
+    """(y, x) of whole factors for the batch dimension and all others."""
+    rank = len(value.shape) + 1
+    if len(scales) != rank or any(item < 1 or item != int(item) for item in scales) or (
+            scales[0] != 1 or scales[1] != 1):
+        node.fail(f"must enlarge rows and columns by whole factors, not by "
+                  f"{[float(item) for item in scales]}")
+    return [1] * (4 - rank) + [int(item) for item in scales[2:]]
+
+
+def _resize(builder, node, inputs):
+    value = activation(inputs, node)
+    node.expect("mode", "nearest", ("nearest",))
+    place = node.expect("coordinate_transformation_mode", "half_pixel",
+                        ("asymmetric", "half_pixel", "half_pixel_symmetric"))
+    if place == "asymmetric":
+        node.expect("nearest_mode", "round_prefer_floor", ("floor",))
+    else:
+        node.expect("nearest_mode", "round_prefer_floor",
+                    ("round_prefer_floor", "round_prefer_ceil"))
+    if node.attributes.get("axes"):
+        node.fail("attribute axes is not supported; name all dimensions")
+    scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
+                     for item in [*inputs[2:], None, None][:2])
+    if scales is None or not len(scales):
+        node.expect("keep_aspect_ratio_policy", "stretch", ("stretch",))
+        if sizes is None or len(sizes) != len(value.shape) + 1:
+            node.fail("needs scales or sizes for all dimensions")
+        scales = [1, *(size / old for size, old in zip(sizes[1:], value.shape, strict=True))]
+    return _repeated(node, value, _factors(node, value, scales))
+
+
+def _upsample(builder, node, inputs):
+    value = activation(inputs, node)
+    node.expect("mode", "nearest", ("nearest",))
+    scales = list(constant(inputs[1], node, "its scales").numbers.reshape(-1))
+    return _repeated(node, value, _factors(node, value, scales))
+
+
+# Transposed convolution.
+
+@dataclass
+class Axis:
+    """One axis of a transposed convolution."""
+    size: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pads: tuple = (0, 0)
+    more: int = 0
+
+    @property
+    def out(self):
+        return ((self.size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+                - sum(self.pads) + self.more)
+
+    def phase(self, origin):
+        """For the results origin, origin + stride, ...: the taps that meet them, in the order in
+        which a convolution has them; its dilation, its pads."""
+        taps = [k for k in range(self.kernel)
+                if (origin + self.pads[0] - k * self.dilation) % self.stride == 0][::-1]
+        first, last = ((origin + self.pads[0] - k * self.dilation) // self.stride
+                       for k in ((taps[0], taps[-1]) if taps else (0, 0)))
+        count = -(-(self.out - origin) // self.stride)
+        if not taps:
+            first = last = 0
+        return (taps, self.dilation // gcd(self.dilation, self.stride),
+                (-first, count + last - self.size))
+
+
+def _axes(node, sizes, kernel):
+    """The Axis of each dimension; maps of one dimension have a height of 1."""
+    rank = len(kernel)
+    strides, dilations = (spatial(node, name, rank, 1) for name in ("strides", "dilations"))
+    more = spatial(node, "output_padding", rank, 0)
+    pads = [int(item) for item in node.attributes.get("pads", [0] * 2 * rank)]
+    node.expect("auto_pad", "NOTSET", ("NOTSET", "VALID"))
+    if "output_shape" in node.attributes:
+        node.fail("attribute output_shape is not supported; give pads and output_padding")
+    if len(pads) != 2 * rank or min(*strides, *dilations) < 1 or min(*pads, *more) < 0:
+        node.fail("attributes strides and dilations must be at least 1, pads and output_padding at "
+                  f"least 0, not {strides}, {dilations}, {pads}, {more}")
+    axes = [Axis(*item) for item in zip(sizes[-rank:], kernel, strides, dilations,
+                                        zip(pads[:rank], pads[rank:], strict=True), more,
+                                        strict=True)]
+    if min(axis.out for axis in axes) < 1:
+        node.fail("leaves no output pixel")
+    return axes if rank == 2 else [Axis(1, 1), *axes]
+
+
+def _conv_transpose(builder, node, inputs):
+    value, weights = activation(inputs, node), weights_of(inputs[1], node)
+    rank, group = len(weights.shape) - 2, node.attributes.get("group", 1)
+    if isinstance(value, HostInput):
+        node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
+    as_map(value, node)
+    if len(value.shape) - 1 != rank:
+        node.fail(f"its weights have {rank + 2} dimensions, and its input has "
+                  f"{len(value.shape) + 1}")
+    channels, each, *kernel = weights.shape
+    if group < 1 or channels % group or channels != value.map[0]:
+        node.fail(f"its weights are for {channels} channels in {group} groups, and its input has "
+                  f"{value.map[0]}")
+    if node.attributes.get("kernel_shape", kernel) != kernel:
+        node.fail(f"attribute kernel_shape must be that of its weights, {kernel}")
+    axes = _axes(node, value.map[1:], kernel)
+    size = [axis.kernel for axis in axes]
+    # [O, I / group, kernel], the order of a convolution's weights.
+    images, scale = (item.reshape(group, channels // group, each, *size).swapaxes(1, 2)
+                     .reshape(group * each, channels // group, *size)
+                     for item in (weights.images, weights.scale))
+    scale = weight_scale(weights, scale, node)
+    parts = []
+    for origin in product(*(range(min(axis.stride, axis.out)) for axis in axes)):
+        (down, dy, rows), (across, dx, columns) = (
+            axis.phase(place) for axis, place in zip(axes, origin, strict=True))
+        some = images[:, :, down or [0]][:, :, :, across or [0]]
+        if not (down and across):
+            some = np.zeros_like(some)              # no tap meets these results
+        pads = rows[0], columns[0], rows[1], columns[1]
+        part = linear(builder, node, value, weights.format, some, scale,
+                      lambda size, kernel, d=(dy, dx), p=pads: ((1, 1), d, p), group)
+        add_bias(part, inputs[2:3], node)
+        parts.append(Part(part, 0, tuple(axis.stride for axis in axes), origin))
+    sizes = (group * each, *(axis.out for axis in axes))
+    return parts_value(parts, sizes if rank == 2 else (sizes[0], sizes[2]), sizes, node)
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {
+    "ConvTranspose": (_conv_transpose, {"auto_pad", "dilations", "group", "kernel_shape",
+                                        "output_padding", "output_shape", "pads", "strides"}),
+    "Resize": (_resize, {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a",
+                         "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy",
+                         "mode", "nearest_mode"}),
+    "Upsample": (_upsample, {"mode", "scales"}),
+}

@@ -219,7 +219,7 @@ def test_top_help_names_every_command(capsys):
 # What is refused.
 
 @pytest.mark.parametrize("arguments", [
-    [], ["fly"], ["build"], ["inspect"], ["simulate", "x"], ["area"], ["sweep", "s.toml"],
+    [], ["fly"], ["build"], ["inspect"], ["simulate", "x"], ["sweep", "s.toml"],
     ["simulate", "x", "--inputs", "y", "--limit", "0"], ["regress", "--jobs", "none"],
     ["simulate", "x", "--inputs", "y", "--engine", "fpga"]])
 def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):

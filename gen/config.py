@@ -121,7 +121,8 @@ KEYS = (
         "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
         "uint8 is the same array as int8: unsigned codes run moved by half their range."),
     Key("array", "weight", "weight", "format",
-        "Number format of weights, of the same family (integer, float, bipolar)."),
+        "Number format of weights: integers, floats (e3m0 and the like are powers of two) and sums "
+        "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."),
     Key("array", "accumulator", "accumulator", "accumulator",
         "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."),
     Key("array", "largest_k", "largest_k", "count",

@@ -10,7 +10,17 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 
-from .formats import Bipolar, Float, Format, Int, Ternary, parse, sum_bits, term_bound
+from .formats import (
+    Bipolar,
+    Float,
+    Format,
+    Int,
+    PowerSum,
+    Ternary,
+    parse,
+    sum_bits,
+    term_bound,
+)
 
 __all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
 
@@ -138,20 +148,21 @@ class Arch:
         if isinstance(self.activation, Bipolar) != isinstance(self.weight, Bipolar):
             raise ValueError("a bipolar format goes with a bipolar format only: activation is "
                              f"{self.activation}, weight is {self.weight}")
-        if isinstance(self.activation, Float) != isinstance(self.weight, Float):
-            raise ValueError("activation and weight must be of one family (float, int, bipolar), "
-                             f"not {self.activation} and {self.weight}")
+        if not isinstance(self.weight, (Int, Float, Bipolar, PowerSum)):
+            raise ValueError("weight must be a format of integers, floats, sums of powers of two, "
+                             f"or bipolar1, not {self.weight}")
         if isinstance(self.activation, Bipolar) and (
                 self.activation.bits != 1 or self.weight.bits != 1):
             raise ValueError("the array computes with bipolar1 only, not with "
                              f"{self.activation} and {self.weight}")
-        if isinstance(self.activation, Int) and not (self.activation.signed and self.weight.signed):
-            raise ValueError("the array computes with signed integers (unsigned codes are moved by "
-                             f"half their range), not with {self.activation} and {self.weight}")
-        if isinstance(self.activation, Float) and not (
-                self.activation.signed and self.weight.signed):
-            raise ValueError("the array computes with floats that have a sign, not with "
-                             f"{self.activation} and {self.weight}")
+        for form in (self.activation, self.weight):
+            if isinstance(form, Int) and not form.signed:
+                raise ValueError("the array computes with signed integers (unsigned codes are "
+                                 f"moved by half their range), not with {self.activation} and "
+                                 f"{self.weight}")
+            if isinstance(form, Float) and not form.signed:
+                raise ValueError("the array computes with floats that have a sign, not with "
+                                 f"{self.activation} and {self.weight}")
         form = self.activation
         if not isinstance(form, (Int, Float, Bipolar)) or isinstance(form, Ternary) or (
                 isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
@@ -210,6 +221,7 @@ class Arch:
             return self.structure
 
         def bits(number):
+            number = number.term if isinstance(number, PowerSum) else number
             return number.man + 1 if isinstance(number, Float) else number.width
         small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
         return "lut4" if small else "dsp"

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from . import isa
 from .axi import ReadSignature
 from .csr import REPORT, SEQUENCER, ErrorCode
-from .isa import Memory, Opcode, Unit
+from .isa import Destination, Memory, Opcode, Unit
 
 __all__ = ["Sequencer"]
 
@@ -244,13 +244,20 @@ class Sequencer(wiring.Component):
         return fault
 
     def _legal(self, opcode, view):
-        """No count is 0, no token goes to or comes from the unit itself, the memory exists."""
+        """No count is 0, no token goes to or comes from the unit itself, and what only some chips
+        have is there: operand memory, activations from the top."""
         legal = ~view.wait[opcode.unit] & ~view.signal[opcode.unit]
         for item in isa.OPCODES[opcode]:
             if item.low == 1:
                 legal &= view[item.name] != 0
-        if opcode == Opcode.LOAD:
-            legal &= view.memory <= int(max(Memory))
+        if not self.arch.operand_depth:
+            if opcode == Opcode.LOAD:
+                legal &= view.memory != Memory.OPERAND
+            if opcode == Opcode.POST:
+                legal &= ~view.operand & ((view.destination == Destination.ACTIVATION)
+                                          | (view.destination == Destination.STORE))
+        if not self.arch.depthwise and opcode == Opcode.ARRAY:
+            legal &= view.starts == 0
         return legal
 
     def _elaborate_report(self, m, fault, leaves, layer, position):

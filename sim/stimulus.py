@@ -39,6 +39,9 @@ _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4
 #: are loaded from anywhere.
 _OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", "e1m5", "e5m1"),
            "bipolar": ("bipolar1",)}
+#: What a weight alone may be.
+_WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e3m0x2", "e3m0r4"),
+            "bipolar": ()}
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
 
@@ -59,7 +62,7 @@ def random_arch(seed, family=None):
         if others.random() < 0.2:
             activation = others.choice(_OTHERS[kind])
         if others.random() < 0.2:
-            weight = others.choice(_OTHERS[kind])
+            weight = others.choice(_OTHERS[kind] + _WEIGHTS[kind])
         rows, columns = draw.randint(1, 9), draw.randint(1, 9)
         depthwise = kind != "bipolar" and draw.random() < 0.3
         if depthwise:

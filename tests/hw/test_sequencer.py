@@ -27,8 +27,10 @@ def begin(arch):
 def random_instruction(draw, opcode=None):
     opcode = opcode or draw.choice(UNIT_OPCODES)
     fields = {item.name: draw.randint(item.low, item.high) for item in isa.OPCODES[opcode]}
-    if opcode == Opcode.LOAD:
-        fields["memory"] %= 3
+    # What only other chips have.
+    for name, values in (("memory", 3), ("destination", 2), ("operand", 1), ("starts", 1)):
+        if name in fields:
+            fields[name] %= values
     own = 1 << opcode.unit
     return Instruction(opcode, wait=draw.randrange(16) & ~own, signal=draw.randrange(16) & ~own,
                        layer=draw.randrange(4096), fields=fields)
@@ -172,6 +174,8 @@ def patched(arch, opcode, **fields):
     lambda arch: (0xFFF, (1 << isa.INSTRUCTION_BITS) - 1),              # opcode 15
     zero_count,
     lambda arch: patched(arch, Opcode.LOAD, memory=3),
+    lambda arch: patched(arch, Opcode.POST, destination=2),
+    lambda arch: patched(arch, Opcode.ARRAY, starts=1),
     lambda arch: patched(arch, Opcode.LOAD, wait=1),
     lambda arch: patched(arch, Opcode.STORE, signal=8),
     lambda arch: (0, begin(arch).encode()),                             # twice

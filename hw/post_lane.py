@@ -32,7 +32,7 @@ class PostLane(wiring.Component):
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1 and the shift as 0.
     zero_point : In(signed(17))
-    low, high : In(signed(FIRST_BITS))
+    low, high : In(signed(FIRST_BITS)), or signed(17) on chips without operands
         As in the instruction; to be held while results are on their way.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
@@ -42,12 +42,13 @@ class PostLane(wiring.Component):
 
     def __init__(self, *, arch):
         self.arch = arch
+        limits = signed(FIRST_BITS if arch.operand_depth else 17)
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
             "parameters": In(arch.parameter_bits),
             "raw": In(1),
             "zero_point": In(signed(17)),
-            "low": In(signed(FIRST_BITS)), "high": In(signed(FIRST_BITS)),
+            "low": In(limits), "high": In(limits),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
         })

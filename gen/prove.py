@@ -11,10 +11,8 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import time
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +28,7 @@ from ..sim.elements import Bench, every_pair, mismatches, observe, random_vector
 from .errors import UserError
 from .files import write_file
 from .progress import SILENT
+from .resume import in_processes, open_folder, read_results
 
 __all__ = ["Case", "Circuit", "cases_of", "circuits_of", "prove", "summary"]
 
@@ -140,7 +139,7 @@ def circuits_of(cases, jobs=1, progress=SILENT):
     """The Circuits of these cases."""
     found = defaultdict(list)
     with progress.step(f"Circuits of {len(cases):,} cases", len(cases)) as done:
-        fingerprints = _each(_fingerprint, cases, jobs)
+        fingerprints = in_processes(_fingerprint, cases, jobs, ordered=True)
         for number, (case, fingerprint) in enumerate(zip(cases, fingerprints, strict=True), 1):
             found[fingerprint].append(case)
             done(number)
@@ -149,21 +148,6 @@ def circuits_of(cases, jobs=1, progress=SILENT):
 
 def _fingerprint(case):
     return Bench(case.rules()).fingerprint
-
-
-def _each(function, items, jobs):
-    """Results in order, of `jobs` processes."""
-    if jobs == 1 or len(items) < 2:
-        yield from map(function, items)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _prove_together(circuits):
@@ -224,13 +208,10 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     Returns (results, paths of the files): results as in results.jsonl, of this call's circuits.
     Raises UserError.
     """
-    circuits, folder = circuits_of(cases_of(formats, structures), jobs, progress), Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+    circuits = circuits_of(cases_of(formats, structures), jobs, progress)
+    folder = open_folder(folder)
     file = folder / RESULTS
-    known = _known(file)
+    known = read_results(file)
     # Those of a similar number of vectors run together, since all wait for the longest.
     missing = sorted((circuit for circuit in circuits if circuit.key not in known),
                      key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
@@ -238,7 +219,7 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     with progress.step(f"Proof of {len(circuits):,} circuits, {len(circuits) - len(missing):,} "
                        "known", max(1, len(missing))) as done, file.open("a") as lines:
         number = 0
-        for results in _each(_prove_together, parts, jobs):
+        for results in in_processes(_prove_together, parts, jobs):
             for result in results:
                 lines.write(json.dumps(result) + "\n")
                 known[result["key"]] = result
@@ -247,20 +228,6 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
             done(number)
     results = [known[circuit.key] for circuit in circuits]
     return results, [file, write_file(folder / TABLE, _table(results))]
-
-
-def _known(file):
-    """Results by key. A last line that was cut off is dropped from the file."""
-    if not file.exists():
-        return {}
-    whole, _, rest = file.read_text().rpartition("\n")
-    if rest:
-        file.write_text(whole + "\n" if whole else "")
-    try:
-        results = [json.loads(line) for line in whole.splitlines()]
-        return {result["key"]: result for result in results}
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: is no result of a proof; move the file away") from None
 
 
 def _table(results):

@@ -35,22 +35,23 @@ def read_results(file):
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             result = json.loads(line)
-            if result["error"] is None:
+            if result.get("error") is None:
                 found[result["key"]] = result
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file}: line {number} is no result; move the file away") from None
     return found
 
 
-def in_processes(function, items, jobs):
-    """`function` of each item, as they come; `jobs` at a time, each in a process of its own."""
+def in_processes(function, items, jobs, *, ordered=False):
+    """`function` of each item, as they come or in the items' order; `jobs` at a time, each in a
+    process of its own."""
     if jobs == 1 or len(items) < 2:
         yield from map(function, items)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
-            for future in as_completed(futures):
+            for future in futures if ordered else as_completed(futures):
                 yield future.result()
         finally:
             for future in futures:

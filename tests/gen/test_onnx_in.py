@@ -11,6 +11,7 @@ from onnxruntime.quantization import QuantFormat, QuantType
 from systolith.gen.onnx_in import load, required_formats
 from systolith.sim import numerics
 
+from ..onnx_exact import bias, integer_network, qdq, weights
 from ..onnx_networks import Network, quantized, random_cnn, run_onnx
 
 
@@ -88,27 +89,6 @@ def test_every_layer_equals_onnx_runtime(tmp_path):
                 assert np.abs(steps).max() <= 1
                 equal, total = equal + (steps == 0).sum(), total + steps.size
     assert total > 10000 and equal >= 0.9995 * total
-
-
-def integer_network(rng, shape, zero=5, kind=np.int8):
-    """(network, dequantized input): scales are powers of two, so all arithmetic is exact."""
-    net = Network(rng, shape, opset=21)
-    return net, qdq(net, "x", 1 / 16, zero, kind)
-
-
-def qdq(net, x, scale, zero, kind=np.int8):
-    scale, zero = net.constant(np.float32(scale)), net.constant(kind(zero))
-    return net.node("DequantizeLinear", net.node("QuantizeLinear", x, scale, zero), scale, zero)
-
-
-def weights(net, *shape, scale=1 / 32):
-    codes = net.rng.integers(-127, 128, shape).astype(np.int8)
-    return net.node("DequantizeLinear", codes, np.float32(scale), np.int8(0))
-
-
-def bias(net, count):
-    return net.node("DequantizeLinear", net.rng.integers(-5000, 5000, count, dtype=np.int32),
-                    np.float32(1 / 512), np.int32(0))
 
 
 def check_exact(net, result, count=3, scale=0.5):

@@ -85,7 +85,7 @@ def test_wrong_names_are_refused():
 
 def test_results_of_something_else_are_refused(tmp_path):
     (tmp_path / "results.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match="no result of a proof"):
+    with pytest.raises(UserError, match="is no result"):
         prove(tmp_path, ["int2"], ["lut4"])
 
 

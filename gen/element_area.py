@@ -111,6 +111,9 @@ def element_area(verilog, top, target, *, dsp=False, flatten=True, liberty=None)
                                    target)
     key = merit(target)
     best = min(found, key=lambda name: found[name][key])
+    if not flatten:
+        # Mapping LUTs by itself, Yosys drops the flip-flops inside some kept modules; LUTs agree.
+        extra["ff"] = max(figures["ff"] for figures in found.values())
     return found[best] | extra | {
         "flow": best, "flows": {name: figures[key] for name, figures in found.items()}}
 

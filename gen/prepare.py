@@ -10,24 +10,10 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Int
 from ..hw.layout import pack_parameter_words, pack_weight_words
-from ..sim.numerics import images_of
 from .errors import UserError
 from .tile import Layer
 
 __all__ = ["check_layer", "lay_out_taps", "parameter_bytes", "weight_bytes"]
-
-
-def _sum_range(conv, weight, input_format):
-    """(smallest, largest) sum of any subset of a layer's products, proven from its weights."""
-    images = images_of(conv.weight_format, weight).reshape(len(weight), -1)
-    if int(np.abs(images).max(initial=0)) * images.shape[1] >> 62:
-        images = images.astype(object)
-    positive = np.where(images > 0, images, 0).sum(axis=1).tolist()
-    negative = np.where(images < 0, images, 0).sum(axis=1).tolist()
-    low, high = (limit(0, value) for limit, value in
-                 zip((min, max), input_format.image_range, strict=True))
-    ends = list(zip(positive, negative, strict=True))
-    return (min(p * low + n * high for p, n in ends), max(p * high + n * low for p, n in ends))
 
 
 def _odd_tail(layer):
@@ -44,7 +30,7 @@ def _bias(layer):
 def _fits_accumulators(layer, input_format):
     """(bits that exact sums and the bias need, whether the chip has them)."""
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
-    low, high = _sum_range(layer.conv, layer.conv.weight, input_format)
+    low, high = layer.conv.sum_range(input_format)
     bias = _bias(layer)
     times = layer.pool if layer.conv.pool_sum else 1
     low = min(times * (low - tail), int(bias.min()))

@@ -13,7 +13,7 @@ from systolith.sim.graph import Conv, Graph, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl import Job, Run, simulate
 
-__all__ = ["arguments", "int8_network", "random_inputs", "report", "simulate_graph"]
+__all__ = ["arguments", "buffer_bytes", "int8_network", "random_inputs", "report", "simulate_graph"]
 
 
 def arguments(doc, **options):
@@ -49,6 +49,14 @@ def report(title, rows, json_path=None, **facts):
         content = {"title": title, "machine": platform.processor() or platform.machine(),
                    **facts, "rows": rows}
         json_path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def buffer_bytes(arch):
+    """Bytes of all memories on the chip."""
+    return (arch.activation_depth * arch.activation_bytes + arch.weight_depth * arch.weight_bytes
+            + arch.accumulator_depth * arch.columns * arch.accumulator_bits // 8
+            + arch.parameter_depth * arch.parameter_bits * arch.post_lanes // 8
+            + arch.operand_depth * arch.activation_bytes)
 
 
 def int8_network(name, input_shape, layers, seed=0):

@@ -5,7 +5,7 @@ a bus of 64 bits that answers after 32 cycles: weights, program and image. *Idea
 products divided by that of elements; the busy shares are each unit's part of all cycles.
 """
 
-from common import arguments, report
+from common import arguments, buffer_bytes, report
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
 from systolith.hw.arch import Arch
@@ -16,13 +16,6 @@ from tiny_networks import MACS, NETWORKS
 ARCH = Arch(rows=16, columns=16, largest_k=4608, weight_depth=4096, activation_depth=12288,
             accumulator_depth=1024, post_lanes=16, parameter_depth=1024, depthwise=True,
             bus_bits=64)
-
-
-def buffer_bytes(arch):
-    """Bytes of all memories on the chip."""
-    return (arch.activation_depth * arch.activation_bytes + arch.weight_depth * arch.weight_bytes
-            + arch.accumulator_depth * arch.columns * arch.accumulator_bits // 8
-            + arch.parameter_depth * arch.parameter_bits * arch.post_lanes // 8)
 
 
 def main():

@@ -214,7 +214,8 @@ def lay_out_taps(layer, input_format):
         if odd and conv.pad_code != 0 and any(any(axis[1][3]) for axis in axes):
             continue                            # see `check_layer`
         words = blocks * axes[0][0][3] * axes[1][0][3]
-        if words > max(2 * layer.input_words, arch.activation_depth // 2):
+        again = axes[0][1][0] > 1 or axes[1][1][0] > 1
+        if again and words > max(2 * layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
         total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
         array = total * layer.pass_cycles(pixels)

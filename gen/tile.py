@@ -29,7 +29,8 @@ _LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
 _STEP_CYCLES = 128
 #: Sub-tiles of a map that is one tile and would fit the accumulators at once: the next layer's
-#: first one then waits for the first of this one's, not for the last.
+#: first one then waits for the first of this one's, not for the last. Each of them needs all
+#: weights, which must stay while the next ones come: where they cannot, there is only one.
 _SUB_TILES = 4
 
 
@@ -315,7 +316,9 @@ class Plan:
         if layer.from_above:
             return self._runs(rows, most, y0, [(x0 + c, x0 + d) for c, d in across])
         least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.most_passes))
-        wanted = rows // max(1, ceil(least / (width * layer.pool))) if len(self.tiles) == 1 else 1
+        wanted = 1
+        if len(self.tiles) == 1 and 2 * layer.most_weight_words <= layer.arch.weight_depth:
+            wanted = rows // max(1, ceil(least / (width * layer.pool)))
         down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
         return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
 

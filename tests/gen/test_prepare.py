@@ -50,6 +50,14 @@ def test_a_first_layer_of_one_channel_fills_the_rows(rows, taps, passes):
     assert sorted(recipe["taps"]) == taps
 
 
+def test_a_large_kernel_of_few_channels_leaves_no_row_empty():
+    arch = Arch(rows=16, columns=16, activation_depth=8192)
+    conv = Conv("conv", "in", "out", np.ones((64, 3, 7, 7), int), Int(8), stride=(2, 2),
+                pads=(3, 3, 3, 3), input_shape=(3, 224, 224))
+    layer, recipe = lay_out_taps(Layer(0, conv, arch), Int(8))
+    assert recipe["taps"] == [7, 7] and layer.most_passes == 10
+
+
 def test_saturating_accumulators_keep_their_passes():
     arch = Arch(rows=8, columns=8, accumulator=19)
     conv = Conv("conv", "in", "out", np.full((8, 1, 5, 5), 0x80), Int(8), input_shape=(1, 9, 9))

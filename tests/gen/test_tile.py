@@ -117,3 +117,12 @@ def test_weights_of_zero_narrow_the_blocks_of_a_column_block():
     assert layer.weight_offsets == [0, 12, 16, 20]
     assert layer.used((0, 1, 0, 2, 0, 2), 0) == [(0, 1, 0, 2, 1, 1)]
     assert layer.used((0, 1, 0, 2, 2, 2), 1) == []
+
+
+@pytest.mark.parametrize("channels, sub_tiles", [(32, 4), (256, 1)])
+def test_weights_that_cannot_wait_for_a_second_sub_tile_are_used_at_once(channels, sub_tiles):
+    arch = Arch(rows=16, columns=16, weight_depth=2048, accumulator_depth=2048)
+    layer = Layer(0, Conv("conv", "in", "out", np.ones((32, channels, 3, 3), int), Int(8),
+                          pads=(1, 1, 1, 1), input_shape=(channels, 16, 16)), arch)
+    plan = plan_layer(layer, None)
+    assert len(plan.sub_tiles(plan.tiles[0])) == sub_tiles

@@ -7,14 +7,15 @@ from ..hw.formats import Bipolar
 from ..hw.isa import Destination, Instruction, Memory, Opcode
 from ..hw.program import Program
 from ..sim.access import word_bytes
-from .alloc import Ring, Sections, place
+from .alloc import Ring, Sections
 from .arrange import arrange
 from .describe import describe
 from .emit import assemble_image, finish
 from .errors import UserError
+from .maps import add_tensors, layers_of, lives_of, place_maps
 from .operands import OperandMemory, operand_lives
-from .prepare import check_layer, lay_out_taps, parameter_bytes, weight_bytes
-from .tile import Layer, boxes, plan_layer
+from .prepare import parameter_bytes, weight_bytes
+from .tile import boxes, plan_layer
 
 __all__ = ["compile_graph"]
 
@@ -430,98 +431,6 @@ class LayerCode:
 
 # The network.
 
-def _lives(graph):
-    """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
-    readers, users = {}, {}
-    for index, conv in enumerate(graph.layers):
-        readers.setdefault(conv.input, []).append(index)
-        for name in (conv.input, conv.output):
-            users.setdefault(name, []).append(index)
-    return {name: (users[name][0], users[name][-1]) for name in readers}, readers
-
-
-def _prepare(graph, arch, readers, combined, lanes):
-    """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
-    out."""
-    layers, recipes = [], {}
-    inputs = {item.name for item in graph.inputs}
-    for index, conv in enumerate(graph.layers):
-        layer = Layer(index, conv.reading_all(), arch)
-        if (conv.input in inputs and len(readers[conv.input]) == 1
-                and conv.input not in {*graph.outputs, *combined}
-                and graph.tensors[conv.input].format == arch.activation):
-            changed, recipe = lay_out_taps(layer, graph.tensors[conv.input].format)
-            if recipe is not None:
-                try:
-                    check_layer(changed, graph.tensors)
-                except UserError:
-                    recipe = None               # then as it stands, which may be refused, too
-                else:
-                    layer, recipes[conv.input] = changed, recipe
-        if conv.input not in recipes:
-            check_layer(layer, graph.tensors, conv.input in lanes)
-        layers.append(layer)
-    return layers, recipes
-
-
-def _wanted_buffer(layer):
-    """Activation words that the input buffers of a layer should have: the whole input, or two
-    tiles of a row of results, but no more than half of the memory; a row as it comes where that
-    is the least."""
-    y, x = layer.y, layer.x
-    row = y.extent(1) * x.extent(x.out) * layer.blocks
-    return max(layer.window, min(layer.input_words, 2 * row, layer.arch.activation_depth // 2))
-
-
-def _place_maps(graph, layers, lives, readers, arch):
-    """Placement of the maps that can stay on the chip: all that a layer writes and another one
-    reads, and inputs with several readers."""
-    inputs = {item.name for item in graph.inputs}
-    sizes = {}
-    for name in lives:
-        if name in inputs and len(readers[name]) == 1:
-            continue
-        channels, height, width = graph.tensors[name].shape
-        sizes[name] = -(-channels // arch.vector) * height * width
-
-    def needs(index, maps):
-        return 0 if layers[index].conv.input in maps else _wanted_buffer(layers[index])
-    return place(sizes, lives, needs, len(layers), arch.activation_depth)
-
-
-def _add_tensors(graph, recipes, placement, lives, operands, sections, arch):
-    """{tensor: (section, offset, bytes)} of all that lies in external memory, in the order inputs,
-    outputs, spilled."""
-    where = {}
-
-    def add(section, name, size):
-        where[name] = (section, sections.add(section, size), size)
-
-    written = {conv.output: conv for conv in graph.layers}
-
-    def size(name):
-        channels, height, width = (recipes[name]["shape"] if name in recipes
-                                   else graph.tensors[name].shape)
-        if name in written and written[name].raw:
-            groups = -(-channels // arch.group)
-            return groups * height * width * arch.chunks * arch.raw_bytes
-        return -(-channels // arch.vector) * height * width * arch.activation_bytes
-
-    for item in graph.inputs:
-        add("inputs", item.name, size(item.name))
-    for name in dict.fromkeys(graph.outputs):
-        if name not in written:
-            raise UserError(f"output {name!r} is an input of the network as it stands; remove the "
-                            "output")
-        add("outputs", name, size(name))
-    for name in written:
-        inside = [name in maps for maps, read in ((placement.maps, lives),
-                                                  (operands.maps, operands.lives)) if name in read]
-        if name not in where and not (inside and all(inside)):
-            add("spill", name, size(name))
-    return where
-
-
 def compile_graph(graph, arch):
     """Map a quantized network to a program for a chip.
 
@@ -537,12 +446,12 @@ def compile_graph(graph, arch):
     if len(graph.layers) > 1 << 12:
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
     graph, lanes = arrange(graph, arch)
-    lives, readers = _lives(graph)
-    layers, recipes = _prepare(graph, arch, readers, operand_lives(graph), lanes)
-    placement = _place_maps(graph, layers, lives, readers, arch)
+    lives, readers = lives_of(graph)
+    layers, recipes = layers_of(graph, arch, readers, operand_lives(graph), lanes)
+    placement = place_maps(graph, layers, lives, readers, arch)
     operands = OperandMemory(graph, layers, arch)
     sections = Sections("code", "weights", "parameters", "inputs", "outputs", "spill")
-    where = _add_tensors(graph, recipes, placement, lives, operands, sections, arch)
+    where = add_tensors(graph, recipes, placement, lives, operands, sections, arch)
 
     stream, constants, plans, peak = Stream(arch), {"weights": [], "parameters": []}, [], 0
     inputs = {item.name for item in graph.inputs}

@@ -2,14 +2,14 @@
 
 The chip has 16 x 16 int8 elements and buffers of 442,368 bytes; everything comes from memory over
 a bus of 64 bits that answers after 32 cycles: weights, program and image. *Ideal* is the number of
-products divided by that of elements; the busy shares are each unit's part of all cycles.
+products divided by that of elements; the busy shares are the part of all cycles in which a unit
+worked and waited for nothing.
 """
 
 from common import arguments, buffer_bytes, report
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
 from systolith.hw.arch import Arch
-from systolith.hw.isa import Unit
 from systolith.sim.cycles import cycles
 from tiny_networks import MACS, NETWORKS
 
@@ -28,8 +28,8 @@ def main():
         timing = cycles(compile_graph(load(net.model(output)), ARCH), options.latency)
         rows.append({"network": name, "MACs": net.macs, "ideal": net.macs // ARCH.macs_per_cycle,
                      "cycles": timing.cycles, "compute_cycles": timing.compute_cycles}
-                    | {f"{unit.name.lower()} busy": timing.busy[unit] / timing.cycles
-                       for unit in Unit})
+                    | {f"{unit} busy": counts["running"] / timing.cycles
+                       for unit, counts in timing.activity.items()})
     report(f"Cycles per image, {buffer_bytes(ARCH):,} bytes of buffers", rows, options.json,
            chip=ARCH.to_dict())
 

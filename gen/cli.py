@@ -141,8 +141,20 @@ def _show_simulation(found):
               f"{found.compute_cycles:,} of them computing")
         print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
         print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
+        _show_counters(found)
     else:
         print(f"cycles per image (cycle model): {found.cycles_model:,}")
+
+
+def _show_counters(found):
+    from .report import units_table
+    if found.activity is None:
+        print("the chip has no counters of its units (control.counters)")
+        return
+    same = found.activity == found.activity_model
+    print("\ncycles of each unit by the core's counters, "
+          f"{'the same as' if same else 'not those of'} the cycle model:\n")
+    print(units_table(found.activity, found.cycles))
 
 
 def _report(options):

@@ -157,6 +157,8 @@ KEYS = (
         "Longest AXI burst in beats, a power of two up to 256."),
     Key("control", "queue_depth", "queue_depth", "count",
         "Instructions that wait in front of each unit."),
+    Key("control", "counters", "counters", "switch",
+        "Whether registers count the cycles that each unit works, and waits for what."),
     Key("clock", "mhz", "clock_mhz", "megahertz",
         "The clock that reports assume; a board's own clock takes its place."),
 )

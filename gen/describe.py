@@ -43,6 +43,7 @@ def _layer(conv, layer, plan, arch):
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
         "pool": list(conv.pool), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
+        "weight_bits": conv.weight.size * arch.weight.width,
         "passes": layer.passes * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
         "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,

@@ -267,8 +267,9 @@ def _wrong_cycles(run, job):
         return ""
     timing = cycles(job.program, job.latency)
     return "; ".join(f"{name} is {getattr(run, name)}, not {getattr(timing, name)} as in the cycle "
-                     "model" for name in ("cycles", "compute_first", "compute_last")
-                     if getattr(run, name) != getattr(timing, name))
+                     "model"
+                     for name in ("cycles", "compute_first", "compute_last", "activity")
+                     if getattr(run, name) not in (getattr(timing, name), None))
 
 
 def _shown(result):

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 from ..hw.boards import BOARDS
-from ..hw.isa import Unit
 from ..sim.cycles import cycles
 from .area import PARTS
 from .errors import UserError
 from .files import write_file
+from .profile import BOUNDS, profile
 
 __all__ = ["area_rows", "assumed_clock", "make_report", "markdown", "read_report", "text_table",
-           "write_report"]
+           "units_table", "write_report"]
 
 JSON, PAGE = "report.json", "report.md"
 FIGURES = ("lut", "ff", "dsp", "bram")
@@ -44,9 +44,10 @@ def make_report(program, latency=32):
             "total": timing.cycles, "compute": timing.compute_cycles, "latency": latency,
             "utilization": host["macs"] / (timing.cycles * arch.macs_per_cycle),
             "compute_utilization": host["macs"] / (timing.compute_cycles * arch.macs_per_cycle),
-            "busy": {unit.name.lower(): timing.busy[unit] for unit in Unit},
             "images_per_second": mhz * 1e6 / timing.cycles},
-        "layers": _layers(program, timing),
+        "units": timing.activity,
+        "layers": [layer | cost for layer, cost in
+                   zip(host["layers"], profile(program, timing), strict=True)],
         "memory": {
             "window_bytes": program.window_bytes, "image_bytes": len(program.image),
             "instructions": len(program.instructions), "sections": host["memory"],
@@ -60,17 +61,6 @@ def make_report(program, latency=32):
             "program_fits": program.window_bytes <= board.memory_bytes,
             "has": {key: getattr(board.part, key) for key in FIGURES}}
     return report
-
-
-def _layers(program, timing):
-    """The program's layers, each with the cycles from its first instruction to its last."""
-    layers = [dict(item) for item in program.host["layers"]]
-    for index, layer in enumerate(layers):
-        spans = [span for i, span in zip(program.instructions, timing.instructions, strict=True)
-                 if i.unit is not None and i.layer == index]
-        layer["first_cycle"] = min(start for start, _ in spans)
-        layer["last_cycle"] = max(end for _, end in spans)
-    return layers
 
 
 def _tensor(item):
@@ -188,7 +178,7 @@ def markdown(report):
         "A pass is one filling of the array with weights. *Array cycles* are those of all passes, "
         "*ideal* is MACs divided by the array's size; several tiles mean that the layer did not "
         "fit on the chip at once. *At work* are the cycles from its first load to its last result; "
-        "layers overlap.", ""]
+        "layers overlap.", "", *_costs(report), *_units(report)]
     for item in network["inputs"]:
         if "laid_out_as" in item:
             lines += [f"The host writes the input {item['name']} as {_shape(item['laid_out_as'])} "
@@ -210,6 +200,55 @@ def markdown(report):
         lines.append(f"The board's memory has {board['memory_bytes']:,} bytes: the program "
                      + ("fits." if board["program_fits"] else "**does not fit**."))
     return "\n".join([*lines, ""])
+
+
+def _costs(report):
+    """What each layer takes, and what bounds it."""
+    rows = [["layer", "MACs", "weight bits", "cycles", "utilization", "bytes loaded", "stored",
+             "bound by", "array", "POST", "loads", "stores"]]
+    for item in report["layers"]:
+        share = 100 * item["charged"][item["bound"]] / max(1, item["cycles"])
+        rows.append([item["name"], _number(item["macs"]), _number(item["weight_bits"]),
+                     _number(item["cycles"]), f"{100 * item['utilization']:.1f} %",
+                     _number(sum(item["loaded_bytes"].values())), _number(item["stored_bytes"]),
+                     f"{BOUNDS[item['bound']]} ({share:.0f} %)",
+                     *(_number(item["at_work"][name])
+                       for name in ("array", "post", "load", "store"))])
+    network, taken, layers = report["network"], report["cycles"], report["layers"]
+    rows.append(["**sum**", _number(network["macs"]),
+                 _number(sum(item["weight_bits"] for item in layers)), _number(taken["total"]),
+                 f"{100 * taken['utilization']:.1f} %",
+                 _number(sum(sum(item["loaded_bytes"].values()) for item in layers)),
+                 _number(sum(item["stored_bytes"] for item in layers)), "",
+                 *(_number(sum(item["at_work"][name] for item in layers))
+                   for name in ("array", "post", "load", "store"))])
+    return ["## Cost of each layer", "", text_table(rows, "lrrrrrrlrrrr"), "",
+            "Each cycle counts for the layer that the array works on, or that it waits for. *array*, "
+            "*POST*, *loads* and *stores* are those cycles in which the array was sent pixels or "
+            "weights, sums were read, and beats went over the bus, for whatever layer. *Bound by* "
+            "is the busiest of these, or latency where they all stand still for longer, with its "
+            "share of the layer's cycles.", ""]
+
+
+def units_table(activity, cycles):
+    """What each unit did in a run of so many cycles; `activity` is that of `Timing`."""
+    states = {"running": "busy", "tokens": "waits for tokens", "memory": "waits for memory",
+              "unit": "waits for its neighbour"}
+    rows = [["unit", *states.values(), "idle"]]
+    for unit, counts in activity.items():
+        rest = cycles - sum(counts.values())
+        rows.append([unit.upper(), *(
+            f"{count:,} ({100 * count / cycles:.1f} %)" if count is not None else ""
+            for count in (*map(counts.get, states), rest))])
+    return text_table(rows, "lrrrrr")
+
+
+def _units(report):
+    return ["## Units", "", units_table(report["units"], report["cycles"]["total"]), "",
+            "Cycles, by the cycle model; the core's counters say the same. A unit waits for tokens "
+            "with nothing in work, LOAD and STORE for external memory, LOAD for POST's writes, "
+            "POST for room in STORE's queue, and STORE for POST's results. A unit is idle that "
+            "has no instruction.", ""]
 
 
 def _kind(layer):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hw.isa import Unit
 from ..sim.compare import Comparison, compare, compare_outputs, locate, results_from_trace
 from ..sim.cycles import cycles as model_cycles
 from ..sim.host import pack_inputs, unpack_outputs
@@ -43,8 +42,11 @@ class Simulation:
     cycles_model : int
         The cycle model's figure for the former.
     macs_per_cycle : int
-    busy : dict or None
-        In RTL, the cycles in which each unit had work.
+    activity : dict or None
+        In RTL, by the core's counters: for each unit the cycles of each state (see `RunResult`), of
+        the image that took the most; None also where the chip has no counters.
+    activity_model : dict
+        The same by the cycle model.
     clocks_per_second : float or None
         Of the RTL simulation.
     """
@@ -54,10 +56,11 @@ class Simulation:
     macs: int
     macs_per_cycle: int
     cycles_model: int
+    activity_model: dict
     comparison: Comparison | None = None
     cycles: int | None = None
     compute_cycles: int | None = None
-    busy: dict | None = None
+    activity: dict | None = None
     clocks_per_second: float | None = None
 
     @property
@@ -75,7 +78,8 @@ class Simulation:
             else str(compared.first),
             "compared_elements": None if compared is None else compared.elements,
             "cycles": self.cycles, "cycles_model": self.cycles_model,
-            "compute_cycles": self.compute_cycles, "busy": self.busy, "macs": self.macs,
+            "compute_cycles": self.compute_cycles, "units": self.activity,
+            "units_model": self.activity_model, "macs": self.macs,
             "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
 
 
@@ -133,9 +137,9 @@ def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=
     images = len(next(iter(codes.values())))
     with progress.step(f"Golden model, {images:,} images", images) as done:
         golden = _golden(build, codes, images, done)
-    found = Simulation(
-        engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
-        model_cycles(build.program, latency).cycles)
+    timing = model_cycles(build.program, latency)
+    found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
+                       timing.cycles, timing.activity)
     outputs = golden
     if engine == "isa":
         outputs = _run_isa(build, codes, golden, found, progress)
@@ -233,6 +237,6 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
             done(numbers[-1] + 1)
     slowest = max(runs, key=lambda run: run.cycles)
     found.cycles, found.compute_cycles = slowest.cycles, slowest.compute_cycles
-    found.busy = {unit.name.lower(): slowest.busy[unit.name.lower()] for unit in Unit}
+    found.activity = slowest.activity
     found.clocks_per_second = clocks / seconds if seconds else math.nan
     return {name: np.stack(items) for name, items in outputs.items()}

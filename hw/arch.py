@@ -97,6 +97,9 @@ class Arch:
         Columns can also take activations from the top, each its own channel, so that depthwise
         convolutions keep up to `rows` multipliers of each column busy instead of one. For one
         lane and as many rows as columns, formats with a zero.
+    counters : bool
+        Registers count the cycles that each unit works, and waits for what. Programs do not depend
+        on them.
     """
 
     name: str = "chip"
@@ -122,6 +125,7 @@ class Arch:
     stages: int | None = None
     shared_columns: int = 1
     depthwise: bool = False
+    counters: bool = True
 
     def __post_init__(self):
         for key in ("activation", "weight"):
@@ -177,8 +181,9 @@ class Arch:
         if self.columns % self.shared_columns:
             raise ValueError(f"shared_columns must divide columns ({self.columns}), "
                              f"not {self.shared_columns!r}")
-        if not isinstance(self.depthwise, bool):
-            raise TypeError(f"depthwise must be true or false, not {self.depthwise!r}")
+        for key in ("depthwise", "counters"):
+            if not isinstance(getattr(self, key), bool):
+                raise TypeError(f"{key} must be true or false, not {getattr(self, key)!r}")
         if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
             raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
                              f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "
@@ -365,6 +370,6 @@ class Arch:
         from .isa import description
         facts = {key: value for key, value in self.to_dict().items()
                  if key not in ("name", "board", "clock_mhz", "structure", "stages",
-                                "shared_columns")}
+                                "shared_columns", "counters")}
         text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, description()], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -336,6 +336,7 @@ class Compute(wiring.Component):
         with m.If(running | (in_flight != 0)):
             m.d.comb += self.state.eq(UnitState.RUNNING)
         with m.Elif(self.i.valid):
-            m.d.comb += [self.state.eq(UnitState.TOKENS),
-                         self.missing.eq(missing & Mux(fed, ~_LOAD, -1))]
+            m.d.comb += [self.missing.eq(missing & Mux(fed, ~_LOAD, -1)),
+                         self.state.eq(Mux(self.missing != 0, UnitState.TOKENS,
+                                           UnitState.RUNNING))]
         return m

@@ -10,13 +10,14 @@ from amaranth.lib.wiring import In, Out
 from .axi import AXILiteSignature
 from .isa import Unit
 
-__all__ = ["CONTROL_RESET", "CONTROL_START", "ID", "REGISTERS", "REPORT", "SEQUENCER", "VERSION",
-           "Csr", "ErrorCode", "Register", "UnitState", "address", "markdown_table"]
+__all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT", "SEQUENCER",
+           "VERSION", "Csr", "ErrorCode", "Register", "UnitState", "address", "counter",
+           "markdown_table"]
 
 #: Content of the ID register: "STYS" in memory order.
 ID = 0x53595354
 #: Content of the VERSION register: the version of this register map.
-VERSION = 1
+VERSION = 2
 #: The bits of CONTROL.
 CONTROL_START = 1
 CONTROL_RESET = 2
@@ -43,6 +44,14 @@ class UnitState(IntEnum):
     UNIT = 4        #: the unit behind it (or in front of it) has no room (or nothing)
 
 
+#: The states that are counted, of each unit those that it can be in; all others are idle cycles.
+COUNTED = {
+    Unit.LOAD: (UnitState.RUNNING, UnitState.TOKENS, UnitState.MEMORY, UnitState.UNIT),
+    Unit.ARRAY: (UnitState.RUNNING, UnitState.TOKENS),
+    Unit.POST: (UnitState.RUNNING, UnitState.TOKENS, UnitState.UNIT),
+    Unit.STORE: (UnitState.RUNNING, UnitState.TOKENS, UnitState.MEMORY, UnitState.UNIT),
+}
+
 #: What a unit says about an error; `valid` in one cycle is enough.
 REPORT = data.StructLayout({"valid": 1, "code": 4, "unit": 3, "layer": 12, "address": 32})
 
@@ -54,6 +63,20 @@ class Register:
     offset: int
     access: str
     doc: str
+
+
+#: Offset and name of the first of four counters (one a unit), and what it counts.
+_COUNTERS = {
+    UnitState.RUNNING: (0x40, "BUSY", "at work"),
+    UnitState.TOKENS: (0x50, "WAIT_TOKENS", "waiting for tokens with nothing in work"),
+    UnitState.MEMORY: (0x60, "WAIT_MEMORY", "waiting for external memory"),
+    UnitState.UNIT: (0x70, "WAIT_UNIT", "waiting for its neighbour"),
+}
+
+
+def counter(unit, state):
+    """The name of the register that counts the cycles of a `Unit` in a `UnitState`."""
+    return f"{_COUNTERS[state][1]}_{unit.name}"
 
 
 REGISTERS = (
@@ -76,10 +99,11 @@ REGISTERS = (
     Register("CYCLES", 0x30, "r", "cycles from start to done"),
     Register("COMPUTE_FIRST", 0x34, "r", "CYCLES at the start of the first array pass"),
     Register("COMPUTE_LAST", 0x38, "r", "CYCLES when the last result was written"),
-    Register("BUSY_LOAD", 0x40, "r", "cycles in which load had an instruction in work"),
-    Register("BUSY_ARRAY", 0x44, "r", "likewise, array"),
-    Register("BUSY_POST", 0x48, "r", "likewise, post"),
-    Register("BUSY_STORE", 0x4C, "r", "likewise, store"),
+    Register("COUNTERS", 0x3C, "r", "1: the chip has the counters that follow; 0: they read as 0"),
+    *(Register(counter(unit, state), offset + 4 * unit, "r",
+               f"cycles that {unit.name.lower()} was {what}")
+      for state, (offset, _, what) in _COUNTERS.items() for unit in Unit
+      if state in COUNTED[unit]),
 )
 
 _OFFSETS = {register.name: register.offset for register in REGISTERS}
@@ -109,7 +133,9 @@ class Csr(wiring.Component):
     that cycle `reset` is high. This component must not be reset by it. The counters keep their
     values until the next start.
 
-    CYCLES counts the cycles in which `busy` is high.
+    CYCLES counts the cycles in which `busy` is high; the counters of units, where the chip has
+    them, those of these in which the unit was in the state. They are a cycle behind, so that a
+    state may be a long way of logic.
 
     Parameters
     ----------
@@ -128,8 +154,6 @@ class Csr(wiring.Component):
         No transaction is outstanding on the memory bus.
     state[unit], missing[unit] : In(4)
         A `UnitState`, and the units whose tokens are missing.
-    unit_busy : In(4)
-        One bit a unit.
     compute_start, result_written : In(1)
         Pulses: an array pass starts; post-processing writes a result.
     irq : Out(1)
@@ -144,7 +168,7 @@ class Csr(wiring.Component):
             "window_base": Out(32), "window_size": Out(32), "program": Out(32),
             "watchdog": Out(32),
             "busy": In(1), "done": In(1), "report": In(REPORT), "quiet": In(1),
-            "state": In(4).array(4), "missing": In(4).array(4), "unit_busy": In(4),
+            "state": In(4).array(4), "missing": In(4).array(4),
             "compute_start": In(1), "result_written": In(1),
             "irq": Out(1),
         })
@@ -155,7 +179,9 @@ class Csr(wiring.Component):
         first = Signal(32)
         first_seen = Signal()
         last = Signal(32)
-        busy_cycles = [Signal(32, name=f"busy_{unit.name.lower()}") for unit in Unit]
+        counters = {
+            (unit, state): Signal(32, name=counter(unit, state).lower())
+            for unit, states in COUNTED.items() for state in states if self.arch.counters}
         content = {
             "ID": ID, "VERSION": VERSION,
             "IDENTITY_LOW": self.arch.identity & 0xFFFFFFFF,
@@ -168,24 +194,27 @@ class Csr(wiring.Component):
             "WINDOW_BASE": self.window_base, "WINDOW_SIZE": self.window_size,
             "PROGRAM": self.program, "WATCHDOG": self.watchdog,
             "CYCLES": cycles, "COMPUTE_FIRST": first, "COMPUTE_LAST": last,
-            "BUSY_LOAD": busy_cycles[Unit.LOAD], "BUSY_ARRAY": busy_cycles[Unit.ARRAY],
-            "BUSY_POST": busy_cycles[Unit.POST], "BUSY_STORE": busy_cycles[Unit.STORE],
+            "COUNTERS": int(self.arch.counters),
+            **{counter(*key): value for key, value in counters.items()},
         }
         self._elaborate_read(m, content)
         self._elaborate_write(m)
 
         with m.If(self.start):
             m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
-            m.d.sync += [counter.eq(0) for counter in busy_cycles]
         with m.Elif(self.busy):
             m.d.sync += cycles.eq(cycles + 1)
-            for unit in Unit:
-                with m.If(self.unit_busy[unit]):
-                    m.d.sync += busy_cycles[unit].eq(busy_cycles[unit] + 1)
             with m.If(self.compute_start & ~first_seen):
                 m.d.sync += [first.eq(cycles), first_seen.eq(1)]
             with m.If(self.result_written):
                 m.d.sync += last.eq(cycles)
+        for (unit, state), value in counters.items():
+            seen = Signal(name=f"seen_{counter(unit, state)}".lower())
+            m.d.sync += seen.eq(self.busy & (self.state[unit] == state))
+            with m.If(self.start):
+                m.d.sync += value.eq(0)
+            with m.Elif(seen):
+                m.d.sync += value.eq(value + 1)
 
         m.d.comb += [
             self.reset.eq(self.stop & self.quiet),
@@ -202,8 +231,9 @@ class Csr(wiring.Component):
             m.d.sync += bus.rvalid.eq(1)
             with m.Switch(bus.araddr[2:]):
                 for register in REGISTERS:
-                    with m.Case(register.offset >> 2):
-                        m.d.sync += bus.rdata.eq(content[register.name])
+                    if register.name in content:
+                        with m.Case(register.offset >> 2):
+                            m.d.sync += bus.rdata.eq(content[register.name])
                 with m.Default():
                     m.d.sync += bus.rdata.eq(0)
 

@@ -110,10 +110,10 @@ class Load(wiring.Component):
             m.d.comb += self.state.eq(UnitState.UNIT)
         with m.Elif(queue.r_rdy & ~self.read.beats.valid):
             m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif(works):
-            m.d.comb += self.state.eq(UnitState.RUNNING)
-        with m.Elif(waits):
+        with m.Elif(waits & ~works):
             m.d.comb += self.state.eq(UnitState.TOKENS)
+        with m.Elif(works | self.i.valid):
+            m.d.comb += self.state.eq(UnitState.RUNNING)
         return m
 
     def _elaborate_front(self, m, between, queue, bursts):

@@ -288,7 +288,8 @@ class Post(wiring.Component):
         with m.If(running):
             m.d.comb += self.state.eq(Mux(reading & ~read, UnitState.UNIT, UnitState.RUNNING))
         with m.Elif(self.i.valid):
-            m.d.comb += [self.state.eq(UnitState.TOKENS), self.missing.eq(missing)]
+            m.d.comb += [self.missing.eq(missing),
+                         self.state.eq(Mux(missing != 0, UnitState.TOKENS, UnitState.RUNNING))]
         return m
 
     def _elaborate_operands(self, m, fields, start, arriving, largest, mark):

@@ -238,21 +238,24 @@ class Store(wiring.Component):
         ]
         m.d.sync += self.give.eq(Mux(axi.bvalid, answer.signal, 0))
 
-        waits = self.i.valid & ~started & (self.missing != 0)
+        works = Signal()
         m.d.comb += [
-            self.busy.eq(started | bursts.r_rdy | (self.give != 0)),
+            works.eq(started | bursts.r_rdy | (self.give != 0)),
+            self.busy.eq(works),
             self.progress.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | axi.bvalid),
             self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~promised & ~bursts.r_rdy),
             self.state.eq(UnitState.IDLE),
         ]
-        with m.If(started & ~self.items.valid & ~axi.wvalid):
-            m.d.comb += self.state.eq(UnitState.UNIT)
-        with m.Elif((started & (~free | ~bursts.w_rdy)) | (~started & bursts.r_rdy)):
-            m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif(started):
+        with m.If(begin | make | start):
             m.d.comb += self.state.eq(UnitState.RUNNING)
-        with m.Elif(waits):
+        with m.Elif(started & ~self.items.valid):
+            m.d.comb += self.state.eq(UnitState.UNIT)
+        with m.Elif(started | bursts.r_rdy):
+            m.d.comb += self.state.eq(UnitState.MEMORY)
+        with m.Elif(self.i.valid & (self.missing != 0) & ~works):
             m.d.comb += self.state.eq(UnitState.TOKENS)
+        with m.Elif(works | self.i.valid):
+            m.d.comb += self.state.eq(UnitState.RUNNING)
 
         # The unit's number is not set once for both: a constant of its own, as part of a signal
         # whose other parts change, is lost where Verilog simulators wait for a change.

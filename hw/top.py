@@ -84,7 +84,6 @@ class Core(wiring.Component):
                 tokens.take[unit].eq(component.take),
                 tokens.give[unit].eq(component.give),
                 sequencer.unit_busy[unit].eq(component.busy),
-                csr.unit_busy[unit].eq(component.busy),
                 csr.state[unit].eq(component.state),
                 csr.missing[unit].eq(component.missing),
             ]

@@ -23,6 +23,7 @@ from ..hw import isa
 from ..hw.accumulator import AccumulatorColumn
 from ..hw.axi import burst_limit
 from ..hw.compute import Compute, WeightFeeder
+from ..hw.csr import COUNTED, UnitState
 from ..hw.isa import Destination, Memory, Opcode, Unit
 from ..hw.load import Load
 from ..hw.post import Post
@@ -48,14 +49,19 @@ class Timing:
     instructions : list of (start, end)
         In program order, in cycles after the start: when its tokens were taken (ARRAY: its first
         pixel decided on) and when its own were given; BEGIN and END: when they left.
-    busy : dict of Unit to int
-        As in the registers BUSY_LOAD and so on.
+    waits : dict of Unit to list of (UnitState, first, last, unit)
+        When each unit waited, both cycles included, in order: the unit is the one whose token came
+        last, None where it did not wait for tokens.
+    activity : dict of str to dict of str to int
+        For each unit's name the cycles of each state that is counted ("running", "tokens",
+        "memory", "unit"), as in the registers BUSY_LOAD, WAIT_TOKENS_LOAD and so on.
     """
     cycles: int
     compute_first: int
     compute_last: int
     instructions: list
-    busy: dict
+    waits: dict
+    activity: dict
 
     @property
     def compute_cycles(self):
@@ -83,17 +89,33 @@ class _At:
     turn: int
 
 
-class _Busy:
-    """Counts the cycles of a union of intervals that come in the order of their starts."""
+class _Activity:
+    """One unit: the cycles in which it had an instruction, and its waits in these."""
 
     def __init__(self):
         self.count, self.end = 0, 0
+        self.waits = []
+        self.giver = None           # whose token came last, of those that were taken last
 
     def add(self, first, last):
+        """It had an instruction in these cycles; they come in the order of their starts."""
         first = max(first, self.end + 1)
         if last >= first:
             self.count += last - first + 1
             self.end = last
+
+    def wait(self, state, first, last, giver=None):
+        """It waited in these cycles, if there are any."""
+        if last >= first:
+            self.waits.append((state, first, last, giver))
+
+    def counts(self, states):
+        """Cycles of each of these states, by its name."""
+        found = {state.name.lower(): 0 for state in states}
+        for state, first, last, _ in self.waits:
+            found[state.name.lower()] += last - first + 1
+        found["running"] = self.count - sum(found.values())
+        return found
 
 
 class _Model:
@@ -120,7 +142,8 @@ class _Model:
         self.item_room = _Channel([0] * Post.FIFO_DEPTH)
 
         self.times = [None] * len(program.instructions)
-        self.busy = {unit: _Busy() for unit in Unit}
+        self.activity = {unit: _Activity() for unit in Unit}
+        self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
         self.address_taken = -1             # last cycle in which fetch asked
         self.reads_end = 0
@@ -177,7 +200,9 @@ class _Model:
         latest = 0
         for giver in Unit:
             if instruction.wait & givers & 1 << giver:
-                latest = max(latest, (yield self.tokens[giver, taker]))
+                given = yield self.tokens[giver, taker]
+                if given >= latest:
+                    latest, self.activity[taker].giver = given, giver
         return latest
 
     def _timing(self):
@@ -188,11 +213,14 @@ class _Model:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
         last = max([self.end_seen, self.reads_end + 1,
-                    *(busy.end + 1 for busy in self.busy.values())])
+                    *(activity.end + 1 for activity in self.activity.values())])
         self.times[-1] = (last, last)
+        self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.answers)
         return Timing(cycles=last, compute_first=(self.first_pass or 1) - 1,
                       compute_last=self.last_result - 1, instructions=self.times,
-                      busy={unit: busy.count for unit, busy in self.busy.items()})
+                      waits={unit: activity.waits for unit, activity in self.activity.items()},
+                      activity={unit.name.lower(): activity.counts(COUNTED[unit])
+                                for unit, activity in self.activity.items()})
 
     # The sequencer.
 
@@ -254,9 +282,11 @@ class _Model:
         asked = 0
         while True:
             visible, number, code = yield self.code[Unit.LOAD]
-            start = max(visible, asked + 1, (yield from self._take(Unit.LOAD, code)),
-                        (yield self.between_room))
-            self._put(self.between, (start, number, code))
+            here = max(visible, asked + 1)
+            granted = yield from self._take(Unit.LOAD, code)
+            wanted = here, granted, self.activity[Unit.LOAD].giver
+            start = max(here, granted, (yield self.between_room))
+            self._put(self.between, (wanted, start, number, code))
             asked = start
             beats = code.words * self._word_beats(code.memory)
             for row in range(code.rows):
@@ -274,6 +304,7 @@ class _Model:
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
         active = 0          # when load's back can take its first beat
+        load = self.activity[Unit.LOAD]
         while True:
             client, beats, earliest = yield self.bursts
             if client is None:
@@ -283,11 +314,14 @@ class _Model:
                 self.reads_end = end
                 continue
             if not left:
-                start, number, code = yield self.between
+                (here, granted, giver), start, number, code = yield self.between
+                load.wait(UnitState.TOKENS, max(here, load.end + 1), granted - 1, giver)
                 size = self._word_beats(code.memory)
                 left = code.rows * code.words * size
                 active = max(start + 2, active)
-            end = max(earliest, end + 1, active, word_taken) + beats - 1
+            end = max(earliest, end + 1)
+            load.wait(UnitState.MEMORY, max(start + 1, word_taken), end - 1)
+            end = max(end, active, word_taken) + beats - 1
             word_taken = end + 1
             if code.memory in self.written:
                 end, word_taken = yield from self._words(
@@ -299,7 +333,7 @@ class _Model:
                 active = end + 2
                 self._put(self.between_room, end + 1)
                 self._give(Unit.LOAD, code, word_taken + 1)
-                self.busy[Unit.LOAD].add(start + 1, word_taken + 1)
+                load.add(here, word_taken + 1)
                 self.times[number] = (start, word_taken + 1)
 
     def _words(self, cycle, left, beats, size, written):
@@ -320,6 +354,7 @@ class _Model:
                 taken = last + 1
                 while self._post_writes(taken, written):
                     taken += 1
+                self.activity[Unit.LOAD].wait(UnitState.UNIT, last + 1, taken - 1)
         return last, max(taken, last + 1)
 
     @staticmethod
@@ -333,12 +368,18 @@ class _Model:
 
     def _array(self):
         begun = swapped = finished = filled = -1000     # filled: when the last filling began
+        activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
             load = 1 << Unit.LOAD
-            fed = max(visible, begun + 1, filled + self.arch.rows - 1,
-                      (yield from self._take(Unit.ARRAY, code, load)))
-            begun = max(fed + 1, finished, (yield from self._take(Unit.ARRAY, code, 15 & ~load)))
+            here = max(visible, begun + 1)
+            weights = yield from self._take(Unit.ARRAY, code, load)
+            fed = max(here, filled + self.arch.rows - 1, weights)
+            granted = yield from self._take(Unit.ARRAY, code, 15 & ~load)
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1),
+                          max(weights, granted) - 1,
+                          Unit.LOAD if weights > granted else activity.giver)
+            begun = max(fed + 1, finished, granted)
             self._put(self.room[Unit.ARRAY], begun + 1)
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
@@ -364,14 +405,19 @@ class _Model:
             self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)
             if self.first_pass is None:
                 self.first_pass = first
-            self.busy[Unit.ARRAY].add(visible, finished + self.array_latency)
+            activity.add(here, finished + self.array_latency)
             self.times[number] = (first, finished + self.array_latency)
 
     def _post(self):
-        written = -1
+        start = written = -1
+        activity = self.activity[Unit.POST]
         while True:
             visible, number, code = yield self.code[Unit.POST]
-            start = max(visible, written + 1, (yield from self._take(Unit.POST, code)))
+            here = max(visible, start + 1)
+            granted = yield from self._take(Unit.POST, code)
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
+                          activity.giver)
+            start = max(visible, written + 1, granted)
             self._put(self.room[Unit.POST], start + 1)
             count = code.out_y * code.out_x * (self.arch.chunks if code.raw else 1)
             reads = code.pool * (1 if code.raw else self.arch.chunks)
@@ -379,7 +425,9 @@ class _Model:
             if code.destination == Destination.STORE:
                 read = start
                 for _ in range(count):
-                    read = max(read + 1, (yield self.item_room)) + reads - 1
+                    room = yield self.item_room
+                    activity.wait(UnitState.UNIT, read + 1, room - 1)
+                    read = max(read + 1, room) + reads - 1
                     self._put(self.items, read + latency)
                 written = read + latency
             else:
@@ -390,7 +438,7 @@ class _Model:
                         self.written[memory].append((start + reads + latency, reads, written))
             self._give(Unit.POST, code, written)
             self.last_result = written
-            self.busy[Unit.POST].add(visible, written)
+            activity.add(here, written)
             self.times[number] = (start, written)
 
     # Store.
@@ -399,9 +447,16 @@ class _Model:
         free = 0                    # an instruction can start
         made = 0                    # the last beat
         responses = deque([0] * Store.BURSTS)
+        activity = self.activity[Unit.STORE]
         while True:
             visible, number, code = yield self.code[Unit.STORE]
-            start = max(visible, free, (yield from self._take(Unit.STORE, code)))
+            here = max(visible, free)
+            granted = yield from self._take(Unit.STORE, code)
+            start = max(here, granted)
+            last, response = self.answers
+            activity.wait(UnitState.MEMORY, last, min(response, start - 1))
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
+                          activity.giver)
             size = self.arch.raw_bytes if code.raw else self.arch.group_bytes
             item_beats = max(1, size // self.arch.beat_bytes)
             beat, ready = 0, None
@@ -410,10 +465,15 @@ class _Model:
                 for burst in self._bursts_of(address, beats):
                     if ready is None:
                         ready = (yield self.items) + 2
-                    made = max(made + 1, ready, responses.popleft() + 1)
+                    activity.wait(UnitState.UNIT, made + 1, ready - 1)
+                    made = max(made + 1, ready)
+                    room = responses.popleft() + 1
+                    activity.wait(UnitState.MEMORY, made, room - 1)
+                    made = max(made, room)
                     for _ in range(burst):
                         if ready is None:
                             ready = (yield self.items) + 2
+                            activity.wait(UnitState.UNIT, made + 1, ready - 1)
                         made = max(made + 1, ready)
                         beat += 1
                         if beat == item_beats:
@@ -424,7 +484,8 @@ class _Model:
             free = made + 1
             self._put(self.room[Unit.STORE], made + 1)
             self._give(Unit.STORE, code, response + 1)
-            self.busy[Unit.STORE].add(start + 1, response + (code.signal != 0))
+            activity.add(here, response + (code.signal != 0))
+            self.answers = (made + 1, response)
             self.times[number] = (start, response + 1)
 
     def _runs(self, code, item_beats):

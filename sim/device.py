@@ -81,14 +81,15 @@ class RunResult:
     """One run: how it ended, what it took, what it left in memory.
 
     `compute_first` and `compute_last` are the cycles, counted from the start, of the first array
-    pass and of the last result; `busy` the cycles in which each unit had work; `outputs` what was
-    read from memory, in the order asked for.
+    pass and of the last result; `activity` for each unit's name the cycles of each state that is
+    counted ("running", "tokens", "memory", "unit"), None where the chip has no counters; `outputs`
+    what was read from memory, in the order asked for.
     """
     status: Status
     cycles: int
     compute_first: int
     compute_last: int
-    busy: dict
+    activity: dict | None
     outputs: list = field(default_factory=list)
 
     @property
@@ -171,8 +172,15 @@ class Device:
         return RunResult(
             status=self.status, cycles=self._read("CYCLES"),
             compute_first=self._read("COMPUTE_FIRST"), compute_last=self._read("COMPUTE_LAST"),
-            busy={unit.name.lower(): self._read(f"BUSY_{unit.name}") for unit in Unit},
+            activity=self._activity(),
             outputs=[self.transport.read_memory(offset, size) for offset, size in reads])
+
+    def _activity(self):
+        if not self._read("COUNTERS"):
+            return None
+        return {unit.name.lower(): {state.name.lower(): self._read(csr.counter(unit, state))
+                                    for state in states}
+                for unit, states in csr.COUNTED.items()}
 
     def _read(self, name):
         return self.transport.read_register(csr.address(name))

@@ -128,11 +128,15 @@ def test_a_cycle_more_than_the_model_says_is_seen(simulated):
     job.stalls = 0.0
     timing = cycles(job.program, job.latency)
     names = ("cycles", "compute_first", "compute_last")
-    exact = {name: getattr(timing, name) for name in names}
+    exact = {name: getattr(timing, name) for name in (*names, "activity")}
     assert module._wrong_cycles(SimpleNamespace(**exact), job) == ""
     for name in names:
         late = SimpleNamespace(**exact | {name: exact[name] + 1})
         assert module._wrong_cycles(late, job).startswith(f"{name} is {exact[name] + 1}, not")
+    waits = timing.activity | {"array": timing.activity["array"] | {"tokens": 9999}}
+    waiting = SimpleNamespace(**exact | {"activity": waits})
+    assert module._wrong_cycles(waiting, job).startswith("activity is {")
+    assert module._wrong_cycles(SimpleNamespace(**exact | {"activity": None}), job) == ""
     job.stalls = 0.3
     assert module._wrong_cycles(late, job) == ""
 

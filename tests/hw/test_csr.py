@@ -1,13 +1,14 @@
 """The host's registers: every one of the list, start, soft reset, counters."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
 from systolith.hw import csr
 from systolith.hw.arch import Arch
-from systolith.hw.csr import REGISTERS, Csr, address
+from systolith.hw.csr import COUNTED, REGISTERS, Csr, UnitState, address
 from systolith.hw.isa import Unit
 
 ARCH = Arch(rows=3, columns=5)
@@ -55,9 +56,9 @@ async def read(ctx, bus, name):
     return data
 
 
-def simulate(bench, background=None):
+def simulate(bench, background=None, arch=ARCH):
     m = Module()
-    m.submodules.csr = component = Csr(arch=ARCH)
+    m.submodules.csr = component = Csr(arch=arch)
 
     async def run(ctx):
         await bench(ctx, component)
@@ -86,7 +87,7 @@ def test_constants_and_reserved_offsets():
         assert await read(ctx, bus, "VERSION") == csr.VERSION
         low, high = await read(ctx, bus, "IDENTITY_LOW"), await read(ctx, bus, "IDENTITY_HIGH")
         assert low | high << 32 == ARCH.identity
-        for offset in (0x3C, 0x50, 0xFC):
+        for offset in (0x64, 0x74, 0xFC):
             assert await read(ctx, bus, offset) == 0
     simulate(bench)
 
@@ -167,19 +168,28 @@ def test_soft_reset_stops_at_once_and_resets_when_the_bus_is_quiet():
     assert [reset for reset in resets if reset[0]] == [(1, 1)]
 
 
-def test_counters_count_busy_cycles_and_start_again_from_0():
+def test_counters_count_states_and_start_again_from_0():
     async def bench(ctx, component):
-        names = ("CYCLES", "COMPUTE_FIRST", "COMPUTE_LAST", "BUSY_LOAD", "BUSY_ARRAY", "BUSY_POST",
-                 "BUSY_STORE")
         for cycles in (100, 40):
+            expected = dict.fromkeys(counters, 0)
             await write(ctx, component.bus, "CONTROL", csr.CONTROL_START)
             ctx.set(component.busy, 1)
             for cycle in range(cycles):
                 ctx.set(component.compute_start, cycle in (11, 20))
                 ctx.set(component.result_written, cycle in (15, 33))
-                ctx.set(component.unit_busy, (cycle < 5) | (cycle < 9) << 1 | (cycle > 35) << 3)
+                for unit, states in COUNTED.items():
+                    state = draw.choice([UnitState.IDLE, *states])
+                    ctx.set(component.state[unit], state)
+                    if state:
+                        expected[csr.counter(unit, state)] += 1
                 await ctx.tick()
             ctx.set(component.busy, 0)
-            assert [await read(ctx, component.bus, name) for name in names] == [
-                cycles, 11, 33, 5, 9, 0, cycles - 36]
-    simulate(bench)
+            await ctx.tick()
+            found = {name: await read(ctx, component.bus, name) for name in counters}
+            assert found == (expected if arch.counters else dict.fromkeys(counters, 0))
+            assert await read(ctx, component.bus, "COUNTERS") == arch.counters
+            names = ("CYCLES", "COMPUTE_FIRST", "COMPUTE_LAST")
+            assert [await read(ctx, component.bus, name) for name in names] == [cycles, 11, 33]
+    counters = [csr.counter(unit, state) for unit, states in COUNTED.items() for state in states]
+    for arch in (ARCH, replace(ARCH, counters=False)):
+        simulate(bench, arch=arch)

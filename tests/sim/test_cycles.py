@@ -98,15 +98,14 @@ def wild_program(arch, seed, instructions=60):
 
 
 def by_core(simulation):
-    return [(runs[0].cycles, runs[0].compute_first, runs[0].compute_last, runs[0].busy)
+    return [(runs[0].cycles, runs[0].compute_first, runs[0].compute_last, runs[0].activity)
             for runs in simulation.runs]
 
 
 def by_model(jobs):
     timings = [cycles(job.program, job.latency) for job in jobs]
     return [(timing.cycles, timing.compute_first, timing.compute_last,
-             {unit.name.lower(): count for unit, count in timing.busy.items()})
-            for timing in timings]
+             timing.activity) for timing in timings]
 
 
 @pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.rows}x{arch.columns}")
@@ -133,7 +132,8 @@ def test_the_smallest_program_by_hand():
     assert timing.instructions[0] == (42, 42)
     # the fifth request, made in 43, brings its last beat in 81
     assert timing.cycles == 82
-    assert timing.busy == dict.fromkeys(Unit, 0)
+    assert not any(timing.waits.values())
+    assert not any(count for unit in timing.activity.values() for count in unit.values())
 
 
 def test_passes_follow_each_other_without_a_bubble():
@@ -149,7 +149,8 @@ def test_work_in_one_unit_is_hidden_behind_another():
     array = Instruction(Opcode.ARRAY, fields={"kernel_y": 9, "out_y": 20, "out_x": 25})
     load = Instruction(Opcode.LOAD, fields={"words": 1000})
     alone, both = cycles(program(arch, [array])), cycles(program(arch, [array, load]))
-    assert alone.busy[Unit.ARRAY] > 4500 and both.busy[Unit.LOAD] > 2000
+    assert alone.activity["array"]["running"] > 4500
+    assert both.activity["load"]["running"] > 2000
     assert both.cycles == alone.cycles
 
 

@@ -50,9 +50,17 @@ def test_loads_and_runs():
         ("memory", 0), ("WINDOW_BASE", 0x7000), ("WINDOW_SIZE", 0x80), ("PROGRAM", 0x40),
         ("WATCHDOG", 9), ("memory", 3), ("CONTROL", csr.CONTROL_START), ("wait", 55)]
     assert result.outputs == [b"\x02\xAA\xBB\x05", b"\x00"]
-    assert (result.cycles, result.compute_cycles, result.busy["post"]) == (100, 70, 7)
+    assert (result.cycles, result.compute_cycles) == (100, 70)
+    assert result.activity["post"]["running"] == 7
+    assert result.activity["array"] == {"running": 0x44, "tokens": 0x54}     # their offsets
     device.reset()
     assert transport.told[-1] == ("CONTROL", csr.CONTROL_RESET)
+
+
+def test_a_chip_without_counters_has_no_activity():
+    device = Device(Registers(COUNTERS=0))
+    device.load(Program(ARCH, [], b"", 0x40, 0x80))
+    assert device.run().activity is None
 
 
 def test_refuses_what_is_no_core_and_another_chips_program():

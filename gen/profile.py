@@ -65,8 +65,8 @@ def _measure(intervals, points):
 
 
 def _windows(program, timing):
-    """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction whose
-    last pixel is sent next, and those behind the last one to that one's layer."""
+    """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction
+    whose last pixel is sent next, and those behind the last one to that one's layer."""
     layers, ends = [], []
     for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:

@@ -223,9 +223,9 @@ def _costs(report):
                  *(_number(sum(item["at_work"][name] for item in layers))
                    for name in ("array", "post", "load", "store"))])
     return ["## Cost of each layer", "", text_table(rows, "lrrrrrrlrrrr"), "",
-            "Each cycle counts for the layer that the array works on, or that it waits for. *array*, "
-            "*POST*, *loads* and *stores* are those cycles in which the array was sent pixels or "
-            "weights, sums were read, and beats went over the bus, for whatever layer. *Bound by* "
+            "Each cycle counts for the layer that the array works on, or that it waits for. "
+            "*array*, *POST*, *loads* and *stores* are those cycles in which the array was sent "
+            "pixels or weights, sums were read, and beats went over the bus, for whatever layer. *Bound by* "
             "is the busiest of these, or latency where they all stand still for longer, with its "
             "share of the layer's cycles.", ""]
 

@@ -225,9 +225,9 @@ def _costs(report):
     return ["## Cost of each layer", "", text_table(rows, "lrrrrrrlrrrr"), "",
             "Each cycle counts for the layer that the array works on, or that it waits for. "
             "*array*, *POST*, *loads* and *stores* are those cycles in which the array was sent "
-            "pixels or weights, sums were read, and beats went over the bus, for whatever layer. *Bound by* "
-            "is the busiest of these, or latency where they all stand still for longer, with its "
-            "share of the layer's cycles.", ""]
+            "pixels or weights, sums were read, and beats went over the bus, for whatever layer. "
+            "*Bound by* is the busiest of these, or latency where they all stand still for "
+            "longer, with its share of the layer's cycles.", ""]
 
 
 def units_table(activity, cycles):

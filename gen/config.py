@@ -140,6 +140,9 @@ KEYS = (
         "times as fast; for one lane and as many rows as columns."),
     Key("post", "lanes", "post_lanes", "automatic",
         "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
+    Key("post", "leaky", "leaky", "switch",
+        "Whether sums below zero have a multiplier of their own in every channel: PRelu, and "
+        "LeakyRelu where no quantizer stands in front of it."),
     Key("buffers", "activations", "activation_depth", "count",
         "Activation words; a word is one pixel's rows * lanes channels."),
     Key("buffers", "weights", "weight_depth", "count",
@@ -152,6 +155,10 @@ KEYS = (
     Key("buffers", "operands", "operand_depth", "size",
         "Words of the operand memory, like activation words: what sums and products of two maps "
         "need. 0: the chip does not have that unit."),
+    Key("buffers", "tables", "table_depth", "size",
+        "Words of the table memory, one result each, a power of two: what functions such as SiLU "
+        "need. As many as there are codes hold one function, twice as many two, so that the next "
+        "layer's is loaded in time. 0: the chip does not have that unit."),
     Key("bus", "data_bits", "bus_bits", "count", "Data width of the AXI4 port: 32, 64 or 128."),
     Key("bus", "burst_beats", "burst_beats", "count",
         "Longest AXI burst in beats, a power of two up to 256."),

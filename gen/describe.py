@@ -35,6 +35,11 @@ def _operand(operand):
                         "operation": "product" if operand.product else "sum"}
 
 
+def _function(conv):
+    """How a layer's results bend, or None: "table", or "leaky" (two factors in every channel)."""
+    return "table" if conv.table is not None else "leaky" if conv.below is not None else None
+
+
 def _layer(conv, layer, plan, arch):
     input_bytes, weights = traffic(plan)
     return {
@@ -49,6 +54,7 @@ def _layer(conv, layer, plan, arch):
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,
         "operand": _operand(conv.operand),
+        "function": _function(conv),
         "loaded_bytes": {"input": input_bytes if plan.buffers else 0, "weights": weights,
                          "operand": plan.operand_bytes},
     }
@@ -89,9 +95,11 @@ def describe(graph, layers, plans, recipes, placement, operands, where, sections
         "peak": {"activation_words": peak, "weight_words": stream.weights.peak,
                  "parameter_words": stream.parameters.peak,
                  "accumulator_words": stream.accumulators.peak,
-                 **({"operand_words": operands.peak} if arch.operand_depth else {})},
+                 **({"operand_words": operands.peak} if arch.operand_depth else {}),
+                 **({"table_words": stream.tables.peak} if arch.table_depth else {})},
         "depth": {"activation_words": arch.activation_depth, "weight_words": arch.weight_depth,
                   "parameter_words": arch.parameter_depth,
                   "accumulator_words": arch.accumulator_depth,
-                  **({"operand_words": arch.operand_depth} if arch.operand_depth else {})},
+                  **({"operand_words": arch.operand_depth} if arch.operand_depth else {}),
+                  **({"table_words": arch.table_depth} if arch.table_depth else {})},
     }

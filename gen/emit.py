@@ -147,11 +147,11 @@ def finish(code, sections, arch, layers):
 
 
 def assemble_image(code, sections, constants):
-    """The bytes of external memory up to the end of the parameters.
+    """The bytes of external memory up to the end of the tables.
 
     `constants` is {section: [(offset, bytes)]}.
     """
-    image = bytearray(sections.starts["parameters"] + sections.sizes["parameters"])
+    image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
     start = sections.starts["code"]
     text = b"".join(i.to_bytes() for i in code)
     image[start:start + len(text)] = text

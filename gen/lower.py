@@ -15,6 +15,7 @@ from .errors import UserError
 from .maps import add_tensors, layers_of, lives_of, place_maps
 from .operands import OperandMemory, operand_lives
 from .prepare import parameter_bytes, weight_bytes
+from .tables import looked_up, table_bytes
 from .tile import boxes, plan_layer
 
 __all__ = ["compile_graph"]
@@ -78,7 +79,7 @@ class Stream:
         self.arch = arch
         self.code = []
         self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
-        self.accumulators = Ring(arch.accumulator_depth)
+        self.accumulators, self.tables = Ring(arch.accumulator_depth), Ring(arch.table_depth)
         self.loaded = set()                     # pieces of weights in the resident sets
         self.layer = 0
 
@@ -162,14 +163,14 @@ def _words(box, arch):
 class LayerCode:
     """Emits one layer into a Stream."""
 
-    def __init__(self, stream, layer, plan, source, operand, sink, weights, parameters):
+    def __init__(self, stream, layer, plan, source, operand, sink, weights, parameters, tables):
         """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
-        `operand` likewise, (OperandMemory, outside), or None; `weights` and `parameters` are
-        offsets in their sections."""
+        `operand` likewise, (OperandMemory, outside), or None; `weights`, `parameters` and `tables`
+        are offsets in their sections."""
         self.stream, self.layer, self.plan = stream, layer, plan
         self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
         self.operand_words = 0                  # loaded
-        self.weights, self.parameters = weights, parameters
+        self.weights, self.parameters, self.tables = weights, parameters, tables
         self.buffers, self.turn = {}, 0         # buffer -> ((tile, part), Region)
         _, self.height, self.width = sink.shape
         self.first_group = layer.conv.first_channel // self.arch.group
@@ -367,6 +368,8 @@ class LayerCode:
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
         if operand is not None:
             fields |= self._combined(operand, own, sub) | {"slot": slot}
+        if conv.table is not None:
+            fields |= looked_up(self.stream, self.layer, self.tables)
         inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
                   "slot": slot, "stride_y": self.width * step_y, "stride_x": step_x}
         inside |= {name: base + word for name, base in
@@ -450,10 +453,10 @@ def compile_graph(graph, arch):
     layers, recipes = layers_of(graph, arch, readers, operand_lives(graph), lanes)
     placement = place_maps(graph, layers, lives, readers, arch)
     operands = OperandMemory(graph, layers, arch)
-    sections = Sections("code", "weights", "parameters", "inputs", "outputs", "spill")
+    sections = Sections("code", "weights", "parameters", "tables", "inputs", "outputs", "spill")
     where = add_tensors(graph, recipes, placement, lives, operands, sections, arch)
 
-    stream, constants, plans, peak = Stream(arch), {"weights": [], "parameters": []}, [], 0
+    stream, constants, plans, peak = Stream(arch), {}, [], 0
     inputs = {item.name for item in graph.inputs}
 
     def region(name, base, memory):
@@ -487,10 +490,11 @@ def compile_graph(graph, arch):
         sink = Sink(shape, placement.maps.get(conv.output), operands.maps.get(conv.output),
                     where[conv.output][:2] if conv.output in where else None,
                     isinstance(arch.activation, Bipolar) and last and conv.output in lives)
-        data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer)}
+        data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer),
+                "tables": table_bytes(layer)}
         offsets = {name: sections.add(name, len(data[name])) for name in data}
         for name in data:
-            constants[name].append((offsets[name], data[name]))
+            constants.setdefault(name, []).append((offsets[name], data[name]))
         made = LayerCode(stream, layer, plan, source, operand, sink, **offsets)
         made.emit()
         plan.operand_bytes = made.operand_words * arch.activation_bytes

@@ -92,12 +92,28 @@ def _check_parameters(layer):
     if conv.raw and tuple(conv.pool) != (1, 1):
         raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
                         "QuantizeLinear")
+    below = () if conv.below is None else (
+        ("multiplier below zero", abs(conv.below[0]), 1 << MULTIPLIER_BITS),
+        ("shift below zero", conv.below[1], 1 << SHIFT_BITS))
     for name, values, top in (("multiplier", conv.multiplier, 1 << MULTIPLIER_BITS),
-                              ("shift", conv.shift, 1 << SHIFT_BITS)):
+                              ("shift", conv.shift, 1 << SHIFT_BITS), *below):
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < top:
             raise UserError(f"{layer.title}: {name} must be from 0 to {top - 1}, not "
                             f"{values.min()} to {values.max()}; the scales of its input, weights "
                             "and output are too far apart")
+
+
+def _check_functions(layer):
+    conv, arch = layer.conv, layer.arch
+    if conv.below is not None and not arch.leaky:
+        raise UserError(f"{layer.title} multiplies sums below zero by other numbers than the rest, "
+                        "and the chip cannot; set post.leaky to true")
+    if conv.table is not None and len(conv.table) > arch.table_depth:
+        words = 1 << (len(conv.table) - 1).bit_length()
+        has = (f"the chip's has {arch.table_depth} words" if arch.table_depth
+               else "the chip has no table memory")
+        raise UserError(f"{layer.title} looks up its results in a table of {len(conv.table)}, and "
+                        f"{has}; set buffers.tables to {words}, or twice that for speed")
 
 
 def _largest_k(arch, bits):
@@ -114,6 +130,7 @@ def check_layer(layer, tensors, moved=False):
     conv, arch = layer.conv, layer.arch
     _check_formats(layer, tensors)
     _check_parameters(layer)
+    _check_functions(layer)
     bits, fits = _fits_accumulators(layer, tensors[conv.input].format)
     padded = any(conv.pads)
     if _odd_tail(layer) and padded and conv.pad_code != 0:
@@ -292,8 +309,8 @@ def parameter_bytes(layer):
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
     columns = []
     for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)),
-                           (conv.shift, 0)):
+                           (conv.shift, 0), *((item, 0) for item in conv.below or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
-    return pack_parameter_words(*columns, arch)
+    return pack_parameter_words(*columns[:3], arch, columns[3:] or None)

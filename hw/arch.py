@@ -93,6 +93,11 @@ class Arch:
     shared_columns : int
         Columns side by side that share their activation registers; divides `columns`. Programs do
         not depend on it.
+    table_depth : int
+        Words of the table memory, a power of two that numbers of all the activation format's codes
+        fit into; each holds one result. 0: results cannot be looked up in tables.
+    leaky : bool
+        Sums below zero have a multiplier and a shift of their own in every channel.
     depthwise : bool
         Columns can also take activations from the top, each its own channel, so that depthwise
         convolutions keep up to `rows` multipliers of each column busy instead of one. For one
@@ -117,6 +122,8 @@ class Arch:
     accumulator_depth: int = 512
     parameter_depth: int = 256
     operand_depth: int = 0
+    table_depth: int = 0
+    leaky: bool = False
     bus_bits: int = 64
     burst_beats: int = 64
     queue_depth: int = 4
@@ -135,7 +142,7 @@ class Arch:
                 ("largest_k", 1, 1 << 20),
                 ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
                 ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
-                ("operand_depth", 0, 1 << 20),
+                ("operand_depth", 0, 1 << 20), ("table_depth", 0, 1 << 16),
                 ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
                 ("shared_columns", 1, 256)):
             value = getattr(self, key)
@@ -175,6 +182,7 @@ class Arch:
         if self.operand_depth and isinstance(self.activation, Bipolar):
             raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
                              "not sums that could be combined")
+        self._check_functions()
         if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
             raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
                              f"not {self.structure!r}")
@@ -218,6 +226,20 @@ class Arch:
             raise ValueError(f"exact sums of {self.largest_k} products of {self.activation} and "
                              f"{self.weight} need {self.accumulator_bits} bits, more than 64; "
                              "choose shorter exponents or a smaller largest_k")
+
+    def _check_functions(self):
+        """What tables and leaky channels ask for."""
+        if not isinstance(self.leaky, bool):
+            raise TypeError(f"leaky must be true or false, not {self.leaky!r}")
+        if isinstance(self.activation, Bipolar) and (self.leaky or self.table_depth):
+            key = "leaky" if self.leaky else "table_depth"
+            raise ValueError(f"{key} must be {'false' if self.leaky else 0} on binary chips: their "
+                             "results are signs, and any function of a sign is a sign")
+        codes = 1 << self.activation.width
+        if self.table_depth and (self.table_depth & (self.table_depth - 1)
+                                 or self.table_depth < codes):
+            raise ValueError(f"table_depth must be 0 or a power of two from {codes} up (the codes "
+                             f"of {self.activation}), not {self.table_depth!r}")
 
     @property
     def pe_structure(self):
@@ -292,8 +314,21 @@ class Arch:
         """Bits of a signed number that holds every result before it meets its operand. Integers
         may be rounded more finely than the activation format does."""
         if self.operand_depth and isinstance(self.activation, Int):
-            return max(FIRST_BITS, self.activation.width + 1)
-        return self.activation.width + 1
+            return max(FIRST_BITS, self.last_bits)
+        return self.last_bits
+
+    @property
+    def last_bits(self):
+        """Bits of a signed number that holds every result, those that are looked up in tables
+        among them."""
+        width = self.activation.width
+        if self.table_depth and isinstance(self.activation, Int):
+            width = max(width, self.table_address_bits)
+        return width + 1
+
+    @property
+    def table_address_bits(self):
+        return (self.table_depth - 1).bit_length()
 
     @property
     def raw_bits(self):
@@ -322,8 +357,10 @@ class Arch:
 
     @property
     def parameter_bits(self):
-        """Bits of one channel's parameters: bias, multiplier, shift."""
-        return self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS
+        """Bits of one channel's parameters: bias, multiplier, shift; on leaky chips multiplier,
+        shift and sign for sums below zero."""
+        below = (MULTIPLIER_BITS + SHIFT_BITS + 1) * self.leaky
+        return self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS + below
 
     @property
     def group_bytes(self):
@@ -343,6 +380,11 @@ class Arch:
     def parameter_bytes(self):
         """Bytes of a parameter word (post_lanes channels) outside."""
         return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
+
+    @property
+    def table_bytes(self):
+        """Bytes of a table word outside: one beat."""
+        return _up(_up(self.activation.width, 8) // 8, self.beat_bytes)
 
     @property
     def raw_bytes(self):

@@ -59,6 +59,7 @@ class Memory(IntEnum):
     WEIGHT = 1
     PARAMETER = 2
     OPERAND = 3
+    TABLE = 4
 
 
 class Destination(IntEnum):
@@ -110,7 +111,7 @@ OPCODES = {
         Field("identity", 64, "must equal the chip's identity register"),
     ),
     Opcode.LOAD: (
-        Field("memory", 2, "0 activation, 1 weight, 2 parameter, 3 operand"),
+        Field("memory", 3, "0 activation, 1 weight, 2 parameter, 3 operand, 4 table"),
         Field("address", 32, "first byte in external memory; a multiple of the bus width"),
         _count("rows", 12, "runs of contiguous words"),
         _count("words", 16, "words in each run"),
@@ -184,6 +185,8 @@ OPCODES = {
         _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),
         _signed("operand_gain", GAIN_BITS, "factor of the operand, where it is added"),
         Field("operand_shift", 6, "right shift of their sum, or of the product"),
+        Field("table", 1, "1: each result is the address of the table word that takes its place, "
+                          "in front of the largest being taken, and behind an operand"),
     ),
     Opcode.STORE: (
         Field("address", 32, "first byte in external memory; a multiple of the item's size"),

@@ -9,8 +9,9 @@ import numpy as np
 from .arch import MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
-           "pack_weight_words", "unpack_activation_words", "unpack_group_items",
-           "unpack_parameter_words", "unpack_raw_items", "unpack_weight_words"]
+           "pack_table_words", "pack_weight_words", "unpack_activation_words",
+           "unpack_group_items", "unpack_parameter_words", "unpack_raw_items",
+           "unpack_table_words", "unpack_weight_words"]
 
 
 def _rows(array, length, what):
@@ -118,17 +119,27 @@ def unpack_weight_words(data, arch):
     return _unpack_codes(data, arch.weight.width, arch.weight_bytes, arch.columns * arch.lanes)
 
 
-def pack_parameter_words(bias, multiplier, shift, arch):
+def pack_parameter_words(bias, multiplier, shift, arch, below=None):
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
-    Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
-    multiplier 26 bits, shift 6 bits.
+    `below`: (multiplier, which may be negative, shift) for sums below zero, on leaky chips; None:
+    the same. Raises ValueError where a number does not fit its field: bias `accumulator_bits`
+    signed, multiplier 26 bits, shift 6 bits.
     """
     parts, top = [], 1 << arch.accumulator_bits - 1
+    leaky = ()
+    if arch.leaky:
+        factor, right = (np.asarray(item) for item in below or (multiplier, shift))
+        leaky = (("multiplier below zero", abs(factor), MULTIPLIER_BITS, 0,
+                  (1 << MULTIPLIER_BITS) - 1),
+                 ("shift below zero", right, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1),
+                 ("sign below zero", factor < 0, 1, 0, 1))
+    elif below is not None:
+        raise ValueError("sums below zero have parameters of their own on leaky chips only")
     for name, values, width, low, high in (
             ("bias", bias, arch.accumulator_bits, -top, top - 1),
             ("multiplier", multiplier, MULTIPLIER_BITS, 0, (1 << MULTIPLIER_BITS) - 1),
-            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1)):
+            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1), *leaky):
         values = _rows(values, arch.post_lanes, name)
         if values.size and not low <= values.min() <= values.max() <= high:
             raise ValueError(f"{name} must be from {low} to {high}, not {values.min()} to "
@@ -139,13 +150,36 @@ def pack_parameter_words(bias, multiplier, shift, arch):
 
 
 def unpack_parameter_words(data, arch):
-    """(bias, multiplier, shift), int64 [words, post_lanes] each, from whole words."""
+    """(bias, multiplier, shift), int64 [words, post_lanes] each, from whole words; on leaky chips
+    also multiplier and shift for sums below zero."""
     bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
     bits = bits.reshape(-1, arch.post_lanes, arch.parameter_bits)
-    one, two = arch.accumulator_bits, arch.accumulator_bits + MULTIPLIER_BITS
-    return (_integers(bits[..., :one], one, signed=True)[..., 0],
-            _integers(bits[..., one:two], MULTIPLIER_BITS)[..., 0],
-            _integers(bits[..., two:], SHIFT_BITS)[..., 0])
+    widths = [arch.accumulator_bits, MULTIPLIER_BITS, SHIFT_BITS]
+    if arch.leaky:
+        widths += [MULTIPLIER_BITS, SHIFT_BITS, 1]
+    ends = np.cumsum(widths)
+    bias, *rest = (_integers(bits[..., end - width:end], width, signed=end == widths[0])[..., 0]
+                   for width, end in zip(widths, ends, strict=True))
+    if arch.leaky:
+        multiplier, shift, below, below_shift, sign = rest
+        return bias, multiplier, shift, np.where(sign, -below, below), below_shift
+    return (bias, *rest)
+
+
+def pack_table_words(values, arch):
+    """Table words, ordered integers [words], as `table_bytes` bytes each."""
+    width = arch.activation.width
+    values = np.asarray(values)
+    if values.size and not -1 << width - 1 <= values.min() <= values.max() < 1 << width - 1:
+        raise ValueError(f"table words must have {width} bits, not be {values.min()} to "
+                         f"{values.max()}")
+    return _to_bytes(_bits(values[:, None], width), arch.table_bytes).tobytes()
+
+
+def unpack_table_words(data, arch):
+    """Ordered integers (int64) [words] from whole words."""
+    width = arch.activation.width
+    return _integers(_from_bytes(data, arch.table_bytes, width), width, signed=True)[:, 0]
 
 
 def pack_raw_items(values, arch):

@@ -46,8 +46,8 @@ class Load(wiring.Component):
     read : Out(ReadSignature)
     o : Out(stream)
         One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
-        word as each memory has it in `activation` (the operand memory, too), `weight` and
-        `parameter` (only the one that `memory` names is meaningful).
+        word as each memory has it in `activation` (the operand memory, too), `weight`, `parameter`
+        and, if the chip has tables, `table` (only the one that `memory` names is meaningful).
     halt : In(1)
     busy : Out(1)
         An instruction has been started and its tokens have not been given.
@@ -70,9 +70,10 @@ class Load(wiring.Component):
             "available": In(4), "take": Out(4), "give": Out(4),
             "read": Out(ReadSignature(arch.bus_bits)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": 2, "address": 20, "activation": arch.activation_bits,
+                "memory": 3, "address": 20, "activation": arch.activation_bits,
                 "weight": arch.weight_bits,
-                "parameter": arch.post_lanes * arch.parameter_bits}))),
+                "parameter": arch.post_lanes * arch.parameter_bits,
+                **({"table": arch.activation.width} if arch.table_depth else {})}))),
             "halt": In(1), "busy": Out(1), "progress": Out(1), "state": Out(4), "missing": Out(4),
             "report": Out(REPORT),
         })
@@ -84,12 +85,14 @@ class Load(wiring.Component):
                  Memory.PARAMETER: arch.parameter_bytes // arch.beat_bytes}
         if arch.operand_depth:
             beats[Memory.OPERAND] = beats[Memory.ACTIVATION]
+        if arch.table_depth:
+            beats[Memory.TABLE] = arch.table_bytes // arch.beat_bytes
         return beats
 
     def elaborate(self, platform):
         m = Module()
         between = data.StructLayout({
-            "memory": 2, "rows": 12, "words": 16, "base": 20, "base_stride": 20, "signal": 4,
+            "memory": 3, "rows": 12, "words": 16, "base": 20, "base_stride": 20, "signal": 4,
             "layer": 12})
         m.submodules.between = queue = fifo.SyncFIFO(
             width=between.size, depth=min(4, self.arch.queue_depth))
@@ -268,6 +271,8 @@ class Load(wiring.Component):
             self.o.payload.weight.eq(content),
             self.o.payload.parameter.eq(content),
         ]
+        if arch.table_depth:
+            m.d.comb += self.o.payload.table.eq(content)
 
         with m.If(taken & self.read.beats.payload.error):
             m.d.comb += [

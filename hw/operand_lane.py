@@ -37,7 +37,7 @@ class OperandLane(wiring.Component):
     zero_point, low, high : In(signed(17))
         All but `first` and `operand` are as in the instruction, to be held while results are on
         their way.
-    ordered : Out(signed(activation.width + 1))
+    ordered : Out(signed(arch.last_bits))
         The result as an ordered integer.
     """
 
@@ -51,7 +51,7 @@ class OperandLane(wiring.Component):
             "product": In(1), "gain": In(signed(GAIN_BITS)), "operand_gain": In(signed(GAIN_BITS)),
             "operand_zero": In(signed(17)), "shift": In(6),
             "zero_point": In(signed(17)), "low": In(signed(17)), "high": In(signed(17)),
-            "ordered": Out(signed(arch.activation.width + 1)),
+            "ordered": Out(signed(arch.last_bits)),
         })
 
     def elaborate(self, platform):
@@ -81,8 +81,8 @@ class OperandLane(wiring.Component):
         total = register(m, second + Mux(self.product, 0, scaled), "total")
         negative = register(m, total < 0, "negative")
         magnitude = register(m, Mux(total < 0, -total, total)[:len(total)], "magnitude")
-        number, *_ = nearest(m, magnitude, negative, self.shift, form, limit=form.width + 1,
-                             kept=form.width + 1)
+        bits = self.arch.last_bits
+        number, *_ = nearest(m, magnitude, negative, self.shift, form, limit=bits, kept=bits)
         value = number if isinstance(form, Float) else number + self.zero_point
         m.d.sync += self.ordered.eq(clip(value, self.low, self.high))
         return m

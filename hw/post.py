@@ -1,7 +1,7 @@
 """The POST unit: accumulators to results, pooled, combined with operands, into memory or to the
 store unit."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -12,6 +12,7 @@ from .csr import UnitState
 from .formats import Float
 from .operand_lane import OperandLane
 from .post_lane import PostLane
+from .table_lane import TableLane
 
 __all__ = ["Post"]
 
@@ -24,7 +25,8 @@ class Post(wiring.Component):
     For each result, for each chunk of its group, `pool` accumulator words are read, one a cycle;
     a result to the store unit first waits for room in the FIFO (a raw one for each chunk). An
     item is written `latency` cycles after its last read, one that is combined with an operand
-    `operand_latency` cycles after it. One instruction is worked on at a time.
+    `operand_latency` cycles after it, and `TableLane.LATENCY` cycles later where results are looked
+    up in the table. One instruction is worked on at a time.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ class Post(wiring.Component):
         Operand memory, if the chip has one; data one cycle after the address.
     copy_enable : Out(groups_per_word), copy_address : Out
         The operand memory's write port, likewise; the data are `write_data`.
+    table_enable, table_address, table_data : In
+        The table memory's write port, if the chip has one.
     items : Out(stream of arch.item_bits)
         To the store unit: groups (each code `activation.width` bits) or raw chunks.
     trace_valid, trace_layer, trace_raw, trace_item : Out
@@ -61,6 +65,7 @@ class Post(wiring.Component):
         self.arch = arch
         self.lane = PostLane(arch=arch)
         self.operand_lane = OperandLane(arch=arch) if arch.operand_depth else None
+        self.table_lane = TableLane(arch=arch) if arch.table_depth else None
         super().__init__({
             "i": In(stream.Signature(_LAYOUT)),
             "available": In(4), "take": Out(4), "give": Out(4),
@@ -75,6 +80,8 @@ class Post(wiring.Component):
                 "operand_data": In(arch.activation_bits),
                 "copy_enable": Out(arch.groups_per_word),
                 "copy_address": Out(range(arch.operand_depth))} if arch.operand_depth else {}),
+            **({"table_enable": In(1), "table_address": In(arch.table_address_bits),
+                "table_data": In(arch.activation.width)} if arch.table_depth else {}),
             "items": Out(stream.Signature(arch.item_bits)),
             "trace_valid": Out(1), "trace_layer": Out(12), "trace_raw": Out(1),
             "trace_item": Out(arch.item_bits),
@@ -103,6 +110,8 @@ class Post(wiring.Component):
         blocks = {"systolith_post_lane": self.lane}
         if self.operand_lane is not None:
             blocks["systolith_operand_lane"] = self.operand_lane
+        if self.table_lane is not None:
+            blocks["systolith_table_lane"] = self.table_lane
         return blocks
 
     def elaborate(self, platform):
@@ -177,12 +186,23 @@ class Post(wiring.Component):
         m.d.comb += [mark.valid.eq(read), mark.first.eq(pool_first), mark.last.eq(last_pool),
                      mark.chunk.eq(chunk)]
         marks = [mark]
-        last = self.operand_latency_of(arch) if arch.operand_depth else self.latency
-        for stage in range(last - 1):
+        table = fields.table if arch.table_depth else Const(0)
+        operand = fields.operand if arch.operand_depth else Const(0)
+        # Where items end, and whether an instruction's go on behind: there, other instructions'
+        # items have been written.
+        direct, combined = self.latency - 1, self.operand_latency_of(arch) - 1
+        ends = {direct: operand | table}
+        if arch.table_depth:
+            ends[direct + TableLane.LATENCY] = operand
+        if arch.operand_depth:
+            ends[combined] = table
+        if arch.operand_depth and arch.table_depth:
+            ends[combined + TableLane.LATENCY] = Const(0)
+        for stage in range(max(ends)):
             delayed = Signal.like(mark, name=f"mark_{stage}")
             m.d.sync += delayed.eq(marks[-1])
-            if stage == self.latency - 1:           # other instructions' items have been written
-                m.d.sync += delayed.valid.eq(marks[-1].valid & fields.operand)
+            if stage in ends:
+                m.d.sync += delayed.valid.eq(marks[-1].valid & ends[stage])
             marks.append(delayed)
         zero_point, low, high = (Signal.like(getattr(self.lane, name))
                                  for name in ("zero_point", "low", "high"))
@@ -211,23 +231,37 @@ class Post(wiring.Component):
                 ordered=ordered[-1], raw_out=raw[-1])
 
         # Pooling: the largest so far, or the last one, which is that of the whole sum. Then the
-        # code, and the group that it completes.
-        arriving, item_valid = marks[self.latency - 1], Signal()
+        # code, and the group that it completes. What is not combined with an operand is looked up
+        # in front of that, so that the largest is taken of what the function gives.
+        def chosen(condition, one, other):
+            return data.View(mark.shape(), Mux(condition, one.as_value(), other.as_value()))
+        arriving, item_valid = marks[direct], Signal()
+        numbers, looked = self._elaborate_tables(m) if arch.table_depth else ([], [])
+        firsts = ordered
+        if arch.table_depth:
+            arriving = chosen(table & ~operand, marks[direct + TableLane.LATENCY], arriving)
+            firsts = [Mux(table & ~operand, *pair) for pair in zip(looked, ordered, strict=True)]
         largest = [Signal(signed(arch.first_bits), name=f"largest_{lane}", reset_less=True)
                    for lane in range(lanes)]
         codes = []
-        for new, old in zip(ordered, largest, strict=True):
+        for new, old in zip(firsts, largest, strict=True):
             best = Mux(arriving.first | fields.pool_sum | (new > old), new, old)
             with m.If(arriving.valid):
                 m.d.sync += old.eq(best)
             codes.append(_code(best, arch.activation))
+        results = ordered
         if arch.operand_depth:
-            combined = self._elaborate_operands(m, fields, start, arriving, largest,
-                                                marks[self.latency])
-            arriving = data.View(mark.shape(), Mux(fields.operand, marks[-1].as_value(),
-                                                   arriving.as_value()))
-            codes = [Mux(fields.operand, other, code)
-                     for other, code in zip(combined, codes, strict=True)]
+            sums = self._elaborate_operands(m, fields, start, arriving, largest,
+                                            marks[self.latency])
+            results = [Mux(operand, *pair) for pair in zip(sums, ordered, strict=True)]
+            ending = marks[combined]
+            if arch.table_depth:
+                ending = chosen(table, marks[combined + TableLane.LATENCY], ending)
+                sums = [Mux(table, *pair) for pair in zip(looked, sums, strict=True)]
+            arriving = chosen(operand, ending, arriving)
+            codes = [Mux(operand, _code(other, arch.activation), code)
+                     for other, code in zip(sums, codes, strict=True)]
+        m.d.comb += [number.eq(result) for number, result in zip(numbers, results, strict=False)]
         group = Signal(arch.group_bits, reset_less=True)
         item_raw = Signal(lanes * arch.raw_bits, reset_less=True)
         with m.If(arriving.valid & arriving.last):
@@ -293,8 +327,8 @@ class Post(wiring.Component):
         return m
 
     def _elaborate_operands(self, m, fields, start, arriving, largest, mark):
-        """Reads the operand of each result whose last word arrives; returns the codes that the
-        lanes make of both, `OperandLane.LATENCY` cycles after `largest` and `mark`."""
+        """Reads the operand of each result whose last word arrives; returns what the lanes make of
+        both, ordered integers, `OperandLane.LATENCY` cycles after `largest` and `mark`."""
         arch = self.arch
         lanes, chunks = arch.post_lanes, arch.chunks
         width = arch.activation.width
@@ -313,17 +347,28 @@ class Post(wiring.Component):
                          row.eq(new.operand_base)]
         slot = fields.slot[:(arch.groups_per_word - 1).bit_length()]
         operands = self.operand_data.word_select(slot * chunks + mark.chunk, lanes * width)
-        codes = []
+        results = []
         for lane in range(lanes):
             operand = operands.word_select(lane, width)
-            ordered = Signal(signed(width + 1), name=f"combined_{lane}")
+            results.append(Signal(signed(arch.last_bits), name=f"combined_{lane}"))
             m.submodules[f"operand_lane_{lane}"] = place(
                 self.operand_lane, "systolith_operand_lane", first=largest[lane], operand=operand,
                 product=fields.product, gain=fields.gain, operand_gain=fields.operand_gain,
                 operand_zero=fields.operand_zero, shift=fields.operand_shift,
-                zero_point=fields.zero_point, low=fields.low, high=fields.high, ordered=ordered)
-            codes.append(_code(ordered, arch.activation))
-        return codes
+                zero_point=fields.zero_point, low=fields.low, high=fields.high, ordered=results[-1])
+        return results
+
+    def _elaborate_tables(self, m):
+        """The lanes' tables: (numbers to be looked up, ordered integers that stand there)."""
+        numbers, results = [], []
+        for lane in range(self.arch.post_lanes):
+            numbers.append(Signal(signed(self.arch.table_address_bits), name=f"number_{lane}"))
+            results.append(Signal(signed(self.arch.activation.width + 1), name=f"looked_{lane}"))
+            m.submodules[f"table_lane_{lane}"] = place(
+                self.table_lane, "systolith_table_lane", number=numbers[-1], ordered=results[-1],
+                write_enable=self.table_enable, write_address=self.table_address,
+                write_data=self.table_data)
+        return numbers, results
 
 
 def _code(ordered, form):

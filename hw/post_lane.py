@@ -16,7 +16,8 @@ class PostLane(wiring.Component):
 
     The arithmetic is the numerics page's: s = accumulator + bias, p = s * multiplier, rounded to
     even at p / 2**shift (integers) or to the nearest float of that many smallest subnormals.
-    Bipolar results are the sign of p.
+    Bipolar results are the sign of p. On leaky chips sums s below zero have a multiplier with a
+    sign and a shift of their own.
 
     Parameters
     ----------
@@ -28,7 +29,8 @@ class PostLane(wiring.Component):
     more : In(1)
         1: instead of the bias, what s was in the cycle before is added; s wraps around.
     parameters : In(arch.parameter_bits)
-        From bit 0 up: bias, multiplier, shift.
+        From bit 0 up: bias, multiplier, shift; on leaky chips multiplier, shift and sign (1:
+        negative) for sums below zero.
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1 and the shift as 0.
     zero_point : In(signed(17))
@@ -67,6 +69,8 @@ class PostLane(wiring.Component):
         bits, form = self.arch.accumulator_bits, self.arch.activation
         fields = data.View(data.StructLayout({
             "bias": signed(bits), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS,
+            **({"below_multiplier": MULTIPLIER_BITS, "below_shift": SHIFT_BITS, "below_sign": 1}
+               if self.arch.leaky else {}),
         }), self.parameters)
 
         total = Signal(signed(bits + 1), reset_less=True)
@@ -80,6 +84,11 @@ class PostLane(wiring.Component):
         shift = register(m, Mux(self.raw, 0, fields.shift), "shift_1")
         raw = register(m, self.raw, "raw_1")
         magnitude = register(m, Mux(negative, -total, total)[:bits + 1], "magnitude")
+        if self.arch.leaky:
+            below = negative & ~raw
+            scale = Mux(below, register(m, fields.below_multiplier, "below_multiplier"), scale)
+            shift = Mux(below, register(m, fields.below_shift, "below_shift"), shift)
+            negative = negative & ~(below & register(m, fields.below_sign, "below_sign"))
         negative = register(m, negative, "negative_2")
         scale, shift, raw = register(m, scale, "scale_2"), register(m, shift, "shift_2"), \
             register(m, raw, "raw_2")

@@ -1,8 +1,8 @@
 """The program file: instructions, memory image and what the host must know, in one file.
 
 Layout: magic, header length (4 bytes), header (JSON), image, SHA-256 of all before it. The image
-is the external memory from the start of the window: instructions at `code_offset`, then weights
-and parameters; inputs, outputs and intermediate results lie behind it up to `window_bytes`.
+is the external memory from the start of the window: instructions at `code_offset`, then weights,
+parameters and tables; inputs, outputs and intermediate results lie behind it up to `window_bytes`.
 """
 
 import hashlib

@@ -245,8 +245,12 @@ class Sequencer(wiring.Component):
 
     def _legal(self, opcode, view):
         """No count is 0, no token goes to or comes from the unit itself, and what only some chips
-        have is there: operand memory, activations from the top."""
+        have is there: operand memory, tables, activations from the top."""
         legal = ~view.wait[opcode.unit] & ~view.signal[opcode.unit]
+        if opcode == Opcode.LOAD:
+            legal &= view.memory < Memory.TABLE + bool(self.arch.table_depth)
+        if opcode == Opcode.POST and not self.arch.table_depth:
+            legal &= ~view.table
         for item in isa.OPCODES[opcode]:
             if item.low == 1:
                 legal &= view[item.name] != 0

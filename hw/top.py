@@ -165,6 +165,10 @@ class Core(wiring.Component):
             m.d.comb += [port.addr.eq(new.address), port.data.eq(word),
                          port.en.eq(load.o.valid & (new.memory == number))]
 
+        if arch.table_depth:
+            m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
+                         post.table_enable.eq(load.o.valid & (new.memory == isa.Memory.TABLE))]
+
         # Results to the store unit, and to whoever listens.
         wiring.connect(m, post.items, store.items)
         m.d.comb += [self.trace.valid.eq(post.trace_valid), self.trace.layer.eq(post.trace_layer),

@@ -27,13 +27,14 @@ class Space(IntEnum):
     WEIGHT = 1
     PARAMETER = 2
     OPERAND = 3
-    ACCUMULATOR = 4
-    EXTERNAL = 5
+    TABLE = 4
+    ACCUMULATOR = 5
+    EXTERNAL = 6
 
     def depth(self, arch):
         """Words that the chip has of it; None for EXTERNAL."""
         return (arch.activation_depth, arch.weight_depth, arch.parameter_depth,
-                arch.operand_depth, arch.accumulator_depth, None)[self]
+                arch.operand_depth, arch.table_depth, arch.accumulator_depth, None)[self]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def words(intervals):
 def word_bytes(memory, arch):
     """Bytes that one word of an on-chip memory takes outside."""
     return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
-            arch.activation_bytes)[Memory(memory)]
+            arch.activation_bytes, arch.table_bytes)[Memory(memory)]
 
 
 def item_bytes(raw, arch):
@@ -165,6 +166,9 @@ def accesses(instruction, arch):
                     [[i.accumulator, i.accumulator + i.out_y * i.out_x * i.pool]]), False),
                  Access(Space.PARAMETER, np.array(
                      [[i.parameters, i.parameters + arch.chunks]]), False)]
+        if i.table and arch.table_depth:
+            addresses = np.arange(i.low, i.high + 1) % arch.table_depth
+            found.append(Access(Space.TABLE, merge(addresses, addresses + 1), False))
         offsets = _loops(0, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
         if i.operand:
             base = i.operand_base + offsets * (not i.broadcast)
@@ -198,6 +202,9 @@ def check(instruction, arch, window_bytes=None, used=None):
         if opcode == Opcode.LOAD:
             _require(i.memory != Memory.OPERAND or arch.operand_depth, i,
                      "the chip has no operand memory")
+            _require(i.memory <= Memory.TABLE, i, "there are five memories to be loaded")
+            _require(i.memory != Memory.TABLE or arch.table_depth, i,
+                     "the chip has no table memory")
             unit = arch.beat_bytes
         else:
             size = item_bytes(i.raw, arch)
@@ -235,14 +242,21 @@ def check(instruction, arch, window_bytes=None, used=None):
         _require(arch.operand_depth or not (reads or copies), i, "the chip has no operand memory")
         if i.destination != Destination.STORE or reads:
             _require(i.slot < slots, i, f"slot must be less than {slots}")
-        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE and not reads),
-                 i, "raw results go to the store unit and are not pooled or combined")
+        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE
+                               and not reads and not i.table), i,
+                 "raw results go to the store unit and are not pooled, combined or looked up")
+        _require(not i.table or arch.table_depth, i, "the chip has no table memory")
         if not i.raw and not isinstance(arch.activation, Bipolar):
             top = (arch.activation.max_code if not isinstance(arch.activation, Int)
                    else (1 << arch.activation.width - 1) - 1)
             bottom = -top - isinstance(arch.activation, Int)
-            _require(bottom <= i.low <= i.high <= top, i,
-                     f"low and high must be from {bottom} to {top}, low not above high")
+            least, most = bottom, top
+            if i.table and isinstance(arch.activation, Int):
+                least, most = -arch.table_depth, arch.table_depth - 1
+            _require(least <= i.low <= i.high <= most, i,
+                     f"low and high must be from {least} to {most}, low not above high")
+            _require(not i.table or i.high - i.low < arch.table_depth, i,
+                     f"it would look up more than {arch.table_depth} results in the table")
             if reads:
                 _check_operand(i, arch, bottom, top)
     for access in used or accesses(i, arch):

@@ -29,6 +29,7 @@ from ..hw.load import Load
 from ..hw.post import Post
 from ..hw.sequencer import Sequencer
 from ..hw.store import Store
+from ..hw.table_lane import TableLane
 from .access import word_bytes
 
 __all__ = ["Stuck", "Timing", "cycles"]
@@ -422,6 +423,7 @@ class _Model:
             count = code.out_y * code.out_x * (self.arch.chunks if code.raw else 1)
             reads = code.pool * (1 if code.raw else self.arch.chunks)
             latency = self.operand_latency if code.operand else self.post_latency
+            latency += TableLane.LATENCY * code.table
             if code.destination == Destination.STORE:
                 read = start
                 for _ in range(count):

@@ -124,8 +124,15 @@ class Conv:
         Requantization, see `numerics.requantize`. Raw layers use the bias only.
     zero_point, low, high : int
         Added after rounding; limits of the result as an ordered integer.
+    below : (int64 array [O], int64 array [O]) or None
+        Multipliers, which may be negative, and shifts for sums below zero, bias included; None:
+        the same as for others.
     raw : bool
         The output is accumulator plus bias; pool is (1, 1).
+    table : int64 array or None
+        A function: the ordered integers that take the place of results (with an operand: its
+        results) from `low` to `high`, in front of the largest being taken. The limits of integers
+        may then be beyond the format.
     operand : Operand or None
         What results are combined with behind all that; zero_point is 0 then, and low and high are
         those of signed numbers of `FIRST_BITS` bits where the format is one of integers.
@@ -152,7 +159,9 @@ class Conv:
     zero_point: int = 0
     low: int = 0
     high: int = 0
+    below: tuple | None = None
     raw: bool = False
+    table: np.ndarray | None = None
     operand: Operand | None = None
     channels: np.ndarray | None = None
     first_channel: int = 0
@@ -169,6 +178,15 @@ class Conv:
             value = getattr(self, key)
             value = np.full(len(self.weight), default) if value is None else value
             setattr(self, key, np.asarray(value, dtype=np.int64))
+        if self.below is not None:
+            self.below = tuple(np.asarray(item, dtype=np.int64) for item in self.below)
+        if self.table is not None:
+            self.table = np.asarray(self.table, dtype=np.int64)
+            limits = self.operand or self
+            if self.raw or len(self.table) != limits.high - limits.low + 1:
+                raise ValueError(f"the table of layer {self.name!r} must have a result for each "
+                                 f"number from {limits.low} to {limits.high}, and there must be no "
+                                 "raw sums")
 
     @property
     def inputs(self):
@@ -264,9 +282,10 @@ class Conv:
 
     def run(self, codes, input_format, output_format, arch=None, operand=None):
         """Codes [N, C, H, W] of the output from the codes of the input and of the operand."""
-        # A few images at a time, so that intermediate arrays stay in the caches. Every step of
-        # requantization is monotone, so the largest sum gives the largest result: pooling first
-        # is the same and less work.
+        # A few images at a time, so that intermediate arrays stay in the caches. Where every step
+        # of requantization is monotone, the largest sum gives the largest result: pooling first is
+        # the same and less work.
+        monotone = self.table is None and (self.below is None or self.below[0].min() >= 0)
         step = max(1, _CACHED // int(np.prod(self.conv_shape)))
         parts = []
         for start in range(0, len(codes), step):
@@ -274,12 +293,21 @@ class Conv:
             if self.raw:
                 parts.append(numerics.add_bias(sums, self.bias))
             else:
-                pooled = numerics.window_sums if self.pool_sum else numerics.window_maxima
-                sums = pooled(sums, self.pool)
+                if self.pool_sum:
+                    sums = numerics.window_sums(sums, self.pool)
+                elif monotone:
+                    sums = numerics.window_maxima(sums, self.pool)
                 first = numerics.first_results(sums, self, output_format)
-                parts.append(numerics.from_ordered(first, output_format)
-                             if self.operand is None else numerics.combine(
-                                 first, operand[start:start + step], self.operand, output_format))
+                if self.table is not None and self.operand is None:
+                    first = self.table[first - self.low]
+                if not self.pool_sum and not monotone:
+                    first = numerics.window_maxima(first, self.pool)
+                if self.operand is not None:
+                    first = numerics.combine(first, operand[start:start + step], self.operand,
+                                             output_format)
+                    if self.table is not None:
+                        first = self.table[first - self.operand.low]
+                parts.append(numerics.from_ordered(first, output_format))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 
 

@@ -72,6 +72,9 @@ class Simulator:
     operands : int64 array [operand_depth, vector], codes
     weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
     bias, multiplier, shift : int64 arrays [parameter_depth, post_lanes]
+    below : int64 array [2, parameter_depth, post_lanes]
+        Multipliers and shifts for sums below zero, on leaky chips.
+    table : int64 array [table_depth], ordered integers
     accumulators : int64 array [accumulator_depth, columns]
     results : list of Result, one for each POST, in program order
     stores : list of Written, one for each STORE, in program order
@@ -89,6 +92,8 @@ class Simulator:
         self.weights = np.zeros((arch.weight_depth, arch.columns * arch.lanes), np.int64)
         self.bias, self.multiplier, self.shift = np.zeros(
             (3, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.below = np.zeros((2, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.table = np.zeros(arch.table_depth, np.int64)
         self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
         self.known = {space: np.zeros(space.depth(arch), bool)
                       for space in Space if space != Space.EXTERNAL}
@@ -172,9 +177,13 @@ class Simulator:
                 memory[into] = layout.unpack_activation_words(data, self.arch)
             elif i.memory == Memory.WEIGHT:
                 self.weights[into] = layout.unpack_weight_words(data, self.arch)
+            elif i.memory == Memory.TABLE:
+                self.table[into] = layout.unpack_table_words(data, self.arch)
             else:
-                self.bias[into], self.multiplier[into], self.shift[into] = (
+                self.bias[into], self.multiplier[into], self.shift[into], *below = (
                     layout.unpack_parameter_words(data, self.arch))
+                if below:
+                    self.below[:, into] = below
 
     def _array(self, number, i):
         arch = self.arch
@@ -230,6 +239,7 @@ class Simulator:
         channel = SimpleNamespace(
             bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
             shift=self.shift[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
+            below=self.below[:, chunks].reshape(2, -1) if arch.leaky else None,
             low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high)
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
@@ -243,13 +253,16 @@ class Simulator:
             data = layout.pack_raw_items(items, arch)
         else:
             first = first_results(sums, channel, arch.activation)
+            if i.table and not i.operand:
+                first = self.table[first % arch.table_depth]
             first = first.reshape(results, pool, arch.group).max(axis=1)
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
                 operand = SimpleNamespace(**i.fields, shift=i.operand_shift)
-                items = combine(first, codes, operand, arch.activation)
-            else:
-                items = from_ordered(first, arch.activation)
+                first = combine(first, codes, operand, arch.activation)
+                if i.table:
+                    first = self.table[first % arch.table_depth]
+            items = from_ordered(first, arch.activation)
             data = layout.pack_group_items(items, arch)
         self.results.append(Result(number, i.layer, bool(i.raw), items))
         if i.destination == Destination.STORE:

@@ -332,7 +332,7 @@ def requantize(sums, layer, format):
 
 
 def combine(first, codes, operand, format):
-    """Codes of the sums or products of first results and operands.
+    """Ordered integers of the sums or products of first results and operands.
 
     first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of `format`;
     `operand` has product, gain, operand_gain, operand_zero, shift, zero_point, low and high (see
@@ -348,7 +348,7 @@ def combine(first, codes, operand, format):
         total = first * other * operand.gain
     else:
         total = first * operand.gain + other * operand.operand_gain
-    return from_ordered(_nearest(total, np.int64(operand.shift), operand, format), format)
+    return _nearest(total, np.int64(operand.shift), operand, format)
 
 
 def first_results(sums, layer, format):
@@ -357,12 +357,17 @@ def first_results(sums, layer, format):
     sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier and shift for
     every channel, zero_point, low and high (see `Conv`). Steps: add the bias, multiply, shift
     right with round-half-even, to the next float of the format or to an integer plus zero point,
-    saturate, clip. Bipolar: 1 where the product is not negative.
+    saturate, clip. Bipolar: 1 where the product is not negative. Where `layer` has `below`,
+    (multipliers, shifts), these are for sums below zero, bias included.
     """
     sums = add_bias(sums, layer.bias)
     shape = (1, -1) + (1,) * (sums.ndim - 2)
     multiplier = np.broadcast_to(np.asarray(layer.multiplier).reshape(shape), sums.shape)
     shift = np.broadcast_to(np.asarray(layer.shift).reshape(shape), sums.shape)
+    below = getattr(layer, "below", None)
+    if below is not None:
+        multiplier, shift = (np.where(sums < 0, np.reshape(item, shape), other)
+                             for item, other in zip(below, (multiplier, shift), strict=True))
     limit = 1 << (62 - MULTIPLIER_BITS)
     wide = (sums >= limit) | (sums <= -limit)
     if not wide.any():

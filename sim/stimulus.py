@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..hw import layout
-from ..hw.arch import FIRST_BITS, MULTIPLIER_BITS, Arch
+from ..hw.arch import Arch
 from ..hw.arithmetic import STRUCTURES
-from ..hw.formats import Bipolar, Float
-from ..hw.isa import GAIN_BITS, INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
+from ..hw.formats import Bipolar, Float, parse
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
 from ..hw.pe import arithmetic_of
 from ..hw.program import Program
 from .access import (
@@ -31,6 +31,7 @@ from .access import (
 )
 from .graph import Conv, Graph, Operand, Tensor
 from .numerics import finite_codes
+from .stimulus_fields import below_zero, limits_of, operand_fields, parameters
 
 __all__ = ["operand_fields", "random_arch", "random_graph", "random_program"]
 
@@ -76,6 +77,12 @@ def random_arch(seed, family=None):
             depthwise=depthwise)
         if kind != "bipolar" and (other := random.Random(f"operands {seed}")).random() < 0.6:
             facts["operand_depth"] = other.randint(10, 120)
+        other = random.Random(f"functions {seed}")
+        if kind != "bipolar" and other.random() < 0.5:
+            facts["leaky"] = other.random() < 0.5
+            width = parse(activation).width
+            if width <= 8:
+                facts["table_depth"] = 1 << width + other.choice((0, 0, 1, 2))
         try:
             arch = Arch(**facts)
             if draw.random() < 0.4:
@@ -98,64 +105,6 @@ def _random_inside(arch, seed):
              if arch.columns % n == 0 and (n == 1 or not arch.depthwise)]))
     most = arithmetic_of(arch).most_stages
     return replace(arch, stages=draw.choice((None, 1, draw.randint(1, most))))
-
-
-def _parameters(arch, data, shape, scale):
-    """Bias, multiplier and shift that spread sums of up to `scale` over the format's range, and
-    some of any size."""
-    top = 1 << arch.accumulator_bits - 1
-    bias = data.integers(-scale, scale, shape)
-    multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
-    format = arch.activation
-    width = format.width
-    if isinstance(format, Float):
-        width += (1 << format.exp) - 3
-    shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
-                    + data.integers(-4, 4, shape), 0, 63)
-    wild = data.random(shape)
-    bias[wild < 0.2] = 0
-    bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
-    multiplier[wild > 0.9] = 0
-    multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
-    shift[wild > 0.96] = data.integers(0, 64)
-    return bias, multiplier, shift
-
-
-def _limits(format):
-    """The smallest and the largest result, as ordered integers."""
-    if isinstance(format, Bipolar):
-        return 0, 1
-    if isinstance(format, Float):
-        return -format.max_code, format.max_code
-    return format.image_range
-
-
-def operand_fields(arch, draw):
-    """Fields of an operand, as of `Operand`, and limits of the first result."""
-    format = arch.activation
-    bottom, top = _limits(format)
-    product = draw.random() < 0.4
-    integers = not isinstance(format, Float)
-    first = ((-(1 << FIRST_BITS - 1), (1 << FIRST_BITS - 1) - 1) if integers and draw.random() < 0.5
-             else (bottom, top))
-    zero = draw.choice((0, draw.randint(bottom, top))) if integers else 0
-    # The scale that spreads results over the format: c alone, or its product with the operand.
-    size = max(0, first[1].bit_length() - format.width) if integers else 0
-    if product:
-        largest = top if integers else format.image_range[1]
-        size += largest.bit_length()
-    shift = min(63, max(0, GAIN_BITS - 2 + size + draw.randint(-2, 2)))
-    if draw.random() < 0.1:
-        shift = draw.randrange(64)
-    reach = (1 << GAIN_BITS - 1) - 1
-    gain, operand_gain = (draw.choice((-1, 1, 1, 1)) * draw.randint(reach >> 2, reach)
-                          for _ in range(2))
-    operand_gain = draw.choice((operand_gain >> size, operand_gain, 0, -reach - 1))
-    low, high = draw.choice(((bottom, top), (0, top), tuple(
-        sorted(draw.randint(bottom, top) for _ in range(2)))))
-    return dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
-                zero_point=draw.choice((0, draw.randint(bottom, top))) if integers else 0,
-                low=low, high=high), shift, first
 
 
 def random_program(arch, seed, synchronize, instructions=40):
@@ -202,10 +151,10 @@ def random_graph(arch, seed, layers=3):
             filters = -(-filters // groups) * groups
             if draw.random() < 0.7:              # depthwise
                 groups = filters = channels
-        bias, multiplier, shift = _parameters(
+        bias, multiplier, shift = parameters(
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
-        bottom, top = _limits(format)
+        bottom, top = limits_of(format)
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
@@ -215,6 +164,8 @@ def random_graph(arch, seed, layers=3):
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
             shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
             high=top, raw=raw)
+        if arch.leaky and other.random() < 0.5:
+            layer.below = below_zero(data, multiplier, shift)
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(finite_codes(format)))
             if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
@@ -229,6 +180,9 @@ def random_graph(arch, seed, layers=3):
             fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
             layer.operand = Operand(other.choice(fitting), shift=shift, **fields)
             layer.zero_point = 0
+        if arch.table_depth and not raw and other.random() < 0.5:
+            limits = layer.operand or layer
+            layer.table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
         convolutions.append(layer)
         tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
     read = {layer.input for layer in convolutions} | {
@@ -253,11 +207,13 @@ class _Writer:
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
-        self.memories = list(Memory)[:3 + (arch.operand_depth > 0)]
+        there = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
+        self.memories = [memory for memory in Memory if there.get(memory, True)]
         self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
         self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
         self.weights = np.zeros(arch.weight_depth, bool)
         self.parameters = np.zeros(arch.parameter_depth, bool)
+        self.table = np.zeros(arch.table_depth, bool)
         self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
 
     def program(self, synchronize):
@@ -322,6 +278,8 @@ class _Writer:
         if reach > depth:
             base_stride, reach = run, run * rows
         base = draw.randint(0, depth - reach)
+        if memory == Memory.TABLE and not self.table.all():
+            rows, run, base, base_stride = 1, depth, 0, 0
         gap = draw.choice((0, 0, 1, draw.randrange(9))) * arch.beat_bytes
         row_stride = run * size + gap
         span = row_stride * (rows - 1) + run * size
@@ -340,13 +298,16 @@ class _Writer:
             address = self.free + draw.randint(0, beats) * arch.beat_bytes
         if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
                     row_stride=row_stride, base=base, base_stride=base_stride):
-            known = (self.slots, self.weights, self.parameters, self.operands)[memory]
+            known = (self.slots, self.weights, self.parameters, self.operands, self.table)[memory]
             known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
 
     def fresh(self, memory, count):
         arch, data = self.arch, self.data
         if memory == Memory.PARAMETER:
             return self.fresh_parameters(count)
+        if memory == Memory.TABLE:
+            bottom, top = limits_of(arch.activation)
+            return layout.pack_table_words(data.integers(bottom, top + 1, count), arch)
         pack, format, width = (
             (layout.pack_activation_words, arch.activation, arch.vector)
             if memory in (Memory.ACTIVATION, Memory.OPERAND) else
@@ -361,8 +322,9 @@ class _Writer:
     def fresh_parameters(self, count):
         arch = self.arch
         scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
-        return layout.pack_parameter_words(
-            *_parameters(arch, self.data, (count, arch.post_lanes), scale), arch)
+        parts = parameters(arch, self.data, (count, arch.post_lanes), scale)
+        below = below_zero(self.data, *parts[1:]) if arch.leaky else None
+        return layout.pack_parameter_words(*parts, arch, below)
 
     # Computing.
 
@@ -482,7 +444,7 @@ class _Writer:
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))
             shape = out_y, draw.randint(1, max(1, min(sums[1] // pool // out_y, 20)))
-        bottom, top = _limits(arch.activation)
+        bottom, top = limits_of(arch.activation)
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
                                  tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
@@ -495,6 +457,8 @@ class _Writer:
             fields |= self.place(*shape, depth)
             if arch.operand_depth and not raw and draw.random() < 0.6:
                 fields |= self.operand(*shape, fields, destination)
+        if arch.table_depth and not raw and self.other.random() < 0.5:
+            fields |= self.looked_up()
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
                 pool_sum=pool > 1 and self.other.random() < 0.4,
@@ -527,6 +491,16 @@ class _Writer:
         mine, shift, first = operand_fields(self.arch, draw)
         return mine | dict(operand=1, broadcast=broadcast, operand_base=draw.choice(bases),
                            operand_shift=shift, first_low=first[0], first_high=first[1])
+
+    def looked_up(self):
+        """Fields of a POST that looks up its results in the table."""
+        depth, (bottom, top) = self.arch.table_depth, limits_of(self.arch.activation)
+        if isinstance(self.arch.activation, Float):
+            low, high = sorted(self.other.randint(bottom, top) for _ in range(2))
+            return dict(table=1, low=low, high=high)
+        low = self.other.choice((0, bottom, self.other.randint(-depth, depth - 1)))
+        high = self.other.randint(low, min(low + depth, depth) - 1)
+        return dict(table=1, low=low, high=high, zero_point=self.other.randint(low, high))
 
     def place(self, out_y, out_x, depth):
         """Where results go in memory: one behind the other, or anyhow."""

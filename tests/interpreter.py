@@ -20,7 +20,7 @@ class Interpreter:
         self.arch, self.memory = arch, bytearray(memory)
         self.activations = [[0] * arch.vector for _ in range(arch.activation_depth)]
         self.operands = [[0] * arch.vector for _ in range(arch.operand_depth)]
-        self.weights, self.parameters = {}, {}
+        self.weights, self.parameters, self.table = {}, {}, {}
         self.sums = [[0] * arch.columns for _ in range(arch.accumulator_depth)]
         self.items, self.results, self.touched = [], [], []
         self.images = {format: {code: int(format.image(code)) for code in range(1 << format.width)
@@ -50,7 +50,8 @@ class Interpreter:
                 into = i.base + row * i.base_stride + word
                 self.now.add((Memory(i.memory).name, into, True))
                 size = {0: arch.activation_bytes, 1: arch.weight_bytes,
-                        2: arch.parameter_bytes, 3: arch.activation_bytes}[i.memory]
+                        2: arch.parameter_bytes, 3: arch.activation_bytes,
+                        4: arch.table_bytes}[i.memory]
                 code = self.bits(address + row * i.row_stride + word * size, size)
                 if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                     mask = (1 << arch.activation.width) - 1
@@ -64,6 +65,9 @@ class Interpreter:
                     self.weights[into] = [
                         code >> n * arch.weight.width & ((1 << arch.weight.width) - 1)
                         for n in range(arch.columns * arch.lanes)]
+                elif i.memory == Memory.TABLE:
+                    half = 1 << arch.activation.width - 1
+                    self.table[into] = (code + half) % (2 * half) - half
                 else:
                     lanes = []
                     for lane in range(arch.post_lanes):
@@ -72,8 +76,14 @@ class Interpreter:
                         if bias >> arch.accumulator_bits - 1:
                             bias -= 1 << arch.accumulator_bits
                         part >>= arch.accumulator_bits
-                        lanes.append((bias, part & (1 << MULTIPLIER_BITS) - 1,
-                                      part >> MULTIPLIER_BITS & 63))
+                        above = part & (1 << MULTIPLIER_BITS) - 1, part >> MULTIPLIER_BITS & 63
+                        below = above
+                        if arch.leaky:
+                            part >>= MULTIPLIER_BITS + 6
+                            size = part & (1 << MULTIPLIER_BITS) - 1
+                            part >>= MULTIPLIER_BITS
+                            below = -size if part >> 6 & 1 else size, part & 63
+                        lanes.append((bias, above, below))
                     self.parameters[into] = lanes
 
     def array(self, i):
@@ -157,11 +167,15 @@ class Interpreter:
                 if i.pool_sum:
                     sums = total = [a + b for a, b in zip(total, sums, strict=True)]
                     best = None
-                new = [self.requantize(i, self.wrap(total + bias) * multiplier, shift)
-                       for total, (bias, multiplier, shift) in zip(sums, parameters, strict=True)]
+                new = [self.requantize(i, self.wrap(total + bias), *scales)
+                       for total, (bias, *scales) in zip(sums, parameters, strict=True)]
+                if i.table and not i.operand:
+                    new = self.looked_up(i, new)
                 best = new if best is None else [max(pair) for pair in zip(best, new, strict=True)]
             if i.operand:
                 best = self.combine(i, n, best)
+                if i.table:
+                    best = self.looked_up(i, best)
             done += best
             if not i.raw:
                 best = [self.code(value) for value in best]
@@ -172,9 +186,16 @@ class Interpreter:
         top = 1 << self.arch.accumulator_bits
         return (total + top) % (2 * top) - top
 
-    def requantize(self, i, product, shift):
+    def looked_up(self, i, numbers):
+        depth = self.arch.table_depth
+        self.now |= {("TABLE", number % depth, False) for number in range(i.low, i.high + 1)}
+        return [self.table[number % depth] for number in numbers]
+
+    def requantize(self, i, total, above, below):
         """An integer in the order of the values."""
         format = self.arch.activation
+        multiplier, shift = below if total < 0 else above
+        product = total * multiplier
         if isinstance(format, Bipolar):
             return int(product >= 0)
         exact = Fraction(product, 1 << shift)

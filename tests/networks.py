@@ -12,7 +12,7 @@ from systolith.sim import stimulus
 from systolith.sim.graph import Conv, Graph, Operand, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
-from systolith.sim.numerics import finite_codes, output_size
+from systolith.sim.numerics import finite_codes, ordered, output_size
 
 
 def random_codes(rng, format, shape):
@@ -93,6 +93,19 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
     return values[name]
 
 
+def bend(draw, rng, conv, arch):
+    """Give a layer a table, or other multipliers for sums below zero, sometimes."""
+    if conv.raw:
+        return
+    if arch.leaky and draw.random() < 0.5:
+        slope = rng.uniform(-1, 1, len(conv.weight))
+        conv.below = (conv.multiplier * slope).astype(np.int64), conv.shift
+    limits = conv.operand or conv
+    if arch.table_depth and draw.random() < 0.5:
+        codes = random_codes(rng, arch.activation, limits.high - limits.low + 1)
+        conv.table = ordered(codes, arch.activation)
+
+
 def random_network(seed, arch, layers=None, size=None):
     """A Graph of random Conv layers for this chip; several readers of a tensor, several outputs
     and raw outputs among them."""
@@ -135,6 +148,7 @@ def random_network(seed, arch, layers=None, size=None):
         operand = None
         if arch.operand_depth and not conv.raw:
             operand = random_operand(draw, rng, conv, tensors, inputs, codes, values, arch)
+        bend(random.Random(f"functions {seed} {n}"), rng, conv, arch)
         tensor = Tensor(conv.output, conv.output_shape, None if conv.raw else arch.activation)
         tensors[tensor.name] = tensor
         values[tensor.name] = conv.run(values[source.name], arch.activation, tensor.format, arch,

@@ -57,7 +57,8 @@ def assert_sound(program):
     assert max(part.stop for part in sections.values()) <= program.window_bytes
     assert all(part.start % 64 == 0 for part in sections.values())
     assert len(program.image) == max(sections[name].stop for name in
-                                     ("code", "weights", "parameters"))
+                                     ("code", "weights", "parameters", "tables")
+                                     if name in sections)
 
     outside = sorted((item["external"], item["external"] + item["bytes"], item["section"])
                      for item in host["tensors"].values() if item["external"] is not None)
@@ -84,6 +85,7 @@ def assert_sound(program):
                                      else layer["input"]]
             allowed = {Memory.WEIGHT: sections.get("weights"),
                        Memory.PARAMETER: sections.get("parameters"),
+                       Memory.TABLE: sections.get("tables"),
                        }.get(i.memory, range(tensor["external"] or 0,
                                              (tensor["external"] or 0) + tensor["bytes"]))
         elif i.opcode == Opcode.STORE:

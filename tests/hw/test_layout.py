@@ -63,7 +63,8 @@ def test_parameters_and_raw_results_come_back(arch):
             assert part & (1 << MULTIPLIER_BITS) - 1 == multiplier[n, lane]
             assert part >> MULTIPLIER_BITS & 63 == shift[n, lane]
     for part, expected in zip(layout.unpack_parameter_words(data, arch),
-                              (bias, multiplier, shift), strict=True):
+                              (bias, multiplier, shift, *(multiplier, shift) * arch.leaky),
+                              strict=True):
         assert (part == expected).all()
 
     raw = np.array([[int(b) * 2 - int(b < 0) for b in row] for row in bias], object)
@@ -72,6 +73,37 @@ def test_parameters_and_raw_results_come_back(arch):
         mask = (1 << arch.raw_bits) - 1
         assert word == sum((int(v) & mask) << n * arch.raw_bits for n, v in enumerate(row))
     assert (layout.unpack_raw_items(data, arch) == raw).all()
+
+
+def test_parameters_below_zero_come_back():
+    arch = Arch(rows=4, columns=6, post_lanes=2, leaky=True, bus_bits=32)
+    random = np.random.default_rng(3)
+    ones, top = np.ones((6, 2), int), (1 << MULTIPLIER_BITS) - 1
+    below = random.integers(-top, top, ones.shape), random.integers(0, 64, ones.shape)
+    below[0][0], below[0][1] = top, -top
+    data = layout.pack_parameter_words(5 * ones, 3 * ones, 2 * ones, arch, below)
+    for word, *numbers in zip(bits_of(data, arch.parameter_bytes), *below, strict=True):
+        for lane, (factor, shift) in enumerate(zip(*numbers, strict=True)):
+            part = word >> lane * arch.parameter_bits + arch.accumulator_bits + MULTIPLIER_BITS + 6
+            assert part & top == abs(factor) and part >> MULTIPLIER_BITS & 63 == shift
+            assert part >> MULTIPLIER_BITS + 6 & 1 == (factor < 0)
+    for part, expected in zip(layout.unpack_parameter_words(data, arch),
+                              (5 * ones, 3 * ones, 2 * ones, *below), strict=True):
+        assert (part == expected).all()
+    with pytest.raises(ValueError, match="on leaky chips only"):
+        layout.pack_parameter_words(ones, ones, ones, ARCHES[0], below)
+
+
+@pytest.mark.parametrize("arch", ARCHES[:3], ids=str)
+def test_table_words_come_back(arch):
+    half = 1 << arch.activation.width - 1
+    values = np.arange(-half, half)
+    data = layout.pack_table_words(values, arch)
+    assert [word - 2 * half * (word >= half) for word in bits_of(data, arch.table_bytes)] == (
+        values.tolist())
+    assert (layout.unpack_table_words(data, arch) == values).all()
+    with pytest.raises(ValueError, match="table words must have"):
+        layout.pack_table_words([half], arch)
 
 
 def test_what_does_not_fit_is_refused():

@@ -17,7 +17,7 @@ from .axi_memory import AxiMemory, put
 
 ARCHS = [
     Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8, operand_depth=9),
-    Arch(rows=4, columns=6, activation="int4", weight="int4", post_lanes=1),
+    Arch(rows=4, columns=6, activation="int4", weight="int4", post_lanes=1, table_depth=32),
     Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1),
     Arch(rows=12, columns=8, activation="e3m2", weight="e3m2", bus_bits=32, post_lanes=2),
     Arch(rows=16, columns=4, lanes=3, activation="bipolar1", weight="bipolar1", bus_bits=64),
@@ -27,7 +27,7 @@ BASE = 0x40000
 
 def word_bytes(arch, memory):
     return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
-            arch.activation_bytes)[memory]
+            arch.activation_bytes, arch.table_bytes)[memory]
 
 
 def word_of(arch, memory, data):
@@ -35,13 +35,14 @@ def word_of(arch, memory, data):
     if memory in (Memory.ACTIVATION, Memory.OPERAND):
         codes = layout.unpack_activation_words(data, arch)[0]
         return sum(int(code) << n * arch.activation.width for n, code in enumerate(codes))
-    bits = (arch.weight_bits if memory == Memory.WEIGHT
-            else arch.post_lanes * arch.parameter_bits)
+    bits = {Memory.WEIGHT: arch.weight_bits, Memory.TABLE: arch.activation.width}.get(
+        memory, arch.post_lanes * arch.parameter_bits)
     return int.from_bytes(data, "little") & ((1 << bits) - 1)
 
 
 def random_instruction(draw, arch, window):
-    memory = draw.choice(list(Memory)[:3 + (arch.operand_depth > 0)])
+    memory = draw.choice([*list(Memory)[:3], *[Memory.OPERAND] * bool(arch.operand_depth),
+                          *[Memory.TABLE] * bool(arch.table_depth)])
     size = word_bytes(arch, memory)
     rows, words = draw.choice([(1, draw.randint(1, 40)), (draw.randint(1, 6), draw.randint(1, 9))])
     stride = (words * size if draw.random() < 0.3
@@ -83,7 +84,8 @@ class Bench:
     async def watch(self, ctx):
         load, cycle = self.load, 0
         names = {Memory.ACTIVATION: "activation", Memory.WEIGHT: "weight",
-                 Memory.PARAMETER: "parameter", Memory.OPERAND: "activation"}
+                 Memory.PARAMETER: "parameter", Memory.OPERAND: "activation",
+                 Memory.TABLE: "table"}
         halted = False
         while True:
             ctx.set(load.o.ready, self.stalls is None or self.stalls.random() < 0.6)

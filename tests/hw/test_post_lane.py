@@ -28,13 +28,16 @@ def expected(arch, accumulator, bias, multiplier, shift, zero_point, low, high):
     return max(low, min(high, value))
 
 
-@pytest.mark.parametrize("activation, weight, accumulator", [
-    ("int8", "int8", None), ("int4", "int8", 24), ("int1", "int3", None), ("int16", "int16", 48),
-    ("e3m2", "e3m2", None), ("e4m3", "e4m3", None), ("e2m1", "e2m1", None), ("e5m0", "e2m3", None),
-    ("e4m3fn", "e4m3fn", None), ("bipolar1", "bipolar1", None),
+@pytest.mark.parametrize("activation, weight, accumulator, leaky", [
+    ("int8", "int8", None, False), ("int4", "int8", 24, False), ("int1", "int3", None, False),
+    ("int16", "int16", 48, False), ("e3m2", "e3m2", None, False), ("e4m3", "e4m3", None, False),
+    ("e2m1", "e2m1", None, False), ("e5m0", "e2m3", None, False),
+    ("e4m3fn", "e4m3fn", None, False), ("bipolar1", "bipolar1", None, False),
+    ("int8", "int8", None, True), ("e3m2", "e3m2", None, True),
 ])
-def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator):
-    arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator)
+def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky):
+    arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator,
+                leaky=leaky)
     rng = random.Random(f"{activation} {weight}")
     bits, width = arch.accumulator_bits, arch.activation.width
     top = (1 << (bits - 1)) - 1
@@ -53,7 +56,8 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator)
             m = rng.choice((0, 1, 3, 1 << 17, (1 << MULTIPLIER_BITS) - 1,
                             rng.getrandbits(MULTIPLIER_BITS)))
             s = rng.choice((0, 1, size, min(63, size + 17), 63, rng.getrandbits(SHIFT_BITS)))
-            batch.append((a, b, m, min(s, 63), rng.random() < 0.2, rng.random() < 0.3))
+            below = rng.getrandbits(MULTIPLIER_BITS + SHIFT_BITS + 1) * leaky
+            batch.append((a, b, m, min(s, 63), below, rng.random() < 0.2, rng.random() < 0.3))
         vectors.append(((zero_point, low, high), batch))
 
     async def bench(ctx):
@@ -64,7 +68,7 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator)
             ctx.set(dut.high, high)
             for n in range(len(batch) + dut.latency):
                 if n < len(batch):
-                    a, b, m, s, raw, more = batch[n]
+                    a, b, m, s, below, raw, more = batch[n]
                     more &= n > 0
                     total = a + (total if more else b)
                     total = (total + (1 << bits)) % (2 << bits) - (1 << bits)
@@ -72,11 +76,16 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator)
                     ctx.set(dut.more, more)
                     ctx.set(dut.accumulator, a)
                     ctx.set(dut.parameters, b % (1 << bits) | m << bits
-                            | s << (bits + MULTIPLIER_BITS))
+                            | s << (bits + MULTIPLIER_BITS)
+                            | below << (bits + MULTIPLIER_BITS + SHIFT_BITS))
                     ctx.set(dut.raw, raw)
                 if n >= dut.latency:
-                    _, _, m, s, raw, _ = batch[n - dut.latency]
+                    _, _, m, s, below, raw, _ = batch[n - dut.latency]
                     a = sums.pop(0)
+                    if leaky and a < 0:
+                        m = below % (1 << MULTIPLIER_BITS)
+                        s = below >> MULTIPLIER_BITS & 63
+                        m = -m if below >> MULTIPLIER_BITS + SHIFT_BITS else m
                     if raw:
                         assert ctx.get(dut.raw_out) == a
                     else:

@@ -28,7 +28,8 @@ def random_instruction(draw, opcode=None):
     opcode = opcode or draw.choice(UNIT_OPCODES)
     fields = {item.name: draw.randint(item.low, item.high) for item in isa.OPCODES[opcode]}
     # What only other chips have.
-    for name, values in (("memory", 3), ("destination", 2), ("operand", 1), ("starts", 1)):
+    for name, values in (("memory", 3), ("destination", 2), ("operand", 1), ("starts", 1),
+                         ("table", 1)):
         if name in fields:
             fields[name] %= values
     own = 1 << opcode.unit

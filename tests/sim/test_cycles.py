@@ -16,10 +16,10 @@ from systolith.sim.stimulus import random_program
 ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
          activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12,
-         operand_depth=80),
+         operand_depth=80, table_depth=512),
     Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
-         parameter_depth=20),
+         parameter_depth=20, table_depth=64, leaky=True),
     Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
          activation_depth=64, accumulator_depth=90, weight_depth=200, parameter_depth=20),
 ]
@@ -58,7 +58,8 @@ def wild_program(arch, seed, instructions=60):
 
     def load():
         memory = draw.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT,
-                              Memory.PARAMETER, *[Memory.OPERAND] * bool(arch.operand_depth)])
+                              Memory.PARAMETER, *[Memory.OPERAND] * bool(arch.operand_depth),
+                              *[Memory.TABLE] * bool(arch.table_depth)])
         add(Opcode.LOAD, memory=memory, address=16 * draw.randrange(1024),
             rows=draw.choice([1, 1, 3]), words=draw.choice([1, draw.randint(1, 40)]),
             row_stride=16 * draw.randrange(200))
@@ -80,6 +81,7 @@ def wild_program(arch, seed, instructions=60):
         add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, pool=pool,
             raw=int(raw), stride_x=1,
             operand=int(arch.operand_depth > 0 and not raw and draw.random() < 0.5),
+            table=int(arch.table_depth > 0 and not raw and draw.random() < 0.5),
             destination=Destination.STORE if to_store else draw.choice(
                 [item for item in others if item != Destination.STORE]))
         if to_store:

@@ -2,7 +2,7 @@
 
 isa.md holds the instruction set and the registers, chip.md the keys of a chip's description;
 formats.md has tables between comments. With --check nothing is written; the exit code is 1 where a
-page is not what the code says.
+page is not what the code says. With --pictures timeline.png is drawn anew as well.
 """
 
 import argparse
@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from systolith.gen import config
+from systolith.gen.lower import compile_graph
+from systolith.gen.onnx_in import load
+from systolith.gen.timeline import write_picture
 from systolith.hw import csr, isa
 from systolith.hw.format_block import block_formats
 from systolith.hw.formats import Float, Lns, catalogue
+from systolith.sim.cycles import cycles
 
 HERE = Path(__file__).parent
 
@@ -110,10 +114,21 @@ def pages():
     }
 
 
+def draw_timeline():
+    """The units' timeline of a shipped network."""
+    model = HERE.parent / "examples" / "digits" / "digits-cnn.onnx"
+    program = compile_graph(load(model), config.load_chip("ulx3s-8x8-e3m2"))
+    print(write_picture(program, cycles(program), HERE / "timeline.png"), "written")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
+    parser.add_argument("--pictures", action="store_true", help="draw timeline.png, too")
+    options = parser.parse_args()
+    check = options.check
+    if options.pictures and not check:
+        draw_timeline()
     stale = [name for name, text in pages().items()
              if not (HERE / name).is_file() or (HERE / name).read_text() != text]
     for name in stale:

@@ -165,6 +165,26 @@ def _report(options):
     return OK
 
 
+def _trace(options):
+    from ..sim.cycles import cycles
+    from .build import open_build
+    from .trace import span, write_trace
+    if not options.output and not options.picture:
+        raise UserError("trace writes what -o or --picture name; give one of them")
+    build = open_build(options.dir)
+    with Reporter() as progress, progress.step("Counting cycles"):
+        timing = cycles(build.program, options.latency)
+    part = span(options.cycles, timing.cycles)
+    files = []
+    if options.picture:
+        from .timeline import write_picture
+        files.append(write_picture(build.program, timing, options.picture, *part))
+    if options.output:
+        files.append(write_trace(build.program, timing, options.output, *part))
+    _wrote(*files)
+    return OK
+
+
 def _area(options):
     if (options.chip is None) == (options.formats is None):
         raise UserError("area needs either --chip (a chip, or with --array its array) or --formats "
@@ -364,6 +384,7 @@ _COMMANDS = {
     "build": _build,
     "simulate": _simulate,
     "report": _report,
+    "trace": _trace,
     "area": _area,
     "timing": _timing,
     "sweep": _sweep,

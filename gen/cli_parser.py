@@ -165,6 +165,24 @@ def make_parser(functions):
     command.add_argument("--json", metavar="FILE", help="write the report as JSON")
 
     command = commands.add(
+        "trace", "write a timeline of a build's run",
+        "Write a timeline of the units: what LOAD, ARRAY, POST and STORE do in each cycle for "
+        "which layer, and\nwhat they wait for, by the cycle model, which is the core to the "
+        "cycle. Open the file at\nhttps://ui.perfetto.dev or in chrome://tracing; a microsecond "
+        "there is a cycle.",
+        "  systolith trace out -o trace.json\n"
+        "  systolith trace out -o trace.json.gz --latency 100\n"
+        "  systolith trace out --picture timeline.png --cycles 1000:3000")
+    command.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
+    command.add_argument("-o", "--output", metavar="FILE.json",
+                         help="Chrome's trace events; .json.gz: packed")
+    command.add_argument("--picture", metavar="FILE.png", help="draw it: .png, .svg or .pdf")
+    command.add_argument("--cycles", default=":", metavar="BEGIN:END",
+                         help="these alone (default: all)")
+    command.add_argument("--latency", type=_count, default=32, metavar="CYCLES",
+                         help="of the memory (default: %(default)s)")
+
+    command = commands.add(
         "area", "measure area: of a chip part by part, or of processing elements",
         "With --chip: map the core with Yosys and count LUTs, flip-flops, DSP blocks and block "
         "RAMs of each\npart: one processing element, the array, accumulators, post-processing, "

@@ -7,7 +7,7 @@ from ..hw.isa import Memory, Opcode, Unit
 from ..hw.post import Post
 from ..sim.access import item_bytes, merge, word_bytes
 
-__all__ = ["BOUNDS", "profile", "work"]
+__all__ = ["BOUNDS", "layer_windows", "profile", "work"]
 
 #: What may bound a layer, as texts of the report.
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
@@ -74,6 +74,18 @@ def _windows(program, timing):
             ends.append(end - Compute.latency_of(program.arch))
     ends[-1] = timing.cycles
     return np.array(layers), np.array([0, *ends[:-1]]), np.array(ends)
+
+
+def layer_windows(program, timing):
+    """[(begin, end, layer)] that cut all cycles as `profile` counts them."""
+    found = []
+    for layer, begin, end in zip(*(part.tolist() for part in _windows(program, timing)),
+                                 strict=True):
+        if found and found[-1][2] == layer:
+            found[-1] = (found[-1][0], end, layer)
+        else:
+            found.append((begin, end, layer))
+    return found
 
 
 def _traffic(program, layers):

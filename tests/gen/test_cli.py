@@ -137,6 +137,8 @@ def test_rtl_equals_golden_and_the_cycle_model(capsys, built, batch, tmp_path):
     assert figures["cycles"] == figures["cycles_model"] > figures["compute_cycles"] > 0
     assert figures["utilization"] == pytest.approx(figures["macs"] / figures["cycles"] / 16)
     assert figures["clocks_per_second"] > 0
+    assert figures["units"] == figures["units_model"] and figures["units"]["array"]["running"] > 0
+    assert "the same as the cycle model" in out
     assert figures["compared_elements"] > 3 * 3000
     assert main(["simulate", str(built), "--inputs", str(batch), "--limit", "3", "--outputs",
                  str(tmp_path / "golden.npy")]) == 0
@@ -167,6 +169,20 @@ def test_report_and_its_json(capsys, built, tmp_path):
     report = json.loads((tmp_path / "r.json").read_text())
     assert code == 0 and "# digits-cnn on ulx3s-8x8-e3m2" in out
     assert report == read_report(built)
+
+
+def test_trace(capsys, built, tmp_path):
+    file, picture = tmp_path / "trace.json", tmp_path / "trace.png"
+    code, out, _ = run(capsys, "trace", built, "-o", file, "--picture", picture, "--cycles", ":900")
+    assert code == 0 and f"wrote {file}" in out and f"wrote {picture}" in out
+    events = json.loads(file.read_text())["traceEvents"]
+    assert {"conv1", "conv1: weights", "wait: tokens"} <= {event["name"] for event in events}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "give one of them" in refused(capsys, "trace", built)
+    assert "BEGIN:END" in refused(capsys, "trace", built, "-o", tmp_path / "x", "--cycles", "9:1")
+    assert ".png" in refused(capsys, "trace", built, "-o", tmp_path / "x", "--picture",
+                             tmp_path / "x.gif")
+    assert sorted(tmp_path.iterdir()) == [file, picture]
 
 
 def test_disasm_reads_back(capsys, built):
@@ -201,8 +217,8 @@ def test_demo_needs_the_repository(capsys, tmp_path):
 
 # Help.
 
-COMMANDS = ("init", "verilog", "inspect", "build", "simulate", "report", "area", "timing", "sweep",
-            "disasm", "regress", "demo")
+COMMANDS = ("init", "verilog", "inspect", "build", "simulate", "report", "trace", "area", "timing",
+            "sweep", "disasm", "regress", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -291,7 +307,7 @@ def test_a_build_replaces_an_earlier_one_and_nothing_else(capsys, copy, tmp_path
                                   tmp_path / "photos" / "cat.jpg")
 
 
-@pytest.mark.parametrize("arguments", [["report"], ["disasm"]])
+@pytest.mark.parametrize("arguments", [["report"], ["disasm"], ["trace", "-o", "x.json"]])
 def test_folders_that_are_no_builds(capsys, tmp_path, arguments):
     assert "systolith build" in refused(capsys, *arguments, tmp_path)
     assert "systolith build" in refused(capsys, *arguments, tmp_path / "absent")

@@ -5,6 +5,7 @@ import numpy as np
 from ..hw.compute import Compute, WeightFeeder
 from ..hw.isa import Memory, Opcode, Unit
 from ..hw.post import Post
+from ..hw.table_lane import TableLane
 from ..sim.access import item_bytes, merge, word_bytes
 
 __all__ = ["BOUNDS", "layer_windows", "profile", "work"]
@@ -13,7 +14,7 @@ __all__ = ["BOUNDS", "layer_windows", "profile", "work"]
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
           "latency": "latency"}
 _LOADED = {Memory.ACTIVATION: "input", Memory.WEIGHT: "weights", Memory.PARAMETER: "parameters",
-           Memory.OPERAND: "operand"}
+           Memory.OPERAND: "operand", Memory.TABLE: "tables"}
 
 
 def _minus(one, other):
@@ -48,6 +49,7 @@ def work(program, timing):
             last += max(0, WeightFeeder.cycles_of(arch) - pixels) - Compute.latency_of(arch)
         elif code.unit == Unit.POST:
             last -= Post.operand_latency_of(arch) if code.operand else Post.latency_of(arch)
+            last -= TableLane.LATENCY * code.table
         elif code.unit == Unit.STORE:
             last -= 1
         if code.unit is not None:
@@ -91,8 +93,8 @@ def layer_windows(program, timing):
 def _traffic(program, layers):
     """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
     arch = program.arch
-    kinds = [name for memory, name in _LOADED.items()
-             if memory != Memory.OPERAND or arch.operand_depth]
+    optional = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
+    kinds = [name for memory, name in _LOADED.items() if optional.get(memory, 1)]
     loaded, stored = [dict.fromkeys(kinds, 0) for _ in range(layers)], [0] * layers
     for code in program.instructions:
         if code.opcode == Opcode.LOAD:

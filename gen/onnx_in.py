@@ -6,29 +6,25 @@ is a function from symbolic values to symbolic values (`onnx_ops`, `onnx_layers`
 feed several layers, and there may be several outputs.
 """
 
-from pathlib import Path
-
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, external_data_helper, numpy_helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from ..hw.formats import Bipolar
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
+from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_lower import Builder
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
 __all__ = ["computed_from_constants", "load", "nodes_of", "required_formats",
            "supported_operators"]
 
-_STANDARD = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-_OLDEST_OPSET = 11
 
 
 def supported_operators():
@@ -51,7 +47,7 @@ def load(model):
     or QONNX's FloatQuant, Quant and BipolarQuant. Raises UserError, which names the node and what
     would be accepted, for everything else.
     """
-    model = _read(model)
+    model = read(model)
     graph = model.graph
     name = graph.name or "network"
     nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
@@ -59,7 +55,7 @@ def load(model):
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
     nodes = _ordered(nodes, {*constants, *(item.name for item in inputs)}, graph)
-    shapes = _inferred_shapes(model)
+    shapes = inferred_shapes(model)
     values = dict(constants)
     values |= {item.name: _input(item) for item in inputs}
     nodes = _fold(nodes, values)
@@ -85,47 +81,6 @@ def load(model):
 
 # Reading and checking the file.
 
-def _read(model):
-    if isinstance(model, onnx.ModelProto):
-        path = None
-    else:
-        path = Path(model)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        model = onnx.ModelProto()
-        try:
-            model.ParseFromString(content)
-        except DecodeError:
-            raise UserError(f"{path} is no ONNX file, or it is truncated") from None
-    where = "the model" if path is None else str(path)
-    if not model.graph.node:
-        raise UserError(f"{where} is no ONNX file, or it is truncated: it has no nodes")
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            _load_external(tensor, path)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    for opset in model.opset_import:
-        if opset.domain in _STANDARD and opset.version < _OLDEST_OPSET:
-            raise UserError(f"{where} uses opset {opset.version}, and must use {_OLDEST_OPSET} or "
-                            "later: convert it with onnx.version_converter")
-    return model
-
-
-def _load_external(tensor, path):
-    location = {item.key: item.value for item in tensor.external_data}.get("location", "?")
-    folder = "." if path is None else str(path.parent)
-    try:
-        external_data_helper.load_external_data_for_tensor(tensor, folder)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise UserError(f"tensor {tensor.name!r} lies in the file {location!r} beside the model, "
-                        f"which cannot be read: {error}") from None
-    tensor.data_location = TensorProto.DEFAULT
-    del tensor.external_data[:]
-
-
 def nodes_of(graph):
     """The nodes of an `onnx.GraphProto`, each with a name of its own."""
     nodes, taken = [], set()
@@ -134,7 +89,11 @@ def nodes_of(graph):
         while name in taken:
             name += "_"
         taken.add(name)
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute}
+        try:
+            attributes = {item.name: onnx.helper.get_attribute_value(item)
+                          for item in proto.attribute}
+        except ValueError as error:
+            raise UserError(f"node {name!r} has a damaged attribute: {one_line(error)}") from None
         attributes = {key: value.decode(errors="replace") if isinstance(value, bytes) else value
                       for key, value in attributes.items()}
         nodes.append(Node(name, proto.op_type, proto.domain, list(proto.input),
@@ -148,7 +107,7 @@ def _operator(node):
         return onnx_qonnx.OPERATORS.get(node.operator)
     if node.domain == _MICROSOFT:
         return onnx_qdq.OPERATORS.get(node.operator)
-    if node.domain in _STANDARD:
+    if node.domain in STANDARD:
         return onnx_qdq.OPERATORS.get(node.operator) or onnx_ops.OPERATORS.get(node.operator)
     return None
 
@@ -159,9 +118,9 @@ def _check_operators(model, nodes):
     for node in nodes:
         known = _operator(node)
         if known is None:
-            if node.outputs and node.outputs[0] in constant and node.domain in _STANDARD:
+            if node.outputs and node.outputs[0] in constant and node.domain in STANDARD:
                 continue
-            domain = f" of domain {node.domain!r}" if node.domain not in _STANDARD else ""
+            domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
             node.fail(f"the operator{domain} is not supported; supported are "
                       f"{', '.join(supported_operators())}")
         unknown = sorted(set(node.attributes) - known[1])
@@ -187,13 +146,6 @@ def computed_from_constants(graph, nodes):
     return known
 
 
-def _array(tensor, name):
-    try:
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"tensor {name!r} is damaged: {error}") from None
-
-
 def _initializers(graph):
     if graph.sparse_initializer:
         raise UserError("sparse initializers are not supported: store the weights as dense "
@@ -201,21 +153,11 @@ def _initializers(graph):
     constants = {}
     bounds = {item for node in graph.node if node.op_type == "Clip" for item in node.input[1:]}
     for tensor in graph.initializer:
-        array = _array(tensor, tensor.name)
+        array = array_of(tensor, tensor.name)
         if tensor.name not in bounds:
-            _check_finite(tensor.name, array)
+            check_finite(tensor.name, array)
         constants[tensor.name] = Constant(tensor.name, array)
     return constants
-
-
-def _check_finite(name, array):
-    if array.dtype.kind not in "fV" or np.dtype(array.dtype).names:
-        return
-    wrong = ~np.isfinite(array.astype(np.float64))
-    if wrong.any():
-        index = tuple(int(n) for n in np.argwhere(wrong)[0])
-        raise UserError(f"tensor {name!r} must be finite, and is {array[index]} at index "
-                        f"{list(index)}")
 
 
 def _ordered(nodes, known, graph):
@@ -244,24 +186,6 @@ def _ordered(nodes, known, graph):
         if item.name not in known:
             raise UserError(f"output {item.name!r} is not computed by any node")
     return result
-
-
-def _inferred_shapes(model):
-    """{tensor: shape without the batch dimension}, as far as ONNX infers them; unknown sizes are
-    None."""
-    try:
-        onnx.checker.check_model(model)
-        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True,
-                                                  data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise UserError(f"the model is not valid ONNX: {str(error).strip()}") from None
-    shapes = {}
-    for item in [*model.graph.value_info, *model.graph.output]:
-        kind = item.type.tensor_type
-        if kind.HasField("shape"):
-            shapes[item.name] = [size.dim_value if size.HasField("dim_value") else None
-                                 for size in kind.shape.dim]
-    return shapes
 
 
 def _check_shape(node, name, value, shapes):
@@ -324,18 +248,39 @@ def _evaluate(node, inputs, values):
               else item.floats for item in inputs]
     for name, array in zip(node.outputs, _reference(node, arrays), strict=False):
         if name:
-            _check_finite(name, array)
+            check_finite(name, array)
             values[name] = Constant(name, array)
 
 
 def _reference(node, arrays):
+    _check_effort(node, arrays)
     feeds = dict(zip((item for item in node.inputs if item), arrays, strict=True))
     try:
         return [np.asarray(item) for item in ReferenceEvaluator(node.proto).run(None, feeds)]
     except Exception as error:
         # The evaluator raises whatever its numpy code meets; the node and the reason are all that
         # a user can use.
-        raise UserError(f"{node}: its constant result cannot be computed: {error}") from None
+        node.fail(f"its constant result cannot be computed: {one_line(error)}")
+
+
+def _check_effort(node, arrays):
+    """Refuse what could take any time or memory: programs, and results without a bound."""
+    if any(isinstance(item, onnx.GraphProto) for item in node.attributes.values()):
+        node.fail("control flow is not supported: fold it, as onnxsim does")
+    try:
+        schema = onnx.defs.get_schema(node.operator, node.domain)
+        names = [item for item in node.inputs if item]
+        tensors = {name: onnx.numpy_helper.from_array(array) for name, array in
+                   zip(names, arrays, strict=True) if array.size < 1000}
+        types = {name: onnx.helper.make_tensor_type_proto(
+            onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in zip(names, arrays, strict=True)}
+        results = onnx.shape_inference.infer_node_outputs(schema, node.proto, types, tensors)
+    except Exception:
+        # The evaluator says it better.
+        return
+    for item in results.values():
+        check_size(node.outputs[0], [size.dim_value for size in item.tensor_type.shape.dim])
 
 
 def _widest_weights(nodes, values):

@@ -190,7 +190,7 @@ def _numbers(model, rng):
     try:
         array = np.array(numpy_helper.to_array(tensor))
         if rng.random() < 0.3:
-            shape = [(), (0,), (1,), (2,), array.shape + (1,), (1,) + array.shape,
+            shape = [(), (0,), (1,), (2,), (*array.shape, 1), (1, *array.shape),
                      array.shape[::-1]][rng.integers(7)]
             array = np.resize(array, shape) if np.prod(shape) else np.zeros(shape, array.dtype)
         elif array.size:
@@ -240,7 +240,8 @@ def _nodes(model, rng):
     elif action == 1:
         model.graph.node.add().CopyFrom(node)
     elif action == 2:
-        node.op_type = str(_any([*supported_operators(), "Loop", "If", "Scan", "Softmax", "", "LSTM",
+        node.op_type = str(_any([*supported_operators(), "Loop", "If", "Scan", "Softmax", "",
+                                 "LSTM",
                                  "Einsum", "Constant", "ConstantOfShape", "Range", "Tile",
                                  "Expand"], rng))
     elif action == 3:
@@ -322,7 +323,7 @@ FIELDS = [_shape, _dims, _type, _numbers, _numbers, _names, _names, _arity, _nod
 
 def mutate(data, rng):
     """A serialized network with one to four mutations; bytes."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         data = bytearray(data)
         for _ in range(rng.integers(1, 4)):
             data = bytearray(_any(BYTES, rng)(data, rng)) or bytearray(b"\0")
@@ -331,7 +332,7 @@ def mutate(data, rng):
         model = onnx.ModelProto.FromString(data)
     except DecodeError:
         return data
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(1 if rng.random() < 0.6 else rng.integers(2, 5)):
         _any(FIELDS, rng)(model, rng)
     return model.SerializeToString()
 
@@ -425,7 +426,8 @@ def wrong_message(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first case")
+    parser.add_argument("--first", type=int, default=0, metavar="N",
+                        help="number of the first case")
     parser.add_argument("--count", type=int, default=1000, metavar="N")
     parser.add_argument("--seconds", type=int, default=20, metavar="N", help="limit for each case")
     parser.add_argument("--chip", default="sim-16x16-int8", metavar="CHIP")

@@ -14,7 +14,8 @@ from onnx import TensorProto, numpy_helper
 
 from .errors import UserError
 
-__all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes", "one_line", "read"]
+__all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes",
+           "one_line", "read"]
 
 STANDARD = ("", "ai.onnx")
 _OLDEST_OPSET = 11

@@ -6,6 +6,8 @@ is a function from symbolic values to symbolic values (`onnx_ops`, `onnx_layers`
 feed several layers, and there may be several outputs.
 """
 
+from math import isfinite
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -25,6 +27,14 @@ _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+
+
+#: What to do about operators that real exports have and that a chip of fixed scales has not.
+_STATIC = ("the chip's scales are fixed: quantize statically, with onnxruntime.quantization."
+           "quantize_static and calibration data, not with quantize_dynamic")
+_INSTEAD = {"DynamicQuantizeLinear": _STATIC, "DynamicQuantizeMatMul": _STATIC,
+            "MatMulIntegerToFloat": _STATIC,
+            "QLinearConvTranspose": "the operator is not supported; quantize in the QDQ format"}
 
 
 def supported_operators():
@@ -47,7 +57,11 @@ def load(model):
     or QONNX's FloatQuant, Quant and BipolarQuant. Raises UserError, which names the node and what
     would be accepted, for everything else.
     """
-    model = read(model)
+    with np.errstate(all="ignore"):             # what is not finite is refused where it matters
+        return _load(read(model))
+
+
+def _load(model):
     graph = model.graph
     name = graph.name or "network"
     nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
@@ -96,6 +110,12 @@ def nodes_of(graph):
             raise UserError(f"node {name!r} has a damaged attribute: {one_line(error)}") from None
         attributes = {key: value.decode(errors="replace") if isinstance(value, bytes) else value
                       for key, value in attributes.items()}
+        for key, value in attributes.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise UserError(f"node {name!r} ({proto.op_type}): attribute {key} must be finite, "
+                                f"not {value}")
+        if not proto.output:
+            raise UserError(f"node {name!r} ({proto.op_type}): has no output")
         nodes.append(Node(name, proto.op_type, proto.domain, list(proto.input),
                           list(proto.output), attributes, proto))
     return nodes
@@ -120,6 +140,8 @@ def _check_operators(model, nodes):
         if known is None:
             if node.outputs and node.outputs[0] in constant and node.domain in STANDARD:
                 continue
+            if node.operator in _INSTEAD:
+                node.fail(_INSTEAD[node.operator])
             domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
             node.fail(f"the operator{domain} is not supported; supported are "
                       f"{', '.join(supported_operators())}")

@@ -148,8 +148,8 @@ def mean(builder, node, value, kernel, stride, dilation, pads):
         node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
                   "weights to more bits")
     # The stride of a window that covers the map means nothing, and a long one has its price.
-    stride = tuple(1 if k >= size else s for k, size, s in
-                   zip(kernel, value.map[1:], stride, strict=True))
+    stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
+                   enumerate(zip(kernel, value.map[1:], stride, strict=True)))
     images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
     scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
     result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,

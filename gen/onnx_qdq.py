@@ -7,9 +7,10 @@ codes of n bits are stored as signed ones, moved by 2**(n - 1).
 from dataclasses import replace
 
 import numpy as np
-from onnx import TensorProto
+import onnx
+from onnx import TensorProto, numpy_helper
 
-from ..hw.formats import Int
+from ..hw.formats import Int, parse
 from .onnx_lower import Target
 from .onnx_ops import affine
 from .onnx_values import (
@@ -32,6 +33,17 @@ INTEGER_TYPES = {
     TensorProto.INT16: (16, True), TensorProto.UINT16: (16, False),
     TensorProto.INT4: (4, True), TensorProto.UINT4: (4, False),
 }
+#: Types that not every release of onnx has.
+INTEGER_TYPES |= {getattr(TensorProto, name): kind for name, kind in
+                  (("INT2", (2, True)), ("UINT2", (2, False))) if hasattr(TensorProto, name)}
+#: ONNX's short floats, by the names of their numpy types, and our names.
+_FLOATS = {"float8_e4m3fn": "e4m3fn", "float8_e4m3fnuz": "e4m3fnuz", "float8_e5m2": "e5m2ieee",
+           "float8_e5m2fnuz": "e5m2fnuz", "float4_e2m1fn": "e2m1", "float6_e2m3fn": "e2m3",
+           "float6_e3m2fn": "e3m2"}
+#: numpy type: (bits, signed)
+_INTEGERS = {"int8": (8, True), "uint8": (8, False), "int16": (16, True), "uint16": (16, False),
+             "int4": (4, True), "uint4": (4, False), "int2": (2, True), "uint2": (2, False),
+             "int32": (32, True)}
 
 
 def _along_axis(array, shape, node, what):
@@ -59,21 +71,35 @@ def _scale(value, node):
 
 
 def _zero_point(inputs, node):
-    """(array of integers, element type as (bits, signed) or None where it is left out)"""
+    """(array of integers, element type as of `_kind`, or None where it is left out)"""
     if len(inputs) < 3 or inputs[2] is None:
         return np.zeros((), np.int64), None
     array = constant(inputs[2], node, "its zero point").array
-    return array.astype(np.int64), _kind(array.dtype, node)
+    kind = _kind(array.dtype, node)
+    array = array.astype(np.int64)
+    if not isinstance(kind, tuple) and array.any():
+        node.fail(f"its zero point must be 0 for codes of type {kind}")
+    return array, kind
 
 
 def _kind(dtype, node):
-    """(bits, signed) of a numpy type."""
+    """(bits, signed) of a numpy type of integers, or the format of one of short floats."""
     name = np.dtype(dtype).name
-    kinds = {"int8": (8, True), "uint8": (8, False), "int16": (16, True), "uint16": (16, False),
-             "int4": (4, True), "uint4": (4, False), "int32": (32, True)}
-    if name not in kinds:
-        node.fail(f"codes of type {name} are not supported; there are {', '.join(kinds)}")
-    return kinds[name]
+    if name in _FLOATS:
+        return parse(_FLOATS[name])
+    if name not in _INTEGERS:
+        node.fail(f"codes of type {name} are not supported; there are "
+                  f"{', '.join([*_INTEGERS, *_FLOATS])}")
+    return _INTEGERS[name]
+
+
+def _named_kind(number, node):
+    """What `_kind` says of an ONNX element type."""
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
+    except (KeyError, TypeError, ValueError):
+        node.fail(f"attribute output_dtype must name an element type, not {number!r}")
+    return _kind(dtype, node)
 
 
 def _moved(bits, signed):
@@ -83,54 +109,58 @@ def _moved(bits, signed):
 
 def _quantize(builder, node, inputs):
     node.expect("block_size", 0, (0,))
-    node.expect("saturate", 1, (0, 1))
     scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
     wanted = node.attributes.get("output_dtype", 0)
     if wanted:
-        if wanted not in INTEGER_TYPES:
-            node.fail("attribute output_dtype must name a type of integers of 4, 8 or 16 bits")
-        kind = INTEGER_TYPES[wanted]
-    bits, signed = kind or (8, False)
-    low = 0 if not signed else -(1 << (bits - 1))
-    high = low + (1 << bits) - 1
+        kind = _named_kind(wanted, node)
+    kind = kind or (8, False)
+    short = not isinstance(kind, tuple)
+    node.expect("saturate", 1, (1,) if short else (0, 1))
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
-        real = value.floats
-        scale, zero = (_along_axis(item, real.shape, node, what) for item, what in
-                       ((scale.astype(np.float32), "its scale"), (zero, "its zero point")))
-        codes = np.clip(np.rint(real / scale).astype(np.float64) + zero, low, high)
-        return Constant(value.name, codes.astype(np.int64 if bits > 16 else
-                                                 f"{'' if signed else 'u'}int{max(bits, 8)}"))
+        return _quantized_constant(node, value.name, value.floats, scale, zero, kind)
     if scale.size != 1 or zero.size != 1:
         node.fail("activations must have one scale and one zero point")
-    if bits > 16:
-        node.fail("activations must have at most 16 bits")
-    move = _moved(bits, signed)
-    target = Target(Int(bits), scale.item(), zero.item() - move, low - move, high - move)
+    if short:
+        move, target = 0, Target(kind, scale.item(), 0, -kind.max_code, kind.max_code)
+    else:
+        bits, signed = kind
+        if bits > 16:
+            node.fail("activations must have at most 16 bits")
+        move, low = _moved(bits, signed), -(1 << (bits - 1))
+        target = Target(Int(bits), scale.item(), zero.item() - move, low, -low - 1)
     source = builder.quantize(value, target, node.outputs[0], node)
     return _codes(builder, source, value.shape, move)
+
+
+def _quantized_constant(node, name, real, scale, zero, kind):
+    """The codes of a constant."""
+    scale, zero = (_along_axis(item, real.shape, node, what) for item, what in
+                   ((scale.astype(np.float32), "its scale"), (zero, "its zero point")))
+    if not isinstance(kind, tuple):
+        codes = kind.encode(real / scale)
+        return QuantizedConstant(name, kind.image(codes), np.ones(codes.shape), kind)
+    bits, signed = kind
+    low = -(1 << (bits - 1)) if signed else 0
+    codes = np.clip(np.rint(real / scale).astype(np.float64) + zero, low, low + (1 << bits) - 1)
+    return Constant(name, codes.astype(np.int64 if bits > 16 else
+                                       f"{'' if signed else 'u'}int{max(bits, 8)}"))
 
 
 def _codes(builder, source, shape, move):
     """The value whose real numbers are the ONNX codes in tensor `source`."""
     tensor = builder.tensors[source]
     ones = np.full(tensor.shape[0], exact(1).item(), dtype=object)
-    return Value(source, tuple(shape), tensor.shape, ones, move * ones)
+    unit = exact(2).item() ** tensor.format.exponent
+    return Value(source, tuple(shape), tensor.shape, unit * ones, move * ones)
 
 
 def _dequantize(builder, node, inputs):
     node.expect("block_size", 0, (0,))
     scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
     value = inputs[0]
-    if isinstance(value, Constant):
-        bits, _ = kind or _kind(value.array.dtype, node)
-        scale, zero = (_along_axis(item, value.shape, node, what) for item, what in
-                       ((scale, "its scale"), (zero, "its zero point")))
-        images = value.array.astype(np.int64) - zero
-        scale = np.broadcast_to(scale, images.shape)
-        if bits > 16 or abs(images).max(initial=0) >> 15:
-            return Constant(value.name, exact(images) * exact(scale))
-        return QuantizedConstant(value.name, images, scale, Int(bits))
+    if isinstance(value, (Constant, QuantizedConstant)):
+        return _dequantized_constant(node, value, scale, zero, kind)
     if isinstance(value, HostInput):
         if not value.bits or value.steps:
             node.fail("reads an input that is not of an integer type")
@@ -144,6 +174,25 @@ def _dequantize(builder, node, inputs):
     scale, zero = (per_channel(exact(_along_axis(item, full, node, what)), value, node, what)
                    for item, what in ((scale, "its scale"), (zero, "its zero point")))
     return replace(affine(value, scale, -zero * scale, node), nodes=value.nodes)
+
+
+def _dequantized_constant(node, value, scale, zero, kind):
+    scale, zero = (_along_axis(item, value.shape, node, what) for item, what in
+                   ((scale, "its scale"), (zero, "its zero point")))
+    scale = np.broadcast_to(scale, value.shape)
+    if isinstance(value, QuantizedConstant):
+        return QuantizedConstant(value.name, value.images, scale * value.scale, value.format)
+    kind = kind or _kind(value.array.dtype, node)
+    if not isinstance(kind, tuple):
+        codes = kind.encode(value.array.astype(np.float64))
+        return QuantizedConstant(value.name, kind.image(codes), scale, kind)
+    images, bits = value.array.astype(np.int64) - zero, kind[0]
+    if bits > 16:
+        return Constant(value.name, exact(images) * exact(scale))
+    # A zero point may need one bit more than the codes have.
+    ends = int(images.min(initial=0)), int(images.max(initial=0))
+    bits = max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)
+    return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)))
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
@@ -214,6 +263,42 @@ def _expand_average(node):
             _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
 
 
+def _expand_one(node):
+    """QLinearLeakyRelu and the like: one operand, the operator's own attributes."""
+    name = node.outputs[0]
+    return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
+            _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
+                  f"{name}/real", **node.attributes),
+            _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
+
+
+def _expand_concat(node):
+    name, operands = node.outputs[0], node.inputs[2:]
+    if len(operands) % 3:
+        node.fail(f"must have a tensor, a scale and a zero point for each operand, not "
+                  f"{len(operands)} inputs behind its own scale and zero point")
+    reals = [f"{name}/operand{n}" for n in range(len(operands) // 3)]
+    return [*(_part(node, "DequantizeLinear", operands[3 * n:3 * n + 3], real)
+              for n, real in enumerate(reals)),
+            _part(node, "Concat", reals, f"{name}/real", **node.attributes),
+            _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[:2]], name)]
+
+
+def _expand_integer(node):
+    """ConvInteger, MatMulInteger: codes less their zero points, the sums as they are."""
+    name, conv = node.outputs[0], node.operator == "ConvInteger"
+    one = onnx.helper.make_node("Constant", [], [f"{name}/one"], value=numpy_helper.from_array(
+        np.float32(1)))
+    parts = [Node(node.name, "Constant", "", [], [f"{name}/one"], {}, one)]
+    for n, (tensor, axis) in enumerate(zip(node.inputs[:2], (1, 0 if conv else -1), strict=True)):
+        zero = node.inputs[2 + n:3 + n]
+        parts.append(_part(node, "DequantizeLinear",
+                           [tensor, f"{name}/one", *(zero if any(zero) else [])],
+                           f"{name}/operand{n}", axis=axis))
+    return [*parts, _part(node, node.operator.removesuffix("Integer"),
+                          [f"{name}/operand0", f"{name}/operand1"], name, **node.attributes)]
+
+
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     scale = exact(_scale(inputs[1], node)).reshape(-1) * exact(_scale(inputs[2], node)).reshape(-1)
@@ -221,10 +306,14 @@ def _bias_of_product(builder, node, inputs):
 
 
 #: operator: (function(node) -> nodes, inputs that it must have)
-_EXPANSIONS = {"QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
+_EXPANSIONS = {"ConvInteger": (_expand_integer, 2), "MatMulInteger": (_expand_integer, 2),
+               "QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
                "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8),
                "QLinearMul": (_expand_matmul, 8), "QLinearAveragePool": (_expand_average, 5),
-               "QLinearGlobalAveragePool": (_expand_average, 5)}
+               "QLinearConcat": (_expand_concat, 5),
+               "QLinearGlobalAveragePool": (_expand_average, 5),
+               **{f"QLinear{name}": (_expand_one, 5) for name in
+                  ("LeakyRelu", "ReduceMean", "Sigmoid", "Softmax")}}
 #: Names of the operators that `expand` takes apart.
 EXPANDED = frozenset(_EXPANSIONS)
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

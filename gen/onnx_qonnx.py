@@ -1,15 +1,28 @@
-"""The quantizers of QONNX: FloatQuant, Quant (IntQuant) and BipolarQuant.
+"""The quantizers of QONNX: FloatQuant, Quant (IntQuant), BipolarQuant, Trunc, MultiThreshold.
 
 Quant adds its zero point in front of rounding, the chip behind it: with an odd zero point, exact
 ties go to the other neighbour.
 """
+
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from ..hw.formats import Bipolar, Float, Int
 from ..sim import numerics
 from .onnx_lower import Target
-from .onnx_values import Constant, QuantizedConstant, Value, constant, exact
+from .onnx_stairs import MULTI_THRESHOLD, staircase
+from .onnx_values import (
+    Constant,
+    Linear,
+    QuantizedConstant,
+    Value,
+    activation,
+    constant,
+    exact,
+    uniform,
+)
 
 __all__ = ["DOMAINS", "OPERATORS"]
 
@@ -40,11 +53,14 @@ def _whole(inputs, index, node, what):
     return int(array[0])
 
 
-def _rounding(node):
-    mode = str(node.attributes.get("rounding_mode", "ROUND"))
-    if mode.upper() not in ("ROUND", "HALF_EVEN"):
-        node.fail("attribute rounding_mode must be 'ROUND' (to nearest, ties to even), not "
-                  f"{mode!r}")
+def _rounding(node, accepted=("ROUND",)):
+    """The rounding mode, one of `accepted`."""
+    mode = str(node.attributes.get("rounding_mode", accepted[0])).upper()
+    mode = {"HALF_EVEN": "ROUND"}.get(mode, mode)
+    if mode not in accepted:
+        node.fail(f"attribute rounding_mode must be {' or '.join(map(repr, accepted))} (ROUND: to "
+                  f"nearest, ties to even), not {node.attributes['rounding_mode']!r}")
+    return mode
 
 
 def _apply(builder, node, value, target, scale):
@@ -102,7 +118,7 @@ def _float_quant(builder, node, inputs):
 
 def _quant(builder, node, inputs):
     scale, value = _scale(inputs, node), inputs[0]
-    _rounding(node)
+    rounding = _rounding(node, ("ROUND", "FLOOR", "CEIL"))
     signed, narrow = (node.expect(key, 1, (0, 1)) for key in ("signed", "narrow"))
     zero, bits = (_whole(inputs, n, node, what) for n, what in
                   ((2, "its zero point"), (3, "its bit width")))
@@ -120,6 +136,8 @@ def _quant(builder, node, inputs):
         codes = [min(max(round(item + zero), low), high) - zero
                  for item in (value.numbers / units).reshape(-1)]
         return Constant(value.name, np.array(codes, dtype=object).reshape(value.shape) * units)
+    if rounding != "ROUND":
+        return _to_a_side(builder, node, value, scale, (zero, low, high), rounding)
     move = 0 if signed else 1 << (bits - 1)
     target = Target(Int(bits), float(scale.flat[0]), zero - move, low - move, high - move)
     return _apply(builder, node, value, target, scale)
@@ -135,11 +153,91 @@ def _bipolar_quant(builder, node, inputs):
     return _bipolar(builder, node, inputs[0], scale)
 
 
+def _to_a_side(builder, node, value, scale, numbers, rounding):
+    """What a quantizer makes that rounds down or up; `numbers`: zero point and limits."""
+    zero, low, high = numbers
+    if isinstance(value, (Constant, QuantizedConstant)):
+        node.fail("attribute rounding_mode must be 'ROUND' for constants: round them when you "
+                  "export")
+    unit = _one_scale(scale, node)
+    if rounding == "FLOOR":
+        steps = np.array([[Fraction(n - zero) for n in range(low + 1, high + 1)]])
+    else:
+        steps = np.array([[Fraction(n - 1 - zero) for n in range(low + 1, high + 1)]])
+    result = staircase(builder, node, value, steps * unit, strict=rounding == "CEIL")
+    return replace(result, gain=result.gain * unit, offset=(result.offset + low - zero) * unit)
+
+
+def _one_scale(scale, node):
+    """The one scale of an activation, as a Fraction."""
+    number = uniform(exact(scale))
+    if number is None:
+        node.fail("activations must have one scale")
+    return number
+
+
+def _trunc(builder, node, inputs):
+    """Fewer bits of a whole number: its last ones are dropped. Version 1 has 5 inputs, version 2
+    says the new scale, signed and narrow, and has 6."""
+    if len(inputs) not in (5, 6):
+        node.fail(f"must have 5 inputs, or 6 in version 2, not {len(inputs)}")
+    value, scale = activation(inputs, node), _one_scale(_scale(inputs, node), node)
+    rounding = _rounding(node, ("FLOOR", "CEIL", "ROUND"))
+    signed, narrow = (node.expect(key, default, (0, 1)) for key, default in
+                      (("signed", 1), ("narrow", 0)))
+    zero, before, after = (_whole(inputs, n, node, what) for n, what in
+                           ((2, "its zero point"), (3, "its input bit width"),
+                            (len(inputs) - 1, "its output bit width")))
+    if not 1 <= after <= 16 or zero:
+        node.fail(f"its output bit width must be from 1 to 16 and its zero point 0, not {after} "
+                  f"and {zero}")
+    if len(inputs) == 6:
+        result = _one_scale(_scale([inputs[0], inputs[4]], node), node)
+        dropped = max(round(float(np.log2(float(result / scale)))), 0)
+    else:
+        result, dropped = scale, before - after
+        # It does not say whether its input is signed, and does not clip.
+        signed = not isinstance(value, Value) or not _never_negative(builder, value)
+    if not 0 <= dropped <= 40:
+        node.fail(f"drops {dropped} bits, and must drop from 0 to 40")
+    low = narrow - (1 << (after - 1)) if signed else 0
+    high = (1 << (after - 1)) - 1 if signed else (1 << after) - 1 - narrow
+    if rounding == "ROUND":
+        move = 0 if signed else 1 << (after - 1)
+        unit = scale * (1 << dropped)
+        target = Target(Int(after), float(unit), -move, low - move, high - move)
+        made = _apply(builder, node, value, target, np.array(float(unit)))
+        # Version 1 keeps the old scale although the bits have gone.
+        return replace(made, gain=made.gain * (result / unit), offset=made.offset * (result / unit))
+    # In units of the input's scale, half a unit off the whole numbers that decide.
+    unit, steps = 1 << dropped, []
+    for n in range(low + 1, high + 1):
+        first = n * unit if rounding == "FLOOR" else (n - 1) * unit + 1
+        steps.append((first - Fraction(1, 2)) * scale)
+    counted = staircase(builder, node, value, np.array([steps]))
+    return replace(counted, gain=counted.gain * result, offset=(counted.offset + low) * result)
+
+
+def _never_negative(builder, value):
+    if value.low is not None and value.low >= 0:
+        return True
+    tensor = builder.tensors[value.source]
+    ends = [int(tensor.format.image(numerics.from_ordered(item, tensor.format)))
+            for item in builder.limits[value.source]]
+    if isinstance(value.linear, Linear):
+        # A mean of numbers that are not negative is none either.
+        gain = tensor.scale * 2.0 ** tensor.format.exponent
+        return bool((value.linear.images >= 0).all()) and (ends[0] - tensor.zero_point) * gain >= 0
+    return bool((value.gain * ends[0] + value.offset >= 0).all())
+
+
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
     "BipolarQuant": (_bipolar_quant, set()),
     "FloatQuant": (_float_quant, {"has_inf", "has_nan", "has_subnormal", "rounding_mode",
                                   "saturation"}),
     "IntQuant": (_quant, {"signed", "narrow", "rounding_mode"}),
+    "MultiThreshold": MULTI_THRESHOLD,
     "Quant": (_quant, {"signed", "narrow", "rounding_mode"}),
+    "Trunc": (_trunc, {"signed", "narrow", "rounding_mode"}),
 }

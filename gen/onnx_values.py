@@ -11,6 +11,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Format
 from .errors import UserError
+from .onnx_file import one_line
 
 __all__ = ["Constant", "HostInput", "Linear", "Node", "Part", "QuantizedConstant", "Value",
            "activation",
@@ -64,7 +65,8 @@ class Node:
         value = self.attributes.get(attribute, default)
         if value not in accepted:
             self.fail(f"attribute {attribute} must be "
-                      f"{' or '.join(map(repr, accepted))}, not {value!r}")
+                      f"{' or '.join(map(repr, accepted))}, not "
+                      f"{one_line(repr(value), 80)}")
         return value
 
 

@@ -161,10 +161,29 @@ def _float_quant(x, scale, exponent, mantissa, bias, largest):
     return np.clip(step * np.round(x / step), -min(top, largest), min(top, largest)) * scale
 
 
-def _quant(x, scale, zero, bits, signed, narrow):
+ROUNDINGS = {"ROUND": np.round, "FLOOR": np.floor, "CEIL": np.ceil}
+
+
+def _quant(x, scale, zero, bits, signed, narrow, rounding_mode="ROUND"):
     low = -(2.0 ** (bits - 1)) + narrow if signed else 0
     high = 2.0 ** (bits - 1) - 1 if signed else 2.0 ** bits - 1 - narrow
-    return (np.round(np.clip(x / scale + zero, low, high)) - zero) * scale
+    return (ROUNDINGS[rounding_mode](np.clip(x / scale + zero, low, high)) - zero) * scale
+
+
+def _trunc(x, scale, zero, bits, *numbers, rounding_mode, signed=None, narrow=0):
+    """`numbers`: the output's bits (version 1), or its scale and bits (version 2)."""
+    whole = np.round(x / scale + zero)
+    if len(numbers) == 1:
+        return (ROUNDINGS[rounding_mode](whole / 2.0 ** (bits - numbers[0])) - zero) * scale
+    shift = 2 ** np.round(np.log2(numbers[0] / scale))
+    low = -(2.0 ** (numbers[1] - 1)) + narrow if signed else 0
+    high = 2.0 ** (numbers[1] - 1) - 1 if signed else 2.0 ** numbers[1] - 1 - narrow
+    return (ROUNDINGS[rounding_mode](np.clip(whole / shift, low, high)) - zero / shift) * numbers[0]
+
+
+def _multi_threshold(x, thresholds, out_dtype="", out_scale=1.0, out_bias=0.0, data_layout=""):
+    levels = thresholds.reshape(len(thresholds), -1, *[1] * (x.ndim - 2))
+    return out_scale * (x[:, :, None] >= levels).sum(axis=2) + out_bias
 
 
 def _conv_transpose(x, weight, bias=None, group=1, strides=None, dilations=None, pads=None,
@@ -202,7 +221,13 @@ def evaluate(model, images):
         if node.op_type == "FloatQuant":
             result = [_float_quant(*inputs)]
         elif node.op_type == "Quant":
-            result = [_quant(*inputs, attributes["signed"], attributes["narrow"])]
+            mode = attributes["rounding_mode"].decode()
+            result = [_quant(*inputs, attributes["signed"], attributes["narrow"], mode)]
+        elif node.op_type == "Trunc":
+            attributes["rounding_mode"] = attributes["rounding_mode"].decode()
+            result = [_trunc(*inputs, **attributes)]
+        elif node.op_type == "MultiThreshold":
+            result = [_multi_threshold(*inputs, **attributes)]
         elif node.op_type == "BipolarQuant":
             result = [np.where(inputs[0] >= 0, 1.0, -1.0) * inputs[1]]
         elif node.op_type == "ConvTranspose":

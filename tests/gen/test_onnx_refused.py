@@ -134,7 +134,7 @@ def test_layers_that_were_left_in_float():
 
 @pytest.mark.parametrize("operator, attributes, domain", [
     ("Softmax", {}, ""), ("LpPool", dict(kernel_shape=(2, 2)), ""), ("Sigmoid", {}, ""),
-    ("Trunc", {}, QONNX), ("Relu", {}, "com.example")])
+    ("Bits", {}, QONNX), ("Relu", {}, "com.example")])
 def test_operators_that_nobody_knows(operator, attributes, domain):
     net, x, shape = network(lambda net, x: net.node(operator, x, name="odd", domain=domain,
                                                     **attributes))
@@ -318,12 +318,12 @@ def test_weights_that_are_scaled_along_their_inputs():
 
 def test_weights_whose_zero_point_takes_them_out_of_range():
     net = Network(np.random.default_rng(66), (3, 6, 6), opset=21)
-    codes = net.rng.integers(0, 256, (2, 3, 3, 3)).astype(np.uint8)
-    codes.flat[:2] = 0, 255
-    weight = net.node("DequantizeLinear", codes, np.float32(1), np.uint8(100))
+    codes = net.rng.integers(0, 1 << 16, (2, 3, 3, 3)).astype(np.uint16)
+    codes.flat[:2] = 0, 65535
+    weight = net.node("DequantizeLinear", codes, np.float32(1), np.uint16(100))
     x = net.node("Conv", qdq(net, "x"), weight, name="conv")
-    refused(model_of(net, x, (2, 4, 4)), "node 'conv' .*are from -100 to 155, and must be from "
-                                         "-128 to 127: quantize weights symmetrically")
+    refused(model_of(net, x, (2, 4, 4)), "node 'conv' .*are from -100 to 65435, and must be from "
+                                         "-32768 to 32767: quantize weights symmetrically")
 
 
 def test_output_scales_that_are_too_small():

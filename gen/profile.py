@@ -8,7 +8,7 @@ from ..hw.post import Post
 from ..hw.table_lane import TableLane
 from ..sim.access import item_bytes, merge, word_bytes
 
-__all__ = ["BOUNDS", "layer_windows", "profile", "work"]
+__all__ = ["BOUNDS", "layer_windows", "measure", "profile", "work"]
 
 #: What may bound a layer, as texts of the report.
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
@@ -58,7 +58,7 @@ def work(program, timing):
                          _intervals([wait[1:3] for wait in timing.waits[unit]])) for unit in Unit}
 
 
-def _measure(intervals, points):
+def measure(intervals, points):
     """Cycles of the intervals before each of these points."""
     lengths = np.concatenate([[0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
     place = np.searchsorted(intervals[:, 0], points)
@@ -130,7 +130,7 @@ def profile(program, timing):
             both = np.concatenate([units[name] for name in key])
             both = merge(both[:, 0], both[:, 1])
             # a cycle that is counted as c is the interval [c, c + 1)
-            inside = _measure(both, ends + 1) - _measure(both, begins + 1)
+            inside = measure(both, ends + 1) - measure(both, begins + 1)
             unions[key] = np.bincount(layers, inside, len(described)).astype(int).tolist()
         return unions[key]
 

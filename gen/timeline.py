@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from ..hw.csr import UnitState
 from ..hw.isa import Unit
+from ..sim.access import merge
 from .errors import UserError
 from .files import new_file
-from .profile import layer_windows
+from .profile import layer_windows, measure
 from .trace import clip, tracks
 
 __all__ = ["FORMATS", "write_picture"]
@@ -15,19 +18,24 @@ FORMATS = (".png", ".svg", ".pdf")
 _WAITS = {UnitState.TOKENS: ("waits for tokens", "#d9d9d9", ""),
           UnitState.MEMORY: ("waits for memory", "#ffffff", "////"),
           UnitState.UNIT: ("waits for its neighbour", "#ffffff", "....")}
-#: Ranges that are less than this share of the picture apart, and look the same, become one.
-_FINEST = 1 / 4000
+#: Across the picture; what is shorter shows as a part of the height.
+_STEPS = 1600
 
 
-def _merged(ranges, gap):
-    """(begin, end, look) ranges in order, those of one look that are close to each other joined."""
-    found = []
+def _shares(ranges, edges):
+    """What part of each step between the edges (begin, end, look) ranges cover: {look: array}."""
+    looks = {}
     for begin, end, look in ranges:
-        if found and found[-1][2] == look and begin - found[-1][1] <= gap:
-            found[-1][1] = max(end, found[-1][1])
-        else:
-            found.append([begin, end, look])
-    return found
+        looks.setdefault(look, []).append((begin, end))
+    return {look: np.diff(measure(merge(*np.array(own).T), edges)) / np.diff(edges)
+            for look, own in sorted(looks.items())}
+
+
+def _draw(axes, row, edges, heights, **look):
+    """Bars around a row, as high as said for each step."""
+    heights = np.append(heights, 0)
+    axes.fill_between(edges, row - heights / 2, row + heights / 2, step="post", linewidth=0,
+                      **look)
 
 
 def write_picture(program, timing, path, begin=0, end=None):
@@ -41,7 +49,7 @@ def write_picture(program, timing, path, begin=0, end=None):
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     end = timing.cycles if end is None else end
-    gap = (end - begin) * _FINEST
+    edges = np.linspace(begin, end, _STEPS + 1)
     names = [layer["name"] for layer in program.host["layers"]]
     palette = matplotlib.colormaps["tab20"].colors
     palette = palette[::2] + palette[1::2]
@@ -50,13 +58,16 @@ def write_picture(program, timing, path, begin=0, end=None):
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
 
-    def bars(row, ranges, height=0.8, **look):
-        axes.broken_barh([(first, last - first) for first, last, _ in ranges],
-                         (row - height / 2, height), **look)
-
     def coloured(row, ranges):
-        for first, last, layer in _merged(ranges, gap):
-            bars(row, [(first, last, layer)], facecolors=palette[layer % len(palette)], linewidth=0)
+        """Each step in the colour of the layer that has most of it."""
+        shares = _shares(ranges, edges)
+        if not shares:
+            return
+        whole = sum(shares.values())
+        most = np.argmax(list(shares.values()), axis=0)
+        for place, layer in enumerate(shares):
+            _draw(axes, row, edges, np.where(most == place, 0.8 * whole, 0),
+                  facecolor=palette[layer % len(palette)])
 
     windows = clip(layer_windows(program, timing), begin, end)
     coloured(0, windows)
@@ -68,12 +79,11 @@ def write_picture(program, timing, path, begin=0, end=None):
         coloured(1 + unit, [(first, last, program.instructions[number].layer)
                             for first, last, number in clip(track.slices, begin, end)])
         waits = [item[:3] for item in clip(track.waits, begin, end)]
-        for state, (_, colour, hatch) in _WAITS.items():
-            ranges = _merged([item for item in waits if item[2] == state], gap)
-            if ranges:
-                seen.add(state)
-                bars(1 + unit, ranges, height=0.5, facecolors=colour, hatch=hatch, linewidth=0,
-                     edgecolor="#555555")
+        for state, share in _shares(waits, edges).items():
+            seen.add(state)
+            _, colour, hatch = _WAITS[state]
+            _draw(axes, 1 + unit, edges, 0.5 * share, facecolor=colour, hatch=hatch,
+                  edgecolor="#555555")
     rows = ["layer", *(unit.name for unit in Unit)]
     axes.set(xlim=(begin, end), ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)),
              yticklabels=rows, xlabel="cycle",

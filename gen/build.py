@@ -77,7 +77,7 @@ def board_verilog(arch, core):
     return f"{design_verilog(top, board.module, arch)}\n{core}"
 
 
-def build(model, arch, folder, *, area=True, progress=SILENT):
+def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
     """Compile an ONNX network for a chip and write everything into a folder.
 
     Parameters
@@ -87,6 +87,8 @@ def build(model, arch, folder, *, area=True, progress=SILENT):
     arch : Arch
     folder : path
         Made, or replaced if it is an earlier build, when everything is there.
+    batch : int
+        Images that a run of the program computes.
     area : bool
         Measure the area, of the board's top level or else of the core on ECP5.
     progress : Reporter
@@ -100,7 +102,7 @@ def build(model, arch, folder, *, area=True, progress=SILENT):
             graph = load(model)
             onnx.save_model(onnx.load(model), new / MODEL)
         with progress.step(f"Compiling {graph.name} for {arch.name}"):
-            program = compile_graph(graph, arch)
+            program = compile_graph(graph, arch, batch)
             program.save(new / PROGRAM)
         with progress.step("Writing Verilog"):
             (new / CHIP).write_text(commented_toml(arch))

@@ -86,8 +86,8 @@ def _build(options):
     from .report import markdown, read_report
     arch = _chip(options.chip, options)
     with Reporter() as progress:
-        made = build(options.model, arch, options.output, area=not options.no_area,
-                     progress=progress)
+        made = build(options.model, arch, options.output, batch=options.batch,
+                     area=not options.no_area, progress=progress)
     print(markdown(read_report(made.folder)))
     _wrote(*made.files)
     return OK
@@ -136,14 +136,15 @@ def _show_simulation(found):
               f"{found.comparison.elements:,} results of all layers")
         if found.comparison.first:
             print(f"first difference: {found.comparison.first}")
+    what = "per image" if found.batch == 1 else f"for a batch of {found.batch} images"
     if found.cycles:
-        print(f"cycles per image: {found.cycles:,} (cycle model: {found.cycles_model:,}), "
+        print(f"cycles {what}: {found.cycles:,} (cycle model: {found.cycles_model:,}), "
               f"{found.compute_cycles:,} of them computing")
         print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
         print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
         _show_counters(found)
     else:
-        print(f"cycles per image (cycle model): {found.cycles_model:,}")
+        print(f"cycles {what} (cycle model): {found.cycles_model:,}")
 
 
 def _show_counters(found):

@@ -130,6 +130,8 @@ def make_parser(functions):
     _add_chip(command)
     command.add_argument("-o", "--output", required=True, metavar="DIR",
                          help="made, or replaced if it holds an earlier build")
+    command.add_argument("--batch", type=int, default=1, metavar="N",
+                         help="images that a run of the program computes (default: 1)")
     command.add_argument("--no-area", action="store_true",
                          help="leave the area out, which takes most of the time")
 

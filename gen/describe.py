@@ -1,23 +1,26 @@
 """What a program says about itself, as plain data: `Program.host`."""
 
-from .tile import traffic
+from collections import Counter
+
+from ..hw.isa import Memory, Opcode
+from ..sim.access import word_bytes
 
 __all__ = ["describe"]
 
 
 def _input(name, shape, graph, recipe, place, starts, arch):
-    section, offset, size = place
-    return {"name": name, "offset": starts[section] + offset, "bytes": size,
-            "words": size // arch.activation_bytes, "shape": list(graph.tensors[name].shape),
-            "map": list(shape), "layout": "activation", "taps": recipe,
+    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
+            "stride": place.stride, "words": place.size // arch.activation_bytes,
+            "shape": list(graph.tensors[name].shape), "map": list(shape),
+            "layout": "activation", "taps": recipe,
             "note": recipe and "first layer's taps are laid out by the host"}
 
 
-def _output(name, graph, raw, place, starts, lanes):
-    section, offset, size = place
-    shape, channels = list(graph.tensors[name].shape), lanes.get(name)
-    return {"name": name, "offset": starts[section] + offset, "bytes": size,
-            "shape": shape if channels is None else [len(channels), *shape[1:]], "map": shape,
+def _output(name, shape, graph, raw, place, starts, lanes):
+    mine, channels = list(graph.tensors[name].shape), lanes.get(name)
+    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
+            "stride": place.stride, "map": list(shape),
+            "shape": mine if channels is None else [len(channels), *mine[1:]],
             "channels": None if channels is None else channels.tolist(),
             "layout": "raw" if raw else "activation"}
 
@@ -40,59 +43,87 @@ def _function(conv):
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 
-def _layer(conv, layer, plan, arch):
-    input_bytes, weights = traffic(plan)
+def _loaded(stream):
+    """{(layer, memory): bytes} that the instructions load."""
+    found = Counter()
+    for i, _ in stream.code:
+        if i.opcode == Opcode.LOAD:
+            found[i.layer, i.memory] += i.rows * i.words * word_bytes(i.memory, stream.arch)
+    return found
+
+
+def _layer(conv, layer, plan, loaded, images, rounds, arch):
+    """`conv` is the layer of one image; counts are those of the whole program."""
     return {
-        "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv), "macs": conv.macs,
+        "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
+        "macs": rounds * images * conv.macs,
         "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
         "pool": list(conv.pool), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
         "weight_bits": conv.weight.size * arch.weight.width,
-        "passes": layer.passes * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles),
-        "array_cycles": plan.cycles, "ideal_cycles": -(-conv.macs // arch.macs_per_cycle),
+        "passes": rounds * layer.images * layer.passes * sum(
+            len(plan.sub_tiles(tile)) for tile in plan.tiles),
+        "array_cycles": rounds * plan.cycles,
+        "ideal_cycles": -(-rounds * images * conv.macs // arch.macs_per_cycle),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,
         "operand": _operand(conv.operand),
         "function": _function(conv),
-        "loaded_bytes": {"input": input_bytes if plan.buffers else 0, "weights": weights,
-                         "operand": plan.operand_bytes},
+        "loaded_bytes": {name: loaded[layer.index, memory] for name, memory in (
+            ("input", Memory.ACTIVATION), ("weights", Memory.WEIGHT),
+            ("operand", Memory.OPERAND))},
     }
 
 
-def describe(graph, layers, plans, recipes, placement, operands, where, sections, stream, peak,
-             lanes):
-    """`Program.host`: see `systolith.sim.host` for the fields."""
-    arch, starts = stream.arch, sections.starts
+def _peak(layers, plans, placement, shapes, arch):
+    """Activation words used."""
+    ends = [base + -(-shapes[name][0] // arch.vector) * shapes[name][1] * shapes[name][2]
+            for name, base in placement.maps.items()]
+    ends += [placement.gaps[layer.index][0] + plan.buffers * plan.buffer_words
+             for layer, plan in zip(layers, plans, strict=True) if plan.buffers]
+    return max(ends, default=0)
+
+
+def describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes):
+    """`Program.host`: see `systolith.sim.host` for the fields. `graph` and `recipes` are those of
+    one image."""
+    arch, starts, where = stream.arch, sections.starts, places.where
+    placement, operands = places.placement, places.operands
     raw = {conv.output: bool(conv.raw) for conv in graph.layers}
-    shapes = {name: tuple(recipes[name]["shape"]) if name in recipes else tensor.shape
-              for name, tensor in graph.tensors.items()}
+    shapes = {}
+    for name, tensor in graph.tensors.items():
+        channels, height, width = recipes[name]["shape"] if name in recipes else tensor.shape
+        shapes[name] = channels, images * height, width
     inputs = [_input(item.name, shapes[item.name], graph, recipes.get(item.name),
                      where[item.name], starts, arch) for item in graph.inputs]
-    outputs = [_output(name, graph, raw[name], where[name], starts, lanes)
+    outputs = [_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
                for name in dict.fromkeys(graph.outputs)]
     tensors = {}
     for name in shapes:
         if name in placement.maps or name in operands.maps or name in where:
-            section, offset, size = where.get(name, (None, 0, 0))
+            place = where.get(name)
             tensors[name] = {
                 "shape": list(shapes[name]), "raw": raw.get(name, False),
                 "channels": lanes[name].tolist() if name in lanes else None,
                 "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
                 "operand": operands.maps.get(name),
                 "operand_lives": list(operands.lives[name]) if name in operands.maps else [],
-                "external": None if section is None else starts[section] + offset,
-                "section": section, "bytes": size}
+                "external": place and starts[place.section] + place.offset,
+                "stride": place.stride if place else 0,
+                "section": place and place.section, "bytes": place.size if place else 0}
+    loaded = _loaded(stream)
     return {
-        "network": graph.name,
+        "network": graph.name, "batch": batch, "together": images,
         "inputs": inputs, "outputs": outputs, "tensors": tensors,
         "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
         "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
-        "layers": [_layer(conv, layer, plan, arch) for conv, layer, plan in
-                   zip(graph.layers, layers, plans, strict=True)],
+        "layers": [_layer(conv, layer, plan, loaded, images, batch // images, arch)
+                   for conv, layer, plan in zip(graph.layers, layers, plans, strict=True)],
         "macs": graph.macs,
         "memory": sections.table(),
-        "peak": {"activation_words": peak, "weight_words": stream.weights.peak,
+        "peak": {"activation_words": _peak(layers, plans, placement, shapes, arch),
+                 "weight_words": stream.weights.peak,
                  "parameter_words": stream.parameters.peak,
                  "accumulator_words": stream.accumulators.peak,
                  **({"operand_words": operands.peak} if arch.operand_depth else {}),

@@ -1,6 +1,7 @@
 """From a quantized network to a program: `compile_graph`, and the instructions of one layer."""
 
 from dataclasses import dataclass
+from itertools import product
 
 from ..hw import isa
 from ..hw.formats import Bipolar
@@ -9,14 +10,15 @@ from ..hw.program import Program
 from ..sim.access import word_bytes
 from .alloc import Ring, Sections
 from .arrange import arrange
+from .batch import MOST_IMAGES, choose, stack, stack_layers
 from .describe import describe
 from .emit import assemble_image, finish
 from .errors import UserError
-from .maps import add_tensors, layers_of, lives_of, place_maps
-from .operands import OperandMemory, operand_lives
+from .maps import find_places, layers_of, plan_layers
+from .operands import operand_lives
 from .prepare import parameter_bytes, weight_bytes
 from .tables import looked_up, table_bytes
-from .tile import boxes, plan_layer
+from .tile import boxes
 
 __all__ = ["compile_graph"]
 
@@ -80,7 +82,7 @@ class Stream:
         self.code = []
         self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
         self.accumulators, self.tables = Ring(arch.accumulator_depth), Ring(arch.table_depth)
-        self.loaded = set()                     # pieces of weights in the resident sets
+        self.loaded = {}                        # resident set of weights: pieces that are there
         self.layer = 0
 
     def add(self, opcode, section=None, **fields):
@@ -169,15 +171,22 @@ class LayerCode:
         are offsets in their sections."""
         self.stream, self.layer, self.plan = stream, layer, plan
         self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
-        self.operand_words = 0                  # loaded
+        self.image = 0                          # of those that lie together
         self.weights, self.parameters, self.tables = weights, parameters, tables
-        self.buffers, self.turn = {}, 0         # buffer -> ((tile, part), Region)
+        self.buffers, self.turn = {}, 0         # buffer -> ((image, tile, part), Region)
         _, self.height, self.width = sink.shape
         self.first_group = layer.conv.first_channel // self.arch.group
+        self.broadcast = False                  # one operand word for all results of an image
+        if operand is not None:
+            size = ((operand.rows[1], operand.columns[1]) if isinstance(operand, Region)
+                    else operand[1][2:])
+            self.broadcast = size == (layer.images, 1)
+            if not isinstance(operand, Region):
+                operand[0].begin(layer)
 
         cycles = max(layer.cycles(b - a, d - c) for tile in plan.tiles
                      for (a, b), (c, d) in plan.sub_tiles(tile))
-        self.reused = plan.column_group > 1 or len(plan.tiles) > 1 or (
+        self.reused = plan.column_group > 1 or len(plan.tiles) * layer.images > 1 or (
             len(plan.sub_tiles(plan.tiles[0])) > 1)
         self.resident = self.reused and (
             plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
@@ -195,7 +204,9 @@ class LayerCode:
         plan = self.plan
         for first in range(0, self.layer.column_blocks, plan.column_group):
             group = range(first, min(first + plan.column_group, self.layer.column_blocks))
-            for number, tile in enumerate(plan.tiles):
+            for image, (number, tile) in product(
+                    range(self.layer.images), enumerate(plan.tiles)):
+                self.image = image
                 for block in group:
                     for sub in plan.sub_tiles(tile):
                         self._sub_tile(number, group, block, sub)
@@ -226,41 +237,48 @@ class LayerCode:
 
     # Input and weights.
 
+    @property
+    def _input_row(self):
+        """The first row of the image's input."""
+        return self.image * self.layer.conv.input_shape[1]
+
     def _input(self, tile, part):
         if isinstance(self.source, Region):
             return self.source
+        name = self.image, tile, part
         for key, region in self.buffers.values():
-            if key == (tile, part):
+            if key == name:
                 return region
         plan, (base, outside) = self.plan, self.source
         box = plan.parts[part]
         rows, columns = plan.input_rectangle(plan.tiles[tile], box)
+        rows = rows[0] + self._input_row, rows[1] + self._input_row
         buffer = self.turn % plan.buffers
         self.turn += 1
         region = Region(base + buffer * plan.buffer_words, rows, columns, box[4], box[5], outside)
-        self.buffers[buffer] = ((tile, part), region)
+        self.buffers[buffer] = (name, region)
         return region
 
     def _operand(self, block, sub):
         """The Region that holds the operands of a sub-tile, which are loaded; None: none."""
         if self.operand is None:
             return None
-        region = self.operand
-        if isinstance(region, Region):
-            y1 = min(sub[0][1], region.rows[1])
-        else:
+        region, sub = self.operand, self._operand_rectangle(sub)
+        (y0, y1), _ = sub
+        if not isinstance(region, Region):
             memory, outside = region
-            if outside[2:] == (1, 1):
-                sub = ((0, 1), (0, 1))
-            (y0, y1), _ = sub
             base, there, first, blocks = memory.buffer(self.layer, block, sub)
             region = Region(base, *sub, first, blocks, outside, y1 if there else y0,
                             Memory.OPERAND)
-        if region.outside is not None:
-            rows = max(0, y1 - max(region.loaded, region.rows[0]))
-            self.operand_words += rows * region.width * region.blocks
         self.stream.load_rows(region, y1)
         return region
+
+    def _operand_rectangle(self, sub):
+        """Where a sub-tile's operands lie in their map."""
+        if self.broadcast:
+            return (self.image, self.image + 1), (0, 1)
+        row = self.image * self.layer.y.out
+        return (sub[0][0] + row, sub[0][1] + row), sub[1]
 
     def _weights(self, group, name, used, offset):
         """[(weight word, box)] that together are the box `used`, in pass order: the pieces in
@@ -276,15 +294,16 @@ class LayerCode:
             base = ring.find(key)
             if base is None:
                 base = ring.place(key, end - first)
-                stream.loaded = set()
-        loaded = self.resident and name in stream.loaded
+                stream.loaded[key] = set()
+        loaded = self.resident and name in stream.loaded[key]
         for box in boxes(used, layer.most_passes if loaded else self.most):
-            words, key = _words(box, arch), (layer.index, name, box)
+            words = _words(box, arch)
             if base is None:
-                where = ring.find(key)
+                piece = (layer.index, name, box)
+                where = ring.find(piece)
                 loaded = where is not None
                 if not loaded:
-                    where = ring.place(key, words)
+                    where = ring.place(piece, words)
             else:
                 where = base + offset - first
             if not loaded:
@@ -292,7 +311,8 @@ class LayerCode:
                             where, words)
             yield where, box
             offset += words
-        stream.loaded.add(name)
+        if self.resident:
+            stream.loaded[key].add(name)
 
     def _parameters(self, number):
         """Where the parameters of a group of result channels lie, loaded when they are not there;
@@ -320,12 +340,12 @@ class LayerCode:
             sub[0], (ky * taps_y, min(y.kernel, (ky + rows) * taps_y)))
         left, right, x_start = x.span(
             sub[1], (kx * taps_x, min(x.kernel, (kx + columns) * taps_x)))
-        self.stream.load_rows(region, bottom)
+        self.stream.load_rows(region, self._input_row + bottom)
         width = region.width
         base = region.base
         if bottom > top and right > left:
-            base += ((block - region.first_block) * region.plane
-                     + (top - region.rows[0]) * width + left - region.columns[0])
+            base += ((block - region.first_block) * region.plane + left - region.columns[0]
+                     + (self._input_row + top - region.rows[0]) * width)
         height, across = sub[0][1] - sub[0][0], sub[1][1] - sub[1][0]
         padding = any(conv.pads) and conv.pad_code is not None
         fields = dict(
@@ -358,7 +378,8 @@ class LayerCode:
         (y0, y1), (x0, x1) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
         step_y, step_x = conv.step
-        pixel = (conv.origin[0] + y0 * step_y) * self.width + conv.origin[1] + x0 * step_x
+        row = self.image * (self.height // self.layer.images) + conv.origin[0] + y0 * step_y
+        pixel = row * self.width + conv.origin[1] + x0 * step_x
         own, _ = divmod(number, arch.groups_per_word)
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
@@ -395,12 +416,10 @@ class LayerCode:
         """Fields that combine results with those of the region `operand`, which has rows of its
         own length."""
         mine, conv = self.layer.conv.operand, self.layer.conv
-        broadcast = operand.plane == 1
-        base = operand.base + (block - operand.first_block) * operand.plane
-        if not broadcast:
-            base += ((sub[0][0] - operand.rows[0]) * operand.width
-                     + sub[1][0] - operand.columns[0])
-        return {"operand": 1, "product": mine.product, "broadcast": broadcast,
+        (row, _), (column, _) = self._operand_rectangle(sub)
+        base = (operand.base + (block - operand.first_block) * operand.plane
+                + (row - operand.rows[0]) * operand.width + column - operand.columns[0])
+        return {"operand": 1, "product": mine.product, "broadcast": self.broadcast,
                 "operand_base": base, "operand_zero": mine.operand_zero, "gain": mine.gain,
                 "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
                 "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
@@ -434,13 +453,51 @@ class LayerCode:
 
 # The network.
 
-def compile_graph(graph, arch):
+def _emit_round(number, stream, layers, plans, offsets, places):
+    """Emit all layers for the images of one round. `offsets` are those of each layer's data in
+    their sections."""
+    graph, arch = places.graph, stream.arch
+
+    def outside(name):
+        _, height, width = graph.tensors[name].shape
+        return *places.address(name, number), height, width
+
+    def region(name, base, memory):
+        channels, height, width = graph.tensors[name].shape
+        return Region(base, (0, height), (0, width), 0, -(-channels // arch.vector),
+                      outside(name) if name in places.inputs else None, memory=memory)
+    maps = {name: region(name, base, Memory.ACTIVATION)
+            for name, base in places.placement.maps.items()}
+    combined = {name: region(name, base, Memory.OPERAND)
+                for name, base in places.operands.maps.items()}
+    for layer, plan, mine in zip(layers, plans, offsets, strict=True):
+        conv, operand, stream.layer = layer.conv, None, layer.index
+        source = maps.get(conv.input)
+        if source is None:
+            _, height, width = conv.input_shape
+            source = (places.placement.gaps[layer.index][0],
+                      (*places.address(conv.input, number), layer.images * height, width))
+        if conv.operand is not None:
+            name = conv.operand.tensor
+            operand = combined.get(name) or (places.operands, outside(name))
+        shape = graph.tensors[conv.output].shape
+        last = conv.first_channel + layer.channels == shape[0]
+        sink = Sink(shape, places.placement.maps.get(conv.output),
+                    places.operands.maps.get(conv.output),
+                    places.address(conv.output, number) if conv.output in places.where else None,
+                    isinstance(arch.activation, Bipolar) and last and conv.output in places.lives)
+        LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
+
+
+def compile_graph(graph, arch, batch=1):
     """Map a quantized network to a program for a chip.
 
     Parameters
     ----------
     graph : systolith.sim.graph.Graph
     arch : Arch
+    batch : int
+        Images that a run of the program computes.
 
     Returns a `systolith.hw.program.Program`; `host` holds what `systolith.sim.host` documents.
     Raises UserError for what this chip cannot compute: number formats, accumulators that are too
@@ -448,59 +505,27 @@ def compile_graph(graph, arch):
     """
     if len(graph.layers) > 1 << 12:
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
+    if not 1 <= batch <= MOST_IMAGES:
+        raise UserError(f"a batch must be from 1 to {MOST_IMAGES} images, not {batch}")
     graph, lanes = arrange(graph, arch)
-    lives, readers = lives_of(graph)
-    layers, recipes = layers_of(graph, arch, readers, operand_lives(graph), lanes)
-    placement = place_maps(graph, layers, lives, readers, arch)
-    operands = OperandMemory(graph, layers, arch)
+    layers, recipes = layers_of(graph, arch, operand_lives(graph), lanes)
+    images = choose(graph, layers, recipes, arch, batch)
+    tall, layers = stack(graph, images), stack_layers(layers, graph, images)
     sections = Sections("code", "weights", "parameters", "tables", "inputs", "outputs", "spill")
-    where = add_tensors(graph, recipes, placement, lives, operands, sections, arch)
+    places = find_places(tall, layers, recipes, images, batch // images, sections, arch)
+    plans = plan_layers(layers, places)
 
-    stream, constants, plans, peak = Stream(arch), {}, [], 0
-    inputs = {item.name for item in graph.inputs}
-
-    def region(name, base, memory):
-        channels, height, width = graph.tensors[name].shape
-        outside = (*where[name][:2], height, width) if name in inputs else None
-        return Region(base, (0, height), (0, width), 0, -(-channels // arch.vector), outside,
-                      memory=memory)
-    regions = {name: region(name, base, Memory.ACTIVATION)
-               for name, base in placement.maps.items()}
-    combined = {name: region(name, base, Memory.OPERAND) for name, base in operands.maps.items()}
-    for item in regions.values():
-        peak = max(peak, item.base + item.blocks * item.plane)
-    for layer in layers:
-        conv = layer.conv
-        stream.layer = layer.index
-        gap = placement.gaps.get(layer.index)
-        plan = plan_layer(layer, None if conv.input in regions else gap[1],
-                          operands.most_results(layer))
-        plans.append(plan)
-        source = regions.get(conv.input)
-        if source is None:
-            source = (gap[0], (*where[conv.input][:2], *conv.input_shape[1:]))
-            peak = max(peak, gap[0] + plan.buffers * plan.buffer_words)
-        operand = None
-        if conv.operand is not None:
-            name = conv.operand.tensor
-            operand = combined.get(name) or (
-                operands, (*where[name][:2], *graph.tensors[name].shape[1:]))
-        shape = graph.tensors[conv.output].shape
-        last = conv.first_channel + layer.channels == shape[0]
-        sink = Sink(shape, placement.maps.get(conv.output), operands.maps.get(conv.output),
-                    where[conv.output][:2] if conv.output in where else None,
-                    isinstance(arch.activation, Bipolar) and last and conv.output in lives)
+    stream, constants, offsets = Stream(arch), {}, []
+    for layer, plan in zip(layers, plans, strict=True):
         data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer),
                 "tables": table_bytes(layer)}
-        offsets = {name: sections.add(name, len(data[name])) for name in data}
+        offsets.append({name: sections.add(name, len(data[name])) for name in data})
         for name in data:
-            constants.setdefault(name, []).append((offsets[name], data[name]))
-        made = LayerCode(stream, layer, plan, source, operand, sink, **offsets)
-        made.emit()
-        plan.operand_bytes = made.operand_words * arch.activation_bytes
+            constants.setdefault(name, []).append((offsets[-1][name], data[name]))
+    for number in range(batch // images):
+        _emit_round(number, stream, layers, plans, offsets, places)
 
     code, code_offset, window = finish(stream.code, sections, arch, layers)
     image = assemble_image(code, sections, constants)
-    host = describe(graph, layers, plans, recipes, placement, operands, where, sections, stream,
-                    peak, lanes)
+    host = describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes)
     return Program(arch, code, image, code_offset, window, host)

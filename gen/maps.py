@@ -2,15 +2,20 @@
 lie in external memory.
 """
 
-from .alloc import place
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..sim.graph import Graph
+from .alloc import ALIGNMENT, Placement, place
 from .errors import UserError
+from .operands import OperandMemory
 from .prepare import check_layer, lay_out_taps
-from .tile import Layer
+from .tile import Layer, plan_layer
 
-__all__ = ["add_tensors", "layers_of", "lives_of", "place_maps"]
+__all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
 
 
-def lives_of(graph):
+def _lives_of(graph):
     """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
     readers, users = {}, {}
     for index, conv in enumerate(graph.layers):
@@ -20,10 +25,10 @@ def lives_of(graph):
     return {name: (users[name][0], users[name][-1]) for name in readers}, readers
 
 
-def layers_of(graph, arch, readers, combined, lanes):
+def layers_of(graph, arch, combined, lanes):
     """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
     out."""
-    layers, recipes = [], {}
+    layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
         layer = Layer(index, conv.reading_all(), arch)
@@ -53,7 +58,7 @@ def _wanted_buffer(layer):
     return max(layer.window, min(layer.input_words, 2 * row, layer.arch.activation_depth // 2))
 
 
-def place_maps(graph, layers, lives, readers, arch):
+def _place_maps(graph, layers, lives, readers, arch):
     """Placement of the maps that can stay on the chip: all that a layer writes and another one
     reads, and inputs with several readers."""
     inputs = {item.name for item in graph.inputs}
@@ -69,34 +74,92 @@ def place_maps(graph, layers, lives, readers, arch):
     return place(sizes, lives, needs, len(layers), arch.activation_depth)
 
 
-def add_tensors(graph, recipes, placement, lives, operands, sections, arch):
-    """{tensor: (section, offset, bytes)} of all that lies in external memory, in the order inputs,
-    outputs, spilled."""
+class Outside(NamedTuple):
+    """Where a map lies in external memory: its section, the offset there, its bytes; and for
+    inputs and outputs the bytes from those of one round of images to the next."""
+    section: str
+    offset: int
+    size: int
+    stride: int = 0
+
+
+def _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch):
+    """{tensor: Outside} of all that lies in external memory, in the order inputs, outputs, spilled.
+    `graph` has maps of `images` images, `recipes` are those of one."""
     where = {}
 
-    def add(section, name, size):
-        where[name] = (section, sections.add(section, size), size)
+    def add(section, name, size, rounds=1):
+        stride = -(-size // ALIGNMENT) * ALIGNMENT
+        where[name] = Outside(section, sections.add(section, stride * (rounds - 1) + size), size,
+                              stride * (rounds > 1))
 
     written = {conv.output: conv for conv in graph.layers}
 
     def size(name):
-        channels, height, width = (recipes[name]["shape"] if name in recipes
-                                   else graph.tensors[name].shape)
+        channels, height, width = graph.tensors[name].shape
+        if name in recipes:
+            channels, height, width = recipes[name]["shape"]
+            height *= images
         if name in written and written[name].raw:
             groups = -(-channels // arch.group)
             return groups * height * width * arch.chunks * arch.raw_bytes
         return -(-channels // arch.vector) * height * width * arch.activation_bytes
 
     for item in graph.inputs:
-        add("inputs", item.name, size(item.name))
+        add("inputs", item.name, size(item.name), rounds)
     for name in dict.fromkeys(graph.outputs):
         if name not in written:
             raise UserError(f"output {name!r} is an input of the network as it stands; remove the "
                             "output")
-        add("outputs", name, size(name))
+        add("outputs", name, size(name), rounds)
     for name in written:
         inside = [name in maps for maps, read in ((placement.maps, lives),
                                                   (operands.maps, operands.lives)) if name in read]
         if name not in where and not (inside and all(inside)):
             add("spill", name, size(name))
     return where
+
+
+@dataclass
+class Places:
+    """Where every map of a network lies.
+
+    Attributes
+    ----------
+    graph : Graph
+        Its tensors are those of the images that are computed together.
+    inputs : set of str
+    lives : dict of str to (first layer, last layer)
+    placement : Placement
+    operands : OperandMemory
+    where : dict of str to Outside
+    """
+    graph: Graph
+    inputs: set
+    lives: dict
+    placement: Placement
+    operands: OperandMemory
+    where: dict
+
+    def address(self, name, number):
+        """(section, offset) of a map that lies outside, in one of the rounds."""
+        place = self.where[name]
+        return place.section, place.offset + number * place.stride
+
+
+def find_places(graph, layers, recipes, images, rounds, sections, arch):
+    """The `Places` of a network's maps, and addresses in `sections`. `graph` and `layers` are those
+    of `images` images together, `recipes` of one."""
+    lives, readers = _lives_of(graph)
+    placement = _place_maps(graph, layers, lives, readers, arch)
+    operands = OperandMemory(graph, layers, arch)
+    where = _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch)
+    return Places(graph, {item.name for item in graph.inputs}, lives, placement, operands, where)
+
+
+def plan_layers(layers, places):
+    """The Plan of each layer."""
+    placement, operands = places.placement, places.operands
+    return [plan_layer(layer, None if layer.conv.input in placement.maps
+                       else placement.gaps[layer.index][1], operands.most_results(layer))
+            for layer in layers]

@@ -74,7 +74,7 @@ class OperandMemory:
             return max(least, min(most, arch.operand_depth // 2))
         placement = place(sizes, self.lives, needs, len(layers), arch.operand_depth)
         self.maps, self.gaps = placement.maps, placement.gaps
-        self.rings = {index: Ring(words) for index, (_, words) in self.gaps.items()}
+        self.rings = {}
         self.peak = max((base + sizes[name] for name, base in self.maps.items()), default=0)
 
     def most_results(self, layer):
@@ -91,6 +91,10 @@ class OperandMemory:
                 f"{each * least} words must lie in the operand memory at least, and it has "
                 f"{self.arch.operand_depth}; raise buffers.operands")
         return max(least, room // (2 * each))
+
+    def begin(self, layer):
+        """Forget what was loaded for this layer: other images come."""
+        self.rings[layer.index] = Ring(self.gaps[layer.index][1])
 
     def buffer(self, layer, column_block, sub):
         """Where the operands of a sub-tile ((y0, y1), (x0, x1)) and column block go: (base,

@@ -177,13 +177,17 @@ def _prepare(arch, case):
     found = [(job(program, []), simulator, "program")]
 
     graph, codes = random_graph(arch, case.seed)
+    batch = random.Random(f"batch {case.seed}").choice((1, 1, 2, 3, 4))
+    codes = {name: np.concatenate([np.roll(values, n, axis=-1) for n in range(batch)])
+             for name, values in codes.items()}
     try:
-        program = compile_graph(graph, arch)
+        program = compile_graph(graph, arch, batch)
     except UserError as error:
         case.note = f"no network: {error}"
         return found
     _check_order(program)
-    section = pack_inputs(program, {name: values[0] for name, values in codes.items()})
+    section = pack_inputs(program, codes if batch > 1 else {
+        name: values[0] for name, values in codes.items()})
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
     offset = program.host["input_offset"]
@@ -196,7 +200,7 @@ def _prepare(arch, case):
     outputs = unpack_outputs(program, bytes(memory[first:first + program.host["output_bytes"]]))
     golden = graph.run(codes, arch)
     for name in graph.outputs:
-        if not np.array_equal(outputs[name], golden[name][0]):
+        if not np.array_equal(outputs[name].reshape(golden[name].shape), golden[name]):
             raise AssertionError(f"the compiled network's output {name!r} is not the golden "
                                  "model's")
     return found

@@ -32,8 +32,10 @@ def make_report(program, latency=32):
     board = BOARDS.get(arch.board)
     mhz, source = assumed_clock(arch)
     timing = cycles(program, latency)
+    macs = host["batch"] * host["macs"]
     report = {
         "network": {"name": host["network"], "macs": host["macs"], "layers": len(host["layers"]),
+                    "batch": host["batch"],
                     "inputs": [_tensor(item) for item in host["inputs"]],
                     "outputs": [_tensor(item) for item in host["outputs"]]},
         "chip": arch.to_dict() | {"identity": f"{arch.identity:016x}",
@@ -42,9 +44,9 @@ def make_report(program, latency=32):
         "clock": {"mhz": mhz, "source": source},
         "cycles": {
             "total": timing.cycles, "compute": timing.compute_cycles, "latency": latency,
-            "utilization": host["macs"] / (timing.cycles * arch.macs_per_cycle),
-            "compute_utilization": host["macs"] / (timing.compute_cycles * arch.macs_per_cycle),
-            "images_per_second": mhz * 1e6 / timing.cycles},
+            "utilization": macs / (timing.cycles * arch.macs_per_cycle),
+            "compute_utilization": macs / (timing.compute_cycles * arch.macs_per_cycle),
+            "images_per_second": host["batch"] * mhz * 1e6 / timing.cycles},
         "units": timing.activity,
         "layers": [layer | cost for layer, cost in
                    zip(host["layers"], profile(program, timing), strict=True)],
@@ -143,7 +145,8 @@ def markdown(report):
         facts.append(["board", f"{board['name']} ({board['part']})"])
     taken = report["cycles"]
     facts += [
-        ["cycles per image", f"{taken['total']:,} (cycle model, memory latency "
+        [f"cycles for a batch of {network['batch']} images" if network["batch"] > 1
+         else "cycles per image", f"{taken['total']:,} (cycle model, memory latency "
                              f"{taken['latency']} cycles)"],
         ["of these computing", f"{taken['compute']:,}, from the first array pass to the last "
                                "result"],

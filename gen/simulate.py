@@ -18,7 +18,7 @@ from .progress import SILENT
 __all__ = ["ENGINES", "Simulation", "read_arrays", "simulate", "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
-#: Images that the golden model takes at once, and that one start of the RTL simulation runs.
+#: Images that the golden model takes at once, and runs in one start of the RTL simulation.
 _GOLDEN_BATCH, _RTL_BATCH = 256, 16
 
 
@@ -34,11 +34,13 @@ class Simulation:
         float32, in the ONNX model's layout and units.
     macs : int
         Per image.
+    batch : int
+        Images that a run of the program computes.
     comparison : Comparison or None
         Every layer's results against the golden model; None for the golden model itself.
     cycles, compute_cycles : int or None
-        Of an image in RTL, everything included; from the first array pass to the last result.
-        The most, should images differ.
+        Of a run in RTL, everything included; from the first array pass to the last result.
+        The most, should runs differ.
     cycles_model : int
         The cycle model's figure for the former.
     macs_per_cycle : int
@@ -57,6 +59,7 @@ class Simulation:
     macs_per_cycle: int
     cycles_model: int
     activity_model: dict
+    batch: int = 1
     comparison: Comparison | None = None
     cycles: int | None = None
     compute_cycles: int | None = None
@@ -66,13 +69,13 @@ class Simulation:
     @property
     def utilization(self):
         """Products per cycle, all traffic included, as a share of what the array can do."""
-        return self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
+        return self.batch * self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
 
     def to_dict(self):
         """Plain data, without the outputs. `mismatches` are bits."""
         compared = self.comparison
         return {
-            "engine": self.engine, "images": self.images,
+            "engine": self.engine, "images": self.images, "batch": self.batch,
             "mismatches": None if compared is None else compared.bits,
             "first_mismatch": None if compared is None or compared.first is None
             else str(compared.first),
@@ -139,7 +142,7 @@ def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=
         golden = _golden(build, codes, images, done)
     timing = model_cycles(build.program, latency)
     found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
-                       timing.cycles, timing.activity)
+                       timing.cycles, timing.activity, build.program.host["batch"])
     outputs = golden
     if engine == "isa":
         outputs = _run_isa(build, codes, golden, found, progress)
@@ -180,19 +183,27 @@ def _golden(build, codes, images, done):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _image(tensors, number):
-    return {name: item[number] for name, item in tensors.items()}
+def _image(tensors, numbers):
+    """What a run of the program takes: an image, or a batch."""
+    return {name: item[numbers] if len(numbers) > 1 else item[numbers[0]]
+            for name, item in tensors.items()}
 
 
-def _collect(build, found, places, golden, number, results, section, outputs):
-    """Compare one image's results, and its outputs as they came to memory, with the golden
-    model's."""
-    expected = _image(golden, number)
+def _runs(program, images):
+    """[image numbers] of each run; the last image fills up the last run's batch."""
+    batch = program.host["batch"]
+    return [np.minimum(np.arange(start, start + batch), images - 1)
+            for start in range(0, images, batch)]
+
+
+def _collect(build, found, places, golden, numbers, results, section, outputs):
+    """Compare a run's results, and its outputs as they came to memory, with the golden model's."""
+    expected = _image(golden, numbers)
     found.comparison.add(compare(build.program, places, results, expected))
     stored = unpack_outputs(build.program, section)
     found.comparison.add(compare_outputs(build.program, stored, expected))
     for name, codes in stored.items():
-        outputs.setdefault(name, []).append(codes)
+        outputs.setdefault(name, []).append(codes if len(numbers) > 1 else codes[None])
 
 
 def _run_isa(build, codes, golden, found, progress):
@@ -200,19 +211,19 @@ def _run_isa(build, codes, golden, found, progress):
     places, outputs, found.comparison = locate(program), {}, Comparison()
     with progress.step(f"Instruction-level simulator, {found.images:,} images",
                        found.images) as done:
-        for number in range(found.images):
+        for numbers in _runs(program, found.images):
             memory = bytearray(program.window_bytes)
             memory[:len(program.image)] = program.image
-            data = pack_inputs(program, _image(codes, number))
+            data = pack_inputs(program, _image(codes, numbers))
             memory[host["input_offset"]:host["input_offset"] + len(data)] = data
             simulator = Simulator(build.arch, memory)
-            simulator.run(program.instructions, seed=number)
+            simulator.run(program.instructions, seed=int(numbers[0]))
             results = sorted(simulator.results, key=lambda result: result.number)
             section = memory[host["output_offset"]:host["output_offset"] + host["output_bytes"]]
-            _collect(build, found, places, golden, number, [result.items for result in results],
+            _collect(build, found, places, golden, numbers, [result.items for result in results],
                      bytes(section), outputs)
-            done(number + 1)
-    return {name: np.stack(items) for name, items in outputs.items()}
+            done(int(numbers[-1]) + 1)
+    return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}
 
 
 def _run_rtl(build, codes, golden, found, waves, latency, progress):
@@ -220,23 +231,24 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
     places, outputs, found.comparison = locate(program), {}, Comparison()
     reads = [(host["output_offset"], host["output_bytes"])]
     verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
-    batch = found.images if waves is not None else _RTL_BATCH
+    starts = _runs(program, found.images)
+    batch = len(starts) if waves is not None else _RTL_BATCH
     with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
-        for start in range(0, found.images, batch):
-            numbers = range(start, min(found.images, start + batch))
+        for start in range(0, len(starts), batch):
+            mine = starts[start:start + batch]
             job = Job(program=program, latency=latency, runs=[
-                Run(writes=[(host["input_offset"], pack_inputs(program, _image(codes, number)))],
-                    reads=reads) for number in numbers])
+                Run(writes=[(host["input_offset"], pack_inputs(program, _image(codes, numbers)))],
+                    reads=reads) for numbers in mine])
             simulation = simulate_rtl(verilog, [job], waves=waves)
-            for number, run in zip(numbers, simulation.runs[0], strict=True):
+            for numbers, run in zip(mine, simulation.runs[0], strict=True):
                 run.check()
-                _collect(build, found, places, golden, number,
+                _collect(build, found, places, golden, numbers,
                          results_from_trace(run.trace, places, build.arch), run.outputs[0], outputs)
                 runs.append(run)
             clocks, seconds = clocks + simulation.clocks, seconds + simulation.seconds
-            done(numbers[-1] + 1)
+            done(int(mine[-1][-1]) + 1)
     slowest = max(runs, key=lambda run: run.cycles)
     found.cycles, found.compute_cycles = slowest.cycles, slowest.compute_cycles
     found.activity = slowest.activity
     found.clocks_per_second = clocks / seconds if seconds else math.nan
-    return {name: np.stack(items) for name, items in outputs.items()}
+    return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

@@ -87,10 +87,14 @@ class Layer:
     conv : Conv
         Its input shape is what lies in memory: taps that the host lays out are channels here.
     arch : Arch
+    images : int
+        That the layer takes one after the other, each with padding of its own; their maps lie
+        one under the other. All properties are those of one of them.
     """
     index: int
     conv: object
     arch: object
+    images: int = 1
 
     @property
     def title(self):
@@ -282,8 +286,6 @@ class Plan:
     buffer_words : int
     column_group : int
         Column blocks that are computed on one tile before the next tile comes.
-    operand_bytes : int
-        What the layer's results are combined with and was loaded for it.
     """
     layer: Layer
     tiles: list
@@ -292,7 +294,6 @@ class Plan:
     buffers: int = 0
     buffer_words: int = 0
     column_group: int = 1
-    operand_bytes: int = 0
 
     @property
     def order(self):
@@ -348,8 +349,8 @@ class Plan:
 
     @property
     def cycles(self):
-        """Array cycles of the whole layer."""
-        return sum(self.layer.cycles(b - a, d - c) for tile in self.tiles
+        """Array cycles of the whole layer, for all its images."""
+        return self.layer.images * sum(self.layer.cycles(b - a, d - c) for tile in self.tiles
                    for (a, b), (c, d) in self.sub_tiles(tile))
 
 
@@ -359,14 +360,14 @@ def traffic(plan):
     rounds = -(-layer.column_blocks // plan.column_group)
     if len(plan.parts) > 1:
         rounds = layer.column_blocks
-    elif len(plan.tiles) == 1:
+    elif len(plan.tiles) * layer.images == 1:
         rounds = 1
     kept = plan.column_group * layer.most_weight_words <= arch.weight_depth
     if layer.most_weight_words > arch.weight_depth:
-        times = sum(len(plan.sub_tiles(tile)) for tile in plan.tiles)
+        times = layer.images * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles)
     else:
-        times = 1 if kept else len(plan.tiles)
-    return (rounds * plan.loaded_words * arch.activation_bytes,
+        times = 1 if kept else len(plan.tiles) * layer.images
+    return (rounds * layer.images * plan.loaded_words * arch.activation_bytes,
             times * layer.weight_words * arch.weight_bytes)
 
 
@@ -389,7 +390,7 @@ def _best(plans):
 def _grouped(plan):
     """The same plan with the number of column blocks per tile that loads the fewest bytes."""
     layer = plan.layer
-    if len(plan.tiles) == 1 or len(plan.parts) > 1:
+    if len(plan.tiles) * layer.images == 1 or len(plan.parts) > 1:
         return plan
     resident = min(layer.column_blocks,
                    max(1, layer.arch.weight_depth // layer.most_weight_words))
@@ -415,7 +416,7 @@ def _whole_kernel(layer, words, buffers, pixels):
         return None
     tiles = _tiles(layer, rows, columns)
     if len(tiles) == 1:
-        buffers = 1
+        buffers = min(buffers, layer.images)
     size = (layer.y.extent(max(b - a for (a, b), _ in tiles))
             * layer.x.extent(max(b - a for _, (a, b) in tiles)) * layer.blocks)
     return _grouped(Plan(layer, tiles, [layer.kernel], pixels, buffers, size))
@@ -489,7 +490,8 @@ def plan_layer(layer, words, results=None):
     rows, columns = (axis.span((0, axis.out), (0, axis.kernel)) for axis in (layer.y, layer.x))
     whole = (rows[1] - rows[0]) * (columns[1] - columns[0]) * layer.blocks
     if whole <= words:
-        return Plan(layer, [everything], [layer.kernel], pixels, 1, whole)
+        return _grouped(Plan(layer, [everything], [layer.kernel], pixels,
+                             max(1, min(2, layer.images, words // max(whole, 1))), whole))
     for make in (_whole_kernel, _split_kernel):
         plans = [plan for buffers in (2, 1) if (plan := make(layer, words, buffers, pixels))]
         if plans:

@@ -5,7 +5,7 @@ which feature map each of them is, from the program alone: from the address that
 on the chip, or from that of the store that takes it away.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,15 @@ class Place:
     Attributes
     ----------
     layer : int
+    round : int
+        Which of a batch's rounds; its images' maps lie one under the other.
     tensor : str
     raw : bool
     channel, y, x : int64 arrays [items]
         The first lane's channel, and the pixel.
     """
     layer: int
+    round: int
     tensor: str
     raw: bool
     channel: np.ndarray
@@ -39,18 +42,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Difference:
-    """One element that differs: layer (index and name), its tensor and (channel, y, x)."""
+    """One element that differs: layer (index and name), its tensor and (channel, y, x); `image`
+    is its number in a batch."""
     layer: int
     name: str
     tensor: str
     element: tuple
     expected: int
     found: int
+    image: int = 0
 
     def __str__(self):
         channel, y, x = self.element
-        return (f"layer {self.layer} ({self.name}), tensor {self.tensor!r}, channel {channel}, "
-                f"row {y}, column {x}: must be {self.expected}, is {self.found}")
+        image = f"image {self.image} of the batch, " if self.image else ""
+        return (f"layer {self.layer} ({self.name}), tensor {self.tensor!r}, {image}channel "
+                f"{channel}, row {y}, column {x}: must be {self.expected}, is {self.found}")
 
 
 @dataclass
@@ -71,12 +77,17 @@ def locate(program):
     """A `Place` for each POST instruction of `program`, in program order."""
     arch, host = program.arch, program.host
     places, waiting = [], deque()               # waiting: (place, item) on the way to STORE
+    posts = Counter(i.layer for i in program.instructions if i.opcode == Opcode.POST)
+    rounds, seen = host["batch"] // host["together"], Counter()
     for i in program.instructions:
         if i.opcode == Opcode.POST:
             name = host["layers"][i.layer]["output"]
             _, height, width = host["tensors"][name]["shape"]
             count = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
-            place = Place(i.layer, name, bool(i.raw), *(np.zeros(count, np.int64) for _ in "cyx"))
+            number = seen[i.layer] * rounds // posts[i.layer]
+            seen[i.layer] += 1
+            place = Place(i.layer, number, name, bool(i.raw),
+                          *(np.zeros(count, np.int64) for _ in "cyx"))
             places.append(place)
             if i.destination == Destination.STORE:
                 waiting.extend((place, n) for n in range(count))
@@ -94,7 +105,7 @@ def locate(program):
                 place, n = waiting.popleft()
                 tensor = host["tensors"][place.tensor]
                 _, height, width = tensor["shape"]
-                offset = int(at) - tensor["external"]
+                offset = int(at) - tensor["external"] - place.round * tensor["stride"]
                 if i.raw:
                     pixel, chunk = divmod(offset // size, arch.chunks)
                     group, pixel = divmod(pixel, height * width)
@@ -144,11 +155,17 @@ def compare(program, places, results, expected):
     results : list of arrays [items, lanes]
         For each POST: codes of a group, or raw sums of a chunk.
     expected : dict
-        Tensor name to codes [C, H, W].
+        Tensor name to codes [C, H, W], or [N, C, H, W] for a program with a batch of N.
     """
-    arch, total = program.arch, Comparison()
+    arch, total, together = program.arch, Comparison(), program.host["together"]
+    tall = {}                                   # (tensor, round): images one under the other
     for place, items in zip(places, results, strict=True):
-        golden = expected[place.tensor]
+        key = place.tensor, place.round
+        if key not in tall:
+            golden, first = np.asarray(expected[place.tensor]), place.round * together
+            tall[key] = np.concatenate(list(
+                golden[first:first + together] if golden.ndim == 4 else golden[None]), axis=1)
+        golden = tall[key]
         channel = place.channel[:, None] + np.arange(items.shape[1])
         lanes = program.host["tensors"][place.tensor]["channels"]
         if lanes is not None:
@@ -159,31 +176,41 @@ def compare(program, places, results, expected):
         at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
         bits = arch.raw_bits if place.raw else arch.activation.width
         total.add(_compare(program, place.layer, place.tensor, at, items[real],
-                           golden[tuple(at.T)], bits))
+                           golden[tuple(at.T)], bits, place.round * together,
+                           golden.shape[1] // together))
     return total
 
 
 def compare_outputs(program, outputs, expected):
-    """Hold outputs as they came to memory, {name: codes [C, H, W]}, against the golden model's."""
+    """Hold outputs as they came to memory, {name: codes [C, H, W]} or [N, C, H, W], against the
+    golden model's."""
     arch, total = program.arch, Comparison()
     for name, codes in outputs.items():
         layer, raw = next((number, item["raw"]) for number, item in
                           enumerate(program.host["layers"]) if item["output"] == name)
+        codes, wanted = (np.reshape(item, (-1, *np.shape(item)[-3:]))
+                         for item in (codes, expected[name]))
+        # Images one under the other, as `_compare` takes them.
+        codes, wanted = (np.concatenate(list(item), axis=1) for item in (codes, wanted))
         at = np.argwhere(np.ones(codes.shape, bool))
-        total.add(_compare(program, layer, name, at, codes.ravel(), expected[name].ravel(),
-                           arch.raw_bits if raw else arch.activation.width))
+        total.add(_compare(program, layer, name, at, codes.ravel(), wanted.ravel(),
+                           arch.raw_bits if raw else arch.activation.width, 0,
+                           codes.shape[1] // program.host["batch"]))
     return total
 
 
-def _compare(program, layer, tensor, at, found, expected, bits):
-    """Elements at (channel, y, x) [n, 3]: what was found, what must be, bits of each."""
+def _compare(program, layer, tensor, at, found, expected, bits, image, height):
+    """Elements at (channel, y, x) [n, 3]: what was found, what must be, bits of each; the first
+    image, and the rows of one."""
     differs = found != expected
     if not differs.any():
         return Comparison(len(found))
     mask = (1 << bits) - 1
     n = int(np.argmax(differs))
+    channel, y, x = map(int, at[n])
     first = Difference(layer, program.host["layers"][layer]["name"], tensor,
-                       tuple(map(int, at[n])), int(expected[n]), int(found[n]))
+                       (channel, y % height, x), int(expected[n]), int(found[n]),
+                       image + y // height)
     return Comparison(len(found), sum(
         ((int(a) ^ int(b)) & mask).bit_count()
         for a, b in zip(found[differs], expected[differs], strict=True)), first)

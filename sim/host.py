@@ -2,18 +2,21 @@
 
 `Program.host` is plain data:
 
-- `inputs`: for every network input `name`, `offset` (from the start of the window), `bytes`,
-  `words`, `shape` of the codes that the host has, `map` (channels, height, width) as it lies in
-  memory, `layout` ("activation": [block][y][x] of activation words), and `taps`: None, or how
-  kernel taps become channels of the map (see `pack_inputs`);
-- `outputs`: `name`, `offset`, `bytes`, `shape`, `map` (as it lies in memory), `channels` (which
-  channels of the map those of the shape are, or None: all), `layout`: "activation" as above, or
-  "raw": [column block][group][pixel][chunk][lane] of sums;
+- `batch`: images that a run computes, in rounds of so many that are `together`: their maps lie one
+  under the other, as one map of so many times the rows;
+- `inputs`: for every network input `name`, `offset` (from the start of the window) and `bytes` of
+  the first round's map, `stride` bytes to the next round's, `words`, `shape` of an image's codes as
+  the host has them, `map` (channels, height, width) as it lies in memory, `layout` ("activation":
+  [block][y][x] of activation words), and `taps`: None, or how kernel taps become channels of an
+  image's map (see `pack_inputs`);
+- `outputs`: `name`, `offset`, `bytes`, `stride`, `shape`, `map` (as it lies in memory), `channels`
+  (which channels of the map those of the shape are, or None: all), `layout`: "activation" as above,
+  or "raw": [column block][group][pixel][chunk][lane] of sums;
 - `input_offset`, `input_bytes`, `output_offset`, `output_bytes`: the sections of all inputs and
   of all outputs;
 - `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
   `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
-  (offset, or None), its `shape` there, and `channels` as of outputs;
+  (offset, or None; `stride` as above), its `shape` there, and `channels` as of outputs;
 - `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling;
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """
@@ -70,8 +73,9 @@ def unpack_raw_map(data, shape, arch):
 def pack_inputs(program, codes):
     """The content of the input section, `input_bytes` bytes for `input_offset`.
 
-    `codes` are codes [C, H, W] of one image, or for several inputs a dict of name to codes.
-    Raises ValueError for a shape or a name that does not fit.
+    `codes` are codes [C, H, W] of the image, or [N, C, H, W] for a program with a batch of N; for
+    several inputs a dict of name to codes. Raises ValueError for a shape or a name that does not
+    fit.
     """
     host, inputs = program.host, program.host["inputs"]
     if not isinstance(codes, dict):
@@ -79,28 +83,37 @@ def pack_inputs(program, codes):
             raise ValueError(f"the network has the inputs {', '.join(i['name'] for i in inputs)}: "
                              "give a dict of codes")
         codes = {inputs[0]["name"]: codes}
-    section = bytearray(host["input_bytes"])
+    section, batch, together = bytearray(host["input_bytes"]), host["batch"], host["together"]
     for item in inputs:
         if item["name"] not in codes:
             raise ValueError(f"codes for input {item['name']!r} are missing")
-        array = np.asarray(codes[item["name"]])
-        if array.shape != tuple(item["shape"]):
+        array, shape = np.asarray(codes[item["name"]]), tuple(item["shape"])
+        if array.shape != (shape if batch == 1 else (batch, *shape)):
             raise ValueError(f"codes of {item['name']!r} must have the shape "
-                             f"{tuple(item['shape'])}, not {array.shape}")
-        data = pack_map(unroll(array, item["taps"]) if item["taps"] else array, program.arch)
-        start = item["offset"] - host["input_offset"]
-        section[start:start + len(data)] = data
+                             f"{shape if batch == 1 else (batch, *shape)}, not {array.shape}")
+        images = [unroll(image, item["taps"]) if item["taps"] else image
+                  for image in array.reshape(batch, *shape)]
+        for start in range(0, batch, together):
+            data = pack_map(np.concatenate(images[start:start + together], axis=1), program.arch)
+            offset = item["offset"] - host["input_offset"] + start // together * item["stride"]
+            section[offset:offset + len(data)] = data
     return bytes(section)
 
 
 def unpack_outputs(program, data):
-    """{name: codes [C, H, W]} (raw outputs: sums) of one image from the output section's bytes."""
+    """{name: codes} (raw outputs: sums) from the output section's bytes: [C, H, W], or
+    [N, C, H, W] for a program with a batch of N."""
     host, result = program.host, {}
+    batch, together = host["batch"], host["together"]
     if len(data) != host["output_bytes"]:
         raise ValueError(f"the output section has {host['output_bytes']} bytes, not {len(data)}")
     for item in host["outputs"]:
-        start = item["offset"] - host["output_offset"]
-        unpack = unpack_raw_map if item["layout"] == "raw" else unpack_map
-        codes = unpack(data[start:start + item["bytes"]], item["map"], program.arch)
-        result[item["name"]] = codes if item["channels"] is None else codes[item["channels"]]
+        unpack, images = unpack_raw_map if item["layout"] == "raw" else unpack_map, []
+        for number in range(batch // together):
+            start = item["offset"] - host["output_offset"] + number * item["stride"]
+            codes = unpack(data[start:start + item["bytes"]], item["map"], program.arch)
+            images += np.split(codes, together, axis=1)
+        codes = np.stack(images)
+        codes = codes if item["channels"] is None else codes[:, item["channels"]]
+        result[item["name"]] = codes if batch > 1 else codes[0]
     return result

@@ -153,8 +153,8 @@ def test_junit(simulated, no_verilog, monkeypatch, tmp_path):
 def test_a_missing_token_of_the_compiler_is_seen(no_verilog, monkeypatch):
     real = module.compile_graph
 
-    def careless(graph, arch):
-        program = real(graph, arch)
+    def careless(graph, arch, batch):
+        program = real(graph, arch, batch)
         taker = next(i for i in program.instructions if i.opcode == Opcode.POST)
         taker.wait = 0
         return program

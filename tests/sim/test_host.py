@@ -59,14 +59,15 @@ def test_unrolled_maps_hold_the_taps(seed):
         assert code == (codes[c, iy, ix] if inside else 77)
 
 
-def _program():
-    inputs = [{"name": "a", "offset": 128, "shape": [2, 1, 3], "taps": None},
-              {"name": "b", "offset": 256, "shape": [7, 2, 2], "taps": None}]
-    outputs = [{"name": "y", "offset": 512, "bytes": 3 * ARCH.activation_bytes,
-                "shape": [2, 1, 3], "map": [2, 1, 3],
+def _program(batch=1, together=1):
+    inputs = [{"name": "a", "offset": 128, "stride": 64, "shape": [2, 1, 3], "taps": None},
+              {"name": "b", "offset": 256, "stride": 128, "shape": [7, 2, 2], "taps": None}]
+    outputs = [{"name": "y", "offset": 512, "bytes": 3 * together * ARCH.activation_bytes,
+                "stride": 64, "shape": [2, 1, 3], "map": [2, together, 3],
                 "channels": None, "layout": "activation"}]
     return Program(ARCH, [], b"", 0, 1024, {
-        "inputs": inputs, "input_offset": 128, "input_bytes": 256,
+        "batch": batch, "together": together, "inputs": inputs, "input_offset": 128,
+        "input_bytes": 256,
         "outputs": outputs, "output_offset": 512, "output_bytes": 64})
 
 
@@ -77,6 +78,19 @@ def test_sections_hold_every_input_at_its_offset():
     assert data.startswith(pack_map(a, ARCH)) and data[128:].startswith(pack_map(b, ARCH))
     outputs = unpack_outputs(_program(), data[:64])
     assert list(outputs) == ["y"] and (outputs["y"] == a).all()
+
+
+def test_images_of_a_batch_lie_in_rounds_one_under_the_other():
+    program = _program(4, 2)
+    program.host |= {"input_bytes": 384, "output_bytes": 128}
+    a, b = np.arange(24).reshape(4, 2, 1, 3), np.arange(112).reshape(4, 7, 2, 2) % 32
+    data = pack_inputs(program, {"a": a, "b": b})
+    for number, start in enumerate((0, 64)):
+        mine = np.concatenate(a[2 * number:2 * number + 2], axis=1)
+        assert data[start:].startswith(pack_map(mine, ARCH))
+        mine = np.concatenate(b[2 * number:2 * number + 2], axis=1)
+        assert data[128 + 2 * start:].startswith(pack_map(mine, ARCH))
+    assert (unpack_outputs(program, data[:128])["y"] == a).all()
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,0 +1,41 @@
+"""Cycles per image of programs for several images, by the cycle model.
+
+Weights and parameters that fit are loaded once for all images of a batch, and dense layers take
+the images together. Chip and memory as in `large_networks.py`; ResNet-8 on sim-16x16-int8.
+"""
+
+from common import arguments, report
+from large_networks import chip
+from resnets import quantized_resnet
+from systolith.gen.config import load_chip
+from systolith.gen.lower import compile_graph
+from systolith.gen.onnx_in import load
+from systolith.sim.cycles import cycles
+from vision_networks import NETWORKS
+
+
+def main():
+    options = arguments(__doc__, batches=("1,4,16,64", "images, with commas"),
+                        networks=("autoencoder,mobilenet-v2-0.35-96,ResNet-8",
+                                  "which, with commas"))
+    rows = []
+    for name in options.networks.split(","):
+        if name in NETWORKS:
+            net, output = NETWORKS[name]()
+            model, arch = net.model(output), chip(16, "int8")
+        else:
+            model, arch = quantized_resnet(name), load_chip("sim-16x16-int8")
+        graph = load(model)
+        for batch in map(int, options.batches.split(",")):
+            program = compile_graph(graph, arch, batch)
+            total = cycles(program).cycles
+            moved = sum(sum(item["loaded_bytes"].values()) for item in program.host["layers"])
+            rows.append({"network": name, "batch": batch, "together": program.host["together"],
+                         "cycles": total, "cycles per image": round(total / batch),
+                         "loaded bytes per image": round(moved / batch),
+                         "used": graph.macs * batch / arch.macs_per_cycle / total})
+    report("Cycles per image in batches", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from resnets import quantized_resnet
 from systolith.gen.config import load_chip
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.gen.profile import moved
 from systolith.sim.cycles import cycles
 from vision_networks import NETWORKS
 
@@ -29,10 +30,10 @@ def main():
         for batch in map(int, options.batches.split(",")):
             program = compile_graph(graph, arch, batch)
             total = cycles(program).cycles
-            moved = sum(sum(item["loaded_bytes"].values()) for item in program.host["layers"])
+            loaded = sum(sum(item.values()) for item in moved(program)[0])
             rows.append({"network": name, "batch": batch, "together": program.host["together"],
                          "cycles": total, "cycles per image": round(total / batch),
-                         "loaded bytes per image": round(moved / batch),
+                         "loaded bytes per image": round(loaded / batch),
                          "used": graph.macs * batch / arch.macs_per_cycle / total})
     report("Cycles per image in batches", rows, options.json)
 

@@ -16,6 +16,7 @@ import numpy as np
 from common import arguments, buffer_bytes, report
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.gen.profile import moved
 from systolith.gen.verilog import core_verilog
 from systolith.hw.arch import Arch
 from systolith.sim.compare import compare, locate, results_from_trace
@@ -73,8 +74,8 @@ def layer_rows(program):
     return [{"layer": item["name"], "output": " x ".join(map(str, item["output_shape"])),
              "kernel": " x ".join(map(str, item["kernel"])), "ideal": item["ideal_cycles"],
              "passes": item["array_cycles"], "tiles": item["tiles"],
-             **{f"{key} bytes": size for key, size in item["loaded_bytes"].items()}}
-            for item in program.host["layers"]]
+             **{f"{key} bytes": size for key, size in loaded.items()}}
+            for item, loaded in zip(program.host["layers"], moved(program)[0], strict=True)]
 
 
 def main():
@@ -101,11 +102,11 @@ def main():
         codes = graph.encode_inputs(np.float32(values))
         with Clock() as golden:
             expected = graph.run(codes)
-        moved = sum(sum(item["loaded_bytes"].values()) for item in program.host["layers"])
+        loaded = sum(sum(item.values()) for item in moved(program)[0])
         rows.append({
             "network": name, "MACs": net.macs, "ideal": net.macs // arch.macs_per_cycle,
             "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
-            "used": net.macs / arch.macs_per_cycle / timing.cycles, "loaded bytes": moved,
+            "used": net.macs / arch.macs_per_cycle / timing.cycles, "loaded bytes": loaded,
             "window bytes": program.window_bytes, "read s": read.seconds,
             "compile s": compiled.seconds, "cycle model s": modelled.seconds,
             "golden s": golden.seconds})

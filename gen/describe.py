@@ -1,10 +1,5 @@
 """What a program says about itself, as plain data: `Program.host`."""
 
-from collections import Counter
-
-from ..hw.isa import Memory, Opcode
-from ..sim.access import word_bytes
-
 __all__ = ["describe"]
 
 
@@ -43,16 +38,7 @@ def _function(conv):
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 
-def _loaded(stream):
-    """{(layer, memory): bytes} that the instructions load."""
-    found = Counter()
-    for i, _ in stream.code:
-        if i.opcode == Opcode.LOAD:
-            found[i.layer, i.memory] += i.rows * i.words * word_bytes(i.memory, stream.arch)
-    return found
-
-
-def _layer(conv, layer, plan, loaded, images, rounds, arch):
+def _layer(conv, layer, plan, images, rounds, arch):
     """`conv` is the layer of one image; counts are those of the whole program."""
     return {
         "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
@@ -70,9 +56,6 @@ def _layer(conv, layer, plan, loaded, images, rounds, arch):
         "loop_order": plan.order, "column_group": plan.column_group,
         "operand": _operand(conv.operand),
         "function": _function(conv),
-        "loaded_bytes": {name: loaded[layer.index, memory] for name, memory in (
-            ("input", Memory.ACTIVATION), ("weights", Memory.WEIGHT),
-            ("operand", Memory.OPERAND))},
     }
 
 
@@ -112,13 +95,12 @@ def describe(graph, layers, plans, recipes, images, batch, places, sections, str
                 "external": place and starts[place.section] + place.offset,
                 "stride": place.stride if place else 0,
                 "section": place and place.section, "bytes": place.size if place else 0}
-    loaded = _loaded(stream)
     return {
         "network": graph.name, "batch": batch, "together": images,
         "inputs": inputs, "outputs": outputs, "tensors": tensors,
         "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
         "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
-        "layers": [_layer(conv, layer, plan, loaded, images, batch // images, arch)
+        "layers": [_layer(conv, layer, plan, images, batch // images, arch)
                    for conv, layer, plan in zip(graph.layers, layers, plans, strict=True)],
         "macs": graph.macs,
         "memory": sections.table(),

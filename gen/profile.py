@@ -8,7 +8,7 @@ from ..hw.post import Post
 from ..hw.table_lane import TableLane
 from ..sim.access import item_bytes, merge, word_bytes
 
-__all__ = ["BOUNDS", "layer_windows", "measure", "profile", "work"]
+__all__ = ["BOUNDS", "layer_windows", "measure", "moved", "profile", "work"]
 
 #: What may bound a layer, as texts of the report.
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
@@ -90,9 +90,9 @@ def layer_windows(program, timing):
     return found
 
 
-def _traffic(program, layers):
+def moved(program):
     """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
-    arch = program.arch
+    arch, layers = program.arch, len(program.host["layers"])
     optional = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
     kinds = [name for memory, name in _LOADED.items() if optional.get(memory, 1)]
     loaded, stored = [dict.fromkeys(kinds, 0) for _ in range(layers)], [0] * layers
@@ -135,7 +135,7 @@ def profile(program, timing):
         return unions[key]
 
     total = np.bincount(layers, ends - begins, len(described)).astype(int).tolist()
-    loaded, stored = _traffic(program, len(described))
+    loaded, stored = moved(program)
     spans = [[] for _ in described]
     for code, span in zip(program.instructions, timing.instructions, strict=True):
         if code.unit is not None:

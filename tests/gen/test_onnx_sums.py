@@ -8,6 +8,7 @@ from onnxruntime.quantization import QuantFormat, QuantType
 from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.gen.profile import moved
 from systolith.hw.arch import FIRST_BITS, Arch
 from systolith.hw.formats import Int
 
@@ -122,7 +123,7 @@ def test_a_sum_costs_no_layer_where_a_convolution_makes_one_of_the_two(tmp_path)
     assert {"sum", "last"} <= {name for layer in graph.layers if layer.operand
                                for name in layer.nodes}
     program = compile_graph(graph, CHIP)
-    assert all(layer["loaded_bytes"]["operand"] == 0 for layer in program.host["layers"])
+    assert all(layer["operand"] == 0 for layer in moved(program)[0])
 
 
 # QONNX.

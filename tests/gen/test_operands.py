@@ -7,6 +7,7 @@ import pytest
 from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.gen.operands import operand_lives
+from systolith.gen.profile import moved
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int
 from systolith.hw.isa import Destination, Opcode
@@ -73,7 +74,7 @@ def test_maps_stay_in_operand_memory_while_they_fit(broadcast):
     other = 3 if broadcast else pixels
     assert program.host["peak"]["operand_words"] <= 2 * pixels
     # both inputs come from outside, once
-    assert [layer["loaded_bytes"]["operand"] for layer in program.host["layers"]] == [
+    assert [layer["operand"] for layer in moved(program)[0]] == [
         0, pixels * CHIP.activation_bytes, 0, 0, other * CHIP.activation_bytes]
     written = {i.layer: i.destination for i in program.instructions if i.opcode == Opcode.POST}
     assert written[1] == Destination.BOTH and written[3] == Destination.ACTIVATION
@@ -94,10 +95,10 @@ def test_what_does_not_fit_is_loaded_for_each_sub_tile(depth, groups, facts):
         least = int(str(error).partition("of which ")[2].split()[0])
         assert depth < least and "raise buffers.operands" in str(error)
         program = assert_computes(graph, codes, replace(arch, operand_depth=least))
-    layers = program.host["layers"]
+    layers, _ = moved(program)
     assert program.host["peak"]["operand_words"] <= program.arch.operand_depth
-    assert layers[1]["loaded_bytes"]["operand"] >= 20 * arch.activation_bytes
-    assert layers[3]["loaded_bytes"]["operand"] > 0
+    assert layers[1]["operand"] >= 20 * arch.activation_bytes
+    assert layers[3]["operand"] > 0
 
 
 def test_rows_are_posted_one_by_one_where_operands_stand_closer_than_results():

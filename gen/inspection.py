@@ -29,6 +29,10 @@ def _described(layer, graph):
         text += f", {'sums of' if layer.pool_sum else 'max pooling'} {_shape(layer.pool)}"
     if layer.operand is not None:
         text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
+    if layer.below is not None:
+        text += ", other factors below zero"
+    if layer.table is not None:
+        text += ", a function by table"
     if layer.channels is not None:
         text += f", some channels of {layer.input}"
     if len(layer.weight) != graph.tensors[layer.output].shape[0]:
@@ -60,6 +64,8 @@ def inspect(path):
             became = "constant"
         elif node.name in layers:
             became = "; ".join(layers[node.name])
+        elif graph.tail is not None and node.name in graph.tail.nodes:
+            became = "host, behind the output"
         elif node.operator in _FORMATS:
             tensor = next((graph.tensors[item] for item in node.outputs if item in graph.tensors),
                           None)

@@ -49,6 +49,9 @@ def _check_parts(value, node):
                   "quantizer between them")
     for part in value.parts:
         gain = value.gain[part.first_channel:part.first_channel + part.value.map[0]]
+        if part.value.slope is not None and ((gain != 1).any() or value.offset.any()):
+            node.fail("scales what has different factors below and above zero; put a quantizer "
+                      "between them")
         if (part.value.low is not None or part.value.high is not None) and (
                 uniform(gain) in (None, 0)):
             node.fail("scales channels differently behind a Relu or Clip; put a quantizer between "

@@ -17,6 +17,7 @@ from ..hw.formats import Bipolar
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
+from .onnx_host import STARTS, HostResult, HostTail, behind
 from .onnx_lower import Builder
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
@@ -39,7 +40,7 @@ _INSTEAD = {"DynamicQuantizeLinear": _STATIC, "DynamicQuantizeMatMul": _STATIC,
 
 def supported_operators():
     """Names of the operators that `load` accepts."""
-    names = {*onnx_ops.OPERATORS, *_QUANTIZERS} - {"BiasOfProduct"}
+    names = {*onnx_ops.OPERATORS, *_QUANTIZERS, *STARTS} - {"BiasOfProduct"}
     return sorted(names)
 
 
@@ -73,23 +74,29 @@ def _load(model):
     values = dict(constants)
     values |= {item.name: _input(item) for item in inputs}
     nodes = _fold(nodes, values)
-    builder = Builder(_widest_weights(nodes, values))
+    builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
     for node in nodes:
         if all(isinstance(values[item], (Constant, QuantizedConstant))
                for item in node.inputs if item) and node.operator not in _QUANTIZERS:
             continue
-        value = _operator(node)[0](builder, node,
-                                   [values[item] if item else None for item in node.inputs])
+        inputs = [values[item] if item else None for item in node.inputs]
+        value = tail.take(node, inputs) or _operator(node)[0](builder, node, inputs)
         results = value if isinstance(value, list) else [value]
         for output, result in zip(node.outputs, results, strict=False):
             values[output] = result
+            if isinstance(result, HostResult):
+                continue
             _check_shape(node, output, result, shapes)
     producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
         value = values.get(item.name)
+        if isinstance(value, HostResult):
+            continue
         if not isinstance(value, Value):
             raise UserError(f"output {item.name!r} is not computed by the network from its inputs")
         builder.output(value, item.name, producers[item.name])
+    builder.tail = tail.finish(builder, [item.name for item in graph.output if isinstance(
+        values[item.name], HostResult)], producers)
     return builder.finish(name)
 
 
@@ -135,7 +142,10 @@ def _operator(node):
 def _check_operators(model, nodes):
     """Refuse float networks, operators and attributes that nobody here understands."""
     constant = computed_from_constants(model.graph, nodes)
+    host = behind(nodes, constant)
     for node in nodes:
+        if host & set(node.outputs) and onnx.defs.has(node.operator):
+            continue
         known = _operator(node)
         if known is None:
             if node.outputs and node.outputs[0] in constant and node.domain in STANDARD:

@@ -171,7 +171,8 @@ def _add_up(value, kernel):
 def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
     """The mean of a convolution's results that were not quantized."""
     if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool != (1, 1)
-            or value.low is not None or value.high is not None or any(pads)):
+            or value.slope is not None or value.low is not None or value.high is not None
+            or any(pads)):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
                   "a sum, clipped, pooled or padded; put a quantizer between them")
     own, nodes = value.linear, [*value.nodes, node.name]
@@ -202,7 +203,7 @@ def _averaged(builder, value):
     if (own.images.shape[1] != 1 or len(own.images) != count or any(own.pads)
             or (own.images != own.images.flat[0]).any() or own.dilation != (1, 1)
             or uniform(value.gain) is None or value.low is not None or value.high is not None
-            or value.pool != (1, 1)):
+            or value.pool != (1, 1) or value.slope is not None):
         return None
     if value.window == (1, 1):
         return own.images.flat[0], own.images.shape[2:], own.stride

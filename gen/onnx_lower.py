@@ -17,6 +17,14 @@ from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .onnx_copies import join, plain, quantize_parts, remove_copies
+from .onnx_functions import (
+    Function,
+    add_table,
+    function_of_codes,
+    fuse_tables,
+    note_rescaled,
+    to_host,
+)
 from .onnx_layers import unwindowed
 from .onnx_sums import Pair, combined_layer, fuse
 from .onnx_values import HostInput, Linear, Value, codes_of, exact, uniform
@@ -91,9 +99,11 @@ class Builder:
     def __init__(self, weight_format):
         self.weight_format = weight_format
         self.tensors, self.inputs, self.encoders = {}, [], []
-        self.layers, self.outputs, self.decoders = [], [], []
+        self.layers, self.outputs, self.decoders, self.tail = [], [], [], None
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains = [], {}, {}
+        self.functions = {}     # tensor -> (tensor it is a function of, its ordered integers)
+        self.rescaled = {}      # the same where a layer without table makes it
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
 
     # Reading.
@@ -105,7 +115,7 @@ class Builder:
             node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
         if not isinstance(value, Value):
             node.fail("its first input must be an activation, not a constant")
-        if value.linear is not None:
+        if value.linear is not None or value.slope is not None:
             node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
         gain = uniform(value.gain)
@@ -160,6 +170,10 @@ class Builder:
         else:
             self.producers[layer.output] = layer
 
+    def variant(self, source, pool, nodes, node):
+        """The tensor `source`, pooled."""
+        return self._variant(source, pool, *self.limits[source], nodes, node)
+
     def _variant(self, source, pool, low, high, nodes, node):
         """The tensor `source`, pooled and clipped: made by a copy of the layer that makes it."""
         bounds = self.limits[source]
@@ -193,8 +207,11 @@ class Builder:
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
+            limits = {"low": low, "high": high}
+            if made.table is not None:
+                limits = {"table": np.clip(made.table, low, high)}
             self.add_layer(replace(
-                made, name=self.unique(f"{made.name}_variant"), output=name, low=low, high=high,
+                made, name=self.unique(f"{made.name}_variant"), output=name, **limits,
                 pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
                 nodes=[*made.nodes, *nodes]))
         self.variants[key] = name, nodes, node
@@ -216,6 +233,8 @@ class Builder:
             return self._quantize_input(value, target, name, node)
         if value.parts:
             return quantize_parts(self, value, target, name, node)
+        if isinstance(value.linear, Function):
+            return add_table(self, plain(self, value, node), target, name, node)
         low, high = _limits(value, target, node)
         target = replace(target, low=low, high=high)
         copy = False
@@ -223,7 +242,7 @@ class Builder:
             source = self.tensors[value.source]
             gain, offset = uniform(value.gain), uniform(value.offset)
             bounds = self.limits[value.source]
-            same = (source.format == target.format and gain == target.unit
+            same = (source.format == target.format and gain == target.unit and value.slope is None
                     and offset == -target.zero_point * target.unit)
             if same and value.channels is None and not any(value.pads):
                 return self._variant(value.source, value.pool, max(low, bounds[0]),
@@ -231,6 +250,10 @@ class Builder:
             if value.pool != (1, 1) and gain is not None and gain > 0:
                 name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
                 value = replace(value, source=name_pooled, pool=(1, 1))
+            if (value.source in self.functions and value.channels is None and value.slope is None
+                    and not same and not any(value.pads) and gain is not None
+                    and offset is not None):
+                return add_table(self, value, target, name, node)
             copy = same and value.pool == (1, 1) and low <= bounds[0] and bounds[1] <= high
         if isinstance(value.linear, Pair):
             shape = value.linear.first.map
@@ -241,6 +264,8 @@ class Builder:
             node.fail("quantizes a maximum of averages; put a quantizer between the two")
         name = self.add_tensor(name, value.map, target)
         self.add_layer(self.quantizing_layer(value, target, name, node), copy)
+        if not copy:
+            note_rescaled(self, value, target, name, node)
         return name
 
     def _quantize_input(self, value, target, name, node):
@@ -284,14 +309,19 @@ class Builder:
             value = self._identity(value, target, node)
         linear, source = value.linear, self.tensors[value.source]
         images, gain, offset = linear.images.copy(), value.gain, value.offset
+        below = None
         if target is not None:
             negative = gain < 0
             images[negative] *= -1
             gain = abs(gain)
             if isinstance(target.format, Bipolar):
+                if value.slope is not None and (value.slope <= 0).any():
+                    node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
                 parameters = _thresholds(images, gain, offset, source.format)
             else:
                 parameters = _requantization(images, gain, offset, target, node)
+                if value.slope is not None:
+                    below = _below(images, gain, value.slope, parameters, target, node)
         else:
             low, high = numerics.sum_ranges(images, source.format)
             bias = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
@@ -313,7 +343,7 @@ class Builder:
             pad_code=pad_code, groups=groups, channels=value.channels,
             pool=value.pool if value.window == (1, 1) else value.window,
             pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
-            raw=target is None, nodes=list(value.nodes),
+            below=below, raw=target is None, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
             low=0 if target is None else target.low, high=0 if target is None else target.high)
 
@@ -325,7 +355,17 @@ class Builder:
         high = None if value.high is None else float(value.high)
         decoder = Decoder(name, value.shape, "", low=low, high=high)
         value = plain(self, value, node)
-        if value.linear is None:
+        if value.slope is not None:
+            node.fail(f"{value.nodes[-1]!r} in front of it is not quantized; put a quantizer "
+                      "behind it")
+        if isinstance(value.linear, Function):
+            tensor = self.tensors[value.source]
+            if value.pool != (1, 1):
+                node.fail("max pooling of a result that no quantizer follows is not supported; "
+                          "put a quantizer behind it")
+            decoder.function = function_of_codes(self, value, node)
+            decoder.low = decoder.high = None
+        elif value.linear is None:
             if value.pool != (1, 1):
                 bounds = self.limits[value.source]
                 value = replace(value, pool=(1, 1), source=self._variant(
@@ -361,11 +401,14 @@ class Builder:
         self._share_variants()
         self.layers = fuse(self.layers, self.outputs, self.sums)
         self.layers = remove_copies(self)
+        to_host(self)
+        self.layers = fuse_tables(self.layers, self.outputs)
         self._flatten_inputs()
         kept = [self.tensors[item] for item in self.inputs]
         tensors = {item.name: item for item in kept}
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
-        return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders)
+        return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
+                     self.tail)
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []
@@ -475,3 +518,16 @@ def _requantization(images, gain, offset, target, node):
         multiplier.append(numbers[0])
         shift.append(numbers[1])
     return bias, multiplier, shift
+
+
+def _below(images, gain, slope, parameters, target, node):
+    """(multipliers, shifts) for sums below zero; those above have `parameters`."""
+    _, *same = parameters
+    multiplier, shift = (list(item) for item in same)
+    for channel, (g, factor) in enumerate(zip(gain, slope, strict=True)):
+        if factor == 0:
+            multiplier[channel] = 0
+        elif g and images[channel].any():
+            number, shift[channel] = _scaling(abs(factor) * g / target.unit, node)
+            multiplier[channel] = number if factor > 0 else -number
+    return multiplier, shift

@@ -114,12 +114,13 @@ def _picked(builder, node, value, channels):
     whole = len(own) == source and (own == np.arange(source)).all()
     return replace(value, channels=None if whole else own, linear=linear, nodes=nodes,
                    gain=value.gain[channels], offset=value.offset[channels],
+                   slope=None if value.slope is None else value.slope[channels],
                    map=(len(channels), *value.map[1:]))
 
 
 def _cropped(builder, node, value, pads, image=0):
     """A value with pads of `image`, or, negative ones, without so many pixels."""
-    if value.linear is not None:
+    if value.linear is not None or value.slope is not None:
         node.fail("cuts or pads what is not quantized; put a quantizer in front")
     together = join_pads(value.pads, pads)
     padded = [any(p > 0 for p in item) for item in (value.pads, pads)]

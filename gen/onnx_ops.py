@@ -8,6 +8,14 @@ from onnx import TensorProto
 
 from . import onnx_means, onnx_moves, onnx_upsample
 from .onnx_copies import plain
+from .onnx_functions import (
+    FUNCTIONS,
+    combined,
+    leaky,
+    of_function,
+    quantized_function,
+    slopes_of,
+)
 from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
 from .onnx_moves import axes_of
 from .onnx_sums import pair
@@ -31,6 +39,9 @@ __all__ = ["OPERATORS", "affine"]
 def affine(value, gain, offset, node):
     """gain * value + offset; arrays of Fraction [channels]."""
     low, high = value.low, value.high
+    if value.slope is not None and ((gain <= 0).any() or (offset != 0).any()):
+        node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has other factors "
+                  "below zero; put a quantizer between them")
     if low is not None or high is not None:
         common, moved = uniform(gain), uniform(offset)
         if common is None or moved is None or common == 0:
@@ -54,7 +65,8 @@ def _arithmetic(host_operation, combine):
     def operator(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
-            return pair(node, [plain(builder, item, node) for item in inputs], host_operation)
+            values = [plain(builder, item, node) for item in inputs]
+            return combined(builder, node, values) or pair(node, values, host_operation)
         if sum(constants) != 1:
             node.fail("needs two activations that the chip has, or one and a constant; an input "
                       "must pass a quantizer first")
@@ -135,6 +147,74 @@ def _clip(builder, node, inputs):
             bounds[n] = array[0]
     bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
     return _clipped(builder, activation(inputs, node), *bounds, node)
+
+
+def _function(builder, node, inputs):
+    """An operator of one input, element by element."""
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("works on the input before it is quantized; put a quantizer in front")
+    if not quantized_function(value):
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them, so that it is a function of codes")
+    return of_function(builder, node, [value])
+
+
+def _leaky_relu(builder, node, inputs):
+    value = activation(inputs, node)
+    alpha = exact(np.float32(node.attributes.get("alpha", 0.01))).item()
+    slopes = None
+    if isinstance(value, Value):
+        slopes = np.full(value.map[0], alpha, dtype=object)
+    return leaky(builder, node, value, slopes) or of_function(builder, node, [value])
+
+
+def _prelu(builder, node, inputs):
+    value = activation(inputs, node)
+    slopes = slopes_of(value, node, inputs[1]) if isinstance(value, Value) else None
+    return leaky(builder, node, value, slopes) or of_function(builder, node, inputs)
+
+
+def _hard_sigmoid(builder, node, inputs):
+    value = activation(inputs, node)
+    if not isinstance(value, Value) or quantized_function(value):
+        return _function(builder, node, inputs)
+    alpha, beta = (exact(np.float32(node.attributes.get(key, default))).item()
+                   for key, default in (("alpha", 0.2), ("beta", 0.5)))
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    value = affine(value, alpha * ones, beta * ones, node)
+    return _clipped(builder, value, exact(0).item(), exact(1).item(), node)
+
+
+def _negated(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        return value.then("multiply", np.float32(-1))
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    return affine(value, -ones, 0 * ones, node)
+
+
+def _power(builder, node, inputs):
+    if isinstance(inputs[0], Value) and quantized_function(inputs[0]) and isinstance(
+            inputs[1], (Constant, QuantizedConstant)):
+        return of_function(builder, node, inputs)
+    return node.fail("must have a quantized activation as its base and a constant exponent")
+
+
+def _extreme(builder, node, inputs):
+    """Max and Min of an activation and one number, which is a Clip, or of functions."""
+    values = [item for item in inputs if isinstance(item, (Value, HostInput))]
+    if len(inputs) != 2 or not values:
+        node.fail("supports two inputs, one of them at least an activation")
+    if len(values) == 2:
+        return (None if any(isinstance(item, HostInput) for item in values)
+                else combined(builder, node, values)) or node.fail(
+            "needs a constant, or two functions of one quantized tensor")
+    number = next(item for item in inputs if item is not values[0]).numbers.reshape(-1)
+    if uniform(number) is None:
+        node.fail("its constant must be one number")
+    low, high = (number[0], None) if node.operator == "Max" else (None, number[0])
+    return _clipped(builder, values[0], low, high, node)
 
 
 # Pooling and shapes.
@@ -273,6 +353,7 @@ OPERATORS = {
     **onnx_means.OPERATORS,
     **onnx_moves.OPERATORS,
     **onnx_upsample.OPERATORS,
+    **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),
@@ -283,11 +364,18 @@ OPERATORS = {
     "Flatten": (_flatten, {"axis"}),
     "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
     "GlobalMaxPool": (_global_max_pool, set()),
+    "HardSigmoid": (_hard_sigmoid, {"alpha", "beta"}),
     "Identity": (_identity, set()),
+    "LeakyRelu": (_leaky_relu, {"alpha"}),
     "MatMul": (matmul, set()),
+    "Max": (_extreme, set()),
     "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
                             "storage_order", "strides"}),
+    "Min": (_extreme, set()),
     "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
+    "Neg": (_negated, set()),
+    "PRelu": (_prelu, set()),
+    "Pow": (_power, set()),
     "Relu": (_relu, set()),
     "Reshape": (_reshape, {"allowzero"}),
     "Squeeze": (_squeeze, {"axes"}),

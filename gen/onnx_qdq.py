@@ -266,9 +266,11 @@ def _expand_average(node):
 def _expand_one(node):
     """QLinearLeakyRelu and the like: one operand, the operator's own attributes."""
     name = node.outputs[0]
+    # Of QLinearSoftmax alone: which opset's Softmax it is.
+    attributes = {key: item for key, item in node.attributes.items() if key != "opset"}
     return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
             _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
-                  f"{name}/real", **node.attributes),
+                  f"{name}/real", **attributes),
             _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
 
 

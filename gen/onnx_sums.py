@@ -16,6 +16,7 @@ from ..hw.formats import Bipolar, Int
 from ..hw.isa import GAIN_BITS
 from ..sim import numerics
 from ..sim.graph import Conv, Operand
+from .onnx_functions import Function
 from .onnx_values import Value, codes_of, exact, shape_text, uniform
 
 __all__ = ["Pair", "combined_layer", "fuse", "pair"]
@@ -36,6 +37,10 @@ def pair(node, inputs, operation):
     if operation not in ("add", "subtract", "multiply"):
         node.fail("needs one constant operand; two activations are not supported")
     first, second = inputs
+    for item in inputs:
+        if isinstance(item.linear, Function):
+            node.fail(f"combines the result of {item.nodes[-1]!r} with another tensor before it is "
+                      "quantized; put a quantizer between them")
     if operation != "subtract" and _pixel(first) and not _pixel(second):
         first, second = second, first
     if tuple(second.map) not in (tuple(first.map), (first.map[0], 1, 1)) or (
@@ -147,6 +152,8 @@ def _finely(builder, value, target, reach, step, node):
     times = value.window[0] * value.window[1]
     largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
                   zip(value.gain, value.offset, low, high, strict=True) for item in ends)
+    if value.slope is not None:
+        largest *= max(1, *map(abs, value.slope))
     largest = min([largest, *([] if reach is None else [reach])])
     most = (1 << FIRST_BITS - 1) - 1
     unit = Fraction(step)
@@ -191,7 +198,7 @@ def fuse(layers, outputs, zeros):
                                      (True, layer.operand.tensor, layer.operand.operand_zero)):
             number = next((n for n, item in enumerate(layers) if item.output == source), None)
             if (number is not None and uses[source] == 1 and layers[number].operand is None
-                    and layers[number].zero_point == own
+                    and layers[number].table is None and layers[number].zero_point == own
                     and layers[number].output_shape == layer.output_shape
                     and (best is None or number > best[0])):
                 best = number, swapped, own

@@ -163,8 +163,10 @@ class Value:
     window : (py, px)
         What S is added up over, without overlap; only where `linear` is one.
     gain, offset : arrays of Fraction [channels]
+    slope : array of Fraction [channels] or None
+        What numbers below zero are multiplied with, behind gain and offset; None: nothing.
     low, high : Fraction or None
-        Clipping behind gain and offset.
+        Clipping behind that.
     pool : (py, px)
         Max pooling behind all.
     nodes : list of str
@@ -191,6 +193,7 @@ class Value:
     pads: tuple = (0, 0, 0, 0)
     pad_image: int = 0
     parts: list | None = None
+    slope: np.ndarray | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Format
 from . import numerics
+from .edges import Decoder, Encoder
 
 __all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Tensor"]
 
@@ -312,108 +313,6 @@ class Conv:
 
 
 @dataclass
-class Encoder:
-    """How the host turns one ONNX input into the codes of one tensor.
-
-    Attributes
-    ----------
-    name : str
-        The ONNX input.
-    shape : tuple
-        Its shape without the batch dimension.
-    tensor : str
-        The tensor that it fills.
-    steps : list of (operation, operand)
-        Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
-        that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
-        dimension, "transpose" with a permutation that leaves the batch dimension in front.
-    low, high : int or None
-        Limits of the code, as an ordered integer.
-    """
-    name: str
-    shape: tuple
-    tensor: str
-    steps: list = field(default_factory=list)
-    low: int | None = None
-    high: int | None = None
-
-    def encode(self, values, tensor):
-        """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
-        values = np.asarray(values)
-        if values.dtype.kind not in "fiub":
-            raise ValueError(f"input {self.name!r} must be numbers, not {values.dtype}")
-        if values.shape[1:] != tuple(self.shape) or values.ndim == 0:
-            expected = ", ".join(["N", *map(str, self.shape)])
-            raise ValueError(f"input {self.name!r} must have the shape ({expected}), N images, "
-                             f"not {values.shape}")
-        values = values.astype(np.float32)
-        if not np.isfinite(values).all():
-            index = tuple(int(n) for n in np.argwhere(~np.isfinite(values))[0])
-            raise ValueError(f"input {self.name!r} must be finite, not {values[index]} "
-                             f"(at {index})")
-        for operation, operand in self.steps:
-            if operation == "reshape":
-                values = values.reshape(len(values), *operand)
-            elif operation == "transpose":
-                values = values.transpose(operand)
-            elif operation == "clip":
-                values = np.clip(values, *(np.float32(limit) for limit in operand))
-            else:
-                values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
-        values = values / np.float32(tensor.scale)
-        if tensor.zero_point:
-            values = np.rint(values).astype(np.float64) + tensor.zero_point
-        codes = tensor.format.encode(values)
-        if not isinstance(tensor.format, Bipolar):
-            order = numerics.ordered(codes, tensor.format)
-            if self.low is not None:
-                order = np.clip(order, self.low, self.high)
-            codes = numerics.from_ordered(order, tensor.format)
-        return codes.reshape(len(values), *tensor.shape)
-
-
-@dataclass
-class Decoder:
-    """How the host turns the codes of one tensor into one ONNX output.
-
-    Attributes
-    ----------
-    name : str
-        The ONNX output.
-    shape : tuple
-        Its shape without the batch dimension.
-    tensor : str
-        The tensor that it comes from.
-    scale, offset : array [channels] or None
-        real = scale * decode(code) + offset; None: what the tensor's codes stand for.
-    low, high : float or None
-        Limits of the real numbers.
-    """
-    name: str
-    shape: tuple
-    tensor: str
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def decode(self, codes, tensor):
-        """float32 values [N, *shape] from codes [N, C, H, W] of `tensor`."""
-        codes = np.asarray(codes)
-        if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
-            raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
-                             f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
-        if self.scale is None:
-            values = tensor.real(codes)
-        else:
-            scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
-            values = tensor.decode(codes) * scale + offset
-        if self.low is not None or self.high is not None:
-            values = np.clip(values, self.low, self.high)
-        return values.reshape(len(codes), *self.shape).astype(np.float32)
-
-
-@dataclass
 class Graph:
     """A quantized network.
 
@@ -432,6 +331,8 @@ class Graph:
         One for each of `inputs`. None: the input takes real numbers [N, C, H, W].
     decoders : list of Decoder
         One for each ONNX output. None: every output gives real numbers [N, C, H, W].
+    tail : Tail or None
+        What the host computes from these; decoders then give tensors that it reads, too.
     """
     name: str
     inputs: list
@@ -440,6 +341,7 @@ class Graph:
     outputs: list
     encoders: list | None = None
     decoders: list | None = None
+    tail: object | None = None
 
     def __post_init__(self):
         if self.encoders is None:
@@ -546,7 +448,7 @@ class Graph:
         return codes if len(self.inputs) > 1 else codes[self.inputs[0].name]
 
     def decode_outputs(self, codes):
-        """float32 arrays in the ONNX outputs' layout and units.
+        """Arrays in the ONNX outputs' layout and units, float32 but for what the host counts.
 
         `codes` is what `run` returns, or the codes of the only output tensor. Returns an array,
         or for several outputs a dict of ONNX name to array.
@@ -558,6 +460,8 @@ class Graph:
             codes = {self.outputs[0]: codes}
         values = {item.name: item.decode(codes[item.tensor], self.tensors[item.tensor])
                   for item in self.decoders}
+        if self.tail is not None:
+            values = self.tail.apply(values)
         return values if len(values) > 1 else next(iter(values.values()))
 
     def run(self, codes, arch=None):

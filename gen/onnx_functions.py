@@ -1,0 +1,343 @@
+"""Functions of one number: operators that work element by element, evaluated on every code.
+
+Whatever is computed element by element from one quantized tensor and constants is a function of its
+codes, quantizers in between included: one table. `Function` holds what it gives for each code,
+computed in float32 by ONNX's reference; a quantizer makes a layer of it that copies the tensor and
+looks up the codes, and `fuse_tables` lets the layer that makes the tensor do that.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import TensorProto, defs, helper
+from onnx.reference import ReferenceEvaluator
+
+from ..hw.formats import Bipolar
+from ..sim import numerics
+from ..sim.graph import Conv
+from .onnx_copies import plain
+from .onnx_values import (
+    Constant,
+    HostInput,
+    Linear,
+    QuantizedConstant,
+    Value,
+    codes_of,
+    exact,
+    per_channel,
+    uniform,
+)
+
+__all__ = ["FUNCTIONS", "Function", "add_table", "combined", "function_of_codes", "fuse_tables",
+           "leaky", "note_rescaled", "of_function", "quantized_function", "slopes_of", "to_host"]
+
+#: Operators of one input: name and attributes.
+FUNCTIONS = {
+    "Abs": set(), "Acos": set(), "Acosh": set(), "Asin": set(), "Asinh": set(), "Atan": set(),
+    "Atanh": set(), "Ceil": set(), "Celu": {"alpha"}, "Cos": set(), "Cosh": set(),
+    "Elu": {"alpha"}, "Erf": set(), "Exp": set(), "Floor": set(), "Gelu": {"approximate"},
+    "HardSwish": set(), "Log": set(), "Mish": set(), "Reciprocal": set(), "Round": set(),
+    "Selu": {"alpha", "gamma"}, "Shrink": {"bias", "lambd"}, "Sigmoid": set(), "Sign": set(),
+    "Sin": set(), "Sinh": set(), "Softplus": set(), "Softsign": set(), "Sqrt": set(),
+    "Swish": {"alpha"}, "Tan": set(), "Tanh": set(), "ThresholdedRelu": {"alpha"},
+}
+
+
+@dataclass
+class Function:
+    """What an operator gives, in front of gain and offset: float32 for each ordered integer that
+    the source has, from its least to its largest."""
+    name: str
+    numbers: np.ndarray
+
+
+def quantized_function(value):
+    """Whether a value is a function of codes: what a quantizer made, or a Function of that."""
+    return isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Function))
+
+
+def _ancestors(builder, value):
+    """[(tensor, for each ordered integer of it that of the value's source)], the source first, then
+    what it is a function of, and so on."""
+    name, (low, high) = value.source, builder.limits[value.source]
+    orders = np.arange(low, high + 1)
+    found = [(name, orders)]
+    while name in builder.functions or name in builder.rescaled:
+        root, results = builder.functions.get(name) or builder.rescaled[name]
+        orders = orders[results - builder.limits[name][0]]
+        name = root
+        found.append((name, orders))
+    return found
+
+
+def _reals(builder, value, orders, node):
+    """float32 of a function's value where its source has these ordered integers."""
+    gain, offset = uniform(value.gain), uniform(value.offset)
+    if gain is None or offset is None:
+        node.fail("is a function of channels of different scales; put a quantizer in front")
+    low, _ = builder.limits[value.source]
+    if isinstance(value.linear, Function):
+        numbers = value.linear.numbers[orders - low]
+        if (gain, offset) != (1, 0):
+            numbers = numbers * np.float32(gain) + np.float32(offset)
+    else:
+        format = builder.tensors[value.source].format
+        images = format.image(numerics.from_ordered(orders, format))
+        numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
+    bounds = [None if item is None else np.float32(item) for item in (value.low, value.high)]
+    return numbers if bounds == [None, None] else np.clip(numbers, *bounds)
+
+
+def _whole(builder, value, node):
+    """The value as all of one tensor, unpooled."""
+    value = plain(builder, value, node)
+    if value.slope is not None:
+        node.fail(f"reads the result of {value.nodes[-1]!r}, whose channels have different slopes, "
+                  "before it is quantized; put a quantizer between them")
+    if isinstance(builder.tensors[value.source].format, Bipolar):
+        node.fail("is a function of a sign; quantize its input to more bits")
+    if value.pool == (1, 1):
+        return value
+    if value.linear is not None:
+        node.fail(f"reads a maximum of the result of {value.nodes[-1]!r} before it is quantized; "
+                  "put a quantizer between them")
+    source = builder.variant(value.source, value.pool, value.nodes, node)
+    return replace(value, source=source, pool=(1, 1))
+
+
+def evaluated(node, arrays):
+    """What the node gives for float32 arrays and constants, as ONNX's reference computes it."""
+    names = [f"x{n}" for n in range(len(arrays))]
+    part = helper.make_node(node.operator, names, ["y"], **node.attributes)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+              for name, array in zip(names, arrays, strict=True)]
+    graph = helper.make_graph([part], "function", inputs, [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[
+        helper.make_opsetid("", defs.onnx_opset_version())])
+    with np.errstate(all="ignore"):
+        try:
+            result, = ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
+        except Exception as error:
+            # The evaluator raises whatever its numpy code meets.
+            node.fail(f"cannot be computed: {error}")
+    return np.asarray(result, np.float32)
+
+
+def of_function(builder, node, inputs):
+    """The Function that a node makes of values that are functions of one tensor, and constants;
+    None where there is no such tensor."""
+    values = [_whole(builder, item, node) for item in inputs if isinstance(item, Value)]
+    if len({(tuple(item.shape), tuple(item.map)) for item in values}) > 1:
+        return None
+    lines = [dict(_ancestors(builder, value)) for value in values]
+    common = [name for name in lines[0] if all(name in line for line in lines)]
+    if not common:
+        return None
+    root, arrays = common[-1], []
+    numbers = iter([_reals(builder, value, line[root], node)
+                    for value, line in zip(values, lines, strict=True)])
+    for item in inputs:
+        if isinstance(item, Value):
+            arrays.append(next(numbers))
+        elif item is not None:
+            array = item.floats.reshape(-1)
+            if array.size == 0 or (array != array[0]).any():
+                node.fail("a function of an activation and a constant is supported where the "
+                          "constant is one number")
+            arrays.append(array[:1])
+    value = values[0]
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    nodes = list(dict.fromkeys([*(name for item in values for name in item.nodes), node.name]))
+    return Value(root, value.shape, value.map, ones, 0 * ones, nodes=nodes,
+                 linear=Function(node.name, evaluated(node, arrays)))
+
+
+def combined(builder, node, values):
+    """The Function that a node makes of several activations of which one at least is a function
+    of codes, all of the same; else None. Sums of a tensor and itself with another scale need no
+    table, products do."""
+    if all(map(quantized_function, values)) and any(
+            isinstance(item.linear, Function) or item.source in builder.functions
+            or (node.operator == "Mul" and item.source in builder.rescaled) for item in values):
+        return of_function(builder, node, values)
+    return None
+
+
+def add_table(builder, value, target, name, node):
+    """The tensor that `target` makes of a function of codes: a layer that looks them up."""
+    if isinstance(target.format, Bipolar):
+        node.fail(f"makes a sign of {value.nodes[-1]!r}; quantize it to more bits")
+    if value.linear is None:
+        root, orders = _ancestors(builder, value)[-1]
+    else:
+        root, (low, high) = value.source, builder.limits[value.source]
+        orders = np.arange(low, high + 1)
+    results = _results(builder, value, orders, target, node)
+    tensor = builder.add_tensor(name, value.map, target)
+    builder.add_layer(_lookup(builder, root, tensor, results, value, node))
+    if value.pool == (1, 1):
+        builder.functions[tensor] = root, results
+    return tensor
+
+
+def note_rescaled(builder, value, target, tensor, node):
+    """Remember what `target` makes of every code of the value's source, if nothing else decides on
+    the tensor's codes."""
+    if (value.linear is None and value.slope is None and value.channels is None
+            and value.pool == (1, 1) and not any(value.pads) and uniform(value.gain) is not None
+            and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
+        low, high = builder.limits[value.source]
+        builder.rescaled[tensor] = value.source, _results(
+            builder, value, np.arange(low, high + 1), target, node)
+
+
+def _results(builder, value, orders, target, node):
+    """The ordered integers that `target` makes of a value whose source has these."""
+    numbers = _reals(builder, value, orders, node)
+    if np.isnan(numbers).any():
+        node.fail("what stands in front of it gives no number for some codes of "
+                  f"{value.source!r}; put a Relu or Clip in front, or choose scale and zero point "
+                  "so that there are no such codes")
+    quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
+    if target.zero_point:
+        quotient = np.rint(quotient).astype(np.float64) + target.zero_point
+    return np.clip(numerics.ordered(target.format.encode(quotient), target.format),
+                   target.low, target.high)
+
+
+def function_of_codes(builder, value, node):
+    """(least ordered integer, real numbers) that a Function stands for."""
+    low, high = builder.limits[value.source]
+    return low, _reals(builder, value, np.arange(low, high + 1), node).astype(np.float64)
+
+
+def _lookup(builder, source, output, table, value, node):
+    """A layer that copies codes and looks them up."""
+    form = builder.tensors[source].format
+    weight = builder.weight_format or form
+    one = int(weight.image(weight.encode(1.0))) if not isinstance(weight, Bipolar) else 0
+    if one < 1:
+        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
+                  "more bits")
+    channels = builder.tensors[source].shape[0]
+    low, high = builder.limits[source]
+    codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)
+    return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
+                weight, groups=channels, multiplier=np.full(channels, 1 << 25),
+                shift=np.full(channels, 25 + one.bit_length() - 1), low=low, high=high,
+                pool=value.pool, table=table, nodes=list(value.nodes))
+
+
+# Slopes.
+
+def leaky(builder, node, value, slopes):
+    """LeakyRelu and PRelu: `slopes` [channels] below zero."""
+    if isinstance(value, HostInput):
+        node.fail("needs a quantizer in front")
+    if quantized_function(value) and (uniform(slopes) is not None
+                                      or isinstance(value.linear, Function)):
+        return None
+    value = plain(builder, value, node)
+    if value.linear is not None and not isinstance(value.linear, Linear):
+        node.fail(f"reads the sum {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  "between them")
+    if value.low is not None and value.low >= 0:
+        return replace(value, nodes=[*value.nodes, node.name])
+    if value.low is not None or value.high is not None or value.slope is not None:
+        node.fail(f"reads the clipped result of {value.nodes[-1]!r}; put a quantizer between them")
+    if value.pool != (1, 1) and (slopes < 0).any():
+        node.fail("has negative slopes behind a MaxPool; put a quantizer between them")
+    return replace(value, slope=slopes, nodes=[*value.nodes, node.name])
+
+
+def slopes_of(value, node, item):
+    """The slope of each channel, from a constant."""
+    if not isinstance(item, (Constant, QuantizedConstant)):
+        node.fail("its slope must be a constant")
+    return per_channel(item.numbers, value, node, "its slope")
+
+
+# The end.
+
+def _monotone(table):
+    return bool((np.diff(table) >= 0).all())
+
+
+def fuse_tables(layers, outputs):
+    """The layers, those that only look up codes in the layers that make the codes, where nothing
+    else reads them."""
+    layers = list(layers)
+    for lookup in [layer for layer in layers if layer.table is not None]:
+        if not _is_lookup(lookup):
+            continue
+        source = lookup.input
+        makers = [layer for layer in layers if layer.output == source]
+        readers = [layer for layer in layers if layer.input == source
+                   or (layer.operand is not None and layer.operand.tensor == source)]
+        if source in outputs or not makers or len(readers) > 1 or any(
+                not _takes(layer, lookup, len(makers)) for layer in makers):
+            continue
+        place = next(n for n, layer in enumerate(layers) if layer is lookup)
+        del layers[place]
+        for n, layer in enumerate(layers):
+            if any(layer is maker for maker in makers):
+                layers[n] = _looking_up(layer, lookup)
+    return layers
+
+
+def _is_lookup(layer):
+    """Whether all that a layer does is to look up codes, and perhaps to pool them."""
+    return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
+            and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
+            and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
+            and layer.stride == (1, 1) and not layer.bias.any() and layer.zero_point == 0
+            and len(set(layer.weight.flat)) == 1 and (layer.multiplier == 1 << 25).all())
+
+
+def _takes(maker, lookup, makers):
+    limits = maker.operand or maker
+    if maker.raw or maker.table is not None or limits.low < lookup.low or (
+            limits.high > lookup.high):
+        return False
+    if maker.operand is not None:
+        return lookup.pool == (1, 1)
+    if maker.pool == (1, 1):
+        return makers == 1 or lookup.pool == (1, 1)
+    if maker.pool_sum:
+        return lookup.pool == (1, 1)
+    # The largest is taken of what the function gives.
+    return makers == 1 and _monotone(lookup.table)
+
+
+def _looking_up(maker, lookup):
+    limits = maker.operand or maker
+    table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
+    pool = tuple(p * q for p, q in zip(maker.pool, lookup.pool, strict=True))
+    return replace(maker, output=lookup.output, table=table, pool=pool,
+                   nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
+
+
+def to_host(builder):
+    """Let the host look up what only the host reads."""
+    read = {name for layer in builder.layers for name in (
+        layer.input, *([layer.operand.tensor] if layer.operand else []))}
+    for layer in [item for item in builder.layers if item.table is not None and _is_lookup(item)]:
+        name, source = layer.output, layer.input
+        decoders = [item for item in builder.decoders if item.tensor == name]
+        if name in read or source in builder.inputs or layer.pool != (1, 1) or sum(
+                item.output == name for item in builder.layers) > 1 or any(
+                item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
+                for item in decoders):
+            continue
+        tensor = builder.tensors[name]
+        codes = numerics.from_ordered(layer.table, tensor.format)[None, None, None]
+        for decoder in decoders:
+            one = replace(decoder, **{key: item if item is None else item[:1] for key, item in
+                                      (("scale", decoder.scale), ("offset", decoder.offset))})
+            decoder.function = layer.low, one.reals(codes, tensor).ravel()
+            decoder.tensor, decoder.scale, decoder.offset = source, None, None
+            decoder.low = decoder.high = None
+        builder.layers = [item for item in builder.layers if item is not layer]
+        builder.outputs = list(dict.fromkeys(
+            source if item == name else item for item in builder.outputs))

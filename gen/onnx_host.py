@@ -1,0 +1,119 @@
+"""The network's end on the host: Softmax, ArgMax, TopK, functions of sums that nothing quantizes,
+and whatever follows them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import helper
+
+from ..sim.tail import Tail
+from .onnx_functions import FUNCTIONS, quantized_function
+from .onnx_values import Constant, HostInput, QuantizedConstant, Value
+
+__all__ = ["STARTS", "HostResult", "HostTail", "behind"]
+
+#: Operators that only the host computes, and their attributes.
+STARTS = {
+    "ArgMax": {"axis", "keepdims", "select_last_index"},
+    "ArgMin": {"axis", "keepdims", "select_last_index"},
+    "Hardmax": {"axis"}, "LogSoftmax": {"axis"}, "Softmax": {"axis"},
+    "TopK": {"axis", "largest", "sorted"},
+}
+#: Layers: the host computes none.
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+@dataclass
+class HostResult:
+    """A tensor that the host computes; `reason` says why, in words about its reader."""
+    name: str
+    reason: str
+
+
+def behind(nodes, constant):
+    """Names of tensors that operators of `STARTS` give or that depend on them."""
+    found = set()
+    for node in nodes:
+        if node.outputs and node.outputs[0] not in constant and (
+                node.operator in STARTS or found & set(node.inputs)):
+            found.update(node.outputs)
+    return found
+
+
+class HostTail:
+    """Collects the nodes that the host computes.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The network.
+    """
+
+    def __init__(self, model):
+        self.opsets = model.opset_import
+        self.names, self.nodes = [item.name for item in model.graph.output], []
+        self.constants, self.cuts = {}, {}
+
+    def take(self, node, inputs):
+        """HostResults for the node's outputs; None where it is the chip's."""
+        reason = next((item.reason for item in inputs if isinstance(item, HostResult)), None)
+        if reason is None:
+            reason = _reason(node, inputs)
+        if reason is None:
+            return None
+        if node.operator in _LAYERS or node.domain not in ("", "ai.onnx"):
+            node.fail(reason)
+        for name, item in zip(node.inputs, inputs, strict=True):
+            if isinstance(item, Constant):
+                array = item.array
+                self.constants[name] = array.astype(np.float32) if array.dtype == object else array
+            elif isinstance(item, QuantizedConstant):
+                self.constants[name] = item.floats
+            elif isinstance(item, HostInput):
+                node.fail(f"reads the input {name!r} and what the host computes at the end; only "
+                          "what the chip gives can be read there")
+            elif isinstance(item, Value):
+                self.cuts[name] = item
+        self.nodes.append(node)
+        return [HostResult(name, reason) for name in node.outputs]
+
+    def finish(self, builder, wanted, producers):
+        """The `Tail` that gives the outputs `wanted`; decoders are added for what it reads."""
+        if not wanted:
+            return None
+        needed, kept = set(wanted), []
+        for node in reversed(self.nodes):
+            if needed & set(node.outputs):
+                kept.insert(0, node)
+                needed.update(item for item in node.inputs if item)
+        there = {item.name for item in builder.decoders}
+        cuts = [name for name in self.cuts if name in needed]
+        for name in cuts:
+            if name not in there:
+                builder.output(self.cuts[name], name, producers[name])
+        graph = helper.make_graph(
+            [helper.make_node(node.operator, node.inputs, node.outputs, node.name,
+                              **node.attributes) for node in kept], "tail",
+            [helper.make_tensor_value_info(name, 1, None) for name in cuts],
+            [helper.make_empty_tensor_value_info(name) for name in wanted],
+            [helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape,
+                                array.tobytes(), raw=True)
+             for name, array in self.constants.items() if name in needed])
+        model = helper.make_model(graph, opset_imports=self.opsets)
+        return Tail(model, self.names, [node.name for node in kept])
+
+
+def _reason(node, inputs):
+    """Why the host must compute a node, or None."""
+    values = [item for item in inputs if isinstance(item, (Value, HostInput))]
+    if node.operator in STARTS and values:
+        if isinstance(values[0], HostInput):
+            node.fail("reads the network's input; only what the chip gives can be read there")
+        return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
+                "behind the chip; layers can only stand in front of it")
+    if node.operator in FUNCTIONS and isinstance(values[0], Value) and not quantized_function(
+            values[0]):
+        return (f"reads the result of {node.name!r} ({node.operator}), a function of what "
+                f"{values[0].nodes[-1]!r} gives; put a quantizer in front of {node.name!r}, so "
+                "that it is a function of codes, or leave it to the network's end")
+    return None

@@ -1,0 +1,123 @@
+"""What the host does at the network's edges: real numbers to codes, and codes to real numbers."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..hw.formats import Bipolar
+from . import numerics
+
+__all__ = ["Decoder", "Encoder"]
+
+
+@dataclass
+class Encoder:
+    """How the host turns one ONNX input into the codes of one tensor.
+
+    Attributes
+    ----------
+    name : str
+        The ONNX input.
+    shape : tuple
+        Its shape without the batch dimension.
+    tensor : str
+        The tensor that it fills.
+    steps : list of (operation, operand)
+        Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
+        that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
+        dimension, "transpose" with a permutation that leaves the batch dimension in front.
+    low, high : int or None
+        Limits of the code, as an ordered integer.
+    """
+    name: str
+    shape: tuple
+    tensor: str
+    steps: list = field(default_factory=list)
+    low: int | None = None
+    high: int | None = None
+
+    def encode(self, values, tensor):
+        """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"input {self.name!r} must be numbers, not {values.dtype}")
+        if values.shape[1:] != tuple(self.shape) or values.ndim == 0:
+            expected = ", ".join(["N", *map(str, self.shape)])
+            raise ValueError(f"input {self.name!r} must have the shape ({expected}), N images, "
+                             f"not {values.shape}")
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            index = tuple(int(n) for n in np.argwhere(~np.isfinite(values))[0])
+            raise ValueError(f"input {self.name!r} must be finite, not {values[index]} "
+                             f"(at {index})")
+        for operation, operand in self.steps:
+            if operation == "reshape":
+                values = values.reshape(len(values), *operand)
+            elif operation == "transpose":
+                values = values.transpose(operand)
+            elif operation == "clip":
+                values = np.clip(values, *(np.float32(limit) for limit in operand))
+            else:
+                values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
+        values = values / np.float32(tensor.scale)
+        if tensor.zero_point:
+            values = np.rint(values).astype(np.float64) + tensor.zero_point
+        codes = tensor.format.encode(values)
+        if not isinstance(tensor.format, Bipolar):
+            order = numerics.ordered(codes, tensor.format)
+            if self.low is not None:
+                order = np.clip(order, self.low, self.high)
+            codes = numerics.from_ordered(order, tensor.format)
+        return codes.reshape(len(values), *tensor.shape)
+
+
+@dataclass
+class Decoder:
+    """How the host turns the codes of one tensor into one ONNX output.
+
+    Attributes
+    ----------
+    name : str
+        The ONNX output.
+    shape : tuple
+        Its shape without the batch dimension.
+    tensor : str
+        The tensor that it comes from.
+    scale, offset : array [channels] or None
+        real = scale * decode(code) + offset; None: what the tensor's codes stand for.
+    low, high : float or None
+        Limits of the real numbers.
+    function : (int, array) or None
+        The real numbers of all codes in the order of their values, the first one's as an ordered
+        integer; then scale, offset and limits are None.
+    """
+    name: str
+    shape: tuple
+    tensor: str
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    low: float | None = None
+    high: float | None = None
+    function: tuple | None = None
+
+    def decode(self, codes, tensor):
+        """float32 values [N, *shape] from codes [N, C, H, W] of `tensor`."""
+        codes = np.asarray(codes)
+        if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
+            raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
+                             f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
+        return self.reals(codes, tensor).reshape(len(codes), *self.shape).astype(np.float32)
+
+    def reals(self, codes, tensor):
+        """float64 of codes [N, C, H, W]."""
+        if self.function is not None:
+            least, numbers = self.function
+            return numbers[numerics.ordered(codes, tensor.format) - least]
+        if self.scale is None:
+            values = tensor.real(codes)
+        else:
+            scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
+            values = tensor.decode(codes) * scale + offset
+        if self.low is not None or self.high is not None:
+            values = np.clip(values, self.low, self.high)
+        return values

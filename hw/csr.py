@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import AXILiteSignature
+from .counters import Counters
 from .isa import Unit
 
 __all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT", "SEQUENCER",
@@ -126,7 +127,8 @@ class Csr(wiring.Component):
 
     A write is accepted in the cycle in which address and data are both valid and no response is
     waiting; byte strobes are ignored. `start` is high in the cycle after the accepted write. A
-    read answers in the cycle after its address. Reserved offsets read as 0. WINDOW_BASE,
+    read answers in the cycle after its address, that of a unit's counter a few cycles later: when
+    the counter comes by (see `Counters`). Reserved offsets read as 0. WINDOW_BASE,
     WINDOW_SIZE and PROGRAM cannot be written while the core is busy.
 
     Soft reset: `stop` goes high in the cycle after the write and stays until `quiet` is high; in
@@ -179,9 +181,6 @@ class Csr(wiring.Component):
         first = Signal(32)
         first_seen = Signal()
         last = Signal(32)
-        counters = {
-            (unit, state): Signal(32, name=counter(unit, state).lower())
-            for unit, states in COUNTED.items() for state in states if self.arch.counters}
         content = {
             "ID": ID, "VERSION": VERSION,
             "IDENTITY_LOW": self.arch.identity & 0xFFFFFFFF,
@@ -195,9 +194,9 @@ class Csr(wiring.Component):
             "PROGRAM": self.program, "WATCHDOG": self.watchdog,
             "CYCLES": cycles, "COMPUTE_FIRST": first, "COMPUTE_LAST": last,
             "COUNTERS": int(self.arch.counters),
-            **{counter(*key): value for key, value in counters.items()},
         }
-        self._elaborate_read(m, content)
+        passing = self._elaborate_counters(m) if self.arch.counters else None
+        self._elaborate_read(m, content, passing)
         self._elaborate_write(m)
 
         with m.If(self.start):
@@ -208,13 +207,6 @@ class Csr(wiring.Component):
                 m.d.sync += [first.eq(cycles), first_seen.eq(1)]
             with m.If(self.result_written):
                 m.d.sync += last.eq(cycles)
-        for (unit, state), value in counters.items():
-            seen = Signal(name=f"seen_{counter(unit, state)}".lower())
-            m.d.sync += seen.eq(self.busy & (self.state[unit] == state))
-            with m.If(self.start):
-                m.d.sync += value.eq(0)
-            with m.Elif(seen):
-                m.d.sync += value.eq(value + 1)
 
         m.d.comb += [
             self.reset.eq(self.stop & self.quiet),
@@ -222,20 +214,44 @@ class Csr(wiring.Component):
         ]
         return m
 
-    def _elaborate_read(self, m, content):
+    def _elaborate_counters(self, m):
+        """Counters of the units' states; returns (number of a register, its value), which change
+        in every cycle."""
+        names = [(unit, state) for unit, states in COUNTED.items() for state in states]
+        m.submodules.counters = counters = Counters(len(names))
+        seen = Signal(len(names))
+        m.d.sync += seen.eq(Cat(self.busy & (self.state[unit] == state) for unit, state in names))
+        m.d.comb += [counters.clear.eq(self.start), counters.events.eq(seen)]
+        numbers = Array(address(counter(*name)) >> 2 for name in names)
+        return numbers[counters.place], counters.value
+
+    def _elaborate_read(self, m, content, passing):
         bus = self.bus
-        m.d.comb += bus.arready.eq(~bus.rvalid)
+        number = bus.araddr[2:]
+        awaited = Signal()          # a counter that has not come by yet
+        m.d.comb += bus.arready.eq(~bus.rvalid & ~awaited)
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += bus.rvalid.eq(1)
-            with m.Switch(bus.araddr[2:]):
+            with m.Switch(number):
                 for register in REGISTERS:
-                    if register.name in content:
-                        with m.Case(register.offset >> 2):
+                    with m.Case(register.offset >> 2):
+                        if register.name in content:
                             m.d.sync += bus.rdata.eq(content[register.name])
+                        elif passing is None:
+                            m.d.sync += bus.rdata.eq(0)
+                        else:
+                            m.d.sync += [bus.rvalid.eq(0), awaited.eq(1)]
                 with m.Default():
                     m.d.sync += bus.rdata.eq(0)
+        if passing is not None:
+            wanted = Signal.like(number)
+            place, value = passing
+            with m.If(bus.arready):
+                m.d.sync += wanted.eq(number)
+            with m.If(awaited & (place == wanted)):
+                m.d.sync += [awaited.eq(0), bus.rvalid.eq(1), bus.rdata.eq(value)]
 
     def _elaborate_write(self, m):
         bus = self.bus

@@ -46,6 +46,9 @@ async def read(ctx, bus, name):
     while not accepted:
         *_, accepted = await ctx.tick().sample(bus.arready)
     ctx.set(bus.arvalid, 0)
+    for _ in range(sum(map(len, COUNTED.values()))):
+        if not ctx.get(bus.rvalid):
+            await ctx.tick()
     for _ in range(draw.randrange(3)):
         await ctx.tick()
         assert ctx.get(bus.rvalid)

@@ -26,6 +26,7 @@ from .onnx_in import load
 from .progress import SILENT
 from .report import make_report, write_report
 from .verilog import core_verilog, design_verilog
+from .widen import widened
 
 __all__ = ["Build", "board_verilog", "build", "open_build"]
 
@@ -99,7 +100,7 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
     board = BOARDS.get(arch.board)
     with new_folder(folder, PROGRAM) as new:
         with progress.step(f"Reading {model}"):
-            graph = load(model)
+            graph = widened(load(model), arch)
             onnx.save_model(onnx.load(model), new / MODEL)
         with progress.step(f"Compiling {graph.name} for {arch.name}"):
             program = compile_graph(graph, arch, batch)
@@ -143,4 +144,4 @@ def open_build(folder):
         program = Program.load(folder / PROGRAM, arch)
     except ProgramError as error:
         raise UserError(str(error)) from None
-    return Build(folder, arch, load(folder / MODEL), program)
+    return Build(folder, arch, widened(load(folder / MODEL), arch), program)

@@ -93,16 +93,15 @@ def _build(options):
     return OK
 
 
-def _inspect(options):
-    from .inspection import inspect
-    from .onnx_in import required_formats
-    from .report import text_table
-    rows, graph = inspect(options.model)
-    print(text_table([["node", "operator", "became"], *rows]))
-    activations, weights = map(", ".join, required_formats(graph))
-    print(f"\n{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates per "
-          f"image, activations in {activations}, weights in {weights}")
-    return OK
+def _check(options):
+    from .check import check, text_of
+    if options.set and options.chip is None:
+        raise UserError("--set goes with --chip only")
+    arch = None if options.chip is None else _chip(options.chip, options)
+    found = check(options.model, arch)
+    print(text_of(found, arch))
+    _write_json(options.json, found.to_dict())
+    return OK if found.maps else WRONG
 
 
 def _simulate(options):
@@ -381,7 +380,7 @@ _COMMANDS = {
     "init": _init,
     "verilog": _verilog,
     "pe": _pe,
-    "inspect": _inspect,
+    "check": _check,
     "build": _build,
     "simulate": _simulate,
     "report": _report,

@@ -112,12 +112,17 @@ def make_parser(functions):
                          help="made, or replaced if it holds an earlier element")
 
     command = commands.add(
-        "inspect", "say what every node of a model becomes",
+        "check", "say whether a model maps on a chip, and what each node becomes",
         "Say what every node of a quantized ONNX network becomes: a layer or a part of one, a "
-        "number\nformat, work of the host. A node that nothing can be made of is refused with what "
-        "would be accepted.",
-        "  systolith inspect net.onnx")
+        "number\nformat, work of the host; which bits each layer's sums need; what does not map, "
+        "and what would\nmake it. Nothing is built. Exit code 0 where it maps, 1 where it does "
+        "not.",
+        "  systolith check net.onnx\n"
+        "  systolith check net.onnx --chip sim-16x16-int8\n"
+        "  systolith check net.onnx --chip chip.toml --set buffers.operands=512 --json check.json")
     command.add_argument("model", metavar="MODEL.onnx")
+    _add_chip(command, required=False)
+    command.add_argument("--json", metavar="FILE", help="write what was found as JSON")
 
     command = commands.add(
         "build", "compile a network for a chip",

@@ -1,5 +1,7 @@
 """What a program says about itself, as plain data: `Program.host`."""
 
+from .prepare import accumulator_need
+
 __all__ = ["describe"]
 
 
@@ -38,7 +40,7 @@ def _function(conv):
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 
-def _layer(conv, layer, plan, images, rounds, arch):
+def _layer(conv, layer, plan, images, rounds, arch, tensors):
     """`conv` is the layer of one image; counts are those of the whole program."""
     return {
         "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
@@ -52,6 +54,7 @@ def _layer(conv, layer, plan, images, rounds, arch):
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         "array_cycles": rounds * plan.cycles,
         "ideal_cycles": -(-rounds * images * conv.macs // arch.macs_per_cycle),
+        "accumulator_bits": accumulator_need(layer, tensors[conv.input].format),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,
         "operand": _operand(conv.operand),
@@ -100,7 +103,7 @@ def describe(graph, layers, plans, recipes, images, batch, places, sections, str
         "inputs": inputs, "outputs": outputs, "tensors": tensors,
         "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
         "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
-        "layers": [_layer(conv, layer, plan, images, batch // images, arch)
+        "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors)
                    for conv, layer, plan in zip(graph.layers, layers, plans, strict=True)],
         "macs": graph.macs,
         "memory": sections.table(),

@@ -50,54 +50,99 @@ def required_formats(graph):
     return sorted(activations), sorted({str(layer.weight_format) for layer in graph.layers})
 
 
-def load(model):
+def load(model, refuse=None):
     """The `Graph` of an ONNX network.
 
     `model` is a path or an `onnx.ModelProto`. The network must be quantized: QuantizeLinear and
     DequantizeLinear as onnxruntime.quantization.quantize_static writes them (QDQ or QOperator),
     or QONNX's FloatQuant, Quant and BipolarQuant. Raises UserError, which names the node and what
     would be accepted, for everything else.
+
+    With `refuse`, a function of a node (None: an output) and the UserError, what is wrong with a
+    node is told to it; nodes that depend on it are told with None instead of an error, up to the
+    next quantizer; and None is returned if there was any.
     """
     with np.errstate(all="ignore"):             # what is not finite is refused where it matters
-        return _load(read(model))
+        return _load(read(model), refuse or _raise)
 
 
-def _load(model):
-    graph = model.graph
+def _raise(node, error):
+    raise error
+
+
+def _load(model, refuse):
+    graph, complete = model.graph, True
+
+    def refused(node, error):
+        nonlocal complete
+        complete = False
+        refuse(node, error)
     name = graph.name or "network"
     nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
-    _check_operators(model, nodes)
+    unknown = _check_operators(model, nodes, refused)
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
     nodes = _ordered(nodes, {*constants, *(item.name for item in inputs)}, graph)
     shapes = inferred_shapes(model)
     values = dict(constants)
     values |= {item.name: _input(item) for item in inputs}
-    nodes = _fold(nodes, values)
+    nodes = _fold(nodes, values, refused)
     builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
     for node in nodes:
-        if all(isinstance(values[item], (Constant, QuantizedConstant))
-               for item in node.inputs if item) and node.operator not in _QUANTIZERS:
-            continue
         inputs = [values[item] if item else None for item in node.inputs]
-        value = tail.take(node, inputs) or _operator(node)[0](builder, node, inputs)
-        results = value if isinstance(value, list) else [value]
-        for output, result in zip(node.outputs, results, strict=False):
-            values[output] = result
-            if isinstance(result, HostResult):
-                continue
-            _check_shape(node, output, result, shapes)
+        if all(isinstance(item, (Constant, QuantizedConstant))
+               for item in inputs if item is not None) and node.operator not in _QUANTIZERS:
+            continue
+        dependent = any(isinstance(item, Unknown) and not (
+            n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
+            for n, item in enumerate(inputs))
+        if dependent and node.name not in unknown:
+            refused(node, None)
+        if dependent or node.name in unknown:
+            values |= _unknown(node, shapes)
+            continue
+        try:
+            value = tail.take(node, inputs) or _operator(node)[0](builder, node, inputs)
+            results = value if isinstance(value, list) else [value]
+            for output, result in zip(node.outputs, results, strict=False):
+                values[output] = result
+                if isinstance(result, HostResult):
+                    continue
+                _check_shape(node, output, result, shapes)
+        except UserError as error:
+            refused(node, error)
+            values |= _unknown(node, shapes)
     producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
         value = values.get(item.name)
-        if isinstance(value, HostResult):
+        if isinstance(value, (Unknown, HostResult)):
             continue
         if not isinstance(value, Value):
             raise UserError(f"output {item.name!r} is not computed by the network from its inputs")
-        builder.output(value, item.name, producers[item.name])
+        try:
+            builder.output(value, item.name, producers[item.name])
+        except UserError as error:
+            refused(None, error)
+    if not complete:
+        return None
     builder.tail = tail.finish(builder, [item.name for item in graph.output if isinstance(
         values[item.name], HostResult)], producers)
     return builder.finish(name)
+
+
+class Unknown(HostInput):
+    """What a refused node would have made; its shape may be None."""
+
+
+def _unknown(node, shapes):
+    """{output: Unknown} of a node."""
+    result = {}
+    for output in node.outputs:
+        shape = shapes.get(output)
+        known = shape is not None and None not in shape[1:] and len(shape) > 1
+        shape = tuple(shape[1:]) if known else None
+        result[output] = Unknown(output, shape, shape)
+    return result
 
 
 # Reading and checking the file.
@@ -139,29 +184,39 @@ def _operator(node):
     return None
 
 
-def _check_operators(model, nodes):
-    """Refuse float networks, operators and attributes that nobody here understands."""
-    constant = computed_from_constants(model.graph, nodes)
+def _check_operators(model, nodes, refuse):
+    """Refuse float networks, operators and attributes that nobody here understands; the names of
+    such nodes."""
+    constant, refused = computed_from_constants(model.graph, nodes), set()
+    if not any(node.operator in _QUANTIZERS for node in nodes):
+        raise UserError("this is a float network: quantize it first, with onnxruntime.quantization."
+                        "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
     host = behind(nodes, constant)
     for node in nodes:
         if host & set(node.outputs) and onnx.defs.has(node.operator):
             continue
-        known = _operator(node)
-        if known is None:
-            if node.outputs and node.outputs[0] in constant and node.domain in STANDARD:
-                continue
-            if node.operator in _INSTEAD:
-                node.fail(_INSTEAD[node.operator])
-            domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
-            node.fail(f"the operator{domain} is not supported; supported are "
-                      f"{', '.join(supported_operators())}")
-        unknown = sorted(set(node.attributes) - known[1])
-        if unknown and node.outputs[0] not in constant:
-            node.fail(f"attribute {unknown[0]} is not supported; supported are "
-                      f"{', '.join(sorted(known[1])) or 'none'}")
-    if not any(node.operator in _QUANTIZERS for node in nodes):
-        raise UserError("this is a float network: quantize it first, with onnxruntime.quantization."
-                        "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
+        try:
+            _check_operator(node, bool(node.outputs) and node.outputs[0] in constant)
+        except UserError as error:
+            refuse(node, error)
+            refused.add(node.name)
+    return refused
+
+
+def _check_operator(node, constant):
+    known = _operator(node)
+    if known is None:
+        if constant and node.domain in STANDARD:
+            return
+        if node.operator in _INSTEAD:
+            node.fail(_INSTEAD[node.operator])
+        domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
+        node.fail(f"the operator{domain} is not supported; supported are "
+                  f"{', '.join(supported_operators())}")
+    unknown = sorted(set(node.attributes) - known[1])
+    if unknown and not constant:
+        node.fail(f"attribute {unknown[0]} is not supported; supported are "
+                  f"{', '.join(sorted(known[1])) or 'none'}")
 
 
 def computed_from_constants(graph, nodes):
@@ -250,7 +305,7 @@ def _input(item):
 
 # Constants.
 
-def _fold(nodes, values):
+def _fold(nodes, values, refuse):
     """Compute what depends on constants only into `values`; returns the other nodes."""
     rest = []
     for node in nodes:
@@ -258,13 +313,18 @@ def _fold(nodes, values):
         if not all(isinstance(item, (Constant, QuantizedConstant)) for item in inputs) or (
                 not inputs and node.operator != "Constant"):
             rest.append(node)
-        elif node.operator in _QUANTIZERS:
-            value = _operator(node)[0](None, node, [values[item] if item else None
-                                                    for item in node.inputs])
-            value.name = inputs[0].name
-            values[node.outputs[0]] = value
-        else:
-            _evaluate(node, inputs, values)
+            continue
+        try:
+            if node.operator in _QUANTIZERS:
+                value = _operator(node)[0](None, node, [values[item] if item else None
+                                                        for item in node.inputs])
+                value.name = inputs[0].name
+                values[node.outputs[0]] = value
+            else:
+                _evaluate(node, inputs, values)
+        except UserError as error:
+            refuse(node, error)
+            values |= _unknown(node, {})
     return rest
 
 

@@ -17,7 +17,7 @@ from .onnx_functions import (
     slopes_of,
 )
 from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
-from .onnx_moves import axes_of
+from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
 from .onnx_values import (
     Constant,
@@ -288,7 +288,7 @@ def _flatten(builder, node, inputs):
 
 def _reshape(builder, node, inputs):
     value = activation(inputs, node)
-    wanted = [int(item) for item in np.asarray(constant(inputs[1], node, "its shape").array)]
+    wanted = integers(inputs[1], node, "its shape")
     zero_copies = not node.expect("allowzero", 0, (0, 1))
     if not wanted or (not zero_copies and 0 in wanted):
         node.fail(f"its shape must keep the batch dimension, not be {wanted}")

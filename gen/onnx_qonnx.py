@@ -35,6 +35,8 @@ def _scale(inputs, node):
         node.fail("must have an input and a scale")
     item = constant(inputs[1], node, "its scale")
     array = item.numbers.astype(np.float64)
+    if not array.size:
+        node.fail(f"its scale {item.name!r} is empty")
     wrong = ~(np.isfinite(array) & (array > 0))
     if wrong.any():
         index = tuple(int(n) for n in np.argwhere(wrong)[0])
@@ -50,6 +52,8 @@ def _whole(inputs, index, node, what):
     array = constant(inputs[index], node, what).numbers.reshape(-1)
     if len(array) == 0 or any(item != array[0] for item in array) or array[0].denominator != 1:
         node.fail(f"{what} must be one whole number, not {[float(item) for item in array[:8]]}")
+    if abs(array[0]) >= 1 << 31:
+        node.fail(f"{what} is {float(array[0]):.3g}, far beyond what a format has")
     return int(array[0])
 
 

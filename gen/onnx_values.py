@@ -11,7 +11,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Format
 from .errors import UserError
-from .onnx_file import one_line
+from .onnx_file import check_finite, one_line
 
 __all__ = ["Constant", "HostInput", "Linear", "Node", "Part", "QuantizedConstant", "Value",
            "activation",
@@ -79,6 +79,7 @@ class Constant:
     @property
     def numbers(self):
         """Fractions."""
+        check_finite(self.name, self.array)
         return exact(self.array)
 
     @property

@@ -27,16 +27,15 @@ def _bias(layer):
     return layer.conv.bias - layer.y.kernel * layer.x.kernel * _odd_tail(layer)
 
 
-def _fits_accumulators(layer, input_format):
-    """(bits that exact sums and the bias need, whether the chip has them)."""
+def accumulator_need(layer, input_format):
+    """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
     low, high = layer.conv.sum_range(input_format)
     bias = _bias(layer)
     times = layer.pool if layer.conv.pool_sum else 1
     low = min(times * (low - tail), int(bias.min()))
     high = max(times * (high + tail), int(bias.max()))
-    bits = max((-1 - low).bit_length(), high.bit_length()) + 1
-    return bits, bits <= layer.arch.accumulator_bits
+    return max((-1 - low).bit_length(), high.bit_length()) + 1
 
 
 def _check_formats(layer, tensors):
@@ -116,7 +115,7 @@ def _check_functions(layer):
                         f"{has}; set buffers.tables to {words}, or twice that for speed")
 
 
-def _largest_k(arch, bits):
+def largest_k(arch, bits):
     """The value of array.largest_k that gives exact accumulators so many bits."""
     return -(-(1 << (bits - 2)) // arch.term_bound)
 
@@ -131,20 +130,20 @@ def check_layer(layer, tensors, moved=False):
     _check_formats(layer, tensors)
     _check_parameters(layer)
     _check_functions(layer)
-    bits, fits = _fits_accumulators(layer, tensors[conv.input].format)
+    bits = accumulator_need(layer, tensors[conv.input].format)
     padded = any(conv.pads)
     if _odd_tail(layer) and padded and conv.pad_code != 0:
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
             "padding must be -1; make the number of channels even, or pad with -1")
-    if fits:
+    if bits <= arch.accumulator_bits:
         return
     if arch.accumulator is None:
         raise UserError(
             f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
             f"{arch.accumulator_bits} (array.largest_k = {arch.largest_k}); raise array.largest_k "
-            f"to {_largest_k(arch, bits)}, or choose saturating ones by array.accumulator")
+            f"to {largest_k(arch, bits)}, or choose saturating ones by array.accumulator")
     top = 1 << arch.accumulator_bits - 1
     bias = _bias(layer)
     if not -top <= int(bias.min()) <= int(bias.max()) < top:
@@ -212,7 +211,8 @@ def lay_out_taps(layer, input_format):
     channels = conv.input_shape[0]
     zero = conv.weight_format.zero_code
     fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
-    ordered = arch.accumulator is not None and not _fits_accumulators(layer, input_format)[1]
+    ordered = (arch.accumulator is not None
+               and accumulator_need(layer, input_format) > arch.accumulator_bits)
     if conv.groups > 1 or ordered or min(conv.pads) < 0 or (fill is None and any(conv.pads)):
         return layer, None
     _, height, width = conv.output_shape

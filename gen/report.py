@@ -171,17 +171,19 @@ def markdown(report):
 
     lines += ["## Layers", "", text_table(
         [["layer", "kind", "input", "output", "kernel", "MACs", "passes", "array cycles", "ideal",
-          "tiles", "at work"],
+          "tiles", "bits of sums", "slack", "at work"],
          *([item["name"], _kind(item), *map(_shape, (item["input_shape"], item["output_shape"],
                                                       item["kernel"])),
             *(f"{item[key]:,}" for key in ("macs", "passes", "array_cycles", "ideal_cycles",
-                                           "tiles")),
+                                           "tiles", "accumulator_bits")),
+            chip["accumulator_bits"] - item["accumulator_bits"],
             f"{item['first_cycle']:,} - {item['last_cycle']:,}"]
-           for item in report["layers"])], "lllllrrrrrr"), "",
+           for item in report["layers"])], "lllllrrrrrrrr"), "",
         "A pass is one filling of the array with weights. *Array cycles* are those of all passes, "
         "*ideal* is MACs divided by the array's size; several tiles mean that the layer did not "
-        "fit on the chip at once. *At work* are the cycles from its first load to its last result; "
-        "layers overlap.", "", *_costs(report), *_units(report)]
+        "fit on the chip at once. *Bits of sums* hold every sum that the layer's actual weights "
+        "can make, *slack* is what accumulators have beyond that. *At work* are the cycles from "
+        "its first load to its last result; layers overlap.", "", *_costs(report), *_units(report)]
     for item in network["inputs"]:
         if "laid_out_as" in item:
             lines += [f"The host writes the input {item['name']} as {_shape(item['laid_out_as'])} "

@@ -217,7 +217,7 @@ def test_demo_needs_the_repository(capsys, tmp_path):
 
 # Help.
 
-COMMANDS = ("init", "verilog", "inspect", "build", "simulate", "report", "trace", "area", "timing",
+COMMANDS = ("init", "verilog", "check", "build", "simulate", "report", "trace", "area", "timing",
             "sweep", "disasm", "regress", "demo")
 
 
@@ -235,7 +235,7 @@ def test_top_help_names_every_command(capsys):
 # What is refused.
 
 @pytest.mark.parametrize("arguments", [
-    [], ["fly"], ["build"], ["inspect"], ["simulate", "x"], ["sweep", "s.toml"],
+    [], ["fly"], ["build"], ["check"], ["simulate", "x"], ["sweep", "s.toml"],
     ["simulate", "x", "--inputs", "y", "--limit", "0"], ["regress", "--jobs", "none"],
     ["simulate", "x", "--inputs", "y", "--engine", "fpga"]])
 def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):

@@ -1,0 +1,305 @@
+"""What will become of a network on a chip, before anything is built: every node, every layer, what
+does not map and what would make it.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from ..hw.formats import Int
+from . import onnx_in
+from .errors import UserError
+from .lower import compile_graph
+from .prepare import accumulator_need, check_layer, largest_k
+from .report import text_table
+from .tile import Layer
+from .widen import widened
+
+__all__ = ["Check", "check", "fates", "text_of"]
+
+_FORMATS = {"QuantizeLinear", "DequantizeLinear", "Quant", "FloatQuant", "BipolarQuant"}
+_BEHIND = "not looked at: it depends on a node that is refused"
+
+
+@dataclass
+class Check:
+    """What `check` finds.
+
+    Attributes
+    ----------
+    nodes : list of (node, operator, what it becomes)
+    problems : list of str
+        What stands in the way; empty where the network maps.
+    changes : dict
+        Keys of the chip's description and values with which it maps; with problems that remain
+        then, `open` has them.
+    layers : list of (layer, bits that its sums need, bits that the chip has or None)
+    memories : dict
+        {memory: (words used, words there)} of a network that maps.
+    graph : Graph or None
+    """
+    nodes: list
+    problems: list = field(default_factory=list)
+    changes: dict = field(default_factory=dict)
+    open: list = field(default_factory=list)
+    layers: list = field(default_factory=list)
+    memories: dict = field(default_factory=dict)
+    graph: object = None
+
+    @property
+    def maps(self):
+        return not self.problems
+
+    def to_dict(self):
+        keys = ("node", "operator", "became"), ("name", "bits_needed", "bits")
+        nodes, layers = ([dict(zip(names, row, strict=True)) for row in rows]
+                         for names, rows in zip(keys, (self.nodes, self.layers), strict=True))
+        return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
+                "open": self.open, "nodes": nodes, "layers": layers, "memories": self.memories}
+
+
+def check(path, arch=None):
+    """The `Check` of a network (a path or an `onnx.ModelProto`) on a chip; None: on any.
+
+    Raises UserError where the file as a whole cannot be read as a network.
+    """
+    refused, behind, problems = {}, set(), []
+
+    def refuse(node, error):
+        if error is None:
+            behind.add(node.name)
+            return
+        problems.append(str(error))
+        if node is not None:
+            refused.setdefault(node.name, str(error))
+    graph = onnx_in.load(path, refuse)
+    nodes = onnx_in.nodes_of(_model(path).graph)
+    if graph is None:
+        return Check([(node.name, node.operator,
+                       f"refused: {refused[node.name].removeprefix(f'{node}: ')}"
+                       if node.name in refused else
+                       _BEHIND if node.name in behind else "understood")
+                      for node in nodes], list(dict.fromkeys(problems)))
+    found = Check(fates(path, graph), graph=graph)
+    if arch is None:
+        found.layers = [(layer.name, _need(Layer(0, layer.reading_all(), _any_chip(graph)), graph),
+                         None) for layer in graph.layers]
+    else:
+        _check_chip(found, graph, arch)
+    return found
+
+
+def _any_chip(graph):
+    """A chip of the network's formats, for what does not depend on the chip."""
+    from .config import load_chip
+    activations, weights = onnx_in.required_formats(graph)
+    return load_chip("ulx3s-8x8", [f"array.activation={activations[-1]}",
+                                   f"array.weight={weights[-1]}"])
+
+
+def _need(layer, graph):
+    return accumulator_need(layer, graph.tensors[layer.conv.input].format)
+
+
+# The chip.
+
+def _check_chip(found, graph, arch):
+    graph = widened(graph, arch)
+    chip, found.problems = _with_formats(graph, arch, found.changes)
+    if chip is None:
+        return
+    graph = widened(graph, chip)
+    layers = [Layer(index, conv.reading_all(), chip) for index, conv in enumerate(graph.layers)]
+    for layer in layers:
+        need = _need(layer, graph)
+        found.layers.append((layer.conv.name, need, chip.accumulator_bits))
+        try:
+            check_layer(layer, graph.tensors)
+        except UserError as error:
+            found.problems.append(str(error))
+    chip = _with_units(graph, chip, layers, [row[1] for row in found.layers], found.changes)
+    try:
+        program = compile_graph(graph, chip)
+    except UserError as error:
+        found.open.append(str(error))
+        if str(error) not in found.problems:
+            found.problems.append(str(error))
+    else:
+        if found.maps:
+            host = program.host
+            found.memories = {name.removesuffix("_words"): (used, host["depth"][name])
+                              for name, used in host["peak"].items()}
+
+
+def _with_formats(graph, arch, changes):
+    """(a chip like `arch` in the network's formats or None, problems); `changes` gets its keys."""
+    activations, weights = onnx_in.required_formats(graph)
+    problems, fields = [], {}
+    if activations != [str(arch.activation)]:
+        forms = {str(item.format): item.format for item in graph.tensors.values() if item.format}
+        widest = max(forms.values(), key=lambda item: item.width)
+        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms.values()):
+            return None, [f"the network's activations are in {' and '.join(activations)}, and a "
+                          "chip computes in one format; quantize all to the same"]
+        problems.append(f"the network's activations are in {' and '.join(activations)}, and the "
+                        f"chip computes in {arch.activation}")
+        changes["array.activation"] = str(widest)
+        fields["activation"] = widest
+    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
+    fits = [item == arch.weight or (
+        isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
+        and item.bits <= arch.weight.bits) for item in formats.values()]
+    if not all(fits):
+        widest = max(formats.values(), key=lambda item: item.width)
+        problems.append(f"the network's weights are in {' and '.join(weights)}, and the chip's are "
+                        f"{arch.weight}"
+                        + ("; weights quantized symmetrically need one bit less"
+                           if widest == Int(9) else ""))
+        changes["array.weight"] = str(widest)
+        fields["weight"] = widest
+    try:
+        return replace(arch, **fields), problems
+    except ValueError as error:
+        changes.clear()
+        return None, [*problems, f"a chip like this in these formats cannot be: {error}; choose "
+                      "another preset"]
+
+
+def _with_units(graph, chip, layers, needs, changes):
+    """The chip with the units and widths that the layers need; `changes` gets its keys."""
+    fields = {}
+    if not chip.operand_depth and any(conv.operand for conv in graph.layers):
+        changes["buffers.operands"] = fields["operand_depth"] = chip.activation_depth
+    if not chip.leaky and any(conv.below is not None for conv in graph.layers):
+        changes["post.leaky"] = fields["leaky"] = True
+    table = max((len(conv.table) for conv in graph.layers if conv.table is not None), default=0)
+    if table > chip.table_depth:
+        words = 1 << (table - 1).bit_length()
+        changes["buffers.tables"] = fields["table_depth"] = words
+    bits = max(needs, default=0)
+    if bits > chip.accumulator_bits:
+        if chip.accumulator is None:
+            most = min(max(largest_k(layer.arch, bits) for layer in layers), 1 << 20)
+            changes["array.largest_k"] = fields["largest_k"] = most
+        else:
+            changes["array.accumulator"] = fields["accumulator"] = bits
+    try:
+        return replace(chip, **fields)
+    except ValueError:
+        changes.clear()
+        return chip
+
+
+# The nodes.
+
+def _model(path):
+    return path if isinstance(path, onnx.ModelProto) else onnx.load(
+        Path(path), load_external_data=False)
+
+
+def _shape(shape):
+    return " x ".join(map(str, shape))
+
+
+def _described(layer, graph):
+    """A layer in a few words."""
+    kernel = layer.weight.shape[2:]
+    height, width = layer.input_shape[1:]
+    if layer.groups > 1:
+        kind = "depthwise" if layer.groups == layer.inputs == len(layer.weight) else "grouped"
+    else:
+        kind = "dense" if kernel == (height, width) and not any(layer.pads) else "convolution"
+    text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
+    if tuple(layer.pool) != (1, 1):
+        text += f", {'sums of' if layer.pool_sum else 'max pooling'} {_shape(layer.pool)}"
+    if layer.operand is not None:
+        text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
+    if layer.below is not None:
+        text += ", other factors below zero"
+    if layer.table is not None:
+        text += ", a function by table"
+    if layer.channels is not None:
+        text += f", some channels of {layer.input}"
+    if len(layer.weight) != graph.tensors[layer.output].shape[0]:
+        text += f", channels {layer.first_channel} on of {layer.output}"
+    if tuple(layer.step) != (1, 1):
+        text += f", every {_shape(layer.step)}th pixel from {_shape(layer.origin)}"
+    return text
+
+
+def fates(path, graph):
+    """[(node, operator, what it became)] in the model's order, of the model that `graph` is."""
+    model = _model(path)
+    nodes = onnx_in.nodes_of(model.graph)
+    layers = {}
+    for layer in graph.layers:
+        for name in layer.nodes:
+            layers.setdefault(name, []).append(_described(layer, graph))
+    constant = onnx_in.computed_from_constants(model.graph, nodes)
+    # What no quantizer has seen yet is the host's.
+    raw = {item.name for item in graph.encoders}
+    rows = []
+    for node in nodes:
+        if node.outputs and node.outputs[0] in constant:
+            became = "constant"
+        elif node.name in layers:
+            became = "; ".join(layers[node.name])
+        elif graph.tail is not None and node.name in graph.tail.nodes:
+            became = "host, behind the output"
+        elif node.operator in _FORMATS:
+            tensor = next((graph.tensors[item] for item in node.outputs if item in graph.tensors),
+                          None)
+            became = ("number format" if tensor is None else
+                      f"tensor {tensor.name}: {tensor.format}, {_shape(tensor.shape)}")
+        elif set(node.inputs) & raw:
+            raw.update(node.outputs)
+            became = "host, in front of the input"
+        elif set(node.outputs) & {item.name for item in graph.decoders}:
+            became = "host, behind the output"
+        else:
+            became = "nothing to compute"
+        rows.append((node.name, node.operator, became))
+    return rows
+
+
+# The text.
+
+def text_of(found, arch=None):
+    """A `Check` as text."""
+    lines = [text_table([["node", "operator", "becomes"], *found.nodes]), ""]
+    if found.layers:
+        rows = [[name, need, *([] if bits is None else [bits, bits - need])]
+                for name, need, bits in found.layers]
+        heading = ["layer", "bits of its sums", *([] if arch is None else ["chip", "slack"])]
+        lines += [text_table([heading, *rows], "lrrr"[:len(heading)]), ""]
+        if all(bits is None or bits >= need for _, need, bits in found.layers):
+            lines += ["Bits come from the layers' actual weights and any activations: within them "
+                      "no sum can overflow.", ""]
+    for name, (used, there) in found.memories.items():
+        lines.append(f"{name} memory: {used:,} of {there:,} words")
+    graph = found.graph
+    if graph is not None:
+        activations, weights = map(", ".join, onnx_in.required_formats(graph))
+        lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
+                  f"per image, activations in {activations}, weights in {weights}"]
+    if found.problems:
+        lines += ["", *(f"{n}. {problem}" for n, problem in enumerate(found.problems, 1)), ""]
+    lines.append(_verdict(found, arch))
+    return "\n".join(lines)
+
+
+def _verdict(found, arch):
+    if found.maps:
+        return "It maps" + (" on a chip of these formats." if arch is None else
+                            f" on {arch.name}.")
+    count = len(found.problems)
+    text = f"It does not map{'' if arch is None else f' on {arch.name}'}: " + (
+        "1 problem." if count == 1 else f"{count} problems.")
+    if found.changes:
+        changes = " ".join(f"{key}={str(value).lower() if value is True else value}"
+                           for key, value in found.changes.items())
+        text += (f" {'With' if not found.open else 'Part of it goes away with'} --set {changes}"
+                 f"{' it maps.' if not found.open else '; then remains: '}")
+        text += " ".join(found.open)
+    return text

@@ -1,0 +1,33 @@
+"""Networks of several widths on one chip: integers run in the chip's own, wider ones."""
+
+from dataclasses import replace
+
+from ..hw.formats import Int
+
+__all__ = ["widened"]
+
+
+def widened(graph, arch):
+    """The same network with every tensor of signed integers narrower than the chip's activations
+    in the chip's format. Limits of results stay, so every number is the same; only codes have
+    more bits. Other tensors stay as they are."""
+    chip = arch.activation
+    if type(chip) is not Int or not chip.signed:
+        return graph
+
+    def narrow(tensor):
+        form = tensor.format
+        return type(form) is Int and form.signed and form.bits < chip.bits
+    if not any(map(narrow, graph.tensors.values())):
+        return graph
+    tensors = {name: replace(item, format=chip) if narrow(item) else item
+               for name, item in graph.tensors.items()}
+    layers = []
+    for conv in graph.layers:
+        old = graph.tensors[conv.input]
+        if conv.pad_code is not None and narrow(old):
+            image = int(old.format.image(conv.pad_code))
+            conv = replace(conv, pad_code=image % (1 << chip.bits))
+        layers.append(conv)
+    return replace(graph, inputs=[tensors[item.name] for item in graph.inputs], tensors=tensors,
+                   layers=layers)

@@ -1,0 +1,143 @@
+"""What `systolith check` says about every node, every layer and the chip."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from systolith.gen.check import check
+from systolith.gen.cli import main
+from systolith.gen.config import load_chip
+from systolith.gen.errors import UserError
+
+from ..onnx_exact import bias, qdq, weights
+from ..onnx_networks import Network
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+
+
+def test_every_node_has_a_fate():
+    net = Network(np.random.default_rng(1), (4, 6, 6), opset=21)
+    x = qdq(net, net.node("Mul", "x", np.float32(2), name="scale"), 1 / 16, 5)
+    a = net.node("Conv", x, weights(net, 3, 4, 3, 3), bias(net, 3), pads=[1] * 4, name="a")
+    a = qdq(net, net.node("Relu", a, name="relu"), 8, 3)
+    b = net.node("Slice", x, np.array([1]), np.array([3]), np.array([1]), name="slice")
+    b = qdq(net, net.node("Conv", b, weights(net, 5, 2, 1, 1), name="b"), 8, 3)
+    y = qdq(net, net.node("Concat", a, b, axis=1, name="concat"), 8, 3)
+    y = net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2], name="pool")
+    y = net.node("GlobalAveragePool", y, name="mean")
+    y = qdq(net, net.node("Flatten", y, name="flat"), 4, 3)
+    model = net.model(net.node("Mul", y, np.float32(3), name="rescale"))
+    rows = check(model).nodes
+    assert [row[0] for row in rows] == [node.name for node in model.graph.node]
+    became = {name: text for name, _, text in rows}
+    assert became["scale"] == "host, in front of the input"
+    assert became["a"] == became["relu"]
+    assert became["a"].startswith("layer a") and "convolution 3 x 3, 4 -> 3, max pooling 2 x 2" in (
+        became["a"])
+    assert "convolution 1 x 1, 2 -> 5" in became["slice"] and "some channels" in became["slice"]
+    assert became["concat"].count("; ") == 1 and "channels 3 on of" in became["concat"]
+    assert "depthwise 1 x 1, 8 -> 8, sums of 3 x 3" in became["mean"]
+    assert became["flat"] == became["mean"]
+    assert became["rescale"] == "host, behind the output"
+    assert became["quantizelinear1"] == "tensor quantizelinear1_out: int8, 4 x 6 x 6"
+    assert all(text != "nothing to compute" for text in became.values())
+
+
+def test_the_command(capsys):
+    assert main(["check", str(DIGITS / "digits-cnn-int8.onnx")]) == 0
+    out = capsys.readouterr().out
+    assert all(node.name in out for node in onnx.load(DIGITS / "digits-cnn-int8.onnx").graph.node)
+    assert "digits-cnn-int8: 4 layers, 402,976 multiply-accumulates" in out
+    assert "| conv2_variant |               20 |" in out
+    assert out.rstrip().endswith("It maps on a chip of these formats.")
+
+
+def test_the_command_on_a_chip(capsys, tmp_path):
+    model, figures = str(DIGITS / "digits-cnn-int8.onnx"), tmp_path / "check.json"
+    assert main(["check", model, "--chip", "ulx3s-8x8", "--json", str(figures)]) == 0
+    out = capsys.readouterr().out
+    assert "| conv2_variant |               20 |   28 |     8 |" in out
+    assert "weight memory: 2,016 of 2,048 words" in out and "It maps on ulx3s-8x8." in out
+    found = json.loads(figures.read_text())
+    assert found["maps"] and found["layers"][1] == {"name": "conv2_variant", "bits_needed": 20,
+                                                    "bits": 28}
+    assert main(["check", model, "--chip", "ulx3s-8x8-e3m2"]) == 1
+    assert "With --set array.activation=int8 array.weight=int8 it maps." in capsys.readouterr().out
+
+
+def network(middle):
+    net = Network(np.random.default_rng(2), (3, 6, 6), opset=21)
+    x = qdq(net, "x", 1 / 16, 5)
+    return net, middle(net, x)
+
+
+def test_every_problem_of_a_model_is_named_at_once():
+    def middle(net, x):
+        x = net.node("Conv", x, weights(net, 3, 3, 3, 3), pads=[1] * 4, name="good")
+        x = qdq(net, net.node("LpPool", qdq(net, x, 1, 0), kernel_shape=[2, 2], name="odd"), 1, 0)
+        x = net.node("Mul", x, np.float32([[[1]], [[2]], [[3]]]))
+        x = net.node("Conv", x, weights(net, 4, 3, 3, 3), name="strange")
+        x = net.node("Relu", x, name="behind")
+        x = net.node("Conv", qdq(net, x, 1, 0), np.ones((2, 4, 1, 1), np.float32), name="float")
+        return net.node("Relu", x)
+    net, x = network(middle)
+    found = check(net.model(x, shapes=[(2, 3, 3)]))
+    became = {name: text for name, _, text in found.nodes}
+    assert not found.maps and len(found.problems) == 3
+    assert became["odd"].startswith("refused: the operator is not supported")
+    assert became["strange"].startswith("refused: ") and "channels of different scales" in became["strange"]
+    assert "are plain numbers" in became["float"]
+    assert became["good"] == "understood" and became["behind"].startswith("not looked at")
+    assert all(any(f"node '{name}'" in item for item in found.problems)
+               for name in ("odd", "strange", "float"))
+
+
+def qonnx(bits):
+    net = Network(np.random.default_rng(3), (3, 6, 6))
+    x = net.quant("x", 1 / 16, bits=8)
+    for n in bits:
+        weight = net.quant(np.float32(net.rng.standard_normal((3, 3, 3, 3))), 1 / 4, bits=4)
+        x = net.node("Relu", net.node("Conv", x, weight, pads=[1] * 4))
+        x = net.quant(x, 1.0, bits=n, signed=n % 2)
+    return net.model(x)
+
+
+def test_what_a_chip_lacks_and_what_would_make_it():
+    def middle(net, x):
+        y = qdq(net, net.node("Conv", x, weights(net, 3, 3, 3, 3), pads=[1] * 4), 8, 3)
+        return qdq(net, net.node("Add", x, y), 8, 3)
+    net, x = network(middle)
+    model = net.model(x)
+    found = check(model, load_chip("tiny-2x4-int4", ["array.largest_k=2"]))
+    assert not found.maps and not found.open
+    assert found.changes == {"array.activation": "int8", "array.weight": "int8",
+                             "buffers.operands": found.changes["buffers.operands"],
+                             "array.largest_k": found.changes["array.largest_k"]}
+    assert all(need > bits for _, need, bits in found.layers[-1:])
+    changes = [f"{key}={value}" for key, value in found.changes.items()]
+    assert check(model, load_chip("tiny-2x4-int4", changes)).maps
+
+
+def test_formats_that_no_chip_has_together():
+    net = Network(np.random.default_rng(4), (3, 4, 4))
+    x = net.float_quant("x", 0.5)
+    x = net.node("Conv", x, net.float_quant(np.ones((3, 3, 1, 1), np.float32), 0.5))
+    found = check(net.model(net.quant(x, 0.5)), load_chip("ulx3s-8x8"))
+    assert not found.maps and "activations are in e3m2 and int8" in found.problems[0]
+
+
+def test_narrower_integers_run_in_the_chips_own():
+    found = check(qonnx([4, 6, 5]), load_chip("sim-16x16-int8"))
+    assert found.maps
+    found = check(qonnx([4, 6, 5]), load_chip("tiny-2x4-int4"))
+    assert found.changes["array.activation"] == "int8"
+
+
+def test_files_that_are_no_network(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x1c\0\0\0TFL3 and so on")
+    with pytest.raises(UserError, match="is a TensorFlow Lite file: convert it to ONNX"):
+        check(path)
+    assert main(["check", str(tmp_path)]) == 1

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import helper
 from onnxruntime.quantization import QuantType
+from systolith.gen.check import check
 from systolith.gen.errors import UserError
-from systolith.gen.inspection import inspect
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
 from systolith.hw.arch import Arch
@@ -100,9 +100,9 @@ def test_a_function_that_only_the_host_reads_needs_no_table(tmp_path):
     assert steps.max() < 1.01 and (steps > 0.01).mean() < 0.002
 
 
-def test_inspect_says_what_the_host_does():
+def test_check_says_what_the_host_does():
     model = classifier(ENDS["scaled"])
-    rows = {node: became for node, _, became in inspect(model)[0]}
+    rows = {node: became for node, _, became in check(model).nodes}
     name = next(node.name for node in model.graph.node if node.op_type == "Softmax")
     assert rows[name] == "host, behind the output"
 

@@ -219,8 +219,8 @@ def _costs(report):
                      f"{BOUNDS[item['bound']]} ({share:.0f} %)",
                      *(_number(item["at_work"][name])
                        for name in ("array", "post", "load", "store"))])
-    network, taken, layers = report["network"], report["cycles"], report["layers"]
-    rows.append(["**sum**", _number(network["macs"]),
+    taken, layers = report["cycles"], report["layers"]
+    rows.append(["**sum**", _number(sum(item["macs"] for item in layers)),
                  _number(sum(item["weight_bits"] for item in layers)), _number(taken["total"]),
                  f"{100 * taken['utilization']:.1f} %",
                  _number(sum(sum(item["loaded_bytes"].values()) for item in layers)),

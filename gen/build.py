@@ -17,6 +17,7 @@ from ..hw.axi import AXI4Signature, AXILiteSignature
 from ..hw.boards import BOARDS
 from ..hw.program import Program, ProgramError
 from ..sim.graph import Graph
+from ..sim.memory_plan import check_memory_plan
 from .area import measure
 from .config import commented_toml, load_chip
 from .errors import UserError
@@ -105,6 +106,8 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
         with progress.step(f"Compiling {graph.name} for {arch.name}"):
             program = compile_graph(graph, arch, batch)
             program.save(new / PROGRAM)
+        with progress.step("Checking the memory plan"):
+            check_memory_plan(program)
         with progress.step("Writing Verilog"):
             (new / CHIP).write_text(commented_toml(arch))
             core = core_verilog(arch)

@@ -22,6 +22,7 @@ from ..sim import rtl
 from ..sim.cycles import cycles
 from ..sim.host import pack_inputs, unpack_outputs
 from ..sim.iss import Simulator
+from ..sim.memory_plan import check_memory_plan
 from ..sim.races import find_races, find_stall
 from ..sim.stimulus import random_arch, random_graph, random_program
 from ..sim.verilate import SimulationError
@@ -207,7 +208,9 @@ def _prepare(arch, case):
 
 
 def _check_order(program):
-    """What the simulations may miss: races, and queues that fill for good."""
+    """What the simulations may miss: memories that are used twice at a time, races, and queues
+    that fill for good."""
+    check_memory_plan(program)
     races = find_races(program.instructions, program.arch)
     if races:
         raise AssertionError("tokens leave the order of these instructions to chance: "

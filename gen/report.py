@@ -199,6 +199,8 @@ def markdown(report):
         text_table([["external section", "offset", "bytes"],
                     *([item["section"], f"{item['offset']:#x}", f"{item['bytes']:,}"]
                       for item in memory["sections"])], "lrr"), "",
+        "Checked on the program itself: whatever an instruction reads is what was put there for "
+        "it.", "",
         f"{memory['window_bytes']:,} bytes in all, {memory['instructions']:,} instructions."]
     if report.get("board"):
         board = report["board"]

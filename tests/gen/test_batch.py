@@ -22,6 +22,7 @@ from systolith.sim.cycles import cycles
 from systolith.sim.graph import Conv, Graph, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
+from systolith.sim.memory_plan import check_memory_plan
 from systolith.sim.races import find_races, find_stall
 from systolith.sim.stimulus import random_arch
 
@@ -52,6 +53,7 @@ def assert_computes(program, graph, codes, seed=0):
     assert found.bits == 0, str(found.first)
     for name, values in outputs.items():
         assert (values == golden[name]).all(), name
+    check_memory_plan(program)
     assert find_races(program.instructions, program.arch) == []
     assert find_stall(program.instructions, program.arch) is None
 

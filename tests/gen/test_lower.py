@@ -17,6 +17,7 @@ from systolith.hw.program import Program
 from systolith.sim.access import check_program
 from systolith.sim.cycles import cycles
 from systolith.sim.graph import Conv, Graph, Tensor
+from systolith.sim.memory_plan import check_memory_plan
 from systolith.sim.races import find_races, find_stall
 from systolith.sim.stimulus import random_arch
 
@@ -47,6 +48,7 @@ def assert_sound(program):
     """No two things share a place, and every transfer stays with what it is for."""
     host, arch = program.host, program.arch
     check_program(program)
+    check_memory_plan(program)
     assert find_races(program.instructions, arch) == []
     assert find_stall(program.instructions, arch) is None
 

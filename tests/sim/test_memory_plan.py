@@ -1,0 +1,95 @@
+"""The memory plan's checker: passes what the compiler makes, and sees what an allocator can do
+wrong."""
+
+import numpy as np
+import pytest
+from systolith.gen import alloc, maps
+from systolith.gen.lower import compile_graph
+from systolith.hw.arch import Arch
+from systolith.hw.formats import Int
+from systolith.hw.isa import Opcode
+from systolith.sim.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.memory_plan import MemoryPlanError, check_memory_plan
+
+ARCH = Arch(rows=4, columns=4, activation_depth=400, weight_depth=200, accumulator_depth=64,
+            operand_depth=300)
+
+
+def network(layers=4):
+    """Convolutions one behind the other, the last one added to the first one's result."""
+    rng, int8 = np.random.default_rng(5), Int(8)
+    tensors = [Tensor(f"map{n}", (8, 6, 6), int8) for n in range(layers + 1)]
+    convs = [Conv(f"conv{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (8, 8, 3, 3)), int8,
+                  pads=(1, 1, 1, 1), multiplier=np.full(8, 1 << 16), shift=np.full(8, 27),
+                  low=-128, high=127, nodes=[f"node{n}"]) for n in range(layers)]
+    convs[-1].operand = Operand("map1", gain=1 << 20, operand_gain=1 << 20, shift=21, low=-128,
+                                high=127)
+    convs[-1].low, convs[-1].high = -(1 << 19), (1 << 19) - 1
+    return Graph("net", tensors[:1], {item.name: item for item in tensors}, convs,
+                 [tensors[-1].name])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6])
+def test_a_program_of_the_compiler_passes(batch):
+    program = compile_graph(network(), ARCH, batch)
+    found = check_memory_plan(program)
+    for name, words in found.items():
+        assert words == program.host["peak"].get(f"{name}_words", 0)
+
+
+def test_maps_that_overlap_are_seen(monkeypatch):
+    def all_at_the_start(*arguments):
+        placement = alloc.place(*arguments)
+        placement.maps = dict.fromkeys(placement.maps, 0)
+        return placement
+    monkeypatch.setattr(maps, "place", all_at_the_start)
+    program = compile_graph(network(), ARCH)
+    with pytest.raises(MemoryPlanError, match=r"of layer 'conv1' reads activation word \d+ for "
+                                              r"'map1', where lies a part of 'map2', round 0"):
+        check_memory_plan(program)
+
+
+def test_weights_that_are_overwritten_are_seen(monkeypatch):
+    def forgetful(self, name, words):
+        base = self._next if self._next + words <= self.depth else 0
+        self._kept[name] = (base, words)
+        self._next = base + words
+        return base
+    monkeypatch.setattr(alloc.Ring, "place", forgetful)
+    program = compile_graph(network(), ARCH, 2)
+    with pytest.raises(MemoryPlanError, match=r"does not find its weights|states a peak"):
+        check_memory_plan(program)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.ARRAY, Opcode.POST, Opcode.STORE])
+def test_an_instruction_that_is_missing_is_seen(opcode):
+    for nth in range(4):
+        program = compile_graph(network(), ARCH)
+        # A piece of a sum more or less cannot be seen by its place.
+        found = [n for n, i in enumerate(program.instructions) if i.opcode == opcode
+                 and not (opcode == Opcode.ARRAY and i.accumulate)]
+        del program.instructions[found[nth * len(found) // 4]]
+        with pytest.raises(MemoryPlanError):
+            check_memory_plan(program)
+
+
+def test_an_output_that_is_not_stored_is_seen():
+    program = compile_graph(network(), ARCH)
+    program.instructions = [i for i in program.instructions if i.opcode != Opcode.STORE]
+    with pytest.raises(MemoryPlanError, match="nothing writes all of the output 'map4'"):
+        check_memory_plan(program)
+
+
+def test_tensors_that_overlap_outside_are_named():
+    program = compile_graph(network(), ARCH)
+    tensors = program.host["tensors"]
+    tensors["map4"]["external"] = tensors["map0"]["external"] + 64
+    with pytest.raises(MemoryPlanError, match="the tensors 'map0' and 'map4' overlap"):
+        check_memory_plan(program)
+
+
+def test_a_peak_that_is_too_low_is_seen():
+    program = compile_graph(network(), ARCH)
+    program.host["peak"]["activation_words"] -= 1
+    with pytest.raises(MemoryPlanError, match="states a peak of"):
+        check_memory_plan(program)

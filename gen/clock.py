@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..hw.arch import Arch
-from ..hw.array import SystolicArray
 from ..hw.pe import arithmetic_of
 from .area import leaves, run_yosys
 from .array_area import ARRAY, array_verilog
@@ -52,10 +51,9 @@ def array_arch(activation, weight, *, rows=8, columns=8, lanes=1, stages=None, d
     return arch
 
 
-def wrapper(arch, shadow):
+def wrapper(arch):
     """Verilog of the chains around the array, module `systolith_clock`."""
-    widths = {"activations": arch.activation_bits, "swap": 1, "weights": arch.weight_bits,
-              **({"load": arch.rows} if shadow else {})}
+    widths = {"activations": arch.activation_bits, "swap": 1, "weights": arch.weight_bits}
     inputs, outputs = sum(widths.values()), arch.columns * arch.psum_bits
     ports, start = [], 0
     for name, width in widths.items():
@@ -91,7 +89,7 @@ def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
         source, netlist, stat = (folder / name for name in
                                  ("design.v", "netlist.json", "stat.json"))
         with progress.step(f"Synthesis of {arch.rows} x {arch.columns} {arch.name}"):
-            source.write_text(array_verilog(arch) + wrapper(arch, SystolicArray.shadow_of(arch)))
+            source.write_text(array_verilog(arch) + wrapper(arch))
             run_yosys([f'read_verilog -sv "{source}"', f"hierarchy -check -top {TOP}",
                        "synth_ecp5 -nobram -nolutram -nowidelut -noflatten"
                        f"{'' if dsp else ' -nodsp'} -top {TOP}",

@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 
+from ..hw.compute import WeightFeeder
 from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
 from ..hw.tokens import TokenCounters
 from ..sim.access import AccessError, Space, accesses, check, item_bytes, word_bytes, words
@@ -25,7 +26,7 @@ def _cycles(i, arch):
         return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
         pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
-        cycles = arch.rows + pixels if i.starts else max(pixels, arch.rows, 3)
+        cycles = arch.rows + pixels if i.starts else max(pixels, WeightFeeder.cycles_of(arch))
         return i.kernel_y * i.kernel_x * i.blocks * cycles
     if i.opcode == Opcode.POST:
         cycles = i.out_y * i.out_x * i.pool * arch.chunks
@@ -110,7 +111,7 @@ def interleave(instructions, used, arch):
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may follow the last pass at its heels.
-                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, arch.rows, 3)
+                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, WeightFeeder.cycles_of(arch))
             times.touch(index, access.is_write, done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 

@@ -201,7 +201,7 @@ def _data(config, rules, rows, registers):
         "lanes": rules.lanes, "lane_order": "lane 0 in the lowest bits of the codes",
         "rows": config.rows, "terms": rules.terms,
         "target": config.target, "structure": rules.structure,
-        "stages": rules.stages, "psum_stages": rules.psum_stages, "most_stages": rules.most_stages,
+        "stages": rules.stages, "most_stages": rules.most_stages,
         "registers": registers, "reset": None,
         "valid": None,
         "valid_note": "elements have no valid port: padding that counts as true zero is left out "
@@ -254,7 +254,7 @@ def _ports(rules):
         port("swap_out", "swap_out", "output", 1, latency={"swap_in": 1}),
         port("psum_in", "psum_in", "input", psum, signed=True),
         port("psum_out", "psum_out", "output", psum, signed=True,
-             latency={"a_in": 1 + rules.stages, "psum_in": rules.psum_stages}),
+             latency={"a_in": 1 + rules.stages, "psum_in": 1}),
     ]
 
 

@@ -121,7 +121,7 @@ def vectors(rules, offset, seed=1):
         met = cycle - 1 - stages            # when the activation of this result came in
         check, out = int(met >= 1), 0
         if check:
-            scaled = (psums[cycle - rules.psum_stages] << rules.psum_scale) + products[met]
+            scaled = (psums[cycle - 1] << rules.psum_scale) + products[met]
             out = int(scaled >> rules.psum_scale) & mask
         result.append((a_words[cycle], w_words[cycle], int(load[cycle]), int(swap[cycle]),
                        a_in[cycle], w_in[cycle], psums[cycle], check, out))

@@ -20,6 +20,7 @@ from math import ceil
 import numpy as np
 
 from ..hw import isa
+from ..hw.compute import WeightFeeder
 from .depthwise import plan_from_above
 from .errors import UserError
 
@@ -241,7 +242,7 @@ class Layer:
 
     def pass_cycles(self, pixels):
         """Cycles of a pass over so many pixels."""
-        return max(pixels, self.arch.rows, 3)
+        return max(pixels, WeightFeeder.cycles_of(self.arch))
 
     def cycles(self, height, width):
         """Cycles of all passes over a rectangle of results."""

@@ -198,11 +198,6 @@ class Arch:
                              f"columns and shared_columns = {self.shared_columns}")
         if self.depthwise and self.activation.zero_code is None:
             raise ValueError(f"depthwise needs a format with a zero, not {self.activation}")
-        if self.depthwise:
-            from .pe import arithmetic_of
-            if arithmetic_of(self).psum_stages > 1:
-                raise ValueError("depthwise needs elements that a partial sum passes in one cycle; "
-                                 "choose another structure, or fewer stages")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")

@@ -43,9 +43,6 @@ class Arithmetic(ABC):
         Stages that are meant for 150 MHz on an ECP5 of speed grade 6.
     most_stages : int
         The largest value of `stages`.
-    psum_stages : int
-        The last so many of the stages are passed by the partial sum: rows of an array follow each
-        other at this distance in cycles.
     activation_bits : int
         Bits that travel right through one row: all lanes, decoded.
     weight_bits : int
@@ -61,7 +58,6 @@ class Arithmetic(ABC):
 
     fast_stages = 1
     most_stages = 1
-    psum_stages = 1
     psum_scale = 0
     activation_bits: int
     weight_bits: int
@@ -114,7 +110,7 @@ class Arithmetic(ABC):
         operands : Operands
             Gives the operands as of each stage, and registers between stages.
         psum : Value
-            The partial sum from above, as of stage `stages - psum_stages`.
+            The partial sum from above, as of the last stage.
 
         Returns
         -------

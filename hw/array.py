@@ -3,7 +3,7 @@
               weight word ---> [decode] ---> column c delayed by c, then to all of its rows
                                    |   |   |
                                    v   v   v
-    activation word -> [decode] -> PE  PE  PE      row r delayed by r * psum_stages
+    activation word -> [decode] -> PE  PE  PE      row r delayed by r
                                 -> PE  PE  PE
                                    |   |   |
                                    v   v   v   sums, column c delayed by c
@@ -37,12 +37,9 @@ class SystolicArray(wiring.Component):
     A word that enters in cycle t meets the first row in t + EDGE; the sum of its products and
     those of the other rows leaves column c in cycle t + latency + delay_of(c).
 
-    Rows of weights come in their order, one a cycle, by one bus for each column. Where rows follow
-    each other by one cycle as well, the word of a row is on the bus exactly when the swap passes
-    the row: elements then need no shadow weights, and words come from the cycle of `swap` on.
-    Else (`shadow`) rows keep what `load` gives them until their swap: words come at least one
-    cycle before `swap`, and at least `hold` cycles after the previous one, so that no row's
-    shadow weights are overwritten before its own swap.
+    Rows of weights come in their order, one a cycle from the cycle of `swap` on, by one bus for
+    each column. So the word of a row is on the bus exactly when the swap passes the row, and
+    elements need no second buffer for their weights.
 
     Parameters
     ----------
@@ -53,11 +50,9 @@ class SystolicArray(wiring.Component):
     activations : In(arch.activation_bits)
         The codes of one pixel's channels, row 0's lanes first.
     swap : In(1)
-        1: this word is the first to meet the weights loaded last.
+        1: this word is the first to meet the weights that come from now on.
     weights : In(arch.weight_bits)
         Weight codes of one array row, column 0's lanes first.
-    load : In(rows)
-        Bit r: row r takes the weight word of this cycle; only with `shadow`.
     from_above : In(1)
         The activation word does not go into the rows but down the columns, to all rows at once,
         where the column takes its own channel: a sum that enters the first row with this word
@@ -72,12 +67,9 @@ class SystolicArray(wiring.Component):
 
     def __init__(self, *, arch):
         self.arch = arch
-        self.shadow = self.shadow_of(arch)
         self.pe = ProcessingElement(arithmetic_of(arch), columns=arch.shared_columns,
-                                    shadow=self.shadow, from_above=arch.depthwise)
-        flags = {"load": In(arch.rows)} if self.shadow else {}
-        if arch.depthwise:
-            flags["from_above"] = In(1)
+                                    shadow=False, from_above=arch.depthwise)
+        flags = {"from_above": In(1)} if arch.depthwise else {}
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(1),
@@ -88,21 +80,7 @@ class SystolicArray(wiring.Component):
     @classmethod
     def latency_of(cls, arch):
         """Cycles from an activation word to its sum at column 0."""
-        arithmetic = arithmetic_of(arch)
-        return cls.EDGE + (arch.rows - 1) * arithmetic.psum_stages + 1 + arithmetic.stages
-
-    @staticmethod
-    def shadow_of(arch):
-        """Whether the elements have shadow weights."""
-        return arithmetic_of(arch).psum_stages > 1
-
-    @classmethod
-    def hold_of(cls, arch):
-        """Cycles from a swap to the earliest next word of weights: the last row's last stage."""
-        if not cls.shadow_of(arch):
-            return 0
-        arithmetic = arithmetic_of(arch)
-        return (arch.rows - 1) * (arithmetic.psum_stages - 1) + arithmetic.stages - 1
+        return cls.EDGE + arch.rows + arithmetic_of(arch).stages
 
     @staticmethod
     def delay_of(arch, column):
@@ -136,16 +114,12 @@ class SystolicArray(wiring.Component):
             buses.append({"above_in": bus[0], "w_in": bus[1:]} if arch.depthwise else {"w_in": bus})
             psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
 
-        # What travels right. The skew keeps a row's activation and swap together, while load is
-        # timed at the edge.
+        # What travels right.
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
                 m, self.activations.word_select(row, row_bits))
-            edge = _delayed(m, Cat(decoded, self.swap), self.EDGE + row * arithmetic.psum_stages,
-                            f"row{row}_skew")
+            edge = _delayed(m, Cat(decoded, self.swap), self.EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
-            if self.shadow:
-                right["load"] = _delayed(m, self.load[row], self.EDGE, f"row{row}_load")
             for first in range(0, arch.columns, arch.shared_columns):
                 at = f"{row}_{first}"
                 mine = slice(first, first + arch.shared_columns)

@@ -28,11 +28,10 @@ _LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
 
 
 class WeightFeeder(wiring.Component):
-    """Fills the array's shadow weights, one filling per pass, in program order.
+    """Fills the array's weights, one filling per pass, in program order.
 
-    A filling takes `rows` cycles. With shadow weights it may begin `hold` cycles after the
-    previous one was swapped in, and be swapped in itself from the next cycle on; without, it
-    begins in the cycle in which it is swapped in. The shortest pass is `cycles`.
+    A filling takes `rows` cycles from the one in which it is swapped in, which is at least
+    `HOLD` cycles after the previous one was. So the shortest pass takes `cycles_of`.
 
     Members
     -------
@@ -49,38 +48,24 @@ class WeightFeeder(wiring.Component):
         A filling is swapped in by the pixel of this cycle; only when `loaded`.
     address : Out(20)
         Weight word, one cycle after it was decided on.
-    load : Out(rows)
-        Rows that load the word whose address was out in the cycle before; only with `shadow`.
     """
+
+    #: Cycles from a swap to the next: a pass's first sum must be in the accumulators when the next
+    #: pass adds to it.
+    HOLD = AccumulatorColumn.REVISIT
 
     def __init__(self, *, arch):
         self.arch = arch
-        self.shadow = SystolicArray.shadow_of(arch)
-        load = {"load": Out(arch.rows)} if self.shadow else {}
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "idle": Out(1),
             "loaded": Out(1), "filling": Out(1), "swap": In(1),
-            "address": Out(20), **load,
+            "address": Out(20),
         })
-
-    @staticmethod
-    def lead_of(arch):
-        """Cycles from a filling's begin to the earliest swap: its first word must be there."""
-        return int(SystolicArray.shadow_of(arch))
-
-    @classmethod
-    def hold_of(cls, arch):
-        """Cycles from a swap to the begin of the next filling.
-
-        As the array wants it, and so that a pass takes long enough for its first sum to be in the
-        accumulators when the next pass adds to it.
-        """
-        return max(SystolicArray.hold_of(arch), AccumulatorColumn.REVISIT - cls.lead_of(arch))
 
     @classmethod
     def cycles_of(cls, arch):
         """The shortest pass."""
-        return max(arch.rows, cls.hold_of(arch) + cls.lead_of(arch))
+        return max(arch.rows, cls.HOLD)
 
     def elaborate(self, platform):
         m = Module()
@@ -88,29 +73,23 @@ class WeightFeeder(wiring.Component):
         loops = ("blocks", "kernel_x", "kernel_y")
         counts = {n: Signal(_LAYOUT[n].shape, name=n, reset_less=True) for n in loops}
         left = {n: Signal(_LAYOUT[n].shape, name=f"{n}_left", reset_less=True) for n in loops}
-        active, filling, free = Signal(), Signal(), Signal()
-        loaded = Signal()           # with shadow weights
+        active, filling = Signal(), Signal()
         step = Signal(range(rows))
-        hold = Signal(range(self.hold_of(self.arch)))
+        hold = Signal(range(self.HOLD))
         address = Signal(20, reset_less=True)
 
-        begin, end, last = Signal(), Signal(), Signal()
+        end, last = Signal(), Signal()
         m.d.comb += [
-            free.eq(active & ~filling & (hold == 0)),
-            begin.eq(free & ~loaded if self.shadow else self.swap),
-            end.eq((begin | filling) & (step == rows - 1)),
+            end.eq((self.swap | filling) & (step == rows - 1)),
             last.eq(Cat(left[n] == 0 for n in loops).all()),
             self.idle.eq(~active | (end & last)),
-            self.loaded.eq(loaded if self.shadow else free), self.filling.eq(filling),
+            self.loaded.eq(active & ~filling & (hold == 0)), self.filling.eq(filling),
         ]
         with m.If(self.swap):
-            m.d.sync += hold.eq(self.hold_of(self.arch) - 1)
+            m.d.sync += hold.eq(self.HOLD - 1)
         with m.Elif(hold != 0):
             m.d.sync += hold.eq(hold - 1)
-        if self.shadow:
-            with m.If(begin | self.swap):
-                m.d.sync += loaded.eq(begin)
-        with m.If(begin | filling):
+        with m.If(self.swap | filling):
             m.d.sync += [filling.eq(~end), step.eq(Mux(end, 0, step + 1)), address.eq(address + 1)]
             with m.If(end):
                 with m.If(last):
@@ -127,11 +106,6 @@ class WeightFeeder(wiring.Component):
 
         # The word's way: address register, memory, then the array's edge.
         m.d.sync += self.address.eq(address)
-        if self.shadow:
-            decided = Signal(rows)
-            m.d.comb += decided.eq(Cat((begin | filling) & (step == row) for row in range(rows)))
-            in_memory = Signal(rows)
-            m.d.sync += [in_memory.eq(decided), self.load.eq(in_memory)]
 
         with m.If(self.start):
             m.d.sync += [active.eq(1), address.eq(self.instruction.weight_base)]
@@ -287,8 +261,6 @@ class Compute(wiring.Component):
         if arch.depthwise:
             m.d.comb += [entering.from_above.eq(slot & from_above),
                          array.from_above.eq(at_array.from_above)]
-        if array.shadow:
-            m.d.comb += array.load.eq(feeder.load)
 
         # Sums: the control goes along, to column 0 and from column to column.
         control = Signal(data.StructLayout({

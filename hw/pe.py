@@ -54,12 +54,12 @@ class ProcessingElement(wiring.Component):
     weights of a stage become active when that activation reaches it: the shadow weights must stay
     until `arithmetic.stages` - 1 cycles after the swap.
 
-    Without `shadow`, `swap_in` makes `w_in` of the same cycle active. That is enough where rows
-    follow each other by one cycle, since the words of a column's bus do the same.
+    Without `shadow`, `swap_in` makes `w_in` of the same cycle active. That is enough inside an
+    array, where the words of a column's bus follow each other by one cycle, as its rows do.
 
-    `psum_out` is `psum_in` plus the dot product with the activation that came in
-    1 + stages - psum_stages cycles before `psum_in`, plus a constant (`Arithmetic.head`); latency
-    1 + stages cycles from `a_in`, psum_stages from `psum_in`. No register has a reset.
+    `psum_out` is `psum_in` plus the dot product with the activation that came in `stages` cycles
+    before `psum_in`, plus a constant (`Arithmetic.head`); latency 1 + stages cycles from `a_in`,
+    one from `psum_in`. No register has a reset.
 
     With `from_above`, `above_in` makes the activation register take the low bits of `w_in` instead
     of `a_in`: decoded activations come by the column's bus then.

@@ -123,7 +123,6 @@ class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
         self.array_latency = Compute.latency_of(self.arch)
-        self.hold, self.lead = WeightFeeder.hold_of(self.arch), WeightFeeder.lead_of(self.arch)
         self.shortest_pass = WeightFeeder.cycles_of(self.arch)
         self.post_latency = Post.latency_of(self.arch)
         self.operand_latency = Post.operand_latency_of(self.arch)
@@ -368,14 +367,14 @@ class _Model:
     # Array and post-processing.
 
     def _array(self):
-        begun = swapped = finished = filled = -1000     # filled: when the last filling began
+        begun = swapped = finished = -1000
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
             load = 1 << Unit.LOAD
             here = max(visible, begun + 1)
             weights = yield from self._take(Unit.ARRAY, code, load)
-            fed = max(here, filled + self.arch.rows - 1, weights)
+            fed = max(here, swapped + self.arch.rows - 1, weights)
             granted = yield from self._take(Unit.ARRAY, code, 15 & ~load)
             activity.wait(UnitState.TOKENS, max(here, activity.end + 1),
                           max(weights, granted) - 1,
@@ -384,22 +383,11 @@ class _Model:
             self._put(self.room[Unit.ARRAY], begun + 1)
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
-            free = max(fed + 1, swapped + self.hold, filled + self.arch.rows)
-            first = swapped = max(begun + 1, free + self.lead,
+            first = swapped = max(begun + 1, fed + 1, swapped + self.shortest_pass,
                                   finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
-            filled = free if self.lead else swapped
             if code.starts:
                 pixels += self.arch.rows
-                swapped += (passes - 1) * max(pixels, self.shortest_pass)
-                filled = swapped
-            elif pixels < self.shortest_pass:
-                for _ in range(passes - 1):
-                    free = max(swapped + self.hold, filled + self.arch.rows)
-                    swapped = max(swapped + pixels, free + self.lead)
-                    filled = free if self.lead else swapped
-            elif passes > 1:
-                swapped += (passes - 1) * pixels
-                filled = swapped - pixels + self.hold if self.lead else swapped
+            swapped += (passes - 1) * max(pixels, self.shortest_pass)
             finished = swapped + pixels - 1
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)

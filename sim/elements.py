@@ -27,9 +27,8 @@ class Bench(wiring.Component):
     ----------
     arithmetic : Arithmetic
     columns : int
-    shadow : bool or None
-        See `ProcessingElement`; None: as an array has it, with more than one stage of the partial
-        sum.
+    shadow : bool
+        See `ProcessingElement`; an array's elements have none.
 
     Members
     -------
@@ -46,11 +45,10 @@ class Bench(wiring.Component):
         a_out, swap_out, and load_out are what came in one cycle before.
     """
 
-    def __init__(self, arithmetic, *, columns=1, shadow=None):
+    def __init__(self, arithmetic, *, columns=1, shadow=False):
         self.arithmetic = arithmetic
         self.columns = columns
         self.rows = arithmetic.terms // arithmetic.lanes
-        shadow = arithmetic.psum_stages > 1 if shadow is None else shadow
         self.element = ProcessingElement(arithmetic, columns=columns, shadow=shadow)
         lanes = arithmetic.lanes
         super().__init__({
@@ -87,15 +85,13 @@ class Bench(wiring.Component):
             weights.append(Signal(rules.weight_bits, name=f"weight_{column}"))
             m.d.comb += weights[-1].eq(rules.decode_weight(m, codes))
             psum = self.psum.word_select(column, rules.psum_bits)
-            for stage in range(rules.psum_stages):
-                later = Signal(rules.psum_bits, name=f"psum_{column}_{stage}", reset_less=True)
-                m.d.sync += later.eq(psum)
-                psum = later
+            before = Signal(rules.psum_bits, name=f"psum_{column}", reset_less=True)
+            m.d.sync += before.eq(psum)
             added = Signal(rules.psum_bits, name=f"added_{column}")
             bottom = Signal(signed(rules.psum_bits), name=f"bottom_{column}")
             sums.append(Signal(rules.sum_bits, name=f"total_{column}"))
             m.d.comb += [
-                added.eq(self.psum_out.word_select(column, rules.psum_bits) - psum),
+                added.eq(self.psum_out.word_select(column, rules.psum_bits) - before),
                 bottom.eq(rules.head(self.rows) + self.rows * added),
                 sums[-1].eq(rules.total(bottom, self.rows)),
             ]
@@ -273,7 +269,7 @@ def _observed(bench, given, fields):
     met = np.flatnonzero(held >= 0)
 
     psum_out = _apart(fields["psum_out"], rules.psum_bits, bench.columns)[met + rules.stages]
-    psum_in = given.psum[met + rules.stages + 1 - rules.psum_stages]
+    psum_in = given.psum[met + rules.stages]
     total = _apart(fields["total"], rules.sum_bits, bench.columns)[met + rules.stages]
     sign = 1 << (rules.sum_bits - 1)
     return Observed(given.a[met], given.w[held[met]],

@@ -49,33 +49,22 @@ def stimulus(arch, random):
     between passes there are gaps in which anything stands at the ports. Returns (inputs,
     activation codes [N, vector], pixel [N], the weights of each cycle's pass [N, ...]).
     """
-    shadow, hold = SystolicArray.shadow_of(arch), SystolicArray.hold_of(arch)
     weights = random.choice(finite_codes(arch.weight),
                             (PASSES, arch.rows, arch.columns, arch.lanes))
-    # When words begin to come, and when they are swapped in.
-    starts, swaps, time = [], [], 0
+    swaps, time = [], 0
     for _ in range(PASSES):
-        gap = int(random.choice([0, 0, 0, 1, 2, 9]))
-        if shadow:
-            previous = swaps[-1] if swaps else -1000
-            start = max(time, previous + hold) + gap
-            swap = start + 1 + int(random.choice([0, 0, 1, 5]))
-        else:
-            start = swap = time + gap
-        starts.append(start)
-        swaps.append(swap)
-        time = start + arch.rows                 # words of one filling after another
+        swaps.append(time + int(random.choice([0, 0, 0, 1, 2, 9])))
+        time = swaps[-1] + arch.rows             # words of one filling after another
     length = max(swaps[-1], time) + 5
     pixel = random.random(length) < 0.8
-    swap, load = np.zeros(length, bool), np.zeros(length, object)
+    swap = np.zeros(length, bool)
     words = random.integers(0, 1 << 62, length).astype(object)
     current = np.full(length, -1)
-    for n, (start, at) in enumerate(zip(starts, swaps, strict=True)):
+    for n, at in enumerate(swaps):
         swap[at] = pixel[at] = True
         current[at:] = n
         for row in range(arch.rows):
-            load[start + row] = 1 << row
-            words[start + row] = joined(weights[n, row].ravel(), arch.weight.width)
+            words[at + row] = joined(weights[n, row].ravel(), arch.weight.width)
     pixel[:swaps[0]] = False
     codes = random.choice(finite_codes(arch.activation), (length, arch.vector))
     extreme = finite_codes(arch.activation)[[0, -1]]
@@ -83,8 +72,6 @@ def stimulus(arch, random):
     codes[random.random(length) < 0.1] = extreme[1]
     inputs = {"activations": [joined(word, arch.activation.width) for word in codes],
               "swap": swap, "weights": words}
-    if shadow:
-        inputs["load"] = load
     return inputs, codes, pixel, weights[current]
 
 
@@ -147,8 +134,6 @@ def test_the_largest_sums_of_every_family_fit():
         length = array.latency + arch.columns + 20
         inputs.append({"activations": [activations[n >= 12] for n in range(length)],
                        "swap": [n == 5 for n in range(length)], "weights": [word] * length})
-        if array.shadow:
-            inputs[-1]["load"] = [1 << n if n < arch.rows else 0 for n in range(length)]
         limits.append([arch.vector * int(arch.activation.image(order[n]))
                        * int(arch.weight.image(heavy[0])) for n in (0, -1)])
     for array, responses, limit in zip(arrays, play(arrays, inputs), limits, strict=True):
@@ -159,12 +144,9 @@ def test_the_largest_sums_of_every_family_fit():
 
 
 @pytest.mark.parametrize("names", [("int8", "int8"), ("e3m2", "e3m2"), ("bipolar1", "bipolar1")])
-def test_the_array_says_when_words_may_come(names):
+def test_the_array_says_when_sums_leave(names):
     for structure in STRUCTURES:
         arch = arch_of((4, 4), *names, structure=structure)
         rules = arithmetic_of(arch)
-        assert SystolicArray.shadow_of(arch) == (rules.psum_stages > 1)
-        assert SystolicArray.hold_of(arch) == (
-            0 if rules.psum_stages == 1 else 3 * (rules.psum_stages - 1) + rules.stages - 1)
-        assert SystolicArray.latency_of(arch) == 2 + 3 * rules.psum_stages + rules.stages
+        assert SystolicArray.latency_of(arch) == 5 + rules.stages
         assert parse(names[0]) == rules.activation

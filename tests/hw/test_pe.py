@@ -41,13 +41,13 @@ def rules_of(case, **options):
 
 def benches_of(cases):
     """Of each case the smallest circuit, and the fast one, each for one structure in turn; of some
-    the ones with several columns or with shadow weights too."""
+    the ones with several columns or with shadow weights."""
     benches = []
     for n, case in enumerate(cases):
         for options in ({"stages": 1}, {"stages": None}):
             rules = rules_of(case, structure=STRUCTURES[len(benches) % 4], **options)
             benches.append(Bench(rules, columns=1 + n % 3 // 2,
-                                 shadow=True if n % 4 == 1 else None))
+                                 shadow=n % 4 == 1))
     return benches
 
 

@@ -30,7 +30,7 @@ def added(rules, a, w, psums):
     w_codes = Signal(rules.lanes * rules.weight.width)
     m.d.comb += [element.a_in.eq(rules.decode_activation(m, a_codes)),
                  element.w_in.eq(rules.decode_weight(m, w_codes)), element.swap_in.eq(1)]
-    before, mask = rules.stages - rules.psum_stages + 1, (1 << rules.psum_bits) - 1
+    before, mask = rules.stages, (1 << rules.psum_bits) - 1
     found = []
 
     async def play(ctx):

@@ -84,7 +84,7 @@ def play(components, inputs):
     Returns a list of dicts, port name to integers [N] from 0 up, after each clock: int64, or
     Python integers where 63 bits do not hold them. Raises SimulationError.
     """
-    executable = verilate.build(_sources(components), "players")
+    executable = verilate.build(_sources(components), "players", optimize="-O0")
     with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
         folder = Path(folder)
         for n, (component, given) in enumerate(zip(components, inputs, strict=True)):

@@ -346,6 +346,7 @@ def _prove(options):
     wrong = [case for result in results for case in result["cases"] if case["mismatches"]]
     for case in wrong[:20]:
         print(f"{case['activation']} x {case['weight']}, {case['lanes']} lanes, "
+              f"{case['columns']} column{'s' * (case['columns'] > 1)}, "
               f"{case['structure']}, {case['stages']} stages: {case['first']}")
     _wrote(*files)
     return MISMATCH if wrong else OK

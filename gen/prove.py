@@ -1,10 +1,10 @@
 """Proof of the processing elements: RTL in Verilator on every pair of operands of every format.
 
-A case is a pair of formats, a number of lanes, a structure and a number of pipeline stages. Cases
-that make the same circuit are simulated together: once, on every pair of codes, if an element's
-operands have at most 8 bits each, else on random ones and corners. What came out is compared
-with what each case's own formats say. Results are kept as they come; an interrupted proof goes on
-where it stopped.
+A case is a pair of formats, a number of lanes and of columns that share activations, a structure
+and a number of pipeline stages. Cases that make the same circuit are simulated together: once, on
+every pair of codes, if an element's operands have at most 8 bits each, else on random ones and
+corners. What came out is compared with what each case's own formats say. Circuits and results are
+kept as they come; an interrupted proof goes on where it stopped.
 """
 
 import csv
@@ -13,8 +13,9 @@ import io
 import json
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from .resume import in_processes, open_folder, read_results
 
 __all__ = ["Case", "Circuit", "cases_of", "circuits_of", "prove", "summary"]
 
-RESULTS, TABLE = "results.jsonl", "prove.csv"
+CIRCUITS, RESULTS, TABLE = "circuits.jsonl", "results.jsonl", "prove.csv"
 #: Rows of a column for which widths are chosen and totals checked.
 _ROWS = 16
 #: Operands of at most so many bits each are proven on all pairs.
@@ -53,17 +54,19 @@ class Case:
     activation: str
     weight: str
     lanes: int
+    columns: int
     structure: str
-    stages: int
+    stages: int | None
 
     def rules(self):
         return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
-                          _ROWS * self.lanes, structure=self.structure, stages=self.stages)
+                          _ROWS * self.lanes, structure=self.structure, stages=self.stages,
+                          columns=self.columns)
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """Cases that make the same circuit."""
+    """Cases that make the same circuit, with as many columns."""
     fingerprint: str
     cases: tuple[Case, ...]
 
@@ -88,7 +91,13 @@ class Circuit:
 @cache
 def _definitions():
     """A hash of what defines right and wrong."""
-    files = sorted(Path(hw.__file__).parent.glob("format*.py"))
+    return _hash_of("format*.py")
+
+
+@cache
+def _hash_of(pattern):
+    """A hash of these files of the hardware, and of those that simulate and judge."""
+    files = sorted(Path(hw.__file__).parent.glob(pattern))
     digest = hashlib.sha256()
     for path in [*files, Path(elements.__file__), Path(__file__)]:
         digest.update(path.read_bytes())
@@ -106,8 +115,9 @@ def cases_of(formats=None, structures=None):
         None: all.
 
     Of every pair of formats that the array multiplies: one lane, and two where both formats are
-    the same; bipolar ones with more lanes. Each with one stage and with the stages of its fast
-    circuit. Raises UserError for names that do not exist and where no pair can be multiplied.
+    the same; bipolar ones with more lanes. One column, and two where they share multiplications.
+    Each with one stage and with the stages of its fast circuit. Raises UserError for names that do
+    not exist and where no pair can be multiplied.
     """
     try:
         named = {name: parse(name) for name in formats} if formats else catalogue()
@@ -123,27 +133,41 @@ def cases_of(formats=None, structures=None):
             if isinstance(other, Bipolar):
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
-                for structure in structures or STRUCTURES:
+                for structure, columns in product(structures or STRUCTURES, (1, 2)):
+                    case = Case(activation, weight, count, columns, structure, None)
                     try:
-                        rules = arithmetic(one, other, count, _ROWS * count, structure=structure)
+                        rules = case.rules()
                     except ValueError:
                         break
-                    cases += [Case(activation, weight, count, structure, stages)
-                              for stages in sorted({1, rules.stages})]
+                    if columns == 1 or rules.across:
+                        cases += [replace(case, stages=stages)
+                                  for stages in sorted({1, rules.stages})]
     if not cases:
         raise UserError(f"no products are defined among {', '.join(named)}")
     return cases
 
 
-def circuits_of(cases, jobs=1, progress=SILENT):
-    """The Circuits of these cases."""
-    found = defaultdict(list)
-    with progress.step(f"Circuits of {len(cases):,} cases", len(cases)) as done:
-        fingerprints = in_processes(_fingerprint, cases, jobs, ordered=True)
-        for number, (case, fingerprint) in enumerate(zip(cases, fingerprints, strict=True), 1):
-            found[fingerprint].append(case)
-            done(number)
-    return [Circuit(fingerprint, tuple(members)) for fingerprint, members in found.items()]
+def circuits_of(cases, file, jobs=1, progress=SILENT):
+    """The Circuits of these cases; `file` keeps which are known, as long as the code is the same.
+
+    Raises UserError where the file holds something else.
+    """
+    known, found = read_results(file), defaultdict(list)
+    keys = [hashlib.sha256(repr((case, _hash_of("*.py"))).encode()).hexdigest()[:16]
+            for case in cases]
+    missing = [case for case, key in zip(cases, keys, strict=True) if key not in known]
+    with progress.step(f"Circuits of {len(cases):,} cases, {len(cases) - len(missing):,} known",
+                       max(1, len(missing))) as done, file.open("a") as lines:
+        fingerprints = in_processes(_fingerprint, missing, jobs, ordered=True)
+        number = 0
+        for case, key in zip(cases, keys, strict=True):
+            if key not in known:
+                known[key] = {"key": key, "fingerprint": next(fingerprints)}
+                lines.write(json.dumps(known[key]) + "\n")
+                number += 1
+                done(number)
+            found[known[key]["fingerprint"], case.columns].append(case)
+    return [Circuit(fingerprint, tuple(members)) for (fingerprint, _), members in found.items()]
 
 
 def _fingerprint(case):
@@ -173,13 +197,14 @@ def _prove_together(circuits):
 
 def _check_coverage(circuit, observed):
     """A proof that has left out a pair of operands is none."""
-    case, met = circuit.cases[0], np.zeros(len(observed.a), np.int64)
-    for codes, name in ((observed.a, case.activation), (observed.w[:, 0], case.weight)):
-        for lane in range(case.lanes):
-            width = parse(name).width
-            met = met << width | codes[:, lane]
-    if len(np.unique(met)) != 1 << sum(circuit.operand_bits):
-        raise AssertionError(f"{case}: not every pair of operands was simulated")
+    case = circuit.cases[0]
+    for column in range(case.columns):
+        met = np.zeros(len(observed.a), np.int64)
+        for codes, name in ((observed.a, case.activation), (observed.w[:, column], case.weight)):
+            for lane in range(case.lanes):
+                met = met << parse(name).width | codes[:, lane]
+        if len(np.unique(met)) != 1 << sum(circuit.operand_bits):
+            raise AssertionError(f"{case}: not every pair of operands was simulated")
 
 
 def _verdict(case, observed):
@@ -198,8 +223,8 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     Parameters
     ----------
     folder : path
-        For results.jsonl (one line for each circuit) and prove.csv (one for each case); made if
-        it does not exist.
+        For circuits.jsonl (one line for each case: which circuit it makes), results.jsonl (one for
+        each circuit) and prove.csv (one for each case); made if it does not exist.
     formats, structures : list of str or None
         See `cases_of`.
     jobs : int
@@ -208,8 +233,9 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     Returns (results, paths of the files): results as in results.jsonl, of this call's circuits.
     Raises UserError.
     """
-    circuits = circuits_of(cases_of(formats, structures), jobs, progress)
+    cases = cases_of(formats, structures)
     folder = open_folder(folder)
+    circuits = circuits_of(cases, folder / CIRCUITS, jobs, progress)
     file = folder / RESULTS
     known = read_results(file)
     # Those of a similar number of vectors run together, since all wait for the longest.
@@ -233,14 +259,14 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
 def _table(results):
     """CSV: one line for each case."""
     text = io.StringIO()
-    names = ["activation", "weight", "lanes", "structure", "stages", "exhaustive", "checked",
-             "mismatches", "first", "fingerprint"]
+    names = ["activation", "weight", "lanes", "columns", "structure", "stages", "exhaustive",
+             "checked", "mismatches", "first", "fingerprint"]
     writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
     writer.writeheader()
     rows = [case | {"exhaustive": int(result["exhaustive"]),
                     "fingerprint": result["fingerprint"]}
             for result in results for case in result["cases"]]
-    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:5]]))
+    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:6]]))
     return text.getvalue()
 
 

@@ -10,11 +10,14 @@ from amaranth.hdl import Signal
 
 from .formats import sum_bits
 
-__all__ = ["STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
+__all__ = ["DSP_STRUCTURES", "STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
 
 #: What a processing element is built for: LUTs of six inputs, of four, standard cells, or DSP
-#: blocks, for which products are written as plain multiplications.
-STRUCTURES = ("lut6", "lut4", "gates", "dsp")
+#: blocks, for which products are written as plain multiplications: of 18 x 18 bits, or Xilinx's of
+#: 25 x 18 bits with an adder in front (DSP48E1).
+STRUCTURES = ("lut6", "lut4", "gates", "dsp", "dsp48")
+#: Those for DSP blocks.
+DSP_STRUCTURES = ("dsp", "dsp48")
 
 
 class Arithmetic(ABC):
@@ -33,6 +36,8 @@ class Arithmetic(ABC):
     stages : int or None
         Pipeline stages from the operand registers to the partial sum's register; 1 is the smallest
         circuit. None: `fast_stages`.
+    columns : int
+        Columns side by side that share their activations.
 
     Raises ValueError for formats without products in this family, and for stages that it cannot
     have.
@@ -54,15 +59,19 @@ class Arithmetic(ABC):
         Bits of a partial sum as it passes the elements.
     psum_scale : int
         The weight of a partial sum's lowest bit is 2**psum_scale times that of a sum.
+    across : bool
+        Whether products of two columns share a multiplication.
     """
 
     fast_stages = 1
     most_stages = 1
     psum_scale = 0
+    across = False
     activation_bits: int
     weight_bits: int
 
-    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None):
+    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None,
+                 columns=1):
         if structure not in STRUCTURES:
             raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, "
                              f"not {structure!r}")
@@ -71,6 +80,7 @@ class Arithmetic(ABC):
         self.lanes = lanes
         self.terms = terms
         self.structure = structure
+        self.columns = columns
         self.sum_bits = sum_bits(activation, weight, terms)
         self.psum_bits = self.sum_bits
         self.stages = self.fast_stages if stages is None else stages
@@ -99,6 +109,10 @@ class Arithmetic(ABC):
     def decode_weight(self, m, codes):
         """Decode at the array's top edge: lanes * weight.width bits to weight_bits bits."""
 
+    def decode_weights(self, m, codes):
+        """`decode_weight` of columns side by side: a list for a list."""
+        return [self.decode_weight(m, column) for column in codes]
+
     @abstractmethod
     def accumulate(self, m, operands, psum):
         """`psum` plus the dot product of the operands plus a constant (see `head`).
@@ -117,6 +131,10 @@ class Arithmetic(ABC):
         Value
             As of the last stage; its low psum_bits bits are registered as what goes down.
         """
+
+    def accumulate_columns(self, m, operands, psums):
+        """`accumulate` of columns side by side: a list for lists."""
+        return [self.accumulate(m, *column) for column in zip(operands, psums, strict=True)]
 
     def head(self, rows):
         """The partial sum that enters a column of `rows` elements: minus what they add too much."""
@@ -154,7 +172,7 @@ class Operands:
         self._swaps = [swap]
         self._stays = stays
         self._weights = []
-        self._prefix = prefix
+        self.prefix = prefix
 
     def a(self, stage):
         """The decoded activation in `stage`, from 0: delayed by so many cycles."""
@@ -177,7 +195,7 @@ class Operands:
                 continue
             if number:
                 self._swaps.append(self.register(self._swaps[-1], f"swap_stage{number}"))
-            active = Signal.like(self._weight, name=self._prefix + name, reset_less=True)
+            active = Signal.like(self._weight, name=self.prefix + name, reset_less=True)
             with self._m.If(self._swaps[number]):
                 self._m.d.sync += active.eq(self._weight)
             self._weights.append(active)
@@ -185,7 +203,7 @@ class Operands:
 
     def register(self, value, name):
         """`value` one stage later, in a register without reset."""
-        register = Signal(value.shape(), name=self._prefix + name, reset_less=True)
+        register = Signal(value.shape(), name=self.prefix + name, reset_less=True)
         self._m.d.sync += register.eq(value)
         return register
 

@@ -67,8 +67,8 @@ class SystolicArray(wiring.Component):
 
     def __init__(self, *, arch):
         self.arch = arch
-        self.pe = ProcessingElement(arithmetic_of(arch), columns=arch.shared_columns,
-                                    shadow=False, from_above=arch.depthwise)
+        self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
+                                    from_above=arch.depthwise)
         flags = {"from_above": In(1)} if arch.depthwise else {}
         super().__init__({
             "activations": In(arch.activation_bits),
@@ -104,8 +104,10 @@ class SystolicArray(wiring.Component):
 
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
         buses, psums = [], []
-        for column in range(arch.columns):
-            bus = arithmetic.decode_weight(m, self.weights.word_select(column, column_bits))
+        codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
+        decoded = [bus for first in range(0, arch.columns, arch.shared_columns) for bus in
+                   arithmetic.decode_weights(m, codes[first:first + arch.shared_columns])]
+        for column, bus in enumerate(decoded):
             if arch.depthwise:
                 above = arithmetic.decode_activation(
                     m, self.activations.word_select(column, row_bits))

@@ -21,14 +21,14 @@ _FAMILIES = ((Int, Int, IntArithmetic), (_SHIFTED, _SHIFTED, FloatArithmetic),
              (Lns, Lns, LnsArithmetic), (Plane, WeightPool, PoolArithmetic))
 
 
-def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=None):
+def arithmetic(activation, weight, lanes, terms, **options):
     """The `Arithmetic` of two formats of one family; see there for the parameters.
 
     Raises ValueError for formats that have no products here.
     """
     for activations, weights, family in _FAMILIES:
         if isinstance(activation, activations) and isinstance(weight, weights):
-            return family(activation, weight, lanes, terms, structure=structure, stages=stages)
+            return family(activation, weight, lanes, terms, **options)
     raise ValueError("activation and weight must be of one family (float, int and sums of "
                      "powers; bipolar; lns), "
                      f"not {activation} and {weight}")
@@ -37,15 +37,15 @@ def arithmetic(activation, weight, lanes, terms, *, structure="lut4", stages=Non
 def arithmetic_of(arch):
     """The `Arithmetic` of a chip's processing elements."""
     return arithmetic(arch.activation, arch.weight, arch.lanes, arch.vector,
-                      structure=arch.pe_structure, stages=arch.stages)
+                      structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns)
 
 
 class ProcessingElement(wiring.Component):
     """A weight-stationary processing element, or several side by side; nothing in it stalls.
 
     Activations and flags travel right, partial sums down, one element a cycle; so `a_out`,
-    `swap_out`, `load_out` follow their inputs after one cycle. `columns` elements side by side
-    share one activation register and its flags.
+    `swap_out`, `load_out` follow their inputs after one cycle. Elements side by side, as many as
+    the arithmetic has columns, share one activation register and its flags.
 
     With `shadow`, weights are double-buffered: `load_in` takes `w_in`, which all elements of a
     column see, into the shadow weights, while the active ones compute. `swap_in` makes the shadow
@@ -67,9 +67,7 @@ class ProcessingElement(wiring.Component):
     Parameters
     ----------
     arithmetic : Arithmetic
-    columns : int
-        Elements that share an activation register; their ports w and psum are arrays if there is
-        more than one.
+        With several columns, the ports w and psum are arrays.
     shadow : bool
         Whether weights are double-buffered; else there are no load_in and load_out.
     from_above : bool
@@ -83,14 +81,14 @@ class ProcessingElement(wiring.Component):
     swap_in, swap_out, load_in, load_out, above_in : Signal(1)
     """
 
-    def __init__(self, arithmetic, *, columns=1, shadow=True, from_above=False):
+    def __init__(self, arithmetic, *, shadow=True, from_above=False):
         self.arithmetic = arithmetic
-        self.columns = columns
         self.shadow = shadow
         self.from_above = from_above
         weights, psum = arithmetic.weight_bits, signed(arithmetic.psum_bits)
         if from_above:
             weights = max(weights, arithmetic.activation_bits)
+        columns = arithmetic.columns
         if columns > 1:
             weights = data.ArrayLayout(weights, columns)
             psum = data.ArrayLayout(psum, columns)
@@ -114,21 +112,23 @@ class ProcessingElement(wiring.Component):
             load = Signal(reset_less=True)
             m.d.sync += load.eq(self.load_in)
             m.d.comb += self.load_out.eq(load)
-        for column in range(self.columns):
-            self._add_column(m, a, column)
+        alone = self.arithmetic.columns == 1
+        w_in, psum_in, psum_out = ([port] if alone else list(port)
+                                   for port in (self.w_in, self.psum_in, self.psum_out))
+        prefixes = [""] if alone else [f"column{n}_" for n in range(len(w_in))]
+        operands = [self._operands(m, a, *column) for column in zip(w_in, prefixes, strict=True)]
+        sums = self.arithmetic.accumulate_columns(m, operands, psum_in)
+        for prefix, value, out in zip(prefixes, sums, psum_out, strict=True):
+            psum = Signal(signed(self.arithmetic.psum_bits), name=f"{prefix}psum", reset_less=True)
+            m.d.sync += psum.eq(value)
+            m.d.comb += out.eq(psum)
         return m
 
-    def _add_column(self, m, a, column):
-        w_in, psum_in, psum_out = (port if self.columns == 1 else port[column]
-                                   for port in (self.w_in, self.psum_in, self.psum_out))
-        prefix = "" if self.columns == 1 else f"column{column}_"
+    def _operands(self, m, a, w_in, prefix):
         if self.shadow:
             weight = Signal(self.arithmetic.weight_bits, name=f"{prefix}w_shadow", reset_less=True)
             with m.If(self.load_in):
                 m.d.sync += weight.eq(w_in)
         else:
             weight = w_in[:self.arithmetic.weight_bits]
-        operands = Operands(m, a, weight, self.swap_in, stays=self.shadow, prefix=prefix)
-        psum = Signal(signed(self.arithmetic.psum_bits), name=f"{prefix}psum", reset_less=True)
-        m.d.sync += psum.eq(self.arithmetic.accumulate(m, operands, psum_in))
-        m.d.comb += psum_out.eq(psum)
+        return Operands(m, a, weight, self.swap_in, stays=self.shadow, prefix=prefix)

@@ -16,6 +16,7 @@ from amaranth.hdl import Cat, Const, Signal, Value
 from amaranth.lib import data
 
 from .arithmetic import Arithmetic
+from .dsp import SignificandProducts
 from .formats import sum_bits, term_bound
 from .significand import Factor, magnitude_bits, numbers, significand_bits
 
@@ -53,6 +54,13 @@ class FloatArithmetic(Arithmetic):
         self._w = Factor(right, whole=whole, twos_complement=self._gate)
         self._signed = self._a.twos_complement or self._w.twos_complement
 
+        # Else products are plain multiplications, which DSP blocks may share.
+        self._plain = not (self._look_up or self._gate or self._rows)
+        self._products = SignificandProducts(
+            [factor.layout["significand"].width for factor in (self._a, self._w)],
+            options.get("columns", 1), structure)
+        self.across = self._plain and self._products.across
+
         self._activations = data.ArrayLayout(self._a.layout, lanes * self._left)
         self._weights = data.ArrayLayout(self._w.layout, lanes * self._right)
         self.activation_bits = self._activations.size
@@ -86,10 +94,31 @@ class FloatArithmetic(Arithmetic):
         return _decode(self._w, self._right * self.lanes, codes)
 
     def accumulate(self, m, operands, psum):
-        a = data.View(self._activations, Cat(operands.a(0)))
-        w = data.View(self._weights, Cat(operands.w(0)))
+        return self.accumulate_columns(m, [operands], [psum])[0]
+
+    def accumulate_columns(self, m, operands, psums):
+        a = data.View(self._activations, Cat(operands[0].a(0)))
+        w = [data.View(self._weights, Cat(column.w(0))) for column in operands]
+        products = [None] * len(operands)
+        if self._plain:
+            # Sums of powers have significands of one bit: no multiplications.
+            lanes = range(self.lanes)
+            products = self._products.multiply(
+                [a[lane].significand for lane in lanes],
+                [[column[lane].significand for lane in lanes] for column in w],
+                lambda column, name, *factors: self._multiply(m, operands[column], name, *factors))
+        return [self._accumulate(m, *column, a) for column in
+                zip(operands, psums, w, products, strict=True)]
+
+    def _multiply(self, m, operands, name, a, w):
+        product = Signal(len(a) + len(w), name=f"{operands.prefix}multiplied_{name}")
+        m.d.comb += product.eq(a * w)
+        # As one register, which the block has.
+        return operands.register(product, f"held_{name}") if 0 in self._cuts else product
+
+    def _accumulate(self, m, operands, psum, w, products, a):
         terms = [self._term(m, operands, a[lane * self._left + i], w[lane * self._right + j],
-                            f"{lane}_{i}_{j}")
+                            f"{lane}_{i}_{j}", products and products[lane])
                  for lane in range(self.lanes)
                  for i in range(self._left) for j in range(self._right)]
         if self.stages > 1:
@@ -100,31 +129,35 @@ class FloatArithmetic(Arithmetic):
             terms = [(total, terms[0][1])]
         return reduce(lambda total, term: _add(total, *term), terms, psum)
 
-    def _term(self, m, operands, a, w, name):
+    def _term(self, m, operands, a, w, name, product):
         """One product as (bits, carry): complemented where it is negative, to which the carry
-        then adds 1."""
+        then adds 1. `product` is that of the significands where it stands outside, as of the first
+        register; else None."""
         def net(value, label, **options):
-            signal = Signal(value.shape(), name=f"{label}_{name}", **options)
+            signal = Signal(value.shape(), name=f"{operands.prefix}{label}_{name}", **options)
             m.d.comb += signal.eq(value)
             return signal
 
-        def cut(level, *values):
+        def cut(level, **values):
             if level not in self._cuts:
-                return values
-            return [operands.register(value, f"{part}_{name}_level{level}") for part, value in
-                    zip(("word", "gate", "negative", "shift"), values, strict=False)]
+                return [*values.values()]
+            return [operands.register(value, f"{part}_{name}_level{level}")
+                    for part, value in values.items()]
 
-        word = net(self._product(m, a, w, name), "product")
+        word = product
+        if word is None:
+            word, = cut(0, word=net(self._product(m, a, w, name), "product"))
         gate = net(self._gating(a, w), "gate")
         negative = net(a.sign.any() ^ w.sign.any(), "negative")
         shift = net(self._sum_of_shifts(a, w), "shift")
-        word, gate, negative, shift = cut(0, word, gate, negative, shift)
+        gate, negative, shift = cut(0, gate=gate, negative=negative, shift=shift)
 
         reach = self._unit
         for level, bits in enumerate(self._steps[:-1], 1):
             width = len(word) + ((1 << bits) - 1) * reach
             word = net(_choose(_one_hot(shift[:bits]), word, reach, width), f"word{level}")
-            word, gate, negative, shift = cut(level, word, gate, negative, shift[bits:])
+            word, gate, negative, shift = cut(level, word=word, gate=gate, negative=negative,
+                                              shift=shift[bits:])
             reach <<= bits
 
         places = _one_hot(shift)
@@ -138,17 +171,15 @@ class FloatArithmetic(Arithmetic):
         if not self._signed:
             magnitude = Cat(magnitude, Const(0, 1))
         term = net(magnitude ^ negative.replicate(len(magnitude)), "term")
-        return cut(len(self._steps), term, negative)
+        return cut(len(self._steps), term=term, negative=negative)
 
     def _product(self, m, a, w, name):
-        """The significands' product, where one of them is no mere gate."""
+        """The significands' product, where one of them is no mere gate, from LUTs."""
         if self._gate:
             return w.significand if len(a.significand) == 1 else a.significand
         if self._look_up:
             return _table([left * right for right in _padded(self._w) for left in _padded(self._a)],
                           Cat(a.significand, w.significand))
-        if not self._rows:
-            return a.significand * w.significand
         # In radix 4: 0, a, 2a or 3a for each two bits of w. A row's bits have five inputs, which
         # leaves one for the sum of the rows before.
         done, total = [], None

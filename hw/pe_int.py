@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from amaranth.hdl import Cat, Value
 
-from .arithmetic import Arithmetic
+from .arithmetic import DSP_STRUCTURES, Arithmetic
 from .booth import booth_row, digit_ranges, digits, recode, row_offset, row_width
 from .dsp import DspProducts
 from .row_sum import add_pairs, add_to_sum, chain, ripple
@@ -15,12 +15,17 @@ __all__ = ["IntArithmetic"]
 class IntArithmetic(Arithmetic):
     """Signed or unsigned integers of 1 to 16 bits each, and ternary ones."""
 
-    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None):
-        self._products = (DspProducts(activation, weight, lanes) if structure == "dsp" else
-                          _BoothProducts(activation, weight, lanes, structure))
+    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None,
+                 columns=1):
+        self._products = (
+            DspProducts(activation, weight, lanes, columns, structure)
+            if structure in DSP_STRUCTURES else
+            _BoothProducts(activation, weight, lanes, structure))
+        self.across = self._products.across
         self.fast_stages = self._products.fast_stages
         self.most_stages = self._products.most_stages
-        super().__init__(activation, weight, lanes, terms, structure=structure, stages=stages)
+        super().__init__(activation, weight, lanes, terms, structure=structure, stages=stages,
+                         columns=columns)
         self.activation_bits = self._products.activation_bits
         self.weight_bits = self._products.weight_bits
 
@@ -28,10 +33,16 @@ class IntArithmetic(Arithmetic):
         return self._products.decode_activation(codes)
 
     def decode_weight(self, m, codes):
-        return self._products.decode_weight(codes)
+        return self.decode_weights(m, [codes])[0]
+
+    def decode_weights(self, m, codes):
+        return self._products.decode_weights(codes)
 
     def accumulate(self, m, operands, psum):
-        return self._products.accumulate(m, operands, psum, self.stages)
+        return self.accumulate_columns(m, [operands], [psum])[0]
+
+    def accumulate_columns(self, m, operands, psums):
+        return self._products.accumulate(m, operands, psums, self.stages)
 
     def head(self, rows):
         half = 1 << (self.psum_bits - 1)
@@ -51,7 +62,11 @@ class _BoothProducts:
     fast_stages, most_stages : int
     offset : int
         How much more than the dot product an element adds.
+    across : bool
+        See `Arithmetic`.
     """
+
+    across = False
 
     def __init__(self, activation, weight, lanes, structure):
         self._activation, self._weight, self._lanes = activation, weight, lanes
@@ -76,8 +91,9 @@ class _BoothProducts:
     def decode_activation(self, codes):
         return self._decode(codes, self._activation, self._recoded and self._swapped)
 
-    def decode_weight(self, codes):
-        return self._decode(codes, self._weight, self._recoded and not self._swapped)
+    def decode_weights(self, codes):
+        return [self._decode(column, self._weight, self._recoded and not self._swapped)
+                for column in codes]
 
     def _decode(self, codes, fmt, recoded):
         if not recoded:
@@ -101,7 +117,11 @@ class _BoothProducts:
                     f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}"))
         return sorted(rows, key=lambda row: row.low)
 
-    def accumulate(self, m, operands, psum, stages):
+    def accumulate(self, m, operands, psums, stages):
+        return [self._accumulate(m, *column, stages)
+                for column in zip(operands, psums, strict=True)]
+
+    def _accumulate(self, m, operands, psum, stages):
         rows = self._rows(m, operands)
         if stages == 1:
             return add_to_sum(m, psum, rows, self._adder, "sum")

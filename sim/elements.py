@@ -26,7 +26,6 @@ class Bench(wiring.Component):
     Parameters
     ----------
     arithmetic : Arithmetic
-    columns : int
     shadow : bool
         See `ProcessingElement`; an array's elements have none.
 
@@ -45,11 +44,11 @@ class Bench(wiring.Component):
         a_out, swap_out, and load_out are what came in one cycle before.
     """
 
-    def __init__(self, arithmetic, *, columns=1, shadow=False):
+    def __init__(self, arithmetic, *, shadow=False):
         self.arithmetic = arithmetic
-        self.columns = columns
+        self.columns = columns = arithmetic.columns
         self.rows = arithmetic.terms // arithmetic.lanes
-        self.element = ProcessingElement(arithmetic, columns=columns, shadow=shadow)
+        self.element = ProcessingElement(arithmetic, shadow=shadow)
         lanes = arithmetic.lanes
         super().__init__({
             "a": In(lanes * arithmetic.activation.width),
@@ -80,10 +79,12 @@ class Bench(wiring.Component):
         m.d.comb += self.handed_on.eq(same)
 
         weights, sums = [], []
-        for column in range(self.columns):
-            codes = self.w.word_select(column, rules.lanes * rules.weight.width)
+        decoded = rules.decode_weights(m, [
+            self.w.word_select(column, rules.lanes * rules.weight.width)
+            for column in range(self.columns)])
+        for column, weight in enumerate(decoded):
             weights.append(Signal(rules.weight_bits, name=f"weight_{column}"))
-            m.d.comb += weights[-1].eq(rules.decode_weight(m, codes))
+            m.d.comb += weights[-1].eq(weight)
             psum = self.psum.word_select(column, rules.psum_bits)
             before = Signal(rules.psum_bits, name=f"psum_{column}", reset_less=True)
             m.d.sync += before.eq(psum)

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Mux
 from systolith.gen import prove as module
 from systolith.gen.cli import MISMATCH, main
 from systolith.gen.errors import UserError
-from systolith.gen.prove import Case, cases_of, circuits_of, prove, summary
+from systolith.gen.prove import cases_of, circuits_of, prove, summary
 from systolith.hw.arithmetic import STRUCTURES
 from systolith.hw.formats import catalogue
 from systolith.hw.pe_int import IntArithmetic
@@ -26,10 +27,11 @@ def test_cases_have_all_structures_and_both_depths():
     cases = cases_of(["int4", "e2m1"])
     assert {case.structure for case in cases} == set(STRUCTURES)
     for case in cases:
-        fast = Case(case.activation, case.weight, case.lanes, case.structure, None).rules().stages
-        assert {1, fast} == {other.stages for other in cases
-                             if (other.activation, other.weight, other.lanes, other.structure)
-                             == (case.activation, case.weight, case.lanes, case.structure)}
+        fast = replace(case, stages=None)
+        assert {1, fast.rules().stages} == {
+            other.stages for other in cases if replace(other, stages=None) == fast}
+    shared = {case.structure for case in cases if case.columns == 2}
+    assert shared == {"dsp", "dsp48"}
 
 
 def test_formats_of_the_same_circuit_are_proven_together(tmp_path):
@@ -72,7 +74,7 @@ def test_a_wrong_element_fails_and_its_operands_are_named(tmp_path, capsys, monk
     monkeypatch.setattr(module, "arithmetic", Flawed)
     arguments = ["prove", "--formats", "int2", "--structures", "gates", "-o", str(tmp_path)]
     assert main(arguments) == MISMATCH
-    assert "int2 x int2, 1 lanes, gates, 1 stages: a=[2]" in capsys.readouterr().out
+    assert "int2 x int2, 1 lanes, 1 column, gates, 1 stages: a=[2]" in capsys.readouterr().out
 
 
 def test_wrong_names_are_refused():
@@ -89,6 +91,10 @@ def test_results_of_something_else_are_refused(tmp_path):
         prove(tmp_path, ["int2"], ["lut4"])
 
 
-def test_circuits_keep_all_cases():
+def test_circuits_keep_all_cases_and_are_found_again(tmp_path, monkeypatch):
     cases = cases_of(["int2", "uint2"])
-    assert sorted(case for circuit in circuits_of(cases) for case in circuit.cases) == sorted(cases)
+    circuits = circuits_of(cases, tmp_path / "circuits.jsonl")
+    assert sorted(case for circuit in circuits for case in circuit.cases) == sorted(cases)
+    assert all(len({case.columns for case in circuit.cases}) == 1 for circuit in circuits)
+    monkeypatch.setattr(module, "_fingerprint", None)
+    assert circuits_of(cases, tmp_path / "circuits.jsonl") == circuits

@@ -45,9 +45,9 @@ def benches_of(cases):
     benches = []
     for n, case in enumerate(cases):
         for options in ({"stages": 1}, {"stages": None}):
-            rules = rules_of(case, structure=STRUCTURES[len(benches) % 4], **options)
-            benches.append(Bench(rules, columns=1 + n % 3 // 2,
-                                 shadow=n % 4 == 1))
+            rules = rules_of(case, structure=STRUCTURES[len(benches) % 5],
+                             columns=1 + n % 3 // 2, **options)
+            benches.append(Bench(rules, shadow=n % 4 == 1))
     return benches
 
 
@@ -64,17 +64,17 @@ def random_of(bench):
 class Flawed(IntArithmetic):
     """Wrong for one pair of operands."""
 
-    def accumulate(self, m, operands, psum):
-        wrong = (operands.a(0) == 9) & (operands.w(0) == 13)
-        return super().accumulate(m, operands, psum) + wrong
+    def accumulate_columns(self, m, operands, psums):
+        wrong = (operands[0].a(0) == 9) & (operands[0].w(0) == 13)
+        return [psum + wrong for psum in super().accumulate_columns(m, operands, psums)]
 
 
 class Careless(IntArithmetic):
     """Wrong for one partial sum, the smallest there is."""
 
-    def accumulate(self, m, operands, psum):
-        smallest = psum == -1 << self.psum_bits - 1
-        return super().accumulate(m, operands, psum) + smallest
+    def accumulate_columns(self, m, operands, psums):
+        smallest = psums[0] == -1 << self.psum_bits - 1
+        return [psum + smallest for psum in super().accumulate_columns(m, operands, psums)]
 
 
 def holding(shadow):

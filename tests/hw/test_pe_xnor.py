@@ -30,16 +30,16 @@ CASES = [
 ROWS = 3                                                # odd, like some of the lanes
 
 
-def rules_of(case):
+def rules_of(case, columns=1):
     activation, weight, lanes, structure, stages = case
     return arithmetic(parse(activation), parse(weight), lanes, ROWS * lanes, structure=structure,
-                      stages=stages)
+                      stages=stages, columns=columns)
 
 
 @pytest.fixture(scope="module")
 def seen():
     """Of every case its bench and what was observed, all in one executable."""
-    benches = [Bench(rules_of(case), columns=1 + n % 5 // 4, shadow=n % 7 == 0)
+    benches = [Bench(rules_of(case, 1 + n % 5 // 4), shadow=n % 7 == 0)
                for n, case in enumerate(CASES)]
     vectors = []
     for case, bench in zip(CASES, benches, strict=True):

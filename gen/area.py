@@ -32,12 +32,14 @@ from pathlib import Path
 from .errors import UserError
 from .verilog import core_verilog
 
-__all__ = ["PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for", "chip_area",
-           "count", "leaves", "measure", "run_yosys", "synthesis"]
+__all__ = ["DSP_STRUCTURES", "PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for",
+           "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
 
 TARGETS = ("ecp5", "xc7", "ice40")
 #: What processing elements are built for on each target, without DSP blocks.
 STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
+#: And with them.
+DSP_STRUCTURES = {"xc7": "dsp48", "ecp5": "dsp", "ice40": "dsp", "asic": "dsp"}
 
 
 def synthesis(target, top, *, dsp=True, pe_dsp=True):
@@ -162,15 +164,16 @@ def chip_area(arch, target="ecp5", *, dsp=True, **options):
     _check(target)
     arch = built_for(arch, target, dsp=dsp)
     return measure(core_verilog(arch), "systolith_core", target, dsp=dsp,
-                   pe_dsp=arch.pe_structure == "dsp", **options)
+                   pe_dsp=arch.pe_dsp, **options)
 
 
 def built_for(arch, target, *, dsp=True):
     """`arch` with its structure "auto" resolved: the target's, or DSP blocks where they are worth
     it and allowed."""
-    if arch.structure != "auto" or (dsp and arch.pe_structure == "dsp"):
+    if arch.structure != "auto":
         return arch
-    return replace(arch, structure=STRUCTURES[target])
+    structures = DSP_STRUCTURES if dsp and arch.pe_dsp else STRUCTURES
+    return replace(arch, structure=structures[target])
 
 
 def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):

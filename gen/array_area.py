@@ -36,7 +36,7 @@ def array_area(arch, target, *, dsp=False, flatten=False, progress=SILENT):
         arch = built_for(arch, target, dsp=True) if dsp else replace(
             arch, structure=STRUCTURES[target])
     config = PeConfig(activation=arch.activation.name, weight=arch.weight.name, lanes=arch.lanes,
-                      rows=arch.rows, target=target, dsp=arch.pe_structure == "dsp")
+                      rows=arch.rows, target=target, dsp=arch.pe_dsp)
     with progress.step(f"Area of one element for {target} (Yosys)"):
         element = element_area(pe_verilog(config.arithmetic()), TOP, target, dsp=dsp)
     with progress.step(f"Area of {arch.rows} x {arch.columns} for {target} (Yosys)"):

@@ -130,7 +130,7 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
 
 def _area(arch, verilog, top, target, progress):
     with progress.step(f"Area for {target} (Yosys)"):
-        return measure(verilog, top, target, pe_dsp=arch.pe_structure == "dsp")
+        return measure(verilog, top, target, pe_dsp=arch.pe_dsp)
 
 
 def open_build(folder):

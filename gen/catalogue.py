@@ -1,9 +1,11 @@
 """The table of processing elements: what each pair of number formats costs on each target.
 
-An entry is a pair of formats with a number of lanes. Beside the entries stand the plain integer
-element (`psum_in + a * w`, nothing helps the tool), and the entries' own references of 16 bits: the
-same generator's float with the same exponent bits, or int16; both with exact sums, as everything
-here. All elements have one pipeline stage, double-buffered weights, and columns of 16 rows.
+An entry is a pair of formats with a number of lanes, and of elements side by side that share an
+activation register and, where two fit a DSP block, multiplications. Beside the entries stand the
+plain integer element (`psum_in + a * w`, nothing helps the tool), and the entries' own references
+of 16 bits: the same generator's float with the same exponent bits, or int16; both with exact sums,
+as everything here. All elements have one pipeline stage, double-buffered weights, and columns of 16
+rows.
 
 Entries that make the same circuit are measured once. Results are kept as they come, and found again
 when the table is asked for anew; what a change of the code has changed is measured again.
@@ -18,12 +20,12 @@ from importlib.metadata import version
 from amaranth.back import rtlil
 
 from ..hw.formats import Bipolar, Float, Int, catalogue, parse
-from ..hw.pe import ProcessingElement
-from .area import AreaError
+from ..hw.pe import ProcessingElement, arithmetic
+from .area import DSP_STRUCTURES, STRUCTURES, AreaError
 from .catalogue_tables import write_tables
 from .element_area import ELEMENT_TARGETS, element_area, merit
 from .errors import UserError
-from .pe import TOP, PeConfig, pe_verilog
+from .pe import TOP, pe_verilog
 from .progress import SILENT
 from .resume import in_processes, open_folder, read_results
 
@@ -42,14 +44,19 @@ _MIXED = (("int8", "int4"), ("int8", "int2"), ("int8", "ternary"), ("int16", "in
           ("uint8", "int8"), ("uint8", "int4"), ("uint4", "int4"), ("int8", "e3m0"),
           ("int8", "e3m0r4"), ("int8", "e3m0x2"), ("e4m3", "e5m2"), ("e4m3", "e3m2"),
           ("e4m3", "e2m1"), ("e3m2", "e2m1"))
+#: Pairs of columns, or of lanes, of which DSP blocks make two products.
+_SHARED = (("int4", "int4"), ("int8", "int4"), ("int8", "int8"), ("e3m2", "e3m2"),
+           ("e4m3", "e4m3"), ("e3m4", "e3m4"), ("bfloat16", "bfloat16"))
+_LANES = ("int4", "e3m2", "e4m3")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair of formats, by name, and lanes; `plain` is the yardstick."""
+    """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick."""
     activation: str
     weight: str
     lanes: int = 1
+    columns: int = 1
     plain: bool = False
 
     @property
@@ -57,7 +64,22 @@ class Entry:
         same = self.activation == self.weight
         name = self.activation if same else f"{self.activation} x {self.weight}"
         return f"{'plain ' if self.plain else ''}{name}" + (
-            f", {self.lanes} lanes" if self.lanes > 1 else "")
+            f", {self.lanes} lanes" if self.lanes > 1 else "") + (
+            f", {self.columns} columns" if self.columns > 1 else "")
+
+    @property
+    def products(self):
+        return self.lanes * self.columns
+
+    def rules(self, structure):
+        """The Arithmetic. Raises UserError where there is none."""
+        try:
+            return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
+                              ROWS * self.lanes, structure=structure, stages=1,
+                              columns=self.columns)
+        except ValueError as error:
+            raise UserError(f"no processing element for {self.activation} x {self.weight}: "
+                            f"{error}") from None
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,9 @@ def every_entry():
     names += [name for name, fmt in catalogue().items() if name not in names
               and not isinstance(fmt, Bipolar) and getattr(fmt, "signed", True)]
     return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
-            + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES])
+            + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
+            + [Entry(*pair, columns=2) for pair in _SHARED]
+            + [Entry(name, name, 2) for name in _LANES])
 
 
 def parse_entries(texts):
@@ -92,10 +116,13 @@ def parse_entries(texts):
             continue
         activation, *rest = text.split(":")
         weight = rest[0] if rest else activation
-        lanes = rest[1] if len(rest) == 2 else "1"
-        if len(rest) > 2 or not lanes.isdecimal() or not 1 <= int(lanes) <= 1024:
-            raise UserError(f"{text!r}: must be a format, ACTIVATION:WEIGHT or "
-                            "ACTIVATION:WEIGHT:LANES with 1 to 1024 lanes")
+        numbers = rest[1:]
+        if len(numbers) > 2 or not all(
+                number.isdecimal() and 1 <= int(number) <= most
+                for number, most in zip(numbers, (1024, 64), strict=False)):
+            raise UserError(f"{text!r}: must be a format, ACTIVATION:WEIGHT, "
+                            "ACTIVATION:WEIGHT:LANES with 1 to 1024 lanes, or "
+                            "ACTIVATION:WEIGHT:LANES:COLUMNS with 1 to 64 columns")
         for name in (activation, weight):
             try:
                 parse(name)
@@ -104,7 +131,7 @@ def parse_entries(texts):
         if text == "bipolar1":
             found += [Entry("bipolar1", "bipolar1", number) for number in BIPOLAR_LANES]
         else:
-            found.append(Entry(activation, weight, int(lanes)))
+            found.append(Entry(activation, weight, *map(int, numbers)))
     return list(dict.fromkeys(found))
 
 
@@ -141,24 +168,20 @@ endmodule
 """
 
 
-def _config(entry, target, dsp):
-    return PeConfig(activation=entry.activation, weight=entry.weight, lanes=entry.lanes, rows=ROWS,
-                    target=target, dsp=dsp)
+def _structure(target, dsp):
+    return (DSP_STRUCTURES if dsp else STRUCTURES)[target]
 
 
 def _circuit(entry, target, dsp):
     """A text that is the same where the circuits are; reading it is all that it is good for."""
     if entry.plain:
         return plain_verilog(parse(entry.activation).width)
-    return _structure_text(entry, _config(entry, target, dsp).structure)
+    return _structure_text(entry, _structure(target, dsp))
 
 
 @cache
 def _structure_text(entry, structure):
-    target = {"lut6": "xc7", "lut4": "ecp5", "gates": "asic", "dsp": "xc7"}[structure]
-    rules = _config(entry, target, structure == "dsp").arithmetic()
-    element = ProcessingElement(rules)
-    return rtlil.convert(element, name=TOP, emit_src=False)
+    return rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
 
 
 def measurements(entries, targets, liberty=None):
@@ -193,7 +216,7 @@ def evaluate(measurement):
               "dsp": measurement.dsp, "error": None}
     try:
         text = plain_verilog(parse(entry.activation).width) if entry.plain else pe_verilog(
-            _config(entry, measurement.target, measurement.dsp).arithmetic())
+            entry.rules(_structure(measurement.target, measurement.dsp)))
         return result | {"figures": element_area(
             text, TOP, measurement.target, dsp=measurement.dsp, liberty=measurement.liberty)}
     except AreaError as error:
@@ -281,7 +304,8 @@ def _rows(everything, entries, targets, wanted, known):
             with_dsp, _ = figures(entry, target, True)
             rows.append({
                 "element": entry.label, "activation": entry.activation, "weight": entry.weight,
-                "lanes": entry.lanes, "plain": entry.plain, "asked": entry in entries,
+                "lanes": entry.lanes, "columns": entry.columns, "products": entry.products,
+                "plain": entry.plain, "asked": entry in entries,
                 "target": target, "error": error, "figures": cells,
                 "with_dsp": with_dsp if with_dsp and with_dsp.get("dsp") else None,
                 "against": {

@@ -34,7 +34,7 @@ def _ratios(row):
     """Size against the references: a dict of ratio or None."""
     if not row["figures"]:
         return {}
-    size, against = row["figures"][merit(row["target"])] / row["lanes"], row["against"]
+    size, against = row["figures"][merit(row["target"])] / row["products"], row["against"]
     return {name: size / against[key] if against.get(key) else None for name, key in (
         ("plain int16", "plain int16"), ("own int16", "int16"),
         ("own 16 bits", "own 16 bits size"))}
@@ -46,7 +46,7 @@ def _csv(rows):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([
-        "element", "activation", "weight", "lanes", "target", "plain", *figures,
+        "element", "activation", "weight", "lanes", "columns", "target", "plain", *figures,
         "per_product", *(f"dsp_{name}" for name in figures),
         "of_plain_int16", "of_own_int16", "of_own_16_bits", "own_16_bits", "error"])
     for row in rows:
@@ -54,9 +54,9 @@ def _csv(rows):
         ratios = [f"{ratio:.3f}" if ratio else "" for ratio in _ratios(row).values()] or [""] * 3
         size = cells.get(merit(row["target"]))
         writer.writerow([
-            row["element"], row["activation"], row["weight"], row["lanes"], row["target"],
-            int(row["plain"]), *(cells.get(name, "") for name in figures),
-            "" if size is None else f"{size / row['lanes']:.3f}",
+            row["element"], row["activation"], row["weight"], row["lanes"], row["columns"],
+            row["target"], int(row["plain"]), *(cells.get(name, "") for name in figures),
+            "" if size is None else f"{size / row['products']:.3f}",
             *(with_dsp.get(name, "") for name in figures),
             *ratios, row["against"]["own 16 bits"] or "", row["error"] or ""])
     return text.getvalue()
@@ -70,7 +70,8 @@ def markdown(rows, targets, liberty):
              "last columns are sizes per product as parts of other elements': the plain int16, "
              "the same generator's int16, and its float of 16 bits with the same exponent bits "
              "(integers: int16), whose sums are exact as well. A lane of bipolar1 is one product, "
-             "or two binary operations.", ""]
+             "or two binary operations. Columns are elements side by side that share an activation "
+             "register and, with DSP blocks, multiplications.", ""]
     for target in targets:
         lines += [f"## {_TITLE[target]}", ""]
         if _NOTES[target]:
@@ -104,7 +105,7 @@ def _table(rows, target):
         cells, with_dsp = row["figures"], row["with_dsp"]
         line = [row["element"], f"{cells[key]:,}",
                 *(f"{cells[name]:,}" if name in cells else "" for name in extra),
-                f"{cells[key] / row['lanes']:,.2f}".removesuffix(".00")]
+                f"{cells[key] / row['products']:,.2f}".removesuffix(".00")]
         if target != "asic":
             line += [f"{with_dsp[name]:,}" for name in (key, "ff", "dsp")] if with_dsp else [""] * 3
         line += [f"{ratio:.2f}" if ratio else "" for ratio in _ratios(row).values()]
@@ -117,7 +118,7 @@ def _chart(rows, targets, path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     panels = {target: sorted(
-        ((row["figures"][merit(target)] / row["lanes"], row) for row in rows
+        ((row["figures"][merit(target)] / row["products"], row) for row in rows
          if row["target"] == target and row["figures"]), key=lambda pair: pair[0])
         for target in targets}
     panels = {target: bars for target, bars in panels.items() if bars}

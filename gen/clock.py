@@ -79,11 +79,11 @@ endmodule
 def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
     """Place and route the array of `arch` on an ECP5-85k of speed grade 6; an `ArrayTiming`.
 
-    Elements with the structure "dsp" may use DSP blocks, others get none. Raises UserError where
+    Elements built for DSP blocks may use DSP blocks, others get none. Raises UserError where
     the extra is missing or the array does not fit.
     """
     needs_placer()
-    dsp = arch.pe_structure == "dsp"
+    dsp = arch.pe_dsp
     with tempfile.TemporaryDirectory(prefix="systolith-clock-") as folder:
         folder = Path(folder)
         source, netlist, stat = (folder / name for name in

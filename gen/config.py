@@ -128,13 +128,15 @@ KEYS = (
     Key("array", "largest_k", "largest_k", "count",
         "Longest dot product (kernel height x width x channels) that exact accumulators hold."),
     Key("array", "structure", "structure", "structure",
-        "What processing elements are built for: \"lut6\", \"lut4\", \"gates\" or \"dsp\". "
+        "What processing elements are built for: \"lut6\", \"lut4\", \"gates\", \"dsp\" (18 x 18 "
+        "bits) or \"dsp48\" (25 x 18 bits). "
         "\"auto\": DSP blocks where products are worth one, else what the target has."),
     Key("array", "stages", "stages", "automatic",
         "Pipeline stages of a processing element; 1 is the smallest. \"auto\": as many as a fast "
         "clock needs."),
     Key("array", "shared_columns", "shared_columns", "count",
-        "Columns side by side that share their activation registers; divides columns."),
+        "Columns side by side that share their activation registers, and multiplications where "
+        "two fit a DSP block; divides columns."),
     Key("array", "depthwise", "depthwise", "switch",
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."),

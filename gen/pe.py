@@ -20,7 +20,7 @@ from ..hw.arithmetic import Arithmetic
 from ..hw.blocks import emit
 from ..hw.formats import parse
 from ..hw.pe import ProcessingElement, arithmetic
-from .area import STRUCTURES, run_yosys
+from .area import DSP_STRUCTURES, STRUCTURES, run_yosys
 from .errors import UserError
 from .files import new_folder, write_file
 from .pe_vectors import COLUMNS, vectors
@@ -50,7 +50,7 @@ class PeConfig:
 
     @property
     def structure(self):
-        return "dsp" if self.dsp else STRUCTURES[self.target]
+        return (DSP_STRUCTURES if self.dsp else STRUCTURES)[self.target]
 
     @property
     def command(self):

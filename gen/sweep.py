@@ -186,7 +186,7 @@ def evaluate(point):
                 "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
         area = measure(core_verilog(point.arch), "systolith_core", point.target,
                        dsp=bool(point.dsp),
-                       pe_dsp=point.dsp is True and point.arch.pe_structure == "dsp")
+                       pe_dsp=point.dsp is True and point.arch.pe_dsp)
         result |= {"networks": networks, **area.total,
                    "parts": {name: count(cells) for name, cells in area.parts.items()},
                    "processing_element": count(area.pe)}

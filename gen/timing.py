@@ -59,7 +59,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
             source, netlist = folder / "design.v", folder / "netlist.json"
             source.write_text(board_verilog(arch, core_verilog(arch)))
             run_yosys([f'read_verilog -sv "{source}"',
-                       *synthesis("ecp5", board.module, pe_dsp=arch.pe_structure == "dsp"),
+                       *synthesis("ecp5", board.module, pe_dsp=arch.pe_dsp),
                        "flatten", "clean", f'write_json "{netlist}"'], netlist)
         constraints = folder / board.constraints
         constraints.write_bytes(

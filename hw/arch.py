@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 
+from .arithmetic import DSP_STRUCTURES, STRUCTURES
 from .formats import (
     Bipolar,
     Float,
@@ -84,7 +85,7 @@ class Arch:
     clock_mhz : float
         The clock that reports assume where none was measured.
     structure : str
-        What the processing elements are built for: "lut6", "lut4", "gates", "dsp" (see
+        What the processing elements are built for: "lut6", "lut4", "gates", "dsp", "dsp48" (see
         `systolith.hw.arithmetic`). "auto": "dsp" for products of more than SMALL_PRODUCT bits,
         else "lut4". Programs do not depend on it.
     stages : int or None
@@ -183,9 +184,9 @@ class Arch:
             raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
                              "not sums that could be combined")
         self._check_functions()
-        if self.structure not in ("auto", "lut6", "lut4", "gates", "dsp"):
-            raise ValueError("structure must be auto, lut6, lut4, gates or dsp, "
-                             f"not {self.structure!r}")
+        if self.structure not in ("auto", *STRUCTURES):
+            raise ValueError(f"structure must be auto, {', '.join(STRUCTURES[:-1])} or "
+                             f"{STRUCTURES[-1]}, not {self.structure!r}")
         if self.columns % self.shared_columns:
             raise ValueError(f"shared_columns must divide columns ({self.columns}), "
                              f"not {self.shared_columns!r}")
@@ -247,6 +248,11 @@ class Arch:
             return number.man + 1 if isinstance(number, Float) else number.width
         small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
         return "lut4" if small else "dsp"
+
+    @property
+    def pe_dsp(self):
+        """Whether processing elements are built for DSP blocks."""
+        return self.pe_structure in DSP_STRUCTURES
 
     # Shape of the words.
 

@@ -108,8 +108,8 @@ def test_multipliers_of_luts_in_the_processing_elements_only():
 
 
 @pytest.mark.parametrize("name, target, dsp, structure", [
-    ("e3m2", "xc7", True, "lut6"), ("int4", "ecp5", True, "lut4"), ("int8", "xc7", True, "dsp"),
-    ("int8", "xc7", False, "lut6"), ("int8", "ice40", False, "lut4"),
+    ("e3m2", "xc7", True, "lut6"), ("int4", "ecp5", True, "lut4"), ("int8", "xc7", True, "dsp48"),
+    ("int8", "ecp5", True, "dsp"), ("int8", "xc7", False, "lut6"), ("int8", "ice40", False, "lut4"),
     ("bipolar1", "xc7", True, "lut6")])
 def test_what_processing_elements_are_built_for(name, target, dsp, structure):
     arch = Arch(rows=2, columns=2, activation=name, weight=name)

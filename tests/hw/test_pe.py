@@ -32,6 +32,15 @@ RANDOM = [
     ("e3m2", "e4m3", 2), ("e2m1", "e2m1", 5), ("e5m2", "e4m3b11fnuz", 4), ("e5m10", "e5m10", 1),
     *(("bipolar1", "bipolar1", lanes) for lanes in (9, 23, 64, 70)),
 ]
+#: Formats, lanes, columns, structure and stages where DSP blocks make two products.
+JOINED = [
+    ("int8", "int8", 1, 2, "dsp48", 1), ("int8", "int4", 1, 3, "dsp", 2),
+    ("int4", "int4", 3, 3, "dsp", 1), ("uint4", "int5", 3, 2, "dsp48", 2),
+    ("uint8", "uint4", 1, 2, "dsp", 1), ("int4", "uint8", 2, 2, "dsp48", 1),
+    ("e4m3", "e4m3", 1, 2, "dsp", 3), ("e3m2", "e3m2", 3, 3, "dsp", 1),
+    ("e4m3", "e2m1", 4, 1, "dsp", 2), ("e3m4", "e3m4", 2, 1, "dsp48", 2),
+    ("e8m7", "e8m7", 1, 2, "dsp48", 1), ("int4", "e3m2", 2, 1, "dsp", 1),
+]
 
 
 def rules_of(case, **options):
@@ -108,6 +117,9 @@ def seen():
     given = {name: [(bench, every_pair(bench, random_of(bench)) if name != "random"
                      else random_vectors(bench, random_of(bench), 3000)) for bench in some]
              for name, some in benches.items()}
+    joined = [Bench(rules_of(case, columns=columns, structure=structure, stages=stages))
+              for *case, columns, structure, stages in JOINED]
+    given["joined"] = [(bench, random_vectors(bench, random_of(bench), 3000)) for bench in joined]
     given["hold"] = [holding(True), holding(False)]
     everything = [pair for some in given.values() for pair in some]
     observed = iter(observe(*map(list, zip(*everything, strict=True))))
@@ -139,6 +151,11 @@ def test_random_operands_of_several_lanes_and_wide_formats(seen):
         assert check(bench, observed) > 2900
 
 
+def test_two_products_of_one_multiplication(seen):
+    for bench, observed in seen["joined"]:
+        check(bench, observed)
+
+
 def test_weights_hold_until_others_are_swapped_in(seen):
     for bench, observed in seen["hold"]:
         check(bench, observed)
@@ -155,7 +172,7 @@ def test_one_wrong_product_or_partial_sum_is_found(seen):
 
 def test_wrong_formats_are_found_with_the_right_circuit(seen):
     bench, observed = next(pair for pair in seen["every pair"]
-                           if pair[0].arithmetic.activation == parse("e2m1"))
+                           if pair[0].arithmetic.weight == parse("e2m1"))
     other = rules_of(("e2m1", "e2m1", 2), stages=1)
     other.weight = replace(other.weight, exp=1, man=2, bias=None)
     assert not mismatches(bench.arithmetic, observed)[0].any()

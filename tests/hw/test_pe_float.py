@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.hw.arithmetic import STRUCTURES
+from systolith.hw.blocks import emit
 from systolith.hw.formats import Float, Int, PowerSum, parse
-from systolith.hw.pe import arithmetic
+from systolith.hw.pe import ProcessingElement, arithmetic
 from systolith.hw.pe_float import FloatArithmetic
 from systolith.hw.significand import Factor
 from systolith.sim.elements import Bench, every_pair, mismatches, observe, random_vectors
@@ -43,6 +44,16 @@ def test_every_pair_of_operands_in_every_structure_and_depth():
         product(STRUCTURES, (1, 2, 4)))
     random = np.random.default_rng(4)
     assert_exact(benches, [every_pair(bench, random) for bench in benches])
+
+
+@pytest.mark.parametrize("name,lanes,columns,structure,products", [
+    ("e4m3", 1, 2, "dsp", 1), ("e4m3", 2, 1, "dsp", 1), ("e3m2", 3, 3, "dsp", 5),
+    ("e3m4", 2, 1, "dsp", 2), ("e3m4", 2, 1, "dsp48", 1), ("e8m7", 1, 2, "dsp48", 1),
+    ("e8m7", 1, 2, "dsp", 2), ("e4m3", 2, 2, "gates", 4)])
+def test_products_that_share_a_dsp_block(name, lanes, columns, structure, products):
+    rules = arithmetic(parse(name), parse(name), lanes, 16, structure=structure, columns=columns)
+    assert emit(ProcessingElement(rules), "pe").count(" * ") == products
+    assert rules.across == (columns > 1 and products < lanes * columns)
 
 
 def test_several_lanes():

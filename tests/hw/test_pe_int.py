@@ -125,10 +125,17 @@ def test_stages_beyond_the_last_are_refused():
 
 
 def test_two_short_products_share_a_dsp_block():
-    def products(activation, weight, lanes):
-        text = emit(ProcessingElement(rules_of(activation, weight, lanes, structure="dsp")), "pe")
-        return text.count(" * ")
+    def products(activation, weight, lanes, columns=1, structure="dsp"):
+        rules = rules_of(activation, weight, lanes, structure=structure, columns=columns)
+        return emit(ProcessingElement(rules), "pe").count(" * ")
 
     assert products("int4", "int4", 2) == 1
     assert products("int4", "uint4", 5) == 3
     assert products("int8", "int8", 2) == 2
+    assert products("int4", "int8", 2, structure="dsp48") == 1
+    # Of two columns that share an activation.
+    assert products("int8", "int8", 1, 2) == 2
+    assert products("int8", "int8", 3, 2, "dsp48") == 3
+    assert products("int8", "int4", 1, 4) == 2
+    # A pair of lanes in each column, and one product across.
+    assert products("int4", "int4", 3, 2) == 3

@@ -32,13 +32,14 @@ def test_entries_from_names():
     assert parse_entries(["e3m2", "int8:e3m0", "bipolar1:bipolar1:9", "e3m2"]) == [
         Entry("e3m2", "e3m2"), Entry("int8", "e3m0"), Entry("bipolar1", "bipolar1", 9)]
     assert [entry.lanes for entry in parse_entries(["bipolar1"])] == [64, 128, 256]
+    assert parse_entries(["int8:int8:1:2"]) == [Entry("int8", "int8", 1, 2)]
     assert parse_entries(["all"]) == every_entry()
 
 
 @pytest.mark.parametrize("text, message", [
     ("int99", "'int99': bits of an Int"), ("int8:foo", "'int8:foo': 'foo' is no number format"),
     ("int8:int8:0", "with 1 to 1024 lanes"), ("int8:int8:x", "ACTIVATION:WEIGHT:LANES"),
-    ("int8:int8:1:1", "ACTIVATION:WEIGHT:LANES")])
+    ("int8:int8:1:65", "1 to 64 columns"), ("int8:int8:1:1:1", "ACTIVATION:WEIGHT:LANES")])
 def test_wrong_entries(text, message):
     with pytest.raises(UserError, match=message):
         parse_entries([text])

@@ -3,9 +3,10 @@
 import pytest
 from systolith.gen import element_area
 from systolith.gen.array_area import array_area
-from systolith.gen.catalogue import plain_verilog
+from systolith.gen.catalogue import Entry, plain_verilog
 from systolith.gen.element_area import LIBERTY
 from systolith.gen.errors import UserError
+from systolith.gen.pe import pe_verilog
 from systolith.hw.arch import Arch
 
 # An adder of 6 bits whose operands are registers (carry positions without a LUT function of their
@@ -52,6 +53,13 @@ def test_dsp_blocks_only_where_they_are_asked_for():
     with_dsp = element_area.element_area(text, "systolith_pe", "ice40", dsp=True)
     without = element_area.element_area(text, "systolith_pe", "ice40")
     assert (with_dsp["dsp"], without["dsp"]) == (1, 0) and with_dsp["lut"] < 40 < without["lut"]
+
+
+def test_two_int8_products_of_columns_side_by_side_take_one_dsp_block():
+    text = pe_verilog(Entry("int8", "int8", columns=2).rules("dsp48"))
+    figures = element_area.element_area(text, "systolith_pe", "xc7", dsp=True)
+    # The two sums' adders, and nothing that joins the weights.
+    assert figures["dsp"] == 1 and figures["lut"] <= 2 * 20
 
 
 def test_asic_counts_transistors_and_cells(tmp_path):

@@ -61,6 +61,8 @@ class _Component(wiring.Component):
 class _Held:
     """An element's operands in its only stage."""
 
+    prefix = ""
+
     def __init__(self, activation, weight):
         self._activation, self._weight = activation, weight
 

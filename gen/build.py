@@ -25,6 +25,8 @@ from .files import new_folder
 from .lower import compile_graph
 from .onnx_in import load
 from .progress import SILENT
+from .quantize import Quantized, quantize
+from .quantize_report import files_beside, write_errors
 from .report import make_report, write_report
 from .verilog import core_verilog, design_verilog
 from .widen import widened
@@ -32,15 +34,18 @@ from .widen import widened
 __all__ = ["Build", "board_verilog", "build", "open_build"]
 
 CHIP, CORE, MODEL, PROGRAM = "chip.toml", "core.v", "model.onnx", "program.bin"
+#: The float network that the quantized one was made from, where it is known.
+FLOAT = "float.onnx"
 
 
 @dataclass
 class Build:
-    """What a folder made by `build` holds."""
+    """What a folder made by `build` holds, and how its network was quantized, if `build` did."""
     folder: Path
     arch: Arch
     graph: Graph
     program: Program
+    quantized: Quantized | None = None
 
     @property
     def verilog(self):
@@ -79,13 +84,14 @@ def board_verilog(arch, core):
     return f"{design_verilog(top, board.module, arch)}\n{core}"
 
 
-def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
+def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=None,
+          source="the calibration data", progress=SILENT):
     """Compile an ONNX network for a chip and write everything into a folder.
 
     Parameters
     ----------
     model : path
-        A quantized ONNX network.
+        A quantized ONNX network; a float one with `calibration`.
     arch : Arch
     folder : path
         Made, or replaced if it is an earlier build, when everything is there.
@@ -93,6 +99,8 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
         Images that a run of the program computes.
     area : bool
         Measure the area, of the board's top level or else of the core on ECP5.
+    calibration, recipe, source
+        Quantize the network first: data, `Recipe` and name as of `quantize.quantize`.
     progress : Reporter
 
     Returns a `Build`. Raises UserError.
@@ -100,9 +108,20 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
     folder = Path(folder)
     board = BOARDS.get(arch.board)
     with new_folder(folder, PROGRAM) as new:
-        with progress.step(f"Reading {model}"):
-            graph = widened(load(model), arch)
-            onnx.save_model(onnx.load(model), new / MODEL)
+        quantized = None
+        if calibration is not None:
+            quantized = quantize(model, calibration, recipe, source=source, progress=progress)
+            onnx.save_model(quantized.model, new / MODEL)
+            onnx.save_model(quantized.float_model, new / FLOAT)
+            write_errors(quantized, new / "quantization.csv", new / "quantization.json")
+            graph = widened(load(new / MODEL), arch)
+        else:
+            with progress.step(f"Reading {model}"):
+                graph = widened(load(model), arch)
+                onnx.save_model(onnx.load(model), new / MODEL)
+            kept = files_beside(model)["float"]
+            if kept.is_file():
+                (new / FLOAT).write_bytes(kept.read_bytes())
         with progress.step(f"Compiling {graph.name} for {arch.name}"):
             program = compile_graph(graph, arch, batch)
             program.save(new / PROGRAM)
@@ -125,7 +144,7 @@ def build(model, arch, folder, *, batch=1, area=True, progress=SILENT):
         if measured is not None:
             report["area"] = measured.result().to_dict()
         write_report(report, new)
-    return Build(folder, arch, graph, program)
+    return Build(folder, arch, graph, program, quantized)
 
 
 def _area(arch, verilog, top, target, progress):

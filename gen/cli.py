@@ -81,13 +81,59 @@ def _pe(options):
     return OK
 
 
+def _recipe(options, activation, weight):
+    """The `Recipe` that the command line asks for."""
+    from .quantize import Recipe
+    if options.percentile is not None and options.range != "percentile":
+        raise UserError("--percentile goes with --range percentile only")
+    given = {key: getattr(options, key) for key in ("range", "percentile")
+             if getattr(options, key) is not None}
+    return Recipe(activation, weight, equalize=options.equalize,
+                  correct_bias=options.correct_bias, **given)
+
+
+def _quantize(options):
+    from .quantize import quantize
+    from .quantize_report import error_table, write_quantized
+    from .simulate import read_arrays
+    formats = ["int8", "int8"]
+    if options.chip is not None:
+        arch = _chip(options.chip, options)
+        formats = [arch.activation.name, arch.weight.name]
+    elif options.set:
+        raise UserError("--set goes with --chip only")
+    recipe = _recipe(options, options.activation or formats[0], options.weight or formats[1])
+    recipe.formats()
+    data = read_arrays(options.calibration)
+    with Reporter() as progress:
+        made = quantize(options.model, data, recipe, source=options.calibration,
+                        progress=progress)
+    print(error_table(made.rows))
+    _wrote(*write_quantized(made, options.output))
+    return OK
+
+
 def _build(options):
     from .build import build
     from .report import markdown, read_report
+    from .simulate import read_arrays
     arch = _chip(options.chip, options)
+    recipe, data = None, None
+    if options.calibration is not None:
+        recipe = _recipe(options, arch.activation.name, arch.weight.name)
+        data = read_arrays(options.calibration)
+    else:
+        for name in ("range", "percentile", "equalize", "correct_bias"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
     with Reporter() as progress:
         made = build(options.model, arch, options.output, batch=options.batch,
-                     area=not options.no_area, progress=progress)
+                     area=not options.no_area, calibration=data, recipe=recipe,
+                     source=options.calibration, progress=progress)
+    if made.quantized:
+        from .quantize_report import error_table
+        print(error_table(made.quantized.rows))
+        print()
     print(markdown(read_report(made.folder)))
     _wrote(*made.files)
     return OK
@@ -111,6 +157,8 @@ def _simulate(options):
     from .build import open_build
     from .simulate import read_arrays, simulate, write_arrays
     inputs = read_arrays(options.inputs)
+    if options.float_model and not options.compare:
+        raise UserError("--float goes with --compare only")
     build = open_build(options.dir)
     with Reporter() as progress:
         try:
@@ -124,8 +172,26 @@ def _simulate(options):
         _wrote(options.outputs)
     if options.waves:
         _wrote(options.waves)
+    if options.compare:
+        _compare(options, build, inputs)
     _write_json(options.json, found.to_dict())
     return MISMATCH if found.comparison and found.comparison.bits else OK
+
+
+def _compare(options, build, inputs):
+    from .build import FLOAT, MODEL
+    from .compare_onnx import compare_with_onnx
+    from .compare_report import comparison_table, write_comparison
+    from .simulate import first_images
+    kept = build.folder / FLOAT
+    real = options.float_model or (kept if kept.is_file() else None)
+    with Reporter() as progress:
+        found = compare_with_onnx(build.graph, build.arch, build.folder / MODEL,
+                                  first_images(inputs, options.limit), real, str(real or ""),
+                                  progress=progress)
+    print()
+    print(comparison_table(found))
+    _wrote(*write_comparison(found, build.folder))
 
 
 def _show_simulation(found):
@@ -382,6 +448,7 @@ _COMMANDS = {
     "verilog": _verilog,
     "pe": _pe,
     "check": _check,
+    "quantize": _quantize,
     "build": _build,
     "simulate": _simulate,
     "report": _report,

@@ -49,6 +49,26 @@ def _add_set(command):
                          help="change keys of the chip, such as array.rows=7 array.weight=int4")
 
 
+def _add_recipe(command, required):
+    """Options of post-training quantization; without `required`, of a command for which they are
+    extra."""
+    group = command.add_argument_group(
+        "quantization", None if required else "of a float network, with --calibration")
+    group.add_argument("--calibration", required=required, metavar="X.npy",
+                       help="inputs as the float model takes them, some dozens or hundreds; .npz "
+                            "with one array per input where there are several")
+    group.add_argument("--range", choices=("min-max", "percentile", "mse"),
+                       help="how the range of each tensor is chosen: all numbers, all but a few, "
+                            "or the least squared error (default: mse)")
+    group.add_argument("--percentile", type=float, metavar="P",
+                       help="numbers within the range, in %%, with --range percentile (default: "
+                            "99.99)")
+    group.add_argument("--equalize", action="store_true",
+                       help="scale channels so that neighbouring layers' weights spread alike")
+    group.add_argument("--correct-bias", action="store_true",
+                       help="move biases so that the mean of each layer's results stays")
+
+
 def make_parser(functions):
     """The parser of the command line; `functions` takes a command's name to what runs it with the
     options: their `run`."""
@@ -125,12 +145,32 @@ def make_parser(functions):
     command.add_argument("--json", metavar="FILE", help="write what was found as JSON")
 
     command = commands.add(
+        "quantize", "quantize a float network",
+        "Quantize a float ONNX network with calibration data. Beside the quantized model stand "
+        "the error of\nevery layer (.csv, .json) and the float network that it is compared with "
+        "(.float.onnx). Activations have\none scale per tensor, weights one per output channel.",
+        "  systolith quantize net.onnx --calibration x.npy -o net-int8.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --activation e4m3 --weight e4m3 -o "
+        "out.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
+        "out.onnx")
+    command.add_argument("model", metavar="MODEL.onnx")
+    _add_recipe(command, True)
+    for name in ("activation", "weight"):
+        command.add_argument(f"--{name}", metavar="FORMAT",
+                             help="such as int8, uint8, int6, e4m3, e3m2 (default: the chip's, "
+                                  "else int8)")
+    _add_chip(command, required=False)
+    command.add_argument("-o", "--output", required=True, metavar="OUT.onnx")
+
+    command = commands.add(
         "build", "compile a network for a chip",
-        "Compile a quantized ONNX network for a chip. The folder then holds the Verilog, the "
-        "program with\nits memory image, the board's top level and constraints, report.json and "
-        "report.md.",
+        "Compile a quantized ONNX network for a chip, or a float one with calibration data. The "
+        "folder then\nholds the Verilog, the program with its memory image, the board's top level "
+        "and constraints,\nreport.json and report.md.",
         "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
-        "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out")
+        "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
+        "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out")
     command.add_argument("model", metavar="MODEL.onnx")
     _add_chip(command)
     command.add_argument("-o", "--output", required=True, metavar="DIR",
@@ -139,6 +179,7 @@ def make_parser(functions):
                          help="images that a run of the program computes (default: 1)")
     command.add_argument("--no-area", action="store_true",
                          help="leave the area out, which takes most of the time")
+    _add_recipe(command, False)
 
     command = commands.add(
         "simulate", "run a build",
@@ -147,10 +188,14 @@ def make_parser(functions):
         "  isa      the program, instruction by instruction, units in random order\n"
         "  rtl      the core's Verilog in Verilator, memory modelled to the cycle\n\n"
         "isa and rtl compare every layer's results with the golden model, bit for bit, and name "
-        "the first\nlayer and element that differ (exit code 3).",
+        "the first\nlayer and element that differ (exit code 3).\n\n"
+        "With --compare, list layer by layer how far the golden model is from what ONNX Runtime "
+        "makes of the\nquantized model and of the float one; the table goes to compare.csv in the "
+        "folder, a chart to compare.png.",
         "  systolith simulate out --inputs x.npy --outputs y.npy\n"
         "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 16\n"
-        "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst")
+        "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst\n"
+        "  systolith simulate out --inputs x.npy --limit 100 --compare --float net.onnx")
     command.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
     command.add_argument("--engine", choices=("golden", "isa", "rtl"), default="golden",
                          help="default: %(default)s")
@@ -162,6 +207,11 @@ def make_parser(functions):
     command.add_argument("--latency", type=_count, default=32, metavar="CYCLES",
                          help="of the memory (default: %(default)s)")
     command.add_argument("--waves", metavar="FILE.fst", help="waveforms, engine rtl only")
+    command.add_argument("--compare", action="store_true",
+                         help="list how far each layer is from ONNX Runtime and from float")
+    command.add_argument("--float", metavar="FLOAT.onnx", dest="float_model",
+                         help="the float network, with --compare (default: the one that the build "
+                              "knows, else the quantized network without its quantizers)")
     command.add_argument("--json", metavar="FILE", help="write the figures as JSON")
 
     command = commands.add(

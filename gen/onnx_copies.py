@@ -126,6 +126,10 @@ def _unpooled(builder, value):
 
 
 def _joined(builder, value, node):
+    # A part may be in parts itself: what is enlarged and then joined.
+    value = replace(value, parts=[
+        replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
+        for part in value.parts])
     _check_parts(value, node)
     parts = [_resolved(value, part) for part in value.parts]
     targets = set()

@@ -21,7 +21,7 @@ from .onnx_host import STARTS, HostResult, HostTail, behind
 from .onnx_lower import Builder
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
-__all__ = ["computed_from_constants", "load", "nodes_of", "required_formats",
+__all__ = ["checked_nodes", "computed_from_constants", "load", "nodes_of", "required_formats",
            "supported_operators"]
 
 _MICROSOFT = "com.microsoft"
@@ -79,6 +79,7 @@ def _load(model, refuse):
         refuse(node, error)
     name = graph.name or "network"
     nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
+    _check_quantized(nodes)
     unknown = _check_operators(model, nodes, refused)
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
@@ -127,7 +128,27 @@ def _load(model, refuse):
         return None
     builder.tail = tail.finish(builder, [item.name for item in graph.output if isinstance(
         values[item.name], HostResult)], producers)
-    return builder.finish(name)
+    built = builder.finish(name)
+    written = [item.name for item in graph.input]
+    written += [name for node in graph.node for name in node.output]
+    built.origins = builder.origins({name: values[name] for name in written
+                                     if isinstance(values.get(name), Value)}, built.tensors)
+    return built
+
+
+def checked_nodes(model):
+    """The nodes of a network that need not be quantized, each behind those that it reads.
+
+    `model` is what `onnx_file.read` gave. Raises UserError as `load` does for operators and
+    attributes that nobody here understands, cycles, dangling edges and wrong shapes.
+    """
+    nodes = nodes_of(model.graph)
+    _check_operators(model, nodes, _raise)
+    constants = _initializers(model.graph)
+    inputs = {item.name for item in model.graph.input if item.name not in constants}
+    nodes = _ordered(nodes, {*constants, *inputs}, model.graph)
+    inferred_shapes(model)
+    return nodes
 
 
 class Unknown(HostInput):
@@ -184,13 +205,16 @@ def _operator(node):
     return None
 
 
-def _check_operators(model, nodes, refuse):
-    """Refuse float networks, operators and attributes that nobody here understands; the names of
-    such nodes."""
-    constant, refused = computed_from_constants(model.graph, nodes), set()
+def _check_quantized(nodes):
     if not any(node.operator in _QUANTIZERS for node in nodes):
-        raise UserError("this is a float network: quantize it first, with onnxruntime.quantization."
+        raise UserError("this is a float network: give it calibration data (--calibration x.npy), "
+                        "or quantize it first, with systolith quantize, onnxruntime.quantization."
                         "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
+
+
+def _check_operators(model, nodes, refuse):
+    """Refuse operators and attributes that nobody here understands; the names of such nodes."""
+    constant, refused = computed_from_constants(model.graph, nodes), set()
     host = behind(nodes, constant)
     for node in nodes:
         if host & set(node.outputs) and onnx.defs.has(node.operator):

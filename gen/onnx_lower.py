@@ -15,7 +15,7 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
-from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
+from ..sim.graph import Conv, Decoder, Encoder, Graph, Origin, Tensor
 from .onnx_copies import join, plain, quantize_parts, remove_copies
 from .onnx_functions import (
     Function,
@@ -409,6 +409,33 @@ class Builder:
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
         return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
                      self.tail)
+
+    def origins(self, values, tensors):
+        """{name of one of `tensors`: `Origin`} from the model's values by name. Where several hold
+        the same codes, the first one that stands for real numbers, if any does."""
+        variants = {}
+        for (source, pool, _, _), (name, *_) in self.variants.items():
+            variants[source, pool] = None if (source, pool) in variants else name
+        found = {}
+        for name, value in values.items():
+            if value.parts:
+                key = (id(value.parts), value.low, value.high, value.pool, *value.gain,
+                       *value.offset)
+                value = self.plains[key][1] if key in self.plains else value
+            gain, offset = uniform(value.gain), uniform(value.offset)
+            if (value.linear is not None or value.parts or value.channels is not None
+                    or any(value.pads) or gain is None or offset is None):
+                continue
+            source = value.source
+            if value.pool != (1, 1) or value.low is not None or value.high is not None:
+                source = variants.get((value.source, value.pool))
+            tensor = tensors.get(source)
+            if tensor is None or tensor.format is None:
+                continue
+            real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+            if source not in found or (real and not found[source][0]):
+                found[source] = real, Origin(name, float(gain), float(offset))
+        return {name: origin for name, (_, origin) in found.items()}
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []

@@ -1,4 +1,5 @@
-"""The quantizers of QONNX: FloatQuant, Quant (IntQuant), BipolarQuant, Trunc, MultiThreshold.
+"""The quantizers of QONNX: FloatQuant, Quant (IntQuant), BipolarQuant, Trunc, MultiThreshold; and
+FormatQuant for all formats that these cannot say.
 
 Quant adds its zero point in front of rounding, the chip behind it: with an odd zero point, exact
 ties go to the other neighbour.
@@ -9,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..hw.formats import Bipolar, Float, Int
+from ..hw.formats import Bipolar, Float, Int, PowerSum, parse
 from ..sim import numerics
 from .onnx_lower import Target
 from .onnx_stairs import MULTI_THRESHOLD, staircase
@@ -24,10 +25,12 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["DOMAINS", "OPERATORS"]
+__all__ = ["DOMAINS", "OPERATORS", "OWN_DOMAIN"]
 
-#: Where these operators live, in the order of their age.
-DOMAINS = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general")
+#: Where FormatQuant lives.
+OWN_DOMAIN = "systolith"
+#: Where the others live, in the order of their age, and it.
+DOMAINS = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general", OWN_DOMAIN)
 
 
 def _scale(inputs, node):
@@ -79,8 +82,10 @@ def _apply(builder, node, value, target, scale):
         quotient = real / scale if not isinstance(target.format, Bipolar) else real
         if target.zero_point:
             quotient = np.rint(quotient).astype(np.float64) + target.zero_point
-        order = numerics.ordered(target.format.encode(quotient), target.format)
-        codes = numerics.from_ordered(np.clip(order, target.low, target.high), target.format)
+        codes = target.format.encode(quotient)
+        if not isinstance(target.format, PowerSum):
+            order = np.clip(numerics.ordered(codes, target.format), target.low, target.high)
+            codes = numerics.from_ordered(order, target.format)
         return QuantizedConstant(value.name, target.format.image(codes) - target.zero_point,
                                  scale.astype(np.float64), target.format)
     if scale.size != 1 and (scale != scale.flat[0]).any():
@@ -235,11 +240,32 @@ def _never_negative(builder, value):
     return bool((value.gain * ends[0] + value.offset >= 0).all())
 
 
+def _format_quant(builder, node, inputs):
+    """x / scale in the format that the attribute `format` names, times scale."""
+    scale = _scale(inputs, node)
+    try:
+        form = parse(node.attributes.get("format", ""))
+    except ValueError as error:
+        node.fail(f"attribute format: {error}")
+    if isinstance(form, PowerSum):
+        low, high = form.image_range
+    elif isinstance(form, Float) and form.signed:
+        low, high = -form.max_code, form.max_code
+    else:
+        node.fail(f"attribute format must name a float with sign or a sum of powers of two, not "
+                  f"{form}: integers are for Quant, signs for BipolarQuant")
+    target = Target(form, float(scale.flat[0]), 0, low, high)
+    if isinstance(form, PowerSum) and not isinstance(inputs[0], (Constant, QuantizedConstant)):
+        node.fail(f"{form} is a format of weights, not of activations")
+    return _apply(builder, node, inputs[0], target, scale)
+
+
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
     "BipolarQuant": (_bipolar_quant, set()),
     "FloatQuant": (_float_quant, {"has_inf", "has_nan", "has_subnormal", "rounding_mode",
                                   "saturation"}),
+    "FormatQuant": (_format_quant, {"format"}),
     "IntQuant": (_quant, {"signed", "narrow", "rounding_mode"}),
     "MultiThreshold": MULTI_THRESHOLD,
     "Quant": (_quant, {"signed", "narrow", "rounding_mode"}),

@@ -15,7 +15,7 @@ from .errors import UserError
 from .files import new_file
 from .progress import SILENT
 
-__all__ = ["ENGINES", "Simulation", "read_arrays", "simulate", "write_arrays"]
+__all__ = ["ENGINES", "Simulation", "first_images", "read_arrays", "simulate", "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
 #: Images that the golden model takes at once, and runs in one start of the RTL simulation.
@@ -98,6 +98,13 @@ def read_arrays(path):
         raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: is no numpy file of numbers ({error})") from None
+
+
+def first_images(inputs, limit):
+    """The first `limit` images (None: all) of a batch, or of a dict of batches."""
+    if isinstance(inputs, dict):
+        return {name: array[:limit] for name, array in inputs.items()}
+    return inputs[:limit]
 
 
 def write_arrays(path, outputs):

@@ -1,4 +1,4 @@
-"""Train the three networks and write their ONNX files next to this script.
+"""Train the networks and write their ONNX files next to this script.
 
 Needs the extra `train`: pip install .[train]. `python train.py` takes about ten minutes on
 one core; `--networks bnn` trains one of them only, `--epochs-scale 0.1` shortens everything.
@@ -103,8 +103,8 @@ def quantize_int8(network, images, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=["cnn", "int8", "bnn"],
-                        default=["cnn", "int8", "bnn"])
+    parser.add_argument("--networks", nargs="+", choices=["float", "int8", "bnn", "cnn"],
+                        default=["float", "int8", "bnn", "cnn"])
     parser.add_argument("--epochs-scale", type=float, default=1.0,
                         help="multiplies the number of epochs (default 1)")
     parser.add_argument("--threads", type=int, default=1)
@@ -129,10 +129,14 @@ def main():
     def epochs(count):
         return max(1, round(count * arguments.epochs_scale))
 
-    # All three start from the float network: it becomes int8 by calibration and e3m2 by
+    # All start from the float network: it becomes int8 by calibration and e3m2 by
     # training on with the quantizers, and it teaches the binary one.
     network = Cnn()
     train(network, images, labels, epochs=epochs(FLOAT_EPOCHS), rate=4e-3, title="float")
+    if "float" in arguments.networks:
+        path = arguments.output / "digits-cnn-float.onnx"
+        export_cnn(network, path)
+        check_export(path, results(network), *test)
     if "int8" in arguments.networks:
         path = arguments.output / "digits-cnn-int8.onnx"
         quantize_int8(network, calibration, path)

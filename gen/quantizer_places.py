@@ -1,0 +1,190 @@
+"""Where the quantizers of a network stand.
+
+What a layer reads must be quantized; what lies between a layer and that quantizer (Relu, Clip, a
+factor) becomes one layer with it. So quantizers are asked for by readers: each asks for its inputs,
+and the quantizer stands as late as it can. Operators that move elements hand the wish on to what
+they read.
+"""
+
+from .float_network import LINEAR, FloatNetwork
+from .onnx_functions import FUNCTIONS
+from .onnx_host import STARTS
+
+__all__ = ["MOVES", "VIEWS", "Places", "find_places"]
+
+#: What changes the shape alone.
+VIEWS = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Dropout"}
+#: What moves elements, or picks some.
+MOVES = {"Concat", "DepthToSpace", "Gather", "GlobalMaxPool", "MaxPool", "Pad", "Slice",
+         "SpaceToDepth", "Split", "Transpose", "Upsample"}
+_CLIPS = {"Clip", "Relu"}
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
+_MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
+#: What a layer has inside if it stands right behind its sums.
+_SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
+#: What the host does in front of the first quantizer.
+_HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
+
+
+class Places:
+    """The quantizers of a network.
+
+    Attributes
+    ----------
+    tensors : list of str
+        What is quantized, in the network's order.
+    group : dict of str to str
+        Of each of them, the one whose scale it has: joined tensors have one in common.
+    host : set of str
+        What the host computes in front of the first quantizers, inputs among them.
+    tail : set of str
+        What the host computes behind the chip.
+    """
+
+    def __init__(self, network: FloatNetwork):
+        self.network = network
+        self.makers = {name: node for node in network.nodes for name in node.output if name}
+        self.tensors: list[str] = []
+        self.group: dict[str, str] = {}
+        self.host = {item.name for item in network.inputs}
+        for node in network.nodes:
+            if self._from_host(node):
+                self.host.update(node.output)
+        self.tail: set[str] = set()
+        for node in network.nodes:
+            if node.op_type in STARTS or self.tail & set(node.input):
+                self.tail.update(node.output)
+        for node in reversed(network.nodes):
+            if node.op_type in FUNCTIONS and self.raw(node.input[0]) and all(
+                    set(reader.output) <= self.tail for reader in network.readers(node.output[0])):
+                self.tail.update(node.output)
+
+    def _data(self, node):
+        """The inputs of a node that are computed."""
+        return [name for name in node.input if name and name not in self.network.constants]
+
+    def _from_host(self, node):
+        inputs = self._data(node)
+        return (node.op_type in _HOST_STARTS and len(inputs) == 1 and inputs[0] in self.host
+                and node.input[0] == inputs[0])
+
+    def _moves(self, node):
+        mode = next((item.s for item in node.attribute if item.name == "mode"), b"nearest")
+        return node.op_type in MOVES or (node.op_type == "Resize" and mode == b"nearest")
+
+    def ask(self, tensor):
+        """Have a tensor quantized; the quantizers that it comes from, of one group."""
+        node = self.makers.get(tensor)
+        handed_on = node is not None and tensor not in self.host and (
+            node.op_type in VIEWS or self._moves(node))
+        if not handed_on:
+            if tensor not in self.group:
+                self.tensors.append(tensor)
+                self.group[tensor] = tensor
+            return [tensor]
+        # Only what is joined has several inputs; the others' are shapes and the like.
+        inputs = self._data(node) if node.op_type == "Concat" else [node.input[0]]
+        found = [item for name in inputs for item in self.ask(name)]
+        first = self.root(found[0])
+        for item in found[1:]:
+            self.group[self.root(item)] = first
+        return found
+
+    def root(self, tensor):
+        """The tensor whose scale a quantized tensor has."""
+        while self.group[tensor] != tensor:
+            tensor = self.group[tensor]
+        return tensor
+
+    def carried(self, tensor):
+        """Whether a tensor can stay as it is in front of a Relu, a Clip or a factor: one layer
+        makes both."""
+        node = self.makers.get(tensor)
+        return (node is not None and tensor not in self.host
+                and self.network.alone(tensor) is not None and node.op_type in {
+                    *LINEAR, *_ARITHMETIC, *_CLIPS, *_MEANS, "BatchNormalization"})
+
+    def clipped(self, tensor):
+        """Whether there are limits on a tensor that is not quantized."""
+        node = self.makers.get(tensor)
+        if node is None or tensor in self.group or tensor in self.host:
+            return False
+        data = self._data(node)
+        return node.op_type in _CLIPS or (
+            node.op_type in _ARITHMETIC and len(data) == 1 and self.clipped(data[0]))
+
+    def paired(self, tensor):
+        """Whether a tensor that is not quantized is a sum or product of two others."""
+        node = self.makers.get(tensor)
+        if node is None or tensor in self.group or tensor in self.host or (
+                node.op_type not in _ARITHMETIC | _CLIPS):
+            return False
+        data = self._data(node)
+        return len(data) == 2 or self.paired(data[0])
+
+    def uniform(self, node):
+        """Whether a node has one number for all channels."""
+        return node.op_type in _CLIPS or all(
+            array.size == 1 for name, array in self.network.constants.items()
+            if name in node.input)
+
+    def raw(self, tensor):
+        """Whether a result of the network can be the exact sums of a layer: its scale, its limits
+        and its shape are the host's work then."""
+        node = self.makers.get(tensor)
+        while node is not None and node.op_type in {*VIEWS, *_CLIPS}:
+            tensor = node.input[0]
+            if self.network.alone(tensor) is None:
+                return False
+            node = self.makers.get(tensor)
+        return node is not None and node.op_type in ("Conv", "Gemm", "MatMul") and (
+            node.input[1] in self.network.constants)
+
+
+def _visit(places, node):
+    data = places._data(node)
+    if all(name in places.host for name in node.output):
+        return
+    if set(node.output) & places.tail:
+        for name in data:
+            if name not in places.tail and not places.raw(name):
+                places.ask(name)
+        return
+    if node.op_type in _SLOPES and places.makers.get(data[0]) is not None and (
+            places.makers[data[0]].op_type in LINEAR and places.carried(data[0])):
+        return
+    if node.op_type in VIEWS:
+        return
+    if node.op_type in _CLIPS or (
+            (node.op_type in _ARITHMETIC and len(data) == 1)
+            or node.op_type == "BatchNormalization"):
+        scales = node.op_type in {"Mul", "Div", *_CLIPS} and places.uniform(node)
+        if not places.carried(data[0]) or (
+                places.clipped(data[0]) and not places.uniform(node)) or (
+                places.paired(data[0]) and not scales):
+            places.ask(data[0])
+        return
+    for name in data:
+        places.ask(name)
+
+
+def find_places(network):
+    """The `Places` of a `FloatNetwork`."""
+    places = Places(network)
+    for node in network.nodes:
+        _visit(places, node)
+    # Functions that no layer has inside: their results are codes.
+    plain = {*LINEAR, *VIEWS, *_CLIPS, *_ARITHMETIC, *_MEANS, "BatchNormalization"}
+    for node in network.nodes:
+        if node.op_type not in plain and not places._moves(node) and (
+                node.output[0] not in places.host | places.tail):
+            places.ask(node.output[0])
+    for item in network.outputs:
+        if item.name in places.makers and item.name not in places.tail and (
+                not places.raw(item.name)):
+            places.ask(item.name)
+    order = {name: n for n, name in enumerate(
+        [*(item.name for item in network.inputs),
+         *(name for node in network.nodes for name in node.output)])}
+    places.tensors.sort(key=lambda name: order[name])
+    return places

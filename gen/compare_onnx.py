@@ -131,7 +131,8 @@ def compare_with_onnx(graph, arch, model, inputs, float_model=None, float_source
     makers = {name: node for node in model.graph.node for name in node.output}
     for row in rows:
         if row.quantized_name is not None:
-            row.float_name = _float_name(row.quantized_name, makers, known)
+            row.float_name = _behind_relu(
+                _float_name(row.quantized_name, makers, known), real, makers)
     ends = [item.name for item in graph.decoders]
     quantized = Runner(model, _once([*(row.quantized_name for row in rows), *ends]))
     exact = Runner(real, _once([*(row.float_name for row in rows),
@@ -222,6 +223,15 @@ def _float_name(name, makers, known):
         node = makers.get(name)
         name = node.input[0] if node is not None and node.op_type in _QUANTIZERS else None
     return None
+
+
+def _behind_relu(name, real, makers):
+    """Where the quantized model has taken a Relu into a quantizer, the tensor behind it."""
+    readers = [node for node in real.graph.node if name in node.input]
+    if len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and (
+            readers[0].output[0] not in makers):
+        return readers[0].output[0]
+    return name
 
 
 def _fixed_batch(model):

@@ -15,7 +15,7 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
-from ..sim.graph import Conv, Decoder, Encoder, Graph, Origin, Tensor
+from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .onnx_copies import join, plain, quantize_parts, remove_copies
 from .onnx_functions import (
     Function,
@@ -27,7 +27,7 @@ from .onnx_functions import (
 )
 from .onnx_layers import unwindowed
 from .onnx_sums import Pair, combined_layer, fuse
-from .onnx_values import HostInput, Linear, Value, codes_of, exact, uniform
+from .onnx_values import HostInput, Linear, Origin, Value, codes_of, exact, uniform
 
 __all__ = ["Builder", "Target"]
 

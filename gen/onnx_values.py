@@ -13,10 +13,9 @@ from ..hw.formats import Bipolar, Format
 from .errors import UserError
 from .onnx_file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Linear", "Node", "Part", "QuantizedConstant", "Value",
-           "activation",
-           "codes_of", "constant", "exact", "per_channel", "shape_text", "square_root",
-           "uniform"]
+__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Part", "QuantizedConstant",
+           "Value", "activation", "codes_of", "constant", "exact", "per_channel", "shape_text",
+           "square_root", "uniform"]
 
 
 def exact(array):
@@ -195,6 +194,15 @@ class Value:
     pad_image: int = 0
     parts: list | None = None
     slope: np.ndarray | None = None
+
+
+@dataclass
+class Origin:
+    """The tensor of the model that a tensor holds: its numbers are gain * image + offset, with the
+    images of the format, reshaped."""
+    name: str
+    gain: float
+    offset: float
 
 
 @dataclass

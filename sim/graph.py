@@ -12,7 +12,7 @@ from ..hw.formats import Bipolar, Format
 from . import numerics
 from .edges import Decoder, Encoder
 
-__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Origin", "Tensor"]
+__all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Tensor"]
 
 
 #: Elements of a layer's result that are computed at a time.
@@ -54,15 +54,6 @@ class Tensor:
         """The numbers (float64) that codes [N, C, H, W] stand for."""
         scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
         return (self.decode(codes) - self.zero_point) * scale + offset
-
-
-@dataclass
-class Origin:
-    """The tensor of the model that a tensor holds: its numbers are gain * image + offset, with the
-    images of the format, reshaped."""
-    name: str
-    gain: float
-    offset: float
 
 
 @dataclass
@@ -342,8 +333,8 @@ class Graph:
         One for each ONNX output. None: every output gives real numbers [N, C, H, W].
     tail : Tail or None
         What the host computes from these; decoders then give tensors that it reads, too.
-    origins : dict of str to Origin
-        Of the tensors whose numbers stand in the model, by name.
+    origins : dict
+        {tensor: what of the model it holds}, filled in by the importer.
     """
     name: str
     inputs: list

@@ -115,7 +115,7 @@ def test_tensors_that_two_nodes_make():
 def test_float_networks():
     net = Network(np.random.default_rng(61), (3, 6, 6))
     x = net.node("Conv", "x", np.ones((2, 3, 1, 1), np.float32))
-    refused(net.model(x), "this is a float network: quantize it first, with onnxruntime")
+    refused(net.model(x), "this is a float network: give it calibration data")
 
 
 def test_layers_that_were_left_in_float():

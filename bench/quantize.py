@@ -1,0 +1,61 @@
+"""Accuracy of the digits network after post-training quantization to many formats.
+
+The float network that the repository ships is quantized with the 100 calibration digits; accuracy
+is the golden model's on the 1,000 held-out digits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from common import arguments, report
+from systolith.gen import onnx_in
+from systolith.gen.onnx_file import read
+from systolith.gen.onnx_run import run_model
+from systolith.gen.quantize import Recipe, quantize
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+#: (activation, weight)
+FORMATS = (("int8", "int8"), ("uint8", "int8"), ("e4m3", "e4m3"), ("e3m4", "e3m4"),
+           ("e3m2", "e3m2"), ("int6", "int6"), ("int4", "int4"), ("int8", "int4"),
+           ("int8", "e3m0x2"), ("e2m1", "e2m1"))
+
+
+def digits():
+    """(calibration, images, labels)"""
+    with np.load(DIGITS / "digits-test.npz") as file:
+        calibration, images = (file[key][:, None].astype(np.float32) / np.float32(255)
+                               for key in ("calibration", "images"))
+        return calibration, images, file["labels"]
+
+
+def accuracy(model, images, labels):
+    """Share of right digits in the golden model, %."""
+    graph = onnx_in.load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    return 100 * float(np.mean(found.argmax(1) == labels))
+
+
+def main():
+    options = arguments(__doc__)
+    calibration, images, labels = digits()
+    path = DIGITS / "digits-cnn-float.onnx"
+    exact = run_model(read(path), {"input": images}, ["logits"])["logits"]
+    rows = [{"activations": "float32", "weights": "float32",
+             **dict.fromkeys(("min-max", "percentile", "mse", "mse, equalized, biases corrected"),
+                             100 * float(np.mean(exact.argmax(1) == labels))),
+             "last layer dB": "exact"}]
+    for activation, weight in FORMATS:
+        row = {"activations": activation, "weights": weight}
+        for method in ("min-max", "percentile", "mse"):
+            made = quantize(path, calibration, Recipe(activation, weight, method))
+            row[method] = accuracy(made.model, images, labels)
+        last = made.rows[-1]["sqnr"]
+        made = quantize(path, calibration, Recipe(activation, weight, "mse", equalize=True,
+                                                  correct_bias=True))
+        row["mse, equalized, biases corrected"] = accuracy(made.model, images, labels)
+        rows.append(row | {"last layer dB": last})
+    report("Held-out digits right, %, by the golden model", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

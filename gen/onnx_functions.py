@@ -33,7 +33,7 @@ __all__ = ["FUNCTIONS", "Function", "add_table", "combined", "function_of_codes"
 
 #: Operators of one input: name and attributes.
 FUNCTIONS = {
-    "Abs": set(), "Acos": set(), "Acosh": set(), "Asin": set(), "Asinh": set(), "Atan": set(),
+    "Acos": set(), "Acosh": set(), "Asin": set(), "Asinh": set(), "Atan": set(),
     "Atanh": set(), "Ceil": set(), "Celu": {"alpha"}, "Cos": set(), "Cosh": set(),
     "Elu": {"alpha"}, "Erf": set(), "Exp": set(), "Floor": set(), "Gelu": {"approximate"},
     "HardSwish": set(), "Log": set(), "Mish": set(), "Reciprocal": set(), "Round": set(),
@@ -63,7 +63,7 @@ def _ancestors(builder, value):
     orders = np.arange(low, high + 1)
     found = [(name, orders)]
     while name in builder.functions or name in builder.rescaled:
-        root, results = builder.functions.get(name) or builder.rescaled[name]
+        root, results, _ = builder.functions.get(name) or builder.rescaled[name]
         orders = orders[results - builder.limits[name][0]]
         name = root
         found.append((name, orders))
@@ -148,7 +148,11 @@ def of_function(builder, node, inputs):
             arrays.append(array[:1])
     value = values[0]
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
-    nodes = list(dict.fromkeys([*(name for item in values for name in item.nodes), node.name]))
+    known = builder.functions | builder.rescaled
+    nodes = [name for line in lines for tensor in line if tensor != root and tensor in known
+             for name in known[tensor][2]]
+    nodes = list(dict.fromkeys([*nodes, *(name for item in values for name in item.nodes),
+                                node.name]))
     return Value(root, value.shape, value.map, ones, 0 * ones, nodes=nodes,
                  linear=Function(node.name, evaluated(node, arrays)))
 
@@ -177,7 +181,7 @@ def add_table(builder, value, target, name, node):
     tensor = builder.add_tensor(name, value.map, target)
     builder.add_layer(_lookup(builder, root, tensor, results, value, node))
     if value.pool == (1, 1):
-        builder.functions[tensor] = root, results
+        builder.functions[tensor] = root, results, value.nodes
     return tensor
 
 
@@ -189,7 +193,7 @@ def note_rescaled(builder, value, target, tensor, node):
             and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
         low, high = builder.limits[value.source]
         builder.rescaled[tensor] = value.source, _results(
-            builder, value, np.arange(low, high + 1), target, node)
+            builder, value, np.arange(low, high + 1), target, node), value.nodes
 
 
 def _results(builder, value, orders, target, node):

@@ -8,7 +8,8 @@ from onnx import helper
 
 from ..sim.tail import Tail
 from .onnx_functions import FUNCTIONS, quantized_function
-from .onnx_values import Constant, HostInput, QuantizedConstant, Value
+from .onnx_smooth import applied
+from .onnx_values import Constant, HostInput, Linear, QuantizedConstant, Value
 
 __all__ = ["STARTS", "HostResult", "HostTail", "behind"]
 
@@ -19,15 +20,19 @@ STARTS = {
     "Hardmax": {"axis"}, "LogSoftmax": {"axis"}, "Softmax": {"axis"},
     "TopK": {"axis", "largest", "sorted"},
 }
+#: What the chip does with a function of sums.
+_ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
 #: Layers: the host computes none.
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 @dataclass
 class HostResult:
-    """A tensor that the host computes; `reason` says why, in words about its reader."""
+    """A tensor that the host computes; `reason` says why, in words about its reader. Should a
+    quantizer follow, it is the chip's as `value`, if there is one."""
     name: str
     reason: str
+    value: Value | None = None
 
 
 def behind(nodes, constant):
@@ -55,7 +60,12 @@ class HostTail:
         self.constants, self.cuts = {}, {}
 
     def take(self, node, inputs):
-        """HostResults for the node's outputs; None where it is the chip's."""
+        """HostResults for the node's outputs; None where it is the chip's. `inputs` are changed to
+        what the chip's operator reads."""
+        there = [item.value if isinstance(item, HostResult) else item for item in inputs]
+        if node.operator in _ON_CHIP and isinstance(there[0], Value):
+            inputs[:] = there
+            return None
         reason = next((item.reason for item in inputs if isinstance(item, HostResult)), None)
         if reason is None:
             reason = _reason(node, inputs)
@@ -75,7 +85,9 @@ class HostTail:
             elif isinstance(item, Value):
                 self.cuts[name] = item
         self.nodes.append(node)
-        return [HostResult(name, reason) for name in node.outputs]
+        value = None if any(isinstance(item, HostResult) and item.value is None
+                            for item in inputs) else applied(node, there)
+        return [HostResult(name, reason, value) for name in node.outputs]
 
     def finish(self, builder, wanted, producers):
         """The `Tail` that gives the outputs `wanted`; decoders are added for what it reads."""
@@ -111,8 +123,11 @@ def _reason(node, inputs):
             node.fail("reads the network's input; only what the chip gives can be read there")
         return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
                 "behind the chip; layers can only stand in front of it")
-    if node.operator in FUNCTIONS and isinstance(values[0], Value) and not quantized_function(
-            values[0]):
+    linear = [item.linear for item in values if isinstance(item, Value)]
+    square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
+              and linear[0] is linear[1])
+    if square or (node.operator in FUNCTIONS and isinstance(values[0], Value)
+                  and not quantized_function(values[0])):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "
                 f"{values[0].nodes[-1]!r} gives; put a quantizer in front of {node.name!r}, so "
                 "that it is a function of codes, or leave it to the network's end")

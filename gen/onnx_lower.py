@@ -26,6 +26,7 @@ from .onnx_functions import (
     to_host,
 )
 from .onnx_layers import unwindowed
+from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import Pair, combined_layer, fuse
 from .onnx_values import HostInput, Linear, Origin, Value, codes_of, exact, uniform
 
@@ -102,7 +103,7 @@ class Builder:
         self.layers, self.outputs, self.decoders, self.tail = [], [], [], None
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains = [], {}, {}
-        self.functions = {}     # tensor -> (tensor it is a function of, its ordered integers)
+        self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
 
@@ -233,6 +234,10 @@ class Builder:
             return self._quantize_input(value, target, name, node)
         if value.parts:
             return quantize_parts(self, value, target, name, node)
+        if isinstance(value.linear, Smooth):
+            name = self.add_tensor(name, value.map, target)
+            self.add_layer(smooth_layer(self, value, target, name, node))
+            return name
         if isinstance(value.linear, Function):
             return add_table(self, plain(self, value, node), target, name, node)
         low, high = _limits(value, target, node)
@@ -247,7 +252,8 @@ class Builder:
             if same and value.channels is None and not any(value.pads):
                 return self._variant(value.source, value.pool, max(low, bounds[0]),
                                      min(high, bounds[1]), value.nodes, node)
-            if value.pool != (1, 1) and gain is not None and gain > 0:
+            rising = value.slope is None or (value.slope >= 0).all()
+            if value.pool != (1, 1) and gain is not None and gain > 0 and rising:
                 name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
                 value = replace(value, source=name_pooled, pool=(1, 1))
             if (value.source in self.functions and value.channels is None and value.slope is None
@@ -356,8 +362,10 @@ class Builder:
         decoder = Decoder(name, value.shape, "", low=low, high=high)
         value = plain(self, value, node)
         if value.slope is not None:
-            node.fail(f"{value.nodes[-1]!r} in front of it is not quantized; put a quantizer "
-                      "behind it")
+            if value.pool != (1, 1) and (value.slope < 0).any():
+                node.fail(f"is a maximum of what {value.nodes[-1]!r} multiplies with negative "
+                          "numbers; put a quantizer behind it")
+            decoder.slope = value.slope.astype(np.float64)
         if isinstance(value.linear, Function):
             tensor = self.tensors[value.source]
             if value.pool != (1, 1):

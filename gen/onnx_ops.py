@@ -22,6 +22,7 @@ from .onnx_sums import pair
 from .onnx_values import (
     Constant,
     HostInput,
+    Linear,
     QuantizedConstant,
     Value,
     activation,
@@ -184,6 +185,13 @@ def _hard_sigmoid(builder, node, inputs):
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
     value = affine(value, alpha * ones, beta * ones, node)
     return _clipped(builder, value, exact(0).item(), exact(1).item(), node)
+
+
+def _absolute(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, Value) and isinstance(value.linear, Linear):
+        return leaky(builder, node, value, np.full(value.map[0], exact(-1).item(), dtype=object))
+    return _function(builder, node, inputs)
 
 
 def _negated(builder, node, inputs):
@@ -354,6 +362,7 @@ OPERATORS = {
     **onnx_moves.OPERATORS,
     **onnx_upsample.OPERATORS,
     **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
+    "Abs": (_absolute, set()),
     "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
     "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
     "Cast": (_cast, {"to"}),

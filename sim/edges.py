@@ -85,6 +85,8 @@ class Decoder:
         The tensor that it comes from.
     scale, offset : array [channels] or None
         real = scale * decode(code) + offset; None: what the tensor's codes stand for.
+    slope : array [channels] or None
+        What real numbers below zero are multiplied with.
     low, high : float or None
         Limits of the real numbers.
     function : (int, array) or None
@@ -96,6 +98,7 @@ class Decoder:
     tensor: str
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
+    slope: np.ndarray | None = None
     low: float | None = None
     high: float | None = None
     function: tuple | None = None
@@ -118,6 +121,8 @@ class Decoder:
         else:
             scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
             values = tensor.decode(codes) * scale + offset
+        if self.slope is not None:
+            values = values * np.where(values < 0, np.reshape(self.slope, (-1, 1, 1)), 1)
         if self.low is not None or self.high is not None:
             values = np.clip(values, self.low, self.high)
         return values

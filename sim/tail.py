@@ -18,6 +18,32 @@ class LogSoftmax(OpRun):
         return (x - np.log(np.exp(x).sum(axis=axis, keepdims=True)),)
 
 
+def _along(array, axis, x):
+    """A scale or zero point such that it broadcasts along an axis of x."""
+    array = np.asarray(array)
+    return array.reshape([-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
+                         if array.size > 1 else [])
+
+
+class DequantizeLinear(OpRun):
+    """ONNX's reference has those of opset 19 and later."""
+
+    def _run(self, x, scale, zero=0, axis=1, **_):
+        x = np.asarray(x)
+        codes = x.astype(np.int64) - _along(zero, axis, x).astype(np.int64)
+        return (codes.astype(np.float32) * _along(scale, axis, x),)
+
+
+class QuantizeLinear(OpRun):
+    """ONNX's reference has those of opset 19 and later."""
+
+    def _run(self, x, scale, zero=None, axis=1, **_):
+        zero = np.uint8(0) if zero is None else np.asarray(zero)
+        codes = np.rint(x / _along(scale, axis, x)).astype(np.float64) + _along(zero, axis, x)
+        limits = np.iinfo(zero.dtype)
+        return (np.clip(codes, limits.min, limits.max).astype(zero.dtype),)
+
+
 @dataclass
 class Tail:
     """Softmax, ArgMax, TopK and the like at the network's end, as ONNX's reference computes them.
@@ -38,7 +64,10 @@ class Tail:
     def apply(self, values):
         """{output: array} from {tensor: float32 [N, ...]}; image by image, so that shapes written
         into the network for one image hold."""
-        evaluator = ReferenceEvaluator(self.model, new_ops=[LogSoftmax])
+        version = next(item.version for item in self.model.opset_import
+                       if item.domain in ("", "ai.onnx"))
+        own = [LogSoftmax, *([DequantizeLinear, QuantizeLinear] if version < 19 else [])]
+        evaluator = ReferenceEvaluator(self.model, new_ops=own)
         names = [item.name for item in self.model.graph.input]
         found = {name: [] for name in (item.name for item in self.model.graph.output)}
         for n in range(len(values[names[0]])):

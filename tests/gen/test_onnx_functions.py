@@ -1,5 +1,7 @@
 """Functions by table, slopes, and squeeze-and-excite, against ONNX Runtime."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnxruntime.quantization import QuantFormat, QuantType
@@ -11,7 +13,7 @@ from systolith.hw.formats import Int
 
 from ..networks import run_program
 from ..onnx_exact import integer_network, qdq, weights
-from ..onnx_networks import Network, quantized, run_onnx
+from ..onnx_networks import Network, evaluate, quantized, run_onnx
 from .test_onnx_sums import convolution, onnx_codes
 
 INT8 = Int(8)
@@ -116,6 +118,15 @@ def test_a_slope_for_each_channel_takes_a_layer_with_two_factors(tmp_path):
     assert_onnx_runtimes(graph, tmp_path / "m.onnx", images)
 
 
+def test_a_maximum_of_what_a_negative_slope_gives(tmp_path):
+    slopes = np.float32([0.25, -0.5, 0, -1, 1.75, 0.01])[:, None, None]
+    graph = quantized_network(lambda net, x: net.node(
+        "MaxPool", net.node("PRelu", x, slopes), kernel_shape=[2, 2], strides=[2, 2]),
+        tmp_path / "m.onnx")
+    images = np.float32(np.random.default_rng(1).standard_normal((9, 3, 8, 8)))
+    assert_onnx_runtimes(graph, tmp_path / "m.onnx", images)
+
+
 def squeeze_and_excite(net, x, channels):
     y = net.node("GlobalAveragePool", x)
     y = net.node("Relu", convolution(net, y, channels, 4, 1))
@@ -151,7 +162,8 @@ def exact_network(rng, function):
 
 @pytest.mark.parametrize("function", [
     one("LeakyRelu", alpha=0.1), one("PRelu", np.float32([0.1, -0.7, 0, 2.5, 1])[:, None, None]),
-    one("HardSigmoid"), one("Neg"), one("Max", np.float32(-0.5)), one("Min", np.float32(0.5)),
+    one("HardSigmoid"), one("Neg"), one("Abs"), one("Max", np.float32(-0.5)),
+    one("Min", np.float32(0.5)),
 ])
 def test_what_needs_no_quantizer_in_front(function):
     net, x = exact_network(np.random.default_rng(5), function)
@@ -165,6 +177,46 @@ def test_what_needs_no_quantizer_in_front(function):
     assert np.abs(found - theirs).max() <= 0.26 and (found != theirs).mean() < 0.002
     program = compile_graph(graph, CHIP)
     run_program(program, {item.name: codes[item.name][0] for item in graph.inputs})
+
+
+def qonnx_network(function, bits):
+    """Quantized convolution, function, quantizer, as Brevitas exports them."""
+    net = Network(np.random.default_rng(4), (3, 7, 7), opset=17)
+    kernel = net.quant(weights_of(net, 4, 3, 3, 3), 1 / 64, narrow=1)
+    x = net.node("Conv", net.quant("x", 1 / 16), kernel, pads=[1] * 4)
+    return net, net.quant(function(net, x), 2.0 ** (1 - bits), bits=bits, signed=1)
+
+
+def weights_of(net, *shape):
+    return np.float32(net.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
+
+
+def scaled_gelu(net, x):
+    y = net.node("Erf", net.node("Mul", x, np.float32(np.sqrt(0.5))))
+    return net.node("Mul", x, net.node("Mul", net.node("Add", y, ONE), np.float32(0.5)))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("function", [one("Sigmoid"), silu, pooled_silu, scaled_gelu, hard_swish])
+def test_functions_of_sums_are_rounded_finely(function, bits):
+    net, x = qonnx_network(function, bits)
+    model = net.model(x)
+    graph = load(model)
+    layer, = graph.layers
+    assert 1 << bits < len(layer.table) <= 2048
+    images = np.float32(net.rng.standard_normal((20, *net.shape)))
+    codes = graph.run(graph.encode_inputs(images))
+    found, exact = graph.decode_outputs({x: codes[x]}), evaluate(model, images)[x]
+    steps = np.abs(found - exact) / graph.tensors[x].scale
+    assert steps.max() < 1.01 and (steps > 0.01).mean() < (0.2 if bits == 8 else 0.02)
+    assert len(np.unique(exact)) > 3
+    if bits == 8:
+        chip = replace(CHIP, table_depth=2048)
+        _, maps, _ = run_program(compile_graph(graph, chip), {
+            item.name: codes[item.name][0] for item in graph.inputs})
+        assert (maps[x] == codes[x][0]).all()
+        with pytest.raises(UserError, match=r"set buffers\.tables to (512|1024|2048)"):
+            compile_graph(graph, replace(CHIP, table_depth=256))
 
 
 def test_what_a_chip_must_have():
@@ -185,7 +237,8 @@ def test_what_a_chip_must_have():
 
 
 @pytest.mark.parametrize("function, message", [
-    (lambda net, x: net.node("Sigmoid", x), "put a quantizer in front of 'sigmoid"),
+    (lambda net, x: net.node("Conv", net.node("Sigmoid", x), weights(net, 5, 5, 1, 1)),
+     "put a quantizer in front of 'sigmoid"),
     (lambda net, x: net.node("Sqrt", qdq(net, x, 0.25, 3)), "gives no number for some codes"),
     (lambda net, x: net.node("Pow", qdq(net, x, 0.25, 3), np.float32(np.arange(1, 5))),
      "where the constant is one number"),

@@ -55,6 +55,8 @@ ENDS = {
                                       output="y"),
     "quantized": lambda net, x: net.node("Identity", qdq(net, net.node("Softmax", x), 1 / 256,
                                                          -128), output="y"),
+    "leaky": lambda net, x: net.node("LeakyRelu", x, output="y"),
+    "slopes": lambda net, x: net.node("PRelu", x, np.float32(np.arange(10) - 4) / 8, output="y"),
     "unquantized function": lambda net, x: net.node("Add", net.node("Tanh", x), np.float32(1),
                                                     output="y"),
 }

@@ -213,6 +213,8 @@ def _described(layer, graph):
     text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
     if tuple(layer.pool) != (1, 1):
         text += f", {'sums of' if layer.pool_sum else 'max pooling'} {_shape(layer.pool)}"
+        if layer.windows[1] != layer.pool:
+            text += f" every {_shape(layer.windows[1])}"
     if layer.operand is not None:
         text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
     if layer.below is not None:

@@ -48,7 +48,8 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors):
         "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
         "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
         "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
-        "pool": list(conv.pool), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
+        "pool": list(conv.pool), "pool_stride": list(conv.windows[1]),
+        "pool_pads": list(conv.pool_pads), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
         "weight_bits": conv.weight.size * arch.weight.width,
         "passes": rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),

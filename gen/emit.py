@@ -29,7 +29,7 @@ def _cycles(i, arch):
         cycles = arch.rows + pixels if i.starts else max(pixels, WeightFeeder.cycles_of(arch))
         return i.kernel_y * i.kernel_x * i.blocks * cycles
     if i.opcode == Opcode.POST:
-        cycles = i.out_y * i.out_x * i.pool * arch.chunks
+        cycles = i.out_y * i.out_x * i.pool_x * i.pool_y * arch.chunks
         if i.destination == Destination.STORE:
             beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
             cycles = max(cycles, i.out_y * i.out_x * beats * (arch.chunks if i.raw else 1))

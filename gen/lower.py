@@ -19,6 +19,7 @@ from .operands import operand_lives
 from .prepare import parameter_bytes, weight_bytes
 from .tables import looked_up, table_bytes
 from .tile import boxes
+from .windows import row_words, window_fields
 
 __all__ = ["compile_graph"]
 
@@ -212,12 +213,7 @@ class LayerCode:
                         self._sub_tile(number, group, block, sub)
 
     def _sub_tile(self, tile, group, block, sub):
-        (y0, y1), (x0, x1) = sub
-        rows = y1 - y0
-        if self.layer.from_above:
-            rows = -(-rows // self.layer.from_above.results) * self.layer.from_above.results
-        pixels = rows * (x1 - x0) * self.layer.pool
-        sums = self.stream.accumulators.place(None, pixels)
+        sums = self.stream.accumulators.place(None, self.layer.words(sub))
         accumulate, offset = 0, self.layer.weight_offsets[block]
         for part, whole in enumerate(self.plan.parts):
             for used in self.layer.used(whole, block):
@@ -366,16 +362,27 @@ class LayerCode:
                 start_y=y.stride, start_x=x.stride, results_x=across,
                 pad_code=conv.pad_code if padding else zero)
             return
+        fields |= dict(pad_valid=padding, pad_code=conv.pad_code if padding else 0)
+        if not self.layer.in_order:
+            (a, b), (c, d) = y.under(sub[0]), x.under(sub[1])
+            self.stream.add(
+                Opcode.ARRAY, **fields, out_y=b - a, out_x=d - c,
+                stride_oy=y.stride * width * (b - a > 1), stride_ox=x.stride * (d - c > 1))
+            return
         self.stream.add(
             Opcode.ARRAY, **fields, out_y=height, out_x=across, pool_y=y.pool, pool_x=x.pool,
-            stride_oy=y.stride * y.pool * width * (height > 1),
-            stride_ox=x.stride * x.pool * (across > 1),
-            stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1),
-            pad_valid=padding, pad_code=conv.pad_code if padding else 0)
+            stride_oy=y.stride * y.step * width * (height > 1),
+            stride_ox=x.stride * x.step * (across > 1),
+            stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1))
 
     def _post(self, sub, sums, group, number, operand=None):
         """One group of the columns to the group `number` of result channels."""
-        (y0, y1), (x0, x1) = sub
+        for part, windows in window_fields(self.layer, sub, sums):
+            self._post_part(part, windows, group, number, operand)
+
+    def _post_part(self, sub, windows, group, number, operand):
+        """The results `sub` by one POST instruction, or by one for each row."""
+        (y0, _), (x0, _) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
         step_y, step_x = conv.step
         row = self.image * (self.height // self.layer.images) + conv.origin[0] + y0 * step_y
@@ -383,8 +390,7 @@ class LayerCode:
         own, _ = divmod(number, arch.groups_per_word)
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
-        fields = {"accumulator": sums, "out_y": y1 - y0, "out_x": x1 - x0, "pool": self.layer.pool,
-                  "pool_sum": conv.pool_sum, "group": group, "parameters": self._parameters(number)}
+        fields = windows | {"group": group, "parameters": self._parameters(number)}
         if not conv.raw and not isinstance(arch.activation, Bipolar):
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
         if operand is not None:
@@ -430,8 +436,7 @@ class LayerCode:
         """POST row by row: operands stand closer together than results, and the strides are
         common to both."""
         for row in range(fields["out_y"]):
-            own = {"accumulator": fields["out_x"] * fields["pool"],
-                   "operand_base": fields["stride_y"]}
+            own = {"accumulator": row_words(fields), "operand_base": fields["stride_y"]}
             there = {name: self.width for name in ("base", "copy_base") if name in inside}
             self.stream.add(Opcode.POST, **fields | inside | {"out_y": 1} | {
                 name: (fields | inside)[name] + row * step for name, step in (own | there).items()})

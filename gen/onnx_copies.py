@@ -25,7 +25,7 @@ def join_pads(inner, outer):
 
 # Values.
 
-def _resolved(value, part):
+def _resolved(value, part, node):
     """A part of a value with what was done to the whole."""
     own, first = part.value, part.first_channel
     gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
@@ -35,15 +35,19 @@ def _resolved(value, part):
     low, high = ends[::-1] if gain[0] < 0 else ends
     lows = [item for item in (low, value.low) if item is not None]
     highs = [item for item in (high, value.high) if item is not None]
-    pool = tuple(p * q for p, q in zip(own.pool, value.pool, strict=True))
-    shape = (own.map[0], *(size // p for size, p in zip(own.map[1:], value.pool, strict=True)))
+    pool, shape = own.pool or value.pool, own.map
+    if value.pool:
+        shape = own.map[0], *value.pool.out(own.map[1:])
+        if own.pool and (pool := own.pool.then(value.pool)) is None:
+            node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
+                      "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,
                    low=max(lows, default=None), high=min(highs, default=None), map=shape,
                    shape=shape, nodes=[*own.nodes, *value.nodes])
 
 
 def _check_parts(value, node):
-    if value.pool != (1, 1) and any(part.step != (1, 1) or any(part.origin)
+    if value.pool and any(part.step != (1, 1) or any(part.origin)
                                     for part in value.parts):
         node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
@@ -65,7 +69,7 @@ def quantize_parts(builder, value, target, name, node):
     for part in value.parts:
         key = id(part.value), part.first_channel
         if key not in made:
-            made[key] = builder.quantize(_resolved(value, part), target, f"{name}_part", node)
+            made[key] = builder.quantize(_resolved(value, part, node), target, f"{name}_part", node)
         pieces.append((made[key], part))
     return join(builder, name, value.map, pieces, target, value.nodes, node)
 
@@ -78,7 +82,7 @@ def join(builder, name, shape, pieces, target, nodes, node):
     if all(part.step == (1, 1) and not any(part.origin) for _, part in pieces):
         builder.joined[name] = pieces, target, nodes, node
     for piece, part in pieces:
-        layer = builder.copy_layer(piece, name, (1, 1), nodes, node)
+        layer = builder.copy_layer(piece, name, None, nodes, node)
         layer.first_channel, layer.step, layer.origin = (
             part.first_channel, part.step, part.origin)
         builder.add_layer(layer, copy=True)
@@ -113,7 +117,7 @@ def plain(builder, value, node):
     unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
     gain = np.full(value.map[0], unit, dtype=object)
     codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
-                    pool=(1, 1), map=_unpooled(builder, value))
+                    pool=None, map=_unpooled(builder, value))
     name = builder.quantize(codes, own_target(builder, value.source), f"{value.source}_part", node)
     builder.plains[key] = name
     return replace(value, source=name, channels=None, pads=(0, 0, 0, 0))
@@ -131,7 +135,7 @@ def _joined(builder, value, node):
         replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
         for part in value.parts])
     _check_parts(value, node)
-    parts = [_resolved(value, part) for part in value.parts]
+    parts = [_resolved(value, part, node) for part in value.parts]
     targets = set()
     for part in parts:
         if part.linear is not None:
@@ -156,7 +160,7 @@ def _joined(builder, value, node):
     unit = Fraction(scale) * Fraction(2) ** format.exponent
     gain = np.full(value.map[0], unit, dtype=object)
     return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=None,
-                   high=None, pool=(1, 1))
+                   high=None, pool=None)
 
 
 # Doing without copies.

@@ -20,6 +20,7 @@ from .onnx_values import (
     Constant,
     HostInput,
     Linear,
+    Pool,
     QuantizedConstant,
     Value,
     codes_of,
@@ -96,13 +97,13 @@ def _whole(builder, value, node):
                   "before it is quantized; put a quantizer between them")
     if isinstance(builder.tensors[value.source].format, Bipolar):
         node.fail("is a function of a sign; quantize its input to more bits")
-    if value.pool == (1, 1):
+    if not value.pool:
         return value
     if value.linear is not None:
         node.fail(f"reads a maximum of the result of {value.nodes[-1]!r} before it is quantized; "
                   "put a quantizer between them")
     source = builder.variant(value.source, value.pool, value.nodes, node)
-    return replace(value, source=source, pool=(1, 1))
+    return replace(value, source=source, pool=None)
 
 
 def evaluated(node, arrays):
@@ -180,7 +181,7 @@ def add_table(builder, value, target, name, node):
     results = _results(builder, value, orders, target, node)
     tensor = builder.add_tensor(name, value.map, target)
     builder.add_layer(_lookup(builder, root, tensor, results, value, node))
-    if value.pool == (1, 1):
+    if not value.pool:
         builder.functions[tensor] = root, results, value.nodes
     return tensor
 
@@ -189,7 +190,7 @@ def note_rescaled(builder, value, target, tensor, node):
     """Remember what `target` makes of every code of the value's source, if nothing else decides on
     the tensor's codes."""
     if (value.linear is None and value.slope is None and value.channels is None
-            and value.pool == (1, 1) and not any(value.pads) and uniform(value.gain) is not None
+            and not value.pool and not any(value.pads) and uniform(value.gain) is not None
             and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
         low, high = builder.limits[value.source]
         builder.rescaled[tensor] = value.source, _results(
@@ -230,7 +231,7 @@ def _lookup(builder, source, output, table, value, node):
     return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
                 weight, groups=channels, multiplier=np.full(channels, 1 << 25),
                 shift=np.full(channels, 25 + one.bit_length() - 1), low=low, high=high,
-                pool=value.pool, table=table, nodes=list(value.nodes))
+                table=table, nodes=list(value.nodes), **(value.pool.fields if value.pool else {}))
 
 
 # Slopes.
@@ -250,7 +251,7 @@ def leaky(builder, node, value, slopes):
         return replace(value, nodes=[*value.nodes, node.name])
     if value.low is not None or value.high is not None or value.slope is not None:
         node.fail(f"reads the clipped result of {value.nodes[-1]!r}; put a quantizer between them")
-    if value.pool != (1, 1) and (slopes < 0).any():
+    if value.pool and (slopes < 0).any():
         node.fail("has negative slopes behind a MaxPool; put a quantizer between them")
     return replace(value, slope=slopes, nodes=[*value.nodes, node.name])
 
@@ -304,21 +305,22 @@ def _takes(maker, lookup, makers):
     if maker.raw or maker.table is not None or limits.low < lookup.low or (
             limits.high > lookup.high):
         return False
-    if maker.operand is not None:
-        return lookup.pool == (1, 1)
-    if maker.pool == (1, 1):
-        return makers == 1 or lookup.pool == (1, 1)
-    if maker.pool_sum:
-        return lookup.pool == (1, 1)
+    own, behind = Pool.of(maker), Pool.of(lookup)
+    if maker.operand is not None or maker.pool_sum:
+        return behind is None
+    if own is None:
+        return makers == 1 or behind is None
     # The largest is taken of what the function gives.
-    return makers == 1 and _monotone(lookup.table)
+    return makers == 1 and _monotone(lookup.table) and (
+        behind is None or own.then(behind) is not None)
 
 
 def _looking_up(maker, lookup):
     limits = maker.operand or maker
     table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
-    pool = tuple(p * q for p, q in zip(maker.pool, lookup.pool, strict=True))
-    return replace(maker, output=lookup.output, table=table, pool=pool,
+    own, behind = Pool.of(maker), Pool.of(lookup)
+    pool = own.then(behind) if own and behind else own or behind
+    return replace(maker, output=lookup.output, table=table, **(pool.fields if pool else {}),
                    nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
 
 
@@ -329,7 +331,7 @@ def to_host(builder):
     for layer in [item for item in builder.layers if item.table is not None and _is_lookup(item)]:
         name, source = layer.output, layer.input
         decoders = [item for item in builder.decoders if item.tensor == name]
-        if name in read or source in builder.inputs or layer.pool != (1, 1) or sum(
+        if name in read or source in builder.inputs or Pool.of(layer) or sum(
                 item.output == name for item in builder.layers) > 1 or any(
                 item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
                 for item in decoders):

@@ -26,7 +26,7 @@ from .onnx_values import (
 __all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
            "unwindowed", "weight_scale", "weights_of", "window"]
 
-_WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool"]
+_WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool_x"]
 _SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 
@@ -170,7 +170,7 @@ def _add_up(value, kernel):
 
 def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
     """The mean of a convolution's results that were not quantized."""
-    if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool != (1, 1)
+    if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool
             or value.slope is not None or value.low is not None or value.high is not None
             or any(pads)):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
@@ -203,7 +203,7 @@ def _averaged(builder, value):
     if (own.images.shape[1] != 1 or len(own.images) != count or any(own.pads)
             or (own.images != own.images.flat[0]).any() or own.dilation != (1, 1)
             or uniform(value.gain) is None or value.low is not None or value.high is not None
-            or value.pool != (1, 1) or value.slope is not None):
+            or value.pool or value.slope is not None):
         return None
     if value.window == (1, 1):
         return own.images.flat[0], own.images.shape[2:], own.stride

@@ -28,7 +28,7 @@ from .onnx_functions import (
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import Pair, combined_layer, fuse
-from .onnx_values import HostInput, Linear, Origin, Value, codes_of, exact, uniform
+from .onnx_values import HostInput, Linear, Origin, Pool, Value, codes_of, exact, uniform
 
 __all__ = ["Builder", "Target"]
 
@@ -130,7 +130,7 @@ class Builder:
                     node.fail("reads channels of different offsets; put a quantizer in front")
                 order = self._order(format, (bound - value.offset[0]) / gain, node)
                 low, high = (max(low, order), high) if is_low else (low, min(high, order))
-        if value.pool != (1, 1) and gain < 0:
+        if value.pool and gain < 0:
             node.fail("reads a maximum of negated codes; put a quantizer in front")
         source = self._variant(value.source, value.pool, low, high, value.nodes, node)
         return source, gain, value.offset
@@ -176,17 +176,18 @@ class Builder:
         return self._variant(source, pool, *self.limits[source], nodes, node)
 
     def _variant(self, source, pool, low, high, nodes, node):
-        """The tensor `source`, pooled and clipped: made by a copy of the layer that makes it."""
+        """The tensor `source`, pooled (a Pool or None) and clipped: made by a copy of the layer
+        that makes it."""
         bounds = self.limits[source]
-        if pool == (1, 1) and (low, high) == bounds:
+        if pool is None and (low, high) == bounds:
             return source
         key = source, pool, low, high
         if key in self.variants:
             return self.variants[key][0]
         old = self.tensors[source]
-        shape = (old.shape[0], old.shape[1] // pool[0], old.shape[2] // pool[1])
+        shape = (old.shape[0], *(pool.out(old.shape[1:]) if pool else old.shape[1:]))
         target = Target(old.format, old.scale, old.zero_point, low, high)
-        name = f"{source}_{'pooled' if pool != (1, 1) else 'clipped'}"
+        name = f"{source}_{'pooled' if pool else 'clipped'}"
         if source in self.joined:
             pieces, _, own, where = self.joined[source]
             made = []
@@ -199,7 +200,11 @@ class Builder:
             return name
         name = self.add_tensor(name, shape, target)
         made = self.producers.get(source)
-        if made is None or (made.operand is not None and pool != (1, 1)):
+        own = pool
+        if made is not None and pool and (mine := Pool.of(made)):
+            own = None if made.pool_sum else mine.then(pool)
+            made = made if own else None
+        if made is None or (made.operand is not None and pool):
             self.add_layer(self.copy_layer(source, name, pool, nodes, node))
         elif made.operand is not None:
             self.add_layer(replace(
@@ -213,8 +218,7 @@ class Builder:
                 limits = {"table": np.clip(made.table, low, high)}
             self.add_layer(replace(
                 made, name=self.unique(f"{made.name}_variant"), output=name, **limits,
-                pool=(made.pool[0] * pool[0], made.pool[1] * pool[1]),
-                nodes=[*made.nodes, *nodes]))
+                nodes=[*made.nodes, *nodes], **(own.fields if own else {})))
         self.variants[key] = name, nodes, node
         return name
 
@@ -253,20 +257,20 @@ class Builder:
                 return self._variant(value.source, value.pool, max(low, bounds[0]),
                                      min(high, bounds[1]), value.nodes, node)
             rising = value.slope is None or (value.slope >= 0).all()
-            if value.pool != (1, 1) and gain is not None and gain > 0 and rising:
+            if value.pool and gain is not None and gain > 0 and rising:
                 name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
-                value = replace(value, source=name_pooled, pool=(1, 1))
+                value = replace(value, source=name_pooled, pool=None)
             if (value.source in self.functions and value.channels is None and value.slope is None
                     and not same and not any(value.pads) and gain is not None
                     and offset is not None):
                 return add_table(self, value, target, name, node)
-            copy = same and value.pool == (1, 1) and low <= bounds[0] and bounds[1] <= high
+            copy = same and not value.pool and low <= bounds[0] and bounds[1] <= high
         if isinstance(value.linear, Pair):
             shape = value.linear.first.map
             name = self.add_tensor(name, shape, target)
             self.add_layer(combined_layer(self, value, target, name, node))
             return self._variant(name, value.pool, low, high, value.nodes, node)
-        if value.window != (1, 1) and value.pool != (1, 1):
+        if value.window != (1, 1) and value.pool:
             node.fail("quantizes a maximum of averages; put a quantizer between the two")
         name = self.add_tensor(name, value.map, target)
         self.add_layer(self.quantizing_layer(value, target, name, node), copy)
@@ -347,7 +351,7 @@ class Builder:
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
             pad_code=pad_code, groups=groups, channels=value.channels,
-            pool=value.pool if value.window == (1, 1) else value.window,
+            **(value.pool.fields if value.pool else {"pool": value.window}),
             pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
             below=below, raw=target is None, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
@@ -362,21 +366,21 @@ class Builder:
         decoder = Decoder(name, value.shape, "", low=low, high=high)
         value = plain(self, value, node)
         if value.slope is not None:
-            if value.pool != (1, 1) and (value.slope < 0).any():
+            if value.pool and (value.slope < 0).any():
                 node.fail(f"is a maximum of what {value.nodes[-1]!r} multiplies with negative "
                           "numbers; put a quantizer behind it")
             decoder.slope = value.slope.astype(np.float64)
         if isinstance(value.linear, Function):
             tensor = self.tensors[value.source]
-            if value.pool != (1, 1):
+            if value.pool:
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
                           "put a quantizer behind it")
             decoder.function = function_of_codes(self, value, node)
             decoder.low = decoder.high = None
         elif value.linear is None:
-            if value.pool != (1, 1):
+            if value.pool:
                 bounds = self.limits[value.source]
-                value = replace(value, pool=(1, 1), source=self._variant(
+                value = replace(value, pool=None, source=self._variant(
                     value.source, value.pool, *bounds, value.nodes, node))
             tensor = self.tensors[value.source]
             unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
@@ -389,7 +393,7 @@ class Builder:
                 node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
                           "before it is quantized; put a quantizer behind it")
             value = unwindowed(value, node)
-            if value.pool != (1, 1):
+            if value.pool:
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
                           "put a quantizer behind it")
             tensor = Tensor(self.unique(name), value.map, None)
@@ -435,7 +439,7 @@ class Builder:
                     or any(value.pads) or gain is None or offset is None):
                 continue
             source = value.source
-            if value.pool != (1, 1) or value.low is not None or value.high is not None:
+            if value.pool or value.low is not None or value.high is not None:
                 source = variants.get((value.source, value.pool))
             tensor = tensors.get(source)
             if tensor is None or tensor.format is None:

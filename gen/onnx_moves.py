@@ -124,7 +124,7 @@ def _cropped(builder, node, value, pads, image=0):
         node.fail("cuts or pads what is not quantized; put a quantizer in front")
     together = join_pads(value.pads, pads)
     padded = [any(p > 0 for p in item) for item in (value.pads, pads)]
-    if value.parts or value.pool != (1, 1) or together is None or (
+    if value.parts or value.pool or together is None or (
             all(padded) and image != value.pad_image):
         value = plain(builder, _unpooled(builder, value, node), node)
         together = pads
@@ -136,10 +136,10 @@ def _cropped(builder, node, value, pads, image=0):
 
 def _unpooled(builder, value, node):
     """The same value without pooling that is still to be done."""
-    if value.parts or value.pool == (1, 1):
+    if value.parts or not value.pool:
         return value
     source, _, _ = builder.read(value, node)
-    return replace(value, source=source, pool=(1, 1), low=None, high=None)
+    return replace(value, source=source, pool=None, low=None, high=None)
 
 
 # Operators.

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_means, onnx_moves, onnx_upsample
+from . import onnx_means, onnx_moves, onnx_pool, onnx_upsample
 from .onnx_copies import plain
 from .onnx_functions import (
     FUNCTIONS,
@@ -16,7 +16,7 @@ from .onnx_functions import (
     quantized_function,
     slopes_of,
 )
-from .onnx_layers import as_map, conv, gemm, matmul, spatial, window
+from .onnx_layers import conv, gemm, matmul
 from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
 from .onnx_values import (
@@ -51,7 +51,7 @@ def affine(value, gain, offset, node):
         low, high = (None if bound is None else common * bound + moved for bound in (low, high))
         if common < 0:
             low, high = high, low
-    if value.pool != (1, 1) and (gain < 0).any():
+    if value.pool and (gain < 0).any():
         node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
                    low=low, high=high, nodes=[*value.nodes, node.name])
@@ -225,57 +225,7 @@ def _extreme(builder, node, inputs):
     return _clipped(builder, values[0], low, high, node)
 
 
-# Pooling and shapes.
-
-def _pooled(builder, value, window, node):
-    if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
-    value = plain(builder, value, node) if any(value.pads) else value
-    sizes = value.map[1] // window[0], value.map[2] // window[1]
-    shape = (value.map[0], *sizes) if len(value.shape) == 3 else (value.map[0], sizes[1])
-    return replace(value, pool=(value.pool[0] * window[0], value.pool[1] * window[1]),
-                   map=(value.map[0], *sizes), shape=shape, nodes=[*value.nodes, node.name])
-
-
-def _max_pool(builder, node, inputs):
-    value = activation(inputs, node)
-    if len(node.outputs) > 1 and node.outputs[1]:
-        node.fail("its second output, the indices, is not supported")
-    node.expect("storage_order", 0, (0, 1))
-    if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
-    as_map(value, node)
-    rank = len(value.shape) - 1
-    sizes = list(value.shape[1:])
-    kernel = spatial(node, "kernel_shape", rank, 1)
-    stride, dilation, pads = window(node, rank, sizes, kernel)
-    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
-    for n in range(rank):
-        if dilation[n] != 1 and kernel[n] != 1:
-            node.fail(f"attribute dilations must be 1, not {dilation}")
-        if any(pads[n]):
-            node.fail(f"padding is not supported, here {pads[n][0]} before and {pads[n][1]} "
-                      "behind; pad in the convolution in front")
-        count = (sizes[n] - kernel[n]) // stride[n] + 1
-        if kernel[n] != stride[n] and (kernel[n] > sizes[n] or count != 1
-                                       or sizes[n] // kernel[n] != 1):
-            node.fail(f"windows must not overlap and leave no gaps: attribute strides must be "
-                      f"{kernel}, as kernel_shape, not {stride}")
-        if kernel[n] > sizes[n]:
-            node.fail(f"its window {kernel} is larger than its input {sizes}")
-        if ceil_mode and -(-(sizes[n] - kernel[n]) // stride[n]) + 1 != count:
-            node.fail(f"attribute ceil_mode=1 is supported where windows of {kernel} fill the "
-                      f"input, not for an input of {sizes}")
-    return _pooled(builder, value, (1, *kernel) if rank == 1 else tuple(kernel), node)
-
-
-def _global_max_pool(builder, node, inputs):
-    value = activation(inputs, node)
-    if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
-    as_map(value, node)
-    return _pooled(builder, value, value.map[1:], node)
-
+# Shapes.
 
 def _reshaped(value, shape, node):
     if prod(shape) != prod(value.shape):
@@ -360,6 +310,7 @@ def _cast(builder, node, inputs):
 OPERATORS = {
     **onnx_means.OPERATORS,
     **onnx_moves.OPERATORS,
+    **onnx_pool.OPERATORS,
     **onnx_upsample.OPERATORS,
     **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
     "Abs": (_absolute, set()),
@@ -372,14 +323,11 @@ OPERATORS = {
     "Dropout": (_dropout, {"ratio", "seed"}),
     "Flatten": (_flatten, {"axis"}),
     "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
-    "GlobalMaxPool": (_global_max_pool, set()),
     "HardSigmoid": (_hard_sigmoid, {"alpha", "beta"}),
     "Identity": (_identity, set()),
     "LeakyRelu": (_leaky_relu, {"alpha"}),
     "MatMul": (matmul, set()),
     "Max": (_extreme, set()),
-    "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
-                            "storage_order", "strides"}),
     "Min": (_extreme, set()),
     "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
     "Neg": (_negated, set()),

@@ -71,7 +71,7 @@ def applied(node, inputs):
 def _function_of(base, value):
     """The value as a function of the base, which is a convolution's results scaled and moved; None
     where it is none."""
-    if value.pool != (1, 1) or value.slope is not None or value.window != base.window:
+    if value.pool or value.slope is not None or value.window != base.window:
         return None
     if isinstance(value.linear, Smooth):
         return value.linear.function if value.linear.base is base else None
@@ -129,8 +129,7 @@ def smooth_layer(builder, value, target, output, node):
     fine = replace(target, scale=step, zero_point=0, low=first, high=last)
     layer = builder.quantizing_layer(replace(base, nodes=value.nodes), fine, output, node)
     layer.table = np.rint(steps_at(np.arange(first, last + 1) * step)).astype(np.int64)
-    layer.pool = value.pool if value.pool != (1, 1) else layer.pool
-    return layer
+    return replace(layer, **value.pool.fields) if value.pool else layer
 
 
 def _range(builder, value):

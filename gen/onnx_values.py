@@ -13,7 +13,8 @@ from ..hw.formats import Bipolar, Format
 from .errors import UserError
 from .onnx_file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Part", "QuantizedConstant",
+__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Part", "Pool",
+           "QuantizedConstant",
            "Value", "activation", "codes_of", "constant", "exact", "per_channel", "shape_text",
            "square_root", "uniform"]
 
@@ -147,6 +148,44 @@ class Linear:
     pad_image: int
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Max pooling over windows of `size` that stand `stride` apart, all (y, x); `pads` (top, left,
+    bottom, right) are less than the window, and there is nothing there."""
+    size: tuple
+    stride: tuple
+    pads: tuple = (0, 0, 0, 0)
+
+    #: What an instruction can address.
+    MOST = 15
+
+    @classmethod
+    def of(cls, layer):
+        """That of a Conv; None where it has none."""
+        pool = cls(*layer.windows)
+        return None if pool.size == pool.stride == (1, 1) else pool
+
+    @property
+    def fields(self):
+        """As fields of a Conv."""
+        return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads}
+
+    def out(self, sizes):
+        """(y, x) of the results from those of the map."""
+        return tuple((sizes[n] + self.pads[n] + self.pads[n + 2] - self.size[n]) // self.stride[n]
+                     + 1 for n in (0, 1))
+
+    def then(self, other):
+        """Both, one after the other, as one; None where there is no such thing."""
+        gaps = any(s > k for s, k in zip(self.stride, self.size, strict=True))
+        size = tuple(k + (other.size[n] - 1) * self.stride[n] for n, k in enumerate(self.size))
+        if gaps or any(other.pads) or max(size) > self.MOST:
+            return None
+        # Pads behind reach as far as the last window does, which is where they ended before.
+        return Pool(size, tuple(s * t for s, t in zip(self.stride, other.stride, strict=True)),
+                    self.pads)
+
+
 @dataclass
 class Value:
     """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
@@ -167,7 +206,7 @@ class Value:
         What numbers below zero are multiplied with, behind gain and offset; None: nothing.
     low, high : Fraction or None
         Clipping behind that.
-    pool : (py, px)
+    pool : Pool or None
         Max pooling behind all.
     nodes : list of str
         ONNX nodes since the source.
@@ -186,7 +225,7 @@ class Value:
     linear: Linear | None = None
     low: Fraction | None = None
     high: Fraction | None = None
-    pool: tuple = (1, 1)
+    pool: Pool | None = None
     window: tuple = (1, 1)
     nodes: list = field(default_factory=list)
     channels: np.ndarray | None = None

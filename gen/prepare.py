@@ -215,16 +215,16 @@ def lay_out_taps(layer, input_format):
                and accumulator_need(layer, input_format) > arch.accumulator_bits)
     if conv.groups > 1 or ordered or min(conv.pads) < 0 or (fill is None and any(conv.pads)):
         return layer, None
-    _, height, width = conv.output_shape
-    pixels = height * conv.pool[0] * width * conv.pool[1]
+    across = [axis.under((0, axis.out))[1] for axis in (layer.y, layer.x)]
+    pixels = layer.pixels(layer.y.out, layer.x.out)
     kernel = conv.weight.shape[2:]
     best = None
     for taps in product(*map(_candidates, kernel)):
         if zero is None and any(k % n for k, n in zip(kernel, taps, strict=True)):
             continue
         axes = [_tap_axis(conv.input_shape[1 + n], kernel[n], conv.stride[n], conv.dilation[n],
-                          conv.pads[n::2], out * conv.pool[n], taps[n])
-                for n, out in enumerate((height, width))]
+                          conv.pads[n::2], across[n], taps[n])
+                for n in (0, 1)]
         blocks = -(-taps[0] * taps[1] * channels // arch.vector)
         passes = axes[0][1][0] * axes[1][1][0] * blocks
         odd = zero is None and (blocks * arch.vector - taps[0] * taps[1] * channels) % 2

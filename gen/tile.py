@@ -12,7 +12,7 @@ The words of the compiler, from outside to inside:
 A box is (first kernel row, rows, first kernel column, columns, first block, blocks).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import ceil
@@ -21,18 +21,24 @@ import numpy as np
 
 from ..hw import isa
 from ..hw.compute import WeightFeeder
+from .axis import Axis
 from .depthwise import plan_from_above
 from .errors import UserError
 
-__all__ = ["Axis", "Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
+__all__ = ["Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
 
 _LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
+#: Of POST, whose results are those of one ARRAY.
+_POST = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}
+_LIMITS |= {name: min(_LIMITS[name], _POST[name]) for name in ("out_y", "out_x")}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
 _STEP_CYCLES = 128
 #: Sub-tiles of a map that is one tile and would fit the accumulators at once: the next layer's
 #: first one then waits for the first of this one's, not for the last. Each of them needs all
 #: weights, which must stay while the next ones come: where they cannot, there is only one.
 _SUB_TILES = 4
+#: Tiles side by side that are tried where windows overlap.
+_ACROSS = 8
 
 
 def even(total, parts):
@@ -42,40 +48,6 @@ def even(total, parts):
 
 def _pieces(total, most):
     return even(total, -(-total // most))
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a convolution: `size` input positions, `out` results after pooling."""
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad: int
-    pool: int
-    out: int
-
-    def span(self, out, taps):
-        """(first, last, start) for results [out) under taps [taps): the input positions
-        [first, last) that they read, and the first pixel's position relative to `first`."""
-        start = out[0] * self.pool * self.stride - self.pad + taps[0] * self.dilation
-        stop = ((out[1] * self.pool - 1) * self.stride - self.pad
-                + (taps[1] - 1) * self.dilation + 1)
-        first = min(max(start, 0), self.size)
-        return first, max(min(stop, self.size), first), start - first
-
-    def extent(self, results, taps=None):
-        """The most input positions that so many neighbouring results read under so many taps."""
-        taps = self.kernel if taps is None else taps
-        return min(self.size, (results * self.pool - 1) * self.stride
-                   + (taps - 1) * self.dilation + 1)
-
-    def most(self, limit):
-        """The most results that read at most `limit` positions; 0 where none does."""
-        if self.extent(self.out) <= limit:
-            return self.out
-        pixels = (limit - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
-        return max(0, min(self.out, pixels // self.pool))
 
 
 @dataclass
@@ -105,7 +77,8 @@ class Layer:
     def _axis(self, n):
         conv = self.conv
         return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], conv.stride[n],
-                    conv.dilation[n], conv.pads[n], conv.pool[n], conv.output_shape[1 + n])
+                    conv.dilation[n], conv.pads[n], conv.pool[n], conv.output_shape[1 + n],
+                    conv.windows[1][n], conv.pool_pads[n], conv.conv_shape[1 + n])
 
     @cached_property
     def y(self):
@@ -213,6 +186,41 @@ class Layer:
         """Pixels of a pooling window."""
         return self.y.pool * self.x.pool
 
+    @cached_property
+    def in_order(self):
+        """Whether the array computes pixels window by window: those of each follow each other.
+        Otherwise it computes a rectangle of pixels row by row, each of them once, and windows
+        overlap there."""
+        fits = self.y.pool <= _LIMITS["pool_y"] and self.x.pool <= _LIMITS["pool_x"]
+        return self.y.apart and self.x.apart and fits and self.pool <= _POST["pool_x"]
+
+    def pixels(self, height, width):
+        """The most pixels of a rectangle of results."""
+        if self.in_order:
+            return height * width * self.pool
+        return self.y.most_under(height) * self.x.most_under(width)
+
+    def words(self, sub):
+        """Accumulator words of a sub-tile."""
+        (y0, y1), (x0, x1) = sub
+        if not self.in_order:
+            (y0, y1), (x0, x1) = self.y.under(sub[0]), self.x.under(sub[1])
+            return (y1 - y0) * (x1 - x0)
+        rows = y1 - y0
+        if self.from_above:
+            rows = -(-rows // self.from_above.results) * self.from_above.results
+        return rows * (x1 - x0) * self.pool
+
+    @property
+    def widest(self):
+        """Results across at most, so that POST's fields hold the pixels of a row."""
+        if self.in_order or (self.y.out == 1 and self.y.most_under(1) == 1):
+            return _LIMITS["out_x"]
+        row = min(_POST["row"], (_POST["turn"] + 1) // self.y.step)
+        if self.x.pixels <= row:
+            return self.x.out
+        return max(1, (row - self.x.pool) // self.x.step + 1)
+
     @property
     def results(self):
         """Results of a channel."""
@@ -249,7 +257,7 @@ class Layer:
         if self.from_above:
             blocks = self.passes // self.taps
             return blocks * self.from_above.cycles(self, height, width)
-        return self.passes * self.pass_cycles(height * width * self.pool)
+        return self.passes * self.pass_cycles(self.pixels(height, width))
 
 
 def boxes(box, most):
@@ -287,6 +295,8 @@ class Plan:
     buffer_words : int
     column_group : int
         Column blocks that are computed on one tile before the next tile comes.
+    most_results : int or None
+        Of a sub-tile.
     """
     layer: Layer
     tiles: list
@@ -295,6 +305,7 @@ class Plan:
     buffers: int = 0
     buffer_words: int = 0
     column_group: int = 1
+    most_results: int | None = None
 
     @property
     def order(self):
@@ -308,6 +319,10 @@ class Plan:
         if len(self.parts) > 1:
             return [tile]
         rows, columns = y1 - y0, x1 - x0
+        if not layer.in_order:
+            height, width = overlapping(layer, rows, columns, self.sub_pixels, self.most_results)
+            return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in _pieces(rows, height)
+                    for c, d in _pieces(columns, width)]
         limit = self.sub_pixels // layer.pool
         longest = _LIMITS["out_x"]
         if layer.from_above:
@@ -376,11 +391,42 @@ def _accumulator_pixels(layer):
     """The most pixels of a sub-tile: half of the accumulators, so that post-processing drains one
     half while the array fills the other."""
     depth = layer.arch.accumulator_depth
+    if not layer.in_order and (layer.y.pool > _POST["pool_y"] or layer.x.pool > _POST["row"]):
+        raise UserError(
+            f"{layer.title}: pools windows of {layer.y.pool} x {layer.x.pool} that overlap or are "
+            f"padded; {_POST['pool_y']} x {_POST['row']} is the most")
     if layer.pool > depth:
         raise UserError(
             f"{layer.title}: a pooling window of {layer.y.pool} x {layer.x.pool} needs "
             f"{layer.pool} accumulator words, the chip has {depth}; raise buffers.accumulators")
     return depth // 2 if depth // 2 >= layer.pool else depth
+
+
+def overlapping(layer, rows, columns, pixels, results=None):
+    """(height, width) of the sub-tiles that cut rows x columns results, whose windows overlap,
+    into the fewest array cycles: what two sub-tiles share is computed twice. They have at most so
+    many pixels and results."""
+    best = None
+    for across in range(1, columns + 1):
+        width = -(-columns // across)
+        if width > layer.widest:
+            continue
+        most = pixels // layer.x.most_under(width)
+        height = rows if layer.y.most_under(rows) <= most else min(
+            rows, (most - layer.y.pool) // layer.y.step + 1)
+        height = min(height, _LIMITS["out_y"], rows if results is None else results // width)
+        if height < 1:
+            continue
+        height = -(-rows // -(-rows // height))
+        down, across = -(-rows // height), -(-columns // width)
+        # The last one's post-processing is what nothing hides.
+        post = layer.pool * layer.arch.chunks * layer.arch.groups_per_columns
+        cost = down * across * layer.cycles(height, width) + height * width * post
+        if best is None or cost < best[0]:
+            best = cost, height, width
+        if height == rows:
+            break
+    return best[1:]
 
 
 def _best(plans):
@@ -397,8 +443,7 @@ def _grouped(plan):
                    max(1, layer.arch.weight_depth // layer.most_weight_words))
     rounds = -(-layer.column_blocks // resident)
     sizes = dict.fromkeys((layer.column_blocks, -(-layer.column_blocks // rounds)))
-    return _best([Plan(layer, plan.tiles, plan.parts, plan.sub_pixels, plan.buffers,
-                       plan.buffer_words, size) for size in sizes])
+    return _best([replace(plan, column_group=size) for size in sizes])
 
 
 def _tiles(layer, rows, columns):
@@ -406,21 +451,28 @@ def _tiles(layer, rows, columns):
             for across in _pieces(layer.x.out, columns)]
 
 
-def _whole_kernel(layer, words, buffers, pixels):
+def _whole_kernel(layer, words, buffers, pixels, results):
     """A plan whose tiles hold all taps and blocks; None where no tile fits."""
     limit = words // buffers // layer.blocks
-    rows = layer.y.most(limit // layer.x.extent(layer.x.out))
     columns = layer.x.out
-    if not rows:
-        rows, columns = 1, layer.x.most(limit // layer.y.extent(1))
-    if not columns:
+    shapes = [(layer.y.most(limit // layer.x.extent(columns)), columns)]
+    if not layer.in_order:                      # what tiles share is computed twice
+        widths = {-(-columns // across) for across in range(2, _ACROSS + 1)}
+        shapes += [(layer.y.most(limit // layer.x.extent(width)), width) for width in widths]
+    shapes = [shape for shape in shapes if shape[0]] or [
+        (1, layer.x.most(limit // layer.y.extent(1)))]
+    if not shapes[0][1]:
         return None
-    tiles = _tiles(layer, rows, columns)
-    if len(tiles) == 1:
-        buffers = min(buffers, layer.images)
-    size = (layer.y.extent(max(b - a for (a, b), _ in tiles))
-            * layer.x.extent(max(b - a for _, (a, b) in tiles)) * layer.blocks)
-    return _grouped(Plan(layer, tiles, [layer.kernel], pixels, buffers, size))
+    plans = []
+    for rows, columns in shapes:
+        tiles = _tiles(layer, rows, columns)
+        size = (layer.y.extent(max(b - a for (a, b), _ in tiles))
+                * layer.x.extent(max(b - a for _, (a, b) in tiles)) * layer.blocks)
+        plans.append(_grouped(Plan(
+            layer, tiles, [layer.kernel], pixels,
+            buffers if len(tiles) > 1 else min(buffers, layer.images), size,
+            most_results=results)))
+    return min(plans, key=_time)
 
 
 def _input_parts(layer, rows, columns, limit):
@@ -448,11 +500,14 @@ def _input_parts(layer, rows, columns, limit):
     return next((cut(*shape) for shape in shapes if fits(*shape)), None)
 
 
-def _split_kernel(layer, words, buffers, pixels):
+def _split_kernel(layer, words, buffers, pixels, results):
     """A plan whose tiles are sub-tiles and whose input is loaded part by part; None where not
     even one tap and one block fit."""
-    columns = min(layer.x.out, pixels // layer.pool, _LIMITS["out_x"])
-    rows = min(layer.y.out, pixels // layer.pool // columns, _LIMITS["out_y"])
+    if layer.in_order:
+        columns = min(layer.x.out, pixels // layer.pool, _LIMITS["out_x"])
+        rows = min(layer.y.out, pixels // layer.pool // columns, _LIMITS["out_y"])
+    else:
+        rows, columns = overlapping(layer, layer.y.out, layer.x.out, pixels, results)
     while True:
         parts = _input_parts(layer, rows, columns, words // buffers)
         if parts:
@@ -483,18 +538,20 @@ def plan_layer(layer, words, results=None):
     Raises UserError where the memories are too small for any plan.
     """
     pixels = _accumulator_pixels(layer)
-    if results is not None:
+    if results is not None and layer.in_order:
         pixels = min(pixels, results * layer.pool)
     everything = ((0, layer.y.out), (0, layer.x.out))
     if words is None:
-        return Plan(layer, [everything], [layer.kernel], pixels)
+        return Plan(layer, [everything], [layer.kernel], pixels, most_results=results)
     rows, columns = (axis.span((0, axis.out), (0, axis.kernel)) for axis in (layer.y, layer.x))
     whole = (rows[1] - rows[0]) * (columns[1] - columns[0]) * layer.blocks
     if whole <= words:
         return _grouped(Plan(layer, [everything], [layer.kernel], pixels,
-                             max(1, min(2, layer.images, words // max(whole, 1))), whole))
+                             max(1, min(2, layer.images, words // max(whole, 1))), whole,
+                             most_results=results))
     for make in (_whole_kernel, _split_kernel):
-        plans = [plan for buffers in (2, 1) if (plan := make(layer, words, buffers, pixels))]
+        plans = [plan for buffers in (2, 1)
+                 if (plan := make(layer, words, buffers, pixels, results))]
         if plans:
             return min(plans, key=_time)
     raise UserError(

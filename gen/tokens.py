@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..hw.isa import Opcode, Unit
-from ..sim.access import Space, accesses, overlap, words
+from ..sim.access import Space, accesses, overlap, reads, results, words
 
 __all__ = ["outstanding", "synchronize"]
 
@@ -74,8 +74,9 @@ def _set_early(instructions, used):
     it. It may be early if the only thing that orders any of them behind this ARRAY instruction
     is reading sums, never ahead of their writing: the array writes one word a cycle, post reads
     at most one a cycle, so the k-th word that post reads since the token must not lie behind the
-    k-th that the array wrote. Earlier ARRAY instructions have finished by then: sums leave the
-    array in program order. With activations from the top the array writes in another order.
+    k-th that the array wrote; windows with rows look ahead. Earlier ARRAY instructions have
+    finished by then: sums leave the array in program order. With activations from the top the
+    array writes in another order.
     """
     givers = iter([n for n, i in enumerate(instructions)
                    if i.unit == Unit.ARRAY and i.signal >> Unit.POST & 1])
@@ -86,17 +87,25 @@ def _set_early(instructions, used):
         if i.wait >> Unit.ARRAY & 1:
             giver, read = next(givers), 0
             instructions[giver].fields["early"] = int(not instructions[giver].starts)
+        mine = reads(i)
         if giver is not None:
             array = instructions[giver]
-            for mine in used[number]:
+            if array.early and not _in_step(mine - array.accumulator, read, results(array)):
+                array.fields["early"] = 0
+            for own in used[number]:
                 for its in used[giver]:
-                    if mine.space != its.space or not (mine.is_write or its.is_write):
-                        continue
-                    in_step = (mine.space == Space.ACCUMULATOR
-                               and i.accumulator <= array.accumulator + read)
-                    if not in_step and overlap(mine.intervals, its.intervals):
+                    if (own.space == its.space != Space.ACCUMULATOR
+                            and (own.is_write or its.is_write)
+                            and overlap(own.intervals, its.intervals)):
                         array.fields["early"] = 0
-        read += i.out_y * i.out_x * i.pool
+        read += mine.size
+
+
+def _in_step(place, read, count):
+    """Whether post, which has read `read` words, may read words that are the array's `place`-th,
+    one a cycle, while it writes its `count` words."""
+    late = place > read + np.arange(place.size)
+    return not (late & (place < count)).any()
 
 
 def outstanding(instructions, arch):

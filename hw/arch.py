@@ -199,6 +199,9 @@ class Arch:
                              f"columns and shared_columns = {self.shared_columns}")
         if self.depthwise and self.activation.zero_code is None:
             raise ValueError(f"depthwise needs a format with a zero, not {self.activation}")
+        if self.groups_per_word > 1 << 10:
+            raise ValueError(f"rows * lanes ({self.vector}) and columns ({self.columns}) must have "
+                             f"a common divisor of {-(-self.vector >> 10)} or more")
         if self.weight_depth < self.rows:
             raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
                              f"not {self.weight_depth!r}")

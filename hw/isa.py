@@ -20,8 +20,8 @@ from amaranth.lib import data
 from .arch import FIRST_BITS
 
 __all__ = ["GAIN_BITS", "HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
-           "Instruction", "Memory", "Opcode", "Unit", "assemble", "decode", "description",
-           "layout", "markdown_table"]
+           "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
+           "description", "layout", "markdown_table"]
 
 #: A whole number of beats of every bus width.
 INSTRUCTION_BITS = 384
@@ -68,6 +68,19 @@ class Destination(IntEnum):
     STORE = 1
     OPERAND = 2
     BOTH = 3
+
+
+class Pooling(IntEnum):
+    """What POST makes of a window of accumulator words.
+
+    With CARRIED and LEAD the column that was read last for a result belongs to the next one in
+    its row, too, without being read again; with LEAD the first result of each row, which has no
+    other before it, reads a column more.
+    """
+    LARGEST = 0
+    CARRIED = 1
+    LEAD = 2
+    SUM = 3
 
 
 @dataclass(frozen=True)
@@ -158,28 +171,35 @@ OPCODES = {
     ),
     Opcode.POST: (
         Field("accumulator", 16, "accumulator word of the first pixel"),
-        _count("out_y", 12, "results: outer loop"),
-        _count("out_x", 12, "results: inner loop"),
-        _count("pool", 8, "successive accumulator words that make one result"),
-        Field("pool_sum", 1, "1: it is made of their sum; 0: it is the largest of their results"),
+        _count("out_y", 10, "results: outermost loop"),
+        _count("out_x", 11, "results: second loop"),
+        _count("pool_x", 8, "accumulator words of one result: third loop, columns of its window"),
+        _count("pool_y", 4, "accumulator words: innermost loop, rows of the window"),
+        Field("row", 8, "accumulator words from one row of a window to the next"),
+        _signed("jump", 6, "added to the top of a result's last column, and 1, for the first of "
+                           "the next result"),
+        Field("turn", 10, "likewise from the last result of a row to the first of the next row"),
+        Field("pooling", 2, "0: the largest of a window's results; 1: and of the column read "
+                            "last before, but for a row's first result; 2: likewise, a row's "
+                            "first result has a column more to read; 3: that of the sum"),
         Field("group", 8, "which group of columns to read"),
         Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
         Field("destination", 2, "0 activation memory, 1 store unit, 2 operand memory, 3 activation "
                                 "and operand memory"),
         Field("raw", 1, "1: accumulator + bias as it is, to the store unit only; 0: requantize"),
         Field("base", 20, "activation word of the first result"),
-        _signed("stride_y", 20, "words per step of out_y, in every memory"),
-        _signed("stride_x", 16, "words per step of out_x, in every memory"),
-        Field("slot", 18, "which group of each word is written, and of the operand words read"),
-        _signed("zero_point", 17, "added after rounding (integers)"),
-        _signed("low", 17, "smallest result, as an ordered integer (see the numerics page)"),
-        _signed("high", 17, "largest result, likewise"),
+        _signed("stride_y", 16, "words per step of out_y, in every memory"),
+        _signed("stride_x", 8, "words per step of out_x, in every memory"),
+        Field("slot", 10, "which group of each word is written, and of the operand words read"),
+        _signed("zero_point", 16, "added after rounding (integers)"),
+        _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
+        _signed("high", 16, "largest result, likewise"),
         Field("copy_base", 20, "operand word of the first result, where one is written"),
         Field("operand", 1, "1: each result is combined with an operand; the fields below"),
         Field("product", 1, "1: multiplied with it; 0: added to it"),
         Field("broadcast", 1, "1: one operand word for all results; 0: one for each"),
         Field("operand_base", 20, "operand word of the first result"),
-        _signed("operand_zero", 17, "what stands for 0 in the operand (integers)"),
+        _signed("operand_zero", 16, "what stands for 0 in the operand (integers)"),
         _signed("first_low", FIRST_BITS, "smallest first result, from the sums alone"),
         _signed("first_high", FIRST_BITS, "largest first result"),
         _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),

@@ -31,10 +31,10 @@ class OperandLane(wiring.Component):
         A code.
     product : In(1)
     gain, operand_gain : In(signed(GAIN_BITS))
-    operand_zero : In(signed(17))
+    operand_zero : In(signed(16))
         A number of the activation format.
     shift : In(6)
-    zero_point, low, high : In(signed(17))
+    zero_point, low, high : In(signed(16))
         All but `first` and `operand` are as in the instruction, to be held while results are on
         their way.
     ordered : Out(signed(arch.last_bits))
@@ -49,8 +49,8 @@ class OperandLane(wiring.Component):
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
             "product": In(1), "gain": In(signed(GAIN_BITS)), "operand_gain": In(signed(GAIN_BITS)),
-            "operand_zero": In(signed(17)), "shift": In(6),
-            "zero_point": In(signed(17)), "low": In(signed(17)), "high": In(signed(17)),
+            "operand_zero": In(signed(16)), "shift": In(6),
+            "zero_point": In(signed(16)), "low": In(signed(16)), "high": In(signed(16)),
             "ordered": Out(signed(arch.last_bits)),
         })
 

@@ -22,11 +22,12 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 class Post(wiring.Component):
     """The POST unit.
 
-    For each result, for each chunk of its group, `pool` accumulator words are read, one a cycle;
-    a result to the store unit first waits for room in the FIFO (a raw one for each chunk). An
-    item is written `latency` cycles after its last read, one that is combined with an operand
-    `operand_latency` cycles after it, and `TableLane.LATENCY` cycles later where results are looked
-    up in the table. One instruction is worked on at a time.
+    For each result, for each chunk of its group, the accumulator words of its window are read,
+    one a cycle, column by column (`sim.access.reads` is that order in numpy); a result to the
+    store unit first waits for room in the FIFO (a raw one for each chunk). An item is written
+    `latency` cycles after its last read, one that is combined with an operand `operand_latency`
+    cycles after it, and `TableLane.LATENCY` cycles later where results are looked up in the table.
+    One instruction is worked on at a time.
 
     Parameters
     ----------
@@ -138,18 +139,31 @@ class Post(wiring.Component):
         with m.Elif(finish):
             m.d.sync += running.eq(0)
 
-        # Reads: results, chunks, pool. A result for the store unit needs room in the FIFO.
+        # Reads: results, chunks, columns of the window, rows. A result for the store unit needs
+        # room in the FIFO.
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=arch.item_bits, depth=self.FIFO_DEPTH)
         room = Signal(range(self.FIFO_DEPTH + 1), init=self.FIFO_DEPTH)
         reading, read, reserve = Signal(), Signal(), Signal()
         x_left, y_left = Signal(12, reset_less=True), Signal(12, reset_less=True)
-        pool_left = Signal(8, reset_less=True)
+        columns_left, rows_left = Signal(8, reset_less=True), Signal(4, reset_less=True)
         chunk = Signal(range(chunks), reset_less=True)
-        pool_first = Signal(reset_less=True)
-        address = Signal(range(arch.accumulator_depth), reset_less=True)
-        origin = Signal(range(arch.accumulator_depth), reset_less=True)
-        needs_room = Signal()
-        last_chunk, last_pool = chunk == chunks - 1, pool_left == 0
+        pool_first, column_first, row_first = (
+            Signal(name=f"{what}_first", reset_less=True) for what in ("pool", "column", "row"))
+        address, column, origin = (
+            Signal(range(arch.accumulator_depth), name=name, reset_less=True)
+            for name in ("address", "column", "origin"))
+        needs_room, last_pool = Signal(), Signal()
+        last_chunk, last_row, last_x = chunk == chunks - 1, rows_left == 0, x_left == 0
+        m.d.comb += last_pool.eq(last_row & (columns_left == 0))
+        next_column = Signal.like(column)
+        m.d.comb += next_column.eq(column + 1 + Mux(
+            last_pool, Mux(last_x, fields.turn, fields.jump), 0))
+        lead, summed = (fields.pooling == mode for mode in (isa.Pooling.LEAD, isa.Pooling.SUM))
+        carried = (fields.pooling == isa.Pooling.CARRIED) | lead
+
+        def columns_of(instruction, first):
+            """Columns to read for a result, less one."""
+            return instruction.pool_x - 1 + ((instruction.pooling == isa.Pooling.LEAD) & first)
         m.d.comb += [
             needs_room.eq((fields.destination == isa.Destination.STORE) & pool_first
                           & (fields.raw | (chunk == 0))),
@@ -160,31 +174,38 @@ class Post(wiring.Component):
         ]
         m.d.sync += room.eq(room - reserve + (fifo.r_rdy & fifo.r_en))
         with m.If(read):
-            m.d.sync += pool_first.eq(last_pool)
-            with m.If(~last_pool):
-                m.d.sync += [pool_left.eq(pool_left - 1), address.eq(address + 1)]
-            with m.Elif(~last_chunk):
-                m.d.sync += [pool_left.eq(fields.pool - 1), chunk.eq(chunk + 1),
-                             address.eq(origin)]
+            m.d.sync += [pool_first.eq(last_pool), column_first.eq(last_row)]
+            with m.If(~last_row):
+                m.d.sync += [rows_left.eq(rows_left - 1), address.eq(address + fields.row)]
+            with m.Elif(last_pool & ~last_chunk):
+                m.d.sync += [rows_left.eq(fields.pool_y - 1), chunk.eq(chunk + 1),
+                             columns_left.eq(columns_of(fields, row_first)),
+                             address.eq(origin), column.eq(origin)]
             with m.Else():
-                m.d.sync += [pool_left.eq(fields.pool - 1), chunk.eq(0),
-                             address.eq(address + 1), origin.eq(address + 1),
-                             x_left.eq(x_left - 1)]
-                with m.If(x_left == 0):
-                    m.d.sync += [x_left.eq(fields.out_x - 1), y_left.eq(y_left - 1)]
-                    with m.If(y_left == 0):
-                        m.d.sync += reading.eq(0)
+                m.d.sync += [rows_left.eq(fields.pool_y - 1), columns_left.eq(columns_left - 1),
+                             address.eq(next_column), column.eq(next_column)]
+                with m.If(last_pool):
+                    m.d.sync += [columns_left.eq(columns_of(fields, last_x)), chunk.eq(0),
+                                 origin.eq(next_column), row_first.eq(last_x),
+                                 x_left.eq(x_left - 1)]
+                    with m.If(last_x):
+                        m.d.sync += [x_left.eq(fields.out_x - 1), y_left.eq(y_left - 1)]
+                        with m.If(y_left == 0):
+                            m.d.sync += reading.eq(0)
         with m.If(start):
-            new = self.i.payload
-            m.d.sync += [reading.eq(1), chunk.eq(0), pool_first.eq(1), pool_left.eq(new.pool - 1),
+            new, first = self.i.payload, self.i.payload.accumulator
+            m.d.sync += [reading.eq(1), chunk.eq(0), pool_first.eq(1), column_first.eq(1),
+                         row_first.eq(1), rows_left.eq(new.pool_y - 1),
+                         columns_left.eq(columns_of(new, 1)),
                          x_left.eq(new.out_x - 1), y_left.eq(new.out_y - 1),
-                         address.eq(new.accumulator), origin.eq(new.accumulator)]
+                         address.eq(first), column.eq(first), origin.eq(first)]
 
         # Lanes. What goes along with a read: whether it is one, and its place in its result.
-        mark = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1,
-                                         "chunk": range(chunks)}))
+        mark = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1, "column": 1,
+                                         "carried": 1, "chunk": range(chunks)}))
         m.d.comb += [mark.valid.eq(read), mark.first.eq(pool_first), mark.last.eq(last_pool),
-                     mark.chunk.eq(chunk)]
+                     mark.column.eq(column_first), mark.chunk.eq(chunk),
+                     mark.carried.eq(carried & pool_first & ~row_first)]
         marks = [mark]
         table = fields.table if arch.table_depth else Const(0)
         operand = fields.operand if arch.operand_depth else Const(0)
@@ -226,13 +247,14 @@ class Post(wiring.Component):
                 self.lane, "systolith_post_lane",
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
-                more=fields.pool_sum & ~marks[2].first, raw=fields.raw,
+                more=summed & ~marks[2].first, raw=fields.raw,
                 zero_point=zero_point, low=low, high=high,
                 ordered=ordered[-1], raw_out=raw[-1])
 
-        # Pooling: the largest so far, or the last one, which is that of the whole sum. Then the
-        # code, and the group that it completes. What is not combined with an operand is looked up
-        # in front of that, so that the largest is taken of what the function gives.
+        # Pooling: the largest so far, or the last one, which is that of the whole sum; that of the
+        # column alone is kept for the next result. Then the code, and the group that it completes.
+        # What is not combined with an operand is looked up in front of that, so that the largest is
+        # taken of what the function gives.
         def chosen(condition, one, other):
             return data.View(mark.shape(), Mux(condition, one.as_value(), other.as_value()))
         arriving, item_valid = marks[direct], Signal()
@@ -241,13 +263,23 @@ class Post(wiring.Component):
         if arch.table_depth:
             arriving = chosen(table & ~operand, marks[direct + TableLane.LATENCY], arriving)
             firsts = [Mux(table & ~operand, *pair) for pair in zip(looked, ordered, strict=True)]
-        largest = [Signal(signed(arch.first_bits), name=f"largest_{lane}", reset_less=True)
-                   for lane in range(lanes)]
-        codes = []
-        for new, old in zip(firsts, largest, strict=True):
-            best = Mux(arriving.first | fields.pool_sum | (new > old), new, old)
+        largest, codes = [], []
+        for lane, first in enumerate(firsts):
+            new, old, top, known, best = (
+                Signal(signed(arch.first_bits), name=f"{name}_{lane}", reset_less=True)
+                for name in ("new", "largest", "top", "known", "best"))
+            tops = Array(Signal.like(new, name=f"top_{lane}_{part}", reset_less=True)
+                         for part in range(chunks))
+            m.d.comb += [
+                new.eq(first), top.eq(tops[arriving.chunk]),
+                known.eq(Mux(arriving.carried, top, old)),
+                best.eq(Mux((arriving.first & ~arriving.carried) | summed | (new > known),
+                            new, known))]
+            largest.append(old)
             with m.If(arriving.valid):
                 m.d.sync += old.eq(best)
+                with m.If(arriving.column | (new > top)):
+                    m.d.sync += tops[arriving.chunk].eq(new)
             codes.append(_code(best, arch.activation))
         results = ordered
         if arch.operand_depth:

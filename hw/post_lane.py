@@ -33,8 +33,8 @@ class PostLane(wiring.Component):
         negative) for sums below zero.
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1 and the shift as 0.
-    zero_point : In(signed(17))
-    low, high : In(signed(FIRST_BITS)), or signed(17) on chips without operands
+    zero_point : In(signed(16))
+    low, high : In(signed(FIRST_BITS)), or signed(16) on chips without operands
         As in the instruction; to be held while results are on their way.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
@@ -44,12 +44,12 @@ class PostLane(wiring.Component):
 
     def __init__(self, *, arch):
         self.arch = arch
-        limits = signed(FIRST_BITS if arch.operand_depth else 17)
+        limits = signed(FIRST_BITS if arch.operand_depth else 16)
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
             "parameters": In(arch.parameter_bits),
             "raw": In(1),
-            "zero_point": In(signed(17)),
+            "zero_point": In(signed(16)),
             "low": In(limits), "high": In(limits),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),

@@ -11,10 +11,10 @@ from enum import IntEnum
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
-from ..hw.isa import INSTRUCTION_BYTES, Destination, Memory, Opcode
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Memory, Opcode, Pooling
 
 __all__ = ["Access", "AccessError", "Space", "accesses", "begins", "check", "check_program",
-           "item_bytes", "merge", "overlap", "results", "word_bytes", "words"]
+           "item_bytes", "merge", "overlap", "reads", "results", "windows", "word_bytes", "words"]
 
 
 class AccessError(ValueError):
@@ -136,6 +136,47 @@ def results(i):
     return i.out_y * i.out_x * i.pool_y * i.pool_x
 
 
+def _columns(i):
+    """What a POST instruction reads for a row of results: the tops of the columns of their
+    windows, in order, as words behind the row's first one; and that of the next row."""
+    starts = _loops(0, (i.out_x, i.pool_x + i.jump))
+    if i.pooling == Pooling.LEAD:
+        columns = np.concatenate(([0], 1 + _loops(starts, (i.pool_x, 1)).ravel()))
+    else:
+        columns = _loops(starts, (i.pool_x, 1)).ravel()
+    return columns, int(columns[-1]) + 1 + i.turn
+
+
+def reads(i):
+    """Accumulator words that a POST instruction reads for a chunk of each result, in order."""
+    columns, row = _columns(i)
+    return _loops(np.add.outer(i.accumulator + _loops(0, (i.out_y, row)), columns),
+                  (i.pool_y, i.row)).ravel()
+
+
+def windows(i):
+    """Accumulator words of each result of a POST instruction, the column that is carried among
+    them: int64 array [results, words]. A row's first result without one has a column twice."""
+    words = reads(i).reshape(i.out_y, -1, i.pool_y)
+    if i.pooling in (Pooling.CARRIED, Pooling.LEAD):
+        if i.pooling == Pooling.CARRIED:
+            words = np.concatenate((words[:, :1], words), axis=1)
+        index = np.add.outer(np.arange(i.out_x) * i.pool_x, np.arange(i.pool_x + 1))
+        words = words[:, index]
+    return words.reshape(i.out_y * i.out_x, -1)
+
+
+def _sums_read(i):
+    """`reads` as intervals."""
+    if i.pool_y == 1 and not i.jump and not i.turn:
+        count = i.out_y * (i.out_x * i.pool_x + (i.pooling == Pooling.LEAD))
+        return np.array([[i.accumulator, i.accumulator + count]])
+    columns, row = _columns(i)
+    runs = merge(columns, columns + 1)
+    rows = _loops(i.accumulator, (i.out_y, row), (i.pool_y, i.row))[..., None]
+    return merge(rows + runs[:, 0], rows + runs[:, 1])
+
+
 def accesses(instruction, arch):
     """All that one instruction reads and writes, as a list of Access.
 
@@ -162,8 +203,7 @@ def accesses(instruction, arch):
                  Access(Space.ACCUMULATOR, sums, True)]
         return found + [Access(Space.ACCUMULATOR, sums, False)] * i.accumulate
     if opcode == Opcode.POST:
-        found = [Access(Space.ACCUMULATOR, np.array(
-                    [[i.accumulator, i.accumulator + i.out_y * i.out_x * i.pool]]), False),
+        found = [Access(Space.ACCUMULATOR, _sums_read(i), False),
                  Access(Space.PARAMETER, np.array(
                      [[i.parameters, i.parameters + arch.chunks]]), False)]
         if i.table and arch.table_depth:
@@ -242,7 +282,8 @@ def check(instruction, arch, window_bytes=None, used=None):
         _require(arch.operand_depth or not (reads or copies), i, "the chip has no operand memory")
         if i.destination != Destination.STORE or reads:
             _require(i.slot < slots, i, f"slot must be less than {slots}")
-        _require(not i.raw or (i.pool == 1 and i.destination == Destination.STORE
+        _require(not i.raw or (i.pool_x == i.pool_y == 1 and i.pooling == Pooling.LARGEST
+                               and i.destination == Destination.STORE
                                and not reads and not i.table), i,
                  "raw results go to the store unit and are not pooled, combined or looked up")
         _require(not i.table or arch.table_depth, i, "the chip has no table memory")

@@ -24,7 +24,7 @@ from ..hw.accumulator import AccumulatorColumn
 from ..hw.axi import burst_limit
 from ..hw.compute import Compute, WeightFeeder
 from ..hw.csr import COUNTED, UnitState
-from ..hw.isa import Destination, Memory, Opcode, Unit
+from ..hw.isa import Destination, Memory, Opcode, Pooling, Unit
 from ..hw.load import Load
 from ..hw.post import Post
 from ..hw.sequencer import Sequencer
@@ -408,24 +408,32 @@ class _Model:
                           activity.giver)
             start = max(visible, written + 1, granted)
             self._put(self.room[Unit.POST], start + 1)
-            count = code.out_y * code.out_x * (self.arch.chunks if code.raw else 1)
-            reads = code.pool * (1 if code.raw else self.arch.chunks)
+            across = code.out_x * (self.arch.chunks if code.raw else 1)
+            chunks = 1 if code.raw else self.arch.chunks
+            reads = code.pool_x * code.pool_y * chunks
+            lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
             latency = self.operand_latency if code.operand else self.post_latency
             latency += TableLane.LATENCY * code.table
             if code.destination == Destination.STORE:
                 read = start
-                for _ in range(count):
-                    room = yield self.item_room
-                    activity.wait(UnitState.UNIT, read + 1, room - 1)
-                    read = max(read + 1, room) + reads - 1
-                    self._put(self.items, read + latency)
+                for _ in range(code.out_y):
+                    for x in range(across):
+                        more = 0 if x else lead
+                        room = yield self.item_room
+                        activity.wait(UnitState.UNIT, read + 1, room - 1)
+                        read = max(read + 1, room) + more + reads - 1
+                        self._put(self.items, read + latency)
                 written = read + latency
             else:
-                written = start + count * reads + latency
-                for memory, others in ((Memory.ACTIVATION, Destination.OPERAND),
-                                       (Memory.OPERAND, Destination.ACTIVATION)):
-                    if code.destination != others:
-                        self.written[memory].append((start + reads + latency, reads, written))
+                written = start + latency
+                rows, across = (code.out_y, across) if lead else (1, code.out_y * across)
+                for _ in range(rows):
+                    first = written + lead + reads
+                    written = first + (across - 1) * reads
+                    for memory, others in ((Memory.ACTIVATION, Destination.OPERAND),
+                                           (Memory.OPERAND, Destination.ACTIVATION)):
+                        if code.destination != others:
+                            self.written[memory].append((first, reads, written))
             self._give(Unit.POST, code, written)
             self.last_result = written
             activity.add(here, written)

@@ -117,7 +117,11 @@ class Conv:
         Output channels fall into so many equal runs, each of which sees its own run of input
         channels; more than one only with weights that have a zero.
     pool : (py, px)
-        Pooling over windows that do not overlap; what fills none is dropped.
+        Pooling over windows; pixels that fill none are dropped.
+    pool_stride : (y, x) or None
+        None: `pool`.
+    pool_pads : (top, left, bottom, right)
+        How far windows reach over the convolution's result, where nothing is.
     pool_sum : bool
         The sums of the convolution are added up over each window, in front of bias and
         requantization; otherwise the largest result of each is taken.
@@ -153,6 +157,8 @@ class Conv:
     pad_code: int | None = None
     groups: int = 1
     pool: tuple = (1, 1)
+    pool_stride: tuple | None = None
+    pool_pads: tuple = (0, 0, 0, 0)
     pool_sum: bool = False
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
@@ -235,8 +241,13 @@ class Conv:
     @property
     def output_shape(self):
         """(channels, height, width) of the results."""
-        channels, height, width = self.conv_shape
-        return (channels, height // self.pool[0], width // self.pool[1])
+        channels, *sizes = self.conv_shape
+        return (channels, *numerics.window_counts(sizes, *self.windows))
+
+    @property
+    def windows(self):
+        """(size, stride, pads) of pooling."""
+        return self.pool, self.pool_stride or self.pool, self.pool_pads
 
     @property
     def macs(self):
@@ -284,8 +295,7 @@ class Conv:
     def run(self, codes, input_format, output_format, arch=None, operand=None):
         """Codes [N, C, H, W] of the output from the codes of the input and of the operand."""
         # A few images at a time, so that intermediate arrays stay in the caches. Where every step
-        # of requantization is monotone, the largest sum gives the largest result: pooling first is
-        # the same and less work.
+        # of requantization is monotone, pooling sums instead of results is the same and less work.
         monotone = self.table is None and (self.below is None or self.below[0].min() >= 0)
         step = max(1, _CACHED // int(np.prod(self.conv_shape)))
         parts = []
@@ -295,14 +305,14 @@ class Conv:
                 parts.append(numerics.add_bias(sums, self.bias))
             else:
                 if self.pool_sum:
-                    sums = numerics.window_sums(sums, self.pool)
+                    sums = numerics.window_sums(sums, *self.windows)
                 elif monotone:
-                    sums = numerics.window_maxima(sums, self.pool)
+                    sums = numerics.window_maxima(sums, *self.windows)
                 first = numerics.first_results(sums, self, output_format)
                 if self.table is not None and self.operand is None:
                     first = self.table[first - self.low]
                 if not self.pool_sum and not monotone:
-                    first = numerics.window_maxima(first, self.pool)
+                    first = numerics.window_maxima(first, *self.windows)
                 if self.operand is not None:
                     first = numerics.combine(first, operand[start:start + step], self.operand,
                                              output_format)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..hw import layout
-from ..hw.isa import Destination, Memory, Opcode, Unit
+from ..hw.isa import Destination, Memory, Opcode, Pooling, Unit
 from .access import (
     Space,
     accesses,
@@ -22,6 +22,7 @@ from .access import (
     check,
     item_bytes,
     results,
+    windows,
     word_bytes,
     words,
 )
@@ -232,9 +233,8 @@ class Simulator:
 
     def _post(self, number, i):
         arch = self.arch
-        results = i.out_y * i.out_x
         columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
-        sums = self.accumulators[i.accumulator:i.accumulator + results * i.pool, columns]
+        sums = self.accumulators[windows(i), columns]            # [results, words, group]
         chunks = slice(i.parameters, i.parameters + arch.chunks)
         channel = SimpleNamespace(
             bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
@@ -244,10 +244,10 @@ class Simulator:
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
-        pool = i.pool
-        if i.pool_sum:
-            sums = self._window_sums(sums.reshape(results, pool, arch.group), channel.bias)
-            pool = 1
+        count = len(sums)
+        if i.pooling == Pooling.SUM:
+            sums = self._window_sums(sums, channel.bias)
+        sums = sums.reshape(-1, arch.group)
         if i.raw:
             items = add_bias(sums, channel.bias).reshape(-1, arch.post_lanes)
             data = layout.pack_raw_items(items, arch)
@@ -255,7 +255,7 @@ class Simulator:
             first = first_results(sums, channel, arch.activation)
             if i.table and not i.operand:
                 first = self.table[first % arch.table_depth]
-            first = first.reshape(results, pool, arch.group).max(axis=1)
+            first = first.reshape(count, -1, arch.group).max(axis=1)
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
                 operand = SimpleNamespace(**i.fields, shift=i.operand_shift)
@@ -277,7 +277,7 @@ class Simulator:
                     memory[base + offset, slot] = codes
 
     def _window_sums(self, sums, bias):
-        """Sums [results, group] of windows [results, pool, group]; with the bias they wrap around
+        """Sums [results, group] of windows [results, words, group]; with the bias they wrap around
         at one bit more than accumulators have."""
         bits = self.arch.accumulator_bits + 1
         total = sums.astype(object).sum(axis=1) + bias.astype(object)

@@ -49,6 +49,11 @@ class _Checker:
                      if space not in (Space.ACTIVATION, Space.OPERAND, Space.EXTERNAL)}
         # Of each sum, the groups of columns that were read; one of these columns for STORE.
         self.read = np.ones((self.arch.accumulator_depth, self.arch.groups_per_columns, 2), bool)
+        # Of each layer: whether pooling windows share pixels, and whether they leave some out.
+        pooled = [(np.array(layer["pool"]), np.array(layer["pool_stride"]),
+                   any(layer["pool_pads"])) for layer in self.host["layers"]]
+        self.shared = [padded or (size > stride).any() for size, stride, padded in pooled]
+        self.gaps = np.array([(size < stride).any() for size, stride, _ in pooled])
         self.outside = {}                       # tensor -> rounds stored [place, word, group]
         self.real = []                          # of each tensor: groups that hold a channel
         for number, tensor in enumerate(self.tensors):
@@ -210,7 +215,7 @@ class _Checker:
                 good = sums[mine] // (self.rounds + 1) == i.layer
             if not good.all() or self.read[mine].any():
                 self._fail(number, "adds to sums that are not its own")
-        elif not self.read[mine].any(axis=(1, 2)).all():
+        elif (~self.read[mine].any(axis=(1, 2)) & ~self.gaps[sums[mine] // (self.rounds + 1)]).any():
             self._fail(number, "overwrites sums that nobody has read")
         self.read[mine] = False
         if not i.accumulate or round is not None:
@@ -218,14 +223,15 @@ class _Checker:
 
     def _post(self, number, i):
         layer = self.host["layers"][i.layer]
-        mine = slice(i.accumulator, i.accumulator + i.out_y * i.out_x * i.pool)
+        mine = words(accesses(i, self.arch)[0].intervals)
         sums, first = self.tags[Space.ACCUMULATOR][mine], i.layer * (self.rounds + 1)
-        read = self.read[mine, i.group, int(i.destination == Destination.STORE)]
+        where = mine, i.group, int(i.destination == Destination.STORE)
         # On binary chips, lanes without a channel are filled from sums that others read, too.
-        again = read.any() and not isinstance(self.arch.activation, Bipolar)
+        again = self.read[where].any() and not (
+            isinstance(self.arch.activation, Bipolar) or self.shared[i.layer])
         if again or not ((sums == first + self.round) | (sums == first + self.rounds)).all():
             self._fail(number, "reads sums that are not its own")
-        read[:] = True
+        self.read[where] = True
         used = {access.space: words(access.intervals) for access in accesses(i, self.arch)
                 if not access.is_write}
         for space, index in used.items():

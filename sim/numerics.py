@@ -13,7 +13,7 @@ from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "combine", "convolve", "finite_codes", "first_results", "from_ordered",
            "images_of", "ordered", "output_size", "pool", "requantize", "saturating_convolve",
-           "sum_ranges", "window_maxima", "window_sums"]
+           "sum_ranges", "window_counts", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -241,31 +241,52 @@ def from_ordered(values, format):
     return values & ((1 << format.width) - 1)
 
 
-def window_maxima(values, window):
-    """Maxima over windows (py, px) that do not overlap: [N, C, H, W] -> [N, C, H // py, W // px].
+def _over_windows(operation, values, window, stride, pads, **padding):
+    """`operation` over the rows of windows, then over their columns."""
+    if any(pads):
+        values = np.pad(values, ((0, 0), (0, 0), pads[::2], pads[1::2]), **padding)
+    for axis, size, step in zip((2, 3), window, stride or window, strict=True):
+        count = (values.shape[axis] - size) // step + 1
+        result = None
+        for first in range(size):
+            cut = [slice(None)] * 4
+            cut[axis] = slice(first, first + (count - 1) * step + 1, step)
+            part = values[tuple(cut)]
+            result = part if result is None else operation(result, part)
+        values = result
+    return values
 
-    Rows and columns that fill no window are dropped.
+
+def window_counts(sizes, window, stride, pads):
+    """[down, across] of windows over a map of `sizes`; arguments as of `window_maxima`. ValueError
+    where one of them holds no pixel."""
+    counts = []
+    for n, size in enumerate(sizes):
+        before, behind = pads[n::2]
+        counts.append(output_size(size, window[n], stride[n], 1, (before, behind)))
+        if max(before, behind) >= window[n] or (counts[-1] - 1) * stride[n] - before >= size:
+            raise ValueError(f"windows of {window} with pads of {pads}, {stride} apart, over a map "
+                             f"of {sizes}: some hold no pixel")
+    return counts
+
+
+def window_maxima(values, window, stride=None, pads=(0, 0, 0, 0)):
+    """Maxima of [N, C, H, W] over windows (py, px), the first at (-top, -left), `stride` (None:
+    the window's size) apart; `pads` (top, left, bottom, right) are less than the window and never
+    the largest. Rows and columns that fill no window are dropped.
     """
-    height, width = values.shape[2] // window[0], values.shape[3] // window[1]
-    result = None
-    for y in range(window[0]):
-        for x in range(window[1]):
-            part = values[:, :, y:height * window[0]:window[0], x:width * window[1]:window[1]]
-            result = part if result is None else np.maximum(result, part)
-    return result
+    # The pixels at the edges lie in every window that reaches over them.
+    return _over_windows(np.maximum, values, window, stride, pads, mode="edge")
 
 
-def window_sums(values, window):
-    """Sums over windows; as `window_maxima` otherwise."""
-    height, width = values.shape[2] // window[0], values.shape[3] // window[1]
-    values = values[:, :, :height * window[0], :width * window[1]]
-    values = values.reshape(*values.shape[:2], height, window[0], width, window[1])
-    return values.sum(axis=(3, 5))
+def window_sums(values, window, stride=None, pads=(0, 0, 0, 0)):
+    """Sums over windows; as `window_maxima` otherwise, with pads of 0."""
+    return _over_windows(np.add, values, window, stride, pads)
 
 
-def pool(codes, format, window):
+def pool(codes, format, window, stride=None, pads=(0, 0, 0, 0)):
     """Max pooling of codes, in the order of their values; see `window_maxima`."""
-    return from_ordered(window_maxima(ordered(codes, format), window), format)
+    return from_ordered(window_maxima(ordered(codes, format), window, stride, pads), format)
 
 
 # Requantizing.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..hw.isa import Destination, Opcode, Unit
 from ..hw.post import Post
-from .access import Space, accesses, overlap, results
+from .access import Space, accesses, overlap, reads, results
 
 __all__ = ["find_races", "find_stall"]
 
@@ -37,7 +37,7 @@ def _in_step(read, post, array):
     Times are counted from the early token, with the fastest post and the slowest array that the
     hardware allows: one word a cycle each.
     """
-    address = post.accumulator + np.arange(post.out_y * post.out_x * post.pool)
+    address = reads(post)
     written = address - array.accumulator
     count = results(array)
     shared = (written >= 0) & (written < count)
@@ -74,7 +74,7 @@ def find_races(instructions, arch):
             early[n], read[n] = early.get(before), 0
             if before is not None:
                 done = instructions[before]
-                read[n] = read[before] + done.out_y * done.out_x * done.pool
+                read[n] = read[before] + reads(done).size
         for giver, source in sources[n].items():
             clock = np.maximum(clock, known[source])
             finished = place[source] + 1

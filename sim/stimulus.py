@@ -1,4 +1,4 @@
-"""Random chips and random legal programs, from a seed.
+"""Random networks and random legal programs for random chips, from a seed.
 
 Every program is in a valid sequential order, reads only words that were written before, and stays
 within the chip and its window; within that, fields, data and order are as wild as a program of
@@ -11,11 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..hw import layout
-from ..hw.arch import Arch
-from ..hw.arithmetic import STRUCTURES
-from ..hw.formats import Bipolar, Float, parse
-from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode
-from ..hw.pe import arithmetic_of
+from ..hw.formats import Bipolar, Float
+from ..hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode, Pooling
 from ..hw.program import Program
 from .access import (
     AccessError,
@@ -31,80 +28,15 @@ from .access import (
 )
 from .graph import Conv, Graph, Operand, Tensor
 from .numerics import finite_codes
-from .stimulus_fields import below_zero, limits_of, operand_fields, parameters
+from .random_arch import random_arch
+from .stimulus_fields import below_zero, limits_of, operand_fields, parameters, random_windows
 
-__all__ = ["operand_fields", "random_arch", "random_graph", "random_program"]
+__all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "random_windows"]
 
-_FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
-#: What an activation or a weight may be instead, by family. No formats with codes of NaN: words
-#: are loaded from anywhere.
-_OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", "e1m5", "e5m1"),
-           "bipolar": ("bipolar1",)}
-#: What a weight alone may be.
-_WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e3m0x2", "e3m0r4"),
-            "bipolar": ()}
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
 
 
-def random_arch(seed, family=None):
-    """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
-    draw, others = random.Random(f"chip {seed}"), random.Random(f"others {seed}")
-    while True:
-        kind = family or draw.choice(("int", "float", "bipolar"))
-        lanes = draw.choice((1, 1, 1, 2, 3, 4))
-        if kind == "int":
-            activation, weight = (f"int{draw.randint(2, 8)}" for _ in range(2))
-        elif kind == "float":
-            activation, weight = draw.choice(_FLOATS), draw.choice(_FLOATS)
-        else:
-            activation = weight = "bipolar1"
-            lanes = draw.randint(1, 40)
-        if others.random() < 0.2:
-            activation = others.choice(_OTHERS[kind])
-        if others.random() < 0.2:
-            weight = others.choice(_OTHERS[kind] + _WEIGHTS[kind])
-        rows, columns = draw.randint(1, 9), draw.randint(1, 9)
-        depthwise = kind != "bipolar" and draw.random() < 0.3
-        if depthwise:
-            lanes, columns = 1, rows
-        facts = dict(
-            name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
-            weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),
-            activation_depth=draw.randint(24, 200), weight_depth=rows * draw.randint(2, 24),
-            accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
-            burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5),
-            depthwise=depthwise)
-        if kind != "bipolar" and (other := random.Random(f"operands {seed}")).random() < 0.6:
-            facts["operand_depth"] = other.randint(10, 120)
-        other = random.Random(f"functions {seed}")
-        if kind != "bipolar" and other.random() < 0.5:
-            facts["leaky"] = other.random() < 0.5
-            width = parse(activation).width
-            if width <= 8:
-                facts["table_depth"] = 1 << width + other.choice((0, 0, 1, 2))
-        try:
-            arch = Arch(**facts)
-            if draw.random() < 0.4:
-                facts["accumulator"] = draw.choice(
-                    (64, *(min(64, arch.psum_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
-            lanes = [n for n in range(1, arch.group + 1) if arch.group % n == 0]
-            facts["post_lanes"] = draw.choice(lanes)
-            facts["parameter_depth"] = arch.group * draw.randint(1, 6)
-            return _random_inside(Arch(**facts), seed)
-        except ValueError:                       # sums that need more than 64 bits
-            continue
-
-
-def _random_inside(arch, seed):
-    """The chip with other processing elements, which its programs do not see."""
-    draw = random.Random(f"inside {seed}")
-    arch = replace(
-        arch, structure=draw.choice(("auto", *STRUCTURES)), stages=None, shared_columns=draw.choice(
-            [n for n in range(1, arch.columns + 1)
-             if arch.columns % n == 0 and (n == 1 or not arch.depthwise)]))
-    most = arithmetic_of(arch).most_stages
-    return replace(arch, stages=draw.choice((None, 1, draw.randint(1, most))))
 
 
 def random_program(arch, seed, synchronize, instructions=40):
@@ -174,6 +106,10 @@ def random_graph(arch, seed, layers=3):
         if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
                                                              strict=True)):
             layer.pool = pool
+        if not raw and other.random() < 0.3:
+            windows = random_windows(other, layer.conv_shape[1:])
+            if np.prod(windows["pool"]) <= arch.accumulator_depth:
+                layer = replace(layer, **windows)
         fitting = [item.name for item in tensors if item.format is not None and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
         if arch.operand_depth and not raw and fitting and other.random() < 0.7:
@@ -433,17 +369,22 @@ class _Writer:
         arrays = [i for i in self.instructions if i.opcode == Opcode.ARRAY]
         if parameters is None or not arrays:
             return False
-        sums, pool, shape = self.run(self.sums > 0), draw.choice((1, 1, 2, 4, 5)), None
+        sums, shape = self.run(self.sums > 0), None
+        windows = dict(pool_x=draw.choice((1, 1, 2, 4, 5)))
         if draw.random() < 0.7:                  # just what an ARRAY has made
             i = draw.choice(arrays[-2:])
-            pool, shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
+            windows["pool_x"], shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
             if i.starts:
-                pool, shape = 1, (i.out_y * i.starts, i.results_x)
+                windows["pool_x"], shape = 1, (i.out_y * i.starts, i.results_x)
             sums = i.accumulator, results(i)
-        pool = 1 if raw else min(pool, sums[1])
+        pool = windows["pool_x"] = 1 if raw else min(windows["pool_x"], sums[1])
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))
             shape = out_y, draw.randint(1, max(1, min(sums[1] // pool // out_y, 20)))
+        if not raw and self.other.random() < 0.4:
+            windows, shape = self.windows(sums[1])
+        elif pool > 1 and self.other.random() < 0.4:
+            windows["pooling"] = Pooling.SUM
         bottom, top = limits_of(arch.activation)
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
@@ -460,8 +401,7 @@ class _Writer:
         if arch.table_depth and not raw and self.other.random() < 0.5:
             fields |= self.looked_up()
         if not self.add(
-                Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], pool=pool,
-                pool_sum=pool > 1 and self.other.random() < 0.4,
+                Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
                 group=draw.randrange(arch.groups_per_columns),
                 parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
                 destination=destination, raw=raw, **fields):
@@ -472,6 +412,25 @@ class _Writer:
                 known = self.slots if access.space == Space.ACTIVATION else self.operands
                 known[words(access.intervals), last.slot] = True
         return True
+
+    def windows(self, count):
+        """Windows of any size over rows of pixels, `count` words in all; and how many."""
+        draw = self.other
+        row = draw.randint(1, min(count, 12))
+        pool_y, pool_x = draw.randint(1, min(3, count // row)), draw.randint(1, min(3, row))
+        pooling = draw.choice(tuple(Pooling))
+        lead = pooling == Pooling.LEAD and pool_x < row
+        stride_y, stride_x = draw.randint(1, 3), draw.randint(1, 4)
+        if pooling in (Pooling.CARRIED, Pooling.LEAD) and draw.random() < 0.7:
+            stride_x = pool_x                    # not a word twice
+        out_y = (count // row - pool_y) // stride_y + 1
+        out_x = (row - lead - pool_x) // stride_x + 1
+        last = (out_x - 1) * stride_x + pool_x - 1 + lead
+        return dict(
+            pool_y=pool_y, pool_x=pool_x, row=row, jump=stride_x - pool_x,
+            turn=stride_y * row - last - 1,
+            pooling=pooling if pooling != Pooling.LEAD or lead else Pooling.CARRIED), (
+                draw.randint(1, out_y), out_x)
 
     def operand(self, out_y, out_x, fields, destination):
         """Fields of an operand whose words are known and will not be written, or none."""

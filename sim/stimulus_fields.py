@@ -6,7 +6,7 @@ from ..hw.arch import FIRST_BITS, MULTIPLIER_BITS
 from ..hw.formats import Bipolar, Float
 from ..hw.isa import GAIN_BITS
 
-__all__ = ["below_zero", "limits_of", "operand_fields", "parameters"]
+__all__ = ["below_zero", "limits_of", "operand_fields", "parameters", "random_windows"]
 
 
 def parameters(arch, data, shape, scale):
@@ -73,3 +73,18 @@ def operand_fields(arch, draw):
     return dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
                 zero_point=draw.choice((0, draw.randint(bottom, top))) if integers else 0,
                 low=low, high=high), shift, first
+
+
+def random_windows(draw, sizes):
+    """Fields pool, pool_stride and pool_pads of a `Conv` for a map (height, width)."""
+    pool, stride, pads = [], [], []
+    for size in sizes:
+        pool.append(draw.choice((1, 2, 3, 3, 4)))
+        stride.append(draw.randint(1, 4))
+        before = draw.randrange(pool[-1])
+        # The last window holds a pixel, and the first one is there.
+        out = draw.randint(1, (size - 1 + before) // stride[-1] + 1)
+        reach = (out - 1) * stride[-1] + pool[-1]
+        pads.append((before, max(0, reach - size - before)))
+    return dict(pool=tuple(pool), pool_stride=tuple(stride),
+                pool_pads=tuple(pad for side in zip(*pads, strict=True) for pad in side))

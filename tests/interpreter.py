@@ -154,17 +154,23 @@ class Interpreter:
             self.now.add(("PARAMETER", i.parameters + n, False))
             parameters += self.parameters[i.parameters + n]
         done = []
+        top, kept = i.accumulator, []
         for n in range(i.out_y * i.out_x):
-            best, total = None, [0] * arch.group
-            for p in range(i.pool):
-                pixel = i.accumulator + n * i.pool + p
+            best, total, x = None, [0] * arch.group, n % i.out_x
+            window = [] if x == 0 or i.pooling not in (1, 2) else kept
+            for _ in range(i.pool_x + (i.pooling == 2 and x == 0)):
+                kept = [top + r * i.row for r in range(i.pool_y)]
+                window = window + kept
+                top += 1
+            top += i.turn if x == i.out_x - 1 else i.jump
+            for pixel in window:
                 self.now.add(("ACCUMULATOR", pixel, False))
                 sums = self.sums[pixel][i.group * arch.group:(i.group + 1) * arch.group]
                 if i.raw:
                     best = [total + bias for total, (bias, _, _) in zip(sums, parameters,
                                                                        strict=True)]
                     continue
-                if i.pool_sum:
+                if i.pooling == 3:
                     sums = total = [a + b for a, b in zip(total, sums, strict=True)]
                     best = None
                 new = [self.requantize(i, self.wrap(total + bias), *scales)

@@ -67,6 +67,11 @@ def random_layer(draw, rng, arch, name, tensor):
         conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
     pool = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
     conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
+    other = random.Random(f"windows {name} {channels} {pool}")
+    if not same and other.random() < 0.3:
+        windows = stimulus.random_windows(other, conv.conv_shape[1:])
+        if np.prod(windows["pool"]) <= arch.accumulator_depth:
+            conv = replace(conv, **windows)
     conv.pool_sum = (conv.pool != (1, 1) and arch.accumulator is None and not odd
                      and random.Random(f"{name} {channels} {pool}").random() < 0.4)
     return conv
@@ -134,7 +139,7 @@ def random_network(seed, arch, layers=None, size=None):
         conv.bias = rng.integers(-room, room, len(conv.weight)) // 2
         conv.raw = draw.random() < 0.15
         if conv.raw:
-            conv.pool = (1, 1)
+            conv.pool, conv.pool_stride, conv.pool_pads = (1, 1), None, (0,) * 4
         else:
             conv.multiplier, conv.shift = requantization(rng, sums, arch.activation)
             if isinstance(arch.activation, Float):

@@ -209,6 +209,15 @@ def _conv_transpose(x, weight, bias=None, group=1, strides=None, dilations=None,
     return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
+def _max_pool(images, node):
+    """By ONNX Runtime: ONNX's reference does not heed all pads."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.DOUBLE, None)
+            for name in (node.input[0], node.output[0]))
+    model = helper.make_model(helper.make_graph([node], "pool", [x], [y]), ir_version=10,
+                              opset_imports=[helper.make_opsetid("", 21)])
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {x.name: images})[0]
+
+
 def evaluate(model, images):
     """Every tensor of a network in float64: {name: array}. Constants keep their precision."""
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
@@ -232,6 +241,8 @@ def evaluate(model, images):
             result = [np.where(inputs[0] >= 0, 1.0, -1.0) * inputs[1]]
         elif node.op_type == "ConvTranspose":
             result = [_conv_transpose(*inputs, **attributes)]
+        elif node.op_type == "MaxPool":
+            result = [_max_pool(*inputs, node)]
         else:
             feeds = {name: values[name] for name in node.input if name}
             result = ReferenceEvaluator(node).run(None, feeds)

@@ -27,7 +27,7 @@ def test_taps_as_channels_give_the_same_sums(seed):
     layer, recipe = lay_out_taps(Layer(0, conv, arch), arch.activation)
     codes = random_codes(rng, arch.activation, (1, *shape))
     sums = conv.accumulate(codes, arch.activation)[
-        :, :, :conv.output_shape[1] * conv.pool[0], :conv.output_shape[2] * conv.pool[1]]
+        :, :, :layer.y.under((0, layer.y.out))[1], :layer.x.under((0, layer.x.out))[1]]
     if recipe is None:
         assert layer.conv is conv
         return

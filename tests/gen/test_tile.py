@@ -4,11 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from systolith.gen.tile import Axis, Layer, boxes, even, plan_layer, traffic
+from systolith.gen.tile import Layer, boxes, even, plan_layer, traffic
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int
 from systolith.sim.graph import Conv
-from systolith.sim.numerics import output_size
+
+from .test_axis import random_axis
 
 
 def passes(cut):
@@ -40,50 +41,19 @@ def test_even_parts_differ_by_one_at_most():
             assert sum(sizes) == total and max(sizes) - min(sizes) <= 1
 
 
-def random_axis(draw):
-    while True:
-        size, kernel, stride = draw.randint(1, 20), draw.randint(1, 5), draw.randint(1, 3)
-        dilation, pool = draw.randint(1, 3), draw.randint(1, 3)
-        pads = draw.randint(0, 6), draw.randint(0, 6)
-        out = output_size(size, kernel, stride, dilation, pads) // pool
-        if out >= 1:
-            return Axis(size, kernel, stride, dilation, pads[0], pool, out)
-
-
-@pytest.mark.parametrize("seed", range(200))
-def test_a_span_is_what_is_read(seed):
-    draw = random.Random(seed)
-    axis = random_axis(draw)
-    first = draw.randrange(axis.out)
-    end = draw.randint(first + 1, axis.out)
-    tap = draw.randrange(axis.kernel)
-    taps = tap, draw.randint(tap + 1, axis.kernel)
-    read = [pixel * axis.stride - axis.pad + k * axis.dilation
-            for pixel in range(first * axis.pool, end * axis.pool) for k in range(*taps)]
-    low, high, start = axis.span((first, end), taps)
-    inside = [position for position in read if 0 <= position < axis.size]
-    assert low + start == read[0]
-    assert all(low <= position < high for position in inside)
-    assert low == min(max(read[0], 0), axis.size)       # gaps between pixels are part of it
-    assert high == max(min(max(read) + 1, axis.size), low)
-    assert high - low <= axis.extent(end - first, taps[1] - taps[0])
-    most = axis.most(high - low)
-    assert most == max((n for n in range(1, axis.out + 1) if axis.extent(n) <= high - low),
-                       default=0)
-
-
 @pytest.mark.parametrize("seed", range(60))
 def test_a_plan_covers_every_result_once_and_fits(seed):
     draw = random.Random(seed)
     arch = Arch(rows=draw.randint(1, 5), columns=draw.randint(1, 5), largest_k=99999,
-                activation_depth=draw.randint(30, 300), accumulator_depth=draw.randint(9, 80),
+                activation_depth=draw.randint(60, 300), accumulator_depth=draw.randint(16, 80),
                 weight_depth=draw.randint(5, 200),
                 accumulator=draw.choice((None, 24)))
     y, x = random_axis(draw), random_axis(draw)
     channels, out = draw.randint(1, 30), draw.randint(1, 20)
     conv = Conv("conv", "in", "out", np.ones((out, channels, y.kernel, x.kernel), int), Int(8),
                 stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
-                pads=(y.pad, x.pad, 6, 6), pool=(y.pool, x.pool),
+                pads=(y.pad, x.pad, 6, 6), pool=(y.pool, x.pool), pool_stride=(y.step, x.step),
+                pool_pads=(y.margin, x.margin, 0, 0),
                 input_shape=(channels, y.size, x.size))
     layer = Layer(0, conv, arch)
     words = draw.choice((None, arch.activation_depth, arch.activation_depth // 2))
@@ -93,7 +63,7 @@ def test_a_plan_covers_every_result_once_and_fits(seed):
     for tile in plan.tiles:
         for (y0, y1), (x0, x1) in plan.sub_tiles(tile):
             assert tile[0][0] <= y0 < y1 <= tile[0][1] and tile[1][0] <= x0 < x1 <= tile[1][1]
-            assert (y1 - y0) * (x1 - x0) * layer.pool <= arch.accumulator_depth
+            assert layer.pixels(y1 - y0, x1 - x0) <= arch.accumulator_depth
             count[y0:y1, x0:x1] += 1
     assert (count == 1).all()
     assert sorted(passes(plan.parts)) == passes([layer.kernel])

@@ -192,8 +192,12 @@ def test_external_memory_is_ordered_too():
     ([array(accumulate=1), post()], 1),
     ([array(), array(base=8), post(base=3)], 1),                # the first has finished by then
     ([array(), load(0, words=4, base=0), post(1, accumulator=1, base=40)], 0),
-    ([array(8), post(3, pool=2), post(1, accumulator=6)], 1),
-    ([array(8), post(3, pool=2), post(1, accumulator=7)], 0),
+    ([array(8), post(3, pool_x=2), post(1, accumulator=6)], 1),
+    ([array(8), post(3, pool_x=2), post(1, accumulator=7)], 0),
+    ([array(8), post(3, pool_x=2, pooling=1), post(1, accumulator=6)], 1),
+    ([array(8), post(3, pool_x=2, pooling=2), post(1, accumulator=7)], 1),
+    ([array(8), post(3, pool_x=3, jump=-1)], 1),                # reads some words again
+    ([array(8), post(3, pool_x=2, pool_y=2, row=4)], 0),        # the second row is not there yet
 ])
 def test_early(instructions, early):
     synchronized = synchronize(instructions, ARCH)

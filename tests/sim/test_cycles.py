@@ -6,7 +6,15 @@ import pytest
 from systolith.gen.tokens import synchronize
 from systolith.gen.verilog import core_verilog
 from systolith.hw.arch import Arch
-from systolith.hw.isa import INSTRUCTION_BYTES, Destination, Instruction, Memory, Opcode, Unit
+from systolith.hw.isa import (
+    INSTRUCTION_BYTES,
+    Destination,
+    Instruction,
+    Memory,
+    Opcode,
+    Pooling,
+    Unit,
+)
 from systolith.hw.program import Program
 from systolith.sim import rtl
 from systolith.sim.cycles import Stuck, cycles
@@ -74,11 +82,13 @@ def wild_program(arch, seed, instructions=60):
     def post():
         to_store, raw = draw.random() < 0.4, draw.random() < 0.4
         raw &= to_store
-        pool = 1 if raw else draw.choice([1, 1, 1, 4])
+        windows = {} if raw or draw.random() < 0.5 else dict(
+            pool_y=draw.randint(1, 3), pool_x=draw.randint(1, 3), row=draw.randint(1, 9),
+            jump=draw.randint(-1, 2), turn=draw.randint(0, 9), pooling=draw.choice(list(Pooling)))
         out_y, out_x = draw.randint(1, 5), draw.randint(1, 12)
         # its own STORE must run along with it
         others = list(Destination) if arch.operand_depth else [Destination.ACTIVATION]
-        add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, pool=pool,
+        add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, **windows,
             raw=int(raw), stride_x=1,
             operand=int(arch.operand_depth > 0 and not raw and draw.random() < 0.5),
             table=int(arch.table_depth > 0 and not raw and draw.random() < 0.5),

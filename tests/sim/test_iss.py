@@ -115,7 +115,7 @@ def test_a_product_is_rounded_to_even_and_clipped():
 def test_accumulate_pool_and_raw():
     simulator = execute(
         [*LOADS, array(out_x=4), array(out_x=2, accumulate=1),
-         post(pool=2, out_x=2), post(destination=1, raw=1, out_x=4),
+         post(pool_x=2, out_x=2), post(destination=1, raw=1, out_x=4),
          Instruction(Opcode.STORE, dict(address=192, items=4, item_stride=4, raw=1))],
         memory_image([1, -2, 3, 4], 5, bias=1))
     assert simulator.accumulators[:4, 0].tolist() == [10, -20, 15, 20]

@@ -4,7 +4,7 @@ import pytest
 from systolith.gen.tokens import synchronize
 from systolith.hw.arithmetic import STRUCTURES
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.hw.isa import Destination, Opcode, decode
+from systolith.hw.isa import Destination, Opcode, Pooling, decode
 from systolith.sim.access import AccessError, check_program
 from systolith.sim.races import find_stall
 from systolith.sim.stimulus import random_arch, random_program
@@ -40,7 +40,8 @@ def test_programs_differ_and_come_back_from_their_image():
             assert decode(program.image[start + 48 * n:start + 48 * n + 48]) == i
             seen.add(i.opcode)
             if i.opcode == Opcode.POST:
-                seen.add((Destination(i.destination), bool(i.raw), i.pool > 1))
+                seen.add((Destination(i.destination), bool(i.raw), i.pool_x * i.pool_y > 1))
+                seen.add(Pooling(i.pooling))
             if i.opcode == Opcode.ARRAY:
                 seen |= {("accumulate", i.accumulate), ("early", i.early)}
             if i.opcode == Opcode.STORE:

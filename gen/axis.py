@@ -1,0 +1,76 @@
+"""One axis of a layer: which pixels make a result, which input positions make a pixel."""
+
+from dataclasses import dataclass
+
+__all__ = ["Axis"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a convolution: `size` input positions, `pixels` results before pooling, `out`
+    behind it. Windows of `pool` pixels stand `step` apart, the first at -`margin`."""
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    pool: int
+    out: int
+    step: int
+    margin: int
+    pixels: int
+
+    @property
+    def apart(self):
+        """Whether windows do not overlap, and all are whole."""
+        return (self.step >= self.pool and self.margin == 0
+                and (self.out - 1) * self.step + self.pool <= self.pixels)
+
+    def window(self, n):
+        """[first, end) pixels of result `n`."""
+        first = n * self.step - self.margin
+        return max(0, first), min(self.pixels, first + self.pool)
+
+    def under(self, out):
+        """[first, end) pixels of results [out)."""
+        return self.window(out[0])[0], self.window(out[1] - 1)[1]
+
+    def most_under(self, results):
+        """The most pixels that so many neighbouring results are made of."""
+        return min(self.pixels, (results - 1) * self.step + self.pool)
+
+    def windows(self, out):
+        """Results [out) in runs of windows of one size that stand `step` apart:
+        [(first result, end, first pixel, pixels of a window)]."""
+        runs = []
+        for n in range(*out):
+            first, end = self.window(n)
+            if runs and runs[-1][3] == end - first and (
+                    first - runs[-1][2] == (n - runs[-1][0]) * self.step):
+                runs[-1][1] = n + 1
+            else:
+                runs.append([n, n + 1, first, end - first])
+        return runs
+
+    def span(self, out, taps):
+        """(first, last, start) for results [out) under taps [taps): the input positions
+        [first, last) that they read, and the first pixel's position relative to `first`."""
+        pixels = self.under(out)
+        start = pixels[0] * self.stride - self.pad + taps[0] * self.dilation
+        stop = ((pixels[1] - 1) * self.stride - self.pad
+                + (taps[1] - 1) * self.dilation + 1)
+        first = min(max(start, 0), self.size)
+        return first, max(min(stop, self.size), first), start - first
+
+    def extent(self, results, taps=None):
+        """The most input positions that so many neighbouring results read under so many taps."""
+        taps = self.kernel if taps is None else taps
+        return min(self.size, (self.most_under(results) - 1) * self.stride
+                   + (taps - 1) * self.dilation + 1)
+
+    def most(self, limit):
+        """The most results that read at most `limit` positions; 0 where none does."""
+        if self.extent(self.out) <= limit:
+            return self.out
+        pixels = (limit - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
+        return max(0, min(self.out, (pixels - self.pool) // self.step + 1))

@@ -43,13 +43,13 @@ def _as_one(layer, graph):
     """The stride by which a layer goes down its input so that several images are one map; None
     where they are not. `graph` has the tensors of one image."""
     conv, y = layer.conv, layer.y
-    reach, window = (y.kernel - 1) * y.dilation + 1, y.pool * y.stride
+    reach, window = (y.kernel - 1) * y.dilation + 1, y.step * y.stride
     _, height, _ = graph.tensors[conv.output].shape
     one = tuple(graph.tensors[conv.operand.tensor].shape[1:]) if conv.operand else None
-    if (any(conv.pads[::2]) or layer.from_above or height != y.out * conv.step[0]
+    if (any(conv.pads[::2]) or not y.apart or layer.from_above or height != y.out * conv.step[0]
             or one not in (None, conv.output_shape[1:])):
         return None
-    if y.out == 1 and y.pool == 1:
+    if y.out == y.pool == y.step == 1:
         return y.size
     return y.stride if y.out * window == y.size and reach <= y.stride else None
 

@@ -90,7 +90,7 @@ class _Checker:
                 self.seen[i.layer, i.opcode] += 1
                 steps[i.opcode](number, i)
         self._check_outputs()
-        if not self.read.any(axis=(1, 2)).all():
+        if self._unread(slice(None)):
             raise MemoryPlanError("there are sums that nobody has read")
         used = {space.name.lower(): tags for space, tags in self.tags.items()} | {
             space.name.lower(): tags.max(axis=1, initial=-1) for space, tags in self.maps.items()}
@@ -177,6 +177,11 @@ class _Checker:
                                f"lies {there}")
         return int(round[0])
 
+    def _unread(self, mine):
+        """Whether there are sums that nobody has read, and that no windows leave out."""
+        layer = self.tags[Space.ACCUMULATOR][mine] // (self.rounds + 1)
+        return not (self.read[mine].any(axis=(1, 2)) | self.gaps[layer]).all()
+
     # Instructions.
 
     def _load(self, number, i):
@@ -215,7 +220,7 @@ class _Checker:
                 good = sums[mine] // (self.rounds + 1) == i.layer
             if not good.all() or self.read[mine].any():
                 self._fail(number, "adds to sums that are not its own")
-        elif (~self.read[mine].any(axis=(1, 2)) & ~self.gaps[sums[mine] // (self.rounds + 1)]).any():
+        elif self._unread(mine):
             self._fail(number, "overwrites sums that nobody has read")
         self.read[mine] = False
         if not i.accumulate or round is not None:
@@ -225,13 +230,13 @@ class _Checker:
         layer = self.host["layers"][i.layer]
         mine = words(accesses(i, self.arch)[0].intervals)
         sums, first = self.tags[Space.ACCUMULATOR][mine], i.layer * (self.rounds + 1)
-        where = mine, i.group, int(i.destination == Destination.STORE)
+        ours = mine, i.group, int(i.destination == Destination.STORE)
         # On binary chips, lanes without a channel are filled from sums that others read, too.
-        again = self.read[where].any() and not (
+        again = self.read[ours].any() and not (
             isinstance(self.arch.activation, Bipolar) or self.shared[i.layer])
         if again or not ((sums == first + self.round) | (sums == first + self.rounds)).all():
             self._fail(number, "reads sums that are not its own")
-        self.read[where] = True
+        self.read[ours] = True
         used = {access.space: words(access.intervals) for access in accesses(i, self.arch)
                 if not access.is_write}
         for space, index in used.items():

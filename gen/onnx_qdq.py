@@ -190,7 +190,7 @@ def _dequantized_constant(node, value, scale, zero, kind):
         return QuantizedConstant(value.name, kind.image(codes), scale, kind)
     images, bits = value.array.astype(np.int64) - zero, kind[0]
     if bits > 16:
-        return Constant(value.name, exact(images) * exact(scale))
+        return Constant(value.name, np.asarray(exact(images) * exact(scale), dtype=object))
     # A zero point may need one bit more than the codes have.
     ends = int(images.min(initial=0)), int(images.max(initial=0))
     bits = max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)

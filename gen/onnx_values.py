@@ -290,6 +290,11 @@ def per_channel(numbers, value, node, what):
     front, as one number for each of its channels."""
     numbers = np.asarray(numbers, dtype=object)
     full = (1, *value.shape)
+    if value.shape[:1] == value.map[:1] and numbers.ndim <= len(full):
+        # The usual form, without numbers for every position.
+        sides = [1] * (len(full) - numbers.ndim) + list(numbers.shape)
+        if sides[1] in (1, full[1]) and numbers.size == sides[1]:
+            return np.broadcast_to(numbers.reshape(-1), full[1:2]).copy()
     try:
         numbers = np.broadcast_to(numbers, full)
     except ValueError:

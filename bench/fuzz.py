@@ -361,14 +361,15 @@ def chip_for(graph, arch):
 
 def confined(function, seconds, memory=MEMORY):
     """(text or None, what went wrong or None) of a function that returns a text, in a process of
-    its own, which may run for so many seconds and hold so many bytes."""
+    its own, which may compute for so many seconds, be there for ten times as long, and hold so many
+    bytes."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _confine(memory)
+        _confine(memory, seconds)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
+        signal.alarm(10 * seconds)
         try:
             os.write(writer, b"+" + function().encode(errors="replace")[:60000])
         except BaseException as error:
@@ -380,7 +381,7 @@ def confined(function, seconds, memory=MEMORY):
             os.write(writer, b"-" + text.encode(errors="replace")[:2000])
         os._exit(0)
     os.close(writer)
-    text = _read(reader, seconds + 5)
+    text = _read(reader, 10 * seconds + 5)
     _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         return None, f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
@@ -391,10 +392,12 @@ def confined(function, seconds, memory=MEMORY):
     return text[1:], None
 
 
-def _confine(memory):
+def _confine(memory, seconds):
+    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     with open("/proc/self/statm") as file:
         present = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (present + memory, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -27,6 +27,8 @@ _LOAD = {item.name: item.high for item in isa.OPCODES[Opcode.LOAD]}
 _STORE = {item.name: item.high for item in isa.OPCODES[Opcode.STORE]}
 #: The shortest array instruction, in cycles, into which weights that are on their way are cut.
 _PIECE_CYCLES = 192
+#: Far beyond what any network needs; half a gigabyte while it is compiled.
+_MOST_INSTRUCTIONS = 1 << 19
 #: The destination on the chip, by whether the activation and the operand memory want results.
 _INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
            (False, True): Destination.OPERAND, (True, True): Destination.BOTH}
@@ -87,6 +89,11 @@ class Stream:
         self.layer = 0
 
     def add(self, opcode, section=None, **fields):
+        if len(self.code) == _MOST_INSTRUCTIONS:
+            raise UserError(
+                f"layer {self.layer} of the network takes the program beyond {len(self.code):,} "
+                "instructions: its maps are too large for these buffers; enlarge "
+                "buffers.activations and buffers.accumulators, or cut the network's input")
         self.code.append((Instruction(opcode, fields, layer=self.layer), section))
 
     def load(self, memory, section, address, base, words):

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from systolith.gen.config import load_chip
 from systolith.gen.errors import UserError
 from systolith.gen.onnx_in import load, required_formats
 from systolith.gen.onnx_stairs import _line
 
+from ..onnx_exact import on_chip
 from ..onnx_networks import QONNX, Network, evaluate, run_onnx
 
 
@@ -82,6 +84,48 @@ def test_scales_that_are_computed_are_refused(operator):
     model = net.model(net.node("Cast", x, to=TensorProto.FLOAT), shapes=[(2,)])
     with pytest.raises(UserError, match=f"'odd' .{operator}.: the chip's scales are fixed: quant"):
         load(model)
+
+
+# Programs.
+
+def int9_network(net):
+    scale, point = net.constant(np.float32(1 / 4)), net.constant(np.int8(3))
+    codes = net.rng.integers(0, 256, (5, 3, 3, 3)).astype(np.uint8)
+    x = net.node("DequantizeLinear", net.node("QuantizeLinear", "x", scale, point), scale, point)
+    x = net.node("Conv", x, net.node("DequantizeLinear", codes, np.float32(1 / 128),
+                                     np.uint8(100)))
+    return net.node("DequantizeLinear", net.node("QuantizeLinear", x, scale, point), scale, point)
+
+
+def short_float_network(net):
+    scale = net.constant(np.float32(1 / 4))
+    zero = net.constant(np.zeros((), helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)))
+    x = net.node("DequantizeLinear", net.node("QuantizeLinear", "x", scale, zero), scale, zero)
+    w = net.constant(np.float32(net.rng.standard_normal((5, 3, 3, 3))))
+    w = net.node("DequantizeLinear", net.node("QuantizeLinear", w, scale, zero), scale, zero)
+    x = net.node("QuantizeLinear", net.node("Conv", x, w), scale, zero)
+    return net.node("DequantizeLinear", x, scale, zero)
+
+
+def stairs_network(net):
+    x = net.quant("x", 0.25, bits=8)
+    x = net.node("Conv", x, net.quant(np.float32(net.rng.standard_normal((5, 3, 1, 1))), 0.25))
+    thresholds = np.float32(net.rng.uniform(-5, 5, (5, 1)) + 0.25 * np.arange(255))
+    x = net.node("MultiThreshold", x, thresholds, domain=QONNX, out_scale=0.5, out_bias=-40.0)
+    x = net.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+    return net.node("Trunc", x, *map(np.float32, (0.125, 0, 10, 0.5, 8)), domain=QONNX, signed=1,
+                    narrow=0, rounding_mode="FLOOR")
+
+
+@pytest.mark.parametrize("make", [int9_network, short_float_network, stairs_network])
+def test_programs_of_them(make):
+    net = Network(np.random.default_rng(90), (3, 6, 6), opset=21)
+    graph = load(net.model(make(net), shapes=[(5, 3, 3) if make is stairs_network else (5, 4, 4)]))
+    activations, weight = (names[-1] for names in required_formats(graph))
+    chip = load_chip("tiny-2x4-int4", [f"array.activation={activations}", f"array.weight={weight}",
+                                       "array.largest_k=200"])
+    codes = graph.encode_inputs(images_of(net, 1))
+    on_chip(graph, codes, chip)
 
 
 # Codes of every type.

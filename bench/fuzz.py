@@ -23,10 +23,12 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
+from systolith.gen.check import check
 from systolith.gen.config import load_chip
 from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load, required_formats, supported_operators
+from systolith.gen.widen import widened
 from systolith.hw.formats import Bipolar, parse
 
 SEEDS = sorted((Path(__file__).resolve().parents[1] / "examples" / "digits").glob("*.onnx"))
@@ -103,9 +105,39 @@ def qonnx_seed():
     return _graph(nodes, constants, (2, 4, 4), 3, [("", 20), (domain, 2)])
 
 
+def operator_seed():
+    """Operators on integers, a function, means, and the host's end."""
+    rng = np.random.default_rng(3)
+    constants = {"s": np.float32(0.25), "z": np.uint8(120), "wz": np.int8(0),
+                 "w": rng.integers(-127, 128, (3, 2, 3, 3)).astype(np.int8),
+                 "v": rng.integers(-127, 128, (4, 3, 2, 2)).astype(np.int8),
+                 "d": rng.integers(-127, 128, (4, 5)).astype(np.int8), "small": np.float32(0.01),
+                 "b": rng.integers(-99, 99, 4).astype(np.int32), "axes": np.array([2, 3]),
+                 "level": np.float32(rng.uniform(-3, 0, (5, 1)) + np.arange(15) / 2)}
+    ort, qonnx = "com.microsoft", "qonnx.custom_op.general"
+
+    def node(operator, inputs, output, domain="", **attributes):
+        return helper.make_node(operator, inputs.split(), [output], output, domain=domain,
+                                **attributes)
+    nodes = [node("QuantizeLinear", "x s z", "q"),
+             node("ConvInteger", "q w z wz", "c", pads=[1, 0, 1, 0]),
+             node("Cast", "c", "f", to=TensorProto.FLOAT), node("Mul", "f small", "m"),
+             node("QuantizeLinear", "m s z", "mq"), node("DequantizeLinear", "mq s z", "md"),
+             node("Sigmoid", "md", "g"), node("QuantizeLinear", "g s z", "gq"),
+             node("QLinearConv", "gq s z v s wz s z b", "l"),
+             node("QLinearLeakyRelu", "l s z s z", "k", ort, alpha=0.25),
+             node("QLinearAdd", "k s z l s z s z", "a", ort),
+             node("QLinearGlobalAveragePool", "a s z s z", "p", ort, channels_last=0),
+             node("DequantizeLinear", "p s z", "pd"), node("Squeeze", "pd axes", "ps"),
+             node("DequantizeLinear", "d s wz", "dd"), node("MatMul", "ps dd", "o"),
+             node("MultiThreshold", "o level", "t", qonnx, out_scale=0.5, out_bias=-2.0),
+             node("Softmax", "t", "y", axis=-1)]
+    return _graph(nodes, constants, (2, 6, 6), 5, [("", 13), (ort, 1), (qonnx, 1)])
+
+
 def seeds():
     """Serialized networks."""
-    return [integer_seed(), qonnx_seed(), *(path.read_bytes() for path in SEEDS)]
+    return [integer_seed(), qonnx_seed(), operator_seed(), *(path.read_bytes() for path in SEEDS)]
 
 
 # Mutations of bytes.
@@ -340,13 +372,20 @@ def mutate(data, rng):
 # Running.
 
 def attempt(path, arch):
-    """What `systolith build` does before it writes, for a chip like `arch` of the network's own
-    formats: "compiled", or the message."""
+    """What `systolith check` and `systolith build`, before it writes, do for a chip like `arch` of
+    the network's own formats: "compiled", or the message."""
     try:
         graph = load(path)
-        compile_graph(graph, chip_for(graph, arch))
+        chip = chip_for(graph, arch)
+        graph = widened(graph, chip)
+        compile_graph(graph, chip)
     except UserError as error:
+        try:
+            check(path, arch)
+        except UserError:
+            pass
         return str(error)
+    check(path, chip)
     return "compiled"
 
 
@@ -356,7 +395,7 @@ def chip_for(graph, arch):
                             for names in required_formats(graph))
     if isinstance(activations, Bipolar):
         return load_chip("ulx3s-bnn")
-    return replace(arch, activation=activations, weight=weights)
+    return replace(arch, activation=activations, weight=weights, leaky=True, table_depth=1024)
 
 
 def confined(function, seconds, memory=MEMORY):

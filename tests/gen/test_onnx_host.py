@@ -120,3 +120,18 @@ def test_layers_behind_the_host_are_refused():
     model = net.model(net.node("Softmax", "x", name="soft"))
     with pytest.raises(UserError, match="this is a float network"):
         load(model)
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+@pytest.mark.parametrize("kind", [QuantType.QInt8, QuantType.QUInt8])
+def test_a_softmax_that_is_quantized_itself(opset, kind, tmp_path):
+    """As quantize_static leaves a classifier."""
+    net = Network(np.random.default_rng(7), (5,), opset=opset)
+    x = net.node("MatMul", "x", np.float32(net.rng.standard_normal((5, 6))))
+    model = net.model(net.node("Softmax", x, axis=-1))
+    images = np.float32(net.rng.standard_normal((20, 5)))
+    path = quantized(model, images[:, None], tmp_path / "net.onnx", activation_type=kind)
+    graph = load(path)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    expected = next(iter(run_onnx(path, images, optimized=False).values()))
+    assert (np.abs(found - expected) > 1e-6).mean() < 0.02 and found.std() > 0.1

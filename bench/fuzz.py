@@ -31,7 +31,8 @@ from systolith.gen.onnx_in import load, required_formats, supported_operators
 from systolith.gen.widen import widened
 from systolith.hw.formats import Bipolar, parse
 
-SEEDS = sorted((Path(__file__).resolve().parents[1] / "examples" / "digits").glob("*.onnx"))
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+SEEDS = [DIGITS / f"{name}.onnx" for name in ("digits-cnn", "digits-cnn-int8", "digits-mlp-bnn")]
 MEMORY = 2 << 30                # bytes
 SIZES = [-(1 << 63), -2, -1, 0, 1, 2, 3, 7, 255, 1 << 16, 1 << 31, 1 << 40, (1 << 63) - 1]
 NUMBERS = [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e-45, 1e-30, 1e30, 3.4e38, 0.5]

@@ -305,8 +305,13 @@ def _expand_integer(node):
 
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
-    scale = exact(_scale(inputs[1], node)).reshape(-1) * exact(_scale(inputs[2], node)).reshape(-1)
-    return Constant(node.inputs[0], constant(inputs[0], node, "its bias").numbers * scale)
+    bias = constant(inputs[0], node, "its bias").numbers
+    scales = [exact(_scale(item, node)).reshape(-1) for item in inputs[1:3]]
+    if scales[0].size != 1 or scales[1].size not in (1, bias.size) or bias.ndim > 1:
+        node.fail(f"its bias of shape {list(bias.shape)} goes with scales of one number for the "
+                  f"input and one or {bias.size} for the weights, not {scales[0].size} and "
+                  f"{scales[1].size}")
+    return Constant(node.inputs[0], np.asarray(bias * (scales[0] * scales[1]), dtype=object))
 
 
 #: operator: (function(node) -> nodes, inputs that it must have)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from systolith.gen.onnx_in import load
+from systolith.gen.quantize import Recipe, quantize
 from systolith.hw.formats import Float
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
@@ -30,6 +31,17 @@ def test_a_hundred_held_out_digits_of_each_class(digits):
     images, labels = digits
     assert images.shape == (1000, 1, 28, 28) and images.min() == 0 and images.max() == 1
     assert np.bincount(labels).tolist() == [100] * 10
+
+
+def test_int8_is_within_a_point_of_float(judge, digits):
+    images, labels = digits
+    spec = importlib.util.spec_from_file_location("digits_quantize", DIGITS / "quantize.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    exact = judge.accuracy(DIGITS / "digits-cnn-float.onnx", images, labels)
+    made = quantize(DIGITS / "digits-cnn-float.onnx", example.digits()[0], Recipe())
+    found = example.accuracy(made.model, np.float32(images), labels)
+    assert exact >= 0.97 and abs(found - exact) < 0.01
 
 
 def test_calibration_digits_are_not_held_out():

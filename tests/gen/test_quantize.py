@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from systolith.gen import onnx_in
+from systolith.gen import onnx_in, onnx_run
 from systolith.gen.compare_onnx import compare_with_onnx
 from systolith.gen.errors import UserError
 from systolith.gen.onnx_run import run_model
@@ -140,6 +140,19 @@ def test_bias_correction_moves_means_back():
         made = quantize(model, data, Recipe("int4", "int4", correct_bias=correct))
         off.append(np.abs(golden(made.model, data)[2].mean(axis=0) - exact).max())
     assert off[1] < 0.25 * off[0]
+
+
+def test_without_onnx_runtime(monkeypatch):
+    net, model = NETWORKS[4](np.random.default_rng(6))
+    data = data_for(net, 6)
+    there = quantize(model, data)
+    monkeypatch.setattr(onnx_run, "have_runtime", lambda: False)
+    made = quantize(model, data)
+    assert [row["sqnr"] for row in made.rows] == pytest.approx(
+        [row["sqnr"] for row in there.rows], abs=0.1)
+    found = compare_with_onnx(onnx_in.load(made.model), None, made.model, data)
+    assert found.quantized_by == "ONNX's reference evaluator"
+    assert sum(row["codes_differing"] for row in found.rows) <= 1
 
 
 def test_results_between_layers_and_several_outputs_have_rows():

@@ -4,38 +4,25 @@ The float network that the repository ships is quantized with the 100 calibratio
 is the golden model's on the 1,000 held-out digits.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from common import arguments, report
-from systolith.gen import onnx_in
 from systolith.gen.onnx_file import read
 from systolith.gen.onnx_run import run_model
 from systolith.gen.quantize import Recipe, quantize
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+sys.path.append(str(DIGITS))
 #: (activation, weight)
 FORMATS = (("int8", "int8"), ("uint8", "int8"), ("e4m3", "e4m3"), ("e3m4", "e3m4"),
            ("e3m2", "e3m2"), ("int6", "int6"), ("int4", "int4"), ("int8", "int4"),
            ("int8", "e3m0x2"), ("e2m1", "e2m1"))
 
 
-def digits():
-    """(calibration, images, labels)"""
-    with np.load(DIGITS / "digits-test.npz") as file:
-        calibration, images = (file[key][:, None].astype(np.float32) / np.float32(255)
-                               for key in ("calibration", "images"))
-        return calibration, images, file["labels"]
-
-
-def accuracy(model, images, labels):
-    """Share of right digits in the golden model, %."""
-    graph = onnx_in.load(model)
-    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
-    return 100 * float(np.mean(found.argmax(1) == labels))
-
-
 def main():
+    from quantize import accuracy, digits
     options = arguments(__doc__)
     calibration, images, labels = digits()
     path = DIGITS / "digits-cnn-float.onnx"
@@ -48,11 +35,11 @@ def main():
         row = {"activations": activation, "weights": weight}
         for method in ("min-max", "percentile", "mse"):
             made = quantize(path, calibration, Recipe(activation, weight, method))
-            row[method] = accuracy(made.model, images, labels)
+            row[method] = 100 * accuracy(made.model, images, labels)
         last = made.rows[-1]["sqnr"]
         made = quantize(path, calibration, Recipe(activation, weight, "mse", equalize=True,
                                                   correct_bias=True))
-        row["mse, equalized, biases corrected"] = accuracy(made.model, images, labels)
+        row["mse, equalized, biases corrected"] = 100 * accuracy(made.model, images, labels)
         rows.append(row | {"last layer dB": last})
     report("Held-out digits right, %, by the golden model", rows, options.json)
 

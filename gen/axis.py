@@ -54,13 +54,14 @@ class Axis:
 
     def span(self, out, taps):
         """(first, last, start) for results [out) under taps [taps): the input positions
-        [first, last) that they read, and the first pixel's position relative to `first`."""
+        [first, last) that they read, and the first pixel's position relative to `first`. Where all
+        of them are padding, it is the nearest position."""
         pixels = self.under(out)
         start = pixels[0] * self.stride - self.pad + taps[0] * self.dilation
         stop = ((pixels[1] - 1) * self.stride - self.pad
                 + (taps[1] - 1) * self.dilation + 1)
-        first = min(max(start, 0), self.size)
-        return first, max(min(stop, self.size), first), start - first
+        first = min(max(start, 0), self.size - 1)
+        return first, max(min(stop, self.size), first + 1), start - first
 
     def extent(self, results, taps=None):
         """The most input positions that so many neighbouring results read under so many taps."""

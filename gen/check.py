@@ -11,6 +11,7 @@ from ..hw.formats import Int
 from . import onnx_in
 from .errors import UserError
 from .lower import compile_graph
+from .planes import computed_formats, in_planes
 from .prepare import accumulator_need, check_layer, largest_k
 from .report import text_table
 from .tile import Layer
@@ -93,7 +94,8 @@ def check(path, arch=None):
 def _any_chip(graph):
     """A chip of the network's formats, for what does not depend on the chip."""
     from .config import load_chip
-    activations, weights = onnx_in.required_formats(graph)
+    forms, (_, weights) = computed_formats(graph), onnx_in.required_formats(graph)
+    activations = sorted(map(str, forms))
     return load_chip("ulx3s-8x8", [f"array.activation={activations[-1]}",
                                    f"array.weight={weights[-1]}"])
 
@@ -115,7 +117,11 @@ def _check_chip(found, graph, arch):
         need = _need(layer, graph)
         found.layers.append((layer.conv.name, need, chip.accumulator_bits))
         try:
-            check_layer(layer, graph.tensors)
+            if not in_planes(layer.conv, graph.tensors, chip):
+                check_layer(layer, graph.tensors)
+            elif not chip.bit_planes:
+                found.problems.append(f"{layer.title} reads integers, and the chip's accumulators "
+                                      "do not double for planes of bits")
         except UserError as error:
             found.problems.append(str(error))
     chip = _with_units(graph, chip, layers, [row[1] for row in found.layers], found.changes)
@@ -134,12 +140,12 @@ def _check_chip(found, graph, arch):
 
 def _with_formats(graph, arch, changes):
     """(a chip like `arch` in the network's formats or None, problems); `changes` gets its keys."""
-    activations, weights = onnx_in.required_formats(graph)
+    forms, (_, weights) = computed_formats(graph), onnx_in.required_formats(graph)
+    activations = sorted(map(str, forms))
     problems, fields = [], {}
     if activations != [str(arch.activation)]:
-        forms = {str(item.format): item.format for item in graph.tensors.values() if item.format}
-        widest = max(forms.values(), key=lambda item: item.width)
-        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms.values()):
+        widest = max(forms, key=lambda item: item.width)
+        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms):
             return None, [f"the network's activations are in {' and '.join(activations)}, and a "
                           "chip computes in one format; quantize all to the same"]
         problems.append(f"the network's activations are in {' and '.join(activations)}, and the "
@@ -171,6 +177,8 @@ def _with_units(graph, chip, layers, needs, changes):
     fields = {}
     if not chip.operand_depth and any(conv.operand for conv in graph.layers):
         changes["buffers.operands"] = fields["operand_depth"] = chip.activation_depth
+    if not chip.bit_planes and any(in_planes(conv, graph.tensors, chip) for conv in graph.layers):
+        changes["array.bit_planes"] = fields["bit_planes"] = True
     if not chip.leaky and any(conv.below is not None for conv in graph.layers):
         changes["post.leaky"] = fields["leaky"] = True
     table = max((len(conv.table) for conv in graph.layers if conv.table is not None), default=0)

@@ -140,6 +140,9 @@ KEYS = (
     Key("array", "depthwise", "depthwise", "switch",
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."),
+    Key("array", "bit_planes", "bit_planes", "switch",
+        "Whether accumulators can double what they hold, so that a binary chip (bipolar1) computes "
+        "a first layer of integer inputs, one plane of their bits after the other."),
     Key("post", "lanes", "post_lanes", "automatic",
         "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
     Key("post", "leaky", "leaky", "switch",

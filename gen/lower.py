@@ -221,13 +221,16 @@ class LayerCode:
 
     def _sub_tile(self, tile, group, block, sub):
         sums = self.stream.accumulators.place(None, self.layer.words(sub))
-        accumulate, offset = 0, self.layer.weight_offsets[block]
+        accumulate, plane, offset = 0, 0, self.layer.weight_offsets[block]
         for part, whole in enumerate(self.plan.parts):
-            for used in self.layer.used(whole, block):
+            for turn, used in enumerate(self.layer.used(whole, block)):
                 region = self._input(tile, part)
-                for weight_base, box in self._weights(group, (block, part), used, offset):
-                    self._array(region, box, sub, sums, weight_base, accumulate)
-                    accumulate = 1
+                double = self.layer.plane(used) != plane
+                name = block, part, turn
+                for weight_base, box in self._weights(group, name, used, offset):
+                    self._array(region, box, sub, sums, weight_base, accumulate, double)
+                    accumulate, double = 1, False
+                plane = self.layer.plane(used)
                 offset += _words(used, self.arch)
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
@@ -334,7 +337,7 @@ class LayerCode:
 
     # Instructions.
 
-    def _array(self, region, box, sub, sums, weight_base, accumulate):
+    def _array(self, region, box, sub, sums, weight_base, accumulate, double):
         ky, rows, kx, columns, block, blocks = box
         conv, y, x = self.layer.conv, self.layer.y, self.layer.x
         above = self.layer.from_above
@@ -345,17 +348,17 @@ class LayerCode:
             sub[1], (kx * taps_x, min(x.kernel, (kx + columns) * taps_x)))
         self.stream.load_rows(region, self._input_row + bottom)
         width = region.width
-        base = region.base
-        if bottom > top and right > left:
-            base += ((block - region.first_block) * region.plane + left - region.columns[0]
-                     + (self._input_row + top - region.rows[0]) * width)
+        base = (region.base + (block - region.first_block) * region.plane + left - region.columns[0]
+                + (self._input_row + top - region.rows[0]) * width)
         height, across = sub[0][1] - sub[0][0], sub[1][1] - sub[1][0]
-        padding = any(conv.pads) and conv.pad_code is not None
+        pad_code = self.layer.pad_code(box)
+        padding = any(conv.pads) and pad_code is not None
         fields = dict(
             weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
+            double=double,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
-            y_start=y_start * width, y_limit=(bottom - top) * width,
-            x_start=x_start, x_limit=right - left,
+            y_start=y_start * width, y_last=(bottom - top - 1) * width,
+            x_start=x_start, x_last=right - left - 1, replicate=conv.replicate and any(conv.pads),
             stride_ky=taps_y * y.dilation * width * (rows > 1),
             stride_kx=taps_x * x.dilation * (columns > 1),
             stride_block=region.plane * (blocks > 1))
@@ -367,9 +370,9 @@ class LayerCode:
                 stride_oy=above.results * y.stride * width * (runs > 1),
                 stride_ox=out_x > 1, stride_py=width * (above.step > 1), starts=above.results,
                 start_y=y.stride, start_x=x.stride, results_x=across,
-                pad_code=conv.pad_code if padding else zero)
+                pad_code=pad_code if padding else zero)
             return
-        fields |= dict(pad_valid=padding, pad_code=conv.pad_code if padding else 0)
+        fields |= dict(pad_valid=padding, pad_code=pad_code if padding else 0)
         if not self.layer.in_order:
             (a, b), (c, d) = y.under(sub[0]), x.under(sub[1])
             self.stream.add(

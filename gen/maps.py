@@ -9,6 +9,7 @@ from ..sim.graph import Graph
 from .alloc import ALIGNMENT, Placement, place
 from .errors import UserError
 from .operands import OperandMemory
+from .planes import in_planes, lay_out_planes
 from .prepare import check_layer, lay_out_taps
 from .tile import Layer, plan_layer
 
@@ -26,15 +27,19 @@ def _lives_of(graph):
 
 
 def layers_of(graph, arch, combined, lanes):
-    """[Layer] as the array sees them, and {input tensor: recipe} for taps that the host lays
-    out."""
+    """[Layer] as the array sees them, and {input tensor: recipe} for taps and planes that the
+    host lays out."""
     layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
         layer = Layer(index, conv.reading_all(), arch)
-        if (conv.input in inputs and len(readers[conv.input]) == 1
-                and conv.input not in {*graph.outputs, *combined}
-                and graph.tensors[conv.input].format == arch.activation):
+        alone = (conv.input in inputs and len(readers[conv.input]) == 1
+                 and conv.input not in {*graph.outputs, *combined})
+        if in_planes(conv, graph.tensors, arch):
+            layer, recipes[conv.input] = lay_out_planes(layer, graph.tensors, alone)
+            layers.append(layer)
+            continue
+        if (alone and graph.tensors[conv.input].format == arch.activation):
             changed, recipe = lay_out_taps(layer, graph.tensors[conv.input].format)
             if recipe is not None:
                 try:

@@ -213,14 +213,14 @@ def _read_from_source(builder, layers, copy):
         if picked is not None and not _may_pick(reader):
             return False
         if any(p > 0 for p in copy.pads) and any(p > 0 for p in reader.pads) and (
-                copy.pad_code != reader.pad_code):
+                (copy.pad_code, copy.replicate) != (reader.pad_code, reader.replicate)):
             return False
         if join_pads(copy.pads, reader.pads) is None:
             return False
     for reader in readers:
         channels = _channels(copy, count)[_channels(reader, len(copy.weight))]
         if any(p > 0 for p in copy.pads):
-            reader.pad_code = copy.pad_code
+            reader.pad_code, reader.replicate = copy.pad_code, copy.replicate
         reader.input = copy.input
         reader.channels = _whole(channels, count)
         reader.pads = join_pads(copy.pads, reader.pads)

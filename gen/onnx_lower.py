@@ -290,6 +290,23 @@ class Builder:
                                      target.low, target.high))
         return name
 
+    def is_input(self, value):
+        """Whether a value is all of an input of the network, as it is."""
+        return (value.source in self.inputs and value.linear is None and not value.parts
+                and value.channels is None and not any(value.pads) and not value.pool
+                and value.low is None and value.high is None)
+
+    def another_input(self, source, pad, shape, node):
+        """A tensor like the input `source`, which the host pads; `pad` as of `Encoder`."""
+        encoder = next(item for item in self.encoders if item.tensor == source)
+        old = self.tensors[source]
+        name = self.add_tensor(f"{source}_{node.name}", shape, Target(
+            old.format, old.scale, old.zero_point, *self.limits[source]))
+        self.inputs.append(name)
+        steps = [*encoder.steps, ("reshape", old.shape), ("pad", pad)]
+        self.encoders.append(replace(encoder, tensor=name, steps=steps))
+        return name
+
     def _identity(self, value, target, node):
         """Weights that scale each channel by itself, chosen so that what `target` (None: raw)
         makes of every code comes out as exactly as possible."""
@@ -340,17 +357,16 @@ class Builder:
         bias, multiplier, shift = (np.array(item, dtype=np.int64) for item in parameters)
         count = source.shape[0] if value.channels is None else len(value.channels)
         groups = count // images.shape[1]
-        if groups > 1 and linear.format.zero_code is None:
-            node.fail("binary weights are +1 or -1; channels that belong to other groups need "
-                      "weights of 0")
         pad_code = None
-        if linear.pad_image and any(pad > 0 for pad in linear.pads):
+        padded = any(pad > 0 for pad in linear.pads)
+        if linear.pad_image and padded:
             pad_code = int(codes_of(source.format, linear.pad_image, node))
         return Conv(
             name=self.unique(linear.name), input=value.source, output=output,
             weight=codes_of(linear.format, images, node), weight_format=linear.format,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-            pad_code=pad_code, groups=groups, channels=value.channels,
+            pad_code=pad_code, replicate=linear.pad_image is None and padded, groups=groups,
+            channels=value.channels,
             **(value.pool.fields if value.pool else {"pool": value.window}),
             pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
             below=below, raw=target is None, nodes=list(value.nodes),

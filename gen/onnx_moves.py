@@ -10,7 +10,8 @@ from math import prod
 
 import numpy as np
 
-from .onnx_copies import join_pads, plain
+from .onnx_copies import plain
+from .onnx_crop import cropped, parts_value, rearranged
 from .onnx_values import (
     HostInput,
     Linear,
@@ -23,7 +24,7 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["OPERATORS", "axes_of", "integers", "parts_value"]
+__all__ = ["OPERATORS", "axes_of", "integers"]
 
 
 def axes_of(node, inputs, place=1):
@@ -41,12 +42,6 @@ def integers(value, node, what):
     if array.dtype.kind not in "iu":
         node.fail(f"{what} must be integers, not {array.dtype}")
     return [int(item) for item in array.reshape(-1)]
-
-
-def parts_value(parts, shape, sizes, node):
-    """The value that is put together of `parts`; `sizes`: of its map."""
-    ones = np.full(sizes[0], exact(1).item(), dtype=object)
-    return Value("", tuple(shape), tuple(sizes), ones, 0 * ones, parts=parts, nodes=[node.name])
 
 
 # Elements by number.
@@ -79,7 +74,7 @@ def _moved(builder, node, value, index):
                     + x + np.arange(columns))
         if y + rows <= height and x + columns <= width and (pixels == expected).all():
             value = _picked(builder, node, value, channels)
-            value = _cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
+            value = cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
             return replace(value, shape=index.shape)
     return node.fail(f"moves pixels of a map of {' x '.join(map(str, value.map))}; supported are "
                      "whole channels in any order, and rectangles of neighbouring pixels")
@@ -116,30 +111,6 @@ def _picked(builder, node, value, channels):
                    gain=value.gain[channels], offset=value.offset[channels],
                    slope=None if value.slope is None else value.slope[channels],
                    map=(len(channels), *value.map[1:]))
-
-
-def _cropped(builder, node, value, pads, image=0):
-    """A value with pads of `image`, or, negative ones, without so many pixels."""
-    if value.linear is not None or value.slope is not None:
-        node.fail("cuts or pads what is not quantized; put a quantizer in front")
-    together = join_pads(value.pads, pads)
-    padded = [any(p > 0 for p in item) for item in (value.pads, pads)]
-    if value.parts or value.pool or together is None or (
-            all(padded) and image != value.pad_image):
-        value = plain(builder, _unpooled(builder, value, node), node)
-        together = pads
-    top, left, bottom, right = pads
-    channels, height, width = value.map
-    return replace(value, pads=together, pad_image=image if padded[1] else value.pad_image,
-                   map=(channels, height + top + bottom, width + left + right))
-
-
-def _unpooled(builder, value, node):
-    """The same value without pooling that is still to be done."""
-    if value.parts or not value.pool:
-        return value
-    source, _, _ = builder.read(value, node)
-    return replace(value, source=source, pool=None, low=None, high=None)
 
 
 # Operators.
@@ -251,10 +222,8 @@ def _gather(builder, node, inputs):
 
 
 def _pad(builder, node, inputs):
-    node.expect("mode", "constant", ("constant",))
+    mode = node.expect("mode", "constant", ("constant", "edge", "reflect", "wrap"))
     value = activation(inputs, node)
-    if isinstance(value, HostInput):
-        node.fail("pads the input before it is quantized; put a quantizer in front")
     rank = len(value.shape) + 1
     pads = integers(inputs[1], node, "its pads")
     axes = axes_of(node, inputs, 3)
@@ -270,18 +239,29 @@ def _pad(builder, node, inputs):
     sizes = [size + sum(pair) for size, pair in zip(value.shape, around[1:], strict=True)]
     if min(sizes) < 1:
         node.fail("leaves nothing")
-    wanted = value.shape if rank == 4 else (value.shape[0], 1, value.shape[1])
-    if tuple(wanted) != tuple(value.map):
-        node.fail("pads what a reshape made of a map")
-    (top, bottom), (left, right) = around[2:] if rank == 4 else [(0, 0), around[2]]
+    most = [size - (mode == "reflect") for size in value.shape]
+    if mode in ("reflect", "wrap") and any(max(pair) > size for pair, size in
+                                           zip(around[1:], most, strict=True)):
+        node.fail(f"attribute mode {mode!r} with pads {pads} needs more pixels than "
+                  f"{shape_text(value.shape)} has")
     number = exact(0).item()
     if len(inputs) > 2 and inputs[2] is not None:
         number = constant(inputs[2], node, "its value").numbers.reshape(-1)[0]
-    image = 0
-    if any(item > 0 for item in (top, left, bottom, right)):
+    if isinstance(value, HostInput):
+        return value.then("pad", (mode, tuple(around[1:]), float(number)), tuple(sizes))
+    wanted = value.shape if rank == 4 else (value.shape[0], 1, value.shape[1])
+    if tuple(wanted) != tuple(value.map):
+        node.fail("pads what a reshape made of a map")
+    rows, columns = around[2:] if rank == 4 else [(0, 0), around[2]]
+    padded = any(item > 0 for item in (*rows, *columns))
+    if mode in ("reflect", "wrap") and padded:
+        value = rearranged(builder, node, value, mode, rows, columns)
+        return replace(value, shape=tuple(sizes))
+    image = None if mode == "edge" else 0
+    if padded and image is not None:
         value = plain(builder, value, node) if value.parts else value
         image = _image_of(builder, node, value, number)
-    value = _cropped(builder, node, value, (top, left, bottom, right), image)
+    value = cropped(builder, node, value, (rows[0], columns[0], rows[1], columns[1]), image)
     return replace(value, shape=tuple(sizes), nodes=[*value.nodes, node.name])
 
 

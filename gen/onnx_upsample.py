@@ -10,8 +10,9 @@ from math import gcd
 
 import numpy as np
 
+from .onnx_bilinear import MODES, enlarged
+from .onnx_crop import parts_value
 from .onnx_layers import add_bias, as_map, linear, spatial, weight_scale, weights_of
-from .onnx_moves import parts_value
 from .onnx_values import HostInput, Part, activation, constant
 
 __all__ = ["OPERATORS"]
@@ -41,10 +42,13 @@ def _factors(node, value, scales):
 
 def _resize(builder, node, inputs):
     value = activation(inputs, node)
-    node.expect("mode", "nearest", ("nearest",))
+    mode = node.expect("mode", "nearest", ("nearest", "linear"))
     place = node.expect("coordinate_transformation_mode", "half_pixel",
+                        tuple(MODES) if mode == "linear" else
                         ("asymmetric", "half_pixel", "half_pixel_symmetric"))
-    if place == "asymmetric":
+    if mode == "linear":
+        node.expect("exclude_outside", 0, (0,))
+    elif place == "asymmetric":
         node.expect("nearest_mode", "round_prefer_floor", ("floor",))
     else:
         node.expect("nearest_mode", "round_prefer_floor",
@@ -58,7 +62,10 @@ def _resize(builder, node, inputs):
         if sizes is None or len(sizes) != len(value.shape) + 1:
             node.fail("needs scales or sizes for all dimensions")
         scales = [1, *(size / old for size, old in zip(sizes[1:], value.shape, strict=True))]
-    return _repeated(node, value, _factors(node, value, scales))
+    factors = _factors(node, value, scales)
+    if mode == "linear":
+        return enlarged(builder, node, value, factors, place)
+    return _repeated(node, value, factors)
 
 
 def _upsample(builder, node, inputs):

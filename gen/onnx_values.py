@@ -145,7 +145,7 @@ class Linear:
     stride: tuple
     dilation: tuple
     pads: tuple
-    pad_image: int
+    pad_image: int | None       # None: the nearest pixel
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ class Value:
     channels : array of int or None
         Channels of the source that are read; None: all.
     pads : (top, left, bottom, right)
-        Of the images, where linear is None: pixels of `pad_image` around them, or, negative ones,
-        cut off.
+        Of the images, where linear is None: pixels of `pad_image` around them (None: the nearest
+        one), or, negative ones, cut off.
     parts : list of Part or None
     """
     source: str
@@ -230,7 +230,7 @@ class Value:
     nodes: list = field(default_factory=list)
     channels: np.ndarray | None = None
     pads: tuple = (0, 0, 0, 0)
-    pad_image: int = 0
+    pad_image: int | None = 0
     parts: list | None = None
     slope: np.ndarray | None = None
 

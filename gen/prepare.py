@@ -13,24 +13,33 @@ from ..hw.layout import pack_parameter_words, pack_weight_words
 from .errors import UserError
 from .tile import Layer
 
-__all__ = ["check_layer", "lay_out_taps", "parameter_bytes", "weight_bytes"]
+__all__ = ["check_layer", "check_outside", "largest_k", "lay_out_taps", "parameter_bytes",
+           "weight_bytes"]
 
 
 def _odd_tail(layer):
     """Whether the lanes behind the last channel leave a product of their own in every pass."""
-    return (isinstance(layer.arch.weight, Bipolar)
+    return (isinstance(layer.arch.weight, Bipolar) and not layer.pairs
             and (layer.blocks * layer.arch.vector - layer.conv.inputs) % 2 == 1)
 
 
 def _bias(layer):
-    """The bias with what an odd tail adds to every sum taken off: one product of two -1 a tap."""
+    """The bias with what an odd tail adds to every sum taken off, one product of two -1 a tap;
+    twice the bias of pairs of passes."""
+    if layer.pairs:
+        return 2 * layer.conv.bias
     return layer.conv.bias - layer.y.kernel * layer.x.kernel * _odd_tail(layer)
 
 
 def accumulator_need(layer, input_format):
     """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
+    if isinstance(layer.arch.weight, Bipolar) and isinstance(input_format, Int):
+        return _need_of_planes(layer, input_format.width)
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
     low, high = layer.conv.sum_range(input_format)
+    if layer.pairs:                             # as far as sums may go between the two passes
+        high = 2 * layer.taps * layer.arch.vector * max(b - a for a, b in layer.spans)
+        low = -high
     bias = _bias(layer)
     times = layer.pool if layer.conv.pool_sum else 1
     low = min(times * (low - tail), int(bias.min()))
@@ -38,9 +47,18 @@ def accumulator_need(layer, input_format):
     return max((-1 - low).bit_length(), high.bit_length()) + 1
 
 
-def _check_formats(layer, tensors):
+def _need_of_planes(layer, bits):
+    """The same where integers are read plane by plane, of which pairs of idle lanes cancel."""
+    conv = layer.conv
+    lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
+    products = layer.y.kernel * layer.x.kernel * lanes * (layer.pool if conv.pool_sum else 1)
+    return max(products * ((1 << bits) - 1), int(abs(conv.bias).max())).bit_length() + 1
+
+
+def _check_formats(layer, tensors, outside=False):
+    """`outside`: the host brings the input into the chip's format."""
     conv, arch = layer.conv, layer.arch
-    for what, name in (("reads", conv.input), ("writes", conv.output)):
+    for what, name in (("reads", conv.input), ("writes", conv.output))[outside:]:
         tensor = tensors[name].format
         if what == "writes" and conv.raw:
             if tensor is not None:
@@ -120,6 +138,20 @@ def largest_k(arch, bits):
     return -(-(1 << (bits - 2)) // arch.term_bound)
 
 
+def _check_pairs(layer):
+    conv = layer.conv
+    if layer.pairs and conv.raw:
+        raise UserError(f"{layer.title} has binary weights in {conv.groups} groups, and its sums "
+                        "are not quantized; give its output a BipolarQuant")
+
+
+def check_outside(layer, tensors):
+    """Refuse a layer for its formats and parameters; what it reads, the host brings into the chip's
+    format."""
+    _check_formats(layer, tensors, outside=True)
+    _check_parameters(layer)
+
+
 def check_layer(layer, tensors, moved=False):
     """Refuse a layer whose numbers this chip cannot compute exactly as the graph says. `moved`:
     its input's channels have other places than in the graph.
@@ -130,15 +162,20 @@ def check_layer(layer, tensors, moved=False):
     _check_formats(layer, tensors)
     _check_parameters(layer)
     _check_functions(layer)
+    _check_pairs(layer)
     bits = accumulator_need(layer, tensors[conv.input].format)
     padded = any(conv.pads)
-    if _odd_tail(layer) and padded and conv.pad_code != 0:
+    if _odd_tail(layer) and padded and conv.pad_code != 0 and not conv.replicate:
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
-            "padding must be -1; make the number of channels even, or pad with -1")
+            "padding must be -1 or replicated; make the number of channels even, or pad with -1")
     if bits <= arch.accumulator_bits:
         return
+    if layer.pairs and arch.accumulator is not None:
+        raise UserError(
+            f"{layer.title}: the pairs of passes of its groups could saturate accumulators of "
+            f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if arch.accumulator is None:
         raise UserError(
             f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
@@ -197,7 +234,7 @@ def _tap_weights(conv, taps, fill):
     return weight.reshape(channels, taps[0] * taps[1] * inputs, *rest)
 
 
-def lay_out_taps(layer, input_format):
+def lay_out_taps(layer, input_format, planes=1, minus=0):
     """Let the host write neighbouring kernel taps of a network input as channels.
 
     A first layer has few channels and leaves most array rows empty; the map that the host writes
@@ -206,14 +243,17 @@ def lay_out_taps(layer, input_format):
     half of the activation memory. Returns (Layer, recipe): the layer that reads such a map, and
     how it is made, or the same layer and None where nothing is gained. The sums are the same
     products; where saturating accumulators could tell the difference, nothing is changed.
+    `planes`: the input's bits are so many maps behind each other; `minus`: the code of padding
+    that is -1 in every bipolar lane.
     """
     conv, arch = layer.conv, layer.arch
     channels = conv.input_shape[0]
     zero = conv.weight_format.zero_code
     fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
-    ordered = (arch.accumulator is not None
+    ordered = (arch.accumulator is not None and input_format == arch.activation
                and accumulator_need(layer, input_format) > arch.accumulator_bits)
-    if conv.groups > 1 or ordered or min(conv.pads) < 0 or (fill is None and any(conv.pads)):
+    if conv.groups > 1 or ordered or min(conv.pads) < 0 or (
+            fill is None and any(conv.pads) and not conv.replicate):
         return layer, None
     across = [axis.under((0, axis.out))[1] for axis in (layer.y, layer.x)]
     pixels = layer.pixels(layer.y.out, layer.x.out)
@@ -228,14 +268,15 @@ def lay_out_taps(layer, input_format):
         blocks = -(-taps[0] * taps[1] * channels // arch.vector)
         passes = axes[0][1][0] * axes[1][1][0] * blocks
         odd = zero is None and (blocks * arch.vector - taps[0] * taps[1] * channels) % 2
-        if odd and conv.pad_code != 0 and any(any(axis[1][3]) for axis in axes):
+        padded = any(any(axis[1][3]) for axis in axes)
+        if odd and padded and conv.pad_code != minus and not conv.replicate:
             continue                            # see `check_layer`
-        words = blocks * axes[0][0][3] * axes[1][0][3]
+        words = planes * blocks * axes[0][0][3] * axes[1][0][3]
         again = axes[0][1][0] > 1 or axes[1][1][0] > 1
-        if again and words > max(2 * layer.input_words, arch.activation_depth // 2):
+        if again and words > max(2 * planes * layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
         total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
-        array = total * layer.pass_cycles(pixels)
+        array = planes * total * layer.pass_cycles(pixels)
         load = words * arch.activation_bytes // arch.beat_bytes
         cost = (max(array, load) + load // 2, taps[0] * taps[1])
         if best is None or cost < best[0]:
@@ -251,6 +292,7 @@ def lay_out_taps(layer, input_format):
     recipe = {
         "taps": list(taps), "dilation": list(conv.dilation), "step": [host_y[1], host_x[1]],
         "pads": [host_y[2], host_x[2]], "fill": 0 if fill is None else int(fill),
+        "replicate": conv.replicate, "planes": None,
         "shape": [taps[0] * taps[1] * channels, host_y[3], host_x[3]],
     }
     packed = replace(
@@ -262,6 +304,21 @@ def lay_out_taps(layer, input_format):
 
 
 # Words.
+
+def _pass_words(layer, codes, dtype, fill):
+    """Codes [O, I, kh, kw] in passes [column block, ky, kx, block, row, column, lane]."""
+    arch, (channels, inputs, kernel_y, kernel_x) = layer.arch, codes.shape
+    out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
+    padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
+    padded[:channels, :inputs] = codes
+    if isinstance(arch.weight, Bipolar):
+        # Lanes without channel cancel by pairs; where there are pairs of passes, between these.
+        idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
+        padded[:, inputs:] = idle.astype(dtype)[:, None, None]
+    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
+                           kernel_y, kernel_x)
+    return words.transpose(0, 5, 6, 2, 3, 1, 4)
+
 
 def weight_bytes(layer, parts):
     """Weights of a layer as the array takes them, column block by column block.
@@ -277,23 +334,16 @@ def weight_bytes(layer, parts):
     if layer.from_above:
         words = layer.from_above.words(codes.astype(dtype), layer)
         return pack_weight_words(words.reshape(-1, arch.columns), arch)
-    codes = replace(conv, weight=codes, weight_format=arch.weight).dense_weight()
-    channels, inputs, kernel_y, kernel_x = codes.shape
-    out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
-    padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
-    padded[:channels, :inputs] = codes
-    if isinstance(arch.weight, Bipolar):
-        padded[:, inputs:] = (np.arange(vector - inputs) % 2).astype(dtype)[:, None, None]
-    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
-                           kernel_y, kernel_x)
-    words = words.transpose(0, 5, 6, 2, 3, 1, 4)
+    conv = replace(conv, weight=codes, weight_format=arch.weight)
+    turns = [_pass_words(layer, conv.dense_weight(fill), dtype, fill)
+             for fill in ((0, 1) if layer.pairs else (arch.weight.zero_code,))]
     uniform = len(set(layer.spans)) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:
         boxes = [box for part in parts for box in layer.used(part, mine.start or 0)]
-        chosen = [words[mine, y:y + rows, x:x + columns, b:b + blocks]
-                  for y, rows, x, columns, b, blocks in boxes]
+        chosen = [turns[n % len(turns)][mine, y:y + rows, x:x + columns, b:b + blocks]
+                  for n, (y, rows, x, columns, b, blocks) in enumerate(boxes)]
         cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
                                    for item in chosen], axis=1))
     return pack_weight_words(np.concatenate(

@@ -63,11 +63,25 @@ class Layer:
     images : int
         That the layer takes one after the other, each with padding of its own; their maps lie
         one under the other. All properties are those of one of them.
+    planes : int
+        So many equal runs of the input's blocks are planes of bits, most significant first: sums
+        double from one to the next. `conv.pad_code` then has one bit for each.
+    idle : int
+        Lanes of each plane that no channel fills.
     """
     index: int
     conv: object
     arch: object
     images: int = 1
+    planes: int = 1
+    idle: int = 0
+
+    @property
+    def pairs(self):
+        """Whether binary weights of 0, for channels of other groups, are made of two passes with
+        weights +1 and -1: all sums are twice what they stand for, and lanes without channel cancel,
+        too."""
+        return self.conv.groups > 1 and self.conv.weight_format.zero_code is None
 
     @property
     def title(self):
@@ -147,18 +161,31 @@ class Layer:
 
     def used(self, box, column_block):
         """The passes that a column block needs of a box: [box], smaller where weights are 0, or
-        []. With activations from the top they are counted in passes instead of taps."""
+        []; of several planes, a box each, of pairs of passes twice. With activations from the top
+        they are counted in passes instead of taps."""
         first, end = self.spans[column_block]
         if self.from_above:
             down, across = self.from_above.passes
             return [(0, down, 0, across, first, end - first)]
         first, end = max(first, box[4]), min(end, box[4] + box[5])
-        return [(*box[:4], first, end - first)] if first < end else []
+        each = self.blocks // self.planes
+        cut = [(max(first, n * each), min(end, (n + 1) * each)) for n in range(self.planes)]
+        return [(*box[:4], a, b - a) for a, b in cut if a < b] * (1 + self.pairs)
+
+    def plane(self, box):
+        """The plane of a box that `used` gives."""
+        return box[4] * self.planes // self.blocks
+
+    def pad_code(self, box):
+        """The code of padding in a box that `used` gives, or None."""
+        if self.conv.pad_code is None or self.planes == 1:
+            return self.conv.pad_code
+        return self.conv.pad_code >> (self.planes - 1 - self.plane(box)) & 1
 
     @cached_property
     def weight_offsets(self):
         """Weight words before each column block's, and behind the last one's."""
-        return [0, *(self.taps * self.arch.rows * n
+        return [0, *(self.taps * self.arch.rows * n * (1 + self.pairs)
                      for n in accumulate(b - a for a, b in self.spans))]
 
     @property
@@ -478,16 +505,17 @@ def _whole_kernel(layer, words, buffers, pixels, results):
 def _input_parts(layer, rows, columns, limit):
     """Boxes that together are the kernel, each with an input of at most `limit` words for a tile
     of `rows` x `columns` results; None where there are none. Saturating accumulators depend on
-    the order of the passes, so for them the boxes keep it."""
+    the order of the passes, so for them the boxes keep it, and planes follow each other."""
     (_, kernel_y, _, kernel_x, _, blocks) = layer.kernel
-    y, x = layer.y, layer.x
+    y, x, blocks = layer.y, layer.x, blocks // layer.planes
 
     def fits(taps_y, taps_x, count):
         return y.extent(rows, taps_y) * x.extent(columns, taps_x) * count <= limit
 
     def cut(taps_y, taps_x, count):
-        return [(a, b - a, c, d - c, e, f - e) for a, b in _pieces(kernel_y, taps_y)
-                for c, d in _pieces(kernel_x, taps_x) for e, f in _pieces(blocks, count)]
+        return [(a, b - a, c, d - c, n * blocks + e, f - e) for n in range(layer.planes)
+                for a, b in _pieces(kernel_y, taps_y) for c, d in _pieces(kernel_x, taps_x)
+                for e, f in _pieces(blocks, count)]
 
     if layer.arch.accumulator is None:
         shapes = ([(kernel_y, kernel_x, n) for n in range(blocks, 0, -1)]

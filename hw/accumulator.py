@@ -29,7 +29,9 @@ class AccumulatorColumn(wiring.Component):
         A sum arrives in the next cycle; it overwrites word `address` if `first`, else adds to it,
         exactly, or saturating where arch.accumulator says so. Without `valid` it is padding that
         contributes nothing, whatever the array has made of it: zero stands for it.
-    enable_out, first_out, valid_out, address_out : Out
+    double : In(1)
+        It adds to twice the word instead; only with arch.bit_planes.
+    enable_out, first_out, valid_out, address_out, double_out : Out
         The same, one cycle later, for the next column.
     sum : In(signed(arch.psum_bits))
         The column's sum.
@@ -45,7 +47,9 @@ class AccumulatorColumn(wiring.Component):
     def __init__(self, *, arch):
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
+        double = {"double": In(1), "double_out": Out(1)} if arch.bit_planes else {}
         super().__init__({
+            **double,
             "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
             "enable_out": Out(1), "first_out": Out(1), "valid_out": Out(1),
             "address_out": Out(address_bits),
@@ -75,13 +79,20 @@ class AccumulatorColumn(wiring.Component):
         m.d.sync += [enable.eq(self.enable), first.eq(self.first), valid.eq(self.valid),
                      address.eq(self.address)]
 
-        total = Signal(signed(bits + 1))
-        m.d.comb += total.eq(Mux(valid, self.sum, 0) + Mux(first, 0, own.data))
+        held = own.data
+        if self.arch.bit_planes:
+            double = Signal(reset_less=True)
+            m.d.comb += self.double_out.eq(double)
+            m.d.sync += double.eq(self.double)
+            held = Mux(double, own.data << 1, own.data)
+        total = Signal(signed(bits + 1 + self.arch.bit_planes))
+        m.d.comb += total.eq(Mux(valid, self.sum, 0) + Mux(first, 0, held))
         m.d.sync += [write.en.eq(enable), write.addr.eq(address)]
         if self.arch.accumulator is None:
             m.d.sync += write.data.eq(total)
         else:
-            with m.If(total[-1] == total[-2]):
+            over = total[bits - 1:]
+            with m.If(over.all() | ~over.any()):
                 m.d.sync += write.data.eq(total)
             with m.Else():
                 m.d.sync += write.data.eq(Mux(total[-1], -(1 << (bits - 1)), (1 << (bits - 1)) - 1))

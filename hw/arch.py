@@ -106,6 +106,9 @@ class Arch:
     counters : bool
         Registers count the cycles that each unit works, and waits for what. Programs do not depend
         on them.
+    bit_planes : bool
+        Accumulators can double what they hold, so that a binary chip computes a first layer of
+        integer inputs, one plane of their bits after the other.
     """
 
     name: str = "chip"
@@ -134,6 +137,7 @@ class Arch:
     shared_columns: int = 1
     depthwise: bool = False
     counters: bool = True
+    bit_planes: bool = False
 
     def __post_init__(self):
         for key in ("activation", "weight"):
@@ -190,9 +194,12 @@ class Arch:
         if self.columns % self.shared_columns:
             raise ValueError(f"shared_columns must divide columns ({self.columns}), "
                              f"not {self.shared_columns!r}")
-        for key in ("depthwise", "counters"):
+        for key in ("depthwise", "counters", "bit_planes"):
             if not isinstance(getattr(self, key), bool):
                 raise TypeError(f"{key} must be true or false, not {getattr(self, key)!r}")
+        if self.bit_planes and not isinstance(self.activation, Bipolar):
+            raise ValueError("bit_planes is for binary chips (bipolar1), not for "
+                             f"{self.activation}")
         if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
             raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
                              f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "

@@ -250,10 +250,9 @@ class Compute(wiring.Component):
         at_memory, at_array = Signal.like(entering), Signal.like(entering)
         m.d.comb += [entering.swap.eq(feeder.swap), entering.inside.eq(pixels.inside),
                      entering.pad_code.eq(fields.pad_code)]
-        m.d.sync += [at_memory.eq(entering), at_array.eq(at_memory),
-                     self.activation_address.eq(pixels.address)]
+        m.d.sync += [at_memory.eq(entering), at_array.eq(at_memory)]
         m.d.comb += [
-            array.swap.eq(at_array.swap),
+            self.activation_address.eq(pixels.address), array.swap.eq(at_array.swap),
             array.activations.eq(Mux(at_array.inside, self.activation_data,
                                      at_array.pad_code.replicate(arch.vector))),
             array.weights.eq(self.weight_data), self.weight_address.eq(feeder.address),
@@ -263,16 +262,20 @@ class Compute(wiring.Component):
                          array.from_above.eq(at_array.from_above)]
 
         # Sums: the control goes along, to column 0 and from column to column.
+        double = {"double": 1} if arch.bit_planes else {}
         control = Signal(data.StructLayout({
-            "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth)}))
+            "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth),
+            **double}))
         m.d.comb += [control.enable.eq(slot & results.begins), control.address.eq(results.address),
                      control.valid.eq(pixels.inside | fields.pad_valid | (fields.starts != 0)),
                      control.first.eq(pixels.first_pass & ~fields.accumulate)]
+        if double:
+            m.d.comb += control.double.eq(pixels.first_pass & fields.double)
         for stage in range(self._to_column(arch)):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
-        names = ("enable", "first", "valid", "address")
+        names = ("enable", "first", "valid", "address", *double)
         controls = {name: control[name] for name in names}
         for column in range(arch.columns):
             out = {name: Signal.like(control[name], name=f"{name}_{column}") for name in names}

@@ -146,8 +146,8 @@ OPCODES = {
         _count("pool_x", 4, "pixels: innermost loop, columns of a pooling window"),
         _signed("y_start", 20, "y of the first pixel in the first pass, in words"),
         _signed("x_start", 16, "x of the first pixel in the first pass, in words"),
-        Field("y_limit", 20, "a pixel with y < 0 or y >= y_limit is padding"),
-        Field("x_limit", 16, "a pixel with x < 0 or x >= x_limit is padding"),
+        Field("y_last", 19, "a pixel with y < 0 or y > y_last is padding"),
+        Field("x_last", 15, "a pixel with x < 0 or x > x_last is padding"),
         _signed("stride_ky", 20, "added to y per step of kernel_y"),
         _signed("stride_kx", 16, "added to x per step of kernel_x"),
         _signed("stride_block", 20, "added to the base per step of blocks"),
@@ -168,6 +168,10 @@ OPCODES = {
                              "next"),
         _count("start_x", 3, "from the top: out_x's pixels likewise"),
         _count("results_x", 12, "from the top: results across"),
+        Field("replicate", 1, "1: padding is the nearest pixel that is none, y brought into "
+                              "0...y_last and x into 0...x_last; 0: as pad_valid says"),
+        Field("double", 1, "1: the first pass adds to twice what the accumulators hold; chips with "
+                           "bit planes only"),
     ),
     Opcode.POST: (
         Field("accumulator", 16, "accumulator word of the first pixel"),

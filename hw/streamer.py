@@ -1,6 +1,6 @@
 """The affine address generator: which activation word each pixel of each pass reads."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,7 +33,8 @@ class PixelStreamer(wiring.Component):
     first_pass, last_pass : Out(1)
         The present pass is the instruction's first, its last.
     address : Out(20)
-        The activation word.
+        The activation word, one cycle after the others; where padding is replicated, that of the
+        nearest pixel.
     inside : Out(1)
         0: the pixel is padding, the address means nothing.
     fields : Out(ARRAY layout)
@@ -75,9 +76,25 @@ class PixelStreamer(wiring.Component):
         x_pass, x_row, x = (Signal(signed(16), name=n, reset_less=True)
                             for n in ("x_pass", "x_row", "x"))
         base = Signal(20, reset_less=True)
+        # The nearest pixel: a comparison takes as long as a sum, so that the choice that hangs on
+        # it waits for the next cycle, with what there is to choose from. As unsigned numbers those
+        # below 0 are large.
+        y_outside, x_outside = (Signal(name=f"{n}_outside") for n in "yx")
+        y_behind, x_behind = (Signal(name=f"{n}_behind", reset_less=True) for n in "yx")
+        row, last_row = (Signal(20, name=n, reset_less=True) for n in ("row", "last_row"))
+        column, last_column = (Signal(15, name=n, reset_less=True)
+                               for n in ("column", "last_column"))
         m.d.comb += [
-            self.address.eq(base + y + x),
-            self.inside.eq((y >= 0) & (y < kept.y_limit) & (x >= 0) & (x < kept.x_limit)),
+            y_outside.eq(y.as_unsigned() > kept.y_last),
+            x_outside.eq(x.as_unsigned() > kept.x_last),
+            self.inside.eq(kept.replicate | ~(y_outside | x_outside)),
+            self.address.eq(Mux(y_behind, last_row, row) + Mux(x_behind, last_column, column)),
+        ]
+        m.d.sync += [
+            y_behind.eq(y_outside & ~y[-1]), row.eq(base + Mux(y[-1], 0, y)),
+            last_row.eq(base + kept.y_last),
+            x_behind.eq(x_outside & ~x[-1]), column.eq(Mux(x[-1], 0, x)),
+            last_column.eq(kept.x_last),
         ]
 
         def restart(source, *names):

@@ -192,8 +192,10 @@ def accesses(instruction, arch):
     if opcode == Opcode.ARRAY:
         passes = i.kernel_y * i.kernel_x * i.blocks
         y, x = _positions(i)
-        y = np.unique(y[(y >= 0) & (y < i.y_limit)])
-        x = np.unique(x[(x >= 0) & (x < i.x_limit)])
+        if i.replicate:
+            y, x = np.clip(y, 0, i.y_last), np.clip(x, 0, i.x_last)
+        y = np.unique(y[(y >= 0) & (y <= i.y_last)])
+        x = np.unique(x[(x >= 0) & (x <= i.x_last)])
         runs = merge(x, x + 1)
         planes = np.add.outer(_loops(i.base, (i.blocks, i.stride_block)), y)[..., None]
         sums = np.array([[i.accumulator, i.accumulator + results(i)]])
@@ -267,6 +269,8 @@ def check(instruction, arch, window_bytes=None, used=None):
                      f"{name} runs from {low} to {high}, which does not fit {bits} bits")
         _require(i.pad_code >> arch.activation.width == 0, i,
                  f"pad_code must be a code of {arch.activation}")
+        _require(not i.double or (arch.bit_planes and i.accumulate), i,
+                 "only sums that there are can be doubled, on chips with bit planes")
         if i.starts:
             _require(arch.depthwise, i, "activations come from the top only on chips with "
                                         "depthwise")

@@ -10,6 +10,15 @@ from . import numerics
 __all__ = ["Decoder", "Encoder"]
 
 
+def _padded(values, mode, around, number):
+    """Pads as ONNX's Pad does; negative ones cut."""
+    around = [(0, 0), *around]
+    more = {"constant_values": np.float32(number)} if mode == "constant" else {}
+    values = np.pad(values, [[max(pad, 0) for pad in pair] for pair in around], mode=mode, **more)
+    return values[tuple(slice(max(-a, 0), size - max(-b, 0)) for (a, b), size in
+                        zip(around, values.shape, strict=True))]
+
+
 @dataclass
 class Encoder:
     """How the host turns one ONNX input into the codes of one tensor.
@@ -25,7 +34,8 @@ class Encoder:
     steps : list of (operation, operand)
         Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
         that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
-        dimension, "transpose" with a permutation that leaves the batch dimension in front.
+        dimension, "transpose" with a permutation that leaves the batch dimension in front, "pad"
+        with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value).
     low, high : int or None
         Limits of the code, as an ordered integer.
     """
@@ -55,6 +65,8 @@ class Encoder:
                 values = values.reshape(len(values), *operand)
             elif operation == "transpose":
                 values = values.transpose(operand)
+            elif operation == "pad":
+                values = _padded(values, *operand)
             elif operation == "clip":
                 values = np.clip(values, *(np.float32(limit) for limit in operand))
             else:

@@ -113,9 +113,11 @@ class Conv:
         Negative ones cut off so many pixels.
     pad_code : int or None
         The code of padding pixels; None: padding contributes exactly nothing.
+    replicate : bool
+        Padding is the nearest pixel instead; pad_code is None then.
     groups : int
         Output channels fall into so many equal runs, each of which sees its own run of input
-        channels; more than one only with weights that have a zero.
+        channels.
     pool : (py, px)
         Pooling over windows; pixels that fill none are dropped.
     pool_stride : (y, x) or None
@@ -155,6 +157,7 @@ class Conv:
     dilation: tuple = (1, 1)
     pads: tuple = (0, 0, 0, 0)
     pad_code: int | None = None
+    replicate: bool = False
     groups: int = 1
     pool: tuple = (1, 1)
     pool_stride: tuple | None = None
@@ -217,13 +220,13 @@ class Conv:
         return array[..., self.first_channel:self.first_channel + channels,
                      y:y + (height - 1) * sy + 1:sy, x:x + (width - 1) * sx + 1:sx]
 
-    def dense_weight(self):
-        """Codes [O, I, kh, kw] with zeros where channels do not belong together."""
+    def dense_weight(self, fill=None):
+        """Codes [O, I, kh, kw], with zeros, or `fill`, where channels do not belong together."""
         if self.groups == 1:
             return self.weight
         outputs, channels = len(self.weight) // self.groups, self.weight.shape[1]
         dense = np.full((len(self.weight), self.inputs, *self.weight.shape[2:]),
-                        self.weight_format.zero_code, self.weight.dtype)
+                        self.weight_format.zero_code if fill is None else fill, self.weight.dtype)
         for n in range(self.groups):
             rows = slice(n * outputs, (n + 1) * outputs)
             dense[rows, n * channels:(n + 1) * channels] = self.weight[rows]
@@ -279,11 +282,17 @@ class Conv:
         With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
         """
         pad_image = 0 if self.pad_code is None else int(input_format.image(self.pad_code))
-        narrowed = arch is not None and arch.accumulator is not None
+        # Groups of binary layers run on chips only where nothing saturates.
+        narrowed = arch is not None and arch.accumulator is not None and (
+            self.groups == 1 or self.weight_format.zero_code is not None)
         if self.channels is not None and not narrowed:
             codes = codes[:, self.channels]
-        images = numerics.images_of(input_format, codes)
-        geometry = dict(stride=self.stride, dilation=self.dilation, pads=self.pads,
+        images, pads = numerics.images_of(input_format, codes), self.pads
+        if self.replicate:
+            top, left, bottom, right = (max(pad, 0) for pad in pads)
+            images = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="edge")
+            pads = tuple(min(pad, 0) for pad in pads)
+        geometry = dict(stride=self.stride, dilation=self.dilation, pads=pads,
                         pad_image=pad_image)
         if not narrowed:
             weight = numerics.images_of(self.weight_format, self.weight)

@@ -8,7 +8,7 @@
   the first round's map, `stride` bytes to the next round's, `words`, `shape` of an image's codes as
   the host has them, `map` (channels, height, width) as it lies in memory, `layout` ("activation":
   [block][y][x] of activation words), and `taps`: None, or how kernel taps become channels of an
-  image's map (see `pack_inputs`);
+  image's map (see `unroll`), and their bits `planes` (`bit_planes`);
 - `outputs`: `name`, `offset`, `bytes`, `stride`, `shape`, `map` (as it lies in memory), `channels`
   (which channels of the map those of the shape are, or None: all), `layout`: "activation" as above,
   or "raw": [column block][group][pixel][chunk][lane] of sums;
@@ -25,23 +25,37 @@ import numpy as np
 
 from ..hw.layout import pack_activation_words, unpack_activation_words, unpack_raw_items
 
-__all__ = ["pack_inputs", "pack_map", "unpack_map", "unpack_outputs", "unpack_raw_map", "unroll"]
+__all__ = ["bit_planes", "pack_inputs", "pack_map", "unpack_map", "unpack_outputs",
+           "unpack_raw_map", "unroll"]
 
 
 def unroll(codes, taps):
     """The map whose channels are kernel taps: channel (ky * nx + kx) * C + c at (y, x) is channel
-    c at (y * step_y - pad_y + ky * dilation_y, x * step_x - ...), `fill` outside."""
+    c at (y * step_y - pad_y + ky * dilation_y, x * step_x - ...), outside `fill`, or, with
+    `replicate`, the nearest pixel."""
     (ny, nx), (dy, dx), (sy, sx), (py, px) = (
         taps[key] for key in ("taps", "dilation", "step", "pads"))
-    channels, height, width = taps["shape"]
+    _, height, width = taps["shape"]
     reach_y, reach_x = ((height - 1) * sy + (ny - 1) * dy + 1, (width - 1) * sx + (nx - 1) * dx + 1)
-    padded = np.full((len(codes), max(reach_y, py + codes.shape[1]),
-                      max(reach_x, px + codes.shape[2])), taps["fill"], codes.dtype)
-    padded[:, py:py + codes.shape[1], px:px + codes.shape[2]] = codes
+    around = [(0, 0), *((pad, max(0, reach - pad - size)) for pad, reach, size in
+                        zip((py, px), (reach_y, reach_x), codes.shape[1:], strict=True))]
+    padded = np.pad(codes, around, **{"mode": "edge"} if taps["replicate"] else
+                    {"constant_values": taps["fill"]})
     windows = [padded[:, ky * dy:ky * dy + (height - 1) * sy + 1:sy,
                       kx * dx:kx * dx + (width - 1) * sx + 1:sx]
                for ky in range(ny) for kx in range(nx)]
-    return np.concatenate(windows).reshape(channels, height, width)
+    return np.concatenate(windows)
+
+
+def bit_planes(codes, count, vector):
+    """The `count` bits of signed codes [C, H, W] as codes of bipolar numbers, plane behind plane,
+    the sign's (inverted) first; each has lanes of code 0 up to whole words of `vector`."""
+    channels = len(codes)
+    codes = codes ^ 1 << count - 1
+    planes = np.zeros((count, -(-channels // vector) * vector, *codes.shape[1:]), codes.dtype)
+    for n, plane in enumerate(planes):
+        plane[:channels] = codes >> count - 1 - n & 1
+    return planes.reshape(-1, *codes.shape[1:])
 
 
 def pack_map(codes, arch):
@@ -70,6 +84,14 @@ def unpack_raw_map(data, shape, arch):
     return items.reshape(-1, height, width)[:channels]
 
 
+def _laid_out(codes, taps, arch):
+    """An image as it lies in memory; `taps` as of the program's inputs."""
+    if not taps:
+        return codes
+    codes = unroll(codes, taps)
+    return bit_planes(codes, taps["planes"], arch.vector) if taps["planes"] else codes
+
+
 def pack_inputs(program, codes):
     """The content of the input section, `input_bytes` bytes for `input_offset`.
 
@@ -91,7 +113,7 @@ def pack_inputs(program, codes):
         if array.shape != (shape if batch == 1 else (batch, *shape)):
             raise ValueError(f"codes of {item['name']!r} must have the shape "
                              f"{shape if batch == 1 else (batch, *shape)}, not {array.shape}")
-        images = [unroll(image, item["taps"]) if item["taps"] else image
+        images = [_laid_out(image, item["taps"], program.arch)
                   for image in array.reshape(batch, *shape)]
         for start in range(0, batch, together):
             data = pack_map(np.concatenate(images[start:start + together], axis=1), program.arch)

@@ -193,7 +193,7 @@ class Simulator:
             (i.out_y, i.out_x, i.pool_y, i.pool_x)))
         pixels = slice(i.accumulator, i.accumulator + results(i))
         wide = object if arch.accumulator_bits > 62 else np.int64
-        total = self.accumulators[pixels].astype(wide) * i.accumulate
+        total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
         padded = i.pad_valid or i.starts
         padding = images_of(arch.activation, [i.pad_code])[0] if padded else 0
@@ -201,7 +201,9 @@ class Simulator:
         for number_of_pass, (ky, kx, block) in enumerate(passes):
             y = i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py
             x = i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px
-            inside = (y >= 0) & (y < i.y_limit) & (x >= 0) & (x < i.x_limit)
+            if i.replicate:
+                y, x = np.clip(y, 0, i.y_last), np.clip(x, 0, i.x_last)
+            inside = (y >= 0) & (y <= i.y_last) & (x >= 0) & (x <= i.x_last)
             address = i.base + block * i.stride_block + y + x
             codes = self.activations[np.where(inside, address, 0)]
             images = np.where(inside[:, None], images_of(arch.activation, codes), padding)

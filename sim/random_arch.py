@@ -48,6 +48,8 @@ def random_arch(seed, family=None):
             accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
             burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5),
             depthwise=depthwise)
+        if kind == "bipolar":
+            facts["bit_planes"] = random.Random(f"planes {seed}").random() < 0.5
         if kind != "bipolar" and (other := random.Random(f"operands {seed}")).random() < 0.6:
             facts["operand_depth"] = other.randint(10, 120)
         other = random.Random(f"functions {seed}")

@@ -101,7 +101,9 @@ def random_graph(arch, seed, layers=3):
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(finite_codes(format)))
             if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
-                layer.pad_code = 0               # all that an odd number of idle lanes allows
+                layer.pad_code = 0               # the code that an odd number of idle lanes allows
+        if any(pads) and other.random() < 0.3:
+            layer.pad_code, layer.replicate = None, True
         pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
         if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
                                                              strict=True)):
@@ -292,7 +294,7 @@ class _Writer:
         fields = dict(
             base=base, kernel_y=kernel_y, kernel_x=kernel_x, blocks=blocks, out_y=out_y,
             out_x=out_x, pool_y=pool_y, pool_x=pool_x, y_start=-pads[0] * width, x_start=-pads[1],
-            y_limit=height * width, x_limit=width, stride_ky=dilation[0] * width,
+            y_last=(height - 1) * width, x_last=width - 1, stride_ky=dilation[0] * width,
             stride_kx=dilation[1], stride_block=width * height,
             stride_oy=stride[0] * pool_y * width, stride_ox=stride[1] * pool_x,
             stride_py=stride[0] * width, stride_px=stride[1])
@@ -313,12 +315,14 @@ class _Writer:
         first = draw.randint(0, arch.accumulator_depth - pixels)
         sums = slice(first, first + pixels)
         accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
-        products = passes * arch.vector + self.sums[sums] * accumulate
+        double = bool(arch.bit_planes and accumulate and self.other.random() < 0.6)
+        products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
+            replicate=self.other.random() < 0.3, double=double,
             pad_code=draw.choice(finite_codes(arch.activation)))
         if not self.add(Opcode.ARRAY, **fields):
             return False

@@ -93,15 +93,17 @@ class Interpreter:
         for ky in range(i.kernel_y):
             for kx in range(i.kernel_x):
                 for block in range(i.blocks):
-                    first = i.accumulate == 0 and (ky, kx, block) == (0, 0, 0)
+                    times = 1
+                    if (ky, kx, block) == (0, 0, 0):
+                        times = i.accumulate * (1 + i.double)
                     rows = []
                     for n in range(arch.rows):
                         self.now.add(("WEIGHT", word + n, False))
                         rows.append([weight_images[c] for c in self.weights[word + n]])
                     word += arch.rows
-                    self.array_pass(i, ky, kx, block, rows, images, first)
+                    self.array_pass(i, ky, kx, block, rows, images, times)
 
-    def array_pass(self, i, ky, kx, block, rows, images, first):
+    def array_pass(self, i, ky, kx, block, rows, images, times):
         arch, words = self.arch, []
         for oy in range(i.out_y):
             for ox in range(i.out_x):
@@ -109,7 +111,9 @@ class Interpreter:
                     for px in range(i.pool_x):
                         y = (i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py)
                         x = (i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px)
-                        if 0 <= y < i.y_limit and 0 <= x < i.x_limit:
+                        if i.replicate:
+                            y, x = max(0, min(y, i.y_last)), max(0, min(x, i.x_last))
+                        if 0 <= y <= i.y_last and 0 <= x <= i.x_last:
                             address = i.base + block * i.stride_block + y + x
                             self.now.add(("ACTIVATION", address, False))
                             words.append([images[code] for code in self.activations[address]])
@@ -118,7 +122,7 @@ class Interpreter:
                             words.append([padding] * arch.vector)
         if i.starts == 0:
             for pixel, word in enumerate(words):
-                self.add(i, i.accumulator + pixel, first, [
+                self.add(i, i.accumulator + pixel, times, [
                     sum(word[channel] * rows[channel // arch.lanes][
                         column * arch.lanes + channel % arch.lanes]
                         for channel in range(arch.vector)) for column in range(arch.columns)])
@@ -128,20 +132,20 @@ class Interpreter:
             for start in range(i.starts):
                 for result in range(i.results_x):
                     begin = (oy * i.out_x + result * i.start_x) * i.pool_y + start * i.start_y
-                    self.add(i, pixel, first, [
+                    self.add(i, pixel, times, [
                         sum(words[begin + row][column] * rows[row][column]
                             for row in range(arch.rows) if rows[row][column])
                         for column in range(arch.columns)])
                     pixel += 1
 
-    def add(self, i, pixel, first, sums):
-        """One sum for each column to an accumulator word."""
+    def add(self, i, pixel, times, sums):
+        """One sum for each column to an accumulator word, which counts `times`."""
         arch = self.arch
         self.now.add(("ACCUMULATOR", pixel, True))
         if i.accumulate:
             self.now.add(("ACCUMULATOR", pixel, False))
         for column in range(arch.columns):
-            total = sums[column] + (0 if first else self.sums[pixel][column])
+            total = sums[column] + times * self.sums[pixel][column]
             if arch.accumulator is not None:
                 top = 1 << arch.accumulator - 1
                 total = min(max(total, -top), top - 1)

@@ -56,12 +56,15 @@ def random_layer(draw, rng, arch, name, tensor):
     pad_code = draw.choice((None, draw.randrange(1 << arch.activation.width)))
     if odd:
         pad_code = 0
+    replicate = random.Random(f"{name} {channels} {pads}").random() < 0.3
+    if replicate:
+        pad_code = None
     out = channels if same else draw.randint(1, 2 * arch.columns + 3)
     conv = Conv(name, tensor.name, f"{name}.out",
                 random_codes(rng, arch.weight, (out, channels, *kernel)), arch.weight,
                 stride=tuple(stride), dilation=tuple(dilation),
                 pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code=pad_code,
-                nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
+                replicate=replicate, nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
     if arch.weight.zero_code is not None and draw.random() < 0.3:    # groups of channels
         apart = np.arange(out)[:, None] * channels // out != np.arange(channels)
         conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code

@@ -35,8 +35,8 @@ def test_a_span_is_what_is_read(seed):
     inside = [position for position in read if 0 <= position < axis.size]
     assert low + start == read[0]
     assert all(low <= position < high for position in inside)
-    assert low == min(max(read[0], 0), axis.size)       # gaps between pixels are part of it
-    assert high == max(min(max(read) + 1, axis.size), low)
+    assert low == min(max(read[0], 0), axis.size - 1)   # gaps between pixels are part of it
+    assert high == max(min(max(read) + 1, axis.size), low + 1)
     assert high - low <= axis.extent(end - first, taps[1] - taps[0])
     most = axis.most(high - low)
     assert most == max((n for n in range(1, axis.out + 1) if axis.extent(n) <= high - low),

@@ -77,7 +77,8 @@ def test_programs_equal_the_golden_model(data):
     shape = draw(st.integers(2, 20)), *(draw(st.integers(max(1, n), 14)) for n in least)
     conv = depthwise(shape, kernel, draw(st.integers(0, 99)), "int6", dilation=dilation, pads=pads,
                      stride=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
-                     pad_code=draw(st.sampled_from([None, 0, 5, 60])))
+                     **draw(st.sampled_from([dict(pad_code=code) for code in (None, 0, 5, 60)]
+                                            + [dict(replicate=True)])))
     arch = chip(size, activation="int6", weight="int6", accumulator_depth=draw(
         st.sampled_from([4, 17, 60, 400])), activation_depth=draw(st.sampled_from([400, 2048])))
     found, expected, _ = run(conv, arch)

@@ -140,7 +140,7 @@ def load(memory, address=0, **fields):
 
 def array(pixels=4, **fields):
     return Instruction(Opcode.ARRAY, dict(
-        out_x=pixels, y_limit=1, x_limit=16, stride_ox=1, base=0) | fields)
+        out_x=pixels, y_last=0, x_last=15, stride_ox=1, base=0) | fields)
 
 
 def post(results=4, **fields):

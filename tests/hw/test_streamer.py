@@ -20,7 +20,9 @@ def loops(i):
                 for n, (oy, ox, py, px) in enumerate(pixels):
                     y = (i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py)
                     x = (i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px)
-                    inside = 0 <= y < i.y_limit and 0 <= x < i.x_limit
+                    if i.replicate:
+                        y, x = max(0, min(y, i.y_last)), max(0, min(x, i.x_last))
+                    inside = 0 <= y <= i.y_last and 0 <= x <= i.x_last
                     address = (i.base + block * i.stride_block + y + x) % (1 << 20)
                     yield (address if inside else None, inside, n == 0, n == len(pixels) - 1,
                            first_pass, last_pass)
@@ -37,7 +39,8 @@ def instruction(rng):
     return isa.Instruction(isa.Opcode.ARRAY, {
         **counts, **strides, "stride_block": width * height, "base": rng.randint(0, 5000),
         "y_start": rng.randint(-3, 3) * width, "x_start": rng.randint(-3, 3),
-        "y_limit": height * width, "x_limit": width})
+        "y_last": (height - 1) * width, "x_last": width - 1,
+        "replicate": rng.randrange(2)})
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -56,15 +59,16 @@ def test_walks_through_passes_and_pixels_as_the_loops_say(seed):
                 while rng.random() < 0.3:           # it must stand still without a step
                     await ctx.tick()
                 inside = ctx.get(dut.inside)
-                seen.append((ctx.get(dut.address) if inside else None, bool(inside),
-                             bool(ctx.get(dut.first_pixel)), bool(ctx.get(dut.last_pixel)),
-                             bool(ctx.get(dut.first_pass)), bool(ctx.get(dut.last_pass))))
+                now = (bool(inside),
+                       bool(ctx.get(dut.first_pixel)), bool(ctx.get(dut.last_pixel)),
+                       bool(ctx.get(dut.first_pass)), bool(ctx.get(dut.last_pass)))
                 ctx.set(dut.step, 1)
                 if n == len(pixels) - 1 and number + 1 < len(programs):
                     await start(ctx, programs[number + 1])      # in the cycle of the last step
                 else:
                     await ctx.tick()
                 ctx.set(dut.step, 0)
+                seen.append((ctx.get(dut.address) if inside else None, *now))
 
     async def start(ctx, i):
         word = i.encode() & ((1 << isa.layout(isa.Opcode.ARRAY).size) - 1)

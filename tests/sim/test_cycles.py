@@ -75,7 +75,7 @@ def wild_program(arch, seed, instructions=60):
     def array():
         add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),
             blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
-            pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_limit=5, y_limit=5,
+            pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_last=4, y_last=4,
             **({"starts": 1} if arch.depthwise and draw.random() < 0.5 else
                {"pool_x": draw.randint(1, 2), "early": draw.randrange(2)}))
 

@@ -48,13 +48,16 @@ def test_unrolled_maps_hold_the_taps(seed):
     ny, nx, dy, dx, sy, sx, rows, columns = rng.integers(1, 4, 8)
     py, px = rng.integers(0, 4, 2)
     taps = {"taps": [ny, nx], "dilation": [dy, dx], "step": [sy, sx], "pads": [py, px],
-            "fill": 77, "shape": [ny * nx * channels, rows, columns]}
+            "fill": 77, "replicate": seed % 3 == 0, "planes": None,
+            "shape": [ny * nx * channels, rows, columns]}
     found = unroll(codes, taps)
     assert found.shape == tuple(taps["shape"])
     for (channel, y, x), code in np.ndenumerate(found):
         tap, c = divmod(channel, channels)
         iy = y * sy - py + tap // nx * dy
         ix = x * sx - px + tap % nx * dx
+        if taps["replicate"]:
+            iy, ix = max(0, min(iy, height - 1)), max(0, min(ix, width - 1))
         inside = 0 <= iy < height and 0 <= ix < width
         assert code == (codes[c, iy, ix] if inside else 77)
 

@@ -90,7 +90,7 @@ LOADS = [unit_load(0, 0, words=16), unit_load(1, 64), unit_load(2, 128)]
 
 
 def array(**fields):
-    return Instruction(Opcode.ARRAY, dict(y_limit=1, x_limit=16, stride_ox=1) | fields)
+    return Instruction(Opcode.ARRAY, dict(y_last=0, x_last=15, stride_ox=1) | fields)
 
 
 def post(**fields):
@@ -176,9 +176,9 @@ def test_sums_beyond_exact_accumulators_are_refused():
      "reaches byte 256 of a window of 255 bytes"),
     (unit_load(0, 2), "address must be a multiple of 4 bytes"),
     (unit_load(3, 0), "the chip has no operand memory"),
-    (array(out_x=9, x_limit=16), "writes accumulator words 0 to 8; the chip has 8"),
+    (array(out_x=9, x_last=15), "writes accumulator words 0 to 8; the chip has 8"),
     (array(weight_base=4), "reads weight words 4 to 4; the chip has 4"),
-    (array(y_start=-5, y_limit=1, stride_oy=1, out_y=6, base=17), "reads activation words 17"),
+    (array(y_start=-5, y_last=0, stride_oy=1, out_y=6, base=17), "reads activation words 17"),
     (array(x_start=32767, stride_ox=1, out_x=2), "x runs from 32767 to 32768"),
     (array(pad_code=256), "pad_code must be a code of int8"),
     (post(group=1), "group must be less than 1"),

@@ -1,5 +1,5 @@
 """Binary layers on the core in Verilator: channels that do not fill the lanes, and what padding
-stands for: -1, +1, or nothing at all."""
+stands for: -1, +1, the nearest pixel, or nothing at all."""
 
 import numpy as np
 import pytest
@@ -16,23 +16,27 @@ ARCH = Arch(rows=2, columns=3, lanes=13, activation="bipolar1", weight="bipolar1
             activation_depth=256, weight_depth=64, largest_k=1000)
 SIZE = 5
 #: Channels of the 26 lanes, and the padding's value; 17 leave an odd number of lanes, of which one
-#: cannot be cancelled by another and is made up for by the bias: so its padding must be -1.
-CASES = [(17, -1), (18, -1), (18, 1), (18, 0), (26, 0), (26, 1), (31, -1), (2, 0)]
+#: cannot be cancelled by another and is made up for by the bias: so its padding must be -1, or
+#: a pixel.
+CASES = [(17, -1), (18, -1), (18, 1), (18, 0), (26, 0), (26, 1), (31, -1), (2, 0), (17, "edge"),
+         (18, "edge"), (31, "edge"), (1, "edge")]
 
 
 def made(case):
     """A Graph of one layer with raw sums, its input, and its sums by plain loops."""
     channels, padding = case
-    rng = np.random.default_rng([channels, padding + 1])
+    rng, replicate = np.random.default_rng(channels), padding == "edge"
     values = rng.choice([-1, 1], (channels, SIZE, SIZE))
     weight = rng.choice([-1, 1], (4, channels, 3, 3))
     bias = rng.integers(-9, 9, 4)
-    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), constant_values=padding)
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), **dict(mode="edge") if replicate else dict(
+        constant_values=padding))
     sums = np.array([[[bias[o] + (padded[:, y:y + 3, x:x + 3] * weight[o]).sum()
                        for x in range(SIZE)] for y in range(SIZE)] for o in range(4)])
     binary = parse("bipolar1")
     conv = Conv("conv", "in", "out", (weight + 1) // 2, binary, pads=(1, 1, 1, 1), raw=True,
-                pad_code=None if padding == 0 else (padding + 1) // 2, bias=bias,
+                pad_code=None if replicate or padding == 0 else (padding + 1) // 2,
+                replicate=replicate, bias=bias,
                 input_shape=(channels, SIZE, SIZE))
     tensors = {"in": Tensor("in", (channels, SIZE, SIZE), binary),
                "out": Tensor("out", conv.output_shape, None)}
@@ -70,4 +74,4 @@ def test_sums_with_padding_of_every_kind(found, case):
 
 
 def test_the_kinds_of_padding_differ(found):
-    assert len({str(found[18, padding][2][:, 0].tolist()) for padding in (-1, 0, 1)}) == 3
+    assert len({str(found[18, padding][2][:, 0].tolist()) for padding in (-1, 0, 1, "edge")}) == 4

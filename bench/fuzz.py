@@ -308,7 +308,7 @@ def _attributes(model, rng):
     elif item.type == onnx.AttributeProto.INT:
         item.i = int(_any(SIZES, rng))
     else:
-        item.type = int(rng.integers(0, 16))
+        item.type = int(rng.integers(0, 15))
 
 
 def _external(model, rng):

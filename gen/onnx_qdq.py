@@ -209,6 +209,10 @@ def expand(node):
     any other node as itself."""
     if node.operator not in _EXPANSIONS:
         return [node]
+    for key, value in node.attributes.items():
+        kind = _KINDS.get(key, (int, "a whole number"))
+        if not isinstance(value, kind[0]):
+            node.fail(f"attribute {key} must be {kind[1]}")
     expansion, count = _EXPANSIONS[node.operator]
     if len(node.inputs) < count:
         node.fail(f"must have at least {count} inputs, not {len(node.inputs)}")
@@ -323,6 +327,11 @@ _EXPANSIONS = {"ConvInteger": (_expand_integer, 2), "MatMulInteger": (_expand_in
                "QLinearGlobalAveragePool": (_expand_average, 5),
                **{f"QLinear{name}": (_expand_one, 5) for name in
                   ("LeakyRelu", "ReduceMean", "Sigmoid", "Softmax")}}
+#: Attributes that are no whole numbers; ONNX checks those of its own operators only.
+_KINDS = {"alpha": ((int, float), "a number"), "beta": ((int, float), "a number"),
+          "auto_pad": (str, "a text"),
+          **{key: (list, "a list of whole numbers") for key in
+             ("axes", "dilations", "kernel_shape", "pads", "strides")}}
 #: Names of the operators that `expand` takes apart.
 EXPANDED = frozenset(_EXPANSIONS)
 OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

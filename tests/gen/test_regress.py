@@ -47,14 +47,16 @@ def test_the_core_passes(simulated):
 
 
 def test_twenty_seeds_on_four_chips():
-    """Integers, floats and binary, exact and saturating; arrays that are not square, and one with
-    depthwise."""
-    chips = ["random-1", "random-3", "random-12", "random-9"]
+    """Integers, floats and binary, exact and saturating, with tables and without; arrays that are
+    not square, and one with depthwise."""
+    chips = ["random-1", "random-3", "random-11", "random-9"]
     arches = [chip(name) for name in chips]
     assert [arch.depthwise for arch in arches] == [False, True, False, False]
     assert all(arch.rows != arch.columns for arch in arches if not arch.depthwise)
     assert len({type(arch.activation) for arch in arches}) == 3
     assert len({arch.accumulator is None for arch in arches}) == 2
+    assert [arch.table_depth > 0 for arch in arches] == [False, True, True, False]
+    assert arches[2].leaky and arches[2].operand_depth
     cases = regress(chips, 20, jobs=2, show=lambda line: None)
     assert len(cases) == 20 and not [case for case in cases if case.failure]
 

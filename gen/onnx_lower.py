@@ -7,7 +7,7 @@ norm in front of a binary quantizer becomes an exact integer threshold.
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,12 +36,13 @@ __all__ = ["Builder", "Target"]
 @dataclass(frozen=True)
 class Target:
     """What a quantizer makes: real = scale * (decode(code) - zero_point), clipped to low...high
-    (ordered integers)."""
+    (ordered integers); `strict`: the sign of 0 is -1."""
     format: Format
     scale: float
     zero_point: int
     low: int
     high: int
+    strict: bool = False
 
     @property
     def unit(self):
@@ -344,7 +345,7 @@ class Builder:
             if isinstance(target.format, Bipolar):
                 if value.slope is not None and (value.slope <= 0).any():
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
-                parameters = _thresholds(images, gain, offset, source.format)
+                parameters = _thresholds(images, gain, offset, source.format, target.strict)
             else:
                 parameters = _requantization(images, gain, offset, target, node)
                 if value.slope is not None:
@@ -538,14 +539,15 @@ def _best_weight(candidates, images, gain, offset, target, node):
     return best[1]
 
 
-def _thresholds(images, gain, offset, format):
-    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0; the
-    gain is 0 or positive."""
+def _thresholds(images, gain, offset, format, strict):
+    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
+    `strict`, > 0; the gain is 0 or positive."""
     low, high = numerics.sum_ranges(images, format)
     bias = []
     for g, o, least, most in zip(gain, offset, low, high, strict=True):
-        always = -least if o >= 0 else -(most + 1)
-        bias.append(min(max(floor(o / g), -(most + 1)), -least) if g else always)
+        always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
+        place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
+        bias.append(min(max(place, -(most + 1)), -least) if g else always)
     return bias, [1] * len(bias), [0] * len(bias)
 
 

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_means, onnx_moves, onnx_pool, onnx_upsample
+from . import onnx_means, onnx_moves, onnx_pool, onnx_signs, onnx_upsample
 from .onnx_copies import plain
 from .onnx_functions import (
     FUNCTIONS,
@@ -300,6 +300,8 @@ def _dropout(builder, node, inputs):
 
 
 def _cast(builder, node, inputs):
+    if isinstance(inputs[0], onnx_signs.Comparison) and node.attributes["to"] == TensorProto.FLOAT:
+        return onnx_signs.cast(builder, node, inputs[0])
     value = activation(inputs, node)
     if node.attributes["to"] != TensorProto.FLOAT:
         node.fail("only casts to float are supported")
@@ -311,6 +313,7 @@ OPERATORS = {
     **onnx_means.OPERATORS,
     **onnx_moves.OPERATORS,
     **onnx_pool.OPERATORS,
+    **onnx_signs.OPERATORS,
     **onnx_upsample.OPERATORS,
     **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
     "Abs": (_absolute, set()),

@@ -239,6 +239,8 @@ def evaluate(model, images):
             result = [_multi_threshold(*inputs, **attributes)]
         elif node.op_type == "BipolarQuant":
             result = [np.where(inputs[0] >= 0, 1.0, -1.0) * inputs[1]]
+        elif node.op_type == "Cast":
+            result = [inputs[0].astype(np.float64)]
         elif node.op_type == "ConvTranspose":
             result = [_conv_transpose(*inputs, **attributes)]
         elif node.op_type == "MaxPool":

@@ -104,7 +104,7 @@ def cast(builder, node, comparison):
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
+OPERATORS: dict = {
     "Greater": (_compared(True, True), set()), "GreaterOrEqual": (_compared(False, True), set()),
     "Less": (_compared(True, False), set()), "LessOrEqual": (_compared(False, False), set()),
     "Not": (_not, set()), "Where": (_where, set()),

@@ -86,6 +86,7 @@ class Stream:
         self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
         self.accumulators, self.tables = Ring(arch.accumulator_depth), Ring(arch.table_depth)
         self.loaded = {}                        # resident set of weights: pieces that are there
+        self.last_input = (0, 0)                # activation words of the input loaded last
         self.layer = 0
 
     def add(self, opcode, section=None, **fields):
@@ -259,10 +260,16 @@ class LayerCode:
         box = plan.parts[part]
         rows, columns = plan.input_rectangle(plan.tiles[tile], box)
         rows = rows[0] + self._input_row, rows[1] + self._input_row
+        first, end = self.stream.last_input
+        if not self.buffers and first < base + plan.buffer_words and base < end:
+            # The layer before, or its last tile, still reads where the first buffer lies.
+            self.turn = 1
         buffer = self.turn % plan.buffers
         self.turn += 1
-        region = Region(base + buffer * plan.buffer_words, rows, columns, box[4], box[5], outside)
+        start = base + buffer * plan.buffer_words
+        region = Region(start, rows, columns, box[4], box[5], outside)
         self.buffers[buffer] = (name, region)
+        self.stream.last_input = start, start + plan.buffer_words
         return region
 
     def _operand(self, block, sub):

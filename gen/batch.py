@@ -14,7 +14,7 @@ from ..sim.graph import Graph
 from .alloc import Sections
 from .errors import UserError
 from .maps import find_places, plan_layers
-from .tile import traffic
+from .tiling import traffic
 
 __all__ = ["MOST_IMAGES", "choose", "stack", "stack_layers"]
 

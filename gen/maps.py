@@ -11,7 +11,8 @@ from .errors import UserError
 from .operands import OperandMemory
 from .planes import in_planes, lay_out_planes
 from .prepare import check_layer, lay_out_taps
-from .tile import Layer, plan_layer
+from .tile import Layer
+from .tiling import plan_layer
 
 __all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
 

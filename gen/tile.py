@@ -12,7 +12,7 @@ The words of the compiler, from outside to inside:
 A box is (first kernel row, rows, first kernel column, columns, first block, blocks).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import ceil
@@ -23,22 +23,21 @@ from ..hw import isa
 from ..hw.compute import WeightFeeder
 from .axis import Axis
 from .depthwise import plan_from_above
-from .errors import UserError
 
-__all__ = ["Layer", "Plan", "boxes", "even", "plan_layer", "traffic"]
+__all__ = ["LIMITS", "POST_LIMITS", "STEP_CYCLES", "Layer", "Plan", "boxes", "even",
+           "overlapping", "pieces"]
 
-_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
+#: The most that the fields of an ARRAY instruction hold.
+LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 #: Of POST, whose results are those of one ARRAY.
-_POST = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}
-_LIMITS |= {name: min(_LIMITS[name], _POST[name]) for name in ("out_y", "out_x")}
+POST_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}
+LIMITS |= {name: min(LIMITS[name], POST_LIMITS[name]) for name in ("out_y", "out_x")}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
-_STEP_CYCLES = 128
+STEP_CYCLES = 128
 #: Sub-tiles of a map that is one tile and would fit the accumulators at once: the next layer's
 #: first one then waits for the first of this one's, not for the last. Each of them needs all
 #: weights, which must stay while the next ones come: where they cannot, there is only one.
 _SUB_TILES = 4
-#: Tiles side by side that are tried where windows overlap.
-_ACROSS = 8
 
 
 def even(total, parts):
@@ -46,7 +45,8 @@ def even(total, parts):
     return [(total * n // parts, total * (n + 1) // parts) for n in range(parts)]
 
 
-def _pieces(total, most):
+def pieces(total, most):
+    """Ranges of at most `most` that cut `total` evenly."""
     return even(total, -(-total // most))
 
 
@@ -218,8 +218,8 @@ class Layer:
         """Whether the array computes pixels window by window: those of each follow each other.
         Otherwise it computes a rectangle of pixels row by row, each of them once, and windows
         overlap there."""
-        fits = self.y.pool <= _LIMITS["pool_y"] and self.x.pool <= _LIMITS["pool_x"]
-        return self.y.apart and self.x.apart and fits and self.pool <= _POST["pool_x"]
+        fits = self.y.pool <= LIMITS["pool_y"] and self.x.pool <= LIMITS["pool_x"]
+        return self.y.apart and self.x.apart and fits and self.pool <= POST_LIMITS["pool_x"]
 
     def pixels(self, height, width):
         """The most pixels of a rectangle of results."""
@@ -242,8 +242,8 @@ class Layer:
     def widest(self):
         """Results across at most, so that POST's fields hold the pixels of a row."""
         if self.in_order or (self.y.out == 1 and self.y.most_under(1) == 1):
-            return _LIMITS["out_x"]
-        row = min(_POST["row"], (_POST["turn"] + 1) // self.y.step)
+            return LIMITS["out_x"]
+        row = min(POST_LIMITS["row"], (POST_LIMITS["turn"] + 1) // self.y.step)
         if self.x.pixels <= row:
             return self.x.out
         return max(1, (row - self.x.pool) // self.x.step + 1)
@@ -291,17 +291,17 @@ def boxes(box, most):
     """Cut a box into boxes of at most `most` passes, in pass order: one after the other they are
     the same passes in the same order (kernel row, kernel column, block)."""
     y, rows, x, columns, b, blocks = box
-    fits_x, fits_b = columns <= _LIMITS["kernel_x"], blocks <= _LIMITS["blocks"]
+    fits_x, fits_b = columns <= LIMITS["kernel_x"], blocks <= LIMITS["blocks"]
     if fits_x and fits_b and columns * blocks <= most:
-        limit = min(most // (columns * blocks), _LIMITS["kernel_y"])
-        return [(y + low, high - low, x, columns, b, blocks) for low, high in _pieces(rows, limit)]
+        limit = min(most // (columns * blocks), LIMITS["kernel_y"])
+        return [(y + low, high - low, x, columns, b, blocks) for low, high in pieces(rows, limit)]
     if fits_b and blocks <= most:
-        limit = min(most // blocks, _LIMITS["kernel_x"])
-        cut = [(x + low, high - low, b, blocks) for low, high in _pieces(columns, limit)]
+        limit = min(most // blocks, LIMITS["kernel_x"])
+        cut = [(x + low, high - low, b, blocks) for low, high in pieces(columns, limit)]
     else:
-        limit = min(most, _LIMITS["blocks"])
+        limit = min(most, LIMITS["blocks"])
         cut = [(x + n, 1, b + low, high - low) for n in range(columns)
-               for low, high in _pieces(blocks, limit)]
+               for low, high in pieces(blocks, limit)]
     return [(y + n, 1, *rest) for n in range(rows) for rest in cut]
 
 
@@ -348,18 +348,18 @@ class Plan:
         rows, columns = y1 - y0, x1 - x0
         if not layer.in_order:
             height, width = overlapping(layer, rows, columns, self.sub_pixels, self.most_results)
-            return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in _pieces(rows, height)
-                    for c, d in _pieces(columns, width)]
+            return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in pieces(rows, height)
+                    for c, d in pieces(columns, width)]
         limit = self.sub_pixels // layer.pool
-        longest = _LIMITS["out_x"]
+        longest = LIMITS["out_x"]
         if layer.from_above:
             longest = min(longest // layer.x.stride, max(1, limit // layer.from_above.results))
-        across = _pieces(columns, min(limit, longest))
+        across = pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
-        most = min(max(1, limit // width), _LIMITS["out_y"])
+        most = min(max(1, limit // width), LIMITS["out_y"])
         if layer.from_above:
             return self._runs(rows, most, y0, [(x0 + c, x0 + d) for c, d in across])
-        least = max(layer.arch.rows, ceil(_STEP_CYCLES / layer.most_passes))
+        least = max(layer.arch.rows, ceil(STEP_CYCLES / layer.most_passes))
         wanted = 1
         if len(self.tiles) == 1 and 2 * layer.most_weight_words <= layer.arch.weight_depth:
             wanted = rows // max(1, ceil(least / (width * layer.pool)))
@@ -370,7 +370,7 @@ class Plan:
         """Sub-tiles of whole runs of words, but the last."""
         size = self.layer.from_above.results
         runs = -(-rows // size)
-        cut = _pieces(runs, max(1, min(most // size, -(-runs // _SUB_TILES))))
+        cut = pieces(runs, max(1, min(most // size, -(-runs // _SUB_TILES))))
         return [((y0 + a * size, y0 + min(rows, b * size)), columns)
                 for a, b in cut for columns in across]
 
@@ -397,38 +397,6 @@ class Plan:
                    for (a, b), (c, d) in self.sub_tiles(tile))
 
 
-def traffic(plan):
-    """(input bytes, weight bytes) that a plan with input buffers loads."""
-    layer, arch = plan.layer, plan.layer.arch
-    rounds = -(-layer.column_blocks // plan.column_group)
-    if len(plan.parts) > 1:
-        rounds = layer.column_blocks
-    elif len(plan.tiles) * layer.images == 1:
-        rounds = 1
-    kept = plan.column_group * layer.most_weight_words <= arch.weight_depth
-    if layer.most_weight_words > arch.weight_depth:
-        times = layer.images * sum(len(plan.sub_tiles(tile)) for tile in plan.tiles)
-    else:
-        times = 1 if kept else len(plan.tiles) * layer.images
-    return (rounds * layer.images * plan.loaded_words * arch.activation_bytes,
-            times * layer.weight_words * arch.weight_bytes)
-
-
-def _accumulator_pixels(layer):
-    """The most pixels of a sub-tile: half of the accumulators, so that post-processing drains one
-    half while the array fills the other."""
-    depth = layer.arch.accumulator_depth
-    if not layer.in_order and (layer.y.pool > _POST["pool_y"] or layer.x.pool > _POST["row"]):
-        raise UserError(
-            f"{layer.title}: pools windows of {layer.y.pool} x {layer.x.pool} that overlap or are "
-            f"padded; {_POST['pool_y']} x {_POST['row']} is the most")
-    if layer.pool > depth:
-        raise UserError(
-            f"{layer.title}: a pooling window of {layer.y.pool} x {layer.x.pool} needs "
-            f"{layer.pool} accumulator words, the chip has {depth}; raise buffers.accumulators")
-    return depth // 2 if depth // 2 >= layer.pool else depth
-
-
 def overlapping(layer, rows, columns, pixels, results=None):
     """(height, width) of the sub-tiles that cut rows x columns results, whose windows overlap,
     into the fewest array cycles: what two sub-tiles share is computed twice. They have at most so
@@ -441,7 +409,7 @@ def overlapping(layer, rows, columns, pixels, results=None):
         most = pixels // layer.x.most_under(width)
         height = rows if layer.y.most_under(rows) <= most else min(
             rows, (most - layer.y.pool) // layer.y.step + 1)
-        height = min(height, _LIMITS["out_y"], rows if results is None else results // width)
+        height = min(height, LIMITS["out_y"], rows if results is None else results // width)
         if height < 1:
             continue
         height = -(-rows // -(-rows // height))
@@ -454,135 +422,3 @@ def overlapping(layer, rows, columns, pixels, results=None):
         if height == rows:
             break
     return best[1:]
-
-
-def _best(plans):
-    """The plan with the least traffic; the first of those that are equal."""
-    return min(plans, key=lambda plan: sum(traffic(plan)))
-
-
-def _grouped(plan):
-    """The same plan with the number of column blocks per tile that loads the fewest bytes."""
-    layer = plan.layer
-    if len(plan.tiles) * layer.images == 1 or len(plan.parts) > 1:
-        return plan
-    resident = min(layer.column_blocks,
-                   max(1, layer.arch.weight_depth // layer.most_weight_words))
-    rounds = -(-layer.column_blocks // resident)
-    sizes = dict.fromkeys((layer.column_blocks, -(-layer.column_blocks // rounds)))
-    return _best([replace(plan, column_group=size) for size in sizes])
-
-
-def _tiles(layer, rows, columns):
-    return [(down, across) for down in _pieces(layer.y.out, rows)
-            for across in _pieces(layer.x.out, columns)]
-
-
-def _whole_kernel(layer, words, buffers, pixels, results):
-    """A plan whose tiles hold all taps and blocks; None where no tile fits."""
-    limit = words // buffers // layer.blocks
-    columns = layer.x.out
-    shapes = [(layer.y.most(limit // layer.x.extent(columns)), columns)]
-    if not layer.in_order:                      # what tiles share is computed twice
-        widths = {-(-columns // across) for across in range(2, _ACROSS + 1)}
-        shapes += [(layer.y.most(limit // layer.x.extent(width)), width) for width in widths]
-    shapes = [shape for shape in shapes if shape[0]] or [
-        (1, layer.x.most(limit // layer.y.extent(1)))]
-    if not shapes[0][1]:
-        return None
-    plans = []
-    for rows, columns in shapes:
-        tiles = _tiles(layer, rows, columns)
-        size = (layer.y.extent(max(b - a for (a, b), _ in tiles))
-                * layer.x.extent(max(b - a for _, (a, b) in tiles)) * layer.blocks)
-        plans.append(_grouped(Plan(
-            layer, tiles, [layer.kernel], pixels,
-            buffers if len(tiles) > 1 else min(buffers, layer.images), size,
-            most_results=results)))
-    return min(plans, key=_time)
-
-
-def _input_parts(layer, rows, columns, limit):
-    """Boxes that together are the kernel, each with an input of at most `limit` words for a tile
-    of `rows` x `columns` results; None where there are none. Saturating accumulators depend on
-    the order of the passes, so for them the boxes keep it, and planes follow each other."""
-    (_, kernel_y, _, kernel_x, _, blocks) = layer.kernel
-    y, x, blocks = layer.y, layer.x, blocks // layer.planes
-
-    def fits(taps_y, taps_x, count):
-        return y.extent(rows, taps_y) * x.extent(columns, taps_x) * count <= limit
-
-    def cut(taps_y, taps_x, count):
-        return [(a, b - a, c, d - c, n * blocks + e, f - e) for n in range(layer.planes)
-                for a, b in _pieces(kernel_y, taps_y) for c, d in _pieces(kernel_x, taps_x)
-                for e, f in _pieces(blocks, count)]
-
-    if layer.arch.accumulator is None:
-        shapes = ([(kernel_y, kernel_x, n) for n in range(blocks, 0, -1)]
-                  + [(n, kernel_x, 1) for n in range(kernel_y - 1, 0, -1)]
-                  + [(1, n, 1) for n in range(kernel_x - 1, 0, -1)])
-    else:
-        shapes = ([(n, kernel_x, blocks) for n in range(kernel_y, 0, -1)]
-                  + [(1, n, blocks) for n in range(kernel_x - 1, 0, -1)]
-                  + [(1, 1, n) for n in range(blocks - 1, 0, -1)])
-    return next((cut(*shape) for shape in shapes if fits(*shape)), None)
-
-
-def _split_kernel(layer, words, buffers, pixels, results):
-    """A plan whose tiles are sub-tiles and whose input is loaded part by part; None where not
-    even one tap and one block fit."""
-    if layer.in_order:
-        columns = min(layer.x.out, pixels // layer.pool, _LIMITS["out_x"])
-        rows = min(layer.y.out, pixels // layer.pool // columns, _LIMITS["out_y"])
-    else:
-        rows, columns = overlapping(layer, layer.y.out, layer.x.out, pixels, results)
-    while True:
-        parts = _input_parts(layer, rows, columns, words // buffers)
-        if parts:
-            break
-        if rows > 1:
-            rows = (rows + 1) // 2
-        elif columns > 1:
-            columns = (columns + 1) // 2
-        else:
-            return None
-    size = max(layer.y.extent(rows, p[1]) * layer.x.extent(columns, p[3]) * p[5] for p in parts)
-    return Plan(layer, _tiles(layer, rows, columns), parts, pixels, buffers, size)
-
-
-def _time(plan):
-    """Cycles of a plan, roughly: with two buffers loading hides behind computing."""
-    load = sum(traffic(plan)) / plan.layer.arch.beat_bytes
-    if plan.buffers > 1:
-        return max(load, plan.cycles)
-    return load + plan.cycles
-
-
-def plan_layer(layer, words, results=None):
-    """The Plan for a layer whose input is outside, with `words` activation words for its
-    buffers; None for `words`: the input lies in activation memory. Sub-tiles have at most
-    `results` results.
-
-    Raises UserError where the memories are too small for any plan.
-    """
-    pixels = _accumulator_pixels(layer)
-    if results is not None and layer.in_order:
-        pixels = min(pixels, results * layer.pool)
-    everything = ((0, layer.y.out), (0, layer.x.out))
-    if words is None:
-        return Plan(layer, [everything], [layer.kernel], pixels, most_results=results)
-    rows, columns = (axis.span((0, axis.out), (0, axis.kernel)) for axis in (layer.y, layer.x))
-    whole = (rows[1] - rows[0]) * (columns[1] - columns[0]) * layer.blocks
-    if whole <= words:
-        return _grouped(Plan(layer, [everything], [layer.kernel], pixels,
-                             max(1, min(2, layer.images, words // max(whole, 1))), whole,
-                             most_results=results))
-    for make in (_whole_kernel, _split_kernel):
-        plans = [plan for buffers in (2, 1)
-                 if (plan := make(layer, words, buffers, pixels, results))]
-        if plans:
-            return min(plans, key=_time)
-    raise UserError(
-        f"{layer.title}: one result needs {layer.window} input words at least (pooling window "
-        f"{layer.y.pool} x {layer.x.pool}, stride {layer.y.stride} x {layer.x.stride}), and the "
-        f"activation memory has {words}; raise buffers.activations")

@@ -174,9 +174,11 @@ CONV = {"out": 13, "kernel": 3}
     ({"activation_depth": 200, "weight_depth": 40}, (8, 12, 10), [CONV],
      [{"tiles": 4, "input_buffers": 2, "loop_order": "tiles", "column_group": 3}]),
     ({"activation_depth": 200, "weight_depth": 80}, (8, 6, 30), [CONV],
-     [{"tiles": 18, "input_buffers": 2, "loop_order": "columns", "column_group": 1}]),
+     [{"tiles": 5, "input_buffers": 2, "loop_order": "tiles", "column_group": 3}]),
     # What one layer writes and the next one reads does not fit.
-    ({"activation_depth": 90}, (4, 12, 10), [CONV, CONV], [{"tiles": 6}, {"tiles": 24}]),
+    ({"activation_depth": 90}, (4, 12, 10), [CONV, CONV], [
+        {"tiles": 2, "input_buffers": 1},
+        {"tiles": 18, "loop_order": "columns", "column_group": 1}]),
     # Not even one result's input fits: channels apart, then taps; in the order of the passes
     # where accumulators saturate.
     ({"activation_depth": 40}, (40, 6, 6), [CONV], [{"tiles": 2, "parts": 30}]),

@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 import pytest
-from systolith.gen.tile import Layer, boxes, even, plan_layer, traffic
+from systolith.gen.tile import Layer, boxes, even
+from systolith.gen.tiling import plan_layer, traffic
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int
 from systolith.sim.graph import Conv

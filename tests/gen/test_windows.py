@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 import pytest
-from systolith.gen.tile import Layer, plan_layer
+from systolith.gen.tile import Layer
+from systolith.gen.tiling import plan_layer
 from systolith.gen.windows import row_words, window_fields
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int

@@ -50,12 +50,14 @@ class Clock:
 
 
 def check(program, codes, expected, rtl):
-    """Hold every result of the simulator, or of the core, against the golden model's."""
-    host = program.host
+    """Hold every result of the simulator, or of the core, against the golden model's. Returns the
+    elements compared, and for the core the clocks a second."""
+    host, rate = program.host, {}
     if rtl:
         run = Run(writes=[(host["input_offset"], pack_inputs(program, codes))])
-        result = simulate(core_verilog(program.arch), [Job(program=program, runs=[run])]).runs[0][0]
-        result.check()
+        simulation = simulate(core_verilog(program.arch), [Job(program=program, runs=[run])])
+        result = simulation.runs[0][0].check()
+        rate = {"rtl clocks/s": round(simulation.clocks / simulation.seconds)}
         results = results_from_trace(result.trace, locate(program), program.arch)
         if result.cycles != cycles(program).cycles:
             raise RuntimeError(f"the core takes {result.cycles} cycles, the model says otherwise")
@@ -67,7 +69,10 @@ def check(program, codes, expected, rtl):
         simulator = Simulator(program.arch, memory)
         simulator.run(program.instructions, seed=1)
         results = [item.items for item in sorted(simulator.results, key=lambda one: one.number)]
-    return compare(program, locate(program), results, expected)
+    found = compare(program, locate(program), results, expected)
+    if found.bits:
+        raise RuntimeError(str(found.first))
+    return {f"{'rtl' if rtl else 'check'}: elements": found.elements} | rate
 
 
 def layer_rows(program):
@@ -114,10 +119,8 @@ def main():
             if wanted:
                 expected = {key: item[0] for key, item in expected.items() if len(item) == 1}
                 with Clock() as simulated:
-                    found = check(program, codes[0], expected, kind == "rtl")
-                if found.bits:
-                    raise RuntimeError(f"{name}: {found.first}")
-                rows[-1] |= {f"{kind}: elements": found.elements, f"{kind} s": simulated.seconds}
+                    rows[-1] |= check(program, codes[0], expected, kind == "rtl")
+                rows[-1][f"{kind} s"] = simulated.seconds
         if options.layers:
             report(name, layer_rows(program))
             print()

@@ -278,7 +278,7 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
         total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
         array = planes * total * layer.pass_cycles(pixels)
         load = words * arch.activation_bytes // arch.beat_bytes
-        cost = (max(array, load) + load // 2, taps[0] * taps[1])
+        cost = (max(array, load) + load // 2, array, taps[0] * taps[1])
         if best is None or cost < best[0]:
             best = (cost, taps, axes)
     if best is None:

@@ -74,7 +74,7 @@ def _pe(options):
     from .pe import PeConfig, write_pe
     config = PeConfig(activation=options.activation, weight=options.weight, lanes=options.lanes,
                       rows=options.rows, target=options.target, stages=options.stages,
-                      dsp=options.dsp)
+                      dsp=options.dsp, columns=options.columns)
     with Reporter() as progress:
         files = write_pe(config, options.output, progress=progress)
     _wrote(*files)

@@ -127,6 +127,9 @@ def make_parser(functions):
                          help="what it is built for (default: %(default)s)")
     command.add_argument("--stages", type=_count, default=1, metavar="N",
                          help="pipeline stages; 1 is the smallest (default: %(default)s)")
+    command.add_argument("--columns", type=_count, default=1, metavar="N",
+                         help="elements side by side that share their activations, and with --dsp "
+                              "multiplications where two fit one block (default: %(default)s)")
     command.add_argument("--dsp", action="store_true", help="products in DSP blocks")
     command.add_argument("-o", "--output", required=True, metavar="DIR",
                          help="made, or replaced if it holds an earlier element")

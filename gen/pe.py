@@ -1,4 +1,4 @@
-"""One processing element as stand-alone Verilog, with test vectors, a testbench and its data sheet.
+"""Processing elements as stand-alone Verilog, with test vectors, a testbench and a data sheet.
 
 The folder holds `pe.v` (the element), `edge.v` (its decoders), `vectors.csv` (every cycle's inputs
 and what must come out, by `pe_vectors`), `testbench.v` (plays them, for any Verilog simulator) and
@@ -14,16 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from amaranth.back import verilog
-from amaranth.hdl import Module, Signal
 
 from ..hw.arithmetic import Arithmetic
 from ..hw.blocks import emit
-from ..hw.formats import parse
+from ..hw.formats import Lns, parse
 from ..hw.pe import ProcessingElement, arithmetic
 from .area import DSP_STRUCTURES, STRUCTURES, run_yosys
 from .errors import UserError
 from .files import new_folder, write_file
-from .pe_vectors import COLUMNS, vectors
+from .pe_vectors import COLUMNS, edge, vectors
 from .progress import SILENT
 
 __all__ = ["EDGES", "TOP", "PeConfig", "edge_verilog", "offset", "pe_verilog", "residue",
@@ -36,7 +35,8 @@ DATA = "pe.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PeConfig:
-    """Which processing element: formats, lanes, rows of the array that it is for, target.
+    """Which processing element: formats, lanes, rows of the array that it is for, target; with
+    several columns, so many elements side by side that share their activations.
 
     Names are checked where the element is made: `arithmetic` raises UserError.
     """
@@ -47,6 +47,7 @@ class PeConfig:
     target: str = "xc7"
     stages: int | None = 1
     dsp: bool = False
+    columns: int = 1
 
     @property
     def structure(self):
@@ -58,14 +59,16 @@ class PeConfig:
         words = ["systolith", "pe", "--activation", self.activation, "--weight", self.weight,
                  "--lanes", str(self.lanes), "--rows", str(self.rows), "--target", self.target,
                  *(["--stages", str(self.stages)] if self.stages is not None else []),
-                 *(["--dsp"] if self.dsp else [])]
+                 *(["--dsp"] if self.dsp else []),
+                 *(["--columns", str(self.columns)] if self.columns > 1 else [])]
         return shlex.join(words)
 
     def arithmetic(self) -> Arithmetic:
         """The element's arithmetic. Raises UserError naming what was wrong."""
         if self.target not in STRUCTURES:
             raise UserError(f"target must be one of {', '.join(STRUCTURES)}, not {self.target!r}")
-        for name, value, most in (("lanes", self.lanes, 1024), ("rows", self.rows, 1024)):
+        for name, value, most in (("lanes", self.lanes, 1024), ("rows", self.rows, 1024),
+                                  ("columns", self.columns, 64)):
             if not 1 <= value <= most:
                 raise UserError(f"{name} must be from 1 to {most}, not {value!r}")
         formats = {}
@@ -76,7 +79,8 @@ class PeConfig:
                 raise UserError(f"{name}: {error}") from None
         try:
             return arithmetic(**formats, lanes=self.lanes, terms=self.rows * self.lanes,
-                              structure=self.structure, stages=self.stages)
+                              structure=self.structure, stages=self.stages,
+                              columns=self.columns)
         except ValueError as error:
             raise UserError(f"no processing element for {self.activation} x {self.weight}: "
                             f"{error}") from None
@@ -118,10 +122,7 @@ def edge_verilog(rules):
     """Verilog of the decoders at an array's edges: combinational, from `codes` to `decoded`."""
     texts = []
     for name, module in EDGES.items():
-        m = Module()
-        codes = Signal(rules.lanes * getattr(rules, name).width, name="codes")
-        decoded = Signal(getattr(rules, f"{name}_bits"), name="decoded")
-        m.d.comb += decoded.eq(getattr(rules, f"decode_{name}")(m, codes))
+        m, codes, decoded = edge(rules, name)
         texts.append(_clean(verilog.convert(m, name=module, ports=[codes, decoded],
                                             emit_src=False, strip_internal_attrs=True)))
     return "\n".join(texts)
@@ -136,9 +137,11 @@ def write_pe(config, folder, *, progress=SILENT):
     rules = config.arithmetic()
     with new_folder(folder, DATA) as temporary:
         with progress.step(f"Verilog of {config.activation} x {config.weight}"):
-            pe, edge = pe_verilog(rules), edge_verilog(rules)
-            files = {"pe.v": _header(config, "one processing element") + pe,
-                     "edge.v": _header(config, "decoders at an array's edges") + edge}
+            pe, edges = pe_verilog(rules), edge_verilog(rules)
+            what = ("one processing element" if config.columns == 1 else
+                    f"{config.columns} processing elements side by side")
+            files = {"pe.v": _header(config, what) + pe,
+                     "edge.v": _header(config, "decoders at an array's edges") + edges}
         with progress.step("Test vectors"):
             rows = vectors(rules, offset(rules))
             files["vectors.csv"] = "".join(
@@ -176,8 +179,10 @@ def _hex(value, bits):
 
 
 def _cells(rules, rows):
-    bits = (rules.lanes * rules.activation.width, rules.lanes * rules.weight.width, 1, 1,
-            rules.activation_bits, rules.weight_bits, rules.psum_bits, 1, rules.psum_bits)
+    columns = rules.columns
+    psum = columns * rules.psum_bits
+    bits = (rules.lanes * rules.activation.width, columns * rules.lanes * rules.weight.width, 1, 1,
+            rules.activation_bits, columns * rules.weight_bits, psum, 1, psum)
     for row in rows:
         yield [_hex(value, width) for value, width in zip(row, bits, strict=True)]
 
@@ -198,7 +203,10 @@ def _data(config, rules, rows, registers):
         "files": {"pe.v": [TOP], "edge.v": list(EDGES.values()),
                   "testbench.v": ["testbench"], "vectors.csv": list(COLUMNS)},
         **operands,
+        "product": _product(rules),
         "lanes": rules.lanes, "lane_order": "lane 0 in the lowest bits of the codes",
+        "columns": rules.columns,
+        "column_note": "ports whose width is that of all columns say where each column's bits are",
         "rows": config.rows, "terms": rules.terms,
         "target": config.target, "structure": rules.structure,
         "stages": rules.stages, "most_stages": rules.most_stages,
@@ -208,17 +216,16 @@ def _data(config, rules, rows, registers):
                       "where a column's sums are accumulated",
         "ports": _ports(rules),
         "edges": {name: {"module": module, "latency": 0, "ports": [
-            {"name": "codes", "role": name, "direction": "input",
-             "width": operands[name]["bits"]},
-            {"name": "decoded", "role": f"{name}, decoded", "direction": "output",
-             "width": operands[name]["decoded_bits"]}]} for name, module in EDGES.items()},
+            _port("codes", name, "input", operands[name]["bits"], count),
+            _port("decoded", f"{name}, decoded", "output", operands[name]["decoded_bits"], count)]}
+            for (name, module), count in zip(EDGES.items(), (1, rules.columns), strict=True)},
         "psum": {
             "bits": rules.psum_bits, "signed": True,
             "exponent": rules.activation.exponent + rules.weight.exponent + rules.psum_scale,
             "head": rules.head(config.rows),
             "offset": {"value": offset(rules), "unit_exponent":
                        rules.activation.exponent + rules.weight.exponent},
-            "formula": "psum_out = psum_in + (sum over lanes of activation * weight, in units of "
+            "formula": "psum_out = psum_in + (sum over lanes of products, in units of "
                        "2**offset.unit_exponent, + offset.value) * 2**(offset.unit_exponent - "
                        "exponent), modulo 2**bits"},
         "total": {
@@ -238,31 +245,53 @@ def _data(config, rules, rows, registers):
     }
 
 
+def _product(rules):
+    """What an element adds for a pair of codes, in units of 2**unit_exponent."""
+    unit = rules.activation.exponent + rules.weight.exponent
+    if not isinstance(rules.activation, Lns):
+        return {"unit_exponent": unit, "definition": "the product of the two values, exactly"}
+    root, bits = rules.activation.root, rules.activation.table_bits
+    return {
+        "unit_exponent": unit,
+        "definition": "a code is a sign above a logarithm c of base 2**(1 / root), and stands for "
+                      "2**(c / root), 0 for c = 0; c of the activation + c of the weight = root * "
+                      "q + r; the product's magnitude is table[r] * 2**q units, 0 if a factor is",
+        "root": root, "table": list(rules.activation.table),
+        "table_note": f"2**(r / root) with {bits} fraction bits, rounded to nearest"}
+
+
+def _port(name, role, direction, width, columns=1, **more):
+    """A port; `width` bits for each of its columns."""
+    if columns > 1:
+        more["columns"] = [{"lowest_bit": n * width, "width": width} for n in range(columns)]
+    return {"name": name, "role": role, "direction": direction, "width": columns * width, **more}
+
+
 def _ports(rules):
     """The element's ports; latency in cycles, of outputs from the input that is named."""
-    def port(name, role, direction, width, **more):
-        return {"name": name, "role": role, "direction": direction, "width": width, **more}
     a, w, psum = rules.activation_bits, rules.weight_bits, rules.psum_bits
+    columns = rules.columns
     return [
-        port("clk", "clock", "input", 1, edge="rising"),
-        port("a_in", "activation", "input", a, decoded=True),
-        port("a_out", "activation_out", "output", a, latency={"a_in": 1}),
-        port("w_in", "weight", "input", w, decoded=True),
-        port("load_in", "load", "input", 1),
-        port("load_out", "load_out", "output", 1, latency={"load_in": 1}),
-        port("swap_in", "swap", "input", 1),
-        port("swap_out", "swap_out", "output", 1, latency={"swap_in": 1}),
-        port("psum_in", "psum_in", "input", psum, signed=True),
-        port("psum_out", "psum_out", "output", psum, signed=True,
-             latency={"a_in": 1 + rules.stages, "psum_in": 1}),
+        _port("clk", "clock", "input", 1, edge="rising"),
+        _port("a_in", "activation", "input", a, decoded=True),
+        _port("a_out", "activation_out", "output", a, latency={"a_in": 1}),
+        _port("w_in", "weight", "input", w, columns, decoded=True),
+        _port("load_in", "load", "input", 1),
+        _port("load_out", "load_out", "output", 1, latency={"load_in": 1}),
+        _port("swap_in", "swap", "input", 1),
+        _port("swap_out", "swap_out", "output", 1, latency={"swap_in": 1}),
+        _port("psum_in", "psum_in", "input", psum, columns, signed=True),
+        _port("psum_out", "psum_out", "output", psum, columns, signed=True,
+              latency={"a_in": 1 + rules.stages, "psum_in": 1}),
     ]
 
 
 def testbench(rules):
     """A testbench that plays vectors.csv against element and decoders, and says PASS or FAIL."""
     return _TESTBENCH.format(
-        codes_a=rules.lanes * rules.activation.width, codes_w=rules.lanes * rules.weight.width,
-        a=rules.activation_bits, w=rules.weight_bits, psum=rules.psum_bits, top=TOP,
+        codes_a=rules.lanes * rules.activation.width,
+        codes_w=rules.columns * rules.lanes * rules.weight.width, a=rules.activation_bits,
+        w=rules.columns * rules.weight_bits, psum=rules.columns * rules.psum_bits, top=TOP,
         edge_a=EDGES["activation"], edge_w=EDGES["weight"],
         format=",".join(["%h"] * len(COLUMNS)), columns=len(COLUMNS))
 

@@ -5,24 +5,20 @@ Only the decoded operands, which are a matter of the element's inside, come from
 The element's weights are filled again and again while it computes; each filling meets a run of
 activations. Runs hold every pair of operands where there are at most 8 x 8 bits of them, in every
 lane; else every pair of the corners; and random ones. Loads come as early, as late, and anywhere
-between as the element allows.
+between as the element allows. Elements side by side have weights and sums of their own.
 """
 
 import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
-__all__ = ["COLUMNS", "decoder_words", "vectors"]
+from ..sim.numerics import finite_codes
+
+__all__ = ["COLUMNS", "decoder_words", "edge", "vectors"]
 
 COLUMNS = ["activation", "weight", "load", "swap", "a_in", "w_in", "psum_in", "check", "psum_out"]
 #: Random fillings of weights, and activations that meet each.
 FILLINGS, RUN = 96, 24
-
-
-def finite_codes(fmt):
-    """All codes that are finite numbers."""
-    codes = np.arange(1 << fmt.width)
-    return codes[np.isfinite(fmt.decode(codes))]
 
 
 def corner_codes(fmt):
@@ -35,32 +31,47 @@ def corner_codes(fmt):
     return np.unique(np.concatenate([order[:2], order[-2:], around, bits]))
 
 
-def runs(activation, weight, lanes, stages, random):
-    """(weight codes of all lanes, activation codes by cycle and lane) of each filling."""
+def runs(rules, random):
+    """(weight codes by column and lane, activation codes by cycle and lane) of each filling."""
     found = []
+    activation, weight, stages = rules.activation, rules.weight, rules.stages
+    lanes, columns = rules.lanes, rules.columns
     a_codes, w_codes = finite_codes(activation), finite_codes(weight)
     if activation.width > 8 or weight.width > 8:
         pairs = corner_codes(activation), corner_codes(weight)
     else:
         pairs = a_codes, w_codes
     # Each lane walks through all pairs, beginning at its own place.
-    places = random.integers(0, 1 << 16, (2, lanes))
+    a_places = random.integers(0, 1 << 16, lanes)
+    w_places = random.integers(0, 1 << 16, (columns, lanes))
     for number in range(len(pairs[1])):
         order = random.permutation(max(len(pairs[0]), stages))
-        found.append((pairs[1][(number + places[1]) % len(pairs[1])],
-                      pairs[0][(order[:, None] + places[0]) % len(pairs[0])]))
+        found.append((pairs[1][(number + w_places) % len(pairs[1])],
+                      pairs[0][(order[:, None] + a_places) % len(pairs[0])]))
     for _ in range(FILLINGS):
         length = int(random.integers(stages, stages + 2 * RUN))
-        found.append((random.choice(w_codes, lanes), random.choice(a_codes, (length, lanes))))
+        found.append((random.choice(w_codes, (columns, lanes)),
+                      random.choice(a_codes, (length, lanes))))
     return found
+
+
+def edge(rules, name):
+    """(module, codes, decoded) of the edge decoder of `name` ("activation", "weight"), the latter
+    of all columns, the first one lowest."""
+    m, bits = Module(), rules.lanes * getattr(rules, name).width
+    columns = rules.columns if name == "weight" else 1
+    codes = Signal(columns * bits, name="codes")
+    decoded = Signal(columns * getattr(rules, f"{name}_bits"), name="decoded")
+    parts = ([rules.decode_activation(m, codes)] if name == "activation" else
+             rules.decode_weights(m, [codes.word_select(n, bits) for n in range(columns)]))
+    for n, part in enumerate(parts):
+        m.d.comb += decoded.word_select(n, getattr(rules, f"{name}_bits")).eq(part)
+    return m, codes, decoded
 
 
 def decoder_words(rules, name, words):
     """What the edge decoder of `name` ("activation", "weight") makes of each of `words`."""
-    m = Module()
-    codes = Signal(rules.lanes * getattr(rules, name).width)
-    decoded = Signal(getattr(rules, f"{name}_bits"))
-    m.d.comb += decoded.eq(getattr(rules, f"decode_{name}")(m, codes))
+    m, codes, decoded = edge(rules, name)
     found = {}
 
     async def bench(context):
@@ -75,12 +86,15 @@ def decoder_words(rules, name, words):
 
 
 def _words(codes, width):
-    """Codes by cycle and lane as one integer a cycle, lane 0 lowest."""
-    return [sum(int(code) << lane * width for lane, code in enumerate(row)) for row in codes]
+    """Codes [cycles, ...] as one integer a cycle, those of the first lane and column lowest."""
+    return [sum(int(code) << place * width for place, code in enumerate(row.ravel()))
+            for row in codes]
 
 
 def vectors(rules, offset, seed=1):
     """One tuple of `COLUMNS` a cycle; psum_in and psum_out modulo 2**rules.psum_bits.
+
+    Of elements side by side weights and sums are words of all columns, the first one lowest.
 
     Parameters
     ----------
@@ -89,14 +103,14 @@ def vectors(rules, offset, seed=1):
         What the element adds beyond its products, in units of the sum's lowest bit.
     """
     random = np.random.default_rng(seed)
-    stages, mask = rules.stages, (1 << rules.psum_bits) - 1
-    fillings = runs(rules.activation, rules.weight, rules.lanes, stages, random)
+    stages, bits, columns = rules.stages, rules.psum_bits, rules.columns
+    fillings = runs(rules, random)
     starts = np.cumsum([1] + [len(run) for _, run in fillings])
     cycles = int(starts[-1]) + stages + 1
     activations = np.zeros((cycles, rules.lanes), np.int64)
     activations[:] = fillings[-1][1][-1]
-    weights = random.choice(finite_codes(rules.weight), (cycles, rules.lanes))
-    active = np.zeros((cycles, rules.lanes), np.int64)
+    weights = random.choice(finite_codes(rules.weight), (cycles, columns, rules.lanes))
+    active = np.zeros_like(weights)
     load, swap = np.zeros(cycles, np.int64), np.zeros(cycles, np.int64)
     for number, (filling, run) in enumerate(fillings):
         start, end = int(starts[number]), int(starts[number + 1])
@@ -108,23 +122,25 @@ def vectors(rules, offset, seed=1):
         load[at], weights[at] = 1, filling
     active[int(starts[-1]):] = fillings[-1][0]
 
-    psums = [_psum(random, rules) for _ in range(cycles)]
-    a_images = rules.activation.image(activations).astype(object)
-    w_images = rules.weight.image(active).astype(object)
-    products = (a_images * w_images).sum(axis=1) + offset
+    psums = [[_psum(random, rules) for _ in range(columns)] for _ in range(cycles)]
+    products = rules.activation.product_image(rules.weight, activations[:, None], active)
+    products = products.astype(object).sum(axis=-1) + offset
     result = []
     a_words = _words(activations, rules.activation.width)
     w_words = _words(weights, rules.weight.width)
     a_in = decoder_words(rules, "activation", a_words)
     w_in = decoder_words(rules, "weight", w_words)
+
+    def word(sums):
+        return sum(int(value) % (1 << bits) << n * bits for n, value in enumerate(sums))
     for cycle in range(cycles):
         met = cycle - 1 - stages            # when the activation of this result came in
         check, out = int(met >= 1), 0
         if check:
-            scaled = (psums[cycle - 1] << rules.psum_scale) + products[met]
-            out = int(scaled >> rules.psum_scale) & mask
+            out = word((psum << rules.psum_scale) + product >> rules.psum_scale
+                       for psum, product in zip(psums[cycle - 1], products[met], strict=True))
         result.append((a_words[cycle], w_words[cycle], int(load[cycle]), int(swap[cycle]),
-                       a_in[cycle], w_in[cycle], psums[cycle], check, out))
+                       a_in[cycle], w_in[cycle], word(psums[cycle]), check, out))
     return result
 
 

@@ -13,6 +13,8 @@ __all__ = ["LOWEST", "SPECIALS", "Float"]
 LOWEST = ("subnormal", "flush", "dlfloat")
 #: Rules for codes that are no finite numbers, see `Float.special`.
 SPECIALS = ("none", "fn", "fnuz", "ieee", "p3109", "dlfloat")
+#: Exponents of the largest and the smallest power of two that float64 holds.
+_LARGEST, _SMALLEST = 1023, -1074
 
 
 @dataclass(frozen=True, repr=True)
@@ -26,10 +28,11 @@ class Float(Format):
     Parameters
     ----------
     exp, man : int
-        Bits of exponent (1 to 8) and mantissa (0 up); at most 16 bits in all.
+        Bits of exponent (1 up) and mantissa (0 up); at most 16 bits in all.
     bias : int or None
         What the exponent field stands above the exponent. None: 2^(exp-1) - 1, and with fnuz and
-        p3109 one more.
+        p3109 one more. float64 must hold all numbers and the middles between them; up to 10
+        exponent bits are sure to, 11 if the largest number is below 2^1024.
     special : str
         Which codes are no finite numbers:
         "none": none, every code is a finite number.
@@ -68,8 +71,8 @@ class Float(Format):
     radix: int = 2
 
     def __post_init__(self):
-        if not (1 <= self.exp <= 8 and 0 <= self.man and self.width <= 16):
-            raise ValueError("a Float must have from 1 to 8 exponent bits and at most 16 bits in "
+        if not (1 <= self.exp and 0 <= self.man and self.width <= 16):
+            raise ValueError("a Float must have at least 1 exponent bit and at most 16 bits in "
                              f"all, not exp={self.exp!r}, man={self.man!r}")
         for key, known in (("special", SPECIALS), ("lowest", LOWEST), ("radix", (2, 4))):
             value = getattr(self, key)
@@ -87,8 +90,12 @@ class Float(Format):
             raise ValueError(f"a Float must have a finite number besides 0, not {self!r}")
         if self.bias is None:
             object.__setattr__(self, "bias", self._usual_bias)
-        if not -256 <= self.bias <= 512:
-            raise ValueError(f"bias of a Float must be from -256 to 512, not {self.bias!r}")
+        highest = self.exponent + self.largest_shift + self.man
+        if self.exponent <= _SMALLEST or highest > _LARGEST:
+            raise ValueError(f"the numbers of a Float must be below 2**{_LARGEST + 1} and multiples "
+                             f"of 2**{_SMALLEST + 1}, so that float64 holds them; {self.name} has "
+                             f"2**{highest} and 2**{self.exponent}: it needs another bias or fewer "
+                             "exponent bits")
 
     @property
     def _usual_bias(self):
@@ -181,10 +188,10 @@ class Float(Format):
         negative, magnitude, significand, shift = self._fields(self._codes(codes))
         if self._not_finite(negative, magnitude).any():
             raise ValueError(f"codes of NaN and infinity have no image in {self.name}")
-        if self.largest_shift + self.man + 1 > 63:
-            significand, shift = significand.astype(object), shift.astype(object)
-        image = np.asarray(significand << shift)
-        return np.where(negative, -image, image)
+        kind = object if self.largest_shift + self.man + 1 > 63 else np.int64
+        image = significand.astype(kind) << shift.astype(kind)
+        # A single code's is a Python integer here, which numpy would take for unsigned.
+        return np.asarray(np.where(negative, -1, 1).astype(kind) * image, dtype=kind)
 
     @cached_property
     def image_range(self):
@@ -193,8 +200,9 @@ class Float(Format):
 
     def decode(self, codes):
         negative, magnitude, significand, shift = self._fields(self._codes(codes))
-        value = np.ldexp(significand.astype(np.float64), shift + self.exponent)
         special = self._not_finite(negative, magnitude)
+        significand = np.where(special, 0, significand)         # float64 may not hold it
+        value = np.ldexp(significand.astype(np.float64), shift + self.exponent)
         infinite = special & (magnitude == self.max_code + 1) & self.has_infinity
         value = np.where(special, np.where(infinite, np.inf, np.nan), value)
         value = np.where(negative, -value, value)

@@ -17,15 +17,17 @@ DETERMINISTIC = (*NEAREST, "zero")
 
 @st.composite
 def floats(draw):
-    """Any Float of at most 11 bits."""
-    exp = draw(st.integers(1, 8))
-    man = draw(st.integers(0, 10 - exp))
-    bias = draw(st.one_of(st.none(), st.integers(-256, 512)))
+    """Any Float of at most 12 bits."""
+    exp = draw(st.integers(1, 11))
+    man = draw(st.integers(0, max(0, 10 - exp)))
+    # With the biases of 10 and 11 exponent bits float64 holds all numbers.
+    low, high = {10: (0, 512), 11: (1024, 1060)}.get(exp, (-256, 512))
+    bias = draw(st.one_of(st.none(), st.integers(low, high)))
     try:
         return Float(exp, man, bias, draw(st.sampled_from(SPECIALS)), draw(st.booleans()),
                      draw(st.sampled_from(LOWEST)), draw(st.sampled_from((2, 2, 4))))
     except ValueError:
-        return Float(exp, man, bias)
+        return Float(exp, man, bias if exp < 11 else 1024)
 
 
 @st.composite

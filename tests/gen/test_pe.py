@@ -83,6 +83,48 @@ def test_the_data_sheet_describes_the_verilog(small):
                                     if port["direction"] == "output")
 
 
+@pytest.mark.parametrize("options", [
+    {"activation": "lns4", "weight": "lns5r8", "stages": None, "lanes": 2},
+    {"activation": "e3m0x2", "weight": "ternary", "columns": 2, "target": "asic"},
+    {"activation": "e2m1", "weight": "e3m2flush", "columns": 3, "dsp": True, "stages": 3},
+    {"activation": "uint3", "weight": "bipolar1", "columns": 2, "lanes": 7, "target": "ice40"},
+    {"activation": "int5", "weight": "int4", "columns": 2, "dsp": True, "stages": 2},
+], ids=lambda options: f"{options['activation']} x {options['weight']}")
+def test_families_and_columns_pass(options, tmp_path):
+    config = pe.PeConfig(**options)
+    pe.write_pe(config, tmp_path / "pe")
+    assert "PASS" in play(tmp_path / "pe")
+    data, columns = read(tmp_path / "pe"), config.columns
+    assert data["command"] == f"{config.command} -o DIR" and data["columns"] == columns
+    for role in ("weight", "psum_in", "psum_out"):
+        port = next(port for port in data["ports"] if port["role"] == role)
+        assert ("columns" in port) == (columns > 1)
+        for n, place in enumerate(port.get("columns", [])):
+            assert place == {"lowest_bit": n * place["width"], "width": port["width"] // columns}
+
+
+def test_logarithms_say_what_a_product_is(tmp_path):
+    """The data sheet's table gives every psum_out of vectors.csv."""
+    pe.write_pe(pe.PeConfig(activation="lns4", weight="lns4", rows=4), tmp_path / "pe")
+    data = read(tmp_path / "pe")
+    product, bits = data["product"], data["psum"]["bits"]
+    assert product["unit_exponent"] == data["psum"]["exponent"] == -6
+
+    def image(a, w):
+        log = (a & 7) + (w & 7)
+        size = product["table"][log % product["root"]] << log // product["root"]
+        return (a & 7 and w & 7 and size) * (-1 if (a ^ w) & 8 else 1)
+    rows, active, shadow = lines(tmp_path / "pe"), [], None
+    for row in rows:
+        active.append(shadow if row["swap"] else active[-1] if active else None)
+        shadow = row["weight"] if row["load"] else shadow
+    for cycle, row in enumerate(rows):
+        if row["check"]:
+            met, before = cycle - 1 - data["stages"], rows[cycle - 1]["psum_in"]
+            added = image(rows[met]["activation"], active[met])
+            assert (row["psum_out"] - before - added) % (1 << bits) == 0
+
+
 @pytest.mark.parametrize("activation, weight, lanes", [
     ("bipolar1", "bipolar1", 5), ("int3", "int12", 2)])
 def test_a_column_by_the_data_sheet(activation, weight, lanes, tmp_path):
@@ -121,6 +163,9 @@ def test_an_earlier_result_is_replaced_and_nothing_else(small, tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     ({"activation": "e9m9"}, "activation: a Float must have"),
+    ({"columns": 0}, "columns must be from 1 to 64, not 0"),
+    ({"activation": "lns8", "weight": "lns8r4"}, "no processing element for lns8 x lns8r4: "),
+    ({"activation": "lns8", "weight": "int4"}, "no processing element for lns8 x int4: "),
     ({"weight": "foo"}, "weight: 'foo' is no number format"),
     ({"activation": "e2m1", "weight": "bipolar1"},
      "no processing element for e2m1 x bipolar1: "),

@@ -92,10 +92,10 @@ class Float(Format):
             object.__setattr__(self, "bias", self._usual_bias)
         highest = self.exponent + self.largest_shift + self.man
         if self.exponent <= _SMALLEST or highest > _LARGEST:
-            raise ValueError(f"the numbers of a Float must be below 2**{_LARGEST + 1} and multiples "
-                             f"of 2**{_SMALLEST + 1}, so that float64 holds them; {self.name} has "
-                             f"2**{highest} and 2**{self.exponent}: it needs another bias or fewer "
-                             "exponent bits")
+            raise ValueError(f"the numbers of a Float must be below 2**{_LARGEST + 1} and "
+                             f"multiples of 2**{_SMALLEST + 1}, so that float64 holds them; "
+                             f"{self.name} has 2**{highest} and 2**{self.exponent}: it needs "
+                             "another bias or fewer exponent bits")
 
     @property
     def _usual_bias(self):

@@ -56,9 +56,11 @@ class LnsArithmetic(Arithmetic):
 
         # A LUT of six inputs for each bit with a remainder of three bits, then one for each bit.
         fine_bits, step = root_bits + _FINE, 1 << _FINE
-        table = Array(Const(fmt.table[n % fmt.root] << n // fmt.root, fmt.table_bits + step)
+        # Constants with few fraction bits may be rounded up to 2.
+        width = max(fmt.table).bit_length() + step - 1
+        table = Array(Const(fmt.table[n % fmt.root] << n // fmt.root, width)
                       for n in range(1 << fine_bits))
-        fine = Signal(fmt.table_bits + step, name=f"fine_{lane}")
+        fine = Signal(width, name=f"fine_{lane}")
         m.d.comb += fine.eq(Mux(nonzero, table[log[:fine_bits]], 0))
         coarse = log[fine_bits:]
         magnitude = Signal(fmt.product_bound(self.weight).bit_length(), name=f"magnitude_{lane}")

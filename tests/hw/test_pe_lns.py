@@ -8,7 +8,9 @@ from systolith.sim.elements import Bench, every_pair, mismatches, observe, rando
 
 #: (activation, weight, lanes, structure, stages); of the first ones every pair of operands.
 EVERY_PAIR = [("lns8", "lns8", 1, "lut6", 1), ("lns8", "lns8", 1, "lut4", 3),
-              ("lns6", "lns8", 1, "gates", 2), ("lns5r1t0", "lns6r1t0", 1, "dsp", 1)]
+              ("lns6", "lns8", 1, "gates", 2), ("lns5r1t0", "lns6r1t0", 1, "dsp", 1),
+              # Constants that are rounded up to 2.
+              ("lns7t0", "lns6t0", 1, "lut6", 1), ("lns8r64t4", "lns6r64t4", 1, "gates", 2)]
 RANDOM = [("lns8r4t10", "lns8r4t10", 2, "lut6", 2), ("lns12r64t12", "lns9r64t12", 1, "lut4", 1),
           ("lns8", "lns8", 5, "lut6", None)]
 

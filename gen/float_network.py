@@ -14,6 +14,7 @@ from . import onnx_in
 from .errors import UserError
 from .onnx_file import read
 from .onnx_run import FOREIGN, Evaluator
+from .onnx_sizes import with_known_sizes
 
 __all__ = ["LINEAR", "FloatNetwork", "attribute", "output_axis", "read_float",
            "set_parameters"]
@@ -101,13 +102,14 @@ def read_float(path, opset=_OPSET):
     Raises UserError where the file is damaged, quantized already, or has an operator that no
     chip and no host here knows.
     """
-    model = read(path)
+    model = with_known_sizes(read(path))
     for node in model.graph.node:
         if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
             raise UserError(f"node {node.name!r} ({node.op_type}): the network is quantized "
                             "already; give the float network, or build this one without "
                             "calibration data")
-    model = _converted(model, opset)
+    # The converter writes Shape, too.
+    model = with_known_sizes(_converted(model, opset))
     checked = onnx_in.checked_nodes(model)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}

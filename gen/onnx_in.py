@@ -19,6 +19,7 @@ from .errors import UserError
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_host import STARTS, HostResult, HostTail, behind
 from .onnx_lower import Builder
+from .onnx_sizes import with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
 __all__ = ["checked_nodes", "computed_from_constants", "load", "nodes_of", "required_formats",
@@ -33,8 +34,10 @@ _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 #: What to do about operators that real exports have and that a chip of fixed scales has not.
 _STATIC = ("the chip's scales are fixed: quantize statically, with onnxruntime.quantization."
            "quantize_static and calibration data, not with quantize_dynamic")
-_INSTEAD = {"DynamicQuantizeLinear": _STATIC, "DynamicQuantizeMatMul": _STATIC,
-            "MatMulIntegerToFloat": _STATIC,
+_SIZES = ("the sizes of what it reads must be known: give those of the inputs (--shape "
+          "NAME=SIZE,SIZE,...)")
+_INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
+            "DynamicQuantizeMatMul": _STATIC, "MatMulIntegerToFloat": _STATIC,
             "QLinearConvTranspose": "the operator is not supported; quantize in the QDQ format"}
 
 
@@ -63,7 +66,7 @@ def load(model, refuse=None):
     next quantizer; and None is returned if there was any.
     """
     with np.errstate(all="ignore"):             # what is not finite is refused where it matters
-        return _load(read(model), refuse or _raise)
+        return _load(with_known_sizes(read(model)), refuse or _raise)
 
 
 def _raise(node, error):
@@ -319,7 +322,8 @@ def _input(item):
                         "[N, ...]")
     if any(size < 1 for size in sizes[1:]):
         text = [size.dim_param or size.dim_value or "?" for size in kind.shape.dim]
-        raise UserError(f"input {item.name!r} must have fixed sizes but for the batch, not {text}")
+        raise UserError(f"input {item.name!r} must have fixed sizes but for the batch, not {text}: "
+                        f"give them (--shape {item.name}=SIZE,SIZE,...)")
     bits, signed = onnx_qdq.INTEGER_TYPES.get(kind.elem_type, (0, True))
     if not bits and kind.elem_type != TensorProto.FLOAT:
         raise UserError(f"input {item.name!r} must be float32, or integers of up to 16 bits, not "

@@ -4,7 +4,8 @@ Standard nodes run in ONNX Runtime where it is installed, else in ONNX's referen
 is much slower; the quantizers of QONNX run here, from the formats' own numbers.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -31,11 +32,13 @@ def have_runtime():
     return True
 
 
-def session(model, optimized=True):
-    """An ONNX Runtime session for a model that it knows all operators of."""
+def session(model, optimized=True, threads=0):
+    """An ONNX Runtime session for a model that it knows all operators of; with 0 threads, as many
+    as there are processors."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options,
@@ -115,6 +118,24 @@ _OWN = {
 }
 
 
+def _node_model(node, kinds, opsets):
+    """A model of one node, whose inputs are of these types and ranks."""
+    inputs = [helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), [None] * rank)
+        for name, (kind, rank) in zip(filter(None, node.input), kinds, strict=True)]
+    graph = helper.make_graph([node], "node", inputs, [
+        helper.make_empty_tensor_value_info(name) for name in node.output if name])
+    return helper.make_model(graph, ir_version=10, opset_imports=[
+        helper.make_opsetid(*item) for item in opsets])
+
+
+@lru_cache(256)
+def _node_session(node, kinds, opsets):
+    """A session for a serialized node. It has no threads of its own: there are many of them."""
+    model = _node_model(onnx.NodeProto.FromString(node), kinds, opsets)
+    return session(model, optimized=False, threads=1)
+
+
 @dataclass
 class Evaluator:
     """Runs single nodes of a network.
@@ -125,7 +146,6 @@ class Evaluator:
         Of the model that the nodes are from.
     """
     opsets: list
-    _sessions: dict = field(default_factory=dict)
 
     def run(self, node, inputs):
         """The outputs of an `onnx.NodeProto` for its inputs: arrays, None where one is left out."""
@@ -134,38 +154,31 @@ class Evaluator:
             attributes = {key: item.decode() if isinstance(item, bytes) else item
                           for key, item in attributes.items()}
             return [_OWN[node.op_type](*inputs, **attributes)]
-        feeds = {name: np.asarray(item) for name, item in zip(node.input, inputs, strict=False)
-                 if name}
+        feeds = [np.asarray(item) for name, item in zip(node.input, inputs, strict=False) if name]
         try:
             return self._run(node, feeds)
         except Exception as error:
             # Both evaluators raise whatever they meet; node and reason are all that is useful.
             reason = str(error).strip().splitlines()
             raise UserError(f"node {node.name!r} ({node.op_type}) cannot be computed for inputs of "
-                            f"the shapes {[list(item.shape) for item in feeds.values()]}: "
+                            f"the shapes {[list(item.shape) for item in feeds]}: "
                             f"{reason[-1] if reason else type(error).__name__}") from None
 
     def _run(self, node, feeds):
-        if not have_runtime():
+        names = iter(range(len(feeds)))
+        inputs = [f"in{next(names)}" if name else "" for name in node.input]
+        same = onnx.NodeProto.FromString(node.SerializeToString())
+        same.name, same.input[:] = "", inputs
+        same.output[:] = [f"out{n}" if name else "" for n, name in enumerate(node.output)]
+        kinds = tuple((item.dtype.str, item.ndim) for item in feeds)
+        opsets = tuple((item.domain, item.version) for item in self.opsets)
+        feeds = dict(zip(filter(None, inputs), feeds, strict=True))
+        if node.op_type == "Constant" or not have_runtime():
             # The reference has quantizers of the later opsets only; they mean the same.
-            later = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-            opsets = [helper.make_opsetid("", 21)] if later else self.opsets
-            return ReferenceEvaluator(self._model(node, feeds, opsets)).run(None, feeds)
-        key = id(node), *(item.dtype.str for item in feeds.values())
-        if key not in self._sessions:
-            # The node is kept with its session: its id stays its own.
-            self._sessions[key] = node, session(
-                self._model(node, feeds, self.opsets), optimized=False)
-        return self._sessions[key][1].run(None, feeds)
-
-    @staticmethod
-    def _model(node, feeds, opsets):
-        ends = [helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(item.dtype), [None] * item.ndim)
-            for name, item in feeds.items()]
-        graph = helper.make_graph([node], "node", ends, [
-            helper.make_empty_tensor_value_info(name) for name in node.output if name])
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                opsets = (("", 21),)
+            return ReferenceEvaluator(_node_model(same, kinds, opsets)).run(None, feeds)
+        return _node_session(same.SerializeToString(), kinds, opsets).run(None, feeds)
 
     def walk(self, model, feeds, wanted):
         """{name: array} of the tensors `wanted` of a whole model, node by node."""

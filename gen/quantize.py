@@ -7,6 +7,7 @@ rounds weights, corrects biases and measures errors, `quantized_model` writes it
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from ..hw.formats import Bipolar, Float, Int, PowerSum, Ternary, parse
@@ -15,6 +16,8 @@ from .calibrate import RANGES, calibration_feeds, collect, fit
 from .equalize import equalize as equalize_network
 from .errors import UserError
 from .float_network import read_float
+from .onnx_file import read
+from .onnx_sizes import Part, open_sizes
 from .progress import SILENT
 from .quantized_model import even_zeros, needed_opset, write_model
 from .quantizer_places import find_places
@@ -109,7 +112,8 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
     ----------
     model : path or onnx.ModelProto
     data : array or dict of arrays
-        Calibration inputs [N, ...], float32; {input: array} where there are several inputs.
+        Calibration inputs [N, ...], float32; {input: array} where there are several inputs. Sizes
+        that the model leaves open are theirs.
     recipe : Recipe
     source : str
         Names the data in errors.
@@ -119,7 +123,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
     recipe = recipe or Recipe()
     activation, weight = recipe.formats()
     with progress.step("Reading the float network"):
-        network = read_float(model, needed_opset(activation, weight))
+        network = read_float(_with_sizes(model, data), needed_opset(activation, weight))
         feeds = calibration_feeds(network, data, source)
         changed = equalize_network(network) if recipe.equalize else []
         places = find_places(network)
@@ -142,3 +146,15 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
     with progress.step("Reading the quantized network"):
         onnx_in.load(result)
     return Quantized(result, network.model(), rows, recipe, images, changed)
+
+
+def _with_sizes(model, data):
+    """The model with the sizes of the calibration data where its inputs leave sizes open."""
+    model = read(model)
+    constants = {item.name for item in model.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in constants]
+    if not isinstance(data, dict):
+        data = {inputs[0].name: data} if len(inputs) == 1 else {}
+    shapes = {item.name: np.shape(data[item.name]) for item in inputs
+              if item.name in data and open_sizes(item)}
+    return Part({name: (1, *shape[1:]) for name, shape in shapes.items()}).of(model)

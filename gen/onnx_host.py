@@ -35,6 +35,13 @@ class HostResult:
     value: Value | None = None
 
 
+def _moves_pixels(shape, node):
+    """Whether a Transpose of a map [C, H, W] or [C, W] changes more than the order of channels."""
+    order = list(node.attributes.get("perm", range(len(shape), -1, -1)))
+    sizes = [n for n, size in enumerate([2, *shape]) if size != 1]
+    return [n for n in order if n in sizes] != sizes and len(shape) < 4
+
+
 def behind(nodes, constant):
     """Names of tensors that operators of `STARTS` give or that depend on them."""
     found = set()
@@ -57,6 +64,7 @@ class HostTail:
     def __init__(self, model):
         self.opsets = model.opset_import
         self.names, self.nodes = [item.name for item in model.graph.output], []
+        self.last = _last_moves(model.graph)
         self.constants, self.cuts = {}, {}
 
     def take(self, node, inputs):
@@ -68,7 +76,7 @@ class HostTail:
             return None
         reason = next((item.reason for item in inputs if isinstance(item, HostResult)), None)
         if reason is None:
-            reason = _reason(node, inputs)
+            reason = _reason(node, inputs, set(node.outputs) <= self.last)
         if reason is None:
             return None
         if node.operator in _LAYERS or node.domain not in ("", "ai.onnx"):
@@ -115,14 +123,36 @@ class HostTail:
         return Tail(model, self.names, [node.name for node in kept])
 
 
-def _reason(node, inputs):
-    """Why the host must compute a node, or None."""
+def _last_moves(graph):
+    """Names of tensors that a Transpose gives and that only the host reads."""
+    host, found = set(), set()
+    wanted = {item.name for item in graph.output}
+    readers = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in reversed(graph.node):
+        if node.op_type in STARTS:
+            host.update(node.output)
+        elif node.op_type == "Transpose" and (node.output[0] in wanted or readers.get(
+                node.output[0])) and all(set(reader.output) <= host
+                                         for reader in readers.get(node.output[0], [])):
+            host.update(node.output)
+            found.update(node.output)
+    return found
+
+
+def _reason(node, inputs, last):
+    """Why the host must compute a node, or None; `last`: only the host reads its result."""
     values = [item for item in inputs if isinstance(item, (Value, HostInput))]
     if node.operator in STARTS and values:
         if isinstance(values[0], HostInput):
             node.fail("reads the network's input; only what the chip gives can be read there")
         return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
                 "behind the chip; layers can only stand in front of it")
+    if last and isinstance(values[0], Value) and _moves_pixels(values[0].shape, node):
+        return (f"reads the result of {node.name!r} (Transpose), which the host computes behind "
+                "the chip")
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])

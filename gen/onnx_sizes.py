@@ -166,6 +166,11 @@ def with_known_sizes(model):
     # Before version 4, initializers had to be inputs.
     model.ir_version = max(model.ir_version, 4)
     graph, computed = model.graph, {}
+    for item in _inputs(graph).values():
+        # Some say that a size is open with -1, which inference takes for a number.
+        for size in item.type.tensor_type.shape.dim:
+            if size.dim_value < 0:
+                size.ClearField("dim_value")
     known = {item.name: item for item in graph.initializer if np.prod(item.dims) <= _MOST}
     known |= {node.output[0]: node.attribute[0].t for node in graph.node
               if node.op_type == "Constant" and len(node.attribute) == 1 and node.output
@@ -175,7 +180,7 @@ def with_known_sizes(model):
         before = len(computed)
         shapes = _shapes_of_one(model)
         for node in list(graph.node):
-            results = _on_sizes(node, shapes, known, computed, model.opset_import)
+            results = _on_sizes(node, shapes, known, model.opset_import)
             if results is None:
                 continue
             found = [numpy_helper.from_array(np.asarray(array), name) for name, array in
@@ -205,8 +210,8 @@ def _shapes_of_one(model):
     return shapes
 
 
-def _on_sizes(node, shapes, known, computed, opsets):
-    """What a node gives that measures or computes with what was measured; None for others."""
+def _on_sizes(node, shapes, known, opsets):
+    """What a node gives that measures, or computes with what is known; None for others."""
     if node.op_type in _MEASURES:
         shape = shapes.get(node.input[0]) if node.input else None
         if shape is None or None in shape:
@@ -216,8 +221,7 @@ def _on_sizes(node, shapes, known, computed, opsets):
         ends = {item.name: item.i for item in node.attribute}
         return [np.int64(shape[ends.get("start", 0):ends.get("end", len(shape))])]
     names = [item for item in node.input if item]
-    if node.op_type not in _ON_SIZES or not set(names) & set(computed) or (
-            not all(item in known for item in names)):
+    if node.op_type not in _ON_SIZES or not all(item in known for item in names):
         return None
     try:
         feeds = {name: numpy_helper.to_array(known[name]) for name in names}

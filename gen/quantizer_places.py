@@ -55,7 +55,7 @@ class Places:
             if node.op_type in STARTS or self.tail & set(node.input):
                 self.tail.update(node.output)
         for node in reversed(network.nodes):
-            if node.op_type in FUNCTIONS and self.raw(node.input[0]) and all(
+            if node.op_type in {*FUNCTIONS, "Transpose"} and self.raw(node.input[0]) and all(
                     set(reader.output) <= self.tail for reader in network.readers(node.output[0])):
                 self.tail.update(node.output)
 

@@ -22,6 +22,8 @@ STARTS = {
 }
 #: What the chip does with a function of sums.
 _ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
+#: What the host computes at the network's end, too, where a Transpose of pixels stands in front.
+_MOVES = {"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 #: Layers: the host computes none.
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
@@ -124,22 +126,14 @@ class HostTail:
 
 
 def _last_moves(graph):
-    """Names of tensors that a Transpose gives and that only the host reads."""
-    host, found = set(), set()
-    wanted = {item.name for item in graph.output}
-    readers = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    """Names of tensors that a Transpose gives and that no layer and no quantizer reads later."""
+    tail = _MOVES | set(STARTS)
+    chip = {name for node in graph.node if node.op_type not in tail for name in node.input}
     for node in reversed(graph.node):
-        if node.op_type in STARTS:
-            host.update(node.output)
-        elif node.op_type == "Transpose" and (node.output[0] in wanted or readers.get(
-                node.output[0])) and all(set(reader.output) <= host
-                                         for reader in readers.get(node.output[0], [])):
-            host.update(node.output)
-            found.update(node.output)
-    return found
+        if chip & set(node.output):
+            chip.update(node.input)
+    return {name for node in graph.node if node.op_type == "Transpose" for name in node.output
+            if name not in chip}
 
 
 def _reason(node, inputs, last):

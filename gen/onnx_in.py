@@ -106,6 +106,7 @@ def _load(model, refuse):
             values |= _unknown(node, shapes)
             continue
         try:
+            _check_order(node, inputs)
             value = tail.take(node, inputs) or _operator(node)[0](builder, node, inputs)
             results = value if isinstance(value, list) else [value]
             for output, result in zip(node.outputs, results, strict=False):
@@ -124,6 +125,7 @@ def _load(model, refuse):
         if not isinstance(value, Value):
             raise UserError(f"output {item.name!r} is not computed by the network from its inputs")
         try:
+            _check_order(producers[item.name], [value], True)
             builder.output(value, item.name, producers[item.name])
         except UserError as error:
             refused(None, error)
@@ -152,6 +154,22 @@ def checked_nodes(model):
     nodes = _ordered(nodes, {*constants, *inputs}, model.graph)
     inferred_shapes(model)
     return nodes
+
+
+#: What can read the elements of a map in another order than the map's.
+_ORDERLESS = {"DequantizeLinear", "Flatten", "Gemm", "Identity", "MatMul", "QuantizeLinear",
+              "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+
+
+def _check_order(node, inputs, end=False):
+    """Refuse what reads a map whose pixels a Transpose has moved, and is no dense layer."""
+    for item in inputs:
+        if isinstance(item, Value) and item.order is not None and (
+                end or node.operator not in _ORDERLESS):
+            node.fail(f"moves pixels of a map of {' x '.join(map(str, item.map))}, or reads what "
+                      f"{item.nodes[-1]!r} moves; supported are whole channels in any order, "
+                      "rectangles of neighbouring pixels, and any order in front of a dense layer "
+                      "or at the network's end")
 
 
 class Unknown(HostInput):

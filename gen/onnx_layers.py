@@ -348,7 +348,10 @@ def _dense(builder, node, value, weights, transposed):
         if value.shape[0] != images.shape[1]:
             node.fail(f"its weights are for {images.shape[1]} inputs, and its input has "
                       f"{value.shape[0]}")
-        images = images.reshape(len(images), *value.map)
+        if value.order is not None:
+            images = images[:, np.argsort(value.order)]
+            scale = np.broadcast_to(scale, images.shape)[:, np.argsort(value.order)]
+        images, value = images.reshape(len(images), *value.map), replace(value, order=None)
     else:
         images = images[:, :, None, None]
     result = linear(builder, node, value, weights.format, images,

@@ -453,7 +453,8 @@ class Builder:
                 value = self.plains[key][1] if key in self.plains else value
             gain, offset = uniform(value.gain), uniform(value.offset)
             if (value.linear is not None or value.parts or value.channels is not None
-                    or any(value.pads) or gain is None or offset is None):
+                    or any(value.pads) or gain is None or offset is None
+                    or value.order is not None):
                 continue
             source = value.source
             if value.pool or value.low is not None or value.high is not None:

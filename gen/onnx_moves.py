@@ -51,9 +51,9 @@ def _elements(value):
     return np.arange(prod(value.shape)).reshape(value.shape)
 
 
-def _moved(builder, node, value, index):
+def _moved(builder, node, value, index, ordered=False):
     """The elements `index` of `value` (numbers as of `_elements`), in that shape: channels of its
-    map, or a rectangle of pixels."""
+    map, or a rectangle of pixels; `ordered`: or all of them in another order."""
     if isinstance(value, HostInput):
         node.fail("reads an input before it is quantized; put a quantizer in front")
     if index.size == 0:
@@ -76,6 +76,9 @@ def _moved(builder, node, value, index):
             value = _picked(builder, node, value, channels)
             value = cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
             return replace(value, shape=index.shape)
+    if ordered:
+        return replace(value, shape=index.shape, order=index.reshape(-1),
+                       nodes=[*value.nodes, node.name])
     return node.fail(f"moves pixels of a map of {' x '.join(map(str, value.map))}; supported are "
                      "whole channels in any order, and rectangles of neighbouring pixels")
 
@@ -124,7 +127,9 @@ def _transpose(builder, node, inputs):
     if isinstance(value, HostInput):
         shape = tuple(value.shape[axis - 1] for axis in order[1:])
         return value.then("transpose", tuple(order), shape)
-    return _moved(builder, node, value, _elements(value).transpose([n - 1 for n in order[1:]]))
+    elements = _elements(value) if value.order is None else value.order.reshape(value.shape)
+    return _moved(builder, node, replace(value, order=None),
+                  elements.transpose([n - 1 for n in order[1:]]), ordered=True)
 
 
 def _axis(node, value, default=None):

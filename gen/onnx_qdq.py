@@ -132,7 +132,7 @@ def _quantize(builder, node, inputs):
         move, low = _moved(bits, signed), -(1 << (bits - 1))
         target = Target(Int(bits), scale.item(), zero.item() - move, low, -low - 1)
     source = builder.quantize(value, target, node.outputs[0], node)
-    return _codes(builder, source, value.shape, move)
+    return replace(_codes(builder, source, value.shape, move), order=getattr(value, "order", None))
 
 
 def _quantized_constant(node, name, real, scale, zero, kind):
@@ -173,6 +173,8 @@ def _dequantize(builder, node, inputs):
         value = _codes(builder, source, value.shape, move)
     activation([value], node)
     full = (1, *value.shape)
+    if value.order is not None and (scale.size > 1 or zero.size > 1):
+        node.fail("must have one scale and one zero point where a Transpose stands in front")
     scale, zero = (per_channel(exact(_along_axis(item, full, node, what)), value, node, what)
                    for item, what in ((scale, "its scale"), (zero, "its zero point")))
     return replace(affine(value, scale, -zero * scale, node), nodes=value.nodes)

@@ -24,6 +24,7 @@ from .errors import UserError
 from .files import new_folder
 from .lower import compile_graph
 from .onnx_in import load
+from .onnx_sizes import Part
 from .progress import SILENT
 from .quantize import Quantized, quantize
 from .quantize_report import files_beside, write_errors
@@ -85,7 +86,7 @@ def board_verilog(arch, core):
 
 
 def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=None,
-          source="the calibration data", progress=SILENT):
+          source="the calibration data", part=None, progress=SILENT):
     """Compile an ONNX network for a chip and write everything into a folder.
 
     Parameters
@@ -101,24 +102,27 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
         Measure the area, of the board's top level or else of the core on ECP5.
     calibration, recipe, source
         Quantize the network first: data, `Recipe` and name as of `quantize.quantize`.
+    part : Part
+        What of the model; None: all.
     progress : Reporter
 
     Returns a `Build`. Raises UserError.
     """
-    folder = Path(folder)
+    folder, wanted = Path(folder), (part or Part()).of(model)
     board = BOARDS.get(arch.board)
     with new_folder(folder, PROGRAM) as new:
         quantized = None
         if calibration is not None:
-            quantized = quantize(model, calibration, recipe, source=source, progress=progress)
+            quantized = quantize(wanted, calibration, recipe, source=source, progress=progress)
             onnx.save_model(quantized.model, new / MODEL)
             onnx.save_model(quantized.float_model, new / FLOAT)
             write_errors(quantized, new / "quantization.csv", new / "quantization.json")
             graph = widened(load(new / MODEL), arch)
         else:
             with progress.step(f"Reading {model}"):
-                graph = widened(load(model), arch)
-                onnx.save_model(onnx.load(model), new / MODEL)
+                graph = widened(load(wanted), arch)
+                onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
+                                new / MODEL)
             kept = files_beside(model)["float"]
             if kept.is_file():
                 (new / FLOAT).write_bytes(kept.read_bytes())

@@ -106,7 +106,7 @@ def _quantize(options):
     recipe.formats()
     data = read_arrays(options.calibration)
     with Reporter() as progress:
-        made = quantize(options.model, data, recipe, source=options.calibration,
+        made = quantize(_part(options).of(options.model), data, recipe, source=options.calibration,
                         progress=progress)
     print(error_table(made.rows))
     _wrote(*write_quantized(made, options.output))
@@ -129,7 +129,7 @@ def _build(options):
     with Reporter() as progress:
         made = build(options.model, arch, options.output, batch=options.batch,
                      area=not options.no_area, calibration=data, recipe=recipe,
-                     source=options.calibration, progress=progress)
+                     source=options.calibration, part=_part(options), progress=progress)
     if made.quantized:
         from .quantize_report import error_table
         print(error_table(made.quantized.rows))
@@ -144,7 +144,7 @@ def _check(options):
     if options.set and options.chip is None:
         raise UserError("--set goes with --chip only")
     arch = None if options.chip is None else _chip(options.chip, options)
-    found = check(options.model, arch)
+    found = check(_part(options).of(options.model), arch)
     print(text_of(found, arch))
     _write_json(options.json, found.to_dict())
     return OK if found.maps else WRONG
@@ -431,6 +431,15 @@ def _demo(options):
 
 def _chip(name, options):
     return load_chip(name, options.set)
+
+
+def _part(options):
+    """The `Part` of the model that the command line asks for."""
+    from .onnx_sizes import Part
+    names = [name for name, _ in options.shape]
+    if len(set(names)) < len(names):
+        raise UserError("--shape names an input twice")
+    return Part(dict(options.shape), tuple(options.cut))
 
 
 def _wrote(*paths):

@@ -49,6 +49,25 @@ def _add_set(command):
                          help="change keys of the chip, such as array.rows=7 array.weight=int4")
 
 
+def _sizes(text):
+    from .onnx_sizes import parse_sizes
+    try:
+        return parse_sizes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_part(command):
+    """Options of what of a model is read."""
+    command.add_argument("--shape", type=_sizes, action="append", default=[],
+                         metavar="[NAME=]1,C,H,W",
+                         help="sizes of an input that the model leaves open, the batch in front; "
+                              "once for each input")
+    command.add_argument("--outputs", dest="cut", type=_names, default=(), metavar="TENSOR,...",
+                         help="the part of the network that gives these tensors, which become its "
+                              "outputs")
+
+
 def _add_recipe(command, required):
     """Options of post-training quantization; without `required`, of a command for which they are
     extra."""
@@ -141,9 +160,10 @@ def make_parser(functions):
         "and what would\nmake it. Nothing is built. Exit code 0 where it maps, 1 where it does "
         "not.",
         "  systolith check net.onnx\n"
-        "  systolith check net.onnx --chip sim-16x16-int8\n"
+        "  systolith check net.onnx --chip sim-16x16-int8 --shape x=1,3,96,96\n"
         "  systolith check net.onnx --chip chip.toml --set buffers.operands=512 --json check.json")
     command.add_argument("model", metavar="MODEL.onnx")
+    _add_part(command)
     _add_chip(command, required=False)
     command.add_argument("--json", metavar="FILE", help="write what was found as JSON")
 
@@ -158,6 +178,7 @@ def make_parser(functions):
         "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
         "out.onnx")
     command.add_argument("model", metavar="MODEL.onnx")
+    _add_part(command)
     _add_recipe(command, True)
     for name in ("activation", "weight"):
         command.add_argument(f"--{name}", metavar="FORMAT",
@@ -175,6 +196,7 @@ def make_parser(functions):
         "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
         "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out")
     command.add_argument("model", metavar="MODEL.onnx")
+    _add_part(command)
     _add_chip(command)
     command.add_argument("-o", "--output", required=True, metavar="DIR",
                          help="made, or replaced if it holds an earlier build")

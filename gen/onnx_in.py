@@ -166,10 +166,11 @@ def _check_order(node, inputs, end=False):
     for item in inputs:
         if isinstance(item, Value) and item.order is not None and (
                 end or node.operator not in _ORDERLESS):
-            node.fail(f"moves pixels of a map of {' x '.join(map(str, item.map))}, or reads what "
-                      f"{item.nodes[-1]!r} moves; supported are whole channels in any order, "
-                      "rectangles of neighbouring pixels, and any order in front of a dense layer "
-                      "or at the network's end")
+            item.order.node.fail(
+                f"moves pixels of a map of {' x '.join(map(str, item.map))}, which "
+                f"{'is an output' if end else f'{node} reads'}; supported are whole channels in "
+                "any order, rectangles of neighbouring pixels, and any order in front of a dense "
+                "layer, or at the end where nothing is quantized behind it")
 
 
 class Unknown(HostInput):

@@ -349,8 +349,9 @@ def _dense(builder, node, value, weights, transposed):
             node.fail(f"its weights are for {images.shape[1]} inputs, and its input has "
                       f"{value.shape[0]}")
         if value.order is not None:
-            images = images[:, np.argsort(value.order)]
-            scale = np.broadcast_to(scale, images.shape)[:, np.argsort(value.order)]
+            places = np.argsort(value.order.elements)
+            images = images[:, places]
+            scale = np.broadcast_to(scale, images.shape)[:, places]
         images, value = images.reshape(len(images), *value.map), replace(value, order=None)
     else:
         images = images[:, :, None, None]

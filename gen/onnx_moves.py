@@ -15,6 +15,7 @@ from .onnx_crop import cropped, parts_value, rearranged
 from .onnx_values import (
     HostInput,
     Linear,
+    Order,
     Part,
     Value,
     activation,
@@ -77,7 +78,7 @@ def _moved(builder, node, value, index, ordered=False):
             value = cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
             return replace(value, shape=index.shape)
     if ordered:
-        return replace(value, shape=index.shape, order=index.reshape(-1),
+        return replace(value, shape=index.shape, order=Order(index.reshape(-1), node),
                        nodes=[*value.nodes, node.name])
     return node.fail(f"moves pixels of a map of {' x '.join(map(str, value.map))}; supported are "
                      "whole channels in any order, and rectangles of neighbouring pixels")
@@ -127,7 +128,8 @@ def _transpose(builder, node, inputs):
     if isinstance(value, HostInput):
         shape = tuple(value.shape[axis - 1] for axis in order[1:])
         return value.then("transpose", tuple(order), shape)
-    elements = _elements(value) if value.order is None else value.order.reshape(value.shape)
+    elements = _elements(value) if value.order is None else (
+        value.order.elements.reshape(value.shape))
     return _moved(builder, node, replace(value, order=None),
                   elements.transpose([n - 1 for n in order[1:]]), ordered=True)
 

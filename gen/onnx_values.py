@@ -216,9 +216,9 @@ class Value:
         Of the images, where linear is None: pixels of `pad_image` around them (None: the nearest
         one), or, negative ones, cut off.
     parts : list of Part or None
-    order : array of int or None
-        The elements of `map` that those of `shape` are, one after the other; None: all as they
-        stand. Only dense layers, which choose the order of their weights, read others.
+    order : Order or None
+        Of the elements of `map` in `shape`; None: as they stand. Only dense layers, which choose
+        the order of their weights, read others.
     """
     source: str
     shape: tuple
@@ -236,7 +236,15 @@ class Value:
     pad_image: int | None = 0
     parts: list | None = None
     slope: np.ndarray | None = None
-    order: np.ndarray | None = None
+    order: "Order | None" = None
+
+
+@dataclass
+class Order:
+    """Which elements of a map stand in a value, one after the other, and the node that moved
+    them."""
+    elements: np.ndarray
+    node: Node
 
 
 @dataclass

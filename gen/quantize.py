@@ -126,7 +126,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
         network = read_float(_with_sizes(model, data), needed_opset(activation, weight))
         feeds = calibration_feeds(network, data, source)
         changed = equalize_network(network) if recipe.equalize else []
-        places = find_places(network)
+        places = find_places(network, activation.width <= 8)
     images = len(next(iter(feeds.values())))
     with progress.step(f"Calibrating on {images:,} images", images) as done:
         statistics = collect(network, feeds, places.tensors, done)

@@ -38,10 +38,10 @@ class _Functions:
         Tensors that only such results are computed from.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, tables):
         self.network, self.source, self.before = network, {}, {}
         within = set()
-        for node in network.nodes:
+        for node in network.nodes if tables else ():
             data = [name for name in node.input if name and name not in network.constants]
             if node.op_type not in {*FUNCTIONS, *_CLIPS, *_ARITHMETIC, "Max", "Min", "Pow"} or (
                     any(network.constants[name].size != 1 for name in node.input
@@ -88,9 +88,9 @@ class Places:
         What the host computes behind the chip.
     """
 
-    def __init__(self, network: FloatNetwork):
+    def __init__(self, network: FloatNetwork, tables=True):
         self.network = network
-        self.functions = _Functions(network)
+        self.functions = _Functions(network, tables)
         self.makers = {name: node for node in network.nodes for name in node.output if name}
         self.tensors: list[str] = []
         self.group: dict[str, str] = {}
@@ -220,9 +220,9 @@ def _visit(places, node):
         places.ask(name)
 
 
-def find_places(network):
-    """The `Places` of a `FloatNetwork`."""
-    places = Places(network)
+def find_places(network, tables=True):
+    """The `Places` of a `FloatNetwork`; `tables`: codes are short enough for tables."""
+    places = Places(network, tables)
     for node in network.nodes:
         _visit(places, node)
     # Functions that no layer has inside: their results are codes.

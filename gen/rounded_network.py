@@ -93,17 +93,27 @@ class RoundedNetwork:
         given, form = self.quantizer_of(node.input[0]), self.weight_format
         groups = attribute(node, "group", 1) if node.op_type == "ConvTranspose" else 1
         step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.exponent)
-        if bias is not None:
+        moved = self._moved(node)
+        if bias is not None or moved:
             # Weights that are next to nothing beside their bias would make sums of more bits than
             # accumulators have: a coarser scale costs less than a step of the result.
             most = 512 * given.scale * largest(given.format) * largest(form)
-            least = (np.abs(bias).reshape(groups, -1).max(axis=0) / most).astype(np.float32)
+            ends = np.zeros(groups * len(scales)) if bias is None else np.abs(bias)
+            least = ((ends + moved).reshape(groups, -1).max(axis=0) / most).astype(np.float32)
             if (least > scales).any():
                 scales = np.maximum(scales, least)
                 shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
                 rounded = round_weights(form, weight, scales.reshape(shape))
         return RoundedLayer(axis, scales, rounded, bias,
                             np.tile(step * scales.astype(np.float64), groups))
+
+    def _moved(self, node):
+        """What is added to a layer's results before they are quantized, beside its bias."""
+        reader = self.network.alone(node.output[0])
+        if reader is None or reader.op_type != "HardSigmoid":
+            return 0.0
+        alpha = attribute(reader, "alpha", 0.2)
+        return abs(attribute(reader, "beta", 0.5) / alpha) if alpha else 0.0
 
     def _give_biases(self):
         """Give every layer a bias that has none."""

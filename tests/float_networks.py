@@ -89,6 +89,38 @@ def squeeze_excite(rng):
     return net, net.model(net.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]))
 
 
+def channels_last(rng):
+    """As Keras exports: pixels with their channels behind, PRelu, maxima over windows that overlap
+    and reach over the border, a Transpose and MatMul behind it."""
+    net = Network(rng, (14, 12, 3))
+
+    def bent(x, channels, map=True):
+        return net.node("PRelu", x, np.float32(rng.uniform(-0.2, 0.3, (
+            channels, *[1] * (2 * map)))))
+    x = conv(net, net.node("Transpose", "x", perm=[0, 3, 1, 2]), 3, 6, relu=False, norm=False)
+    x = net.node("MaxPool", bent(x, 6), kernel_shape=[3, 3], strides=[2, 2],
+                 auto_pad="SAME_UPPER")
+    x = bent(conv(net, x, 6, 5, relu=False, norm=False), 5)
+    x = net.node("Flatten", net.node("Transpose", x, perm=[0, 2, 3, 1]))
+    x = net.node("Add", net.node("MatMul", x, weights(net, 8, 210).T), numbers(net, 8))
+    x = bent(x, 8, False)
+    return net, net.model(net.node("Add", net.node("MatMul", x, weights(net, 4, 8).T),
+                                   numbers(net, 4)))
+
+
+def spelled_out(rng):
+    """Hard-swish and SiLU of several operators, with a factor and a term behind."""
+    net = Network(rng, (3, 8, 8))
+    x = conv(net, "x", 3, 8, relu=False)
+    gate = net.node("Clip", net.node("Add", x, np.float32(3)), np.float32(0), np.float32(6))
+    x = net.node("Div", net.node("Mul", x, gate), np.float32(6))
+    x = net.node("Add", net.node("Mul", np.float32([1.25]), x), np.float32([-0.25]))
+    x = conv(net, x, 8, 8, group=8, relu=False)
+    x = net.node("Mul", net.node("Sigmoid", x), x)
+    x = net.node("GlobalAveragePool", conv(net, x, 8, 5))
+    return net, net.model(net.node("Flatten", x))
+
+
 def one_dimension(rng):
     """Rows of samples that the host transposes, 1-D convolutions, dense layers with factors."""
     net = Network(rng, (30, 3))
@@ -112,4 +144,5 @@ def pre_activation(rng):
     return net, net.model(net.node("Gemm", x, weights(net, 8, 4)))
 
 
-NETWORKS = (residual, mobile, u_net, squeeze_excite, one_dimension, pre_activation)
+NETWORKS = (residual, mobile, u_net, squeeze_excite, one_dimension, pre_activation,
+            channels_last, spelled_out)

@@ -8,6 +8,7 @@ from systolith.gen.errors import UserError
 from systolith.gen.onnx_in import load
 
 from ..onnx_exact import bias, check, integer_network, qdq, spread, weights
+from ..onnx_networks import run_onnx
 
 
 def conv(net, x, channels, outputs, kernel=1, scale=1 / 16, **attributes):
@@ -191,3 +192,54 @@ def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))
     with pytest.raises(UserError, match=message):
         load(net.model(qdq(net, middle(net, x), 1, 0)))
+
+
+@given(st.integers(0, 999), st.permutations([0, 1, 2]), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_dense_layers_read_pixels_in_any_order(seed, order, quantized, twice, transposed):
+    """A Transpose, or two, in front of a Flatten, with quantizers around as ONNX Runtime sets
+    them: the weights' order changes, nothing is computed."""
+    net, x = integer_network(np.random.default_rng(seed), (3, 4, 5))
+    x = qdq(net, conv(net, x, 3, 6, 2), 8, 3)
+    perms = [order, np.random.default_rng(seed).permutation(3)] if twice else [order]
+    for perm in perms:
+        x = net.node("Transpose", x, perm=[0, *(int(n) + 1 for n in perm)])
+        x = qdq(net, x, 8, 3) if quantized else x
+    x = net.node("Reshape", x, np.array([-1, 72]))
+    x = qdq(net, x, 8, 3) if quantized else x
+    if transposed:
+        x = net.node("Gemm", x, weights(net, 7, 72), transB=1)
+    else:
+        x = net.node("MatMul", x, weights(net, 72, 7))
+    graph, _ = check(net, spread(net, x))
+    assert len(graph.layers) == 2
+
+
+@given(st.permutations([1, 2, 3]).filter(lambda order: order != [1, 2, 3]),
+       st.sampled_from(["", "Reshape", "Softmax", "Concat"]), st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_the_host_moves_pixels_at_the_end(order, behind, quantized):
+    net, x = integer_network(np.random.default_rng(7), (3, 4, 5))
+    x = conv(net, x, 3, 6, 2)
+    x = qdq(net, x, 8, 3) if quantized else x
+    y = net.node("Transpose", x, perm=[0, *order])
+    y = {"": lambda: y, "Reshape": lambda: net.node("Reshape", y, np.array([0, -1, 2])),
+         "Softmax": lambda: net.node("Softmax", y),
+         "Concat": lambda: net.node("Concat", net.node("Flatten", y), net.node("Flatten", x),
+                                    axis=1)}[behind]()
+    model = net.model(y)
+    graph = load(model)
+    assert len(graph.layers) == 1
+    images = np.float32(net.rng.standard_normal((3, 3, 4, 5)) * 4)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    theirs = run_onnx(model, images, optimized=False)[y]
+    assert found.shape == theirs.shape and found == pytest.approx(theirs, rel=1e-4, abs=1e-2)
+
+
+def test_moved_pixels_are_for_dense_layers_alone():
+    net, x = integer_network(np.random.default_rng(1), (3, 6, 6))
+    x = net.node("Transpose", qdq(net, conv(net, x, 3, 6), 8, 3), perm=[0, 2, 3, 1], name="odd")
+    x = conv(net, x, 6, 2)
+    with pytest.raises(UserError, match=r"node 'odd' .*moves pixels of a map of 6 x 6 x 6, "
+                                        r"which node 'conv.* reads"):
+        load(net.model(qdq(net, x, 8, 3)))

@@ -64,7 +64,8 @@ def check(net, model, recipe, chip=True):
             rows=8, columns=4, activation=parse(recipe.activation.replace("uint", "int")),
             weight=parse(recipe.weight.replace("uint", "int")), largest_k=4096,
             activation_depth=1024, weight_depth=256, accumulator_depth=256, parameter_depth=64,
-            post_lanes=2, operand_depth=512, table_depth=256))
+            post_lanes=2, operand_depth=512, table_depth=256,
+            leaky="int" in recipe.activation))
     return made
 
 

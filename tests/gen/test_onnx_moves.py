@@ -229,7 +229,8 @@ def test_the_host_moves_pixels_at_the_end(order, behind, quantized):
                                     axis=1)}[behind]()
     model = net.model(y)
     graph = load(model)
-    assert len(graph.layers) == 1
+    # Sums that stand in an output in two ways are computed twice.
+    assert len(graph.layers) == 1 + (behind == "Concat" and not quantized)
     images = np.float32(net.rng.standard_normal((3, 3, 4, 5)) * 4)
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     theirs = run_onnx(model, images, optimized=False)[y]

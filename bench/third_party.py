@@ -98,9 +98,7 @@ def measure(name, packages, recipe, options):
         if wanted:
             with Clock() as checked:
                 found = check(program, codes[0], expected, kind == "rtl")
-            if found.bits:
-                raise RuntimeError(f"{name}: {found.first}")
-            row |= {f"{kind}: elements": found.elements, f"{kind} s": checked.seconds}
+            row |= {**found, f"{kind} s": checked.seconds}
     return row
 
 

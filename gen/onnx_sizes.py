@@ -192,6 +192,11 @@ def with_known_sizes(model):
             graph.node.remove(node)
             graph.initializer.extend(found)
     _keep_batch(graph, computed, shapes)
+    read = {name for node in graph.node for name in node.input} | {
+        item.name for item in graph.output}
+    kept = [item for item in graph.initializer if item.name in read or item.name not in computed]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     return model
 
 

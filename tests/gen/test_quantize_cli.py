@@ -100,3 +100,26 @@ def test_a_written_model_reads_back(tmp_path, capsys, data):
     assert run(capsys, "quantize", FLOAT, "--calibration", data[0], "--activation", "e4m3fn",
                "--weight", "e4m3fn", "--range", "min-max", "-o", path)[0] == 0
     assert {str(layer.weight_format) for layer in load(path).layers} == {"e4m3fn"}
+
+
+def test_a_part_of_a_network(capsys, tmp_path, data):
+    calibration, x, _ = data
+    middle = [node.output[0] for node in onnx.load(FLOAT).graph.node if node.op_type == "Relu"][1]
+    model, folder = tmp_path / "net.onnx", tmp_path / "out"
+    sizes = "--shape", "N,1,28,28"
+    assert run(capsys, "quantize", FLOAT, "--calibration", calibration, *sizes, "--outputs",
+               middle, "-o", model)[0] == 0
+    code, out, _ = run(capsys, "check", model, *sizes, "--chip", "ulx3s-8x8")
+    assert code == 0 and ": 2 layers" in out
+    code, out, _ = run(capsys, "build", FLOAT, "--calibration", calibration, *sizes, "--outputs",
+                       middle, "--chip", "ulx3s-8x8", "-o", folder, "--no-area")
+    assert code == 0 and len(open_build(folder).graph.layers) == 2
+    code, out, _ = run(capsys, "simulate", folder, "--inputs", x, "--limit", 3, "--compare",
+                       "--engine", "isa")
+    assert code == 0 and "0 bits differ" in out
+    for words, arguments in ((["'nix'", "tensor"], ["--outputs", "nix"]),
+                             (["no input 'nix'"], ["--shape", "nix=1,1,28,28"]),
+                             (["twice"], [*sizes, *sizes])):
+        message = refused(capsys, "build", model, *arguments, "--chip", "ulx3s-8x8", "-o",
+                          tmp_path / "none")
+        assert all(word in message for word in words) and not (tmp_path / "none").exists()

@@ -3,16 +3,16 @@ does not map and what would make it.
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-import onnx
 
 from ..hw.formats import Int
 from . import onnx_in
+from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .errors import UserError
 from .lower import compile_graph
+from .onnx_file import read
 from .planes import computed_formats, in_planes
 from .prepare import accumulator_need, check_layer, largest_k
+from .quantize import Recipe
 from .report import text_table
 from .tile import Layer
 from .widen import widened
@@ -39,6 +39,8 @@ class Check:
     memories : dict
         {memory: (words used, words there)} of a network that maps.
     graph : Graph or None
+    quantized : str
+        Of a float network, how it was quantized to be looked at; else empty.
     """
     nodes: list
     problems: list = field(default_factory=list)
@@ -47,6 +49,7 @@ class Check:
     layers: list = field(default_factory=list)
     memories: dict = field(default_factory=dict)
     graph: object = None
+    quantized: str = ""
 
     @property
     def maps(self):
@@ -57,13 +60,16 @@ class Check:
         nodes, layers = ([dict(zip(names, row, strict=True)) for row in rows]
                          for names, rows in zip(keys, (self.nodes, self.layers), strict=True))
         return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
-                "open": self.open, "nodes": nodes, "layers": layers, "memories": self.memories}
+                "open": self.open, "quantized": self.quantized, "nodes": nodes,
+                "layers": layers, "memories": self.memories}
 
 
-def check(path, arch=None):
+def check(path, arch=None, *, calibration=None, recipe=None, source="the calibration data"):
     """The `Check` of a network (a path or an `onnx.ModelProto`) on a chip; None: on any.
 
-    Raises UserError where the file as a whole cannot be read as a network.
+    A float network is quantized in memory by `recipe` (default: to the chip's formats, or int8)
+    with calibration data as of `quantize.quantize`, or with random ones. Raises UserError where the
+    file as a whole cannot be read as a network.
     """
     refused, behind, problems = {}, set(), []
 
@@ -74,15 +80,27 @@ def check(path, arch=None):
         problems.append(str(error))
         if node is not None:
             refused.setdefault(node.name, str(error))
-    graph = onnx_in.load(path, refuse)
-    nodes = onnx_in.nodes_of(_model(path).graph)
+    model, quantized = read(path), ""
+    nodes, mapped = onnx_in.nodes_of(model.graph), model
+    if onnx_in.is_quantized(model):
+        if calibration is not None:
+            raise UserError("the network is quantized already; check it without calibration data")
+    else:
+        recipe = recipe or (Recipe() if arch is None else
+                            Recipe(arch.activation.name, arch.weight.name))
+        quantized = (f"{recipe.activation} activations and {recipe.weight} weights, ranges from "
+                     f"{RANDOM if calibration is None else source}")
+        mapped = quantized_for_check(model, recipe, calibration, source, refuse)
+    graph = None if mapped is None or problems else onnx_in.load(mapped, refuse)
     if graph is None:
         return Check([(node.name, node.operator,
                        f"refused: {refused[node.name].removeprefix(f'{node}: ')}"
                        if node.name in refused else
                        _BEHIND if node.name in behind else "understood")
-                      for node in nodes], list(dict.fromkeys(problems)))
-    found = Check(fates(path, graph), graph=graph)
+                      for node in nodes], list(dict.fromkeys(problems)), quantized=quantized)
+    found = Check(fates(mapped, graph), graph=graph, quantized=quantized)
+    if quantized:
+        found.nodes = fates_of_float(model, found.nodes)
     if arch is None:
         found.layers = [(layer.name, _need(Layer(0, layer.reading_all(), _any_chip(graph)), graph),
                          None) for layer in graph.layers]
@@ -201,11 +219,6 @@ def _with_units(graph, chip, layers, needs, changes):
 
 # The nodes.
 
-def _model(path):
-    return path if isinstance(path, onnx.ModelProto) else onnx.load(
-        Path(path), load_external_data=False)
-
-
 def _shape(shape):
     return " x ".join(map(str, shape))
 
@@ -238,9 +251,8 @@ def _described(layer, graph):
     return text
 
 
-def fates(path, graph):
-    """[(node, operator, what it became)] in the model's order, of the model that `graph` is."""
-    model = _model(path)
+def fates(model, graph):
+    """[(node, operator, what it became)] in the order of the `onnx.ModelProto` that `graph` is."""
     nodes = onnx_in.nodes_of(model.graph)
     layers = {}
     for layer in graph.layers:
@@ -277,7 +289,18 @@ def fates(path, graph):
 
 def text_of(found, arch=None):
     """A `Check` as text."""
-    lines = [text_table([["node", "operator", "becomes"], *found.nodes]), ""]
+    lines = []
+    if found.quantized:
+        lines += [f"A float network, looked at as quantized: {found.quantized}.", ""]
+        if RANDOM in found.quantized:
+            lines += ["That shows what maps and how; it says nothing about accuracy. --calibration "
+                      "X.npy takes real data.", ""]
+    numbers = {problem: n for n, problem in enumerate(found.problems, 1)}
+    rows = [(name, operator, next((f"refused: problem {n}" for problem, n in numbers.items()
+                                   if problem.endswith(became.removeprefix("refused: "))), became)
+             if became.startswith("refused: ") else became)
+            for name, operator, became in found.nodes]
+    lines += [text_table([["node", "operator", "becomes"], *rows]), ""]
     if found.layers:
         rows = [[name, need, *([] if bits is None else [bits, bits - need])]
                 for name, need, bits in found.layers]

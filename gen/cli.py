@@ -92,6 +92,12 @@ def _recipe(options, activation, weight):
                   correct_bias=options.correct_bias, **given)
 
 
+def _no_recipe(options):
+    for name in ("range", "percentile", "equalize", "correct_bias"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
+
+
 def _quantize(options):
     from .quantize import quantize
     from .quantize_report import error_table, write_quantized
@@ -123,9 +129,7 @@ def _build(options):
         recipe = _recipe(options, arch.activation.name, arch.weight.name)
         data = read_arrays(options.calibration)
     else:
-        for name in ("range", "percentile", "equalize", "correct_bias"):
-            if getattr(options, name):
-                raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
+        _no_recipe(options)
     with Reporter() as progress:
         made = build(options.model, arch, options.output, batch=options.batch,
                      area=not options.no_area, calibration=data, recipe=recipe,
@@ -141,10 +145,18 @@ def _build(options):
 
 def _check(options):
     from .check import check, text_of
+    from .simulate import read_arrays
     if options.set and options.chip is None:
         raise UserError("--set goes with --chip only")
     arch = None if options.chip is None else _chip(options.chip, options)
-    found = check(_part(options).of(options.model), arch)
+    recipe, data = None, None
+    if options.calibration is not None:
+        formats = ("int8", "int8") if arch is None else (arch.activation.name, arch.weight.name)
+        recipe, data = _recipe(options, *formats), read_arrays(options.calibration)
+    else:
+        _no_recipe(options)
+    found = check(_part(options).of(options.model), arch, calibration=data, recipe=recipe,
+                  source=options.calibration)
     print(text_of(found, arch))
     _write_json(options.json, found.to_dict())
     return OK if found.maps else WRONG

@@ -155,16 +155,18 @@ def make_parser(functions):
 
     command = commands.add(
         "check", "say whether a model maps on a chip, and what each node becomes",
-        "Say what every node of a quantized ONNX network becomes: a layer or a part of one, a "
-        "number\nformat, work of the host; which bits each layer's sums need; what does not map, "
-        "and what would\nmake it. Nothing is built. Exit code 0 where it maps, 1 where it does "
-        "not.",
+        "Say what every node of an ONNX network becomes: a layer or a part of one, a number "
+        "format, work\nof the host; which bits each layer's sums need; what does not map, and what "
+        "would make it. A float\nnetwork is looked at as if quantized to the chip's formats (int8 "
+        "without --chip). Nothing is built.\nExit code 0 where it maps, 1 where it does not.",
         "  systolith check net.onnx\n"
         "  systolith check net.onnx --chip sim-16x16-int8 --shape x=1,3,96,96\n"
+        "  systolith check float.onnx --chip ulx3s-8x8-e3m2 --calibration x.npy\n"
         "  systolith check net.onnx --chip chip.toml --set buffers.operands=512 --json check.json")
     command.add_argument("model", metavar="MODEL.onnx")
     _add_part(command)
     _add_chip(command, required=False)
+    _add_recipe(command, required=False)
     command.add_argument("--json", metavar="FILE", help="write what was found as JSON")
 
     command = commands.add(

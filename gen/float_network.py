@@ -96,11 +96,12 @@ class FloatNetwork:
                                  ir_version=10 if version > 20 else 8)
 
 
-def read_float(path, opset=_OPSET):
+def read_float(path, opset=_OPSET, refuse=None):
     """The `FloatNetwork` of an ONNX file (or `onnx.ModelProto`), with at least this opset.
 
     Raises UserError where the file is damaged, quantized already, or has an operator that no
-    chip and no host here knows.
+    chip and no host here knows; with `refuse`, a function of node and error, such operators are
+    told to it and stay.
     """
     model = with_known_sizes(read(path))
     for node in model.graph.node:
@@ -110,7 +111,7 @@ def read_float(path, opset=_OPSET):
                             "calibration data")
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
-    checked = onnx_in.checked_nodes(model)
+    checked = onnx_in.checked_nodes(model, refuse)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     for name, array in constants.items():

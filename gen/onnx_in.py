@@ -22,8 +22,8 @@ from .onnx_lower import Builder
 from .onnx_sizes import with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
-__all__ = ["checked_nodes", "computed_from_constants", "load", "nodes_of", "required_formats",
-           "supported_operators"]
+__all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
+           "nodes_of", "required_formats", "supported_operators"]
 
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
@@ -36,8 +36,16 @@ _STATIC = ("the chip's scales are fixed: quantize statically, with onnxruntime.q
            "quantize_static and calibration data, not with quantize_dynamic")
 _SIZES = ("the sizes of what it reads must be known: give those of the inputs (--shape "
           "NAME=SIZE,SIZE,...)")
+_RECURRENT = ("recurrent layers are not supported: chips compute convolutional and dense layers, "
+              "each image by itself")
+_STATISTICS = ("normalization by the statistics of each image is not supported: train with "
+               "BatchNormalization, whose numbers are fixed and become part of the layer in front")
 _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
             "DynamicQuantizeMatMul": _STATIC, "MatMulIntegerToFloat": _STATIC,
+            "GRU": _RECURRENT, "LSTM": _RECURRENT, "RNN": _RECURRENT,
+            "GroupNormalization": _STATISTICS, "InstanceNormalization": _STATISTICS,
+            "LayerNormalization": _STATISTICS, "RMSNormalization": _STATISTICS,
+            "MeanVarianceNormalization": _STATISTICS,
             "QLinearConvTranspose": "the operator is not supported; quantize in the QDQ format"}
 
 
@@ -89,7 +97,7 @@ def _load(model, refuse):
     nodes = _ordered(nodes, {*constants, *(item.name for item in inputs)}, graph)
     shapes = inferred_shapes(model)
     values = dict(constants)
-    values |= {item.name: _input(item) for item in inputs}
+    values |= {item.name: host_input(item) for item in inputs}
     nodes = _fold(nodes, values, refused)
     builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
     for node in nodes:
@@ -141,14 +149,21 @@ def _load(model, refuse):
     return built
 
 
-def checked_nodes(model):
+def is_quantized(model):
+    """Whether an `onnx.ModelProto` has quantizers."""
+    return any(part.operator in _QUANTIZERS for node in nodes_of(model.graph)
+               for part in onnx_qdq.expand(node))
+
+
+def checked_nodes(model, refuse=None):
     """The nodes of a network that need not be quantized, each behind those that it reads.
 
     `model` is what `onnx_file.read` gave. Raises UserError as `load` does for operators and
-    attributes that nobody here understands, cycles, dangling edges and wrong shapes.
+    attributes that nobody here understands (told to `refuse`, as of `load`, if there is one),
+    cycles, dangling edges and wrong shapes.
     """
     nodes = nodes_of(model.graph)
-    _check_operators(model, nodes, _raise)
+    _check_operators(model, nodes, refuse or _raise)
     constants = _initializers(model.graph)
     inputs = {item.name for item in model.graph.input if item.name not in constants}
     nodes = _ordered(nodes, {*constants, *inputs}, model.graph)
@@ -333,7 +348,9 @@ def _check_shape(node, name, value, shapes):
                   f"{['N' if size is None else size for size in expected]}")
 
 
-def _input(item):
+def host_input(item):
+    """The `HostInput` of a ValueInfoProto. Raises UserError for shapes and types that it cannot
+    have."""
     kind = item.type.tensor_type
     sizes = [size.dim_value for size in kind.shape.dim]
     if not kind.HasField("shape") or len(sizes) < 2:

@@ -7,6 +7,7 @@ norm in front of a binary quantizer becomes an exact integer threshold.
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import count
 from math import ceil, floor
 from types import SimpleNamespace
 
@@ -208,18 +209,16 @@ class Builder:
         if made is None or (made.operand is not None and pool):
             self.add_layer(self.copy_layer(source, name, pool, nodes, node))
         elif made.operand is not None:
-            self.add_layer(replace(
-                made, name=self.unique(f"{made.name}_variant"), output=name,
-                operand=replace(made.operand, low=low, high=high), nodes=[*made.nodes, *nodes]))
+            self.add_layer(replace(made, output=name, nodes=[*made.nodes, *nodes],
+                                   operand=replace(made.operand, low=low, high=high)))
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
             limits = {"low": low, "high": high}
             if made.table is not None:
                 limits = {"table": np.clip(made.table, low, high)}
-            self.add_layer(replace(
-                made, name=self.unique(f"{made.name}_variant"), output=name, **limits,
-                nodes=[*made.nodes, *nodes], **(own.fields if own else {})))
+            self.add_layer(replace(made, output=name, nodes=[*made.nodes, *nodes], **limits,
+                                   **(own.fields if own else {})))
         self.variants[key] = name, nodes, node
         return name
 
@@ -433,6 +432,7 @@ class Builder:
         to_host(self)
         self.layers = fuse_tables(self.layers, self.outputs)
         self._flatten_inputs()
+        self._name_layers()
         kept = [self.tensors[item] for item in self.inputs]
         tensors = {item.name: item for item in kept}
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
@@ -491,6 +491,15 @@ class Builder:
                 copy = self.copy_layer(source, variant, pool, nodes, node)
                 copy.input_shape = tuple(self.tensors[source].shape)
                 self.layers[made[variant]] = copy
+
+    def _name_layers(self):
+        """Names of their own for layers of the same node."""
+        given, taken = {layer.name for layer in self.layers}, set()
+        for layer in self.layers:
+            if layer.name in taken:
+                layer.name = next(name for n in count(2)
+                                  if (name := f"{layer.name}_{n}") not in given | taken)
+            taken.add(layer.name)
 
     def _flatten_inputs(self):
         """An input that only dense layers read becomes one pixel of many channels."""

@@ -105,7 +105,8 @@ class Quantized:
     equalized: list
 
 
-def quantize(model, data, recipe=None, *, source="the calibration data", progress=SILENT):
+def quantize(model, data, recipe=None, *, source="the calibration data", measure=True, refuse=None,
+             progress=SILENT):
     """Quantize a float ONNX network.
 
     Parameters
@@ -117,13 +118,17 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
     recipe : Recipe
     source : str
         Names the data in errors.
+    measure : bool
+        Run the rounded network for the error of every layer.
+    refuse : function of (node, UserError) or None
+        Is told what is not supported, instead of an error, as of `onnx_in.load`.
 
     Returns a `Quantized`. Raises UserError; also where the importer refuses the result.
     """
     recipe = recipe or Recipe()
     activation, weight = recipe.formats()
     with progress.step("Reading the float network"):
-        network = read_float(_with_sizes(model, data), needed_opset(activation, weight))
+        network = read_float(_with_sizes(model, data), needed_opset(activation, weight), refuse)
         feeds = calibration_feeds(network, data, source)
         changed = equalize_network(network) if recipe.equalize else []
         places = find_places(network, activation.width <= 8)
@@ -140,11 +145,13 @@ def quantize(model, data, recipe=None, *, source="the calibration data", progres
             quantizers |= dict.fromkeys(members, chosen)
     rounded = RoundedNetwork(network, places, quantizers, weight,
                              "mse" if recipe.range == "mse" else "min-max")
-    with progress.step("Measuring the error of every layer", len(network.nodes)) as done:
-        rows = rounded.measure(feeds, recipe.correct_bias, done)
+    rows = []
+    if measure or recipe.correct_bias:
+        with progress.step("Measuring the error of every layer", len(network.nodes)) as done:
+            rows = rounded.measure(feeds, recipe.correct_bias, done)
     result = write_model(rounded)
     with progress.step("Reading the quantized network"):
-        onnx_in.load(result)
+        onnx_in.load(result, refuse)
     return Quantized(result, network.model(), rows, recipe, images, changed)
 
 

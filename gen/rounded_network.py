@@ -75,6 +75,7 @@ class RoundedNetwork:
         self.weight_format = weight_format
         self.layers = {node.name: self._round(node, method) for node in network.nodes
                        if node.op_type in LINEAR and node.input[1] in network.constants
+                       and node.output[0] not in places.tail
                        and (len(node.input) < 3 or not node.input[2]
                             or node.input[2] in network.constants)}
 

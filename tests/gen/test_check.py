@@ -50,7 +50,7 @@ def test_the_command(capsys):
     out = capsys.readouterr().out
     assert all(node.name in out for node in onnx.load(DIGITS / "digits-cnn-int8.onnx").graph.node)
     assert "digits-cnn-int8: 4 layers, 402,976 multiply-accumulates" in out
-    assert "| conv2_variant |               20 |" in out
+    assert "| conv2 |               20 |" in out
     assert out.rstrip().endswith("It maps on a chip of these formats.")
 
 
@@ -58,13 +58,46 @@ def test_the_command_on_a_chip(capsys, tmp_path):
     model, figures = str(DIGITS / "digits-cnn-int8.onnx"), tmp_path / "check.json"
     assert main(["check", model, "--chip", "ulx3s-8x8", "--json", str(figures)]) == 0
     out = capsys.readouterr().out
-    assert "| conv2_variant |               20 |   28 |     8 |" in out
+    assert "| conv2 |               20 |   28 |     8 |" in out
     assert "weight memory: 2,016 of 2,048 words" in out and "It maps on ulx3s-8x8." in out
     found = json.loads(figures.read_text())
-    assert found["maps"] and found["layers"][1] == {"name": "conv2_variant", "bits_needed": 20,
+    assert found["maps"] and found["layers"][1] == {"name": "conv2", "bits_needed": 20,
                                                     "bits": 28}
     assert main(["check", model, "--chip", "ulx3s-8x8-e3m2"]) == 1
     assert "With --set array.activation=int8 array.weight=int8 it maps." in capsys.readouterr().out
+
+
+def test_a_float_network(capsys, tmp_path):
+    model, data = str(DIGITS / "digits-cnn-float.onnx"), tmp_path / "x.npy"
+    assert main(["check", model, "--chip", "ulx3s-8x8-e3m2"]) == 0
+    out = capsys.readouterr().out
+    assert "e3m2 activations and e3m2 weights, ranges from random numbers" in out
+    assert "| conv1_pool | MaxPool  | layer conv1: convolution 3 x 3, 1 -> 8, max pooling" in out
+    assert "It maps on ulx3s-8x8-e3m2." in out
+    np.save(data, np.random.default_rng(5).random((4, 1, 28, 28), np.float32))
+    assert main(["check", model, "--calibration", str(data), "--range", "min-max"]) == 0
+    assert f"int8 weights, ranges from {data}." in capsys.readouterr().out
+    assert main(["check", model, "--range", "min-max"]) == 1
+    assert "--range goes with --calibration only" in capsys.readouterr().err
+    model = str(DIGITS / "digits-cnn-int8.onnx")
+    assert main(["check", model, "--calibration", str(data)]) == 1
+    assert "quantized already" in capsys.readouterr().err
+
+
+def test_every_problem_of_a_float_network_is_named_at_once(capsys, tmp_path):
+    net = Network(np.random.default_rng(6), (4, 6, 6), opset=21)
+    weight = np.float32(net.rng.standard_normal((4, 4, 3, 3)))
+    x = net.node("Conv", "x", weight, pads=[1] * 4, name="first")
+    x = net.node("LpPool", x, kernel_shape=[2, 2], name="odd")
+    x = net.node("BatchNormalization", net.node("Conv", x, weight, pads=[1] * 4, name="good"),
+                 *np.ones((4, 4), np.float32), name="norm")
+    x = net.node("Conv", x, weight, pads=[1] * 4, name="good2")
+    x = net.node("InstanceNormalization", x, *np.ones((2, 4), np.float32), name="strange")
+    found = check(net.model(x, shapes=[(4, 5, 5)]))
+    became = {name: text for name, _, text in found.nodes}
+    assert not found.maps and len(found.problems) == 2
+    assert all(became[name].startswith("refused: ") for name in ("odd", "strange"))
+    assert became["good"] == became["good2"] == "understood"
 
 
 def network(middle):

@@ -11,15 +11,15 @@ __all__ = ["RANDOM", "fates_of_float", "quantized_for_check"]
 
 #: What is said where nobody gave calibration data.
 RANDOM = "random numbers in place of calibration data"
-#: Images of random numbers.
-_IMAGES = 2
+#: Images of random numbers: one, as models with a fixed batch take.
+_IMAGES = 1
 
 
 def quantized_for_check(model, recipe, data, source, refuse):
     """A float `onnx.ModelProto` quantized by a `Recipe`; None where it cannot be for what `refuse`,
     as of `onnx_in.load`, has been told.
 
-    Without calibration data ranges come from a few images of normally distributed numbers, by
+    Without calibration data ranges come from an image of normally distributed numbers, by
     min-max: formats, layers and the bits of their sums are those of a real quantization or next to
     them, accuracy is none.
     """

@@ -130,8 +130,8 @@ def read_float(path, opset=_OPSET, refuse=None):
         nodes.append(copy)
     network = FloatNetwork(graph.name or "network", nodes, constants, inputs, list(graph.output),
                            list(model.opset_import))
-    _free_batch(network)
     _compute_constants(network)
+    _free_batch(network)
     _drop_empty(network)
     _dense(network)
     while _fold_one(network):

@@ -26,6 +26,8 @@ __all__ = ["FloatArithmetic"]
 _TABLE = 6
 #: Bits of a partial sum, above which the fast circuit adds in a stage of its own.
 _WIDE = 32
+#: Additions in one expression; Python's stack holds no more than some hundred.
+_NESTED = 32
 
 
 class FloatArithmetic(Arithmetic):
@@ -124,10 +126,9 @@ class FloatArithmetic(Arithmetic):
         if self.stages > 1:
             # The partial sum comes last, so that its way is short.
             fill = terms[0][0][-1].replicate(self.psum_bits - len(terms[0][0]))
-            total = reduce(lambda total, term: _add(total, *term), terms[1:],
-                           Cat(terms[0][0], fill))
+            total = _add_all(m, Cat(terms[0][0], fill), terms[1:], f"{operands.prefix}terms")
             terms = [(total, terms[0][1])]
-        return reduce(lambda total, term: _add(total, *term), terms, psum)
+        return _add_all(m, psum, terms, f"{operands.prefix}sum")
 
     def _term(self, m, operands, a, w, name, product):
         """One product as (bits, carry): complemented where it is negative, to which the carry
@@ -239,6 +240,17 @@ def _choose(enables, word, reach, width):
                & enable.replicate(width) for k, enable in enumerate(enables))
     chosen = reduce(lambda x, y: x | y, shifted)
     return chosen.as_signed() if word.shape().signed else chosen
+
+
+def _add_all(m, total, terms, name):
+    """`total` plus all terms, (bits, carry), one after the other."""
+    for n, term in enumerate(terms, 1):
+        total = _add(total, *term)
+        if n % _NESTED == 0 and n < len(terms):
+            net = Signal(len(total), name=f"{name}_{n}")
+            m.d.comb += net.eq(total)
+            total = net
+    return total
 
 
 def _add(total, bits, carry):

@@ -146,6 +146,11 @@ def test_a_column_by_the_data_sheet(activation, weight, lanes, tmp_path):
     assert value * 2.0 ** total["exponent"] == exact
 
 
+def test_hundreds_of_lanes_are_written():
+    rules = pe.PeConfig(activation="e1m0", weight="e1m0", lanes=300).arithmetic()
+    assert pe.pe_verilog(rules).count("module systolith_pe") == 1
+
+
 def test_codes_of_nan_never_come_in():
     finite = pe_vectors.finite_codes(parse("e4m3fn"))
     assert len(finite) == 254 and not {0x7f, 0xff} & set(finite.tolist())

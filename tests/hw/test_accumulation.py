@@ -5,14 +5,13 @@ import zlib
 import numpy as np
 import pytest
 from systolith.hw.accumulation import ChunkedAccumulator, Windowed
+from systolith.hw.column import Column
 from systolith.hw.float_add import RANDOM_BITS, FloatAdder, ToFloat
 from systolith.hw.formats import parse
 from systolith.hw.pe import arithmetic
 from systolith.sim import accumulation
 from systolith.sim.elements import finite_codes
 from systolith.sim.players import play
-
-from .columns import Column
 
 DLFLOAT = parse("dlfloat16")
 SEED = 0x1234567

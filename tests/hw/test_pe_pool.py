@@ -5,14 +5,13 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.column import Column
 from systolith.hw.format_block import WeightPool
 from systolith.hw.formats import Int
 from systolith.hw.pe import arithmetic
 from systolith.hw.pe_pool import Plane, PlaneAccumulator, PoolArithmetic
 from systolith.sim.accumulation import bit_planes
 from systolith.sim.players import play
-
-from .columns import Column
 
 RANDOM = np.random.default_rng(15)
 #: Name -> (pool, lanes, options).

@@ -1,13 +1,30 @@
-"""Processing elements below each other, to be tested together."""
+"""Processing elements below each other, with the skew of their operands: a dot product a cycle."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.pe import ProcessingElement
+
+from .pe import ProcessingElement
+
+__all__ = ["Column"]
 
 
 class Column(wiring.Component):
-    """Elements below each other; a word of all rows' codes meets another of weights."""
+    """Elements below each other; a word of all rows' codes meets another of weights.
+
+    Parameters
+    ----------
+    rules : Arithmetic
+    rows : int
+
+    Members
+    -------
+    a, w : In
+        Codes of all rows and their lanes, row 0 and lane 0 lowest; any number each cycle.
+    psum, total : Out
+        The partial sum that leaves the last row, and the column's sum that it stands for; `latency`
+        cycles after the codes.
+    """
 
     def __init__(self, rules, rows):
         self.rules = rules

@@ -35,10 +35,11 @@ def _resolved(value, part, node):
     low, high = ends[::-1] if gain[0] < 0 else ends
     lows = [item for item in (low, value.low) if item is not None]
     highs = [item for item in (high, value.high) if item is not None]
-    pool, shape = own.pool or value.pool, own.map
+    behind = own.pool and own.pool.behind(gain)
+    pool, shape = behind or value.pool, own.map
     if value.pool:
         shape = own.map[0], *value.pool.out(own.map[1:])
-        if own.pool and (pool := own.pool.then(value.pool)) is None:
+        if behind and (pool := behind.then(value.pool)) is None:
             node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
                       "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,

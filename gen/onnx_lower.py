@@ -346,6 +346,9 @@ class Builder:
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
                 parameters = _thresholds(images, gain, offset, source.format, target.strict)
             else:
+                if value.pool and value.pool.least:
+                    node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor behind a "
+                              "MaxPool, as only signs can; put the MaxPool behind the factor")
                 parameters = _requantization(images, gain, offset, target, node)
                 if value.slope is not None:
                     below = _below(images, gain, value.slope, parameters, target, node)

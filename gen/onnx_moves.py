@@ -114,6 +114,7 @@ def _picked(builder, node, value, channels):
     return replace(value, channels=None if whole else own, linear=linear, nodes=nodes,
                    gain=value.gain[channels], offset=value.offset[channels],
                    slope=None if value.slope is None else value.slope[channels],
+                   pool=value.pool and value.pool.of_channels(channels),
                    map=(len(channels), *value.map[1:]))
 
 

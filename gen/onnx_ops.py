@@ -51,10 +51,13 @@ def affine(value, gain, offset, node):
         low, high = (None if bound is None else common * bound + moved for bound in (low, high))
         if common < 0:
             low, high = high, low
-    if value.pool and (gain < 0).any():
-        node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
+    pool = value.pool
+    if pool and (gain < 0).any():
+        if not isinstance(value.linear, Linear):
+            node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
+        pool = pool.behind(gain)
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
-                   low=low, high=high, nodes=[*value.nodes, node.name])
+                   low=low, high=high, pool=pool, nodes=[*value.nodes, node.name])
 
 
 # Element by element.

@@ -38,7 +38,8 @@ def _negative(value):
     if isinstance(value, HostInput):
         return value.then("multiply", np.float32(-1))
     low, high = (None if bound is None else -bound for bound in (value.high, value.low))
-    return replace(value, gain=-value.gain, offset=-value.offset, low=low, high=high)
+    pool = value.pool and value.pool.behind(-np.ones(len(value.gain)))
+    return replace(value, gain=-value.gain, offset=-value.offset, low=low, high=high, pool=pool)
 
 
 def _compared(strict, more):
@@ -50,8 +51,6 @@ def _compared(strict, more):
         if isinstance(value, HostInput):
             value = value.then("subtract", numbers.floats)
         else:
-            if value.pool:
-                node.fail("compares a maximum; put the MaxPool behind it")
             if value.low is not None or value.high is not None:
                 node.fail("compares what is clipped; remove the Relu or Clip in front")
             value = replace(value, nodes=[*value.nodes, node.name], offset=value.offset

@@ -209,8 +209,8 @@ def _sign(builder, node, value, thresholds, scale):
         if len(thresholds) not in (1, len(value.gain)):
             node.fail(f"its thresholds must have one row, or one for each of {len(value.gain)} "
                       f"channels, not {len(thresholds)}")
-        if value.low is not None or value.high is not None or value.pool:
-            node.fail("makes a sign of a value that is clipped or pooled; put it in front of that")
+        if value.low is not None or value.high is not None:
+            node.fail("makes a sign of a value that is clipped; put it in front of that")
         value = replace(value, offset=value.offset - thresholds)
     source = builder.quantize(value, target, node.outputs[0], node)
     shape = builder.tensors[source].shape

@@ -3,7 +3,7 @@
 Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import isqrt
 
@@ -151,10 +151,12 @@ class Linear:
 @dataclass(frozen=True)
 class Pool:
     """Max pooling over windows of `size` that stand `stride` apart, all (y, x); `pads` (top, left,
-    bottom, right) are less than the window, and there is nothing there."""
+    bottom, right) are less than the window, and there is nothing there. `least`: for each channel
+    whether it is the smallest instead, as behind a negative factor; (): for none."""
     size: tuple
     stride: tuple
     pads: tuple = (0, 0, 0, 0)
+    least: tuple = ()
 
     #: What an instruction can address.
     MOST = 15
@@ -168,7 +170,19 @@ class Pool:
     @property
     def fields(self):
         """As fields of a Conv."""
-        return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads}
+        return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads,
+                "least": np.array(self.least) if self.least else None}
+
+    def behind(self, gain):
+        """The same of numbers that factors [channels] multiply behind it: a negative one makes the
+        smallest of the largest."""
+        least = np.array(self.least or [False] * len(gain)) ^ (gain < 0).astype(bool)
+        return replace(self, least=tuple(least.tolist()) if least.any() else ())
+
+    def of_channels(self, channels):
+        """The same of some of the channels."""
+        least = tuple(self.least[n] for n in channels) if self.least else ()
+        return replace(self, least=least if any(least) else ())
 
     def out(self, sizes):
         """(y, x) of the results from those of the map."""
@@ -179,7 +193,7 @@ class Pool:
         """Both, one after the other, as one; None where there is no such thing."""
         gaps = any(s > k for s, k in zip(self.stride, self.size, strict=True))
         size = tuple(k + (other.size[n] - 1) * self.stride[n] for n, k in enumerate(self.size))
-        if gaps or any(other.pads) or max(size) > self.MOST:
+        if gaps or any(other.pads) or max(size) > self.MOST or self.least or other.least:
             return None
         # Pads behind reach as far as the last window does, which is where they ended before.
         return Pool(size, tuple(s * t for s, t in zip(self.stride, other.stride, strict=True)),

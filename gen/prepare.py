@@ -315,6 +315,9 @@ def _pass_words(layer, codes, dtype, fill):
         # Lanes without channel cancel by pairs; where there are pairs of passes, between these.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
+        # Columns without channel: their sums, too, must stay within the accumulators.
+        spare = np.full(vector, fill) if layer.pairs else np.arange(vector) % 2
+        padded[channels:] = spare.astype(dtype)[:, None, None]
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
                            kernel_y, kernel_x)
     return words.transpose(0, 5, 6, 2, 3, 1, 4)
@@ -357,9 +360,11 @@ def parameter_bytes(layer):
     bipolar = isinstance(arch.activation, Bipolar)
     total = (layer.groups + bipolar) * arch.group
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
+    # Signs have no use for a shift: it says whose smallest result in a window is wanted.
+    shift = conv.shift if not bipolar else 0 if conv.least is None else conv.least
     columns = []
     for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)),
-                           (conv.shift, 0), *((item, 0) for item in conv.below or ())):
+                           (shift, 0), *((item, 0) for item in conv.below or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from . import isa
 from .blocks import place
 from .csr import UnitState
-from .formats import Float
+from .formats import Bipolar, Float
 from .operand_lane import OperandLane
 from .post_lane import PostLane
 from .table_lane import TableLane
@@ -239,22 +239,24 @@ class Post(wiring.Component):
         m.d.sync += [selected.eq(columns[fields.group * chunks + marks[1].chunk]
                                  if len(columns) > 1 else columns[0]),
                      parameters.eq(self.parameter_data)]
-        ordered, raw = [], []
+        ordered, raw, least = [], [], []
         for lane in range(lanes):
             ordered.append(Signal(signed(arch.first_bits), name=f"ordered_{lane}"))
             raw.append(Signal(signed(arch.accumulator_bits + 1), name=f"raw_{lane}"))
+            least.append(Signal(name=f"least_{lane}"))
             m.submodules[f"lane_{lane}"] = place(
                 self.lane, "systolith_post_lane",
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
                 more=summed & ~marks[2].first, raw=fields.raw,
                 zero_point=zero_point, low=low, high=high,
-                ordered=ordered[-1], raw_out=raw[-1])
+                ordered=ordered[-1], raw_out=raw[-1],
+                **({"least": least[-1]} if isinstance(arch.activation, Bipolar) else {}))
 
-        # Pooling: the largest so far, or the last one, which is that of the whole sum; that of the
-        # column alone is kept for the next result. Then the code, and the group that it completes.
-        # What is not combined with an operand is looked up in front of that, so that the largest is
-        # taken of what the function gives.
+        # Pooling: the largest so far (of bipolar channels that say so, the smallest), or the last
+        # one, which is that of the whole sum; that of the column alone is kept for the next result.
+        # Then the code, and the group that it completes. What is not combined with an operand is
+        # looked up in front of that, so that the largest is taken of what the function gives.
         def chosen(condition, one, other):
             return data.View(mark.shape(), Mux(condition, one.as_value(), other.as_value()))
         arriving, item_valid = marks[direct], Signal()
@@ -270,15 +272,17 @@ class Post(wiring.Component):
                 for name in ("new", "largest", "top", "known", "best"))
             tops = Array(Signal.like(new, name=f"top_{lane}_{part}", reset_less=True)
                          for part in range(chunks))
+            # Of equal ones it does not matter which is taken.
             m.d.comb += [
                 new.eq(first), top.eq(tops[arriving.chunk]),
                 known.eq(Mux(arriving.carried, top, old)),
-                best.eq(Mux((arriving.first & ~arriving.carried) | summed | (new > known),
+                best.eq(Mux((arriving.first & ~arriving.carried) | summed
+                            | ((new > known) ^ least[lane]),
                             new, known))]
             largest.append(old)
             with m.If(arriving.valid):
                 m.d.sync += old.eq(best)
-                with m.If(arriving.column | (new > top)):
+                with m.If(arriving.column | ((new > top) ^ least[lane])):
                     m.d.sync += tops[arriving.chunk].eq(new)
             codes.append(_code(best, arch.activation))
         results = ordered

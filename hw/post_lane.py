@@ -16,8 +16,9 @@ class PostLane(wiring.Component):
 
     The arithmetic is the numerics page's: s = accumulator + bias, p = s * multiplier, rounded to
     even at p / 2**shift (integers) or to the nearest float of that many smallest subnormals.
-    Bipolar results are the sign of p. On leaky chips sums s below zero have a multiplier with a
-    sign and a shift of their own.
+    Bipolar results are the sign of p; the shift, which they have no use for, says by its lowest bit
+    that a window's smallest result is wanted. On leaky chips sums s below zero have a multiplier
+    with a sign and a shift of their own.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class PostLane(wiring.Component):
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
     raw_out : Out(signed(arch.accumulator_bits + 1))
         s itself.
+    least : Out(1)
+        Along with bipolar results, and on no other chips: 1 where the shift is odd.
     """
 
     def __init__(self, *, arch):
@@ -53,6 +56,7 @@ class PostLane(wiring.Component):
             "low": In(limits), "high": In(limits),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
+            **({"least": Out(1)} if isinstance(arch.activation, Bipolar) else {}),
         })
 
     @staticmethod
@@ -78,7 +82,8 @@ class PostLane(wiring.Component):
         scale = register(m, Mux(self.raw, 1, fields.multiplier), "scale")
         negative = total < 0
         if isinstance(form, Bipolar):
-            m.d.sync += [self.raw_out.eq(total), self.ordered.eq(~negative | (scale == 0))]
+            m.d.sync += [self.raw_out.eq(total), self.ordered.eq(~negative | (scale == 0)),
+                         self.least.eq(register(m, fields.shift[0], "least_1"))]
             return m
 
         shift = register(m, Mux(self.raw, 0, fields.shift), "shift_1")

@@ -127,6 +127,9 @@ class Conv:
     pool_sum : bool
         The sums of the convolution are added up over each window, in front of bias and
         requantization; otherwise the largest result of each is taken.
+    least : bool array [O] or None
+        The channels of which the smallest result of each window is taken instead; bipolar results
+        only. None: none.
     bias, multiplier, shift : int64 arrays [O]
         Requantization, see `numerics.requantize`. Raw layers use the bias only.
     zero_point, low, high : int
@@ -163,6 +166,7 @@ class Conv:
     pool_stride: tuple | None = None
     pool_pads: tuple = (0, 0, 0, 0)
     pool_sum: bool = False
+    least: np.ndarray | None = None
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
@@ -316,12 +320,12 @@ class Conv:
                 if self.pool_sum:
                     sums = numerics.window_sums(sums, *self.windows)
                 elif monotone:
-                    sums = numerics.window_maxima(sums, *self.windows)
+                    sums = self._pooled(sums)
                 first = numerics.first_results(sums, self, output_format)
                 if self.table is not None and self.operand is None:
                     first = self.table[first - self.low]
                 if not self.pool_sum and not monotone:
-                    first = numerics.window_maxima(first, *self.windows)
+                    first = self._pooled(first)
                 if self.operand is not None:
                     first = numerics.combine(first, operand[start:start + step], self.operand,
                                              output_format)
@@ -329,6 +333,12 @@ class Conv:
                         first = self.table[first - self.operand.low]
                 parts.append(numerics.from_ordered(first, output_format))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
+
+    def _pooled(self, values):
+        if self.least is None:
+            return numerics.window_maxima(values, *self.windows)
+        turn = np.where(self.least, -1, 1)[:, None, None]
+        return turn * numerics.window_maxima(turn * values, *self.windows)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..hw import layout
+from ..hw.formats import Bipolar
 from ..hw.isa import Destination, Memory, Opcode, Pooling, Unit
 from .access import (
     Space,
@@ -242,7 +243,8 @@ class Simulator:
             bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
             shift=self.shift[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
             below=self.below[:, chunks].reshape(2, -1) if arch.leaky else None,
-            low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high)
+            low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high,
+            least=isinstance(arch.activation, Bipolar) & self.shift[chunks].ravel())
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
@@ -257,7 +259,8 @@ class Simulator:
             first = first_results(sums, channel, arch.activation)
             if i.table and not i.operand:
                 first = self.table[first % arch.table_depth]
-            first = first.reshape(count, -1, arch.group).max(axis=1)
+            first = first.reshape(count, -1, arch.group)
+            first = np.where(channel.least, first.min(axis=1), first.max(axis=1))
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
                 operand = SimpleNamespace(**i.fields, shift=i.operand_shift)

@@ -121,6 +121,8 @@ def random_graph(arch, seed, layers=3):
         if arch.table_depth and not raw and other.random() < 0.5:
             limits = layer.operand or layer
             layer.table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
+        if isinstance(format, Bipolar) and other.random() < 0.5:
+            layer.least = data.random(filters) < 0.5
         convolutions.append(layer)
         tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
     read = {layer.input for layer in convolutions} | {

@@ -181,7 +181,10 @@ class Interpreter:
                        for total, (bias, *scales) in zip(sums, parameters, strict=True)]
                 if i.table and not i.operand:
                     new = self.looked_up(i, new)
-                best = new if best is None else [max(pair) for pair in zip(best, new, strict=True)]
+                bipolar = isinstance(arch.activation, Bipolar)
+                best = new if best is None else [
+                    min(pair) if bipolar and shift % 2 else max(pair)
+                    for *pair, (_, (_, shift), _) in zip(best, new, parameters, strict=True)]
             if i.operand:
                 best = self.combine(i, n, best)
                 if i.table:

@@ -75,6 +75,8 @@ def random_layer(draw, rng, arch, name, tensor):
         windows = stimulus.random_windows(other, conv.conv_shape[1:])
         if np.prod(windows["pool"]) <= arch.accumulator_depth:
             conv = replace(conv, **windows)
+    if bipolar and random.Random(f"least {name} {channels} {pool}").random() < 0.5:
+        conv.least = rng.random(out) < 0.5
     conv.pool_sum = (conv.pool != (1, 1) and arch.accumulator is None and not odd
                      and random.Random(f"{name} {channels} {pool}").random() < 0.4)
     return conv

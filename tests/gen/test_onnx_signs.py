@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 from systolith.gen.errors import UserError
+from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.hw.arch import Arch
 
+from ..networks import run_program
 from ..onnx_networks import Network, evaluate
 
 #: sign of x: (how the model says it, what it makes of 0)
@@ -62,3 +65,72 @@ def test_refused(made, message):
     x = net.node("MatMul", net.bipolar_quant("x"), net.bipolar_quant(np.ones((4, 3), np.float32)))
     with pytest.raises(UserError, match=message):
         load(net.model(made(net, x)))
+
+
+#: Signs behind pooling.
+SIGNS = {
+    "BipolarQuant": lambda net, x: net.bipolar_quant(x),
+    "MultiThreshold": lambda net, x: net.node(
+        "MultiThreshold", x, np.float32([[0.0]]), domain="qonnx.custom_op.general",
+        out_scale=2.0, out_bias=-1.0, data_layout="NCHW"),
+    "turned": RULES["turned"], "greater": RULES["greater"],
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize("windows", [
+    {"kernel_shape": [2, 2], "strides": [2, 2]},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}])
+def test_factors_of_both_signs_behind_pooling(sign, windows):
+    """Conv, MaxPool, BatchNormalization, sign: where the factor is negative, the smallest sum of a
+    window decides; in the program, too."""
+    rng = np.random.default_rng(8)
+    net = Network(rng, (6, 9, 9), opset=17)
+    x = net.bipolar_quant(net.node("Sub", "x", np.float32(0.5)))
+    for inputs, width, size in ((6, 10, 3), (10, 7, 2)):
+        weight = net.bipolar_quant(np.float32(rng.choice([-1, 1], (width, inputs, size, size))))
+        x = net.node("Conv", x, weight)
+        x = net.node("MaxPool", x, **windows)
+        gamma = np.float32(rng.choice([-2, -0.5, 0, 1, 3], width))
+        mean = np.float32(rng.integers(-12, 13, width))
+        x = net.node("BatchNormalization", x, gamma, np.float32(rng.choice([-1, 0, 1], width)),
+                     mean, np.ones(width, np.float32), epsilon=0.0)
+        x = SIGNS[sign](net, x)
+    model = net.model(x)
+    images = np.float32(rng.choice([0, 1], (20, 6, 9, 9)))
+    graph = load(model)
+    codes = graph.encode_inputs(images)
+    found = graph.decode_outputs(graph.run(codes))
+    assert np.allclose(found, evaluate(model, images)[x])
+    assert [bool(layer.least.any()) for layer in graph.layers] == [True, True]
+    arch = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1")
+    program = compile_graph(graph, arch)
+    outputs, _, _ = run_program(program, codes[0], 3)
+    assert (outputs[graph.outputs[0]] == graph.run(codes[:1])[graph.outputs[0]][0]).all()
+
+
+def test_channels_of_factors_of_both_signs():
+    """Splitting what is not quantized yet takes the factors along."""
+    rng = np.random.default_rng(9)
+    net = Network(rng, (4, 6, 6), opset=17)
+    x = net.bipolar_quant(net.node("Sub", "x", np.float32(0.5)))
+    x = net.node("Conv", x, net.bipolar_quant(np.float32(rng.choice([-1, 1], (6, 4, 3, 3)))))
+    x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = net.node("Mul", x, np.float32([1, -1, 1, 1, -1, -1]).reshape(1, 6, 1, 1))
+    x = net.bipolar_quant(net.node("Gather", x, np.int64([4, 0, 2]), axis=1))
+    model = net.model(x)
+    images = np.float32(rng.choice([0, 1], (20, 4, 6, 6)))
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    assert np.allclose(found, evaluate(model, images)[x])
+
+
+def test_only_signs_take_the_smallest():
+    rng = np.random.default_rng(1)
+    net = Network(rng, (2, 6, 6), opset=17)
+    x = net.node("Conv", net.quant("x", 0.1), net.quant(
+        np.float32(rng.standard_normal((3, 2, 3, 3))), 0.1, narrow=1))
+    x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = net.quant(net.node("Mul", x, np.float32(-1)), 0.1)
+    with pytest.raises(UserError, match="negative factor behind a MaxPool, as only signs can"):
+        load(net.model(x))

@@ -163,3 +163,11 @@ def test_refused(arch, change, message):
         graph = Graph("raw", graph.inputs, tensors, [first], ["out"])
     with pytest.raises(UserError, match=message):
         compile_graph(graph, arch)
+
+
+def test_columns_without_channel_need_no_wider_accumulators():
+    """One channel on 4 columns of 60 lanes, of which three have a channel."""
+    arch = replace(ARCH, lanes=20, largest_k=1000)
+    graph, codes = network(np.random.default_rng(2), 8, (3, 4, 4), (1, 1), outputs=1)
+    assert arch.accumulator_bits < (60 * 255).bit_length() + 1
+    compute(graph, codes, arch)

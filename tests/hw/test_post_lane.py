@@ -91,6 +91,8 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
                     else:
                         assert ctx.get(dut.ordered) == expected(
                             arch, a, 0, m, s, zero_point, low, high), (a, m, s)
+                    if isinstance(arch.activation, Bipolar):
+                        assert ctx.get(dut.least) == s % 2
                 await ctx.tick()
 
     simulator = Simulator(dut)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
+from ..hw.formats import Bipolar
 from ..sim.tail import Tail
+from .binary import never_zero
 from .onnx_functions import FUNCTIONS, quantized_function
 from .onnx_smooth import applied
 from .onnx_values import Constant, HostInput, Linear, QuantizedConstant, Value
@@ -69,16 +71,16 @@ class HostTail:
         self.last = _last_moves(model.graph)
         self.constants, self.cuts = {}, {}
 
-    def take(self, node, inputs):
+    def take(self, builder, node, inputs):
         """HostResults for the node's outputs; None where it is the chip's. `inputs` are changed to
-        what the chip's operator reads."""
+        what the chip's operator reads; `builder` has the tensors that there are."""
         there = [item.value if isinstance(item, HostResult) else item for item in inputs]
         if node.operator in _ON_CHIP and isinstance(there[0], Value):
             inputs[:] = there
             return None
         reason = next((item.reason for item in inputs if isinstance(item, HostResult)), None)
         if reason is None:
-            reason = _reason(node, inputs, set(node.outputs) <= self.last)
+            reason = _reason(builder, node, inputs, set(node.outputs) <= self.last)
         if reason is None:
             return None
         if node.operator in _LAYERS or node.domain not in ("", "ai.onnx"):
@@ -136,7 +138,7 @@ def _last_moves(graph):
             if name not in chip}
 
 
-def _reason(node, inputs, last):
+def _reason(builder, node, inputs, last):
     """Why the host must compute a node, or None; `last`: only the host reads its result."""
     values = [item for item in inputs if isinstance(item, (Value, HostInput))]
     if node.operator in STARTS and values:
@@ -150,6 +152,15 @@ def _reason(node, inputs, last):
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])
+    if (node.operator == "Sign" and isinstance(linear[0], Linear) and isinstance(
+            linear[0].format, Bipolar) and values[0].slope is None and values[0].low is None
+            and values[0].high is None):
+        if never_zero(values[0], builder.tensors[values[0].source].format):
+            return None
+        return (f"reads the result of {node.name!r} (Sign), which makes 0 of 0, and "
+                f"{values[0].nodes[-1]!r} can give that: a binary format has no 0; say which sign "
+                "it has by Where(x >= 0, 1, -1) or BipolarQuant, or let an odd number of products "
+                "or a bias keep sums from 0")
     if square or (node.operator in FUNCTIONS and isinstance(values[0], Value)
                   and not quantized_function(values[0])):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "

@@ -115,7 +115,7 @@ def _load(model, refuse):
             continue
         try:
             _check_order(node, inputs)
-            value = tail.take(node, inputs) or _operator(node)[0](builder, node, inputs)
+            value = tail.take(builder, node, inputs) or _operator(node)[0](builder, node, inputs)
             results = value if isinstance(value, list) else [value]
             for output, result in zip(node.outputs, results, strict=False):
                 values[output] = result

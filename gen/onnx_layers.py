@@ -9,6 +9,7 @@ import numpy as np
 from ..hw import isa
 from ..hw.formats import Bipolar
 from ..sim import numerics
+from .binary import as_signs
 from .onnx_copies import join_pads, plain
 from .onnx_values import (
     Constant,
@@ -81,6 +82,8 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
     else:
         source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
+    if isinstance(tensor.format, Bipolar):
+        images, format, scale = as_signs(images, format, scale)
     if images.shape[1] * groups != value.map[0]:
         node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
                   f"{value.map[0]}")

@@ -8,7 +8,6 @@ norm in front of a binary quantizer becomes an exact integer threshold.
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
-from math import ceil, floor
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
+from .binary import as_signs, thresholds
 from .onnx_copies import join, plain, quantize_parts, remove_copies
 from .onnx_functions import (
     Function,
@@ -335,16 +335,18 @@ class Builder:
         if value.linear is None:
             value = self._identity(value, target, node)
         linear, source = value.linear, self.tensors[value.source]
-        images, gain, offset = linear.images.copy(), value.gain, value.offset
+        images, form = linear.images.copy(), linear.format
+        gain, offset = value.gain, value.offset
         below = None
         if target is not None:
             negative = gain < 0
             images[negative] *= -1
             gain = abs(gain)
             if isinstance(target.format, Bipolar):
+                images, form, gain = as_signs(images, form, gain)
                 if value.slope is not None and (value.slope <= 0).any():
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
-                parameters = _thresholds(images, gain, offset, source.format, target.strict)
+                parameters = thresholds(images, gain, offset, source.format, target.strict)
             else:
                 if value.pool and value.pool.least:
                     node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor behind a "
@@ -366,7 +368,7 @@ class Builder:
             pad_code = int(codes_of(source.format, linear.pad_image, node))
         return Conv(
             name=self.unique(linear.name), input=value.source, output=output,
-            weight=codes_of(linear.format, images, node), weight_format=linear.format,
+            weight=codes_of(form, images, node), weight_format=form,
             stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
             pad_code=pad_code, replicate=linear.pad_image is None and padded, groups=groups,
             channels=value.channels,
@@ -550,18 +552,6 @@ def _best_weight(candidates, images, gain, offset, target, node):
         if wrong == 0:
             break
     return best[1]
-
-
-def _thresholds(images, gain, offset, format, strict):
-    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
-    `strict`, > 0; the gain is 0 or positive."""
-    low, high = numerics.sum_ranges(images, format)
-    bias = []
-    for g, o, least, most in zip(gain, offset, low, high, strict=True):
-        always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
-        place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
-        bias.append(min(max(place, -(most + 1)), -least) if g else always)
-    return bias, [1] * len(bias), [0] * len(bias)
 
 
 def _requantization(images, gain, offset, target, node):

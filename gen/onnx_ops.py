@@ -164,6 +164,15 @@ def _function(builder, node, inputs):
     return of_function(builder, node, [value])
 
 
+def _sign(builder, node, inputs):
+    """Of binary sums, which `onnx_host` leaves here where they are never 0; else a function."""
+    if isinstance(inputs[0], Value) and isinstance(inputs[0].linear, Linear):
+        one = exact(1).item()
+        return onnx_signs.as_numbers(builder, node, onnx_signs.Comparison(inputs[0], False), one,
+                                     -one)
+    return _function(builder, node, inputs)
+
+
 def _leaky_relu(builder, node, inputs):
     value = activation(inputs, node)
     alpha = exact(np.float32(node.attributes.get("alpha", 0.01))).item()
@@ -341,6 +350,7 @@ OPERATORS = {
     "Pow": (_power, set()),
     "Relu": (_relu, set()),
     "Reshape": (_reshape, {"allowzero"}),
+    "Sign": (_sign, set()),
     "Squeeze": (_squeeze, {"axes"}),
     "Sub": (_arithmetic("subtract", lambda numbers, first, node:
                         (-1, numbers) if first else (1, -numbers)), set()),

@@ -56,8 +56,13 @@ def test_groups_equal_the_golden_model(data):
 
 def test_on_the_core():
     jobs, right = [], []
-    for seed, (groups, how) in enumerate([(7, {}), (20, dict(pad_code=1)),
-                                          (4, dict(replicate=True))]):
+    # Windows apart and overlapping, of which some channels want the smallest result.
+    apart = dict(least=np.arange(20) % 3 == 0, pool=(2, 2))
+    overlapping = dict(least=np.arange(10) % 2 == 0, pool=(3, 2), pool_stride=(1, 1),
+                       pool_pads=(1, 0, 1, 1))
+    for seed, (groups, how) in enumerate([(7, {}), (20, dict(pad_code=1, **apart)),
+                                          (4, dict(replicate=True)),
+                                          (10, dict(pad_code=0, **overlapping))]):
         graph, codes = layer(np.random.default_rng(seed), groups, (20 // groups * groups, 5, 4),
                              groups, (3, 2), pads=(1, 1, 1, 0), **how)
         program = compile_graph(graph, ARCH)

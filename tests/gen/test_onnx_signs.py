@@ -134,3 +134,64 @@ def test_only_signs_take_the_smallest():
     x = net.quant(net.node("Mul", x, np.float32(-1)), 0.1)
     with pytest.raises(UserError, match="negative factor behind a MaxPool, as only signs can"):
         load(net.model(x))
+
+
+def int8_weights(net, weight, size):
+    """Weights of -1 and +1 as QDQ has them: codes of one size, scales of each output channel."""
+    scale = np.float32(abs(net.rng.standard_normal(weight.shape[0])) + 0.1)
+    return net.node("DequantizeLinear", np.int8(size * weight), scale,
+                    np.zeros(weight.shape[0], np.int8), axis=0)
+
+
+@pytest.mark.parametrize("size", [1, 127])
+@pytest.mark.parametrize("planes", [False, True])
+def test_integer_weights_that_are_signs(size, planes):
+    """int8 weights of one size behind DequantizeLinear are binary ones, behind integers, too."""
+    rng = np.random.default_rng(4)
+    net = Network(rng, (5, 6, 6), opset=17)
+    x = net.quant("x", 1 / 8, bits=4) if planes else net.bipolar_quant("x")
+    for inputs, width in ((5, 7), (7, 5)):
+        weight = int8_weights(net, rng.choice([-1, 1], (width, inputs, 2, 2)), size)
+        x = net.node("Conv", x, weight, np.float32(rng.standard_normal(width)))
+        if width == 7:
+            x = RULES["at least"](net, x)
+    model = net.model(x)
+    images = np.float32(rng.standard_normal((10, 5, 6, 6)))
+    graph = load(model)
+    assert {str(layer.weight_format) for layer in graph.layers} == {"bipolar1"}
+    codes = graph.encode_inputs(images)
+    results = graph.run(codes)
+    np.testing.assert_allclose(graph.decode_outputs(results), evaluate(model, images)[x],
+                               rtol=1e-4, atol=1e-4)
+    arch = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1",
+                bit_planes=planes)
+    outputs, _, _ = run_program(compile_graph(graph, arch), codes[0], 3)
+    assert (outputs[graph.outputs[0]] == results[graph.outputs[0]][0]).all()
+
+
+def signs_of_sums(rng, inputs, bias):
+    """A network of ONNX's Sign between two layers, and the name of its output."""
+    net = Network(rng, (inputs,), opset=17)
+    x = net.node("MatMul", net.bipolar_quant("x"), net.bipolar_quant(
+        np.float32(rng.choice([-1, 1], (inputs, 6)))))
+    x = net.node("Sign", net.node("Add", x, np.float32(bias)))
+    x = net.node("MatMul", x, net.bipolar_quant(np.float32(rng.choice([-1, 1], (6, 3)))))
+    return net.model(x), x
+
+
+@pytest.mark.parametrize("inputs, bias", [(7, 0), (7, 2), (6, 0.5), (6, 1), (6, -7)])
+def test_sign_of_sums_that_are_never_zero(inputs, bias):
+    rng = np.random.default_rng(6)
+    model, name = signs_of_sums(rng, inputs, bias)
+    images = np.float32(rng.standard_normal((50, inputs)))
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    assert len(graph.layers) == 2
+    assert (found == evaluate(model, images)[name]).all()
+
+
+@pytest.mark.parametrize("inputs, bias", [(6, 0), (6, 2), (7, 1)])
+def test_sign_of_sums_that_can_be_zero(inputs, bias):
+    model, _ = signs_of_sums(np.random.default_rng(6), inputs, bias)
+    with pytest.raises(UserError, match=r"Sign.*makes 0 of 0.*Where"):
+        load(model)

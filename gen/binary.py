@@ -1,0 +1,51 @@
+"""Binary layers: weights that are signs, thresholds on the integer sum, sums that are never 0."""
+
+from math import ceil, floor
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Int
+from ..sim import numerics
+from .onnx_values import exact
+
+__all__ = ["as_signs", "never_zero", "thresholds"]
+
+
+def as_signs(images, format, scale):
+    """(images, format, scale) of a layer with binary weights, where all integer weights [O, ...] of
+    each output channel are one number or its negative; as they are otherwise. `scale` is [O]."""
+    size = abs(images).reshape(len(images), -1)
+    if not isinstance(format, Int) or not size.size or (size != size[:, :1]).any() or (
+            size == 0).any():
+        return images, format, scale
+    return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
+
+
+def thresholds(images, gain, offset, format, strict):
+    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
+    `strict`, > 0; the gain is 0 or positive."""
+    low, high = numerics.sum_ranges(images, format)
+    bias = []
+    for g, o, least, most in zip(gain, offset, low, high, strict=True):
+        always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
+        place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
+        bias.append(min(max(place, -(most + 1)), -least) if g else always)
+    return bias, [1] * len(bias), [0] * len(bias)
+
+
+def never_zero(value, format):
+    """Whether a value, behind binary weights on a tensor of `format`, is not 0 whatever its input,
+    so that its sign has two values: its sums have no zero (an odd number of products of signs), or
+    its offset keeps them from it."""
+    linear, times = value.linear, value.window[0] * value.window[1]
+    low, high = numerics.sum_ranges(linear.images, format)
+    signs = isinstance(format, Bipolar) and not (
+        linear.pad_image == 0 and any(pad > 0 for pad in linear.pads))
+    products = times * linear.images[0].size
+    for gain, offset, least, most in zip(value.gain, value.offset, low, high, strict=True):
+        place = -offset / gain if gain else None
+        if offset == 0 if place is None else (
+                place.denominator == 1 and times * least <= place <= times * most
+                and not (signs and (place - products) % 2)):
+            return False
+    return True

@@ -184,7 +184,10 @@ def inferred_shapes(model):
                                                   data_prop=True)
     except Exception as error:
         # Both raise whatever their C++ code meets.
-        raise UserError(f"the model is not valid ONNX: {one_line(error)}") from None
+        old = "Unrecognized attribute: axis for operator DequantizeLinear" in str(error)
+        raise UserError(f"the model is not valid ONNX: {one_line(error)}" + (
+            "; scales per channel need opset 13: export the float network with opset 13 or later, "
+            "or quantize per tensor" if old else "")) from None
     shapes = {}
     for item in [*model.graph.value_info, *model.graph.output]:
         kind = item.type.tensor_type

@@ -24,8 +24,11 @@ STARTS = {
 }
 #: What the chip does with a function of sums.
 _ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
-#: What the host computes at the network's end, too, where a Transpose of pixels stands in front.
-_MOVES = {"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+#: What the host computes at the network's end, too, where a Transpose of pixels stands in front:
+#: moves, what detectors make boxes with, and quantizers that stand behind any of them.
+_MOVES = {"Add", "Concat", "DequantizeLinear", "Div", "Exp", "Flatten", "Gather", "Identity", "Mul",
+          "QuantizeLinear", "Reshape", "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Transpose",
+          "Unsqueeze"}
 #: Layers: the host computes none.
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
@@ -40,8 +43,13 @@ class HostResult:
 
 
 def _moves_pixels(shape, node):
-    """Whether a Transpose of a map [C, H, W] or [C, W] changes more than the order of channels."""
+    """Whether a Concat joins other axes than channels, or a Transpose of a map [C, H, W] or [C, W],
+    or of anchors [A, B, H, W], changes more than the order of channels."""
+    if node.operator == "Concat":
+        return node.attributes.get("axis", 1) % (len(shape) + 1) > 1
     order = list(node.attributes.get("perm", range(len(shape), -1, -1)))
+    if len(shape) == 4:
+        return order[3:] != [3, 4]
     sizes = [n for n, size in enumerate([2, *shape]) if size != 1]
     return [n for n in order if n in sizes] != sizes and len(shape) < 4
 
@@ -128,14 +136,15 @@ class HostTail:
 
 
 def _last_moves(graph):
-    """Names of tensors that a Transpose gives and that no layer and no quantizer reads later."""
+    """Names of tensors that a Transpose or Concat gives and that only the host's nodes read."""
     tail = _MOVES | set(STARTS)
-    chip = {name for node in graph.node if node.op_type not in tail for name in node.input}
+    chip = {name for node in graph.node if node.op_type.removeprefix("QLinear") not in tail
+            for name in node.input}
     for node in reversed(graph.node):
         if chip & set(node.output):
             chip.update(node.input)
-    return {name for node in graph.node if node.op_type == "Transpose" for name in node.output
-            if name not in chip}
+    return {name for node in graph.node if node.op_type in ("Concat", "Transpose")
+            for name in node.output if name not in chip}
 
 
 def _reason(builder, node, inputs, last):
@@ -147,8 +156,8 @@ def _reason(builder, node, inputs, last):
         return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
                 "behind the chip; layers can only stand in front of it")
     if last and isinstance(values[0], Value) and _moves_pixels(values[0].shape, node):
-        return (f"reads the result of {node.name!r} (Transpose), which the host computes behind "
-                "the chip")
+        return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
+                "behind the chip")
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])

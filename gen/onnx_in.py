@@ -35,7 +35,8 @@ _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _STATIC = ("the chip's scales are fixed: quantize statically, with onnxruntime.quantization."
            "quantize_static and calibration data, not with quantize_dynamic")
 _SIZES = ("the sizes of what it reads must be known: give those of the inputs (--shape "
-          "NAME=SIZE,SIZE,...)")
+          "NAME=SIZE,SIZE,...), and quantize as QDQ: ONNX infers no sizes through QLinearAdd and "
+          "the like")
 _RECURRENT = ("recurrent layers are not supported: chips compute convolutional and dense layers, "
               "each image by itself")
 _STATISTICS = ("normalization by the statistics of each image is not supported: train with "

@@ -97,7 +97,10 @@ def read_arrays(path):
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: is no numpy file of numbers ({error})") from None
+        # numpy takes any text for pickled objects, and offers to load them.
+        reason = f" ({error})" if "pickle" not in str(error) else ""
+        raise UserError(f"{path}: is no numpy file of numbers{reason}; np.save(path, array) writes "
+                        "one") from None
 
 
 def first_images(inputs, limit):

@@ -135,3 +135,21 @@ def test_a_softmax_that_is_quantized_itself(opset, kind, tmp_path):
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     expected = next(iter(run_onnx(path, images, optimized=False).values()))
     assert (np.abs(found - expected) > 1e-6).mean() < 0.02 and found.std() > 0.1
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_boxes_that_are_put_in_order_behind_quantizers(join):
+    """As a detector's head leaves its quantizer: the host moves pixels, joins maps, and so on."""
+    net = Network(np.random.default_rng(8), (3, 5, 5))
+    x = qdq(net, "x", 1 / 16, 5)
+    maps = [qdq(net, net.node("Conv", x, weights(net, 6, 3, 1, 1)), 1 / 4, 3) for _ in range(2)]
+    if join:
+        flat = [net.node("Reshape", item, np.array([0, 6, -1])) for item in maps]
+        y = qdq(net, net.node("Concat", *flat, axis=2), 1 / 4, 3)
+        y = net.node("Transpose", y, perm=[0, 2, 1])
+    else:
+        y = net.node("Reshape", maps[0], np.array([0, 2, 3, 5, 5]))
+        y = net.node("Transpose", y, perm=[0, 1, 3, 4, 2])
+    model = net.model(net.node("Sigmoid", qdq(net, y, 1 / 4, 3), output="y"))
+    for found, theirs in zip(*both(model), strict=True):
+        np.testing.assert_allclose(found, theirs, atol=1e-6)

@@ -98,7 +98,7 @@ module systolith_core #(
             s_axi_rvalid <= 1;
             case (s_axi_araddr)
                 8'h00: s_axi_rdata <= 32'h53595354;
-                8'h04: s_axi_rdata <= 1;
+                8'h04: s_axi_rdata <= 2;
                 8'h08: s_axi_rdata <= IDENTITY[31:0];
                 8'h0C: s_axi_rdata <= IDENTITY[63:32];
                 8'h14: s_axi_rdata <= {4'd0, 12'd7, 5'd0, 3'd3, fault ? 4'd4 : 4'd0, 1'b0,

@@ -3,11 +3,7 @@
 `python bench/tiny_networks.py FOLDER` writes one file for each.
 """
 
-import sys
-from pathlib import Path
-
-import onnx
-from writer import Writer
+from writer import Writer, write_all
 
 __all__ = ["MACS", "NETWORKS", "ds_cnn", "mobilenet"]
 
@@ -46,13 +42,5 @@ def ds_cnn():
 NETWORKS = {"mobilenet-v1-0.25": mobilenet, "ds-cnn": ds_cnn}
 
 
-def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name, make in NETWORKS.items():
-        net, output = make()
-        onnx.save(net.model(output), folder / f"{name}.onnx")
-        print(f"{folder / name}.onnx: {net.macs:,} products")
-
-
 if __name__ == "__main__":
-    main()
+    write_all(NETWORKS)

@@ -4,11 +4,7 @@ use.
 `python bench/vision_networks.py FOLDER` writes one file for each.
 """
 
-import sys
-from pathlib import Path
-
-import onnx
-from writer import Writer
+from writer import Writer, write_all
 
 __all__ = ["MACS", "NETWORKS", "autoencoder", "mobilenet_v2", "resnet18", "squeezenet", "unet"]
 
@@ -105,13 +101,5 @@ NETWORKS = {
     "unet-int6": lambda: unet("int6"), "unet-e3m2": lambda: unet("e3m2")}
 
 
-def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name, make in NETWORKS.items():
-        net, output = make()
-        onnx.save(net.model(output), folder / f"{name}.onnx")
-        print(f"{folder / name}.onnx: {net.macs:,} products")
-
-
 if __name__ == "__main__":
-    main()
+    write_all(NETWORKS)

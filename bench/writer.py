@@ -5,7 +5,11 @@ them. Weights have a scale for each output channel and keep the size of what pas
 that numbers neither saturate nor vanish however deep the network is.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.formats import Int, parse
 
@@ -168,3 +172,13 @@ class Writer:
         graph = helper.make_graph(self.nodes, self.name, ends[:1], ends[1:], self.constants)
         return helper.make_model(graph, opset_imports=[
             helper.make_opsetid("", 13), helper.make_opsetid(_QONNX, 1)], ir_version=8)
+
+
+def write_all(networks):
+    """Write the networks {name: function that gives (Writer, output)} into the folder that the
+    command line names, or here."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    for name, make in networks.items():
+        net, output = make()
+        onnx.save(net.model(output), folder / f"{name}.onnx")
+        print(f"{folder / name}.onnx: {net.macs:,} products")

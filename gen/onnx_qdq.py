@@ -263,19 +263,15 @@ def _expand_gemm(node):
 
 def _expand_average(node):
     node.expect("channels_last", 0, (0,))
-    name = node.outputs[0]
-    attributes = {key: item for key, item in node.attributes.items() if key != "channels_last"}
-    return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
-            _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
-                  f"{name}/real", **attributes),
-            _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[3:5]], name)]
+    return _expand_one(node)
 
 
 def _expand_one(node):
     """QLinearLeakyRelu and the like: one operand, the operator's own attributes."""
     name = node.outputs[0]
-    # Of QLinearSoftmax alone: which opset's Softmax it is.
-    attributes = {key: item for key, item in node.attributes.items() if key != "opset"}
+    # Not the operator's own: where channels stand, and which opset's Softmax QLinearSoftmax is.
+    attributes = {key: item for key, item in node.attributes.items()
+                  if key not in ("channels_last", "opset")}
     return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),
             _part(node, node.operator.removeprefix("QLinear"), [f"{name}/operand"],
                   f"{name}/real", **attributes),

@@ -8,7 +8,7 @@ import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Destination, Opcode
 from systolith.hw.layout import unpack_group_items, unpack_raw_items
-from systolith.sim import stimulus
+from systolith.sim import rtl, stimulus
 from systolith.sim.graph import Conv, Graph, Operand, Tensor
 from systolith.sim.host import pack_inputs, unpack_outputs
 from systolith.sim.iss import Simulator
@@ -250,3 +250,13 @@ def run_program(program, codes, seed=0, strict=True):
         lanes = program.host["tensors"][name]["channels"]
         maps[name] = array if lanes is None else array[lanes]
     return outputs, maps, simulator
+
+
+def core_job(program, codes, latency):
+    """An `rtl.Job` of one image [C, H, W], whose one output is the network's outputs in memory."""
+    memory = bytearray(program.window_bytes)
+    memory[:len(program.image)] = program.image
+    start, data = program.host["input_offset"], pack_inputs(program, codes)
+    memory[start:start + len(data)] = data
+    outside = program.host["output_offset"], program.host["output_bytes"]
+    return rtl.Job(program, [rtl.Run([(0, bytes(memory))], [outside])], latency=latency)

@@ -17,10 +17,10 @@ from systolith.hw.isa import Opcode
 from systolith.sim import rtl
 from systolith.sim.cycles import cycles
 from systolith.sim.graph import Conv, Graph, Tensor
-from systolith.sim.host import pack_inputs, unpack_outputs
+from systolith.sim.host import unpack_outputs
 from systolith.sim.races import find_races
 
-from ..networks import run_program
+from ..networks import core_job, run_program
 from ..onnx_networks import Network, evaluate
 
 ARCH = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1", bit_planes=True,
@@ -97,12 +97,7 @@ def test_on_the_core():
             (2, (7, 4, 4), (1, 2), dict(stride=(2, 1)))]):
         graph, codes = network(np.random.default_rng(seed), bits, shape, kernel, **geometry)
         program = compile_graph(graph, ARCH)
-        memory = bytearray(program.window_bytes)
-        memory[:len(program.image)] = program.image
-        start, data = program.host["input_offset"], pack_inputs(program, codes[0])
-        memory[start:start + len(data)] = data
-        outside = program.host["output_offset"], program.host["output_bytes"]
-        jobs.append(rtl.Job(program, [rtl.Run([(0, bytes(memory))], [outside])], latency=5))
+        jobs.append(core_job(program, codes[0], latency=5))
         right.append((program, graph.run(codes)["out"][0]))
     for (program, sums), runs in zip(right, rtl.simulate(core_verilog(ARCH), jobs).runs,
                                      strict=True):

@@ -1,0 +1,114 @@
+"""Models as people bring them: each builds through `build` with every check on, gives the same
+results in the golden model, the instruction-level simulator and the RTL, and those of the
+reference; or it is refused with the message that helps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systolith.gen.build import build
+from systolith.gen.check import check
+from systolith.gen.config import load_chip
+from systolith.gen.errors import UserError
+from systolith.gen.simulate import simulate
+
+FOLDER = Path(__file__).parents[1] / "cases"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a model must come out.
+
+    Attributes
+    ----------
+    chip : str
+        Preset.
+    set : tuple of str
+        Keys of the chip that differ from the preset, as of --set.
+    ties : float
+        Share of the outputs that may differ from the reference by a step of the last quantizer.
+    step : float
+        That step; 0: the outputs must be equal but for float32's rounding.
+    refused : str
+        Part of the message, where the model is to be refused.
+    """
+    chip: str = "sim-16x16-int8"
+    set: tuple = ()
+    ties: float = 0.0
+    step: float = 0.0
+    refused: str = ""
+
+
+#: How each case must come out.
+CASES: dict[str, Case] = {
+}
+#: Cases that the compiler does not handle yet.
+OPEN = {
+    "add_broadcast_spatial",
+    "avgpool_ceil_include",
+    "bias_finer_than_sums",
+    "binary_one_padding",
+    "bn_between_maxpool_quant_neg",
+    "channel_gate_spatial_attention",
+    "depthtospace",
+    "depthwise_28x28",
+    "dprelu_block",
+    "dscnn_nhwc_tf2onnx",
+    "ffn_tokens_gelu",
+    "first8_binary_last8",
+    "float16_qdq",
+    "focus_slices",
+    "matmulintegertofloat",
+    "max_of_two_maps",
+    "maxpool_dilated",
+    "output_without_shape",
+    "qonnx_zp_odd_both",
+    "quant_bits_per_channel",
+    "reactnet_block",
+    "resize_downsample_half",
+    "resnet_downsample_unquantized",
+    "sign_act_int8_net",
+    "tiny_channel_scale",
+    "w1a2_two_layers",
+    "w1a8",
+    "yolo_dfl",
+}
+
+
+def test_all_are_listed():
+    assert {path.stem for path in FOLDER.glob("*.onnx")} == set(CASES) | OPEN
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_case(name, tmp_path):
+    case, path = CASES[name], FOLDER / f"{name}.onnx"
+    arch = load_chip(case.chip, list(case.set))
+    found = check(path, arch)
+    if case.refused:
+        with pytest.raises(UserError) as caught:
+            build(path, arch, tmp_path / "build", area=False)
+        assert case.refused in str(caught.value)
+        assert any(case.refused in problem for problem in found.problems)
+        return
+    assert found.maps, found.problems
+    made = build(path, arch, tmp_path / "build", area=False)
+    inputs = np.load(FOLDER / f"{name}.npy")
+    golden = simulate(made, inputs).outputs
+    for engine, limit in (("isa", None), ("rtl", 1)):
+        run = simulate(made, inputs, engine, limit=limit)
+        assert run.comparison.bits == 0, run.comparison.first
+    expected_file = FOLDER / f"{name}.expected.npz"
+    if expected_file.is_file():
+        with np.load(expected_file) as expected:
+            outputs = golden if isinstance(golden, dict) else dict.fromkeys(expected, golden)
+            for key, wanted in expected.items():
+                _compare(outputs[key], wanted, case)
+
+
+def _compare(found, wanted, case):
+    assert found.shape == wanted.shape
+    exact = 1e-5 * max(1e-6, float(np.abs(wanted).max()))
+    off = np.abs(found.astype(np.float64) - wanted)
+    assert (off > exact).mean() <= case.ties, f"{(off > exact).mean():.4%} differ"
+    assert off.max() <= case.step * 1.001 + exact, f"off by {off.max()}"

@@ -1,14 +1,20 @@
 """MaxPool and GlobalMaxPool: the largest of windows of a map.
 
-Post-processing does it behind the layer that makes the map; where there is none, or where others
-read the map, too, behind a layer that copies it.
+Post-processing does it after the layer that makes the map; where there is none, or where others
+read the map, too, after a layer that copies it. Windows with gaps of d - 1 pixels are windows
+without gaps on every d-th pixel: each such part of the map is pooled by itself, and writes the
+results that it has.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
+from math import gcd
 
 from .onnx_copies import plain
+from .onnx_crop import parts_value
 from .onnx_layers import as_map, spatial, window
-from .onnx_values import HostInput, Pool, activation
+from .onnx_stride import as_codes, sampled, stored
+from .onnx_values import HostInput, Linear, Part, Pool, activation, uniform
 
 __all__ = ["OPERATORS"]
 
@@ -59,6 +65,85 @@ def _pooled_by_steps(builder, value, axes, node):
     return value
 
 
+@dataclass
+class Gaps:
+    """One axis of dilated pooling: windows of `kernel` pixels that are `dilation` apart, the first
+    one's first pixel `before` in front of the map."""
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    count: int
+
+    @classmethod
+    def of(cls, size, kernel, stride, dilation, pads, ceil_mode, node):
+        """From the attributes of a MaxPool."""
+        reach = dilation * (kernel - 1) + 1
+        rest = size + sum(pads) - reach
+        count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
+        if ceil_mode and (count - 1) * stride >= size + pads[0]:
+            count -= 1                          # that window would begin behind the map
+        if count < 1 or (rest < 0 and not ceil_mode):
+            node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
+                      f"of {size}")
+        for start in range(-pads[0], -pads[0] + count * stride, stride):
+            if not any(0 <= start + n * dilation < size for n in range(kernel)):
+                node.fail(f"attribute pads: the window at {start} has no pixel of its input; pads "
+                          "must be less than the window")
+        return cls(size, kernel, stride, dilation, pads[0], count)
+
+    def phases(self):
+        """[(first result, step of results, first pixel, pixels, stride, pads, results)]: windows
+        without gaps on every `dilation`-th pixel."""
+        common = gcd(self.stride, self.dilation)
+        turns, stride = self.dilation // common, self.stride // common
+        found = []
+        for first in range(min(turns, self.count)):
+            start = first * self.stride - self.before
+            pixel = start % self.dilation
+            start = (start - pixel) // self.dilation
+            if start > 0:                       # the pixels before it are in no window
+                pixel, start = pixel + start * self.dilation, 0
+            count = -(-(self.count - first) // turns)
+            pixels = -(-(self.size - pixel) // self.dilation)
+            after = (count - 1) * stride + self.kernel + start - pixels
+            found.append((first, turns, pixel, pixels + min(after, 0), stride,
+                          (-start, max(after, 0)), count))
+        return found
+
+
+def _with_gaps(builder, value, axes, node):
+    """Dilated max pooling of a value."""
+    value = plain(builder, value, node)
+    channels, small = value.map[0], max(axis.kernel for axis in axes) <= Pool.MOST
+    factor = uniform(value.gain)
+    copied = value.linear is None and factor is not None and factor > 0
+    codes, restored = value, lambda made: made
+    if value.linear is not None and not isinstance(value.linear, Linear):
+        node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized, in windows "
+                  "with gaps; put a quantizer between them")
+    if copied:
+        codes, restored = as_codes(builder, value, node)
+    parts = []
+    for y, x in product(*(axis.phases() for axis in axes)):
+        part = sampled(builder, node, codes, (y[2], x[2]), [axis.dilation for axis in axes],
+                       (y[3], x[3]))
+        if copied and not small:
+            part = stored(builder, part, codes.source, f"{node.name}_part", node)
+        part = _pooled_by_steps(builder, part, [
+            (axis.kernel, item[4], item[5], item[6])
+            for axis, item in zip(axes, (y, x), strict=True)], node)
+        if copied and small:
+            part = stored(builder, part, codes.source, f"{node.name}_part", node)
+        parts.append(Part(restored(part), 0, (y[1], x[1]), (y[0], x[0])))
+    sizes = (channels, *(axis.count for axis in axes))
+    shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
+    if len(parts) == 1:
+        return replace(parts[0].value, shape=shape)
+    return parts_value(parts, shape, sizes, node)
+
+
 def _max_pool(builder, node, inputs):
     value = activation(inputs, node)
     if len(node.outputs) > 1 and node.outputs[1]:
@@ -72,11 +157,13 @@ def _max_pool(builder, node, inputs):
     kernel = spatial(node, "kernel_shape", rank, 1)
     stride, dilation, pads = window(node, rank, sizes, kernel)
     ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    if any(d > 1 and k > 1 for d, k in zip(dilation, kernel, strict=True)):
+        gaps = [Gaps(1, 1, 1, 1, 0, 1)] * (2 - rank) + [
+            Gaps.of(*item, ceil_mode, node) for item in
+            zip(sizes, kernel, stride, dilation, pads, strict=True)]
+        return _with_gaps(builder, value, gaps, node)
     axes = [(1, 1, (0, 0), 1)] * (2 - rank)
     for n in range(rank):
-        if dilation[n] != 1 and kernel[n] != 1:
-            node.fail(f"attribute dilations must be 1, not {dilation}: windows with gaps are not "
-                      "supported")
         before, behind = pads[n]
         if max(before, behind) >= kernel[n]:
             node.fail(f"attribute pads must be less than kernel_shape, {kernel}, not {before} "

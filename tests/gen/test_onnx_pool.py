@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
+from systolith.gen.errors import UserError
 from systolith.gen.onnx_in import load
 from systolith.gen.onnx_pool import _pool_steps
 from systolith.sim.numerics import window_maxima
@@ -127,3 +128,38 @@ def test_large_windows_are_small_ones_behind_each_other(size, stride, count):
         assert small <= 15 and pads == (0, 0)
         values = window_maxima(values, (1, small), (1, step))
     assert (values == expected).all()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_windows_with_gaps(seed):
+    """Dilated, before and after a quantizer, on one axis and two."""
+    draw = random.Random(f"gaps {seed}")
+    rank = 1 if seed % 6 == 5 else 2
+    net, x = integer_network(np.random.default_rng(seed), (3, *(draw.randint(9, 13)
+                                                                for _ in range(rank))))
+    x = net.node("Conv", x, weights(net, 5, 3, *(1,) * rank), bias(net, 5))
+    x = qdq(net, net.node("Relu", x), 1 / 2, -7) if seed % 2 else x
+    kernel = [draw.randint(1, 3) for _ in range(rank - 1)] + [draw.randint(2, 3)]
+    attributes = dict(kernel_shape=kernel, ceil_mode=int(seed in (1, 2, 14, 22)),
+                      strides=[draw.randint(1, 2) for _ in kernel],
+                      dilations=[draw.randint(1, 3) for _ in kernel[1:]] + [draw.randint(2, 3)])
+    if seed % 3 == 0:
+        attributes["pads"] = [draw.randrange(size) for size in kernel * 2]
+    check(net, qdq(net, net.node("MaxPool", x, **attributes), 1 / 2, draw.choice([-7, 3])))
+
+
+def test_a_convolution_is_computed_once_for_windows_with_gaps():
+    net, x = integer_network(np.random.default_rng(3), (3, 8, 8))
+    x = net.node("Conv", x, weights(net, 4, 3, 3, 3), pads=[1, 1, 1, 1])
+    x = net.node("MaxPool", x, kernel_shape=[3, 3], dilations=[2, 2])
+    graph, _ = check(net, qdq(net, x, 1, 0))
+    assert [(layer.stride, layer.step, layer.conv_shape[1:]) for layer in graph.layers] == [
+        ((2, 2), (2, 2), (4, 4))] * 4
+
+
+def test_a_window_with_gaps_that_sees_nothing_is_refused():
+    net, x = integer_network(np.random.default_rng(3), (3, 2, 9))
+    x = net.node("MaxPool", x, kernel_shape=[2, 1], dilations=[3, 1], pads=[1, 0, 1, 0])
+    x = qdq(net, x, 1, 0)
+    with pytest.raises(UserError, match="the window at -1 has no pixel"):
+        load(net.model(x, shapes=[(3, 1, 9)]))

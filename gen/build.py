@@ -17,12 +17,11 @@ from ..hw.axi import AXI4Signature, AXILiteSignature
 from ..hw.boards import BOARDS
 from ..hw.program import Program, ProgramError
 from ..sim.graph import Graph
-from ..sim.memory_plan import check_memory_plan
 from .area import measure
+from .compile import compile_network
 from .config import commented_toml, load_chip
 from .errors import UserError
 from .files import new_folder
-from .lower import compile_graph
 from .onnx_in import load
 from .onnx_sizes import Part
 from .progress import SILENT
@@ -117,20 +116,15 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
             onnx.save_model(quantized.model, new / MODEL)
             onnx.save_model(quantized.float_model, new / FLOAT)
             write_errors(quantized, new / "quantization.csv", new / "quantization.json")
-            graph = widened(load(new / MODEL), arch)
+            graph, program = compile_network(new / MODEL, arch, batch, progress=progress)
         else:
-            with progress.step(f"Reading {model}"):
-                graph = widened(load(wanted), arch)
-                onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
-                                new / MODEL)
+            graph, program = compile_network(wanted, arch, batch, name=model, progress=progress)
+            onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
+                            new / MODEL)
             kept = files_beside(model)["float"]
             if kept.is_file():
                 (new / FLOAT).write_bytes(kept.read_bytes())
-        with progress.step(f"Compiling {graph.name} for {arch.name}"):
-            program = compile_graph(graph, arch, batch)
-            program.save(new / PROGRAM)
-        with progress.step("Checking the memory plan"):
-            check_memory_plan(program)
+        program.save(new / PROGRAM)
         with progress.step("Writing Verilog"):
             (new / CHIP).write_text(commented_toml(arch))
             core = core_verilog(arch)

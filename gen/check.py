@@ -4,14 +4,17 @@ does not map and what would make it.
 
 from dataclasses import dataclass, field, replace
 
-from ..hw.formats import Int
+from ..hw.formats import Bipolar, Int
 from . import onnx_in
+from .arrange import arrange
 from .check_float import RANDOM, fates_of_float, quantized_for_check
-from .errors import UserError
-from .lower import compile_graph
+from .compile import compile_network
+from .errors import UserError, WrongFormat
+from .maps import layers_of
 from .onnx_file import read
+from .operands import operand_lives
 from .planes import computed_formats, in_planes
-from .prepare import accumulator_need, check_layer, largest_k
+from .prepare import accumulator_need, largest_k
 from .quantize import Recipe
 from .report import text_table
 from .tile import Layer
@@ -64,8 +67,10 @@ class Check:
                 "layers": layers, "memories": self.memories}
 
 
-def check(path, arch=None, *, calibration=None, recipe=None, source="the calibration data"):
-    """The `Check` of a network (a path or an `onnx.ModelProto`) on a chip; None: on any.
+def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
+          source="the calibration data"):
+    """The `Check` of a network (a path or an `onnx.ModelProto`) on a chip, for programs of `batch`
+    images; None: on any.
 
     A float network is quantized in memory by `recipe` (default: to the chip's formats, or int8)
     with calibration data as of `quantize.quantize`, or with random ones. Raises UserError where the
@@ -105,7 +110,7 @@ def check(path, arch=None, *, calibration=None, recipe=None, source="the calibra
         found.layers = [(layer.name, _need(Layer(0, layer.reading_all(), _any_chip(graph)), graph),
                          None) for layer in graph.layers]
     else:
-        _check_chip(found, graph, arch)
+        _check_chip(found, graph, arch, batch)
     return found
 
 
@@ -124,41 +129,62 @@ def _need(layer, graph):
 
 # The chip.
 
-def _check_chip(found, graph, arch):
-    graph = widened(graph, arch)
-    chip, found.problems = _with_formats(graph, arch, found.changes)
-    if chip is None:
-        return
-    graph = widened(graph, chip)
-    layers = [Layer(index, conv.reading_all(), chip) for index, conv in enumerate(graph.layers)]
-    for layer in layers:
-        need = _need(layer, graph)
-        found.layers.append((layer.conv.name, need, chip.accumulator_bits))
-        try:
-            if not in_planes(layer.conv, graph.tensors, chip):
-                check_layer(layer, graph.tensors)
-            elif not chip.bit_planes:
-                found.problems.append(f"{layer.title} reads integers, and the chip's accumulators "
-                                      "do not double for planes of bits")
-        except UserError as error:
-            found.problems.append(str(error))
-    chip = _with_units(graph, chip, layers, [row[1] for row in found.layers], found.changes)
+def _check_chip(found, graph, arch, batch):
+    """Whether `build` goes through, and if not, all that is in the way, as far as it can be seen
+    at once."""
     try:
-        program = compile_graph(graph, chip)
+        graph, program = compile_network(graph, arch, batch)
     except UserError as error:
-        found.open.append(str(error))
-        if str(error) not in found.problems:
-            found.problems.append(str(error))
-    else:
-        if found.maps:
-            host = program.host
-            found.memories = {name.removesuffix("_words"): (used, host["depth"][name])
-                              for name, used in host["peak"].items()}
+        _explain(found, graph, arch, batch, error)
+        return
+    _note_layers(found, graph, arch)
+    host = program.host
+    found.memories = {name.removesuffix("_words"): (used, host["depth"][name])
+                      for name, used in host["peak"].items()}
+
+
+def _note_layers(found, graph, chip):
+    found.layers = [(conv.name, _need(Layer(index, conv.reading_all(), chip), graph),
+                     chip.accumulator_bits) for index, conv in enumerate(graph.layers)]
+
+
+def _explain(found, graph, arch, batch, error):
+    """Fill in why a network is refused: `error` says so."""
+    chip, errors = arch, _layer_errors(graph, arch)
+    if any(isinstance(item, WrongFormat) for item in [error, *errors]):
+        chip, found.problems = _with_formats(graph, arch, found.changes)
+        if chip is None:
+            return
+        errors = _layer_errors(graph, chip)
+    _note_layers(found, widened(graph, chip), chip)
+    found.problems += [str(item) for item in errors if str(item) not in found.problems]
+    if not found.problems:
+        found.problems.append(str(error))
+    chip = _with_units(graph, chip, [row[1] for row in found.layers], found.changes)
+    try:
+        compile_network(graph, chip, batch)
+    except UserError as other:
+        found.open.append(str(other))
+        if str(other) not in found.problems:
+            found.problems.append(str(other))
+
+
+def _layer_errors(graph, chip):
+    """Why a chip cannot compute each of a network's layers."""
+    graph, errors = widened(graph, chip), []
+    try:
+        arranged, lanes = arrange(graph, chip)
+        layers_of(arranged, chip, operand_lives(arranged), lanes, errors.append)
+    except UserError as error:
+        errors.append(error)
+    return errors
 
 
 def _with_formats(graph, arch, changes):
     """(a chip like `arch` in the network's formats or None, problems); `changes` gets its keys."""
     forms, (_, weights) = computed_formats(graph), onnx_in.required_formats(graph)
+    if not isinstance(arch.activation, Bipolar):
+        forms = list(dict.fromkeys(item.format for item in graph.tensors.values() if item.format))
     activations = sorted(map(str, forms))
     problems, fields = [], {}
     if activations != [str(arch.activation)]:
@@ -190,7 +216,7 @@ def _with_formats(graph, arch, changes):
                       "another preset"]
 
 
-def _with_units(graph, chip, layers, needs, changes):
+def _with_units(graph, chip, needs, changes):
     """The chip with the units and widths that the layers need; `changes` gets its keys."""
     fields = {}
     if not chip.operand_depth and any(conv.operand for conv in graph.layers):
@@ -206,7 +232,7 @@ def _with_units(graph, chip, layers, needs, changes):
     bits = max(needs, default=0)
     if bits > chip.accumulator_bits:
         if chip.accumulator is None:
-            most = min(max(largest_k(layer.arch, bits) for layer in layers), 1 << 20)
+            most = min(largest_k(chip, bits), 1 << 20)
             changes["array.largest_k"] = fields["largest_k"] = most
         else:
             changes["array.accumulator"] = fields["accumulator"] = bits

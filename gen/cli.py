@@ -2,11 +2,12 @@
 
 Exit codes: 0 done; 1 something about the input is wrong, or a run did not come to its end; 2 the
 command line is wrong; 3 a difference was found (the core and the golden model, or a failed
-regression).
+regression); 4 Systolith itself is at fault: one line says which files to send.
 """
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from ..hw.boards import BOARDS
 from .cli_parser import make_parser
 from .config import commented_toml, load_chip
 from .errors import UserError
+from .faults import Fault, save_fault
 from .files import write_file
 from .progress import Reporter
 
 __all__ = ["main"]
 
-OK, WRONG, USAGE, MISMATCH = 0, 1, 2, 3
+OK, WRONG, USAGE, MISMATCH, FAULT = 0, 1, 2, 3, 4
 
 
 def main(arguments=None):
@@ -36,16 +38,31 @@ def main(arguments=None):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OK
         if error.filename is None:
-            raise
+            return _fault(error, arguments, options)
         return _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Fault as error:
+        return _fail(error, FAULT)
+    except Exception as error:
+        # Whatever nobody has foreseen.
+        return _fault(error, arguments, options)
 
 
-def _fail(error):
+def _fail(error, code=WRONG):
     print(f"systolith: {error}", file=sys.stderr)
-    return WRONG
+    return code
+
+
+def _fault(error, arguments, options):
+    """Say that Systolith is at fault; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    given = [getattr(options, name, None) for name in ("model", "chip", "dir", "space", "inputs")]
+    return _fail(save_fault(
+        error, f"systolith {shlex.join(map(str, words))}",
+        beside=getattr(options, "output", None),
+        send=[item for item in given if item and Path(item).exists()]), FAULT)
 
 
 # Commands.
@@ -155,8 +172,8 @@ def _check(options):
         recipe, data = _recipe(options, *formats), read_arrays(options.calibration)
     else:
         _no_recipe(options)
-    found = check(_part(options).of(options.model), arch, calibration=data, recipe=recipe,
-                  source=options.calibration)
+    found = check(_part(options).of(options.model), arch, batch=options.batch, calibration=data,
+                  recipe=recipe, source=options.calibration)
     print(text_of(found, arch))
     _write_json(options.json, found.to_dict())
     return OK if found.maps else WRONG
@@ -405,6 +422,8 @@ def _regress(options):
     cases = regress(options.chips, options.seeds, options.jobs, options.junit, seed=options.seed,
                     waves=options.waves)
     _wrote(*filter(None, (options.junit, options.waves)))
+    if any(case.fault for case in cases):
+        return FAULT
     return MISMATCH if any(case.failure for case in cases) else OK
 
 

@@ -68,6 +68,11 @@ def _add_part(command):
                               "outputs")
 
 
+def _add_batch(command):
+    command.add_argument("--batch", type=int, default=1, metavar="N",
+                         help="images that a run of the program computes (default: 1)")
+
+
 def _add_recipe(command, required):
     """Options of post-training quantization; without `required`, of a command for which they are
     extra."""
@@ -100,7 +105,9 @@ def make_parser(functions):
                "  systolith build digits-cnn.onnx --chip chip.toml -o out\n"
                "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 4\n"
                "  systolith report out\n\n"
-               "exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 a difference was found")
+               "exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 a difference was found, "
+               "4 a fault\nof Systolith itself: one line says where the traceback was saved and "
+               "which files to send")
     parser.add_argument("--version", action="version", version=version("systolith"))
     commands = _Commands(parser, functions)
 
@@ -166,6 +173,7 @@ def make_parser(functions):
     command.add_argument("model", metavar="MODEL.onnx")
     _add_part(command)
     _add_chip(command, required=False)
+    _add_batch(command)
     _add_recipe(command, required=False)
     command.add_argument("--json", metavar="FILE", help="write what was found as JSON")
 
@@ -202,8 +210,7 @@ def make_parser(functions):
     _add_chip(command)
     command.add_argument("-o", "--output", required=True, metavar="DIR",
                          help="made, or replaced if it holds an earlier build")
-    command.add_argument("--batch", type=int, default=1, metavar="N",
-                         help="images that a run of the program computes (default: 1)")
+    _add_batch(command)
     command.add_argument("--no-area", action="store_true",
                          help="leave the area out, which takes most of the time")
     _add_recipe(command, False)

@@ -27,32 +27,46 @@ def _lives_of(graph):
     return {name: (users[name][0], users[name][-1]) for name in readers}, readers
 
 
-def layers_of(graph, arch, combined, lanes):
+def layers_of(graph, arch, combined, lanes, refuse=None):
     """[Layer] as the array sees them, and {input tensor: recipe} for taps and planes that the
-    host lays out."""
+    host lays out. Raises UserError where the chip cannot compute a layer; with `refuse`, a function
+    of the error, that is told of each instead, and the layer stays as it is."""
     layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
         layer = Layer(index, conv.reading_all(), arch)
         alone = (conv.input in inputs and len(readers[conv.input]) == 1
                  and conv.input not in {*graph.outputs, *combined})
-        if in_planes(conv, graph.tensors, arch):
-            layer, recipes[conv.input] = lay_out_planes(layer, graph.tensors, alone)
-            layers.append(layer)
-            continue
-        if (alone and graph.tensors[conv.input].format == arch.activation):
-            changed, recipe = lay_out_taps(layer, graph.tensors[conv.input].format)
+        try:
+            layer, recipe = _laid_out(layer, graph, alone, conv.input in lanes)
+        except UserError as error:
+            if refuse is None:
+                raise
+            refuse(error)
+        else:
             if recipe is not None:
-                try:
-                    check_layer(changed, graph.tensors)
-                except UserError:
-                    recipe = None               # then as it stands, which may be refused, too
-                else:
-                    layer, recipes[conv.input] = changed, recipe
-        if conv.input not in recipes:
-            check_layer(layer, graph.tensors, conv.input in lanes)
+                recipes[conv.input] = recipe
         layers.append(layer)
     return layers, recipes
+
+
+def _laid_out(layer, graph, alone, moved):
+    """(Layer, recipe or None) of one of them, checked; `alone`: its input is the network's and
+    nothing else needs it; `moved`: its input's channels have other places than in the graph."""
+    conv, arch, tensors = layer.conv, layer.arch, graph.tensors
+    if in_planes(conv, tensors, arch):
+        return lay_out_planes(layer, tensors, alone)
+    if alone and tensors[conv.input].format == arch.activation:
+        changed, recipe = lay_out_taps(layer, tensors[conv.input].format)
+        if recipe is not None:
+            try:
+                check_layer(changed, tensors)
+            except UserError:
+                pass                            # then as it stands, which may be refused, too
+            else:
+                return changed, recipe
+    check_layer(layer, tensors, moved)
+    return layer, None
 
 
 def _wanted_buffer(layer):

@@ -10,7 +10,7 @@ import numpy as np
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Int
 from ..hw.layout import pack_parameter_words, pack_weight_words
-from .errors import UserError
+from .errors import UserError, WrongFormat
 from .tile import Layer
 
 __all__ = ["check_layer", "check_outside", "largest_k", "lay_out_taps", "parameter_bytes",
@@ -68,7 +68,7 @@ def _check_formats(layer, tensors, outside=False):
             raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
                             "quantized; only outputs of the network can be raw")
         if tensor != arch.activation:
-            raise UserError(
+            raise WrongFormat(
                 f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                 f"{arch.activation}; set array.activation to \"{tensor}\" or quantize the network "
                 f"to {arch.activation}")
@@ -77,7 +77,7 @@ def _check_formats(layer, tensors, outside=False):
     narrower = (isinstance(conv.weight_format, Int) and isinstance(arch.weight, Int)
                 and conv.weight_format.signed and conv.weight_format.bits <= arch.weight.bits)
     if conv.weight_format != arch.weight and not narrower:
-        raise UserError(
+        raise WrongFormat(
             f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
             f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
 

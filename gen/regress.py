@@ -9,7 +9,6 @@ the memory does not stall, the core takes the cycles that the cycle model says.
 import os
 import random
 import time
-import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,13 @@ from ..sim import rtl
 from ..sim.cycles import cycles
 from ..sim.host import pack_inputs, unpack_outputs
 from ..sim.iss import Simulator
-from ..sim.memory_plan import check_memory_plan
+from ..sim.memory_plan import MemoryPlanError, check_memory_plan
 from ..sim.races import find_races, find_stall
 from ..sim.stimulus import random_arch, random_graph, random_program
 from ..sim.verilate import SimulationError
 from .config import load_chip
 from .errors import UserError
+from .faults import save_fault
 from .lower import compile_graph
 from .tokens import synchronize
 from .verilog import core_verilog
@@ -40,13 +40,15 @@ _SEEDS_AT_ONCE, _LIMIT = 10, 2_000_000
 
 @dataclass
 class Case:
-    """One seed on one chip: what failed (empty: nothing), what is worth knowing, what it took."""
+    """One seed on one chip: what failed (empty: nothing), whether by a fault of the compiler's,
+    what is worth knowing, what it took."""
     chip: str
     seed: int
     failure: str = ""
     note: str = ""
     clocks: int = 0
     seconds: float = 0.0
+    fault: bool = False
 
     @property
     def command(self):
@@ -139,8 +141,10 @@ def _run_part(name, seeds, waves):
     for case in cases:
         try:
             prepared += [(case, *item) for item in _prepare(arch, case)]
-        except Exception:
-            case.failure = traceback.format_exc(limit=-4).strip()
+        except (AssertionError, MemoryPlanError) as error:
+            case.failure = str(error)
+        except Exception as error:
+            case.failure, case.fault = save_fault(error, case.command), True
     if prepared:
         try:
             simulation = rtl.simulate(core_verilog(arch), [item[1] for item in prepared],

@@ -31,6 +31,7 @@ from ..sim.cycles import cycles
 from .area import TARGETS, count, measure
 from .config import KEYS, chip_from_dict, load_chip, read_toml
 from .errors import UserError
+from .faults import Fault, save_fault
 from .lower import compile_graph
 from .onnx_in import load
 from .pareto import write_results
@@ -192,6 +193,10 @@ def evaluate(point):
                    "processing_element": count(area.pe)}
     except UserError as error:
         result["error"] = str(error)
+    except Exception as error:
+        # The other points go on; the command says it in the end.
+        result["error"] = result["fault"] = save_fault(
+            error, f"sweep: {point.group} {point.settings}", send=point.networks)
     return result | {"seconds": round(time.monotonic() - start, 2)}
 
 
@@ -210,7 +215,7 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
         What measures; must be importable where jobs is over 1.
 
     Returns the paths of the files. Raises UserError for a bad space, and where no point could be
-    measured.
+    measured, Fault where Systolith failed at one, when the files are written.
     """
     points, folder = read_space(space), open_folder(folder)
     file = folder / RESULTS
@@ -228,6 +233,12 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
                 known.setdefault(result["key"], result)
             done(number)
     results = [known[point.key] for point in points]
+    fault = next((result["fault"] for result in results if result.get("fault")), None)
     if all(result["error"] for result in results):
+        if fault:
+            raise Fault(fault)
         raise UserError(f"no point could be measured; the first one: {results[0]['error']}")
-    return [file, *write_results(results, folder)]
+    files = [file, *write_results(results, folder)]
+    if fault:
+        raise Fault(fault)
+    return files

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from systolith.gen import regress as module
+from systolith.gen.cli import main
 from systolith.gen.errors import UserError
 from systolith.gen.regress import chip, regress
 from systolith.hw.csr import ErrorCode
@@ -182,6 +183,20 @@ def test_a_simulation_that_fails_fails_its_seeds(no_verilog, monkeypatch):
     first, second = regress([CHIP], 2, show=lines.append)
     assert first.failure.endswith("no compiler")
     assert second.failure == "the simulation failed, as seed 0 says"
+
+
+def test_a_fault_of_the_compiler_is_one_line(monkeypatch, capsys):
+    def broken(graph, arch, batch):
+        raise KeyError("planted")
+
+    def none(verilog, jobs, **options):
+        raise SimulationError("not run")
+    monkeypatch.setattr(module, "compile_graph", broken)
+    monkeypatch.setattr(module.rtl, "simulate", none)
+    assert main(["regress", "--chips", CHIP, "--seed", "0"]) == 4
+    captured = capsys.readouterr()
+    assert "fault of Systolith, not of your input (KeyError: 'planted')" in captured.out
+    assert "Traceback" not in captured.out + captured.err
 
 
 def test_names_of_chips():

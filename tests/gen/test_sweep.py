@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from systolith.gen import sweep as module
+from systolith.gen.cli import main
 from systolith.gen.errors import UserError
 from systolith.gen.pareto import pareto_front
 from systolith.gen.sweep import evaluate, read_space, sweep
@@ -209,3 +210,16 @@ def test_failures_of_measuring_are_recorded(monkeypatch):
         raise module.UserError("Yosys failed: a test")
     monkeypatch.setattr(module, "measure", fail)
     assert evaluate(point)["error"] == "Yosys failed: a test"
+
+
+def test_a_fault_at_one_point_leaves_the_others(space, tmp_path, monkeypatch, capsys):
+    def broken(*arguments, **more):
+        raise IndexError("planted")
+    monkeypatch.setattr(module, "load", broken)
+    result = evaluate(read_space(space)[0])
+    assert "fault of Systolith" in result["error"] and "IndexError: planted" in result["fault"]
+    assert main(["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]) == 4
+    err = capsys.readouterr().err
+    assert "IndexError: planted" in err and "Traceback" not in err
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == len(
+        read_space(space))

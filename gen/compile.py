@@ -1,0 +1,35 @@
+"""The one way from a network to a program: what `check` calls "it maps" is what `build` writes."""
+
+from ..sim.memory_plan import check_memory_plan
+from .lower import compile_graph
+from .onnx_in import load
+from .progress import SILENT
+from .widen import widened
+
+__all__ = ["compile_network"]
+
+
+def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
+    """(Graph, Program) of a network on a chip, the memory plan checked.
+
+    Parameters
+    ----------
+    network : path, onnx.ModelProto or Graph
+    arch : Arch
+    batch : int
+        Images that a run of the program computes.
+    name : str or None
+        What is said to be read; None: nothing is said.
+    progress : Reporter
+
+    Raises UserError for what cannot be read, or what the chip cannot compute.
+    """
+    if not hasattr(network, "layers"):
+        with (progress if name else SILENT).step(f"Reading {name}"):
+            network = load(network)
+    graph = widened(network, arch)
+    with progress.step(f"Compiling {graph.name} for {arch.name}"):
+        program = compile_graph(graph, arch, batch)
+    with progress.step("Checking the memory plan"):
+        check_memory_plan(program)
+    return graph, program

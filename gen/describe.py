@@ -40,8 +40,9 @@ def _function(conv):
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 
-def _layer(conv, layer, plan, images, rounds, arch, tensors):
+def _layer(conv, layer, plan, images, rounds, arch, tensors, recipes):
     """`conv` is the layer of one image; counts are those of the whole program."""
+    channels = None if conv.input in recipes else conv.channels
     return {
         "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
         "macs": rounds * images * conv.macs,
@@ -58,6 +59,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors):
         "accumulator_bits": accumulator_need(layer, tensors[conv.input].format),
         "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
         "loop_order": plan.order, "column_group": plan.column_group,
+        "channels": None if channels is None else [int(n) for n in channels],
         "operand": _operand(conv.operand),
         "function": _function(conv),
     }
@@ -104,7 +106,8 @@ def describe(graph, layers, plans, recipes, images, batch, places, sections, str
         "inputs": inputs, "outputs": outputs, "tensors": tensors,
         "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
         "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
-        "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors)
+        "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors,
+                          recipes)
                    for conv, layer, plan in zip(graph.layers, layers, plans, strict=True)],
         "macs": graph.macs,
         "memory": sections.table(),

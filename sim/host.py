@@ -17,7 +17,8 @@
 - `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
   `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
   (offset, or None; `stride` as above), its `shape` there, and `channels` as of outputs;
-- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling;
+- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling, and
+  the `channels` of its input that it reads (None: all);
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """
 

@@ -49,6 +49,8 @@ class _Checker:
                      if space not in (Space.ACTIVATION, Space.OPERAND, Space.EXTERNAL)}
         # Of each sum, the groups of columns that were read; one of these columns for STORE.
         self.read = np.ones((self.arch.accumulator_depth, self.arch.groups_per_columns, 2), bool)
+        # Sums that come along with others, and that nobody may want.
+        self.spare = np.zeros(self.arch.accumulator_depth, bool)
         # Of each layer: whether pooling windows share pixels, and whether they leave some out.
         pooled = [(np.array(layer["pool"]), np.array(layer["pool_stride"]),
                    any(layer["pool_pads"])) for layer in self.host["layers"]]
@@ -67,8 +69,19 @@ class _Checker:
         for item in self.host["inputs"]:
             stored = self.outside[self.number[item["name"]]]
             stored[:] = np.arange(len(stored))[:, None, None]
+        self.wanted = [self._wanted(layer) for layer in self.host["layers"]]
         self.seen, self.count = Counter(), Counter(
             (i.layer, i.opcode) for i in program.instructions if i.unit is not None)
+
+    def _wanted(self, layer):
+        """bool [blocks, groups]: which of its input's groups hold a channel that a layer reads. The
+        others of a joined map may not be there yet."""
+        number, channels = self.number[layer["input"]], layer["channels"]
+        if channels is None:
+            return self.real[number]
+        wanted = np.zeros(self.real[number].size, bool)
+        wanted[np.asarray(channels) // self.arch.group] = True
+        return wanted.reshape(self.real[number].shape)
 
     def _words(self, number):
         shape = self.tensors[number]["shape"]
@@ -156,31 +169,35 @@ class _Checker:
     def _tensor_round(self, tags):
         return np.divmod(tags >> _PLACE, self.rounds)
 
-    def _check_map(self, number, space, index, name):
-        """What is read of a map; the round it belongs to, or None where nothing is read."""
+    def _check_map(self, number, space, index, name, wanted):
+        """What is read of a map; the round it belongs to, or None where nothing is read.
+
+        `wanted` [blocks, groups] says which groups of a word are needed.
+        """
         if not len(index):
             return None
-        tags = self.maps[space][index]
-        words_there = tags.max(axis=1)
-        tensor, round = self._tensor_round(words_there)
-        wanted = self.number[name]
-        wrong = (words_there < 0) | (tensor != wanted) | (round != round[0])
+        tags, tensor = self.maps[space][index], self.number[name]
+        mine = np.where(self._tensor_round(tags)[0] == tensor, tags, -1).max(axis=1)
+        _, height, width = self.tensors[tensor]["shape"]
+        needed = wanted[(mine & (1 << _PLACE) - 1) // (height * width) % len(wanted)]
+        there, round = self._tensor_round(tags.max(axis=1))
+        wrong = mine < 0
         if not wrong.any():
-            _, height, width = self.tensors[wanted]["shape"]
-            block = (words_there & (1 << _PLACE) - 1) // (height * width)
-            wrong = ((tags != words_there[:, None]) & self.real[wanted][block]).any(axis=1)
+            round = self._tensor_round(mine)[1]
+            first = round[np.argmax(needed.any(axis=1))]
+            wrong = (((tags != mine[:, None]) | (round != first)[:, None]) & needed).any(axis=1)
         if wrong.any():
             n = int(np.argmax(wrong))
-            there = ("nothing" if words_there[n] < 0 else
-                     f"a part of {self.names[tensor[n]]!r}, round {round[n]}")
+            found = ("nothing" if tags[n].max() < 0 else
+                     f"a part of {self.names[there[n]]!r}, round {round[n]}")
             self._fail(number, f"reads {space.name.lower()} word {index[n]} for {name!r}, where "
-                               f"lies {there}")
-        return int(round[0])
+                               f"lies {found}")
+        return int(first)
 
     def _unread(self, mine):
-        """Whether there are sums that nobody has read, and that no windows leave out."""
+        """Whether there are sums that nobody has read, and that somebody should want."""
         layer = self.tags[Space.ACCUMULATOR][mine] // (self.rounds + 1)
-        return not (self.read[mine].any(axis=(1, 2)) | self.gaps[layer]).all()
+        return not (self.read[mine].any(axis=(1, 2)) | self.gaps[layer] | self.spare[mine]).all()
 
     # Instructions.
 
@@ -198,15 +215,18 @@ class _Checker:
         place, word, _ = self._where(number, i, tensor, start)
         round = self.outside[tensor][place, word]               # [words, groups]
         _, height, width = self.tensors[tensor]["shape"]
-        if ((round < 0) & self.real[tensor][word // (height * width)]).any():
+        if i.memory == Memory.ACTIVATION and (
+                (round < 0) & self.wanted[i.layer][word // (height * width)]).any():
             self._fail(number, f"loads what nothing has written of {name!r}")
-        self.maps[Space(i.memory)][base] = self._tag(tensor, round.max(axis=1), word)[:, None]
+        self.maps[Space(i.memory)][base] = np.where(
+            round < 0, -1, self._tag(tensor, round, word[:, None]))
 
     def _array(self, number, i):
         layer, sums = self.host["layers"][i.layer], self.tags[Space.ACCUMULATOR]
         used = {access.space: words(access.intervals) for access in accesses(i, self.arch)
                 if not access.is_write}
-        round = self._check_map(number, Space.ACTIVATION, used[Space.ACTIVATION], layer["input"])
+        round = self._check_map(number, Space.ACTIVATION, used[Space.ACTIVATION], layer["input"],
+                                self.wanted[i.layer])
         tags = self.tags[Space.WEIGHT][used[Space.WEIGHT]]
         if (tags >> _PLACE != i.layer).any() or (np.diff(tags) != 1).any():
             self._fail(number, "does not find its weights one after the other")
@@ -222,6 +242,10 @@ class _Checker:
                 self._fail(number, "adds to sums that are not its own")
         elif self._unread(mine):
             self._fail(number, "overwrites sums that nobody has read")
+        else:
+            # The last run of words from the top begins rows of results that the map may not have.
+            self.spare[mine] = i.starts > 1 and np.arange(results(i)) >= (
+                ((i.out_y - 1) * i.starts + 1) * i.results_x)
         self.read[mine] = False
         if not i.accumulate or round is not None:
             sums[mine] = tag
@@ -248,7 +272,7 @@ class _Checker:
                 self._fail(number, f"reads {space.name.lower()} words that are not its own")
         if i.operand:
             round = self._check_map(number, Space.OPERAND, used[Space.OPERAND],
-                                    layer["operand"]["tensor"])
+                                    layer["operand"]["tensor"], self._slot(i, layer))
             if round != self.round:
                 self._fail(number, f"combines round {self.round} with round {round}")
         tensor = self.number[layer["output"]]
@@ -263,6 +287,11 @@ class _Checker:
                 if word.min() < 0 or word.max() >= self._words(tensor):
                     self._fail(number, f"writes outside of {layer['output']!r}")
                 self.maps[space][base + offsets, i.slot] = self._tag(tensor, self.round, word)
+
+    def _slot(self, i, layer):
+        """bool [blocks, groups]: POST reads one group of its operands' words."""
+        real = self.real[self.number[layer["operand"]["tensor"]]]
+        return real & (np.arange(real.shape[1]) == i.slot)
 
     def _store(self, number, i):
         tensor = self.number[self.host["layers"][i.layer]["output"]]

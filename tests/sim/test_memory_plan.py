@@ -1,6 +1,8 @@
 """The memory plan's checker: passes what the compiler makes, and sees what an allocator can do
 wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from systolith.gen import alloc, maps
@@ -35,6 +37,50 @@ def test_a_program_of_the_compiler_passes(batch):
     found = check_memory_plan(program)
     for name, words in found.items():
         assert words == program.host["peak"].get(f"{name}_words", 0)
+
+
+@pytest.mark.parametrize("rows", [5, 7])
+def test_rows_that_come_along_from_the_top_need_no_reader(rows):
+    rng, int8 = np.random.default_rng(rows), Int(8)
+    conv = Conv("conv", "in", "out", rng.integers(0, 256, (6, 1, 3, 3)), int8, groups=6,
+                pads=(1, 1, 1, 1), multiplier=np.full(6, 1 << 16), shift=np.full(6, 24),
+                low=-128, high=127)
+    tensors = [Tensor(name, (6, rows, 9), int8) for name in ("in", "out")]
+    arch = Arch(rows=16, columns=16, activation_depth=400, weight_depth=200,
+                accumulator_depth=64,
+                depthwise=True)
+    program = compile_graph(
+        Graph("net", tensors[:1], {item.name: item for item in tensors}, [conv], ["out"]), arch)
+    runs = [i for i in program.instructions if i.opcode == Opcode.ARRAY and i.starts > 1]
+    assert sum(i.starts * i.out_y for i in runs) > rows
+    check_memory_plan(program)
+    for unit in (Opcode.POST, Opcode.STORE):
+        lost = [i for i in program.instructions if i.opcode == unit][-1]
+        less = replace(program, instructions=[i for i in program.instructions if i is not lost])
+        with pytest.raises(MemoryPlanError):
+            check_memory_plan(less)
+
+
+@pytest.mark.parametrize("depth", [60, 100, 400])
+def test_a_joined_map_is_read_before_all_of_it_is_there(depth):
+    rng, int8 = np.random.default_rng(5), Int(8)
+    tensors = [Tensor(name, (channels, 6, 6), int8)
+               for name, channels in (("in", 8), ("joined", 24), ("out", 8))]
+
+    def conv(name, source, target, inputs, **more):
+        return Conv(name, source, target, rng.integers(0, 256, (8, inputs, 3, 3)), int8,
+                    pads=(1, 1, 1, 1), multiplier=np.full(8, 1 << 16), shift=np.full(8, 27),
+                    low=-128, high=127, **more)
+    convs = [conv("a", "in", "joined", 8, first_channel=16),
+             conv("b", "joined", "joined", 8, first_channel=8, channels=np.arange(16, 24)),
+             conv("c", "joined", "joined", 16, channels=np.arange(8, 24)),
+             conv("d", "joined", "out", 24)]
+    graph = Graph("net", tensors[:1], {item.name: item for item in tensors}, convs, ["out"])
+    arch = replace(ARCH, rows=8, columns=8, activation_depth=depth)
+    check_memory_plan(compile_graph(graph, arch, 2))
+    graph.layers[1].channels = np.arange(8)
+    with pytest.raises(MemoryPlanError, match=r"of layer 'b' (loads|reads)"):
+        check_memory_plan(compile_graph(graph, arch))
 
 
 def test_maps_that_overlap_are_seen(monkeypatch):

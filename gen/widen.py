@@ -1,16 +1,20 @@
-"""Networks of several widths on one chip: integers run in the chip's own, wider ones."""
+"""Networks of several formats on one chip: narrower integers run in the chip's own, wider ones,
+signs as numbers of a chip that is not binary."""
 
 from dataclasses import replace
 
 from ..hw.formats import Int
+from .signs import signs_as_numbers
 
 __all__ = ["widened"]
 
 
 def widened(graph, arch):
     """The same network with every tensor of signed integers narrower than the chip's activations
-    in the chip's format. Limits of results stay, so every number is the same; only codes have
-    more bits. Other tensors stay as they are."""
+    in the chip's format, and with its signs as numbers (see `signs_as_numbers`). Limits of results
+    stay, so every number is the same; only codes have more bits. Other tensors stay as they
+    are."""
+    graph = signs_as_numbers(graph, arch)
     chip = arch.activation
     if type(chip) is not Int or not chip.signed:
         return graph

@@ -35,7 +35,8 @@ class Encoder:
         Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
         that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
         dimension, "transpose" with a permutation that leaves the batch dimension in front, "pad"
-        with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value).
+        with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value), "sign"
+        with the number that stands for +1: what is 0 or more becomes it, the rest its negative.
     low, high : int or None
         Limits of the code, as an ordered integer.
     """
@@ -67,6 +68,8 @@ class Encoder:
                 values = values.transpose(operand)
             elif operation == "pad":
                 values = _padded(values, *operand)
+            elif operation == "sign":
+                values = np.where(values >= 0, np.float32(operand), -np.float32(operand))
             elif operation == "clip":
                 values = np.clip(values, *(np.float32(limit) for limit in operand))
             else:

@@ -312,9 +312,6 @@ class Builder:
         makes of every code comes out as exactly as possible."""
         source = self.tensors[value.source]
         format = self.weight_format or source.format
-        if isinstance(source.format, Bipolar) or isinstance(format, Bipolar):
-            node.fail("a binary tensor can only be read by a layer with binary weights; this would "
-                      "need a layer that rescales or pools it")
         images = format.image(numerics.finite_codes(format))
         one = int(format.image(format.encode(1.0)))
         candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
@@ -486,7 +483,8 @@ class Builder:
 
     def _share_variants(self):
         """Where both a tensor and its pooled variant are used, pool the tensor instead of
-        computing it twice. Binary tensors stay as they are: nothing can copy them."""
+        computing it twice. Binary tensors stay as they are: on a binary chip a copy of one is a
+        layer of pairs of passes."""
         made = {layer.output: index for index, layer in enumerate(self.layers)}
         for (source, pool, _, _), (variant, nodes, node) in self.variants.items():
             layer = self.layers[made[variant]] if variant in made else None

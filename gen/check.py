@@ -342,6 +342,7 @@ def text_of(found, arch=None):
         activations, weights = map(", ".join, onnx_in.required_formats(graph))
         lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
                   f"per image, activations in {activations}, weights in {weights}"]
+        lines += [f"Note: {note}." for note in graph.notes]
     if found.problems:
         lines += ["", *(f"{n}. {problem}" for n, problem in enumerate(found.problems, 1)), ""]
     lines.append(_verdict(found, arch))

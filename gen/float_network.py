@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from . import onnx_in
 from .errors import UserError
 from .onnx_file import read
+from .onnx_half import as_float32
 from .onnx_run import FOREIGN, Evaluator
 from .onnx_sizes import with_known_sizes
 
@@ -111,13 +112,10 @@ def read_float(path, opset=_OPSET, refuse=None):
                             "calibration data")
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
+    model = as_float32(model, onnx_in.nodes_of(model.graph))
     checked = onnx_in.checked_nodes(model, refuse)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    for name, array in constants.items():
-        if array.dtype in (np.float16, np.float64):
-            raise UserError(f"tensor {name!r} is of type {array.dtype}; convert the model to "
-                            "float32")
     inputs = [item for item in graph.input if item.name not in constants]
     for item in inputs:
         if item.type.tensor_type.elem_type != TensorProto.FLOAT:

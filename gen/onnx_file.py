@@ -62,7 +62,44 @@ def read(model):
             # The inliner raises whatever its C++ code meets.
             raise UserError(f"the functions of {where} cannot be inlined: "
                             f"{one_line(error)}") from None
+    return _without_empty_statements(model)
+
+
+def _without_empty_statements(model):
+    """The model with sizes below 1, by which some exporters say that they do not know them, open,
+    and without notes on tensors inside that say neither type nor shape."""
+    graph = model.graph
+
+    def says_nothing(item):
+        kind = item.type.tensor_type
+        return not (kind.elem_type and kind.HasField("shape"))
+
+    def sizes(graph):
+        return [size for item in [*graph.input, *graph.value_info, *graph.output]
+                for size in item.type.tensor_type.shape.dim
+                if size.HasField("dim_value") and size.dim_value < 1]
+    if not sizes(graph) and not any(map(says_nothing, graph.value_info)):
+        return model
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for size in sizes(model.graph):
+        size.ClearField("dim_value")
+    kept = [item for item in model.graph.value_info if not says_nothing(item)]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
     return model
+
+
+def _check(model):
+    """ONNX's own checks; an output need not say its type and shape, as for ONNX Runtime."""
+    silent = [item.name for item in model.graph.output
+              if not item.type.tensor_type.HasField("shape")]
+    if silent:
+        model = onnx.ModelProto.FromString(model.SerializeToString())
+        for item in model.graph.output:
+            if item.name in silent:
+                kind = item.type.tensor_type.elem_type or TensorProto.FLOAT
+                item.CopyFrom(onnx.helper.make_tensor_value_info(item.name, kind, ()))
+    onnx.checker.check_model(model)
 
 
 def _parsed(path):
@@ -179,7 +216,7 @@ def inferred_shapes(model):
     for item in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
         check_size(item.name, [max(size.dim_value, 0) for size in item.type.tensor_type.shape.dim])
     try:
-        onnx.checker.check_model(model)
+        _check(model)
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True,
                                                   data_prop=True)
     except Exception as error:

@@ -17,6 +17,7 @@ from ..hw.formats import Bipolar
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
+from .onnx_half import HALF, note_of, roundings
 from .onnx_host import STARTS, HostResult, HostTail, behind
 from .onnx_lower import Builder
 from .onnx_sizes import with_known_sizes
@@ -101,11 +102,16 @@ def _load(model, refuse):
     values |= {item.name: host_input(item) for item in inputs}
     nodes = _fold(nodes, values, refused)
     builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
+    builder.roundings = roundings(graph, nodes)
+    kinds = set()
     for node in nodes:
         inputs = [values[item] if item else None for item in node.inputs]
         if all(isinstance(item, (Constant, QuantizedConstant))
                for item in inputs if item is not None) and node.operator not in _QUANTIZERS:
             continue
+        if node.operator in _QUANTIZERS and isinstance(inputs[0], Value) and (
+                node.inputs[0] in builder.roundings):
+            kinds.add(builder.roundings[node.inputs[0]][0])
         dependent = any(isinstance(item, Unknown) and not (
             n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
             for n, item in enumerate(inputs))
@@ -145,6 +151,7 @@ def _load(model, refuse):
     built = builder.finish(name)
     written = [item.name for item in graph.input]
     written += [name for node in graph.node for name in node.output]
+    built.notes = [note_of(kind) for kind in sorted(kinds)]
     built.origins = builder.origins({name: values[name] for name in written
                                      if isinstance(values.get(name), Value)}, built.tensors)
     return built
@@ -362,10 +369,12 @@ def host_input(item):
         raise UserError(f"input {item.name!r} must have fixed sizes but for the batch, not {text}: "
                         f"give them (--shape {item.name}=SIZE,SIZE,...)")
     bits, signed = onnx_qdq.INTEGER_TYPES.get(kind.elem_type, (0, True))
-    if not bits and kind.elem_type != TensorProto.FLOAT:
-        raise UserError(f"input {item.name!r} must be float32, or integers of up to 16 bits, not "
-                        f"{TensorProto.DataType.Name(kind.elem_type)}")
-    return HostInput(item.name, tuple(sizes[1:]), tuple(sizes[1:]), bits, signed)
+    half = HALF.get(kind.elem_type, "")
+    if not bits and not half and kind.elem_type != TensorProto.FLOAT:
+        raise UserError(f"input {item.name!r} must be float32, float16, bfloat16, or integers of "
+                        f"up to 16 bits, not {TensorProto.DataType.Name(kind.elem_type)}")
+    steps = [("round", half)] if half else []
+    return HostInput(item.name, tuple(sizes[1:]), tuple(sizes[1:]), bits, signed, steps, half)
 
 
 # Constants.

@@ -107,6 +107,7 @@ class Builder:
         self.copies, self.joined, self.plains = [], {}, {}
         self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
+        self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
 
     # Reading.
@@ -286,6 +287,8 @@ class Builder:
                       "supported (N, C, H, W)")
         name = self.add_tensor(name, shape, target)
         self.inputs.append(name)
+        if value.rounding:
+            value = value.then("round", value.rounding)
         self.encoders.append(Encoder(value.name, value.input_shape, name, value.steps,
                                      target.low, target.high))
         return name
@@ -381,7 +384,9 @@ class Builder:
         """Make `value` the ONNX output `name`."""
         low = None if value.low is None else float(value.low)
         high = None if value.high is None else float(value.high)
-        decoder = Decoder(name, value.shape, "", low=low, high=high)
+        rounding, half = self.roundings.get(name, ("", False))
+        decoder = Decoder(name, value.shape, "", low=low, high=high, rounding=rounding,
+                          half=half and rounding == "float16")
         value = plain(self, value, node)
         if value.slope is not None:
             if value.pool and (value.slope < 0).any():

@@ -16,6 +16,7 @@ from .onnx_functions import (
     quantized_function,
     slopes_of,
 )
+from .onnx_half import HALF
 from .onnx_layers import conv, gemm, matmul
 from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
@@ -315,9 +316,10 @@ def _cast(builder, node, inputs):
     if isinstance(inputs[0], onnx_signs.Comparison) and node.attributes["to"] == TensorProto.FLOAT:
         return onnx_signs.cast(builder, node, inputs[0])
     value = activation(inputs, node)
-    if node.attributes["to"] != TensorProto.FLOAT:
-        node.fail("only casts to float are supported")
-    return replace(value, bits=0) if isinstance(value, HostInput) else value
+    kind = HALF.get(node.attributes["to"], "")
+    if not kind and node.attributes["to"] != TensorProto.FLOAT:
+        node.fail("only casts to float32, float16 and bfloat16 are supported")
+    return replace(value, bits=0, rounding=kind) if isinstance(value, HostInput) else value
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)

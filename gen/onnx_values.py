@@ -129,11 +129,13 @@ class HostInput:
     bits: int = 0               # of integer inputs: they are codes; 0: real numbers
     signed: bool = True
     steps: list = field(default_factory=list)
+    # The short float that quantizers read it in; "": float32. Between, as in ONNX Runtime on a
+    # processor, nothing is rounded.
+    rounding: str = ""
 
     def then(self, operation, operand, shape=None):
-        shape = self.shape if shape is None else shape
-        return HostInput(self.name, self.input_shape, shape, self.bits, self.signed,
-                         [*self.steps, (operation, operand)])
+        return replace(self, shape=self.shape if shape is None else shape,
+                       steps=[*self.steps, (operation, operand)])
 
 
 @dataclass

@@ -19,6 +19,18 @@ def _padded(values, mode, around, number):
                         zip(around, values.shape, strict=True))]
 
 
+def rounded(values, kind):
+    """float32 numbers rounded to "float16" or "bfloat16", as float32; those that are too large
+    become infinite."""
+    values = np.ascontiguousarray(values, np.float32)
+    if kind == "bfloat16":
+        # The upper half of the bits, to nearest, ties to even; a carry goes into the exponent.
+        bits = values.view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
 @dataclass
 class Encoder:
     """How the host turns one ONNX input into the codes of one tensor.
@@ -36,7 +48,8 @@ class Encoder:
         that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
         dimension, "transpose" with a permutation that leaves the batch dimension in front, "pad"
         with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value), "sign"
-        with the number that stands for +1: what is 0 or more becomes it, the rest its negative.
+        with the number that stands for +1: what is 0 or more becomes it, the rest its negative,
+        "round" with the name of a short float as of `rounded`.
     low, high : int or None
         Limits of the code, as an ordered integer.
     """
@@ -72,6 +85,8 @@ class Encoder:
                 values = np.where(values >= 0, np.float32(operand), -np.float32(operand))
             elif operation == "clip":
                 values = np.clip(values, *(np.float32(limit) for limit in operand))
+            elif operation == "round":
+                values = rounded(values, operand)
             else:
                 values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
         values = values / np.float32(tensor.scale)
@@ -107,6 +122,10 @@ class Decoder:
     function : (int, array) or None
         The real numbers of all codes in the order of their values, the first one's as an ordered
         integer; then scale, offset and limits are None.
+    rounding : str
+        The short float, as of `rounded`, that results are rounded to; "": float32.
+    half : bool
+        Whether the output is of type float16, not float32.
     """
     name: str
     shape: tuple
@@ -117,14 +136,20 @@ class Decoder:
     low: float | None = None
     high: float | None = None
     function: tuple | None = None
+    rounding: str = ""
+    half: bool = False
 
     def decode(self, codes, tensor):
-        """float32 values [N, *shape] from codes [N, C, H, W] of `tensor`."""
+        """float32 values (float16 where the output is) [N, *shape] from codes [N, C, H, W] of
+        `tensor`."""
         codes = np.asarray(codes)
         if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
             raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
                              f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
-        return self.reals(codes, tensor).reshape(len(codes), *self.shape).astype(np.float32)
+        values = self.reals(codes, tensor).reshape(len(codes), *self.shape).astype(np.float32)
+        if self.rounding:
+            values = rounded(values, self.rounding)
+        return values.astype(np.float16) if self.half else values
 
     def reals(self, codes, tensor):
         """float64 of codes [N, C, H, W]."""

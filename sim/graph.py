@@ -364,6 +364,8 @@ class Graph:
         What the host computes from these; decoders then give tensors that it reads, too.
     origins : dict
         {tensor: what of the model it holds}, filled in by the importer.
+    notes : list of str
+        How results may differ from the model's by more than at ties, filled in by the importer.
     """
     name: str
     inputs: list
@@ -374,6 +376,7 @@ class Graph:
     decoders: list | None = None
     tail: object | None = None
     origins: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
 
     def __post_init__(self):
         if self.encoders is None:

@@ -22,10 +22,12 @@ from .compile import compile_network
 from .config import commented_toml, load_chip
 from .errors import UserError
 from .files import new_folder
+from .onnx_dynamic import is_dynamic, with_fixed_ranges
+from .onnx_file import read
 from .onnx_in import load
 from .onnx_sizes import Part
 from .progress import SILENT
-from .quantize import Quantized, quantize
+from .quantize import Quantized, Recipe, quantize, with_sizes
 from .quantize_report import files_beside, write_errors
 from .report import make_report, write_report
 from .verilog import core_verilog, design_verilog
@@ -100,7 +102,8 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
     area : bool
         Measure the area, of the board's top level or else of the core on ECP5.
     calibration, recipe, source
-        Quantize the network first: data, `Recipe` and name as of `quantize.quantize`.
+        Quantize the network first: data, `Recipe` and name as of `quantize.quantize`. Of a network
+        that `quantize_dynamic` has quantized, only the ranges are chosen.
     part : Part
         What of the model; None: all.
     progress : Reporter
@@ -111,6 +114,10 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
     board = BOARDS.get(arch.board)
     with new_folder(folder, PROGRAM) as new:
         quantized = None
+        if calibration is not None and is_dynamic(found := read(wanted)):
+            wanted = with_fixed_ranges(with_sizes(found, calibration), calibration,
+                                       recipe or Recipe(), source, progress)
+            calibration = None
         if calibration is not None:
             quantized = quantize(wanted, calibration, recipe, source=source, progress=progress)
             onnx.save_model(quantized.model, new / MODEL)

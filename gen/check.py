@@ -11,11 +11,12 @@ from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .compile import compile_network
 from .errors import UserError, WrongFormat
 from .maps import layers_of
+from .onnx_dynamic import is_dynamic, with_fixed_ranges
 from .onnx_file import read
 from .operands import operand_lives
 from .planes import computed_formats, in_planes
 from .prepare import accumulator_need, largest_k
-from .quantize import Recipe
+from .quantize import Recipe, with_sizes
 from .report import text_table
 from .tile import Layer
 from .widen import widened
@@ -86,6 +87,10 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
         if node is not None:
             refused.setdefault(node.name, str(error))
     model, quantized = read(path), ""
+    if calibration is not None and is_dynamic(model):
+        model = with_fixed_ranges(with_sizes(model, calibration), calibration, recipe or Recipe(),
+                                  source)
+        calibration = None
     nodes, mapped = onnx_in.nodes_of(model.graph), model
     if onnx_in.is_quantized(model):
         if calibration is not None:

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from ..hw.formats import Bipolar
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
+from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_half import HALF, note_of, roundings
 from .onnx_host import STARTS, HostResult, HostTail, behind
@@ -28,13 +29,16 @@ __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantiz
 
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
+#: Of which a network is quantized that has them, if not statically.
+_QUANTIZED = {*_QUANTIZERS, *DYNAMIC}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 #: What to do about operators that real exports have and that a chip of fixed scales has not.
-_STATIC = ("the chip's scales are fixed: quantize statically, with onnxruntime.quantization."
-           "quantize_static and calibration data, not with quantize_dynamic")
+_STATIC = ("its scale is computed from each input, and a chip's scales are fixed: give inputs that "
+           "fix them, with systolith build MODEL.onnx --calibration x.npy, or quantize statically "
+           "(onnxruntime.quantization.quantize_static)")
 _SIZES = ("the sizes of what it reads must be known: give those of the inputs (--shape "
           "NAME=SIZE,SIZE,...), and quantize as QDQ: ONNX infers no sizes through QLinearAdd and "
           "the like")
@@ -43,7 +47,7 @@ _RECURRENT = ("recurrent layers are not supported: chips compute convolutional a
 _STATISTICS = ("normalization by the statistics of each image is not supported: train with "
                "BatchNormalization, whose numbers are fixed and become part of the layer in front")
 _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
-            "DynamicQuantizeMatMul": _STATIC, "MatMulIntegerToFloat": _STATIC,
+            "DynamicQuantizeMatMul": _STATIC,
             "GRU": _RECURRENT, "LSTM": _RECURRENT, "RNN": _RECURRENT,
             "GroupNormalization": _STATISTICS, "InstanceNormalization": _STATISTICS,
             "LayerNormalization": _STATISTICS, "RMSNormalization": _STATISTICS,
@@ -159,7 +163,7 @@ def _load(model, refuse):
 
 def is_quantized(model):
     """Whether an `onnx.ModelProto` has quantizers."""
-    return any(part.operator in _QUANTIZERS for node in nodes_of(model.graph)
+    return any(part.operator in _QUANTIZED for node in nodes_of(model.graph)
                for part in onnx_qdq.expand(node))
 
 
@@ -251,7 +255,7 @@ def _operator(node):
 
 
 def _check_quantized(nodes):
-    if not any(node.operator in _QUANTIZERS for node in nodes):
+    if not any(node.operator in _QUANTIZED for node in nodes):
         raise UserError("this is a float network: give it calibration data (--calibration x.npy), "
                         "or quantize it first, with systolith quantize, onnxruntime.quantization."
                         "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")

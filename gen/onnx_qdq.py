@@ -305,6 +305,21 @@ def _expand_integer(node):
                           [f"{name}/operand0", f"{name}/operand1"], name, **node.attributes)]
 
 
+def _expand_to_float(node):
+    """MatMulIntegerToFloat: codes less their zero points, by their scales, and a bias."""
+    name = node.outputs[0]
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.inputs, *[""] * 7)[:7]
+    parts = [_part(node, "DequantizeLinear", [tensor, scale, *([zero] if zero else [])],
+                   f"{name}/operand{n}", axis=axis)
+             for n, (tensor, scale, zero, axis) in enumerate((
+                 (a, a_scale, a_zero, 1), (b, b_scale, b_zero, -1)))]
+    product = f"{name}/product" if bias else name
+    parts.append(_part(node, "MatMul", [f"{name}/operand0", f"{name}/operand1"], product))
+    if bias:
+        parts.append(_part(node, "Add", [product, bias], name))
+    return parts
+
+
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     bias = constant(inputs[0], node, "its bias").numbers
@@ -318,6 +333,7 @@ def _bias_of_product(builder, node, inputs):
 
 #: operator: (function(node) -> nodes, inputs that it must have)
 _EXPANSIONS = {"ConvInteger": (_expand_integer, 2), "MatMulInteger": (_expand_integer, 2),
+               "MatMulIntegerToFloat": (_expand_to_float, 4),
                "QGemm": (_expand_gemm, 9), "QLinearAdd": (_expand_matmul, 8),
                "QLinearConv": (_expand_conv, 8), "QLinearMatMul": (_expand_matmul, 8),
                "QLinearMul": (_expand_matmul, 8), "QLinearAveragePool": (_expand_average, 5),

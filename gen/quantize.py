@@ -23,7 +23,7 @@ from .quantized_model import even_zeros, needed_opset, write_model
 from .quantizer_places import find_places
 from .rounded_network import RoundedNetwork
 
-__all__ = ["Quantized", "Recipe", "quantize"]
+__all__ = ["Quantized", "Recipe", "quantize", "with_sizes"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
     recipe = recipe or Recipe()
     activation, weight = recipe.formats()
     with progress.step("Reading the float network"):
-        network = read_float(_with_sizes(model, data), needed_opset(activation, weight), refuse)
+        network = read_float(with_sizes(model, data), needed_opset(activation, weight), refuse)
         feeds = calibration_feeds(network, data, source)
         changed = equalize_network(network) if recipe.equalize else []
         places = find_places(network, activation.width <= 8)
@@ -155,7 +155,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
     return Quantized(result, network.model(), rows, recipe, images, changed)
 
 
-def _with_sizes(model, data):
+def with_sizes(model, data):
     """The model with the sizes of the calibration data where its inputs leave sizes open."""
     model = read(model)
     constants = {item.name for item in model.graph.initializer}

@@ -82,7 +82,7 @@ def test_scales_that_are_computed_are_refused(operator):
     net.node(operator, "x", name="odd", outputs=3)
     x = net.node("MatMulInteger", "odd_out", np.ones((4, 2), np.int8), "odd_out2")
     model = net.model(net.node("Cast", x, to=TensorProto.FLOAT), shapes=[(2,)])
-    with pytest.raises(UserError, match=f"'odd' .{operator}.: the chip's scales are fixed: quant"):
+    with pytest.raises(UserError, match=f"'odd' .{operator}.: its scale is computed from"):
         load(model)
 
 

@@ -36,10 +36,11 @@ def _resolved(value, part, node):
     lows = [item for item in (low, value.low) if item is not None]
     highs = [item for item in (high, value.high) if item is not None]
     behind = own.pool and own.pool.behind(gain)
-    pool, shape = behind or value.pool, own.map
-    if value.pool:
-        shape = own.map[0], *value.pool.out(own.map[1:])
-        if behind and (pool := behind.then(value.pool)) is None:
+    outer = value.pool and value.pool.of_channels(range(first, first + own.map[0]))
+    pool, shape = behind or outer, own.map
+    if outer:
+        shape = own.map[0], *outer.out(own.map[1:])
+        if behind and (pool := behind.then(outer)) is None:
             node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
                       "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,

@@ -102,8 +102,7 @@ def _whole(builder, value, node):
     if value.linear is not None:
         node.fail(f"reads a maximum of the result of {value.nodes[-1]!r} before it is quantized; "
                   "put a quantizer between them")
-    source = builder.variant(value.source, value.pool, value.nodes, node)
-    return replace(value, source=source, pool=None)
+    return builder.pooled_codes(value, node)
 
 
 def evaluated(node, arrays):

@@ -21,6 +21,7 @@ from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_sh
 from .onnx_half import HALF, note_of, roundings
 from .onnx_host import STARTS, HostResult, HostTail, behind
 from .onnx_lower import Builder
+from .onnx_origins import origins
 from .onnx_sizes import with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 
@@ -156,8 +157,8 @@ def _load(model, refuse):
     written = [item.name for item in graph.input]
     written += [name for node in graph.node for name in node.output]
     built.notes = [note_of(kind) for kind in sorted(kinds)]
-    built.origins = builder.origins({name: values[name] for name in written
-                                     if isinstance(values.get(name), Value)}, built.tensors)
+    built.origins = origins(builder, {name: values[name] for name in written
+                                      if isinstance(values.get(name), Value)}, built.tensors)
     return built
 
 

@@ -26,10 +26,11 @@ from .onnx_functions import (
     note_rescaled,
     to_host,
 )
+from .onnx_groups import mirrored
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import Pair, combined_layer, fuse
-from .onnx_values import HostInput, Linear, Origin, Pool, Value, codes_of, exact, uniform
+from .onnx_values import HostInput, Linear, Pool, Value, codes_of, exact, uniform
 
 __all__ = ["Builder", "Target"]
 
@@ -125,6 +126,7 @@ class Builder:
         gain = uniform(value.gain)
         if gain is None or gain == 0:
             node.fail("reads channels of different scales; put a quantizer in front")
+        value = self.pooled_codes(value, node)
         low, high = self.limits[value.source]
         format = self.tensors[value.source].format
         for bound, is_low in ((value.low, gain > 0), (value.high, gain < 0)):
@@ -133,10 +135,22 @@ class Builder:
                     node.fail("reads channels of different offsets; put a quantizer in front")
                 order = self._order(format, (bound - value.offset[0]) / gain, node)
                 low, high = (max(low, order), high) if is_low else (low, min(high, order))
-        if value.pool and gain < 0:
-            node.fail("reads a maximum of negated codes; put a quantizer in front")
-        source = self._variant(value.source, value.pool, low, high, value.nodes, node)
+        source = self._variant(value.source, None, low, high, value.nodes, node)
         return source, gain, value.offset
+
+    def pooled_codes(self, value, node, needed=True):
+        """The same value of codes with its pooling done, where it is the largest codes that are
+        wanted; an error at `node` where it is the smallest, unless it is not `needed`."""
+        if not value.pool:
+            return value
+        least = np.array(value.pool.least or [False] * len(value.gain))
+        if ((value.gain < 0).astype(bool) != least).any():
+            if needed:
+                node.fail("reads a maximum of negated codes; put a quantizer in front")
+            return value
+        pool = replace(value.pool, least=())
+        source = self._variant(value.source, pool, *self.limits[value.source], value.nodes, node)
+        return replace(value, source=source, pool=None)
 
     @staticmethod
     def _order(format, image, node):
@@ -173,10 +187,6 @@ class Builder:
             self.copies.append(layer)
         else:
             self.producers[layer.output] = layer
-
-    def variant(self, source, pool, nodes, node):
-        """The tensor `source`, pooled."""
-        return self._variant(source, pool, *self.limits[source], nodes, node)
 
     def _variant(self, source, pool, low, high, nodes, node):
         """The tensor `source`, pooled (a Pool or None) and clipped: made by a copy of the layer
@@ -257,10 +267,8 @@ class Builder:
             if same and value.channels is None and not any(value.pads):
                 return self._variant(value.source, value.pool, max(low, bounds[0]),
                                      min(high, bounds[1]), value.nodes, node)
-            rising = value.slope is None or (value.slope >= 0).all()
-            if value.pool and gain is not None and gain > 0 and rising:
-                name_pooled = self._variant(value.source, value.pool, *bounds, value.nodes, node)
-                value = replace(value, source=name_pooled, pool=None)
+            if value.slope is None or (value.slope >= 0).all():
+                value = self.pooled_codes(value, node, needed=False)
             if (value.source in self.functions and value.channels is None and value.slope is None
                     and not same and not any(value.pads) and gain is not None
                     and offset is not None):
@@ -273,6 +281,9 @@ class Builder:
             return self._variant(name, value.pool, low, high, value.nodes, node)
         if value.window != (1, 1) and value.pool:
             node.fail("quantizes a maximum of averages; put a quantizer between the two")
+        if value.pool and value.pool.least and not isinstance(target.format, Bipolar):
+            value = self._identity(value, target, node) if value.linear is None else value
+            return mirrored(self, value, target, name, node)
         name = self.add_tensor(name, value.map, target)
         self.add_layer(self.quantizing_layer(value, target, name, node), copy)
         if not copy:
@@ -348,9 +359,6 @@ class Builder:
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
                 parameters = thresholds(images, gain, offset, source.format, target.strict)
             else:
-                if value.pool and value.pool.least:
-                    node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor behind a "
-                              "MaxPool, as only signs can; put the MaxPool behind the factor")
                 parameters = _requantization(images, gain, offset, target, node)
                 if value.slope is not None:
                     below = _below(images, gain, value.slope, parameters, target, node)
@@ -401,10 +409,7 @@ class Builder:
             decoder.function = function_of_codes(self, value, node)
             decoder.low = decoder.high = None
         elif value.linear is None:
-            if value.pool:
-                bounds = self.limits[value.source]
-                value = replace(value, pool=None, source=self._variant(
-                    value.source, value.pool, *bounds, value.nodes, node))
+            value = self.pooled_codes(value, node)
             tensor = self.tensors[value.source]
             unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
             if uniform(value.gain) != unit or uniform(value.offset) != -tensor.zero_point * unit:
@@ -445,34 +450,6 @@ class Builder:
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
         return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
                      self.tail)
-
-    def origins(self, values, tensors):
-        """{name of one of `tensors`: `Origin`} from the model's values by name. Where several hold
-        the same codes, the first one that stands for real numbers, if any does."""
-        variants = {}
-        for (source, pool, _, _), (name, *_) in self.variants.items():
-            variants[source, pool] = None if (source, pool) in variants else name
-        found = {}
-        for name, value in values.items():
-            if value.parts:
-                key = (id(value.parts), value.low, value.high, value.pool, *value.gain,
-                       *value.offset)
-                value = self.plains[key][1] if key in self.plains else value
-            gain, offset = uniform(value.gain), uniform(value.offset)
-            if (value.linear is not None or value.parts or value.channels is not None
-                    or any(value.pads) or gain is None or offset is None
-                    or value.order is not None):
-                continue
-            source = value.source
-            if value.pool or value.low is not None or value.high is not None:
-                source = variants.get((value.source, value.pool))
-            tensor = tensors.get(source)
-            if tensor is None or tensor.format is None:
-                continue
-            real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
-            if source not in found or (real and not found[source][0]):
-                found[source] = real, Origin(name, float(gain), float(offset))
-        return {name: origin for name, (_, origin) in found.items()}
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []

@@ -25,7 +25,7 @@ from .onnx_values import (
     uniform,
 )
 
-__all__ = ["OPERATORS", "axes_of", "integers"]
+__all__ = ["OPERATORS", "axes_of", "integers", "picked"]
 
 
 def axes_of(node, inputs, place=1):
@@ -64,7 +64,7 @@ def _moved(builder, node, value, index, ordered=False):
     if flat.size % plane == 0:
         rows = flat.reshape(-1, plane)
         if not (rows[:, 0] % plane).any() and (rows == rows[:, :1] + np.arange(plane)).all():
-            value = _picked(builder, node, value, rows[:, 0] // plane)
+            value = picked(builder, node, value, rows[:, 0] // plane)
             return replace(value, shape=index.shape)
     if index.ndim in (2, 3):
         pixels = index.reshape(len(index), -1, index.shape[-1])
@@ -74,7 +74,7 @@ def _moved(builder, node, value, index, ordered=False):
         expected = (channels[:, None, None] * plane + (y + np.arange(rows)[:, None]) * width
                     + x + np.arange(columns))
         if y + rows <= height and x + columns <= width and (pixels == expected).all():
-            value = _picked(builder, node, value, channels)
+            value = picked(builder, node, value, channels)
             value = cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
             return replace(value, shape=index.shape)
     if ordered:
@@ -84,7 +84,7 @@ def _moved(builder, node, value, index, ordered=False):
                      "whole channels in any order, and rectangles of neighbouring pixels")
 
 
-def _picked(builder, node, value, channels):
+def picked(builder, node, value, channels):
     """Some channels of a value's map."""
     nodes = [*value.nodes, node.name]
     if len(channels) == value.map[0] and (channels == np.arange(len(channels))).all():

@@ -54,8 +54,8 @@ def affine(value, gain, offset, node):
             low, high = high, low
     pool = value.pool
     if pool and (gain < 0).any():
-        if not isinstance(value.linear, Linear):
-            node.fail("has a negative factor behind a MaxPool; put the MaxPool behind it")
+        if not isinstance(value.linear, Linear | None):
+            node.fail("has a negative factor after a MaxPool; put the MaxPool after it")
         pool = pool.behind(gain)
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
                    low=low, high=high, pool=pool, nodes=[*value.nodes, node.name])

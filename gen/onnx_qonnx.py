@@ -12,16 +12,20 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Float, Int, PowerSum, parse
 from ..sim import numerics
+from .onnx_groups import in_range_of_each
 from .onnx_lower import Target
 from .onnx_stairs import MULTI_THRESHOLD, staircase
 from .onnx_values import (
     Constant,
+    HostInput,
     Linear,
     QuantizedConstant,
     Value,
     activation,
     constant,
     exact,
+    per_channel,
+    shape_text,
     uniform,
 )
 
@@ -60,6 +64,19 @@ def _whole(inputs, index, node, what):
     return int(array[0])
 
 
+def _whole_numbers(inputs, index, node, what):
+    """An input of whole numbers, as an int64 array; one number where all are the same."""
+    if len(inputs) <= index:
+        node.fail(f"must have {what}, input {index}")
+    array = constant(inputs[index], node, what).numbers
+    if uniform(array) is not None:
+        return np.array(_whole(inputs, index, node, what))
+    if any(item.denominator != 1 or abs(item) >= 1 << 31 for item in array.flat):
+        node.fail(f"{what} must be whole numbers, not "
+                  f"{[float(item) for item in array.reshape(-1)[:8]]}")
+    return array.astype(np.int64)
+
+
 def _rounding(node, accepted=("ROUND",)):
     """The rounding mode, one of `accepted`."""
     mode = str(node.attributes.get("rounding_mode", accepted[0])).upper()
@@ -70,8 +87,9 @@ def _rounding(node, accepted=("ROUND",)):
     return mode
 
 
-def _apply(builder, node, value, target, scale):
-    """The value, or the constant, that a quantizer with this target makes."""
+def _apply(builder, node, value, target, scale, limits=None):
+    """The value, or the constant, that a quantizer with this target makes; `limits`: (smallest,
+    largest) ordered integers of each channel."""
     if isinstance(value, (Constant, QuantizedConstant)):
         real = value.floats
         try:
@@ -90,10 +108,15 @@ def _apply(builder, node, value, target, scale):
                                  scale.astype(np.float64), target.format)
     if scale.size != 1 and (scale != scale.flat[0]).any():
         node.fail("activations must have one scale")
-    source = builder.quantize(value, target, node.outputs[0], node)
+    channels = None
+    if limits is None:
+        source = builder.quantize(value, target, node.outputs[0], node)
+    else:
+        source, channels = in_range_of_each(builder, value, target, *limits, node.outputs[0], node)
     tensor = builder.tensors[source]
     gain = np.full(tensor.shape[0], target.unit, dtype=object)
-    return Value(source, tuple(value.shape), tensor.shape, gain, -target.zero_point * gain)
+    return Value(source, tuple(value.shape), tensor.shape, gain, -target.zero_point * gain,
+                 channels=channels)
 
 
 def _float_quant(builder, node, inputs):
@@ -125,20 +148,32 @@ def _float_quant(builder, node, inputs):
     return _apply(builder, node, inputs[0], target, scale)
 
 
+def _range(bits, signed, narrow):
+    """(smallest, largest) code of so many bits."""
+    if signed:
+        return narrow - (1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1 - narrow
+
+
 def _quant(builder, node, inputs):
     scale, value = _scale(inputs, node), inputs[0]
     rounding = _rounding(node, ("ROUND", "FLOOR", "CEIL"))
     signed, narrow = (node.expect(key, 1, (0, 1)) for key in ("signed", "narrow"))
-    zero, bits = (_whole(inputs, n, node, what) for n, what in
-                  ((2, "its zero point"), (3, "its bit width")))
+    zeros, widths = (_whole_numbers(inputs, n, node, what) for n, what in
+                     ((2, "its zero point"), (3, "its bit width")))
+    if zeros.size > 1 or widths.size > 1:
+        if rounding != "ROUND":
+            node.fail(f"attribute rounding_mode must be 'ROUND', not {rounding!r}, where channels "
+                      "have bit widths or zero points of their own")
+        return _quant_of_each(builder, node, value, scale, (zeros, widths), (signed, narrow))
+    zero, bits = zeros.item(), widths.item()
     if bits == 1 and signed:
         if zero:
             node.fail("its zero point must be 0 where the bit width is 1")
         return _bipolar(builder, node, value, scale)
     if bits < 1 or (bits > 16 and not isinstance(value, (Constant, QuantizedConstant))):
         node.fail(f"its bit width must be from 1 to 16, not {bits}")
-    low = narrow - (1 << (bits - 1)) if signed else 0
-    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
+    low, high = _range(bits, signed, narrow)
     if bits > 16:
         # Biases have as many bits as they like: they are added to the exact sum.
         units = exact(np.broadcast_to(scale, value.shape))
@@ -150,6 +185,55 @@ def _quant(builder, node, inputs):
     move = 0 if signed else 1 << (bits - 1)
     target = Target(Int(bits), float(scale.flat[0]), zero - move, low - move, high - move)
     return _apply(builder, node, value, target, scale)
+
+
+def _quant_of_each(builder, node, value, scale, numbers, kind):
+    """What Quant makes where channels have zero points or bit widths (`numbers`) of their own;
+    `kind`: (signed, narrow)."""
+    zeros, widths = numbers
+    if widths.min() < 1 + kind[0] or widths.max() > 16:
+        node.fail(f"its bit widths must be from {1 + kind[0]} to 16, not from {widths.min()} to "
+                  f"{widths.max()}")
+    bits = int(widths.max())
+    if isinstance(value, (Constant, QuantizedConstant)):
+        real = value.floats
+        try:
+            scale, zeros, widths = (np.broadcast_to(item, real.shape) for item in
+                                    (scale.astype(np.float32), zeros, widths))
+        except ValueError:
+            node.fail(f"its scale, zero point or bit width of shapes {list(scale.shape)}, "
+                      f"{list(zeros.shape)} and {list(widths.shape)} do not fit a constant of "
+                      f"shape {list(real.shape)}")
+        ends = {n: _range(n, *kind) for n in set(widths.flat)}
+        low, high = (np.vectorize(lambda n, end=end: ends[n][end])(widths) for end in (0, 1))
+        images = np.clip(np.rint(real / scale + zeros), low, high).astype(np.int64) - zeros
+        return QuantizedConstant(value.name, images, scale.astype(np.float64),
+                                 _format_of(images, bits))
+    if zeros.size > 1:
+        node.fail("activations must have one zero point")
+    move = 0 if kind[0] else 1 << (bits - 1)
+    zero = zeros.item() - move
+    widths = _each(widths, value, node, "its bit width")
+    lows, highs = ([_range(int(n), *kind)[end] - move for n in widths] for end in (0, 1))
+    target = Target(Int(bits), float(scale.flat[0]), zero, min(lows), max(highs))
+    return _apply(builder, node, value, target, scale, (lows, highs))
+
+
+def _format_of(images, bits):
+    """Signed integers that have all of `images`, of `bits` bits at least."""
+    ends = int(images.min(initial=0)), int(images.max(initial=0))
+    return Int(max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1))
+
+
+def _each(numbers, value, node, what):
+    """`numbers`, which broadcast against an activation, as one for each channel of its map."""
+    if isinstance(value, HostInput):
+        if numbers.size == 1 or (numbers.ndim == len(value.shape) + 1
+                                 and numbers.shape[1] == numbers.size == value.shape[0]):
+            return np.broadcast_to(numbers.reshape(-1), value.shape[:1])
+        node.fail(f"{what} of shape {list(numbers.shape)} must be one number, or one for each of "
+                  f"the {value.shape[0]} channels of {shape_text(value.shape)}")
+    return per_channel(numbers, value, node, what)
 
 
 def _bipolar(builder, node, value, scale):

@@ -125,17 +125,6 @@ def test_channels_of_factors_of_both_signs():
     assert np.allclose(found, evaluate(model, images)[x])
 
 
-def test_only_signs_take_the_smallest():
-    rng = np.random.default_rng(1)
-    net = Network(rng, (2, 6, 6), opset=17)
-    x = net.node("Conv", net.quant("x", 0.1), net.quant(
-        np.float32(rng.standard_normal((3, 2, 3, 3))), 0.1, narrow=1))
-    x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    x = net.quant(net.node("Mul", x, np.float32(-1)), 0.1)
-    with pytest.raises(UserError, match="negative factor behind a MaxPool, as only signs can"):
-        load(net.model(x))
-
-
 def int8_weights(net, weight, size):
     """Weights of -1 and +1 as QDQ has them: codes of one size, scales of each output channel."""
     scale = np.float32(abs(net.rng.standard_normal(weight.shape[0])) + 0.1)

@@ -1,0 +1,36 @@
+"""Which tensor of the model each tensor of the chip holds, for those who compare them."""
+
+from fractions import Fraction
+
+from .onnx_values import Origin, uniform
+
+__all__ = ["origins"]
+
+
+def origins(builder, values, tensors):
+    """{name of one of `tensors`: `Origin`} from the model's values by name. Where several hold
+    the same codes, the first one that stands for real numbers, if any does."""
+    variants = {}
+    for (source, pool, _, _), (name, *_) in builder.variants.items():
+        variants[source, pool] = None if (source, pool) in variants else name
+    found = {}
+    for name, value in values.items():
+        if value.parts:
+            key = (id(value.parts), value.low, value.high, value.pool, *value.gain,
+                   *value.offset)
+            value = builder.plains[key][1] if key in builder.plains else value
+        gain, offset = uniform(value.gain), uniform(value.offset)
+        if (value.linear is not None or value.parts or value.channels is not None
+                or any(value.pads) or gain is None or offset is None
+                or value.order is not None):
+            continue
+        source = value.source
+        if value.pool or value.low is not None or value.high is not None:
+            source = variants.get((value.source, value.pool))
+        tensor = tensors.get(source)
+        if tensor is None or tensor.format is None:
+            continue
+        real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+        if source not in found or (real and not found[source][0]):
+            found[source] = real, Origin(name, float(gain), float(offset))
+    return {name: origin for name, (_, origin) in found.items()}

@@ -7,14 +7,15 @@ regression); 4 Systolith itself is at fault: one line says which files to send.
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from ..hw.boards import BOARDS
 from .cli_parser import make_parser
-from .config import commented_toml, load_chip
-from .errors import UserError
+from .config import commented_toml, load_chip, overridden_fields
+from .errors import ChipError, UserError
 from .faults import Fault, save_fault
 from .files import write_file
 from .progress import Reporter
@@ -30,6 +31,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
+    except ChipError as error:
+        return _fail(f"{error}. {_other_chip(options.model)}")
     except UserError as error:
         return _fail(error)
     except OSError as error:
@@ -68,14 +71,39 @@ def _fault(error, arguments, options):
 # Commands.
 
 def _init(options):
-    text = commented_toml(_chip(options.preset, options))
-    if options.output is None:
+    output = options.output
+    if output is not None and Path(output).exists() and not options.force:
+        raise UserError(f"{output}: exists already; --force replaces it")
+    if options.model is None:
+        if options.board or options.no_area or options.shape or options.cut:
+            raise UserError("--board, --no-area, --shape and --outputs go with --for only")
+        text = commented_toml(_chip(options.preset or "ulx3s-8x8", options))
+    else:
+        text = _fitted(options)
+    if output is None:
         print(text, end="")
         return OK
-    if Path(options.output).exists() and not options.force:
-        raise UserError(f"{options.output}: exists already; --force replaces it")
-    _wrote(write_file(options.output, text))
+    _wrote(write_file(output, text))
     return OK
+
+
+def _fitted(options):
+    """The text of a chip for a model; what was chosen is shown beside it."""
+    from .fit_chip import fit, fitted_toml, graph_of
+    if options.preset:
+        raise UserError("--preset does not go with --for, which chooses all keys; --set fixes some")
+    fixed = overridden_fields(options.set)
+    name = re.sub(r"[^\w.+-]+", "-", Path(options.output or options.model).stem).lstrip("-._+")
+    board = options.board or fixed.pop("board", "none")
+    with Reporter() as progress:
+        with progress.step(f"Reading {options.model}"):
+            graph = graph_of(_part(options).of(options.model), fixed)
+        found = fit(graph, board=board, fixed=fixed, name=fixed.pop("name", name or "chip"),
+                    area=not options.no_area, progress=progress)
+    shown = sys.stdout if options.output else sys.stderr
+    print(found.table(), *found.notes, f"{found.cycles:,} cycles an image on {found.arch.name}",
+          sep="\n", file=shown)
+    return fitted_toml(found, options.model)
 
 
 def _verilog(options):
@@ -177,6 +205,8 @@ def _check(options):
     found = check(_part(options).of(options.model), arch, batch=options.batch, calibration=data,
                   recipe=recipe, source=options.calibration)
     print(text_of(found, arch))
+    if not found.maps and found.graph is not None:
+        print(_other_chip(options.model))
     _write_json(options.json, found.to_dict())
     return OK if found.maps else WRONG
 

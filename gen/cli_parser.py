@@ -4,6 +4,7 @@ import argparse
 import os
 from importlib.metadata import version
 
+from ..hw.boards import BOARDS
 from .config import preset_names
 
 __all__ = ["make_parser"]
@@ -114,12 +115,24 @@ def make_parser(functions):
     command = commands.add(
         "init", "write a commented chip description",
         "Write a chip description with every key, its meaning and its default. Edit it and give "
-        "it to\nthe other commands as --chip.",
+        "it to\nthe other commands as --chip. With --for, the chip is one on which a model maps: "
+        "its formats, the\nunits that its layers need, buffers as small as cost few cycles; a "
+        "table says what each choice costs.",
         "  systolith init -o chip.toml\n"
-        "  systolith init --preset tiny-2x4-int4 --set array.rows=3 name=mine -o mine.toml")
-    command.add_argument("--preset", default="ulx3s-8x8", metavar="NAME",
+        "  systolith init --preset tiny-2x4-int4 --set array.rows=3 name=mine -o mine.toml\n"
+        "  systolith init --for net.onnx -o chip.toml\n"
+        "  systolith init --for net.onnx --board ulx3s-85f --set array.rows=8 -o chip.toml")
+    command.add_argument("--preset", metavar="NAME",
                          help="start from this one of " + ", ".join(preset_names())
-                              + " (default: %(default)s)")
+                              + " (default: ulx3s-8x8)")
+    command.add_argument("--for", dest="model", metavar="MODEL.onnx",
+                         help="choose a chip for this network; a float one counts as if quantized "
+                              "to int8, or to the formats given by --set")
+    command.add_argument("--board", choices=("none", *BOARDS), metavar="BOARD",
+                         help="with --for: a board that the chip must fit: " + ", ".join(BOARDS))
+    command.add_argument("--no-area", action="store_true",
+                         help="with --for: do not measure areas, which takes some minutes")
+    _add_part(command)
     _add_set(command)
     command.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     command.add_argument("--force", action="store_true", help="replace an existing file")

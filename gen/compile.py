@@ -1,6 +1,7 @@
 """The one way from a network to a program: what `check` calls "it maps" is what `build` writes."""
 
 from ..sim.memory_plan import check_memory_plan
+from .errors import ChipError, UserError
 from .lower import compile_graph
 from .onnx_in import load
 from .progress import SILENT
@@ -22,14 +23,19 @@ def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
         What is said to be read; None: nothing is said.
     progress : Reporter
 
-    Raises UserError for what cannot be read, or what the chip cannot compute.
+    Raises UserError for what cannot be read, ChipError for what the chip cannot compute.
     """
     if not hasattr(network, "layers"):
         with (progress if name else SILENT).step(f"Reading {name}"):
             network = load(network)
     graph = widened(network, arch)
     with progress.step(f"Compiling {graph.name} for {arch.name}"):
-        program = compile_graph(graph, arch, batch)
+        try:
+            program = compile_graph(graph, arch, batch)
+        except ChipError:
+            raise
+        except UserError as error:
+            raise ChipError(str(error)) from None
     with progress.step("Checking the memory plan"):
         check_memory_plan(program)
     return graph, program

@@ -20,7 +20,7 @@ from ..hw.pe import arithmetic_of
 from .errors import UserError
 
 __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "markdown_table",
-           "parse_override", "preset_names", "read_toml"]
+           "overridden_fields", "parse_override", "preset_names", "read_toml"]
 
 _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is not MISSING}
 
@@ -251,14 +251,7 @@ def chip_from_dict(data, source, overrides=(), default_name="chip"):
         path, value = parse_override(text)
         values[path], origin[path] = value, f"--set {text}"
 
-    found = {"name": default_name}
-    for path, value in values.items():
-        if path not in _BY_PATH:
-            raise UserError(f"{origin[path]}: {_unknown(path)}")
-        try:
-            found[_BY_PATH[path].field] = _BY_PATH[path].read(value)
-        except ValueError as error:
-            raise UserError(f"{origin[path]}: {path} {error}") from None
+    found = {"name": default_name} | _fields(values, origin)
     for key in KEYS:
         if key.required and key.field not in found:
             raise UserError(f"{source}: {key.path} is missing; a chip needs at least "
@@ -269,6 +262,26 @@ def chip_from_dict(data, source, overrides=(), default_name="chip"):
     except (TypeError, ValueError) as error:
         raise UserError(_named(str(error), source, origin)) from None
     return arch
+
+
+def overridden_fields(overrides):
+    """{field of `Arch`: value} of changes as of `load_chip`. Raises UserError."""
+    values = dict(map(parse_override, overrides))
+    origin = {parse_override(text)[0]: f"--set {text}" for text in overrides}
+    return _fields(values, origin)
+
+
+def _fields(values, origin):
+    """{field of `Arch`: value} from {path of a key: value as in TOML} and where each comes from."""
+    found = {}
+    for path, value in values.items():
+        if path not in _BY_PATH:
+            raise UserError(f"{origin[path]}: {_unknown(path)}")
+        try:
+            found[_BY_PATH[path].field] = _BY_PATH[path].read(value)
+        except ValueError as error:
+            raise UserError(f"{origin[path]}: {path} {error}") from None
+    return found
 
 
 def _flatten(data, source):

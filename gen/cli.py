@@ -53,6 +53,11 @@ def main(arguments=None):
         return _fault(error, arguments, options)
 
 
+def _other_chip(model):
+    """What makes a chip on which a model maps, as a sentence."""
+    return f"A chip on which it maps: systolith init --for {shlex.quote(str(model))} -o chip.toml"
+
+
 def _fail(error, code=WRONG):
     print(f"systolith: {error}", file=sys.stderr)
     return code

@@ -88,3 +88,13 @@ def test_command_writes_a_chip_that_builds(tmp_path, capsys):
     assert cli.main(arguments) == cli.WRONG                 # the file exists
     assert cli.main(["init", "--board", "ulx3s-85f"]) == cli.WRONG
     assert cli.main(["init", "--for", str(model), "--preset", "ulx3s-8x8"]) == cli.WRONG
+
+
+def test_refusals_name_the_command(tmp_path, capsys):
+    model = tmp_path / "net.onnx"
+    onnx.save(dense(12, 5), model)
+    arguments = [str(model), "--chip", "ulx3s-8x8-e3m2"]
+    assert cli.main(["build", *arguments, "-o", str(tmp_path / "build")]) == cli.WRONG
+    assert f"systolith init --for {model} -o chip.toml" in capsys.readouterr().err
+    assert cli.main(["check", *arguments]) == cli.WRONG
+    assert f"systolith init --for {model} -o chip.toml" in capsys.readouterr().out

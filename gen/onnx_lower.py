@@ -17,6 +17,7 @@ from ..hw.formats import Bipolar, Float, Format, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
+from .onnx_constant import settle_constant_channels
 from .onnx_copies import join, plain, quantize_parts, remove_copies
 from .onnx_functions import (
     Function,
@@ -359,6 +360,10 @@ class Builder:
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
                 parameters = thresholds(images, gain, offset, source.format, target.strict)
             else:
+                if form.zero_code is not None:
+                    offset = settle_constant_channels(
+                        images, gain, offset, value.slope, target, source.format,
+                        value.window[0] * value.window[1])
                 parameters = _requantization(images, gain, offset, target, node)
                 if value.slope is not None:
                     below = _below(images, gain, value.slope, parameters, target, node)

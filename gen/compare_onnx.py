@@ -265,6 +265,8 @@ def _add(row, graph, codes, theirs, reals, count):
         close = np.abs(ours - found) <= 1e-5 * np.abs(found).max(initial=0)
         steps = np.where(close, 0, steps)
     else:
+        if origin.order is not None:
+            other = other.reshape(len(mine), -1)[:, np.argsort(origin.order)]
         image = np.rint((other.reshape(mine.shape) - origin.offset) / origin.gain)
         value = np.ldexp(image, tensor.format.exponent)
         steps = np.abs(numerics.ordered(tensor.format.encode(value), tensor.format)

@@ -45,7 +45,7 @@ def _resolved(value, part, node):
                       "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,
                    low=max(lows, default=None), high=min(highs, default=None), map=shape,
-                   shape=shape, nodes=[*own.nodes, *value.nodes])
+                   shape=shape, order=None, rows=1, nodes=[*own.nodes, *value.nodes])
 
 
 def _check_parts(value, node):
@@ -108,7 +108,8 @@ def plain(builder, value, node):
             # The parts are kept, so that no others can have their identity.
             builder.plains[key] = value.parts, _joined(builder, value, node)
         made = builder.plains[key][1]
-        return replace(made, shape=value.shape, nodes=value.nodes)
+        return replace(made, shape=value.shape, order=value.order, rows=value.rows,
+                       nodes=value.nodes)
     if value.channels is None and not any(value.pads):
         return value
     tensor = builder.tensors[value.source]
@@ -205,7 +206,7 @@ def _read_from_source(builder, layers, copy):
     one of them cannot."""
     count = builder.tensors[copy.input].shape[0]
     picked = _whole(_channels(copy, count), count)
-    if copy.output in builder.outputs or copy.step != (1, 1) or sum(
+    if copy.output in builder.outputs or copy.step != (1, 1) or copy.stride != (1, 1) or sum(
             layer.output == copy.output for layer in layers) > 1:
         return False
     if any(_combines(layer, copy.output) for layer in layers):
@@ -236,6 +237,7 @@ def _write_to_target(builder, layers, copy):
     source, target = copy.input, copy.output
     count = builder.tensors[source].shape[0]
     if (source in builder.inputs or source in builder.outputs or any(copy.pads)
+            or copy.stride != (1, 1)
             or _whole(_channels(copy, count), count) is not None):
         return
     readers = [layer for layer in layers if layer.input == source and layer is not copy]

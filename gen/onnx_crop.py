@@ -59,7 +59,8 @@ def rearranged(builder, node, value, mode, rows, columns):
     around = (0, 0), tuple(rows), tuple(columns)
     sizes = (channels, height + sum(rows), width + sum(columns))
     if builder.is_input(value):
-        source = builder.another_input(value.source, (mode, around, 0.0), sizes, node)
+        source = builder.another_input(value.source, ("pad", (mode, around, 0.0)), sizes,
+                                       node)
         return replace(value, source=source, map=sizes, nodes=[*value.nodes, node.name])
     value = plain(builder, value, node)
     parts = []

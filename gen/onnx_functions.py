@@ -25,6 +25,8 @@ from .onnx_values import (
     Value,
     codes_of,
     exact,
+    layout_of,
+    like,
     per_channel,
     uniform,
 )
@@ -128,7 +130,8 @@ def of_function(builder, node, inputs):
     """The Function that a node makes of values that are functions of one tensor, and constants;
     None where there is no such tensor."""
     values = [_whole(builder, item, node) for item in inputs if isinstance(item, Value)]
-    if len({(tuple(item.shape), tuple(item.map)) for item in values}) > 1:
+    if len({(tuple(item.shape), tuple(item.map), layout_of(item).tobytes())
+            for item in values}) > 1:
         return None
     lines = [dict(_ancestors(builder, value)) for value in values]
     common = [name for name in lines[0] if all(name in line for line in lines)]
@@ -153,8 +156,8 @@ def of_function(builder, node, inputs):
              for name in known[tensor][2]]
     nodes = list(dict.fromkeys([*nodes, *(name for item in values for name in item.nodes),
                                 node.name]))
-    return Value(root, value.shape, value.map, ones, 0 * ones, nodes=nodes,
-                 linear=Function(node.name, evaluated(node, arrays)))
+    return like(value, Value(root, value.shape, value.map, ones, 0 * ones, nodes=nodes,
+                             linear=Function(node.name, evaluated(node, arrays))))
 
 
 def combined(builder, node, values):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Float
 from .onnx_copies import join
-from .onnx_moves import picked
+from .onnx_layout import picked
 from .onnx_values import Linear, Part, Value
 
 __all__ = ["in_range_of_each", "mirrored"]

@@ -20,6 +20,7 @@ from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_half import HALF, note_of, roundings
 from .onnx_host import STARTS, HostResult, HostTail, behind
+from .onnx_layout import laid_out
 from .onnx_lower import Builder
 from .onnx_origins import origins
 from .onnx_sizes import with_known_sizes
@@ -109,6 +110,7 @@ def _load(model, refuse):
     builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
     builder.roundings = roundings(graph, nodes)
     kinds = set()
+    builder.batch = next((item.type.tensor_type.shape.dim[0].dim_value for item in inputs), 0)
     for node in nodes:
         inputs = [values[item] if item else None for item in node.inputs]
         if all(isinstance(item, (Constant, QuantizedConstant))
@@ -126,8 +128,8 @@ def _load(model, refuse):
             values |= _unknown(node, shapes)
             continue
         try:
-            _check_order(node, inputs)
-            value = tail.take(builder, node, inputs) or _operator(node)[0](builder, node, inputs)
+            value = tail.take(builder, node, inputs) or _operator(node)[0](
+                builder, node, laid_out(builder, node, inputs))
             results = value if isinstance(value, list) else [value]
             for output, result in zip(node.outputs, results, strict=False):
                 values[output] = result
@@ -145,7 +147,6 @@ def _load(model, refuse):
         if not isinstance(value, Value):
             raise UserError(f"output {item.name!r} is not computed by the network from its inputs")
         try:
-            _check_order(producers[item.name], [value], True)
             builder.output(value, item.name, producers[item.name])
         except UserError as error:
             refused(None, error)
@@ -182,23 +183,6 @@ def checked_nodes(model, refuse=None):
     nodes = _ordered(nodes, {*constants, *inputs}, model.graph)
     inferred_shapes(model)
     return nodes
-
-
-#: What can read the elements of a map in another order than the map's.
-_ORDERLESS = {"DequantizeLinear", "Flatten", "Gemm", "Identity", "MatMul", "QuantizeLinear",
-              "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-
-
-def _check_order(node, inputs, end=False):
-    """Refuse what reads a map whose pixels a Transpose has moved, and is no dense layer."""
-    for item in inputs:
-        if isinstance(item, Value) and item.order is not None and (
-                end or node.operator not in _ORDERLESS):
-            item.order.node.fail(
-                f"moves pixels of a map of {' x '.join(map(str, item.map))}, which "
-                f"{'is an output' if end else f'{node} reads'}; supported are whole channels in "
-                "any order, rectangles of neighbouring pixels, and any order in front of a dense "
-                "layer, or at the end where nothing is quantized behind it")
 
 
 class Unknown(HostInput):

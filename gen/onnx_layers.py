@@ -11,6 +11,7 @@ from ..hw.formats import Bipolar
 from ..sim import numerics
 from .binary import as_signs
 from .onnx_copies import join_pads, plain
+from .onnx_layout import as_pixels, filled
 from .onnx_values import (
     Constant,
     HostInput,
@@ -19,9 +20,11 @@ from .onnx_values import (
     Value,
     constant,
     exact,
+    layout_of,
     per_channel,
     shape_text,
     uniform,
+    with_layout,
 )
 
 __all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
@@ -338,30 +341,42 @@ def add_bias(result, bias, node):
 
 
 def _dense(builder, node, value, weights, transposed):
-    """A product with constant weights [K, O], or [O, K] where they are transposed."""
-    if len(weights.shape) != 2:
-        node.fail(f"its weights must have 2 dimensions, not {len(weights.shape)}")
-    images, scale = weights.images, weights.scale
+    """A product of the last axis with constant weights [K, O], or [O, K] where they are
+    transposed: a convolution whose kernel is the whole map, or one of single pixels."""
+    images, scale = (_matrix(item, node) for item in (weights.images, weights.scale))
     if not transposed:
         images, scale = images.T, scale.T
-    if isinstance(value, Value):
-        if len(value.shape) != 1:
-            node.fail(f"supports inputs [N, K], not {shape_text(value.shape)}; put a Flatten in "
-                      "front")
-        if value.shape[0] != images.shape[1]:
-            node.fail(f"its weights are for {images.shape[1]} inputs, and its input has "
-                      f"{value.shape[0]}")
-        if value.order is not None:
-            places = np.argsort(value.order.elements)
-            images = images[:, places]
-            scale = np.broadcast_to(scale, images.shape)[:, places]
-        images, value = images.reshape(len(images), *value.map), replace(value, order=None)
-    else:
-        images = images[:, :, None, None]
-    result = linear(builder, node, value, weights.format, images,
-                     weight_scale(weights, scale, node))
-    result.shape = result.map[:1]
-    return result
+    factors = weight_scale(weights, scale, node)
+    if not isinstance(value, Value):
+        return linear(builder, node, value, weights.format, images[:, :, None, None], factors)
+    if not value.shape or value.shape[-1] != images.shape[1]:
+        node.fail(f"its weights are for {images.shape[1]} inputs, and its input has the shape "
+                  f"{shape_text(value.shape)}")
+    lead = value.rows, *value.shape[:-1]
+    if prod(lead) == 1:
+        value = filled(builder, node, value)
+        images = images[:, np.argsort(layout_of(value).reshape(-1))]
+        images = images.reshape(len(images), *value.map)
+        result = linear(builder, node, _as_it_lies(value), weights.format, images, factors)
+        return replace(result, shape=(*lead[1:], len(images)))
+    value, pixels, channels = as_pixels(builder, node, value)
+    images = images[:, np.argsort(channels), None, None]
+    result = linear(builder, node, _as_it_lies(value), weights.format, images, factors,
+                    lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)))
+    index = np.arange(len(images)) * prod(result.map[1:]) + pixels[:, None]
+    return with_layout(result, index.reshape(*lead, len(images)))
+
+
+def _as_it_lies(value):
+    return replace(value, shape=tuple(value.map), order=None, rows=1)
+
+
+def _matrix(array, node):
+    """Weights of 2 dimensions, those of 1 in front left out."""
+    if array.ndim < 2 or any(size != 1 for size in array.shape[:-2]):
+        node.fail(f"its weights must be one matrix, not of the shape {list(array.shape)}: one that "
+                  "all rows of the input share")
+    return array.reshape(array.shape[-2:])
 
 
 def gemm(builder, node, inputs):
@@ -377,6 +392,19 @@ def gemm(builder, node, inputs):
 
 
 def matmul(builder, node, inputs):
-    if isinstance(inputs[0], (Constant, QuantizedConstant)):
-        node.fail("its first input must be the activation and its second the weights")
-    return _dense(builder, node, inputs[0], weights_of(inputs[1], node), False)
+    if not isinstance(inputs[0], (Constant, QuantizedConstant)):
+        weights = weights_of(inputs[1], node)
+        if len(weights.shape) > 1:
+            return _dense(builder, node, inputs[0], weights, False)
+        column = replace(weights, images=weights.images[:, None], scale=weights.scale[:, None])
+        result = _dense(builder, node, inputs[0], column, False)
+        return with_layout(result, layout_of(result)[..., 0])
+    # Of the last axis but one: the same with both matrices transposed.
+    weights, value = weights_of(inputs[0], node), inputs[1]
+    if not isinstance(value, Value) or len(value.shape) < 2:
+        node.fail("has its constant as the first input, which is supported where the second is a "
+                  "quantized activation [N, ..., K, T]; transpose both and make the constant the "
+                  "second input")
+    value = with_layout(value, layout_of(value).swapaxes(-1, -2))
+    result = _dense(builder, node, value, weights, True)
+    return with_layout(result, layout_of(result).swapaxes(-1, -2))

@@ -8,6 +8,7 @@ norm in front of a binary quantizer becomes an exact integer threshold.
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
+from math import prod
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
 from .onnx_constant import settle_constant_channels
-from .onnx_copies import join, plain, quantize_parts, remove_copies
+from .onnx_copies import join, own_target, plain, quantize_parts, remove_copies
 from .onnx_functions import (
     Function,
     add_table,
@@ -106,7 +107,8 @@ class Builder:
         self.tensors, self.inputs, self.encoders = {}, [], []
         self.layers, self.outputs, self.decoders, self.tail = [], [], [], None
         self.producers, self.limits, self.variants = {}, {}, {}
-        self.copies, self.joined, self.plains = [], {}, {}
+        self.copies, self.joined, self.plains, self.moved = [], {}, {}, {}
+        self.batch = None       # images that the model insists on
         self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
         self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`
@@ -292,11 +294,9 @@ class Builder:
         return name
 
     def _quantize_input(self, value, target, name, node):
-        shape = {0: (1, 1, 1), 1: (*value.shape, 1, 1), 2: (*value.shape[:1], 1, *value.shape[1:]),
-                 3: value.shape}.get(len(value.shape))
-        if shape is None:
-            node.fail(f"quantizes an input of {len(value.shape) + 1} dimensions; at most 4 are "
-                      "supported (N, C, H, W)")
+        shape = {0: (1, 1, 1), 1: (*value.shape, 1, 1), 2: (*value.shape[:1], 1, *value.shape[1:])
+                 }.get(len(value.shape), (value.shape[0], prod(value.shape[1:-1]),
+                                          value.shape[-1]) if value.shape else None)
         name = self.add_tensor(name, shape, target)
         self.inputs.append(name)
         if value.rounding:
@@ -311,16 +311,34 @@ class Builder:
                 and value.channels is None and not any(value.pads) and not value.pool
                 and value.low is None and value.high is None)
 
-    def another_input(self, source, pad, shape, node):
-        """A tensor like the input `source`, which the host pads; `pad` as of `Encoder`."""
+    def another_input(self, source, step, shape, node):
+        """A tensor like the input `source`, with which the host does one `step` more, as of
+        `Encoder`."""
         encoder = next(item for item in self.encoders if item.tensor == source)
         old = self.tensors[source]
         name = self.add_tensor(f"{source}_{node.name}", shape, Target(
             old.format, old.scale, old.zero_point, *self.limits[source]))
         self.inputs.append(name)
-        steps = [*encoder.steps, ("reshape", old.shape), ("pad", pad)]
+        steps = [*encoder.steps, ("reshape", old.shape), step]
         self.encoders.append(replace(encoder, tensor=name, steps=steps))
         return name
+
+    def moving_layer(self, source, output, move, nodes, node):
+        """A layer that copies what a `Move` says."""
+        old, count = self.tensors[source], len(move.channels)
+        ends = [corner + (size - 1) * stride + 1 - whole for corner, size, stride, whole in
+                zip(move.corner, move.sizes, move.stride, old.shape[1:], strict=True)]
+        unit = Fraction(old.scale) * Fraction(2) ** old.format.exponent
+        gain = np.full(count, unit, dtype=object)
+        whole = np.array_equal(move.channels, np.arange(old.shape[0]))
+        shape = (count, *move.sizes)
+        value = Value(source, shape, shape, gain, -old.zero_point * gain, nodes=nodes,
+                      channels=None if whole else move.channels,
+                      pads=(-move.corner[0], -move.corner[1], *ends))
+        layer = self.quantizing_layer(value, own_target(self, source), output, node)
+        layer.stride, layer.step, layer.origin = move.stride, move.step, move.origin
+        layer.first_channel = move.first_channel
+        return layer
 
     def _identity(self, value, target, node):
         """Weights that scale each channel by itself, chosen so that what `target` (None: raw)
@@ -399,7 +417,7 @@ class Builder:
         high = None if value.high is None else float(value.high)
         rounding, half = self.roundings.get(name, ("", False))
         decoder = Decoder(name, value.shape, "", low=low, high=high, rounding=rounding,
-                          half=half and rounding == "float16")
+                          half=half and rounding == "float16", order=value.order, rows=value.rows)
         value = plain(self, value, node)
         if value.slope is not None:
             if value.pool and (value.slope < 0).any():

@@ -1,6 +1,7 @@
 """AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map."""
 
 from .onnx_layers import as_map, mean, spatial, window
+from .onnx_layout import any_layout
 from .onnx_moves import axes_of
 from .onnx_values import HostInput, activation, shape_text
 
@@ -76,5 +77,5 @@ OPERATORS = {
     "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
                                     "kernel_shape", "pads", "strides"}),
     "GlobalAveragePool": (_global_average_pool, set()),
-    "ReduceMean": (_reduce_mean, {"axes", "keepdims", "noop_with_empty_axes"}),
+    "ReduceMean": (any_layout(_reduce_mean), {"axes", "keepdims", "noop_with_empty_axes"}),
 }

@@ -1,7 +1,8 @@
-"""Operators that move elements and compute nothing: Concat, Split, Slice, Gather, Pad, Transpose.
+"""Operators that move elements and compute nothing: Concat, Split, Slice, Gather, Pad, Transpose,
+DepthToSpace, SpaceToDepth.
 
 What they make is read by the layers behind as channels or pixels of what there is, with weights
-and pads that fit; see `onnx_copies`.
+and pads that fit, or in another order; see `onnx_layout` and `onnx_copies`.
 """
 
 from dataclasses import replace
@@ -10,22 +11,24 @@ from math import prod
 
 import numpy as np
 
+from ..sim.edges import after_step
 from .onnx_copies import plain
 from .onnx_crop import cropped, parts_value, rearranged
+from .onnx_layout import filled, joined_along, on_its_own, part_of, same_but_for_order
 from .onnx_values import (
     HostInput,
-    Linear,
-    Order,
     Part,
     Value,
     activation,
     constant,
     exact,
+    layout_of,
     shape_text,
     uniform,
+    with_layout,
 )
 
-__all__ = ["OPERATORS", "axes_of", "integers", "picked"]
+__all__ = ["OPERATORS", "axes_of", "integers"]
 
 
 def axes_of(node, inputs, place=1):
@@ -47,75 +50,20 @@ def integers(value, node, what):
 
 # Elements by number.
 
-def _elements(value):
-    """The number of each element, in the shape of `value`."""
-    return np.arange(prod(value.shape)).reshape(value.shape)
-
-
-def _moved(builder, node, value, index, ordered=False):
-    """The elements `index` of `value` (numbers as of `_elements`), in that shape: channels of its
-    map, or a rectangle of pixels; `ordered`: or all of them in another order."""
+def _layout(value):
+    """The number of each element of a value's map, or of an input, [rows, *shape]."""
     if isinstance(value, HostInput):
-        node.fail("reads an input before it is quantized; put a quantizer in front")
-    if index.size == 0:
-        node.fail("leaves nothing")
-    _, height, width = value.map
-    plane, flat = height * width, index.reshape(-1)
-    if flat.size % plane == 0:
-        rows = flat.reshape(-1, plane)
-        if not (rows[:, 0] % plane).any() and (rows == rows[:, :1] + np.arange(plane)).all():
-            value = picked(builder, node, value, rows[:, 0] // plane)
-            return replace(value, shape=index.shape)
-    if index.ndim in (2, 3):
-        pixels = index.reshape(len(index), -1, index.shape[-1])
-        channels, corner = np.divmod(pixels[:, 0, 0], plane)
-        y, x = divmod(int(corner[0]), width)
-        rows, columns = pixels.shape[1:]
-        expected = (channels[:, None, None] * plane + (y + np.arange(rows)[:, None]) * width
-                    + x + np.arange(columns))
-        if y + rows <= height and x + columns <= width and (pixels == expected).all():
-            value = picked(builder, node, value, channels)
-            value = cropped(builder, node, value, (-y, -x, y + rows - height, x + columns - width))
-            return replace(value, shape=index.shape)
-    if ordered:
-        return replace(value, shape=index.shape, order=Order(index.reshape(-1), node),
-                       nodes=[*value.nodes, node.name])
-    return node.fail(f"moves pixels of a map of {' x '.join(map(str, value.map))}; supported are "
-                     "whole channels in any order, and rectangles of neighbouring pixels")
+        return np.arange(prod(value.shape)).reshape(1, *value.shape)
+    return layout_of(value)
 
 
-def picked(builder, node, value, channels):
-    """Some channels of a value's map."""
-    nodes = [*value.nodes, node.name]
-    if len(channels) == value.map[0] and (channels == np.arange(len(channels))).all():
-        return replace(value, nodes=nodes)
-    if len(set(channels.tolist())) < len(channels):
-        node.fail("takes a channel more than once")
-    value = plain(builder, value, node) if value.parts else value
-    source = builder.tensors[value.source].shape[0]
-    own = np.arange(source) if value.channels is None else value.channels
-    linear = value.linear
-    if linear is None:
-        own = own[channels]
-    elif not isinstance(linear, Linear):
-        node.fail(f"takes channels of {value.nodes[-1]!r} before it is quantized; put a quantizer "
-                  "between them")
-    else:
-        images, groups = linear.images, len(own) // linear.images.shape[1]
-        if groups == len(images):
-            own, images = own[channels], images[channels]
-        elif groups > 1:
-            node.fail(f"takes channels of the result of {value.nodes[-1]!r}, a convolution in "
-                      "groups, before it is quantized; put a quantizer between them")
-        else:
-            images = images[channels]
-        linear = replace(linear, images=images)
-    whole = len(own) == source and (own == np.arange(source)).all()
-    return replace(value, channels=None if whole else own, linear=linear, nodes=nodes,
-                   gain=value.gain[channels], offset=value.offset[channels],
-                   slope=None if value.slope is None else value.slope[channels],
-                   pool=value.pool and value.pool.of_channels(channels),
-                   map=(len(channels), *value.map[1:]))
+def _moved(builder, node, value, index):
+    """The elements `index` [rows, *shape] of a value, numbers as of `_layout`."""
+    if isinstance(value, HostInput):
+        if index.size == 0:
+            node.fail("leaves nothing")
+        return value.then("take", index[0], index.shape[1:])
+    return part_of(builder, node, value, index)
 
 
 # Operators.
@@ -129,10 +77,48 @@ def _transpose(builder, node, inputs):
     if isinstance(value, HostInput):
         shape = tuple(value.shape[axis - 1] for axis in order[1:])
         return value.then("transpose", tuple(order), shape)
-    elements = _elements(value) if value.order is None else (
-        value.order.elements.reshape(value.shape))
-    return _moved(builder, node, replace(value, order=None),
-                  elements.transpose([n - 1 for n in order[1:]]), ordered=True)
+    return with_layout(value, layout_of(value).transpose(order), node)
+
+
+def _to_space(builder, node, inputs):
+    """DepthToSpace."""
+    value = activation(inputs, node)
+    mode = node.expect("mode", "DCR", ("DCR", "CRD"))
+    block = _block(node, value)
+    channels, height, width = value.shape
+    if channels % (block * block):
+        node.fail(f"makes blocks of {block} x {block} pixels, and its {channels} channels cannot "
+                  "be divided so")
+    index = _layout(value)
+    if mode == "DCR":
+        index = index.reshape(-1, block, block, channels // block ** 2, height, width)
+        index = index.transpose(0, 3, 4, 1, 5, 2)
+    else:
+        index = index.reshape(-1, channels // block ** 2, block, block, height, width)
+        index = index.transpose(0, 1, 4, 2, 5, 3)
+    return _moved(builder, node, value, index.reshape(
+        len(index), channels // block ** 2, height * block, width * block))
+
+
+def _to_depth(builder, node, inputs):
+    """SpaceToDepth."""
+    value = activation(inputs, node)
+    block = _block(node, value)
+    channels, height, width = value.shape
+    if height % block or width % block:
+        node.fail(f"takes blocks of {block} x {block} pixels, and its map of {height} x {width} "
+                  "cannot be divided so")
+    index = _layout(value).reshape(-1, channels, height // block, block, width // block, block)
+    return _moved(builder, node, value, index.transpose(0, 3, 5, 1, 2, 4).reshape(
+        len(index), channels * block ** 2, height // block, width // block))
+
+
+def _block(node, value):
+    block = node.attributes.get("blocksize", 0)
+    if len(value.shape) != 3 or block < 1:
+        node.fail(f"takes maps [N, C, H, W] and an attribute blocksize from 1 up, not "
+                  f"{shape_text(value.shape)} and {block}")
+    return block
 
 
 def _axis(node, value, default=None):
@@ -146,6 +132,8 @@ def _axis(node, value, default=None):
 
 
 def _concat(builder, node, inputs):
+    if inputs and all(isinstance(item, HostInput) for item in inputs):
+        return _joined_inputs(node, inputs)
     for item in inputs:
         if isinstance(item, HostInput):
             node.fail(f"joins the input {item.name!r} before it is quantized; put a quantizer in "
@@ -153,33 +141,76 @@ def _concat(builder, node, inputs):
         if not isinstance(item, Value):
             node.fail("joins an activation and a constant, which is not supported")
     axis = _axis(node, inputs[0])
+    _check_joined(node, inputs, axis)
+    nodes = list(dict.fromkeys(name for item in inputs for name in item.nodes))
+    if len(inputs) == 1 or same_but_for_order(inputs):
+        value = replace(inputs[0], nodes=nodes)
+        return with_layout(value, np.concatenate([layout_of(item) for item in inputs], axis + 1),
+                           node)
+    values = [filled(builder, node, item) for item in inputs]
+    found = joined_along(values, axis) or joined_along(
+        [on_its_own(builder, node, item) for item in values], axis)
+    if found is None:
+        node.fail("joins maps of different sizes, "
+                  + ", ".join(" x ".join(map(str, item.map)) for item in values)
+                  + ", as one dimension; make them equal")
+    values, along, sizes, order = found
+    parts, at = [], 0
+    for item in values:
+        place = [0, 0, 0]
+        place[along] = at
+        part = replace(item, shape=tuple(item.map), order=None, rows=1)
+        parts.append(Part(part, place[0], (1, 1), (place[1], place[2])))
+        at += item.map[along]
+    return with_layout(parts_value(parts, sizes, sizes, node), order)
+
+
+def _check_joined(node, inputs, axis):
     shapes = [list(item.shape) for item in inputs]
     if len({len(shape) for shape in shapes}) > 1 or any(
             size != shapes[0][n] for shape in shapes for n, size in enumerate(shape) if n != axis):
         node.fail("its inputs must have the same shape but for the axis, not "
                   + ", ".join(shape_text(shape) for shape in shapes))
-    if len(inputs) == 1:
-        return replace(inputs[0], nodes=[*inputs[0].nodes, node.name])
-    shape = list(shapes[0])
-    shape[axis] = sum(item[axis] for item in shapes)
-    maps = [item.map for item in inputs]
-    along = 0 if axis == 0 else axis - len(shape) + 3
-    if axis and any(tuple(own) != (item.map[0], *item.map[4 - len(own):])
-                    for own, item in zip(shapes, inputs, strict=True)):
-        node.fail(f"joins along axis {axis + 1} what a reshape made of maps; join along axis 1")
-    if any(item[n] != maps[0][n] for item in maps for n in range(3) if n != along):
-        node.fail("joins maps of different sizes, "
-                  + ", ".join(" x ".join(map(str, item)) for item in maps)
-                  + ", as one dimension; make them equal")
-    parts, at = [], 0
-    for item in inputs:
-        place = [0, 0, 0]
-        place[along] = at
-        parts.append(Part(item, place[0], (1, 1), (place[1], place[2])))
-        at += item.map[along]
-    sizes = list(maps[0])
-    sizes[along] = at
-    return parts_value(parts, shape, sizes, node)
+    if len({getattr(item, "rows", 1) for item in inputs}) > 1:
+        node.fail("joins tensors of different numbers of images, which a Reshape or Flatten made "
+                  "of another dimension; reshape all alike")
+
+
+def _joined_inputs(node, inputs):
+    """Parts of one input, whose elements the host moves."""
+    axis = _axis(node, inputs[0])
+    _check_joined(node, inputs, axis)
+    first = inputs[0]
+    same = 0
+    while all(len(item.steps) > same and item.steps[same] is first.steps[same]
+              for item in inputs) and same < len(first.steps):
+        same += 1
+    shape = first.input_shape
+    for operation, operand in first.steps[:same]:
+        shape = after_step(shape, operation, operand)
+    found = [_elements_of(item.steps[same:], shape) for item in inputs]
+    if len({(item.name, item.bits) for item in inputs}) > 1 or any(item is None for item in found):
+        node.fail("joins inputs before they are quantized; put a quantizer in front of each")
+    start = HostInput(first.name, first.input_shape, shape, first.bits, first.signed,
+                      first.steps[:same])
+    index = np.concatenate(found, axis)
+    return start.then("take", index, index.shape)
+
+
+def _elements_of(steps, shape):
+    """The numbers of the elements that steps take from a tensor of this shape; None where they
+    compute."""
+    index = np.arange(prod(shape)).reshape(shape)
+    for operation, operand in steps:
+        if operation == "take":
+            index = index.reshape(-1)[operand]
+        elif operation == "reshape":
+            index = index.reshape(operand)
+        elif operation == "transpose":
+            index = index.transpose([n - 1 for n in operand[1:]])
+        else:
+            return None
+    return index
 
 
 def _split(builder, node, inputs):
@@ -196,8 +227,8 @@ def _split(builder, node, inputs):
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 1:
         node.fail(f"its {count} parts must add up to {total}, not be {sizes}")
     starts = np.cumsum([0, *sizes])
-    index = _elements(value)
-    return [_moved(builder, node, value, index.take(range(a, b), axis))
+    index = _layout(value)
+    return [_moved(builder, node, value, index.take(range(a, b), axis + 1))
             for a, b in pairwise(starts)]
 
 
@@ -216,7 +247,7 @@ def _slice(builder, node, inputs):
     if cut[0].step not in (None, 1) or (cut[0].start or 0) != 0 or (
             cut[0].stop is not None and cut[0].stop < 1 << 30):
         node.fail("must leave the batch dimension as it is")
-    return _moved(builder, node, value, _elements(value)[tuple(cut[1:])])
+    return _moved(builder, node, value, _layout(value)[(slice(None), *cut[1:])])
 
 
 def _gather(builder, node, inputs):
@@ -226,7 +257,8 @@ def _gather(builder, node, inputs):
     size = value.shape[axis]
     if index.dtype.kind not in "iu" or ((index < -size) | (index >= size)).any():
         node.fail(f"its indices must be integers from {-size} to {size - 1}, not {index.tolist()}")
-    return _moved(builder, node, value, _elements(value).take(index.astype(np.int64) % size, axis))
+    index = index.astype(np.int64) % size
+    return _moved(builder, node, value, _layout(value).take(index, axis + 1))
 
 
 def _pad(builder, node, inputs):
@@ -296,9 +328,11 @@ def _image_of(builder, node, value, number):
 #: operator: (function(builder, node, inputs) -> value or values, attributes that it understands)
 OPERATORS = {
     "Concat": (_concat, {"axis"}),
+    "DepthToSpace": (_to_space, {"blocksize", "mode"}),
     "Gather": (_gather, {"axis"}),
     "Pad": (_pad, {"mode"}),
     "Slice": (_slice, set()),
+    "SpaceToDepth": (_to_depth, {"blocksize"}),
     "Split": (_split, {"axis", "num_outputs", "split"}),
     "Transpose": (_transpose, {"perm"}),
 }

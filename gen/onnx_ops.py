@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_means, onnx_moves, onnx_pool, onnx_signs, onnx_upsample
+from . import onnx_layout, onnx_means, onnx_moves, onnx_pool, onnx_signs, onnx_upsample
 from .onnx_copies import plain
 from .onnx_functions import (
     FUNCTIONS,
@@ -70,6 +70,7 @@ def _arithmetic(host_operation, combine):
     def operator(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
+            inputs = onnx_layout.aligned(builder, node, inputs)
             values = [plain(builder, item, node) for item in inputs]
             return combined(builder, node, values) or pair(node, values, host_operation)
         if sum(constants) != 1:
@@ -228,6 +229,7 @@ def _extreme(builder, node, inputs):
     if len(inputs) != 2 or not values:
         node.fail("supports two inputs, one of them at least an activation")
     if len(values) == 2:
+        values = onnx_layout.aligned(builder, node, values)
         return (None if any(isinstance(item, HostInput) for item in values)
                 else combined(builder, node, values)) or node.fail(
             "needs a constant, or two functions of one quantized tensor")
@@ -240,21 +242,30 @@ def _extreme(builder, node, inputs):
 
 # Shapes.
 
-def _reshaped(value, shape, node):
-    if prod(shape) != prod(value.shape):
+def _reshaped(value, shape, node, rows=None):
+    """The same elements in another shape; `rows` as of `Value`, None: as many."""
+    rows = getattr(value, "rows", 1) if rows is None else rows
+    if prod(shape) * rows != prod(value.shape) * getattr(value, "rows", 1):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
                   "dimension must stay")
     if isinstance(value, HostInput):
+        if rows > 1:
+            node.fail("makes images of another dimension of an input that is not quantized; put a "
+                      "quantizer in front")
         return value.then("reshape", tuple(shape), tuple(shape))
-    return replace(value, shape=tuple(shape), nodes=[*value.nodes, node.name])
+    return replace(value, shape=tuple(shape), rows=rows, nodes=[*value.nodes, node.name])
 
 
 def _flatten(builder, node, inputs):
     value = activation(inputs, node)
+    rank = len(value.shape) + 1
     axis = node.attributes.get("axis", 1)
-    if axis not in (1, -len(value.shape)):
-        node.fail(f"attribute axis must be 1, not {axis}: the batch dimension stays")
-    return _reshaped(value, (prod(value.shape),), node)
+    if not -rank <= axis <= rank or axis % rank == 0:
+        node.fail(f"attribute axis must be from 1 to {rank - 1}, not {axis}: the batch dimension "
+                  "stays in front")
+    lead = value.shape[:axis % rank - 1]
+    return _reshaped(value, (prod(value.shape[len(lead):]),), node,
+                     prod(lead) * getattr(value, "rows", 1))
 
 
 def _reshape(builder, node, inputs):
@@ -263,17 +274,26 @@ def _reshape(builder, node, inputs):
     zero_copies = not node.expect("allowzero", 0, (0, 1))
     if not wanted or (not zero_copies and 0 in wanted):
         node.fail(f"its shape must keep the batch dimension, not be {wanted}")
+    first, rest = wanted[0], wanted[1:]
     if zero_copies:
-        if any(item == 0 and n > len(value.shape) for n, item in enumerate(wanted)):
+        if any(item == 0 and n >= len(value.shape) for n, item in enumerate(rest)):
             node.fail(f"its shape {wanted} copies a dimension that {shape_text(value.shape)} "
                       "does not have")
-        wanted = wanted[:1] + [value.shape[n] if item == 0 else item
-                               for n, item in enumerate(wanted[1:])]
-    rest = wanted[1:]
-    if wanted[0] != -1 and -1 in rest:
-        known = prod(item for item in rest if item != -1)
-        rest = [prod(value.shape) // max(known, 1) if item == -1 else item for item in rest]
-    return _reshaped(value, rest, node)
+        rest = [value.shape[n] if item == 0 else item for n, item in enumerate(rest)]
+    rows = getattr(value, "rows", 1)
+    total, known = rows * prod(value.shape), max(prod(item for item in rest if item != -1), 1)
+    batch = builder.batch or 1
+    if first > 0 and not (-1 not in rest and known == total):
+        # A batch that is written into the network may be joined with other dimensions.
+        rows = first // batch if builder.batch and first % batch == 0 else 1
+        if -1 not in rest and total == known * (first // batch):
+            rows = first // batch
+    elif first == -1:
+        rows = total // known
+    elif first:
+        rows = 1
+    rest = [total // rows // known if item == -1 else item for item in rest]
+    return _reshaped(value, rest, node, rows)
 
 
 def _squeeze(builder, node, inputs):

@@ -1,10 +1,19 @@
 """Which tensor of the model each tensor of the chip holds, for those who compare them."""
 
 from fractions import Fraction
+from math import prod
+
+import numpy as np
 
 from .onnx_values import Origin, uniform
 
 __all__ = ["origins"]
+
+
+def _whole(value):
+    """Whether each element of its map stands once in a value."""
+    return value.order is None or (
+        len(value.order) == len(np.unique(value.order)) == prod(value.map))
 
 
 def origins(builder, values, tensors):
@@ -21,8 +30,8 @@ def origins(builder, values, tensors):
             value = builder.plains[key][1] if key in builder.plains else value
         gain, offset = uniform(value.gain), uniform(value.offset)
         if (value.linear is not None or value.parts or value.channels is not None
-                or any(value.pads) or gain is None or offset is None
-                or value.order is not None):
+                or any(value.pads) or gain is None or offset is None or value.rows > 1
+                or not _whole(value)):
             continue
         source = value.source
         if value.pool or value.low is not None or value.high is not None:
@@ -32,5 +41,5 @@ def origins(builder, values, tensors):
             continue
         real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
         if source not in found or (real and not found[source][0]):
-            found[source] = real, Origin(name, float(gain), float(offset))
+            found[source] = real, Origin(name, float(gain), float(offset), value.order)
     return {name: origin for name, (_, origin) in found.items()}

@@ -22,6 +22,7 @@ from .onnx_values import (
     activation,
     constant,
     exact,
+    like,
     per_channel,
 )
 
@@ -132,7 +133,7 @@ def _quantize(builder, node, inputs):
         move, low = _moved(bits, signed), -(1 << (bits - 1))
         target = Target(Int(bits), scale.item(), zero.item() - move, low, -low - 1)
     source = builder.quantize(value, target, node.outputs[0], node)
-    return replace(_codes(builder, source, value.shape, move), order=getattr(value, "order", None))
+    return _codes(builder, source, value, move)
 
 
 def _quantized_constant(node, name, real, scale, zero, kind):
@@ -149,12 +150,13 @@ def _quantized_constant(node, name, real, scale, zero, kind):
                                        f"{'' if signed else 'u'}int{max(bits, 8)}"))
 
 
-def _codes(builder, source, shape, move):
-    """The value whose real numbers are the ONNX codes in tensor `source`."""
+def _codes(builder, source, value, move):
+    """The value whose real numbers are the ONNX codes in tensor `source`, which lie like those of
+    `value`."""
     tensor = builder.tensors[source]
     ones = np.full(tensor.shape[0], exact(1).item(), dtype=object)
     unit = exact(2).item() ** tensor.format.exponent
-    return Value(source, tuple(shape), tensor.shape, unit * ones, move * ones)
+    return like(value, Value(source, tuple(value.shape), tensor.shape, unit * ones, move * ones))
 
 
 def _dequantize(builder, node, inputs):
@@ -170,11 +172,9 @@ def _dequantize(builder, node, inputs):
         low = -(1 << (value.bits - 1))
         target = Target(Int(value.bits), 1.0, -move, low, -low - 1)
         source = builder.quantize(value, target, value.name, node)
-        value = _codes(builder, source, value.shape, move)
+        value = _codes(builder, source, value, move)
     activation([value], node)
     full = (1, *value.shape)
-    if value.order is not None and (scale.size > 1 or zero.size > 1):
-        node.fail("must have one scale and one zero point where a Transpose stands in front")
     scale, zero = (per_channel(exact(_along_axis(item, full, node, what)), value, node, what)
                    for item, what in ((scale, "its scale"), (zero, "its zero point")))
     return replace(affine(value, scale, -zero * scale, node), nodes=value.nodes)

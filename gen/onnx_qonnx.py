@@ -24,6 +24,7 @@ from .onnx_values import (
     activation,
     constant,
     exact,
+    like,
     per_channel,
     shape_text,
     uniform,
@@ -115,8 +116,8 @@ def _apply(builder, node, value, target, scale, limits=None):
         source, channels = in_range_of_each(builder, value, target, *limits, node.outputs[0], node)
     tensor = builder.tensors[source]
     gain = np.full(tensor.shape[0], target.unit, dtype=object)
-    return Value(source, tuple(value.shape), tensor.shape, gain, -target.zero_point * gain,
-                 channels=channels)
+    return like(value, Value(source, tuple(value.shape), tensor.shape, gain,
+                             -target.zero_point * gain, channels=channels))
 
 
 def _float_quant(builder, node, inputs):

@@ -11,7 +11,16 @@ import numpy as np
 
 from ..hw.formats import Bipolar
 from .onnx_lower import Target
-from .onnx_values import HostInput, Value, activation, constant, exact, per_channel, uniform
+from .onnx_values import (
+    HostInput,
+    Value,
+    activation,
+    constant,
+    exact,
+    like,
+    per_channel,
+    uniform,
+)
 
 __all__ = ["OPERATORS", "Comparison", "as_numbers", "cast"]
 
@@ -77,8 +86,8 @@ def as_numbers(builder, node, comparison, yes, no):
     source = builder.quantize(value, target, node.outputs[0], node)
     tensor = builder.tensors[source]
     ones = np.full(tensor.shape[0], Fraction(1), dtype=object)
-    return Value(source, tuple(value.shape), tensor.shape, ones * target.unit,
-                 ones * (yes + no) / 2)
+    return like(value, Value(source, tuple(value.shape), tensor.shape, ones * target.unit,
+                             ones * (yes + no) / 2))
 
 
 def _where(builder, node, inputs):

@@ -14,7 +14,7 @@ import numpy as np
 from ..hw.formats import Int
 from ..sim import numerics
 from .onnx_functions import FUNCTIONS, evaluated
-from .onnx_values import Constant, Linear, QuantizedConstant, Value, exact, uniform
+from .onnx_values import Constant, Linear, QuantizedConstant, Value, exact, like, uniform
 
 __all__ = ["Smooth", "applied", "smooth_layer"]
 
@@ -64,8 +64,8 @@ def applied(node, inputs):
     value = values[0]
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
     nodes = list(dict.fromkeys([*(name for item in values for name in item.nodes), node.name]))
-    return Value(value.source, value.shape, value.map, ones, 0 * ones, nodes=nodes,
-                 linear=Smooth(node.name, base, function))
+    return like(value, Value(value.source, value.shape, value.map, ones, 0 * ones, nodes=nodes,
+                             linear=Smooth(node.name, base, function)))
 
 
 def _function_of(base, value):

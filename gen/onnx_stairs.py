@@ -17,7 +17,7 @@ from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from .onnx_copies import plain
 from .onnx_lower import Target
-from .onnx_values import HostInput, Linear, Value, constant, exact
+from .onnx_values import HostInput, Linear, Value, constant, exact, like
 
 __all__ = ["MULTI_THRESHOLD", "staircase"]
 
@@ -49,7 +49,7 @@ def staircase(builder, node, value, thresholds, strict=False):
     source = builder.quantize(value, target, node.outputs[0], node)
     shape = builder.tensors[source].shape
     ones = np.full(shape[0], Fraction(1), dtype=object)
-    return Value(source, tuple(value.shape), shape, ones, move * ones)
+    return like(value, Value(source, tuple(value.shape), shape, ones, move * ones))
 
 
 def _on_the_host(value, node, thresholds):
@@ -215,7 +215,7 @@ def _sign(builder, node, value, thresholds, scale):
     source = builder.quantize(value, target, node.outputs[0], node)
     shape = builder.tensors[source].shape
     gain = np.full(shape[0], target.unit, dtype=object)
-    return Value(source, tuple(value.shape), shape, gain, 0 * gain)
+    return like(value, Value(source, tuple(value.shape), shape, gain, 0 * gain))
 
 
 #: (function(builder, node, inputs) -> value, attributes that it understands)

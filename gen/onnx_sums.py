@@ -17,7 +17,7 @@ from ..hw.isa import GAIN_BITS
 from ..sim import numerics
 from ..sim.graph import Conv, Operand
 from .onnx_functions import Function
-from .onnx_values import Value, codes_of, exact, shape_text, uniform
+from .onnx_values import Value, codes_of, exact, like, shape_text, uniform
 
 __all__ = ["Pair", "combined_layer", "fuse", "pair"]
 
@@ -48,9 +48,10 @@ def pair(node, inputs, operation):
         node.fail(f"combines {shape_text(first.shape)} with {shape_text(second.shape)}; supported "
                   "are equal shapes, and one pixel [N, C, 1, 1] with a whole map")
     ones = np.full(first.map[0], exact(1).item(), dtype=object)
-    return Value(first.source, first.shape, first.map, ones, 0 * ones, nodes=[node.name],
-                 linear=Pair(node.name, first, second, operation == "multiply",
-                             -1 if operation == "subtract" else 1))
+    return like(first, Value(first.source, first.shape, first.map, ones, 0 * ones,
+                             nodes=[node.name],
+                             linear=Pair(node.name, first, second, operation == "multiply",
+                                         -1 if operation == "subtract" else 1)))
 
 
 def _pixel(value):

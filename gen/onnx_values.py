@@ -5,7 +5,7 @@ Scales and offsets are exact rational numbers (arrays of `Fraction`, one for eac
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import isqrt
+from math import isqrt, prod
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from .onnx_file import check_finite, one_line
 
 __all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Part", "Pool",
            "QuantizedConstant",
-           "Value", "activation", "codes_of", "constant", "exact", "per_channel", "shape_text",
-           "square_root", "uniform"]
+           "Value", "activation", "codes_of", "constant", "exact", "layout_of", "like",
+           "per_channel",            "shape_text", "square_root", "uniform", "with_layout"]
 
 
 def exact(array):
@@ -213,7 +213,7 @@ class Value:
     Attributes
     ----------
     shape : tuple
-        The ONNX shape without the batch dimension; same elements in the same order as `map`.
+        The ONNX shape without the batch dimension.
     map : (channels, height, width)
     window : (py, px)
         What S is added up over, without overlap; only where `linear` is one.
@@ -232,9 +232,14 @@ class Value:
         Of the images, where linear is None: pixels of `pad_image` around them (None: the nearest
         one), or, negative ones, cut off.
     parts : list of Part or None
-    order : Order or None
-        Of the elements of `map` in `shape`; None: as they stand. Only dense layers, which choose
-        the order of their weights, read others.
+    order : int64 array [rows * elements of shape] or None
+        The number of the element of `map` that stands at each place of `shape`; None: all of them
+        as they stand. See `onnx_layout`.
+    rows : int
+        How many times as many images as the network the ONNX tensor has: a reshape has made them
+        of another dimension, the first one of `order`.
+    moved : list of str
+        The nodes that made the order.
     """
     source: str
     shape: tuple
@@ -252,24 +257,19 @@ class Value:
     pad_image: int | None = 0
     parts: list | None = None
     slope: np.ndarray | None = None
-    order: "Order | None" = None
-
-
-@dataclass
-class Order:
-    """Which elements of a map stand in a value, one after the other, and the node that moved
-    them."""
-    elements: np.ndarray
-    node: Node
+    order: np.ndarray | None = None
+    rows: int = 1
+    moved: list = field(default_factory=list)
 
 
 @dataclass
 class Origin:
     """The tensor of the model that a tensor holds: its numbers are gain * image + offset, with the
-    images of the format, reshaped."""
+    images of the format, reshaped; `order` as of `Value`."""
     name: str
     gain: float
     offset: float
+    order: np.ndarray | None = None
 
 
 @dataclass
@@ -313,22 +313,53 @@ def shape_text(shape):
     return f"[N, {', '.join(map(str, shape))}]" if len(shape) else "[N]"
 
 
+def like(value, result):
+    """The value `result`, which has the shape of `value`, or of a `HostInput`, with its order."""
+    if isinstance(value, HostInput):
+        return result
+    return replace(result, order=value.order, rows=value.rows, moved=value.moved)
+
+
+def layout_of(value):
+    """The number of the element of a value's map at each place, [rows, *shape]."""
+    order = np.arange(value.rows * prod(value.shape)) if value.order is None else value.order
+    return order.reshape(value.rows, *value.shape)
+
+
+def with_layout(value, index, node=None):
+    """A value with the elements `index` [rows, *shape] of its map; `node`: which moves them."""
+    order = index.reshape(-1)
+    plain = order.size == prod(value.map) and (order == np.arange(order.size)).all()
+    names = [] if node is None else [node.name]
+    return replace(value, shape=index.shape[1:], rows=len(index), order=None if plain else order,
+                   nodes=[*value.nodes, *names],
+                   moved=[] if plain else list(dict.fromkeys([*value.moved, *names])))
+
+
 def per_channel(numbers, value, node, what):
     """`numbers`, which broadcast against the ONNX shape of `value` with its batch dimension in
     front, as one number for each of its channels."""
     numbers = np.asarray(numbers, dtype=object)
-    full = (1, *value.shape)
-    if value.shape[:1] == value.map[:1] and numbers.ndim <= len(full):
+    full = (value.rows, *value.shape)
+    natural = value.order is None and value.rows == 1
+    if natural and value.shape[:1] == value.map[:1] and numbers.ndim <= len(full):
         # The usual form, without numbers for every position.
         sides = [1] * (len(full) - numbers.ndim) + list(numbers.shape)
         if sides[1] in (1, full[1]) and numbers.size == sides[1]:
             return np.broadcast_to(numbers.reshape(-1), full[1:2]).copy()
+    different = list(dict.fromkeys(numbers.reshape(-1).tolist()))
+    kinds = {item: n for n, item in enumerate(different)}
+    kinds = np.reshape([kinds[item] for item in numbers.reshape(-1).tolist()], numbers.shape)
     try:
-        numbers = np.broadcast_to(numbers, full)
+        kinds = np.broadcast_to(kinds, full).reshape(-1)
     except ValueError:
         node.fail(f"{what} of shape {list(numbers.shape)} does not fit {shape_text(value.shape)}")
-    numbers = numbers.reshape(value.map[0], -1)
-    if (numbers != numbers[:, :1]).any():
+    channel = layout_of(value).reshape(-1) // prod(value.map[1:])
+    found = np.zeros(value.map[0], np.int64)
+    found[channel] = kinds
+    if (found[channel] != kinds).any():
         node.fail(f"{what} must be one number, or one for each channel, and the same at every "
                   "position")
-    return numbers[:, 0]
+    result = np.empty(len(found), dtype=object)
+    result[:] = [different[n] for n in found]
+    return result

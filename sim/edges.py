@@ -7,7 +7,18 @@ import numpy as np
 from ..hw.formats import Bipolar
 from . import numerics
 
-__all__ = ["Decoder", "Encoder"]
+__all__ = ["Decoder", "Encoder", "after_step"]
+
+
+def after_step(shape, operation, operand):
+    """The shape that a step of an `Encoder` makes of another one, both without the batch."""
+    if operation == "reshape":
+        return tuple(operand)
+    if operation == "transpose":
+        return tuple(shape[n - 1] for n in operand[1:])
+    if operation == "pad":
+        return tuple(size + sum(pair) for size, pair in zip(shape, operand[1], strict=True))
+    return operand.shape if operation == "take" else shape
 
 
 def _padded(values, mode, around, number):
@@ -49,7 +60,8 @@ class Encoder:
         dimension, "transpose" with a permutation that leaves the batch dimension in front, "pad"
         with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value), "sign"
         with the number that stands for +1: what is 0 or more becomes it, the rest its negative,
-        "round" with the name of a short float as of `rounded`.
+        "round" with the name of a short float as of `rounded`, "take" with
+        an array, in the new shape, of the numbers that elements of one image have.
     low, high : int or None
         Limits of the code, as an ordered integer.
     """
@@ -83,6 +95,8 @@ class Encoder:
                 values = _padded(values, *operand)
             elif operation == "sign":
                 values = np.where(values >= 0, np.float32(operand), -np.float32(operand))
+            elif operation == "take":
+                values = values.reshape(len(values), -1)[:, operand]
             elif operation == "clip":
                 values = np.clip(values, *(np.float32(limit) for limit in operand))
             elif operation == "round":
@@ -126,6 +140,11 @@ class Decoder:
         The short float, as of `rounded`, that results are rounded to; "": float32.
     half : bool
         Whether the output is of type float16, not float32.
+    order : int64 array [rows * elements of shape] or None
+        The number of the tensor's element that stands at each place of the output; None: all of
+        them as they stand.
+    rows : int
+        The output has so many times as many images as the tensor.
     """
     name: str
     shape: tuple
@@ -138,6 +157,8 @@ class Decoder:
     function: tuple | None = None
     rounding: str = ""
     half: bool = False
+    order: np.ndarray | None = None
+    rows: int = 1
 
     def decode(self, codes, tensor):
         """float32 values (float16 where the output is) [N, *shape] from codes [N, C, H, W] of
@@ -146,7 +167,9 @@ class Decoder:
         if codes.ndim != 4 or codes.shape[1:] != tuple(tensor.shape):
             raise ValueError(f"codes of {tensor.name!r} must have the shape (N, "
                              f"{', '.join(map(str, tensor.shape))}), not {codes.shape}")
-        values = self.reals(codes, tensor).reshape(len(codes), *self.shape).astype(np.float32)
+        values = self.reals(codes, tensor).reshape(len(codes), -1)
+        values = values if self.order is None else values[:, self.order]
+        values = values.reshape(len(codes) * self.rows, *self.shape).astype(np.float32)
         if self.rounding:
             values = rounded(values, self.rounding)
         return values.astype(np.float16) if self.half else values

@@ -56,6 +56,11 @@ CASES: dict[str, Case] = {
     "sign_act_int8_net": Case(),
     "w1a2_two_layers": Case(),
     "w1a8": Case(),
+    # Sums of two convolutions' codes lie half-way between two codes every so often.
+    "depthtospace": Case(ties=0.018, step=0.1),
+    "ffn_tokens_gelu": Case(set=("buffers.operands=512", "buffers.tables=512"), ties=0.037,
+                            step=0.06),
+    "focus_slices": Case(),
 }
 #: Cases that the compiler does not handle yet.
 OPEN = {
@@ -64,10 +69,7 @@ OPEN = {
     "bias_finer_than_sums",
     "bn_between_maxpool_quant_neg",
     "channel_gate_spatial_attention",
-    "depthtospace",
     "dprelu_block",
-    "ffn_tokens_gelu",
-    "focus_slices",
     "max_of_two_maps",
     "qonnx_zp_odd_both",
     "reactnet_block",

@@ -179,14 +179,9 @@ def test_pads_of_their_own(data):
      "attribute axis must be from 1 to 3 for .*, not 0: the batch dimension stays"),
     (lambda net, x: conv(net, net.node("Concat", x, qdq(net, "x", 1, 0), axis=1), 6, 2),
      "parts have different scales or zero points; put a quantizer between"),
-    (lambda net, x: net.node("Slice", x, np.array([0]), np.array([9]), np.array([2]),
-                             np.array([2])),
-     "moves pixels of a map of 3 x 6 x 6; supported are whole channels in any order"),
-    (lambda net, x: net.node("Gather", x, np.array([0, 1, 0]), axis=1),
-     "takes a channel more than once"),
-    (lambda net, x: net.node("Slice", conv(net, x, 3, 4), np.array([1]), np.array([4]),
-                             np.array([2])),
-     "node 'slice.*cuts or pads what is not quantized; put a quantizer in front"),
+    (lambda net, x: conv(net, net.node("Slice", conv(net, x, 3, 4), np.array([0]), np.array([9]),
+                                       np.array([2]), np.array([2])), 4, 2),
+     "needs the pixels of 'conv.*' in another order before they are quantized; put a quantizer"),
 ])
 def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))
@@ -235,12 +230,3 @@ def test_the_host_moves_pixels_at_the_end(order, behind, quantized):
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     theirs = run_onnx(model, images, optimized=False)[y]
     assert found.shape == theirs.shape and found == pytest.approx(theirs, rel=1e-4, abs=1e-2)
-
-
-def test_moved_pixels_are_for_dense_layers_alone():
-    net, x = integer_network(np.random.default_rng(1), (3, 6, 6))
-    x = net.node("Transpose", qdq(net, conv(net, x, 3, 6), 8, 3), perm=[0, 2, 3, 1], name="odd")
-    x = conv(net, x, 6, 2)
-    with pytest.raises(UserError, match=r"node 'odd' .*moves pixels of a map of 6 x 6 x 6, "
-                                        r"which node 'conv.* reads"):
-        load(net.model(qdq(net, x, 8, 3)))

@@ -21,12 +21,13 @@ def as_signs(images, format, scale):
     return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
 
 
-def thresholds(images, gain, offset, format, strict):
+def thresholds(images, gain, offset, format, strict, times=1):
     """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
-    `strict`, > 0; the gain is 0 or positive."""
+    `strict`, > 0; the gain is 0 or positive. Sums are added up over `times` pixels."""
     low, high = numerics.sum_ranges(images, format)
     bias = []
-    for g, o, least, most in zip(gain, offset, low, high, strict=True):
+    for g, o, *ends in zip(gain, offset, low, high, strict=True):
+        least, most = (times * item for item in ends)
         always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
         place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
         bias.append(min(max(place, -(most + 1)), -least) if g else always)

@@ -112,8 +112,10 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     if quantized:
         found.nodes = fates_of_float(model, found.nodes)
     if arch is None:
-        found.layers = [(layer.name, _need(Layer(0, layer.reading_all(), _any_chip(graph)), graph),
-                         None) for layer in graph.layers]
+        chip = _any_chip(graph)
+        wide = widened(graph, chip)
+        found.layers = [(layer.name, _need(Layer(0, layer.reading_all(), chip), wide), None)
+                        for layer in wide.layers]
     else:
         _check_chip(found, graph, arch, batch)
     return found
@@ -122,10 +124,18 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
 def _any_chip(graph):
     """A chip of the network's formats, for what does not depend on the chip."""
     from .config import load_chip
-    forms, (_, weights) = computed_formats(graph), onnx_in.required_formats(graph)
-    activations = sorted(map(str, forms))
-    return load_chip("ulx3s-8x8", [f"array.activation={activations[-1]}",
-                                   f"array.weight={weights[-1]}"])
+    activation = sorted(map(str, computed_formats(graph)))[-1]
+    weight = sorted(map(str, _weight_formats(graph).values()))[-1]
+    return load_chip("ulx3s-8x8", [f"array.activation={activation}", f"array.weight={weight}"])
+
+
+def _weight_formats(graph):
+    """{name: format} of the weights that a chip needs: signs only where all activations are."""
+    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
+    if computed_formats(graph) == [Bipolar(1)]:
+        return formats
+    return {name: item for name, item in formats.items() if not isinstance(item, Bipolar)} or {
+        "int8": Int(8)}
 
 
 def _need(layer, graph):
@@ -187,9 +197,10 @@ def _layer_errors(graph, chip):
 
 def _with_formats(graph, arch, changes):
     """(a chip like `arch` in the network's formats or None, problems); `changes` gets its keys."""
-    forms, (_, weights) = computed_formats(graph), onnx_in.required_formats(graph)
-    if not isinstance(arch.activation, Bipolar):
-        forms = list(dict.fromkeys(item.format for item in graph.tensors.values() if item.format))
+    if isinstance(arch.activation, Int):
+        graph = widened(graph, arch)
+    forms, formats = computed_formats(graph), _weight_formats(graph)
+    weights = sorted(formats)
     activations = sorted(map(str, forms))
     problems, fields = [], {}
     if activations != [str(arch.activation)]:
@@ -201,16 +212,16 @@ def _with_formats(graph, arch, changes):
                         f"chip computes in {arch.activation}")
         changes["array.activation"] = str(widest)
         fields["activation"] = widest
-    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
     fits = [item == arch.weight or (
         isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
         and item.bits <= arch.weight.bits) for item in formats.values()]
     if not all(fits):
         widest = max(formats.values(), key=lambda item: item.width)
-        problems.append(f"the network's weights are in {' and '.join(weights)}, and the chip's are "
-                        f"{arch.weight}"
-                        + ("; weights quantized symmetrically need one bit less"
-                           if widest == Int(9) else ""))
+        if not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+            problems.append(f"the network's weights are in {' and '.join(weights)}, and the chip's "
+                            f"are {arch.weight}"
+                            + ("; weights quantized symmetrically need one bit less"
+                               if widest == Int(9) else ""))
         changes["array.weight"] = str(widest)
         fields["weight"] = widest
     try:

@@ -10,7 +10,7 @@ from .alloc import ALIGNMENT, Placement, place
 from .errors import UserError
 from .operands import OperandMemory
 from .planes import in_planes, lay_out_planes
-from .prepare import check_layer, lay_out_taps
+from .prepare import check_channels, check_layer, lay_out_taps
 from .tile import Layer
 from .tiling import plan_layer
 
@@ -38,6 +38,7 @@ def layers_of(graph, arch, combined, lanes, refuse=None):
         alone = (conv.input in inputs and len(readers[conv.input]) == 1
                  and conv.input not in {*graph.outputs, *combined})
         try:
+            check_channels(conv)
             layer, recipe = _laid_out(layer, graph, alone, conv.input in lanes)
         except UserError as error:
             if refuse is None:

@@ -13,7 +13,7 @@ from math import floor, gcd, lcm
 
 import numpy as np
 
-from ..hw.formats import Bipolar
+from ..hw.formats import Bipolar, Int
 from .onnx_copies import own_target, plain
 from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
@@ -99,7 +99,7 @@ def enlarged(builder, node, value, factors, mode):
     as_map(value, node)
     format = builder.weight_format or builder.tensors[value.source].format
     if isinstance(format, Bipolar):
-        node.fail("interpolates, and binary weights cannot; use mode 'nearest'")
+        format = Int(8)                         # interpolating is not for binary chips
     value = plain(builder, value, node)
     source, gain, offset = builder.read(value, node)
     channels, height, width = value.map

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..hw.formats import Bipolar, Int
 from .onnx_values import Value, uniform
 
 __all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies"]
@@ -121,7 +122,10 @@ def plain(builder, value, node):
     gain = np.full(value.map[0], unit, dtype=object)
     codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
                     pool=None, map=_unpooled(builder, value))
-    name = builder.quantize(codes, own_target(builder, value.source), f"{value.source}_part", node)
+    target = own_target(builder, value.source)
+    if isinstance(tensor.format, Bipolar) and value.pad_image == 0 and max(value.pads) > 0:
+        target = replace(target, format=Int(2), low=-1, high=1)     # signs and zeros
+    name = builder.quantize(codes, target, f"{value.source}_part", node)
     builder.plains[key] = name
     return replace(value, source=name, channels=None, pads=(0, 0, 0, 0))
 

@@ -94,11 +94,9 @@ def _reals(builder, value, orders, node):
 def _whole(builder, value, node):
     """The value as all of one tensor, unpooled."""
     value = plain(builder, value, node)
-    if value.slope is not None:
+    if value.slope is not None and not is_sign(builder, value):
         node.fail(f"reads the result of {value.nodes[-1]!r}, whose channels have different slopes, "
                   "before it is quantized; put a quantizer between them")
-    if isinstance(builder.tensors[value.source].format, Bipolar):
-        node.fail("is a function of a sign; quantize its input to more bits")
     if not value.pool:
         return value
     if value.linear is not None:
@@ -130,6 +128,8 @@ def of_function(builder, node, inputs):
     """The Function that a node makes of values that are functions of one tensor, and constants;
     None where there is no such tensor."""
     values = [_whole(builder, item, node) for item in inputs if isinstance(item, Value)]
+    if all(is_sign(builder, item) for item in values):
+        return _of_signs(node, values, inputs)
     if len({(tuple(item.shape), tuple(item.map), layout_of(item).tobytes())
             for item in values}) > 1:
         return None
@@ -160,10 +160,57 @@ def of_function(builder, node, inputs):
                              linear=Function(node.name, evaluated(node, arrays))))
 
 
+def is_sign(builder, value):
+    """Whether a value is a tensor of signs, scaled, moved or clipped."""
+    return (isinstance(value, Value) and value.linear is None and not value.parts
+            and isinstance(builder.tensors[value.source].format, Bipolar))
+
+
+def of_sign(value, function):
+    """What `function` makes of a value that `is_sign`, not pooled: of two numbers, which are an
+    array of Fraction [2, channels], it makes two others."""
+    low, high = function(_two_numbers(value))
+    return replace(value, gain=(high - low) / 2, offset=(high + low) / 2, slope=None, low=None,
+                   high=None)
+
+
+def _two_numbers(value):
+    """[2, channels]: what a value that `is_sign` is for -1 and for +1."""
+    numbers = np.array([value.offset - value.gain, value.offset + value.gain])
+    if value.slope is not None:
+        numbers = np.where(numbers < 0, numbers * value.slope, numbers)
+    if value.low is not None:
+        numbers = np.maximum(numbers, value.low)
+    return numbers if value.high is None else np.minimum(numbers, value.high)
+
+
+def _of_signs(node, values, inputs):
+    """What a node makes of signs, all of one tensor, and of constants; None of several tensors."""
+    if len({(item.source, tuple(item.map), tuple(item.shape), layout_of(item).tobytes())
+            for item in values}) > 1:
+        return None
+    arrays, numbers = [], iter(values)
+    for item in inputs:
+        if isinstance(item, Value):
+            arrays.append(_two_numbers(next(numbers)).astype(np.float64).astype(np.float32))
+        elif item is not None:
+            if item.floats.size != 1:
+                node.fail("a function of an activation and a constant is supported where the "
+                          "constant is one number")
+            arrays.append(item.floats.reshape(1, 1))
+    made = evaluated(node, arrays)
+    if not np.isfinite(made).all():
+        node.fail("gives no number for one of the two signs that it reads")
+    return replace(of_sign(values[0], lambda _: exact(made)),
+                   nodes=[*values[0].nodes, node.name])
+
+
 def combined(builder, node, values):
     """The Function that a node makes of several activations of which one at least is a function
     of codes, all of the same; else None. Sums of a tensor and itself with another scale need no
     table, products do."""
+    if all(is_sign(builder, item) and item.source == values[0].source for item in values):
+        return of_function(builder, node, values)
     if all(map(quantized_function, values)) and (_of_clipped(builder, node, values) or any(
             isinstance(item.linear, Function) or item.source in builder.functions
             or (node.operator == "Mul" and item.source in builder.rescaled) for item in values)):
@@ -184,8 +231,6 @@ def _of_clipped(builder, node, values):
 
 def add_table(builder, value, target, name, node):
     """The tensor that `target` makes of a function of codes: a layer that looks them up."""
-    if isinstance(target.format, Bipolar):
-        node.fail(f"makes a sign of {value.nodes[-1]!r}; quantize it to more bits")
     if value.linear is None:
         root, orders = _ancestors(builder, value)[-1]
     else:
@@ -217,6 +262,8 @@ def _results(builder, value, orders, target, node):
         node.fail("what stands in front of it gives no number for some codes of "
                   f"{value.source!r}; put a Relu or Clip in front, or choose scale and zero point "
                   "so that there are no such codes")
+    if target.sign:
+        return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
     quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
     if target.zero_point:
         quotient = np.rint(quotient).astype(np.float64) + target.zero_point
@@ -234,7 +281,7 @@ def _lookup(builder, source, output, table, value, node):
     """A layer that copies codes and looks them up."""
     form = builder.tensors[source].format
     weight = builder.weight_format or form
-    one = int(weight.image(weight.encode(1.0))) if not isinstance(weight, Bipolar) else 0
+    one = int(weight.image(weight.encode(1.0)))
     if one < 1:
         node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
                   "more bits")
@@ -257,6 +304,10 @@ def leaky(builder, node, value, slopes):
                                       or isinstance(value.linear, Function)):
         return None
     value = plain(builder, value, node)
+    if is_sign(builder, value):
+        value = _whole(builder, value, node)
+        return replace(of_sign(value, lambda numbers: np.where(
+            numbers < 0, numbers * slopes, numbers)), nodes=[*value.nodes, node.name])
     if value.linear is not None and not isinstance(value.linear, Linear):
         node.fail(f"reads the sum {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   "between them")

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from ..hw import isa
-from ..hw.formats import Bipolar
+from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from .binary import as_signs
 from .onnx_copies import join_pads, plain
@@ -112,7 +112,7 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
         else:
             kernel = _spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
                              (1, 1))
-            _check_spread(kernel, format, value, node)
+            format = _format_of(kernel, format, value, node)
             stride = tuple(s * n for s, n in zip(stride, steps, strict=True))
             dilation = (1, 1)
     sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
@@ -149,7 +149,7 @@ def mean(builder, node, value, kernel, stride, dilation, pads):
         return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart)
     channels = value.map[0]
     format = builder.weight_format or builder.tensors[value.source].format
-    one = 0 if isinstance(format, Bipolar) else int(format.image(format.encode(1.0)))
+    one = int(format.image(format.encode(1.0)))
     if one < 1:
         node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
                   "weights to more bits")
@@ -188,7 +188,7 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
         return value
     steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
     images = _spread(own.images, own.dilation, kernel, steps)
-    _check_spread(images, own.format, value, node)
+    form = _format_of(images, own.format, value, node)
     strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
     sizes = [(size - (k - 1) * d - 1) // t + 1 for size, k, t, d in
              zip(value.map[1:], kernel, stride, dilation, strict=True)]
@@ -196,7 +196,8 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
         node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
     shape = (value.map[0], *sizes)
     return replace(value, map=shape, shape=shape,
-                   linear=replace(own, images=images, stride=strides, dilation=(1, 1)))
+                   linear=replace(own, images=images, format=form, stride=strides,
+                                  dilation=(1, 1)))
 
 
 def _averaged(builder, value):
@@ -224,10 +225,11 @@ def unwindowed(value, node):
         return value
     own = value.linear
     images = _spread(own.images, own.dilation, value.window, own.stride)
-    _check_spread(images, own.format, value, node)
+    form = _format_of(images, own.format, value, node)
     stride = tuple(s * n for s, n in zip(own.stride, value.window, strict=True))
     return replace(value, window=(1, 1),
-                   linear=replace(own, images=images, stride=stride, dilation=(1, 1)))
+                   linear=replace(own, images=images, format=form, stride=stride,
+                                  dilation=(1, 1)))
 
 
 def _spread(images, dilation, counts, steps):
@@ -242,12 +244,16 @@ def _spread(images, dilation, counts, steps):
     return result
 
 
-def _check_spread(images, format, value, node):
-    """Refuse weights that a convolution and a mean have together and that have no code."""
+def _format_of(images, format, value, node):
+    """The format of weights that a convolution and a mean have together: the convolution's, or
+    integers where that has signs only. Weights without code are refused."""
+    if isinstance(format, Bipolar) and (abs(images) != 1).any():
+        format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     if (format.image(codes) != images).any():
         node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and together "
                   f"they need weights beyond {format}; put a quantizer between them")
+    return format
 
 
 def _auto_pads(size, kernel, stride, dilation, mode):

@@ -40,13 +40,19 @@ __all__ = ["Builder", "Target"]
 @dataclass(frozen=True)
 class Target:
     """What a quantizer makes: real = scale * (decode(code) - zero_point), clipped to low...high
-    (ordered integers); `strict`: the sign of 0 is -1."""
+    (ordered integers); `strict`: the sign of 0 is -1; `sign`: a sign, as the integers -1 and 1."""
     format: Format
     scale: float
     zero_point: int
     low: int
     high: int
     strict: bool = False
+    sign: bool = False
+
+    @property
+    def as_integers(self):
+        """The same sign as an integer, for what only chips with integers can compute."""
+        return replace(self, format=Int(2), low=-1, high=1, sign=True)
 
     @property
     def unit(self):
@@ -55,7 +61,9 @@ class Target:
 
     def order(self, real):
         """The ordered integer that the quantizer gives for one number."""
-        if isinstance(self.format, Int):
+        if self.sign:
+            order = 1 if real > 0 or (real == 0 and not self.strict) else -1
+        elif isinstance(self.format, Int):
             order = round(real / self.unit) + self.zero_point
         else:
             code = self.format.encode(float(real / Fraction(self.scale)))
@@ -257,6 +265,8 @@ class Builder:
             self.add_layer(smooth_layer(self, value, target, name, node))
             return name
         if isinstance(value.linear, Function):
+            if isinstance(target.format, Bipolar):
+                target = target.as_integers
             return add_table(self, plain(self, value, node), target, name, node)
         low, high = _limits(value, target, node)
         target = replace(target, low=low, high=high)
@@ -274,10 +284,13 @@ class Builder:
                 value = self.pooled_codes(value, node, needed=False)
             if (value.source in self.functions and value.channels is None and value.slope is None
                     and not same and not any(value.pads) and gain is not None
-                    and offset is not None):
+                    and offset is not None and not isinstance(target.format, Bipolar)):
                 return add_table(self, value, target, name, node)
             copy = same and not value.pool and low <= bounds[0] and bounds[1] <= high
         if isinstance(value.linear, Pair):
+            if isinstance(target.format, Bipolar):
+                target = target.as_integers
+                low, high = target.low, target.high
             shape = value.linear.first.map
             name = self.add_tensor(name, shape, target)
             self.add_layer(combined_layer(self, value, target, name, node))
@@ -340,7 +353,7 @@ class Builder:
         layer.first_channel = move.first_channel
         return layer
 
-    def _identity(self, value, target, node):
+    def identity(self, value, target, node):
         """Weights that scale each channel by itself, chosen so that what `target` (None: raw)
         makes of every code comes out as exactly as possible."""
         source = self.tensors[value.source]
@@ -363,7 +376,7 @@ class Builder:
     def quantizing_layer(self, value, target, output, node):
         """The layer that quantizes `value` into the tensor `output`; target None: raw."""
         if value.linear is None:
-            value = self._identity(value, target, node)
+            value = self.identity(value, target, node)
         linear, source = value.linear, self.tensors[value.source]
         images, form = linear.images.copy(), linear.format
         gain, offset = value.gain, value.offset
@@ -376,7 +389,8 @@ class Builder:
                 images, form, gain = as_signs(images, form, gain)
                 if value.slope is not None and (value.slope <= 0).any():
                     node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
-                parameters = thresholds(images, gain, offset, source.format, target.strict)
+                parameters = thresholds(images, gain, offset, source.format, target.strict,
+                                        value.window[0] * value.window[1])
             else:
                 if form.zero_code is not None:
                     offset = settle_constant_channels(
@@ -462,7 +476,7 @@ class Builder:
         """The graph, without what no output needs."""
         self._drop_unused()
         self._share_variants()
-        self.layers = fuse(self.layers, self.outputs, self.sums)
+        self.layers = fuse(self.layers, self.outputs, self.sums, self.tensors)
         self.layers = remove_copies(self)
         to_host(self)
         self.layers = fuse_tables(self.layers, self.outputs)

@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from ..hw.formats import Bipolar
 from ..sim.edges import after_step
 from .onnx_copies import plain
 from .onnx_crop import cropped, parts_value, rearranged
@@ -313,6 +314,8 @@ def _image_of(builder, node, value, number):
     format = builder.tensors[value.source].format
     image = None if not gain or offset is None else (number - offset) / gain
     low, high = format.image_range
+    if image == 0 and isinstance(format, Bipolar):
+        return 0                                    # signs padded with nothing
     if image is None or image.denominator != 1 or not low <= image <= high or (
             int(format.image(format.encode(np.ldexp(float(image), format.exponent)))) != image):
         node.fail(f"pads with {float(number):g}, which has no code in its input; pad with 0 or "

@@ -11,8 +11,10 @@ from .onnx_copies import plain
 from .onnx_functions import (
     FUNCTIONS,
     combined,
+    is_sign,
     leaky,
     of_function,
+    of_sign,
     quantized_function,
     slopes_of,
 )
@@ -129,6 +131,10 @@ def _clipped(builder, value, low, high, node):
         return value.then("clip", (float("-inf") if low is None else float(low),
                                    float("inf") if high is None else float(high)))
     value = plain(builder, value, node) if any(value.pads) else value
+    if is_sign(builder, value) and not value.pool:
+        ends = (-np.inf if low is None else low), (np.inf if high is None else high)
+        return replace(of_sign(value, lambda numbers: np.minimum(np.maximum(
+            numbers, ends[0]), ends[1])), nodes=[*value.nodes, node.name])
     lows = [item for item in (value.low, low) if item is not None]
     highs = [item for item in (value.high, high) if item is not None]
     low, high = max(lows, default=None), min(highs, default=None)

@@ -81,13 +81,14 @@ def _fitted(builder, node, value, thresholds, strict, target):
         node.fail(f"its thresholds must have one row, or one for each of {channels} channels, not "
                   f"{len(thresholds)}")
     own = value.linear
-    most = own.format.image_range[1]
+    # Weights of +-1 can be more on the chips that these results are for.
+    form = Int(_FACTORS[-1].bit_length() + 1) if isinstance(own.format, Bipolar) else own.format
+    most = form.image_range[1]
     low, high = numerics.sum_ranges(own.images, builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     best = None
     for factor in _FACTORS:
-        if factor > 1 and (isinstance(own.format, Bipolar)
-                           or factor * abs(own.images).max(initial=0) > most):
+        if factor > 1 and factor * abs(own.images).max(initial=0) > most:
             break
         lines, wrong, known = [], Fraction(0), {}
         for n in range(channels):
@@ -108,14 +109,15 @@ def _fitted(builder, node, value, thresholds, strict, target):
                   f"steps, which would be wrong for {float(wrong):.1%} of sums")
     images = own.images * factor
     gain, offset = (np.array(items, dtype=object) for items in zip(*lines, strict=True))
-    return replace(value, linear=replace(own, images=images), gain=gain, offset=offset, low=None,
-                   high=None, nodes=[*value.nodes, node.name])
+    form = own.format if factor == 1 else form
+    return replace(value, linear=replace(own, images=images, format=form), gain=gain,
+                   offset=offset, low=None, high=None, nodes=[*value.nodes, node.name])
 
 
 def _weighted(builder, value, target, node):
     """The same value behind weights of one."""
     form = builder.weight_format or builder.tensors[value.source].format
-    one = 0 if isinstance(form, Bipolar) else int(form.image(form.encode(1.0)))
+    one = int(form.image(form.encode(1.0)))
     if one < 1:
         node.fail(f"needs weights of one, and there is none in {form}; quantize the weights to "
                   "more bits")

@@ -8,6 +8,7 @@ the layer's place, and the sum costs nothing.
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import gcd, lcm
 
 import numpy as np
 
@@ -61,13 +62,14 @@ def _pixel(value):
 def combined_layer(builder, value, target, output, node):
     """The layer that quantizes a Pair into the tensor `output`."""
     both = value.linear
-    scale = uniform(value.gain)
-    if not scale or any(value.offset):
+    factors, added = value.gain, value.offset
+    if target.sign and (factors > 0).all():
+        # A positive factor turns no sign.
+        factors, added = factors / factors, added / factors
+    scale = uniform(factors)
+    if not scale or (both.product and any(added)):
         node.fail(f"quantizes the result of {both.name!r} with something added to it, or channels "
                   "scaled differently; put a quantizer right behind it")
-    if isinstance(target.format, Bipolar):
-        node.fail(f"makes a sign of the sum of two activations, {both.name!r}; put a quantizer of "
-                  "more bits between them")
     first, second, signs = both.first, both.second, [1, both.sign]
     if second.linear is not None and first.linear is None and second.map == first.map:
         first, second, signs = second, first, signs[::-1]
@@ -77,13 +79,21 @@ def combined_layer(builder, value, target, output, node):
     if isinstance(first.linear, Pair):
         node.fail(f"quantizes the result of {both.name!r}, which adds to a sum; put a quantizer "
                   "behind each sum")
-    source, gain, zero = _operand(builder, second, node)
+    source, gain, zero, rest = _operand(builder, second, node, both.product)
+    added = added / scale + signs[1] * rest
+    if any(added) or (first.linear is None and any(
+            _operand(builder, first, node, both.product)[3])):
+        first = _moved(builder, first, signs[0] * added, target, node)
     limits = [gain * (item - zero) for item in _images(builder, source)]
     factors = [signs[0] * scale, signs[1] * scale * gain]
     if both.product:
         factors = [scale * gain, Fraction(0)]
     if first.linear is None:
         conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
+    elif target.sign:
+        # What the operand cannot turn may have any size.
+        reach = None if both.product else 2 * max(map(abs, limits))
+        conv, unit = _finely(builder, first, target, reach, 1, node)
     else:
         reach = None
         if not both.product:
@@ -93,7 +103,11 @@ def combined_layer(builder, value, target, output, node):
             reach = max(map(abs, ends)) + max(map(abs, limits))
         conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
     factors[0] *= unit
-    gains, shift = _gains([item / target.unit for item in factors], node)
+    if target.sign:
+        gains, shift = _gains_of_sign(factors), 0
+        target = replace(target, zero_point=-1 if target.strict else 1)
+    else:
+        gains, shift = _gains([item / target.unit for item in factors], node)
     conv.name, conv.output = builder.unique(both.name), output
     conv.operand = Operand(source, both.product, *gains, int(zero), shift, target.zero_point,
                            target.low, target.high)
@@ -107,24 +121,37 @@ def _images(builder, source):
     return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
 
 
-def _operand(builder, value, node):
-    """(tensor, gain, zero point) of a quantized value."""
+def _operand(builder, value, node, product=False):
+    """(tensor, gain, zero point, what is added to that for each channel) of a quantized value,
+    which is nothing where it is part of a product."""
     source, gain, offset = builder.read(value, node)
     form, zero = builder.tensors[source].format, uniform(offset)
     zero = None if zero is None else -zero / gain
-    if isinstance(form, Bipolar):
-        node.fail("adds or multiplies binary values; quantize them to more bits")
-    low, high = form.image_range if isinstance(form, Int) else (0, 0)
-    if zero is None or zero.denominator != 1 or not low <= zero <= high:
-        node.fail("adds or multiplies a value whose 0 is no code, since something was added to it; "
-                  "put a quantizer in front")
-    return source, gain, int(zero)
+    low, high = form.image_range if isinstance(form, Bipolar | Int) else (0, 0)
+    if zero is not None and zero.denominator == 1 and low <= zero <= high:
+        return source, gain, int(zero), 0 * offset
+    if product:
+        node.fail("multiplies a value whose 0 is no code, since something was added to it; put a "
+                  "quantizer before it")
+    return source, gain, 0, offset
+
+
+def _moved(builder, value, added, target, node):
+    """A value with something added to each channel."""
+    if value.low is not None or value.high is not None or value.slope is not None:
+        node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
+                  "quantizer between them")
+    if not isinstance(target.format, Int):
+        node.fail("adds a value whose 0 is no code, since something was added to it; put a "
+                  f"quantizer before it, as results in {target.format} need")
+    value = replace(value, offset=value.offset + added)
+    return value if value.linear is not None else builder.identity(value, None, node)
 
 
 def _as_it_is(builder, value, node):
     """A layer whose first results are the images of a quantized value less their zero point;
     (Conv, what one of them stands for, the zero point)."""
-    source, gain, zero = _operand(builder, value, node)
+    source, gain, zero, _ = _operand(builder, value, node)
     form = builder.tensors[source].format
     weight = builder.weight_format or form
     channels = builder.tensors[source].shape[0]
@@ -134,7 +161,7 @@ def _as_it_is(builder, value, node):
                   "more bits")
     images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
-    low, high = builder.limits[source]
+    low, high = _images(builder, source) if isinstance(form, Bipolar) else builder.limits[source]
     conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
                 bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
                 shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
@@ -162,7 +189,10 @@ def _finely(builder, value, target, reach, step, node):
         unit *= 2
     while unit * most / 2 >= largest and largest:
         unit /= 2
-    fine = replace(target, scale=unit, zero_point=0, low=-most - 1, high=most)
+    low = -most - 1 if value.low is None else max(-most - 1, round(value.low / unit))
+    high = most if value.high is None else min(most, round(value.high / unit))
+    fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
+                   sign=False)
     return builder.quantizing_layer(value, fine, "", node), unit
 
 
@@ -180,11 +210,24 @@ def _gains(ratios, node):
     return gains, shift
 
 
-def fuse(layers, outputs, zeros):
+def _gains_of_sign(ratios):
+    """Even integers in the ratio of two numbers, or as near to it as they come: with no shift, 1
+    added to their sum of multiples makes a sign of it."""
+    most = (1 << GAIN_BITS - 2) - 1
+    common = lcm(*(item.denominator for item in ratios))
+    whole = [int(item * common) for item in ratios]
+    whole = [item // gcd(*whole) for item in whole]
+    largest = max(map(abs, whole))
+    if largest > most:
+        whole = [round(Fraction(item * most, largest)) for item in whole]
+    return [2 * item for item in whole]
+
+
+def fuse(layers, outputs, zeros, tensors):
     """Layers with sums where possible in the convolutions that make one of the two.
 
-    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}. Returns the
-    layers.
+    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}; `tensors` by
+    name: signs are no sums. Returns the layers.
     """
     layers = list(layers)
     for output, zero in zeros.items():
@@ -198,7 +241,8 @@ def fuse(layers, outputs, zeros):
         for swapped, source, own in ((False, layer.input, zero),
                                      (True, layer.operand.tensor, layer.operand.operand_zero)):
             number = next((n for n, item in enumerate(layers) if item.output == source), None)
-            if (number is not None and uses[source] == 1 and layers[number].operand is None
+            if (number is not None and not isinstance(tensors[source].format, Bipolar)
+                    and uses[source] == 1 and layers[number].operand is None
                     and layers[number].table is None and layers[number].zero_point == own
                     and layers[number].output_shape == layer.output_shape
                     and (best is None or number > best[0])):

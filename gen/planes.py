@@ -25,13 +25,21 @@ def in_planes(conv, tensors, arch):
 
 
 def computed_formats(graph):
-    """The formats that the array computes in: those of all activations but for integers that
-    layers with binary weights read plane by plane."""
+    """The formats that the array computes in. A network of signs is one for binary chips, also
+    where inputs are integers, which layers with binary weights read plane by plane; in any other
+    network signs are numbers of the other formats."""
+    inputs = {item.name for item in graph.inputs}
     planes = {layer.input for layer in graph.layers if isinstance(layer.weight_format, Bipolar)
+              and layer.input in inputs and not layer.raw and layer.groups == 1
               and isinstance(graph.tensors[layer.input].format, Int)}
+    binary = all(isinstance(tensor.format, Bipolar) for tensor in graph.tensors.values()
+                 if tensor.format and tensor.name not in planes) and all(
+        isinstance(layer.weight_format, Bipolar) for layer in graph.layers)
+    if binary:
+        return [Bipolar(1)]
     kept = [tensor.format for tensor in graph.tensors.values()
-            if tensor.format and tensor.name not in planes]
-    return list(dict.fromkeys(kept)) or [Bipolar(1)]
+            if tensor.format and not isinstance(tensor.format, Bipolar)]
+    return list(dict.fromkeys(kept)) or [Int(8)]
 
 
 def _check(layer, tensors, alone):

@@ -13,8 +13,8 @@ from ..hw.layout import pack_parameter_words, pack_weight_words
 from .errors import UserError, WrongFormat
 from .tile import Layer
 
-__all__ = ["check_layer", "check_outside", "largest_k", "lay_out_taps", "parameter_bytes",
-           "weight_bytes"]
+__all__ = ["check_channels", "check_layer", "check_outside", "largest_k", "lay_out_taps",
+           "parameter_bytes", "weight_bytes"]
 
 
 def _odd_tail(layer):
@@ -143,6 +143,15 @@ def _check_pairs(layer):
     if layer.pairs and conv.raw:
         raise UserError(f"{layer.title} has binary weights in {conv.groups} groups, and its sums "
                         "are not quantized; give its output a BipolarQuant")
+
+
+def check_channels(conv):
+    """Refuse a layer that reads some channels of many and has no weight of 0 for the rest."""
+    if conv.channels is not None and conv.weight_format.zero_code is None:
+        raise UserError(
+            f"layer {conv.name!r} reads some channels of {conv.input!r}, and {conv.weight_format} "
+            "has no weight of 0 for the rest; read all channels, or choose a chip with integers "
+            "(array.activation, array.weight), on which signs are numbers")
 
 
 def check_outside(layer, tensors):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..hw.formats import Bipolar, Format
+from ..hw.formats import Bipolar, Format, Int
 from . import numerics
 from .edges import Decoder, Encoder
 
@@ -208,12 +208,13 @@ class Conv:
         return self.weight.shape[1] * self.groups
 
     def reading_all(self):
-        """The same layer with weights for all channels of the input: 0 for those not read."""
+        """The same layer with weights for all channels of the input: 0 for those not read, code 0
+        where the format has no 0 (no chip computes such a layer)."""
         if self.channels is None:
             return self
         weight = self.dense_weight()
         wide = np.full((len(weight), self.input_shape[0], *weight.shape[2:]),
-                       self.weight_format.zero_code, weight.dtype)
+                       self.weight_format.zero_code or 0, weight.dtype)
         wide[:, self.channels] = weight
         return replace(self, weight=wide, groups=1, channels=None)
 
@@ -288,7 +289,8 @@ class Conv:
         pad_image = 0 if self.pad_code is None else int(input_format.image(self.pad_code))
         # Groups of binary layers run on chips only where nothing saturates.
         narrowed = arch is not None and arch.accumulator is not None and (
-            self.groups == 1 or self.weight_format.zero_code is not None)
+            (self.groups == 1 and self.channels is None)
+            or self.weight_format.zero_code is not None)
         if self.channels is not None and not narrowed:
             codes = codes[:, self.channels]
         images, pads = numerics.images_of(input_format, codes), self.pads
@@ -305,7 +307,8 @@ class Conv:
         return numerics.saturating_convolve(images, weight, bits=arch.accumulator,
                                             vector=arch.vector, **geometry)
 
-    def run(self, codes, input_format, output_format, arch=None, operand=None):
+    def run(self, codes, input_format, output_format, arch=None, operand=None,
+            operand_format=None):
         """Codes [N, C, H, W] of the output from the codes of the input and of the operand."""
         # A few images at a time, so that intermediate arrays stay in the caches. Where every step
         # of requantization is monotone, pooling sums instead of results is the same and less work.
@@ -328,7 +331,7 @@ class Conv:
                     first = self._pooled(first)
                 if self.operand is not None:
                     first = numerics.combine(first, operand[start:start + step], self.operand,
-                                             output_format)
+                                             output_format, operand_format)
                     if self.table is not None:
                         first = self.table[first - self.operand.low]
                 parts.append(numerics.from_ordered(first, output_format))
@@ -413,9 +416,6 @@ class Graph:
                 channels.max()) < count:
             raise ValueError(f"layer {layer.name!r} must read different ones of the {count} "
                              f"channels of {layer.input!r}, not {channels.tolist()}")
-        if layer.weight_format.zero_code is None and len(channels) < count:
-            raise ValueError(f"layer {layer.name!r} has no weight of 0 for channels that it does "
-                             "not read")
         if written is not None and not written[channels].all():
             raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
                              "writes it")
@@ -450,10 +450,12 @@ class Graph:
         if shape not in (allowed, (allowed[0], 1, 1)):
             raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
                              f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
-        form = self.tensors[layer.output].format
-        if layer.raw or isinstance(form, Bipolar) or self.tensors[name].format != form:
+        form, own = self.tensors[layer.output].format, self.tensors[name].format
+        if layer.raw or isinstance(form, Bipolar) or own is None or (
+                own != form and not isinstance(own, Bipolar | Int)):
             raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
-                             "other than bipolar, and neither raw")
+                             "or the operand of integers or signs, the result no sign, and neither "
+                             "raw")
 
     @property
     def macs(self):
@@ -518,7 +520,9 @@ class Graph:
         for layer in self.layers:
             part = layer.run(result[layer.input], self.tensors[layer.input].format,
                              self.tensors[layer.output].format, arch,
-                             None if layer.operand is None else result[layer.operand.tensor])
+                             *(() if layer.operand is None else (
+                                 result[layer.operand.tensor],
+                                 self.tensors[layer.operand.tensor].format)))
             shape = (len(part), *self.tensors[layer.output].shape)
             if part.shape == shape:
                 result[layer.output] = part

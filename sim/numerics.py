@@ -352,16 +352,17 @@ def requantize(sums, layer, format):
     return from_ordered(first_results(sums, layer, format), format)
 
 
-def combine(first, codes, operand, format):
+def combine(first, codes, operand, format, own=None):
     """Ordered integers of the sums or products of first results and operands.
 
-    first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of `format`;
-    `operand` has product, gain, operand_gain, operand_zero, shift, zero_point, low and high (see
-    `graph.Operand`). Both count as images, integers less the zero point.
+    first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of the format `own`
+    (None: of `format`, too); `operand` has product, gain, operand_gain, operand_zero, shift,
+    zero_point, low and high (see `graph.Operand`). Both count as images, integers less the zero
+    point.
     """
     if isinstance(format, Float):
         first = images_of(format, from_ordered(first, format))
-    other = images_of(format, codes) - operand.operand_zero
+    other = images_of(own or format, codes) - operand.operand_zero
     low, high = format.image_range
     if max(-low, high) >> 17:
         first, other = first.astype(object), other.astype(object)

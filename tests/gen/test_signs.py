@@ -5,6 +5,7 @@ import pytest
 from systolith.gen.config import load_chip
 from systolith.gen.onnx_in import load
 from systolith.gen.signs import signs_as_numbers
+from systolith.gen.widen import widened
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Bipolar
 
@@ -13,6 +14,7 @@ from ..onnx_networks import Network, evaluate
 
 INTEGERS = load_chip("tiny-2x4-int4", ["array.activation=int8", "array.weight=int8",
                                        "array.largest_k=400"])
+MANY = load_chip("sim-16x16-int8")
 FLOATS = Arch(rows=3, columns=4, activation="e4m3", weight="e3m2", largest_k=64)
 
 
@@ -66,6 +68,81 @@ def test_sums_of_signs_that_are_outputs(chip):
     np.testing.assert_allclose(found, evaluate(model, images)[model.graph.output[0].name],
                                rtol=1e-6)
     on_chip(graph, codes[:1], chip, 2)
+
+
+def per_channel(net, width, scale=0.5):
+    return np.float32(net.rng.integers(-8, 9, (1, width, 1, 1)) * scale)
+
+
+def integers(net, x, width):
+    """A convolution of signs with integers, its sums in steps of 1/4."""
+    weight = net.quant(np.float32(net.rng.integers(-7, 8, (*width, 3, 3))), 1.0, bits=4)
+    return net.node("Mul", net.node("Conv", x, weight, pads=[1] * 4), np.float32(0.25))
+
+
+def _rsign(net, x):
+    """ReActNet's sign, moved for each channel."""
+    return net.bipolar_quant(net.node("Add", x, per_channel(net, 6)))
+
+
+#: Parts of networks that read signs, or make signs, with integers beside them: from a quantized
+#: map x [6, 6, 6] in steps of 1/2, and s, its sign.
+PARTS = {
+    "moved sign": lambda net, x, s: _rsign(net, x),
+    "shortcut": lambda net, x, s: net.quant(net.node(
+        "Add", integers(net, _rsign(net, x), (6, 6)), x), 0.5),
+    "sign of a sum": lambda net, x, s: net.bipolar_quant(net.node(
+        "Add", net.node("Add", integers(net, s, (6, 6)), x), per_channel(net, 6, 0.25))),
+    "sign of a batch norm of a sum": lambda net, x, s: net.bipolar_quant(net.node(
+        "Mul", net.node("Sub", x, s), np.float32([1, 2, 3, 1, 2, 3]).reshape(1, 6, 1, 1))),
+    "strict sign of a sum": lambda net, x, s: net.node("Where", net.node(
+        "Greater", net.node("Add", x, s), np.float32(0)), np.float32(1), np.float32(-1)),
+    "sign of a product": lambda net, x, s: net.bipolar_quant(net.node("Mul", x, s)),
+    "sum with a sign": lambda net, x, s: net.quant(net.node("Add", s, x), 0.5),
+    "sum of signs": lambda net, x, s: net.quant(net.node("Add", s, _rsign(net, x)), 0.5),
+    "sum of one and 0 or 1": lambda net, x, s: net.quant(net.node("Add", x, net.node(
+        "Relu", s)), 0.5),
+    "relu before a sum": lambda net, x, s: net.quant(net.node("Add", net.node(
+        "Relu", integers(net, s, (6, 6))), x), 0.5),
+    "function of both": lambda net, x, s: net.quant(net.node("Mul", s, net.node(
+        "Abs", s)), 1 / 8),
+    "sign of a function": lambda net, x, s: net.bipolar_quant(net.node("Sub", net.node(
+        "Sigmoid", x), np.float32(0.7))),
+    "largest sign": lambda net, x, s: net.node("MaxPool", s, kernel_shape=[2, 2]),
+    "mean of signs": lambda net, x, s: net.quant(net.node(
+        "AveragePool", s, kernel_shape=[2, 2]), 0.5),
+    "sign of a mean": lambda net, x, s: net.bipolar_quant(net.node("Sub", net.node(
+        "AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]), np.float32(1.25))),
+    "padded with 0": lambda net, x, s: net.node("MaxPool", net.node(
+        "Pad", s, np.int64([0, 0, 1, 0, 0, 0, 0, 1])), kernel_shape=[2, 2]),
+    "some channels": lambda net, x, s: net.quant(net.node("Conv", net.node(
+        "Gather", s, np.int64([4, 1]), axis=1), net.bipolar_quant(np.float32(
+            net.rng.standard_normal((3, 2, 1, 1))))), 0.5),
+    "mean of a convolution": lambda net, x, s: net.quant(net.node(
+        "AveragePool", net.node("Conv", s, net.bipolar_quant(np.float32(
+            net.rng.standard_normal((3, 6, 2, 2))))), kernel_shape=[3, 3]), 0.5),
+    "interpolated": lambda net, x, s: net.quant(net.node(
+        "Resize", s, "", np.float32([1, 1, 2, 2]), mode="linear"), 1 / 16),
+    "thresholds": lambda net, x, s: net.node(
+        "MultiThreshold", net.node("Conv", x, net.bipolar_quant(np.float32(
+            net.rng.standard_normal((3, 6, 1, 1))))), np.float32([[-1.2, -0.4, 0.4, 1.2]]),
+        domain="qonnx.custom_op.general", out_scale=1.0, out_bias=-2.0, data_layout="NCHW"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_signs_between_integers(part):
+    """All scales are powers of two, so that results must be exact; the program's, too."""
+    net = Network(np.random.default_rng(5), (6, 6, 6), opset=17)
+    x = net.quant("x", 0.5, bits=5)
+    y = PARTS[part](net, x, net.bipolar_quant(net.node("Add", x, np.float32(0.25)), 0.5))
+    model = net.model(y)
+    images = np.float32(net.rng.integers(-16, 16, (20, 6, 6, 6)) / 2)
+    graph = widened(load(model), MANY)
+    codes = graph.encode_inputs(images)
+    found = graph.decode_outputs(graph.run(codes))
+    np.testing.assert_allclose(found, evaluate(model, images)[y], rtol=1e-6, atol=1e-6)
+    on_chip(graph, codes[:1], MANY, 3)
 
 
 def test_what_stays_as_it_is():

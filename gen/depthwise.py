@@ -74,7 +74,9 @@ def plan_from_above(layer):
     window = layer.blocks * y.extent(1) * x.extent(1)
     if arch.accumulator is not None or window > arch.activation_depth // 2:
         return None                     # passes in another order; taps that come part by part
-    if layer.pool != 1 or y.stride > _LIMITS["start_y"] or x.stride > _LIMITS["start_x"]:
+    if max(layer.pool, y.step, x.step) > 1:
+        return None                     # pooled, or results that pooling leaves out
+    if y.stride > _LIMITS["start_y"] or x.stride > _LIMITS["start_x"]:
         return None
     width = min(x.out, _LIMITS["out_x"] // x.stride, max(1, arch.accumulator_depth // 2))
     sums = max(1, arch.accumulator_depth // 2 // width)         # rows of results at a time

@@ -27,7 +27,7 @@ from .onnx_values import (
     with_layout,
 )
 
-__all__ = ["add_bias", "as_map", "conv", "gemm", "linear", "matmul", "mean", "spatial",
+__all__ = ["add_bias", "as_map", "conv", "gemm", "has_zero", "linear", "matmul", "mean", "spatial",
            "unwindowed", "weight_scale", "weights_of", "window"]
 
 _WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool_x"]
@@ -57,6 +57,16 @@ def weight_scale(weights, scale, node):
         node.fail(f"the scale of its weights {weights.name!r} must be one number, or one for each "
                   "output channel")
     return exact(flat[:, 0])
+
+
+def has_zero(builder, value):
+    """Whether 0 has a code in the tensor of a quantized value, so that it can pad."""
+    gain, zero = uniform(value.gain), uniform(value.offset)
+    if not gain or zero is None:
+        return False
+    low, high = builder.tensors[value.source].format.image_range
+    zero = -zero / gain
+    return zero.denominator == 1 and low <= zero <= high
 
 
 def _pad_image(tensor, gain, offset, node):
@@ -136,17 +146,19 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
 # Means: convolutions of every channel by itself with equal weights. They are linear, so that what
 # lies in front or behind without a quantizer between becomes one convolution with them.
 
-def mean(builder, node, value, kernel, stride, dilation, pads):
-    """The mean over windows of the map; at padding there are zeros. Post-processing adds up sums
-    where windows do not overlap and are not too large; else it is a convolution."""
+def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
+    """The mean over windows of the map, or their sums divided by `divisor`; at padding there are
+    zeros, negative pads cut. Post-processing adds up sums where windows do not overlap and are not
+    too large; else it is a convolution."""
+    divisor = divisor or prod(kernel)
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer in front")
     value = plain(builder, value, node) if value.parts else value
-    kernel, stride = tuple(kernel), tuple(stride)
+    kernel, stride, dilation = tuple(kernel), tuple(stride), tuple(dilation)
     apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
              and max(kernel) <= _SIDE)
     if value.linear is not None:
-        return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart)
+        return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor)
     channels = value.map[0]
     format = builder.weight_format or builder.tensors[value.source].format
     one = int(format.image(format.encode(1.0)))
@@ -157,7 +169,7 @@ def mean(builder, node, value, kernel, stride, dilation, pads):
     stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
                    enumerate(zip(kernel, value.map[1:], stride, strict=True)))
     images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
-    scale = np.full(channels, exact(1).item() / (one * prod(kernel)), dtype=object)
+    scale = np.full(channels, exact(1).item() / (one * divisor), dtype=object)
     result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
                     lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
                         stride, dilation, tuple(pads)), channels)
@@ -174,15 +186,17 @@ def _add_up(value, kernel):
     value.window = kernel
 
 
-def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
+def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
     """The mean of a convolution's results that were not quantized."""
     if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool
             or value.slope is not None or value.low is not None or value.high is not None
-            or any(pads)):
+            or any(p > 0 for p in pads)):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
                   "a sum, clipped, pooled or padded; put a quantizer between them")
     own, nodes = value.linear, [*value.nodes, node.name]
-    value = replace(value, gain=value.gain / prod(kernel), nodes=nodes)
+    # The sum of all of a window's offsets, less what divides it.
+    value = replace(value, gain=value.gain / divisor, nodes=nodes,
+                    offset=value.offset * prod(kernel) / divisor)
     if apart:
         _add_up(value, kernel)
         return value
@@ -190,14 +204,15 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart):
     images = _spread(own.images, own.dilation, kernel, steps)
     form = _format_of(images, own.format, value, node)
     strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
-    sizes = [(size - (k - 1) * d - 1) // t + 1 for size, k, t, d in
-             zip(value.map[1:], kernel, stride, dilation, strict=True)]
+    sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
+             enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]
     if min(sizes) < 1:
         node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
     shape = (value.map[0], *sizes)
+    cut = tuple(p + q * s for p, q, s in zip(own.pads, pads, own.stride * 2, strict=True))
     return replace(value, map=shape, shape=shape,
                    linear=replace(own, images=images, format=form, stride=strides,
-                                  dilation=(1, 1)))
+                                  dilation=(1, 1), pads=cut))
 
 
 def _averaged(builder, value):
@@ -279,6 +294,12 @@ def window(node, rank, size, kernel):
     if mode != "NOTSET" and any(node.attributes.get("pads", [])):
         node.fail(f"attribute pads must be left out where auto_pad is {mode!r}")
     if mode in _SAME:
+        # ONNX Runtime's places differ between its operators, or it fails, where so much is left.
+        least = min((-(-n // s) - 1) * s + d * (k - 1) + 1 - n for n, k, s, d in
+                    zip(size, kernel, stride, dilation, strict=True))
+        if least < (-2 if node.operator == "Conv" else 0):
+            node.fail(f"attribute auto_pad must be 'NOTSET' or 'VALID' where windows {kernel} of "
+                      f"strides {stride} leave pixels of {size} over; give pads")
         pads = [_auto_pads(*item, mode) for item in zip(size, kernel, stride, dilation,
                                                         strict=True)]
     else:

@@ -298,7 +298,7 @@ class Builder:
         if value.window != (1, 1) and value.pool:
             node.fail("quantizes a maximum of averages; put a quantizer between the two")
         if value.pool and value.pool.least and not isinstance(target.format, Bipolar):
-            value = self._identity(value, target, node) if value.linear is None else value
+            value = self.identity(value, target, node) if value.linear is None else value
             return mirrored(self, value, target, name, node)
         name = self.add_tensor(name, value.map, target)
         self.add_layer(self.quantizing_layer(value, target, name, node), copy)

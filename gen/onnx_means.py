@@ -1,9 +1,18 @@
-"""AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map."""
+"""AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map.
 
-from .onnx_layers import as_map, mean, spatial, window
+Where the divisor is not the same everywhere, since padding does not count or windows reach over the
+padded map, the map falls into rectangles of one divisor each, which layers of their own make.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from .onnx_copies import plain
+from .onnx_crop import parts_value
+from .onnx_layers import as_map, has_zero, mean, spatial, window
 from .onnx_layout import any_layout
 from .onnx_moves import axes_of
-from .onnx_values import HostInput, activation, shape_text
+from .onnx_values import HostInput, Part, activation, shape_text
 
 __all__ = ["OPERATORS"]
 
@@ -16,28 +25,84 @@ def _map(inputs, node):
     return value
 
 
+@dataclass
+class Axis:
+    """One axis of average pooling: `count` windows of `kernel` pixels that are `dilation` apart;
+    the first one's first pixel is `before` in front of the map of `size` pixels."""
+    size: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+    count: int = 1
+
+    @classmethod
+    def of(cls, size, kernel, stride, dilation, pads, ceil_mode, node):
+        """From the attributes of an AveragePool."""
+        rest = size + sum(pads) - dilation * (kernel - 1) - 1
+        count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
+        if ceil_mode and (count - 1) * stride >= size + pads[0]:
+            count -= 1                          # that window would begin after the map
+        if count < 1:
+            node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
+                      f"of {size}")
+        return cls(size, kernel, stride, dilation, *pads, count)
+
+    def runs(self, counted, padded):
+        """[(first result, results, divisor, kernel, pads)] of neighbouring windows with the same
+        divisor: of their pixels in the map, or, `counted`, in the padded map; "all": all. Without
+        `padded`, no pads are above 0."""
+        found = []
+        for n in range(self.count):
+            places = [n * self.stride - self.before + k * self.dilation
+                      for k in range(self.kernel)]
+            taps = [k for k, place in enumerate(places) if 0 <= place < self.size]
+            divisor = len(taps)
+            if counted:
+                divisor = sum(counted == "all" or -self.before <= place < self.size + self.after
+                              for place in places)
+            if found and found[-1][1] == divisor and (padded or found[-1][2] == taps):
+                found[-1][0].append(n)
+                found[-1][2] = taps if found[-1][2] == taps else list(range(self.kernel))
+            else:
+                found.append([[n], divisor, taps])
+        return [self._run(*item) for item in found]
+
+    def _run(self, results, divisor, taps):
+        first = results[0] * self.stride - self.before + (taps[0] if taps else 0) * self.dilation
+        reach = (len(taps) - 1) * self.dilation + 1
+        after = first + (len(results) - 1) * self.stride + reach - self.size
+        if after < 0 and (self.size - first - reach) // self.stride + 1 == len(results):
+            after = 0                           # too few pixels for another window
+        return results[0], len(results), divisor, len(taps), (-first, after)
+
+
 def _average_pool(builder, node, inputs):
     value = _map(inputs, node)
     rank, sizes = len(value.shape) - 1, list(value.shape[1:])
     kernel = spatial(node, "kernel_shape", rank, 1)
     stride, dilation, pads = window(node, rank, sizes, kernel)
     counted = node.expect("count_include_pad", 0, (0, 1))
-    if any(map(any, pads)) and not counted:
-        node.fail("attribute count_include_pad must be 1 where it pads: the divisor is the same "
-                  "everywhere then")
-    if any(size > n for size, n in zip(kernel, sizes, strict=True)) and not any(map(any, pads)):
-        node.fail(f"its window {kernel} is larger than its input {sizes}")
     ceil_mode = node.expect("ceil_mode", 0, (0, 1))
-    for n in range(rank):
-        rest = sizes[n] + sum(pads[n]) - dilation[n] * (kernel[n] - 1) - 1
-        if ceil_mode and rest % stride[n]:
-            node.fail("attribute ceil_mode=1 is supported where windows fill the input")
-    lead = [1] * (2 - rank)
-    (top, bottom), (left, right) = [(0, 0)] * (2 - rank) + list(pads)
-    result = mean(builder, node, value, (*lead, *kernel), (*lead, *stride), (*lead, *dilation),
-                  (top, left, bottom, right))
-    if rank == 1:
-        result.shape = result.map[0], result.map[2]
+    if counted and node.proto.op_type == "QLinearAveragePool":
+        counted = "all"                         # ONNX Runtime's, unlike its AveragePool
+    axes = [Axis(1, 1)] * (2 - rank) + [Axis.of(*item, ceil_mode, node) for item in zip(
+        sizes, kernel, stride, dilation, pads, strict=True)]
+    value = plain(builder, value, node)
+    padded = value.linear is None and has_zero(builder, value)
+    parts = []
+    for y, x in product(*(axis.runs(counted, padded) for axis in axes)):
+        if not (y[2] and x[2] and y[3] and x[3]):
+            node.fail(f"attribute pads: a window {kernel} has no pixel of its input; pads must be "
+                      "less than the window")
+        part = mean(builder, node, value, (y[3], x[3]), [axis.stride for axis in axes],
+                    [axis.dilation for axis in axes], (y[4][0], x[4][0], y[4][1], x[4][1]),
+                    y[2] * x[2])
+        parts.append(Part(part, 0, (1, 1), (y[0], x[0])))
+    sizes = (value.map[0], *(axis.count for axis in axes))
+    result = parts[0].value if len(parts) == 1 else parts_value(parts, sizes, sizes, node)
+    result.shape = sizes if rank == 2 else (sizes[0], sizes[2])
     return result
 
 

@@ -209,13 +209,20 @@ def _conv_transpose(x, weight, bias=None, group=1, strides=None, dilations=None,
     return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
-def _max_pool(images, node):
-    """By ONNX Runtime: ONNX's reference does not heed all pads."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.DOUBLE, None)
+#: Operators that ONNX Runtime computes, since ONNX's reference does not heed all attributes, and
+#: the type in which it has them.
+_BY_RUNTIME = {"AveragePool": TensorProto.FLOAT, "MaxPool": TensorProto.DOUBLE}
+
+
+def _by_runtime(node, inputs):
+    kind = _BY_RUNTIME[node.op_type]
+    x, y = (helper.make_tensor_value_info(name, kind, None)
             for name in (node.input[0], node.output[0]))
     model = helper.make_model(helper.make_graph([node], "pool", [x], [y]), ir_version=10,
-                              opset_imports=[helper.make_opsetid("", 21)])
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {x.name: images})[0]
+                              opset_imports=[helper.make_opsetid("", 22)])
+    images = inputs[0].astype(helper.tensor_dtype_to_np_dtype(kind))
+    result, = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {x.name: images})
+    return [result.astype(np.float64)]
 
 
 def evaluate(model, images):
@@ -243,8 +250,8 @@ def evaluate(model, images):
             result = [inputs[0].astype(np.float64)]
         elif node.op_type == "ConvTranspose":
             result = [_conv_transpose(*inputs, **attributes)]
-        elif node.op_type == "MaxPool":
-            result = [_max_pool(*inputs, node)]
+        elif node.op_type in _BY_RUNTIME:
+            result = _by_runtime(node, inputs)
         else:
             feeds = {name: values[name] for name in node.input if name}
             result = ReferenceEvaluator(node).run(None, feeds)

@@ -96,6 +96,7 @@ def test_the_mode_is_used_and_in_floats_too():
 @pytest.mark.parametrize("conv, options", [
     (depthwise((16, 9, 9), (3, 3)), dict(depthwise=False)),
     (depthwise((16, 9, 9), (3, 3), pool=(2, 2)), {}),           # results in another order
+    (depthwise((16, 9, 9), (3, 3), pool_stride=(1, 2)), {}),    # results that pooling leaves out
     (depthwise((16, 9, 9), (3, 3)), dict(accumulator=24)),      # passes in another order
     (depthwise((16, 9, 9), (3, 3)), dict(activation_depth=16)),     # taps that come part by part
     (depthwise((16, 9, 9), (1, 1)), {}),                        # nothing to gain

@@ -28,6 +28,51 @@ def test_average_pooling_of_any_window(data):
     check(net, spread(net, x), rarely=0.02)
 
 
+@pytest.mark.parametrize("where", ["quantized", "sums"])
+@pytest.mark.parametrize("attributes", [
+    dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], ceil_mode=1),
+    dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], ceil_mode=1, count_include_pad=1),
+    dict(kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1),
+    dict(kernel_shape=[3, 2], dilations=[2, 3], pads=[2, 1, 1, 0]),
+    dict(kernel_shape=[2, 3], auto_pad="SAME_UPPER"),
+    dict(kernel_shape=[4, 4], pads=[2, 2, 2, 2], strides=[3, 2], ceil_mode=1, count_include_pad=1),
+    dict(kernel_shape=[3], pads=[1, 1], strides=[2], ceil_mode=1)])
+def test_averages_whose_divisors_differ(where, attributes):
+    """Padding that does not count, windows that reach over what is padded, before and after a
+    quantizer."""
+    rank = len(attributes["kernel_shape"])
+    net, x = integer_network(np.random.default_rng(8), (3, 8, 7)[:rank + 1])
+    if where == "sums":
+        x = net.node("Conv", x, net.node("DequantizeLinear", net.rng.integers(
+            -7, 8, (5, 3, *(1,) * rank)).astype(np.int8), np.float32(1 / 16), np.int8(0)))
+    check(net, qdq(net, net.node("AveragePool", x, **attributes), 0.0437, 3), rarely=0.02)
+
+
+def test_an_average_is_one_layer_where_padding_counts():
+    net, x = integer_network(np.random.default_rng(8), (3, 8, 8))
+    x = net.node("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)
+    graph, _ = check(net, qdq(net, x, 0.0437, 3))
+    assert len(graph.layers) == 1
+
+
+def test_windows_of_a_qlinear_average_count_whole():
+    """ONNX Runtime divides by all of a window that reaches over what is padded, unlike its
+    AveragePool."""
+    net = Network(np.random.default_rng(8), (3, 7, 7))
+    scale, zero = net.constant(np.float32(1 / 16)), net.constant(np.int8(5))
+    x = net.node("QuantizeLinear", "x", scale, zero)
+    fine = net.constant(np.float32(0.0437))
+    x = net.node("QLinearAveragePool", x, scale, zero, fine, zero, domain="com.microsoft",
+                 kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, count_include_pad=1)
+    model = net.model(net.node("DequantizeLinear", x, fine, zero), shapes=[(3, 4, 4)])
+    images = np.float32(net.rng.standard_normal((3, 3, 7, 7)) * 4)
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    expected, = run_onnx(model, images, optimized=False).values()
+    assert np.abs(found - expected).max() < 1e-5
+
+
 @pytest.mark.parametrize("operator, attributes", [
     ("GlobalAveragePool", {}), ("ReduceMean", dict(axes=[2, 3])),
     ("ReduceMean", dict(axes=[-1], keepdims=1)), ("ReduceMean", dict(axes=[-2, -1], keepdims=0))])
@@ -82,10 +127,8 @@ def test_a_dense_layer_behind_a_mean_where_nothing_is_quantized():
 
 
 @pytest.mark.parametrize("middle, message", [
-    (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], pads=[1, 0, 0, 0]),
-     "attribute count_include_pad must be 1 where it pads"),
-    (lambda net, x: net.node("AveragePool", x, kernel_shape=[2, 2], strides=[3, 3], ceil_mode=1),
-     "attribute ceil_mode=1 is supported where windows fill the input"),
+    (lambda net, x: net.node("AveragePool", x, kernel_shape=[1, 1], strides=[4, 4],
+                             auto_pad="SAME_UPPER"), "attribute auto_pad must be 'NOTSET'"),
     (lambda net, x: net.node("ReduceMean", x, np.array([1, 2])),
      r"its axes must be among the spatial ones of \[N, 3, 6, 6\], \[2, 3\], not \[1, 2\]"),
     (lambda net, x: net.node("GlobalAveragePool", net.node("Relu", net.node(

@@ -5,7 +5,7 @@ roundings: the bias to units of the accumulator, and the scale to a 26-bit multi
 norm in front of a binary quantizer becomes an exact integer threshold.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 from math import prod
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
-from ..hw.formats import Bipolar, Float, Format, Int
+from ..hw.formats import Bipolar, Float, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
@@ -32,43 +32,10 @@ from .onnx_groups import mirrored
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import Pair, combined_layer, fuse
+from .onnx_target import Target
 from .onnx_values import HostInput, Linear, Pool, Value, codes_of, exact, uniform
 
-__all__ = ["Builder", "Target"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a quantizer makes: real = scale * (decode(code) - zero_point), clipped to low...high
-    (ordered integers); `strict`: the sign of 0 is -1; `sign`: a sign, as the integers -1 and 1."""
-    format: Format
-    scale: float
-    zero_point: int
-    low: int
-    high: int
-    strict: bool = False
-    sign: bool = False
-
-    @property
-    def as_integers(self):
-        """The same sign as an integer, for what only chips with integers can compute."""
-        return replace(self, format=Int(2), low=-1, high=1, sign=True)
-
-    @property
-    def unit(self):
-        """The real number that one step of an image stands for."""
-        return Fraction(self.scale) * Fraction(2) ** self.format.exponent
-
-    def order(self, real):
-        """The ordered integer that the quantizer gives for one number."""
-        if self.sign:
-            order = 1 if real > 0 or (real == 0 and not self.strict) else -1
-        elif isinstance(self.format, Int):
-            order = round(real / self.unit) + self.zero_point
-        else:
-            code = self.format.encode(float(real / Fraction(self.scale)))
-            order = int(numerics.ordered(code, self.format))
-        return min(max(order, self.low), self.high)
+__all__ = ["Builder"]
 
 
 def _limits(value, target, node):

@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ..hw.formats import Int, parse
-from .onnx_lower import Target
 from .onnx_ops import affine
+from .onnx_target import Target
 from .onnx_values import (
     Constant,
     HostInput,

@@ -13,8 +13,8 @@ import numpy as np
 from ..hw.formats import Bipolar, Float, Int, PowerSum, parse
 from ..sim import numerics
 from .onnx_groups import in_range_of_each
-from .onnx_lower import Target
 from .onnx_stairs import MULTI_THRESHOLD, staircase
+from .onnx_target import Target
 from .onnx_values import (
     Constant,
     HostInput,

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..hw.formats import Bipolar
-from .onnx_lower import Target
+from .onnx_target import Target
 from .onnx_values import (
     HostInput,
     Value,

@@ -16,7 +16,7 @@ import numpy as np
 from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from .onnx_copies import plain
-from .onnx_lower import Target
+from .onnx_target import Target
 from .onnx_values import HostInput, Linear, Value, constant, exact, like
 
 __all__ = ["MULTI_THRESHOLD", "staircase"]

@@ -13,7 +13,8 @@ import numpy as np
 from ..hw.formats import Bipolar, Int
 from .onnx_values import Value, uniform
 
-__all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies"]
+__all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies",
+           "resolved"]
 
 
 def join_pads(inner, outer):
@@ -26,7 +27,7 @@ def join_pads(inner, outer):
 
 # Values.
 
-def _resolved(value, part, node):
+def resolved(value, part, node):
     """A part of a value with what was done to the whole."""
     own, first = part.value, part.first_channel
     gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
@@ -72,7 +73,7 @@ def quantize_parts(builder, value, target, name, node):
     for part in value.parts:
         key = id(part.value), part.first_channel
         if key not in made:
-            made[key] = builder.quantize(_resolved(value, part, node), target, f"{name}_part", node)
+            made[key] = builder.quantize(resolved(value, part, node), target, f"{name}_part", node)
         pieces.append((made[key], part))
     return join(builder, name, value.map, pieces, target, value.nodes, node)
 
@@ -142,7 +143,7 @@ def _joined(builder, value, node):
         replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
         for part in value.parts])
     _check_parts(value, node)
-    parts = [_resolved(value, part, node) for part in value.parts]
+    parts = [resolved(value, part, node) for part in value.parts]
     targets = set()
     for part in parts:
         if part.linear is not None:

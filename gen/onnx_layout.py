@@ -27,13 +27,14 @@ __all__ = ["aligned", "any_layout", "as_pixels", "filled", "joined_along", "laid
 _ANY_ORDER = {
     "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization",
     "BipolarQuant", "Cast", "Ceil", "Celu", "Clip", "Concat", "Cos", "Cosh", "DepthToSpace",
-    "DequantizeLinear", "Div", "Dropout", "Elu", "Erf", "Exp", "Flatten", "FloatQuant", "Floor",
-    "FormatQuant", "Gather", "Gelu", "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "Identity", "IntQuant", "LeakyRelu", "Less", "LessOrEqual", "Log", "MatMul",
-    "Max", "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pow", "Quant", "QuantizeLinear",
-    "Reciprocal", "ReduceMean", "Relu", "Reshape", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
-    "Sin", "Sinh", "Slice", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze",
-    "Sub", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Transpose", "Trunc", "Unsqueeze", "Where",
+    "DequantizeLinear", "Div", "Dropout", "Elu", "Erf", "Exp", "Flatten", "FloatQuant",
+    "Floor", "FormatQuant", "Gather", "Gelu", "Gemm", "Greater", "GreaterOrEqual",
+    "HardSigmoid", "HardSwish", "Identity", "IntQuant", "LeakyRelu", "Less", "LessOrEqual",
+    "Log", "MatMul", "Max", "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pow", "Quant",
+    "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
+    "Relu", "Reshape", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Slice",
+    "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tan",
+    "Tanh", "ThresholdedRelu", "Transpose", "Trunc", "Unsqueeze", "Where",
 }
 #: The most copies that one tensor may take.
 _MOST = 4096
@@ -347,7 +348,8 @@ def any_layout(operator):
         over = sorted(axis + 1 for n in axes for axis in places[n - 1])
         keep = node.attributes.get("keepdims", 1)
         inner = replace(node, attributes={**node.attributes, "axes": over, "keepdims": 1})
-        result = operator(builder, inner, [replace(value, shape=tuple(value.map), order=None)])
+        result = replace(value, shape=tuple(value.map), order=None)
+        result = operator(builder, inner, [result]) if over else result
         # The places of the results, from those of the first of the elements that each is made of.
         index = layout_of(value)[0]
         index = index[tuple(slice(0, 1) if n + 1 in axes else slice(None)

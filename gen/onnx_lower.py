@@ -20,6 +20,7 @@ from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
 from .onnx_constant import settle_constant_channels
 from .onnx_copies import join, own_target, plain, quantize_parts, remove_copies
+from .onnx_extremes import Extreme, quantized_extreme
 from .onnx_functions import (
     Function,
     add_table,
@@ -227,6 +228,8 @@ class Builder:
             return self._quantize_input(value, target, name, node)
         if value.parts:
             return quantize_parts(self, value, target, name, node)
+        if isinstance(value.linear, Extreme):
+            return quantized_extreme(self, value, target, name, node)
         if isinstance(value.linear, Smooth):
             name = self.add_tensor(name, value.map, target)
             self.add_layer(smooth_layer(self, value, target, name, node))
@@ -421,6 +424,9 @@ class Builder:
                 decoder.scale = (value.gain / step).astype(np.float64)
                 decoder.offset = value.offset.astype(np.float64)
         else:
+            if isinstance(value.linear, Extreme):
+                node.fail(f"its extreme {value.linear.name!r} is an output of the network before "
+                          "it is quantized; put a quantizer after it")
             if isinstance(value.linear, Pair):
                 node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
                           "before it is quantized; put a quantizer behind it")

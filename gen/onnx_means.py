@@ -1,4 +1,4 @@
-"""AveragePool, GlobalAveragePool and ReduceMean: means over windows of a map.
+"""AveragePool and GlobalAveragePool: means over windows of a map.
 
 Where the divisor is not the same everywhere, since padding does not count or windows reach over the
 padded map, the map falls into rectangles of one divisor each, which layers of their own make.
@@ -10,9 +10,7 @@ from itertools import product
 from .onnx_copies import plain
 from .onnx_crop import parts_value
 from .onnx_layers import as_map, has_zero, mean, spatial, window
-from .onnx_layout import any_layout
-from .onnx_moves import axes_of
-from .onnx_values import HostInput, Part, activation, shape_text
+from .onnx_values import HostInput, Part, activation
 
 __all__ = ["OPERATORS"]
 
@@ -115,32 +113,9 @@ def _global_average_pool(builder, node, inputs):
     return result
 
 
-def _reduce_mean(builder, node, inputs):
-    node.expect("noop_with_empty_axes", 0, (0, 1))
-    value = activation(inputs, node)
-    rank = len(value.shape) + 1
-    axes = axes_of(node, inputs)
-    if not axes and node.attributes.get("noop_with_empty_axes", 0):
-        return value
-    value = _map(inputs, node)
-    axes = {axis % rank for axis in axes or range(rank)}
-    if not axes <= set(range(2, rank)):
-        node.fail(f"its axes must be among the spatial ones of {shape_text(value.shape)}, "
-                  f"{list(range(2, rank))}, not {sorted(axes)}")
-    kernel = [1] * (4 - rank) + [size if n + 2 in axes else 1
-                                 for n, size in enumerate(value.shape[1:])]
-    result = mean(builder, node, value, kernel, kernel, (1, 1), (0, 0, 0, 0))
-    kept = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
-    if not node.expect("keepdims", 1, (0, 1)):
-        kept = [size for n, size in enumerate(kept) if n + 1 not in axes]
-    result.shape = tuple(kept)
-    return result
-
-
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)
 OPERATORS = {
     "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
                                     "kernel_shape", "pads", "strides"}),
     "GlobalAveragePool": (_global_average_pool, set()),
-    "ReduceMean": (any_layout(_reduce_mean), {"axes", "keepdims", "noop_with_empty_axes"}),
 }

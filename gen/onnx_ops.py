@@ -6,8 +6,17 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from . import onnx_layout, onnx_means, onnx_moves, onnx_pool, onnx_signs, onnx_upsample
+from . import (
+    onnx_layout,
+    onnx_means,
+    onnx_moves,
+    onnx_pool,
+    onnx_reduce,
+    onnx_signs,
+    onnx_upsample,
+)
 from .onnx_copies import plain
+from .onnx_extremes import extreme_of
 from .onnx_functions import (
     FUNCTIONS,
     combined,
@@ -230,20 +239,26 @@ def _power(builder, node, inputs):
 
 
 def _extreme(builder, node, inputs):
-    """Max and Min of an activation and one number, which is a Clip, or of functions."""
-    values = [item for item in inputs if isinstance(item, (Value, HostInput))]
-    if len(inputs) != 2 or not values:
-        node.fail("supports two inputs, one of them at least an activation")
-    if len(values) == 2:
-        values = onnx_layout.aligned(builder, node, values)
-        return (None if any(isinstance(item, HostInput) for item in values)
-                else combined(builder, node, values)) or node.fail(
-            "needs a constant, or two functions of one quantized tensor")
-    number = next(item for item in inputs if item is not values[0]).numbers.reshape(-1)
-    if uniform(number) is None:
-        node.fail("its constant must be one number")
-    low, high = (number[0], None) if node.operator == "Max" else (None, number[0])
-    return _clipped(builder, values[0], low, high, node)
+    """Max and Min of activations and numbers: a Clip, a function, or the larger of maps."""
+    values = [item for item in inputs if isinstance(item, Value)]
+    if not any(isinstance(item, (Value, HostInput)) for item in inputs):
+        node.fail("needs an activation among its inputs")
+    value = next(item for item in inputs if isinstance(item, (Value, HostInput)))
+    hosts = [item for item in inputs if isinstance(item, HostInput)]
+    if len(hosts) + len(values) > max(len(values), 1):
+        node.fail("compares an input before it is quantized; put a quantizer in front")
+    for item in values[1:]:
+        both = onnx_layout.aligned(builder, node, [value, item])
+        value = combined(builder, node, both) or extreme_of(
+            builder, node, both, node.operator == "Min")
+    for item in inputs:
+        if isinstance(item, (Constant, QuantizedConstant)):
+            number = item.numbers.reshape(-1)
+            if uniform(number) is None:
+                node.fail("its constant must be one number")
+            low, high = (number[0], None) if node.operator == "Max" else (None, number[0])
+            value = _clipped(builder, value, low, high, node)
+    return value
 
 
 # Shapes.
@@ -353,6 +368,7 @@ OPERATORS = {
     **onnx_means.OPERATORS,
     **onnx_moves.OPERATORS,
     **onnx_pool.OPERATORS,
+    **onnx_reduce.OPERATORS,
     **onnx_signs.OPERATORS,
     **onnx_upsample.OPERATORS,
     **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},

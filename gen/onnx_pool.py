@@ -16,7 +16,7 @@ from .onnx_layers import as_map, spatial, window
 from .onnx_stride import as_codes, sampled, stored
 from .onnx_values import HostInput, Linear, Part, Pool, activation, uniform
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "pooled_axes"]
 
 
 def _pooled(builder, value, pool, node):
@@ -54,7 +54,7 @@ def _pool_steps(size, stride, pads, count):
             *_pool_steps(rest, rest if count == 1 else stride // step, (0, 0), count)]
 
 
-def _pooled_by_steps(builder, value, axes, node):
+def pooled_axes(builder, value, axes, node):
     """Max pooling over windows of any size; `axes` are (size, stride, pads, results)."""
     steps = [_pool_steps(*axis) for axis in axes]
     while len(steps[0]) != len(steps[1]):
@@ -131,7 +131,7 @@ def _with_gaps(builder, value, axes, node):
                        (y[3], x[3]))
         if copied and not small:
             part = stored(builder, part, codes.source, f"{node.name}_part", node)
-        part = _pooled_by_steps(builder, part, [
+        part = pooled_axes(builder, part, [
             (axis.kernel, item[4], item[5], item[6])
             for axis, item in zip(axes, (y, x), strict=True)], node)
         if copied and small:
@@ -179,7 +179,7 @@ def _max_pool(builder, node, inputs):
             node.fail(f"attribute pads must be 0 where windows are larger than {Pool.MOST}, not "
                       f"{before} before and {behind} behind a window of {kernel[n]}")
         axes.append((kernel[n], stride[n], (before, behind), count))
-    return _pooled_by_steps(builder, value, axes, node)
+    return pooled_axes(builder, value, axes, node)
 
 
 def _global_max_pool(builder, node, inputs):
@@ -187,7 +187,7 @@ def _global_max_pool(builder, node, inputs):
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer in front")
     as_map(value, node)
-    return _pooled_by_steps(builder, value, [(size, size, (0, 0), 1) for size in value.map[1:]],
+    return pooled_axes(builder, value, [(size, size, (0, 0), 1) for size in value.map[1:]],
                             node)
 
 

@@ -53,6 +53,7 @@ CASES: dict[str, Case] = {
     "dscnn_nhwc_tf2onnx": Case(),
     "first8_binary_last8": Case(),
     "avgpool_ceil_include": Case(ties=0.03, step=0.03),     # means of 4 and of 6 that are half-way
+    "max_of_two_maps": Case(),
     "maxpool_dilated": Case(),
     "sign_act_int8_net": Case(),
     "w1a2_two_layers": Case(),
@@ -69,7 +70,6 @@ OPEN = {
     "bn_between_maxpool_quant_neg",
     "channel_gate_spatial_attention",
     "dprelu_block",
-    "max_of_two_maps",
     "qonnx_zp_odd_both",
     "reactnet_block",
     "resize_downsample_half",

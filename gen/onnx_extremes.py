@@ -106,7 +106,9 @@ def quantized_extreme(builder, value, target, name, node):
         sources.append(builder.quantize(part, target, f"{name}_part", node))
     extreme = replace(extreme, least=extreme.least ^ (not gains.pop()))
     made = _found(builder, extreme, sources, target, name, node)
-    return builder.variant(made, pool, value.nodes, node) if pool else made
+    if pool:
+        made, *_ = builder.read(replace(_value(builder, made, extreme), pool=pool), node)
+    return made
 
 
 def _found(builder, extreme, sources, target, name, node):

@@ -113,7 +113,8 @@ def _negated(builder, node, value, windows):
         return made
     up = replace(made, gain=-made.gain, offset=-made.offset)
     up = pooled_axes(builder, up, windows, node)
-    return replace(up, gain=-up.gain, offset=-up.offset)
+    source, *_ = builder.read(up, node)         # pooled before the sign changes again
+    return replace(up, source=source, pool=None, gain=-up.gain, offset=-up.offset)
 
 
 _ATTRIBUTES = {"axes", "keepdims", "noop_with_empty_axes"}

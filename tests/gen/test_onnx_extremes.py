@@ -10,7 +10,7 @@ from systolith.gen.onnx_in import load
 from ..onnx_exact import bias, check, integer_network, qdq, weights
 
 #: No sum is half-way between two steps of it.
-SCALE = 0.483
+SCALE = 1.483
 
 
 def branch(net, x, channels, *zeros, relu=False):
@@ -52,7 +52,7 @@ def test_reductions_over_any_axes(seed):
     rank = 1 if seed % 5 == 4 else 2
     shape = 3, *(draw.randint(3, 7) for _ in range(rank))
     net, x = integer_network(np.random.default_rng(seed), shape, draw.choice([5, -128, 0]))
-    x = branch(net, x, draw.choice([2, 3, 5, 9]), draw.choice([-7, -128, 127]))
+    x = branch(net, x, draw.choice([2, 3, 5, 9]), draw.choice([-7, 3, 40]))
     axes = sorted(draw.sample(range(1, rank + 2), draw.randint(1, rank)))
     if seed % 3 == 0:
         axes = [axis - rank - 2 for axis in axes]

@@ -424,11 +424,8 @@ class Builder:
                 decoder.scale = (value.gain / step).astype(np.float64)
                 decoder.offset = value.offset.astype(np.float64)
         else:
-            if isinstance(value.linear, Extreme):
-                node.fail(f"its extreme {value.linear.name!r} is an output of the network before "
-                          "it is quantized; put a quantizer after it")
-            if isinstance(value.linear, Pair):
-                node.fail(f"its sum or product {value.linear.name!r} is an output of the network "
+            if isinstance(value.linear, (Extreme, Pair)):
+                node.fail(f"its sum, product or extreme {value.linear.name!r} is an output of the network "
                           "before it is quantized; put a quantizer behind it")
             value = unwindowed(value, node)
             if value.pool:

@@ -425,8 +425,8 @@ class Builder:
                 decoder.offset = value.offset.astype(np.float64)
         else:
             if isinstance(value.linear, (Extreme, Pair)):
-                node.fail(f"its sum, product or extreme {value.linear.name!r} is an output of the network "
-                          "before it is quantized; put a quantizer behind it")
+                node.fail(f"its sum, product or extreme {value.linear.name!r} is an output of the "
+                          "network before it is quantized; put a quantizer after it")
             value = unwindowed(value, node)
             if value.pool:
                 node.fail("max pooling of a result that no quantizer follows is not supported; "

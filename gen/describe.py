@@ -1,5 +1,7 @@
 """What a program says about itself, as plain data: `Program.host`."""
 
+from dataclasses import asdict
+
 from .prepare import accumulator_need
 
 __all__ = ["describe"]
@@ -40,6 +42,21 @@ def _function(conv):
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 
+def _array(conv, layer, plan, offsets, starts):
+    """A layer as the array sees it, and where its constants lie."""
+    above = layer.from_above
+    return {
+        "images": layer.images, "y": asdict(layer.y), "x": asdict(layer.x),
+        "in_order": layer.in_order, "origin": list(conv.origin), "step": list(conv.step),
+        "first_group": conv.first_channel // layer.arch.group, "groups": layer.groups,
+        "above": above and {"taps": list(above.taps), "results": above.results,
+                            "step": above.step},
+        "passes": [[list(box) for part in plan.parts for box in layer.used(part, block)]
+                   for block in range(layer.column_blocks)],
+        **{name[:-1] if name == "tables" else name: starts[name] + offset
+           for name, offset in offsets.items()}}
+
+
 def _layer(conv, layer, plan, images, rounds, arch, tensors, recipes):
     """`conv` is the layer of one image; counts are those of the whole program."""
     channels = None if conv.input in recipes else conv.channels
@@ -74,7 +91,8 @@ def _peak(layers, plans, placement, shapes, arch):
     return max(ends, default=0)
 
 
-def describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes):
+def describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes,
+             offsets):
     """`Program.host`: see `systolith.sim.host` for the fields. `graph` and `recipes` are those of
     one image."""
     arch, starts, where = stream.arch, sections.starts, places.where
@@ -107,8 +125,9 @@ def describe(graph, layers, plans, recipes, images, batch, places, sections, str
         "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
         "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
         "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors,
-                          recipes)
-                   for conv, layer, plan in zip(graph.layers, layers, plans, strict=True)],
+                          recipes) | {"array": _array(conv, layer, plan, mine, starts)}
+                   for conv, layer, plan, mine in zip(graph.layers, layers, plans, offsets,
+                                                      strict=True)],
         "macs": graph.macs,
         "memory": sections.table(),
         "peak": {"activation_words": _peak(layers, plans, placement, shapes, arch),

@@ -549,5 +549,6 @@ def compile_graph(graph, arch, batch=1):
 
     code, code_offset, window = finish(stream.code, sections, arch, layers)
     image = assemble_image(code, sections, constants)
-    host = describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes)
+    host = describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes,
+                    offsets)
     return Program(arch, code, image, code_offset, window, host)

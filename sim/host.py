@@ -17,8 +17,15 @@
 - `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
   `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
   (offset, or None; `stride` as above), its `shape` there, and `channels` as of outputs;
-- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling, and
-  the `channels` of its input that it reads (None: all);
+- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling, the
+  `channels` of its input that it reads (None: all), and `array`, the layer as the array sees it:
+  along `y` and `x` the sizes of an image's input, kernel, stride, dilation, padding, pooling
+  windows and results (`Axis` of the compiler); `images` that it takes one after the other;
+  `in_order`:
+  pixels come window by window; `origin`, `step`, `first_group`: where in its output it writes;
+  `groups` of channels; `above`: how taps lie where activations come from the top; `passes`: for
+  each column block the boxes of passes (first kernel row, rows, column, columns, block, blocks) in
+  the order of their weights; addresses of its `weights`, `parameters` and `table`;
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """
 

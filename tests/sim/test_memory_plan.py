@@ -2,16 +2,21 @@
 wrong."""
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 from systolith.gen import alloc, maps
+from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.hw.arch import Arch
 from systolith.hw.formats import Int
-from systolith.hw.isa import Opcode
+from systolith.hw.isa import Destination, Opcode
 from systolith.sim.graph import Conv, Graph, Operand, Tensor
 from systolith.sim.memory_plan import MemoryPlanError, check_memory_plan
+from systolith.sim.stimulus import random_arch, random_graph
+
+from ..faulty_programs import in_order, mutate, outputs
 
 ARCH = Arch(rows=4, columns=4, activation_depth=400, weight_depth=200, accumulator_depth=64,
             operand_depth=300)
@@ -41,16 +46,7 @@ def test_a_program_of_the_compiler_passes(batch):
 
 @pytest.mark.parametrize("rows", [5, 7])
 def test_rows_that_come_along_from_the_top_need_no_reader(rows):
-    rng, int8 = np.random.default_rng(rows), Int(8)
-    conv = Conv("conv", "in", "out", rng.integers(0, 256, (6, 1, 3, 3)), int8, groups=6,
-                pads=(1, 1, 1, 1), multiplier=np.full(6, 1 << 16), shift=np.full(6, 24),
-                low=-128, high=127)
-    tensors = [Tensor(name, (6, rows, 9), int8) for name in ("in", "out")]
-    arch = Arch(rows=16, columns=16, activation_depth=400, weight_depth=200,
-                accumulator_depth=64,
-                depthwise=True)
-    program = compile_graph(
-        Graph("net", tensors[:1], {item.name: item for item in tensors}, [conv], ["out"]), arch)
+    program = compile_graph(*depthwise(rows))
     runs = [i for i in program.instructions if i.opcode == Opcode.ARRAY and i.starts > 1]
     assert sum(i.starts * i.out_y for i in runs) > rows
     check_memory_plan(program)
@@ -63,6 +59,15 @@ def test_rows_that_come_along_from_the_top_need_no_reader(rows):
 
 @pytest.mark.parametrize("depth", [60, 100, 400])
 def test_a_joined_map_is_read_before_all_of_it_is_there(depth):
+    graph, arch = joined(depth)
+    check_memory_plan(compile_graph(graph, arch, 2))
+    graph.layers[1].channels = np.arange(8)
+    with pytest.raises(MemoryPlanError, match=r"of layer 'b' (loads|reads)"):
+        check_memory_plan(compile_graph(graph, arch))
+
+
+def joined(depth):
+    """(Graph, Arch): a map of three parts, two of which are read before all is there."""
     rng, int8 = np.random.default_rng(5), Int(8)
     tensors = [Tensor(name, (channels, 6, 6), int8)
                for name, channels in (("in", 8), ("joined", 24), ("out", 8))]
@@ -76,11 +81,57 @@ def test_a_joined_map_is_read_before_all_of_it_is_there(depth):
              conv("c", "joined", "joined", 16, channels=np.arange(8, 24)),
              conv("d", "joined", "out", 24)]
     graph = Graph("net", tensors[:1], {item.name: item for item in tensors}, convs, ["out"])
-    arch = replace(ARCH, rows=8, columns=8, activation_depth=depth)
-    check_memory_plan(compile_graph(graph, arch, 2))
-    graph.layers[1].channels = np.arange(8)
-    with pytest.raises(MemoryPlanError, match=r"of layer 'b' (loads|reads)"):
-        check_memory_plan(compile_graph(graph, arch))
+    return graph, replace(ARCH, rows=8, columns=8, activation_depth=depth)
+
+
+def depthwise(rows):
+    """(Graph, Arch): a depthwise layer whose activations come from the top."""
+    rng, int8 = np.random.default_rng(rows), Int(8)
+    conv = Conv("conv", "in", "out", rng.integers(0, 256, (6, 1, 3, 3)), int8, groups=6,
+                pads=(1, 1, 1, 1), multiplier=np.full(6, 1 << 16), shift=np.full(6, 24),
+                low=-128, high=127)
+    tensors = [Tensor(name, (6, rows, 9), int8) for name in ("in", "out")]
+    graph = Graph("net", tensors[:1], {item.name: item for item in tensors}, [conv], ["out"])
+    return graph, Arch(rows=16, columns=16, activation_depth=400, weight_depth=200,
+                       accumulator_depth=64, depthwise=True)
+
+
+PROGRAMS = {
+    "residual": lambda: compile_graph(network(), ARCH),
+    "residual, two images": lambda: compile_graph(network(2), ARCH, 2),
+    "residual, tiles": lambda: compile_graph(network(2), replace(
+        ARCH, activation_depth=60, operand_depth=40)),
+    "joined, tiles": lambda: compile_graph(*joined(60)),
+    "depthwise": lambda: compile_graph(*depthwise(7)),
+    **{f"random {seed}": lambda seed=seed: compile_graph(
+        random_graph(random_arch(seed), seed)[0], random_arch(seed), 1 + seed % 2)
+       for seed in (2, 5, 11, 20)}}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_whatever_changes_results_is_seen(name):
+    program, draw = in_order(PROGRAMS[name]()), Random(name)
+    check_memory_plan(program)
+    good, faults = outputs(program), 0
+    for _ in range(14):
+        wrong, what = mutate(program, draw)
+        found = outputs(wrong)
+        if found is not None and found != good:
+            faults += 1
+            with pytest.raises(MemoryPlanError):
+                check_memory_plan(wrong)
+                pytest.fail(f"nothing is said of {what}")
+    assert faults
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_pass(seed):
+    arch = random_arch(seed)
+    try:
+        program = compile_graph(random_graph(arch, seed)[0], arch, 1 + seed % 3)
+    except UserError:
+        return
+    check_memory_plan(program)
 
 
 def test_maps_that_overlap_are_seen(monkeypatch):
@@ -121,7 +172,9 @@ def test_an_instruction_that_is_missing_is_seen(opcode):
 
 def test_an_output_that_is_not_stored_is_seen():
     program = compile_graph(network(), ARCH)
-    program.instructions = [i for i in program.instructions if i.opcode != Opcode.STORE]
+    program.instructions = [
+        i for i in program.instructions if i.opcode != Opcode.STORE
+        and not (i.opcode == Opcode.POST and i.destination == Destination.STORE)]
     with pytest.raises(MemoryPlanError, match="nothing writes all of the output 'map4'"):
         check_memory_plan(program)
 

@@ -1,0 +1,287 @@
+"""What the array's sums are: which pixel of which layer, from the tags of what it has read.
+
+Part of the check of memory plans (`sim.memory_plan`): this is its ARRAY instruction.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from .access import Space
+
+__all__ = ["ANY", "NONE", "Sums", "axis_of", "find_passes", "find_pixels", "may_see_nothing",
+           "sees_nothing"]
+
+#: In place of a pixel's row or column, or of a round. ANY: unknown, for the sum has seen nothing
+#: but padding. NONE: no pixel, the sum came along with others and lacks some of its products.
+ANY, NONE = -1, -2
+#: Fields of ARRAY on which its loops do not depend.
+_PLACES = {"weight_base", "base", "accumulator", "accumulate", "early", "double", "pad_code"}
+
+
+class Sums:
+    """What lies in the accumulators, int64 arrays [accumulator_depth]: layer (-1: nothing), column
+    block, how many of its passes a sum has had, round, row (of all images together), column.
+
+    `blind` [accumulator_depth] is the place in `passes_blind` of the passes [((kernel y, count),
+    (kernel x, count))] that have read nothing for a sum.
+    """
+    FIELDS = ("layer", "block", "passes", "round", "row", "column")
+
+    def __init__(self, depth):
+        for name in (*self.FIELDS, "blind"):
+            setattr(self, name, np.full(depth, -1))
+        self.passes_blind = [()]
+
+    def begin(self, mine, values):
+        for name in self.FIELDS:
+            getattr(self, name)[mine] = values[name]
+        self.blind[mine] = 0
+        self._note(mine, values["blind"])
+
+    def _note(self, mine, passes):
+        if passes is None:
+            return
+        for before in np.unique(self.blind[mine]):
+            self.passes_blind.append((*self.passes_blind[before], passes))
+            where = np.arange(len(self.blind))[mine]
+            self.blind[where[self.blind[mine] == before]] = len(self.passes_blind) - 1
+
+    def add(self, mine, first, values):
+        """Add passes from number `first` on. Returns whether the sums are those that wait for
+        them."""
+        good = self.passes[mine] == first
+        for name in ("layer", "block"):
+            good &= getattr(self, name)[mine] == values[name]
+        for name in ("round", "row", "column"):
+            there, new = getattr(self, name)[mine], values[name]
+            good &= (there == new) | (there < 0) | (np.asarray(new) < 0)
+            getattr(self, name)[mine] = np.where(
+                there == NONE, NONE, np.where(np.asarray(new) == ANY, there, new))
+        self.passes[mine] = values["passes"]
+        self._note(mine, values["blind"])
+        return bool(good.all())
+
+
+def axis_of(fields, in_order, above):
+    """One axis of a layer as the program states it (see `sim.host`), with the input positions from
+    one run of pixels to the next (`run`), from one pixel of a run to the next (`pixel`), and from
+    one pass to the next (`tap`)."""
+    axis = SimpleNamespace(**fields)
+    if above:
+        # Along a column of pixels, runs of words begin so many results each.
+        axis.run = above["results"] * axis.stride if above["results"] else 1
+        axis.pixel, axis.tap = 1, above["taps"] * axis.dilation
+    else:
+        axis.run = axis.stride * (axis.step if in_order else 1)
+        axis.pixel, axis.tap = axis.stride, axis.dilation
+    axis.above = above
+    return axis
+
+
+def find_passes(tags, i, layer, arch):
+    """(column block, number of the first pass, its (kernel y, kernel x, block)) of an ARRAY whose
+    weight words have these tags; or a string that says what is wrong."""
+    size = arch.weight_bytes
+    first, rest = divmod(int(tags[0]) - layer.weights, size * arch.rows)
+    if tags.min() < 0 or (np.diff(tags) != size).any() or rest or not (
+            0 <= first < layer.block_passes[-1]):
+        return "does not find its weights one after the other"
+    block = int(np.searchsorted(layer.block_passes, first, side="right")) - 1
+    first -= layer.block_passes[block]
+    start, (y, rows, x, columns, b, blocks) = [
+        run for run in layer.runs[block] if run[0] <= first][-1]
+    ky, rest = divmod(first - start, columns * blocks)
+    kx, kb = divmod(rest, blocks)
+    whole = (i.kernel_y == 1 or i.kernel_x == columns) and (
+        i.kernel_y * i.kernel_x == 1 or i.blocks == blocks)
+    if not whole or ky + i.kernel_y > rows or kx + i.kernel_x > columns or kb + i.blocks > blocks:
+        return "takes its weights for other passes than they are"
+    return block, first, (y + ky, x + kx, b + kb)
+
+
+def _visited(i, name, axis, first_tap):
+    """Along one axis [passes, runs, pixels]: positions in words as the instruction has them, and
+    input positions, counted from where an unknown first pixel would be."""
+    taps, runs, pixels = (np.arange(getattr(i, f"{what}_{name}"))
+                          for what in ("kernel", "out", "pool"))
+    def positions(start, k, o, p):
+        return start + (taps * k)[:, None, None] + (runs * o)[:, None] + pixels * p
+    words = positions(getattr(i, f"{name}_start"), *(
+        getattr(i, f"stride_{part}{name}") for part in "kop"))
+    return words, positions(first_tap * axis.tap - axis.pad, axis.tap, axis.run, axis.pixel)
+
+
+def _lines(words, there, inside, first, axis, i, last):
+    """(words, input positions) of what is read along one axis, each once, and which of the visited
+    pixels [passes, runs, pixels] the instruction takes for what they are. `there`: input
+    positions. A string says what is wrong."""
+    within = (there >= 0) & (there < axis.size)
+    right = inside == within
+    if i.replicate:
+        words, there = np.clip(words, 0, last), np.clip(there, 0, axis.size - 1)
+        inside = right = within = np.ones_like(inside)
+    # From the top, more words may come than the map has rows for.
+    if (inside & ~within).any() if axis.above else not right.all():
+        return f"takes pixels for padding, or padding for pixels, along {first}"
+    found, index, again = np.unique(words[inside], return_index=True, return_inverse=True)
+    places = there[inside][index]
+    if (places[again] != there[inside]).any():
+        return f"reads one word for two pixels along {first}"
+    return found, places, right
+
+
+def _of_results(origin, name, i, axis, right, first_tap):
+    """Rows (or columns) of the pixels whose sums the instruction computes [runs, pixels], NONE
+    where one lacks products; a string says what is wrong."""
+    if origin % axis.stride:
+        return f"reads pixels that no result is made of, along {name}"
+    if not axis.above:
+        shape = np.arange(getattr(i, f"out_{name}")) * (axis.run // axis.stride)
+        found = origin // axis.stride + shape[:, None] + np.arange(getattr(i, f"pool_{name}"))
+        return (found if 0 <= found.min() and found.max() < axis.pixels else
+                f"computes pixels that the map does not have, along {name}")
+    taps, dilation, stride = axis.above["taps"], axis.dilation, axis.stride
+    # Each run of words begins results `stride` words apart; the taps of a pass lie `dilation`
+    # words apart, and the last pass may have fewer.
+    if name == "y":
+        count, runs = i.starts, i.out_y
+        begin, known = i.start_y, count == axis.above["results"] and i.pool_y == axis.above["step"]
+    else:
+        count, runs, right = i.results_x, 1, right.swapaxes(1, 2)
+        begin, known = i.start_x, True
+    if not known or (count > 1 and begin != stride):
+        return f"begins results at other pixels than the weights are for, along {name}"
+    found = (origin + np.arange(runs)[:, None] * axis.run) // stride + np.arange(count)
+    good = (0 <= found) & (found < axis.pixels)
+    for tap in range(taps):
+        words = np.arange(count) * stride + tap * dilation
+        reach = words < right.shape[2]
+        # Passes whose weights for this tap are 0 may read what they like.
+        matter = (first_tap + np.arange(len(right))) * taps + tap < axis.kernel
+        seen = right[matter][:, :, np.minimum(words, right.shape[2] - 1)] & reach
+        good &= seen.all(axis=0)
+    return np.where(good, found, NONE)
+
+
+class _Geometry:
+    """What ARRAY instructions of a layer visit whose loops are the same."""
+
+    def __init__(self, i, layer, taps):
+        self.i, self.axes, self.taps = i, (layer.y, layer.x), taps
+        self.visited = [_visited(i, name, axis, tap)
+                        for name, axis, tap in zip("yx", self.axes, taps[:2], strict=True)]
+        self.inside = [(words >= 0) & (words <= last) for (words, _), last in zip(
+            self.visited, (i.y_last, i.x_last), strict=True)]
+        self.blocks = taps[2] + np.arange(i.blocks)
+        self.needed = layer.wanted[self.blocks]             # [blocks, groups]
+        self.block, self.group = (int(n) for n in np.unravel_index(
+            np.argmax(self.needed), self.needed.shape))
+        self.empty = not (self.needed.any() and all(part.any() for part in self.inside))
+        # The first pixel that is read says which ones all others must be.
+        first = [int(np.argmax(part)) for part in self.inside]
+        self.first_word, self.first_place = (
+            [int(pair[n].flat[index]) for pair, index in zip(self.visited, first, strict=True)]
+            for n in (0, 1))
+        self.found = {}
+
+    def at(self, origins):
+        """(words, rows, columns, row of each sum, column of each sum) where the first pixel is at
+        these input positions: words [blocks, rows, columns] from the instruction's base on, sums
+        in their order. A string says what is wrong."""
+        if origins not in self.found:
+            self.found[origins] = self._at(origins)
+        return self.found[origins]
+
+    def _at(self, origins):
+        i, lines, places = self.i, [], []
+        for n, (name, axis, last) in enumerate(zip("yx", self.axes, (i.y_last, i.x_last),
+                                                   strict=True)):
+            words, there = self.visited[n]
+            line = _lines(words, origins[n] + there, self.inside[n], name, axis, i, last)
+            if isinstance(line, str):
+                return line
+            lines.append(line[:2])
+            places.append(_of_results(origins[n], name, i, axis, line[2], self.taps[n]))
+            if isinstance(places[-1], str):
+                return places[-1]
+        (y, rows), (x, columns) = lines
+        words = np.add.outer(np.arange(i.blocks) * i.stride_block, np.add.outer(y, x))
+        down, across = places
+        if i.starts:
+            down, across = down[:, :, None], across
+        else:
+            down, across = down[:, None, :, None], across[:, None, :]
+        shape = np.broadcast_shapes(down.shape, across.shape)
+        down, across = (np.broadcast_to(part, shape).ravel() for part in (down, across))
+        if i.starts and (across == NONE).any():
+            return "begins results that lack columns"
+        return words, rows[:, None], columns, down, across
+
+
+def find_pixels(checker, number, i, layer, taps):
+    """{round, row, column} of the sums of an ARRAY instruction, ANY where it reads nothing but
+    padding; arrays in the order of the sums. `taps` is the (kernel y, kernel x, block) of its first
+    pass. Fails by `checker.fail` where what it reads is not the pixels of its passes."""
+    if taps[2] + i.blocks > len(layer.wanted):
+        checker.fail(number, f"reads blocks that {layer.input!r} does not have")
+    key = (taps, *(value for name, value in i.fields.items() if name not in _PLACES))
+    if key not in layer.geometries:
+        layer.geometries[key] = _Geometry(i, layer, taps)
+    geometry = layer.geometries[key]
+    if geometry.empty:
+        if geometry.needed.any() and i.replicate:
+            _check_edge(checker, number, i, layer, geometry)
+        return {**dict.fromkeys(("round", "row", "column"), ANY),
+                "blind": ((taps[0], i.kernel_y), (taps[1], i.kernel_x))}
+    tensor, round, (_, row, column) = checker.look_up(
+        number, Space.ACTIVATION, i.base + geometry.block * i.stride_block
+        + sum(geometry.first_word), geometry.group, layer.input)
+    image, row = divmod(row, layer.y.size)
+    found = geometry.at((row - geometry.first_place[0], column - geometry.first_place[1]))
+    if isinstance(found, str):
+        checker.fail(number, f"{found} of {layer.input!r}")
+    words, rows, columns, down, across = found
+    checker.check_map(
+        number, Space.ACTIVATION, i.base + words, tensor, round,
+        geometry.blocks[:, None, None], image * layer.y.size + rows, columns,
+        geometry.needed[:, None, None])
+    if image:
+        down = np.where(down < 0, down, down + image * layer.y.pixels)
+    return {"round": round, "row": down, "column": across, "blind": None}
+
+
+def _check_edge(checker, number, i, layer, geometry):
+    """Where padding is replicated and all is padding: the map's edge is what is read."""
+    lasts = i.y_last, i.x_last
+    words = [int(part.flat[0]) for part, _ in geometry.visited]
+    address = i.base + geometry.block * i.stride_block + sum(
+        min(max(word, 0), last) for word, last in zip(words, lasts, strict=True))
+    _, _, (_, row, column) = checker.look_up(number, Space.ACTIVATION, address, geometry.group,
+                                             layer.input)
+    for word, last, place, axis in zip(words, lasts, (row % layer.y.size, column),
+                                       (layer.y, layer.x), strict=True):
+        if (word < 0 and place != 0) or (word > last and place != axis.size - 1):
+            checker.fail(number, f"replicates what is not the edge of {layer.input!r}")
+
+
+def _reads(axis, pixels, first, count):
+    """bool [pixels]: whether rows (or columns) of pixels see any of the map in `count` passes from
+    `first` on."""
+    taps = axis.above["taps"] if axis.above else 1
+    tap = np.arange(first * taps, min(axis.kernel, (first + count) * taps))
+    places = np.add.outer(np.asarray(pixels) * axis.stride - axis.pad, tap * axis.dilation)
+    return ((places >= 0) & (places < axis.size)).any(axis=-1)
+
+
+def sees_nothing(layer, blind, row, column):
+    """bool [sums]: whether pixels see nothing of the map in the passes `blind`, which an ARRAY
+    that read nothing has taken for them. `row` counts those of all images."""
+    (y, rows), (x, columns) = blind
+    return ~(_reads(layer.y, row % layer.y.pixels, y, rows) & _reads(layer.x, column, x, columns))
+
+
+def may_see_nothing(layer):
+    """Whether there are pixels that see nothing but padding."""
+    return not all(_reads(axis, np.arange(axis.pixels), 0, axis.kernel).all()
+                   for axis in (layer.y, layer.x))

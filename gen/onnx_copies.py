@@ -7,6 +7,7 @@ copy would make, or read straight from what it would take.
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import count as count_from
 
 import numpy as np
 
@@ -179,7 +180,66 @@ def remove_copies(builder):
     for copy in builder.copies:
         if any(copy is layer for layer in layers) and not _read_from_source(builder, layers, copy):
             _write_to_target(builder, layers, copy)
+    copies = [copy for copy in builder.copies if any(copy is layer for layer in layers)]
+    for source in dict.fromkeys(copy.input for copy in copies):
+        _split(builder, layers, source, [copy for copy in copies if copy.input == source])
     return layers
+
+
+def _split(builder, layers, source, copies):
+    """Let the layer that makes a tensor of which nothing but copies of some channels are read write
+    each where its copy goes: several layers of some of its channels, where that is no more work.
+    """
+    makers = [n for n, layer in enumerate(layers) if layer.output == source]
+    count = builder.tensors[source].shape[0]
+    if len(makers) != 1 or source in builder.outputs or source in builder.inputs:
+        return
+    maker, parts = layers[makers[0]], [_channels(copy, count) for copy in copies]
+    readers = [layer for layer in layers if layer.input == source or _combines(layer, source)]
+    together = np.concatenate(parts)
+    depthwise = maker.groups > 1 and maker.groups == len(maker.weight) and (
+        maker.weight.shape[1] == 1)
+    if (len(readers) != len(copies) or len(np.unique(together)) < len(together)
+            or maker.operand is not None or maker.step != (1, 1) or any(maker.origin)
+            or maker.first_channel or (maker.groups > 1 and not depthwise)
+            or (maker.groups > 1 and maker.weight_format.zero_code is None)
+            or any(any(copy.pads) or copy.stride != (1, 1) for copy in copies)
+            or not _worth_splitting(maker, parts)):
+        return
+    inputs = _channels(maker, builder.tensors[maker.input].shape[0])
+    names = {layer.name for layer in layers}
+    made = []
+    for n, (copy, own) in enumerate(zip(copies, parts, strict=True)):
+        own_inputs = inputs[own] if depthwise else inputs
+        whole = _whole(own_inputs, builder.tensors[maker.input].shape[0])
+        name = maker.name if n == 0 else next(
+            text for m in count_from(n + 1) if (text := f"{maker.name}_{m}") not in names)
+        names.add(name)
+        made.append(replace(
+            maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
+            groups=len(own) if depthwise else 1, bias=maker.bias[own],
+            multiplier=maker.multiplier[own], shift=maker.shift[own],
+            below=None if maker.below is None else tuple(item[own] for item in maker.below),
+            least=None if maker.least is None else maker.least[own],
+            first_channel=copy.first_channel, step=copy.step, origin=copy.origin,
+            nodes=list(dict.fromkeys([*maker.nodes, *copy.nodes]))))
+    layers[makers[0]:makers[0] + 1] = made
+    for copy in copies:
+        _drop(layers, copy)
+
+
+#: Rows and columns of an array, about: what makes more layers worth it does not depend much on it.
+_SIDE = 16
+
+
+def _worth_splitting(maker, parts):
+    """Whether several layers of some channels each take no more passes than one of all and copies
+    of these channels."""
+    columns = sum(-(-len(own) // _SIDE) for own in parts)
+    more = columns - -(-len(maker.weight) // _SIDE)
+    deep = 1 if maker.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
+    copied = sum(len(np.unique(own // _SIDE)) * -(-len(own) // _SIDE) for own in parts)
+    return more * deep <= copied + len(parts)
 
 
 def _drop(layers, copy):

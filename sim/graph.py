@@ -498,7 +498,7 @@ class Graph:
         values = {item.name: item.decode(codes[item.tensor], self.tensors[item.tensor])
                   for item in self.decoders}
         if self.tail is not None:
-            values = self.tail.apply(values)
+            values = self.tail.apply(values, {item.name: item.rows for item in self.decoders})
         return values if len(values) > 1 else next(iter(values.values()))
 
     def run(self, codes, arch=None):

@@ -61,22 +61,24 @@ class Tail:
     outputs: list
     nodes: list
 
-    def apply(self, values):
-        """{output: array} from {tensor: float32 [N, ...]}; image by image, so that shapes written
-        into the network for one image hold."""
+    def apply(self, values, rows=None):
+        """{output: array} from {tensor: float32 [N * rows, ...]}, `rows` {tensor: a number} where
+        it is not 1; image by image, so that shapes written into the network for one image hold."""
         version = next(item.version for item in self.model.opset_import
                        if item.domain in ("", "ai.onnx"))
         own = [LogSoftmax, *([DequantizeLinear, QuantizeLinear] if version < 19 else [])]
         evaluator = ReferenceEvaluator(self.model, new_ops=own)
         names = [item.name for item in self.model.graph.input]
         found = {name: [] for name in (item.name for item in self.model.graph.output)}
-        for n in range(len(values[names[0]])):
+        counts = {name: (rows or {}).get(name, 1) for name in names}
+        for n in range(len(values[names[0]]) // counts[names[0]]):
             with np.errstate(all="ignore"):      # sigmoids of large numbers are 0 and 1
                 results = evaluator.run(list(found), {
-                    name: values[name][n:n + 1] for name in names})
+                    name: values[name][n * count:(n + 1) * count]
+                    for name, count in counts.items()})
             for name, array in zip(found, results, strict=True):
                 found[name].append(np.asarray(array))
         for name, arrays in found.items():
-            batch = all(item.ndim and len(item) == 1 for item in arrays)
+            batch = all(item.ndim and len(item) in (1, *counts.values()) for item in arrays)
             found[name] = np.concatenate(arrays) if batch else np.stack(arrays)
         return {name: found[name] if name in found else values[name] for name in self.outputs}

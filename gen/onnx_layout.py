@@ -342,6 +342,9 @@ def any_layout(operator):
         value = filled(builder, node, value)
         rank = len(value.shape) + 1
         places = None if not axes else _axes_of_map(value)
+        if axes and places is None and rank > 4 and value.rows == 1:
+            value = _in_two(builder, node, value, {axis % rank - 1 for axis in axes})
+            places = _axes_of_map(value)
         if places is None or 0 in {axis % rank for axis in axes}:
             return operator(builder, node, [_as_map(builder, node, value), *inputs[1:]])
         axes = {axis % rank for axis in axes}
@@ -362,6 +365,17 @@ def any_layout(operator):
             shape = [size for n, size in enumerate(shape) if n + 1 not in axes]
         return with_layout(result, order.reshape(1, *shape))
     return reduced
+
+
+def _in_two(builder, node, value, axes):
+    """The value with the axes `axes` of its shape along columns and all others along channels."""
+    index = layout_of(value)[0]
+    order = [n for n in range(index.ndim) if n not in axes] + sorted(axes)
+    turned = index.transpose(order)
+    channels = prod(turned.shape[:index.ndim - len(axes)])
+    moved = relaid(builder, node, value, turned.reshape(channels, 1, -1))
+    return with_layout(moved, np.arange(index.size).reshape(turned.shape).transpose(
+        np.argsort(order))[None])
 
 
 def _axes_of_map(value):

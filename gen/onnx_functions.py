@@ -20,6 +20,7 @@ from .onnx_values import (
     Constant,
     HostInput,
     Linear,
+    Pair,
     Pool,
     QuantizedConstant,
     Value,
@@ -32,7 +33,8 @@ from .onnx_values import (
 )
 
 __all__ = ["FUNCTIONS", "Function", "add_table", "combined", "function_of_codes", "fuse_tables",
-           "leaky", "note_rescaled", "of_function", "quantized_function", "slopes_of", "to_host"]
+           "leaky", "lookup", "note_rescaled", "of_function", "quantized_function", "reals",
+           "slopes_of", "to_host"]
 
 #: Operators of one input: name and attributes.
 FUNCTIONS = {
@@ -73,7 +75,7 @@ def _ancestors(builder, value):
     return found
 
 
-def _reals(builder, value, orders, node):
+def reals(builder, value, orders, node):
     """float32 of a function's value where its source has these ordered integers."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if gain is None or offset is None:
@@ -138,7 +140,7 @@ def of_function(builder, node, inputs):
     if not common:
         return None
     root, arrays = common[-1], []
-    numbers = iter([_reals(builder, value, line[root], node)
+    numbers = iter([reals(builder, value, line[root], node)
                     for value, line in zip(values, lines, strict=True)])
     for item in inputs:
         if isinstance(item, Value):
@@ -238,7 +240,7 @@ def add_table(builder, value, target, name, node):
         orders = np.arange(low, high + 1)
     results = _results(builder, value, orders, target, node)
     tensor = builder.add_tensor(name, value.map, target)
-    builder.add_layer(_lookup(builder, root, tensor, results, value, node))
+    builder.add_layer(lookup(builder, root, tensor, results, value, node))
     if not value.pool:
         builder.functions[tensor] = root, results, value.nodes
     return tensor
@@ -257,7 +259,7 @@ def note_rescaled(builder, value, target, tensor, node):
 
 def _results(builder, value, orders, target, node):
     """The ordered integers that `target` makes of a value whose source has these."""
-    numbers = _reals(builder, value, orders, node)
+    numbers = reals(builder, value, orders, node)
     if np.isnan(numbers).any():
         node.fail("what stands in front of it gives no number for some codes of "
                   f"{value.source!r}; put a Relu or Clip in front, or choose scale and zero point "
@@ -274,10 +276,10 @@ def _results(builder, value, orders, target, node):
 def function_of_codes(builder, value, node):
     """(least ordered integer, real numbers) that a Function stands for."""
     low, high = builder.limits[value.source]
-    return low, _reals(builder, value, np.arange(low, high + 1), node).astype(np.float64)
+    return low, reals(builder, value, np.arange(low, high + 1), node).astype(np.float64)
 
 
-def _lookup(builder, source, output, table, value, node):
+def lookup(builder, source, output, table, value, node):
     """A layer that copies codes and looks them up."""
     form = builder.tensors[source].format
     weight = builder.weight_format or form
@@ -308,7 +310,8 @@ def leaky(builder, node, value, slopes):
         value = _whole(builder, value, node)
         return replace(of_sign(value, lambda numbers: np.where(
             numbers < 0, numbers * slopes, numbers)), nodes=[*value.nodes, node.name])
-    if value.linear is not None and not isinstance(value.linear, Linear):
+    sums = isinstance(value.linear, Pair) and not value.linear.product
+    if not sums and not isinstance(value.linear, Linear | None):
         node.fail(f"reads the sum {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   "between them")
     if value.low is not None and value.low >= 0:

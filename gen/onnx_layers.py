@@ -16,6 +16,7 @@ from .onnx_values import (
     Constant,
     HostInput,
     Linear,
+    Pair,
     QuantizedConstant,
     Value,
     constant,
@@ -157,6 +158,8 @@ def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
     kernel, stride, dilation = tuple(kernel), tuple(stride), tuple(dilation)
     apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
              and max(kernel) <= _SIDE)
+    if isinstance(value.linear, Pair):
+        return _mean_of_pair(builder, node, value, kernel, stride, dilation, pads)
     if value.linear is not None:
         return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor)
     channels = value.map[0]
@@ -184,6 +187,23 @@ def _add_up(value, kernel):
     sizes = (size // n for size, n in zip(value.map[1:], kernel, strict=True))
     value.map = value.shape = (value.map[0], *sizes)
     value.window = kernel
+
+
+def _mean_of_pair(builder, node, value, *window):
+    """The mean of a sum: the sum of means."""
+    both, pair = value.linear, [value.linear.first, value.linear.second]
+    if both.product or value.pool or value.slope is not None or value.low is not None or (
+            value.high is not None):
+        node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
+                  "a product, or a sum that is clipped or pooled; put a quantizer between them")
+    if any(window[-1]):
+        node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  "between them")
+    # One pixel stays as it is.
+    means = [mean(builder, node, item, *window) if item.map == value.map else item for item in pair]
+    largest = max(item.map for item in means)
+    return replace(value, map=largest, shape=largest, nodes=[*value.nodes, node.name],
+                   linear=replace(both, first=means[0], second=means[1]))
 
 
 def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):

@@ -20,6 +20,7 @@ from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
 from .onnx_constant import settle_constant_channels
 from .onnx_copies import join, own_target, plain, quantize_parts, remove_copies
+from .onnx_digits import added_up
 from .onnx_extremes import Extreme, quantized_extreme
 from .onnx_functions import (
     Function,
@@ -32,9 +33,9 @@ from .onnx_functions import (
 from .onnx_groups import mirrored
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
-from .onnx_sums import Pair, combined_layer, fuse
+from .onnx_sums import added_values, combined_layer, fuse
 from .onnx_target import Target
-from .onnx_values import HostInput, Linear, Pool, Value, codes_of, exact, uniform
+from .onnx_values import HostInput, Linear, Pair, Pool, Value, codes_of, exact, uniform
 
 __all__ = ["Builder"]
 
@@ -258,6 +259,9 @@ class Builder:
                 return add_table(self, value, target, name, node)
             copy = same and not value.pool and low <= bounds[0] and bounds[1] <= high
         if isinstance(value.linear, Pair):
+            sums = added_values(self, value, target, node)
+            if sums is not None:
+                return self.quantize(sums, target, name, node)
             if isinstance(target.format, Bipolar):
                 target = target.as_integers
                 low, high = target.low, target.high
@@ -424,6 +428,8 @@ class Builder:
                 decoder.scale = (value.gain / step).astype(np.float64)
                 decoder.offset = value.offset.astype(np.float64)
         else:
+            if isinstance(value.linear, Pair) and not value.linear.product:
+                value = added_up(self, value, None, node)
             if isinstance(value.linear, (Extreme, Pair)):
                 node.fail(f"its sum, product or extreme {value.linear.name!r} is an output of the "
                           "network before it is quantized; put a quantizer after it")

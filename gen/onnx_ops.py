@@ -35,6 +35,7 @@ from .onnx_values import (
     Constant,
     HostInput,
     Linear,
+    Pair,
     QuantizedConstant,
     Value,
     activation,
@@ -65,7 +66,7 @@ def affine(value, gain, offset, node):
             low, high = high, low
     pool = value.pool
     if pool and (gain < 0).any():
-        if not isinstance(value.linear, Linear | None):
+        if not isinstance(value.linear, Linear | Pair | None):
             node.fail("has a negative factor after a MaxPool; put the MaxPool after it")
         pool = pool.behind(gain)
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,

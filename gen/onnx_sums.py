@@ -6,31 +6,23 @@ the layer's place, and the sum costs nothing.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm
 
 import numpy as np
 
-from ..hw.arch import FIRST_BITS, SHIFT_BITS
+from ..hw.arch import FIRST_BITS
 from ..hw.formats import Bipolar, Int
 from ..hw.isa import GAIN_BITS
 from ..sim import numerics
 from ..sim.graph import Conv, Operand
+from .onnx_addends import image_limits
+from .onnx_digits import added_up, gains
 from .onnx_functions import Function
-from .onnx_values import Value, codes_of, exact, like, shape_text, uniform
+from .onnx_values import Linear, Pair, Value, codes_of, exact, like, shape_text, uniform
 
-__all__ = ["Pair", "combined_layer", "fuse", "pair"]
-
-
-@dataclass
-class Pair:
-    """The sum (`sign` 1), difference (-1) or product of two values; `name` is the node's."""
-    name: str
-    first: Value
-    second: Value
-    product: bool = False
-    sign: int = 1
+__all__ = ["added_values", "combined_layer", "fuse", "pair"]
 
 
 def pair(node, inputs, operation):
@@ -39,7 +31,7 @@ def pair(node, inputs, operation):
         node.fail("needs one constant operand; two activations are not supported")
     first, second = inputs
     for item in inputs:
-        if isinstance(item.linear, Function):
+        if isinstance(item.linear, Function) and operation == "multiply":
             node.fail(f"combines the result of {item.nodes[-1]!r} with another tensor before it is "
                       "quantized; put a quantizer between them")
     if operation != "subtract" and _pixel(first) and not _pixel(second):
@@ -57,6 +49,45 @@ def pair(node, inputs, operation):
 
 def _pixel(value):
     return tuple(value.map[1:]) == (1, 1)
+
+
+def added_values(builder, value, target, node):
+    """The value of a sum as a convolution's, where no layer with one operand can make what `target`
+    rounds; else None."""
+    both = value.linear
+    if both.product:
+        return None
+    if isinstance(target.format, Bipolar) or target.sign:
+        return None
+    codes = [_is_code(item) for item in (both.first, both.second)]
+    whole = both.second.map == both.first.map
+    one = (codes[1] and (codes[0] or _is_first(both.first))) or (
+        whole and codes[0] and _is_first(both.second))
+    plainly = all(item.low is None and item.high is None and item.slope is None
+                  for item in (both.first, both.second))
+    moved = value.offset.any() or not all(_has_zero(item) for item, code in zip(
+        (both.first, both.second), codes, strict=True) if code)
+    if one and uniform(value.gain) and (plainly or not moved) and value.slope is None and not (
+            value.pool and value.pool.least):
+        return None
+    return added_up(builder, value, target, node)
+
+
+def _is_code(value):
+    """Whether a value can be an operand."""
+    return (value.linear is None and value.slope is None and bool(uniform(value.gain))
+            and not (value.pool and value.pool.least))
+
+
+def _has_zero(value):
+    """Whether a step of codes stands for 0."""
+    offset = uniform(value.offset)
+    return offset is not None and (offset / value.gain[0]).denominator == 1
+
+
+def _is_first(value):
+    """Whether a value can be a first result, but for codes."""
+    return isinstance(value.linear, Linear) and not (value.pool and value.pool.least)
 
 
 def combined_layer(builder, value, target, output, node):
@@ -84,7 +115,7 @@ def combined_layer(builder, value, target, output, node):
     if any(added) or (first.linear is None and any(
             _operand(builder, first, node, both.product)[3])):
         first = _moved(builder, first, signs[0] * added, target, node)
-    limits = [gain * (item - zero) for item in _images(builder, source)]
+    limits = [gain * (item - zero) for item in image_limits(builder, source)]
     factors = [signs[0] * scale, signs[1] * scale * gain]
     if both.product:
         factors = [scale * gain, Fraction(0)]
@@ -104,21 +135,15 @@ def combined_layer(builder, value, target, output, node):
         conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
     factors[0] *= unit
     if target.sign:
-        gains, shift = _gains_of_sign(factors), 0
+        integers, shift = _gains_of_sign(factors), 0
         target = replace(target, zero_point=-1 if target.strict else 1)
     else:
-        gains, shift = _gains([item / target.unit for item in factors], node)
+        integers, shift = gains([item / target.unit for item in factors], node)
     conv.name, conv.output = builder.unique(both.name), output
-    conv.operand = Operand(source, both.product, *gains, int(zero), shift, target.zero_point,
+    conv.operand = Operand(source, both.product, *integers, int(zero), shift, target.zero_point,
                            target.low, target.high)
     conv.nodes = [*first.nodes, *value.nodes]
     return conv
-
-
-def _images(builder, source):
-    """The smallest and the largest image in a tensor."""
-    form = builder.tensors[source].format
-    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
 
 
 def _operand(builder, value, node, product=False):
@@ -161,7 +186,8 @@ def _as_it_is(builder, value, node):
                   "more bits")
     images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
-    low, high = _images(builder, source) if isinstance(form, Bipolar) else builder.limits[source]
+    signs = isinstance(form, Bipolar)
+    low, high = image_limits(builder, source) if signs else builder.limits[source]
     conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
                 bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
                 shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
@@ -194,20 +220,6 @@ def _finely(builder, value, target, reach, step, node):
     fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
                    sign=False)
     return builder.quantizing_layer(value, fine, "", node), unit
-
-
-def _gains(ratios, node):
-    """(integers, shift) with integer * 2**-shift as near as possible to each of two ratios."""
-    largest = max(map(abs, ratios))
-    most = 1 << GAIN_BITS - 1
-    shift = 0
-    while shift < (1 << SHIFT_BITS) - 1 and round(largest * 2 ** (shift + 1)) < most:
-        shift += 1
-    gains = [round(item * 2 ** shift) for item in ratios]
-    if max(map(abs, gains)) >= most:
-        node.fail(f"one step of an input is {float(largest):.6g} steps of the result, and must be "
-                  f"less than {most}")
-    return gains, shift
 
 
 def _gains_of_sign(ratios):

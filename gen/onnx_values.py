@@ -13,7 +13,7 @@ from ..hw.formats import Bipolar, Format
 from .errors import UserError
 from .onnx_file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Part", "Pool",
+__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Pair", "Part", "Pool",
            "QuantizedConstant",
            "Value", "activation", "codes_of", "constant", "exact", "layout_of", "like",
            "per_channel",            "shape_text", "square_root", "uniform", "with_layout"]
@@ -148,6 +148,16 @@ class Linear:
     dilation: tuple
     pads: tuple
     pad_image: int | None       # None: the nearest pixel
+
+
+@dataclass
+class Pair:
+    """The sum (`sign` 1), difference (-1) or product of two values; `name` is the node's."""
+    name: str
+    first: "Value"
+    second: "Value"
+    product: bool = False
+    sign: int = 1
 
 
 @dataclass(frozen=True)

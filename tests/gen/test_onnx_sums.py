@@ -186,10 +186,6 @@ def test_averages(attributes, layers):
 
 
 @pytest.mark.parametrize("middle, message", [
-    (lambda net, x, y: net.node("Add", y, y, name="odd"),
-     "'odd', whose inputs are both not quantized; put a quantizer behind one"),
-    (lambda net, x, y: net.node("Add", net.node("Add", x, x), x, name="odd"),
-     "'odd', which adds to a sum; put a quantizer behind each"),
     (lambda net, x, y: net.node("Div", x, x, name="odd"), "needs one constant operand; two"),
     (lambda net, x, y: net.node("Add", net.node("Mul", x, x, name="odd"), np.float32(0.3)),
      "'odd' with something added"),

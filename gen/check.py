@@ -15,7 +15,7 @@ from .onnx_dynamic import is_dynamic, with_fixed_ranges
 from .onnx_file import read
 from .operands import operand_lives
 from .planes import computed_formats, in_planes
-from .prepare import accumulator_need, largest_k
+from .prepare import accumulator_need, has_weights, largest_k
 from .quantize import Recipe, with_sizes
 from .report import text_table
 from .tile import Layer
@@ -212,16 +212,14 @@ def _with_formats(graph, arch, changes):
                         f"chip computes in {arch.activation}")
         changes["array.activation"] = str(widest)
         fields["activation"] = widest
-    fits = [item == arch.weight or (
+    others = [item for name, item in formats.items() if not (item == arch.weight or (
         isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
-        and item.bits <= arch.weight.bits) for item in formats.values()]
-    if not all(fits):
-        widest = max(formats.values(), key=lambda item: item.width)
+        and item.bits <= arch.weight.bits) or _has_all(graph, arch, name))]
+    if others:
+        widest = max(others, key=lambda item: item.width)
         if not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
             problems.append(f"the network's weights are in {' and '.join(weights)}, and the chip's "
-                            f"are {arch.weight}"
-                            + ("; weights quantized symmetrically need one bit less"
-                               if widest == Int(9) else ""))
+                            f"are {arch.weight}")
         changes["array.weight"] = str(widest)
         fields["weight"] = widest
     try:
@@ -230,6 +228,14 @@ def _with_formats(graph, arch, changes):
         changes.clear()
         return None, [*problems, f"a chip like this in these formats cannot be: {error}; choose "
                       "another preset"]
+
+
+def _has_all(graph, arch, name):
+    """Whether the chip has the weights of all layers whose weights are of a format; False where
+    there is none."""
+    mine = [Layer(n, layer.reading_all(), arch) for n, layer in enumerate(graph.layers)
+            if str(layer.weight_format) == name]
+    return bool(mine) and all(map(has_weights, mine))
 
 
 def _with_units(graph, chip, needs, changes):

@@ -397,7 +397,8 @@ def _evaluate(node, inputs, values):
         rest = [item.array for item in inputs[1:]]
         values[node.outputs[0]] = QuantizedConstant(
             first.name, _reference(node, [first.images, *rest])[0],
-            _reference(node, [np.ascontiguousarray(first.scale), *rest])[0], first.format)
+            _reference(node, [np.ascontiguousarray(first.scale), *rest])[0], first.format,
+            first.codes)
         return
     arrays = [item.array if isinstance(item, Constant) and item.array.dtype != object
               else item.floats for item in inputs]
@@ -439,8 +440,10 @@ def _check_effort(node, arrays):
 
 
 def _widest_weights(nodes, values):
-    """The format of the layers' weights; the widest, should there be several."""
-    formats = {values[item].format for node in nodes for item in node.inputs[1:2]
+    """The format of the layers' weights, zero points left aside; the widest, should there be
+    several."""
+    formats = {values[item].codes or values[item].format
+               for node in nodes for item in node.inputs[1:2]
                if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")
                and isinstance(values.get(item), QuantizedConstant)}
     formats = sorted(formats, key=lambda item: (not isinstance(item, Bipolar), item.width))

@@ -196,7 +196,7 @@ def _dequantized_constant(node, value, scale, zero, kind):
     # A zero point may need one bit more than the codes have.
     ends = int(images.min(initial=0)), int(images.max(initial=0))
     bits = max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)
-    return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)))
+    return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)), Int(kind[0]))
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)

@@ -95,12 +95,14 @@ class Constant:
 class QuantizedConstant:
     """A constant that has passed a quantizer: real = images * 2**format.exponent * scale.
 
-    `images` (int64) and `scale` (float64) have the constant's shape.
+    `images` (int64) and `scale` (float64) have the constant's shape. `codes` is the format of the
+    codes where the images, less a zero point, need another.
     """
     name: str
     images: np.ndarray
     scale: np.ndarray
     format: Format
+    codes: Format | None = None
 
     @property
     def floats(self):

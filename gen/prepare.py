@@ -11,10 +11,10 @@ from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Int
 from ..hw.layout import pack_parameter_words, pack_weight_words
 from .errors import UserError, WrongFormat
-from .tile import Layer
+from .tile import MOST_ADDENDS, Layer
 
-__all__ = ["check_channels", "check_layer", "check_outside", "largest_k", "lay_out_taps",
-           "parameter_bytes", "weight_bytes"]
+__all__ = ["check_channels", "check_layer", "check_outside", "has_weights", "largest_k",
+           "lay_out_taps", "parameter_bytes", "weight_bytes"]
 
 
 def _odd_tail(layer):
@@ -74,12 +74,19 @@ def _check_formats(layer, tensors, outside=False):
                 f"to {arch.activation}")
     if conv.operand is not None:
         _check_operand(layer, tensors)
-    narrower = (isinstance(conv.weight_format, Int) and isinstance(arch.weight, Int)
-                and conv.weight_format.signed and conv.weight_format.bits <= arch.weight.bits)
-    if conv.weight_format != arch.weight and not narrower:
+    if not has_weights(layer):
         raise WrongFormat(
             f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
             f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
+
+
+def has_weights(layer):
+    """Whether the chip's weights, or sums of a few, are the layer's."""
+    own, there = layer.conv.weight_format, layer.arch.weight
+    if own == there or not (isinstance(own, Int) and isinstance(there, Int) and own.signed):
+        return own == there
+    return own.bits <= there.bits or (
+        type(own) is type(there) is Int and there.signed and len(layer.addends) <= MOST_ADDENDS)
 
 
 def _check_operand(layer, tensors):
@@ -185,6 +192,11 @@ def check_layer(layer, tensors, moved=False):
         raise UserError(
             f"{layer.title}: the pairs of passes of its groups could saturate accumulators of "
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
+    if len(layer.addends) > 1 and arch.accumulator is not None:
+        raise UserError(
+            f"{layer.title}: some of its {conv.weight_format} weights are sums of the chip's "
+            f"{arch.weight}, whose passes could saturate accumulators of {arch.accumulator_bits} "
+            f"bits; set array.accumulator to {bits} or to \"exact\"")
     if arch.accumulator is None:
         raise UserError(
             f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
@@ -339,23 +351,28 @@ def weight_bytes(layer, parts):
     pass is one word for every array row.
     """
     conv, arch = layer.conv, layer.arch
-    codes = conv.weight
-    if conv.weight_format != arch.weight:
-        codes = arch.weight.encode(conv.weight_format.decode(codes))
+    if layer.addends:
+        addends = [arch.weight.encode(images) for images in layer.addends]
+    elif conv.weight_format != arch.weight:
+        addends = [arch.weight.encode(conv.weight_format.decode(conv.weight))]
+    else:
+        addends = [conv.weight]
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
     if layer.from_above:
-        words = layer.from_above.words(codes.astype(dtype), layer)
-        return pack_weight_words(words.reshape(-1, arch.columns), arch)
-    conv = replace(conv, weight=codes, weight_format=arch.weight)
-    turns = [_pass_words(layer, conv.dense_weight(fill), dtype, fill)
+        words = [layer.from_above.words(codes.astype(dtype), layer) for codes in addends]
+        return pack_weight_words(np.concatenate(
+            [words[turn][block].reshape(-1, arch.columns) for block in range(layer.column_blocks)
+             for turn, _ in layer.turns(layer.kernel, block)]), arch)
+    addends = [replace(conv, weight=codes, weight_format=arch.weight) for codes in addends]
+    turns = [_pass_words(layer, one.dense_weight(fill), dtype, fill) for one in addends
              for fill in ((0, 1) if layer.pairs else (arch.weight.zero_code,))]
-    uniform = len(set(layer.spans)) == 1
+    uniform = len(set(layer.spans)) == 1 and len(addends) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:
-        boxes = [box for part in parts for box in layer.used(part, mine.start or 0)]
-        chosen = [turns[n % len(turns)][mine, y:y + rows, x:x + columns, b:b + blocks]
-                  for n, (y, rows, x, columns, b, blocks) in enumerate(boxes)]
+        boxes = [item for part in parts for item in layer.turns(part, mine.start or 0)]
+        chosen = [turns[turn][mine, y:y + rows, x:x + columns, b:b + blocks]
+                  for turn, (y, rows, x, columns, b, blocks) in boxes]
         cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
                                    for item in chosen], axis=1))
     return pack_weight_words(np.concatenate(

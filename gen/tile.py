@@ -12,7 +12,7 @@ The words of the compiler, from outside to inside:
 A box is (first kernel row, rows, first kernel column, columns, first block, blocks).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import ceil
@@ -21,10 +21,11 @@ import numpy as np
 
 from ..hw import isa
 from ..hw.compute import WeightFeeder
+from ..hw.formats import Int
 from .axis import Axis
 from .depthwise import plan_from_above
 
-__all__ = ["LIMITS", "POST_LIMITS", "STEP_CYCLES", "Layer", "Plan", "boxes", "even",
+__all__ = ["LIMITS", "MOST_ADDENDS", "POST_LIMITS", "STEP_CYCLES", "Layer", "Plan", "boxes", "even",
            "overlapping", "pieces"]
 
 #: The most that the fields of an ARRAY instruction hold.
@@ -34,6 +35,8 @@ POST_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}
 LIMITS |= {name: min(LIMITS[name], POST_LIMITS[name]) for name in ("out_y", "out_x")}
 #: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
 STEP_CYCLES = 128
+#: Weights of the chip that one of a layer's may be the sum of.
+MOST_ADDENDS = 3
 #: Sub-tiles of a map that is one tile and would fit the accumulators at once: the next layer's
 #: first one then waits for the first of this one's, not for the last. Each of them needs all
 #: weights, which must stay while the next ones come: where they cannot, there is only one.
@@ -82,6 +85,44 @@ class Layer:
         weights +1 and -1: all sums are twice what they stand for, and lanes without channel cancel,
         too."""
         return self.conv.groups > 1 and self.conv.weight_format.zero_code is None
+
+    @cached_property
+    def addends(self):
+        """Images [O, I / groups, kh, kw] of weights that the chip has, whose sum is the layer's:
+        the first one takes as much as it can. Asymmetric weights of as many bits as the chip's,
+        less their zero point, are two, with few passes for the second where few of them exceed
+        the range. Empty where the chip has the weights' format."""
+        conv, form = self.conv, self.arch.weight
+        if not (type(form) is type(conv.weight_format) is Int) or (
+                conv.weight_format.bits <= form.bits):
+            return []
+        rest, found, (low, high) = conv.weight_format.image(conv.weight), [], form.image_range
+        while rest.any() or not found:
+            if len(found) == MOST_ADDENDS:
+                return [*found, rest]           # too many: `check_layer` refuses it
+            found.append(np.clip(rest, low, high))
+            rest = rest - found[-1]
+        return found
+
+    @cached_property
+    def _more(self):
+        """[column block, kernel row, kernel column, block] for each addend but the first: whether
+        that pass is made for it, too."""
+        conv, arch, found = self.conv, self.arch, []
+        for images in self.addends[1:]:
+            dense = replace(conv, weight=images).dense_weight(0) != 0
+            padded = np.zeros((self.column_blocks * arch.columns, self.blocks * arch.vector,
+                               *dense.shape[2:]), bool)
+            padded[:dense.shape[0], :dense.shape[1]] = dense
+            made = padded.reshape(self.column_blocks, arch.columns, self.blocks, arch.vector,
+                                  *dense.shape[2:]).any(axis=(1, 3)).transpose(0, 2, 3, 1)
+            for block, (first, end) in enumerate(self.spans):
+                mine = made[block, :, :, first:end]
+                # Passes in many runs, or all of those that come from the top, are made as one.
+                if mine.any() and (self.from_above or mine.mean() > 0.5):
+                    mine[...] = True
+            found.append(made)
+        return found
 
     @property
     def title(self):
@@ -159,18 +200,30 @@ class Layer:
         return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
                 zip(used, used.argmax(axis=1), last, strict=True)]
 
-    def used(self, box, column_block):
-        """The passes that a column block needs of a box: [box], smaller where weights are 0, or
-        []; of several planes, a box each, of pairs of passes twice. With activations from the top
-        they are counted in passes instead of taps."""
+    def turns(self, box, column_block):
+        """The passes that a column block needs of a box: [(turn, box)], smaller boxes where weights
+        are 0, or []; of several planes, a box each. Turns have weights of their own: of pairs of
+        passes the first and the second, else the addend's number. With activations from the top
+        passes are counted instead of taps."""
         first, end = self.spans[column_block]
         if self.from_above:
             down, across = self.from_above.passes
-            return [(0, down, 0, across, first, end - first)]
+            whole = (0, down, 0, across, first, end - first)
+            return [(0, whole), *((n, whole) for n, made in enumerate(self._more, 1)
+                                  if made[column_block].any())]
         first, end = max(first, box[4]), min(end, box[4] + box[5])
         each = self.blocks // self.planes
         cut = [(max(first, n * each), min(end, (n + 1) * each)) for n in range(self.planes)]
-        return [(*box[:4], a, b - a) for a, b in cut if a < b] * (1 + self.pairs)
+        found = [(*box[:4], a, b - a) for a, b in cut if a < b]
+        if self.pairs:
+            return [(turn, item) for turn in (0, 1) for item in found]
+        return [*((0, item) for item in found),
+                *((n, item) for n, made in enumerate(self._more, 1)
+                  for item in _runs_of(made[column_block], (*box[:4], first, end - first)))]
+
+    def used(self, box, column_block):
+        """The boxes of `turns`."""
+        return [item for _, item in self.turns(box, column_block)]
 
     def plane(self, box):
         """The plane of a box that `used` gives."""
@@ -185,8 +238,12 @@ class Layer:
     @cached_property
     def weight_offsets(self):
         """Weight words before each column block's, and behind the last one's."""
-        return [0, *(self.taps * self.arch.rows * n * (1 + self.pairs)
-                     for n in accumulate(b - a for a, b in self.spans))]
+        passes = [self.taps * (b - a) * (1 + self.pairs) for a, b in self.spans]
+        for made in self._more:
+            passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
+                           else int(mine[:, :, a:b].sum()))
+                      for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
+        return [0, *(self.arch.rows * n for n in accumulate(passes))]
 
     @property
     def weight_words(self):
@@ -285,6 +342,31 @@ class Layer:
             blocks = self.passes // self.taps
             return blocks * self.from_above.cycles(self, height, width)
         return self.passes * self.pass_cycles(self.pixels(height, width))
+
+
+def _runs_of(made, box):
+    """Boxes that together are the passes of a box for which `made` [kernel row, kernel column,
+    block] is set, neighbours as one where they are alike."""
+    y, rows, x, columns, first, blocks = box
+    edges = np.diff(made[y:y + rows, x:x + columns, first:first + blocks].astype(np.int8), axis=2,
+                    prepend=0, append=0)
+    found = []
+    for row in range(rows):
+        mine = []
+        for column in range(columns):
+            starts, ends = (np.flatnonzero(edges[row, column] == sign) for sign in (1, -1))
+            for a, b in zip((first + starts).tolist(), (first + ends).tolist(), strict=True):
+                last = mine[-1] if mine else None
+                if len(starts) == 1 and last and last[1] == x + column and last[2:] == (a, b):
+                    mine[-1] = (last[0], x + column + 1, a, b)
+                else:
+                    mine.append((x + column, x + column + 1, a, b))
+        last = found[-1] if found else None
+        if last and len(mine) == 1 and last[2] == mine:
+            found[-1] = (last[0], y + row + 1, mine)
+        else:
+            found.append((y + row, y + row + 1, mine))
+    return [(a, b - a, c, d - c, e, f - e) for a, b, mine in found for c, d, e, f in mine]
 
 
 def boxes(box, most):

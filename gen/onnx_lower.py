@@ -31,6 +31,7 @@ from .onnx_functions import (
     to_host,
 )
 from .onnx_groups import mirrored
+from .onnx_kinks import Kink, as_sums, quantize_kink
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import added_values, combined_layer, fuse
@@ -229,6 +230,11 @@ class Builder:
             return self._quantize_input(value, target, name, node)
         if value.parts:
             return quantize_parts(self, value, target, name, node)
+        if isinstance(value.linear, Kink):
+            return quantize_kink(self, value, target, name, node)
+        if isinstance(value.linear, Pair) and not value.linear.product and uniform(
+                value.gain) is None and isinstance(target.format, Int):
+            value = as_sums(self, value, target, node)
         if isinstance(value.linear, Extreme):
             return quantized_extreme(self, value, target, name, node)
         if isinstance(value.linear, Smooth):
@@ -428,6 +434,9 @@ class Builder:
                 decoder.scale = (value.gain / step).astype(np.float64)
                 decoder.offset = value.offset.astype(np.float64)
         else:
+            if isinstance(value.linear, Kink):
+                node.fail(f"its result {value.nodes[-1]!r} of two slopes is an output of the "
+                          "network before it is quantized; put a quantizer after it")
             if isinstance(value.linear, Pair) and not value.linear.product:
                 value = added_up(self, value, None, node)
             if isinstance(value.linear, (Extreme, Pair)):

@@ -28,6 +28,7 @@ from .onnx_functions import (
     slopes_of,
 )
 from .onnx_half import HALF
+from .onnx_kinks import kink_extreme, kink_of, kink_sum, sloped_sum
 from .onnx_layers import conv, gemm, matmul
 from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
@@ -54,11 +55,15 @@ def affine(value, gain, offset, node):
     """gain * value + offset; arrays of Fraction [channels]."""
     low, high = value.low, value.high
     if value.slope is not None and ((gain <= 0).any() or (offset != 0).any()):
+        if kink_of(value) is not None:
+            return affine(kink_of(value), gain, offset, node)
         node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has other factors "
                   "below zero; put a quantizer between them")
     if low is not None or high is not None:
         common, moved = uniform(gain), uniform(offset)
         if common is None or moved is None or common == 0:
+            if kink_of(value) is not None:
+                return affine(kink_of(value), gain, offset, node)
             node.fail("scales channels differently behind a Relu or Clip; put a quantizer "
                       "between them")
         low, high = (None if bound is None else common * bound + moved for bound in (low, high))
@@ -84,7 +89,9 @@ def _arithmetic(host_operation, combine):
         if all(isinstance(item, Value) for item in inputs):
             inputs = onnx_layout.aligned(builder, node, inputs)
             values = [plain(builder, item, node) for item in inputs]
-            return combined(builder, node, values) or pair(node, values, host_operation)
+            sign = {"add": 1, "subtract": -1}.get(host_operation)
+            return (sign and kink_sum(node, values, sign)) or combined(
+                builder, node, values) or pair(node, values, host_operation)
         if sum(constants) != 1:
             node.fail("needs two activations that the chip has, or one and a constant; an input "
                       "must pass a quantizer first")
@@ -197,13 +204,15 @@ def _leaky_relu(builder, node, inputs):
     slopes = None
     if isinstance(value, Value):
         slopes = np.full(value.map[0], alpha, dtype=object)
-    return leaky(builder, node, value, slopes) or of_function(builder, node, [value])
+    return sloped_sum(node, value, slopes) or leaky(builder, node, value, slopes) or of_function(
+        builder, node, [value])
 
 
 def _prelu(builder, node, inputs):
     value = activation(inputs, node)
     slopes = slopes_of(value, node, inputs[1]) if isinstance(value, Value) else None
-    return leaky(builder, node, value, slopes) or of_function(builder, node, inputs)
+    return sloped_sum(node, value, slopes) or leaky(builder, node, value, slopes) or of_function(
+        builder, node, inputs)
 
 
 def _hard_sigmoid(builder, node, inputs):
@@ -250,7 +259,8 @@ def _extreme(builder, node, inputs):
         node.fail("compares an input before it is quantized; put a quantizer in front")
     for item in values[1:]:
         both = onnx_layout.aligned(builder, node, [value, item])
-        value = combined(builder, node, both) or extreme_of(
+        value = kink_extreme(node, both, node.operator == "Max") or combined(
+            builder, node, both) or extreme_of(
             builder, node, both, node.operator == "Min")
     for item in inputs:
         if isinstance(item, (Constant, QuantizedConstant)):

@@ -1,0 +1,269 @@
+"""Functions of two slopes: channels multiplied with one number where a value is at least 0 and with
+another one below, and moved afterwards (PRelu with an offset after it, DPReLU, and their like
+spelled out with Relus).
+
+What a chip with `post.leaky` cannot say in one layer is the largest, or the smallest, of two lines:
+max(a * u, c * u) where a is at least c. Rounding keeps the order, so two layers make both lines as
+codes, side by side, and a third one takes the largest of each pair.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, floor
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Int
+from ..sim import numerics
+from .onnx_copies import join
+from .onnx_sums import Pair
+from .onnx_values import Linear, Part, Pool, Value, codes_of, exact, uniform
+
+__all__ = ["Kink", "as_sums", "kink_extreme", "kink_of", "kink_sum", "quantize_kink",
+           "sloped_sum"]
+
+
+@dataclass
+class Kink:
+    """above * u where u, the value `base`, is at least 0, below * u elsewhere; arrays of Fraction
+    [channels]."""
+    base: Value
+    above: np.ndarray
+    below: np.ndarray
+
+
+def kink_of(value):
+    """The same value as one of a Kink, scaled and moved; None where it is none, since it is pooled
+    or has more than one bound."""
+    if isinstance(value.linear, Kink):
+        return value if value.low is None and value.high is None and not value.pool else None
+    bounded = [value.low, value.high].count(None) < 2
+    if value.parts or value.pool or not isinstance(value.linear, Linear | Pair | None) or (
+            None not in (value.low, value.high)) or (bounded and value.slope is not None):
+        return None
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    above = below = ones
+    base, moved = replace(value, slope=None, low=None, high=None), 0 * ones
+    if value.slope is not None:
+        below = value.slope
+    elif bounded:
+        # max(x, t) = t + max(x - t, 0), and the smallest likewise.
+        bound = value.low if value.high is None else value.high
+        base, moved = replace(base, offset=base.offset - bound), bound * ones
+        above, below = (ones, 0 * ones) if value.high is None else (0 * ones, ones)
+    return replace(base, linear=Kink(base, above, below), gain=ones, offset=moved, window=(1, 1),
+                   channels=None, pads=(0, 0, 0, 0))
+
+
+def sloped_sum(node, value, slopes):
+    """PRelu of a sum that nothing has quantized; None of anything else."""
+    if not isinstance(value, Value) or not isinstance(value.linear, Pair) or value.pool or (
+            value.low is not None or value.high is not None or value.slope is not None):
+        return None
+    return kink_of(replace(value, slope=slopes, nodes=[*value.nodes, node.name]))
+
+
+def kink_sum(node, values, sign):
+    """The sum (`sign` 1) or difference (-1) of two functions of one value that nothing has
+    quantized; None of anything else."""
+    both = _of_one(values)
+    if both is None:
+        return None
+    first, *sides = both
+    above, below = (mine + sign * other for mine, other in sides)
+    offsets = [kink_of(item).offset for item in values]
+    return _two_slopes(node, values, first, above, below, offsets[0] + sign * offsets[1])
+
+
+def kink_extreme(node, values, larger):
+    """The largest, or the smallest, of two functions of one value that nothing has quantized, both
+    the same at 0; None of anything else."""
+    both = _of_one(values)
+    if both is None:
+        return None
+    first, (above, other_above), (below, other_below) = both
+    offsets = [kink_of(item).offset for item in values]
+    if (offsets[0] != offsets[1]).any():
+        return None
+    above, below = ((np.maximum(above, other_above), np.minimum(below, other_below)) if larger else
+                    (np.minimum(above, other_above), np.maximum(below, other_below)))
+    return _two_slopes(node, values, first, above, below, offsets[0])
+
+
+def _of_one(values):
+    """(the first as a Kink, both slopes above 0, both below) of two values that are functions of
+    one value, as far as slopes go; None where they are not."""
+    own = [item.linear.base.linear if isinstance(item.linear, Kink) else item.linear
+           for item in values]
+    if own[0] is not own[1] or (own[0] is None and not any(
+            isinstance(item.linear, Kink) for item in values)):
+        return None
+    first, second = map(kink_of, values)
+    ratio = first and second and _ratio(first.linear.base, second.linear.base)
+    if ratio is None:
+        return None
+    turned, kink = (ratio < 0).astype(bool), second.linear
+    factor = second.gain * ratio
+    return (first, (first.gain * first.linear.above,
+                    factor * np.where(turned, kink.below, kink.above)),
+            (first.gain * first.linear.below, factor * np.where(turned, kink.above, kink.below)))
+
+
+def _two_slopes(node, values, first, above, below, offset):
+    base, nodes = first.linear.base, list(dict.fromkeys(
+        [*(name for item in values for name in item.nodes), node.name]))
+    if (above == below).all():
+        return replace(base, gain=base.gain * above, offset=base.offset * above + offset,
+                       nodes=nodes)
+    ones = np.full(len(above), exact(1).item(), dtype=object)
+    return replace(first, linear=Kink(base, above, below), gain=ones, offset=offset, nodes=nodes)
+
+
+def _ratio(first, second):
+    """How many times the second value is the first one, [channels], or None."""
+    same = (first.source == second.source and first.linear is second.linear
+            and first.window == second.window and first.map == second.map
+            and first.pads == second.pads and (
+                first.channels is second.channels is None
+                or np.array_equal(first.channels, second.channels)))
+    if not same or first.shape != second.shape or (first.gain == 0).any():
+        return None
+    ratio = second.gain / first.gain
+    return ratio if (ratio != 0).all() and (second.offset == ratio * first.offset).all() else None
+
+
+# Layers.
+
+def quantize_kink(builder, value, target, name, node):
+    """The tensor that `target` makes of a Kink."""
+    kink, base = value.linear, value.linear.base
+    above, below, offset = value.gain * kink.above, value.gain * kink.below, value.offset
+    rest = dict(low=value.low, high=value.high, pool=value.pool, nodes=value.nodes)
+    if (above == below).all():
+        return builder.quantize(_line(base, above, offset, **rest), target, name, node)
+    sloped = None if offset.any() else _sloped(above, below)
+    if sloped and not isinstance(target.format, Bipolar):
+        if isinstance(base.linear, Pair):
+            base = as_sums(builder, base, target, node)
+        gain, slope = sloped
+        return builder.quantize(replace(_line(base, gain, offset, **rest), slope=slope), target,
+                                name, node)
+    if value.pool:
+        made = quantize_kink(builder, replace(value, pool=None), target, name, node)
+        gain = np.full(value.map[0], target.unit, dtype=object)
+        codes = Value(made, value.shape, value.map, gain, -target.zero_point * gain,
+                      pool=value.pool, nodes=value.nodes)
+        return builder.pooled_codes(codes, node).source
+    sums, lines = None, []
+    for factors, side in ((above, "above"), (below, "below")):
+        if isinstance(base.linear, Pair) and uniform(factors * base.gain) is None:
+            sums = sums or as_sums(builder, base, target, node)
+            line = _line(sums, factors, offset, **rest)
+        else:
+            line = _line(base, factors, offset, **rest)
+        lines.append(builder.quantize(line, target, f"{name}_{side}", node))
+    channels, height, width = base.map
+    both = join(builder, f"{name}_both", (channels, height, 2 * width),
+                [(line, Part(None, 0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
+                value.nodes, node)
+    least = (above < below).astype(bool)
+    gain = np.full(channels, target.unit, dtype=object)
+    pairs = Value(both, base.map, base.map, gain, -target.zero_point * gain, nodes=value.nodes,
+                  pool=Pool((1, 2), (1, 2), (0, 0, 0, 0),
+                            tuple(least.tolist()) if least.any() else ()))
+    return builder.quantize(builder.identity(pairs, target, node), target, name, node)
+
+
+def _line(base, factors, offset, **rest):
+    return replace(base, gain=base.gain * factors, offset=base.offset * factors + offset, **rest)
+
+
+def _sloped(above, below):
+    """(factors, slopes) with which f(u) is factor * u, and slope times that where it is below zero;
+    None where a channel has no such numbers."""
+    factors, slopes = [], []
+    for a, c in zip(above, below, strict=True):
+        if a > 0 or a == c:
+            factors.append(a)
+            slopes.append(c / a if a else a)
+        elif c < 0:
+            factors.append(c)
+            slopes.append(a / c)
+        else:
+            return None
+    return np.array(factors, dtype=object), np.array(slopes, dtype=object)
+
+
+def as_sums(builder, value, target, node):
+    """A sum of two maps as sums of one layer, on which channels may have factors of their own:
+    what is not quantized is rounded to two numbers, a coarse one and what that leaves, of a few
+    thousandths of a step of the other map."""
+    both = value.linear
+    first, second, signs = both.first, both.second, [1, both.sign]
+    if second.linear is not None and first.linear is None and second.map == first.map:
+        first, second, signs = second, first, signs[::-1]
+    if both.product or second.linear is not None or first.map != second.map or isinstance(
+            first.linear, Pair) or not isinstance(target.format, Int):
+        node.fail(f"gives the channels of {both.name!r} factors of their own, which only a sum of "
+                  "two maps of integers, one of them quantized, can have; put a quantizer between "
+                  "them")
+    source, gain, offset = builder.read(second, node)
+    form = builder.tensors[source].format
+    if not isinstance(form, Int):
+        node.fail(f"gives the channels of {both.name!r} factors of their own, and adds signs or "
+                  "floats; put a quantizer between them")
+    unit, most = abs(gain), (1 << form.bits - 1) - 1
+    coarse = max(1, ceil(_largest(builder, first) / (unit * most)))
+    times = floor(Fraction(most, coarse))
+    if times < 2:
+        node.fail(f"gives the channels of {both.name!r} factors of their own, and its parts have "
+                  "too different sizes; put a quantizer between them")
+    step = Fraction(float(unit * coarse))
+    high = builder.target(form, float(step), 0, -most - 1, most)
+    fine = builder.target(form, float(step / (coarse * times)), 0, -most - 1, most)
+    name, channels = both.name, value.map[0]
+    ones = np.full(channels, exact(1).item(), dtype=object)
+    top = builder.quantize(first, high, f"{name}_coarse", node)
+    rounded = Value(top, first.shape, first.map, ones * step, 0 * ones, nodes=[name])
+    left = Value(first.source, first.shape, first.map, ones, 0 * ones, nodes=[name],
+                 linear=Pair(name, first, rounded, sign=-1))
+    rest = builder.quantize(left, fine, f"{name}_rest", node)
+    # Only codes matter from here on.
+    old = builder.tensors[source]
+    like = builder.target(form, old.scale, old.zero_point, -most - 1, most)
+    for made in (top, rest):
+        builder.tensors[made].scale, builder.tensors[made].zero_point = old.scale, old.zero_point
+    pieces = [(item, Part(None, n * channels)) for n, item in enumerate((source, top, rest))]
+    together = join(builder, f"{name}_parts", (3 * channels, *value.map[1:]), pieces, like,
+                    [name], node)
+    images = np.zeros((channels, 3 * channels, 1, 1), np.int64)
+    for n, weight in enumerate((signs[1] * (1 if gain > 0 else -1) * times,
+                                signs[0] * coarse * times, signs[0])):
+        images[np.arange(channels), n * channels + np.arange(channels)] = weight
+    codes_of(form, images, node)
+    sums = Value(together, value.shape, value.map, ones * step / (coarse * times),
+                 signs[1] * offset, Linear(name, images, form, (1, 1), (1, 1), (0, 0, 0, 0), 0),
+                 nodes=[*first.nodes, *value.nodes], order=value.order)
+    return replace(sums, gain=sums.gain * value.gain,
+                   offset=sums.offset * value.gain + value.offset, low=value.low, high=value.high,
+                   slope=value.slope, pool=value.pool)
+
+
+def _largest(builder, value):
+    """The largest magnitude of a value."""
+    form = builder.tensors[value.source].format
+    if value.linear is None:
+        ends = [[int(form.image(numerics.from_ordered(item, form)))] * value.map[0]
+                for item in builder.limits[value.source]]
+    else:
+        times = value.window[0] * value.window[1]
+        ends = [[times * item for item in side]
+                for side in numerics.sum_ranges(value.linear.images, form)]
+    numbers = [gain * item + offset for side in ends for gain, offset, item in
+               zip(value.gain, value.offset, side, strict=True)]
+    if value.low is not None:
+        numbers = [max(item, value.low) for item in numbers]
+    if value.high is not None:
+        numbers = [min(item, value.high) for item in numbers]
+    slope = 1 if value.slope is None else max(1, *map(abs, value.slope))
+    return slope * max(map(abs, numbers))

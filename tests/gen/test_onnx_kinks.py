@@ -96,6 +96,6 @@ def test_what_one_layer_can_say_is_one():
 
 
 def test_an_output_needs_a_quantizer():
-    net, y = network(FUNCTIONS["dprelu"])
+    net, _ = network(FUNCTIONS["dprelu"])
     with pytest.raises(UserError, match="of two slopes is an output of the network before it is"):
         load(net.model(net.nodes[-1].input[0]))

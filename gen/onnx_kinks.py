@@ -8,19 +8,15 @@ codes, side by side, and a third one takes the largest of each pair.
 """
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from math import ceil, floor
 
 import numpy as np
 
-from ..hw.formats import Bipolar, Int
-from ..sim import numerics
+from ..hw.formats import Bipolar
 from .onnx_copies import join
 from .onnx_sums import Pair
-from .onnx_values import Linear, Part, Pool, Value, codes_of, exact, uniform
+from .onnx_values import Linear, Part, Pool, Value, exact
 
-__all__ = ["Kink", "as_sums", "kink_extreme", "kink_of", "kink_sum", "quantize_kink",
-           "sloped_sum"]
+__all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum", "quantize_kink"]
 
 
 @dataclass
@@ -53,14 +49,6 @@ def kink_of(value):
         above, below = (ones, 0 * ones) if value.high is None else (0 * ones, ones)
     return replace(base, linear=Kink(base, above, below), gain=ones, offset=moved, window=(1, 1),
                    channels=None, pads=(0, 0, 0, 0))
-
-
-def sloped_sum(node, value, slopes):
-    """PRelu of a sum that nothing has quantized; None of anything else."""
-    if not isinstance(value, Value) or not isinstance(value.linear, Pair) or value.pool or (
-            value.low is not None or value.high is not None or value.slope is not None):
-        return None
-    return kink_of(replace(value, slope=slopes, nodes=[*value.nodes, node.name]))
 
 
 def kink_sum(node, values, sign):
@@ -142,7 +130,7 @@ def quantize_kink(builder, value, target, name, node):
     if (above == below).all():
         return builder.quantize(_line(base, above, offset, **rest), target, name, node)
     sloped = None if offset.any() else _sloped(above, below)
-    if sloped and not isinstance(target.format, Bipolar) and not isinstance(base.linear, Pair):
+    if sloped and not isinstance(target.format, Bipolar):
         gain, slope = sloped
         return builder.quantize(replace(_line(base, gain, offset, **rest), slope=slope), target,
                                 name, node)
@@ -152,18 +140,9 @@ def quantize_kink(builder, value, target, name, node):
         codes = Value(made, value.shape, value.map, gain, -target.zero_point * gain,
                       pool=value.pool, nodes=value.nodes)
         return builder.pooled_codes(codes, node).source
-    lines, least = [], (above < below).astype(bool)
-    for factors, side in ((above, "above"), (below, "below")):
-        line = _line(base, factors, offset, **rest)
-        if isinstance(base.linear, Pair) and uniform(line.gain) is None and isinstance(
-                target.format, Int):
-            reach = None
-            if side == "below" and not least.any() and (base.gain > 0).all() and (
-                    above >= 0).all():
-                # The other line is the larger one from where the value is 0.
-                reach = max(-base.offset / base.gain)
-            line = as_sums(builder, line, target, node, reach)
-        lines.append(builder.quantize(line, target, f"{name}_{side}", node))
+    lines = [builder.quantize(_line(base, factors, offset, **rest), target, f"{name}_{side}", node)
+             for factors, side in ((above, "above"), (below, "below"))]
+    least = (above < below).astype(bool)
     channels, height, width = base.map
     both = join(builder, f"{name}_both", (channels, height, 2 * width),
                 [(line, Part(None, 0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
@@ -193,102 +172,3 @@ def _sloped(above, below):
         else:
             return None
     return np.array(factors, dtype=object), np.array(slopes, dtype=object)
-
-
-def as_sums(builder, value, target, node, reach=None):
-    """A sum of two maps as sums of one layer, on which channels may have factors of their own:
-    what is not quantized is rounded to two numbers, a coarse one and what that leaves, to about a
-    hundredth of a step of the other map. `reach`: the highest sum on which anything depends; None:
-    what the limits of the result say."""
-    both = value.linear
-    first, second, signs = both.first, both.second, [1, both.sign]
-    if second.linear is not None and first.linear is None and second.map == first.map:
-        first, second, signs = second, first, signs[::-1]
-    if both.product or second.linear is not None or first.map != second.map or isinstance(
-            first.linear, Pair) or not isinstance(target.format, Int):
-        node.fail(f"gives the channels of {both.name!r} factors of their own, which only a sum of "
-                  "two maps of integers, one of them quantized, can have; put a quantizer between "
-                  "them")
-    source, gain, offset = builder.read(second, node)
-    form = builder.tensors[source].format
-    if not isinstance(form, Int):
-        node.fail(f"gives the channels of {both.name!r} factors of their own, and adds signs or "
-                  "floats; put a quantizer between them")
-    unit, most = abs(gain), (1 << form.bits - 1) - 1
-    other = sorted(signs[1] * (gain * item + offset.flat[n]) for item in _images(builder, source)
-                   for n in range(len(offset)))
-    least, greatest = _reach(value, target, reach)
-    sides = sorted(signs[0] * item for item in (least - other[-1], greatest - other[0]))
-    low, high = (min(max(item, sides[0]), sides[1]) for item in _range(builder, first))
-    coarse = max(1, ceil((high - low) / (unit * 2 * most)))
-    times = floor(Fraction(most, coarse))
-    if times < 2:
-        node.fail(f"gives the channels of {both.name!r} factors of their own, and its parts have "
-                  "too different sizes; put a quantizer between them")
-    step = Fraction(float(unit * coarse))
-    zero = -round((high + low) / (2 * step))
-    high = builder.target(form, float(step), zero, -most - 1, most)
-    fine = builder.target(form, float(step / (coarse * times)), 0, -most - 1, most)
-    name, channels = both.name, value.map[0]
-    ones = np.full(channels, exact(1).item(), dtype=object)
-    top = builder.quantize(first, high, f"{name}_coarse", node)
-    rounded = Value(top, first.shape, first.map, ones * step, -zero * step * ones, nodes=[name])
-    left = Value(first.source, first.shape, first.map, ones, 0 * ones, nodes=[name],
-                 linear=Pair(name, first, rounded, sign=-1))
-    rest = builder.quantize(left, fine, f"{name}_rest", node)
-    # Only codes matter from here on.
-    old = builder.tensors[source]
-    like = builder.target(form, old.scale, old.zero_point, -most - 1, most)
-    for made in (top, rest):
-        builder.tensors[made].scale, builder.tensors[made].zero_point = old.scale, old.zero_point
-    pieces = [(item, Part(None, n * channels)) for n, item in enumerate((source, top, rest))]
-    together = join(builder, f"{name}_parts", (3 * channels, *value.map[1:]), pieces, like,
-                    [name], node)
-    images = np.zeros((channels, 3 * channels, 1, 1), np.int64)
-    for n, weight in enumerate((signs[1] * (1 if gain > 0 else -1) * times,
-                                signs[0] * coarse * times, signs[0])):
-        images[np.arange(channels), n * channels + np.arange(channels)] = weight
-    codes_of(form, images, node)
-    sums = Value(together, value.shape, value.map, ones * step / (coarse * times),
-                 signs[1] * offset - signs[0] * zero * step,
-                 Linear(name, images, form, (1, 1), (1, 1), (0, 0, 0, 0), 0),
-                 nodes=[*first.nodes, *value.nodes], order=value.order)
-    return replace(sums, gain=sums.gain * value.gain,
-                   offset=sums.offset * value.gain + value.offset, low=value.low, high=value.high,
-                   slope=value.slope, pool=value.pool)
-
-
-def _reach(value, target, reach):
-    """(lowest, highest) sum, before the value's gains and offsets, on which the result depends."""
-    ends = [[], []]
-    for gain, offset in zip(value.gain, value.offset, strict=True):
-        if not gain:
-            continue
-        places = sorted((target.unit * (item - target.zero_point) - offset) / gain
-                        for item in (target.low - 1, target.high + 1))
-        for side, place in zip(ends, places, strict=True):
-            side.append(place)
-    low, high = min(ends[0], default=Fraction(0)), max(ends[1], default=Fraction(0))
-    return low, high if reach is None else min(high, max(reach, low))
-
-
-def _images(builder, source):
-    form = builder.tensors[source].format
-    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
-
-
-def _range(builder, value):
-    """(smallest, largest) number that a value can be."""
-    if value.linear is None:
-        ends = [[item] * value.map[0] for item in _images(builder, value.source)]
-    else:
-        form, times = builder.tensors[value.source].format, value.window[0] * value.window[1]
-        ends = [[times * item for item in side]
-                for side in numerics.sum_ranges(value.linear.images, form)]
-    numbers = [gain * item + offset for side in ends for gain, offset, item in
-               zip(value.gain, value.offset, side, strict=True)]
-    if value.slope is not None:
-        numbers += [item * slope for item in numbers for slope in value.slope if item < 0]
-    low, high = min(numbers), max(numbers)
-    low = low if value.low is None else max(low, value.low)
-    return low, high if value.high is None else max(low, min(high, value.high))

@@ -31,7 +31,7 @@ from .onnx_functions import (
     to_host,
 )
 from .onnx_groups import mirrored
-from .onnx_kinks import Kink, as_sums, quantize_kink
+from .onnx_kinks import Kink, quantize_kink
 from .onnx_layers import unwindowed
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import added_values, combined_layer, fuse
@@ -232,9 +232,6 @@ class Builder:
             return quantize_parts(self, value, target, name, node)
         if isinstance(value.linear, Kink):
             return quantize_kink(self, value, target, name, node)
-        if isinstance(value.linear, Pair) and not value.linear.product and uniform(
-                value.gain) is None and isinstance(target.format, Int):
-            value = as_sums(self, value, target, node)
         if isinstance(value.linear, Extreme):
             return quantized_extreme(self, value, target, name, node)
         if isinstance(value.linear, Smooth):

@@ -28,7 +28,7 @@ from .onnx_functions import (
     slopes_of,
 )
 from .onnx_half import HALF
-from .onnx_kinks import kink_extreme, kink_of, kink_sum, sloped_sum
+from .onnx_kinks import kink_extreme, kink_of, kink_sum
 from .onnx_layers import conv, gemm, matmul
 from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
@@ -204,15 +204,13 @@ def _leaky_relu(builder, node, inputs):
     slopes = None
     if isinstance(value, Value):
         slopes = np.full(value.map[0], alpha, dtype=object)
-    return sloped_sum(node, value, slopes) or leaky(builder, node, value, slopes) or of_function(
-        builder, node, [value])
+    return leaky(builder, node, value, slopes) or of_function(builder, node, [value])
 
 
 def _prelu(builder, node, inputs):
     value = activation(inputs, node)
     slopes = slopes_of(value, node, inputs[1]) if isinstance(value, Value) else None
-    return sloped_sum(node, value, slopes) or leaky(builder, node, value, slopes) or of_function(
-        builder, node, inputs)
+    return leaky(builder, node, value, slopes) or of_function(builder, node, inputs)
 
 
 def _hard_sigmoid(builder, node, inputs):

@@ -65,5 +65,6 @@ class Arranged(Graph):
 
     def __init__(self, graph, tensors, layers):
         self.name, self.inputs, self.outputs = graph.name, graph.inputs, graph.outputs
-        self.encoders, self.decoders, self.tail = graph.encoders, graph.decoders, graph.tail
+        self.encoders, self.decoders = graph.encoders, graph.decoders
+        self.head, self.tail = graph.head, graph.tail
         self.tensors, self.layers = tensors, layers

@@ -17,14 +17,14 @@ from .operands import operand_lives
 from .planes import computed_formats, in_planes
 from .prepare import accumulator_need, has_weights, largest_k
 from .quantize import Recipe, with_sizes
-from .report import text_table
+from .report import host_lines, text_table
 from .tile import Layer
 from .widen import widened
 
 __all__ = ["Check", "check", "fates", "text_of"]
 
 _FORMATS = {"QuantizeLinear", "DequantizeLinear", "Quant", "FloatQuant", "BipolarQuant"}
-_BEHIND = "not looked at: it depends on a node that is refused"
+_AFTER = "not looked at: it depends on a node that is refused"
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Check:
                          for names, rows in zip(keys, (self.nodes, self.layers), strict=True))
         return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
                 "open": self.open, "quantized": self.quantized, "nodes": nodes,
+                "host": self.graph.host_work() if self.graph else {},
                 "layers": layers, "memories": self.memories}
 
 
@@ -77,13 +78,14 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     with calibration data as of `quantize.quantize`, or with random ones. Raises UserError where the
     file as a whole cannot be read as a network.
     """
-    refused, behind, problems = {}, set(), []
+    refused, after, problems = {}, set(), []
 
     def refuse(node, error):
         if error is None:
-            behind.add(node.name)
+            after.add(node.name)
             return
-        problems.append(str(error))
+        if node is None or node.name not in refused:
+            problems.append(str(error))
         if node is not None:
             refused.setdefault(node.name, str(error))
     model, quantized = read(path), ""
@@ -101,12 +103,13 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
         quantized = (f"{recipe.activation} activations and {recipe.weight} weights, ranges from "
                      f"{RANDOM if calibration is None else source}")
         mapped = quantized_for_check(model, recipe, calibration, source, refuse)
-    graph = None if mapped is None or problems else onnx_in.load(mapped, refuse)
+    graph = None if mapped is None else onnx_in.load(mapped, refuse)
+    graph = None if problems else graph
     if graph is None:
         return Check([(node.name, node.operator,
                        f"refused: {refused[node.name].removeprefix(f'{node}: ')}"
                        if node.name in refused else
-                       _BEHIND if node.name in behind else "understood")
+                       _AFTER if node.name in after else "understood")
                       for node in nodes], list(dict.fromkeys(problems)), quantized=quantized)
     found = Check(fates(mapped, graph), graph=graph, quantized=quantized)
     if quantized:
@@ -308,15 +311,20 @@ def fates(model, graph):
             layers.setdefault(name, []).append(_described(layer, graph))
     constant = onnx_in.computed_from_constants(model.graph, nodes)
     # What no quantizer has seen yet is the host's.
-    raw = {item.name for item in graph.encoders}
+    raw = set(graph.input_shapes)
+    before, after = (set(part.nodes) if part else set() for part in (graph.head, graph.tail))
     rows = []
     for node in nodes:
         if node.outputs and node.outputs[0] in constant:
             became = "constant"
         elif node.name in layers:
-            became = "; ".join(layers[node.name])
-        elif graph.tail is not None and node.name in graph.tail.nodes:
-            became = "host, behind the output"
+            became = "; ".join([*layers[node.name],
+                                *["host, after the output"] * (node.name in after)])
+        elif node.name in before:
+            raw.update(node.outputs)
+            became = "host, before the input"
+        elif node.name in after:
+            became = "host, after the output"
         elif node.operator in _FORMATS:
             tensor = next((graph.tensors[item] for item in node.outputs if item in graph.tensors),
                           None)
@@ -324,9 +332,9 @@ def fates(model, graph):
                       f"tensor {tensor.name}: {tensor.format}, {_shape(tensor.shape)}")
         elif set(node.inputs) & raw:
             raw.update(node.outputs)
-            became = "host, in front of the input"
+            became = "host, before the input"
         elif set(node.outputs) & {item.name for item in graph.decoders}:
-            became = "host, behind the output"
+            became = "host, after the output"
         else:
             became = "nothing to compute"
         rows.append((node.name, node.operator, became))
@@ -364,6 +372,7 @@ def text_of(found, arch=None):
         activations, weights = map(", ".join, onnx_in.required_formats(graph))
         lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
                   f"per image, activations in {activations}, weights in {weights}"]
+        lines += host_lines(graph.host_work())
         lines += [f"Note: {note}." for note in graph.notes]
     if found.problems:
         lines += ["", *(f"{n}. {problem}" for n, problem in enumerate(found.problems, 1)), ""]

@@ -507,7 +507,7 @@ def _part(options):
     names = [name for name, _ in options.shape]
     if len(set(names)) < len(names):
         raise UserError("--shape names an input twice")
-    return Part(dict(options.shape), tuple(options.cut))
+    return Part(dict(options.shape), tuple(options.cut), tuple(options.begin))
 
 
 def _wrote(*paths):

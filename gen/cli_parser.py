@@ -67,6 +67,9 @@ def _add_part(command):
     command.add_argument("--outputs", dest="cut", type=_names, default=(), metavar="TENSOR,...",
                          help="the part of the network that gives these tensors, which become its "
                               "outputs")
+    command.add_argument("--inputs", dest="begin", type=_names, default=(), metavar="TENSOR,...",
+                         help="the part of the network that begins with these tensors, which "
+                              "become inputs")
 
 
 def _add_batch(command):

@@ -4,7 +4,7 @@ factors folded into the layers in front of them, dense layers all of one form.
 Names of tensors stay: what a tensor of the result is called, it is called in the user's model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -56,6 +56,8 @@ class FloatNetwork:
     inputs, outputs : list of ValueInfoProto
         What the user feeds and gets.
     opsets : list of OperatorSetIdProto
+    before, after : set of str
+        Tensors that only the host can compute, before and after the chip.
     """
     name: str
     nodes: list
@@ -63,6 +65,8 @@ class FloatNetwork:
     inputs: list
     outputs: list
     opsets: list
+    before: set = field(default_factory=set)
+    after: set = field(default_factory=set)
 
     def producer(self, tensor):
         """The node that makes a tensor; None for inputs and constants."""
@@ -113,7 +117,7 @@ def read_float(path, opset=_OPSET, refuse=None):
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
     model = as_float32(model, onnx_in.nodes_of(model.graph))
-    checked = onnx_in.checked_nodes(model, refuse)
+    checked, before, after = onnx_in.checked_nodes(model, refuse)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = [item for item in graph.input if item.name not in constants]
@@ -127,7 +131,7 @@ def read_float(path, opset=_OPSET, refuse=None):
         copy.name = node.name
         nodes.append(copy)
     network = FloatNetwork(graph.name or "network", nodes, constants, inputs, list(graph.output),
-                           list(model.opset_import))
+                           list(model.opset_import), before, after)
     _compute_constants(network)
     _free_batch(network)
     _drop_empty(network)

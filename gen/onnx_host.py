@@ -1,36 +1,57 @@
-"""The network's end on the host: Softmax, ArgMax, TopK, functions of sums that nothing quantizes,
-and whatever follows them."""
+"""The network's ends on the host: what the chip cannot compute, and everything that depends on it,
+after the chip; what only prepares inputs, before it.
 
+Whatever node the chip refuses is left to the host, provided that little of the network's work
+depends on it (see `onnx_work.Work.is_small`): a network whose middle the chip cannot compute is
+refused. The host gets the latest tensors that the chip can give.
+"""
+
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from ..hw.formats import Bipolar
-from ..sim.tail import Tail
+from ..sim.tail import HostPart
+from . import onnx_qonnx, onnx_signs
 from .binary import never_zero
+from .errors import UserError
+from .onnx_file import STANDARD, one_line
 from .onnx_functions import FUNCTIONS, quantized_function
+from .onnx_half import HALF
+from .onnx_qdq import INTEGER_TYPES
+from .onnx_run import FOREIGN, Evaluator, have_runtime, session
 from .onnx_smooth import applied
 from .onnx_values import Constant, HostInput, Linear, QuantizedConstant, Value
+from .onnx_work import LAYERS, Work
 
-__all__ = ["STARTS", "HostResult", "HostTail", "behind"]
+__all__ = ["NUMBERS", "Host", "HostResult", "computable", "ends_of", "host_tensor"]
 
-#: Operators that only the host computes, and their attributes.
-STARTS = {
-    "ArgMax": {"axis", "keepdims", "select_last_index"},
-    "ArgMin": {"axis", "keepdims", "select_last_index"},
-    "Hardmax": {"axis"}, "LogSoftmax": {"axis"}, "Softmax": {"axis"},
-    "TopK": {"axis", "largest", "sorted"},
-}
+#: ONNX element types of real numbers that the encoders compute with as the model says.
+_REAL = {TensorProto.FLOAT, *HALF}
+#: Those that inputs may have.
+NUMBERS = {*_REAL, *INTEGER_TYPES, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.INT32,
+           TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
+
 #: What the chip does with a function of sums.
 _ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
-#: What the host computes at the network's end, too, where a Transpose of pixels stands in front:
-#: moves, what detectors make boxes with, and quantizers that stand behind any of them.
-_MOVES = {"Add", "Concat", "DequantizeLinear", "Div", "Exp", "Flatten", "Gather", "Identity", "Mul",
-          "QuantizeLinear", "Reshape", "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Transpose",
-          "Unsqueeze"}
-#: Layers: the host computes none.
-_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+#: What makes codes of the input's numbers, on the way into the chip.
+_QUANTIZERS = {"DequantizeLinear", "QuantizeLinear", *onnx_qonnx.OPERATORS, *onnx_signs.OPERATORS}
+#: Operators whose results are not the same each time, or whose scales the chip must know.
+_NEVER = {"Bernoulli", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "Multinomial",
+          "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+#: What moves elements, joins them and takes some: at the end, the host does that as it reads them.
+_MOVES = {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
+          "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+_MICROSOFT = "com.microsoft"
+#: QONNX's quantizers as `onnx_run` computes them: values of attributes, the default first.
+_ROUND = {"rounding_mode": ("ROUND", "CEIL", "FLOOR", "HALF_EVEN")}
+_OWN = {"BipolarQuant": {}, "IntQuant": _ROUND, "Quant": _ROUND, "Trunc": _ROUND | {
+            "rounding_mode": ("FLOOR", "ROUND", "CEIL", "HALF_EVEN")},
+        "FloatQuant": {"rounding_mode": ("ROUND",), "has_inf": (0,), "has_nan": (0,),
+                       "has_subnormal": (1,), "saturation": (1,)}}
 
 
 @dataclass
@@ -42,42 +63,113 @@ class HostResult:
     value: Value | None = None
 
 
-def _moves_pixels(shape, node):
-    """Whether a Concat joins other axes than channels, or a Transpose of a map [C, H, W] or [C, W],
-    or of anchors [A, B, H, W], changes more than the order of channels."""
-    if node.operator == "Concat":
-        return node.attributes.get("axis", 1) % (len(shape) + 1) > 1
-    order = list(node.attributes.get("perm", range(len(shape), -1, -1)))
-    if len(shape) == 4:
-        return order[3:] != [3, 4]
-    sizes = [n for n, size in enumerate([2, *shape]) if size != 1]
-    return [n for n in order if n in sizes] != sizes and len(shape) < 4
+def computable(node):
+    """Whether the host can compute a node: it is one of ONNX's operators, of ONNX Runtime's own, or
+    of QONNX's quantizers, and always gives the same."""
+    if node.operator in _NEVER or any(isinstance(item, (onnx.GraphProto, list)) and (
+            not isinstance(item, list) or any(isinstance(one, onnx.GraphProto) for one in item))
+            for item in node.attributes.values()):
+        return False
+    if node.domain in onnx_qonnx.DOMAINS:
+        return node.operator in _OWN and all(
+            node.attributes.get(key, item[0]) in item for key, item in _OWN[node.operator].items())
+    if node.domain == _MICROSOFT:
+        return have_runtime()
+    return node.domain in STANDARD and onnx.defs.has(node.operator)
 
 
-def behind(nodes, constant):
-    """Names of tensors that operators of `STARTS` give or that depend on them."""
-    found = set()
-    for node in nodes:
-        if node.outputs and node.outputs[0] not in constant and (
-                node.operator in STARTS or found & set(node.inputs)):
-            found.update(node.outputs)
-    return found
+def ends_of(work, unknown, inputs):
+    """What the host computes of a network, as far as operators say.
+
+    Parameters
+    ----------
+    work : Work
+    unknown : set of str
+        Names of nodes whose operator or attributes the chip does not have.
+    inputs : set of str
+        Names of the network's inputs.
+
+    Returns (tensors before the chip, tensors after it, names of nodes in the middle).
+    """
+    before, after, middle = set(inputs), set(), set()
+    for node in work.nodes:
+        data = {name for name in node.inputs if name in work.makers or name in inputs}
+        if data & after:
+            after.update(node.outputs)
+        elif node.name in unknown and data:
+            if not computable(node):
+                middle.add(node.name)
+            elif data <= before and node.operator not in LAYERS:
+                before.update(node.outputs)
+            elif work.is_small(work.dependents([node])):
+                after.update(node.outputs)
+            else:
+                middle.add(node.name)
+    return before - set(inputs), after, middle
 
 
-class HostTail:
-    """Collects the nodes that the host computes.
+class Host:
+    """Collects what the host computes while a network is read.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        The network.
+    nodes : list of Node
+        Of the model, each after those that it reads, QLinear operators taken apart.
     """
 
-    def __init__(self, model):
-        self.opsets = model.opset_import
-        self.names, self.nodes = [item.name for item in model.graph.output], []
-        self.last = _last_moves(model.graph)
-        self.constants, self.cuts = {}, {}
+    def __init__(self, model, nodes):
+        self.model, self.work = model, Work(model, nodes)
+        self.names = [item.name for item in model.graph.output]
+        constants = {item.name for item in model.graph.initializer}
+        self.inputs = {item.name for item in model.graph.input} - constants
+        self.before = set(self.inputs)          # what depends on inputs only
+        #: Of these, what holds no float32.
+        self.exact = {item.name for item in model.graph.input if item.name in self.inputs
+                      and item.type.tensor_type.elem_type not in _REAL}
+        self.prepared, self.why, self.small = [], {}, {}
+
+    # Before the chip.
+
+    def prepare(self, node, inputs):
+        """HostInputs for the outputs of a node that prepares inputs of integers or doubles, which
+        have an arithmetic of their own; None for others."""
+        if not self.exact & set(node.inputs) or node.operator in _QUANTIZERS or (
+                not self._prepares(node, inputs)):
+            return None
+        return self._prepared(node)
+
+    def _prepares(self, node, inputs):
+        """Whether the host can compute a node before the chip."""
+        data = [name for name, item in zip(node.inputs, inputs, strict=True)
+                if item is not None and not isinstance(item, (Constant, QuantizedConstant))]
+        if not data or not set(data) <= self.before or not computable(node):
+            return False
+        return node.operator not in LAYERS or self.work.is_small([*self.prepared, node])
+
+    def _prepared(self, node):
+        results = []
+        for name in filter(None, node.outputs):
+            sizes, kind = self.work.sizes(name), self.work.element_type(name)
+            if sizes is None or sizes[:1] != [1]:
+                node.fail(f"prepares an input, and the sizes of its result {name!r} are not known, "
+                          "or it has no batch dimension as its first: give the sizes of the inputs "
+                          "(--shape NAME=SIZE,SIZE,...)")
+            results.append(host_tensor(name, kind, sizes[1:]))
+            if kind not in _REAL:
+                self.exact.add(name)
+        self.before.update(node.outputs)
+        self.prepared.append(node)
+        return results
+
+    def passed(self, node, inputs):
+        """Take note of what has no codes yet."""
+        if any(item is not None for item in inputs) and all(
+                name in self.before for name, item in zip(node.inputs, inputs, strict=True)
+                if item is not None and not isinstance(item, (Constant, QuantizedConstant))):
+            self.before.update(node.outputs)
+
+    # After it.
 
     def take(self, builder, node, inputs):
         """HostResults for the node's outputs; None where it is the chip's. `inputs` are changed to
@@ -87,81 +179,215 @@ class HostTail:
             inputs[:] = there
             return None
         reason = next((item.reason for item in inputs if isinstance(item, HostResult)), None)
-        if reason is None:
-            reason = _reason(builder, node, inputs, set(node.outputs) <= self.last)
+        first = reason is None
+        if first:
+            reason = _reason(builder, node, inputs)
         if reason is None:
             return None
-        if node.operator in _LAYERS or node.domain not in ("", "ai.onnx"):
-            node.fail(reason)
-        for name, item in zip(node.inputs, inputs, strict=True):
-            if isinstance(item, Constant):
-                array = item.array
-                self.constants[name] = array.astype(np.float32) if array.dtype == object else array
-            elif isinstance(item, QuantizedConstant):
-                self.constants[name] = item.floats
-            elif isinstance(item, HostInput):
-                node.fail(f"reads the input {name!r} and what the host computes at the end; only "
-                          "what the chip gives can be read there")
-            elif isinstance(item, Value):
-                self.cuts[name] = item
-        self.nodes.append(node)
         value = None if any(isinstance(item, HostResult) and item.value is None
                             for item in inputs) else applied(node, there)
+        if value is None and not (self.ends(node) and computable(node)):
+            node.fail(reason)
+        return self._results(node, reason, value)
+
+    def instead(self, node, inputs, error):
+        """What the host gives for a node that the chip refuses; None where it cannot."""
+        quantizer = node.operator in ("QuantizeLinear", "DequantizeLinear")
+        if not computable(node) or node.domain in onnx_qonnx.DOMAINS:
+            return None
+        prepares = self._prepares(node, inputs)
+        if (prepares and quantizer) or (not prepares and not self.ends(node)):
+            return None
+        self.why.setdefault(node.name, str(error))
+        if prepares:
+            return self._prepared(node)
+        return self._results(node, f"reads the result of {node.name!r} ({node.operator}), which "
+                                   "the host computes after the chip")
+
+    def ends(self, node):
+        """Whether a node, with all that depends on it, is little enough for the host."""
+        if id(node) not in self.small:
+            self.small[id(node)] = self.work.is_small(self.work.dependents([node]))
+        return self.small[id(node)]
+
+    @staticmethod
+    def _results(node, reason, value=None):
         return [HostResult(name, reason, value) for name in node.outputs]
 
-    def finish(self, builder, wanted, producers):
-        """The `Tail` that gives the outputs `wanted`; decoders are added for what it reads."""
-        if not wanted:
-            return None
-        needed, kept = set(wanted), []
-        for node in reversed(self.nodes):
+    def cuts(self, node, values):
+        """(tensors that the chip can give before a node, tensors with which the rest of the network
+        begins after it); the second is empty where the two are no networks that map."""
+        dependents = {id(item) for item in self.work.dependents([node])}
+        first, waiting, seen = [], list(node.inputs), set()
+        while waiting:
+            name = waiting.pop(0)
+            if name in seen or name not in self.work.makers:
+                continue
+            seen.add(name)
+            if _is_whole(values.get(name)):
+                first.append(name)
+            elif isinstance(values.get(name), (Value, HostResult)):
+                waiting += self.work.makers[name].inputs
+        starts = [item for item in self.work.nodes if id(item) in dependents
+                  and item.operator in _QUANTIZERS and item.inputs[0] in self.work.makers
+                  and self.work.makers[item.inputs[0]].operator not in _QUANTIZERS
+                  and not any(id(self.work.makers.get(other)) in dependents
+                              for other in item.inputs[1:])]
+        found = self._first_of(starts)
+        rest = self.work.dependents(found)
+        if not first or not self.work.cost(rest).quantized:
+            return first, []
+        second = self.work.crossing(rest)
+        first += [name for name in second if _is_whole(values.get(name)) and name not in first]
+        return first, second
+
+    def _first_of(self, nodes):
+        """Those of some nodes that do not depend on others of them."""
+        found = []
+        for node in nodes:
+            if not any(node is item for other in found
+                       for item in self.work.dependents([other])):
+                found.append(node)
+        return found
+
+    # The parts.
+
+    def finish(self, builder, nodes, values, give):
+        """(head, tail), a HostPart or None each. `nodes` in order; `give(value, name)` makes a
+        tensor an output of the chip or raises UserError."""
+        makers = {name: node for node in nodes for name in node.outputs if name}
+        kept, cuts, first = set(), [], None
+        waiting, seen = deque(self.names), set()
+        while waiting:
+            name = waiting.popleft()
+            value = values.get(name)
+            if not name or name in seen or isinstance(value, (Constant, QuantizedConstant)):
+                continue
+            seen.add(name)
+            if isinstance(value, Value) and not (
+                    makers[name].operator in _MOVES and _is_moved(value)):
+                try:
+                    give(value, name)
+                    cuts.append(name)
+                    continue
+                except UserError as error:
+                    if not computable(makers[name]):
+                        raise
+                    self.why.setdefault(makers[name].name, str(error))
+                    first = first or error
+            if name not in self.inputs:
+                kept.add(id(makers[name]))
+                waiting.extend(makers[name].inputs)
+        after = [node for node in nodes if id(node) in kept]
+        if after and not self.work.is_small(after) and first is not None:
+            raise first
+        needed, before = {item.name for item in builder.encoders}, []
+        wanted = sorted(needed - self.inputs)
+        for node in reversed(nodes):
             if needed & set(node.outputs):
-                kept.insert(0, node)
-                needed.update(item for item in node.inputs if item)
-        there = {item.name for item in builder.decoders}
-        cuts = [name for name in self.cuts if name in needed]
-        for name in cuts:
-            if name not in there:
-                builder.output(self.cuts[name], name, producers[name])
+                before.insert(0, node)
+                needed.update(node.inputs)
+        return (self._part(before, [], wanted, values, wanted) if before else None,
+                self._part(after, cuts, [name for name in self.names if name not in cuts], values,
+                           self.names) if after else None)
+
+    def _part(self, nodes, cuts, made, values, outputs):
+        """A HostPart of some nodes that reads the tensors `cuts` and makes `made`."""
+        read = {name for node in nodes for name in node.inputs if name}
+        given = sorted(self.inputs & read)
+        inputs = [(name, self.work.sizes(name)) for name in given] + [
+            (name, [values[name].rows, *values[name].shape]) for name in cuts if name in read]
+        constants = [self._constant(name, values[name]) for name in sorted(read) if isinstance(
+            values.get(name), (Constant, QuantizedConstant))]
         graph = helper.make_graph(
-            [helper.make_node(node.operator, node.inputs, node.outputs, node.name,
-                              **node.attributes) for node in kept], "tail",
-            [helper.make_tensor_value_info(name, 1, None) for name in cuts],
-            [helper.make_empty_tensor_value_info(name) for name in wanted],
-            [helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape,
-                                array.tobytes(), raw=True)
-             for name, array in self.constants.items() if name in needed])
-        model = helper.make_model(graph, opset_imports=self.opsets)
-        return Tail(model, self.names, [node.name for node in kept])
+            [self._proto(node, values) for node in nodes], "host",
+            [helper.make_tensor_value_info(name, self.work.element_type(name), sizes)
+             for name, sizes in inputs],
+            [helper.make_empty_tensor_value_info(name) for name in made], constants)
+        model = helper.make_model(graph, opset_imports=self.model.opset_import,
+                                  ir_version=min(self.model.ir_version or 8, 10))
+        cost, whole = self.work.cost(nodes), self.work.total
+        work = {"nodes": len(nodes), "operators": dict(Counter(node.operator for node in nodes)),
+                "reads": [name for name, _ in inputs], "gives": list(made), "macs": cost.macs,
+                "share": cost.macs / whole.macs if whole.macs else 0.0,
+                "why": next((self.why[node.name] for node in nodes if node.name in self.why), "")}
+        return HostPart(model, [node.name for node in nodes], _Run(model), list(outputs), given,
+                        work)
+
+    def _proto(self, node, values):
+        """The node as a NodeProto."""
+        attributes = dict(node.attributes)
+        version = max(item.version for item in self.model.opset_import if item.domain in STANDARD)
+        if version < 13 and node.operator in ("DequantizeLinear", "QuantizeLinear"):
+            attributes.pop("axis", None)
+        return helper.make_node(node.operator, node.inputs, node.outputs, node.name,
+                                domain=node.domain, **attributes)
+
+    def _constant(self, name, value):
+        for item in self.model.graph.initializer:
+            if item.name == name:
+                return item
+        array = value.floats if isinstance(value, QuantizedConstant) else value.array
+        return numpy_helper.from_array(
+            np.ascontiguousarray(array.astype(np.float32) if array.dtype == object else array),
+            name)
 
 
-def _last_moves(graph):
-    """Names of tensors that a Transpose or Concat gives and that only the host's nodes read."""
-    tail = _MOVES | set(STARTS)
-    chip = {name for node in graph.node if node.op_type.removeprefix("QLinear") not in tail
-            for name in node.input}
-    for node in reversed(graph.node):
-        if chip & set(node.output):
-            chip.update(node.input)
-    return {name for node in graph.node if node.op_type in ("Concat", "Transpose")
-            for name in node.output if name not in chip}
+class _Run:
+    """Computes a part of a network for one image: by ONNX Runtime without its optimizations, so
+    that results are what each operator says; where it does not know the part, or is not installed,
+    node by node."""
+
+    def __init__(self, model):
+        self.model, self.session = model, None
+        self.names = [item.name for item in model.graph.output]
+        if have_runtime() and not any(node.op_type in FOREIGN for node in model.graph.node):
+            try:
+                self.session = session(model, optimized=False, threads=1)
+            except Exception as error:
+                # It raises classes of its own, with whatever its C++ code met.
+                if any(node.domain == _MICROSOFT for node in model.graph.node):
+                    raise self._refused(error) from None
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def _refused(self, error):
+        nodes = ", ".join(repr(node.name) for node in self.model.graph.node[:4])
+        return UserError(f"the host cannot compute its part of the network (nodes {nodes}, ...): "
+                         f"{one_line(error)}")
+
+    def __call__(self, feeds):
+        with np.errstate(all="ignore"):         # sigmoids of large numbers are 0 and 1
+            if self.session is None:
+                return Evaluator(list(self.model.opset_import)).walk(self.model, feeds, self.names)
+            try:
+                return dict(zip(self.names, self.session.run(self.names, feeds), strict=True))
+            except Exception as error:
+                raise self._refused(error) from None
 
 
-def _reason(builder, node, inputs, last):
-    """Why the host must compute a node, or None; `last`: only the host reads its result."""
+def _is_moved(value):
+    """Whether all that was done to tensors since their quantizers was to join them or to take parts
+    of them: the host does that as it reads them."""
+    return value.linear is None and not value.pool and bool(
+        value.parts or value.channels is not None or any(value.pads))
+
+
+def _is_whole(value):
+    """Whether a value is what a quantizer or a layer made: the chip can give it."""
+    return (isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Linear))
+            and not value.parts and value.order is None and not value.pool
+            and value.window == (1, 1) and value.channels is None)
+
+
+def _reason(builder, node, inputs):
+    """Why the host must compute a node unless a quantizer follows, or None."""
     values = [item for item in inputs if isinstance(item, (Value, HostInput))]
-    if node.operator in STARTS and values:
-        if isinstance(values[0], HostInput):
-            node.fail("reads the network's input; only what the chip gives can be read there")
-        return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
-                "behind the chip; layers can only stand in front of it")
-    if last and isinstance(values[0], Value) and _moves_pixels(values[0].shape, node):
-        return (f"reads the result of {node.name!r} ({node.operator}), which the host computes "
-                "behind the chip")
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])
-    if (node.operator == "Sign" and isinstance(linear[0], Linear) and isinstance(
+    if (node.operator == "Sign" and linear and isinstance(linear[0], Linear) and isinstance(
             linear[0].format, Bipolar) and values[0].slope is None and values[0].low is None
             and values[0].high is None):
         if never_zero(values[0], builder.tensors[values[0].source].format):
@@ -173,6 +399,14 @@ def _reason(builder, node, inputs, last):
     if square or (node.operator in FUNCTIONS and isinstance(values[0], Value)
                   and not quantized_function(values[0])):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "
-                f"{values[0].nodes[-1]!r} gives; put a quantizer in front of {node.name!r}, so "
+                f"{values[0].nodes[-1]!r} gives; put a quantizer before {node.name!r}, so "
                 "that it is a function of codes, or leave it to the network's end")
     return None
+
+
+def host_tensor(name, element, sizes):
+    """The HostInput of a tensor of this ONNX element type, `sizes` without the batch."""
+    bits, signed = INTEGER_TYPES.get(element, (0, True))
+    half = HALF.get(element, "")
+    return HostInput(name, tuple(sizes), tuple(sizes), bits, signed,
+                     [("round", half)] if half else [], half)

@@ -6,6 +6,7 @@ is a function from symbolic values to symbolic values (`onnx_ops`, `onnx_layers`
 feed several layers, and there may be several outputs.
 """
 
+from difflib import get_close_matches
 from math import isfinite
 
 import numpy as np
@@ -13,18 +14,19 @@ import onnx
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from ..hw.formats import Bipolar
+from ..hw.formats import Bipolar, Int
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
 from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
-from .onnx_half import HALF, note_of, roundings
-from .onnx_host import STARTS, HostResult, HostTail, behind
+from .onnx_half import note_of, roundings
+from .onnx_host import NUMBERS, Host, HostResult, computable, ends_of, host_tensor
 from .onnx_layout import laid_out
 from .onnx_lower import Builder
 from .onnx_origins import origins
 from .onnx_sizes import with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
+from .onnx_work import LAYERS, Work
 
 __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
            "nodes_of", "required_formats", "supported_operators"]
@@ -58,9 +60,8 @@ _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
 
 
 def supported_operators():
-    """Names of the operators that `load` accepts."""
-    names = {*onnx_ops.OPERATORS, *_QUANTIZERS, *STARTS} - {"BiasOfProduct"}
-    return sorted(names)
+    """Names of the operators that the chip has."""
+    return sorted({*onnx_ops.OPERATORS, *_QUANTIZERS} - {"BiasOfProduct"})
 
 
 def required_formats(graph):
@@ -90,24 +91,24 @@ def _raise(node, error):
 
 
 def _load(model, refuse):
-    graph, complete = model.graph, True
+    graph, refusals = model.graph, []
 
     def refused(node, error):
-        nonlocal complete
-        complete = False
+        refusals.append(node)
         refuse(node, error)
     name = graph.name or "network"
     nodes = [part for node in nodes_of(graph) for part in onnx_qdq.expand(node)]
     _check_quantized(nodes)
-    unknown = _check_operators(model, nodes, refused)
+    unknown = _unknown_operators(model, nodes)
     constants = _initializers(graph)
     inputs = [item for item in graph.input if item.name not in constants]
     nodes = _ordered(nodes, {*constants, *(item.name for item in inputs)}, graph)
     shapes = inferred_shapes(model)
     values = dict(constants)
     values |= {item.name: host_input(item) for item in inputs}
+    host = Host(model, nodes)
     nodes = _fold(nodes, values, refused)
-    builder, tail = Builder(_widest_weights(nodes, values)), HostTail(model)
+    builder = Builder(_widest_weights(nodes, values))
     builder.roundings = roundings(graph, nodes)
     kinds = set()
     builder.batch = next((item.type.tensor_type.shape.dim[0].dim_value for item in inputs), 0)
@@ -119,48 +120,118 @@ def _load(model, refuse):
         if node.operator in _QUANTIZERS and isinstance(inputs[0], Value) and (
                 node.inputs[0] in builder.roundings):
             kinds.add(builder.roundings[node.inputs[0]][0])
-        dependent = any(isinstance(item, Unknown) and not (
-            n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
-            for n, item in enumerate(inputs))
-        if dependent and node.name not in unknown:
-            refused(node, None)
-        if dependent or node.name in unknown:
+        if any(isinstance(item, Unknown) and not (
+                n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
+                for n, item in enumerate(inputs)):
+            refused(node, _own_error(builder, host, node, inputs, unknown))
             values |= _unknown(node, shapes)
             continue
         try:
-            value = tail.take(builder, node, inputs) or _operator(node)[0](
-                builder, node, laid_out(builder, node, inputs))
+            value = _computed(builder, host, node, inputs, unknown)
             results = value if isinstance(value, list) else [value]
             for output, result in zip(node.outputs, results, strict=False):
                 values[output] = result
-                if isinstance(result, HostResult):
-                    continue
-                _check_shape(node, output, result, shapes)
+                if isinstance(result, (Value, HostInput)):
+                    _check_shape(node, output, result, shapes)
         except UserError as error:
-            refused(node, error)
+            refused(node, error if refusals else _with_cuts(error, host, node, values))
             values |= _unknown(node, shapes)
     producers = {name: node for node in nodes for name in node.outputs}
     for item in graph.output:
-        value = values.get(item.name)
-        if isinstance(value, (Unknown, HostResult)):
-            continue
-        if not isinstance(value, Value):
+        if not isinstance(values.get(item.name), (HostInput, HostResult, Value)) and (
+                item.name not in producers):
             raise UserError(f"output {item.name!r} is not computed by the network from its inputs")
-        try:
-            builder.output(value, item.name, producers[item.name])
-        except UserError as error:
-            refused(None, error)
-    if not complete:
+    if refusals:
         return None
-    builder.tail = tail.finish(builder, [item.name for item in graph.output if isinstance(
-        values[item.name], HostResult)], producers)
+
+    def give(value, name):
+        builder.output(value, name, producers[name])
+    try:
+        builder.head, builder.tail = host.finish(builder, nodes, values, give)
+    except UserError as error:
+        refuse(None, error)
+        return None
     built = builder.finish(name)
+    if not built.layers:
+        _nothing_left(host, built)
     written = [item.name for item in graph.input]
     written += [name for node in graph.node for name in node.output]
     built.notes = [note_of(kind) for kind in sorted(kinds)]
     built.origins = origins(builder, {name: values[name] for name in written
                                       if isinstance(values.get(name), Value)}, built.tensors)
     return built
+
+
+def _computed(builder, host, node, inputs, unknown):
+    """What a node gives: on the chip, or else on the host. Raises UserError."""
+    prepared = host.prepare(node, inputs)
+    if prepared is not None:
+        return prepared
+    try:
+        found = host.take(builder, node, inputs)
+        if found is not None:
+            return found
+        if node.name in unknown:
+            raise unknown[node.name]
+        found = _operator(node)[0](builder, node, laid_out(builder, node, inputs))
+    except UserError as error:
+        found = host.instead(node, inputs, error)
+        if found is None:
+            raise
+        return found
+    if not isinstance(found, (Value, list)):
+        host.passed(node, inputs)
+    return found
+
+
+def _own_error(builder, host, node, inputs, unknown):
+    """What would be wrong with a node, were what it reads from refused nodes quantized; None where
+    that cannot be said."""
+    if node.name in unknown:
+        return None if computable(node) and host.ends(node) else unknown[node.name]
+    if node.operator not in LAYERS or isinstance(builder.weight_format, Bipolar) or any(
+            isinstance(item, Unknown) and (item.shape is None or not 1 <= len(item.shape) <= 3)
+            for item in inputs):
+        return None
+    try:
+        _operator(node)[0](builder, node, [
+            _assumed(builder, node, item) if isinstance(item, Unknown) else item
+            for item in inputs])
+    except UserError as error:
+        return None if host.ends(node) else error
+    return None
+
+
+def _assumed(builder, node, item):
+    """A value on the chip like an Unknown one."""
+    target = builder.target(Int(8), 1 / 16, 0, -128, 127)
+    source = builder.quantize(HostInput(item.name, item.shape, item.shape), target,
+                              f"{item.name}_assumed", node)
+    tensor = builder.tensors[source]
+    ones = np.full(tensor.shape[0], target.unit, dtype=object)
+    return Value(source, item.shape, tensor.shape, ones, 0 * ones)
+
+
+def _with_cuts(error, host, node, values):
+    """The error with the two parts of the network that would map, where there are such."""
+    return _in_parts(error, *host.cuts(node, values))
+
+
+def _in_parts(error, first, second):
+    if not first or not second:
+        return error
+    return UserError(f"{error}; it is in the middle of the network: the parts before and after it "
+                     f"map on their own, with --outputs {','.join(first)} and with --inputs "
+                     f"{','.join(second)}")
+
+
+def _nothing_left(host, graph):
+    """Refuse a network of which the chip would compute nothing."""
+    why = next(iter(host.why.values()), None)
+    if why is None and not graph.outputs:
+        why = "no output of the network depends on what is quantized"
+    if why is not None:
+        raise UserError(f"nothing is left for the chip: {why}")
 
 
 def is_quantized(model):
@@ -170,19 +241,30 @@ def is_quantized(model):
 
 
 def checked_nodes(model, refuse=None):
-    """The nodes of a network that need not be quantized, each behind those that it reads.
+    """(the nodes of a network that need not be quantized, each after those that it reads; tensors
+    that only the host can compute, before the chip; the same after it).
 
     `model` is what `onnx_file.read` gave. Raises UserError as `load` does for operators and
     attributes that nobody here understands (told to `refuse`, as of `load`, if there is one),
     cycles, dangling edges and wrong shapes.
     """
     nodes = nodes_of(model.graph)
-    _check_operators(model, nodes, refuse or _raise)
+    unknown = _unknown_operators(model, nodes)
     constants = _initializers(model.graph)
     inputs = {item.name for item in model.graph.input if item.name not in constants}
     nodes = _ordered(nodes, {*constants, *inputs}, model.graph)
+    work, first = Work(model, nodes, False), True
+    before, after, middle = ends_of(work, set(unknown), inputs)
+    for node in nodes:
+        if node.name in middle:
+            error = unknown[node.name]
+            if first:
+                rest = [item for item in work.dependents([node]) if item is not node]
+                error = _in_parts(error, work.crossing([node]), work.crossing(rest))
+            (refuse or _raise)(node, error)
+            first = False
     inferred_shapes(model)
-    return nodes
+    return nodes, before, after
 
 
 class Unknown(HostInput):
@@ -246,19 +328,15 @@ def _check_quantized(nodes):
                         "quantize_static (integers) or QONNX's FloatQuant, Quant and BipolarQuant")
 
 
-def _check_operators(model, nodes, refuse):
-    """Refuse operators and attributes that nobody here understands; the names of such nodes."""
-    constant, refused = computed_from_constants(model.graph, nodes), set()
-    host = behind(nodes, constant)
+def _unknown_operators(model, nodes):
+    """{node: UserError} for operators and attributes that the chip does not have."""
+    constant, unknown = computed_from_constants(model.graph, nodes), {}
     for node in nodes:
-        if host & set(node.outputs) and onnx.defs.has(node.operator):
-            continue
         try:
             _check_operator(node, bool(node.outputs) and node.outputs[0] in constant)
         except UserError as error:
-            refuse(node, error)
-            refused.add(node.name)
-    return refused
+            unknown[node.name] = error
+    return unknown
 
 
 def _check_operator(node, constant):
@@ -269,8 +347,10 @@ def _check_operator(node, constant):
         if node.operator in _INSTEAD:
             node.fail(_INSTEAD[node.operator])
         domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
-        node.fail(f"the operator{domain} is not supported; supported are "
-                  f"{', '.join(supported_operators())}")
+        names = get_close_matches(node.operator, supported_operators(), 3, 0.6)
+        like = f" (like it are {', '.join(names)})" if names else ""
+        node.fail(f"the operator{domain} is not supported on the chip; docs/onnx.md lists those "
+                  f"that are{like}")
     unknown = sorted(set(node.attributes) - known[1])
     if unknown and not constant:
         node.fail(f"attribute {unknown[0]} is not supported; supported are "
@@ -357,13 +437,10 @@ def host_input(item):
         text = [size.dim_param or size.dim_value or "?" for size in kind.shape.dim]
         raise UserError(f"input {item.name!r} must have fixed sizes but for the batch, not {text}: "
                         f"give them (--shape {item.name}=SIZE,SIZE,...)")
-    bits, signed = onnx_qdq.INTEGER_TYPES.get(kind.elem_type, (0, True))
-    half = HALF.get(kind.elem_type, "")
-    if not bits and not half and kind.elem_type != TensorProto.FLOAT:
-        raise UserError(f"input {item.name!r} must be float32, float16, bfloat16, or integers of "
-                        f"up to 16 bits, not {TensorProto.DataType.Name(kind.elem_type)}")
-    steps = [("round", half)] if half else []
-    return HostInput(item.name, tuple(sizes[1:]), tuple(sizes[1:]), bits, signed, steps, half)
+    if kind.elem_type not in NUMBERS:
+        raise UserError(f"input {item.name!r} must be numbers, not "
+                        f"{TensorProto.DataType.Name(kind.elem_type)}")
+    return host_tensor(item.name, kind.elem_type, sizes[1:])
 
 
 # Constants.

@@ -77,14 +77,14 @@ def _float_quant(values, scale, exponent, mantissa, bias, largest=None, **attrib
 
 
 def _quant(values, scale, zero, bits, signed=1, narrow=0, rounding_mode="ROUND"):
-    zero, bits, scale = _number(zero), _number(bits), np.asarray(scale, np.float32)
-    if bits == 1 and signed:
+    zero, bits, scale = (np.asarray(item, np.float32) for item in (zero, bits, scale))
+    if (bits == 1).all() and signed:
         return quantize_as(Bipolar(1), values, scale)
     low = narrow - 2.0 ** (bits - 1) if signed else 0
     high = 2.0 ** (bits - 1) - 1 if signed else 2.0 ** bits - 1 - narrow
     codes = _ROUNDINGS[rounding_mode.upper()](
-        np.clip(values / scale + np.float32(zero), low, high))
-    return ((codes - np.float32(zero)) * scale).astype(np.float32)
+        np.clip(values / scale + zero, low, high))
+    return ((codes - zero) * scale).astype(np.float32)
 
 
 def _trunc(values, scale, zero, bits, *result, rounding_mode="FLOOR", signed=1, narrow=0):

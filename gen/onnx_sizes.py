@@ -52,15 +52,19 @@ class Part:
         {input: its sizes, the batch of 1 in front}; None stands for the only input.
     outputs : sequence of str
         Tensors that become the network's outputs; none: the model's own.
+    inputs : sequence of str
+        Tensors that become inputs; what they were computed from goes, as far as nothing else needs
+        it.
     """
     sizes: dict = field(default_factory=dict)
     outputs: tuple = ()
+    inputs: tuple = ()
 
     def of(self, model):
         """The part of a model, as an `onnx.ModelProto`; `model` itself, a path perhaps, where all
         of it is wanted. Raises UserError for names that the model does not have and sizes that
         contradict it."""
-        if not self.sizes and not self.outputs:
+        if not self.sizes and not self.outputs and not self.inputs:
             return model
         model = onnx.ModelProto.FromString(read(model).SerializeToString())
         inputs = _inputs(model.graph)
@@ -73,9 +77,11 @@ class Part:
             del model.graph.value_info[:]
             for item in model.graph.output:
                 item.type.tensor_type.ClearField("shape")
-        if self.outputs:
-            _cut(model, self.outputs)
         model = with_known_sizes(model)
+        if self.inputs:
+            _begin(model, self.inputs)
+        if self.outputs or self.inputs:
+            _cut(model, self.outputs or [item.name for item in model.graph.output])
         kinds = {item.name: item for item in _inferred(model).graph.output}
         for item in model.graph.output:
             if item.name in kinds and kinds[item.name].type.tensor_type.HasField("shape"):
@@ -115,12 +121,35 @@ def _fix(inputs, name, sizes):
         old.dim_value = new
 
 
+def _begin(model, inputs):
+    """Make tensors inputs of the network."""
+    from .onnx_in import nodes_of
+    from .onnx_qdq import expand
+    from .onnx_work import Work
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output if name}
+    work = Work(model, [part for node in nodes_of(graph) for part in expand(node)])
+    for name in inputs:
+        if name not in makers:
+            raise UserError(f"no node of the network gives a tensor {name!r}, which was asked for "
+                            f"as an input{_like(name, makers)}")
+        sizes = work.sizes(name)
+        if not sizes:
+            raise UserError(f"the sizes of {name!r}, which was asked for as an input, are not "
+                            "known: give those of the network's inputs (--shape NAME=SIZE,...)")
+        for n, item in enumerate(makers[name].output):
+            if item == name:
+                makers[name].output[n] = f"{name}/before"
+        graph.input.append(helper.make_tensor_value_info(
+            name, work.element_type(name), ["N" if sizes[0] == 1 else sizes[0], *sizes[1:]]))
+
+
 def _cut(model, outputs):
     """Keep what these tensors need, and make them the outputs."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output if name}
     for name in outputs:
-        if name not in makers:
+        if name not in makers and name not in _inputs(graph):
             raise UserError(f"no node of the network gives a tensor {name!r}, which was asked for "
                             f"as an output{_like(name, makers)}")
     if len(set(outputs)) != len(outputs):

@@ -8,7 +8,6 @@ they read.
 
 from .float_network import LINEAR, FloatNetwork
 from .onnx_functions import FUNCTIONS
-from .onnx_host import STARTS
 
 __all__ = ["MOVES", "VIEWS", "Places", "find_places"]
 
@@ -85,7 +84,7 @@ class Places:
     host : set of str
         What the host computes in front of the first quantizers, inputs among them.
     tail : set of str
-        What the host computes behind the chip.
+        What the host computes after the chip.
     """
 
     def __init__(self, network: FloatNetwork, tables=True):
@@ -96,11 +95,11 @@ class Places:
         self.group: dict[str, str] = {}
         self.host = {item.name for item in network.inputs}
         for node in network.nodes:
-            if self._from_host(node):
+            if set(node.output) & network.before or self._from_host(node):
                 self.host.update(node.output)
         self.tail: set[str] = set()
         for node in network.nodes:
-            if node.op_type in STARTS or self.tail & set(node.input):
+            if set(node.output) & network.after or self.tail & set(node.input):
                 self.tail.update(node.output)
         for node in reversed(network.nodes):
             if node.op_type in {*FUNCTIONS, "Transpose"} and self.raw(node.input[0]) and all(

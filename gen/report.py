@@ -10,8 +10,8 @@ from .errors import UserError
 from .files import write_file
 from .profile import BOUNDS, profile
 
-__all__ = ["area_rows", "assumed_clock", "make_report", "markdown", "read_report", "text_table",
-           "units_table", "write_report"]
+__all__ = ["area_rows", "assumed_clock", "host_lines", "make_report", "markdown", "read_report",
+           "text_table", "units_table", "write_report"]
 
 JSON, PAGE = "report.json", "report.md"
 FIGURES = ("lut", "ff", "dsp", "bram")
@@ -128,6 +128,21 @@ def _number(value):
     return f"{value:,}"
 
 
+def host_lines(work):
+    """What the host computes, in words; `work` as of `Graph.host_work`."""
+    lines = []
+    for where, part in work.items():
+        operators = ", ".join(f"{count} {name}" if count > 1 else name
+                              for name, count in part["operators"].items())
+        lines.append(
+            f"{where.capitalize()} the chip the host computes {part['nodes']} "
+            f"node{'s' * (part['nodes'] > 1)} ({operators}), {part['macs']:,} "
+            f"multiply-accumulates, {100 * part['share']:.2g} % of the network's: from "
+            f"{', '.join(part['reads'])} to {', '.join(part['gives'])}"
+            + (f". The first reason: {part['why']}" if part["why"] else ""))
+    return lines
+
+
 def markdown(report):
     """The report as a Markdown page."""
     network, chip, clock = report["network"], report["chip"], report["clock"]
@@ -184,6 +199,8 @@ def markdown(report):
         "fit on the chip at once. *Bits of sums* hold every sum that the layer's actual weights "
         "can make, *slack* is what accumulators have beyond that. *At work* are the cycles from "
         "its first load to its last result; layers overlap.", "", *_costs(report), *_units(report)]
+    if report.get("host"):
+        lines += ["## Host", "", *host_lines(report["host"]), ""]
     for item in network["inputs"]:
         if "laid_out_as" in item:
             lines += [f"The host writes the input {item['name']} as {_shape(item['laid_out_as'])} "

@@ -111,7 +111,14 @@ def first_images(inputs, limit):
 
 
 def write_arrays(path, outputs):
-    """Write an array as .npy, or a dict of arrays as .npz."""
+    """Write an array as .npy, or a dict of arrays as .npz; of a list of arrays each by itself, as
+    NAME/0, NAME/1 and so on."""
+    if isinstance(outputs, list):
+        outputs = {"output": outputs}
+    if isinstance(outputs, dict):
+        outputs = {key: array for name, item in outputs.items() for key, array in (
+            [(f"{name}/{n}", array) for n, array in enumerate(item)]
+            if isinstance(item, list) else [(name, item)])}
     with new_file(path) as temporary, temporary.open("wb") as file:
         if isinstance(outputs, dict):
             np.savez(file, **outputs)
@@ -146,7 +153,8 @@ def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=
         raise UserError("waveforms come from the engine rtl only")
     if limit is not None and limit < 1:
         raise UserError(f"limit must be at least 1 image, not {limit}")
-    codes = _encode(build.graph, inputs, limit)
+    inputs = _numbers(inputs, limit)
+    codes = _encode(build.graph, inputs)
     images = len(next(iter(codes.values())))
     with progress.step(f"Golden model, {images:,} images", images) as done:
         golden = _golden(build, codes, images, done)
@@ -159,21 +167,24 @@ def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=
     elif engine == "rtl":
         outputs = _run_rtl(build, codes, golden, found, waves, latency, progress)
     found.outputs = build.graph.decode_outputs({name: outputs[name]
-                                                for name in build.graph.outputs})
+                                                for name in build.graph.outputs}, inputs)
     return found
 
 
-def _encode(graph, inputs, limit):
-    """{tensor name: codes [N, C, H, W]}."""
+def _numbers(inputs, limit):
+    """The first images of the inputs."""
     def check(name, array):
         array = np.asarray(array)
         if array.dtype.kind not in "fiub":
             raise UserError(f"inputs must be numbers, {name} is of type {array.dtype}")
-        return array[:limit].astype(np.float32) if array.ndim else array
+        return array[:limit] if array.ndim else array
     if isinstance(inputs, dict):
-        values = {name: check(name, array) for name, array in inputs.items()}
-    else:
-        values = check("the batch", inputs)
+        return {name: check(name, array) for name, array in inputs.items()}
+    return check("the batch", inputs)
+
+
+def _encode(graph, values):
+    """{tensor name: codes [N, C, H, W]}."""
     try:
         codes = graph.encode_inputs(values)
     except ValueError as error:

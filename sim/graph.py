@@ -363,8 +363,10 @@ class Graph:
         One for each of `inputs`. None: the input takes real numbers [N, C, H, W].
     decoders : list of Decoder
         One for each ONNX output. None: every output gives real numbers [N, C, H, W].
-    tail : Tail or None
-        What the host computes from these; decoders then give tensors that it reads, too.
+    head : HostPart or None
+        What the host computes in front: encoders then take tensors that it gives, too.
+    tail : HostPart or None
+        What the host computes from outputs; decoders then give tensors that it reads, too.
     origins : dict
         {tensor: what of the model it holds}, filled in by the importer.
     notes : list of str
@@ -378,6 +380,7 @@ class Graph:
     encoders: list | None = None
     decoders: list | None = None
     tail: object | None = None
+    head: object | None = None
     origins: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
 
@@ -462,14 +465,23 @@ class Graph:
         """Products per image."""
         return sum(layer.macs for layer in self.layers)
 
-    def encode_inputs(self, values):
-        """Codes [N, C, H, W] (int64) for the network's input from numbers in the ONNX layout.
+    @property
+    def input_shapes(self):
+        """{ONNX input: its shape without the batch dimension}, of those that are needed."""
+        made = self.head.outputs if self.head else ()
+        shapes = {item.name: tuple(item.shape) for item in self.encoders if item.name not in made}
+        for part in (self.head, self.tail):
+            shapes = {**(part.shapes if part else {}), **shapes}
+        return shapes
 
-        `values` is a float32 array (N, ...) as the ONNX input takes it, or, for several inputs, a
-        dict of ONNX name to array. Returns an array, or for several inputs a dict of tensor name
-        to codes. ValueError for a wrong shape, a missing input, NaN and infinities.
-        """
-        names = list(dict.fromkeys(item.name for item in self.encoders))
+    def host_work(self):
+        """{"before" or "after": what the host computes there, as of `HostPart.work`}"""
+        parts = {"before": self.head, "after": self.tail}
+        return {where: part.work for where, part in parts.items() if part is not None}
+
+    def _named(self, values):
+        """{ONNX input: array} of what the user gives."""
+        names = list(self.input_shapes)
         if not isinstance(values, dict):
             if len(names) != 1:
                 raise ValueError(f"the network has {len(names)} inputs, {', '.join(names)}: give "
@@ -477,18 +489,31 @@ class Graph:
             values = {names[0]: values}
         if set(values) != set(names):
             raise ValueError(f"inputs must be {', '.join(names)}, not {', '.join(values)}")
-        codes = {item.tensor: item.encode(values[item.name], self.tensors[item.tensor])
+        return values
+
+    def encode_inputs(self, values):
+        """Codes [N, C, H, W] (int64) for the network's input from numbers in the ONNX layout.
+
+        `values` is a float32 array (N, ...) as the ONNX input takes it, or, for several inputs, a
+        dict of ONNX name to array. Returns an array, or for several inputs a dict of tensor name
+        to codes. ValueError for a wrong shape, a missing input, NaN and infinities.
+        """
+        values = self._named(values)
+        given = values | self.head.apply(values) if self.head else values
+        codes = {item.tensor: item.encode(given[item.name], self.tensors[item.tensor])
                  for item in self.encoders}
         if len({len(item) for item in codes.values()}) != 1:
             raise ValueError("all inputs must have the same number of images, not "
                              + ", ".join(str(len(item)) for item in values.values()))
         return codes if len(self.inputs) > 1 else codes[self.inputs[0].name]
 
-    def decode_outputs(self, codes):
+    def decode_outputs(self, codes, inputs=None):
         """Arrays in the ONNX outputs' layout and units, float32 but for what the host counts.
 
-        `codes` is what `run` returns, or the codes of the only output tensor. Returns an array,
-        or for several outputs a dict of ONNX name to array.
+        `codes` is what `run` returns, or the codes of the only output tensor. `inputs`, as of
+        `encode_inputs`, is needed where the host's end of the network reads some of them. Returns
+        an array, or for several outputs a dict of ONNX name to array; a list of arrays, one for
+        each image, where sizes differ.
         """
         if not isinstance(codes, dict):
             if len(set(self.outputs)) != 1:
@@ -498,7 +523,12 @@ class Graph:
         values = {item.name: item.decode(codes[item.tensor], self.tensors[item.tensor])
                   for item in self.decoders}
         if self.tail is not None:
-            values = self.tail.apply(values, {item.name: item.rows for item in self.decoders})
+            if self.tail.given:
+                if inputs is None:
+                    raise ValueError(f"the outputs depend on {', '.join(self.tail.given)}: give "
+                                     "the inputs, too")
+                values |= self._named(inputs)
+            values = self.tail.apply(values)
         return values if len(values) > 1 else next(iter(values.values()))
 
     def run(self, codes, arch=None):

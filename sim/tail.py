@@ -1,84 +1,98 @@
-"""What the host computes behind the chip: the last nodes of an ONNX network, on real numbers."""
+"""What the host computes before and after the chip: parts of an ONNX network, on real numbers."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import ModelProto
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
+from onnx import ModelProto, helper
 
-__all__ = ["Tail"]
+__all__ = ["HostPart"]
 
 
-class LogSoftmax(OpRun):
-    """ONNX's reference takes the logarithm of what has become 0."""
-
-    def _run(self, x, axis=-1):
-        x = x - x.max(axis=axis, keepdims=True)
-        return (x - np.log(np.exp(x).sum(axis=axis, keepdims=True)),)
+def _shape(item):
+    """The shape of a ValueInfoProto without the batch dimension; None where it has none."""
+    kind = item.type.tensor_type
+    return tuple(size.dim_value for size in kind.shape.dim[1:]) if kind.HasField("shape") else None
 
 
-def _along(array, axis, x):
-    """A scale or zero point such that it broadcasts along an axis of x."""
-    array = np.asarray(array)
-    return array.reshape([-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
-                         if array.size > 1 else [])
-
-
-class DequantizeLinear(OpRun):
-    """ONNX's reference has those of opset 19 and later."""
-
-    def _run(self, x, scale, zero=0, axis=1, **_):
-        x = np.asarray(x)
-        codes = x.astype(np.int64) - _along(zero, axis, x).astype(np.int64)
-        return (codes.astype(np.float32) * _along(scale, axis, x),)
-
-
-class QuantizeLinear(OpRun):
-    """ONNX's reference has those of opset 19 and later."""
-
-    def _run(self, x, scale, zero=None, axis=1, **_):
-        zero = np.uint8(0) if zero is None else np.asarray(zero)
-        codes = np.rint(x / _along(scale, axis, x)).astype(np.float64) + _along(zero, axis, x)
-        limits = np.iinfo(zero.dtype)
-        return (np.clip(codes, limits.min, limits.max).astype(zero.dtype),)
+def _typed(item, array):
+    """The numbers of an input in the type that the model has for it. ValueError where they do not
+    fit it."""
+    name, array, shape = item.name, np.asarray(array), _shape(item)
+    wanted = np.dtype(helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type))
+    if array.dtype.kind not in "fiub" and array.dtype != wanted:
+        raise ValueError(f"input {name!r} must be numbers, not {array.dtype}")
+    if array.ndim == 0 or (shape is not None and array.shape[1:] != shape):
+        raise ValueError(f"input {name!r} must have the shape "
+                         f"({', '.join(['N', *map(str, shape or ['...'])])}), N images, not "
+                         f"{array.shape}")
+    with np.errstate(all="ignore"):
+        typed = array.astype(wanted)
+        wrong = (typed.astype(np.float64) != array.astype(np.float64) if wanted.kind in "iub"
+                 else ~np.isfinite(typed.astype(np.float64)))
+    if wrong.any():
+        index = tuple(int(n) for n in np.argwhere(wrong)[0])
+        what = f"whole numbers of type {wanted.name}" if wanted.kind in "iub" else "finite"
+        raise ValueError(f"input {name!r} must be {what}, not {array[index]} (at {index})")
+    return typed
 
 
 @dataclass
-class Tail:
-    """Softmax, ArgMax, TopK and the like at the network's end, as ONNX's reference computes them.
+class HostPart:
+    """A part of the network that ONNX Runtime, or ONNX's reference, computes image by image.
 
     Attributes
     ----------
     model : onnx.ModelProto
-        The nodes; its inputs are tensors that decoders give.
-    outputs : list of str
-        All of the network's outputs in order, those that the chip gives among them.
+        The nodes. Its inputs are inputs of the network, or tensors that the chip gives.
     nodes : list of str
         Names of the network's nodes in it.
+    run : function
+        {name of an input: array} of one image -> {name of an output: array}. It may raise any
+        ValueError.
+    outputs : list of str
+        What `apply` gives: outputs of the model, or what it was given.
+    given : list of str
+        Inputs of the model that are inputs of the network.
+    work : dict
+        Plain data about it, for reports.
     """
     model: ModelProto
-    outputs: list
     nodes: list
+    run: Callable
+    outputs: list
+    given: list
+    work: dict = field(default_factory=dict)
 
-    def apply(self, values, rows=None):
-        """{output: array} from {tensor: float32 [N * rows, ...]}, `rows` {tensor: a number} where
-        it is not 1; image by image, so that shapes written into the network for one image hold."""
-        version = next(item.version for item in self.model.opset_import
-                       if item.domain in ("", "ai.onnx"))
-        own = [LogSoftmax, *([DequantizeLinear, QuantizeLinear] if version < 19 else [])]
-        evaluator = ReferenceEvaluator(self.model, new_ops=own)
-        names = [item.name for item in self.model.graph.input]
-        found = {name: [] for name in (item.name for item in self.model.graph.output)}
-        counts = {name: (rows or {}).get(name, 1) for name in names}
-        for n in range(len(values[names[0]]) // counts[names[0]]):
-            with np.errstate(all="ignore"):      # sigmoids of large numbers are 0 and 1
-                results = evaluator.run(list(found), {
-                    name: values[name][n * count:(n + 1) * count]
-                    for name, count in counts.items()})
-            for name, array in zip(found, results, strict=True):
-                found[name].append(np.asarray(array))
-        for name, arrays in found.items():
-            batch = all(item.ndim and len(item) in (1, *counts.values()) for item in arrays)
-            found[name] = np.concatenate(arrays) if batch else np.stack(arrays)
+    @property
+    def shapes(self):
+        """{input of the network: shape without the batch dimension}"""
+        return {item.name: _shape(item) for item in self.model.graph.input
+                if item.name in self.given}
+
+    def apply(self, values):
+        """{output: array} from {tensor: array [N, ...]}; image by image, so that shapes written
+        into the network for one image hold. A result whose sizes differ from image to image is a
+        list of arrays, one for each."""
+        feeds = {item.name: _typed(item, values[item.name]) for item in self.model.graph.input}
+        #: Rows of an image: more than one where a Reshape made rows of its pixels.
+        rows = {item.name: max(1, *(size.dim_value for size in item.type.tensor_type.shape.dim[:1]),
+                               1) for item in self.model.graph.input}
+        names = [item.name for item in self.model.graph.output]
+        found = {name: [] for name in names}
+        for n in range(min(len(array) // rows[name] for name, array in feeds.items())):
+            results = self.run({name: array[n * rows[name]:(n + 1) * rows[name]]
+                                for name, array in feeds.items()})
+            for name in names:
+                found[name].append(np.asarray(results[name]))
+        found = {name: _joined(arrays, {1, *rows.values()}) for name, arrays in found.items()}
         return {name: found[name] if name in found else values[name] for name in self.outputs}
+
+
+def _joined(arrays, rows):
+    """The results of all images as one array, if they have one shape: one after the other where
+    each has as many rows as images have, else each by itself."""
+    if len({item.shape for item in arrays}) > 1:
+        return arrays
+    first = arrays[0]
+    return np.concatenate(arrays) if first.ndim and len(first) in rows else np.stack(arrays)

@@ -64,6 +64,8 @@ CASES: dict[str, Case] = {
     "w1a2_two_layers": Case(),
     "w1a8": Case(),
     # Sums of two convolutions' codes lie half-way between two codes every so often.
+    # Ties of the convolution's codes, less after the mean of 8 bins.
+    "yolo_dfl": Case(ties=0.01, step=0.02),
 }
 #: Cases that the compiler does not handle yet.
 OPEN = {
@@ -74,7 +76,6 @@ OPEN = {
     "qonnx_zp_odd_both",
     "reactnet_block",
     "resize_downsample_half",
-    "yolo_dfl",
 }
 
 

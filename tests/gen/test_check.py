@@ -32,7 +32,7 @@ def test_every_node_has_a_fate():
     rows = check(model).nodes
     assert [row[0] for row in rows] == [node.name for node in model.graph.node]
     became = {name: text for name, _, text in rows}
-    assert became["scale"] == "host, in front of the input"
+    assert became["scale"] == "host, before the input"
     assert became["a"] == became["relu"]
     assert became["a"].startswith("layer a") and "convolution 3 x 3, 4 -> 3, max pooling 2 x 2" in (
         became["a"])
@@ -40,7 +40,7 @@ def test_every_node_has_a_fate():
     assert became["concat"].count("; ") == 1 and "channels 3 on of" in became["concat"]
     assert "depthwise 1 x 1, 8 -> 8, sums of 3 x 3" in became["mean"]
     assert became["flat"] == became["mean"]
-    assert became["rescale"] == "host, behind the output"
+    assert became["rescale"] == "host, after the output"
     assert became["quantizelinear1"] == "tensor quantizelinear1_out: int8, 4 x 6 x 6"
     assert all(text != "nothing to compute" for text in became.values())
 
@@ -93,6 +93,8 @@ def test_every_problem_of_a_float_network_is_named_at_once(capsys, tmp_path):
                  *np.ones((4, 4), np.float32), name="norm")
     x = net.node("Conv", x, weight, pads=[1] * 4, name="good2")
     x = net.node("InstanceNormalization", x, *np.ones((2, 4), np.float32), name="strange")
+    x = net.node("Conv", x, weight, pads=[1] * 4, name="good3")
+    x = net.node("InstanceNormalization", x, *np.ones((2, 4), np.float32), name="the host's")
     found = check(net.model(x, shapes=[(4, 5, 5)]))
     became = {name: text for name, _, text in found.nodes}
     assert not found.maps and len(found.problems) == 2
@@ -114,9 +116,9 @@ def test_every_problem_of_a_model_is_named_at_once():
         x = net.node("Conv", x, weights(net, 4, 3, 3, 3), name="strange")
         x = net.node("Relu", x, name="behind")
         x = net.node("Conv", qdq(net, x, 1, 0), np.ones((2, 4, 1, 1), np.float32), name="float")
-        return net.node("Relu", x)
+        return net.node("Conv", qdq(net, x, 1, 0), weights(net, 90, 2, 3, 3), pads=[1] * 4)
     net, x = network(middle)
-    found = check(net.model(x, shapes=[(2, 3, 3)]))
+    found = check(net.model(x, shapes=[(90, 3, 3)]))
     became = {name: text for name, _, text in found.nodes}
     assert not found.maps and len(found.problems) == 3
     assert became["odd"].startswith("refused: the operator is not supported")

@@ -249,6 +249,7 @@ def test_thresholds_of_the_input():
     assert (output == evaluate(model, images)[x]).all()
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("attributes, thresholds, message", [
     (dict(), [[0, 1, 50]], "must be equidistant"), (dict(out_scale=-1.0), [[1, 2]], "out_scale"),
     (dict(data_layout="NHWC"), [[1, 2]], "attribute data_layout must be"),

@@ -72,6 +72,7 @@ def test_pads_in_front_of_the_first_quantizer(mode):
     assert np.abs(found - evaluate(model, images)[model.graph.output[0].name]).max() < 1e-4
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("middle, message", [
     (lambda net, x: net.node("Pad", x, np.array([0, 0, 6, 0, 0, 0, 0, 0]), mode="reflect"),
      r"mode 'reflect' with pads .* needs more pixels than \[N, 3, 6, 6\] has"),

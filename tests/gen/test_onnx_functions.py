@@ -219,6 +219,7 @@ def test_functions_of_sums_are_rounded_finely(function, bits):
             compile_graph(graph, replace(CHIP, table_depth=256))
 
 
+@pytest.mark.usefixtures("chip_alone")
 def test_what_a_chip_must_have():
     net, x = exact_network(np.random.default_rng(5), one("LeakyRelu"))
     graph = load(net.model(x))
@@ -236,9 +237,10 @@ def test_what_a_chip_must_have():
         compile_graph(load(net.model(x)), Arch(rows=4, columns=4))
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("function, message", [
     (lambda net, x: net.node("Conv", net.node("Sigmoid", x), weights(net, 5, 5, 1, 1)),
-     "put a quantizer in front of 'sigmoid"),
+     "put a quantizer before 'sigmoid"),
     (lambda net, x: net.node("Sqrt", qdq(net, x, 0.25, 3)), "gives no number for some codes"),
     (lambda net, x: net.node("Pow", qdq(net, x, 0.25, 3), np.float32(np.arange(1, 5))),
      "where the constant is one number"),

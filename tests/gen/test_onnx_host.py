@@ -9,6 +9,7 @@ from systolith.gen.check import check
 from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.gen.onnx_sizes import Part
 from systolith.hw.arch import Arch
 
 from ..onnx_exact import integer_network, qdq, weights
@@ -106,15 +107,38 @@ def test_check_says_what_the_host_does():
     model = classifier(ENDS["scaled"])
     rows = {node: became for node, _, became in check(model).nodes}
     name = next(node.name for node in model.graph.node if node.op_type == "Softmax")
-    assert rows[name] == "host, behind the output"
+    assert rows[name] == "host, after the output"
 
 
-def test_layers_behind_the_host_are_refused():
+def softmax_and(outputs, quantized_weights=True):
+    """A classifier, a Softmax of its results, and a dense layer of so many outputs."""
     def end(net, x):
-        net.node("Gemm", net.node("Softmax", x, name="soft"), weights(net, 3, 10), transB=1,
-                 output="y", name="last")
-    with pytest.raises(UserError, match=r"'last'.*result of 'soft' \(Softmax\), which the host"):
-        load(classifier(end))
+        weight = weights(net, outputs, 10)
+        if not quantized_weights:
+            weight = np.float32(net.rng.standard_normal((outputs, 10)))
+        soft = qdq(net, net.node("Softmax", x, name="soft"), 1 / 256, -128)
+        net.node("Gemm", soft, weight, transB=1, output="y", name="last")
+    return classifier(end)
+
+
+@pytest.mark.parametrize("outputs, quantized_weights", [(3, True), (100, False)])
+def test_little_work_that_follows_is_the_hosts_too(outputs, quantized_weights):
+    model = softmax_and(outputs, quantized_weights)
+    for found, theirs in zip(*both(model), strict=True):
+        np.testing.assert_allclose(found, theirs, rtol=2e-5, atol=1e-6)
+    work = load(model).host_work()["after"]
+    assert work["macs"] == 10 * outputs and work["operators"]["Gemm"] == 1
+    assert work["gives"] == ["y"] and "Softmax" in work["why"]
+
+
+def test_a_middle_that_the_chip_cannot_compute_is_refused_with_the_cuts():
+    model = softmax_and(100)
+    with pytest.raises(UserError, match=r"'soft' \(Softmax\): the operator is not supported.*"
+                                        r"--outputs (\S+) and with --inputs (\S+)") as error:
+        load(model)
+    first, second = str(error.value).split("--outputs ")[1].split(" and with --inputs ")
+    for part in Part(outputs=(first,)).of(model), Part(inputs=(second,)).of(model):
+        assert load(part).layers and load(part).tail is None
 
     net = Network(np.random.default_rng(0), (4,), opset=17)
     model = net.model(net.node("Softmax", "x", name="soft"))

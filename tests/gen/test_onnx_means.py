@@ -126,6 +126,7 @@ def test_a_dense_layer_behind_a_mean_where_nothing_is_quantized():
     assert [layer.weight.size for layer in graph.layers] == [6 * 4 * 3 * 5]
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("middle, message", [
     (lambda net, x: net.node("AveragePool", x, kernel_shape=[1, 1], strides=[4, 4],
                              auto_pad="SAME_UPPER"), "attribute auto_pad must be 'NOTSET'"),

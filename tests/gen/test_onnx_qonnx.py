@@ -224,6 +224,7 @@ def test_thresholds_with_irrational_deviations_agree_with_many_digits():
     assert (np.abs(bias) <= 65).all()
 
 
+@pytest.mark.usefixtures("chip_alone")
 def test_binary_results_of_any_clip_are_refused():
     net = Network(np.random.default_rng(48), (6,), opset=17)
     weight = net.bipolar_quant(net.constant(np.ones((6, 3), np.float32)))
@@ -250,6 +251,7 @@ def small(quantize):
     return net.model(net.node("Conv", quantize(net), weight), shapes=[(2, 4, 4)])
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("change, message", [
     (dict(rounding_mode="FLOOR"), "'q' .FloatQuant.: attribute rounding_mode must be 'ROUND'"),
     (dict(saturation=0), "attribute saturation must be 1, not 0"),
@@ -269,6 +271,7 @@ def test_float_attributes_that_change_the_result_are_refused(change, message):
         load(small(quantize))
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("settings, message", [
     (dict(exponent=9, mantissa=7, bias=500), "supports floats of 1 to 15 exponent and mantissa"),
     (dict(mantissa=2.5, largest=28), "its mantissa bit width must be one whole number"),
@@ -282,6 +285,7 @@ def test_float_parameters_that_are_no_format_are_refused(settings, message):
                                                **settings)))
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("settings, message", [
     (dict(bits=17), "its bit width must be from 1 to 16, not 17"),
     (dict(bits=0), "its bit width must be from 1 to 16, not 0"),

@@ -52,6 +52,7 @@ def test_zero_goes_where_the_model_says(rule):
     assert len(graph.layers) == 2
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("made, message", [
     (lambda net, x: net.node("Where", net.node("Greater", x, np.float32(0)), np.float32(1),
                              np.float32(1)), "chooses between two equal numbers"),

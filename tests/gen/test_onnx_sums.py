@@ -185,6 +185,7 @@ def test_averages(attributes, layers):
     assert graph.layers[0].pool_sum == (layers != (1, 1))
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("middle, message", [
     (lambda net, x, y: net.node("Div", x, x, name="odd"), "needs one constant operand; two"),
     (lambda net, x, y: net.node("Add", net.node("Mul", x, x, name="odd"), np.float32(0.3)),

@@ -250,7 +250,8 @@ def test_refused_networks():
     done = quantize(model, data_for(net)).model
     with pytest.raises(UserError, match=r"\(QuantizeLinear\): the network is quantized already"):
         quantize(done, data_for(net))
-    net.node("LpNormalization", x, name="odd", output="odd")
+    odd = net.node("LpNormalization", x, name="odd")
+    net.node("Conv", odd, np.ones((9, 4, 3, 3), np.float32), output="odd")
     with pytest.raises(UserError, match=r"node 'odd' \(LpNormalization\): the operator is not"):
         quantize(net.model("odd"), data_for(net))
     half = onnx.ModelProto.FromString(model.SerializeToString())

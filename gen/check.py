@@ -2,6 +2,7 @@
 does not map and what would make it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..hw.formats import Bipolar, Int
@@ -174,7 +175,8 @@ def _explain(found, graph, arch, batch, error):
         if chip is None:
             return
         errors = _layer_errors(graph, chip)
-    _note_layers(found, widened(graph, chip), chip)
+    with suppress(UserError):
+        _note_layers(found, widened(graph, chip), chip)
     found.problems += [str(item) for item in errors if str(item) not in found.problems]
     if not found.problems:
         found.problems.append(str(error))
@@ -189,8 +191,9 @@ def _explain(found, graph, arch, batch, error):
 
 def _layer_errors(graph, chip):
     """Why a chip cannot compute each of a network's layers."""
-    graph, errors = widened(graph, chip), []
+    errors = []
     try:
+        graph = widened(graph, chip)
         arranged, lanes = arrange(graph, chip)
         layers_of(arranged, chip, operand_lives(arranged), lanes, errors.append)
     except UserError as error:

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..hw.formats import Bipolar, Float
+from ..hw.formats import Bipolar, Float, Int
 from .onnx_copies import join
 from .onnx_layout import picked
 from .onnx_values import Linear, Part, Value
@@ -72,7 +72,8 @@ def mirrored(builder, value, target, name, node):
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool and a "
                   "slope below zero; put a quantizer between the two")
     form = builder.weight_format or target.format
-    one = 0 if isinstance(form, Bipolar) else int(form.image(form.encode(1.0)))
+    form = Int(2) if isinstance(form, Bipolar) else form    # with a 0 for the other channels
+    one = int(form.image(form.encode(1.0)))
     if one < 1 or int(form.image(form.encode(-1.0))) != -one:
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool; that "
                   f"needs weights of 1 and -1, which {form} does not have: put the MaxPool after "

@@ -5,16 +5,18 @@ from dataclasses import replace
 
 from ..hw.formats import Int
 from .signs import signs_as_numbers
+from .unary import integers_as_signs
 
 __all__ = ["widened"]
 
 
 def widened(graph, arch):
     """The same network with every tensor of signed integers narrower than the chip's activations
-    in the chip's format, and with its signs as numbers (see `signs_as_numbers`). Limits of results
+    in the chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
+    chip, its integers as signs (`integers_as_signs`; raises UserError). Limits of results
     stay, so every number is the same; only codes have more bits. Other tensors stay as they
     are."""
-    graph = signs_as_numbers(graph, arch)
+    graph = integers_as_signs(signs_as_numbers(graph, arch), arch)
     chip = arch.activation
     if type(chip) is not Int or not chip.signed:
         return graph

@@ -1,0 +1,153 @@
+"""Integers of few bits on a binary chip: as many signs as there are steps.
+
+A binary chip's results are signs. A result y from low to high is as many signs as it has steps, the
+n-th of which is +1 where y is more than low + n:
+
+    2 * y = low + high + sum of the signs
+
+Each is an exact threshold on the sum: a channel of its own with the same weights and another bias.
+The layer that reads y reads the signs, all with y's weight, and accumulates
+twice its sum less a constant that goes into the bias. Padding is what all signs have there: -1 is
+low, +1 is high, nothing is half-way between; where it stands for another number, signs that are
+always the same are added until it is half-way.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..hw.formats import Bipolar, Int
+from ..sim import numerics
+from ..sim.graph import Tensor
+from .errors import UserError
+
+__all__ = ["integers_as_signs"]
+
+#: The most signs of one number.
+_MOST = 15
+
+
+def integers_as_signs(graph, arch):
+    """The same network with integers between its layers as signs, on a binary chip; as it is on
+    others, and where it has none. Integers that are inputs stay (see `systolith.gen.planes`).
+    Raises UserError where a layer cannot do without integers."""
+    if not isinstance(arch.activation, Bipolar):
+        return graph
+    inputs = {item.name for item in graph.inputs}
+    inner = [item for item in graph.tensors.values()
+             if isinstance(item.format, Int) and item.name not in inputs]
+    if not inner or not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+        return graph
+    steps = {item.name: _steps(graph, item) for item in inner}
+    tensors = dict(graph.tensors)
+    for item in inner:
+        low, high = steps[item.name]
+        tensors[item.name] = Tensor(item.name, ((high - low) * item.shape[0], *item.shape[1:]),
+                                    Bipolar(1))
+    layers = []
+    for layer in graph.layers:
+        layer, scale = _read(layer, graph, steps)
+        if layer.raw and scale != 1:
+            old = tensors[layer.output]
+            tensors[layer.output] = replace(old, scale=np.asarray(old.scale) / scale)
+        layers.append(_written(layer, scale, tensors, steps))
+    origins = {name: item for name, item in graph.origins.items() if name not in steps}
+    return replace(graph, tensors=tensors, layers=layers, origins=origins)
+
+
+def _title(layer):
+    return f"layer {layer.name!r} (ONNX nodes {', '.join(map(str, layer.nodes))})"
+
+
+def _steps(graph, tensor):
+    """(low, high) of a tensor, widened until what its readers pad with is one of both or half-way
+    between."""
+    writers = [layer for layer in graph.layers if layer.output == tensor.name]
+    for layer in graph.layers:
+        writes = layer.output == tensor.name
+        combines = layer.operand is not None and (writes or layer.operand.tensor == tensor.name)
+        if combines or (writes and (layer.table is not None or layer.below is not None)):
+            raise UserError(f"{_title(layer)} combines two maps, looks up results or has a slope, "
+                            "and a binary chip's results are signs; choose a chip with integers "
+                            "(array.activation, array.weight), on which signs are numbers")
+    if tensor.name in graph.outputs:
+        raise UserError(f"tensor {tensor.name!r} is an output of the network in {tensor.format}, "
+                        "and a binary chip's results are signs or sums; leave out the quantizer "
+                        "at the end, or choose a chip with integers")
+    low, high = min(item.low for item in writers), max(item.high for item in writers)
+    pads = {0 if layer.pad_code is None else int(tensor.format.image(layer.pad_code))
+            for layer in graph.layers if layer.input == tensor.name
+            and any(pad > 0 for pad in layer.pads) and not layer.replicate}
+    if len(pads) > 1:
+        raise UserError(f"tensor {tensor.name!r} is padded with {' and '.join(map(str, pads))}, "
+                        "and has one such number where a binary chip has it as signs")
+    for number in pads:
+        if not low <= number <= high or 2 * number not in (2 * low, 2 * high, low + high):
+            low, high = min(low, 2 * number - high), max(high, 2 * number - low)
+    if high - low > _MOST:
+        raise UserError(
+            f"tensor {tensor.name!r} has results from {low} to {high}, {high - low} signs on a "
+            f"binary chip, and may be {_MOST}: quantize it to fewer bits, or choose a chip with "
+            "integers (array.activation, array.weight), on which signs are numbers")
+    return low, high
+
+
+def _read(layer, graph, steps):
+    """(the layer that reads signs instead of integers, how many times the sum it accumulates): its
+    bias, that of the sum, makes up for the constant."""
+    if layer.input not in steps:
+        return layer, 1
+    low, high = steps[layer.input]
+    count, form = high - low, graph.tensors[layer.input].format
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    added = (low + high) * times * images.sum(axis=(1, 2, 3))
+    pad_code = None
+    if any(pad > 0 for pad in layer.pads) and not layer.replicate:
+        number = 0 if layer.pad_code is None else int(form.image(layer.pad_code))
+        pad_code = {2 * low: 0, 2 * high: 1}.get(2 * number) if 2 * number != low + high else None
+    channels = layer.channels
+    if channels is not None:
+        channels = (channels[:, None] * count + np.arange(count)).ravel()
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=1), pad_code=pad_code,
+                   channels=channels, bias=2 * layer.bias + added, input_shape=None), 2
+
+
+def _written(layer, scale, tensors, steps):
+    """The layer that writes signs instead of integers. It accumulates `scale` times the sum, and
+    its bias holds what is to be added to that."""
+    if layer.output not in steps:
+        return layer
+    low, high = steps[layer.output]
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    form = tensors[layer.input].format
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    least, most = ([times * item for item in side] for side in numerics.sum_ranges(images, form))
+    addend = getattr(layer, "addend", None)
+    bias = []
+    for channel in range(len(layer.weight)):
+        factor, shift = int(layer.multiplier[channel]), int(layer.shift[channel])
+        more = 0 if addend is None else int(addend[channel])
+        for result in range(low + 1, high + 1):
+            limit = None                        # the least sum with the bias that makes the result
+            if layer.low < result <= layer.high:
+                number = result - layer.zero_point
+                twice = 2 * number - 1 << shift
+                # Ties go to even results.
+                product = (-(-twice // 2) if number % 2 == 0 else twice // 2 + 1) - more
+                if factor:
+                    limit = -(-product * scale // factor)
+                    never, always = False, False
+                else:
+                    never, always = product > 0, product <= 0
+            else:
+                never, always = result > layer.high, result <= layer.low
+            own = -least[channel] if always else -most[channel] - 1 if never else (
+                int(layer.bias[channel]) - limit)
+            bias.append(min(max(own, -most[channel] - 1), -least[channel]))
+    count = high - low
+    ones = np.ones(len(bias), np.int64)
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=np.array(bias),
+                   multiplier=ones, shift=0 * ones, zero_point=0, low=0, high=1,
+                   first_channel=layer.first_channel * count,
+                   **({} if addend is None else {"addend": 0 * ones}))

@@ -84,6 +84,7 @@ class Builder:
         self.weight_format = weight_format
         self.tensors, self.inputs, self.encoders = {}, [], []
         self.layers, self.outputs, self.decoders, self.tail = [], [], [], None
+        self.head = None
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains, self.moved = [], {}, {}, {}
         self.batch = None       # images that the model insists on
@@ -468,7 +469,7 @@ class Builder:
         tensors = {item.name: item for item in kept}
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
         return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
-                     self.tail)
+                     self.tail, self.head)
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []

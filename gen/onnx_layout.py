@@ -342,9 +342,10 @@ def any_layout(operator):
         value = filled(builder, node, value)
         rank = len(value.shape) + 1
         places = None if not axes else _axes_of_map(value)
-        if axes and places is None and rank > 4 and value.rows == 1:
-            value = _in_two(builder, node, value, {axis % rank - 1 for axis in axes})
-            places = _axes_of_map(value)
+        if axes and places is None and rank > 4 and value.rows == 1 and all(
+                axis % rank for axis in axes):
+            return _reduced_columns(builder, node, value, {axis % rank - 1 for axis in axes},
+                                    operator)
         if places is None or 0 in {axis % rank for axis in axes}:
             return operator(builder, node, [_as_map(builder, node, value), *inputs[1:]])
         axes = {axis % rank for axis in axes}
@@ -367,15 +368,19 @@ def any_layout(operator):
     return reduced
 
 
-def _in_two(builder, node, value, axes):
-    """The value with the axes `axes` of its shape along columns and all others along channels."""
+def _reduced_columns(builder, node, value, axes, operator):
+    """A reduction of the axes `axes` of a value's shape, which are moved to a map's columns, and
+    all others to its channels."""
     index = layout_of(value)[0]
-    order = [n for n in range(index.ndim) if n not in axes] + sorted(axes)
-    turned = index.transpose(order)
-    channels = prod(turned.shape[:index.ndim - len(axes)])
-    moved = relaid(builder, node, value, turned.reshape(channels, 1, -1))
-    return with_layout(moved, np.arange(index.size).reshape(turned.shape).transpose(
-        np.argsort(order))[None])
+    kept = [n for n in range(index.ndim) if n not in axes]
+    index = index.transpose(kept + sorted(axes)).reshape(
+        prod(value.shape[n] for n in kept), 1, -1)
+    inner = replace(node, attributes={**node.attributes, "axes": [3], "keepdims": 1})
+    result = operator(builder, inner, [relaid(builder, node, value, index)])
+    shape = [1 if n in axes else size for n, size in enumerate(value.shape)]
+    if not node.attributes.get("keepdims", 1):
+        shape = [value.shape[n] for n in kept]
+    return with_layout(result, np.arange(len(index)).reshape(1, *shape))
 
 
 def _axes_of_map(value):

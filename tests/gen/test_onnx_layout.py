@@ -227,3 +227,12 @@ def test_the_host_computes_with_rows(back):
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     theirs = run_onnx(model, images, optimized=False)[y]
     assert found.shape == theirs.shape and found == pytest.approx(theirs, abs=0.05)
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_reductions_of_five_dimensions(keep):
+    net, x = _network(12, 3, 4, 2)
+    y = net.node("Reshape", x, np.array([-1, 2, 1, 4, 3]))
+    y = net.node("ReduceSum", y, np.array([1, 4]), keepdims=keep)
+    graph, _ = check(net, spread(net, y), rarely=0.02)
+    assert len(graph.layers) == 1               # the host moves what it gives

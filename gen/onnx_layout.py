@@ -36,6 +36,12 @@ _ANY_ORDER = {
     "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tan",
     "Tanh", "ThresholdedRelu", "Transpose", "Trunc", "Unsqueeze", "Where",
 }
+#: Operators that the host computes of an input whose rows are images.
+_HOST_ROWS = {
+    "Add", "BipolarQuant", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Flatten",
+    "FloatQuant", "Identity", "IntQuant", "Mul", "Neg", "Quant", "QuantizeLinear", "Relu",
+    "Reshape", "Sub",
+}
 #: The most copies that one tensor may take.
 _MOST = 4096
 
@@ -47,18 +53,26 @@ def _sides(shape):
 
 def laid_out(builder, node, inputs):
     """The inputs of a node as its operator reads them: in any order, or as maps."""
+    if node.operator not in _HOST_ROWS:
+        for item in inputs:
+            if isinstance(item, HostInput) and item.rows > 1:
+                _refuse_rows(node, item)
     if node.operator in _ANY_ORDER:
         return inputs
     return [_as_map(builder, node, item) if isinstance(item, Value) else item for item in inputs]
 
 
+def _refuse_rows(node, value):
+    node.fail(f"reads {shape_text(value.shape)} with {value.rows} times as many images as the "
+              "network has, which a Reshape or Flatten made of another dimension; dense layers and "
+              "functions of quantized tensors can: give that dimension back by a Reshape to [N, "
+              f"{value.rows}, ...] first")
+
+
 def _as_map(builder, node, value):
     """The value with a map that is its shape, where it has up to 3 dimensions."""
     if value.rows > 1:
-        node.fail(f"reads {shape_text(value.shape)} with {value.rows} times as many images as the "
-                  "network has, which a Reshape or Flatten made of another dimension; dense layers "
-                  "and functions can: give that dimension back by a Reshape to [N, "
-                  f"{value.rows}, ...] first")
+        _refuse_rows(node, value)
     sides = _sides(value.shape)
     if sides is None or (value.order is None and tuple(value.map) == sides):
         return value

@@ -285,9 +285,11 @@ class Builder:
         return name
 
     def _quantize_input(self, value, target, name, node):
-        shape = {0: (1, 1, 1), 1: (*value.shape, 1, 1), 2: (*value.shape[:1], 1, *value.shape[1:])
-                 }.get(len(value.shape), (value.shape[0], prod(value.shape[1:-1]),
-                                          value.shape[-1]) if value.shape else None)
+        shape = value.whole
+        if len(shape) > 2:
+            shape = shape[0], prod(shape[1:-1]), shape[-1]
+        else:
+            shape = [(1, 1, 1), (*shape, 1, 1), (*shape[:1], 1, *shape[1:])][len(shape)]
         name = self.add_tensor(name, shape, target)
         self.inputs.append(name)
         if value.rounding:

@@ -192,8 +192,7 @@ def _joined_inputs(node, inputs):
     found = [_elements_of(item.steps[same:], shape) for item in inputs]
     if len({(item.name, item.bits) for item in inputs}) > 1 or any(item is None for item in found):
         node.fail("joins inputs before they are quantized; put a quantizer in front of each")
-    start = HostInput(first.name, first.input_shape, shape, first.bits, first.signed,
-                      first.steps[:same])
+    start = replace(first, shape=shape, steps=first.steps[:same])
     index = np.concatenate(found, axis)
     return start.then("take", index, index.shape)
 

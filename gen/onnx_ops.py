@@ -279,10 +279,8 @@ def _reshaped(value, shape, node, rows=None):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
                   "dimension must stay")
     if isinstance(value, HostInput):
-        if rows > 1:
-            node.fail("makes images of another dimension of an input that is not quantized; put a "
-                      "quantizer in front")
-        return value.then("reshape", tuple(shape), tuple(shape))
+        made = replace(value, shape=tuple(shape), rows=rows)
+        return made.then("reshape", made.whole)
     return replace(value, shape=tuple(shape), rows=rows, nodes=[*value.nodes, node.name])
 
 

@@ -134,6 +134,12 @@ class HostInput:
     # The short float that quantizers read it in; "": float32. Between, as in ONNX Runtime on a
     # processor, nothing is rounded.
     rounding: str = ""
+    rows: int = 1               # as of `Value`; steps have it in front of the shape
+
+    @property
+    def whole(self):
+        """The shape of one image for the steps."""
+        return self.shape if self.rows == 1 else (self.rows, *self.shape)
 
     def then(self, operation, operand, shape=None):
         return replace(self, shape=self.shape if shape is None else shape,
@@ -328,7 +334,7 @@ def shape_text(shape):
 def like(value, result):
     """The value `result`, which has the shape of `value`, or of a `HostInput`, with its order."""
     if isinstance(value, HostInput):
-        return result
+        return replace(result, rows=value.rows)
     return replace(result, order=value.order, rows=value.rows, moved=value.moved)
 
 

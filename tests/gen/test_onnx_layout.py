@@ -73,11 +73,17 @@ def test_dense_layers_of_any_shape(data):
     check(net, y, rarely=0.01)
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("fixed", [False, True])
-def test_rows_of_a_fixed_batch(fixed):
-    """Reshape to [T, C] where the model is for one image."""
+def test_rows_of_a_fixed_batch(fixed, early):
+    """Reshape to [T, C] where the model is for one image, before or after the quantizer."""
     net, x = _network(3, 4, 6)
+    if early:
+        net.nodes.clear()
+        x = net.node("Add", "x", np.float32(0.25))
     y = net.node("Reshape", x, np.array([4, 6] if fixed else [-1, 6]))
+    if early:
+        y = qdq(net, net.node("Mul", y, np.float32(net.rng.uniform(1, 2, (1, 6)))), 1 / 16, 5)
     y = qdq(net, net.node("Gemm", y, weights(net, 6, 5), bias(net, 5)), 1, 3)
     model = net.model(y, shapes=[(5,)])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

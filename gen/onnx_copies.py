@@ -36,8 +36,12 @@ def resolved(value, part, node):
     for bound in (own.low, own.high):
         ends.append(None if bound is None else bound * gain[0] + offset[0])
     low, high = ends[::-1] if gain[0] < 0 else ends
-    lows = [item for item in (low, value.low) if item is not None]
-    highs = [item for item in (high, value.high) if item is not None]
+    # The part's range, clipped to the whole's.
+    lows, highs = ([item for item in (one, other) if item is not None]
+                   for one, other in ((low, value.low), (high, value.high)))
+    low, high = max(lows, default=None), min(highs, default=None)
+    if low is not None and high is not None and low > high:
+        low = high = value.low if value.low == low else value.high
     behind = own.pool and own.pool.behind(gain)
     outer = value.pool and value.pool.of_channels(range(first, first + own.map[0]))
     pool, shape = behind or outer, own.map
@@ -47,7 +51,7 @@ def resolved(value, part, node):
             node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
                       "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,
-                   low=max(lows, default=None), high=min(highs, default=None), map=shape,
+                   low=low, high=high, map=shape,
                    shape=shape, order=None, rows=1, nodes=[*own.nodes, *value.nodes])
 
 

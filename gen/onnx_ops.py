@@ -15,6 +15,7 @@ from . import (
     onnx_signs,
     onnx_upsample,
 )
+from .onnx_broadcast import constant_map, differs_by_position, spread
 from .onnx_copies import plain
 from .onnx_extremes import extreme_of
 from .onnx_functions import (
@@ -89,6 +90,7 @@ def _arithmetic(host_operation, combine):
         if all(isinstance(item, Value) for item in inputs):
             inputs = onnx_layout.aligned(builder, node, inputs)
             values = [plain(builder, item, node) for item in inputs]
+            values = spread(builder, node, values)
             sign = {"add": 1, "subtract": -1}.get(host_operation)
             return (sign and kink_sum(node, values, sign)) or combined(
                 builder, node, values) or pair(node, values, host_operation)
@@ -107,6 +109,8 @@ def _arithmetic(host_operation, combine):
                 node.fail(f"its constant of shape {list(array.shape)} does not fit "
                           f"{shape_text(value.shape)}")
             return value.then(host_operation, array)
+        if differs_by_position(operand.numbers, value):
+            return _with_map(builder, node, operand, value, host_operation, first)
         numbers = per_channel(operand.numbers, value, node, "its constant")
         gain, offset = combine(numbers, first, node)
         ones = np.full(len(numbers), exact(1).item(), dtype=object)
@@ -115,9 +119,18 @@ def _arithmetic(host_operation, combine):
 
 
 def _quotient(numbers, first, node):
-    if first or any(item == 0 for item in numbers):
+    if first or any(item == 0 for item in numbers.flat):
         node.fail("must divide an activation by a constant that is not 0")
     return 1 / numbers, 0
+
+
+def _with_map(builder, node, operand, value, operation, first):
+    """A value and a constant that differs by position."""
+    numbers = operand.numbers
+    if operation == "divide":
+        numbers, operation = _quotient(numbers, first, node)[0], "multiply"
+    made, value = constant_map(builder, node, operand, numbers, plain(builder, value, node))
+    return pair(node, [made, value] if first else [value, made], operation)
 
 
 def _batch_norm(builder, node, inputs):
@@ -257,14 +270,19 @@ def _extreme(builder, node, inputs):
         node.fail("compares an input before it is quantized; put a quantizer in front")
     for item in values[1:]:
         both = onnx_layout.aligned(builder, node, [value, item])
+        both = spread(builder, node, [plain(builder, part, node) for part in both], False)
         value = kink_extreme(node, both, node.operator == "Max") or combined(
             builder, node, both) or extreme_of(
             builder, node, both, node.operator == "Min")
     for item in inputs:
         if isinstance(item, (Constant, QuantizedConstant)):
             number = item.numbers.reshape(-1)
+            if isinstance(value, Value) and uniform(number) is None:
+                both = constant_map(builder, node, item, item.numbers, plain(builder, value, node))
+                value = extreme_of(builder, node, both[::-1], node.operator == "Min")
+                continue
             if uniform(number) is None:
-                node.fail("its constant must be one number")
+                node.fail("its constant must be one number where the input is not quantized")
             low, high = (number[0], None) if node.operator == "Max" else (None, number[0])
             value = _clipped(builder, value, low, high, node)
     return value

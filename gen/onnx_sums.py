@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm
+from types import NoneType
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from ..sim import numerics
 from ..sim.graph import Conv, Operand
 from .onnx_addends import image_limits
 from .onnx_digits import added_up, gains
-from .onnx_functions import Function
 from .onnx_values import Linear, Pair, Value, codes_of, exact, like, shape_text, uniform
 
 __all__ = ["added_values", "combined_layer", "fuse", "pair"]
@@ -31,20 +31,23 @@ def pair(node, inputs, operation):
         node.fail("needs one constant operand; two activations are not supported")
     first, second = inputs
     for item in inputs:
-        if isinstance(item.linear, Function) and operation == "multiply":
+        if operation == "multiply" and not isinstance(item.linear, (Linear, Pair, NoneType)):
             node.fail(f"combines the result of {item.nodes[-1]!r} with another tensor before it is "
                       "quantized; put a quantizer between them")
-    if operation != "subtract" and _pixel(first) and not _pixel(second):
+    sign = -1 if operation == "subtract" else 1
+    turned = _pixel(first) and not _pixel(second)
+    if turned:
         first, second = second, first
     if tuple(second.map) not in (tuple(first.map), (first.map[0], 1, 1)) or (
             len(first.shape) != len(second.shape) and second.map != first.map):
         node.fail(f"combines {shape_text(first.shape)} with {shape_text(second.shape)}; supported "
                   "are equal shapes, and one pixel [N, C, 1, 1] with a whole map")
-    ones = np.full(first.map[0], exact(1).item(), dtype=object)
+    # first - second is -(second - first).
+    ones = np.full(first.map[0], exact(sign if turned else 1).item(), dtype=object)
     return like(first, Value(first.source, first.shape, first.map, ones, 0 * ones,
                              nodes=[node.name],
                              linear=Pair(node.name, first, second, operation == "multiply",
-                                         -1 if operation == "subtract" else 1)))
+                                         sign)))
 
 
 def _pixel(value):

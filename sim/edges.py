@@ -61,7 +61,8 @@ class Encoder:
         with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value), "sign"
         with the number that stands for +1: what is 0 or more becomes it, the rest its negative,
         "round" with the name of a short float as of `rounded`, "take" with
-        an array, in the new shape, of the numbers that elements of one image have.
+        an array, in the new shape, of the numbers that elements of one image have, "constant"
+        with an array that takes the place of every image.
     low, high : int or None
         Limits of the code, as an ordered integer.
     """
@@ -91,6 +92,8 @@ class Encoder:
                 values = values.reshape(len(values), *operand)
             elif operation == "transpose":
                 values = values.transpose(operand)
+            elif operation == "constant":
+                values = np.broadcast_to(operand, (len(values), *operand.shape))
             elif operation == "pad":
                 values = _padded(values, *operand)
             elif operation == "sign":

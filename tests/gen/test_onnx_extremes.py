@@ -45,6 +45,13 @@ def test_the_larger_of_two_convolutions_takes_one_more_layer():
     assert len(graph.layers) == 3
 
 
+def test_a_constant_beyond_the_range_of_a_map():
+    net, x = integer_network(np.random.default_rng(3), (3, 5, 6))
+    x = net.node("Max", net.node("Neg", branch(net, x, 4, relu=True)), branch(net, x, 4, 2),
+                 np.float32(7))
+    check(net, qdq(net, x, SCALE, -7))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_reductions_over_any_axes(seed):
     draw = random.Random(f"reduce {seed}")

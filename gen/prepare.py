@@ -68,10 +68,12 @@ def _check_formats(layer, tensors, outside=False):
             raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
                             "quantized; only outputs of the network can be raw")
         if tensor != arch.activation:
+            formats = (f"array.activation to \"{tensor}\"" if not isinstance(
+                arch.activation, Bipolar) else f"array.activation to \"{tensor}\" and array.weight "
+                "to integers, among which signs are numbers,")
             raise WrongFormat(
                 f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
-                f"{arch.activation}; set array.activation to \"{tensor}\" or quantize the network "
-                f"to {arch.activation}")
+                f"{arch.activation}; set {formats} or quantize the network to {arch.activation}")
     if conv.operand is not None:
         _check_operand(layer, tensors)
     if not has_weights(layer):

@@ -117,3 +117,15 @@ def _compare(found, wanted, case):
     off = np.abs(found.astype(np.float64) - wanted)
     assert (off > exact).mean() <= case.ties, f"{(off > exact).mean():.4%} differ"
     assert off.max() <= case.step * 1.001 + exact, f"off by {off.max()}"
+
+
+def test_binary_chips_agree_about_padding(tmp_path):
+    """The host lays out what a first layer reads, so that it needs no even number of channels."""
+    path = FOLDER / "binary_one_padding.onnx"
+    arch = load_chip("ulx3s-bnn")
+    assert check(path, arch).maps
+    made = build(path, arch, tmp_path / "build", area=False)
+    inputs = np.load(FOLDER / "binary_one_padding.npy")
+    assert simulate(made, inputs, "isa").comparison.bits == 0
+    with np.load(FOLDER / "binary_one_padding.expected.npz") as expected:
+        _compare(simulate(made, inputs).outputs, expected[expected.files[0]], Case())

@@ -153,6 +153,67 @@ def test_junit(simulated, no_verilog, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["regress.xml"]
 
 
+@pytest.mark.parametrize("reason", [
+    "layer 'x': 5 channels leave an odd number of the 8 lanes (rows * lanes) unused, and what the "
+    "last one adds could saturate accumulators of 9 bits at another point; set array.accumulator "
+    "to 12 or to \"exact\"",
+    "layer 'x': a pooling window of 5 x 5 needs 25 accumulator words, the chip has 16; raise "
+    "buffers.accumulators", "layer 'x' reads 'in' in int8, the chip computes in int4"])
+def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeypatch, reason):
+    """Also for reasons that single networks may have."""
+    def refuse(graph, arch, batch):
+        raise UserError(reason)
+    jobs = simulated[2][0][0][1]
+    programs = SimpleNamespace(runs=simulated[2][0][1].runs[::2])
+    assert len(jobs) == 2 * SEEDS == 2 * len(programs.runs)
+    monkeypatch.setattr(module, "compile_graph", refuse)
+    monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: programs)
+    lines = []
+    cases = regress([CHIP], SEEDS, show=lines.append)
+    assert [case.refused for case in cases] == [reason] * SEEDS
+    assert all("the compiler refused the network" in case.failure for case in cases)
+    assert f"{SEEDS} networks refused: {SEEDS} FAILED" in lines[-1]
+
+
+@pytest.mark.parametrize("reason, failed", [
+    ("what it adds could saturate accumulators of 9 bits at another point; set array.accumulator "
+     "to 12", False), ("no reason", True)])
+def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, failed):
+    real = module.compile_graph
+    calls = []
+
+    def once(graph, arch, batch):
+        calls.append(graph)
+        if len(calls) == 1:
+            raise UserError(reason)
+        return real(graph, arch, batch)
+    runs = SimpleNamespace(runs=[run for n, run in enumerate(simulated[2][0][1].runs) if n != 1])
+    monkeypatch.setattr(module, "compile_graph", once)
+    monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: runs)
+    lines = []
+    cases = regress([CHIP], SEEDS, show=lines.append)
+    assert [bool(case.failure) for case in cases] == [failed] + [False] * (SEEDS - 1)
+    assert f"(no network: {reason})" in lines[0] and "1 networks refused" in lines[-1]
+    # What is repeated alone may be one that is refused.
+    if not failed:
+        calls.clear()
+        runs.runs = runs.runs[:1]
+        assert not regress([CHIP], seed=0, show=lines.append)[0].failure
+
+
+def test_a_fault_in_the_core_is_seen(monkeypatch):
+    """The whole way: Verilog whose accumulators subtract."""
+    real, count = module.core_verilog, []
+
+    def faulty(arch):
+        before, name, behind = real(arch).partition("module systolith_accumulator")
+        count.append(behind.count(" + ", 0, behind.index("endmodule")))
+        return before + name + behind.replace(" + ", " - ", 1)
+    monkeypatch.setattr(module, "core_verilog", faulty)
+    case, = regress([CHIP], 1, show=lambda line: None)
+    assert count == [1] and "program: result" in case.failure
+
+
 def test_a_missing_token_of_the_compiler_is_seen(no_verilog, monkeypatch):
     real = module.compile_graph
 

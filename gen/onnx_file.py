@@ -13,12 +13,12 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from .errors import UserError
+from .onnx_opset import OLDEST_OPSET, READ_OPSET, in_read_opset
 
 __all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes",
            "one_line", "read"]
 
 STANDARD = ("", "ai.onnx")
-_OLDEST_OPSET = 11
 #: Bytes of a file; protobuf itself ends at four times as many.
 _LARGEST_FILE = 1 << 29
 #: Elements of a tensor, and of its dimensions together where a size is 0.
@@ -46,10 +46,10 @@ def read(model):
         model, where = _parsed(path), str(path)
     if not model.graph.node:
         raise UserError(f"{where} is no ONNX file, or it is truncated: it has no nodes")
-    for opset in model.opset_import:
-        if opset.domain in STANDARD and opset.version < _OLDEST_OPSET:
-            raise UserError(f"{where} uses opset {opset.version}, and must use {_OLDEST_OPSET} or "
-                            "later: convert it with onnx.version_converter")
+    standard = [item.version for item in model.opset_import if item.domain in STANDARD]
+    if standard and max(standard) < OLDEST_OPSET:
+        raise UserError(f"{where} uses opset {max(standard)}, and must use {OLDEST_OPSET} or "
+                        "later: export it with a later one")
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
         model = onnx.ModelProto.FromString(model.SerializeToString()) if path is None else model
         for tensor in model.graph.initializer:
@@ -62,7 +62,15 @@ def read(model):
             # The inliner raises whatever its C++ code meets.
             raise UserError(f"the functions of {where} cannot be inlined: "
                             f"{one_line(error)}") from None
-    return _without_empty_statements(model)
+    model = _without_empty_statements(model)
+    if standard and max(standard) < READ_OPSET:
+        try:
+            _check(model)
+        except Exception as error:
+            # The checker raises whatever its C++ code meets.
+            raise UserError(f"the model is not valid ONNX: {one_line(error)}") from None
+        model = in_read_opset(model, where, one_line)
+    return model
 
 
 def _without_empty_statements(model):

@@ -425,6 +425,11 @@ def _check_shape(node, name, value, shapes):
                   f"{['N' if size is None else size for size in expected]}")
 
 
+def _element(number):
+    """What ONNX calls an element type."""
+    return next((name for name, own in TensorProto.DataType.items() if own == number), number)
+
+
 def host_input(item):
     """The `HostInput` of a ValueInfoProto. Raises UserError for shapes and types that it cannot
     have."""
@@ -439,7 +444,7 @@ def host_input(item):
                         f"give them (--shape {item.name}=SIZE,SIZE,...)")
     if kind.elem_type not in NUMBERS:
         raise UserError(f"input {item.name!r} must be numbers, not "
-                        f"{TensorProto.DataType.Name(kind.elem_type)}")
+                        f"{_element(kind.elem_type)}")
     return host_tensor(item.name, kind.elem_type, sizes[1:])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .onnx_bilinear import MODES, enlarged
 from .onnx_crop import parts_value
+from .onnx_file import check_size
 from .onnx_layers import add_bias, as_map, linear, spatial, weight_scale, weights_of
 from .onnx_values import HostInput, Part, activation, constant
 
@@ -25,6 +26,7 @@ def _repeated(node, value, factors):
     as_map(value, node)
     channels, height, width = value.map
     sizes = channels, height * factors[0], width * factors[1]
+    check_size(node.outputs[0], sizes)
     shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
     parts = [Part(value, 0, tuple(factors), origin) for origin in product(*map(range, factors))]
     return parts_value(parts, shape, sizes, node)

@@ -78,8 +78,8 @@ def test_missing_external_data(tmp_path):
 
 def test_old_opsets():
     net, x, shape = network()
-    net.opset = 10
-    refused(model_of(net, x, shape), "uses opset 10, and must use 11 or later")
+    net.opset = 6
+    refused(model_of(net, x, shape), "uses opset 6, and must use 7 or later")
 
 
 def test_damaged_tensors():

@@ -13,7 +13,7 @@ from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Int
 from ..sim.graph import Conv
 
-__all__ = ["signs_as_numbers"]
+__all__ = ["plain_rounding", "signs_as_numbers"]
 
 _TOP = MULTIPLIER_BITS - 1
 
@@ -135,10 +135,17 @@ class _Signs:
             tensor = self.tensors[conv.output]
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
-        below = conv.below and _scaled(*conv.below, more)
         multiplier, shift = _scaled(conv.multiplier, conv.shift, more)
-        return replace(conv, bias=conv.bias << more, multiplier=multiplier, shift=shift,
-                       below=below), more
+        below = conv.below and (*_scaled(*conv.below[:2], more), *conv.below[2:])
+        bias, fields = conv.bias << more, {}
+        if getattr(conv, "addend", None) is not None:
+            # The fraction of the bias has whole units now.
+            whole = (conv.addend << more) // np.maximum(multiplier, 1)
+            bias, fields = bias + whole, {"addend": (conv.addend << more) - whole * multiplier}
+            if below and len(below) > 2:
+                below = (*below[:2], (below[2] << more) - whole * below[0])
+        return replace(conv, bias=bias, multiplier=multiplier, shift=shift, below=below,
+                       **fields), more
 
     def _sign(self, conv, more):
         """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
@@ -148,10 +155,10 @@ class _Signs:
             # One step of the sum makes 1 at least.
             shift = max(_TOP + more + self.exponent, 0)
             return replace(conv, multiplier=np.full(count, 1 << _TOP), low=low, high=high,
-                           shift=np.full(count, shift))
+                           shift=np.full(count, shift), **plain_rounding(conv))
         # 2 * (s + b) + 1 is never 0.
         return replace(conv, multiplier=np.full(count, 1 << _TOP), low=-1, high=1, zero_point=1,
-                       shift=np.full(count, _TOP - 1))
+                       shift=np.full(count, _TOP - 1), **plain_rounding(conv))
 
     def _copy(self, conv, source, turned):
         """The layer that writes the signs of `source`, some turned, where `conv` wrote them."""
@@ -167,6 +174,11 @@ class _Signs:
         if bias and turned is not None:
             copy.bias = np.where(turned, -bias, bias)
         return self._sign(copy, more - 1)
+
+
+def plain_rounding(conv):
+    """Fields of a Conv whose bias has no fraction and whose ties are none."""
+    return {key: None for key in ("addend", "ties") if hasattr(conv, key)}
 
 
 def _scaled(multiplier, shift, more):

@@ -20,6 +20,7 @@ from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from ..sim.graph import Tensor
 from .errors import UserError
+from .signs import plain_rounding
 
 __all__ = ["integers_as_signs"]
 
@@ -46,11 +47,14 @@ def integers_as_signs(graph, arch):
                                     Bipolar(1))
     layers = []
     for layer in graph.layers:
-        layer, scale = _read(layer, graph, steps)
+        limits = _limits(layer, graph, steps[layer.output]) if layer.output in steps else None
+        layer, scale, added = _read(layer, graph, steps)
         if layer.raw and scale != 1:
             old = tensors[layer.output]
             tensors[layer.output] = replace(old, scale=np.asarray(old.scale) / scale)
-        layers.append(_written(layer, scale, tensors, steps))
+        if limits is not None:
+            layer = _written(layer, scale * limits - added[:, None], tensors)
+        layers.append(layer)
     origins = {name: item for name, item in graph.origins.items() if name not in steps}
     return replace(graph, tensors=tensors, layers=layers, origins=origins)
 
@@ -93,10 +97,10 @@ def _steps(graph, tensor):
 
 
 def _read(layer, graph, steps):
-    """(the layer that reads signs instead of integers, how many times the sum it accumulates): its
-    bias, that of the sum, makes up for the constant."""
+    """(the layer that reads signs instead of integers, how many times the sum it accumulates, what
+    is to be added to that [channels])."""
     if layer.input not in steps:
-        return layer, 1
+        return layer, 1, 0 * layer.bias
     low, high = steps[layer.input]
     count, form = high - low, graph.tensors[layer.input].format
     images = numerics.images_of(layer.weight_format, layer.weight)
@@ -110,44 +114,40 @@ def _read(layer, graph, steps):
     if channels is not None:
         channels = (channels[:, None] * count + np.arange(count)).ravel()
     return replace(layer, weight=np.repeat(layer.weight, count, axis=1), pad_code=pad_code,
-                   channels=channels, bias=2 * layer.bias + added, input_shape=None), 2
+                   channels=channels, bias=2 * layer.bias + added, input_shape=None), 2, added
 
 
-def _written(layer, scale, tensors, steps):
-    """The layer that writes signs instead of integers. It accumulates `scale` times the sum, and
-    its bias holds what is to be added to that."""
-    if layer.output not in steps:
-        return layer
-    low, high = steps[layer.output]
+def _limits(layer, graph, ends):
+    """[channels, results]: the least sums that make the results above the lowest; one more than the
+    largest sum there is where none does."""
+    low, high = ends
     images = numerics.images_of(layer.weight_format, layer.weight)
-    form = tensors[layer.input].format
     times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
-    least, most = ([times * item for item in side] for side in numerics.sum_ranges(images, form))
-    addend = getattr(layer, "addend", None)
-    bias = []
-    for channel in range(len(layer.weight)):
-        factor, shift = int(layer.multiplier[channel]), int(layer.shift[channel])
-        more = 0 if addend is None else int(addend[channel])
-        for result in range(low + 1, high + 1):
-            limit = None                        # the least sum with the bias that makes the result
-            if layer.low < result <= layer.high:
-                number = result - layer.zero_point
-                twice = 2 * number - 1 << shift
-                # Ties go to even results.
-                product = (-(-twice // 2) if number % 2 == 0 else twice // 2 + 1) - more
-                if factor:
-                    limit = -(-product * scale // factor)
-                    never, always = False, False
-                else:
-                    never, always = product > 0, product <= 0
-            else:
-                never, always = result > layer.high, result <= layer.low
-            own = -least[channel] if always else -most[channel] - 1 if never else (
-                int(layer.bias[channel]) - limit)
-            bias.append(min(max(own, -most[channel] - 1), -least[channel]))
-    count = high - low
+    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
+        images, graph.tensors[layer.input].format))
+    results = np.arange(low + 1, high + 1)[None]
+    form = graph.tensors[layer.output].format
+    below = np.broadcast_to(least - 1, (len(least), results.size)).copy()
+    above = np.broadcast_to(most + 1, below.shape).copy()
+    while (above - below > 1).any():            # results rise with sums
+        middle = (below + above) // 2
+        reached = numerics.first_results(middle[None], layer, form)[0] >= results
+        inside = above - below > 1
+        above = np.where(inside & reached, middle, above)
+        below = np.where(inside & ~reached, middle, below)
+    return above
+
+
+def _written(layer, limits, tensors):
+    """The layer that writes signs instead of integers: whether what it accumulates reaches `limits`
+    [channels, results]."""
+    count = limits.shape[1]
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
+        images, tensors[layer.input].format))
+    bias = np.clip(-limits, -most - 1, -least).ravel()
     ones = np.ones(len(bias), np.int64)
-    return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=np.array(bias),
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=bias,
                    multiplier=ones, shift=0 * ones, zero_point=0, low=0, high=1,
-                   first_channel=layer.first_channel * count,
-                   **({} if addend is None else {"addend": 0 * ones}))
+                   first_channel=layer.first_channel * count, **plain_rounding(layer))

@@ -1,5 +1,6 @@
 """Binary layers: weights that are signs, thresholds on the integer sum, sums that are never 0."""
 
+from dataclasses import replace
 from math import ceil, floor
 
 import numpy as np
@@ -8,7 +9,7 @@ from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from .onnx_values import exact
 
-__all__ = ["as_signs", "never_zero", "thresholds"]
+__all__ = ["as_signs", "moved_below", "never_zero", "thresholds"]
 
 
 def as_signs(images, format, scale):
@@ -19,6 +20,20 @@ def as_signs(images, format, scale):
             size == 0).any():
         return images, format, scale
     return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
+
+
+def moved_below(value, numbers, strict):
+    """`value` less `numbers` [channels], of which only the sign is wanted: where a bound of a
+    clipped value decides that, the channel is constant."""
+    gain, offset = value.gain.copy(), value.offset - numbers
+    for channel, number in enumerate(numbers):
+        if value.low is not None and (value.low > number or (
+                value.low == number and not strict)):
+            gain[channel], offset[channel] = 0 * number, 0 * number + 1
+        elif value.high is not None and (value.high < number or (
+                value.high == number and strict)):
+            gain[channel], offset[channel] = 0 * number, 0 * number - 1
+    return replace(value, gain=gain, offset=offset, low=None, high=None)
 
 
 def thresholds(images, gain, offset, format, strict, times=1):

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..hw.formats import Bipolar
+from .binary import moved_below
 from .onnx_target import Target
 from .onnx_values import (
     HostInput,
@@ -60,10 +61,9 @@ def _compared(strict, more):
         if isinstance(value, HostInput):
             value = value.then("subtract", numbers.floats)
         else:
-            if value.low is not None or value.high is not None:
-                node.fail("compares what is clipped; remove the Relu or Clip in front")
-            value = replace(value, nodes=[*value.nodes, node.name], offset=value.offset
-                            - per_channel(numbers.numbers, value, node, "one side"))
+            numbers = per_channel(numbers.numbers, value, node, "one side")
+            value = moved_below(replace(value, nodes=[*value.nodes, node.name]), numbers,
+                                strict == (more != first))
         return Comparison(value if more != first else _negative(value), strict)
     return operator
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Int
 from ..sim import numerics
+from .binary import moved_below
 from .onnx_copies import plain
 from .onnx_target import Target
 from .onnx_values import HostInput, Linear, Value, constant, exact, like
@@ -211,9 +212,7 @@ def _sign(builder, node, value, thresholds, scale):
         if len(thresholds) not in (1, len(value.gain)):
             node.fail(f"its thresholds must have one row, or one for each of {len(value.gain)} "
                       f"channels, not {len(thresholds)}")
-        if value.low is not None or value.high is not None:
-            node.fail("makes a sign of a value that is clipped; put it in front of that")
-        value = replace(value, offset=value.offset - thresholds)
+        value = moved_below(value, np.broadcast_to(thresholds, value.gain.shape), False)
     source = builder.quantize(value, target, node.outputs[0], node)
     shape = builder.tensors[source].shape
     gain = np.full(shape[0], target.unit, dtype=object)

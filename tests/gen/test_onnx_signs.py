@@ -58,14 +58,31 @@ def test_zero_goes_where_the_model_says(rule):
                              np.float32(1)), "chooses between two equal numbers"),
     (lambda net, x: net.node("Where", net.node("Greater", x, np.float32(0)), np.float32(1),
                              np.float32([1, 2, 3])), "must choose between two numbers"),
-    (lambda net, x: net.node("Where", net.node("Greater", net.node("Relu", x), np.float32(0)),
-                             np.float32(1), np.float32(0)), "compares what is clipped"),
 ])
 def test_refused(made, message):
     net = Network(np.random.default_rng(1), (4,), opset=17)
     x = net.node("MatMul", net.bipolar_quant("x"), net.bipolar_quant(np.ones((4, 3), np.float32)))
     with pytest.raises(UserError, match=message):
         load(net.model(made(net, x)))
+
+
+@pytest.mark.parametrize("rule", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+@pytest.mark.parametrize("clip", ["Relu", "Clip"])
+def test_comparisons_after_a_clip(rule, clip):
+    """A threshold outside the limits makes a constant, one on them a constant or none."""
+    rng = np.random.default_rng(3)
+    net = Network(rng, (7,), opset=17)
+    x = net.node("MatMul", net.bipolar_quant("x"), net.bipolar_quant(
+        np.float32(rng.choice([-1, 1], (7, 6)))))
+    x = net.node("Relu", x) if clip == "Relu" else net.node(
+        "Clip", x, np.float32(-1), np.float32(3))
+    x = net.node("Where", net.node(rule, x, np.float32([-3, -1, 0, 1, 3, 5])), np.float32(1),
+                 np.float32(-1))
+    model = net.model(net.node("MatMul", x, net.bipolar_quant(np.ones((6, 2), np.float32))))
+    images = np.float32(rng.standard_normal((100, 7)))
+    graph = load(model)
+    found = graph.run(graph.encode_inputs(images))[graph.layers[-1].input]
+    assert (2 * found[:, :, 0, 0] - 1 == evaluate(model, images)[x]).all()
 
 
 #: Signs behind pooling.

@@ -264,7 +264,7 @@ class Host:
             if not name or name in seen or isinstance(value, (Constant, QuantizedConstant)):
                 continue
             seen.add(name)
-            if isinstance(value, Value) and not (
+            if isinstance(value, Value) and not builder.is_input(value) and not (
                     makers[name].operator in _MOVES and _is_moved(value)):
                 try:
                     give(value, name)

@@ -191,6 +191,7 @@ def test_a_convolution_that_keeps_its_size_adds_up_the_digits_of_the_others():
     assert graph.layers[-1].weight.shape[2:] == (3, 3)
 
 
+@pytest.mark.usefixtures("chip_alone")
 def test_what_reaches_too_far_is_refused():
     case = Case(45)
     with pytest.raises(UserError, match=r"whose addends reach so far .* put a quantizer after one"):

@@ -74,6 +74,7 @@ def test_a_window_larger_than_an_instruction():
     check(net, qdq(net, x, SCALE, 4), count=20, chips=(), rarely=0.02)
 
 
+@pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("operator, axes, message", [
     ("ReduceMax", [0, 2], "its axes must leave the batch dimension"),
     ("ReduceSum", [4], "its axes must be from -4 to 3")])

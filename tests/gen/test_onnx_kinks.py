@@ -95,6 +95,7 @@ def test_what_one_layer_can_say_is_one():
         assert len(load(network(positive)[0].model(network(positive)[1])).layers) == 1
 
 
+@pytest.mark.usefixtures("chip_alone")
 def test_an_output_needs_a_quantizer():
     net, _ = network(FUNCTIONS["dprelu"])
     with pytest.raises(UserError, match="of two slopes is an output of the network before it is"):

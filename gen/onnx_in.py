@@ -21,7 +21,7 @@ from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_half import note_of, roundings
 from .onnx_host import NUMBERS, Host, HostResult, computable, ends_of, host_tensor
-from .onnx_layout import laid_out
+from .onnx_layout import as_pixels, laid_out, read_by_dense
 from .onnx_lower import Builder
 from .onnx_origins import origins
 from .onnx_sizes import with_known_sizes
@@ -109,7 +109,7 @@ def _load(model, refuse):
     host = Host(model, nodes)
     nodes = _fold(nodes, values, refused)
     builder = Builder(_widest_weights(nodes, values))
-    builder.roundings = roundings(graph, nodes)
+    builder.roundings, builder.dense = roundings(graph, nodes), read_by_dense(nodes)
     kinds = set()
     builder.batch = next((item.type.tensor_type.shape.dim[0].dim_value for item in inputs), 0)
     for node in nodes:
@@ -174,6 +174,9 @@ def _computed(builder, host, node, inputs, unknown):
         if node.name in unknown:
             raise unknown[node.name]
         found = _operator(node)[0](builder, node, laid_out(builder, node, inputs))
+        if isinstance(found, Value) and node.outputs[0] in builder.dense and (
+                len(found.shape) > 1 and builder.is_input(found)):
+            found, *_ = as_pixels(builder, node, found)
     except UserError as error:
         found = host.instead(node, inputs, error)
         if found is None:

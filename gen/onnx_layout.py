@@ -20,7 +20,7 @@ from .onnx_moves_plan import moves
 from .onnx_values import HostInput, Linear, Value, layout_of, shape_text, with_layout
 
 __all__ = ["aligned", "any_layout", "as_pixels", "filled", "joined_along", "laid_out", "on_its_own",
-           "part_of", "picked", "same_but_for_order"]
+           "part_of", "picked", "read_by_dense", "same_but_for_order"]
 
 #: Operators that read values in any order: they work element by element, or move elements, or are
 #: dense layers. All others get maps.
@@ -36,6 +36,11 @@ _ANY_ORDER = {
     "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tan",
     "Tanh", "ThresholdedRelu", "Transpose", "Trunc", "Unsqueeze", "Where",
 }
+#: Those of them that are the easier for one order.
+_ASK = {
+    "Concat", "DepthToSpace", "Flatten", "Gather", "Gemm", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceSum", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
+}
 #: Operators that the host computes of an input whose rows are images.
 _HOST_ROWS = {
     "Add", "BipolarQuant", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Flatten",
@@ -49,6 +54,23 @@ _MOST = 4096
 def _sides(shape):
     """The map as that a tensor of 1 to 3 dimensions lies where its order is the map's."""
     return {1: (*shape, 1, 1), 2: (*shape[:1], 1, *shape[1:]), 3: tuple(shape)}.get(len(shape))
+
+
+def read_by_dense(nodes):
+    """Names of the model's tensors of which dense layers multiply the last axis before anything
+    else asks how elements lie: an input among them is best turned around by the host."""
+    dense, others = set(), set()
+    for node in reversed(nodes):
+        if node.operator == "MatMul":
+            dense.add(node.inputs[0])
+            others.update(node.inputs[1:])
+        elif node.operator in _ANY_ORDER - _ASK:
+            for names in (dense, others):
+                if names & set(node.outputs):
+                    names.update(node.inputs)
+        else:
+            others.update(node.inputs)
+    return dense - others
 
 
 def laid_out(builder, node, inputs):

@@ -88,6 +88,7 @@ class Builder:
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains, self.moved = [], {}, {}, {}
         self.batch = None       # images that the model insists on
+        self.dense = set()      # names of the model's tensors as of `onnx_layout.read_by_dense`
         self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
         self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`

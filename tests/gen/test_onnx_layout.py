@@ -39,6 +39,14 @@ def test_feed_forward_of_tokens():
     assert [tuple(item.shape) for item in graph.inputs] == [(6, 1, 5)]
 
 
+def test_the_host_turns_inputs_that_dense_layers_read_later():
+    """A function before the first dense layer copies nothing."""
+    net, x = _network(2, 5, 6)
+    x = spread(net, net.node("Tanh", x))
+    graph, _ = check(net, spread(net, _dense(net, x, 6, 4)), chips=_WITH_TABLES, rarely=0.02)
+    assert [tuple(item.shape) for item in graph.inputs] == [(6, 1, 5)] and len(graph.layers) == 2
+
+
 @given(st.data())
 @settings(max_examples=12, deadline=None)
 def test_dense_layers_of_any_shape(data):

@@ -19,7 +19,7 @@ from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
 from .onnx_values import HostInput, Part, Value, exact
 
-__all__ = ["MODES", "enlarged"]
+__all__ = ["MODES", "enlarged", "images_of", "rounded"]
 
 #: Attribute coordinate_transformation_mode: where result n of an axis of `size` pixels enlarged by
 #: `factor` lies among the pixels.
@@ -52,7 +52,7 @@ def _phases(size, factor, mode):
     return phases
 
 
-def _images(format, weights):
+def images_of(format, weights):
     """(images, unit) with weights = images * unit, or None where they have no codes."""
     whole = lcm(*(item.denominator for item in weights.flat))
     numbers = [int(item * whole) for item in weights.flat]
@@ -65,9 +65,9 @@ def _images(format, weights):
     return images, Fraction(common, whole)
 
 
-def _rounded(format, weights):
+def rounded(format, weights):
     """(images, unit) as near to the weights as codes come; together they weigh 1."""
-    exactly = _images(format, weights)
+    exactly = images_of(format, weights)
     if exactly:
         return exactly
     top = format.image_range[1]
@@ -81,7 +81,7 @@ def _parts(builder, node, value, format, phases):
     channels = value.map[0]
     parts, ones = [], np.full(channels, exact(1).item(), dtype=object)
     for down, across in product(*phases):
-        images, unit = _rounded(format, np.outer(down[3], across[3]))
+        images, unit = rounded(format, np.outer(down[3], across[3]))
         pads = down[2][0], across[2][0], down[2][1], across[2][1]
         padded = cropped(builder, node, value, pads, None)
         images = np.broadcast_to(images, (channels, 1, *images.shape)).copy()
@@ -110,7 +110,7 @@ def enlarged(builder, node, value, factors, mode):
     axes = [_phases(size, factor, mode) for size, factor in
             zip((height, width), factors, strict=True)]
     if min(factors) > 1 and (mode == "align_corners" or None in [
-            _images(format, np.outer(down[3], across[3])) for down, across in product(*axes)]):
+            images_of(format, np.outer(down[3], across[3])) for down, across in product(*axes)]):
         value = _rows(builder, node, value, format, axes[0])
         axes[0] = _phases(sizes[1], 1, mode)
     return parts_value(_parts(builder, node, value, format, axes), shape, sizes, node)

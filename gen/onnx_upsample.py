@@ -5,11 +5,13 @@ ordinary convolutions of smaller kernels, each of which writes every s-th pixel 
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
-from math import gcd
+from math import floor, gcd
 
 import numpy as np
 
+from . import onnx_resize
 from .onnx_bilinear import MODES, enlarged
 from .onnx_crop import parts_value
 from .onnx_file import check_size
@@ -32,7 +34,7 @@ def _repeated(node, value, factors):
     return parts_value(parts, shape, sizes, node)
 
 
-def _factors(node, value, scales):
+def _whole_factors(node, value, scales):
     """(y, x) of whole factors for the batch dimension and all others."""
     rank = len(value.shape) + 1
     if len(scales) != rank or any(item < 1 or item != int(item) for item in scales) or (
@@ -42,39 +44,96 @@ def _factors(node, value, scales):
     return [1] * (4 - rank) + [int(item) for item in scales[2:]]
 
 
+def _dimensions(node, value, inputs):
+    """[(new size, factor)] of all dimensions but the batch."""
+    rank, old = len(value.shape) + 1, [1, *value.shape]
+    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    policy = node.expect("keep_aspect_ratio_policy", "stretch",
+                         ("stretch", "not_larger", "not_smaller"))
+    scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
+                     for item in [*inputs[2:], None, None][:2])
+    given = scales if scales is not None and len(scales) else sizes
+    if given is None or len(given) != len(axes):
+        node.fail("needs scales or sizes for all dimensions, or for those of its axes")
+    found = [(size, Fraction(1)) for size in old]
+    if given is scales:
+        for axis, scale in zip(axes, scales, strict=True):
+            size = int(np.float32(float(scale)) * np.float32(old[axis]))
+            simple = scale.limit_denominator(1000)
+            near = abs(simple - scale) <= scale / (1 << 22)
+            found[axis] = size, simple if near else scale
+    else:
+        wanted = {axis: int(size) for axis, size in zip(axes, sizes, strict=True)}
+        ratios = [Fraction(size, old[axis]) for axis, size in wanted.items()]
+        for axis, size in wanted.items():
+            scale = Fraction(size, old[axis])
+            if policy != "stretch":
+                scale = min(ratios) if policy == "not_larger" else max(ratios)
+                size = floor(scale * old[axis] + Fraction(1, 2))
+            found[axis] = size, scale
+    if found[0] != (1, 1) or found[1] != (old[1], 1):
+        # The batch is 1 here; files with another fixed one give its size.
+        if found[1] != (old[1], 1) or given is scales:
+            node.fail(f"must leave batch and channels as they are, not resize them by "
+                      f"{[float(item) for _, item in found[:2]]}")
+    if min(size for size, _ in found[1:]) < 1:
+        node.fail(f"leaves nothing: {[size for size, _ in found[1:]]}")
+    return found[1:]
+
+
+def _roi(node, value, inputs, place):
+    """((first, last)) of rows and columns, from the input roi."""
+    rank = len(value.shape) + 1
+    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    found = [(Fraction(0), Fraction(1))] * rank
+    if place == "tf_crop_and_resize":
+        if len(inputs) < 2 or inputs[1] is None:
+            node.fail("needs its input roi, as attribute coordinate_transformation_mode says")
+        numbers = constant(inputs[1], node, "its roi").numbers.reshape(-1)
+        if len(numbers) != 2 * len(axes):
+            node.fail(f"its roi must have {2 * len(axes)} numbers, not {len(numbers)}")
+        for n, axis in enumerate(axes):
+            found[axis] = numbers[n], numbers[n + len(axes)]
+    return found[2:]
+
+
 def _resize(builder, node, inputs):
     value = activation(inputs, node)
     mode = node.expect("mode", "nearest", ("nearest", "linear"))
-    place = node.expect("coordinate_transformation_mode", "half_pixel",
-                        tuple(MODES) if mode == "linear" else
-                        ("asymmetric", "half_pixel", "half_pixel_symmetric"))
+    place = node.expect("coordinate_transformation_mode", "half_pixel", tuple(onnx_resize.MODES))
+    node.expect("antialias", 0, (0,))
     if mode == "linear":
         node.expect("exclude_outside", 0, (0,))
-    elif place == "asymmetric":
-        node.expect("nearest_mode", "round_prefer_floor", ("floor",))
-    else:
-        node.expect("nearest_mode", "round_prefer_floor",
-                    ("round_prefer_floor", "round_prefer_ceil"))
-    if node.attributes.get("axes"):
-        node.fail("attribute axes is not supported; name all dimensions")
-    scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
-                     for item in [*inputs[2:], None, None][:2])
-    if scales is None or not len(scales):
-        node.expect("keep_aspect_ratio_policy", "stretch", ("stretch",))
-        if sizes is None or len(sizes) != len(value.shape) + 1:
-            node.fail("needs scales or sizes for all dimensions")
-        scales = [1, *(size / old for size, old in zip(sizes[1:], value.shape, strict=True))]
-    factors = _factors(node, value, scales)
-    if mode == "linear":
+    nearest = node.expect("nearest_mode", "round_prefer_floor", tuple(onnx_resize.NEAREST))
+    if isinstance(value, HostInput):
+        node.fail("resizes the input before it is quantized; put a quantizer in front")
+    as_map(value, node)
+    dimensions = _dimensions(node, value, inputs)[1:]
+    whole = all(scale == int(scale) and size == scale * old for (size, scale), old in
+                zip(dimensions, value.shape[1:], strict=True))
+    factors = [1] * (2 - len(dimensions)) + [int(scale) for _, scale in dimensions]
+    if whole and mode == "linear" and place in MODES and (
+            place != "pytorch_half_pixel" or max(size for size, _ in dimensions) > 1):
         return enlarged(builder, node, value, factors, place)
-    return _repeated(node, value, factors)
+    if whole and mode == "nearest" and (place, nearest) in _REPEATS:
+        return _repeated(node, value, factors)
+    axes = [onnx_resize.Axis(old, size, scale, roi) for (size, scale), old, roi in
+            zip(dimensions, value.shape[1:], _roi(node, value, inputs, place), strict=True)]
+    axes = [onnx_resize.Axis(1, 1, Fraction(1))] * (2 - len(axes)) + axes
+    return onnx_resize.resized(builder, node, value, axes, place,
+                               nearest if mode == "nearest" else None)
+
+
+#: Attributes of nearest enlargements that give each pixel the same number of times.
+_REPEATS = {("asymmetric", "floor"), *product(("half_pixel", "half_pixel_symmetric"),
+                                              ("round_prefer_floor", "round_prefer_ceil"))}
 
 
 def _upsample(builder, node, inputs):
     value = activation(inputs, node)
     node.expect("mode", "nearest", ("nearest",))
     scales = list(constant(inputs[1], node, "its scales").numbers.reshape(-1))
-    return _repeated(node, value, _factors(node, value, scales))
+    return _repeated(node, value, _whole_factors(node, value, scales))
 
 
 # Transposed convolution.

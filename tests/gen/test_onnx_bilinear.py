@@ -82,7 +82,7 @@ def test_floats_whose_products_have_no_code():
 
 @pytest.mark.parametrize("attributes, message", [
     (dict(coordinate_transformation_mode="tf_crop_and_resize"),
-     "attribute coordinate_transformation_mode must be 'half_pixel' or"),
+     "needs its input roi"),
     (dict(mode="cubic"), "attribute mode must be 'nearest' or 'linear', not 'cubic'"),
     (dict(exclude_outside=1), "attribute exclude_outside must be 0"),
 ])

@@ -106,7 +106,7 @@ def main():
         values = np.random.default_rng(1).normal(0, 1, (1, *graph.encoders[0].shape))
         codes = graph.encode_inputs(np.float32(values))
         with Clock() as golden:
-            expected = graph.run(codes)
+            expected = graph.run(codes, arch)
         loaded = sum(sum(item.values()) for item in moved(program)[0])
         rows.append({
             "network": name, "MACs": net.macs, "ideal": net.macs // arch.macs_per_cycle,

@@ -93,7 +93,7 @@ def measure(name, packages, recipe, options):
         "answers": answers(model, exact, golden), "quantize s": quantizing.seconds,
         "compile s": compiling.seconds}
     codes = graph.encode_inputs(batch[:1])
-    expected = {key: item[0] for key, item in graph.run(codes).items() if len(item) == 1}
+    expected = {key: item[0] for key, item in graph.run(codes, arch).items() if len(item) == 1}
     for kind, wanted in (("check", options.check), ("rtl", options.rtl)):
         if wanted:
             with Clock() as checked:

@@ -16,7 +16,7 @@ from .onnx_dynamic import is_dynamic, with_fixed_ranges
 from .onnx_file import read
 from .operands import operand_lives
 from .planes import computed_formats, in_planes
-from .prepare import accumulator_need, has_weights, largest_k
+from .prepare import accumulator_need, bias_error, bias_fraction, has_weights, largest_k
 from .quantize import Recipe, with_sizes
 from .report import host_lines, text_table
 from .tile import Layer
@@ -253,6 +253,10 @@ def _with_units(graph, chip, needs, changes):
         changes["array.bit_planes"] = fields["bit_planes"] = True
     if not chip.leaky and any(conv.below is not None for conv in graph.layers):
         changes["post.leaky"] = fields["leaky"] = True
+    fraction = max((bias_fraction(conv, chip) for conv in graph.layers
+                    if bias_error(conv, chip) > 0.5), default=0)
+    if fraction > chip.bias_fraction:
+        changes["post.bias_fraction"] = fields["bias_fraction"] = fraction
     table = max((len(conv.table) for conv in graph.layers if conv.table is not None), default=0)
     if table > chip.table_depth:
         words = 1 << (table - 1).bit_length()

@@ -148,6 +148,10 @@ KEYS = (
     Key("post", "leaky", "leaky", "switch",
         "Whether sums below zero have a multiplier of their own in every channel: PRelu, and "
         "LeakyRelu where no quantizer stands in front of it."),
+    Key("post", "bias_fraction", "bias_fraction", "size",
+        "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
+        "have coarser steps than their output, such as those of few weight bits. Binary chips have "
+        "none."),
     Key("buffers", "activations", "activation_depth", "count",
         "Activation words; a word is one pixel's rows * lanes channels."),
     Key("buffers", "weights", "weight_depth", "count",
@@ -156,7 +160,8 @@ KEYS = (
     Key("buffers", "accumulators", "accumulator_depth", "count",
         "Accumulator words; a word is one pixel's sums of all columns."),
     Key("buffers", "parameters", "parameter_depth", "count",
-        "Parameter words; a word is bias, multiplier and shift of post.lanes channels."),
+        "Parameter words; a word is what post.lanes channels need: bias, multiplier, shift, addend "
+        "and ties."),
     Key("buffers", "operands", "operand_depth", "size",
         "Words of the operand memory, like activation words: what sums and products of two maps "
         "need. 0: the chip does not have that unit."),

@@ -445,6 +445,7 @@ class LayerCode:
         return {"operand": 1, "product": mine.product, "broadcast": self.broadcast,
                 "operand_base": base, "operand_zero": mine.operand_zero, "gain": mine.gain,
                 "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
+                "operand_ties": mine.ties,
                 "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
                 "first_low": conv.low, "first_high": conv.high,
                 "stride_y": operand.width, "stride_x": 1}

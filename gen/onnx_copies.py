@@ -223,6 +223,7 @@ def _split(builder, layers, source, copies):
             maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
             groups=len(own) if depthwise else 1, bias=maker.bias[own],
             multiplier=maker.multiplier[own], shift=maker.shift[own],
+            addend=maker.addend[own], ties=maker.ties[own],
             below=None if maker.below is None else tuple(item[own] for item in maker.below),
             least=None if maker.least is None else maker.least[own],
             first_channel=copy.first_channel, step=copy.step, origin=copy.origin,

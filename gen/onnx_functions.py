@@ -267,8 +267,8 @@ def _results(builder, value, orders, target, node):
     if target.sign:
         return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
     quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
-    if target.zero_point:
-        quotient = np.rint(quotient).astype(np.float64) + target.zero_point
+    if target.zero_point or target.odd:
+        quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
     return np.clip(numerics.ordered(target.format.encode(quotient), target.format),
                    target.low, target.high)
 
@@ -363,7 +363,8 @@ def _is_lookup(layer):
     return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
             and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
             and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
-            and layer.stride == (1, 1) and not layer.bias.any() and layer.zero_point == 0
+            and layer.stride == (1, 1) and layer.zero_point == 0
+            and not layer.bias.any() and not layer.addend.any()
             and len(set(layer.weight.flat)) == 1 and (layer.multiplier == 1 << 25).all())
 
 

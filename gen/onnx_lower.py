@@ -1,20 +1,18 @@
 """From symbolic values to layers: requantization in integers, fused pooling and clipping.
 
 A quantizer turns a `Value` into a layer of the graph. What it computes is exact but for two
-roundings: the bias to units of the accumulator, and the scale to a 26-bit multiplier. A batch
-norm in front of a binary quantizer becomes an exact integer threshold.
+roundings: the scale to a multiplier of 26 bits, and the bias to so many fraction bits (of which the
+chip holds some). A batch norm in front of a binary quantizer becomes an exact integer threshold.
 """
 
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 from math import prod
-from types import SimpleNamespace
 
 import numpy as np
 
-from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
-from ..hw.formats import Bipolar, Float, Int
+from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from ..sim.graph import Conv, Decoder, Encoder, Graph, Tensor
 from .binary import as_signs, thresholds
@@ -33,9 +31,11 @@ from .onnx_functions import (
 from .onnx_groups import mirrored
 from .onnx_kinks import Kink, quantize_kink
 from .onnx_layers import unwindowed
+from .onnx_requantize import below_zero, best_weight, requantization
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import added_values, combined_layer, fuse
 from .onnx_target import Target
+from .onnx_ties import ties_of
 from .onnx_values import HostInput, Linear, Pair, Pool, Value, codes_of, exact, uniform
 
 __all__ = ["Builder"]
@@ -55,21 +55,6 @@ def _limits(value, target, node):
     if value.high is not None:
         high = target.order(value.high)
     return low, high
-
-
-def _scaling(ratio, node):
-    """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0."""
-    exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
-    if Fraction(2) ** exponent > ratio:
-        exponent -= 1
-    shift = min(MULTIPLIER_BITS - 1 - exponent, (1 << SHIFT_BITS) - 1)
-    multiplier = round(ratio * Fraction(2) ** shift)
-    if multiplier >> MULTIPLIER_BITS:
-        multiplier, shift = multiplier >> 1, shift - 1
-    if shift < 0:
-        node.fail(f"one step of the sum is {float(ratio):.6g} steps of the result, and must be "
-                  f"less than {1 << MULTIPLIER_BITS}; the output scale is too small for this layer")
-    return multiplier, shift
 
 
 class Builder:
@@ -296,7 +281,7 @@ class Builder:
         if value.rounding:
             value = value.then("round", value.rounding)
         self.encoders.append(Encoder(value.name, value.input_shape, name, value.steps,
-                                     target.low, target.high))
+                                     target.low, target.high, target.odd))
         return name
 
     def is_input(self, value):
@@ -346,12 +331,13 @@ class Builder:
         chosen = {}
         numbers = list(zip(value.gain, value.offset, strict=True))
         for gain, offset in set(numbers):
-            chosen[gain, offset] = _best_weight(candidates, codes, gain, offset, target, node)
-        weights = np.array([chosen[item] for item in numbers])
+            chosen[gain, offset] = best_weight(candidates, codes, gain, offset, target, node)
+        weights, ties = (np.array(item) for item in zip(*(chosen[item] for item in numbers),
+                                                        strict=True))
         channels = len(weights)
         name = next(iter(value.nodes), node.name)
         linear = Linear(name, weights.reshape(channels, 1, 1, 1), format, (1, 1), (1, 1),
-                        value.pads, value.pad_image)
+                        value.pads, value.pad_image, ties)
         return replace(value, linear=linear, gain=value.gain / exact(weights))
 
     def quantizing_layer(self, value, target, output, node):
@@ -361,7 +347,7 @@ class Builder:
         linear, source = value.linear, self.tensors[value.source]
         images, form = linear.images.copy(), linear.format
         gain, offset = value.gain, value.offset
-        below = None
+        below = ties = None
         if target is not None:
             negative = gain < 0
             images[negative] *= -1
@@ -377,15 +363,21 @@ class Builder:
                     offset = settle_constant_channels(
                         images, gain, offset, value.slope, target, source.format,
                         value.window[0] * value.window[1])
-                parameters = _requantization(images, gain, offset, target, node)
+                parameters = requantization(images, gain, offset, target, node)
+                ties = linear.ties
+                if ties is None and isinstance(target.format, Int):
+                    window = value.window[0] * value.window[1]
+                    ends = (window * np.array(item, object) for item in
+                            numerics.sum_ranges(images, source.format))
+                    ties = ties_of(zip(gain, offset, *ends, strict=True), value.slope, target)
                 if value.slope is not None:
-                    below = _below(images, gain, value.slope, parameters, target, node)
+                    below = below_zero(images, gain, offset, value.slope, parameters, target, node)
         else:
             low, high = numerics.sum_ranges(images, source.format)
             bias = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
             bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
             parameters = bias, [1] * len(bias), [0] * len(bias)
-        bias, multiplier, shift = (np.array(item, dtype=np.int64) for item in parameters)
+        bias, multiplier, shift, *addend = (np.array(item, dtype=np.int64) for item in parameters)
         count = source.shape[0] if value.channels is None else len(value.channels)
         groups = count // images.shape[1]
         pad_code = None
@@ -400,7 +392,8 @@ class Builder:
             channels=value.channels,
             **(value.pool.fields if value.pool else {"pool": value.window}),
             pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
-            below=below, raw=target is None, nodes=list(value.nodes),
+            addend=addend[0] if addend else None, below=below, raw=target is None,
+            ties=ties, nodes=list(value.nodes),
             zero_point=0 if target is None else target.zero_point,
             low=0 if target is None else target.low, high=0 if target is None else target.high)
 
@@ -522,75 +515,3 @@ class Builder:
                 self.tensors[name].shape = (channels * height * width, 1, 1)
                 for layer in readers:
                     layer.weight = layer.weight.reshape(len(layer.weight), -1, 1, 1)
-
-
-def _best_weight(candidates, images, gain, offset, target, node):
-    """The weight for a layer that makes gain * image + offset of each of `images`.
-
-    It leaves the least error in the bias, and, for integers, no result different from what exact
-    numbers would give, if any weight does.
-    """
-    if gain == 0:
-        return candidates[0]
-
-    def bias_error(weight):
-        bias = offset / abs(gain) * weight
-        return abs(bias - round(bias)) / weight
-    candidates = sorted(candidates, key=bias_error)        # stable: 1 stays in front if it can
-    if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
-        return candidates[0]
-    expected = np.array([target.order(gain * image + offset) for image in images.tolist()])
-    best = None
-    for weight in candidates:
-        step = abs(gain) / weight
-        multiplier, shift = _scaling(step / target.unit, node)
-        layer = SimpleNamespace(bias=[round(offset / step)], multiplier=[multiplier],
-                                shift=[shift], zero_point=target.zero_point, low=target.low,
-                                high=target.high)
-        sums = weight * (images if gain > 0 else -images)
-        codes = numerics.requantize(sums[None, None], layer, target.format)[0, 0]
-        wrong = (numerics.ordered(codes, target.format) != expected).sum()
-        if best is None or wrong < best[0]:
-            best = wrong, weight
-        if wrong == 0:
-            break
-    return best[1]
-
-
-def _requantization(images, gain, offset, target, node):
-    """(bias, multiplier, shift) for every channel; channels that are constant lose their weights
-    (in place), so that any number can be their result."""
-    bias, multiplier, shift = [], [], []
-    for channel, (g, o) in enumerate(zip(gain, offset, strict=True)):
-        if g == 0 or not images[channel].any():
-            images[channel] = 0
-            result = target.order(o)
-            if isinstance(target.format, Float):
-                code = numerics.from_ordered(result, target.format)
-                result = int(target.format.image(code))
-            bias.append(result - target.zero_point)
-            multiplier.append(1 << (MULTIPLIER_BITS - 1))
-            shift.append(MULTIPLIER_BITS - 1)
-            continue
-        bias.append(round(o / g))
-        if abs(bias[-1]) >> 62:
-            node.fail(f"the bias of channel {channel} is {float(o / g):.3g} steps of the sum, more "
-                      "than any accumulator holds: its weight scale is too small, or the formats' "
-                      "exponents are too long")
-        numbers = _scaling(g / target.unit, node)
-        multiplier.append(numbers[0])
-        shift.append(numbers[1])
-    return bias, multiplier, shift
-
-
-def _below(images, gain, slope, parameters, target, node):
-    """(multipliers, shifts) for sums below zero; those above have `parameters`."""
-    _, *same = parameters
-    multiplier, shift = (list(item) for item in same)
-    for channel, (g, factor) in enumerate(zip(gain, slope, strict=True)):
-        if factor == 0:
-            multiplier[channel] = 0
-        elif g and images[channel].any():
-            number, shift[channel] = _scaling(abs(factor) * g / target.unit, node)
-            multiplier[channel] = number if factor > 0 else -number
-    return multiplier, shift

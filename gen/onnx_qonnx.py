@@ -1,8 +1,8 @@
 """The quantizers of QONNX: FloatQuant, Quant (IntQuant), BipolarQuant, Trunc, MultiThreshold; and
 FormatQuant for all formats that these cannot say.
 
-Quant adds its zero point in front of rounding, the chip behind it: with an odd zero point, exact
-ties go to the other neighbour.
+Quant adds its zero point before it rounds, the chip after: with an odd zero point, ties go to the
+odd integer there.
 """
 
 from dataclasses import replace
@@ -99,8 +99,8 @@ def _apply(builder, node, value, target, scale, limits=None):
             node.fail(f"its scale of shape {list(scale.shape)} does not fit a constant of shape "
                       f"{list(real.shape)}")
         quotient = real / scale if not isinstance(target.format, Bipolar) else real
-        if target.zero_point:
-            quotient = np.rint(quotient).astype(np.float64) + target.zero_point
+        if target.zero_point or target.odd:
+            quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
         codes = target.format.encode(quotient)
         if not isinstance(target.format, PowerSum):
             order = np.clip(numerics.ordered(codes, target.format), target.low, target.high)
@@ -184,7 +184,8 @@ def _quant(builder, node, inputs):
     if rounding != "ROUND":
         return _to_a_side(builder, node, value, scale, (zero, low, high), rounding)
     move = 0 if signed else 1 << (bits - 1)
-    target = Target(Int(bits), float(scale.flat[0]), zero - move, low - move, high - move)
+    target = Target(Int(bits), float(scale.flat[0]), zero - move, low - move, high - move,
+                    odd=zero % 2 == 1)
     return _apply(builder, node, value, target, scale)
 
 
@@ -216,7 +217,8 @@ def _quant_of_each(builder, node, value, scale, numbers, kind):
     zero = zeros.item() - move
     widths = _each(widths, value, node, "its bit width")
     lows, highs = ([_range(int(n), *kind)[end] - move for n in widths] for end in (0, 1))
-    target = Target(Int(bits), float(scale.flat[0]), zero, min(lows), max(highs))
+    target = Target(Int(bits), float(scale.flat[0]), zero, min(lows), max(highs),
+                    odd=zeros.item() % 2 == 1)
     return _apply(builder, node, value, target, scale, (lows, highs))
 
 

@@ -102,14 +102,14 @@ def smooth_layer(builder, value, target, output, node):
         node.fail(f"scales or clips {value.nodes[-1]!r} channel by channel; put a quantizer "
                   "between them")
     def steps_at(numbers):
-        """The function, in steps of the target, within its limits."""
+        """The function, in steps of the target from its zero point, within its limits."""
         numbers = np.asarray(numbers, np.float32)
         real = inner(numbers)
         if np.isnan(real).any():
             node.fail(f"{value.nodes[-1]!r} gives no number where it reads "
                       f"{numbers[np.isnan(real)][0]:.4g}; put a Relu or Clip in front of it")
         real = real.astype(np.float64) / float(target.scale)
-        return np.clip(real + target.zero_point, target.low, target.high)
+        return np.clip(real, target.low - target.zero_point, target.high - target.zero_point)
 
     low, high = _range(builder, base)
     for _ in range(4):                          # closer and closer to where it moves
@@ -126,9 +126,10 @@ def smooth_layer(builder, value, target, output, node):
     words = min(max(words, least), most)
     step = (high - low) / words or 1.0
     first, last = floor(low / step), ceil(high / step)
-    fine = replace(target, scale=step, zero_point=0, low=first, high=last)
+    fine = replace(target, scale=step, zero_point=0, low=first, high=last, odd=False)
     layer = builder.quantizing_layer(replace(base, nodes=value.nodes), fine, output, node)
-    layer.table = np.rint(steps_at(np.arange(first, last + 1) * step)).astype(np.int64)
+    numbers = numerics.round_reals(steps_at(np.arange(first, last + 1) * step), target.odd)
+    layer.table = numbers.astype(np.int64) + target.zero_point
     return replace(layer, **value.pool.fields) if value.pool else layer
 
 

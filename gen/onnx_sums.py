@@ -20,6 +20,7 @@ from ..sim import numerics
 from ..sim.graph import Conv, Operand
 from .onnx_addends import image_limits
 from .onnx_digits import added_up, gains
+from .onnx_ties import EVEN, ties_of_sum
 from .onnx_values import Linear, Pair, Value, codes_of, exact, like, shape_text, uniform
 
 __all__ = ["added_values", "combined_layer", "fuse", "pair"]
@@ -141,10 +142,12 @@ def combined_layer(builder, value, target, output, node):
         integers, shift = _gains_of_sign(factors), 0
         target = replace(target, zero_point=-1 if target.strict else 1)
     else:
-        integers, shift = gains([item / target.unit for item in factors], node)
+        factors = [item / target.unit for item in factors]
+        integers, shift = gains(factors, node)
+    ties = EVEN if target.sign else ties_of_sum(factors, target)
     conv.name, conv.output = builder.unique(both.name), output
     conv.operand = Operand(source, both.product, *integers, int(zero), shift, target.zero_point,
-                           target.low, target.high)
+                           target.low, target.high, ties)
     conv.nodes = [*first.nodes, *value.nodes]
     return conv
 
@@ -221,7 +224,7 @@ def _finely(builder, value, target, reach, step, node):
     low = -most - 1 if value.low is None else max(-most - 1, round(value.low / unit))
     high = most if value.high is None else min(most, round(value.high / unit))
     fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
-                   sign=False)
+                   sign=False, odd=False)
     return builder.quantizing_layer(value, fine, "", node), unit
 
 

@@ -12,7 +12,8 @@ __all__ = ["Target"]
 @dataclass(frozen=True)
 class Target:
     """What a quantizer makes: real = scale * (decode(code) - zero_point), clipped to low...high
-    (ordered integers); `strict`: the sign of 0 is -1; `sign`: a sign, as the integers -1 and 1."""
+    (ordered integers); `strict`: the sign of 0 is -1; `sign`: a sign, as the integers -1 and 1;
+    `odd`: ties go to the odd integer, before the zero point is added."""
     format: Format
     scale: float
     zero_point: int
@@ -20,6 +21,7 @@ class Target:
     high: int
     strict: bool = False
     sign: bool = False
+    odd: bool = False
 
     @property
     def as_integers(self):
@@ -36,7 +38,7 @@ class Target:
         if self.sign:
             order = 1 if real > 0 or (real == 0 and not self.strict) else -1
         elif isinstance(self.format, Int):
-            order = round(real / self.unit) + self.zero_point
+            order = round(real / self.unit + self.odd) - self.odd + self.zero_point
         else:
             code = self.format.encode(float(real / Fraction(self.scale)))
             order = int(numerics.ordered(code, self.format))

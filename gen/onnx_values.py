@@ -156,6 +156,7 @@ class Linear:
     dilation: tuple
     pads: tuple
     pad_image: int | None       # None: the nearest pixel
+    ties: np.ndarray | None = None      # as of `sim.graph.Conv`, where they are known already
 
 
 @dataclass

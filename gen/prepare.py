@@ -13,8 +13,8 @@ from ..hw.layout import pack_parameter_words, pack_weight_words
 from .errors import UserError, WrongFormat
 from .tile import MOST_ADDENDS, Layer
 
-__all__ = ["check_channels", "check_layer", "check_outside", "has_weights", "largest_k",
-           "lay_out_taps", "parameter_bytes", "weight_bytes"]
+__all__ = ["bias_error", "bias_fraction", "check_channels", "check_layer", "check_outside",
+           "has_weights", "largest_k", "lay_out_taps", "parameter_bytes", "weight_bytes"]
 
 
 def _odd_tail(layer):
@@ -24,11 +24,12 @@ def _odd_tail(layer):
 
 
 def _bias(layer):
-    """The bias with what an odd tail adds to every sum taken off, one product of two -1 a tap;
-    twice the bias of pairs of passes."""
+    """The bias as the chip holds it, with what an odd tail adds to every sum taken off, one product
+    of two -1 a tap; twice the bias of pairs of passes."""
+    bias = layer.conv.on_chip(layer.arch).bias
     if layer.pairs:
-        return 2 * layer.conv.bias
-    return layer.conv.bias - layer.y.kernel * layer.x.kernel * _odd_tail(layer)
+        return 2 * bias
+    return bias - layer.y.kernel * layer.x.kernel * _odd_tail(layer)
 
 
 def accumulator_need(layer, input_format):
@@ -129,6 +130,42 @@ def _check_parameters(layer):
                             "and output are too far apart")
 
 
+def bias_error(conv, arch):
+    """The largest error of a bias on this chip, in steps of the output (of its results, where these
+    are floats: smallest subnormals)."""
+    held = conv.on_chip(arch)
+    if held is conv:
+        return 0.0
+    carry = (held.bias - conv.bias).astype(np.float64)
+    sides = [(conv.multiplier, conv.shift, conv.addend, held.addend)]
+    if conv.below is not None:
+        sides.append((*conv.below, held.below[2]))
+    error = max(float(np.abs(np.ldexp(carry * factor + other - addend, -shift)).max())
+                for factor, shift, addend, other in sides)
+    operand = conv.operand
+    if operand is None:
+        return error
+    reach = max(map(abs, arch.activation.image_range)) * 2 if operand.product else 1
+    return error * abs(operand.gain) * reach / 2.0 ** operand.shift
+
+
+def bias_fraction(conv, arch):
+    """The least value of post.bias_fraction with which no bias is off by more than half a step."""
+    return next(bits for bits in range(MULTIPLIER_BITS + 1) if bits == MULTIPLIER_BITS
+                or bias_error(conv, replace(arch, bias_fraction=bits)) <= 0.5)
+
+
+def _check_bias(layer):
+    conv, arch = layer.conv, layer.arch
+    error = bias_error(conv, arch)
+    if error > 0.5 and arch.bias_fraction < MULTIPLIER_BITS:
+        raise UserError(
+            f"{layer.title}: its bias would be off by {error:.3g} steps of its output, since "
+            "one step of its sums is so many of these and the chip holds only "
+            f"{arch.bias_fraction} fraction bits of a bias; set post.bias_fraction="
+            f"{bias_fraction(conv, arch)}")
+
+
 def _check_functions(layer):
     conv, arch = layer.conv, layer.arch
     if conv.below is not None and not arch.leaky:
@@ -180,6 +217,7 @@ def check_layer(layer, tensors, moved=False):
     _check_formats(layer, tensors)
     _check_parameters(layer)
     _check_functions(layer)
+    _check_bias(layer)
     _check_pairs(layer)
     bits = accumulator_need(layer, tensors[conv.input].format)
     padded = any(conv.pads)
@@ -390,10 +428,11 @@ def parameter_bytes(layer):
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
     # Signs have no use for a shift: it says whose smallest result in a window is wanted.
     shift = conv.shift if not bipolar else 0 if conv.least is None else conv.least
-    columns = []
-    for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)),
-                           (shift, 0), *((item, 0) for item in conv.below or ())):
+    columns, held = [], conv.on_chip(arch)
+    for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shift, 0),
+                           (held.addend, 0), (conv.ties, 0),
+                           *((item, 0) for item in held.below or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
-    return pack_parameter_words(*columns[:3], arch, columns[3:] or None)
+    return pack_parameter_words(*columns[:3], arch, columns[5:] or None, *columns[3:5])

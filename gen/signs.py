@@ -13,7 +13,7 @@ from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Int
 from ..sim.graph import Conv
 
-__all__ = ["plain_rounding", "signs_as_numbers"]
+__all__ = ["signs_as_numbers"]
 
 _TOP = MULTIPLIER_BITS - 1
 
@@ -135,17 +135,16 @@ class _Signs:
             tensor = self.tensors[conv.output]
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
-        multiplier, shift = _scaled(conv.multiplier, conv.shift, more)
-        below = conv.below and (*_scaled(*conv.below[:2], more), *conv.below[2:])
-        bias, fields = conv.bias << more, {}
-        if getattr(conv, "addend", None) is not None:
-            # The fraction of the bias has whole units now.
-            whole = (conv.addend << more) // np.maximum(multiplier, 1)
-            bias, fields = bias + whole, {"addend": (conv.addend << more) - whole * multiplier}
-            if below and len(below) > 2:
-                below = (*below[:2], (below[2] << more) - whole * below[0])
-        return replace(conv, bias=bias, multiplier=multiplier, shift=shift, below=below,
-                       **fields), more
+        # The fraction of the bias, so many times as large, has a whole part.
+        whole = (conv.addend << more) // np.maximum(conv.multiplier, 1)
+
+        def scaled(multiplier, shift, addend):
+            rest = (abs(addend) << more) - whole * abs(multiplier)
+            rest = np.sign(multiplier) * np.clip(rest, 0, abs(multiplier))
+            return _scaled(multiplier, shift, rest, more)
+        multiplier, shift, addend = scaled(conv.multiplier, conv.shift, conv.addend)
+        return replace(conv, bias=(conv.bias << more) + whole, multiplier=multiplier, shift=shift,
+                       addend=addend, below=conv.below and scaled(*conv.below)), more
 
     def _sign(self, conv, more):
         """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
@@ -155,10 +154,10 @@ class _Signs:
             # One step of the sum makes 1 at least.
             shift = max(_TOP + more + self.exponent, 0)
             return replace(conv, multiplier=np.full(count, 1 << _TOP), low=low, high=high,
-                           shift=np.full(count, shift), **plain_rounding(conv))
+                           shift=np.full(count, shift), addend=None, ties=None)
         # 2 * (s + b) + 1 is never 0.
         return replace(conv, multiplier=np.full(count, 1 << _TOP), low=-1, high=1, zero_point=1,
-                       shift=np.full(count, _TOP - 1), **plain_rounding(conv))
+                       shift=np.full(count, _TOP - 1), addend=None, ties=None)
 
     def _copy(self, conv, source, turned):
         """The layer that writes the signs of `source`, some turned, where `conv` wrote them."""
@@ -176,13 +175,8 @@ class _Signs:
         return self._sign(copy, more - 1)
 
 
-def plain_rounding(conv):
-    """Fields of a Conv whose bias has no fraction and whose ties are none."""
-    return {key: None for key in ("addend", "ties") if hasattr(conv, key)}
-
-
-def _scaled(multiplier, shift, more):
-    """(multipliers, shifts) for sums that are 2**more times as large."""
+def _scaled(multiplier, shift, addend, more):
+    """(multipliers, shifts, addends) for sums that are 2**more times as large."""
     shift, most = shift + more, (1 << SHIFT_BITS) - 1
     over = np.maximum(shift - most, 0)
-    return multiplier >> over, np.minimum(shift, most)
+    return multiplier >> over, np.minimum(shift, most), addend >> over

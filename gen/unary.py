@@ -20,7 +20,6 @@ from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from ..sim.graph import Tensor
 from .errors import UserError
-from .signs import plain_rounding
 
 __all__ = ["integers_as_signs"]
 
@@ -150,4 +149,4 @@ def _written(layer, limits, tensors):
     ones = np.ones(len(bias), np.int64)
     return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=bias,
                    multiplier=ones, shift=0 * ones, zero_point=0, low=0, high=1,
-                   first_channel=layer.first_channel * count, **plain_rounding(layer))
+                   first_channel=layer.first_channel * count, addend=None, ties=None)

@@ -23,12 +23,17 @@ from .formats import (
     term_bound,
 )
 
-__all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "Arch"]
+__all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "TIE_BITS", "Arch"]
 
 #: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
 #: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
 #: so that what suffices for one layer (18 bits) does not suffice for wide layers behind many.
 MULTIPLIER_BITS = 26
+#: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
+#: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
+#: less than 2**8 steps, is off by less than 2**-18: exact ties end in 0.0111... or 0.1000... with
+#: one bit more than these.
+TIE_BITS = 17
 #: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
 SMALL_PRODUCT = 10
 #: Width of the requantizer's right shift (0 to 63).
@@ -99,6 +104,9 @@ class Arch:
         fit into; each holds one result. 0: results cannot be looked up in tables.
     leaky : bool
         Sums below zero have a multiplier and a shift of their own in every channel.
+    bias_fraction : int
+        Bits behind the point of a bias, in units of the sums, from 0 to MULTIPLIER_BITS. Binary
+        chips have none, whatever this says: their biases are thresholds between whole sums.
     depthwise : bool
         Columns can also take activations from the top, each its own channel, so that depthwise
         convolutions keep up to `rows` multipliers of each column busy instead of one. For one
@@ -128,6 +136,7 @@ class Arch:
     operand_depth: int = 0
     table_depth: int = 0
     leaky: bool = False
+    bias_fraction: int = 16
     bus_bits: int = 64
     burst_beats: int = 64
     queue_depth: int = 4
@@ -147,7 +156,8 @@ class Arch:
                 ("largest_k", 1, 1 << 20),
                 ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
                 ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
-                ("operand_depth", 0, 1 << 20), ("table_depth", 0, 1 << 16),
+                ("operand_depth", 0, 1 << 19), ("table_depth", 0, 1 << 16),
+                ("bias_fraction", 0, MULTIPLIER_BITS),
                 ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
                 ("shared_columns", 1, 256)):
             value = getattr(self, key)
@@ -368,10 +378,27 @@ class Arch:
 
     @property
     def parameter_bits(self):
-        """Bits of one channel's parameters: bias, multiplier, shift; on leaky chips multiplier,
-        shift and sign for sums below zero."""
-        below = (MULTIPLIER_BITS + SHIFT_BITS + 1) * self.leaky
-        return self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS + below
+        """Bits of one channel's parameters: bias, multiplier, shift, addend, ties; on leaky chips
+        multiplier, shift and addend for sums below zero, the first and last with a sign."""
+        below = (MULTIPLIER_BITS + 1 + SHIFT_BITS + self.below_addend_bits) * self.leaky
+        return (self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS + self.addend_bits
+                + self.tie_bits + below)
+
+    @property
+    def addend_bits(self):
+        """Bits of what is added to a product for the fraction of the bias: the highest ones of
+        MULTIPLIER_BITS."""
+        return 0 if isinstance(self.activation, Bipolar) else self.bias_fraction
+
+    @property
+    def tie_bits(self):
+        """Bits that say what results half-way go to, which integers need."""
+        return 2 if isinstance(self.activation, Int) else 0
+
+    @property
+    def below_addend_bits(self):
+        """The same of sums below zero, with a sign."""
+        return self.addend_bits and self.addend_bits + 1
 
     @property
     def group_bytes(self):
@@ -424,5 +451,6 @@ class Arch:
         facts = {key: value for key, value in self.to_dict().items()
                  if key not in ("name", "board", "clock_mhz", "structure", "stages",
                                 "shared_columns", "counters")}
-        text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, description()], sort_keys=True)
+        text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, description()],
+                          sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -119,51 +119,74 @@ def unpack_weight_words(data, arch):
     return _unpack_codes(data, arch.weight.width, arch.weight_bytes, arch.columns * arch.lanes)
 
 
-def pack_parameter_words(bias, multiplier, shift, arch, below=None):
+def pack_parameter_words(bias, multiplier, shift, arch, below=None, addend=None,
+                         ties=None):
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
-    `below`: (multiplier, which may be negative, shift) for sums below zero, on leaky chips; None:
-    the same. Raises ValueError where a number does not fit its field: bias `accumulator_bits`
-    signed, multiplier 26 bits, shift 6 bits.
+    `addend` (None: 0) is added to products, `ties` (None: 0) as of `sim.graph.Conv`. `below`:
+    (multiplier, shift, addend) for sums below zero, on leaky chips, of which all but the shift may
+    be negative; None: the same as for others.
+    Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
+    multiplier 26 bits, shift 6 bits, addend the highest `addend_bits` of 26 bits.
     """
     parts, top = [], 1 << arch.accumulator_bits - 1
+    addend, ties = (np.zeros(np.shape(bias), np.int64) if item is None else item
+                    for item in (addend, ties))
     leaky = ()
     if arch.leaky:
-        factor, right = (np.asarray(item) for item in below or (multiplier, shift))
-        leaky = (("multiplier below zero", abs(factor), MULTIPLIER_BITS, 0,
-                  (1 << MULTIPLIER_BITS) - 1),
+        factor, right, more = (multiplier, shift, addend) if below is None else below
+        reach = 1 << MULTIPLIER_BITS
+        leaky = (("multiplier below zero", factor, MULTIPLIER_BITS + 1, -reach, reach - 1),
                  ("shift below zero", right, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1),
-                 ("sign below zero", factor < 0, 1, 0, 1))
+                 ("addend below zero", _cut(more, arch), arch.below_addend_bits,
+                  -(1 << arch.addend_bits) * (arch.addend_bits > 0), (1 << arch.addend_bits) - 1))
     elif below is not None:
         raise ValueError("sums below zero have parameters of their own on leaky chips only")
     for name, values, width, low, high in (
             ("bias", bias, arch.accumulator_bits, -top, top - 1),
             ("multiplier", multiplier, MULTIPLIER_BITS, 0, (1 << MULTIPLIER_BITS) - 1),
-            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1), *leaky):
+            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1),
+            ("addend", _cut(addend, arch), arch.addend_bits, 0, (1 << arch.addend_bits) - 1),
+            *((("ties", ties, arch.tie_bits, 0, 3),) if arch.tie_bits else ()), *leaky):
         values = _rows(values, arch.post_lanes, name)
         if values.size and not low <= values.min() <= values.max() <= high:
             raise ValueError(f"{name} must be from {low} to {high}, not {values.min()} to "
                              f"{values.max()}")
-        parts.append(_bits(values, width).reshape(*values.shape, width))
+        if width:
+            parts.append(_bits(values, width).reshape(*values.shape, width))
     bits = np.concatenate(parts, axis=2)
     return _to_bytes(bits.reshape(len(bits), -1), arch.parameter_bytes).tobytes()
 
 
+def _cut(addend, arch):
+    """Addends without the bits that the chip does not hold, which must be 0."""
+    lost = MULTIPLIER_BITS - arch.addend_bits
+    addend = np.asarray(addend)
+    if (addend & ((1 << lost) - 1)).any():
+        raise ValueError(f"addends must be multiples of 2**{lost}, as the chip holds "
+                         f"{arch.addend_bits} fraction bits of a bias")
+    return addend >> lost
+
+
 def unpack_parameter_words(data, arch):
-    """(bias, multiplier, shift), int64 [words, post_lanes] each, from whole words; on leaky chips
-    also multiplier and shift for sums below zero."""
+    """(bias, multiplier, shift, addend, ties), int64 [words, post_lanes] each, from whole words; on
+    leaky chips also multiplier, shift and addend for sums below zero."""
     bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
     bits = bits.reshape(-1, arch.post_lanes, arch.parameter_bits)
-    widths = [arch.accumulator_bits, MULTIPLIER_BITS, SHIFT_BITS]
+    lost = MULTIPLIER_BITS - arch.addend_bits
+    fields = [(arch.accumulator_bits, True, 0), (MULTIPLIER_BITS, False, 0),
+              (SHIFT_BITS, False, 0), (arch.addend_bits, False, lost),
+              (arch.tie_bits, False, 0)]
     if arch.leaky:
-        widths += [MULTIPLIER_BITS, SHIFT_BITS, 1]
-    ends = np.cumsum(widths)
-    bias, *rest = (_integers(bits[..., end - width:end], width, signed=end == widths[0])[..., 0]
-                   for width, end in zip(widths, ends, strict=True))
-    if arch.leaky:
-        multiplier, shift, below, below_shift, sign = rest
-        return bias, multiplier, shift, np.where(sign, -below, below), below_shift
-    return (bias, *rest)
+        fields += [(MULTIPLIER_BITS + 1, True, 0), (SHIFT_BITS, False, 0),
+                   (arch.below_addend_bits, True, lost)]
+    parts, end = [], 0
+    for width, signed, left in fields:
+        part = bits[..., end:end + width]
+        end += width
+        parts.append(_integers(part, width, signed)[..., 0] << left if width else
+                     np.zeros(bits.shape[:2], np.int64))
+    return tuple(parts)
 
 
 def pack_table_words(values, arch):

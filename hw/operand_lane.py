@@ -6,13 +6,13 @@ from amaranth.lib.wiring import In, Out
 
 from .formats import Float
 from .isa import GAIN_BITS
-from .rounding import CYCLES, clip, nearest, register
+from .rounding import clip, nearest, nearest_cycles, register
 
 __all__ = ["OperandLane"]
 
 
 class OperandLane(wiring.Component):
-    """One channel's sum or product; a new one every cycle, `LATENCY` cycles later.
+    """One channel's sum or product; a new one every cycle, `latency` cycles later.
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), t = c * gain + r * operand_gain, or c * r * gain for a product. The
@@ -34,6 +34,8 @@ class OperandLane(wiring.Component):
     operand_zero : In(signed(16))
         A number of the activation format.
     shift : In(6)
+    ties : In(2)
+        As of `rounding.nearest`.
     zero_point, low, high : In(signed(16))
         All but `first` and `operand` are as in the instruction, to be held while results are on
         their way.
@@ -41,18 +43,24 @@ class OperandLane(wiring.Component):
         The result as an ordered integer.
     """
 
-    #: Cycles from the first result and the operand to the result.
-    LATENCY = 7 + CYCLES + 1
-
     def __init__(self, *, arch):
         self.arch = arch
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
             "product": In(1), "gain": In(signed(GAIN_BITS)), "operand_gain": In(signed(GAIN_BITS)),
-            "operand_zero": In(signed(16)), "shift": In(6),
+            "operand_zero": In(signed(16)), "shift": In(6), "ties": In(2),
             "zero_point": In(signed(16)), "low": In(signed(16)), "high": In(signed(16)),
             "ordered": Out(signed(arch.last_bits)),
         })
+
+    @staticmethod
+    def latency_of(arch):
+        """Cycles from the first result and the operand to the result."""
+        return 6 + nearest_cycles(arch.activation) + 1
+
+    @property
+    def latency(self):
+        return self.latency_of(self.arch)
 
     def elaborate(self, platform):
         m = Module()
@@ -79,10 +87,7 @@ class OperandLane(wiring.Component):
         second, scaled = register(m, second, "second_5"), register(m, scaled, "scaled_5")
 
         total = register(m, second + Mux(self.product, 0, scaled), "total")
-        negative = register(m, total < 0, "negative")
-        magnitude = register(m, Mux(total < 0, -total, total)[:len(total)], "magnitude")
-        bits = self.arch.last_bits
-        number, *_ = nearest(m, magnitude, negative, self.shift, form, limit=bits, kept=bits)
+        number, _ = nearest(m, total, self.shift, form, ties=self.ties, limit=self.arch.last_bits)
         value = number if isinstance(form, Float) else number + self.zero_point
         m.d.sync += self.ordered.eq(clip(value, self.low, self.high))
         return m

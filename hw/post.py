@@ -100,7 +100,7 @@ class Post(wiring.Component):
     def operand_latency_of(arch):
         """The same for items that are combined with an operand."""
         # the operand is read while the maximum is registered; lanes, the item
-        return Post.latency_of(arch) + OperandLane.LATENCY + 1
+        return Post.latency_of(arch) + OperandLane.latency_of(arch) + 1
 
     @property
     def latency(self):
@@ -364,7 +364,7 @@ class Post(wiring.Component):
 
     def _elaborate_operands(self, m, fields, start, arriving, largest, mark):
         """Reads the operand of each result whose last word arrives; returns what the lanes make of
-        both, ordered integers, `OperandLane.LATENCY` cycles after `largest` and `mark`."""
+        both, ordered integers, `OperandLane.latency` cycles after `largest` and `mark`."""
         arch = self.arch
         lanes, chunks = arch.post_lanes, arch.chunks
         width = arch.activation.width
@@ -391,6 +391,7 @@ class Post(wiring.Component):
                 self.operand_lane, "systolith_operand_lane", first=largest[lane], operand=operand,
                 product=fields.product, gain=fields.gain, operand_gain=fields.operand_gain,
                 operand_zero=fields.operand_zero, shift=fields.operand_shift,
+                ties=fields.operand_ties,
                 zero_point=fields.zero_point, low=fields.low, high=fields.high, ordered=results[-1])
         return results
 

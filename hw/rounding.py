@@ -1,13 +1,11 @@
 """Rounding of a scaled integer to the activation format, as every result is rounded."""
 
-from amaranth.hdl import Cat, Mux, Signal
+from amaranth.hdl import Cat, Const, Mux, Signal, signed
 
+from .arch import TIE_BITS
 from .formats import Float
 
-__all__ = ["CYCLES", "clip", "nearest", "register"]
-
-#: Cycles that `nearest` takes.
-CYCLES = 2
+__all__ = ["clip", "nearest", "nearest_cycles", "register"]
 
 
 def register(m, value, name):
@@ -17,56 +15,81 @@ def register(m, value, name):
     return signal
 
 
-def nearest(m, product, negative, shift, form, *, limit, kept, exact=0):
-    """The number of `form` that is nearest to product / 2**shift, ties to even.
+def nearest_cycles(form):
+    """Cycles that `nearest` takes."""
+    return 3 if isinstance(form, Float) else 1
+
+
+def nearest(m, number, shift, form, *, limit, ties=0, exact=0, kept=1):
+    """The number of `form` that is nearest to number / 2**shift, as the numerics page says.
 
     Parameters
     ----------
-    product, shift : Value, unsigned
-    negative : Value
-        The sign that goes along.
+    number : Value, signed
+    shift : Value, unsigned
     form : Int or Float
     limit : int
-        Magnitudes of integers stop somewhere above 2**(limit - 1), those of floats at the format's
-        largest; at least `form.width` + 1.
-    kept : int
-        Low bits of the rounded magnitude that the second result has.
+        Integers stop at -2**limit and 2**limit - 1, floats at the format's largest; at least
+        `form.width`.
+    ties : Value
+        What an integer half-way goes to: 0 the nearest, 1 the even neighbour, 2 the odd one.
     exact : Value
-        1: the second result will be used, which is then not rounded to a float's precision.
+        1: the second result will be used; the shift is 0 then.
+    kept : int
+        Bits of the second result.
 
-    Returns, `CYCLES` cycles later: the signed number (floats: as an ordered integer), and the
-    magnitude rounded to an integer with its sign, as (number, magnitude, sign).
+    Returns, `nearest_cycles(form)` cycles later: the signed number (floats: as an ordered integer),
+    and `number` itself, its `kept` low bits.
     """
-    # How far the result's last bit stands above the product's.
     if isinstance(form, Float):
-        above = Signal(range(len(product)))
-        for position in range(form.man + 1, len(product)):
-            with m.If(product[position]):
-                m.d.comb += above.eq(position - form.man)
-        exponent = Mux(exact | (above <= shift), 0, (above - shift)[:len(above)])
-        amount = register(m, shift + exponent, "amount")
-        exponent = register(m, exponent, "exponent_5")
-    else:
-        amount, exponent = register(m, shift, "amount"), None
-    product, negative = register(m, product, "product_5"), register(m, negative, "negative_5")
+        return _nearest_float(m, number, shift, form, exact, limit, kept)
+    shifted = Cat(Const(0, TIE_BITS + 1), number).as_signed() >> shift
+    fraction, whole = shifted[:TIE_BITS + 1], shifted[TIE_BITS + 1:]
+    rest, half = fraction[:-1], fraction[-1]
+    tie = Mux(half, ~rest.any(), rest.all())
+    up = Mux(tie & ties.any(), whole[0] ^ ties[1], half)
+    negative = whole[-1]
+    # With one bit more than `limit` the sign stays right when it is rounded up.
+    rounded = register(m, whole[:limit + 1].as_signed() + Cat(up, Const(0, 1)).as_signed(),
+                       "rounded")
+    beyond = register(m, (whole[limit:] ^ negative.replicate(len(whole) - limit)).any(), "beyond")
+    negative = register(m, negative, "negative")
+    raw = register(m, whole[:kept], "whole").as_signed()
+    ends = (Const(end, signed(limit + 1)) for end in (-1 << limit, (1 << limit) - 1))
+    return Mux(beyond, Mux(negative, *ends), rounded), raw
 
-    shifted = Cat(0, product) >> amount
+
+def _nearest_float(m, number, shift, form, exact, limit, kept):
+    negative = register(m, number < 0, "negative_a")
+    product = register(m, Mux(number < 0, -number, number)[:len(number)], "magnitude")
+    shift, exact = register(m, shift, "shift_a"), register(m, Const(0, 1) | exact, "exact_a")
+
+    # How far the result's last bit stands above the product's.
+    above = Signal(range(len(product)))
+    for position in range(form.man + 1, len(product)):
+        with m.If(product[position]):
+            m.d.comb += above.eq(position - form.man)
+    exponent = Mux(exact | (above <= shift), 0, (above - shift)[:len(above)])
+    amount = register(m, shift + exponent, "amount")
+    exponent = register(m, exponent, "exponent_b")
+    product, negative = register(m, product, "magnitude_b"), register(m, negative, "negative_b")
+
+    shifted = Cat(Const(0, 1), product) >> amount
     lost = Cat(((amount > position + 1) & product[position])
                for position in range(min(len(product), (1 << len(amount)) - 1))).any()
     whole, half = shifted[1:], shifted[0]
     total = whole + (half & (lost | whole[0]))
+    kept = max(kept, limit)
     rounded = register(m, total[:kept], "rounded")
     too_large = register(m, total[kept:].any(), "too_large")
-    negative = register(m, negative, "negative_6")
+    negative, exponent = register(m, negative, "negative_c"), register(m, exponent, "exponent_c")
 
     small = Signal(limit)           # enough to see that it exceeds every result
     m.d.comb += small.eq(Mux(too_large | rounded[limit:].any(), (1 << limit) - 1,
                              rounded[:limit]))
-    if isinstance(form, Float):
-        exponent = register(m, exponent, "exponent_6")
-        code = small + (exponent << form.man)
-        small = Mux(code > form.max_code, form.max_code, code)[:form.width - 1]
-    return Mux(negative, -small, small), rounded, negative
+    code = small + (exponent << form.man)
+    small = Mux(code > form.max_code, form.max_code, code)[:form.width - 1]
+    return Mux(negative, -small, small), Mux(negative, -rounded, rounded)[:kept].as_signed()
 
 
 def clip(value, low, high):

@@ -65,6 +65,8 @@ class Encoder:
         with an array that takes the place of every image.
     low, high : int or None
         Limits of the code, as an ordered integer.
+    odd : bool
+        Ties go to the odd integer, before the zero point is added.
     """
     name: str
     shape: tuple
@@ -72,6 +74,7 @@ class Encoder:
     steps: list = field(default_factory=list)
     low: int | None = None
     high: int | None = None
+    odd: bool = False
 
     def encode(self, values, tensor):
         """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
@@ -107,8 +110,8 @@ class Encoder:
             else:
                 values = getattr(np, operation)(values, np.asarray(operand, dtype=np.float32))
         values = values / np.float32(tensor.scale)
-        if tensor.zero_point:
-            values = np.rint(values).astype(np.float64) + tensor.zero_point
+        if tensor.zero_point or self.odd:
+            values = numerics.round_reals(values, self.odd) + tensor.zero_point
         codes = tensor.format.encode(values)
         if not isinstance(tensor.format, Bipolar):
             order = numerics.ordered(codes, tensor.format)

@@ -74,7 +74,7 @@ class Operand:
     operand_zero : int
         What stands for 0 in the operand.
     shift : int
-    zero_point, low, high : int
+    zero_point, low, high, ties : int
         Of the output, as of `Conv`.
     """
     tensor: str
@@ -86,6 +86,7 @@ class Operand:
     zero_point: int = 0
     low: int = 0
     high: int = 0
+    ties: int = 1
 
 
 @dataclass
@@ -130,13 +131,18 @@ class Conv:
     least : bool array [O] or None
         The channels of which the smallest result of each window is taken instead; bipolar results
         only. None: none.
-    bias, multiplier, shift : int64 arrays [O]
-        Requantization, see `numerics.requantize`. Raw layers use the bias only.
+    bias, multiplier, shift, addend : int64 arrays [O]
+        Requantization, see `numerics.first_results`. The addend stands for a fraction of the bias,
+        addend / multiplier; from 0 to the multiplier. Raw layers use the bias only.
     zero_point, low, high : int
         Added after rounding; limits of the result as an ordered integer.
-    below : (int64 array [O], int64 array [O]) or None
-        Multipliers, which may be negative, and shifts for sums below zero, bias included; None:
-        the same as for others.
+    ties : int64 array [O]
+        What results half-way between two integers go to, before the zero point is added: 1 the even
+        one, 2 the odd one, and what is next to them, too, see `numerics.first_results`; 0 the
+        nearest, for channels without such results.
+    below : three int64 arrays [O], or None
+        Multipliers, which may be negative, shifts, and addends with the multipliers' sign for sums
+        below zero, bias included; addends may be left out. None: the same as for others.
     raw : bool
         The output is accumulator plus bias; pool is (1, 1).
     table : int64 array or None
@@ -170,9 +176,11 @@ class Conv:
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
+    addend: np.ndarray | None = None
     zero_point: int = 0
     low: int = 0
     high: int = 0
+    ties: np.ndarray | None = None
     below: tuple | None = None
     raw: bool = False
     table: np.ndarray | None = None
@@ -188,12 +196,14 @@ class Conv:
         self.weight = np.asarray(self.weight, dtype=np.int64)
         if self.channels is not None:
             self.channels = np.asarray(self.channels, dtype=np.int64)
-        for key, default in (("bias", 0), ("multiplier", 1), ("shift", 0)):
+        for key, default in (("bias", 0), ("multiplier", 1), ("shift", 0), ("addend", 0),
+                             ("ties", 1)):
             value = getattr(self, key)
             value = np.full(len(self.weight), default) if value is None else value
             setattr(self, key, np.asarray(value, dtype=np.int64))
         if self.below is not None:
-            self.below = tuple(np.asarray(item, dtype=np.int64) for item in self.below)
+            self.below = tuple(np.asarray(item, dtype=np.int64) for item in
+                               (*self.below, np.zeros(len(self.weight)))[:3])
         if self.table is not None:
             self.table = np.asarray(self.table, dtype=np.int64)
             limits = self.operand or self
@@ -206,6 +216,14 @@ class Conv:
     def inputs(self):
         """Channels that are read."""
         return self.weight.shape[1] * self.groups
+
+    def on_chip(self, arch):
+        """The same layer with biases as this chip holds them."""
+        if not self.addend.any():
+            return self
+        bias, addend, below = numerics.held_bias(self.bias, self.multiplier, self.addend,
+                                                 self.below, arch.addend_bits)
+        return replace(self, bias=bias, addend=addend, below=below)
 
     def reading_all(self):
         """The same layer with weights for all channels of the input: 0 for those not read, code 0
@@ -535,7 +553,8 @@ class Graph:
         """Codes of every tensor, {name: [N, C, H, W]}, from the codes of the input.
 
         `codes` is what `encode_inputs` returns. With `arch`, accumulators saturate pass by pass
-        as that chip's do; without, and on a chip whose accumulators are exact, sums are exact.
+        and biases are rounded as that chip's; without, biases have MULTIPLIER_BITS fraction bits,
+        and sums are exact, as they are on a chip whose accumulators are.
         Raw tensors hold int64, or Python integers where those do not fit.
         """
         if not isinstance(codes, dict):
@@ -548,6 +567,7 @@ class Graph:
                                  f"{', '.join(map(str, item.shape))}), not {array.shape}")
             result[item.name] = array.astype(np.int64)
         for layer in self.layers:
+            layer = layer if arch is None else layer.on_chip(arch)
             part = layer.run(result[layer.input], self.tensors[layer.input].format,
                              self.tensors[layer.output].format, arch,
                              *(() if layer.operand is None else (

@@ -73,9 +73,9 @@ class Simulator:
     activations : int64 array [activation_depth, vector], codes
     operands : int64 array [operand_depth, vector], codes
     weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
-    bias, multiplier, shift : int64 arrays [parameter_depth, post_lanes]
-    below : int64 array [2, parameter_depth, post_lanes]
-        Multipliers and shifts for sums below zero, on leaky chips.
+    bias, multiplier, shift, addend, ties : int64 arrays [parameter_depth, post_lanes]
+    below : int64 array [3, parameter_depth, post_lanes]
+        Multipliers, shifts and addends for sums below zero, on leaky chips.
     table : int64 array [table_depth], ordered integers
     accumulators : int64 array [accumulator_depth, columns]
     results : list of Result, one for each POST, in program order
@@ -92,9 +92,9 @@ class Simulator:
         self.activations = np.zeros((arch.activation_depth, arch.vector), np.int64)
         self.operands = np.zeros((arch.operand_depth, arch.vector), np.int64)
         self.weights = np.zeros((arch.weight_depth, arch.columns * arch.lanes), np.int64)
-        self.bias, self.multiplier, self.shift = np.zeros(
-            (3, arch.parameter_depth, arch.post_lanes), np.int64)
-        self.below = np.zeros((2, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.bias, self.multiplier, self.shift, self.addend, self.ties = np.zeros(
+            (5, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.below = np.zeros((3, arch.parameter_depth, arch.post_lanes), np.int64)
         self.table = np.zeros(arch.table_depth, np.int64)
         self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
         self.known = {space: np.zeros(space.depth(arch), bool)
@@ -182,8 +182,9 @@ class Simulator:
             elif i.memory == Memory.TABLE:
                 self.table[into] = layout.unpack_table_words(data, self.arch)
             else:
-                self.bias[into], self.multiplier[into], self.shift[into], *below = (
-                    layout.unpack_parameter_words(data, self.arch))
+                parts = layout.unpack_parameter_words(data, self.arch)
+                (self.bias[into], self.multiplier[into], self.shift[into], self.addend[into],
+                 self.ties[into], *below) = parts
                 if below:
                     self.below[:, into] = below
 
@@ -241,8 +242,9 @@ class Simulator:
         chunks = slice(i.parameters, i.parameters + arch.chunks)
         channel = SimpleNamespace(
             bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
-            shift=self.shift[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
-            below=self.below[:, chunks].reshape(2, -1) if arch.leaky else None,
+            shift=self.shift[chunks].ravel(), addend=self.addend[chunks].ravel(),
+            ties=self.ties[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
+            below=self.below[:, chunks].reshape(3, -1) if arch.leaky else None,
             low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high,
             least=isinstance(arch.activation, Bipolar) & self.shift[chunks].ravel())
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
@@ -263,7 +265,7 @@ class Simulator:
             first = np.where(channel.least, first.min(axis=1), first.max(axis=1))
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
-                operand = SimpleNamespace(**i.fields, shift=i.operand_shift)
+                operand = SimpleNamespace(**i.fields, shift=i.operand_shift, ties=i.operand_ties)
                 first = combine(first, codes, operand, arch.activation)
                 if i.table:
                     first = self.table[first % arch.table_depth]

@@ -8,12 +8,12 @@ where the contract rounds.
 
 import numpy as np
 
-from ..hw.arch import MULTIPLIER_BITS
+from ..hw.arch import MULTIPLIER_BITS, TIE_BITS
 from ..hw.formats import Bipolar, Float
 
 __all__ = ["add_bias", "combine", "convolve", "finite_codes", "first_results", "from_ordered",
-           "images_of", "ordered", "output_size", "pool", "requantize", "saturating_convolve",
-           "sum_ranges", "window_counts", "window_maxima", "window_sums"]
+           "held_bias", "images_of", "ordered", "output_size", "pool", "requantize", "round_reals",
+           "saturating_convolve", "sum_ranges", "window_counts", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -303,7 +303,7 @@ def _leading_one(values):
 
 
 def _round_shift(values, shift):
-    """values / 2**shift to the nearest integer, ties to even."""
+    """values / 2**shift to the nearest integer, exact ties to even."""
     one = 1 if values.dtype == object else np.int64(1)
     floor = values >> shift
     rest = values - (floor << shift)
@@ -311,16 +311,33 @@ def _round_shift(values, shift):
     return floor + ((rest > half) | ((rest == half) & (shift > 0) & ((floor & 1) == 1)))
 
 
-def _requantize(sums, multiplier, shift, layer, format):
+def _round_half(values, shift, ties):
+    """values / 2**shift to the nearest integer, up where it is half-way.
+
+    Where `ties` (as of `Conv`) is not 0, what is half-way in its first TIE_BITS + 1 fraction bits,
+    0.1000... or the number below, is a tie and goes to the even (1) or the odd (2) neighbour.
+    """
+    one = 1 if values.dtype == object else np.int64(1)
+    floor = values >> shift
+    rest = values - (floor << shift)
+    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
+    lost = np.maximum(shift - (TIE_BITS + 1), 0)
+    place = (rest >> lost) - (half >> lost)                      # from the tie, in these bits
+    tie = (shift > 0) & (ties > 0) & ((place == 0) | ((place == -1) & (shift > TIE_BITS)))
+    up = np.where(tie, (floor & 1) ^ (ties >> 1) == 1, (shift > 0) & (place >= 0))
+    return floor + up
+
+
+def _requantize(sums, multiplier, addend, shift, ties, layer, format):
     """Ordered integers (bipolar: codes) of sums that already hold the bias; one dtype throughout,
-    int64 only where |sums * multiplier| < 2**62."""
+    int64 only where |sums * multiplier| < 2**61."""
     product = sums * multiplier
     if isinstance(format, Bipolar):
         return (product >= 0).astype(np.int64)
-    return _nearest(product, shift, layer, format)
+    return _nearest(product + addend, shift, ties, layer, format)
 
 
-def _nearest(product, shift, layer, format):
+def _nearest(product, shift, ties, layer, format):
     """Ordered integers nearest to product / 2**shift, plus the zero point, clipped."""
     if isinstance(format, Float):
         magnitude = np.abs(product)
@@ -334,8 +351,39 @@ def _nearest(product, shift, layer, format):
     else:
         if product.dtype == object:
             shift = shift.astype(object)
-        result = _round_shift(product, shift) + layer.zero_point
+        result = _round_half(product, shift, ties) + layer.zero_point
     return np.clip(result, layer.low, layer.high).astype(np.int64)
+
+
+def held_bias(bias, multiplier, addend, below, bits):
+    """The biases nearest to these that a chip with `bits` fraction bits can hold.
+
+    A bias is bias + addend / multiplier in units of the sum, all int64 arrays [O] and addends from
+    0 to the multiplier; `below` has the multipliers and shifts of sums below zero and their addends
+    with the multipliers' sign, or is None. Returns (bias, addend, below): addends are multiples of
+    2**(MULTIPLIER_BITS - bits) and no larger than the multipliers.
+    """
+    unit = np.int64(1) << (MULTIPLIER_BITS - bits)
+
+    def rounded(number, most):
+        least = number // unit * unit
+        top = np.minimum(least + unit, most)
+        return np.where(top - number < number - least, top, least)
+    nearest = rounded(addend, multiplier)
+    # The next whole bias, where that is nearest.
+    carry = (nearest == multiplier) & (multiplier > 0)
+    nearest = np.where(carry, 0, nearest // unit * unit)
+    if below is not None:
+        factor, shift, other = below
+        other = rounded(abs(other), abs(factor) // unit * unit) * np.sign(factor)
+        below = factor, shift, np.where(carry, 0, other)
+    return bias + carry, nearest, below
+
+
+def round_reals(values, odd=False):
+    """Floats to the nearest integers (float64), ties to even or, `odd`, to the odd ones."""
+    values = np.asarray(values, np.float64)
+    return np.rint(values + 1) - 1 if odd else np.rint(values)
 
 
 def add_bias(sums, bias):
@@ -357,8 +405,8 @@ def combine(first, codes, operand, format, own=None):
 
     first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of the format `own`
     (None: of `format`, too); `operand` has product, gain, operand_gain, operand_zero, shift,
-    zero_point, low and high (see `graph.Operand`). Both count as images, integers less the zero
-    point.
+    zero_point, low, high and ties (see `graph.Operand`). Both count as images, integers less the
+    zero point.
     """
     if isinstance(format, Float):
         first = images_of(format, from_ordered(first, format))
@@ -370,35 +418,42 @@ def combine(first, codes, operand, format, own=None):
         total = first * other * operand.gain
     else:
         total = first * operand.gain + other * operand.operand_gain
-    return _nearest(total, np.int64(operand.shift), operand, format)
+    return _nearest(total, np.int64(operand.shift), np.int64(operand.ties), operand, format)
 
 
 def first_results(sums, layer, format):
     """What post-processing makes of accumulators, as ordered integers.
 
-    sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier and shift for
-    every channel, zero_point, low and high (see `Conv`). Steps: add the bias, multiply, shift
-    right with round-half-even, to the next float of the format or to an integer plus zero point,
-    saturate, clip. Bipolar: 1 where the product is not negative. Where `layer` has `below`,
-    (multipliers, shifts), these are for sums below zero, bias included.
+    sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier, shift and
+    perhaps addend (else 0) and ties (else 1) for every channel, zero_point, low and high (see
+    `Conv`). Steps: add the bias, multiply, add the addend, shift right and round, to the nearest
+    float of the format or to an integer plus zero point, saturate, clip. Bipolar: 1 where the
+    product is not negative.
+    Where `layer` has `below`, (multipliers, shifts, addends), these are for sums below zero, bias
+    included.
     """
     sums = add_bias(sums, layer.bias)
     shape = (1, -1) + (1,) * (sums.ndim - 2)
-    multiplier = np.broadcast_to(np.asarray(layer.multiplier).reshape(shape), sums.shape)
-    shift = np.broadcast_to(np.asarray(layer.shift).reshape(shape), sums.shape)
+    addend, ties = (np.full(len(layer.bias), default) if item is None else item for item, default in
+                    ((getattr(layer, "addend", None), 0), (getattr(layer, "ties", None), 1)))
+    multiplier, shift, addend, ties = (
+        np.broadcast_to(np.reshape(item, shape), sums.shape)
+        for item in (layer.multiplier, layer.shift, addend, ties))
     below = getattr(layer, "below", None)
     if below is not None:
-        multiplier, shift = (np.where(sums < 0, np.reshape(item, shape), other)
-                             for item, other in zip(below, (multiplier, shift), strict=True))
-    limit = 1 << (62 - MULTIPLIER_BITS)
+        multiplier, shift, addend = (
+            np.where(sums < 0, np.reshape(item, shape), other)
+            for item, other in zip(below, (multiplier, shift, addend), strict=True))
+    limit = 1 << (61 - MULTIPLIER_BITS)
     wide = (sums >= limit) | (sums <= -limit)
     if not wide.any():
-        result = _requantize(sums.astype(np.int64), multiplier, shift, layer, format)
+        result = _requantize(sums.astype(np.int64), multiplier, addend, shift, ties, layer, format)
     else:
         result = np.empty(sums.shape, dtype=np.int64)
         for part, dtype in ((~wide, np.int64), (wide, object)):
             if part.any():
                 result[part] = _requantize(sums[part].astype(dtype),
-                                           multiplier[part].astype(dtype), shift[part], layer,
-                                           format)
+                                           multiplier[part].astype(dtype),
+                                           addend[part].astype(dtype), shift[part], ties[part],
+                                           layer, format)
     return result

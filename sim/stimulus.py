@@ -55,7 +55,7 @@ def random_graph(arch, seed, layers=3):
     second branch; the last one may give raw sums.
     """
     draw, data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-    other = random.Random(f"graph's operands {seed}")
+    other, ties = (random.Random(f"graph's {what} {seed}") for what in ("operands", "ties"))
     format = arch.activation
     longest = max(arch.largest_k, arch.vector)
     tensors = [Tensor("input", (draw.randint(1, min(2 * arch.vector + 2, longest)),
@@ -83,7 +83,7 @@ def random_graph(arch, seed, layers=3):
             filters = -(-filters // groups) * groups
             if draw.random() < 0.7:              # depthwise
                 groups = filters = channels
-        bias, multiplier, shift = parameters(
+        bias, multiplier, shift, addend = parameters(
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
         bottom, top = limits_of(format)
@@ -94,10 +94,12 @@ def random_graph(arch, seed, layers=3):
             arch.weight, groups=groups,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
-            shift=shift, zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
+            shift=shift, addend=0 * addend if raw else addend,
+            ties=[ties.randrange(3) for _ in range(filters)],
+            zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
             high=top, raw=raw)
         if arch.leaky and other.random() < 0.5:
-            layer.below = below_zero(data, multiplier, shift)
+            layer.below = below_zero(arch, data, multiplier, shift)
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(finite_codes(format)))
             if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
@@ -116,7 +118,8 @@ def random_graph(arch, seed, layers=3):
             layer.output_shape, (layer.output_shape[0], 1, 1))]
         if arch.operand_depth and not raw and fitting and other.random() < 0.7:
             fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
-            layer.operand = Operand(other.choice(fitting), shift=shift, **fields)
+            layer.operand = Operand(other.choice(fitting), shift=shift, **fields,
+                                    ties=ties.randrange(3))
             layer.zero_point = 0
         if arch.table_depth and not raw and other.random() < 0.5:
             limits = layer.operand or layer
@@ -139,6 +142,7 @@ class _Writer:
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
         self.other = random.Random(f"program's sums {seed}")
+        self.ties = random.Random(f"program's ties {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -263,8 +267,9 @@ class _Writer:
         arch = self.arch
         scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
         parts = parameters(arch, self.data, (count, arch.post_lanes), scale)
-        below = below_zero(self.data, *parts[1:]) if arch.leaky else None
-        return layout.pack_parameter_words(*parts, arch, below)
+        below = below_zero(arch, self.data, *parts[1:3]) if arch.leaky else None
+        ties = np.reshape([self.ties.randrange(4) for _ in range(parts[0].size)], parts[0].shape)
+        return layout.pack_parameter_words(*parts[:3], arch, below, parts[3], ties)
 
     # Computing.
 
@@ -454,7 +459,8 @@ class _Writer:
         if not bases:
             return {}
         mine, shift, first = operand_fields(self.arch, draw)
-        return mine | dict(operand=1, broadcast=broadcast, operand_base=draw.choice(bases),
+        return mine | dict(operand=1, operand_ties=self.ties.randrange(4), broadcast=broadcast,
+                           operand_base=draw.choice(bases),
                            operand_shift=shift, first_low=first[0], first_high=first[1])
 
     def looked_up(self):

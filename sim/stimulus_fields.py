@@ -10,8 +10,8 @@ __all__ = ["below_zero", "limits_of", "operand_fields", "parameters", "random_wi
 
 
 def parameters(arch, data, shape, scale):
-    """Bias, multiplier and shift that spread sums of up to `scale` over the format's range, and
-    some of any size."""
+    """Bias, multiplier, shift and addend that spread sums of up to `scale` over the format's range,
+    and some of any size."""
     top = 1 << arch.accumulator_bits - 1
     bias = data.integers(-scale, scale, shape)
     multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
@@ -27,15 +27,25 @@ def parameters(arch, data, shape, scale):
     multiplier[wild > 0.9] = 0
     multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
     shift[wild > 0.96] = data.integers(0, 64)
-    return bias, multiplier, shift
+    return bias, multiplier, shift, _addend(arch, data, multiplier)
 
 
-def below_zero(data, multiplier, shift):
-    """Multipliers and shifts for sums below zero: smaller ones, negative ones, the same."""
+def _addend(arch, data, multiplier):
+    """A fraction of the multiplier, with as many bits as the chip holds; often none."""
+    lost = MULTIPLIER_BITS - arch.addend_bits
+    part = data.random(multiplier.shape)
+    addend = (multiplier * np.where(part < 0.3, 0, part)).astype(np.int64)
+    return np.sign(addend) * (abs(addend) >> lost << lost)
+
+
+def below_zero(arch, data, multiplier, shift):
+    """Multipliers, shifts and addends for sums below zero: smaller ones, negative ones, the same.
+    """
     below = (multiplier * data.uniform(-1, 1, multiplier.shape)).astype(np.int64)
     kind = data.random(multiplier.shape)
     below = np.select([kind < 0.2, kind < 0.3], [multiplier, -multiplier], below)
-    return below, np.where(kind > 0.9, data.integers(0, 64, shift.shape), shift)
+    return (below, np.where(kind > 0.9, data.integers(0, 64, shift.shape), shift),
+            _addend(arch, data, below))
 
 
 def limits_of(format):

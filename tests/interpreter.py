@@ -7,7 +7,7 @@ words every instruction touches.
 from fractions import Fraction
 from math import isfinite
 
-from systolith.hw.arch import MULTIPLIER_BITS
+from systolith.hw.arch import MULTIPLIER_BITS, TIE_BITS
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Memory, Opcode
 
@@ -76,14 +76,22 @@ class Interpreter:
                         if bias >> arch.accumulator_bits - 1:
                             bias -= 1 << arch.accumulator_bits
                         part >>= arch.accumulator_bits
-                        above = part & (1 << MULTIPLIER_BITS) - 1, part >> MULTIPLIER_BITS & 63
-                        below = above
+                        multiplier = part & (1 << MULTIPLIER_BITS) - 1
+                        part >>= MULTIPLIER_BITS
+                        unit = 1 << MULTIPLIER_BITS - arch.addend_bits
+                        addend = part >> 6 & (1 << arch.addend_bits) - 1
+                        below = above = multiplier, part & 63, addend * unit
+                        part >>= 6 + arch.addend_bits
+                        ties = part & (1 << arch.tie_bits) - 1
                         if arch.leaky:
-                            part >>= MULTIPLIER_BITS + 6
-                            size = part & (1 << MULTIPLIER_BITS) - 1
-                            part >>= MULTIPLIER_BITS
-                            below = -size if part >> 6 & 1 else size, part & 63
-                        lanes.append((bias, above, below))
+                            part >>= arch.tie_bits
+                            size = part & (2 << MULTIPLIER_BITS) - 1
+                            size -= (size >> MULTIPLIER_BITS) << MULTIPLIER_BITS + 1
+                            part >>= MULTIPLIER_BITS + 1
+                            addend = part >> 6 & (1 << arch.below_addend_bits) - 1
+                            addend -= (addend >> arch.addend_bits) << arch.below_addend_bits
+                            below = size, part & 63, addend * unit * (arch.addend_bits > 0)
+                        lanes.append((bias, above, below, ties))
                     self.parameters[into] = lanes
 
     def array(self, i):
@@ -171,8 +179,8 @@ class Interpreter:
                 self.now.add(("ACCUMULATOR", pixel, False))
                 sums = self.sums[pixel][i.group * arch.group:(i.group + 1) * arch.group]
                 if i.raw:
-                    best = [total + bias for total, (bias, _, _) in zip(sums, parameters,
-                                                                       strict=True)]
+                    best = [total + bias for total, (bias, *_) in zip(sums, parameters,
+                                                                      strict=True)]
                     continue
                 if i.pooling == 3:
                     sums = total = [a + b for a, b in zip(total, sums, strict=True)]
@@ -184,7 +192,7 @@ class Interpreter:
                 bipolar = isinstance(arch.activation, Bipolar)
                 best = new if best is None else [
                     min(pair) if bipolar and shift % 2 else max(pair)
-                    for *pair, (_, (_, shift), _) in zip(best, new, parameters, strict=True)]
+                    for *pair, (_, (_, shift, _), *_) in zip(best, new, parameters, strict=True)]
             if i.operand:
                 best = self.combine(i, n, best)
                 if i.table:
@@ -204,18 +212,18 @@ class Interpreter:
         self.now |= {("TABLE", number % depth, False) for number in range(i.low, i.high + 1)}
         return [self.table[number % depth] for number in numbers]
 
-    def requantize(self, i, total, above, below):
+    def requantize(self, i, total, above, below, ties):
         """An integer in the order of the values."""
         format = self.arch.activation
-        multiplier, shift = below if total < 0 else above
-        product = total * multiplier
+        multiplier, shift, addend = below if total < 0 else above
+        product = total * multiplier + addend
         if isinstance(format, Bipolar):
             return int(product >= 0)
         exact = Fraction(product, 1 << shift)
         if isinstance(format, Float):
             value = self.nearest(exact)
         else:
-            value = round(exact) + (0 if i.operand else i.zero_point)
+            value = self.whole(exact, ties) + (0 if i.operand else i.zero_point)
         low, high = (i.first_low, i.first_high) if i.operand else (i.low, i.high)
         return min(max(value, low), high)
 
@@ -234,9 +242,20 @@ class Interpreter:
             if isinstance(self.arch.activation, Float):
                 value = self.nearest(exact)
             else:
-                value = round(exact) + i.zero_point
+                value = self.whole(exact, i.operand_ties) + i.zero_point
             done.append(min(max(value, i.low), i.high))
         return done
+
+    @staticmethod
+    def whole(exact, ties):
+        """The nearest integer; with `ties` what cannot be told from a tie goes to the even or the
+        odd one."""
+        bits, odd = 1 << TIE_BITS + 1, ties >> 1
+        if not ties:
+            return (exact + Fraction(1, 2)) // 1
+        if exact * bits // 1 % bits in (bits // 2, bits // 2 - 1):
+            exact = exact // 1 + Fraction(1, 2)
+        return round(exact + odd) - odd
 
     def nearest(self, exact):
         """The float nearest to a number of smallest subnormals, in the order of the values."""

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+from systolith.hw.arch import MULTIPLIER_BITS
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.isa import Destination, Opcode
 from systolith.hw.layout import unpack_group_items, unpack_raw_items
@@ -104,12 +105,21 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
 
 
 def bend(draw, rng, conv, arch):
-    """Give a layer a table, or other multipliers for sums below zero, sometimes."""
+    """Give a layer fractions of biases and a way of its ties; a table, or other multipliers for
+    sums below zero, sometimes."""
     if conv.raw:
         return
+    other = np.random.default_rng(len(conv.name) + int(abs(conv.bias).sum()))
+    unit, fraction = 1 << MULTIPLIER_BITS - arch.addend_bits, other.random(len(conv.weight))
+    conv.addend = (conv.multiplier * fraction).astype(np.int64) // unit * unit
+    conv.ties = other.integers(0, 3, len(conv.weight))
+    if conv.operand is not None:
+        conv.operand.ties = int(other.integers(0, 3))
     if arch.leaky and draw.random() < 0.5:
         slope = rng.uniform(-1, 1, len(conv.weight))
-        conv.below = (conv.multiplier * slope).astype(np.int64), conv.shift
+        factor = (conv.multiplier * slope).astype(np.int64)
+        conv.below = factor, conv.shift, np.sign(factor) * (
+            (abs(factor) * fraction).astype(np.int64) // unit * unit)
     limits = conv.operand or conv
     if arch.table_depth and draw.random() < 0.5:
         codes = random_codes(rng, arch.activation, limits.high - limits.low + 1)

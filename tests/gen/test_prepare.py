@@ -88,7 +88,7 @@ def test_bipolar_tails_alternate_and_the_odd_one_goes_to_the_bias():
     words = unpack_weight_words(weight_bytes(layer, [layer.kernel]), arch).reshape(3, 2, 2, 4)
     channels = words.swapaxes(1, 2).reshape(3, 2, 8)
     assert (channels == [1, 1, 1, 1, 1, 0, 1, 0]).all()
-    bias, multiplier, shift = unpack_parameter_words(parameter_bytes(layer), arch)
+    bias, multiplier, shift, *_ = unpack_parameter_words(parameter_bytes(layer), arch)
     assert bias[:, 0].tolist() == [7, -10] + [-1 << arch.accumulator_bits - 1] * 2
     assert multiplier[:, 0].tolist() == [1] * 4 and not shift.any()
 
@@ -96,7 +96,11 @@ def test_bipolar_tails_alternate_and_the_odd_one_goes_to_the_bias():
 def test_absent_channels_have_no_parameters():
     arch = Arch(rows=4, columns=4, post_lanes=2)
     conv = Conv("conv", "in", "out", np.ones((5, 4, 1, 1), int), Int(8), bias=range(1, 6),
-                multiplier=range(11, 16), shift=range(21, 26), input_shape=(4, 2, 2))
-    for values, first in zip(unpack_parameter_words(parameter_bytes(Layer(0, conv, arch)), arch),
-                             (1, 11, 21), strict=True):
-        assert values.ravel().tolist() == [*range(first, first + 5), 0, 0, 0]
+                multiplier=np.arange(11, 16) << 20, shift=range(21, 26),
+                addend=np.arange(1, 6) << 10, ties=[0, 1, 2, 1, 0], input_shape=(4, 2, 2))
+    for values, first, left in zip(
+            unpack_parameter_words(parameter_bytes(Layer(0, conv, arch)), arch),
+            (1, 11, 21, 1), (0, 20, 0, 10), strict=False):
+        assert (values.ravel() >> left).tolist() == [*range(first, first + 5), 0, 0, 0]
+    assert unpack_parameter_words(parameter_bytes(Layer(0, conv, arch)), arch)[4].ravel().tolist(
+        ) == [0, 1, 2, 1, 0, 0, 0, 0]

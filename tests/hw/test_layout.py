@@ -54,17 +54,23 @@ def test_parameters_and_raw_results_come_back(arch):
     bias[0], bias[1] = -top, top - 1
     multiplier = random.integers(0, 1 << MULTIPLIER_BITS, bias.shape)
     shift = random.integers(0, 64, bias.shape)
-    data = layout.pack_parameter_words(bias, multiplier, shift, arch)
+    lost = MULTIPLIER_BITS - arch.addend_bits
+    addend = random.integers(0, 1 << arch.addend_bits, bias.shape) << lost
+    ties = random.integers(0, 1 << arch.tie_bits, bias.shape)
+    data = layout.pack_parameter_words(bias, multiplier, shift, arch, addend=addend, ties=ties)
     for n, word in enumerate(bits_of(data, arch.parameter_bytes)):
         for lane in range(arch.post_lanes):
             part = word >> lane * arch.parameter_bits
             assert part & (2 * top - 1) == int(bias[n, lane]) % (2 * top)
             part >>= arch.accumulator_bits
             assert part & (1 << MULTIPLIER_BITS) - 1 == multiplier[n, lane]
-            assert part >> MULTIPLIER_BITS & 63 == shift[n, lane]
+            part >>= MULTIPLIER_BITS
+            assert part & 63 == shift[n, lane]
+            part >>= 6
+            assert part % (1 << arch.addend_bits) << lost == addend[n, lane]
+            assert (part >> arch.addend_bits) % (1 << arch.tie_bits) == ties[n, lane]
     for part, expected in zip(layout.unpack_parameter_words(data, arch),
-                              (bias, multiplier, shift, *(multiplier, shift) * arch.leaky),
-                              strict=True):
+                              (bias, multiplier, shift, addend, ties), strict=True):
         assert (part == expected).all()
 
     raw = np.array([[int(b) * 2 - int(b < 0) for b in row] for row in bias], object)
@@ -79,16 +85,22 @@ def test_parameters_below_zero_come_back():
     arch = Arch(rows=4, columns=6, post_lanes=2, leaky=True, bus_bits=32)
     random = np.random.default_rng(3)
     ones, top = np.ones((6, 2), int), (1 << MULTIPLIER_BITS) - 1
-    below = random.integers(-top, top, ones.shape), random.integers(0, 64, ones.shape)
+    unit = 1 << MULTIPLIER_BITS - 16
+    below = (random.integers(-top, top, ones.shape), random.integers(0, 64, ones.shape),
+             random.integers(-1 << 16, 1 << 16, ones.shape) * unit)
     below[0][0], below[0][1] = top, -top
-    data = layout.pack_parameter_words(5 * ones, 3 * ones, 2 * ones, arch, below)
+    data = layout.pack_parameter_words(5 * ones, 3 * ones, 2 * ones, arch, below, unit * ones,
+                                       ones)
     for word, *numbers in zip(bits_of(data, arch.parameter_bytes), *below, strict=True):
-        for lane, (factor, shift) in enumerate(zip(*numbers, strict=True)):
-            part = word >> lane * arch.parameter_bits + arch.accumulator_bits + MULTIPLIER_BITS + 6
-            assert part & top == abs(factor) and part >> MULTIPLIER_BITS & 63 == shift
-            assert part >> MULTIPLIER_BITS + 6 & 1 == (factor < 0)
+        for lane, (factor, shift, addend) in enumerate(zip(*numbers, strict=True)):
+            part = word >> (lane * arch.parameter_bits + arch.accumulator_bits + MULTIPLIER_BITS + 6
+                            + 16 + 2)
+            assert part & 2 * top + 1 == factor % (2 * top + 2)
+            part >>= MULTIPLIER_BITS + 1
+            assert part & 63 == shift and (part >> 6) % (1 << 17) == addend // unit % (1 << 17)
     for part, expected in zip(layout.unpack_parameter_words(data, arch),
-                              (5 * ones, 3 * ones, 2 * ones, *below), strict=True):
+                              (5 * ones, 3 * ones, 2 * ones, unit * ones, ones, *below),
+                              strict=True):
         assert (part == expected).all()
     with pytest.raises(ValueError, match="on leaky chips only"):
         layout.pack_parameter_words(ones, ones, ones, ARCHES[0], below)
@@ -115,5 +127,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="shift must be from 0 to 63, not 64"):
         one = np.ones((1, arch.post_lanes), int)
         layout.pack_parameter_words(one, one, 64 * one, arch)
+    with pytest.raises(ValueError, match=r"addends must be multiples of 2\*\*10"):
+        layout.pack_parameter_words(one, one, one, arch, addend=512 * one)
     with pytest.raises(ValueError, match="whole words of"):
         layout.unpack_weight_words(b"abc", arch)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 from amaranth.sim import Simulator
-from systolith.hw.arch import Arch
+from systolith.hw.arch import TIE_BITS, Arch
 from systolith.hw.formats import Float
 from systolith.hw.isa import GAIN_BITS
 from systolith.hw.operand_lane import OperandLane
@@ -19,7 +19,8 @@ def image(form, ordered):
 
 
 def expected(form, first, code, facts):
-    """The ordered integer, by the definition: the nearest number of the format, ties to even."""
+    """The ordered integer, by the definition: the nearest number of the format; ties to even, those
+    of integers as wanted, as far as TIE_BITS tell."""
     c, r = image(form, first), int(form.image(code)) - facts["operand_zero"]
     total = c * r * facts["gain"] if facts["product"] else (
         c * facts["gain"] + r * facts["operand_gain"])
@@ -31,7 +32,12 @@ def expected(form, first, code, facts):
         value = min(round(abs(exact) / (1 << step)) + (step << form.man), form.max_code)
         value = -value if exact < 0 else value
     else:
-        value = round(exact) + facts["zero_point"]
+        bits = 1 << TIE_BITS + 1
+        odd = facts["ties"] >> 1
+        if exact * bits // 1 % bits in (bits // 2, bits // 2 - 1) and facts["ties"]:
+            exact = exact // 1 + Fraction(1, 2)
+        value = round(exact + odd) - odd if facts["ties"] else (exact + Fraction(1, 2)) // 1
+        value += facts["zero_point"]
     return max(facts["low"], min(facts["high"], value))
 
 
@@ -54,12 +60,13 @@ def test_every_stage_rounds_as_the_numerics_say(activation):
             product=number % 2, gain=rng.choice((reach, -reach - 1, rng.randint(-reach, reach))),
             operand_gain=rng.choice((reach, -reach - 1, rng.randint(-reach, reach))),
             operand_zero=rng.randint(bottom, top) * integers,
-            shift=rng.choice((0, 20, 26, 26 + form.width, 34, 63)),
+            shift=rng.choice((0, 20, 26, 26 + form.width, 34, 63)), ties=number // 2 % 3,
             zero_point=rng.randint(bottom, top) * integers,
             **dict(zip(("low", "high"), (bottom, top) if number < 6 else sorted(
                 rng.randint(bottom, top) for _ in range(2)), strict=True)))
-        if number < 2:                           # ties
-            facts |= dict(gain=1 << 25, operand_gain=1 << 24, shift=26)
+        if number < 6:                           # ties, the last ones nearly so
+            nearly = number // 4
+            facts |= dict(gain=(1 << 25) - nearly, operand_gain=1 << 24, shift=26)
         batches.append((facts, [(
             rng.choice((first_bottom, first_top, 0, rng.randint(first_bottom, first_top),
                         rng.randint(bottom, top))),
@@ -70,13 +77,13 @@ def test_every_stage_rounds_as_the_numerics_say(activation):
         for facts, batch in batches:
             for name, value in facts.items():
                 ctx.set(getattr(dut, name), value)
-            for n in range(len(batch) + dut.LATENCY):
+            for n in range(len(batch) + dut.latency):
                 if n < len(batch):
                     ctx.set(dut.first, batch[n][0])
                     ctx.set(dut.operand, batch[n][1])
-                if n >= dut.LATENCY:
-                    wanted = expected(form, *batch[n - dut.LATENCY], facts)
-                    assert ctx.get(dut.ordered) == wanted, (facts, batch[n - dut.LATENCY])
+                if n >= dut.latency:
+                    wanted = expected(form, *batch[n - dut.latency], facts)
+                    assert ctx.get(dut.ordered) == wanted, (facts, batch[n - dut.latency])
                     differ.add(wanted)
                 await ctx.tick()
 

@@ -82,7 +82,8 @@ def memory_image(activations, weight, bias=0, multiplier=1, shift=0):
     image[:64] = layout.pack_activation_words(np.resize(activations, (16, 1)) & 255, ONE)
     image[64:68] = layout.pack_weight_words(np.array([[weight & 255]]), ONE)
     parts = (np.array([[part]]) for part in (bias, multiplier, shift))
-    image[128:128 + ONE.parameter_bytes] = layout.pack_parameter_words(*parts, ONE)
+    image[128:128 + ONE.parameter_bytes] = layout.pack_parameter_words(
+        *parts, ONE, ties=np.array([[1]]))
     return image
 
 

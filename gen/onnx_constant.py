@@ -1,12 +1,12 @@
-"""Channels whose result is the same for every input: dead ones with weights of 0 or a tiny scale,
-and ones that their bias drives to a limit. They need neither weights nor a bias as long as theirs.
+"""Channels whose result is the same for every input, or one of two: dead ones with weights of 0 or
+a tiny scale, and ones that their bias drives to a limit. They need no bias as long as theirs.
 """
 
 from fractions import Fraction
 
 import numpy as np
 
-from ..hw.formats import Float
+from ..hw.formats import Float, Int
 from ..sim import numerics
 
 __all__ = ["settle_constant_channels"]
@@ -14,6 +14,8 @@ __all__ = ["settle_constant_channels"]
 #: Steps of the result by which a multiplier's own rounding moves it at the end of 8 bits: sums that
 #: move a result by less decide nothing but what is a tie to all that the chip knows.
 _TIE = Fraction(1, 1 << 20)
+#: Sums beyond which a bias is long: ordinary ones are shorter.
+_LONG = 1 << 24
 
 
 def settle_constant_channels(images, gain, offset, slope, target, format, times):
@@ -34,10 +36,11 @@ def settle_constant_channels(images, gain, offset, slope, target, format, times)
     times : int
         Sums that are added up over a window.
 
-    Returns the offsets with those of constant channels replaced by the number that their code
-    stands for, behind the slope.
+    Returns (gains, offsets): the offset of a constant channel is the number that its code stands
+    for, behind the slope; a channel of two results has the steepest line through the same threshold
+    where its bias would be long.
     """
-    offset = offset.copy()
+    gain, offset = gain.copy(), offset.copy()
     low, high = numerics.sum_ranges(images, format)
     for channel, (g, o, least, most) in enumerate(zip(gain, offset, low, high, strict=True)):
         ends = [o + g * times * least, o + g * times * most]
@@ -46,13 +49,27 @@ def settle_constant_channels(images, gain, offset, slope, target, format, times)
             continue                            # neither end is the smallest or the largest
         ends = [end * factor if end < 0 else end for end in ends]
         orders = [target.order(end) for end in ends]
+        if (orders[1] == orders[0] + 1 and isinstance(target.format, Int) and slope is None
+                and abs(o) >= _LONG * g and ends[1] - ends[0] >= _TIE * target.unit):
+            factor, threshold = _steepest(ends, orders[0], target)
+            gain[channel] = factor * g
+            offset[channel] = threshold + factor * (o - threshold)
+            continue
         if orders[0] != orders[1]:
             if abs(ends[1] - ends[0]) >= _TIE * target.unit or isinstance(target.format, Float):
                 continue
             orders[0] = target.order((ends[0] + ends[1]) / 2)
         images[channel] = 0
         offset[channel] = _real(orders[0], target)
-    return offset
+    return gain, offset
+
+
+def _steepest(ends, order, target):
+    """(factor, threshold): real numbers, whose ends are given, may be `factor` times as far from
+    the threshold between the results `order` and `order` + 1, and still none is a step away."""
+    threshold = (order + Fraction(1, 2) - target.zero_point) * target.unit
+    furthest = max(threshold - ends[0], ends[1] - threshold)
+    return max(Fraction(63, 64) * target.unit / furthest, Fraction(1)), threshold
 
 
 def _real(order, target):

@@ -35,6 +35,8 @@ _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*onnx_qdq.OPERATORS, *onnx_qdq.EXPANDED, *onnx_qonnx.OPERATORS}
 #: Of which a network is quantized that has them, if not statically.
 _QUANTIZED = {*_QUANTIZERS, *DYNAMIC}
+#: Where it matters that the model has rounded numbers to a short float.
+_ROUNDED = {*_QUANTIZERS, "Conv", "ConvTranspose", "Gemm", "MatMul"}
 #: What moves the elements of a constant and leaves their values alone.
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
@@ -117,7 +119,7 @@ def _load(model, refuse):
         if all(isinstance(item, (Constant, QuantizedConstant))
                for item in inputs if item is not None) and node.operator not in _QUANTIZERS:
             continue
-        if node.operator in _QUANTIZERS and isinstance(inputs[0], Value) and (
+        if node.operator in _ROUNDED and isinstance(inputs[0], Value) and (
                 node.inputs[0] in builder.roundings):
             kinds.add(builder.roundings[node.inputs[0]][0])
         if any(isinstance(item, Unknown) and not (

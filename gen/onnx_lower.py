@@ -360,7 +360,7 @@ class Builder:
                                         value.window[0] * value.window[1])
             else:
                 if form.zero_code is not None:
-                    offset = settle_constant_channels(
+                    gain, offset = settle_constant_channels(
                         images, gain, offset, value.slope, target, source.format,
                         value.window[0] * value.window[1])
                 parameters = requantization(images, gain, offset, target, node)

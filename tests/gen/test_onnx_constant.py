@@ -3,10 +3,12 @@
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
 from systolith.gen.config import load_chip
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.sim import numerics
 
 from ..onnx_networks import Network, run_onnx
 
@@ -78,3 +80,45 @@ def test_a_sum_that_decides_is_kept():
         assert (not graph.layers[0].weight.any()) == dead
         assert Fraction(2) <= graph.run(graph.encode_inputs(np.float32([[3]])))[
             graph.outputs[0]].item() <= 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_results_need_no_long_bias(seed):
+    """Biases next to a threshold, in units so small that they are beyond the accumulators."""
+    rng = np.random.default_rng(seed)
+    net = Network(rng, (3, 6, 6), opset=17)
+    scale, zero = net.constant(np.float32(0.02)), net.constant(np.int8(rng.integers(-20, 20)))
+    x = net.node("DequantizeLinear", net.node("QuantizeLinear", "x", scale, zero), scale, zero)
+    codes = rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8)
+    w = net.node("DequantizeLinear", codes, np.float32(10.0 ** rng.uniform(-7.5, -6, 8)),
+                 np.zeros(8, np.int8), axis=0)
+    step, point = np.float32(1 / 16), np.int8(rng.integers(-100, 100))
+    levels = rng.integers(-90, 90, 8) - int(point) * (seed % 2)
+    bias = np.float32((levels + 0.5 + rng.uniform(-1e-3, 1e-3, 8)) / 16)
+    x = net.node("Conv", x, w, bias)
+    x = net.node("DequantizeLinear", net.node("QuantizeLinear", x, step, point), step, point)
+    model, images = net.model(x), np.float32(rng.standard_normal((8, 3, 6, 6)) * 2)
+    graph = load(model)
+    layer, = graph.layers
+    reals = 1 / 16 * np.abs(levels) / (0.02 * 10 ** -6)
+    assert reals.max() > 1 << 27 > 2 * np.abs(layer.bias).max()
+    compile_graph(graph, load_chip("sim-16x16-int8"))
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    # In float32, the reference adds a bias of some units to sums of 1e-4.
+    codes = graph.encode_inputs(images).astype(np.int64)
+    codes = np.where(codes > 127, codes - 256, codes)
+    exact = _sums(codes - graph.inputs[0].zero_point, model)
+    order = np.clip(np.rint((exact + np.float64(bias)[:, None, None]) * 16) + point, -128, 127)
+    off = np.abs(found - (order - point) / 16) > 1e-6
+    assert off.mean() < 2e-3
+    assert sum(len(np.unique(found[:, n])) == 2 for n in range(8)) >= 2
+
+
+def _sums(integers, model):
+    """The convolution in float64, without its bias."""
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    reader = next(node for node in model.graph.node if node.op_type == "Conv")
+    maker = next(node for node in model.graph.node if node.output[0] == reader.input[1])
+    codes, scales = (constants[name].astype(np.float64) for name in maker.input[:2])
+    sums = numerics.convolve(integers, codes.astype(np.int64))
+    return sums * (scales * np.float64(np.float32(0.02)))[:, None, None]

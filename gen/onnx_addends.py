@@ -9,9 +9,10 @@ import numpy as np
 from ..hw.formats import Int
 from ..sim import numerics
 from .onnx_functions import Function, reals
-from .onnx_values import Linear, Pair, Value, uniform
+from .onnx_scales import scaled
+from .onnx_values import Linear, Pair, Value
 
-__all__ = ["Addend", "addends", "folded", "image_limits", "reach_of", "scaled"]
+__all__ = ["Addend", "addends", "folded", "image_limits", "reach_of"]
 
 
 @dataclass
@@ -46,27 +47,6 @@ def image_limits(builder, source):
 
 
 # Taking the sum apart.
-
-def scaled(value, gain, offset):
-    """gain * value + offset with numbers of each channel, or None where it is clipped in a way that
-    these change from channel to channel."""
-    low, high = value.low, value.high
-    if value.slope is not None and ((gain <= 0).any() or offset.any()):
-        return None
-    ends = [item for item in (low, high) if item is not None]
-    if ends:
-        common = uniform(gain), uniform(offset)
-        if None not in common and common[0]:
-            low, high = (None if item is None else item * common[0] + common[1]
-                         for item in (low, high))
-        elif any(ends) or offset.any() or not ((gain > 0).all() or (gain < 0).all()):
-            return None
-        if gain[0] < 0:
-            low, high = high, low
-    pool = value.pool and value.pool.behind(gain)
-    return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset, low=low,
-                   high=high, pool=pool)
-
 
 def addends(value, sign=1):
     """The Addends of a sum, those of sums in it among them."""

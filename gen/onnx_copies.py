@@ -12,7 +12,7 @@ from itertools import count as count_from
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
-from .onnx_values import Value, uniform
+from .onnx_values import Part, Value, uniform
 
 __all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies",
            "resolved"]
@@ -98,6 +98,24 @@ def join(builder, name, shape, pieces, target, nodes, node):
     return name
 
 
+def join_codes(builder, name, shape, pieces, nodes, node):
+    """A new tensor, put together of the codes of integers, whatever these stand for, of `pieces`:
+    (tensor, Part) each."""
+    kept = {piece: builder.tensors[piece] for piece, _ in pieces}
+    form = max((tensor.format for tensor in kept.values()), key=lambda item: item.bits)
+    limits = [builder.limits[piece] for piece in kept]
+    target = builder.target(form, 1.0, 0, min(low for low, _ in limits),
+                            max(high for _, high in limits))
+    for piece, tensor in kept.items():
+        # So that copies copy codes.
+        builder.tensors[piece] = replace(tensor, scale=1.0, zero_point=0)
+    result = join(builder, name, shape, pieces, target, nodes, node)
+    builder.tensors.update(kept)
+    # What pools or clips it must be a layer of its own.
+    builder.joined.pop(result, None)
+    return result
+
+
 def own_target(builder, source):
     """The Target that makes the codes of a tensor again."""
     tensor = builder.tensors[source]
@@ -160,9 +178,13 @@ def _joined(builder, value, node):
         zero = None if not gain or offset is None else -offset / gain
         if scale is None or scale < 0 or Fraction(float(scale)) != scale or zero is None or (
                 zero.denominator != 1):
-            node.fail("reads channels of different scales; put a quantizer in front")
-        targets.add((tensor.format, float(scale), int(zero)))
-    if len(targets) > 1:
+            targets.add(None)
+        else:
+            targets.add((tensor.format, float(scale), int(zero)))
+    if None in targets or len(targets) > 1:
+        made = _of_scales(builder, value, node)
+        if made is not None:
+            return made
         node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts have different scales or "
                   "zero points; put a quantizer between them")
     (format, scale, zero), = targets
@@ -174,6 +196,28 @@ def _joined(builder, value, node):
     gain = np.full(value.map[0], unit, dtype=object)
     return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=None,
                    high=None, pool=None)
+
+
+def _of_scales(builder, value, node):
+    """What is put together of channels of different scales, as the codes that there are; None
+    where it is not put together of whole channels of integers."""
+    parts = sorted(value.parts, key=lambda part: part.first_channel)
+    if any(part.step != (1, 1) or any(part.origin) for part in parts):
+        return None
+    values = [builder.codes(plain(builder, resolved(value, part, node), node), node)
+              for part in parts]
+    if not all(isinstance(builder.tensors[item.source].format, Int) for item in values):
+        return None
+    pieces, at = [], 0
+    for item in values:
+        pieces.append((item.source, Part(None, at)))
+        at += item.map[0]
+    name = f"{value.nodes[-1]}_joined"
+    source = join_codes(builder, name, value.map, pieces, value.nodes, node)
+    gain, offset = (np.concatenate(numbers) for numbers in
+                    zip(*((item.gain, item.offset) for item in values), strict=True))
+    return replace(value, source=source, parts=None, gain=gain, offset=offset, low=None, high=None,
+                   pool=None)
 
 
 # Doing without copies.

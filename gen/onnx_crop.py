@@ -8,7 +8,7 @@ import numpy as np
 from .onnx_copies import join_pads, plain
 from .onnx_values import Part, Value, exact
 
-__all__ = ["cropped", "parts_value", "rearranged"]
+__all__ = ["another_input", "cropped", "is_input", "parts_value", "rearranged"]
 
 
 def parts_value(parts, shape, sizes, node):
@@ -58,9 +58,8 @@ def rearranged(builder, node, value, mode, rows, columns):
     channels, height, width = value.map
     around = (0, 0), tuple(rows), tuple(columns)
     sizes = (channels, height + sum(rows), width + sum(columns))
-    if builder.is_input(value):
-        source = builder.another_input(value.source, ("pad", (mode, around, 0.0)), sizes,
-                                       node)
+    if is_input(builder, value):
+        source = another_input(builder, value.source, ("pad", (mode, around, 0.0)), sizes, node)
         return replace(value, source=source, map=sizes, nodes=[*value.nodes, node.name])
     value = plain(builder, value, node)
     parts = []
@@ -69,3 +68,23 @@ def rearranged(builder, node, value, mode, rows, columns):
             part = cropped(builder, node, value, (-top, -left, bottom - height, right - width))
             parts.append(Part(part, 0, (1, 1), (y, x)))
     return plain(builder, parts_value(parts, sizes, sizes, node), node)
+
+
+def is_input(builder, value):
+    """Whether a value is all of an input of the network, as it is."""
+    return (value.source in builder.inputs and value.linear is None and not value.parts
+            and value.channels is None and not any(value.pads) and not value.pool
+            and value.low is None and value.high is None)
+
+
+def another_input(builder, source, step, shape, node):
+    """A tensor like the input `source`, with which the host does one `step` more, as of
+    `Encoder`."""
+    encoder = next(item for item in builder.encoders if item.tensor == source)
+    old = builder.tensors[source]
+    name = builder.add_tensor(f"{source}_{node.name}", shape, builder.target(
+        old.format, old.scale, old.zero_point, *builder.limits[source]))
+    builder.inputs.append(name)
+    steps = [*encoder.steps, ("reshape", old.shape), step]
+    builder.encoders.append(replace(encoder, tensor=name, steps=steps))
+    return name

@@ -23,9 +23,10 @@ from ..hw.arch import FIRST_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Int
 from ..hw.isa import GAIN_BITS
 from ..sim.graph import Operand
-from .onnx_addends import Addend, addends, folded, reach_of, scaled
-from .onnx_copies import join, plain
+from .onnx_addends import Addend, addends, folded, reach_of
+from .onnx_copies import join_codes, plain
 from .onnx_functions import Function, lookup, reals
+from .onnx_scales import common_unit, scaled
 from .onnx_values import Linear, Part, Value, like, uniform
 
 __all__ = ["added_up", "gains"]
@@ -351,7 +352,8 @@ def _joined(made, found, wanted, clipped):
         wide[numbers % channels, first + numbers, tap[0], tap[1]] = weights
         first += len(weights)
     shape = (channels, *made.size)
-    source = _put_together(made, (first, *made.size), pieces)
+    source = join_codes(builder, f"{made.name}_digits", (first, *made.size), pieces, [made.name],
+                        made.node)
     nodes = list(dict.fromkeys(name for item in found for name in item.value.nodes))
     return Value(source, shape, shape, gain, offset, replace(linear, images=wide), nodes=nodes)
 
@@ -364,20 +366,6 @@ def _check_fine(made, unit, wanted):
                        "of them; put a quantizer after one of them")
 
 
-def _put_together(made, shape, pieces):
-    """A tensor of codes from tensors of codes, whatever these stand for."""
-    builder, kept = made.builder, {piece: made.builder.tensors[piece] for piece, _ in pieces}
-    limits = [builder.limits[piece] for piece in kept]
-    target = replace(made.target, low=min(low for low, _ in limits),
-                     high=max(high for _, high in limits))
-    for piece, tensor in kept.items():
-        # So that copies copy codes.
-        builder.tensors[piece] = replace(tensor, scale=target.scale, zero_point=0)
-    result = join(builder, f"{made.name}_digits", shape, pieces, target, [made.name], made.node)
-    builder.tensors.update(kept)
-    return result
-
-
 def _unit(made, found, wanted):
     """The unit of each channel where no convolution adds up the others' digits."""
     unit, most = wanted.copy(), 2 * _RANGES * made.most ** 2
@@ -386,7 +374,7 @@ def _unit(made, found, wanted):
         return np.array([u * _power(max(item.reach[n] for item in found) / u / most)
                          for n, u in enumerate(unit)], dtype=object)
     # Steps of what is quantized are whole units, all of them where they have a common one.
-    common, loose = _common(codes), [item for item in found if _counted(item) is None]
+    common, loose = common_unit(codes), [item for item in found if _counted(item) is None]
     if common is None or max(codes) / common > made.weight * _WEIGHTS:
         common, loose = max(codes), found
     if not loose:
@@ -402,17 +390,6 @@ def _power(number):
     """The least power of two that is not less than a number, 1 at least: multipliers of such units
     lose no bits, so that ties stay ties."""
     return 1 << max(0, ceil(number) - 1).bit_length()
-
-
-def _common(numbers):
-    """The largest number of which all are multiples, None where that is very small."""
-    unit = numbers[0]
-    for other in numbers[1:]:
-        while other:
-            if other < numbers[0] / (1 << 14):
-                return None
-            unit, other = other, unit % other
-    return unit
 
 
 def _counted(item, unit=None, factor=1):

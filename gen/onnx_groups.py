@@ -12,27 +12,73 @@ import numpy as np
 from ..hw.formats import Bipolar, Float, Int
 from .onnx_copies import join
 from .onnx_layout import picked
-from .onnx_values import Linear, Part, Value
+from .onnx_values import HostInput, Linear, Part, Value, exact, per_channel, shape_text
 
-__all__ = ["in_range_of_each", "mirrored"]
+__all__ = ["each", "in_range_of_each", "in_scale_of_each", "mirrored"]
 
 
-def in_range_of_each(builder, value, target, lows, highs, name, node):
+def each(numbers, value, node, what):
+    """`numbers`, which broadcast against an activation, as one for each channel of its map."""
+    if isinstance(value, HostInput):
+        if numbers.size == 1 or (numbers.ndim == len(value.shape) + 1
+                                 and numbers.shape[1] == numbers.size == value.shape[0]):
+            return np.broadcast_to(numbers.reshape(-1), value.shape[:1])
+        node.fail(f"{what} of shape {list(numbers.shape)} must be one number, or one for each of "
+                  f"the {value.shape[0]} channels of {shape_text(value.shape)}")
+    return per_channel(numbers, value, node, what)
+
+
+def in_scale_of_each(builder, value, target, scales, zeros, limits, name, node):
+    """(tensor, channels or None): the codes that quantizers make of a value whose channels have
+    `scales` and `zeros` (zero points) of their own, else as of `target`, whose scale is 1; `limits`
+    as of `in_range_of_each`. The value's channel n is the tensor's channel channels[n]."""
+    sides = (1, -1) + (1,) * (len(value.shape) - 1)
+    if isinstance(value, HostInput):
+        value = value.then("divide", np.float32(scales).reshape(sides))
+        return in_range_of_each(builder, value, target, *limits, name, node, zeros)
+    scales = exact(np.float64(scales))
+    lows, highs = (list(item) for item in limits)
+    ends = []
+    for bound in (value.low, value.high):
+        ends.append(None if bound is None else [
+            replace(target, zero_point=int(zero)).order(bound / scale)
+            for scale, zero in zip(scales, zeros, strict=True)])
+    if ends[0]:
+        lows = [max(pair) for pair in zip(lows, ends[0], strict=True)]
+    if ends[1]:
+        highs = [min(pair) for pair in zip(highs, ends[1], strict=True)]
+    value = replace(value, low=None, high=None, gain=value.gain / scales,
+                    offset=value.offset / scales)
+    return in_range_of_each(builder, value, target, lows, highs, name, node, zeros)
+
+
+def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None):
     """(tensor, channels or None): what `target` makes of a value, clipped to `lows`...`highs`
-    (ordered integers, [channels]); the value's channel n is the tensor's channel channels[n]."""
-    kinds = sorted(set(zip(lows, highs, strict=True)))
+    (ordered integers, [channels]), and with the zero points `zeros` if there are any; the value's
+    channel n is the tensor's channel channels[n]."""
+    zeros = [target.zero_point] * len(lows) if zeros is None else [int(item) for item in zeros]
+    every = list(zip(lows, highs, zeros, strict=True))
+    kinds = sorted(set(every))
     if len(kinds) == 1:
-        (low, high), = kinds
-        return builder.quantize(value, replace(target, low=low, high=high), name, node), None
-    if not isinstance(value, Value) or not isinstance(value.linear, Linear) or value.pads != (
-            0, 0, 0, 0) or not _separable(builder, value):
+        (low, high, zero), = kinds
+        return builder.quantize(value, replace(target, low=low, high=high, zero_point=zero), name,
+                                node), None
+    if not isinstance(value, Value) or not isinstance(value.linear, Linear | None) or (
+            value.parts or any(value.pads) or not _separable(builder, value)):
+        if len(set(zeros)) > 1:
+            node.fail("has zero points of its own for each channel, and they stand after what is "
+                      "no convolution of one or of all channels; give it one zero point")
+        target = replace(target, zero_point=zeros[0])
         value = _quantized(builder, value, replace(target, low=min(lows), high=max(highs)),
                            f"{name}_wide", node)
     pieces, order = [], []
-    for low, high in kinds:
-        own = [n for n, kind in enumerate(zip(lows, highs, strict=True)) if kind == (low, high)]
+    for low, high, zero in kinds:
+        own = [n for n, kind in enumerate(every) if kind == (low, high, zero)]
         part = builder.quantize(picked(builder, node, value, np.array(own)),
-                                replace(target, low=low, high=high), f"{name}_part", node)
+                                replace(target, low=low, high=high, zero_point=zero),
+                                f"{name}_part", node)
+        # Only codes matter from here on.
+        builder.tensors[part].zero_point = target.zero_point
         pieces.append((part, Part(None, len(order))))
         order += own
     moved = order != sorted(order)
@@ -42,7 +88,10 @@ def in_range_of_each(builder, value, target, lows, highs, name, node):
 
 
 def _separable(builder, value):
-    """Whether some channels of a convolution's results can be computed without the others."""
+    """Whether some channels of codes, or of a convolution's results, can be computed without the
+    others."""
+    if value.linear is None:
+        return True
     count = builder.tensors[value.source].shape[0] if value.channels is None else (
         len(value.channels))
     groups = count // value.linear.images.shape[1]

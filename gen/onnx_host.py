@@ -18,6 +18,7 @@ from ..sim.tail import HostPart
 from . import onnx_qonnx, onnx_signs
 from .binary import never_zero
 from .errors import UserError
+from .onnx_crop import is_input
 from .onnx_file import STANDARD, one_line
 from .onnx_functions import FUNCTIONS, quantized_function
 from .onnx_half import HALF
@@ -264,7 +265,7 @@ class Host:
             if not name or name in seen or isinstance(value, (Constant, QuantizedConstant)):
                 continue
             seen.add(name)
-            if isinstance(value, Value) and not builder.is_input(value) and not (
+            if isinstance(value, Value) and not is_input(builder, value) and not (
                     makers[name].operator in _MOVES and _is_moved(value)):
                 try:
                     give(value, name)

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from ..hw.formats import Bipolar, Int
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
+from .onnx_crop import is_input
 from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .onnx_half import note_of, roundings
@@ -177,7 +178,7 @@ def _computed(builder, host, node, inputs, unknown):
             raise unknown[node.name]
         found = _operator(node)[0](builder, node, laid_out(builder, node, inputs))
         if isinstance(found, Value) and node.outputs[0] in builder.dense and (
-                len(found.shape) > 1 and builder.is_input(found)):
+                len(found.shape) > 1 and is_input(builder, found)):
             found, *_ = as_pixels(builder, node, found)
     except UserError as error:
         found = host.instead(node, inputs, error)

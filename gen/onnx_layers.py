@@ -12,6 +12,7 @@ from ..sim import numerics
 from .binary import as_signs
 from .onnx_copies import join_pads, plain
 from .onnx_layout import as_pixels, filled
+from .onnx_scales import of_scales
 from .onnx_values import (
     Constant,
     HostInput,
@@ -72,12 +73,26 @@ def has_zero(builder, value):
 
 def _pad_image(tensor, gain, offset, node):
     """The image that stands for 0 where real = gain * image + offset."""
-    zero = None if uniform(offset) is None else -offset[0] / gain
+    zero = uniform(-offset / gain)
     low, high = tensor.format.image_range
     if zero is None or zero.denominator != 1 or (zero and not low <= zero <= high):
         node.fail("pads with zeros, and 0 has no code in its input; choose a zero point within "
                   "the range of codes")
     return int(zero)
+
+
+def _check_inputs(images, groups, value, node):
+    if images.shape[1] * groups != value.map[0]:
+        node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
+                  f"{value.map[0]}")
+
+
+def _of_groups(gain, groups, node):
+    """The gain of each group from that of each channel."""
+    gains = gain.reshape(groups, -1)
+    if (gains != gains[:, :1]).any():
+        node.fail("reads channels of different scales in one group; put a quantizer before it")
+    return gains[:, 0]
 
 
 def linear(builder, node, value, format, images, scale, geometry=None, groups=1):
@@ -89,23 +104,28 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
     """
     if isinstance(value, Value) and value.parts:
         value = plain(builder, value, node)
-    averaged = _averaged(builder, value)
+    averaged, several = _averaged(builder, value), False
     if averaged:
         one, counts, steps = averaged
         source, gain, offset = value.source, value.gain[0] * one, value.offset
+    elif isinstance(value, Value) and value.linear is None and uniform(value.gain) is None:
+        if groups == 1 and images.shape[1] > 1:
+            _check_inputs(images, groups, value, node)
+            return of_scales(builder, node, value, (format, images, scale), geometry, linear)
+        codes = builder.codes(value, node)
+        source, gain, offset = codes.source, _of_groups(codes.gain, groups, node), value.offset
+        several = True
     else:
         source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
     if isinstance(tensor.format, Bipolar):
         images, format, scale = as_signs(images, format, scale)
-    if images.shape[1] * groups != value.map[0]:
-        node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
-                  f"{value.map[0]}")
+    _check_inputs(images, groups, value, node)
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
         stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
     padding = any(p > 0 for p in pads)
-    pad_image = _pad_image(tensor, gain, offset, node) if padding else 0
+    pad_image = _pad_image(tensor, codes.gain if several else gain, offset, node) if padding else 0
     if any(value.pads):
         together = join_pads(value.pads, pads)
         padded = any(p > 0 for p in value.pads)
@@ -130,6 +150,7 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
              // added_up[n] for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels")
+    gain = np.repeat(gain, len(images) // groups) if several else gain
     unit = scale * exact(2) ** format.exponent
     # What the offset of the input adds, at padding too: its image stands for 0 with the offset.
     if uniform(offset) is not None:

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from .onnx_copies import own_target, plain
-from .onnx_crop import cropped
+from .onnx_crop import another_input, cropped
 from .onnx_moves_plan import moves
 from .onnx_values import HostInput, Linear, Value, layout_of, shape_text, with_layout
 
@@ -260,7 +260,7 @@ def _moved_tensor(builder, node, source, index, nodes):
     if key in builder.moved:
         return builder.moved[key]
     if source in builder.inputs:
-        made = builder.another_input(source, ("take", index), index.shape, node), None
+        made = another_input(builder, source, ("take", index), index.shape, node), None
     else:
         made = _copied(builder, node, source, index, nodes)
     builder.moved[key] = made

@@ -88,23 +88,32 @@ class Builder:
             node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
         if not isinstance(value, Value):
             node.fail("its first input must be an activation, not a constant")
+        value, gain = self.codes(value, node), uniform(value.gain)
+        if gain is None:
+            node.fail("reads channels of different scales; put a quantizer before it")
+        return value.source, gain, value.offset
+
+    def codes(self, value, node):
+        """A quantized value as codes that are neither pooled nor clipped any more; channels may
+        have different scales. An error at `node` where it is not quantized."""
         if value.linear is not None or value.slope is not None:
             node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
-        gain = uniform(value.gain)
-        if gain is None or gain == 0:
-            node.fail("reads channels of different scales; put a quantizer in front")
+        if not value.gain.all():
+            node.fail("reads channels whose factor is 0; put a quantizer before it")
         value = self.pooled_codes(value, node)
-        low, high = self.limits[value.source]
-        format = self.tensors[value.source].format
-        for bound, is_low in ((value.low, gain > 0), (value.high, gain < 0)):
+        limits, format = list(self.limits[value.source]), self.tensors[value.source].format
+        for bound, end in ((value.low, 0), (value.high, 1)):
             if bound is not None:
-                if uniform(value.offset) is None:
-                    node.fail("reads channels of different offsets; put a quantizer in front")
-                order = self._order(format, (bound - value.offset[0]) / gain, node)
-                low, high = (max(low, order), high) if is_low else (low, min(high, order))
-        source = self._variant(value.source, None, low, high, value.nodes, node)
-        return source, gain, value.offset
+                orders = {(self._order(format, (bound - o) / g, node), end ^ (g < 0))
+                          for g, o in set(zip(value.gain, value.offset, strict=True))}
+                if len(orders) > 1:
+                    node.fail("reads channels of different scales or offsets after a Relu or Clip; "
+                              "put a quantizer between them")
+                (order, own), = orders
+                limits[own] = (max, min)[own](limits[own], order)
+        source = self._variant(value.source, None, *limits, value.nodes, node)
+        return replace(value, source=source, low=None, high=None)
 
     def pooled_codes(self, value, node, needed=True):
         """The same value of codes with its pooling done, where it is the largest codes that are
@@ -282,24 +291,6 @@ class Builder:
             value = value.then("round", value.rounding)
         self.encoders.append(Encoder(value.name, value.input_shape, name, value.steps,
                                      target.low, target.high, target.odd))
-        return name
-
-    def is_input(self, value):
-        """Whether a value is all of an input of the network, as it is."""
-        return (value.source in self.inputs and value.linear is None and not value.parts
-                and value.channels is None and not any(value.pads) and not value.pool
-                and value.low is None and value.high is None)
-
-    def another_input(self, source, step, shape, node):
-        """A tensor like the input `source`, with which the host does one `step` more, as of
-        `Encoder`."""
-        encoder = next(item for item in self.encoders if item.tensor == source)
-        old = self.tensors[source]
-        name = self.add_tensor(f"{source}_{node.name}", shape, Target(
-            old.format, old.scale, old.zero_point, *self.limits[source]))
-        self.inputs.append(name)
-        steps = [*encoder.steps, ("reshape", old.shape), step]
-        self.encoders.append(replace(encoder, tensor=name, steps=steps))
         return name
 
     def moving_layer(self, source, output, move, nodes, node):
@@ -510,7 +501,7 @@ class Builder:
                 continue
             channels, height, width = self.tensors[name].shape
             readers = [layer for layer in self.layers if layer.input == name]
-            if all(layer.weight.shape[2:] == (height, width) and not any(layer.pads)
+            if readers and all(layer.weight.shape[2:] == (height, width) and not any(layer.pads)
                    and layer.channels is None for layer in readers):
                 self.tensors[name].shape = (channels * height * width, 1, 1)
                 for layer in readers:

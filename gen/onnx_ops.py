@@ -62,6 +62,8 @@ def affine(value, gain, offset, node):
                   "below zero; put a quantizer between them")
     if low is not None or high is not None:
         common, moved = uniform(gain), uniform(offset)
+        if not any((low, high)) and (gain > 0).all() and not offset.any():
+            common, moved = 1, 0                # 0 stays 0
         if common is None or moved is None or common == 0:
             if kink_of(value) is not None:
                 return affine(kink_of(value), gain, offset, node)

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ..hw.formats import Int, parse
+from .onnx_groups import each, in_scale_of_each
 from .onnx_ops import affine
 from .onnx_target import Target
 from .onnx_values import (
@@ -122,18 +123,28 @@ def _quantize(builder, node, inputs):
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
         return _quantized_constant(node, value.name, value.floats, scale, zero, kind)
-    if scale.size != 1 or zero.size != 1:
-        node.fail("activations must have one scale and one zero point")
+    number = scale.flat[0].item()
     if short:
-        move, target = 0, Target(kind, scale.item(), 0, -kind.max_code, kind.max_code)
+        move, target = 0, Target(kind, number, 0, -kind.max_code, kind.max_code)
     else:
         bits, signed = kind
         if bits > 16:
             node.fail("activations must have at most 16 bits")
         move, low = _moved(bits, signed), -(1 << (bits - 1))
-        target = Target(Int(bits), scale.item(), zero.item() - move, low, -low - 1)
-    source = builder.quantize(value, target, node.outputs[0], node)
-    return _codes(builder, source, value, move)
+        target = Target(Int(bits), number, zero.flat[0].item() - move, low, -low - 1)
+    if scale.size == 1 and zero.size == 1:
+        source = builder.quantize(value, target, node.outputs[0], node)
+        return _codes(builder, source, value, move)
+    full = (1, *value.shape)
+    scales, zeros = (each(_along_axis(item, full, node, what), value, node, what)
+                     for item, what in ((exact(scale), "its scale"),
+                                        (exact(zero), "its zero point")))
+    count = len(scales)
+    source, channels = in_scale_of_each(
+        builder, value, replace(target, scale=1.0), scales.astype(np.float64),
+        [int(item) - move for item in zeros], ([target.low] * count, [target.high] * count),
+        node.outputs[0], node)
+    return replace(_codes(builder, source, value, move), channels=channels)
 
 
 def _quantized_constant(node, name, real, scale, zero, kind):

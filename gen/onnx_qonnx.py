@@ -12,12 +12,11 @@ import numpy as np
 
 from ..hw.formats import Bipolar, Float, Int, PowerSum, parse
 from ..sim import numerics
-from .onnx_groups import in_range_of_each
+from .onnx_groups import each, in_range_of_each, in_scale_of_each
 from .onnx_stairs import MULTI_THRESHOLD, staircase
 from .onnx_target import Target
 from .onnx_values import (
     Constant,
-    HostInput,
     Linear,
     QuantizedConstant,
     Value,
@@ -25,8 +24,6 @@ from .onnx_values import (
     constant,
     exact,
     like,
-    per_channel,
-    shape_text,
     uniform,
 )
 
@@ -107,15 +104,23 @@ def _apply(builder, node, value, target, scale, limits=None):
             codes = numerics.from_ordered(order, target.format)
         return QuantizedConstant(value.name, target.format.image(codes) - target.zero_point,
                                  scale.astype(np.float64), target.format)
-    if scale.size != 1 and (scale != scale.flat[0]).any():
-        node.fail("activations must have one scale")
-    channels = None
-    if limits is None:
+    channels, own = None, scale.size != 1 and (scale != scale.flat[0]).any()
+    if own:
+        if isinstance(target.format, Bipolar):
+            node.fail("signs of activations must have one scale")
+        scales = each(exact(scale), value, node, "its scale")
+        limits = limits or [[end] * len(scales) for end in (target.low, target.high)]
+        target = replace(target, scale=1.0)
+        source, channels = in_scale_of_each(
+            builder, value, target, scales.astype(np.float64), [target.zero_point] * len(scales),
+            limits, node.outputs[0], node)
+    elif limits is None:
         source = builder.quantize(value, target, node.outputs[0], node)
     else:
         source, channels = in_range_of_each(builder, value, target, *limits, node.outputs[0], node)
     tensor = builder.tensors[source]
     gain = np.full(tensor.shape[0], target.unit, dtype=object)
+    gain = gain * scales if own else gain
     return like(value, Value(source, tuple(value.shape), tensor.shape, gain,
                              -target.zero_point * gain, channels=channels))
 
@@ -215,7 +220,7 @@ def _quant_of_each(builder, node, value, scale, numbers, kind):
         node.fail("activations must have one zero point")
     move = 0 if kind[0] else 1 << (bits - 1)
     zero = zeros.item() - move
-    widths = _each(widths, value, node, "its bit width")
+    widths = each(widths, value, node, "its bit width")
     lows, highs = ([_range(int(n), *kind)[end] - move for n in widths] for end in (0, 1))
     target = Target(Int(bits), float(scale.flat[0]), zero, min(lows), max(highs),
                     odd=zeros.item() % 2 == 1)
@@ -226,17 +231,6 @@ def _format_of(images, bits):
     """Signed integers that have all of `images`, of `bits` bits at least."""
     ends = int(images.min(initial=0)), int(images.max(initial=0))
     return Int(max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1))
-
-
-def _each(numbers, value, node, what):
-    """`numbers`, which broadcast against an activation, as one for each channel of its map."""
-    if isinstance(value, HostInput):
-        if numbers.size == 1 or (numbers.ndim == len(value.shape) + 1
-                                 and numbers.shape[1] == numbers.size == value.shape[0]):
-            return np.broadcast_to(numbers.reshape(-1), value.shape[:1])
-        node.fail(f"{what} of shape {list(numbers.shape)} must be one number, or one for each of "
-                  f"the {value.shape[0]} channels of {shape_text(value.shape)}")
-    return per_channel(numbers, value, node, what)
 
 
 def _bipolar(builder, node, value, scale):

@@ -41,11 +41,11 @@ _ASK = {
     "Concat", "DepthToSpace", "Flatten", "Gather", "Gemm", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceSum", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }
-#: Operators that the host computes of an input whose rows are images.
+#: Operators that the host computes of an input whose rows are images, or that read no input.
 _HOST_ROWS = {
     "Add", "BipolarQuant", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Flatten",
-    "FloatQuant", "Identity", "IntQuant", "Mul", "Neg", "Quant", "QuantizeLinear", "Relu",
-    "Reshape", "Sub",
+    "FloatQuant", "Gemm", "Identity", "IntQuant", "MatMul", "Mul", "Neg", "Quant",
+    "QuantizeLinear", "Relu", "Reshape", "Sub",
 }
 #: The most copies that one tensor may take.
 _MOST = 4096

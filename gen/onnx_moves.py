@@ -191,7 +191,7 @@ def _joined_inputs(node, inputs):
         shape = after_step(shape, operation, operand)
     found = [_elements_of(item.steps[same:], shape) for item in inputs]
     if len({(item.name, item.bits) for item in inputs}) > 1 or any(item is None for item in found):
-        node.fail("joins inputs before they are quantized; put a quantizer in front of each")
+        node.fail("joins inputs before they are quantized; put a quantizer before each")
     start = replace(first, shape=shape, steps=first.steps[:same])
     index = np.concatenate(found, axis)
     return start.then("take", index, index.shape)

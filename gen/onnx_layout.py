@@ -334,7 +334,7 @@ def _same(builder, node, values):
     if costs == [None, None]:
         node.fail(f"combines the results of {values[0].nodes[-1]!r} and {values[1].nodes[-1]!r}, "
                   "which lie in different orders, before they are quantized; put a quantizer "
-                  "behind one of them")
+                  "after one of them")
     mover = min((n for n in (0, 1) if costs[n] is not None), key=lambda n: (costs[n], -n))
     kept = filled(builder, node, values[1 - mover])
     places = np.zeros(prod(kept.map), np.int64)

@@ -1,6 +1,7 @@
 """Binary layers: weights that are signs, thresholds on the integer sum, sums that are never 0."""
 
 from dataclasses import replace
+from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
@@ -9,7 +10,7 @@ from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from .onnx_values import exact
 
-__all__ = ["as_signs", "moved_below", "never_zero", "thresholds"]
+__all__ = ["as_signs", "moved_below", "never_zero", "three_signs", "thresholds"]
 
 
 def as_signs(images, format, scale):
@@ -47,6 +48,26 @@ def thresholds(images, gain, offset, format, strict, times=1):
         place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
         bias.append(min(max(place, -(most + 1)), -least) if g else always)
     return bias, [1] * len(bias), [0] * len(bias)
+
+
+def three_signs(value):
+    """A value of integers from -1 to 1 that are, rounded, ONNX's signs of `value`, the results of a
+    convolution: channels that are 0 nowhere go from -1 to 1 between two sums."""
+    gain, offset = [], []
+    for g, o in zip(value.gain, value.offset, strict=True):
+        place, two = (-o / g if g else None), 2 * (g > 0) - 2 * (g < 0)
+        if place is None:
+            gain.append(0 * o)
+            offset.append(0 * o + (o > 0) - (o < 0))
+        else:
+            if place.denominator > 1:
+                place = ceil(place) - 1 + Fraction(1, 2)
+            gain.append(0 * o + two)
+            offset.append(-two * Fraction(place))
+    low, high = (None if item is None else Fraction((item > 0) - (item < 0))
+                 for item in (value.low, value.high))
+    return replace(value, gain=np.array(gain, dtype=object), offset=np.array(offset, dtype=object),
+                   slope=None, low=low, high=high)
 
 
 def never_zero(value, format):

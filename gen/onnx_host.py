@@ -13,10 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..hw.formats import Bipolar
 from ..sim.tail import HostPart
 from . import onnx_qonnx, onnx_signs
-from .binary import never_zero
 from .errors import UserError
 from .onnx_crop import is_input
 from .onnx_file import STANDARD, one_line
@@ -388,15 +386,8 @@ def _reason(builder, node, inputs):
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])
-    if (node.operator == "Sign" and linear and isinstance(linear[0], Linear) and isinstance(
-            linear[0].format, Bipolar) and values[0].slope is None and values[0].low is None
-            and values[0].high is None):
-        if never_zero(values[0], builder.tensors[values[0].source].format):
-            return None
-        return (f"reads the result of {node.name!r} (Sign), which makes 0 of 0, and "
-                f"{values[0].nodes[-1]!r} can give that: a binary format has no 0; say which sign "
-                "it has by Where(x >= 0, 1, -1) or BipolarQuant, or let an odd number of products "
-                "or a bias keep sums from 0")
+    if node.operator == "Sign" and linear and isinstance(linear[0], Linear):
+        return None
     if square or (node.operator in FUNCTIONS and isinstance(values[0], Value)
                   and not quantized_function(values[0])):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
+from ..hw.formats import Int
 from . import (
     onnx_layout,
     onnx_means,
@@ -15,6 +16,7 @@ from . import (
     onnx_signs,
     onnx_upsample,
 )
+from .binary import never_zero, three_signs
 from .onnx_broadcast import constant_map, differs_by_position, spread
 from .onnx_copies import plain
 from .onnx_extremes import extreme_of
@@ -33,6 +35,7 @@ from .onnx_kinks import kink_extreme, kink_of, kink_sum
 from .onnx_layers import conv, gemm, matmul
 from .onnx_moves import axes_of, integers
 from .onnx_sums import pair
+from .onnx_target import Target
 from .onnx_values import (
     Constant,
     HostInput,
@@ -43,6 +46,7 @@ from .onnx_values import (
     activation,
     constant,
     exact,
+    like,
     per_channel,
     shape_text,
     square_root,
@@ -205,12 +209,20 @@ def _function(builder, node, inputs):
 
 
 def _sign(builder, node, inputs):
-    """Of binary sums, which `onnx_host` leaves here where they are never 0; else a function."""
-    if isinstance(inputs[0], Value) and isinstance(inputs[0].linear, Linear):
-        one = exact(1).item()
-        return onnx_signs.as_numbers(builder, node, onnx_signs.Comparison(inputs[0], False), one,
-                                     -one)
-    return _function(builder, node, inputs)
+    """Of sums, where they are never 0 a sign of two values, else one of three; a function of
+    codes."""
+    if not isinstance(inputs[0], Value) or not isinstance(inputs[0].linear, Linear):
+        return _function(builder, node, inputs)
+    value, one = inputs[0], exact(1).item()
+    if value.low is None and value.high is None and value.slope is None and never_zero(
+            value, builder.tensors[value.source].format):
+        return onnx_signs.as_numbers(builder, node, onnx_signs.Comparison(value, False), one, -one)
+    if value.slope is not None and (value.slope <= 0).any():
+        node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
+    value = three_signs(replace(value, nodes=[*value.nodes, node.name]))
+    source = builder.quantize(value, Target(Int(2), 1.0, 0, -1, 1), node.outputs[0], node)
+    ones = np.full(value.map[0], one, dtype=object)
+    return like(value, Value(source, value.shape, value.map, ones, 0 * ones))
 
 
 def _leaky_relu(builder, node, inputs):

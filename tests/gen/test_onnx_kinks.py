@@ -30,7 +30,7 @@ def _parts(net, u, a, c):
     return net.node("Add", above, below)
 
 
-#: A function of a sum u, per channel: (ONNX nodes, share of codes that may be a step off, the rest
+#: A function of a sum u, per channel: (ONNX nodes, share of codes that may be a step off
 #: of an unquantized sum's coarse rounding).
 FUNCTIONS = {
     "prelu moved": lambda net, u: net.node("Add", net.node(

@@ -6,6 +6,7 @@ from onnx import TensorProto
 from systolith.gen.errors import UserError
 from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load
+from systolith.gen.widen import widened
 from systolith.hw.arch import Arch
 
 from ..networks import run_program
@@ -199,6 +200,31 @@ def test_sign_of_sums_that_are_never_zero(inputs, bias):
 
 @pytest.mark.parametrize("inputs, bias", [(6, 0), (6, 2), (7, 1)])
 def test_sign_of_sums_that_can_be_zero(inputs, bias):
-    model, _ = signs_of_sums(np.random.default_rng(6), inputs, bias)
-    with pytest.raises(UserError, match=r"Sign.*makes 0 of 0.*Where"):
-        load(model)
+    """Signs of three values, on a binary chip two signs each."""
+    rng = np.random.default_rng(6)
+    model, name = signs_of_sums(rng, inputs, bias)
+    images = np.float32(rng.standard_normal((50, inputs)))
+    chip = Arch(rows=4, columns=4, lanes=4, activation="bipolar1", weight="bipolar1")
+    for graph in (load(model), widened(load(model), chip)):
+        codes = graph.encode_inputs(images)
+        assert (graph.decode_outputs(graph.run(codes)) == evaluate(model, images)[name]).all()
+    outputs, _, _ = run_program(compile_graph(graph, chip), codes[0], 3)
+    assert (outputs[graph.outputs[0]] == graph.run(codes)[graph.outputs[0]][0]).all()
+
+
+def test_signs_of_integer_sums_are_exact():
+    """Channels that can be 0 beside others that cannot, clipped and pooled."""
+    rng = np.random.default_rng(7)
+    net = Network(rng, (3, 6, 6), opset=17)
+    weight = net.quant(np.float32(rng.integers(-3, 4, (6, 3, 2, 2))), 1.0, bits=4)
+    x = net.node("Conv", net.quant("x", 0.5, bits=3), weight,
+                 np.float32([0, 0.5, 0.25, -1, -0.75, 2]))
+    x = net.node("Mul", x, np.float32([1, -1, 2, -0.5, 1, 1]).reshape(1, 6, 1, 1))
+    x = net.node("Sign", net.node("MaxPool", x, kernel_shape=[2, 2]))
+    model = net.model(net.node("Relu", x), x)
+    images = np.float32(rng.integers(-4, 4, (20, 3, 6, 6)) / 2)
+    graph = load(model)
+    found, wanted = graph.decode_outputs(graph.run(graph.encode_inputs(images))), evaluate(
+        model, images)
+    assert set(np.unique(wanted[x])) == {-1, 0, 1}
+    assert all((found[item.name] == wanted[item.name]).all() for item in graph.decoders)

@@ -104,6 +104,8 @@ PARTS = {
         "Relu", s)), 0.5),
     "relu before a sum": lambda net, x, s: net.quant(net.node("Add", net.node(
         "Relu", integers(net, s, (6, 6))), x), 0.5),
+    "function": lambda net, x, s: net.quant(net.node("Sigmoid", s), 1 / 64),
+    "slopes": lambda net, x, s: net.quant(net.node("PRelu", s, per_channel(net, 6, 2)[0]), 0.5),
     "function of both": lambda net, x, s: net.quant(net.node("Mul", s, net.node(
         "Abs", s)), 1 / 8),
     "sign of a function": lambda net, x, s: net.bipolar_quant(net.node("Sub", net.node(

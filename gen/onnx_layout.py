@@ -194,7 +194,8 @@ def _picked(builder, node, value, channels):
             return None
         else:
             images = images[channels]
-        linear = replace(linear, images=images)
+        linear = replace(linear, images=images,
+                         ties=None if linear.ties is None else linear.ties[channels])
     whole = len(own) == source and (own == np.arange(source)).all()
     return replace(value, channels=None if whole else own, linear=linear,
                    gain=value.gain[channels], offset=value.offset[channels],

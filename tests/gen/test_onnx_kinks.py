@@ -30,8 +30,7 @@ def _parts(net, u, a, c):
     return net.node("Add", above, below)
 
 
-#: A function of a sum u, per channel: (ONNX nodes, share of codes that may be a step off
-#: of an unquantized sum's coarse rounding).
+#: Functions of a sum u, with numbers of their own for each channel.
 FUNCTIONS = {
     "prelu moved": lambda net, u: net.node("Add", net.node(
         "PRelu", u, each(net, 0.1, 0.5)[0]), each(net)),

@@ -4,14 +4,11 @@ Weights and parameters that fit are loaded once for all images of a batch, and d
 the images together. Chip and memory as in `large_networks.py`; ResNet-8 on sim-16x16-int8.
 """
 
-from common import arguments, report
+from common import arguments, built, report, reported
 from large_networks import chip
 from resnets import quantized_resnet
 from systolith.gen.config import load_chip
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
 from systolith.gen.profile import moved
-from systolith.sim.cycles import cycles
 from vision_networks import NETWORKS
 
 
@@ -26,15 +23,15 @@ def main():
             model, arch = net.model(output), chip(16, "int8")
         else:
             model, arch = quantized_resnet(name), load_chip("sim-16x16-int8")
-        graph = load(model)
         for batch in map(int, options.batches.split(",")):
-            program = compile_graph(graph, arch, batch)
-            total = cycles(program).cycles
-            loaded = sum(sum(item.values()) for item in moved(program)[0])
-            rows.append({"network": name, "batch": batch, "together": program.host["together"],
+            made = built(model, arch, batch=batch)
+            total = reported(made)["cycles"]["total"]
+            loaded = sum(sum(item.values()) for item in moved(made.program)[0])
+            rows.append({"network": name, "batch": batch,
+                         "together": made.program.host["together"],
                          "cycles": total, "cycles per image": round(total / batch),
                          "loaded bytes per image": round(loaded / batch),
-                         "used": graph.macs * batch / arch.macs_per_cycle / total})
+                         "used": made.graph.macs * batch / arch.macs_per_cycle / total})
     report("Cycles per image in batches", rows, options.json)
 
 

@@ -1,19 +1,21 @@
-"""What the benchmarks share: arguments, the printed table, and made-up int8 networks."""
+"""What the benchmarks share: arguments, the printed table, the public path from
+a network to a build, and made-up int8 networks."""
 
 import argparse
 import json
 import platform
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from systolith.gen.lower import compile_graph
-from systolith.gen.verilog import core_verilog
-from systolith.hw.formats import Int
-from systolith.sim.graph import Conv, Graph, Tensor
-from systolith.sim.host import pack_inputs, unpack_outputs
-from systolith.sim.rtl import Job, Run, simulate
+import onnx
+from systolith.gen.build import build
+from systolith.gen.report import read_report
+from systolith.gen.simulate import simulate
+from writer import Writer
 
-__all__ = ["arguments", "buffer_bytes", "int8_network", "random_inputs", "report", "simulate_graph"]
+__all__ = ["arguments", "buffer_bytes", "built", "int8_network", "random_images", "report",
+           "reported", "same", "simulate_rtl"]
 
 
 def arguments(doc, **options):
@@ -59,8 +61,32 @@ def buffer_bytes(arch):
             + arch.operand_depth * arch.activation_bytes)
 
 
+_FOLDERS = []                                   # they go with the process
+
+
+def built(model, arch, **options):
+    """The `Build` that `systolith build` makes of an ONNX network, without the area; in a folder
+    that is gone when the process ends. `options` are those of `systolith.gen.build.build`."""
+    _FOLDERS.append(TemporaryDirectory())
+    folder = Path(_FOLDERS[-1].name)
+    onnx.save(model, folder / "model.onnx")
+    return build(folder / "model.onnx", arch, folder / "build", area=False, **options)
+
+
+def reported(made):
+    """report.json of a `Build`, as `systolith report` reads it."""
+    return read_report(made.folder)
+
+
+def same(simulation):
+    """The simulation, whose every result must be the golden model's. Raises RuntimeError."""
+    if simulation.comparison.bits:
+        raise RuntimeError(str(simulation.comparison.first))
+    return simulation
+
+
 def int8_network(name, input_shape, layers, seed=0):
-    """An int8 `Graph` with random weights, one layer behind the other.
+    """An int8 network as ONNX with random weights, one layer behind the other.
 
     Parameters
     ----------
@@ -68,58 +94,29 @@ def int8_network(name, input_shape, layers, seed=0):
     layers : list of dict
         Each with `channels`, `kernel` (a number, or "dense": the whole map), and perhaps
         `stride`, `pad` and `pool` (numbers).
-
-    Multipliers and shifts are such that results fill about half of int8's range, so that neither
-    saturation nor zeros hide a difference.
     """
+    net = Writer(name, input_shape, seed=seed)
+    x = net.input
+    for layer in layers:
+        kernel = net.shapes[x][1:] if layer["kernel"] == "dense" else layer["kernel"]
+        x = net.conv(x, layer["channels"], kernel, layer.get("stride", 1), layer.get("pad", 0))
+        if layer.get("pool", 1) > 1:
+            x = net.max_pool(x, layer["pool"], layer["pool"])
+    return net.model(x)
+
+
+def random_images(graph, images=1, seed=1):
+    """Random inputs of a network as the ONNX model takes them: {name: float32 [images, ...]}."""
     generator = np.random.default_rng(seed)
-    int8 = Int(8)
-    tensors = {"input": Tensor("input", tuple(input_shape), int8)}
-    convs, shape, previous = [], tuple(input_shape), "input"
-    for number, layer in enumerate(layers, 1):
-        channels, pad = layer["channels"], layer.get("pad", 0)
-        stride, pool = layer.get("stride", 1), layer.get("pool", 1)
-        kernel = shape[1:] if layer["kernel"] == "dense" else (layer["kernel"],) * 2
-        weight = generator.integers(0, 256, (channels, shape[0], *kernel))
-        terms = weight[0].size
-        shift = 17 + round(np.log2(74 * (74 if number == 1 else 40) * np.sqrt(terms) / 40))
-        conv = Conv(
-            name=f"layer{number}", input=previous, output=f"layer{number}", weight=weight,
-            weight_format=int8, stride=(stride, stride), pads=(pad,) * 4, pool=(pool, pool),
-            bias=generator.integers(-1000, 1000, channels),
-            multiplier=generator.integers(1 << 16, 1 << 18, channels),
-            shift=np.full(channels, shift), low=-128, high=127, nodes=[f"layer{number}"])
-        size = [((extent + 2 * pad - k) // stride + 1) // pool
-                for extent, k in zip(shape[1:], kernel, strict=True)]
-        shape, previous = (channels, *size), conv.output
-        tensors[conv.output] = Tensor(conv.output, shape, int8)
-        convs.append(conv)
-    return Graph(name=name, inputs=[tensors["input"]], tensors=tensors, layers=convs,
-                 outputs=[previous])
+    return {encoder.name: np.float32(generator.normal(0, 1, (images, *encoder.shape)))
+            for encoder in graph.encoders}
 
 
-def random_inputs(graph, images, seed=1):
-    """Random codes [images, C, H, W] for the network's input."""
-    shape = graph.inputs[0].shape
-    return np.random.default_rng(seed).integers(0, 256, (images, *shape))
+def simulate_rtl(model, arch, images=1, latency=32):
+    """Run random inputs through the core's RTL; every result of every layer is held against the
+    golden model.
 
-
-def simulate_graph(graph, arch, images=1, latency=32):
-    """Run random inputs through the core's RTL; every output is held against the golden model.
-
-    Returns (Program, `systolith.sim.rtl.Simulation`). Raises RuntimeError where a bit differs.
+    Returns (Build, `systolith.gen.simulate.Simulation`). Raises RuntimeError where a bit differs.
     """
-    program = compile_graph(graph, arch)
-    host = program.host
-    inputs = random_inputs(graph, images)
-    job = Job(program=program, latency=latency, runs=[
-        Run(writes=[(host["input_offset"], pack_inputs(program, codes))],
-            reads=[(host["output_offset"], host["output_bytes"])]) for codes in inputs])
-    simulation = simulate(core_verilog(arch), [job])
-    expected = graph.run(inputs, arch=arch)
-    for number, run in enumerate(simulation.runs[0]):
-        run.check()
-        for name, codes in unpack_outputs(program, run.outputs[0]).items():
-            if not np.array_equal(codes, expected[name][number]):
-                raise RuntimeError(f"{name} of image {number} differs from the golden model")
-    return program, simulation
+    made = built(model, arch)
+    return made, same(simulate(made, random_images(made.graph, images), "rtl", latency=latency))

@@ -5,7 +5,7 @@ count from the first array pass to the last result, `cycles` from the start to t
 The RTL's outputs are held against the golden model bit for bit; `model` is the cycle model.
 """
 
-from common import arguments, int8_network, report, simulate_graph
+from common import arguments, int8_network, report, simulate_rtl
 from systolith.gen.config import load_chip
 from systolith.sim.cycles import cycles
 
@@ -14,10 +14,10 @@ def main():
     options = arguments(__doc__, chip=("sim-16x16-int8", "preset or TOML file"),
                         latency=(32, "cycles from an address to its data"))
     arch = load_chip(options.chip)
-    graph = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
+    model = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
+    made, run = simulate_rtl(model, arch, latency=options.latency)
+    graph, model = made.graph, cycles(made.program, options.latency)
     ideal = graph.macs / arch.macs_per_cycle
-    program, simulation = simulate_graph(graph, arch, latency=options.latency)
-    run, model = simulation.runs[0][0], cycles(program, options.latency)
     rows = [{"cycles": name, "RTL": rtl, "model": modelled,
              f"RTL x MACs / {arch.macs_per_cycle}": rtl / ideal}
             for name, rtl, modelled in (

@@ -4,7 +4,7 @@ The networks are ONNX files with random weights (`vision_networks.py` writes the
 comes from memory over a bus that answers after 32 cycles: weights, program and image. The array
 is 16 x 16 with a bus of 64 bits and 471,040 bytes of buffers, or with `--array 32` 32 x 32 with
 128 bits; *ideal* is the number of products divided by that of elements. Seconds are the
-processor's: of reading and compiling the network, and of the golden model for an image.
+processor's: of building (all checks on, without the area), and of the golden model for an image.
 
 `--check 1` holds every result of the instruction-level simulator against the golden model,
 `--rtl 1` those of the core itself, `--layers 1` prints every layer.
@@ -12,18 +12,10 @@ processor's: of reading and compiling the network, and of the golden model for a
 
 import time
 
-import numpy as np
-from common import arguments, buffer_bytes, report
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
+from common import arguments, buffer_bytes, built, random_images, report, reported, same
 from systolith.gen.profile import moved
-from systolith.gen.verilog import core_verilog
+from systolith.gen.simulate import simulate
 from systolith.hw.arch import Arch
-from systolith.sim.compare import compare, locate, results_from_trace
-from systolith.sim.cycles import cycles
-from systolith.sim.host import pack_inputs
-from systolith.sim.iss import Simulator
-from systolith.sim.rtl import Job, Run, simulate
 from vision_networks import MACS, NETWORKS
 
 #: Formats of the networks that are not int8.
@@ -49,30 +41,18 @@ class Clock:
         self.seconds = time.process_time() - self.start
 
 
-def check(program, codes, expected, rtl):
+def check(made, inputs, engine, latency=32):
     """Hold every result of the simulator, or of the core, against the golden model's. Returns the
     elements compared, and for the core the clocks a second."""
-    host, rate = program.host, {}
-    if rtl:
-        run = Run(writes=[(host["input_offset"], pack_inputs(program, codes))])
-        simulation = simulate(core_verilog(program.arch), [Job(program=program, runs=[run])])
-        result = simulation.runs[0][0].check()
-        rate = {"rtl clocks/s": round(simulation.clocks / simulation.seconds)}
-        results = results_from_trace(result.trace, locate(program), program.arch)
-        if result.cycles != cycles(program).cycles:
-            raise RuntimeError(f"the core takes {result.cycles} cycles, the model says otherwise")
-    else:
-        memory = bytearray(program.window_bytes)
-        memory[:len(program.image)] = program.image
-        data = pack_inputs(program, codes)
-        memory[host["input_offset"]:host["input_offset"] + len(data)] = data
-        simulator = Simulator(program.arch, memory)
-        simulator.run(program.instructions, seed=1)
-        results = [item.items for item in sorted(simulator.results, key=lambda one: one.number)]
-    found = compare(program, locate(program), results, expected)
-    if found.bits:
-        raise RuntimeError(str(found.first))
-    return {f"{'rtl' if rtl else 'check'}: elements": found.elements} | rate
+    with Clock() as clock:
+        run = same(simulate(made, inputs, engine, limit=1, latency=latency))
+    if engine == "isa":
+        return {"check: elements": run.comparison.elements, "check s": clock.seconds}
+    if run.cycles != run.cycles_model:
+        raise RuntimeError(f"the core takes {run.cycles} cycles, the model says "
+                           f"{run.cycles_model}")
+    return {"rtl: elements": run.comparison.elements, "rtl s": clock.seconds,
+            "rtl clocks/s": round(run.clocks_per_second)}
 
 
 def layer_rows(program):
@@ -87,7 +67,6 @@ def main():
     options = arguments(
         __doc__, networks=(",".join(NETWORKS), "which, with commas"), array=(16, "16 or 32"),
         window=(3, "maximum pooling of ResNet-18 and SqueezeNet, 2 or 3"),
-        latency=(32, "cycles from a request to its first beat"),
         layers=(0, "1: every layer"), check=(0, "1: also the instruction-level simulator"),
         rtl=(0, "1: also the core itself"))
     rows = []
@@ -97,32 +76,24 @@ def main():
         if net.macs != MACS.get(name, net.macs):
             raise RuntimeError(f"{name} has {net.macs} products, and should have {MACS[name]}")
         arch, model = chip(options.array, FORMS.get(name, "int8")), net.model(output)
-        with Clock() as read:
-            graph = load(model)
-        with Clock() as compiled:
-            program = compile_graph(graph, arch)
-        with Clock() as modelled:
-            timing = cycles(program, options.latency)
-        values = np.random.default_rng(1).normal(0, 1, (1, *graph.encoders[0].shape))
-        codes = graph.encode_inputs(np.float32(values))
+        with Clock() as building:
+            made = built(model, arch)
+        figures, inputs = reported(made), random_images(made.graph)
         with Clock() as golden:
-            expected = graph.run(codes, arch)
-        loaded = sum(sum(item.values()) for item in moved(program)[0])
+            simulate(made, inputs)
+        loaded = sum(sum(item.values()) for item in moved(made.program)[0])
         rows.append({
             "network": name, "MACs": net.macs, "ideal": net.macs // arch.macs_per_cycle,
-            "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
-            "used": net.macs / arch.macs_per_cycle / timing.cycles, "loaded bytes": loaded,
-            "window bytes": program.window_bytes, "read s": read.seconds,
-            "compile s": compiled.seconds, "cycle model s": modelled.seconds,
-            "golden s": golden.seconds})
-        for kind, wanted in (("check", options.check), ("rtl", options.rtl)):
+            "cycles": figures["cycles"]["total"],
+            "compute_cycles": figures["cycles"]["compute"],
+            "used": net.macs / arch.macs_per_cycle / figures["cycles"]["total"],
+            "loaded bytes": loaded, "window bytes": made.program.window_bytes,
+            "build s": building.seconds, "golden s": golden.seconds})
+        for engine, wanted in (("isa", options.check), ("rtl", options.rtl)):
             if wanted:
-                expected = {key: item[0] for key, item in expected.items() if len(item) == 1}
-                with Clock() as simulated:
-                    rows[-1] |= check(program, codes[0], expected, kind == "rtl")
-                rows[-1][f"{kind} s"] = simulated.seconds
+                rows[-1] |= check(made, inputs, engine)
         if options.layers:
-            report(name, layer_rows(program))
+            report(name, layer_rows(made.program))
             print()
     size = options.array
     report(f"Cycles per image, {size} x {size}, {buffer_bytes(chip(size, 'int8')):,} bytes of "

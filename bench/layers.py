@@ -8,7 +8,7 @@ cycles of the whole network exceed the larger of the two by is divided by the nu
 (below 0: part of the traffic lies before the first pass).
 """
 
-from common import arguments, int8_network, report, simulate_graph
+from common import arguments, int8_network, report, simulate_rtl
 from systolith.gen.config import load_chip
 from systolith.sim.cycles import cycles
 
@@ -31,9 +31,8 @@ def main():
     arch = load_chip(options.chip)
     rows = []
     for name, (shape, layers) in NETWORKS.items():
-        graph = int8_network(name, shape, layers)
-        program, simulation = simulate_graph(graph, arch)
-        run = simulation.runs[0][0]
+        made, run = simulate_rtl(int8_network(name, shape, layers), arch)
+        graph, program = made.graph, made.program
         model = cycles(program)
         if (model.cycles, model.compute_cycles) != (run.cycles, run.compute_cycles):
             raise RuntimeError(f"{name}: the cycle model gives {model.cycles} cycles, the RTL "

@@ -6,9 +6,7 @@ products divided by that of elements; the busy shares are the part of all cycles
 worked and waited for nothing.
 """
 
-from common import arguments, buffer_bytes, report
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
+from common import arguments, buffer_bytes, built, report
 from systolith.hw.arch import Arch
 from systolith.sim.cycles import cycles
 from tiny_networks import MACS, NETWORKS
@@ -25,7 +23,7 @@ def main():
         net, output = NETWORKS[name]()
         if net.macs != MACS[name]:
             raise RuntimeError(f"{name} has {net.macs} products, and should have {MACS[name]}")
-        timing = cycles(compile_graph(load(net.model(output)), ARCH), options.latency)
+        timing = cycles(built(net.model(output), ARCH).program, options.latency)
         rows.append({"network": name, "MACs": net.macs, "ideal": net.macs // ARCH.macs_per_cycle,
                      "cycles": timing.cycles, "compute_cycles": timing.compute_cycles}
                     | {f"{unit} busy": counts["running"] / timing.cycles

@@ -5,11 +5,9 @@ Random weights, quantized as ONNX Runtime does it; the cycle model counts (it is
 the start to the interrupt. MACs are those of convolutions and dense layers, without pooling.
 """
 
-from common import arguments, report
+from common import arguments, built, report
 from resnets import NETWORKS, quantized_resnet
 from systolith.gen.config import load_chip
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
 from systolith.hw.isa import Opcode
 from systolith.sim.cycles import cycles
 
@@ -39,8 +37,8 @@ def main():
     arch = load_chip(options.chip)
     rows, layers = [], {}
     for name in NETWORKS:
-        graph = load(quantized_resnet(name))
-        program = compile_graph(graph, arch)
+        made = built(quantized_resnet(name), arch)
+        graph, program = made.graph, made.program
         timing = cycles(program, options.latency)
         macs = sum(conv.macs for conv in graph.layers if not conv.pool_sum)
         rows.append({"network": name, "MACs": macs, "ideal": -(-macs // arch.macs_per_cycle),

@@ -4,7 +4,7 @@ A convolution runs again and again; only the time between the core's start and i
 counts, the compilation by Verilator does not.
 """
 
-from common import arguments, int8_network, report, simulate_graph
+from common import arguments, int8_network, report, simulate_rtl
 from systolith.gen.config import load_chip
 
 
@@ -12,11 +12,10 @@ def main():
     options = arguments(__doc__, chip=("sim-16x16-int8", "preset or TOML file"),
                         images=(4, "runs of the convolution"))
     arch = load_chip(options.chip)
-    graph = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
-    _, simulation = simulate_graph(graph, arch, options.images)
-    row = {"chip": arch.name, "runs": options.images, "clocks": simulation.clocks,
-           "seconds": simulation.seconds,
-           "clocks/s": round(simulation.clocks / simulation.seconds)}
+    model = int8_network("convolution", (64, 32, 32), [dict(channels=64, kernel=3, pad=1)])
+    _, run = simulate_rtl(model, arch, options.images)
+    row = {"chip": arch.name, "runs": options.images, "clocks of a run": run.cycles,
+           "clocks/s": round(run.clocks_per_second)}
     report("RTL simulation of a 3x3 convolution 64 -> 64, 32x32", [row], options.json,
            chip=arch.to_dict())
 

@@ -22,15 +22,12 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnxruntime
-from common import arguments, buffer_bytes, report
+from common import arguments, buffer_bytes, built, report, reported
 from large_networks import Clock, check, chip
 from packaged_models import MODELS, Packages, images
 from systolith.gen.compare_onnx import compare_with_onnx
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
 from systolith.gen.onnx_sizes import Part
-from systolith.gen.quantize import Recipe, quantize
-from systolith.sim.cycles import cycles
+from systolith.gen.quantize import Recipe
 
 
 def outputs_of(model, batch):
@@ -68,13 +65,11 @@ def measure(name, packages, recipe, options):
     model = MODELS[name]
     source = onnx.ModelProto.FromString(packages.content(model.package, model.path))
     part = Part({None: (1, *model.shape)}, (model.output,) if model.output else ()).of(source)
-    with Clock() as quantizing:
-        made = quantize(part, images(packages, model, False, options.calibration), recipe)
-    graph = load(made.model)
     arch = replace(chip(16, "int8"), leaky=True, table_depth=512)
-    with Clock() as compiling:
-        program = compile_graph(graph, arch)
-    timing = cycles(program)
+    with Clock() as building:
+        build = built(part, arch, recipe=recipe, calibration=images(
+            packages, model, False, options.calibration))
+    made, graph = build.quantized, build.graph
     batch = images(packages, model, True, options.images)
     exact = outputs_of(part, batch)
     golden = graph.decode_outputs(graph.run(graph.encode_inputs(batch), arch))
@@ -83,22 +78,18 @@ def measure(name, packages, recipe, options):
     known = [item for item in layers
              if item["codes_differing"] is not None and item["format"] != "sums"]
     row = {
-        "model": name, "MACs": graph.macs, "layers": len(graph.layers), "cycles": timing.cycles,
+        "model": name, "MACs": graph.macs, "layers": len(graph.layers),
+        "cycles": reported(build)["cycles"]["total"],
         "ideal": graph.macs // arch.macs_per_cycle,
         "codes differing %": 100 * sum(item["codes_differing"] for item in known)
         / sum(item["elements"] for item in known),
         "steps": max(item["largest_steps"] for item in known),
         "dB": worst(layers, graph, "golden_to_float_db"),
         "dB of ONNX Runtime": worst(layers, graph, "quantized_to_float_db"),
-        "answers": answers(model, exact, golden), "quantize s": quantizing.seconds,
-        "compile s": compiling.seconds}
-    codes = graph.encode_inputs(batch[:1])
-    expected = {key: item[0] for key, item in graph.run(codes, arch).items() if len(item) == 1}
-    for kind, wanted in (("check", options.check), ("rtl", options.rtl)):
+        "answers": answers(model, exact, golden), "quantize and build s": building.seconds}
+    for engine, wanted in (("isa", options.check), ("rtl", options.rtl)):
         if wanted:
-            with Clock() as checked:
-                found = check(program, codes[0], expected, kind == "rtl")
-            row |= {**found, f"{kind} s": checked.seconds}
+            row |= check(build, batch, engine)
     return row
 
 

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 
 from amaranth.back import rtlil, verilog
@@ -23,6 +24,7 @@ _ZEROS = re.compile(r"  initial begin\n(?:    \S+\[\d+\] = \d+'[hd]0+;\n)+  end\
 _ELEMENT = re.compile(r"\\(\w+)\[(\d+)\] ")
 
 
+@lru_cache(maxsize=4)
 def core_verilog(arch: Arch) -> str:
     """Verilog of the core alone: top module `systolith_core`.
 

@@ -112,7 +112,10 @@ class _Checker:
             (sum(box[1] * box[3] * box[5] for box in boxes) for boxes in stated["passes"]),
             initial=0))
         layer.wanted = self.real[number]
-        if entry["channels"] is not None:
+        if isinstance(self.arch.activation, Bipolar):
+            # Lanes without channel must hold -1, so that they cancel.
+            layer.wanted = np.ones_like(layer.wanted)
+        elif entry["channels"] is not None:
             wanted = np.zeros(layer.wanted.size, bool)
             wanted[np.asarray(entry["channels"]) // self.arch.group] = True
             layer.wanted = wanted.reshape(layer.wanted.shape)

@@ -1,0 +1,90 @@
+"""Every network of bench/ builds through the function that the command calls, all checks on; large
+ones at small sizes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systolith.gen.build import build
+from systolith.gen.config import load_chip
+from systolith.gen.errors import UserError
+from systolith.gen.quantize import Recipe
+from systolith.gen.report import read_report
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+import common
+import field_networks
+import large_networks
+import layers
+import resnets
+import tiny_networks
+import vision_networks
+
+CHIP = large_networks.chip(16, "int8")
+SIZES = {
+    "resnet-18": lambda: vision_networks.resnet18(32, 10),
+    "squeezenet-1.1": lambda: vision_networks.squeezenet(64, 10),
+    "mobilenet-v2": lambda: vision_networks.mobilenet_v2(32, 0.25, 10),
+    "mobilenet-v2-0.35-96": lambda: vision_networks.mobilenet_v2(64, 0.35, 10),
+    "autoencoder": vision_networks.autoencoder,
+    "unet-int6": lambda: vision_networks.unet("int6", 16, 8),
+    "unet-e3m2": lambda: vision_networks.unet("e3m2", 16, 8),
+    "mobilenet-v1-0.25": lambda: tiny_networks.mobilenet(48),
+    "ds-cnn": tiny_networks.ds_cnn}
+#: Networks of which a part cannot map yet, and what the message says.
+OPEN = {"yolov8n": "Softmax"}
+
+
+def test_all_are_built():
+    assert set(SIZES) == set(vision_networks.NETWORKS) | set(tiny_networks.NETWORKS)
+    assert len(field_networks.SMALL) == len(field_networks.NETWORKS)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_quantized_networks(name):
+    net, output = SIZES[name]()
+    made = common.built(net.model(output), large_networks.chip(
+        16, large_networks.FORMS.get(name, "int8")))
+    assert common.reported(made)["cycles"]["total"] > net.macs / 256
+
+
+@pytest.mark.parametrize("preset", ["sim-16x16-int8", "big-32x32-int8"])
+def test_ds_cnn_on_presets(preset, tmp_path):
+    net, output = tiny_networks.ds_cnn()
+    path = tmp_path / "net.onnx"
+    path.write_bytes(net.model(output).SerializeToString())
+    made = build(path, load_chip(preset), tmp_path / "build", area=False)
+    assert read_report(made.folder)["cycles"]["total"] < 25_000
+
+
+def test_batches():
+    net, output = vision_networks.autoencoder(64)
+    one, four = (common.reported(common.built(net.model(output), CHIP, batch=batch))
+                 for batch in (1, 4))
+    assert four["cycles"]["total"] < 2 * one["cycles"]["total"]
+
+
+@pytest.mark.parametrize("name", resnets.NETWORKS)
+def test_resnets(name):
+    common.built(resnets.quantized_resnet(name, size=16, images=1), CHIP)
+
+
+def test_layers():
+    for name, (shape, stack) in layers.NETWORKS.items():
+        made = common.built(common.int8_network(name, shape, stack), CHIP)
+        assert len(made.program.host["layers"]) == len(stack)
+
+
+@pytest.mark.parametrize("name", field_networks.SMALL)
+def test_field_networks(name):
+    net, output = field_networks.SMALL[name]()
+    options = {"recipe": Recipe(range="min-max"), "calibration": field_networks.images(net, 1)}
+    if name in OPEN:
+        with pytest.raises(UserError, match=OPEN[name]):
+            common.built(net.model(output), field_networks.arch_for(), **options)
+        return
+    made = common.built(net.model(output), field_networks.arch_for(), **options)
+    run = common.same(common.simulate(made, field_networks.images(net, 1), "isa"))
+    found = run.outputs if isinstance(run.outputs, np.ndarray) else next(iter(run.outputs.values()))
+    assert np.isfinite(found).all()

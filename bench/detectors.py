@@ -1,4 +1,4 @@
-"""YOLOv8 and YOLOX as float ONNX networks with random weights, decoded at the end."""
+"""YOLOv8 and YOLOX as float ONNX networks with random weights."""
 
 import numpy as np
 from float_writer import FloatWriter
@@ -95,7 +95,8 @@ def _csp(net, x, outputs, blocks, shortcut=True):
 
 
 def yolox_nano(size=416, classes=80):
-    """YOLOX-nano: Focus, depthwise CSP blocks, SPP, a pyramid, decoupled heads, boxes decoded."""
+    """YOLOX-nano: Focus, depthwise CSP blocks, SPP, a pyramid, decoupled heads; as its exporter
+    writes it, boxes are not decoded."""
     net = FloatWriter("yolox-nano", (3, size, size))
     x = net.conv(net.focus(net.input), 16, 3, function="silu")
     x = _csp(net, _separable(net, x, 32, 3, 2), 32, 1)
@@ -126,13 +127,4 @@ def yolox_nano(size=416, classes=80):
                              (channels, height * width)))
     anchors = sum(net.shapes[x][1] for x in rows)
     both = net.node("Concat", rows, (5 + classes, anchors), axis=2)
-    both = net.node("Transpose", [both], (anchors, 5 + classes), perm=(0, 2, 1))
-    places, steps = _anchors([net.shapes[x][1:] for x in maps], (8, 16, 32))
-    place, extent, rest = net.node(
-        "Split", [both, np.int64([2, 2, 1 + classes])], (anchors, 2), (anchors, 2),
-        (anchors, 1 + classes), axis=2)
-    place = net.node("Add", [place, places.T[None] - np.float32(0.5)], (anchors, 2))
-    place = net.node("Mul", [place, steps.T[None]], (anchors, 2))
-    extent = net.node("Mul", [net.node("Exp", [extent], (anchors, 2)), steps.T[None]],
-                      (anchors, 2))
-    return net, net.node("Concat", [place, extent, rest], (anchors, 5 + classes), axis=2)
+    return net, net.node("Transpose", [both], (anchors, 5 + classes), perm=(0, 2, 1))

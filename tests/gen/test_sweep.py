@@ -2,9 +2,12 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from systolith.gen import area
 from systolith.gen import sweep as module
 from systolith.gen.cli import main
 from systolith.gen.errors import UserError
@@ -87,14 +90,66 @@ def test_results_resume_failures_and_files(space, tmp_path):
     asked = []
     sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
     again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    known = {json.loads(line)["key"] for line in lines[:5] if not json.loads(line)["error"]}
+    known = {json.loads(line)["key"] for line in lines[:5]}
     assert {point.key for point in asked} == {point.key for point in read_space(space)} - known
     assert len({result["key"] for result in again}) == 14
 
-    # Everything is known but what failed, which is tried again.
+    # Everything is known, what failed as well.
     asked.clear()
     sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
-    assert len(asked) == 1
+    assert not asked
+
+
+def test_results_of_other_code_are_kept_and_not_used(space, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    sweep(space, folder, evaluate=fake)
+    monkeypatch.setattr(module, "code_hash", lambda: "of other code")
+    asked = []
+    sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
+    assert len(asked) == 14
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 28
+    with (folder / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 14
+
+
+@pytest.mark.parametrize("package", ["hw", "sim", "gen"])
+def test_the_code_hash_is_of_all_sources_and_tools(package, tmp_path, monkeypatch):
+    before = module.code_hash()
+    assert before == module.code_hash.__wrapped__()
+    copy = tmp_path / package
+    real = Path(getattr(module, package).__file__).parent
+    shutil.copytree(real, copy, ignore=lambda folder, names: [
+        name for name in names if not name.endswith(".py") and "." in name])
+    monkeypatch.setattr(getattr(module, package), "__file__", str(copy / "__init__.py"))
+    assert module.code_hash.__wrapped__() == before
+    changed = next(iter(sorted(copy.glob("[a-z]*.py"))))
+    changed.write_text(changed.read_text() + "# changed\n")
+    assert module.code_hash.__wrapped__() != before
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "version", lambda name: "another")
+    assert module.code_hash.__wrapped__() != before
+
+
+@pytest.mark.parametrize("target, dsp, structure", [
+    ("ecp5", "post", "lut4"), ("xc7", "post", "lut6"), ("xc7", False, "lut6"),
+    ("ice40", False, "lut4"), ("ecp5", True, "dsp"), ("xc7", True, "dsp48")])
+def test_points_are_measured_as_systolith_area_measures(target, dsp, structure, monkeypatch):
+    """One function for both; elements without DSP blocks are those for the target's LUTs."""
+    seen = []
+
+    def measure(arch, top, target, **options):
+        seen.append((arch, target, options))
+        raise module.UserError("enough")
+    monkeypatch.setattr(area, "core_verilog", lambda arch: arch)
+    monkeypatch.setattr(area, "measure", measure)
+    point = read_space(EXAMPLES / "formats.toml")[8]
+    assert str(point.arch.activation) == "int8" and point.arch.structure == "auto"
+    evaluate(replace(point, target=target, dsp=dsp, networks=()))
+    with pytest.raises(module.UserError, match="enough"):
+        area.chip_area(point.arch, target, dsp=dsp)
+    assert seen[0] == seen[1] and seen[0][0].pe_structure == structure
+    assert seen[0][2] == {"dsp": bool(dsp), "pe_dsp": dsp is True}
 
 
 def test_results_are_in_the_file_before_the_next_point_starts(space, tmp_path):
@@ -208,7 +263,7 @@ def test_failures_of_measuring_are_recorded(monkeypatch):
 
     def fail(*arguments, **options):
         raise module.UserError("Yosys failed: a test")
-    monkeypatch.setattr(module, "measure", fail)
+    monkeypatch.setattr(module, "chip_area", fail)
     assert evaluate(point)["error"] == "Yosys failed: a test"
 
 

@@ -62,7 +62,7 @@ def _add_part(command):
     """Options of what of a model is read."""
     command.add_argument("--shape", type=_sizes, action="append", default=[],
                          metavar="[NAME=]1,C,H,W",
-                         help="sizes of an input that the model leaves open, the batch in front; "
+                         help="sizes of an input that the model leaves open, the batch first; "
                               "once for each input")
     command.add_argument("--outputs", dest="cut", type=_names, default=(), metavar="TENSOR,...",
                          help="the part of the network that gives these tensors, which become its "

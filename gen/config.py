@@ -147,7 +147,7 @@ KEYS = (
         "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
     Key("post", "leaky", "leaky", "switch",
         "Whether sums below zero have a multiplier of their own in every channel: PRelu, and "
-        "LeakyRelu where no quantizer stands in front of it."),
+        "LeakyRelu where no quantizer stands before it."),
     Key("post", "bias_fraction", "bias_fraction", "size",
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
@@ -173,7 +173,7 @@ KEYS = (
     Key("bus", "burst_beats", "burst_beats", "count",
         "Longest AXI burst in beats, a power of two up to 256."),
     Key("control", "queue_depth", "queue_depth", "count",
-        "Instructions that wait in front of each unit."),
+        "Instructions that wait before each unit."),
     Key("control", "counters", "counters", "switch",
         "Whether registers count the cycles that each unit works, and waits for what."),
     Key("clock", "mhz", "clock_mhz", "megahertz",

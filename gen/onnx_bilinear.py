@@ -95,7 +95,7 @@ def _parts(builder, node, value, format, phases):
 def enlarged(builder, node, value, factors, mode):
     """A value enlarged by `factors` (y, x)."""
     if isinstance(value, HostInput):
-        node.fail("enlarges the input before it is quantized; put a quantizer in front")
+        node.fail("enlarges the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     format = builder.weight_format or builder.tensors[value.source].format
     if isinstance(format, Bipolar):

@@ -67,7 +67,7 @@ def _check_parts(value, node):
                       "between them")
         if (part.value.low is not None or part.value.high is not None) and (
                 uniform(gain) in (None, 0)):
-            node.fail("scales channels differently behind a Relu or Clip; put a quantizer between "
+            node.fail("scales channels differently after a Relu or Clip; put a quantizer between "
                       "them")
 
 

@@ -20,7 +20,7 @@ def parts_value(parts, shape, sizes, node):
 def cropped(builder, node, value, pads, image=0):
     """A value with pads of `image`, or, negative ones, without so many pixels."""
     if value.linear is not None or value.slope is not None:
-        node.fail("cuts or pads what is not quantized; put a quantizer in front")
+        node.fail("cuts or pads what is not quantized; put a quantizer before it")
     together = join_pads(value.pads, pads)
     padded = [any(p > 0 for p in item) for item in (value.pads, pads)]
     if value.parts or value.pool or together is None or (

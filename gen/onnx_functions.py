@@ -79,7 +79,7 @@ def reals(builder, value, orders, node):
     """float32 of a function's value where its source has these ordered integers."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if gain is None or offset is None:
-        node.fail("is a function of channels of different scales; put a quantizer in front")
+        node.fail("is a function of channels of different scales; put a quantizer before it")
     low, _ = builder.limits[value.source]
     if isinstance(value.linear, Function):
         numbers = value.linear.numbers[orders - low]
@@ -261,8 +261,8 @@ def _results(builder, value, orders, target, node):
     """The ordered integers that `target` makes of a value whose source has these."""
     numbers = reals(builder, value, orders, node)
     if np.isnan(numbers).any():
-        node.fail("what stands in front of it gives no number for some codes of "
-                  f"{value.source!r}; put a Relu or Clip in front, or choose scale and zero point "
+        node.fail("what stands before it gives no number for some codes of "
+                  f"{value.source!r}; put a Relu or Clip before it, or choose scale and zero point "
                   "so that there are no such codes")
     if target.sign:
         return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
@@ -301,7 +301,7 @@ def lookup(builder, source, output, table, value, node):
 def leaky(builder, node, value, slopes):
     """LeakyRelu and PRelu: `slopes` [channels] below zero."""
     if isinstance(value, HostInput):
-        node.fail("needs a quantizer in front")
+        node.fail("needs a quantizer before it")
     if quantized_function(value) and (uniform(slopes) is not None
                                       or isinstance(value.linear, Function)):
         return None
@@ -319,7 +319,7 @@ def leaky(builder, node, value, slopes):
     if value.low is not None or value.high is not None or value.slope is not None:
         node.fail(f"reads the clipped result of {value.nodes[-1]!r}; put a quantizer between them")
     if value.pool and (slopes < 0).any():
-        node.fail("has negative slopes behind a MaxPool; put a quantizer between them")
+        node.fail("has negative slopes after a MaxPool; put a quantizer between them")
     return replace(value, slope=slopes, nodes=[*value.nodes, node.name])
 
 

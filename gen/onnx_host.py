@@ -257,13 +257,16 @@ class Host:
         makers = {name: node for node in nodes for name in node.outputs if name}
         kept, cuts, first = set(), [], None
         waiting, seen = deque(self.names), set()
+        # An output that is an input as it stands is the host's, if anything else is the chip's.
+        alone = all(isinstance(item, Value) and is_input(builder, item)
+                    for item in map(values.get, self.names))
         while waiting:
             name = waiting.popleft()
             value = values.get(name)
             if not name or name in seen or isinstance(value, (Constant, QuantizedConstant)):
                 continue
             seen.add(name)
-            if isinstance(value, Value) and not is_input(builder, value) and not (
+            if isinstance(value, Value) and (alone or not is_input(builder, value)) and not (
                     makers[name].operator in _MOVES and _is_moved(value)):
                 try:
                     give(value, name)

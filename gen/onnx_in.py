@@ -52,7 +52,7 @@ _SIZES = ("the sizes of what it reads must be known: give those of the inputs (-
 _RECURRENT = ("recurrent layers are not supported: chips compute convolutional and dense layers, "
               "each image by itself")
 _STATISTICS = ("normalization by the statistics of each image is not supported: train with "
-               "BatchNormalization, whose numbers are fixed and become part of the layer in front")
+               "BatchNormalization, whose numbers are fixed and become part of the layer before it")
 _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
             "DynamicQuantizeMatMul": _STATIC,
             "GRU": _RECURRENT, "LSTM": _RECURRENT, "RNN": _RECURRENT,
@@ -442,7 +442,7 @@ def host_input(item):
     kind = item.type.tensor_type
     sizes = [size.dim_value for size in kind.shape.dim]
     if not kind.HasField("shape") or len(sizes) < 2:
-        raise UserError(f"input {item.name!r} must have a shape with a batch dimension in front: "
+        raise UserError(f"input {item.name!r} must have a shape with a batch dimension first: "
                         "[N, ...]")
     if any(size < 1 for size in sizes[1:]):
         text = [size.dim_param or size.dim_value or "?" for size in kind.shape.dim]

@@ -174,7 +174,7 @@ def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
     too large; else it is a convolution."""
     divisor = divisor or prod(kernel)
     if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer before it")
     value = plain(builder, value, node) if value.parts else value
     kernel, stride, dilation = tuple(kernel), tuple(stride), tuple(dilation)
     apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW

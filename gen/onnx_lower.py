@@ -85,7 +85,7 @@ class Builder:
         """(source tensor, gain, offset array) of a value that a layer reads: real = gain * image
         + offset. An error at `node` where it is not quantized."""
         if isinstance(value, HostInput):
-            node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
+            node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
         if not isinstance(value, Value):
             node.fail("its first input must be an activation, not a constant")
         value, gain = self.codes(value, node), uniform(value.gain)
@@ -123,7 +123,7 @@ class Builder:
         least = np.array(value.pool.least or [False] * len(value.gain))
         if ((value.gain < 0).astype(bool) != least).any():
             if needed:
-                node.fail("reads a maximum of negated codes; put a quantizer in front")
+                node.fail("reads a maximum of negated codes; put a quantizer before it")
             return value
         pool = replace(value.pool, least=())
         source = self._variant(value.source, pool, *self.limits[value.source], value.nodes, node)
@@ -136,7 +136,7 @@ class Builder:
             if int(format.image(code)) == image:
                 return int(numerics.ordered(code, format))
         node.fail("reads a value that is clipped to a number without a code; put a quantizer "
-                  "behind the Clip")
+                  "after the Clip")
 
     # Tensors and layers.
 
@@ -401,13 +401,13 @@ class Builder:
         if value.slope is not None:
             if value.pool and (value.slope < 0).any():
                 node.fail(f"is a maximum of what {value.nodes[-1]!r} multiplies with negative "
-                          "numbers; put a quantizer behind it")
+                          "numbers; put a quantizer after it")
             decoder.slope = value.slope.astype(np.float64)
         if isinstance(value.linear, Function):
             tensor = self.tensors[value.source]
             if value.pool:
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
-                          "put a quantizer behind it")
+                          "put a quantizer after it")
             decoder.function = function_of_codes(self, value, node)
             decoder.low = decoder.high = None
         elif value.linear is None:
@@ -430,7 +430,7 @@ class Builder:
             value = unwindowed(value, node)
             if value.pool:
                 node.fail("max pooling of a result that no quantizer follows is not supported; "
-                          "put a quantizer behind it")
+                          "put a quantizer after it")
             tensor = Tensor(self.unique(name), value.map, None)
             self.tensors[tensor.name] = tensor
             layer = self.quantizing_layer(value, None, tensor.name, node)

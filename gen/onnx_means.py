@@ -18,7 +18,7 @@ __all__ = ["OPERATORS"]
 def _map(inputs, node):
     value = activation(inputs, node)
     if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     return value
 

@@ -74,7 +74,7 @@ def _transpose(builder, node, inputs):
     rank = len(value.shape) + 1
     order = list(node.attributes.get("perm", range(rank)[::-1]))
     if order[:1] != [0] or sorted(order) != list(range(rank)):
-        node.fail(f"attribute perm must leave the batch dimension in front, not be {order}")
+        node.fail(f"attribute perm must leave the batch dimension first, not be {order}")
     if isinstance(value, HostInput):
         shape = tuple(value.shape[axis - 1] for axis in order[1:])
         return value.then("transpose", tuple(order), shape)
@@ -322,7 +322,7 @@ def _image_of(builder, node, value, number):
     for bound, beyond in ((value.low, number < (value.low or 0)),
                           (value.high, number > (value.high or 0))):
         if bound is not None and beyond:
-            node.fail(f"pads with {float(number):g} behind a Relu or Clip that excludes it; put a "
+            node.fail(f"pads with {float(number):g} after a Relu or Clip that excludes it; put a "
                       "quantizer between them")
     return int(image)
 

@@ -71,7 +71,7 @@ def affine(value, gain, offset, node):
         if common is None or moved is None or common == 0:
             if kink_of(value) is not None:
                 return affine(kink_of(value), gain, offset, node)
-            node.fail("scales channels differently behind a Relu or Clip; put a quantizer "
+            node.fail("scales channels differently after a Relu or Clip; put a quantizer "
                       "between them")
         low, high = (None if bound is None else common * bound + moved for bound in (low, high))
         if common < 0:
@@ -201,7 +201,7 @@ def _function(builder, node, inputs):
     """An operator of one input, element by element."""
     value = activation(inputs, node)
     if isinstance(value, HostInput):
-        node.fail("works on the input before it is quantized; put a quantizer in front")
+        node.fail("works on the input before it is quantized; put a quantizer before it")
     if not quantized_function(value):
         node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them, so that it is a function of codes")
@@ -281,7 +281,7 @@ def _extreme(builder, node, inputs):
     value = next(item for item in inputs if isinstance(item, (Value, HostInput)))
     hosts = [item for item in inputs if isinstance(item, HostInput)]
     if len(hosts) + len(values) > max(len(values), 1):
-        node.fail("compares an input before it is quantized; put a quantizer in front")
+        node.fail("compares an input before it is quantized; put a quantizer before it")
     for item in values[1:]:
         both = onnx_layout.aligned(builder, node, [value, item])
         both = spread(builder, node, [plain(builder, part, node) for part in both], False)
@@ -322,7 +322,7 @@ def _flatten(builder, node, inputs):
     axis = node.attributes.get("axis", 1)
     if not -rank <= axis <= rank or axis % rank == 0:
         node.fail(f"attribute axis must be from 1 to {rank - 1}, not {axis}: the batch dimension "
-                  "stays in front")
+                  "stays first")
     lead = value.shape[:axis % rank - 1]
     return _reshaped(value, (prod(value.shape[len(lead):]),), node,
                      prod(lead) * getattr(value, "rows", 1))
@@ -376,7 +376,7 @@ def _unsqueeze(builder, node, inputs):
     rank = len(value.shape) + 1 + len(axes)
     axes = {axis % rank for axis in axes}
     if 0 in axes:
-        node.fail("its axes must leave the batch dimension in front")
+        node.fail("its axes must leave the batch dimension first")
     sizes = iter(value.shape)
     return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
 

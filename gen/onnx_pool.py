@@ -150,7 +150,7 @@ def _max_pool(builder, node, inputs):
         node.fail("its second output, the indices, is not supported")
     node.expect("storage_order", 0, (0, 1))
     if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     rank = len(value.shape) - 1
     sizes = list(value.shape[1:])
@@ -167,7 +167,7 @@ def _max_pool(builder, node, inputs):
         before, behind = pads[n]
         if max(before, behind) >= kernel[n]:
             node.fail(f"attribute pads must be less than kernel_shape, {kernel}, not {before} "
-                      f"before and {behind} behind")
+                      f"before and {behind} after")
         rest = sizes[n] + before + behind - kernel[n]
         count = (-(-rest // stride[n]) if ceil_mode else rest // stride[n]) + 1
         if ceil_mode and (count - 1) * stride[n] >= sizes[n] + before:
@@ -177,7 +177,7 @@ def _max_pool(builder, node, inputs):
         behind = max(0, (count - 1) * stride[n] + kernel[n] - sizes[n] - before)
         if kernel[n] > Pool.MOST and (before or behind):
             node.fail(f"attribute pads must be 0 where windows are larger than {Pool.MOST}, not "
-                      f"{before} before and {behind} behind a window of {kernel[n]}")
+                      f"{before} before and {behind} after a window of {kernel[n]}")
         axes.append((kernel[n], stride[n], (before, behind), count))
     return pooled_axes(builder, value, axes, node)
 
@@ -185,7 +185,7 @@ def _max_pool(builder, node, inputs):
 def _global_max_pool(builder, node, inputs):
     value = activation(inputs, node)
     if isinstance(value, HostInput):
-        node.fail("pools the input before it is quantized; put a quantizer in front")
+        node.fail("pools the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     return pooled_axes(builder, value, [(size, size, (0, 0), 1) for size in value.map[1:]],
                             node)

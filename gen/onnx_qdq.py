@@ -293,7 +293,7 @@ def _expand_concat(node):
     name, operands = node.outputs[0], node.inputs[2:]
     if len(operands) % 3:
         node.fail(f"must have a tensor, a scale and a zero point for each operand, not "
-                  f"{len(operands)} inputs behind its own scale and zero point")
+                  f"{len(operands)} inputs after its own scale and zero point")
     reals = [f"{name}/operand{n}" for n in range(len(operands) // 3)]
     return [*(_part(node, "DequantizeLinear", operands[3 * n:3 * n + 3], real)
               for n, real in enumerate(reals)),

@@ -43,7 +43,7 @@ def _reduced(builder, node, inputs):
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return value
     if isinstance(value, HostInput):
-        node.fail("reduces the input before it is quantized; put a quantizer in front")
+        node.fail("reduces the input before it is quantized; put a quantizer before it")
     rank = len(value.shape) + 1
     if any(not -rank <= axis < rank for axis in axes or ()):
         node.fail(f"its axes must be from {-rank} to {rank - 1} for {shape_text(value.shape)}, not "

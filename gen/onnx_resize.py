@@ -126,7 +126,7 @@ def _same(size):
 def resized(builder, node, value, axes, mode, nearest):
     """A value with `axes` (y, x); `nearest`: attribute nearest_mode, None: linear."""
     if isinstance(value, HostInput):
-        node.fail("resizes the input before it is quantized; put a quantizer in front")
+        node.fail("resizes the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     value = plain(builder, value, node)
     rank = len(value.shape)

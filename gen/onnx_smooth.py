@@ -96,7 +96,7 @@ def smooth_layer(builder, value, target, output, node):
     base, inner = value.linear.base, value.linear.function
     if not isinstance(target.format, Int):
         node.fail(f"rounds {value.nodes[-1]!r}, a function of a convolution's results, to "
-                  f"{target.format}; put a quantizer in front of the function, as floats need")
+                  f"{target.format}; put a quantizer before the function, as floats need")
     if (value.gain != 1).any() or value.offset.any() or value.low is not None or (
             value.high is not None):
         node.fail(f"scales or clips {value.nodes[-1]!r} channel by channel; put a quantizer "
@@ -107,7 +107,7 @@ def smooth_layer(builder, value, target, output, node):
         real = inner(numbers)
         if np.isnan(real).any():
             node.fail(f"{value.nodes[-1]!r} gives no number where it reads "
-                      f"{numbers[np.isnan(real)][0]:.4g}; put a Relu or Clip in front of it")
+                      f"{numbers[np.isnan(real)][0]:.4g}; put a Relu or Clip before it")
         real = real.astype(np.float64) / float(target.scale)
         return np.clip(real, target.low - target.zero_point, target.high - target.zero_point)
 

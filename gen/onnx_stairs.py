@@ -60,7 +60,7 @@ def _on_the_host(value, node, thresholds):
     wanted = thresholds[:, :1] + np.outer(steps, range(thresholds.shape[1]))
     if (abs(thresholds - wanted) > np.reshape(steps, (-1, 1)) / 100).any():
         node.fail("its thresholds of an input of the network must be equidistant in each channel; "
-                  "put a Quant in front")
+                  "put a Quant before it")
     sides = (1, -1) + (1,) * (len(value.shape) - 1)
     factor, offset = (np.array([float(item) for item in items], np.float32).reshape(sides)
                       for items in ([1 / step for step in steps],

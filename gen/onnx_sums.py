@@ -104,16 +104,16 @@ def combined_layer(builder, value, target, output, node):
     scale = uniform(factors)
     if not scale or (both.product and any(added)):
         node.fail(f"quantizes the result of {both.name!r} with something added to it, or channels "
-                  "scaled differently; put a quantizer right behind it")
+                  "scaled differently; put a quantizer right after it")
     first, second, signs = both.first, both.second, [1, both.sign]
     if second.linear is not None and first.linear is None and second.map == first.map:
         first, second, signs = second, first, signs[::-1]
     if second.linear is not None:
         node.fail(f"quantizes the result of {both.name!r}, whose inputs are both not quantized; "
-                  "put a quantizer behind one of them")
+                  "put a quantizer after one of them")
     if isinstance(first.linear, Pair):
         node.fail(f"quantizes the result of {both.name!r}, which adds to a sum; put a quantizer "
-                  "behind each sum")
+                  "after each sum")
     source, gain, zero, rest = _operand(builder, second, node, both.product)
     added = added / scale + signs[1] * rest
     if any(added) or (first.linear is None and any(

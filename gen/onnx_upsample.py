@@ -24,7 +24,7 @@ __all__ = ["OPERATORS"]
 def _repeated(node, value, factors):
     """Every pixel of a value `factors` (y, x) times."""
     if isinstance(value, HostInput):
-        node.fail("enlarges the input before it is quantized; put a quantizer in front")
+        node.fail("enlarges the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     channels, height, width = value.map
     sizes = channels, height * factors[0], width * factors[1]
@@ -106,7 +106,7 @@ def _resize(builder, node, inputs):
         node.expect("exclude_outside", 0, (0,))
     nearest = node.expect("nearest_mode", "round_prefer_floor", tuple(onnx_resize.NEAREST))
     if isinstance(value, HostInput):
-        node.fail("resizes the input before it is quantized; put a quantizer in front")
+        node.fail("resizes the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     dimensions = _dimensions(node, value, inputs)[1:]
     whole = all(scale == int(scale) and size == scale * old for (size, scale), old in
@@ -191,7 +191,7 @@ def _conv_transpose(builder, node, inputs):
     value, weights = activation(inputs, node), weights_of(inputs[1], node)
     rank, group = len(weights.shape) - 2, node.attributes.get("group", 1)
     if isinstance(value, HostInput):
-        node.fail(f"reads the input {value.name!r} as it is; put a quantizer in front")
+        node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
     as_map(value, node)
     if len(value.shape) - 1 != rank:
         node.fail(f"its weights have {rank + 2} dimensions, and its input has "

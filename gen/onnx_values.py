@@ -115,7 +115,8 @@ class QuantizedConstant:
     def numbers(self):
         """Fractions."""
         unit = Fraction(2) ** self.format.exponent
-        return exact(self.images) * exact(self.scale) * unit
+        # numpy makes one number of arrays without dimensions
+        return np.asarray(exact(self.images) * exact(self.scale) * unit, dtype=object)
 
     @property
     def shape(self):

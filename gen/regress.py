@@ -241,7 +241,7 @@ def _check_order(program):
                                          for one, other, space in races[:5]))
     stall = find_stall(program.instructions, program.arch)
     if stall:
-        raise AssertionError(f"instructions {stall[:8]} wait for each other behind full queues")
+        raise AssertionError(f"instructions {stall[:8]} wait for each other at full queues")
 
 
 def _difference(run, simulator, program):

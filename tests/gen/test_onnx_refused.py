@@ -175,7 +175,7 @@ def pooled(**attributes):
 
 @pytest.mark.parametrize("attributes, message", [
     (dict(kernel_shape=(2, 2), strides=(2, 2), pads=(0, 0, 2, 1)),
-     r"attribute pads must be less than kernel_shape, \[2, 2\], not 0 before and 2 behind"),
+     r"attribute pads must be less than kernel_shape, \[2, 2\], not 0 before and 2 after"),
     (dict(kernel_shape=(16, 2), pads=(2, 0, 1, 0)),
      "pads must be 0 where windows are larger than")])
 def test_pooling(attributes, message):
@@ -240,7 +240,7 @@ def test_the_models_own_shapes_are_held_against_ours():
 
 
 @pytest.mark.parametrize("shape, message", [
-    ([], "must have a shape with a batch dimension in front"), (["N"], "batch dimension in front"),
+    ([], "must have a shape with a batch dimension first"), (["N"], "batch dimension first"),
     (["N", 3, "H", 6], r"must have fixed sizes but for the batch, not \['N', 3, 'H', 6\]")])
 def test_inputs_of_unknown_size(shape, message):
     net, x, result = network()

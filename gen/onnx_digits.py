@@ -204,7 +204,8 @@ def added_up(builder, value, target, node):
         _within_result(found, value, target)
     forms = [builder.tensors[item.value.source].format for item in found]
     forms += [] if target is None else [target.format]
-    form = max((item for item in forms if isinstance(item, Int)), key=lambda item: item.bits)
+    form = max((item for item in forms if isinstance(item, Int)), key=lambda item: item.bits,
+               default=Int(8))
     weights = builder.weight_format
     weights = weights if isinstance(weights, Int) else form
     sizes = max(item.value.map[1:] for item in found)

@@ -147,6 +147,22 @@ def test_signs_between_integers(part):
     on_chip(graph, codes[:1], MANY, 3)
 
 
+def test_a_sum_of_signs_that_is_an_output():
+    """All of signs, so that no tensor says how wide integers are."""
+    net = Network(np.random.default_rng(6), (4, 5, 5), opset=17)
+    s = net.bipolar_quant("x")
+    y = net.node("Relu", net.node("Conv", s, net.bipolar_quant(np.float32(
+        net.rng.standard_normal((4, 4, 1, 1))))))
+    model = net.model(net.node("Add", y, s))
+    images = np.float32(net.rng.standard_normal((9, 4, 5, 5)))
+    graph = widened(load(model), MANY)
+    codes = graph.encode_inputs(images)
+    np.testing.assert_allclose(
+        graph.decode_outputs(graph.run(codes)),
+        evaluate(model, images)[model.graph.output[0].name], atol=1e-4)
+    on_chip(graph, codes[:1], MANY, 1)
+
+
 def test_what_stays_as_it_is():
     net = Network(np.random.default_rng(4), (4, 6, 6))
     graph = load(net.model(signs(net, net.bipolar_quant("x"), (6, 4))))

@@ -67,6 +67,7 @@ CASES: dict[str, Case] = {
     "quant_bits_per_channel": Case(),
     # Means of 4 pixels in their own scale are half-way at every fourth.
     "resize_downsample_half": Case(ties=0.07, step=0.1),
+    "bn_between_maxpool_quant_neg": Case(),
     "resnet_downsample_unquantized": Case(ties=0.002, step=0.1),
     "sign_act_int8_net": Case(),
     "tiny_channel_scale": Case(),
@@ -77,9 +78,7 @@ CASES: dict[str, Case] = {
     "yolo_dfl": Case(ties=0.01, step=0.02),
 }
 #: Cases that the compiler does not handle yet.
-OPEN = {
-    "bn_between_maxpool_quant_neg",
-}
+OPEN: set[str] = set()
 
 
 def test_all_are_listed():

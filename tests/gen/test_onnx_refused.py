@@ -1,5 +1,7 @@
 """What the importer refuses, each with one message that names the place and what would do."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -147,6 +149,9 @@ def test_operators_that_nobody_knows(operator, attributes, domain):
 def test_the_list_of_operators_is_complete():
     assert {"Conv", "Gemm", "MatMul", "Relu", "MaxPool", "Flatten", "QuantizeLinear", "FloatQuant",
             "BipolarQuant", "QLinearConv"} <= set(supported_operators())
+    text = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text().split("## Operators")[1]
+    listed = set(text.split("\n\n")[2].replace("\n", " ").rstrip(". ").split(", "))
+    assert listed == set(supported_operators())
 
 
 def test_unknown_attributes():

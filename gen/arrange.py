@@ -37,15 +37,16 @@ def arrange(graph, arch):
         return graph, {}
     if isinstance(arch.activation, Bipolar):
         name = next(iter(places))
-        raise UserError(f"tensor {name!r} is put together of parts that are no multiples of "
-                        f"{arch.group} channels (a group), and a bipolar lane has no zero; make "
-                        "them multiples, or choose rows, lanes and columns with a smaller greatest "
-                        "common divisor")
+        raise UserError(f"tensor {name!r} is a Concat of parts whose channels are no multiples of "
+                        f"{arch.group}, and bipolar1 has no 0 for the lanes in between; make the "
+                        f"channels multiples of {arch.group}, or choose array.rows, array.lanes "
+                        "and array.columns with a smaller greatest common divisor")
     combined = {conv.operand.tensor: conv for conv in graph.layers if conv.operand is not None}
     for name in combined.keys() & places.keys():
-        raise UserError(f"layer {combined[name].name!r} combines its results with {name!r}, which "
-                        f"is put together of parts that are no multiples of {arch.group} channels "
-                        "(a group); make them multiples")
+        raise UserError(f"layer {combined[name].name!r} combines its results with {name!r}, a "
+                        f"Concat of parts whose channels are no multiples of {arch.group}; make "
+                        "them multiples, or choose array.rows, array.lanes and array.columns with "
+                        "a smaller greatest common divisor")
     tensors = {name: replace(item, shape=(int(places[name][-1]) + 1, *item.shape[1:]))
                if name in places else item for name, item in graph.tensors.items()}
     layers = []

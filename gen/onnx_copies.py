@@ -63,8 +63,8 @@ def _check_parts(value, node):
     for part in value.parts:
         gain = value.gain[part.first_channel:part.first_channel + part.value.map[0]]
         if part.value.slope is not None and ((gain != 1).any() or value.offset.any()):
-            node.fail("scales what has different factors below and above zero; put a quantizer "
-                      "between them")
+            node.fail("scales a value that has one factor below zero and another above "
+                      "(LeakyRelu, PRelu); put a quantizer between them")
         if (part.value.low is not None or part.value.high is not None) and (
                 uniform(gain) in (None, 0)):
             node.fail("scales channels differently after a Relu or Clip; put a quantizer between "

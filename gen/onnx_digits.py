@@ -48,7 +48,7 @@ def gains(ratios, node):
     numbers = [round(item * 2 ** shift) for item in ratios]
     if max(map(abs, numbers)) >= most:
         node.fail(f"one step of an input is {float(largest):.6g} steps of the result, and must be "
-                  f"less than {most}")
+                  f"less than {most}; choose a larger output scale")
     return numbers, shift
 
 
@@ -238,9 +238,9 @@ def _check(builder, item, node):
     value = item.value
     name = value.nodes[-1] if value.nodes else value.source
     if not isinstance(value.linear, Linear | Function | None):
-        node.fail(f"adds the result of {name!r}, a product, or a sum that is clipped or pooled, or "
-                  "a function of a convolution's results, before it is quantized; put a quantizer "
-                  "between them")
+        node.fail(f"adds the result of {name!r} before it is quantized, and that is a product, a "
+                  "sum with a Clip or pooling, or a function of a convolution's results; put a "
+                  "quantizer between them")
     if not isinstance(builder.tensors[value.source].format, Int | Bipolar):
         node.fail(f"adds the result of {name!r} before it is quantized; put a quantizer between "
                   "them, as results in other formats than integers need")
@@ -362,9 +362,9 @@ def _joined(made, found, wanted, clipped):
 def _check_fine(made, unit, wanted):
     finest = min(w * _UNITS / u for w, u in zip(wanted, unit, strict=True))
     if finest < _LEAST:
-        made.node.fail(f"rounds the sum {made.name!r}, whose addends reach so far that a step of "
-                       f"the result is no more than {float(finest):.2g} steps of what can be kept "
-                       "of them; put a quantizer after one of them")
+        made.node.fail(f"rounds the sum {made.name!r}, whose addends are so large that one step of "
+                       f"the result is only {float(finest):.2g} steps of the sum as the chip holds "
+                       "it; put a quantizer after one of the addends")
 
 
 def _unit(made, found, wanted):

@@ -99,7 +99,8 @@ def quantized_extreme(builder, value, target, name, node):
         outer = value
         if extreme.channels:
             if uniform(value.gain) is None or uniform(value.offset) is None:
-                node.fail(f"scales the result of {extreme.name!r} by channel")
+                node.fail(f"scales the result of {extreme.name!r} by another factor in each "
+                          "channel; put a quantizer between them")
             ones = np.full(item.map[0], exact(1).item(), dtype=object)
             outer = replace(value, gain=value.gain[0] * ones, offset=value.offset[0] * ones)
         part = plain(builder, resolved(outer, Part(item), node), node)

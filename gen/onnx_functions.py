@@ -202,7 +202,8 @@ def _of_signs(node, values, inputs):
             arrays.append(item.floats.reshape(1, 1))
     made = evaluated(node, arrays)
     if not np.isfinite(made).all():
-        node.fail("gives no number for one of the two signs that it reads")
+        node.fail("its result is not finite for one of the two signs that it reads; choose a "
+                  "function that is finite for both")
     return replace(of_sign(values[0], lambda _: exact(made)),
                    nodes=[*values[0].nodes, node.name])
 
@@ -261,9 +262,9 @@ def _results(builder, value, orders, target, node):
     """The ordered integers that `target` makes of a value whose source has these."""
     numbers = reals(builder, value, orders, node)
     if np.isnan(numbers).any():
-        node.fail("what stands before it gives no number for some codes of "
-                  f"{value.source!r}; put a Relu or Clip before it, or choose scale and zero point "
-                  "so that there are no such codes")
+        node.fail(f"the function before it is not a number for some codes of {value.source!r}; put "
+                  "a Relu or Clip before the function, or choose scale and zero point so that "
+                  "there are no such codes")
     if target.sign:
         return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
     quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)

@@ -66,8 +66,8 @@ def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None
     if not isinstance(value, Value) or not isinstance(value.linear, Linear | None) or (
             value.parts or any(value.pads) or not _separable(builder, value)):
         if len(set(zeros)) > 1:
-            node.fail("has zero points of its own for each channel, and they stand after what is "
-                      "no convolution of one or of all channels; give it one zero point")
+            node.fail("has a zero point for each channel, which is supported after a convolution "
+                      "in one group or a depthwise one only; give it one zero point")
         target = replace(target, zero_point=zeros[0])
         value = _quantized(builder, value, replace(target, low=min(lows), high=max(highs)),
                            f"{name}_wide", node)

@@ -216,7 +216,7 @@ def _mean_of_pair(builder, node, value, *window):
     if both.product or value.pool or value.slope is not None or value.low is not None or (
             value.high is not None):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
-                  "a product, or a sum that is clipped or pooled; put a quantizer between them")
+                  "a product, or a sum with a Clip or pooling; put a quantizer between them")
     if any(window[-1]):
         node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   "between them")
@@ -307,8 +307,8 @@ def _format_of(images, format, value, node):
         format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     if (format.image(codes) != images).any():
-        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and together "
-                  f"they need weights beyond {format}; put a quantizer between them")
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and one layer "
+                  f"for both needs larger weights than {format} has; put a quantizer between them")
     return format
 
 

@@ -138,7 +138,7 @@ def part_of(builder, node, value, index):
     channels and rectangles of neighbouring pixels are taken at once, all else when a layer reads
     it."""
     if index.size == 0:
-        node.fail("leaves nothing")
+        node.fail("its result has no elements; keep at least one along each axis")
     later = with_layout(value, index, node)
     _, height, width = value.map
     channel, pixel = np.divmod(index.reshape(-1), height * width)

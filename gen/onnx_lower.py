@@ -47,8 +47,8 @@ def _limits(value, target, node):
     if isinstance(target.format, Bipolar):
         if (value.low is not None and value.low >= 0) or (value.high is not None
                                                            and value.high < 0):
-            node.fail("the sign of a clipped value is always the same: remove the Relu or Clip in "
-                      "front of the binary quantizer")
+            node.fail("the sign of a clipped value is always the same: remove the Relu or Clip "
+                      "before the binary quantizer")
         return low, high
     if value.low is not None:
         low = target.order(value.low)
@@ -90,7 +90,8 @@ class Builder:
             node.fail("its first input must be an activation, not a constant")
         value, gain = self.codes(value, node), uniform(value.gain)
         if gain is None:
-            node.fail("reads channels of different scales; put a quantizer before it")
+            node.fail("reads channels that have different scales; put a quantizer with one scale "
+                      "before it")
         return value.source, gain, value.offset
 
     def codes(self, value, node):
@@ -100,7 +101,8 @@ class Builder:
             node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
         if not value.gain.all():
-            node.fail("reads channels whose factor is 0; put a quantizer before it")
+            node.fail("reads channels that a factor of 0 makes constant; put a quantizer before "
+                      "it")
         value = self.pooled_codes(value, node)
         limits, format = list(self.limits[value.source]), self.tensors[value.source].format
         for bound, end in ((value.low, 0), (value.high, 1)):
@@ -123,7 +125,9 @@ class Builder:
         least = np.array(value.pool.least or [False] * len(value.gain))
         if ((value.gain < 0).astype(bool) != least).any():
             if needed:
-                node.fail("reads a maximum of negated codes; put a quantizer before it")
+                node.fail("reads a MaxPool that follows a negative scale, which turns it into a "
+                          "minimum; insert a quantizer (QuantizeLinear and DequantizeLinear, or "
+                          "Quant) between the scale and the MaxPool")
             return value
         pool = replace(value.pool, least=())
         source = self._variant(value.source, pool, *self.limits[value.source], value.nodes, node)
@@ -269,7 +273,8 @@ class Builder:
             self.add_layer(combined_layer(self, value, target, name, node))
             return self._variant(name, value.pool, low, high, value.nodes, node)
         if value.window != (1, 1) and value.pool:
-            node.fail("quantizes a maximum of averages; put a quantizer between the two")
+            node.fail("quantizes a MaxPool of an average that is not quantized; put a quantizer "
+                      "between the average and the MaxPool")
         if value.pool and value.pool.least and not isinstance(target.format, Bipolar):
             value = self.identity(value, target, node) if value.linear is None else value
             return mirrored(self, value, target, name, node)
@@ -346,7 +351,8 @@ class Builder:
             if isinstance(target.format, Bipolar):
                 images, form, gain = as_signs(images, form, gain)
                 if value.slope is not None and (value.slope <= 0).any():
-                    node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
+                    node.fail(f"takes the sign of {value.nodes[-1]!r}, whose slope must be "
+                              "positive; put a quantizer of more than one bit between them")
                 parameters = thresholds(images, gain, offset, source.format, target.strict,
                                         value.window[0] * value.window[1])
             else:
@@ -400,14 +406,14 @@ class Builder:
         value = plain(self, value, node)
         if value.slope is not None:
             if value.pool and (value.slope < 0).any():
-                node.fail(f"is a maximum of what {value.nodes[-1]!r} multiplies with negative "
-                          "numbers; put a quantizer after it")
+                node.fail("is an output of the network and a MaxPool of numbers with a negative "
+                          "slope; put a quantizer after it")
             decoder.slope = value.slope.astype(np.float64)
         if isinstance(value.linear, Function):
             tensor = self.tensors[value.source]
             if value.pool:
-                node.fail("max pooling of a result that no quantizer follows is not supported; "
-                          "put a quantizer after it")
+                node.fail("a MaxPool whose result is an output of the network needs a quantizer; "
+                          "put one after it")
             decoder.function = function_of_codes(self, value, node)
             decoder.low = decoder.high = None
         elif value.linear is None:
@@ -429,8 +435,8 @@ class Builder:
                           "network before it is quantized; put a quantizer after it")
             value = unwindowed(value, node)
             if value.pool:
-                node.fail("max pooling of a result that no quantizer follows is not supported; "
-                          "put a quantizer after it")
+                node.fail("a MaxPool whose result is an output of the network needs a quantizer; "
+                          "put one after it")
             tensor = Tensor(self.unique(name), value.map, None)
             self.tensors[tensor.name] = tensor
             layer = self.quantizing_layer(value, None, tensor.name, node)

@@ -62,7 +62,7 @@ def _moved(builder, node, value, index):
     """The elements `index` [rows, *shape] of a value, numbers as of `_layout`."""
     if isinstance(value, HostInput):
         if index.size == 0:
-            node.fail("leaves nothing")
+            node.fail("its result has no elements; keep at least one along each axis")
         return value.then("take", index[0], index.shape[1:])
     return part_of(builder, node, value, index)
 
@@ -137,8 +137,8 @@ def _concat(builder, node, inputs):
         return _joined_inputs(node, inputs)
     for item in inputs:
         if isinstance(item, HostInput):
-            node.fail(f"joins the input {item.name!r} before it is quantized; put a quantizer in "
-                      "front")
+            node.fail(f"joins the input {item.name!r} before it is quantized; put a quantizer "
+                      "between them")
         if not isinstance(item, Value):
             node.fail("joins an activation and a constant, which is not supported")
     axis = _axis(node, inputs[0])
@@ -278,7 +278,7 @@ def _pad(builder, node, inputs):
                   f"{shape_text(value.shape)} by {pads}")
     sizes = [size + sum(pair) for size, pair in zip(value.shape, around[1:], strict=True)]
     if min(sizes) < 1:
-        node.fail("leaves nothing")
+        node.fail("its result has no elements; keep at least one along each axis")
     most = [size - (mode == "reflect") for size in value.shape]
     if mode in ("reflect", "wrap") and any(max(pair) > size for pair, size in
                                            zip(around[1:], most, strict=True)):
@@ -291,7 +291,8 @@ def _pad(builder, node, inputs):
         return value.then("pad", (mode, tuple(around[1:]), float(number)), tuple(sizes))
     wanted = value.shape if rank == 4 else (value.shape[0], 1, value.shape[1])
     if tuple(wanted) != tuple(value.map):
-        node.fail("pads what a reshape made of a map")
+        node.fail(f"pads rows and columns of {shape_text(value.shape)}, which a reshape made of a "
+                  "map of another shape; pad before the reshape")
     rows, columns = around[2:] if rank == 4 else [(0, 0), around[2]]
     padded = any(item > 0 for item in (*rows, *columns))
     if mode in ("reflect", "wrap") and padded:

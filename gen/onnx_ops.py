@@ -62,8 +62,8 @@ def affine(value, gain, offset, node):
     if value.slope is not None and ((gain <= 0).any() or (offset != 0).any()):
         if kink_of(value) is not None:
             return affine(kink_of(value), gain, offset, node)
-        node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has other factors "
-                  "below zero; put a quantizer between them")
+        node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has one factor below "
+                  "zero and another above; put a quantizer between them")
     if low is not None or high is not None:
         common, moved = uniform(gain), uniform(offset)
         if not any((low, high)) and (gain > 0).all() and not offset.any():
@@ -175,7 +175,8 @@ def _clipped(builder, value, low, high, node):
     highs = [item for item in (value.high, high) if item is not None]
     low, high = max(lows, default=None), min(highs, default=None)
     if low is not None and high is not None and low > high:
-        node.fail("clips to an empty range")
+        node.fail(f"clips to an empty range, from {float(low):g} to {float(high):g} together with "
+                  "the Relu or Clip before it; make the ranges overlap")
     return replace(value, low=low, high=high, nodes=[*value.nodes, node.name])
 
 
@@ -218,7 +219,8 @@ def _sign(builder, node, inputs):
             value, builder.tensors[value.source].format):
         return onnx_signs.as_numbers(builder, node, onnx_signs.Comparison(value, False), one, -one)
     if value.slope is not None and (value.slope <= 0).any():
-        node.fail(f"makes a sign of {value.nodes[-1]!r}, whose slope must be positive")
+        node.fail(f"takes the sign of {value.nodes[-1]!r}, whose slope must be positive; put a "
+                  "quantizer of more than one bit between them")
     value = three_signs(replace(value, nodes=[*value.nodes, node.name]))
     source = builder.quantize(value, Target(Int(2), 1.0, 0, -1, 1), node.outputs[0], node)
     ones = np.full(value.map[0], one, dtype=object)

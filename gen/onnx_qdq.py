@@ -178,7 +178,8 @@ def _dequantize(builder, node, inputs):
         return _dequantized_constant(node, value, scale, zero, kind)
     if isinstance(value, HostInput):
         if not value.bits or value.steps:
-            node.fail("reads an input that is not of an integer type")
+            node.fail("dequantizes an input that is not an integer tensor; give the input an "
+                      "integer type, or put a QuantizeLinear before it")
         move = _moved(value.bits, value.signed)
         low = -(1 << (value.bits - 1))
         target = Target(Int(value.bits), 1.0, -move, low, -low - 1)

@@ -102,7 +102,7 @@ def _without_constants(builder, node, value, weights, geometry, linear, padded):
         node.fail("reads channels of different scales after a Relu or Clip; put a quantizer "
                   "between them")
     if not len(kept) or (padded and numbers.any()):
-        node.fail("reads channels that are constant, whose factor is 0; put a quantizer before it")
+        node.fail("reads channels that a factor of 0 makes constant; put a quantizer before it")
     result = linear(builder, node, picked(builder, node, value, kept), format, images[:, kept],
                     scale, geometry)
     added = (images[:, constant].sum(axis=(2, 3)).astype(object) * numbers).sum(axis=1)

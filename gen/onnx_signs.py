@@ -71,7 +71,8 @@ def _compared(strict, more):
 def as_numbers(builder, node, comparison, yes, no):
     """The number `yes` where a comparison holds, `no` elsewhere, as a bipolar tensor."""
     if yes == no:
-        node.fail("chooses between two equal numbers")
+        node.fail("chooses between two equal numbers, so its result is constant; replace the node "
+                  "by that constant")
     if yes < no:
         return as_numbers(builder, node, comparison.negated(), no, yes)
     value, strict = comparison.value, comparison.strict

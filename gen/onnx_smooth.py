@@ -106,7 +106,7 @@ def smooth_layer(builder, value, target, output, node):
         numbers = np.asarray(numbers, np.float32)
         real = inner(numbers)
         if np.isnan(real).any():
-            node.fail(f"{value.nodes[-1]!r} gives no number where it reads "
+            node.fail(f"{value.nodes[-1]!r} is not a number where it reads "
                       f"{numbers[np.isnan(real)][0]:.4g}; put a Relu or Clip before it")
         real = real.astype(np.float64) / float(target.scale)
         return np.clip(real, target.low - target.zero_point, target.high - target.zero_point)

@@ -29,7 +29,7 @@ __all__ = ["added_values", "combined_layer", "fuse", "pair"]
 def pair(node, inputs, operation):
     """The value of an Add, Sub or Mul of two activations."""
     if operation not in ("add", "subtract", "multiply"):
-        node.fail("needs one constant operand; two activations are not supported")
+        node.fail("needs a constant as one of its operands; two activations are not supported")
     first, second = inputs
     for item in inputs:
         if operation == "multiply" and not isinstance(item.linear, (Linear, Pair, NoneType)):
@@ -103,8 +103,8 @@ def combined_layer(builder, value, target, output, node):
         factors, added = factors / factors, added / factors
     scale = uniform(factors)
     if not scale or (both.product and any(added)):
-        node.fail(f"quantizes the result of {both.name!r} with something added to it, or channels "
-                  "scaled differently; put a quantizer right after it")
+        node.fail(f"quantizes the result of {both.name!r} after an addition or a scale per "
+                  f"channel; put a quantizer right after {both.name!r}")
     first, second, signs = both.first, both.second, [1, both.sign]
     if second.linear is not None and first.linear is None and second.map == first.map:
         first, second, signs = second, first, signs[::-1]
@@ -112,8 +112,8 @@ def combined_layer(builder, value, target, output, node):
         node.fail(f"quantizes the result of {both.name!r}, whose inputs are both not quantized; "
                   "put a quantizer after one of them")
     if isinstance(first.linear, Pair):
-        node.fail(f"quantizes the result of {both.name!r}, which adds to a sum; put a quantizer "
-                  "after each sum")
+        node.fail(f"quantizes the result of {both.name!r}, which adds to a sum that is not "
+                  "quantized; put a quantizer after each sum")
     source, gain, zero, rest = _operand(builder, second, node, both.product)
     added = added / scale + signs[1] * rest
     if any(added) or (first.linear is None and any(
@@ -162,8 +162,8 @@ def _operand(builder, value, node, product=False):
     if zero is not None and zero.denominator == 1 and low <= zero <= high:
         return source, gain, int(zero), 0 * offset
     if product:
-        node.fail("multiplies a value whose 0 is no code, since something was added to it; put a "
-                  "quantizer before it")
+        node.fail("multiplies a value that has no code for 0, since something was added to it; "
+                  "put a quantizer before it")
     return source, gain, 0, offset
 
 
@@ -173,7 +173,7 @@ def _moved(builder, value, added, target, node):
         node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
                   "quantizer between them")
     if not isinstance(target.format, Int):
-        node.fail("adds a value whose 0 is no code, since something was added to it; put a "
+        node.fail("adds a value that has no code for 0, since something was added to it; put a "
                   f"quantizer before it, as results in {target.format} need")
     value = replace(value, offset=value.offset + added)
     return value if value.linear is not None else builder.identity(value, None, node)

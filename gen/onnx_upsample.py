@@ -77,7 +77,8 @@ def _dimensions(node, value, inputs):
             node.fail(f"must leave batch and channels as they are, not resize them by "
                       f"{[float(item) for _, item in found[:2]]}")
     if min(size for size, _ in found[1:]) < 1:
-        node.fail(f"leaves nothing: {[size for size, _ in found[1:]]}")
+        node.fail(f"its result has no pixels, sizes {[size for size, _ in found[1:]]}; scales and "
+                  "sizes must keep at least one")
     return found[1:]
 
 
@@ -183,7 +184,7 @@ def _axes(node, sizes, kernel):
                                         zip(pads[:rank], pads[rank:], strict=True), more,
                                         strict=True)]
     if min(axis.out for axis in axes) < 1:
-        node.fail("leaves no output pixel")
+        node.fail("its result has no pixels: pads remove all of them; make pads smaller")
     return axes if rank == 2 else [Axis(1, 1), *axes]
 
 

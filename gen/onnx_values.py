@@ -308,11 +308,12 @@ def codes_of(format, images, node):
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     wrong = format.image(codes) != images
     if isinstance(format, Bipolar) and not images.all():
-        node.fail("binary weights are +1 or -1; a weight of 0, which a quantizer without "
-                  "convolution needs, does not exist")
+        node.fail("needs a weight of 0, and binary weights are +1 or -1; quantize the weights to "
+                  "more bits, or put the quantizer right after a convolution")
     if wrong.any():
-        node.fail(f"a weight of {images[wrong][0]} steps has no code in {format}; a negative scale "
-                  "or batch norm turns weights around: keep the weights' range symmetric")
+        node.fail(f"a weight of {images[wrong][0]} steps has no code in {format}: a negative scale "
+                  "or batch norm changes the sign of weights; quantize weights to a symmetric "
+                  "range")
     return codes
 
 

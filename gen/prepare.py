@@ -101,10 +101,13 @@ def _check_operand(layer, tensors):
             "memory; set buffers.operands (words like those of buffers.activations)")
     if tensors[name].format != arch.activation:
         raise UserError(f"{layer.title} combines its results with {name!r} in "
-                        f"{tensors[name].format}, the chip computes in {arch.activation}")
+                        f"{tensors[name].format}, the chip computes in {arch.activation}; quantize "
+                        f"it to {arch.activation}")
     if conv.step != (1, 1) or conv.first_channel // arch.group % arch.groups_per_word:
-        raise UserError(f"{layer.title} combines its results with {name!r} and writes a part of "
-                        f"{conv.output!r} that does not lie in whole words like it")
+        raise UserError(f"{layer.title} combines its results with {name!r} and writes every "
+                        f"{conv.step[0]} x {conv.step[1]}th pixel of {conv.output!r} from channel "
+                        f"{conv.first_channel}; with an operand it must write every pixel, from a "
+                        f"channel that is a multiple of {arch.vector}")
     if conv.zero_point:
         raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
                          f"{conv.zero_point}")
@@ -169,8 +172,9 @@ def _check_bias(layer):
 def _check_functions(layer):
     conv, arch = layer.conv, layer.arch
     if conv.below is not None and not arch.leaky:
-        raise UserError(f"{layer.title} multiplies sums below zero by other numbers than the rest, "
-                        "and the chip cannot; set post.leaky to true")
+        raise UserError(f"{layer.title} multiplies sums below zero by another factor than the rest "
+                        "(LeakyRelu, PRelu), and the chip has no second multiplier; set "
+                        "post.leaky to true")
     if conv.table is not None and len(conv.table) > arch.table_depth:
         words = 1 << (len(conv.table) - 1).bit_length()
         has = (f"the chip's has {arch.table_depth} words" if arch.table_depth

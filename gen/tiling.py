@@ -46,7 +46,8 @@ def _accumulator_pixels(layer):
                                or layer.x.pool > POST_LIMITS["row"]):
         raise UserError(
             f"{layer.title}: pools windows of {layer.y.pool} x {layer.x.pool} that overlap or are "
-            f"padded; {POST_LIMITS['pool_y']} x {POST_LIMITS['row']} is the most")
+            f"padded, and may pool {POST_LIMITS['pool_y']} x {POST_LIMITS['row']} at most; choose "
+            "a smaller window")
     if layer.pool > depth:
         raise UserError(
             f"{layer.title}: a pooling window of {layer.y.pool} x {layer.x.pool} needs "

@@ -70,9 +70,10 @@ def _steps(graph, tensor):
         writes = layer.output == tensor.name
         combines = layer.operand is not None and (writes or layer.operand.tensor == tensor.name)
         if combines or (writes and (layer.table is not None or layer.below is not None)):
-            raise UserError(f"{_title(layer)} combines two maps, looks up results or has a slope, "
-                            "and a binary chip's results are signs; choose a chip with integers "
-                            "(array.activation, array.weight), on which signs are numbers")
+            raise UserError(f"{_title(layer)} combines two maps, applies a function or has a "
+                            "slope, and a binary chip's results are signs; choose a chip with "
+                            "integers (array.activation, array.weight), on which signs are "
+                            "numbers")
     if tensor.name in graph.outputs:
         raise UserError(f"tensor {tensor.name!r} is an output of the network in {tensor.format}, "
                         "and a binary chip's results are signs or sums; leave out the quantizer "
@@ -82,16 +83,17 @@ def _steps(graph, tensor):
             for layer in graph.layers if layer.input == tensor.name
             and any(pad > 0 for pad in layer.pads) and not layer.replicate}
     if len(pads) > 1:
-        raise UserError(f"tensor {tensor.name!r} is padded with {' and '.join(map(str, pads))}, "
-                        "and has one such number where a binary chip has it as signs")
+        raise UserError(f"tensor {tensor.name!r} is padded with {' and '.join(map(str, pads))} by "
+                        "its readers; on a binary chip, which has it as signs, the pads must be "
+                        "equal")
     for number in pads:
         if not low <= number <= high or 2 * number not in (2 * low, 2 * high, low + high):
             low, high = min(low, 2 * number - high), max(high, 2 * number - low)
     if high - low > _MOST:
         raise UserError(
-            f"tensor {tensor.name!r} has results from {low} to {high}, {high - low} signs on a "
-            f"binary chip, and may be {_MOST}: quantize it to fewer bits, or choose a chip with "
-            "integers (array.activation, array.weight), on which signs are numbers")
+            f"tensor {tensor.name!r} has results from {low} to {high}, which takes {high - low} "
+            f"signs on a binary chip, and may take {_MOST}: quantize it to fewer bits, or choose a "
+            "chip with integers (array.activation, array.weight), on which signs are numbers")
     return low, high
 
 

@@ -172,28 +172,28 @@ class Arch:
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
         if isinstance(self.activation, Bipolar) != isinstance(self.weight, Bipolar):
-            raise ValueError("a bipolar format goes with a bipolar format only: activation is "
-                             f"{self.activation}, weight is {self.weight}")
+            raise ValueError("activation and weight must both be bipolar1, or neither: activation "
+                             f"is {self.activation}, weight is {self.weight}")
         if not isinstance(self.weight, (Int, Float, Bipolar, PowerSum)):
             raise ValueError("weight must be a format of integers, floats, sums of powers of two, "
                              f"or bipolar1, not {self.weight}")
         if isinstance(self.activation, Bipolar) and (
                 self.activation.bits != 1 or self.weight.bits != 1):
-            raise ValueError("the array computes with bipolar1 only, not with "
+            raise ValueError("activation and weight of a binary chip must be bipolar1, not "
                              f"{self.activation} and {self.weight}")
-        for form in (self.activation, self.weight):
+        for key, form in (("activation", self.activation), ("weight", self.weight)):
             if isinstance(form, Int) and not form.signed:
-                raise ValueError("the array computes with signed integers (unsigned codes are "
-                                 f"moved by half their range), not with {self.activation} and "
-                                 f"{self.weight}")
+                raise ValueError(f"{key} must be a signed integer format such as int8, not {form}; "
+                                 "unsigned codes of a network run on it, shifted by half their "
+                                 "range")
             if isinstance(form, Float) and not form.signed:
-                raise ValueError("the array computes with floats that have a sign, not with "
-                                 f"{self.activation} and {self.weight}")
+                raise ValueError(f"{key} must be a float format with a sign, not {form}")
         form = self.activation
         if not isinstance(form, (Int, Float, Bipolar)) or isinstance(form, Ternary) or (
                 isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
-            raise ValueError("post-processing rounds to integers, bipolar1 and floats of radix 2 "
-                             f"with subnormals, so activation cannot be {form}")
+            raise ValueError("activation must be an integer format, bipolar1, or a float of radix "
+                             "2 with subnormals, the formats that post-processing can round to, "
+                             f"not {form}")
         if self.operand_depth and isinstance(self.activation, Bipolar):
             raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
                              "not sums that could be combined")
@@ -208,14 +208,15 @@ class Arch:
             if not isinstance(getattr(self, key), bool):
                 raise TypeError(f"{key} must be true or false, not {getattr(self, key)!r}")
         if self.bit_planes and not isinstance(self.activation, Bipolar):
-            raise ValueError("bit_planes is for binary chips (bipolar1), not for "
+            raise ValueError("bit_planes must be false unless activation is bipolar1, not "
                              f"{self.activation}")
         if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
             raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
                              f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "
                              f"columns and shared_columns = {self.shared_columns}")
         if self.depthwise and self.activation.zero_code is None:
-            raise ValueError(f"depthwise needs a format with a zero, not {self.activation}")
+            raise ValueError("depthwise needs an activation format that has a code for 0, and "
+                             f"{self.activation} has none; set it to false")
         if self.groups_per_word > 1 << 10:
             raise ValueError(f"rows * lanes ({self.vector}) and columns ({self.columns}) must have "
                              f"a common divisor of {-(-self.vector >> 10)} or more")

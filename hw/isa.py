@@ -325,7 +325,7 @@ def decode(word):
         values[item.name] = value
         position += item.width
     if word >> position:
-        raise ValueError(f"{opcode.name} has set bits behind its last field")
+        raise ValueError(f"{opcode.name} has bits set after its last field")
     values.pop("opcode")
     return Instruction(opcode, wait=values.pop("wait"), signal=values.pop("signal"),
                        layer=values.pop("layer"), fields=values)

@@ -231,7 +231,7 @@ class Simulator:
         index = np.add.outer(begins(i), np.arange(len(weights)))
         behind = index >= len(images)
         if (behind[..., None] & (weights != 0)).any():
-            raise ExecutionError(f"instruction {number} has weights other than 0 for pixels behind "
+            raise ExecutionError(f"instruction {number} has weights other than 0 for pixels after "
                                  f"its last: {i}")
         return (images[np.where(behind, 0, index)] * np.where(behind[..., None], 0, weights)).sum(1)
 

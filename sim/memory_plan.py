@@ -159,7 +159,7 @@ class _Checker:
                     raise MemoryPlanError(f"the {what} {one[2]!r} and {two[2]!r} overlap in "
                                           f"external memory, bytes {two[0]} to {one[1] - 1}")
             if ranges and ranges[-1][1] > self.program.window_bytes:
-                raise MemoryPlanError(f"{ranges[-1][2]!r} ends behind the window of "
+                raise MemoryPlanError(f"{ranges[-1][2]!r} ends after the window of "
                                       f"{self.program.window_bytes} bytes")
 
     def _check_outputs(self):

@@ -141,7 +141,7 @@ def test_bipolar_parts_must_be_whole_groups():
     net.tensors["joined"] = Tensor("joined", (7, 3, 3), arch.activation)
     for first, count in ((0, 3), (3, 4)):
         net.conv("in", count, "joined", first_channel=first)
-    with pytest.raises(UserError, match="parts that are no multiples of 4 channels"):
+    with pytest.raises(UserError, match="parts whose channels are no multiples of 4"):
         compile_graph(net.graph(["joined"]), arch)
 
 

@@ -72,7 +72,7 @@ def test_missing_size(missing):
     (ARRAY + "weight = 8", ["array.weight must be the name of a number format", "not 8"]),
     (ARRAY + "weight = 'float8'", ["array.weight", "'float8' is no number format", "e4m3"]),
     (ARRAY + "weight = 'int77'", ["array.weight", "from 1 to 16, not 77"]),
-    (ARRAY + "weight = 'bipolar1'", ["a bipolar format goes with", "int8, weight is bipolar1"]),
+    (ARRAY + "weight = 'bipolar1'", ["must both be bipolar1", "int8, weight is bipolar1"]),
     (ARRAY + "weight = 'lns8'", ["weight must be a format of integers", "not lns8"]),
     (ARRAY + "accumulator = 'wide'", ["array.accumulator must be \"exact\" or a whole number"]),
     (ARRAY + "accumulator = 4", ["array.accumulator must be \"exact\" or from 17"]),
@@ -170,5 +170,5 @@ def test_every_field_of_arch_has_a_key():
 def test_unsigned_activations_run_on_the_signed_array():
     unsigned = config.load_chip("ulx3s-8x8", ["array.activation=uint8"])
     assert unsigned.identity == config.load_chip("ulx3s-8x8").identity
-    with pytest.raises(UserError, match="signed integers"):
+    with pytest.raises(UserError, match="must be a signed integer format"):
         config.load_chip("ulx3s-8x8", ["array.weight=uint8"])

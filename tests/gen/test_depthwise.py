@@ -107,7 +107,7 @@ def test_the_usual_way_where_it_must_be(conv, options):
 
 @pytest.mark.parametrize("options, message", [
     (dict(lanes=2), "one lane"), (dict(columns=8), "as many rows as columns"),
-    (dict(activation="bipolar1", weight="bipolar1"), "a format with a zero"),
+    (dict(activation="bipolar1", weight="bipolar1"), "that has a code for 0"),
 ])
 def test_chips_that_cannot_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

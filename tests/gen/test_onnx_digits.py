@@ -194,7 +194,7 @@ def test_a_convolution_that_keeps_its_size_adds_up_the_digits_of_the_others():
 @pytest.mark.usefixtures("chip_alone")
 def test_what_reaches_too_far_is_refused():
     case = Case(45)
-    with pytest.raises(UserError, match=r"whose addends reach so far .* put a quantizer after one"):
+    with pytest.raises(UserError, match=r"whose addends are so large .* put a quantizer after one"):
         load(case.net.model(case.conv(qdq(case.net, both(case), 1e-4, 0), 5, 5)))
 
 

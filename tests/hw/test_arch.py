@@ -5,7 +5,7 @@ from systolith.hw.arch import Arch
 @pytest.mark.parametrize("name", ["ternary", "lns8", "e3m0x2", "e3m4flush", "e4m3dl", "hfp8",
                                   "e3m0r4"])
 def test_formats_that_post_processing_cannot_round_to_are_no_activations(name):
-    with pytest.raises(ValueError, match="so activation cannot be"):
+    with pytest.raises(ValueError, match="the formats that post-processing can round to"):
         Arch(rows=2, columns=2, activation=name, weight="int8")
 
 

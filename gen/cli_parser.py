@@ -4,6 +4,7 @@ import argparse
 import os
 from importlib.metadata import version
 
+from ..hw.arithmetic import STRUCTURES
 from ..hw.boards import BOARDS
 from .config import preset_names
 
@@ -394,7 +395,7 @@ def make_parser(functions):
     command.add_argument("--formats", type=_names, metavar="NAME,...",
                          help="activations and weights (default: the catalogue)")
     command.add_argument("--structures", type=_names, metavar="NAME,...",
-                         help="lut6, lut4, gates, dsp (default: all)")
+                         help=", ".join(STRUCTURES) + " (default: all)")
     command.add_argument("--jobs", type=_count, default=1, metavar="N",
                          help="simulations at the same time (default: %(default)s)")
     command.add_argument("-o", "--output", default="build/prove", metavar="DIR",

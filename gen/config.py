@@ -119,7 +119,7 @@ KEYS = (
         "Multipliers in each processing element: further input channels."),
     Key("array", "activation", "activation", "format",
         "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
-        "uint8 is the same array as int8: unsigned codes run moved by half their range."),
+        "uint8 is the same array as int8: unsigned codes run on it, shifted by half their range."),
     Key("array", "weight", "weight", "format",
         "Number format of weights: integers, floats (e3m0 and the like are powers of two) and sums "
         "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."),
@@ -141,13 +141,14 @@ KEYS = (
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."),
     Key("array", "bit_planes", "bit_planes", "switch",
-        "Whether accumulators can double what they hold, so that a binary chip (bipolar1) computes "
-        "a first layer of integer inputs, one plane of their bits after the other."),
+        "Whether accumulators can double their values, so that a binary chip (bipolar1) computes "
+        "a first layer of integer inputs bit plane by bit plane."),
     Key("post", "lanes", "post_lanes", "automatic",
-        "Channels finished per cycle; divides columns and rows * lanes. \"auto\": up to 4."),
+        "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
+        "\"auto\": up to 4."),
     Key("post", "leaky", "leaky", "switch",
-        "Whether sums below zero have a multiplier of their own in every channel: PRelu, and "
-        "LeakyRelu where no quantizer stands before it."),
+        "Whether each channel has a second multiplier for sums below zero: PRelu, and LeakyRelu "
+        "where no quantizer stands before it."),
     Key("post", "bias_fraction", "bias_fraction", "size",
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
@@ -175,7 +176,8 @@ KEYS = (
     Key("control", "queue_depth", "queue_depth", "count",
         "Instructions that wait before each unit."),
     Key("control", "counters", "counters", "switch",
-        "Whether registers count the cycles that each unit works, and waits for what."),
+        "Whether registers count the cycles in which each unit works or waits, and what it waits "
+        "for."),
     Key("clock", "mhz", "clock_mhz", "megahertz",
         "The clock that reports assume; a board's own clock takes its place."),
 )

@@ -41,12 +41,12 @@ PARTS = {part.name: part for part in (
 
 
 class SerialSystem(wiring.Component):
-    """A core with its memory in block RAM and its host behind a serial line.
+    """A core with its memory in block RAM; its host is connected by a serial line.
 
     Parameters
     ----------
     core : Component
-        With the members `axi`, `csr` and `irq` of `systolith.hw.top.Core`.
+        With the members `m_axi`, `s_axi` and `irq` of `systolith.hw.top.Core`.
     arch : Arch
     divisor : int
         Clock cycles per bit of the serial line.

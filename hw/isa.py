@@ -135,7 +135,7 @@ OPCODES = {
     Opcode.ARRAY: (
         Field("weight_base", 20, "first weight word; each pass takes `rows of the array` words, "
                                  "the first array row's first"),
-        Field("base", 20, "activation word that y = x = 0 stands for, in the first block"),
+        Field("base", 20, "activation word of the pixel y = x = 0 in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
         _count("kernel_y", 8, "passes: outermost loop"),
         _count("kernel_x", 8, "passes: middle loop"),
@@ -161,16 +161,18 @@ OPCODES = {
         Field("pad_valid", 1, "1: padding has the code pad_code in every lane; 0: padding adds "
                               "exactly nothing"),
         Field("pad_code", 16, "the code of padding, where pad_valid is 1"),
-        Field("starts", 4, "0: activations come from the left, every pixel is a result; else from "
-                           "the top: row r of a column multiplies the pixel r steps behind the one "
-                           "that begins a result, and so many of pool_y's pixels begin one"),
-        _count("start_y", 3, "from the top: pool_y's pixels from one that begins a result to the "
+        Field("starts", 4, "0: activations are fed from the left and every pixel is a result. "
+                           "N > 0: activations are fed from the top; N pixels of each pool_y loop "
+                           "start a result; array row r multiplies the pixel r steps after that "
+                           "start"),
+        _count("start_y", 3, "fed from the top: steps of pool_y from one start of a result to the "
                              "next"),
-        _count("start_x", 3, "from the top: out_x's pixels likewise"),
-        _count("results_x", 12, "from the top: results across"),
-        Field("replicate", 1, "1: padding is the nearest pixel that is none, y brought into "
-                              "0...y_last and x into 0...x_last; 0: as pad_valid says"),
-        Field("double", 1, "1: the first pass adds to twice what the accumulators hold; chips with "
+        _count("start_x", 3, "fed from the top: steps of out_x from one start of a result to the "
+                             "next"),
+        _count("results_x", 12, "fed from the top: results in a row"),
+        Field("replicate", 1, "1: padding repeats the nearest pixel of the map: y is clipped to "
+                              "0...y_last and x to 0...x_last; 0: padding as pad_valid says"),
+        Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
                            "bit planes only"),
     ),
     Opcode.POST: (
@@ -180,12 +182,13 @@ OPCODES = {
         _count("pool_x", 8, "accumulator words of one result: third loop, columns of its window"),
         _count("pool_y", 4, "accumulator words: innermost loop, rows of the window"),
         Field("row", 8, "accumulator words from one row of a window to the next"),
-        _signed("jump", 6, "added to the top of a result's last column, and 1, for the first of "
-                           "the next result"),
-        Field("turn", 10, "likewise from the last result of a row to the first of the next row"),
-        Field("pooling", 2, "0: the largest of a window's results; 1: and of the column read "
-                            "last before, but for a row's first result; 2: likewise, a row's "
-                            "first result has a column more to read; 3: that of the sum"),
+        _signed("jump", 6, "distance in accumulator words from the last column of one window to "
+                           "the first column of the next, minus 1"),
+        Field("turn", 10, "the same from a row's last window to the next row's first"),
+        Field("pooling", 2, "0: maximum over the window; 1: maximum over the window and the "
+                            "column before it, which is kept from the result before, but for the "
+                            "first result of a row; 2: as 1, and the first result of a row reads "
+                            "that column, too; 3: sum over the window"),
         Field("group", 8, "which group of columns to read"),
         Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
         Field("destination", 2, "0 activation memory, 1 store unit, 2 operand memory, 3 activation "
@@ -202,17 +205,17 @@ OPCODES = {
         Field("operand", 1, "1: each result is combined with an operand; the fields below"),
         Field("product", 1, "1: multiplied with it; 0: added to it"),
         Field("broadcast", 1, "1: one operand word for all results; 0: one for each"),
-        Field("operand_ties", 2, "what a combined result half-way between integers goes to: 0 the "
-                                 "nearest, 1 the even one, 2 the odd one (see the numerics page)"),
+        Field("operand_ties", 2, "rounding of a combined result half-way between integers: 0 "
+                                 "as computed, 1 to even, 2 to odd (see the numerics page)"),
         Field("operand_base", 19, "operand word of the first result"),
-        _signed("operand_zero", 16, "what stands for 0 in the operand (integers)"),
+        _signed("operand_zero", 16, "zero point of the operand (integers)"),
         _signed("first_low", FIRST_BITS, "smallest first result, from the sums alone"),
         _signed("first_high", FIRST_BITS, "largest first result"),
         _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),
         _signed("operand_gain", GAIN_BITS, "factor of the operand, where it is added"),
         Field("operand_shift", 6, "right shift of their sum, or of the product"),
-        Field("table", 1, "1: each result is the address of the table word that takes its place, "
-                          "in front of the largest being taken, and behind an operand"),
+        Field("table", 1, "1: each result is replaced by the table word at its address, before max "
+                          "pooling and after an operand is combined"),
     ),
     Opcode.STORE: (
         Field("address", 32, "first byte in external memory; a multiple of the item's size"),

@@ -187,7 +187,8 @@ def test_averages(attributes, layers):
 
 @pytest.mark.usefixtures("chip_alone")
 @pytest.mark.parametrize("middle, message", [
-    (lambda net, x, y: net.node("Div", x, x, name="odd"), "needs a constant as one of its operands"),
+    (lambda net, x, y: net.node("Div", x, x, name="odd"),
+     "needs a constant as one of its operands"),
     (lambda net, x, y: net.node("Add", net.node("Mul", x, x, name="odd"), np.float32(0.3)),
      "'odd' after an addition"),
     (lambda net, x, y: net.node("Mul", x, net.node("Add", net.quant(y, 0.1), np.float32(0.013)),

@@ -70,7 +70,7 @@ def test_means():
 
 @pytest.mark.parametrize("made, message", [
     (lambda net, x: net.quant(net.node("Conv", x, weights(net, 4, 3, 3, 3)), 0.5, bits=8),
-     "255 signs on a binary chip, and may be 15: quantize it to fewer bits, or choose a chip"),
+     "255 signs on a binary chip, and may take 15: quantize it to fewer bits, or choose a chip"),
     (lambda net, x: net.quant(net.node("Add", net.quant(x, 1.0, bits=2), x), 1.0, bits=2),
      "combines two maps.*a binary chip's results are signs; choose a chip with integers")])
 def test_refused(made, message):

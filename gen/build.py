@@ -145,7 +145,9 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
         with ThreadPoolExecutor(1) as pool:
             measured = pool.submit(_area, arch, whole, top, target, progress) if area else None
             with progress.step("Counting cycles"):
-                report = make_report(program) | {"host": graph.host_work()}
+                report = make_report(program) | {
+                    "host": graph.host_work(),
+                    "notes": [note.to_dict() for note in graph.notes]}
         if measured is not None:
             report["area"] = measured.result().to_dict()
         write_report(report, new)

@@ -12,6 +12,7 @@ from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .compile import compile_network
 from .errors import UserError, WrongFormat
 from .maps import layers_of
+from .notes import lines as note_lines
 from .onnx_dynamic import is_dynamic, with_fixed_ranges
 from .onnx_file import read
 from .operands import operand_lives
@@ -44,6 +45,8 @@ class Check:
     memories : dict
         {memory: (words used, words there)} of a network that maps.
     graph : Graph or None
+    notes : list of Note
+        How results may differ from the model's by more than at ties.
     quantized : str
         Of a float network, how it was quantized to be looked at; else empty.
     """
@@ -54,6 +57,7 @@ class Check:
     layers: list = field(default_factory=list)
     memories: dict = field(default_factory=dict)
     graph: object = None
+    notes: list = field(default_factory=list)
     quantized: str = ""
 
     @property
@@ -67,7 +71,8 @@ class Check:
         return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
                 "open": self.open, "quantized": self.quantized, "nodes": nodes,
                 "host": self.graph.host_work() if self.graph else {},
-                "layers": layers, "memories": self.memories}
+                "layers": layers, "memories": self.memories,
+                "notes": [note.to_dict() for note in self.notes]}
 
 
 def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
@@ -112,7 +117,7 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
                        if node.name in refused else
                        _AFTER if node.name in after else "understood")
                       for node in nodes], list(dict.fromkeys(problems)), quantized=quantized)
-    found = Check(fates(mapped, graph), graph=graph, quantized=quantized)
+    found = Check(fates(mapped, graph), graph=graph, quantized=quantized, notes=graph.notes)
     if quantized:
         found.nodes = fates_of_float(model, found.nodes)
     if arch is None:
@@ -157,6 +162,7 @@ def _check_chip(found, graph, arch, batch):
         _explain(found, graph, arch, batch, error)
         return
     _note_layers(found, graph, arch)
+    found.notes = graph.notes
     host = program.host
     found.memories = {name.removesuffix("_words"): (used, host["depth"][name])
                       for name, used in host["peak"].items()}
@@ -380,7 +386,7 @@ def text_of(found, arch=None):
         lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
                   f"per image, activations in {activations}, weights in {weights}"]
         lines += host_lines(graph.host_work())
-        lines += [f"Note: {note}." for note in graph.notes]
+        lines += [f"Note: {note}." for note in note_lines(found.notes)]
     if found.problems:
         lines += ["", *(f"{n}. {problem}" for n, problem in enumerate(found.problems, 1)), ""]
     lines.append(_verdict(found, arch))

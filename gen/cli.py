@@ -189,8 +189,6 @@ def _build(options):
         print(error_table(made.quantized.rows))
         print()
     print(markdown(read_report(made.folder)))
-    for note in made.graph.notes:
-        print(f"Note: {note}.")
     _wrote(*made.files)
     return OK
 

@@ -1,9 +1,13 @@
 """The one way from a network to a program: what `check` calls "it maps" is what `build` writes."""
 
+from dataclasses import replace
+
 from ..sim.memory_plan import check_memory_plan
 from .errors import ChipError, UserError
 from .lower import compile_graph
+from .notes import LEAST, Note
 from .onnx_in import load
+from .prepare import bias_error
 from .progress import SILENT
 from .widen import widened
 
@@ -38,4 +42,6 @@ def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
             raise ChipError(str(error)) from None
     with progress.step("Checking the memory plan"):
         check_memory_plan(program)
-    return graph, program
+    errors = {conv.name: bias_error(conv, arch) for conv in graph.layers}
+    notes = [Note("bias", name, error) for name, error in errors.items() if error >= LEAST]
+    return replace(graph, notes=[*graph.notes, *notes]), program

@@ -126,4 +126,5 @@ def _rows(builder, node, value, format, phases):
     parts = _parts(builder, node, codes, format, [phases, _phases(width, 1, None)])
     source = builder.quantize(parts_value(parts, sizes, sizes, node), target,
                               f"{node.name}_rows", node)
+    builder.notes.tensor(source, "rows", node.name, Fraction(1, 2))
     return replace(value, source=source, map=sizes, shape=sizes)

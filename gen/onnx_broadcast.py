@@ -191,16 +191,19 @@ def _of_several(builder, node, numbers, format):
     top = min(top, 2 * largest + 1)
     count = _HIGH if top > 63 else 2 * _HIGH
     channels = len(numbers)
-    units, codes = [], np.zeros((channels, count + 1, *numbers.shape[1:]), np.int64)
+    off, units = Fraction(0), []
+    codes = np.zeros((channels, count + 1, *numbers.shape[1:]), np.int64)
     for n, plane in enumerate(numbers):
         unit = max(map(abs, plane.flat)) / (top * largest * count) or Fraction(1)
         units.append(unit)
+        off = max([off, *(abs(item / unit - round(item / unit)) for item in plane.flat)])
         left = np.array([round(item / unit) for item in plane.flat]).reshape(plane.shape)
         for k in range(count):
             codes[n, k] = np.clip(np.rint(left / top), -largest, largest)
             left = left - top * codes[n, k]
         codes[n, count] = np.clip(left, -largest, largest)
     source = _input(builder, node, codes.reshape(-1, *numbers.shape[1:]), 1, 0, format)
+    builder.notes.tensor(source, "constant", node.name, off / (top * count + 1))
     images = np.full((channels, count + 1, 1, 1), top)
     images[:, count] = 1
     gains = np.array(units, dtype=object)

@@ -62,6 +62,7 @@ class _Sum:
         self.most = (1 << form.bits - 1) - 1
         self.weight = weights.image_range[1]
         self.pieces = []                    # (tensor, weights [channels]) each
+        self.off = Fraction(0)              # how far the sum can be off, in units
 
     @property
     def target(self):
@@ -113,6 +114,7 @@ class _Sum:
         units = max(ceil(r / u) for r, u in zip(item.reach, unit, strict=True))
         numbers, factor = scaled(value, 1 / unit, 0 * unit), factor * sign
         base = max(1, ceil(Fraction(units, self.most)))
+        self.off += Fraction(1, 2)
         if isinstance(value.linear, Function):
             self._of_function(numbers, base, factor)
             return
@@ -135,6 +137,7 @@ class _Sum:
         step = Fraction(1)                  # of first results, as fine as they can be
         while units <= most * step / 2 and step > Fraction(1, 1 << 10):
             step /= 2
+        self.off += step / 2 if step < 1 else 0
         integers, shift = gains([step, Fraction(-base)], self.node)
         fine = _clipped(replace(self.target, scale=step, low=-most - 1, high=most), numbers)
         ranges = self._ranges(base)
@@ -210,7 +213,12 @@ def added_up(builder, value, target, node):
     weights = weights if isinstance(weights, Int) else form
     sizes = max(item.value.map[1:] for item in found)
     made = _Sum(builder, node, value.linear.name, form, weights, sizes)
-    return _after(_joined(made, found, step / _UNITS, clipped), value)
+    sums, unit = _joined(made, found, step / _UNITS, clipped)
+    if target is None:
+        builder.notes.add("digits", made.name, made.off * max(unit * abs(value.gain)), "real")
+    else:
+        builder.notes.add("digits", made.name, made.off * max(unit / step))
+    return _after(sums, value)
 
 
 def _steps(value, target, found):
@@ -316,8 +324,8 @@ def _groups(builder, value):
 
 
 def _joined(made, found, wanted, clipped):
-    """The convolution that adds up all Addends, as a Value in their numbers; it has `wanted`
-    [channels] as the unit of digits, if that can be."""
+    """(the convolution that adds up all Addends, as a Value in their numbers; the unit of digits
+    [channels]), which is `wanted` if that can be."""
     builder, channels = made.builder, len(wanted)
     best = _last(made, found, wanted, clipped)
     offset = np.full(channels, Fraction(0), dtype=object)
@@ -356,7 +364,8 @@ def _joined(made, found, wanted, clipped):
     source = join_codes(builder, f"{made.name}_digits", (first, *made.size), pieces, [made.name],
                         made.node)
     nodes = list(dict.fromkeys(name for item in found for name in item.value.nodes))
-    return Value(source, shape, shape, gain, offset, replace(linear, images=wide), nodes=nodes)
+    return Value(source, shape, shape, gain, offset, replace(linear, images=wide),
+                 nodes=nodes), unit
 
 
 def _check_fine(made, unit, wanted):

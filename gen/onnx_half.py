@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .onnx_file import array_of
 
-__all__ = ["HALF", "as_float32", "note_of", "roundings"]
+__all__ = ["HALF", "as_float32", "roundings"]
 
 #: ONNX's element types of real numbers of 16 bits, and what they are called in numpy.
 HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
@@ -62,13 +62,6 @@ def roundings(graph, nodes):
                 if len(read) == 1 and read != {""}:
                     found[name] = read.pop(), False
     return found
-
-
-def note_of(kind):
-    """What a user must know of a network that computes in a short float."""
-    return (f"the model rounds numbers between its quantizers to {kind}, and the chip computes "
-            "them exactly: a few percent of the codes are one step from those of a program that "
-            "rounds (systolith simulate --compare counts them)")
 
 
 def as_float32(model, nodes):

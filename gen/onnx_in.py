@@ -20,7 +20,7 @@ from .errors import UserError
 from .onnx_crop import is_input
 from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
-from .onnx_half import note_of, roundings
+from .onnx_half import roundings
 from .onnx_host import NUMBERS, Host, HostResult, computable, ends_of, host_tensor
 from .onnx_layout import as_pixels, laid_out, read_by_dense
 from .onnx_lower import Builder
@@ -113,7 +113,6 @@ def _load(model, refuse):
     nodes = _fold(nodes, values, refused)
     builder = Builder(_widest_weights(nodes, values))
     builder.roundings, builder.dense = roundings(graph, nodes), read_by_dense(nodes)
-    kinds = set()
     builder.batch = next((item.type.tensor_type.shape.dim[0].dim_value for item in inputs), 0)
     for node in nodes:
         inputs = [values[item] if item else None for item in node.inputs]
@@ -122,7 +121,7 @@ def _load(model, refuse):
             continue
         if node.operator in _ROUNDED and isinstance(inputs[0], Value) and (
                 node.inputs[0] in builder.roundings):
-            kinds.add(builder.roundings[node.inputs[0]][0])
+            builder.notes.add("short", "", detail=builder.roundings[node.inputs[0]][0])
         if any(isinstance(item, Unknown) and not (
                 n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
                 for n, item in enumerate(inputs)):
@@ -159,7 +158,6 @@ def _load(model, refuse):
         _nothing_left(host, built)
     written = [item.name for item in graph.input]
     written += [name for node in graph.node for name in node.output]
-    built.notes = [note_of(kind) for kind in sorted(kinds)]
     built.origins = origins(builder, {name: values[name] for name in written
                                       if isinstance(values.get(name), Value)}, built.tensors)
     return built

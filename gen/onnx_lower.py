@@ -31,6 +31,7 @@ from .onnx_functions import (
 from .onnx_groups import mirrored
 from .onnx_kinks import Kink, quantize_kink
 from .onnx_layers import unwindowed
+from .onnx_notes import Notes
 from .onnx_requantize import below_zero, best_weight, requantization
 from .onnx_smooth import Smooth, smooth_layer
 from .onnx_sums import added_values, combined_layer, fuse
@@ -78,6 +79,7 @@ class Builder:
         self.rescaled = {}      # the same where a layer without table makes it
         self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
+        self.notes = Notes()
 
     # Reading.
 
@@ -228,6 +230,7 @@ class Builder:
         """The name of the tensor that `target` makes of `value`; it is called `name` if new."""
         if isinstance(value, HostInput):
             return self._quantize_input(value, target, name, node)
+        self.notes.quantized(self, value, target)
         if value.parts:
             return quantize_parts(self, value, target, name, node)
         if isinstance(value.linear, Kink):
@@ -403,6 +406,7 @@ class Builder:
         rounding, half = self.roundings.get(name, ("", False))
         decoder = Decoder(name, value.shape, "", low=low, high=high, rounding=rounding,
                           half=half and rounding == "float16", order=value.order, rows=value.rows)
+        self.notes.quantized(self, value, None)
         value = plain(self, value, node)
         if value.slope is not None:
             if value.pool and (value.slope < 0).any():
@@ -462,7 +466,7 @@ class Builder:
         tensors = {item.name: item for item in kept}
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
         return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
-                     self.tail, self.head)
+                     self.tail, self.head, notes=self.notes.kept(self.layers))
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []

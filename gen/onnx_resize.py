@@ -183,6 +183,8 @@ def _linear(builder, node, value, down, across, sizes):
         rows = parts_value(_interpolated(builder, node, codes, format, down, _same(value.map[2])),
                            middle, middle, node)
         value = restored(stored(builder, rows, source, f"{node.name}_rows", node))
+        if any(len(y[5]) > 1 for y in down):
+            builder.notes.tensor(value.source, "rows", node.name, Fraction(1, 2))
         down = _same(sizes[1])
     parts = _interpolated(builder, node, value, format, down, across, copies)
     return parts[0].value if len(parts) == 1 else parts_value(parts, sizes, sizes, node)

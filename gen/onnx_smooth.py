@@ -125,6 +125,8 @@ def smooth_layer(builder, value, target, output, node):
     words = (1 << ceil(moves * (_POINTS - 1) / _MOVE).bit_length()) - 3
     words = min(max(words, least), most)
     step = (high - low) / words or 1.0
+    # Sums are rounded by half a step of the table at most.
+    builder.notes.add("function", value.linear.name, moves * (_POINTS - 1) / words / 2)
     first, last = floor(low / step), ceil(high / step)
     fine = replace(target, scale=step, zero_point=0, low=first, high=last, odd=False)
     layer = builder.quantizing_layer(replace(base, nodes=value.nodes), fine, output, node)

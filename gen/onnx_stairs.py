@@ -108,6 +108,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
     if wrong > _ALLOWED:
         node.fail(f"its thresholds must be equidistant in each channel: the chip rounds in equal "
                   f"steps, which would be wrong for {float(wrong):.1%} of sums")
+    builder.notes.add("thresholds", node.name, float(wrong), "share")
     images = own.images * factor
     gain, offset = (np.array(items, dtype=object) for items in zip(*lines, strict=True))
     form = own.format if factor == 1 else form

@@ -130,12 +130,11 @@ def combined_layer(builder, value, target, output, node):
         reach = None if both.product else 2 * max(map(abs, limits))
         conv, unit = _finely(builder, first, target, reach, 1, node)
     else:
-        reach = None
-        if not both.product:
-            # Beyond this the result is at its limit, whatever the operand.
-            ends = [target.unit * (item - target.zero_point) / scale
-                    for item in (target.low, target.high)]
-            reach = max(map(abs, ends)) + max(map(abs, limits))
+        # Beyond this the result is at its limit, whatever the operand, but for one that is 0.
+        ends = [target.unit * (item - target.zero_point) / scale
+                for item in (target.low - 1, target.high + 1)]
+        reach = max(map(abs, ends))
+        reach = reach / abs(gain) if both.product else reach + max(map(abs, limits))
         conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
     factors[0] *= unit
     if target.sign:
@@ -144,12 +143,28 @@ def combined_layer(builder, value, target, output, node):
     else:
         factors = [item / target.unit for item in factors]
         integers, shift = gains(factors, node)
+        builder.notes.add("combined", both.name, _off(conv, factors, integers, shift, [
+            abs(item - zero) for item in image_limits(builder, source)], both.product,
+            first.linear is not None))
     ties = EVEN if target.sign else ties_of_sum(factors, target)
     conv.name, conv.output = builder.unique(both.name), output
     conv.operand = Operand(source, both.product, *integers, int(zero), shift, target.zero_point,
                            target.low, target.high, ties)
     conv.nodes = [*first.nodes, *value.nodes]
     return conv
+
+
+def _off(conv, factors, integers, shift, reach, product, rounded):
+    """How far a combined result can be off before it is rounded, in steps: its first results, if
+    they are `rounded`, by half of theirs, and both factors."""
+    first, second = max(abs(conv.low), abs(conv.high)), max(reach)
+    errors = [abs(factor - Fraction(integer, 1 << shift)) for factor, integer in
+              zip(factors, integers, strict=True)]
+    half = abs(factors[0]) / 2 * rounded
+    if product:
+        return (half + first * errors[0]) * second
+    # A result within its limits has a first result that is no further off than the operand.
+    return half + first * errors[0] + second * errors[1]
 
 
 def _operand(builder, value, node, product=False):

@@ -8,6 +8,8 @@ from ..sim.cycles import cycles
 from .area import PARTS
 from .errors import UserError
 from .files import write_file
+from .notes import Note
+from .notes import lines as note_lines
 from .profile import BOUNDS, profile
 
 __all__ = ["area_rows", "assumed_clock", "host_lines", "make_report", "markdown", "read_report",
@@ -201,6 +203,9 @@ def markdown(report):
         "its first load to its last result; layers overlap.", "", *_costs(report), *_units(report)]
     if report.get("host"):
         lines += ["## Host", "", *host_lines(report["host"]), ""]
+    if report.get("notes"):
+        lines += ["## Notes", "", *(
+            f"- {line}." for line in note_lines(map(Note.of, report["notes"]))), ""]
     for item in network["inputs"]:
         if "laid_out_as" in item:
             lines += [f"The host writes the input {item['name']} as {_shape(item['laid_out_as'])} "

@@ -387,8 +387,9 @@ class Graph:
         What the host computes from outputs; decoders then give tensors that it reads, too.
     origins : dict
         {tensor: what of the model it holds}, filled in by the importer.
-    notes : list of str
-        How results may differ from the model's by more than at ties, filled in by the importer.
+    notes : list
+        How results may differ from the model's by more than at ties, filled in by the importer (as
+        of `gen/onnx_notes.py`).
     """
     name: str
     inputs: list

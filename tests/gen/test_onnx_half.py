@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.errors import UserError
+from systolith.gen.notes import lines
 from systolith.gen.onnx_in import load
 from systolith.gen.quantize import quantize
 from systolith.sim.edges import rounded
@@ -63,7 +64,7 @@ def test_float16_as_in_onnx_runtime(seed):
     step = float(graph.tensors[graph.outputs[0]].scale)
     off = np.abs(found.astype(np.float64) - expected)
     assert (off > 0).mean() < 0.08 and off.max() < 1.1 * step
-    assert len(graph.notes) == 1 and "to float16" in graph.notes[0]
+    assert len(graph.notes) == 1 and "to float16" in lines(graph.notes)[0]
 
 
 @pytest.mark.parametrize("element", [FLOAT, HALF])
@@ -112,7 +113,7 @@ def test_bfloat16():
     graph, found = golden(model, images)
     off = np.abs(found - expected)
     assert (off > 0).mean() < 0.1 and off.max() <= 0.51
-    assert "to bfloat16" in graph.notes[0]
+    assert "to bfloat16" in lines(graph.notes)[0]
 
 
 def test_other_casts_are_refused():

@@ -8,7 +8,7 @@ How cells are counted:
 
 - `lut`: ECP5: each LUT4 one, each CCU2C (carry) two, each TRELLIS_DPR16X4 (LUT RAM) six - four
   that store, two that its write port takes. xc7: each LUT1 to LUT6 and inverter one; LUT RAM and
-  shift registers the LUTs that they take; carry chains none, they share the LUTs in front of them.
+  shift registers the LUTs that they take; carry chains none, they share the LUTs that drive them.
   ice40: each SB_LUT4 one; carries none, they share a LUT's logic cell.
 - `ff`: flip-flops of any kind.
 - `dsp`: MULT18X18D, DSP48E1, SB_MAC16. Processing elements whose products have at most 10 bits

@@ -8,7 +8,7 @@ __all__ = ["Axis"]
 @dataclass(frozen=True)
 class Axis:
     """One axis of a convolution: `size` input positions, `pixels` results before pooling, `out`
-    behind it. Windows of `pool` pixels stand `step` apart, the first at -`margin`."""
+    after it. Windows of `pool` pixels stand `step` apart, the first at -`margin`."""
     size: int
     kernel: int
     stride: int

@@ -71,8 +71,8 @@ def three_signs(value):
 
 
 def never_zero(value, format):
-    """Whether a value, behind binary weights on a tensor of `format`, is not 0 whatever its input,
-    so that its sign has two values: its sums have no zero (an odd number of products of signs), or
+    """Whether a value, after binary weights on a tensor of `format`, is never 0 for any input, so
+    that its sign has two values: its sums have no zero (an odd number of products of signs), or
     its offset keeps them from it."""
     linear, times = value.linear, value.window[0] * value.window[1]
     low, high = numerics.sum_ranges(linear.images, format)

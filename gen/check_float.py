@@ -33,7 +33,7 @@ def quantized_for_check(model, recipe, data, source, refuse):
         data = _random_inputs(model)
         recipe = Recipe(recipe.activation, recipe.weight, range="min-max")
     try:
-        # What is not supported stays in the network as it is: the nodes behind are looked at, too.
+        # What is not supported stays in the network as it is: later nodes are looked at, too.
         return quantize(model, data, recipe, source=source, measure=False, refuse=collect).model
     except UserError:
         if refused:

@@ -131,7 +131,7 @@ def compare_with_onnx(graph, arch, model, inputs, float_model=None, float_source
     makers = {name: node for node in model.graph.node for name in node.output}
     for row in rows:
         if row.quantized_name is not None:
-            row.float_name = _behind_relu(
+            row.float_name = _after_relu(
                 _float_name(row.quantized_name, makers, known), real, makers)
     ends = [item.name for item in graph.decoders]
     quantized = Runner(model, _once([*(row.quantized_name for row in rows), *ends]))
@@ -211,8 +211,8 @@ def _tensors(model):
 
 
 def _float_name(name, makers, known):
-    """The float network's tensor for one of the quantized network: of its name, or what its
-    quantizer reads, or what stands in the name in front of "quantized"."""
+    """The float network's tensor for one of the quantized network: the one of its name, or the one
+    that its quantizer reads, or the one whose name is what precedes "quantized"."""
     while name is not None:
         if name in known:
             return name
@@ -225,8 +225,9 @@ def _float_name(name, makers, known):
     return None
 
 
-def _behind_relu(name, real, makers):
-    """Where the quantized model has taken a Relu into a quantizer, the tensor behind it."""
+def _after_relu(name, real, makers):
+    """The output of the Relu that reads tensor `name`, where the quantized model has made the Relu
+    a part of a quantizer; else `name`."""
     readers = [node for node in real.graph.node if name in node.input]
     if len(readers) == 1 and readers[0].op_type in ("Clip", "Relu") and (
             readers[0].output[0] not in makers):

@@ -65,7 +65,7 @@ class _Times:
 def interleave(instructions, used, arch):
     """The order in which instructions can start, each unit's in its own: their numbers.
 
-    The stream is dispatched in order and a full queue holds up all that is behind it, so an
+    The stream is dispatched in order and a full queue holds up all later instructions, so an
     instruction should stand where its time comes: loads ahead of their use by as much as memory
     allows, a tile's post-processing beside the next tile's array instruction. Times are estimated
     from the words that instructions touch, `used` (see `sim.access.accesses`). Executing them one
@@ -97,7 +97,7 @@ def interleave(instructions, used, arch):
         start = max(free[i.unit], ready(touched))
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
             # Post stops where nobody takes its results: its STORE must be able to start, and
-            # must follow at once, not behind what waits for this POST.
+            # must follow at once, not after what waits for this POST.
             start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
             streams.append((start, start + _cycles(i, arch)))
         done = start + _cycles(i, arch)
@@ -141,7 +141,7 @@ def finish(code, sections, arch, layers):
     order = interleave(instructions, used, arch)
     ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
     if outstanding(ordered, arch) >> TokenCounters.WIDTH:
-        # Too far ahead for the token counters: every load right in front of its use.
+        # Too far ahead for the token counters: every load right before its use.
         ordered = synchronize(instructions, arch, used)
     begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
     return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)

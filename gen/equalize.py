@@ -2,9 +2,11 @@
 alike.
 
 Where nothing but Relu, max pooling or the like stands between two layers, a channel's weights in
-front can be divided by any positive number and those behind be multiplied by it. The number is that
+the first can be divided by any positive number and those in the second be multiplied by it. The
+number is that
 of Nagel et al., Data-free quantization through weight equalization and bias correction, 2019:
-s = sqrt(r1 * r2) / r2 with the largest magnitudes r1 in front and r2 behind.
+s = sqrt(r1 * r2) / r2 with the largest magnitudes r1 of the first layer's weights and r2 of the
+second's.
 """
 
 import numpy as np
@@ -27,7 +29,7 @@ def _weights(network, node):
 
 
 def _pairs(network):
-    """[(layer, layer behind it, pixels of a channel in the latter's weights, tensors between)]"""
+    """[(layer, layer after it, pixels of a channel in the latter's weights, tensors between)]"""
     pairs = []
     for first in network.nodes:
         if _weights(network, first) is None or (
@@ -51,7 +53,7 @@ def _pairs(network):
 
 
 def _inputs(network, node, channels):
-    """Weights of `node` for each of the channels in front of it and each output, or 0 where they
+    """Weights of `node` for each of its input channels and each output, or 0 where they
     do not fit."""
     weight = _weights(network, node)
     if weight is None:
@@ -62,8 +64,8 @@ def _inputs(network, node, channels):
     return 1 if weight.shape[1] * groups == channels else 0
 
 
-def _behind(weight, groups, channels):
-    """View of the weights behind, [groups, outputs, channels of the group, rest]."""
+def _second(weight, groups, channels):
+    """View of the second layer's weights, [groups, outputs, channels of the group, rest]."""
     return weight.reshape(groups, len(weight) // groups, channels // groups, -1)
 
 
@@ -95,7 +97,7 @@ def _equalize_pair(network, first, second):
     front = network.constants[first.input[1]]
     channels = len(front)
     groups = attribute(second, "group", 1) if second.op_type == "Conv" else 1
-    back = _behind(network.constants[second.input[1]], groups, channels)
+    back = _second(network.constants[second.input[1]], groups, channels)
     ours = np.abs(front.reshape(channels, -1)).max(axis=1).astype(np.float64)
     theirs = np.abs(back).max(axis=(1, 3)).reshape(-1).astype(np.float64)
     alive = (ours > _DEAD * ours.max()) & (theirs > _DEAD * theirs.max())

@@ -84,7 +84,7 @@ class Fit:
 
 
 def fitted_toml(found, network):
-    """The chip of a `Fit` as TOML, with what was chosen and why in front."""
+    """The chip of a `Fit` as TOML, preceded by comments: what was chosen and why."""
     lines = [f"# Chosen for {Path(network).name}: {found.cycles:,} cycles an image."]
     for item in found.choices:
         cost = f" ({item.cost})" if item.cost else ""

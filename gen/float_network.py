@@ -1,5 +1,5 @@
 """A float ONNX network, tidied up for quantization: constants computed, batch norms and other
-factors folded into the layers in front of them, dense layers all of one form.
+factors folded into the layers before them, dense layers all of one form.
 
 Names of tensors stay: what a tensor of the result is called, it is called in the user's model.
 """
@@ -210,7 +210,7 @@ def _drop_empty(network):
 
 def _dense(network):
     """Gemm without alpha, beta and transA, its weights [O, K]; a MatMul of a row and constant
-    weights becomes one, with the Add behind it as its bias."""
+    weights becomes one, with the Add after it as its bias."""
     for node in list(network.nodes):
         weight = network.constants.get(node.input[1]) if len(node.input) > 1 else None
         if node.op_type == "Gemm" and weight is not None and not attribute(node, "transA", 0):
@@ -285,7 +285,7 @@ def _factors(network, node, channels, rank):
 
 
 def _fold_one(network):
-    """Fold one node into the linear node in front of it; whether there was one."""
+    """Fold one node into the linear node before it; returns whether there was one."""
     for node in network.nodes:
         weight = network.constants.get(node.input[1]) if len(node.input) > 1 else None
         if node.op_type not in LINEAR[:3] or weight is None:

@@ -157,7 +157,7 @@ class Sink:
         First word of the map, in activation and operand memory.
     outside : (section, offset) or None
     pad_lanes : bool
-        Lanes behind the last channel must hold -1: bipolar maps that are read again.
+        Lanes after the last channel must hold -1: bipolar maps that are read again.
     """
     shape: tuple
     chip: int | None = None
@@ -329,7 +329,7 @@ class LayerCode:
 
     def _parameters(self, number):
         """Where the parameters of a group of result channels lie, loaded when they are not there;
-        groups behind the last one share the parameters that make -1."""
+        groups after the last one share the parameters that make -1."""
         number = min(number, self.groups - 1)
         run, chunks = number // self.run, self.arch.chunks
         ring, name = self.stream.parameters, (self.layer.index, run)

@@ -180,7 +180,7 @@ def folded(addends):
 
 
 def _as_linear(value, format):
-    """A quantized value behind weights of one."""
+    """A quantized value as the result of a 1 x 1 convolution whose weights are 1."""
     if value.linear is not None:
         return value
     one = int(format.image(format.encode(1.0)))

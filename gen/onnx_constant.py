@@ -37,7 +37,7 @@ def settle_constant_channels(images, gain, offset, slope, target, format, times)
         Sums that are added up over a window.
 
     Returns (gains, offsets): the offset of a constant channel is the number that its code stands
-    for, behind the slope; a channel of two results has the steepest line through the same threshold
+    for, after the slope; a channel of two results has the steepest line through the same threshold
     where its bias would be long.
     """
     gain, offset = gain.copy(), offset.copy()

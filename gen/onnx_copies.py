@@ -42,12 +42,12 @@ def resolved(value, part, node):
     low, high = max(lows, default=None), min(highs, default=None)
     if low is not None and high is not None and low > high:
         low = high = value.low if value.low == low else value.high
-    behind = own.pool and own.pool.behind(gain)
+    inner = own.pool and own.pool.scaled(gain)
     outer = value.pool and value.pool.of_channels(range(first, first + own.map[0]))
-    pool, shape = behind or outer, own.map
+    pool, shape = inner or outer, own.map
     if outer:
         shape = own.map[0], *outer.out(own.map[1:])
-        if behind and (pool := behind.then(outer)) is None:
+        if inner and (pool := inner.then(outer)) is None:
             node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
                       "quantized; put a quantizer between them")
     return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,

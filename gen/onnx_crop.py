@@ -34,7 +34,7 @@ def cropped(builder, node, value, pads, image=0):
 
 
 def _unpooled(builder, value, node):
-    """The same value without pooling that is still to be done."""
+    """The value with its pending max pooling done."""
     if value.parts or not value.pool:
         return value
     source, _, _ = builder.read(value, node)

@@ -50,8 +50,8 @@ FUNCTIONS = {
 
 @dataclass
 class Function:
-    """What an operator gives, in front of gain and offset: float32 for each ordered integer that
-    the source has, from its least to its largest."""
+    """Results of an operator before gain and offset are applied: float32 for each ordered integer
+    that the source has, from the smallest to the largest."""
     name: str
     numbers: np.ndarray
 
@@ -374,21 +374,21 @@ def _takes(maker, lookup, makers):
     if maker.raw or maker.table is not None or limits.low < lookup.low or (
             limits.high > lookup.high):
         return False
-    own, behind = Pool.of(maker), Pool.of(lookup)
+    own, after = Pool.of(maker), Pool.of(lookup)
     if maker.operand is not None or maker.pool_sum:
-        return behind is None
+        return after is None
     if own is None:
-        return makers == 1 or behind is None
-    # The largest is taken of what the function gives.
+        return makers == 1 or after is None
+    # Max pooling runs after the table lookup.
     return makers == 1 and _monotone(lookup.table) and (
-        behind is None or own.then(behind) is not None)
+        after is None or own.then(after) is not None)
 
 
 def _looking_up(maker, lookup):
     limits = maker.operand or maker
     table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
-    own, behind = Pool.of(maker), Pool.of(lookup)
-    pool = own.then(behind) if own and behind else own or behind
+    own, after = Pool.of(maker), Pool.of(lookup)
+    pool = own.then(after) if own and after else own or after
     return replace(maker, output=lookup.output, table=table, **(pool.fields if pool else {}),
                    nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
 

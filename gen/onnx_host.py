@@ -241,7 +241,7 @@ class Host:
         return first, second
 
     def _first_of(self, nodes):
-        """Those of some nodes that do not depend on others of them."""
+        """The nodes among `nodes` that depend on no others of them."""
         found = []
         for node in nodes:
             if not any(node is item for other in found

@@ -390,7 +390,7 @@ def _initializers(graph):
 
 
 def _ordered(nodes, known, graph):
-    """The nodes, each behind those that it reads. Refuses cycles and tensors without origin."""
+    """The nodes, each after those that it reads. Refuses cycles and tensors without origin."""
     known, waiting, result = set(known), list(nodes), []
     written = {}
     for node in nodes:

@@ -29,8 +29,8 @@ class Kink:
 
 
 def kink_of(value):
-    """The same value as one of a Kink, scaled and moved; None where it is none, since it is pooled
-    or has more than one bound."""
+    """The value as a scaled and moved Kink; None where it cannot be one, since it is pooled or has
+    more than one bound."""
     if isinstance(value.linear, Kink):
         return value if value.low is None and value.high is None and not value.pool else None
     bounded = [value.low, value.high].count(None) < 2

@@ -166,7 +166,7 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
 
 
 # Means: convolutions of every channel by itself with equal weights. They are linear, so that what
-# lies in front or behind without a quantizer between becomes one convolution with them.
+# comes before or after without a quantizer between becomes one convolution with them.
 
 def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
     """The mean over windows of the map, or their sums divided by `divisor`; at padding there are
@@ -276,7 +276,7 @@ def _averaged(builder, value):
 
 
 def unwindowed(value, node):
-    """The same value with kernels of the window instead of sums that are added up over it."""
+    """The value with its sum pooling made a part of the convolution's kernel."""
     if value.window == (1, 1):
         return value
     own = value.linear
@@ -440,7 +440,7 @@ def _as_it_lies(value):
 
 
 def _matrix(array, node):
-    """Weights of 2 dimensions, those of 1 in front left out."""
+    """Weights of 2 dimensions, leading dimensions of 1 removed."""
     if array.ndim < 2 or any(size != 1 for size in array.shape[:-2]):
         node.fail(f"its weights must be one matrix, not of the shape {list(array.shape)}: one that "
                   "all rows of the input share")

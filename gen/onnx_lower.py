@@ -2,7 +2,7 @@
 
 A quantizer turns a `Value` into a layer of the graph. What it computes is exact but for two
 roundings: the scale to a multiplier of 26 bits, and the bias to so many fraction bits (of which the
-chip holds some). A batch norm in front of a binary quantizer becomes an exact integer threshold.
+chip holds some). A batch norm before a binary quantizer becomes an exact integer threshold.
 """
 
 from dataclasses import replace
@@ -43,7 +43,7 @@ __all__ = ["Builder"]
 
 
 def _limits(value, target, node):
-    """Limits of the code where the value is clipped in front of the quantizer."""
+    """Limits of the code where the value is clipped before the quantizer."""
     low, high = target.low, target.high
     if isinstance(target.format, Bipolar):
         if (value.low is not None and value.low >= 0) or (value.high is not None
@@ -61,7 +61,7 @@ def _limits(value, target, node):
 class Builder:
     """Collects the tensors and layers of a graph.
 
-    `weight_format` is the format for layers that only rescale (a quantizer behind a quantizer);
+    `weight_format` is the format for layers that only rescale (a quantizer after a quantizer);
     None where the network has no quantized weights.
     """
     target = Target

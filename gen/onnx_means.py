@@ -26,7 +26,7 @@ def _map(inputs, node):
 @dataclass
 class Axis:
     """One axis of average pooling: `count` windows of `kernel` pixels that are `dilation` apart;
-    the first one's first pixel is `before` in front of the map of `size` pixels."""
+    the first window starts `before` pixels before the map of `size` pixels."""
     size: int
     kernel: int
     stride: int = 1

@@ -1,7 +1,7 @@
 """Operators that move elements and compute nothing: Concat, Split, Slice, Gather, Pad, Transpose,
 DepthToSpace, SpaceToDepth.
 
-What they make is read by the layers behind as channels or pixels of what there is, with weights
+The next layers read their results as channels or pixels of the tensors that there are, with weights
 and pads that fit, or in another order; see `onnx_layout` and `onnx_copies`.
 """
 
@@ -82,7 +82,7 @@ def _transpose(builder, node, inputs):
 
 
 def _to_space(builder, node, inputs):
-    """DepthToSpace."""
+    """DepthToSpace: blocks of channels become blocks of pixels."""
     value = activation(inputs, node)
     mode = node.expect("mode", "DCR", ("DCR", "CRD"))
     block = _block(node, value)
@@ -102,7 +102,7 @@ def _to_space(builder, node, inputs):
 
 
 def _to_depth(builder, node, inputs):
-    """SpaceToDepth."""
+    """SpaceToDepth: blocks of pixels become blocks of channels."""
     value = activation(inputs, node)
     block = _block(node, value)
     channels, height, width = value.shape

@@ -80,7 +80,7 @@ def affine(value, gain, offset, node):
     if pool and (gain < 0).any():
         if not isinstance(value.linear, Linear | Pair | None):
             node.fail("has a negative factor after a MaxPool; put the MaxPool after it")
-        pool = pool.behind(gain)
+        pool = pool.scaled(gain)
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
                    low=low, high=high, pool=pool, nodes=[*value.nodes, node.name])
 
@@ -210,8 +210,8 @@ def _function(builder, node, inputs):
 
 
 def _sign(builder, node, inputs):
-    """Of sums, where they are never 0 a sign of two values, else one of three; a function of
-    codes."""
+    """Sign: of sums that are never 0 a sign of two values, of other sums one of three values; of
+    codes a function."""
     if not isinstance(inputs[0], Value) or not isinstance(inputs[0].linear, Linear):
         return _function(builder, node, inputs)
     value, one = inputs[0], exact(1).item()
@@ -307,7 +307,7 @@ def _extreme(builder, node, inputs):
 # Shapes.
 
 def _reshaped(value, shape, node, rows=None):
-    """The same elements in another shape; `rows` as of `Value`, None: as many."""
+    """The value's elements in another shape; `rows` as of `Value`, None: unchanged."""
     rows = getattr(value, "rows", 1) if rows is None else rows
     if prod(shape) * rows != prod(value.shape) * getattr(value, "rows", 1):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "

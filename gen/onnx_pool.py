@@ -20,7 +20,8 @@ __all__ = ["OPERATORS", "pooled_axes"]
 
 
 def _pooled(builder, value, pool, node):
-    """Max pooling of a value, behind what it does already where that is possible at a time."""
+    """Max pooling of a value, merged with the pooling that it has already where one pass can do
+    both."""
     if pool.size == pool.stride == (1, 1):
         return replace(value, nodes=[*value.nodes, node.name])
     if any(value.pads) or (value.parts and value.pool):
@@ -39,8 +40,8 @@ def _pooled(builder, value, pool, node):
 
 
 def _pool_steps(size, stride, pads, count):
-    """[(size, stride, pads)] of windows along one axis, one behind the other, that together are
-    windows of `size`, each small enough for an instruction; `count` is how many there are."""
+    """[(size, stride, pads)] of pooling steps along one axis that together pool windows of `size`,
+    each small enough for an instruction; `count` is how many there are."""
     most = Pool.MOST
     if size <= most:
         return [(size, stride, pads)]
@@ -67,8 +68,8 @@ def pooled_axes(builder, value, axes, node):
 
 @dataclass
 class Gaps:
-    """One axis of dilated pooling: windows of `kernel` pixels that are `dilation` apart, the first
-    one's first pixel `before` in front of the map."""
+    """One axis of dilated pooling: windows of `kernel` pixels that are `dilation` apart; the first
+    window starts `before` pixels before the map."""
     size: int
     kernel: int
     stride: int
@@ -83,7 +84,7 @@ class Gaps:
         rest = size + sum(pads) - reach
         count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
         if ceil_mode and (count - 1) * stride >= size + pads[0]:
-            count -= 1                          # that window would begin behind the map
+            count -= 1                          # that window would begin after the map
         if count < 1 or (rest < 0 and not ceil_mode):
             node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
                       f"of {size}")
@@ -164,21 +165,21 @@ def _max_pool(builder, node, inputs):
         return _with_gaps(builder, value, gaps, node)
     axes = [(1, 1, (0, 0), 1)] * (2 - rank)
     for n in range(rank):
-        before, behind = pads[n]
-        if max(before, behind) >= kernel[n]:
+        before, after = pads[n]
+        if max(before, after) >= kernel[n]:
             node.fail(f"attribute pads must be less than kernel_shape, {kernel}, not {before} "
-                      f"before and {behind} after")
-        rest = sizes[n] + before + behind - kernel[n]
+                      f"before and {after} after")
+        rest = sizes[n] + before + after - kernel[n]
         count = (-(-rest // stride[n]) if ceil_mode else rest // stride[n]) + 1
         if ceil_mode and (count - 1) * stride[n] >= sizes[n] + before:
-            count -= 1                          # that window would begin behind the map
+            count -= 1                          # that window would begin after the map
         if rest < 0 and not (ceil_mode and count > 0):
             node.fail(f"its window {kernel} is larger than its input {sizes}")
-        behind = max(0, (count - 1) * stride[n] + kernel[n] - sizes[n] - before)
-        if kernel[n] > Pool.MOST and (before or behind):
+        after = max(0, (count - 1) * stride[n] + kernel[n] - sizes[n] - before)
+        if kernel[n] > Pool.MOST and (before or after):
             node.fail(f"attribute pads must be 0 where windows are larger than {Pool.MOST}, not "
-                      f"{before} before and {behind} after a window of {kernel[n]}")
-        axes.append((kernel[n], stride[n], (before, behind), count))
+                      f"{before} before and {after} after a window of {kernel[n]}")
+        axes.append((kernel[n], stride[n], (before, after), count))
     return pooled_axes(builder, value, axes, node)
 
 

@@ -43,7 +43,7 @@ def best_weight(candidates, images, gain, offset, target, node):
     def bias_error(weight):
         bias = offset / abs(gain) * weight
         return abs(bias - round(bias)) / weight
-    candidates = sorted(candidates, key=bias_error)        # stable: 1 stays in front if it can
+    candidates = sorted(candidates, key=bias_error)        # stable: 1 stays first if it can
     if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
         return candidates[0], plain
     reals = [gain * image + offset for image in images.tolist()]

@@ -37,7 +37,7 @@ def scaled(value, gain, offset):
             return None
         if gain[0] < 0:
             low, high = high, low
-    pool = value.pool and value.pool.behind(gain)
+    pool = value.pool and value.pool.scaled(gain)
     return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset, low=low,
                    high=high, pool=pool)
 

@@ -48,7 +48,7 @@ def _negative(value):
     if isinstance(value, HostInput):
         return value.then("multiply", np.float32(-1))
     low, high = (None if bound is None else -bound for bound in (value.high, value.low))
-    pool = value.pool and value.pool.behind(-np.ones(len(value.gain)))
+    pool = value.pool and value.pool.scaled(-np.ones(len(value.gain)))
     return replace(value, gain=-value.gain, offset=-value.offset, low=low, high=high, pool=pool)
 
 

@@ -49,7 +49,7 @@ class Part:
     Attributes
     ----------
     sizes : dict
-        {input: its sizes, the batch of 1 in front}; None stands for the only input.
+        {input: its sizes, the batch of 1 first}; None stands for the only input.
     outputs : sequence of str
         Tensors that become the network's outputs; none: the model's own.
     inputs : sequence of str

@@ -1,8 +1,8 @@
-"""Functions of sums that nothing quantizes in front: convolution, SiLU, quantizer.
+"""Functions of sums that are not quantized before the function: convolution, SiLU, quantizer.
 
-The sums are rounded to steps so fine that the function's value, in steps of the quantizer behind
-it, moves by at most half from one to the next, and looked up in a table of as many words as that
-takes. Results are what exact sums would give, or the neighbouring code.
+The sums are rounded to steps so fine that from one to the next the function's value changes by at
+most half a step of the quantizer after it; the rounded sums are looked up in a table of as many
+words as that takes. Results are what exact sums would give, or the neighbouring code.
 """
 
 from dataclasses import dataclass, replace

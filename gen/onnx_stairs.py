@@ -117,7 +117,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
 
 
 def _weighted(builder, value, target, node):
-    """The same value behind weights of one."""
+    """The value as the result of a 1 x 1 depthwise convolution whose weights are 1."""
     form = builder.weight_format or builder.tensors[value.source].format
     one = int(form.image(form.encode(1.0)))
     if one < 1:
@@ -131,7 +131,7 @@ def _weighted(builder, value, target, node):
 
 def _line(thresholds, gain, offset, clip, strict, reach):
     """(gain, offset, share of wrong sums) of the staircase of one channel: count = gain * S +
-    offset, rounded. `clip`: limits of the value behind its own gain and offset; `reach`: the
+    offset, rounded. `clip`: limits of the value after its own gain and offset; `reach`: the
     smallest and the largest S."""
     def met(number, threshold):
         return number > threshold if strict else number >= threshold

@@ -25,7 +25,7 @@ class Target:
 
     @property
     def as_integers(self):
-        """The same sign as an integer, for what only chips with integers can compute."""
+        """This sign as an integer of two values, for what only chips with integers can compute."""
         return replace(self, format=Int(2), low=-1, high=1, sign=True)
 
     @property

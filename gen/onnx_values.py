@@ -135,7 +135,7 @@ class HostInput:
     # The short float that quantizers read it in; "": float32. Between, as in ONNX Runtime on a
     # processor, nothing is rounded.
     rounding: str = ""
-    rows: int = 1               # as of `Value`; steps have it in front of the shape
+    rows: int = 1               # as of `Value`; steps have it before the shape
 
     @property
     def whole(self):
@@ -173,8 +173,9 @@ class Pair:
 @dataclass(frozen=True)
 class Pool:
     """Max pooling over windows of `size` that stand `stride` apart, all (y, x); `pads` (top, left,
-    bottom, right) are less than the window, and there is nothing there. `least`: for each channel
-    whether it is the smallest instead, as behind a negative factor; (): for none."""
+    bottom, right) are less than the window; padded pixels are ignored. `least`: for each channel
+    whether the minimum is taken instead, as a negative factor after the pooling needs; (): for
+    none."""
     size: tuple
     stride: tuple
     pads: tuple = (0, 0, 0, 0)
@@ -185,24 +186,24 @@ class Pool:
 
     @classmethod
     def of(cls, layer):
-        """That of a Conv; None where it has none."""
+        """The max pooling of a `sim.graph.Conv`; None where it has none."""
         pool = cls(*layer.windows)
         return None if pool.size == pool.stride == (1, 1) else pool
 
     @property
     def fields(self):
-        """As fields of a Conv."""
+        """The fields of a `sim.graph.Conv` that say so."""
         return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads,
                 "least": np.array(self.least) if self.least else None}
 
-    def behind(self, gain):
-        """The same of numbers that factors [channels] multiply behind it: a negative one makes the
-        smallest of the largest."""
+    def scaled(self, gain):
+        """This pool followed by a per-channel factor: where the factor is negative, max pooling
+        becomes min pooling."""
         least = np.array(self.least or [False] * len(gain)) ^ (gain < 0).astype(bool)
         return replace(self, least=tuple(least.tolist()) if least.any() else ())
 
     def of_channels(self, channels):
-        """The same of some of the channels."""
+        """This pool of some of the channels alone."""
         least = tuple(self.least[n] for n in channels) if self.least else ()
         return replace(self, least=least if any(least) else ())
 
@@ -212,12 +213,12 @@ class Pool:
                      + 1 for n in (0, 1))
 
     def then(self, other):
-        """Both, one after the other, as one; None where there is no such thing."""
+        """One pool that does the same as this one followed by `other`; None where there is none."""
         gaps = any(s > k for s, k in zip(self.stride, self.size, strict=True))
         size = tuple(k + (other.size[n] - 1) * self.stride[n] for n, k in enumerate(self.size))
         if gaps or any(other.pads) or max(size) > self.MOST or self.least or other.least:
             return None
-        # Pads behind reach as far as the last window does, which is where they ended before.
+        # The pads at the end reach as far as the last window does, as they did before.
         return Pool(size, tuple(s * t for s, t in zip(self.stride, other.stride, strict=True)),
                     self.pads)
 
@@ -239,11 +240,11 @@ class Value:
         What S is added up over, without overlap; only where `linear` is one.
     gain, offset : arrays of Fraction [channels]
     slope : array of Fraction [channels] or None
-        What numbers below zero are multiplied with, behind gain and offset; None: nothing.
+        Factor of numbers below zero, applied after gain and offset (PRelu); None: no such factor.
     low, high : Fraction or None
-        Clipping behind that.
+        Limits, applied after the slope.
     pool : Pool or None
-        Max pooling behind all.
+        Max pooling, after all of these.
     nodes : list of str
         ONNX nodes since the source.
     channels : array of int or None

@@ -22,7 +22,8 @@ FILLINGS, RUN = 96, 24
 
 
 def corner_codes(fmt):
-    """Both ends of the range, what stands around zero, and each bit alone."""
+    """Codes for test vectors: both ends of the range, the numbers around zero, and each bit
+    alone."""
     codes = finite_codes(fmt)
     order = codes[np.argsort(fmt.decode(codes), kind="stable")]
     middle = int(np.argmin(np.abs(fmt.decode(order))))

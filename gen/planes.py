@@ -4,7 +4,7 @@ With b the bits of an input's code (the first one inverted) as +1 and -1, an int
 2 * x = -1 + sum of 2**i * b[i] (see `systolith.sim.planes`). So the array computes the sums of one
 plane after the other, most significant first, and the accumulators double between them; what
 remains, constants for each output channel, goes into the bias. The host lays the planes out as
-blocks of channels, one behind the other.
+blocks of channels, one after the other.
 """
 
 from dataclasses import replace

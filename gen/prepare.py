@@ -18,7 +18,8 @@ __all__ = ["bias_error", "bias_fraction", "check_channels", "check_layer", "chec
 
 
 def _odd_tail(layer):
-    """Whether the lanes behind the last channel leave a product of their own in every pass."""
+    """Whether the idle lanes after the last channel are odd in number, so that one product of
+    theirs is not cancelled."""
     return (isinstance(layer.arch.weight, Bipolar) and not layer.pairs
             and (layer.blocks * layer.arch.vector - layer.conv.inputs) % 2 == 1)
 
@@ -49,7 +50,8 @@ def accumulator_need(layer, input_format):
 
 
 def _need_of_planes(layer, bits):
-    """The same where integers are read plane by plane, of which pairs of idle lanes cancel."""
+    """Accumulator bits that a layer needs where its input is read plane by plane; pairs of idle
+    lanes cancel."""
     conv = layer.conv
     lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
     products = layer.y.kernel * layer.x.kernel * lanes * (layer.pool if conv.pool_sum else 1)
@@ -308,7 +310,8 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
     half of the activation memory. Returns (Layer, recipe): the layer that reads such a map, and
     how it is made, or the same layer and None where nothing is gained. The sums are the same
     products; where saturating accumulators could tell the difference, nothing is changed.
-    `planes`: the input's bits are so many maps behind each other; `minus`: the code of padding
+    `planes`: the input is so many maps of one bit each, one after the other; `minus`: the code of
+    padding
     that is -1 in every bipolar lane.
     """
     conv, arch = layer.conv, layer.arch
@@ -425,7 +428,8 @@ def weight_bytes(layer, parts):
 
 def parameter_bytes(layer):
     """Parameters of a layer: `chunks` words for every group of result channels, and with bipolar
-    formats one more group behind, whose results are always -1: it fills lanes without channel."""
+    formats one more group at the end, whose results are always -1: it fills lanes without
+    channel."""
     conv, arch = layer.conv, layer.arch
     bipolar = isinstance(arch.activation, Bipolar)
     total = (layer.groups + bipolar) * arch.group

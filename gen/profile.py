@@ -68,7 +68,7 @@ def measure(intervals, points):
 
 def _windows(program, timing):
     """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction
-    whose last pixel is sent next, and those behind the last one to that one's layer."""
+    whose last pixel is sent next; cycles after the last ARRAY instruction go to its layer."""
     layers, ends = [], []
     for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
@@ -124,7 +124,7 @@ def profile(program, timing):
     unions = {}
 
     def cycles_of(names):
-        """Of each layer the cycles in which any of these works."""
+        """For each layer, the cycles in which any of the named units works."""
         key = frozenset(names)
         if key not in unions:
             both = np.concatenate([units[name] for name in key])

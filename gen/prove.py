@@ -72,7 +72,7 @@ class Circuit:
 
     @property
     def operand_bits(self):
-        """Of all lanes: activation, weight."""
+        """Bits of the operands of all lanes: (activation, weight)."""
         case = self.cases[0]
         return tuple(case.lanes * parse(name).width for name in (case.activation, case.weight))
 

@@ -39,7 +39,7 @@ class Recipe:
     percentile : float
         Of the numbers of a tensor, how many are within its range ("percentile" only), in %.
     equalize, correct_bias : bool
-        Cross-layer equalization in front; biases moved so that every layer's mean stays.
+        Cross-layer equalization before quantizing; biases moved so that every layer's mean stays.
     """
     activation: str = "int8"
     weight: str = "int8"

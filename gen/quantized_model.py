@@ -41,7 +41,7 @@ def needed_opset(activation, weight):
 
 
 def even_zeros(activation):
-    """Whether zero points must be even: Quant adds them in front of rounding, the chip behind."""
+    """Whether zero points must be even: Quant adds them before it rounds, the chip after."""
     return isinstance(activation, Int) and not _plain(activation)
 
 
@@ -93,7 +93,7 @@ class _Writer:
         return self.node("FormatQuant", [source, scale], result, OWN_DOMAIN, format=form.name)
 
     def weights(self, node, layer):
-        """Names of a layer's weights and bias behind their quantizers."""
+        """Names of a layer's weights and bias after their quantizers."""
         form, name = self.rounded.weight_format, f"{node.name}_weight"
         plain = _plain(self.rounded.quantizer_of(node.input[0]).format)
         kind, per_slice = _standard(form) if plain else None, [1] * layer.weight.ndim

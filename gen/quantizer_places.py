@@ -19,9 +19,9 @@ MOVES = {"Concat", "DepthToSpace", "Gather", "GlobalMaxPool", "MaxPool", "Pad", 
 _CLIPS = {"Clip", "Relu"}
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 _MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
-#: What a layer has inside if it stands right behind its sums.
+#: Operators that become a part of the layer whose sums they read.
 _SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
-#: What the host does in front of the first quantizer.
+#: Operators that the host computes before the first quantizer.
 _HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
 
 
@@ -82,7 +82,7 @@ class Places:
     group : dict of str to str
         Of each of them, the one whose scale it has: joined tensors have one in common.
     host : set of str
-        What the host computes in front of the first quantizers, inputs among them.
+        Tensors that the host computes before the first quantizers, inputs among them.
     tail : set of str
         What the host computes after the chip.
     """
@@ -144,7 +144,7 @@ class Places:
         return tensor
 
     def carried(self, tensor):
-        """Whether a tensor can stay as it is in front of a Relu, a Clip or a factor: one layer
+        """Whether a tensor needs no quantizer before a Relu, a Clip or a factor: one layer
         makes both."""
         node = self.makers.get(tensor)
         return (node is not None and tensor not in self.host

@@ -19,9 +19,9 @@ _TOP = MULTIPLIER_BITS - 1
 
 
 def signs_as_numbers(graph, arch):
-    """The same network with signs, and weights that are signs, in the formats of a chip that is not
-    binary; as it is where it has none, or where the chip has no +1 and -1. What the host sees of
-    inputs and outputs stays as it was."""
+    """The network with signs, and weights that are signs, in the formats of a chip that is not
+    binary; unchanged where it has none, or where the chip has no +1 and -1. Inputs and outputs stay
+    as the host sees them."""
     if isinstance(arch.activation, Bipolar) or not (
             any(map(_is_sign, graph.tensors.values()))
             or any(isinstance(layer.weight_format, Bipolar) for layer in graph.layers)):

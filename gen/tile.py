@@ -33,7 +33,8 @@ LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 #: Of POST, whose results are those of one ARRAY.
 POST_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}
 LIMITS |= {name: min(LIMITS[name], POST_LIMITS[name]) for name in ("out_y", "out_x")}
-#: Cycles that an array instruction should last, so that fetching and tokens hide behind it.
+#: Cycles that an array instruction should last, so that the time for fetching and tokens does not
+#: show.
 STEP_CYCLES = 128
 #: Weights of the chip that one of a layer's may be the sum of.
 MOST_ADDENDS = 3
@@ -222,7 +223,7 @@ class Layer:
                   for item in _runs_of(made[column_block], (*box[:4], first, end - first)))]
 
     def used(self, box, column_block):
-        """The boxes of `turns`."""
+        """The boxes that `turns` goes through."""
         return [item for _, item in self.turns(box, column_block)]
 
     def plane(self, box):
@@ -237,7 +238,7 @@ class Layer:
 
     @cached_property
     def weight_offsets(self):
-        """Weight words before each column block's, and behind the last one's."""
+        """Offset of each column block's weight words, and of the end of the last one's."""
         passes = [self.taps * (b - a) * (1 + self.pairs) for a, b in self.spans]
         for made in self._more:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
@@ -247,12 +248,12 @@ class Layer:
 
     @property
     def weight_words(self):
-        """Of all column blocks."""
+        """Weight words of all column blocks."""
         return self.weight_offsets[-1]
 
     @cached_property
     def most_weight_words(self):
-        """Of the column block with the most."""
+        """Weight words of the column block that has the most."""
         return max(b - a for a, b in pairwise(self.weight_offsets))
 
     @property

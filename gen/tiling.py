@@ -163,8 +163,8 @@ def _step(layer, cycles):
 
 
 def _span(layer, loaded, cycles, tiles, buffers):
-    """Cycles of a layer, roughly: with two buffers loading hides behind computing, but for the
-    first tile, whose first column block needs all of it. What is loaded counts a little in any
+    """Cycles of a layer, roughly: with two buffers loading runs while the array computes, but for
+    the first tile, whose first column block needs all of it. What is loaded counts a little in any
     case, since neighbouring layers load, too."""
     pixels, weights = (size / layer.arch.beat_bytes for size in loaded)
     load, tiles = pixels + weights, tiles * layer.images

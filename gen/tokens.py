@@ -34,7 +34,7 @@ class _Last:
 
 
 def synchronize(instructions, arch, used=None):
-    """The same instructions with `wait`, `signal` and `early` filled in.
+    """The instructions with `wait`, `signal` and `early` filled in.
 
     `instructions` stand in an order in which executing them one after the other is right. Every
     read that follows a write of the same word by another unit, every write that follows a read
@@ -71,9 +71,9 @@ def _set_early(instructions, used):
     """Mark the ARRAY instructions whose token for post may be given at the first finished sum.
 
     All POST instructions from the one that takes the token up to the next that takes one rely on
-    it. It may be early if the only thing that orders any of them behind this ARRAY instruction
+    it. It may be early if the only thing that orders any of them after this ARRAY instruction
     is reading sums, never ahead of their writing: the array writes one word a cycle, post reads
-    at most one a cycle, so the k-th word that post reads since the token must not lie behind the
+    at most one a cycle, so the k-th word that post reads since the token must not come after the
     k-th that the array wrote; windows with rows look ahead. Earlier ARRAY instructions have
     finished by then: sums leave the array in program order. With activations from the top the
     array writes in another order.
@@ -111,8 +111,8 @@ def _in_step(place, read, count):
 def outstanding(instructions, arch):
     """The most tokens that can wait to be taken, for any pair of units, whatever the timing.
 
-    A unit that stands still before its k-th wait lets others run on until the instructions
-    behind it fill its queue (`queue_depth`, and one on the way) and the sequencer stops.
+    A unit that stands still before its k-th wait lets others run on until later instructions fill
+    its queue (`queue_depth`, and one on the way) and the sequencer stops.
     """
     most = 0
     for taker in Unit:

@@ -28,8 +28,8 @@ _MOST = 15
 
 
 def integers_as_signs(graph, arch):
-    """The same network with integers between its layers as signs, on a binary chip; as it is on
-    others, and where it has none. Integers that are inputs stay (see `systolith.gen.planes`).
+    """The network with integers between its layers as signs, on a binary chip; unchanged on others,
+    and where it has none. Integers that are inputs stay (see `systolith.gen.planes`).
     Raises UserError where a layer cannot do without integers."""
     if not isinstance(arch.activation, Bipolar):
         return graph

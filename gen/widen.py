@@ -11,8 +11,8 @@ __all__ = ["widened"]
 
 
 def widened(graph, arch):
-    """The same network with every tensor of signed integers narrower than the chip's activations
-    in the chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
+    """The network with every tensor of signed integers narrower than the chip's activations in the
+    chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
     chip, its integers as signs (`integers_as_signs`; raises UserError). Limits of results
     stay, so every number is the same; only codes have more bits. Other tensors stay as they
     are."""

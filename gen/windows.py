@@ -45,7 +45,8 @@ def _across(axis, out, pooled):
             parts.append((first, end, pixel, columns, pooled))
         elif parts and parts[-1][1] - parts[-1][0] == 1 and (
                 parts[-1][3:] == (axis.step, Pooling.LARGEST)):
-            # Behind a window that lacks its first column, all others read as many as it does.
+            # After a window that lacks its first column, all others read as many columns as it
+            # does.
             before = parts.pop()
             parts.append((before[0], end, before[2], axis.step, Pooling.CARRIED))
         else:

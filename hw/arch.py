@@ -27,7 +27,7 @@ __all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "TIE_BITS", "Arch"]
 
 #: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
 #: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
-#: so that what suffices for one layer (18 bits) does not suffice for wide layers behind many.
+#: so that what suffices for one layer (18 bits) does not suffice for wide layers after many others.
 MULTIPLIER_BITS = 26
 #: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
 #: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
@@ -86,7 +86,7 @@ class Arch:
     burst_beats : int
         Longest AXI burst, a power of two from 1 to 256.
     queue_depth : int
-        Instructions that wait in front of each unit.
+        Instructions that wait before each unit.
     clock_mhz : float
         The clock that reports assume where none was measured.
     structure : str
@@ -105,7 +105,7 @@ class Arch:
     leaky : bool
         Sums below zero have a multiplier and a shift of their own in every channel.
     bias_fraction : int
-        Bits behind the point of a bias, in units of the sums, from 0 to MULTIPLIER_BITS. Binary
+        Fraction bits of a bias, in units of the sums, from 0 to MULTIPLIER_BITS. Binary
         chips have none, whatever this says: their biases are thresholds between whole sums.
     depthwise : bool
         Columns can also take activations from the top, each its own channel, so that depthwise
@@ -398,7 +398,7 @@ class Arch:
 
     @property
     def below_addend_bits(self):
-        """The same of sums below zero, with a sign."""
+        """Bits of the addend for sums below zero, with its sign."""
         return self.addend_bits and self.addend_bits + 1
 
     @property

@@ -14,7 +14,7 @@ __all__ = ["DSP_STRUCTURES", "STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
 
 #: What a processing element is built for: LUTs of six inputs, of four, standard cells, or DSP
 #: blocks, for which products are written as plain multiplications: of 18 x 18 bits, or Xilinx's of
-#: 25 x 18 bits with an adder in front (DSP48E1).
+#: 25 x 18 bits with a pre-adder (DSP48E1).
 STRUCTURES = ("lut6", "lut4", "gates", "dsp", "dsp48")
 #: Those for DSP blocks.
 DSP_STRUCTURES = ("dsp", "dsp48")
@@ -162,7 +162,7 @@ class Operands:
     stays : bool
         Whether `weight` are shadow weights.
     prefix : str
-        In front of the registers' names.
+        What the registers' names begin with.
     """
 
     def __init__(self, m, activation, weight, swap, *, stays=True, prefix=""):

@@ -84,7 +84,8 @@ class SystolicArray(wiring.Component):
 
     @staticmethod
     def delay_of(arch, column):
-        """Cycles by which a column is behind column 0: columns that share a register are level."""
+        """Cycles by which a column lags column 0: columns that share a register have no lag between
+        them."""
         return column // arch.shared_columns
 
     @property

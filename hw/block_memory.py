@@ -1,4 +1,4 @@
-"""The external memory of a board that uses none: block RAM behind AXI4."""
+"""Block RAM with an AXI4 port, in place of external memory on a board that has none."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring

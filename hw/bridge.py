@@ -1,9 +1,9 @@
-"""A host behind a serial line: reads and writes the board's memory and the core's registers.
+"""Access for a host on a serial line: reads and writes the board's memory and the core's registers.
 
 Every command is one byte, then the address (4 bytes) and the number of 32-bit words less one
 (2 bytes); everything is little-endian.
 
-| command | host sends behind it | answer |
+| command | what the host sends after it | answer |
 |---|---|---|
 | `W` | the words | `K`, or `E` if any word met an error |
 | `R` | nothing | the words, then `K` or `E` |

@@ -64,7 +64,7 @@ class WeightFeeder(wiring.Component):
 
     @classmethod
     def cycles_of(cls, arch):
-        """The shortest pass."""
+        """Cycles of the shortest pass: what a filling of the array with weights takes."""
         return max(arch.rows, cls.HOLD)
 
     def elaborate(self, platform):

@@ -42,7 +42,7 @@ class UnitState(IntEnum):
     RUNNING = 1
     TOKENS = 2      #: the next instruction waits for tokens
     MEMORY = 3      #: external memory has not answered
-    UNIT = 4        #: the unit behind it (or in front of it) has no room (or nothing)
+    UNIT = 4        #: the next unit has no room, or the one before it gives nothing
 
 
 #: The states that are counted, of each unit those that it can be in; all others are idle cycles.
@@ -136,7 +136,7 @@ class Csr(wiring.Component):
     values until the next start.
 
     CYCLES counts the cycles in which `busy` is high; the counters of units, where the chip has
-    them, those of these in which the unit was in the state. They are a cycle behind, so that a
+    them, those of these in which the unit was in the state. They count a cycle later, so that a
     state may be a long way of logic.
 
     Parameters

@@ -83,7 +83,7 @@ class DspProducts:
         return Cat(*pairs, *lanes)
 
     def decode_weights(self, codes):
-        """Of all columns."""
+        """Decoded weights of all columns."""
         parts = [self._decode(column, 1, [1, 0]) for column in codes]
         if self._at_edge:
             fmt = self._formats[1]

@@ -96,7 +96,7 @@ class Format(ABC):
         return codes & 1
 
     def _codes(self, codes):
-        """Checked codes, int64."""
+        """The codes as int64; TypeError or ValueError where they are none of the format."""
         codes = np.asarray(codes)
         if codes.dtype.kind not in "iub":
             raise TypeError(f"codes of {self.name} must be integers, not {codes.dtype}")

@@ -165,7 +165,8 @@ class Float(Format):
         return int(self.shift_of(self.max_code >> self.man))
 
     def _fields(self, codes):
-        """Of checked codes: negative, magnitude without sign, significand, its left shift."""
+        """Fields of checked codes: negative, magnitude without sign, significand, its left
+        shift."""
         magnitude = codes & ((1 << (self.exp + self.man)) - 1)
         field, fraction = magnitude >> self.man, magnitude & ((1 << self.man) - 1)
         negative = np.asarray(self.signed & (codes >> (self.width - 1) > 0))

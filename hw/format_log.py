@@ -150,7 +150,7 @@ class Lns(Format):
         return tuple(_power(r, self.root, self.table_bits) for r in range(self.root))
 
     def _fields(self, codes):
-        """Of checked codes: the logarithm, and -1, 0 or 1."""
+        """Fields of checked codes: the logarithm, and the sign (-1, 0 or 1)."""
         logs = codes & self.largest_log
         return logs, np.where(logs == 0, 0, 1 - 2 * (codes >> (self.bits - 1)))
 

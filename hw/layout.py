@@ -49,7 +49,7 @@ def _integers(bits, width, signed=False):
 
 
 def _to_bytes(bits, size):
-    """Bits [words, n] to `size` bytes a word, zeros behind."""
+    """Bits [words, n] to `size` bytes a word, padded with zeros at the end."""
     packed = np.packbits(bits, axis=1, bitorder="little")
     return np.pad(packed, ((0, 0), (0, size - packed.shape[1])))
 

@@ -77,7 +77,7 @@ class OperandLane(wiring.Component):
         both = len(first) + len(other)
 
         # Two multipliers in a row: a sum uses one for each, a product both. Each has a second
-        # register behind it, for the one inside DSP blocks.
+        # register after it, for the one inside DSP blocks.
         scaled = register(m, first * Mux(self.product, other, self.gain), "scaled_2")
         other = register(m, other, "other_2")
         scaled, other = register(m, scaled, "scaled_3"), register(m, other, "other_3")

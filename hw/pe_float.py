@@ -36,8 +36,8 @@ class FloatArithmetic(Arithmetic):
 
     Codes of NaN and infinity must not come in: they are taken for some numbers.
 
-    Registers can stand behind the products, behind each step of the shift, and in front of the
-    last addition.
+    Registers can stand after the products, after each step of the shift, and before the last
+    addition.
     """
 
     def __init__(self, activation, weight, lanes, terms, **options):

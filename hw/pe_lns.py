@@ -19,7 +19,7 @@ class LnsArithmetic(Arithmetic):
     """Two `Lns` formats of the same root and table.
 
     Codes travel with a bit that says that they are not zero. Products have a register before the
-    shifts if there are three stages, and one behind them if there are two.
+    shifts if there are three stages, and one after them if there are two.
     """
 
     fast_stages = 3

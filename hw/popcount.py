@@ -100,7 +100,7 @@ def count_of(bits):
 
 
 def count_by_thresholds(bits):
-    """The same as `count_of`, but made of "at least n are ones" as sums of products.
+    """Counts ones like `count_of`, but made of "at least n are ones" as sums of products.
 
     For LUTs that take all bits at once it is better: mappers take the bits' own logic apart less.
     """
@@ -129,7 +129,7 @@ def compress(m, columns, size):
 
 
 def compressed(heights, size):
-    """Of a level of `compress` the numbers of bits alone: weight -> bits, before and after."""
+    """The numbers of bits of a level of `compress`: weight -> bits, before and after."""
     after = defaultdict(int)
     for weight, bits in heights.items():
         while bits >= 3:

@@ -98,7 +98,7 @@ class Post(wiring.Component):
 
     @staticmethod
     def operand_latency_of(arch):
-        """The same for items that are combined with an operand."""
+        """Latency in cycles of items that are combined with an operand."""
         # the operand is read while the maximum is registered; lanes, the item
         return Post.latency_of(arch) + OperandLane.latency_of(arch) + 1
 
@@ -209,8 +209,8 @@ class Post(wiring.Component):
         marks = [mark]
         table = fields.table if arch.table_depth else Const(0)
         operand = fields.operand if arch.operand_depth else Const(0)
-        # Where items end, and whether an instruction's go on behind: there, other instructions'
-        # items have been written.
+        # Pipeline stages at which an item may be written, and whether this instruction uses a later
+        # one. An instruction that uses a later stage must not be written at an earlier one.
         direct, combined = self.latency - 1, self.operand_latency_of(arch) - 1
         ends = {direct: operand | table}
         if arch.table_depth:
@@ -253,10 +253,10 @@ class Post(wiring.Component):
                 ordered=ordered[-1], raw_out=raw[-1],
                 **({"least": least[-1]} if isinstance(arch.activation, Bipolar) else {}))
 
-        # Pooling: the largest so far (of bipolar channels that say so, the smallest), or the last
-        # one, which is that of the whole sum; that of the column alone is kept for the next result.
-        # Then the code, and the group that it completes. What is not combined with an operand is
-        # looked up in front of that, so that the largest is taken of what the function gives.
+        # Pooling: the maximum so far (for bipolar channels that say so, the minimum), or the last
+        # result, which is that of the whole sum; the column's own maximum is kept for the next
+        # result. Then the code, and the group that it completes. Results without an operand are
+        # looked up in the table before pooling, so the function need not be monotone.
         def chosen(condition, one, other):
             return data.View(mark.shape(), Mux(condition, one.as_value(), other.as_value()))
         arriving, item_valid = marks[direct], Signal()

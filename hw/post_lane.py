@@ -109,7 +109,7 @@ class PostLane(wiring.Component):
             addend = choose("addend", addend) if arch.addend_bits else addend
             number, raw = register(m, total, "total_chosen"), register(m, raw, "raw_chosen")
             ties = register(m, ties, "ties_chosen")
-        # A second register behind the multiplier, for the one inside DSP blocks.
+        # A second register after the multiplier, for the one inside DSP blocks.
         product = number * multiplier
         for stage in (2, 3):
             product, shift, addend, ties, raw = (

@@ -2,7 +2,7 @@
 
 Layout: magic, header length (4 bytes), header (JSON), image, SHA-256 of all before it. The image
 is the external memory from the start of the window: instructions at `code_offset`, then weights,
-parameters and tables; inputs, outputs and intermediate results lie behind it up to `window_bytes`.
+parameters and tables; inputs, outputs and intermediate results follow up to `window_bytes`.
 """
 
 import hashlib

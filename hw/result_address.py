@@ -14,7 +14,7 @@ _LAYOUT = isa.layout(isa.Opcode.ARRAY)
 class ResultAddress(wiring.Component):
     """Walks along with a `PixelStreamer`.
 
-    Every pixel is a result of its own, one word behind the other, where columns take activations
+    Every pixel is a result of its own, one word after the other, where columns take activations
     from the left. Where they take them from the top (`starts` > 0), a result begins at every
     start_x-th column of pixels, there at every start_y-th pixel of the pool_y loop, `starts` times;
     results lie in the order of a feature map `results_x` wide.
@@ -64,7 +64,7 @@ class ResultAddress(wiring.Component):
         left = {"y": Signal(4, name="y_left", reset_less=True),
                 "x": Signal(12, name="x_left", reset_less=True)}
         column = Signal.like(address)               # the first result of this column of pixels
-        behind = Signal.like(address)               # the word behind the result begun last
+        behind = Signal.like(address)               # the word after the result begun last
         fields, top = self.fields, Signal.like(address)
         open_ = {axis: (wait[axis] == 0) & (left[axis] != 0) for axis in "yx"}
         from_above = fields.starts != 0

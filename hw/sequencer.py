@@ -33,8 +33,8 @@ class Sequencer(wiring.Component):
     goes high in the next cycle. Nothing leaves while it is high. Errors found here are an illegal
     instruction (unknown opcode, a count of 0, a token for or from itself, a memory that does not
     exist, BEGIN missing or repeated), a wrong identity, an instruction outside the window, or
-    that came with a bus error (only when it would be executed: what is fetched behind END does
-    not matter), and the watchdog. Of several in one cycle the one with the lowest unit number is
+    that came with a bus error (only when it would be executed: what is fetched after END does not
+    matter), and the watchdog. Of several in one cycle the one with the lowest unit number is
     held, the sequencer's being last.
 
     Parameters

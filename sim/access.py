@@ -63,9 +63,9 @@ def overlap(one, other):
     """Whether two sets of intervals share a word."""
     if not len(one) or not len(other):
         return False
-    behind = np.searchsorted(other[:, 1], one[:, 0], side="right")
-    inside = behind < len(other)
-    return bool((other[behind[inside], 0] < one[inside, 1]).any())
+    after = np.searchsorted(other[:, 1], one[:, 0], side="right")
+    inside = after < len(other)
+    return bool((other[after[inside], 0] < one[inside, 1]).any())
 
 
 def words(intervals):
@@ -138,7 +138,7 @@ def results(i):
 
 def _columns(i):
     """What a POST instruction reads for a row of results: the tops of the columns of their
-    windows, in order, as words behind the row's first one; and that of the next row."""
+    windows, in order, as offsets in words from the row's first one; and that of the next row."""
     starts = _loops(0, (i.out_x, i.pool_x + i.jump))
     if i.pooling == Pooling.LEAD:
         columns = np.concatenate(([0], 1 + _loops(starts, (i.pool_x, 1)).ravel()))
@@ -167,7 +167,7 @@ def windows(i):
 
 
 def _sums_read(i):
-    """`reads` as intervals."""
+    """What `reads` gives for accumulators, as intervals."""
     if i.pool_y == 1 and not i.jump and not i.turn:
         count = i.out_y * (i.out_x * i.pool_x + (i.pooling == Pooling.LEAD))
         return np.array([[i.accumulator, i.accumulator + count]])

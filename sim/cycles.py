@@ -3,11 +3,10 @@
 The units are processes that exchange *when* things happen: channels carry cycle numbers (a token
 is available, an item can be read, a queue has room), and a process that reads a channel waits
 until the number is known. What a process does between two readings it works out in one go: the
-passes of an ARRAY instruction are one sum, a burst is another. Where no order of the processes
-could change a number nobody needs to know what time it is; some places need to, because whoever
-comes first wins: the read address channel, and the write ports that LOAD and POST share. There a
-process asks to be resumed `At` a cycle, which happens when all that may come before has been
-worked out, in the order of cycles.
+passes of an ARRAY instruction are one sum, a burst is another. Most processes are independent, so
+they run without a global clock; only shared ports are arbitrated in cycle order: the read address
+channel, and the write ports that LOAD and POST share. There a process asks to be resumed `At` a
+cycle, and is when everything before that cycle is known.
 
 Cycle 0 is the one in which the sequencer sees `start`. Memory behaves as `sim/memory.sv` does
 without stalls: a read burst's first beat comes `latency` cycles after its address was accepted,
@@ -225,7 +224,7 @@ class _Model:
     # The sequencer.
 
     def _fetch(self):
-        # What stands behind END is asked for, too: the slots are free before END is in the head.
+        # What follows END is fetched, too: the slots are free before END is in the head.
         arch = self.arch
         offset, asked = self.program.code_offset, 0
         while True:

@@ -57,7 +57,7 @@ class Encoder:
     steps : list of (operation, operand)
         Done in float32 before quantizing: "add", "subtract", "multiply", "divide" with an array
         that broadcasts, "clip" with (low, high), "reshape" with a shape that leaves out the batch
-        dimension, "transpose" with a permutation that leaves the batch dimension in front, "pad"
+        dimension, "transpose" with a permutation that leaves the batch dimension first, "pad"
         with (mode of ONNX's Pad, (before, after) for each dimension but the batch, value), "sign"
         with the number that stands for +1: what is 0 or more becomes it, the rest its negative,
         "round" with the name of a short float as of `rounded`, "take" with

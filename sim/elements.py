@@ -21,7 +21,7 @@ __all__ = ["Bench", "Observed", "Vectors", "every_pair", "mismatches", "observe"
 
 
 class Bench(wiring.Component):
-    """One processing element, or several that share an activation register, behind the decoders.
+    """One processing element, or several that share an activation register, with their decoders.
 
     Parameters
     ----------

@@ -126,8 +126,8 @@ class Conv:
     pool_pads : (top, left, bottom, right)
         How far windows reach over the convolution's result, where nothing is.
     pool_sum : bool
-        The sums of the convolution are added up over each window, in front of bias and
-        requantization; otherwise the largest result of each is taken.
+        Sum pooling: the sums of the convolution are added up over each window, before bias and
+        requantization; otherwise max pooling, after them.
     least : bool array [O] or None
         The channels of which the smallest result of each window is taken instead; bipolar results
         only. None: none.
@@ -146,11 +146,11 @@ class Conv:
     raw : bool
         The output is accumulator plus bias; pool is (1, 1).
     table : int64 array or None
-        A function: the ordered integers that take the place of results (with an operand: its
-        results) from `low` to `high`, in front of the largest being taken. The limits of integers
-        may then be beyond the format.
+        A function as a lookup table: the ordered integers that replace results (with an operand:
+        the combined results) from `low` to `high`, before max pooling. The limits of integers may
+        then be beyond the format.
     operand : Operand or None
-        What results are combined with behind all that; zero_point is 0 then, and low and high are
+        What results are combined with after all that; zero_point is 0 then, and low and high are
         those of signed numbers of `FIRST_BITS` bits where the format is one of integers.
     nodes : list of str
         Names of the ONNX nodes that it came from.
@@ -218,7 +218,7 @@ class Conv:
         return self.weight.shape[1] * self.groups
 
     def on_chip(self, arch):
-        """The same layer with biases as this chip holds them."""
+        """This layer with biases as the chip holds them."""
         if not self.addend.any():
             return self
         bias, addend, below = numerics.held_bias(self.bias, self.multiplier, self.addend,
@@ -226,7 +226,7 @@ class Conv:
         return replace(self, bias=bias, addend=addend, below=below)
 
     def reading_all(self):
-        """The same layer with weights for all channels of the input: 0 for those not read, code 0
+        """This layer with weights for all channels of the input: 0 for those not read, code 0
         where the format has no 0 (no chip computes such a layer)."""
         if self.channels is None:
             return self
@@ -382,7 +382,7 @@ class Graph:
     decoders : list of Decoder
         One for each ONNX output. None: every output gives real numbers [N, C, H, W].
     head : HostPart or None
-        What the host computes in front: encoders then take tensors that it gives, too.
+        What the host computes before the chip: encoders then take tensors that it gives, too.
     tail : HostPart or None
         What the host computes from outputs; decoders then give tensors that it reads, too.
     origins : dict
@@ -443,8 +443,8 @@ class Graph:
                              "writes it")
 
     def _write(self, layer, written):
-        """What of the layer's output there is behind it; None: all. `written` has it for all
-        tensors that there are."""
+        """Which elements of the layer's output are written once it is done; None: all. `written`
+        says so for all tensors that there are."""
         shape = tuple(self.tensors[layer.output].shape)
         if sum(other.output == layer.output for other in self.layers) == 1:
             whole = layer.first_channel == 0 and layer.step == (1, 1) and layer.origin == (0, 0)

@@ -56,7 +56,7 @@ def unroll(codes, taps):
 
 
 def bit_planes(codes, count, vector):
-    """The `count` bits of signed codes [C, H, W] as codes of bipolar numbers, plane behind plane,
+    """The `count` bits of signed codes [C, H, W] as codes of bipolar numbers, plane after plane,
     the sign's (inverted) first; each has lanes of code 0 up to whole words of `vector`."""
     channels = len(codes)
     codes = codes ^ 1 << count - 1

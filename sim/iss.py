@@ -229,11 +229,11 @@ class Simulator:
     def _from_above(self, number, i, images, weights):
         """Sums [results, columns] where row r of a column multiplies the word r steps later."""
         index = np.add.outer(begins(i), np.arange(len(weights)))
-        behind = index >= len(images)
-        if (behind[..., None] & (weights != 0)).any():
+        beyond = index >= len(images)
+        if (beyond[..., None] & (weights != 0)).any():
             raise ExecutionError(f"instruction {number} has weights other than 0 for pixels after "
                                  f"its last: {i}")
-        return (images[np.where(behind, 0, index)] * np.where(behind[..., None], 0, weights)).sum(1)
+        return (images[np.where(beyond, 0, index)] * np.where(beyond[..., None], 0, weights)).sum(1)
 
     def _post(self, number, i):
         arch = self.arch

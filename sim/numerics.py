@@ -262,9 +262,9 @@ def window_counts(sizes, window, stride, pads):
     where one of them holds no pixel."""
     counts = []
     for n, size in enumerate(sizes):
-        before, behind = pads[n::2]
-        counts.append(output_size(size, window[n], stride[n], 1, (before, behind)))
-        if max(before, behind) >= window[n] or (counts[-1] - 1) * stride[n] - before >= size:
+        before, after = pads[n::2]
+        counts.append(output_size(size, window[n], stride[n], 1, (before, after)))
+        if max(before, after) >= window[n] or (counts[-1] - 1) * stride[n] - before >= size:
             raise ValueError(f"windows of {window} with pads of {pads}, {stride} apart, over a map "
                              f"of {sizes}: some hold no pixel")
     return counts

@@ -128,7 +128,7 @@ def _to_words(values, bits):
 
 
 def _from_words(words, bits):
-    """The reverse."""
+    """The numbers in words; the reverse of `_to_words`."""
     if bits < _WORD:
         return words[:, 0].astype(np.int64)
     values = words[:, 0].astype(object)

@@ -32,7 +32,8 @@ def _pairs(instructions):
 
 
 def _in_step(read, post, array):
-    """Whether POST, having read `read` words since the array's early token, stays behind it.
+    """Whether POST, having read `read` words since the array's early token, never reads ahead of
+    its writes.
 
     Times are counted from the early token, with the fastest post and the slowest array that the
     hardware allows: one word a cycle each.
@@ -106,9 +107,9 @@ def find_races(instructions, arch):
 def find_stall(instructions, arch):
     """What keeps a program from its end on a chip with queues of `queue_depth` instructions.
 
-    The sequencer hands out instructions in program order and stops in front of a full queue, and
-    post stops when the store unit does not take its results: so a STORE that stands too far
-    behind its POSTs never gets started. Post takes its instruction out of the queue and has room
+    The sequencer hands out instructions in program order and stops before a full queue, and
+    post stops when the store unit does not take its results: so a STORE that comes too long after
+    its POSTs never gets started. Post takes its instruction out of the queue and has room
     for `Post.FIFO_DEPTH` items; the other units are not assumed to have room for more than their
     queues. Returns None, or the numbers of the instructions that all wait.
     """

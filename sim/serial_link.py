@@ -1,4 +1,4 @@
-"""The transport of a `Device` on a board: memory and registers behind a serial line.
+"""The transport of a `Device` on a board: memory and registers over a serial line.
 
 The commands are those of `systolith.hw.bridge`. Needs the package `pyserial` (the extra `board`)
 only where the line is opened by name.

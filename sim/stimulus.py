@@ -474,7 +474,7 @@ class _Writer:
         return dict(table=1, low=low, high=high, zero_point=self.other.randint(low, high))
 
     def place(self, out_y, out_x, depth):
-        """Where results go in memory: one behind the other, or anyhow."""
+        """Where results go in memory: one after the other, or anywhere."""
         arch, draw = self.arch, self.draw
         stride_x, stride_y = 1, out_x
         if draw.random() < 0.4:
@@ -491,7 +491,7 @@ class _Writer:
         return fields
 
     def store(self, raw, items):
-        """One STORE of `items` items to any place behind the code."""
+        """One STORE of `items` items to any place after the code."""
         arch, draw = self.arch, self.draw
         size = item_bytes(raw, arch)
         unit = min(size, arch.beat_bytes)

@@ -2,6 +2,7 @@
 does not map and what would make it.
 """
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,10 @@ from .widen import widened
 __all__ = ["Check", "check", "fates", "text_of"]
 
 _FORMATS = {"QuantizeLinear", "DequantizeLinear", "Quant", "FloatQuant", "BipolarQuant"}
+_REFUSED = "refused: "
+#: A message about a node, and how many nodes with the same one are named.
+_NODE = re.compile(r"node (?P<name>'.*?'|\".*?\") \((?P<operator>\w+)\): (?P<text>.*)", re.S)
+_NAMED = 4
 _AFTER = "not looked at: it depends on a node that is refused"
 
 
@@ -84,14 +89,14 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     with calibration data as of `quantize.quantize`, or with random ones. Raises UserError where the
     file as a whole cannot be read as a network.
     """
-    refused, after, problems = {}, set(), []
+    refused, after, problems = {}, set(), []        # problems: (node's name, message)
 
     def refuse(node, error):
         if error is None:
             after.add(node.name)
             return
         if node is None or node.name not in refused:
-            problems.append(str(error))
+            problems.append((node and node.name, str(error)))
         if node is not None:
             refused.setdefault(node.name, str(error))
     model, quantized = read(path), ""
@@ -113,10 +118,10 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     graph = None if problems else graph
     if graph is None:
         return Check([(node.name, node.operator,
-                       f"refused: {refused[node.name].removeprefix(f'{node}: ')}"
+                       f"{_REFUSED}{refused[node.name].removeprefix(f'{node}: ')}"
                        if node.name in refused else
                        _AFTER if node.name in after else "understood")
-                      for node in nodes], list(dict.fromkeys(problems)), quantized=quantized)
+                      for node in nodes], _in_order(problems, nodes), quantized=quantized)
     found = Check(fates(mapped, graph), graph=graph, quantized=quantized, notes=graph.notes)
     if quantized:
         found.nodes = fates_of_float(model, found.nodes)
@@ -128,6 +133,14 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     else:
         _check_chip(found, graph, arch, batch)
     return found
+
+
+def _in_order(problems, nodes):
+    """Messages, each once, in the order of the nodes that they are about; `problems` as (name of
+    the node or None, message)."""
+    place = {node.name: n for n, node in enumerate(nodes)}
+    problems = sorted(problems, key=lambda item: place.get(item[0], len(place)))
+    return list(dict.fromkeys(message for _, message in problems))
 
 
 def _any_chip(graph):
@@ -364,10 +377,10 @@ def text_of(found, arch=None):
         if RANDOM in found.quantized:
             lines += ["That shows what maps and how; it says nothing about accuracy. --calibration "
                       "X.npy takes real data.", ""]
-    numbers = {problem: n for n, problem in enumerate(found.problems, 1)}
-    rows = [(name, operator, next((f"refused: problem {n}" for problem, n in numbers.items()
-                                   if problem.endswith(became.removeprefix("refused: "))), became)
-             if became.startswith("refused: ") else became)
+    problems = _alike(found.problems)
+    numbers = {problem: n for n, problem in enumerate(problems, 1)}
+    rows = [(name, operator, f"refused: problem {numbers[key]}" if became.startswith(_REFUSED) and (
+        key := (operator, became.removeprefix(_REFUSED))) in numbers else became)
             for name, operator, became in found.nodes]
     lines += [text_table([["node", "operator", "becomes"], *rows]), ""]
     if found.layers:
@@ -388,9 +401,29 @@ def text_of(found, arch=None):
         lines += host_lines(graph.host_work())
         lines += [f"Note: {note}." for note in note_lines(found.notes)]
     if found.problems:
-        lines += ["", *(f"{n}. {problem}" for n, problem in enumerate(found.problems, 1)), ""]
+        lines += ["", *(f"{n}. {_told(*key, names)}" for n, (key, names) in
+                        enumerate(problems.items(), 1)), ""]
     lines.append(_verdict(found, arch))
     return "\n".join(lines)
+
+
+def _alike(problems):
+    """{(operator, what is wrong): names of the nodes} of messages; operator "" and no names of
+    those that are about no node."""
+    found = {}
+    for problem in problems:
+        match = _NODE.fullmatch(problem)
+        key = (match["operator"], match["text"]) if match else ("", problem)
+        found.setdefault(key, []).extend([match["name"]] if match else [])
+    return found
+
+
+def _told(operator, text, names):
+    if not names:
+        return text
+    more = len(names) - _NAMED
+    return (f"node{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}"
+            f"{f' and {more} more' if more > 0 else ''} ({operator}): {text}")
 
 
 def _verdict(found, arch):

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from ..hw.formats import Bipolar, Int
+from ..sim import numerics
 from . import onnx_ops, onnx_qdq, onnx_qonnx
 from .errors import UserError
 from .onnx_crop import is_input
@@ -27,7 +28,7 @@ from .onnx_lower import Builder
 from .onnx_origins import origins
 from .onnx_sizes import with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
-from .onnx_work import LAYERS, Work
+from .onnx_work import Work
 
 __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
            "nodes_of", "required_formats", "supported_operators"]
@@ -122,10 +123,8 @@ def _load(model, refuse):
         if node.operator in _ROUNDED and isinstance(inputs[0], Value) and (
                 node.inputs[0] in builder.roundings):
             builder.notes.add("short", "", detail=builder.roundings[node.inputs[0]][0])
-        if any(isinstance(item, Unknown) and not (
-                n == 0 and item.shape is not None and node.operator in _QUANTIZERS)
-                for n, item in enumerate(inputs)):
-            refused(node, _own_error(builder, host, node, inputs, unknown))
+        if not _assume(builder, node, inputs):
+            refused(node, _own_error(host, node, unknown))
             values |= _unknown(node, shapes)
             continue
         try:
@@ -188,45 +187,59 @@ def _computed(builder, host, node, inputs, unknown):
     return found
 
 
-def _own_error(builder, host, node, inputs, unknown):
-    """What would be wrong with a node, were what it reads from refused nodes quantized; None where
-    that cannot be said."""
-    if node.name in unknown:
-        return None if computable(node) and host.ends(node) else unknown[node.name]
-    if node.operator not in LAYERS or isinstance(builder.weight_format, Bipolar) or any(
-            isinstance(item, Unknown) and (item.shape is None or not 1 <= len(item.shape) <= 3)
-            for item in inputs):
+def _own_error(host, node, unknown):
+    """What would be wrong with a node, whatever it reads; None where that cannot be said."""
+    if node.name not in unknown or (computable(node) and host.ends(node)):
         return None
-    try:
-        _operator(node)[0](builder, node, [
-            _assumed(builder, node, item) if isinstance(item, Unknown) else item
-            for item in inputs])
-    except UserError as error:
-        return None if host.ends(node) else error
-    return None
+    return unknown[node.name]
+
+
+def _assume(builder, node, inputs):
+    """Put values on the chip in the place of the `inputs` that refused nodes would have made, so
+    that the node can be looked at; False where that cannot be."""
+    for n, item in enumerate(inputs):
+        if not isinstance(item, Unknown) or (
+                n == 0 and item.shape is not None and node.operator in _QUANTIZERS):
+            continue
+        if item.shape is None or node.operator in _QUANTIZERS or isinstance(
+                builder.weight_format, Bipolar):
+            return False
+        if item.name not in builder.assumed:
+            builder.assumed[item.name] = _assumed(builder, node, item)
+        inputs[n] = builder.assumed[item.name]
+    return True
 
 
 def _assumed(builder, node, item):
-    """A value on the chip like an Unknown one."""
-    target = builder.target(Int(8), 1 / 16, 0, -128, 127)
+    """A quantized value like an Unknown one."""
+    forms = [tensor.format for tensor in builder.tensors.values() if tensor.format]
+    form = next((form for form in forms if not isinstance(form, Bipolar)), Int(8))
+    low, high = (int(numerics.ordered(form.encode(end), form)) for end in (-np.inf, np.inf))
+    target = builder.target(form, 1 / 16, 0, low, high)
     source = builder.quantize(HostInput(item.name, item.shape, item.shape), target,
                               f"{item.name}_assumed", node)
     tensor = builder.tensors[source]
     ones = np.full(tensor.shape[0], target.unit, dtype=object)
-    return Value(source, item.shape, tensor.shape, ones, 0 * ones)
+    value = Value(source, item.shape, tensor.shape, ones, 0 * ones)
+    if item.name in builder.dense and len(item.shape) > 1:
+        value, *_ = as_pixels(builder, node, value)
+    return value
 
 
 def _with_cuts(error, host, node, values):
-    """The error with the two parts of the network that would map, where there are such."""
-    return _in_parts(error, *host.cuts(node, values))
+    """The error with the two parts of the network around a node, where there are such."""
+    return _in_parts(error, host.work, *host.cuts(node, values))
 
 
-def _in_parts(error, first, second):
+def _in_parts(error, work, first, second):
     if not first or not second:
         return error
-    return UserError(f"{error}; it is in the middle of the network: the parts before and after it "
-                     f"map on their own, with --outputs {','.join(first)} and with --inputs "
-                     f"{','.join(second)}")
+    after = f"--inputs {','.join(second)} keeps the part after it"
+    if not work.cost(work.needed(first)).quantized:
+        # No layer, and so no network of its own.
+        return UserError(f"{error}; {after}")
+    return UserError(f"{error}; it is in the middle of the network, which can be cut there: "
+                     f"--outputs {','.join(first)} keeps the part before it, {after}")
 
 
 def _nothing_left(host, graph):
@@ -264,7 +277,7 @@ def checked_nodes(model, refuse=None):
             error = unknown[node.name]
             if first:
                 rest = [item for item in work.dependents([node]) if item is not node]
-                error = _in_parts(error, work.crossing([node]), work.crossing(rest))
+                error = _in_parts(error, work, work.crossing([node]), work.crossing(rest))
             (refuse or _raise)(node, error)
             first = False
     inferred_shapes(model)
@@ -351,10 +364,13 @@ def _check_operator(node, constant):
         if node.operator in _INSTEAD:
             node.fail(_INSTEAD[node.operator])
         domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
-        names = get_close_matches(node.operator, supported_operators(), 3, 0.6)
+        # Standard operators are what they are, others may be slips of the pen.
+        names = [] if onnx.defs.has(node.operator, node.domain) else get_close_matches(
+            node.operator, supported_operators(), 3, 0.6)
         like = f" (like it are {', '.join(names)})" if names else ""
-        node.fail(f"the operator{domain} is not supported on the chip; docs/onnx.md lists those "
-                  f"that are{like}")
+        host = ", only on the host at a network's ends" if computable(node) else ""
+        node.fail(f"the operator{domain} is not supported on the chip{host}; docs/onnx.md lists "
+                  f"those that are{like}")
     unknown = sorted(set(node.attributes) - known[1])
     if unknown and not constant:
         node.fail(f"attribute {unknown[0]} is not supported; supported are "

@@ -80,6 +80,7 @@ class Builder:
         self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
         self.notes = Notes()
+        self.assumed = {}       # tensor that a refused node would make -> value like it
 
     # Reading.
 

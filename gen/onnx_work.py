@@ -153,6 +153,15 @@ class Work:
                 waiting += [item for name in node.outputs for item in self.readers.get(name, ())]
         return [node for node in self.nodes if id(node) in found]
 
+    def needed(self, tensors):
+        """Nodes that tensors depend on, in the network's order."""
+        wanted, found = set(tensors), []
+        for node in reversed(self.nodes):
+            if wanted & set(node.outputs):
+                found.insert(0, node)
+                wanted.update(node.inputs)
+        return found
+
     def crossing(self, nodes):
         """Tensors, constants apart, that some nodes read and others make."""
         inside = {name for node in nodes for name in node.outputs}

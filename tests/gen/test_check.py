@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from systolith.gen.check import check
+from systolith.gen.check import check, text_of
 from systolith.gen.cli import main
 from systolith.gen.config import load_chip
 from systolith.gen.errors import UserError
@@ -121,12 +121,80 @@ def test_every_problem_of_a_model_is_named_at_once():
     found = check(net.model(x, shapes=[(90, 3, 3)]))
     became = {name: text for name, _, text in found.nodes}
     assert not found.maps and len(found.problems) == 3
-    assert became["odd"].startswith("refused: the operator is not supported")
+    assert became["odd"].startswith("refused: the operator is not supported on the chip, only on")
     assert became["strange"].startswith("refused: reads a value that is clipped to a number")
     assert "are plain numbers" in became["float"]
-    assert became["good"] == "understood" and became["behind"].startswith("not looked at")
+    assert became["good"] == became["behind"] == "understood"
     assert all(any(f"node '{name}'" in item for item in found.problems)
                for name in ("odd", "strange", "float"))
+
+
+def attention(net, x, tokens=6, channels=16, heads=2):
+    """A transformer block, quantized everywhere."""
+    def q(x):
+        return qdq(net, x, 1 / 16, 0)
+
+    def norm(x):
+        return q(net.node("LayerNormalization", x, *np.ones((2, channels), np.float32), axis=-1))
+
+    def dense(x, inputs, outputs):
+        return q(net.node("Add", net.node("MatMul", x, weights(net, inputs, outputs)),
+                          np.float32(net.rng.standard_normal(outputs))))
+
+    def head():
+        y = net.node("Reshape", dense(normed, channels, channels),
+                     np.array([-1, tokens, heads, channels // heads]))
+        return net.node("Transpose", y, perm=[0, 2, 1, 3])
+    normed = norm(x)
+    key = net.node("Transpose", head(), perm=[0, 1, 3, 2])
+    y = net.node("Mul", q(net.node("MatMul", head(), key)), np.float32(0.35))
+    y = q(net.node("MatMul", q(net.node("Softmax", y, axis=-1)), head()))
+    y = net.node("Reshape", net.node("Transpose", y, perm=[0, 2, 1, 3]),
+                 np.array([-1, tokens, channels]))
+    x = q(net.node("Add", x, dense(y, channels, channels)))
+    y = dense(norm(x), channels, 4 * channels)
+    gelu = net.node("Add", net.node("Erf", net.node("Div", y, np.float32(2 ** 0.5))), np.float32(1))
+    y = q(net.node("Mul", net.node("Mul", y, gelu), np.float32(0.5)))
+    return q(net.node("Add", x, dense(y, 4 * channels, channels)))
+
+
+def test_every_problem_of_a_transformer_is_named_at_once():
+    net = Network(np.random.default_rng(9), (6, 16), opset=17)
+    x = qdq(net, "x", 1 / 16, 0)
+    for _ in range(3):
+        x = attention(net, x)
+    x = qdq(net, net.node("MatMul", x, weights(net, 16, 300)), 1 / 16, 0)
+    found = check(net.model(x, shapes=[(6, 300)]))
+    assert not any(text.startswith("not looked at") for *_, text in found.nodes)
+    refused = [operator for _, operator, text in found.nodes if text.startswith("refused")]
+    assert refused == 3 * ["LayerNormalization", "MatMul", "Softmax", "MatMul",
+                           "LayerNormalization"] and len(found.problems) == 15
+    assert "; --inputs layernormalization2_out," in found.problems[0]
+    text = text_of(found)
+    # One cause, one line; the first one says how to go on.
+    assert "and 2 more (MatMul): its weights must be constant" in text
+    assert text.count("\n4. node") == 1 and "\n5. " not in text
+    assert text.endswith("It does not map: 15 problems.")
+
+
+def test_every_problem_of_parallel_branches_is_named_at_once():
+    def middle(net, x):
+        x = qdq(net, net.node("Conv", x, weights(net, 4, 3, 3, 3), pads=[1] * 4), 1, 0)
+        odd = [net.node("InstanceNormalization", x, *np.ones((2, 4), np.float32)),
+               net.node("LpNormalization", x, axis=1), net.node("Softmax", x, axis=1),
+               net.node("LRN", x, size=3), net.node("CumSum", x, np.array(1))]
+        branches = [qdq(net, net.node("Conv", qdq(net, item, 1 / 16, 0), weights(net, 4, 4, 3, 3),
+                                      pads=[1] * 4), 1, 0) for item in odd]
+        x = net.node("Relu", net.node("Concat", *branches, axis=1), name="after all")
+        return qdq(net, net.node("Conv", x, weights(net, 4, 20, 3, 3), pads=[1] * 4), 1, 0)
+    net, x = network(middle)
+    found = check(net.model(x, shapes=[(4, 6, 6)]))
+    assert [operator for _, operator, text in found.nodes if text.startswith("refused")] == [
+        "InstanceNormalization", "LpNormalization", "Softmax", "LRN", "CumSum"]
+    assert len(found.problems) == 5 and "which can be cut there: --outputs" in found.problems[0]
+    assert all("at a network's ends" in item for item in found.problems[1:])
+    lines = [line for line in text_of(found).splitlines() if "refused" in line]
+    assert all(f"| refused: problem {n} |" in line for n, line in enumerate(lines, 1))
 
 
 def qonnx(bits):

@@ -1,8 +1,8 @@
-"""Who lies where: feature maps in activation memory, weights and parameters in their rings,
+"""Memory allocation: feature maps in activation memory, weights and parameters in their rings,
 sections in external memory.
 
-Nothing here looks at time: what is overwritten too early waits for its readers (tokens), so a
-place is only ever a question of speed, never of rightness - but for feature maps, which must not
+Nothing here looks at time: a write waits for the readers of the words that it overwrites (tokens),
+so placement affects speed only, never correctness - but for feature maps, which must not
 be overwritten while they are still to be read.
 """
 

@@ -27,7 +27,7 @@ class Axis:
                 and (self.out - 1) * self.step + self.pool <= self.pixels)
 
     def window(self, n):
-        """[first, end) pixels of result `n`."""
+        """(first, end) of the pixels that result `n` pools."""
         first = n * self.step - self.margin
         return max(0, first), min(self.pixels, first + self.pool)
 
@@ -36,7 +36,7 @@ class Axis:
         return self.window(out[0])[0], self.window(out[1] - 1)[1]
 
     def most_under(self, results):
-        """The most pixels that so many neighbouring results are made of."""
+        """The most pixels that so many neighbouring results pool."""
         return min(self.pixels, (results - 1) * self.step + self.pool)
 
     def windows(self, out):

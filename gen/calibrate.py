@@ -31,12 +31,12 @@ class Quantizer:
     zero: int = 0
 
     def __call__(self, values):
-        """The numbers (float32) that it leaves of `values`."""
+        """`values` quantized and dequantized, float32."""
         return quantize_as(self.format, values, self.scale, self.zero)
 
     @property
     def limits(self):
-        """The smallest and the largest number that it leaves as it is."""
+        """The smallest and the largest number that is not clipped."""
         if isinstance(self.format, Int):
             low = -(1 << self.format.bits - 1) if self.format.signed else 0
             high = low + (1 << self.format.bits) - 1
@@ -47,7 +47,8 @@ class Quantizer:
 
 @dataclass
 class Statistics:
-    """What a tensor held: exact limits, a random sample of its numbers, the `count` of all, and
+    """Statistics of a tensor's numbers: exact limits, a random sample of its numbers, the `count`
+    of all, and
     those of them that lie furthest out."""
     low: float = np.inf
     high: float = -np.inf
@@ -75,7 +76,7 @@ class Statistics:
         return np.concatenate(self.parts)
 
     def join(self, others):
-        """These and others as one tensor's."""
+        """The statistics of two tensors that share one scale."""
         every = [self, *others]
         return Statistics(min(item.low for item in every), max(item.high for item in every),
                           sum(item.count for item in every),

@@ -1,5 +1,5 @@
-"""What will become of a network on a chip, before anything is built: every node, every layer, what
-does not map and what would make it.
+"""How a network maps on a chip, before anything is built: every node, every layer, what does not
+map and what would make it map.
 """
 
 import re
@@ -187,7 +187,7 @@ def _note_layers(found, graph, chip):
 
 
 def _explain(found, graph, arch, batch, error):
-    """Fill in why a network is refused: `error` says so."""
+    """Fill in why a network is refused, from its `error`."""
     chip, errors = arch, _layer_errors(graph, arch)
     if any(isinstance(item, WrongFormat) for item in [error, *errors]):
         chip, found.problems = _with_formats(graph, arch, found.changes)
@@ -370,7 +370,7 @@ def fates(model, graph):
 # The text.
 
 def text_of(found, arch=None):
-    """A `Check` as text."""
+    """The text that `systolith check` prints for a `Check`."""
     lines = []
     if found.quantized:
         lines += [f"A float network, looked at as quantized: {found.quantized}.", ""]

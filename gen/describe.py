@@ -1,4 +1,4 @@
-"""What a program says about itself, as plain data: `Program.host`."""
+"""The description that a program carries for the host, as plain data: `Program.host`."""
 
 from dataclasses import asdict
 
@@ -25,7 +25,7 @@ def _output(name, shape, graph, raw, place, starts, lanes):
 
 
 def _kind(conv):
-    """What a layer would be called: a kernel that covers the map is a dense layer."""
+    """Kind of a layer for reports: "dense" where the kernel covers the map, else "conv"."""
     _, height, width = conv.input_shape
     dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.pads)
     return "dense" if dense else "conv"
@@ -38,7 +38,8 @@ def _operand(operand):
 
 
 def _function(conv):
-    """How a layer's results bend, or None: "table", or "leaky" (two factors in every channel)."""
+    """Nonlinear function of a layer's results, or None: "table", or "leaky" (two factors in every
+    channel)."""
     return "table" if conv.table is not None else "leaky" if conv.below is not None else None
 
 

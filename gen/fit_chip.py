@@ -236,7 +236,7 @@ class _Search:
             check_memory_plan(self.program)
 
     def _units(self):
-        """What layers cannot do without."""
+        """Set the units that layers need."""
         graph = widened(self.graph, self.arch)
         codes, layers = 1 << self.arch.activation.width, graph.layers
         combined = [layer for layer in layers if layer.operand is not None]
@@ -327,7 +327,7 @@ class _Search:
     # What it came to.
 
     def found(self, area):
-        """The `Fit`."""
+        """The result of the search."""
         arch = self.arch
         choices = [Choice(_PATHS[key], _shown(key, self.fields[key]), reason,
                           _memory(arch, key))

@@ -246,7 +246,7 @@ class LayerCode:
 
     @property
     def _input_row(self):
-        """The first row of the image's input."""
+        """First row of the image in the stacked input map."""
         return self.image * self.layer.conv.input_shape[1]
 
     def _input(self, tile, part):
@@ -393,7 +393,7 @@ class LayerCode:
             stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1))
 
     def _post(self, sub, sums, group, number, operand=None):
-        """One group of the columns to the group `number` of result channels."""
+        """POST of one group of columns, to the group `number` of result channels."""
         for part, windows in window_fields(self.layer, sub, sums):
             self._post_part(part, windows, group, number, operand)
 

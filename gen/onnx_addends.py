@@ -93,8 +93,8 @@ def reach_of(builder, value, node):
 # Convolutions of one tensor.
 
 def _together(one, other):
-    """Two convolutions of the same tensor as one, where weights in a common unit have codes; None
-    where there is no such thing."""
+    """Two convolutions of the same tensor merged into one, where their weights have codes in a
+    common unit; else None."""
     a, b = one.linear, other.linear
     if (one.source != other.source or a.format != b.format or a.stride != b.stride
             or not isinstance(a.format, Int) or one.window != (1, 1) or other.window != (1, 1)

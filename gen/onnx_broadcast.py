@@ -65,7 +65,7 @@ def spread(builder, node, values, pixels=True):
 
 
 def _repeated(builder, node, value, sizes):
-    """A value whose only channel, row or column is repeated to a map of `sizes`."""
+    """A value whose single channel, row or column is repeated to a map of `sizes`."""
     if tuple(value.map) == tuple(sizes):
         return value
     value = plain(builder, value, node)
@@ -160,7 +160,7 @@ def _input(builder, node, codes, scale, zero, format):
 
 
 def _codes(builder, node, operand, numbers, format, in_map):
-    """The constant as codes of one scale; None where there is none."""
+    """The constant as codes of one scale; None where no scale gives exact codes."""
     scale = uniform(exact(operand.scale)) if isinstance(operand, QuantizedConstant) else None
     scale = scale and scale * Fraction(2) ** operand.format.exponent
     if not scale or any((item / scale).denominator > 1 for item in numbers.flat):

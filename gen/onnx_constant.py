@@ -73,7 +73,7 @@ def _steepest(ends, order, target):
 
 
 def _real(order, target):
-    """The number that an ordered integer stands for."""
+    """The real number of an ordered integer."""
     if isinstance(target.format, Float):
         order = int(target.format.image(numerics.from_ordered(np.int64(order), target.format)))
     return (order - target.zero_point) * target.unit

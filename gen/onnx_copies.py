@@ -29,7 +29,7 @@ def join_pads(inner, outer):
 # Values.
 
 def resolved(value, part, node):
-    """A part of a value with what was done to the whole."""
+    """A part of a value with the gain, offset, limits and pooling of the whole applied."""
     own, first = part.value, part.first_channel
     gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
     ends = []
@@ -84,7 +84,7 @@ def quantize_parts(builder, value, target, name, node):
 
 
 def join(builder, name, shape, pieces, target, nodes, node):
-    """A new tensor, put together of `pieces`: (tensor, Part) each."""
+    """A new tensor joined from `pieces`, (tensor, Part) each."""
     limits = [builder.limits[piece] for piece, _ in pieces]
     bounds = min(low for low, _ in limits), max(high for _, high in limits)
     name = builder.add_tensor(name, shape, replace(target, low=bounds[0], high=bounds[1]))
@@ -99,8 +99,8 @@ def join(builder, name, shape, pieces, target, nodes, node):
 
 
 def join_codes(builder, name, shape, pieces, nodes, node):
-    """A new tensor, put together of the codes of integers, whatever these stand for, of `pieces`:
-    (tensor, Part) each."""
+    """A new tensor joined from the integer codes of `pieces`, (tensor, Part) each, whatever their
+    scales."""
     kept = {piece: builder.tensors[piece] for piece, _ in pieces}
     form = max((tensor.format for tensor in kept.values()), key=lambda item: item.bits)
     limits = [builder.limits[piece] for piece in kept]
@@ -123,8 +123,8 @@ def own_target(builder, source):
 
 
 def plain(builder, value, node):
-    """The same value as all channels of one tensor, as they are: what is in parts is put together,
-    what is a part is copied. What has passed a convolution and no quantizer stays."""
+    """The value as all channels of one tensor: parts are joined, some channels of a tensor are
+    copied. Results of a convolution that are not quantized are returned unchanged."""
     if not isinstance(value, Value) or value.linear is not None:
         return value
     if value.parts:
@@ -199,8 +199,8 @@ def _joined(builder, value, node):
 
 
 def _of_scales(builder, value, node):
-    """What is put together of channels of different scales, as the codes that there are; None
-    where it is not put together of whole channels of integers."""
+    """A value in parts whose scales differ, joined as codes; None where its parts are not whole
+    channels of integers."""
     parts = sorted(value.parts, key=lambda part: part.first_channel)
     if any(part.step != (1, 1) or any(part.origin) for part in parts):
         return None
@@ -223,7 +223,7 @@ def _of_scales(builder, value, node):
 # Doing without copies.
 
 def remove_copies(builder):
-    """The builder's layers without those of its copies that can be done without."""
+    """The builder's layers without the copies that are not needed."""
     layers = list(builder.layers)
     for copy in builder.copies:
         if any(copy is layer for layer in layers) and not _read_from_source(builder, layers, copy):
@@ -235,8 +235,8 @@ def remove_copies(builder):
 
 
 def _split(builder, layers, source, copies):
-    """Let the layer that makes a tensor of which nothing but copies of some channels are read write
-    each where its copy goes: several layers of some of its channels, where that is no more work.
+    """Split a layer whose output is read only by copies of some channels: one layer for each copy,
+    which writes to the copy's place, where that takes no more passes.
     """
     makers = [n for n, layer in enumerate(layers) if layer.output == source]
     count = builder.tensors[source].shape[0]
@@ -282,8 +282,8 @@ _SIDE = 16
 
 
 def _worth_splitting(maker, parts):
-    """Whether several layers of some channels each take no more passes than one of all and copies
-    of these channels."""
+    """Whether several layers of some channels each take no more passes than one layer of all
+    channels and its copies."""
     columns = sum(-(-len(own) // _SIDE) for own in parts)
     more = columns - -(-len(maker.weight) // _SIDE)
     deep = 1 if maker.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
@@ -316,8 +316,7 @@ def _may_pick(layer):
 
 
 def _read_from_source(builder, layers, copy):
-    """Let all readers of a copy of some channels or pixels read from where it copies; False if
-    one of them cannot."""
+    """Make all readers of a copy read from its source instead; False if one of them cannot."""
     count = builder.tensors[copy.input].shape[0]
     picked = _whole(_channels(copy, count), count)
     if copy.output in builder.outputs or copy.step != (1, 1) or copy.stride != (1, 1) or sum(
@@ -347,7 +346,7 @@ def _read_from_source(builder, layers, copy):
 
 
 def _write_to_target(builder, layers, copy):
-    """Let the layers that make what is copied write it where the copy goes."""
+    """Make the layers that write the source of a copy write to its target instead."""
     source, target = copy.input, copy.output
     count = builder.tensors[source].shape[0]
     if (source in builder.inputs or source in builder.outputs or any(copy.pads)

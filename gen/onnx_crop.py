@@ -1,4 +1,4 @@
-"""Values that are cut, padded, or put together of their own pixels in another order."""
+"""Values that are cropped, padded, or have their pixels rearranged."""
 
 from dataclasses import replace
 from itertools import groupby
@@ -12,13 +12,13 @@ __all__ = ["another_input", "cropped", "is_input", "parts_value", "rearranged"]
 
 
 def parts_value(parts, shape, sizes, node):
-    """The value that is put together of `parts`; `sizes`: of its map."""
+    """The value joined from `parts`; `sizes` are those of its map."""
     ones = np.full(sizes[0], exact(1).item(), dtype=object)
     return Value("", tuple(shape), tuple(sizes), ones, 0 * ones, parts=parts, nodes=[node.name])
 
 
 def cropped(builder, node, value, pads, image=0):
-    """A value with pads of `image`, or, negative ones, without so many pixels."""
+    """A value padded with `image`; negative pads crop."""
     if value.linear is not None or value.slope is not None:
         node.fail("cuts or pads what is not quantized; put a quantizer before it")
     together = join_pads(value.pads, pads)
@@ -71,7 +71,7 @@ def rearranged(builder, node, value, mode, rows, columns):
 
 
 def is_input(builder, value):
-    """Whether a value is all of an input of the network, as it is."""
+    """Whether a value is a whole input of the network, unchanged."""
     return (value.source in builder.inputs and value.linear is None and not value.parts
             and value.channels is None and not any(value.pads) and not value.pool
             and value.low is None and value.high is None)

@@ -124,7 +124,7 @@ class _Sum:
             self.add(low, factor)
 
     def _high(self, numbers, base):
-        """The tensor of a value in units, rounded to `base` units."""
+        """The high digit: the tensor of a value in units, rounded to multiples of `base`."""
         builder, target = self.builder, replace(self.target, scale=Fraction(base))
         target = _clipped(target, numbers)
         name = builder.add_tensor(f"{self.name}_high", numbers.map, self.target)
@@ -132,7 +132,8 @@ class _Sum:
         return name
 
     def _low(self, numbers, base, high, units):
-        """The tensors of what `high` leaves of a value that has so many units at most."""
+        """The low digits: tensors of the remainder of a value, at most so many units, after the
+        digit `high`."""
         builder, most = self.builder, (1 << FIRST_BITS - 1) - 1
         step = Fraction(1)                  # of first results, as fine as they can be
         while units <= most * step / 2 and step > Fraction(1, 1 << 10):
@@ -154,7 +155,7 @@ class _Sum:
         return ceil((Fraction(base, 2) + 1) / self.most)
 
     def _place(self, n, ranges):
-        """What is added to the rest in the n-th of so many ranges."""
+        """The offset that moves the remainder into the n-th of so many ranges."""
         return self.most * (ranges - 1 - 2 * n)
 
     def _of_function(self, value, base, factor):
@@ -258,7 +259,8 @@ def _check(builder, item, node):
 
 
 def _after(sums, value):
-    """What stands after a sum, after the convolution that makes it."""
+    """The operations after a sum (gain, limits, pooling), applied to the convolution that computes
+    it."""
     return like(value, replace(
         sums, shape=value.shape, map=value.map, gain=sums.gain * value.gain,
         offset=sums.offset * value.gain + value.offset, low=value.low, high=value.high,
@@ -267,8 +269,7 @@ def _after(sums, value):
 
 
 def _within_result(found, value, target):
-    """Addends need not reach further than where the result is at its limit, whatever the others
-    are."""
+    """Limit the reach of addends to where the result saturates whatever the other addends are."""
     if value.slope is not None or value.window != (1, 1):
         return
     ends = [target.unit * (item - target.zero_point) for item in (target.low - 1, target.high + 1)]

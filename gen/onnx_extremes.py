@@ -73,7 +73,8 @@ def _now_or_later(builder, node, value, extreme, sizes, shape):
 
 
 def _own(builder, value):
-    """What the codes of a quantized value are, but for their limits; None of others."""
+    """What identifies the codes of a quantized value, limits aside; None for values that are not
+    quantized."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if value.linear is not None or value.slope is not None or not gain or offset is None:
         return None
@@ -170,7 +171,7 @@ def _value(builder, source, extreme):
 
 
 def _beyond(builder, extreme, difference, target, name, node):
-    """relu(difference), exactly, as a value: the difference of two codes."""
+    """relu of a difference of two codes, exact, as a value."""
     low, high = target.format.image_range
     all_codes = replace(target, zero_point=low, low=low, high=high)
     made = builder.quantize(difference, all_codes, f"{name}_beyond", node)

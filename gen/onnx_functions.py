@@ -108,7 +108,8 @@ def _whole(builder, value, node):
 
 
 def evaluated(node, arrays):
-    """What the node gives for float32 arrays and constants, as ONNX's reference computes it."""
+    """The node's result for float32 arrays and constants, computed by ONNX's reference
+    evaluator."""
     names = [f"x{n}" for n in range(len(arrays))]
     part = helper.make_node(node.operator, names, ["y"], **node.attributes)
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
@@ -169,15 +170,15 @@ def is_sign(builder, value):
 
 
 def of_sign(value, function):
-    """What `function` makes of a value that `is_sign`, not pooled: of two numbers, which are an
-    array of Fraction [2, channels], it makes two others."""
+    """A value that `is_sign`, not pooled, with `function` applied to its two numbers, an array of
+    Fraction [2, channels]."""
     low, high = function(_two_numbers(value))
     return replace(value, gain=(high - low) / 2, offset=(high + low) / 2, slope=None, low=None,
                    high=None)
 
 
 def _two_numbers(value):
-    """[2, channels]: what a value that `is_sign` is for -1 and for +1."""
+    """The two numbers of a value that `is_sign`, for codes -1 and +1: [2, channels]."""
     numbers = np.array([value.offset - value.gain, value.offset + value.gain])
     if value.slope is not None:
         numbers = np.where(numbers < 0, numbers * value.slope, numbers)
@@ -187,7 +188,8 @@ def _two_numbers(value):
 
 
 def _of_signs(node, values, inputs):
-    """What a node makes of signs, all of one tensor, and of constants; None of several tensors."""
+    """The result of a node whose operands are signs of one tensor and constants; None where they
+    are of several tensors."""
     if len({(item.source, tuple(item.map), tuple(item.shape), layout_of(item).tobytes())
             for item in values}) > 1:
         return None
@@ -222,8 +224,8 @@ def combined(builder, node, values):
 
 
 def _of_clipped(builder, node, values):
-    """Whether values are one tensor in several ways, one with limits or a term of its own, such as
-    x * clip(x + 3): no sum or product of codes."""
+    """Whether values are computed from one tensor and one of them has limits or an offset, such as
+    x * clip(x + 3): then a table must compute their sum or product."""
     if len({item.source for item in values}) > 1 or values[0].parts or (
             builder.tensors[values[0].source].format.width > 8):
         return False
@@ -259,7 +261,8 @@ def note_rescaled(builder, value, target, tensor, node):
 
 
 def _results(builder, value, orders, target, node):
-    """The ordered integers that `target` makes of a value whose source has these."""
+    """The ordered integers of a value quantized by `target`, for each ordered integer in `orders`
+    of its source."""
     numbers = reals(builder, value, orders, node)
     if np.isnan(numbers).any():
         node.fail(f"the function before it is not a number for some codes of {value.source!r}; put "
@@ -360,7 +363,7 @@ def fuse_tables(layers, outputs):
 
 
 def _is_lookup(layer):
-    """Whether all that a layer does is to look up codes, and perhaps to pool them."""
+    """Whether a layer only looks up codes in a table, and perhaps pools them."""
     return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
             and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
             and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
@@ -394,7 +397,7 @@ def _looking_up(maker, lookup):
 
 
 def to_host(builder):
-    """Let the host look up what only the host reads."""
+    """Move table lookups whose results only the host reads to the host."""
     read = {name for layer in builder.layers for name in (
         layer.input, *([layer.operand.tensor] if layer.operand else []))}
     for layer in [item for item in builder.layers if item.table is not None and _is_lookup(item)]:

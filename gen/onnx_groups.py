@@ -88,8 +88,8 @@ def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None
 
 
 def _separable(builder, value):
-    """Whether some channels of codes, or of a convolution's results, can be computed without the
-    others."""
+    """Whether some channels of a value can be computed without the others: codes, or a convolution
+    in one group or a depthwise one."""
     if value.linear is None:
         return True
     count = builder.tensors[value.source].shape[0] if value.channels is None else (

@@ -162,7 +162,7 @@ class Host:
         return results
 
     def passed(self, node, inputs):
-        """Take note of what has no codes yet."""
+        """Record values that are not quantized yet."""
         if any(item is not None for item in inputs) and all(
                 name in self.before for name, item in zip(node.inputs, inputs, strict=True)
                 if item is not None and not isinstance(item, (Constant, QuantizedConstant))):
@@ -171,8 +171,9 @@ class Host:
     # After it.
 
     def take(self, builder, node, inputs):
-        """HostResults for the node's outputs; None where it is the chip's. `inputs` are changed to
-        what the chip's operator reads; `builder` has the tensors that there are."""
+        """HostResults for the outputs of a node that the host computes; None where the chip does.
+        `inputs` are replaced by what the chip's operator reads; `builder` has all tensors so
+        far."""
         there = [item.value if isinstance(item, HostResult) else item for item in inputs]
         if node.operator in _ON_CHIP and isinstance(there[0], Value):
             inputs[:] = there
@@ -190,7 +191,7 @@ class Host:
         return self._results(node, reason, value)
 
     def instead(self, node, inputs, error):
-        """What the host gives for a node that the chip refuses; None where it cannot."""
+        """HostResults for a node that the chip refuses; None where the host cannot compute it."""
         quantizer = node.operator in ("QuantizeLinear", "DequantizeLinear")
         if not computable(node) or node.domain in onnx_qonnx.DOMAINS:
             return None

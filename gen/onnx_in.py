@@ -163,7 +163,8 @@ def _load(model, refuse):
 
 
 def _computed(builder, host, node, inputs, unknown):
-    """What a node gives: on the chip, or else on the host. Raises UserError."""
+    """The values of a node's outputs, computed on the chip or else on the host. Raises
+    UserError."""
     prepared = host.prepare(node, inputs)
     if prepared is not None:
         return prepared
@@ -188,7 +189,7 @@ def _computed(builder, host, node, inputs, unknown):
 
 
 def _own_error(host, node, unknown):
-    """What would be wrong with a node, whatever it reads; None where that cannot be said."""
+    """The node's own error, whatever it reads; None where that cannot be said."""
     if node.name not in unknown or (computable(node) and host.ends(node)):
         return None
     return unknown[node.name]
@@ -285,7 +286,7 @@ def checked_nodes(model, refuse=None):
 
 
 class Unknown(HostInput):
-    """What a refused node would have made; its shape may be None."""
+    """Placeholder for an output of a refused node; its shape may be None."""
 
 
 def _unknown(node, shapes):
@@ -434,7 +435,7 @@ def _ordered(nodes, known, graph):
 
 
 def _check_shape(node, name, value, shapes):
-    """Refuse a model whose own shapes are not what comes out here."""
+    """Refuse a model that states another shape than its value has."""
     expected = shapes.get(name)
     if expected is None:
         return
@@ -522,7 +523,8 @@ def _reference(node, arrays):
 
 
 def _check_effort(node, arrays):
-    """Refuse what could take any time or memory: programs, and results without a bound."""
+    """Refuse constants whose computation could take any time or memory: control flow, results of
+    unbounded size."""
     if any(isinstance(item, onnx.GraphProto) for item in node.attributes.values()):
         node.fail("control flow is not supported: fold it, as onnxsim does")
     try:

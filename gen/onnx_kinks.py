@@ -159,8 +159,8 @@ def _line(base, factors, offset, **rest):
 
 
 def _sloped(above, below):
-    """(factors, slopes) with which f(u) is factor * u, and slope times that where it is below zero;
-    None where a channel has no such numbers."""
+    """(factors, slopes) such that f(u) = factor * u where that is at least 0, else slope * factor *
+    u; None where a channel has no such numbers."""
     factors, slopes = [], []
     for a, c in zip(above, below, strict=True):
         if a > 0 or a == c:

@@ -204,14 +204,14 @@ def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
 
 
 def _add_up(value, kernel):
-    """Let the sums of a value be added up over windows."""
+    """The value with sum pooling over windows."""
     sizes = (size // n for size, n in zip(value.map[1:], kernel, strict=True))
     value.map = value.shape = (value.map[0], *sizes)
     value.window = kernel
 
 
 def _mean_of_pair(builder, node, value, *window):
-    """The mean of a sum: the sum of means."""
+    """Mean of a sum of two values, as the sum of their means."""
     both, pair = value.linear, [value.linear.first, value.linear.second]
     if both.product or value.pool or value.slope is not None or value.low is not None or (
             value.high is not None):
@@ -289,7 +289,7 @@ def unwindowed(value, node):
 
 
 def _spread(images, dilation, counts, steps):
-    """The kernel, of dilation 1, that adds up what `images` give at `counts` positions that lie
+    """The kernel, of dilation 1, that sums the results of `images` at `counts` positions that are
     `steps` pixels apart."""
     (dy, dx), (sy, sx) = dilation, steps
     reach = [(size - 1) * d + 1 for size, d in zip(images.shape[2:], dilation, strict=True)]

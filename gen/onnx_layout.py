@@ -52,7 +52,8 @@ _MOST = 4096
 
 
 def _sides(shape):
-    """The map as that a tensor of 1 to 3 dimensions lies where its order is the map's."""
+    """The sizes of the map (channels, rows, columns) of a tensor of 1 to 3 dimensions whose order
+    is the map's."""
     return {1: (*shape, 1, 1), 2: (*shape[:1], 1, *shape[1:]), 3: tuple(shape)}.get(len(shape))
 
 
@@ -74,7 +75,7 @@ def read_by_dense(nodes):
 
 
 def laid_out(builder, node, inputs):
-    """The inputs of a node as its operator reads them: in any order, or as maps."""
+    """The inputs of a node as its operator can read them: in any element order, or as maps."""
     if node.operator not in _HOST_ROWS:
         for item in inputs:
             if isinstance(item, HostInput) and item.rows > 1:
@@ -92,7 +93,7 @@ def _refuse_rows(node, value):
 
 
 def _as_map(builder, node, value):
-    """The value with a map that is its shape, where it has up to 3 dimensions."""
+    """The value with a map of the same shape as the value, where it has up to 3 dimensions."""
     if value.rows > 1:
         _refuse_rows(node, value)
     sides = _sides(value.shape)
@@ -103,7 +104,7 @@ def _as_map(builder, node, value):
 
 
 def filled(builder, node, value):
-    """The value with each element of its map once in its order."""
+    """The value with a map in which each element of the order occurs once."""
     if value.order is None or (len(value.order) == prod(value.map)
                                and len(np.unique(value.order)) == len(value.order)):
         return value
@@ -323,14 +324,15 @@ def aligned(builder, node, values):
 
 
 def _movable(builder, value):
-    """How little it costs to move a value; None: it cannot be."""
+    """Rank of a value by how cheaply its elements can be moved (higher is cheaper); None: they
+    cannot."""
     if value.linear is not None or value.slope is not None:
         return None
     return value.source not in builder.inputs
 
 
 def _same(builder, node, values):
-    """Two values of one shape with the order of one of them."""
+    """Two values of one shape, brought to the order of one of them."""
     costs = [_movable(builder, item) for item in values]
     if costs == [None, None]:
         node.fail(f"combines the results of {values[0].nodes[-1]!r} and {values[1].nodes[-1]!r}, "
@@ -444,7 +446,7 @@ def _axes_of_map(value):
 # Joining.
 
 def on_its_own(builder, node, value):
-    """The value as a map that is its shape, or else one pixel of many channels."""
+    """The value as a map of its own shape, or else as one pixel of many channels."""
     index = layout_of(value)
     sides = _sides(value.shape) if value.rows == 1 else None
     if sides is not None:
@@ -478,7 +480,8 @@ def joined_along(values, axis):
 
 
 def _simplicity(order, sizes):
-    """How little an order is in the way of layers: 2, 1 for dense layers, or 0."""
+    """How many kinds of layers can read a value in its order: 2 all, 1 dense layers only, 0
+    none."""
     flat = order.reshape(-1)
     if (flat == np.arange(flat.size)).all():
         return 2

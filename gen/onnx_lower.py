@@ -98,8 +98,8 @@ class Builder:
         return value.source, gain, value.offset
 
     def codes(self, value, node):
-        """A quantized value as codes that are neither pooled nor clipped any more; channels may
-        have different scales. An error at `node` where it is not quantized."""
+        """A quantized value as codes, its pooling and clipping done; channels may have different
+        scales. An error at `node` where it is not quantized."""
         if value.linear is not None or value.slope is not None:
             node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
@@ -121,8 +121,8 @@ class Builder:
         return replace(value, source=source, low=None, high=None)
 
     def pooled_codes(self, value, node, needed=True):
-        """The same value of codes with its pooling done, where it is the largest codes that are
-        wanted; an error at `node` where it is the smallest, unless it is not `needed`."""
+        """The value of codes with its max pooling done; where the minimum of the codes is wanted,
+        an error at `node`, or, if not `needed`, the value unchanged."""
         if not value.pool:
             return value
         least = np.array(value.pool.least or [False] * len(value.gain))
@@ -228,7 +228,8 @@ class Builder:
                                          *self.limits[output]), output, node)
 
     def quantize(self, value, target, name, node):
-        """The name of the tensor that `target` makes of `value`; it is called `name` if new."""
+        """The name of the tensor that holds `value` quantized by `target`; `name` if the tensor is
+        new."""
         if isinstance(value, HostInput):
             return self._quantize_input(value, target, name, node)
         self.notes.quantized(self, value, target)
@@ -320,8 +321,8 @@ class Builder:
         return layer
 
     def identity(self, value, target, node):
-        """Weights that scale each channel by itself, chosen so that what `target` (None: raw)
-        makes of every code comes out as exactly as possible."""
+        """The value as a 1 x 1 depthwise convolution, with weights chosen so that quantizing every
+        code by `target` (None: raw) is as exact as possible."""
         source = self.tensors[value.source]
         format = self.weight_format or source.format
         images = format.image(numerics.finite_codes(format))
@@ -454,7 +455,7 @@ class Builder:
         self.decoders.append(decoder)
 
     def finish(self, name):
-        """The graph, without what no output needs."""
+        """The graph, without tensors and layers that no output depends on."""
         self._drop_unused()
         self._share_variants()
         self.layers = fuse(self.layers, self.outputs, self.sums, self.tensors)

@@ -178,7 +178,7 @@ def _check_joined(node, inputs, axis):
 
 
 def _joined_inputs(node, inputs):
-    """Parts of one input, whose elements the host moves."""
+    """The Concat of parts of one input as that input, whose elements the host moves."""
     axis = _axis(node, inputs[0])
     _check_joined(node, inputs, axis)
     first = inputs[0]
@@ -198,8 +198,8 @@ def _joined_inputs(node, inputs):
 
 
 def _elements_of(steps, shape):
-    """The numbers of the elements that steps take from a tensor of this shape; None where they
-    compute."""
+    """The indices of the elements that steps take from a tensor of this shape; None where a step
+    computes."""
     index = np.arange(prod(shape)).reshape(shape)
     for operation, operand in steps:
         if operation == "take":
@@ -307,7 +307,7 @@ def _pad(builder, node, inputs):
 
 
 def _image_of(builder, node, value, number):
-    """The image of the source that stands for `number`."""
+    """The source's image whose real number is `number`."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if value.linear is not None:
         return 0                                    # refused by `_cropped`

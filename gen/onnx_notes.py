@@ -18,7 +18,7 @@ class Notes:
         self.rounded = {}           # tensor -> (kind, node, how far its images are off)
 
     def add(self, kind, node, off=None, unit="step", detail=""):
-        """Take a note, if the amount is worth it; `node` is a name."""
+        """Record a note, if the amount is large enough to matter; `node` is a name."""
         if off == 0 or (unit == "step" and off is not None and off < LEAST):
             return
         key = kind, node, unit, detail

@@ -98,7 +98,7 @@ def _kind(dtype, node):
 
 
 def _named_kind(number, node):
-    """What `_kind` says of an ONNX element type."""
+    """`_kind` of an ONNX element type."""
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
     except (KeyError, TypeError, ValueError):
@@ -107,7 +107,7 @@ def _named_kind(number, node):
 
 
 def _moved(bits, signed):
-    """How far codes are moved to be signed."""
+    """What is subtracted from unsigned codes to make them signed."""
     return 0 if signed else 1 << (bits - 1)
 
 

@@ -244,7 +244,7 @@ def _bipolar_quant(builder, node, inputs):
 
 
 def _to_a_side(builder, node, value, scale, numbers, rounding):
-    """What a quantizer makes that rounds down or up; `numbers`: zero point and limits."""
+    """The result of a quantizer with rounding FLOOR or CEIL; `numbers`: zero point and limits."""
     zero, low, high = numbers
     if isinstance(value, (Constant, QuantizedConstant)):
         node.fail("attribute rounding_mode must be 'ROUND' for constants: round them when you "
@@ -267,7 +267,7 @@ def _one_scale(scale, node):
 
 
 def _trunc(builder, node, inputs):
-    """Fewer bits of a whole number: its last ones are dropped. Version 1 has 5 inputs, version 2
+    """Trunc: drops the last bits of a whole number. Version 1 has 5 inputs, version 2
     says the new scale, signed and narrow, and has 6."""
     if len(inputs) not in (5, 6):
         node.fail(f"must have 5 inputs, or 6 in version 2, not {len(inputs)}")

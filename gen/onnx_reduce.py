@@ -23,8 +23,8 @@ __all__ = ["OPERATORS"]
 
 
 def _dimensions(value, axes, node):
-    """Which of (channels, rows, columns) of a value's map are the axes (without the batch) of its
-    shape; dimensions of 1 are none."""
+    """Which of (channels, rows, columns) of a value's map the given axes of its shape (without the
+    batch) are; dimensions of 1 are left out."""
     if len(value.shape) == 1:
         return {n for n, size in enumerate(value.map) if size > 1}
     large = [n for n, size in enumerate(value.map) if size > 1]
@@ -92,7 +92,7 @@ def _extreme(builder, node, value, dimensions, least):
 
 
 def _negated(builder, node, value, windows):
-    """The least of windows of a quantized value: the largest of its negated codes."""
+    """Min pooling of a quantized value, as max pooling of its negated codes."""
     if value.linear is not None or value.slope is not None or (uniform(value.gain) or 0) <= 0:
         node.fail(f"takes the smallest of the result of {value.nodes[-1]!r} before it is "
                   "quantized; put a quantizer between them")

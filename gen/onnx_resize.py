@@ -198,7 +198,7 @@ def _whole(weights):
 
 
 def _copied(builder, node, value, copies):
-    """A value with each of its channels so many times, one after the other."""
+    """A value with each channel repeated so many times in a row."""
     codes, _ = as_codes(builder, value, node)
     format, one = plain_weights(builder, value, node)
     channels = value.map[0]

@@ -31,7 +31,7 @@ _OPERATORS = {*FUNCTIONS, "Abs", "Add", "Clip", "Div", "HardSigmoid", "LeakyRelu
 
 @dataclass
 class Smooth:
-    """A function of what the value `base` stands for: float32 array to float32 array."""
+    """A function of the real numbers of the value `base`: float32 array to float32 array."""
     name: str
     base: Value
     function: Any
@@ -136,7 +136,7 @@ def smooth_layer(builder, value, target, output, node):
 
 
 def _range(builder, value):
-    """The smallest and largest number that any input can lead to."""
+    """The smallest and largest real number over all inputs."""
     low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     ends = [float(gain * times * item + offset) for gain, offset, *sums in

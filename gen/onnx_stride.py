@@ -1,4 +1,4 @@
-"""Every n-th pixel of a map: what dilated pooling and resizing take apart."""
+"""Every n-th pixel of a map, as dilated pooling and resizing need."""
 
 from dataclasses import replace
 

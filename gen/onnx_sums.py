@@ -84,13 +84,13 @@ def _is_code(value):
 
 
 def _has_zero(value):
-    """Whether a step of codes stands for 0."""
+    """Whether 0 is a whole number of steps of the codes, so that a zero point can express it."""
     offset = uniform(value.offset)
     return offset is not None and (offset / value.gain[0]).denominator == 1
 
 
 def _is_first(value):
-    """Whether a value can be a first result, but for codes."""
+    """Whether a value that is no code can be the first result of a layer with an operand."""
     return isinstance(value.linear, Linear) and not (value.pool and value.pool.least)
 
 
@@ -183,7 +183,7 @@ def _operand(builder, value, node, product=False):
 
 
 def _moved(builder, value, added, target, node):
-    """A value with something added to each channel."""
+    """A value with a number added to each channel."""
     if value.low is not None or value.high is not None or value.slope is not None:
         node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
                   "quantizer between them")

@@ -30,7 +30,7 @@ class Target:
 
     @property
     def unit(self):
-        """The real number that one step of an image stands for."""
+        """The real number of one step of an image."""
         return Fraction(self.scale) * Fraction(2) ** self.format.exponent
 
     def order(self, real):

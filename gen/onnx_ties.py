@@ -1,7 +1,7 @@
-"""Where exact ties are: sums whose result stands exactly half-way between two integers.
+"""Where exact ties can occur: sums whose result lies exactly half-way between two integers.
 
-Only there the chip takes for a tie what its rounded multiplier leaves next to one; everywhere else
-a result goes to the side on which it is.
+Only there the chip treats a result next to a tie, off by its rounded multiplier, as the tie;
+everywhere else it rounds to nearest as computed.
 """
 
 from fractions import Fraction

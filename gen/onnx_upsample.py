@@ -1,4 +1,4 @@
-"""Nearest upsampling and transposed convolution: values whose parts take turns pixel by pixel.
+"""Nearest upsampling and transposed convolution: values whose parts are interleaved pixel by pixel.
 
 Of a transposed convolution of stride s, every s-th result meets the same taps of the kernel: s * s
 ordinary convolutions of smaller kernels, each of which writes every s-th pixel of every s-th row.

@@ -139,7 +139,8 @@ class HostInput:
 
     @property
     def whole(self):
-        """The shape of one image for the steps."""
+        """Shape of one image as the next step sees it: `shape`, with `rows` as its first dimension
+        where it is not 1."""
         return self.shape if self.rows == 1 else (self.rows, *self.shape)
 
     def then(self, operation, operand, shape=None):
@@ -208,7 +209,7 @@ class Pool:
         return replace(self, least=least if any(least) else ())
 
     def out(self, sizes):
-        """(y, x) of the results from those of the map."""
+        """(height, width) of the pooled map, from those of the map."""
         return tuple((sizes[n] + self.pads[n] + self.pads[n + 2] - self.size[n]) // self.stride[n]
                      + 1 for n in (0, 1))
 
@@ -227,9 +228,9 @@ class Pool:
 class Value:
     """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
 
-    S is the exact sum that `linear` makes of the images of the tensor `source`, or these images
-    themselves (linear None), added up over windows, or what other values put together are
-    (`parts`).
+    S is the exact sum that the convolution `linear` computes from the images of the tensor
+    `source`, or these images themselves (linear None), summed over windows; or, with `parts`, each
+    part's own value.
 
     Attributes
     ----------
@@ -237,7 +238,7 @@ class Value:
         The ONNX shape without the batch dimension.
     map : (channels, height, width)
     window : (py, px)
-        What S is added up over, without overlap; only where `linear` is one.
+        Window of sum pooling of S, without overlap; (1, 1) where `linear` is None.
     gain, offset : arrays of Fraction [channels]
     slope : array of Fraction [channels] or None
         Factor of numbers below zero, applied after gain and offset (PRelu); None: no such factor.
@@ -295,8 +296,8 @@ class Origin:
 
 @dataclass
 class Part:
-    """What a value is put together of: `value`, from a channel on, its pixel (y, x) at
-    (y, x) * step + origin."""
+    """One part of a value in parts: the channels of `value` become those from `first_channel` on,
+    its pixel (y, x) the pixel (y, x) * step + origin."""
     value: Value
     first_channel: int = 0
     step: tuple = (1, 1)
@@ -343,13 +344,14 @@ def like(value, result):
 
 
 def layout_of(value):
-    """The number of the element of a value's map at each place, [rows, *shape]."""
+    """For each place of a value's shape, [rows, *shape], the index of its element in the map."""
     order = np.arange(value.rows * prod(value.shape)) if value.order is None else value.order
     return order.reshape(value.rows, *value.shape)
 
 
 def with_layout(value, index, node=None):
-    """A value with the elements `index` [rows, *shape] of its map; `node`: which moves them."""
+    """The value whose places hold the elements `index` [rows, *shape] of its map; `node` is the one
+    that moves them."""
     order = index.reshape(-1)
     plain = order.size == prod(value.map) and (order == np.arange(order.size)).all()
     names = [] if node is None else [node.name]
@@ -359,8 +361,8 @@ def with_layout(value, index, node=None):
 
 
 def per_channel(numbers, value, node, what):
-    """`numbers`, which broadcast against the ONNX shape of `value` with its batch dimension in
-    front, as one number for each of its channels."""
+    """`numbers`, which broadcast against the ONNX shape of `value` with its batch dimension first,
+    as one number for each of its channels."""
     numbers = np.asarray(numbers, dtype=object)
     full = (value.rows, *value.shape)
     natural = value.order is None and value.rows == 1

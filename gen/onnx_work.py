@@ -163,7 +163,8 @@ class Work:
         return found
 
     def crossing(self, nodes):
-        """Tensors, constants apart, that some nodes read and others make."""
+        """Tensors, without constants, that cross the border of a set of nodes: read inside, written
+        outside."""
         inside = {name for node in nodes for name in node.outputs}
         return list(dict.fromkeys(
             name for node in nodes for name in node.inputs

@@ -1,4 +1,4 @@
-"""Operand memory: which feature maps lie there, and where a layer finds what it combines with."""
+"""Operand memory: which feature maps lie there, and where a layer finds its operand."""
 
 from .alloc import Ring, place
 from .errors import UserError
@@ -43,7 +43,7 @@ def _word_range(layer, column_block):
 
 
 class OperandMemory:
-    """Who lies where in the operand memory.
+    """Allocation of the operand memory.
 
     A map stays there from its making to its last use if it fits; otherwise its words come from
     external memory, those of a sub-tile and its column block at a time, into a ring in what is

@@ -59,7 +59,8 @@ def _need_of_planes(layer, bits):
 
 
 def _check_formats(layer, tensors, outside=False):
-    """`outside`: the host brings the input into the chip's format."""
+    """Refuse a layer whose formats the chip does not have; `outside`: the host brings the input
+    into the chip's format."""
     conv, arch = layer.conv, layer.arch
     for what, name in (("reads", conv.input), ("writes", conv.output))[outside:]:
         tensor = tensors[name].format

@@ -26,8 +26,8 @@ _HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Tr
 
 
 class _Functions:
-    """What is computed element by element from one tensor in more than one way, such as
-    x * sigmoid(x): a table from codes to codes, nothing within is rounded.
+    """Subgraphs that are an element-wise function of one tensor, such as x * sigmoid(x): each is
+    one table from codes to codes, without rounding inside.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class _Functions:
             for reader in network.readers(name))}
 
     def _chain(self, tensor):
-        """A tensor, what it is a function of, what that is a function of, and so on."""
+        """A tensor, the one that it is a function of, and so on up to the source."""
         chain = [tensor]
         while chain[-1] in self.before:
             chain.append(self.before[chain[-1]])

@@ -61,7 +61,7 @@ class Case:
 
     @property
     def command(self):
-        """What repeats it with waveforms."""
+        """The command that repeats the case with waveforms."""
         return f"systolith regress --chips {self.chip} --seed {self.seed} --waves run.fst"
 
 

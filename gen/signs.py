@@ -44,7 +44,7 @@ def _codes(form):
 
 
 class _Signs:
-    """Layer by layer."""
+    """Rewrites a network's layers, one by one: signs become numbers."""
 
     def __init__(self, graph, arch):
         self.old, self.arch = graph, arch

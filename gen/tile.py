@@ -419,7 +419,7 @@ class Plan:
 
     @property
     def order(self):
-        """Which loop is outside: "columns" (column blocks) or "tiles"."""
+        """The outer loop: "columns" (column blocks) or "tiles"."""
         return "tiles" if self.column_group >= self.layer.column_blocks > 1 else "columns"
 
     def sub_tiles(self, tile):

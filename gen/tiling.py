@@ -177,7 +177,7 @@ def _span(layer, loaded, cycles, tiles, buffers):
 
 
 def estimate(plan):
-    """Cycles that a plan takes, roughly."""
+    """Estimated cycles of a plan."""
     layer = plan.layer
     cycles = layer.images * sum(_step(layer, layer.cycles(b - a, d - c)) for tile in plan.tiles
                                 for (a, b), (c, d) in plan.sub_tiles(tile))

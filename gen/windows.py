@@ -1,4 +1,4 @@
-"""Which accumulator words POST makes a sub-tile's results of."""
+"""POST's loops over the accumulators: which words each result of a sub-tile pools."""
 
 from ..hw.isa import Pooling
 

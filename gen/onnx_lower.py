@@ -78,6 +78,7 @@ class Builder:
         self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
         self.roundings = {}     # tensor of the model -> as of `onnx_half.roundings`
+        self.chosen = {}        # as of `identity`: (formats, target, gain, offset) -> weight, ties
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
         self.notes = Notes()
         self.assumed = {}       # tensor that a refused node would make -> value like it
@@ -329,11 +330,11 @@ class Builder:
         one = int(format.image(format.encode(1.0)))
         candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
         codes = source.format.image(numerics.finite_codes(source.format))
-        chosen = {}
-        numbers = list(zip(value.gain, value.offset, strict=True))
-        for gain, offset in set(numbers):
-            chosen[gain, offset] = best_weight(candidates, codes, gain, offset, target, node)
-        weights, ties = (np.array(item) for item in zip(*(chosen[item] for item in numbers),
+        keys = [(format, source.format, target, *item)
+                for item in zip(value.gain, value.offset, strict=True)]
+        for key in {*keys} - self.chosen.keys():
+            self.chosen[key] = best_weight(candidates, codes, *key[-2:], target, node)
+        weights, ties = (np.array(item) for item in zip(*(self.chosen[key] for key in keys),
                                                         strict=True))
         channels = len(weights)
         name = next(iter(value.nodes), node.name)

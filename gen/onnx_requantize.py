@@ -40,16 +40,21 @@ def best_weight(candidates, images, gain, offset, target, node):
     if gain == 0:
         return candidates[0], plain
 
+    bias = offset / abs(gain)
+
     def bias_error(weight):
-        bias = offset / abs(gain) * weight
-        return abs(bias - round(bias)) / weight
-    candidates = sorted(candidates, key=bias_error)        # stable: 1 stays first if it can
+        return abs(bias * weight - round(bias * weight)) / weight
+    if bias.denominator != 1:                              # else none leaves an error
+        candidates = sorted(candidates, key=bias_error)    # stable: 1 stays first if it can
     if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
         return candidates[0], plain
-    reals = [gain * image + offset for image in images.tolist()]
     if target.sign or float(np.float32(target.scale)) != target.scale:
-        expected = np.array([target.order(item) for item in reals])
+        expected = np.array([target.order(gain * image + offset) for image in images.tolist()])
     else:
+        # Quotients of Python's integers are the nearest float64, and quicker than fractions.
+        times, plus = gain.numerator * offset.denominator, offset.numerator * gain.denominator
+        under = gain.denominator * offset.denominator
+        reals = [(times * image + plus) / under for image in images.tolist()]
         quotient = np.array(reals, np.float64).astype(np.float32) / np.float32(target.scale)
         expected = numerics.round_reals(quotient, target.odd) + target.zero_point
         expected = np.clip(expected, target.low, target.high)

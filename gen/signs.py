@@ -11,6 +11,7 @@ import numpy as np
 
 from ..hw.arch import MULTIPLIER_BITS, SHIFT_BITS
 from ..hw.formats import Bipolar, Float, Int
+from ..sim import numerics
 from ..sim.graph import Conv
 
 __all__ = ["signs_as_numbers"]
@@ -28,6 +29,9 @@ def signs_as_numbers(graph, arch):
         return graph
     if _codes(arch.activation) is None or _codes(arch.weight) is None:
         return graph
+    if isinstance(arch.activation, Float) and any(isinstance(item.format, Int)
+                                                  for item in graph.tensors.values()):
+        return graph        # no chip of floats computes it; with signs as floats it is not even one
     return _Signs(graph, arch).graph()
 
 
@@ -56,12 +60,13 @@ class _Signs:
 
     def graph(self):
         encoders = [self._encoder(item) for item in self.old.encoders]
+        decoders = [self._decoder(item) for item in self.old.decoders]
         origins = {name: replace(item, gain=float(np.ldexp(item.gain, self.exponent)))
                    if _is_sign(self.old.tensors[name]) else item
                    for name, item in self.old.origins.items()}
         return replace(self.old, inputs=[self.tensors[item.name] for item in self.old.inputs],
                        tensors=self.tensors, layers=self.layers, encoders=encoders,
-                       origins=origins)
+                       decoders=decoders, origins=origins)
 
     def _tensor(self, tensor):
         return replace(tensor, format=self.arch.activation) if _is_sign(tensor) else tensor
@@ -72,6 +77,15 @@ class _Signs:
             return encoder
         return replace(encoder, steps=[*encoder.steps, ("sign", tensor.scale)], low=None,
                        high=None)
+
+    def _decoder(self, decoder):
+        if decoder.function is None or not _is_sign(self.old.tensors[decoder.tensor]):
+            return decoder
+        least, numbers = decoder.function
+        low, high = (int(item) for item in numerics.ordered(self.codes, self.arch.activation))
+        wide = np.full(high - low + 1, numbers[0])          # what lies between is no sign
+        wide[-1 if least == 0 else 0:] = numbers[-1]
+        return replace(decoder, function=(low, wide))
 
     def _number(self, name):
         """A name like this one that no tensor has."""

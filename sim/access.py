@@ -37,6 +37,10 @@ class Space(IntEnum):
                 arch.operand_depth, arch.table_depth, arch.accumulator_depth, None)[self]
 
 
+#: By `Memory`: the chip's attribute that says how many bytes a word of it takes outside.
+_BYTES = ("activation_bytes", "weight_bytes", "parameter_bytes", "activation_bytes", "table_bytes")
+
+
 @dataclass(frozen=True, eq=False)
 class Access:
     """Words of one space that an instruction reads, or that it writes."""
@@ -78,8 +82,7 @@ def words(intervals):
 
 def word_bytes(memory, arch):
     """Bytes that one word of an on-chip memory takes outside."""
-    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
-            arch.activation_bytes, arch.table_bytes)[Memory(memory)]
+    return getattr(arch, _BYTES[memory])
 
 
 def item_bytes(raw, arch):

@@ -184,7 +184,11 @@ class Decoder:
         """float64 of codes [N, C, H, W]."""
         if self.function is not None:
             least, numbers = self.function
-            return numbers[numerics.ordered(codes, tensor.format) - least]
+            index = numerics.ordered(codes, tensor.format) - least
+            if index.size and index.min() < 0:
+                raise ValueError(f"codes of {tensor.name!r} are below the least that the output "
+                                 f"{self.name!r} is a function of")
+            return numbers[index]
         if self.scale is None:
             values = tensor.real(codes)
         else:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from systolith.gen.check import check
 from systolith.gen.config import load_chip
 from systolith.gen.onnx_in import load
 from systolith.gen.signs import signs_as_numbers
@@ -169,3 +170,28 @@ def test_what_stays_as_it_is():
     binary = Arch(rows=3, columns=4, activation="bipolar1", weight="bipolar1")
     assert signs_as_numbers(graph, binary) is graph
     assert {item.format for item in graph.tensors.values()} == {Bipolar(1)}
+
+
+@pytest.mark.parametrize("chip", [INTEGERS, FLOATS])
+def test_functions_of_signs_on_the_host(chip):
+    """What the host looks up by sign at an output without a quantizer."""
+    net = Network(np.random.default_rng(6), (3, 6, 6))
+    x = net.quant(signs(net, net.bipolar_quant("x"), (5, 3)), 0.25)
+    end = net.node("Sub", x, net.node("Relu", x))
+    model = net.model(end)
+    images = np.float32(net.rng.choice([-1, 0, 1], (20, 3, 6, 6)))
+    graph = signs_as_numbers(load(model), chip)
+    assert graph.decoders[0].function is not None
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    wanted = evaluate(model, images)[end]
+    assert (found == wanted).all() and len(np.unique(wanted)) == 2
+
+
+def test_signs_combined_as_integers_on_a_chip_of_floats():
+    """A product of signs is an integer: no chip of floats has it, and that is what is said."""
+    net = Network(np.random.default_rng(7), (3, 6, 6))
+    x = signs(net, net.bipolar_quant("x"), (3, 3))
+    y = net.bipolar_quant(net.node("MaxPool", x, kernel_shape=[1, 1], strides=[1, 1]))
+    end = net.bipolar_quant(net.node("Mul", x, y))
+    found = check(net.model(end), FLOATS)
+    assert not found.maps and "the chip computes in e4m3" in found.problems[0]

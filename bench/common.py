@@ -86,7 +86,7 @@ def same(simulation):
 
 
 def int8_network(name, input_shape, layers, seed=0):
-    """An int8 network as ONNX with random weights, one layer behind the other.
+    """An int8 network as ONNX with random weights, one layer after the other.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ and image come from memory over a bus of 64 bits that answers after 32 cycles. *
 noise ratio, against the float network, of what the chip gives the host, for the worst output;
 *ONNX Runtime dB* that of ONNX Runtime with the same quantized network. Every result of every layer
 of the instruction-level simulator is held against the golden model for an image (`--check 0`: not).
-*host*: the operators that the host computes behind the chip.
+*host*: the operators that the host computes after the chip.
 
 `--small 1` takes the small sizes at which `make test` builds them.
 """

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["FloatWriter"]
 
-#: Gain of weights in front of a function, so that what passes through keeps its size.
+#: Gain of weights before a function, so that what passes through keeps its size.
 _GAINS = {None: 1.0, "relu": 1.41, "relu6": 1.41, "silu": 1.5, "hardswish": 1.6}
 
 

@@ -31,7 +31,7 @@ def chip(size, form):
 
 
 class Clock:
-    """Seconds of the processor, as attribute `seconds` behind a `with`."""
+    """Seconds of processor time of a `with` block, in the attribute `seconds` after it."""
 
     def __enter__(self):
         self.start = time.process_time()

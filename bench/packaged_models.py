@@ -162,5 +162,5 @@ def images(packages, model, test, count, seed=0):
                        for item in make(packages, size, test, count, rng)])
     if last:
         return (pixels - 127.5) * np.float32(0.0078125)
-    # Blue in front, as OpenCV reads images.
+    # Blue first, as OpenCV reads images.
     return np.ascontiguousarray((pixels / 255 - 0.5)[..., ::-1].transpose(0, 3, 1, 2) / 0.5)

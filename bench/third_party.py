@@ -7,7 +7,7 @@ than those of the calibration:
 
 *codes* are results of all layers, the golden model's beside ONNX Runtime's of the same quantized
 model: the share that differs, and by how many steps at most. *dB* are signal to noise ratios
-against the float model of what the chip gives, in front of the host's Softmax, for the worst
+against the float model of what the chip gives, before the host's Softmax, for the worst
 output: the golden model's, and that of ONNX Runtime with the same quantized model. *answers* are
 places (images, pixels) where the largest of an output's two numbers, or whether it is above a
 threshold, is that of the float model.

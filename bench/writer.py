@@ -17,7 +17,7 @@ __all__ = ["Writer"]
 
 #: Where QONNX's quantizers live.
 _QONNX = "qonnx.custom_op.general"
-#: The largest number behind a ReLU, elsewhere, and of a mean.
+#: The largest number after a ReLU, elsewhere, and of a mean.
 _POSITIVE, _SIGNED, _MEAN = 6, 8, 3
 
 

@@ -1,1 +1,1 @@
-"""What produces things: programs, Verilog, reports, sweeps."""
+"""Importer, compiler and command line: programs, Verilog, reports, sweeps."""

@@ -104,7 +104,7 @@ class AreaError(UserError):
 
 @dataclass
 class Area:
-    """What a design takes.
+    """Area of a design, in total and by part.
 
     Attributes
     ----------

@@ -42,7 +42,8 @@ FLOAT = "float.onnx"
 
 @dataclass
 class Build:
-    """What a folder made by `build` holds, and how its network was quantized, if `build` did."""
+    """The contents of a folder made by `build`, and how its network was quantized, if `build`
+    did."""
     folder: Path
     arch: Arch
     graph: Graph

@@ -173,7 +173,7 @@ def _structure(target, dsp):
 
 
 def _circuit(entry, target, dsp):
-    """A text that is the same where the circuits are; reading it is all that it is good for."""
+    """A text that identifies a circuit: equal texts mean equal circuits."""
     if entry.plain:
         return plain_verilog(parse(entry.activation).width)
     return _structure_text(entry, _structure(target, dsp))

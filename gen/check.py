@@ -36,7 +36,7 @@ _AFTER = "not looked at: it depends on a node that is refused"
 
 @dataclass
 class Check:
-    """What `check` finds.
+    """Result of `check`.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
-"""The golden model beside what others compute from the same model, layer by layer: the quantized
-model in ONNX Runtime, and the float network. So a user sees where accuracy goes."""
+"""Layer-by-layer comparison of the golden model with the quantized model in ONNX Runtime and with
+the float network, which shows where accuracy is lost."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class _Sums:
 
     @property
     def decibels(self):
-        """None where there is no difference."""
+        """Signal to noise in dB; None where there is no difference."""
         if not self.noise:
             return None
         return float(10 * np.log10(max(self.signal, 1e-300) / self.noise))
@@ -42,7 +42,7 @@ class _Sums:
 
 @dataclass
 class _Row:
-    """What is known of one tensor of the golden model."""
+    """Figures of one tensor of the golden model."""
     tensor: str
     layers: list
     nodes: list

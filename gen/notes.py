@@ -38,7 +38,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Note:
-    """What moves results of a node.
+    """One note: what makes results of a node differ from the network's own.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Note:
 
     @classmethod
     def of(cls, data):
-        """That of `to_dict`."""
+        """The notes in data that `to_dict` made."""
         return cls(**{item.name: data[item.name] for item in fields(cls)})
 
 

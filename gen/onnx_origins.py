@@ -11,7 +11,7 @@ __all__ = ["origins"]
 
 
 def _whole(value):
-    """Whether each element of its map stands once in a value."""
+    """Whether a value has each element of its map exactly once."""
     return value.order is None or (
         len(value.order) == len(np.unique(value.order)) == prod(value.map))
 

@@ -253,7 +253,7 @@ class Runner:
 
 
 def _refused(error):
-    """ONNX Runtime's error, of whatever class it is, for users."""
+    """A UserError from an error of ONNX Runtime, of any class."""
     return UserError("ONNX Runtime does not run the model: "
                      f"{str(error).strip().splitlines()[-1]}")
 

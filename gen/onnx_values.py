@@ -1,4 +1,5 @@
-"""What an ONNX tensor is while a network is read: a constant, an input, or a value on the chip.
+"""Symbolic values of ONNX tensors while a network is read: constants, inputs, or values on the
+chip.
 
 Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
 """
@@ -78,7 +79,7 @@ class Constant:
 
     @property
     def numbers(self):
-        """Fractions."""
+        """The array as Fractions; UserError where a number is not finite."""
         check_finite(self.name, self.array)
         return exact(self.array)
 
@@ -113,7 +114,7 @@ class QuantizedConstant:
 
     @property
     def numbers(self):
-        """Fractions."""
+        """The real numbers as Fractions."""
         unit = Fraction(2) ** self.format.exponent
         # numpy makes one number of arrays without dimensions
         return np.asarray(exact(self.images) * exact(self.scale) * unit, dtype=object)

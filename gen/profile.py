@@ -59,7 +59,7 @@ def work(program, timing):
 
 
 def measure(intervals, points):
-    """Cycles of the intervals before each of these points."""
+    """For each point, the cycles of the intervals that lie before it."""
     lengths = np.concatenate([[0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
     place = np.searchsorted(intervals[:, 0], points)
     over = np.concatenate([[0], intervals[:, 1]])[place] - points

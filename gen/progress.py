@@ -1,4 +1,4 @@
-"""What goes on, told on standard error: moving bars on a terminal, plain lines elsewhere."""
+"""Progress on standard error: moving bars on a terminal, plain lines elsewhere."""
 
 import sys
 import time

@@ -81,7 +81,7 @@ class Recipe:
 
 @dataclass
 class Quantized:
-    """What `quantize` made.
+    """Result of `quantize`.
 
     Attributes
     ----------

@@ -76,7 +76,7 @@ class _Writer:
         return self.node("DequantizeLinear", [codes, *numbers], result)
 
     def foreign(self, form, source, result, name, scale, zero=0, narrow=0):
-        """A quantizer that ONNX has none for."""
+        """A quantizer to a format that ONNX's own operators do not have."""
         scale = self.constant(f"{name}_scale", np.float32(scale))
 
         def number(value):

@@ -231,8 +231,8 @@ def _prepare(arch, case):
 
 
 def _check_order(program):
-    """What the simulations may miss: memories that are used twice at a time, races, and queues
-    that fill for good."""
+    """Check for errors that simulation may miss: memories that are used twice at a time, races, and
+    deadlocks at full queues."""
     check_memory_plan(program)
     races = find_races(program.instructions, program.arch)
     if races:

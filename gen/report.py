@@ -1,4 +1,4 @@
-"""What a build reached: cycles, throughput, area, placement; as data and as a page."""
+"""The report of a build: cycles, throughput, area, placement; as data and as a page."""
 
 import json
 from pathlib import Path

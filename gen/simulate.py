@@ -24,7 +24,7 @@ _GOLDEN_BATCH, _RTL_BATCH = 256, 16
 
 @dataclass
 class Simulation:
-    """What a simulation gave.
+    """Outputs and figures of a simulation.
 
     Attributes
     ----------

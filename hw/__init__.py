@@ -1,4 +1,4 @@
-"""What becomes gates, and the specifications that everybody shares.
+"""The hardware in Amaranth, and the specifications that hardware, simulators and compiler share.
 
 In the order in which data flows: `formats` and `arch` say what the numbers and the chip are,
 `isa`, `program` and `layout` what stands in memory. `csr` and `sequencer` start a program, `tokens`

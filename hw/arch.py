@@ -245,7 +245,7 @@ class Arch:
                              "choose shorter exponents or a smaller largest_k")
 
     def _check_functions(self):
-        """What tables and leaky channels ask for."""
+        """Check the fields of tables and of leaky channels."""
         if not isinstance(self.leaky, bool):
             raise TypeError(f"leaky must be true or false, not {self.leaky!r}")
         if isinstance(self.activation, Bipolar) and (self.leaky or self.table_depth):
@@ -393,7 +393,7 @@ class Arch:
 
     @property
     def tie_bits(self):
-        """Bits that say what results half-way go to, which integers need."""
+        """Bits of a channel's rule for ties, which integers need."""
         return 2 if isinstance(self.activation, Int) else 0
 
     @property

@@ -1,4 +1,5 @@
-"""What a processing element needs to know about its number formats: one interface, many families.
+"""The arithmetic of a processing element for two number formats: one interface, several families of
+formats.
 
 Operands are decoded once, at the array's edge; what travels through the array are decoded
 operands, and what the elements add up are exact fixed-point numbers.

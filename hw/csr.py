@@ -1,4 +1,5 @@
-"""The registers that the host sees, and what their fields mean: the single description of both."""
+"""The registers that the host reads and writes, and the meaning of their fields: the single
+description of both."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,7 +38,7 @@ class ErrorCode(IntEnum):
 
 
 class UnitState(IntEnum):
-    """What a unit does or waits for."""
+    """State of a unit: what it does or waits for."""
     IDLE = 0
     RUNNING = 1
     TOKENS = 2      #: the next instruction waits for tokens

@@ -1,4 +1,4 @@
-"""What every number format offers, and the one way in which values are rounded to codes.
+"""The interface of all number formats, and the one way in which values are rounded to codes.
 
 A format is a finite list of numbers. Encoding looks a value up in the ascending list of the
 thresholds between them; the rounding modes differ in nothing but these thresholds.
@@ -112,7 +112,7 @@ class Format(ABC):
         return int(images.min()), int(images.max())
 
     def product_image(self, weight, codes, weight_codes):
-        """What the array adds for a product of a code of this format and one of `weight`.
+        """The product of a code of this format and one of `weight`, as the array adds it.
 
         The product of the images, except in formats that define their products otherwise; in
         units of 2**(self.exponent + weight.exponent).

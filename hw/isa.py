@@ -71,7 +71,7 @@ class Destination(IntEnum):
 
 
 class Pooling(IntEnum):
-    """What POST makes of a window of accumulator words.
+    """How POST pools a window of accumulator words.
 
     With CARRIED and LEAD the column that was read last for a result belongs to the next one in
     its row, too, without being read again; with LEAD the first result of each row, which has no
@@ -308,7 +308,7 @@ class Instruction:
 
 
 def decode(word):
-    """The reverse of `Instruction.encode`, from an integer or bytes.
+    """The instruction in an integer or bytes, the reverse of `Instruction.encode`.
 
     Raises ValueError for an unknown opcode, a count of 0, or a set bit that belongs to no field.
     """
@@ -335,7 +335,7 @@ def decode(word):
 
 
 def assemble(text):
-    """The instruction that a line of assembler text stands for."""
+    """The instruction of a line of assembler text."""
     name, *words = text.split()
     try:
         opcode = Opcode[name.upper()]

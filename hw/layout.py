@@ -38,7 +38,8 @@ def _bits(values, width):
 
 
 def _integers(bits, width, signed=False):
-    """The reverse of `_bits`: int64 [..., n], or Python integers where 64 bits are too few."""
+    """Integers from bits, the reverse of `_bits`: int64 [..., n], or Python integers where 64 bits
+    are too few."""
     bits = bits.reshape(*bits.shape[:-1], -1, width)
     wide = width + (not signed) > 64
     total = np.zeros(bits.shape[:-1], object if wide else np.int64)

@@ -50,7 +50,7 @@ class IntArithmetic(Arithmetic):
 
 
 class _BoothProducts:
-    """Dot products as rows of bits, with the operand recoded that makes the fewer ones.
+    """Dot products as rows of bits; the operand that gives fewer rows is recoded.
 
     In one stage every row is added to the partial sum. In more of them the rows are first added
     to each other in pairs, and the partial sum passes the last stage only.

@@ -409,7 +409,7 @@ class Post(wiring.Component):
 
 
 def _code(ordered, form):
-    """The code that an ordered integer stands for."""
+    """The code of an ordered integer."""
     if isinstance(form, Float):
         magnitude = Mux(ordered < 0, -ordered, ordered)[:form.width - 1]
         return Cat(magnitude, ordered < 0)

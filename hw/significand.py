@@ -14,7 +14,7 @@ __all__ = ["Factor", "numbers"]
 
 
 class Factor:
-    """How the numbers of a format travel through the array.
+    """The decoded form in which the numbers of a format travel through the array.
 
     Parameters
     ----------

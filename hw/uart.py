@@ -9,7 +9,7 @@ __all__ = ["UartReceiver", "UartTransmitter"]
 
 
 class UartTransmitter(wiring.Component):
-    """Sends bytes.
+    """Sends bytes over an asynchronous serial line.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class UartTransmitter(wiring.Component):
 
 
 class UartReceiver(wiring.Component):
-    """Receives bytes; each bit is sampled in its middle.
+    """Receives bytes from an asynchronous serial line; each bit is sampled in its middle.
 
     Parameters
     ----------

@@ -1,1 +1,2 @@
-"""What says whether it is right, and how long it takes."""
+"""Golden model, instruction-level simulator, cycle model and RTL simulation: whether results are
+right, and how long they take."""

@@ -22,7 +22,8 @@ class AccessError(ValueError):
 
 
 class Space(IntEnum):
-    """What can be read and written. EXTERNAL is counted in beats of the bus, the rest in words."""
+    """The memories that instructions read and write. EXTERNAL is counted in beats of the bus, the
+    rest in words."""
     ACTIVATION = 0
     WEIGHT = 1
     PARAMETER = 2
@@ -181,7 +182,7 @@ def _sums_read(i):
 
 
 def accesses(instruction, arch):
-    """All that one instruction reads and writes, as a list of Access.
+    """All words that one instruction reads and writes, as a list of Access.
 
     An ARRAY that starts new sums does not read the accumulators; padding is not read. A POST to
     the store unit writes nothing itself. Writing some groups of an activation word, or some bytes

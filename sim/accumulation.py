@@ -1,4 +1,4 @@
-"""Golden models of the ways to accumulate that are not exact, and of what scales exact sums.
+"""Golden models of inexact accumulation, and of block scales on exact sums.
 
 The order of a summation is part of each definition. Hardware: `hw/accumulation.py`,
 `hw/float_add.py`, `hw/column_scale.py`.

@@ -40,7 +40,7 @@ class Stuck(RuntimeError):
 
 @dataclass(frozen=True)
 class Timing:
-    """What the core's registers would say, and when each instruction was at work.
+    """Cycle counts as the core's registers show them, and when each instruction was at work.
 
     Attributes
     ----------

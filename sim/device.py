@@ -1,4 +1,5 @@
-"""The host's side of a core: load a program, run it, say what happened. The same for simulated
+"""The driver of a core on the host: load a program, run it, report how it ended. The same for
+simulated
 and real cores; they differ in the transport alone.
 """
 

@@ -1,4 +1,5 @@
-"""What the host does at the network's edges: real numbers to codes, and codes to real numbers."""
+"""The host's conversions at a network's inputs and outputs: real numbers to codes, and codes to
+real numbers."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ __all__ = ["Decoder", "Encoder", "after_step"]
 
 
 def after_step(shape, operation, operand):
-    """The shape that a step of an `Encoder` makes of another one, both without the batch."""
+    """The shape after a step of an `Encoder`, from the shape before it, both without the batch."""
     if operation == "reshape":
         return tuple(operand)
     if operation == "transpose":

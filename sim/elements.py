@@ -1,6 +1,6 @@
-"""Processing elements in Verilated RTL, edge decoders included: codes in, what they add out.
+"""Processing elements in Verilated RTL, edge decoders included: codes in, added products out.
 
-What must come out is the formats' `product_image` in numpy, nothing of the hardware's.
+The expected products come from the formats' `product_image` in numpy, not from the hardware.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ class Bench(wiring.Component):
 
 @dataclass(eq=False)
 class Vectors:
-    """What goes into a Bench, one vector a clock.
+    """Stimulus of a Bench, one vector a clock.
 
     a : int64 codes [N, lanes]; w : int64 codes [N, columns, lanes]; load, swap : bool [N];
     psum : Python integers [N, columns], from 0 to 2**psum_bits - 1.
@@ -125,7 +125,7 @@ class Vectors:
 
 @dataclass(eq=False)
 class Observed:
-    """What an element made of operands, for every vector that has met a weight.
+    """Observed results of an element, for every vector that has met a weight.
 
     a : codes [M, lanes]; w : codes [M, columns, lanes], those that were active;
     added : Python integers [M, columns], modulo 2**psum_bits: psum_out minus psum_in;
@@ -222,7 +222,7 @@ def _joined(parts, width):
 
 
 def _apart(values, width, parts):
-    """The reverse of _joined."""
+    """The integers of `width` bits that `_joined` put side by side."""
     return np.stack([values.astype(object) >> width * n & ((1 << width) - 1)
                      for n in range(parts)], axis=1)
 

@@ -58,7 +58,7 @@ class Tensor:
 
 @dataclass
 class Operand:
-    """What the results of a layer are combined with, element by element.
+    """The operand of a layer: a map with which its results are combined element by element.
 
     With c the layer's result, its zero point left out, and r the operand's, both as images
     (floats) or integers, t = c * gain + r * operand_gain, or c * r * gain for a product; the
@@ -244,7 +244,8 @@ class Conv:
                      y:y + (height - 1) * sy + 1:sy, x:x + (width - 1) * sx + 1:sx]
 
     def dense_weight(self, fill=None):
-        """Codes [O, I, kh, kw], with zeros, or `fill`, where channels do not belong together."""
+        """Weight codes [O, I, kh, kw] of one group, with zeros, or `fill`, where input and output
+        channel are of different groups."""
         if self.groups == 1:
             return self.weight
         outputs, channels = len(self.weight) // self.groups, self.weight.shape[1]
@@ -428,7 +429,8 @@ class Graph:
                                  f"{np.argwhere(~done)[0].tolist()} of {name!r}")
 
     def _check_input(self, layer, written):
-        """`written` says what of the tensor there is; None: all."""
+        """Check that a layer's input is written; `written` says which of its elements are, None:
+        all."""
         count = layer.input_shape[0]
         channels = np.arange(count) if layer.channels is None else layer.channels
         if layer.inputs != len(channels):
@@ -499,7 +501,7 @@ class Graph:
         return {where: part.work for where, part in parts.items() if part is not None}
 
     def _named(self, values):
-        """{ONNX input: array} of what the user gives."""
+        """{ONNX input: array} from the array or dict that the user gives."""
         names = list(self.input_shapes)
         if not isinstance(values, dict):
             if len(names) != 1:

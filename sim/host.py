@@ -1,4 +1,4 @@
-"""What the host does around a run: inputs into their section, outputs out of theirs.
+"""The host's part of a run: inputs written into their section, outputs read from theirs.
 
 `Program.host` is plain data:
 
@@ -78,7 +78,7 @@ def pack_map(codes, arch):
 
 
 def unpack_map(data, shape, arch):
-    """The reverse of `pack_map`: codes (int64) of this shape."""
+    """Codes (int64) of this shape from activation words; the reverse of `pack_map`."""
     channels, height, width = shape
     words = unpack_activation_words(data, arch).reshape(-1, height, width, arch.vector)
     return words.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]

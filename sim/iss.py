@@ -38,7 +38,7 @@ class ExecutionError(RuntimeError):
 
 @dataclass(eq=False)
 class Result:
-    """What one POST instruction made, in order.
+    """Results of one POST instruction, in order.
 
     items: codes [results, group], or where `raw` sums [results * chunks, post_lanes].
     """
@@ -50,7 +50,7 @@ class Result:
 
 @dataclass(eq=False)
 class Written:
-    """What one STORE instruction wrote: first bytes [n] in the window, and data [n, size]."""
+    """Data that one STORE instruction wrote: first bytes [n] in the window, and data [n, size]."""
     number: int
     layer: int
     addresses: np.ndarray

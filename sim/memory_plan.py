@@ -1,4 +1,5 @@
-"""The memory plan of a program, proven from its instructions: whoever reads finds what was meant.
+"""The memory plan of a program, proven from its instructions: every read finds the data that it is
+meant to read.
 
 Every word on the chip, and every group of a map outside, carries a tag: which tensor (or byte of
 the memory image) it holds, in which round of a batch, and where it stands there. Instructions hand
@@ -31,7 +32,7 @@ _PLACE = 32
 
 
 class MemoryPlanError(RuntimeError):
-    """A program that reads what has been overwritten, or has never been there."""
+    """A program that reads a word that was overwritten too early or never written."""
 
 
 def check_memory_plan(program):
@@ -324,7 +325,7 @@ class _Checker:
 
     def _windows(self, number, i, layer):
         """{name: array [results]}: first and end of the rows and columns of pixels that each result
-        is made of; whether they are known."""
+        pools; whether they are known."""
         sums, index = self.sums, windows(i)                     # [results, words]
         if not 0 <= index.min() <= index.max() < len(sums.layer):
             self.fail(number, "reads sums that are not there")

@@ -234,7 +234,7 @@ def ordered(codes, format):
 
 
 def from_ordered(values, format):
-    """The reverse of `ordered`; 0 becomes +0."""
+    """Codes from ordered integers, the reverse of `ordered`; 0 becomes +0."""
     values = np.asarray(values, dtype=np.int64)
     if isinstance(format, Float):
         return np.abs(values) | ((values < 0).astype(np.int64) << (format.width - 1))
@@ -396,7 +396,7 @@ def add_bias(sums, bias):
 
 
 def requantize(sums, layer, format):
-    """What post-processing makes of accumulators: codes of `format`; see `first_results`."""
+    """Requantization: codes of `format` from accumulators; see `first_results`."""
     return from_ordered(first_results(sums, layer, format), format)
 
 
@@ -422,7 +422,7 @@ def combine(first, codes, operand, format, own=None):
 
 
 def first_results(sums, layer, format):
-    """What post-processing makes of accumulators, as ordered integers.
+    """Requantization: ordered integers from accumulators.
 
     sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier, shift and
     perhaps addend (else 0) and ties (else 1) for every channel, zero_point, low and high (see

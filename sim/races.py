@@ -1,4 +1,4 @@
-"""What tokens leave to chance: conflicts that nothing orders, and queues that fill for good.
+"""Checks of a program's token order: conflicts that no token orders, and queues that fill for good.
 
 Both work on the instructions alone and share nothing with the pass that places the tokens.
 """
@@ -105,7 +105,7 @@ def find_races(instructions, arch):
 
 
 def find_stall(instructions, arch):
-    """What keeps a program from its end on a chip with queues of `queue_depth` instructions.
+    """Find a deadlock of a program on a chip with queues of `queue_depth` instructions.
 
     The sequencer hands out instructions in program order and stops before a full queue, and
     post stops when the store unit does not take its results: so a STORE that comes too long after

@@ -1,16 +1,17 @@
 """The generated pages say what the code says; texts for users use the field's words."""
 
-import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 #: Words for places in the order of a network or a program: "after" and "before" are the field's.
-UNCLEAR = re.compile(r"\bbehind\b|\bin\s+front\b", re.IGNORECASE)
+UNCLEAR = re.compile(r"\bbehind\b|\bin\s+(#:?\s+)?front\b", re.IGNORECASE)
 
 
 def test_reference_pages_are_current():
@@ -20,25 +21,22 @@ def test_reference_pages_are_current():
 
 
 def texts_of(code):
-    """(line, text) of each string in Python code that is no docstring: messages, help, pages."""
-    tree = ast.parse(code)
-    docstrings = {id(node.value) for node in ast.walk(tree)
-                  if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    for node in ast.walk(tree):
-        if (isinstance(node, ast.Constant) and isinstance(node.value, str)
-                and id(node) not in docstrings):
-            yield node.lineno, node.value
+    """(line, text) of each string and each comment in Python code, docstrings among them."""
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    for token in tokens:
+        if tokenize.tok_name[token.type] in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
+            yield token.start[0], token.string
 
 
 def unclear(path):
-    """Lines of a page or of a module's texts with a word of `UNCLEAR`, as FILE:LINE: WORD."""
+    """Words of `UNCLEAR` in a page, or in a module's strings and comments, as FILE:LINE: WORD."""
     text = path.read_text()
     texts = [(1, text)] if path.suffix == ".md" else texts_of(text)
     return [f"{path.relative_to(ROOT)}:{line + part.count(chr(10), 0, found.start())}: {found[0]!r}"
             for line, part in texts for found in UNCLEAR.finditer(part)]
 
 
-@pytest.mark.parametrize("folder", [".", "docs", "gen", "hw", "sim"])
+@pytest.mark.parametrize("folder", [".", "bench", "docs", "gen", "hw", "sim"])
 def test_texts_say_before_and_after(folder):
     pages = [ROOT / "README.md"] if folder == "." else [
         *(ROOT / folder).glob("*.md"), *(ROOT / folder).glob("*.py")]
@@ -50,6 +48,7 @@ def test_unclear_words_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     (tmp_path / "page.md").write_text("one\nput it in\nfront of the layer\n")
     (tmp_path / "code.py").write_text(
-        '"""Behind: a docstring."""\n\ny_behind = f"{1} stands behind {2}"\n')
+        '"""Behind."""\n\nbehind = y_behind = f"{1} stands behind {2}"     # in front of it\n')
     assert unclear(tmp_path / "page.md") == ["page.md:2: 'in\\nfront'"]
-    assert unclear(tmp_path / "code.py") == ["code.py:3: 'behind'"]
+    assert unclear(tmp_path / "code.py") == [
+        "code.py:1: 'Behind'", "code.py:3: 'behind'", "code.py:3: 'in front'"]

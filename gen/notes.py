@@ -25,6 +25,8 @@ _KINDS = {
     "function": ("functions of what no quantizer rounds are looked up in tables of such steps",
                  "put a quantizer before them"),
     "rows": ("rows of a linear Resize are rounded before its columns", "resize by less at a time"),
+    "weights": ("weights of a linear Resize are rounded to codes of {detail}",
+                "resize by a factor whose weights are short, such as 2"),
     "constant": ("constants that differ by position are put together of several codes",
                  "quantize them"),
     "thresholds": ("thresholds at unequal distances are rounded to equal ones",
@@ -50,6 +52,7 @@ class Note:
         How far a number can be moved before it is rounded, in `unit`; None: that is not known.
     unit : str
         "step" of the quantizer that rounds it; "share" of the sums that come out a step off;
+        "range": the difference of the largest and the smallest number that is resized;
         "real": the numbers of an output that no quantizer rounds.
     detail : str
     """
@@ -73,6 +76,8 @@ def _amount(unit, off):
         return ""
     if unit == "share":
         return f"up to {off:.2g} of the sums come out a step off"
+    if unit == "range":
+        return f"results move by up to {off:.2g} of the range of what is resized"
     if unit == "real":
         return f"results are off by up to {off:.2g}"
     if off < 0.5:

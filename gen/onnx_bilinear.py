@@ -19,7 +19,7 @@ from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
 from .onnx_values import HostInput, Part, Value, exact
 
-__all__ = ["MODES", "enlarged", "images_of", "rounded"]
+__all__ = ["MODES", "enlarged", "images_of", "interpolating", "rounded"]
 
 #: Attribute coordinate_transformation_mode: where result n of an axis of `size` pixels enlarged by
 #: `factor` lies among the pixels.
@@ -65,15 +65,29 @@ def images_of(format, weights):
     return images, Fraction(common, whole)
 
 
-def rounded(format, weights):
-    """(images, unit) as near to the weights as codes come; together they weigh 1."""
+def interpolating(format, *phases):
+    """The format for weights of these phases (lists of weights of 1-D taps for each axis): the
+    network's own where it has them all, axis by axis at least; else no integers of fewer than 8
+    bits."""
+    exactly = all(images_of(format, np.array(item)) for axis in phases for item in axis)
+    return format if exactly or type(format) is not Int or format.bits >= 8 else Int(8)
+
+
+def rounded(builder, node, format, weights):
+    """(images, unit) as near to the weights as codes come; together they weigh 1. Takes a note of
+    how far that is off."""
     exactly = images_of(format, weights)
     if exactly:
         return exactly
     top = format.image_range[1]
     wanted = np.array([float(item / max(weights.flat) * top) for item in weights.flat])
     images = format.image(format.encode(np.ldexp(wanted, format.exponent)))
-    return images.reshape(weights.shape), Fraction(1, int(images.sum()))
+    images, unit = images.reshape(weights.shape), Fraction(1, int(images.sum()))
+    # Both weigh 1, so that what one pixel weighs too much another weighs too little.
+    off = sum(abs(int(image) * unit - weight)
+              for image, weight in zip(images.flat, weights.flat, strict=True)) / 2
+    builder.notes.add("weights", node.name, off, "range", str(format))
+    return images, unit
 
 
 def _parts(builder, node, value, format, phases):
@@ -81,7 +95,7 @@ def _parts(builder, node, value, format, phases):
     channels = value.map[0]
     parts, ones = [], np.full(channels, exact(1).item(), dtype=object)
     for down, across in product(*phases):
-        images, unit = rounded(format, np.outer(down[3], across[3]))
+        images, unit = rounded(builder, node, format, np.outer(down[3], across[3]))
         pads = down[2][0], across[2][0], down[2][1], across[2][1]
         padded = cropped(builder, node, value, pads, None)
         images = np.broadcast_to(images, (channels, 1, *images.shape)).copy()
@@ -100,6 +114,9 @@ def enlarged(builder, node, value, factors, mode):
     format = builder.weight_format or builder.tensors[value.source].format
     if isinstance(format, Bipolar):
         format = Int(8)                         # interpolating is not for binary chips
+    axes = [_phases(size, factor, mode) for size, factor in
+            zip(value.map[1:], factors, strict=True)]
+    format = interpolating(format, *([item[3] for item in axis] for axis in axes))
     value = plain(builder, value, node)
     source, gain, offset = builder.read(value, node)
     channels, height, width = value.map
@@ -107,8 +124,6 @@ def enlarged(builder, node, value, factors, mode):
     value = Value(source, value.shape, value.map, gain * ones, offset, nodes=value.nodes)
     sizes = channels, height * factors[0], width * factors[1]
     shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
-    axes = [_phases(size, factor, mode) for size, factor in
-            zip((height, width), factors, strict=True)]
     if min(factors) > 1 and (mode == "align_corners" or None in [
             images_of(format, np.outer(down[3], across[3])) for down, across in product(*axes)]):
         value = _rows(builder, node, value, format, axes[0])

@@ -13,7 +13,7 @@ from math import floor, lcm
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
-from .onnx_bilinear import images_of, rounded
+from .onnx_bilinear import images_of, interpolating, rounded
 from .onnx_copies import plain
 from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
@@ -163,6 +163,7 @@ def _linear(builder, node, value, down, across, sizes):
     format = builder.weight_format or builder.tensors[value.source].format
     if isinstance(format, Bipolar):
         node.fail("interpolates, and binary weights cannot; use mode 'nearest'")
+    format = interpolating(format, [y[5] for y in down], [x[5] for x in across])
     if value.linear is not None:
         node.fail(f"interpolates the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
@@ -226,7 +227,7 @@ def _interpolated(builder, node, value, format, down, across, copies=1):
                 left = left - images[-1]
             images = np.stack(images)
         else:
-            images, unit = rounded(format, weights)
+            images, unit = rounded(builder, node, format, weights)
             images = images[None]
         before = -y[2], -x[2]
         after = tuple(item[2] + (item[4] - 1) * item[3] + len(item[5]) - size

@@ -195,3 +195,27 @@ def test_a_line_for_each_kind():
     assert "within 0.05 of a step of a tie" in function
     assert "'act1', 'act2', 'act3' and 2 more;" in function
     assert "up to 2 steps off" in far and "to bf, and the chip" in short
+
+
+@pytest.mark.parametrize("size, kinds", [(10, set()), (66, {"weights"})])
+def test_weights_of_a_linear_resize(size, kinds):
+    """Of n / 19 eight bits hold all, though the network's weights have four; of n / 131 not."""
+    net = Network(np.random.default_rng(3), (3, size), opset=17)
+    x = net.quant("x", 1 / 16)
+    x = net.quant(net.node("Conv", x, net.quant(np.float32(net.rng.integers(-7, 8, (3, 3, 1))), 1.0,
+                                                bits=4)), 1.0)
+    x = net.node("Resize", x, "", np.float32([1, 1, 2]), mode="linear", name="up",
+                 coordinate_transformation_mode="align_corners")
+    model = net.model(net.quant(x, 1 / 64, bits=14))
+    images = np.float32(net.rng.standard_normal((6, 3, size)) * 3)
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    far = abs(found - evaluate(model, images)[model.graph.output[0].name]).max()
+    assert {note.kind for note in graph.notes} == kinds
+    if kinds:
+        note, = graph.notes
+        assert (note.node, note.unit, note.detail) == ("up", "range", "int8")
+        assert 1 / 64 < far <= note.off * 255 + 1 / 64 and note.off < 0.004
+        assert "by up to" in lines(graph.notes)[0]
+    else:
+        assert far <= 1 / 64        # ties of float32's weights

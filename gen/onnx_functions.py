@@ -150,7 +150,7 @@ def of_function(builder, node, inputs):
             array = item.floats.reshape(-1)
             if array.size == 0 or (array != array[0]).any():
                 node.fail("a function of an activation and a constant is supported where the "
-                          "constant is one number")
+                          "constant is one number; give it one number for all channels")
             arrays.append(array[:1])
     value = values[0]
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
@@ -200,7 +200,7 @@ def _of_signs(node, values, inputs):
         elif item is not None:
             if item.floats.size != 1:
                 node.fail("a function of an activation and a constant is supported where the "
-                          "constant is one number")
+                          "constant is one number; give it one number for all channels")
             arrays.append(item.floats.reshape(1, 1))
     made = evaluated(node, arrays)
     if not np.isfinite(made).all():
@@ -305,7 +305,8 @@ def lookup(builder, source, output, table, value, node):
 def leaky(builder, node, value, slopes):
     """LeakyRelu and PRelu: `slopes` [channels] below zero."""
     if isinstance(value, HostInput):
-        node.fail("needs a quantizer before it")
+        node.fail("reads an input of the network before it is quantized; put a quantizer before "
+                  "it")
     if quantized_function(value) and (uniform(slopes) is not None
                                       or isinstance(value.linear, Function)):
         return None

@@ -424,7 +424,8 @@ def _ordered(nodes, known, graph):
                  if all(item in known for item in node.inputs if item)]
         if not ready:
             raise UserError("the network has a cycle, through the nodes "
-                            f"{', '.join(repr(node.name) for node in waiting[:8])}")
+                            f"{', '.join(repr(node.name) for node in waiting[:8])}; remove one of "
+                            "the connections between them")
         result += ready
         known.update(item for node in ready for item in node.outputs)
         waiting = [node for node in waiting if node not in ready]

@@ -149,7 +149,8 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
     sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
              // added_up[n] for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
-        node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels")
+        node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels; "
+                  "make the kernel smaller or the pads larger")
     gain = np.repeat(gain, len(images) // groups) if several else gain
     unit = scale * exact(2) ** format.exponent
     # What the offset of the input adds, at padding too: its image stands for 0 with the offset.
@@ -248,7 +249,8 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
     sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
              enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]
     if min(sizes) < 1:
-        node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}")
+        node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}; make "
+                  "the window smaller or the pads larger")
     shape = (value.map[0], *sizes)
     cut = tuple(p + q * s for p, q, s in zip(own.pads, pads, own.stride * 2, strict=True))
     return replace(value, map=shape, shape=shape,
@@ -354,8 +356,8 @@ def window(node, rank, size, kernel):
 def as_map(value, node):
     """Refuse a value whose ONNX shape is not its map: [C, H, W], or [C, W] of height 1."""
     if len(value.shape) not in (2, 3):
-        node.fail(f"supports 1-D and 2-D maps, [N, C, W] and [N, C, H, W], not an input of shape "
-                  f"{shape_text(value.shape)}")
+        node.fail("supports 1-D and 2-D maps, [N, C, W] and [N, C, H, W], not an input of shape "
+                  f"{shape_text(value.shape)}; reshape the input to one of these")
     wanted = value.shape if len(value.shape) == 3 else (value.shape[0], 1, value.shape[1])
     if tuple(wanted) != tuple(value.map):
         node.fail(f"reads {shape_text(value.shape)}, which a reshape made of a map of "

@@ -44,7 +44,7 @@ class Axis:
             count -= 1                          # that window would begin after the map
         if count < 1:
             node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
-                      f"of {size}")
+                      f"of {size}; make the window smaller or the pads larger")
         return cls(size, kernel, stride, dilation, *pads, count)
 
     def runs(self, counted, padded):

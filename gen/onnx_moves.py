@@ -88,8 +88,8 @@ def _to_space(builder, node, inputs):
     block = _block(node, value)
     channels, height, width = value.shape
     if channels % (block * block):
-        node.fail(f"makes blocks of {block} x {block} pixels, and its {channels} channels cannot "
-                  "be divided so")
+        node.fail(f"makes blocks of {block} x {block} pixels, so its {channels} channels must be a "
+                  f"multiple of {block * block}")
     index = _layout(value)
     if mode == "DCR":
         index = index.reshape(-1, block, block, channels // block ** 2, height, width)
@@ -107,8 +107,8 @@ def _to_depth(builder, node, inputs):
     block = _block(node, value)
     channels, height, width = value.shape
     if height % block or width % block:
-        node.fail(f"takes blocks of {block} x {block} pixels, and its map of {height} x {width} "
-                  "cannot be divided so")
+        node.fail(f"takes blocks of {block} x {block} pixels, so the height and width of its map, "
+                  f"{height} x {width}, must be multiples of {block}")
     index = _layout(value).reshape(-1, channels, height // block, block, width // block, block)
     return _moved(builder, node, value, index.transpose(0, 3, 5, 1, 2, 4).reshape(
         len(index), channels * block ** 2, height // block, width // block))
@@ -140,7 +140,8 @@ def _concat(builder, node, inputs):
             node.fail(f"joins the input {item.name!r} before it is quantized; put a quantizer "
                       "between them")
         if not isinstance(item, Value):
-            node.fail("joins an activation and a constant, which is not supported")
+            node.fail("joins an activation and a constant, which is not supported; make the "
+                      "constant an input of the network, with a quantizer after it")
     axis = _axis(node, inputs[0])
     _check_joined(node, inputs, axis)
     nodes = list(dict.fromkeys(name for item in inputs for name in item.nodes))
@@ -283,7 +284,7 @@ def _pad(builder, node, inputs):
     if mode in ("reflect", "wrap") and any(max(pair) > size for pair, size in
                                            zip(around[1:], most, strict=True)):
         node.fail(f"attribute mode {mode!r} with pads {pads} needs more pixels than "
-                  f"{shape_text(value.shape)} has")
+                  f"{shape_text(value.shape)} has; make the pads smaller")
     number = exact(0).item()
     if len(inputs) > 2 and inputs[2] is not None:
         number = constant(inputs[2], node, "its value").numbers.reshape(-1)[0]

@@ -87,7 +87,7 @@ class Gaps:
             count -= 1                          # that window would begin after the map
         if count < 1 or (rest < 0 and not ceil_mode):
             node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
-                      f"of {size}")
+                      f"of {size}; make the window smaller or the pads larger")
         for start in range(-pads[0], -pads[0] + count * stride, stride):
             if not any(0 <= start + n * dilation < size for n in range(kernel)):
                 node.fail(f"attribute pads: the window at {start} has no pixel of its input; pads "
@@ -148,7 +148,7 @@ def _with_gaps(builder, value, axes, node):
 def _max_pool(builder, node, inputs):
     value = activation(inputs, node)
     if len(node.outputs) > 1 and node.outputs[1]:
-        node.fail("its second output, the indices, is not supported")
+        node.fail("its second output, the indices, is not supported; remove it")
     node.expect("storage_order", 0, (0, 1))
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer before it")
@@ -174,7 +174,8 @@ def _max_pool(builder, node, inputs):
         if ceil_mode and (count - 1) * stride[n] >= sizes[n] + before:
             count -= 1                          # that window would begin after the map
         if rest < 0 and not (ceil_mode and count > 0):
-            node.fail(f"its window {kernel} is larger than its input {sizes}")
+            node.fail(f"its window {kernel} is larger than its input {sizes}; make the window "
+                      "smaller or the pads larger")
         after = max(0, (count - 1) * stride[n] + kernel[n] - sizes[n] - before)
         if kernel[n] > Pool.MOST and (before or after):
             node.fail(f"attribute pads must be 0 where windows are larger than {Pool.MOST}, not "

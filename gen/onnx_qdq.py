@@ -66,7 +66,8 @@ def _scale(value, node):
     item = constant(value, node, "its scale")
     array = np.asarray(item.array, dtype=np.float64)
     if not array.size:
-        node.fail(f"its scale {item.name!r} is empty")
+        node.fail(f"its scale {item.name!r} is empty, and must hold one number or one for each "
+                  "channel")
     if not (np.isfinite(array) & (array > 0)).all():
         index = tuple(int(n) for n in np.argwhere(~(np.isfinite(array) & (array > 0)))[0])
         node.fail(f"its scale {item.name!r} must be finite and positive, not "

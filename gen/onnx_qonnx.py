@@ -41,7 +41,8 @@ def _scale(inputs, node):
     item = constant(inputs[1], node, "its scale")
     array = item.numbers.astype(np.float64)
     if not array.size:
-        node.fail(f"its scale {item.name!r} is empty")
+        node.fail(f"its scale {item.name!r} is empty, and must hold one number or one for each "
+                  "channel")
     wrong = ~(np.isfinite(array) & (array > 0))
     if wrong.any():
         index = tuple(int(n) for n in np.argwhere(wrong)[0])
@@ -337,7 +338,8 @@ def _format_quant(builder, node, inputs):
                   f"{form}: integers are for Quant, signs for BipolarQuant")
     target = Target(form, float(scale.flat[0]), 0, low, high)
     if isinstance(form, PowerSum) and not isinstance(inputs[0], (Constant, QuantizedConstant)):
-        node.fail(f"{form} is a format of weights, not of activations")
+        node.fail(f"{form} is a format of weights, not of activations; quantize activations to "
+                  "integers or floats")
     return _apply(builder, node, inputs[0], target, scale)
 
 

@@ -30,7 +30,8 @@ def _dimensions(value, axes, node):
     large = [n for n, size in enumerate(value.map) if size > 1]
     if [size for size in value.shape if size > 1] != [value.map[n] for n in large]:
         as_map(value, node)                     # says what is wrong
-        node.fail(f"reads {shape_text(value.shape)}, whose dimensions are not those of a map")
+        node.fail(f"reads {shape_text(value.shape)}, whose dimensions are not those of a map; "
+                  "reshape it to [N, C, W] or [N, C, H, W] first")
     places = iter(large)
     found = [next(places) if size > 1 else None for size in value.shape]
     return {found[axis] for axis in axes} - {None}

@@ -103,8 +103,8 @@ def requantization(images, gain, offset, target, node):
             values.append(number)
         if abs(bias[-1]) >> 62:
             node.fail(f"the bias of channel {channel} is {float(o / g):.3g} steps of the sum, more "
-                      "than any accumulator holds: its weight scale is too small, or the formats' "
-                      "exponents are too long")
+                      "than any accumulator holds; choose a larger weight scale, or formats with "
+                      "shorter exponents")
         multiplier.append(numbers[0])
         shift.append(numbers[1])
     return bias, multiplier, shift, addend

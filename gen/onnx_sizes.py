@@ -153,7 +153,7 @@ def _cut(model, outputs):
             raise UserError(f"no node of the network gives a tensor {name!r}, which was asked for "
                             f"as an output{_like(name, makers)}")
     if len(set(outputs)) != len(outputs):
-        raise UserError(f"an output is named twice in {', '.join(outputs)}")
+        raise UserError(f"an output is named twice in {', '.join(outputs)}; name each once")
     needed, waiting = set(), list(outputs)
     while waiting:
         name = waiting.pop()

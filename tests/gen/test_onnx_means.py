@@ -135,7 +135,7 @@ def test_a_dense_layer_behind_a_mean_where_nothing_is_quantized():
      "averages the result of 'relu.*' before it is quantized, and that is a sum, clipped"),
     (lambda net, x: net.node("AveragePool", net.node(
         "Conv", x, weights(net, 40, 3, 3, 3)), kernel_shape=[3, 3]),
-     "together they need weights beyond int8; put a quantizer between"),
+     "one layer for both needs larger weights than int8 has; put a quantizer between"),
 ])
 def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))

@@ -96,7 +96,7 @@ def interleave(instructions, used, arch):
         touched = list(within(mine))
         start = max(free[i.unit], ready(touched))
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
-            # Post stops where nobody takes its results: its STORE must be able to start, and
+            # Post stops where no STORE takes its results: its STORE must be able to start, and
             # must follow at once, not after what waits for this POST.
             start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
             streams.append((start, start + _cycles(i, arch)))
@@ -110,7 +110,7 @@ def interleave(instructions, used, arch):
         for times, index, access in touched:
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
-                # Post-processing may follow the last pass at its heels.
+                # Post-processing may start with the last pass and read each sum as it is finished.
                 early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, WeightFeeder.cycles_of(arch))
             times.touch(index, access.is_write, done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)

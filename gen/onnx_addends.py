@@ -175,7 +175,7 @@ def folded(addends):
                 break
         else:
             values.append((value, [item]))
-    # What nothing else has joined stays as it was.
+    # Addends that are merged with no other stay unchanged.
     return [*(items[0] if len(items) == 1 else Addend(value) for value, items in values), *others]
 
 

@@ -83,7 +83,7 @@ def rounded(builder, node, format, weights):
     wanted = np.array([float(item / max(weights.flat) * top) for item in weights.flat])
     images = format.image(format.encode(np.ldexp(wanted, format.exponent)))
     images, unit = images.reshape(weights.shape), Fraction(1, int(images.sum()))
-    # Both weigh 1, so that what one pixel weighs too much another weighs too little.
+    # The weights sum to 1: one pixel's excess is another pixel's deficit.
     off = sum(abs(int(image) * unit - weight)
               for image, weight in zip(images.flat, weights.flat, strict=True)) / 2
     builder.notes.add("weights", node.name, off, "range", str(format))

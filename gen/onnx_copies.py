@@ -36,7 +36,7 @@ def resolved(value, part, node):
     for bound in (own.low, own.high):
         ends.append(None if bound is None else bound * gain[0] + offset[0])
     low, high = ends[::-1] if gain[0] < 0 else ends
-    # The part's range, clipped to the whole's.
+    # Intersection of the part's limits with those of the whole value.
     lows, highs = ([item for item in (one, other) if item is not None]
                    for one, other in ((low, value.low), (high, value.high)))
     low, high = max(lows, default=None), min(highs, default=None)
@@ -111,7 +111,7 @@ def join_codes(builder, name, shape, pieces, nodes, node):
         builder.tensors[piece] = replace(tensor, scale=1.0, zero_point=0)
     result = join(builder, name, shape, pieces, target, nodes, node)
     builder.tensors.update(kept)
-    # What pools or clips it must be a layer of its own.
+    # A layer that pools or clips it must stay separate.
     builder.joined.pop(result, None)
     return result
 
@@ -161,7 +161,7 @@ def _unpooled(builder, value):
 
 
 def _joined(builder, value, node):
-    # A part may be in parts itself: what is enlarged and then joined.
+    # A part may be in parts itself, as upsampling before a Concat makes them.
     value = replace(value, parts=[
         replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
         for part in value.parts])

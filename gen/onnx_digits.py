@@ -389,7 +389,7 @@ def _unit(made, found, wanted):
     if common is None or max(codes) / common > made.weight * _WEIGHTS:
         common, loose = max(codes), found
     if not loose:
-        # As fine as costs nothing, for the bias.
+        # The finest unit that needs no further digits, for the sake of the bias.
         common /= 1 << max(0, floor(made.weight * common / max(codes)).bit_length() - 1)
     else:
         common /= min(_power(common / min(unit)), made.weight * _WEIGHTS)

@@ -365,7 +365,7 @@ def _check_operator(node, constant):
         if node.operator in _INSTEAD:
             node.fail(_INSTEAD[node.operator])
         domain = f" of domain {node.domain!r}" if node.domain not in STANDARD else ""
-        # Standard operators are what they are, others may be slips of the pen.
+        # Names of standard operators are right; others may be misspelled.
         names = [] if onnx.defs.has(node.operator, node.domain) else get_close_matches(
             node.operator, supported_operators(), 3, 0.6)
         like = f" (like it are {', '.join(names)})" if names else ""
@@ -538,7 +538,7 @@ def _check_effort(node, arrays):
             for name, array in zip(names, arrays, strict=True)}
         results = onnx.shape_inference.infer_node_outputs(schema, node.proto, types, tensors)
     except Exception:
-        # The evaluator says it better.
+        # The evaluator's own error is the better message.
         return
     for item in results.values():
         check_size(node.outputs[0], [size.dim_value for size in item.tensor_type.shape.dim])

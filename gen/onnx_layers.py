@@ -153,7 +153,7 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
                   "make the kernel smaller or the pads larger")
     gain = np.repeat(gain, len(images) // groups) if several else gain
     unit = scale * exact(2) ** format.exponent
-    # What the offset of the input adds, at padding too: its image stands for 0 with the offset.
+    # The contribution of the input's offset, at padding too: the padding's image plus offset is 0.
     if uniform(offset) is not None:
         added = images.sum(axis=(1, 2, 3)).astype(object) * offset[0]
     else:
@@ -190,7 +190,7 @@ def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
     if one < 1:
         node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
                   "weights to more bits")
-    # The stride of a window that covers the map means nothing, and a long one has its price.
+    # The stride of a window that covers the map has no effect, and a long one costs cycles.
     stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
                    enumerate(zip(kernel, value.map[1:], stride, strict=True)))
     images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
@@ -221,7 +221,7 @@ def _mean_of_pair(builder, node, value, *window):
     if any(window[-1]):
         node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   "between them")
-    # One pixel stays as it is.
+    # Windows of one pixel: the mean is the value itself.
     means = [mean(builder, node, item, *window) if item.map == value.map else item for item in pair]
     largest = max(item.map for item in means)
     return replace(value, map=largest, shape=largest, nodes=[*value.nodes, node.name],
@@ -236,7 +236,7 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
                   "a sum, clipped, pooled or padded; put a quantizer between them")
     own, nodes = value.linear, [*value.nodes, node.name]
-    # The sum of all of a window's offsets, less what divides it.
+    # The offsets of all pixels of a window, divided by its divisor.
     value = replace(value, gain=value.gain / divisor, nodes=nodes,
                     offset=value.offset * prod(kernel) / divisor)
     if apart:
@@ -337,7 +337,7 @@ def window(node, rank, size, kernel):
     if mode != "NOTSET" and any(node.attributes.get("pads", [])):
         node.fail(f"attribute pads must be left out where auto_pad is {mode!r}")
     if mode in _SAME:
-        # ONNX Runtime's places differ between its operators, or it fails, where so much is left.
+        # ONNX Runtime's operators place such windows differently, or fail.
         least = min((-(-n // s) - 1) * s + d * (k - 1) + 1 - n for n, k, s, d in
                     zip(size, kernel, stride, dilation, strict=True))
         if least < (-2 if node.operator == "Conv" else 0):

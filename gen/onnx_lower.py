@@ -129,9 +129,9 @@ class Builder:
         least = np.array(value.pool.least or [False] * len(value.gain))
         if ((value.gain < 0).astype(bool) != least).any():
             if needed:
-                node.fail("reads a MaxPool that follows a negative scale, which turns it into a "
-                          "minimum; insert a quantizer (QuantizeLinear and DequantizeLinear, or "
-                          "Quant) between the scale and the MaxPool")
+                node.fail("max pooling after a negative scale becomes min pooling, which is not "
+                          "supported here; insert a quantizer (QuantizeLinear and "
+                          "DequantizeLinear, or Quant) between the scale and the MaxPool")
             return value
         pool = replace(value.pool, least=())
         source = self._variant(value.source, pool, *self.limits[value.source], value.nodes, node)

@@ -182,7 +182,7 @@ def _quant(builder, node, inputs):
         node.fail(f"its bit width must be from 1 to 16, not {bits}")
     low, high = _range(bits, signed, narrow)
     if bits > 16:
-        # Biases have as many bits as they like: they are added to the exact sum.
+        # Biases may have any number of bits: they are added to the exact sum.
         units = exact(np.broadcast_to(scale, value.shape))
         codes = [min(max(round(item + zero), low), high) - zero
                  for item in (value.numbers / units).reshape(-1)]
@@ -316,7 +316,7 @@ def _never_negative(builder, value):
     ends = [int(tensor.format.image(numerics.from_ordered(item, tensor.format)))
             for item in builder.limits[value.source]]
     if isinstance(value.linear, Linear):
-        # A mean of numbers that are not negative is none either.
+        # A mean of numbers that are not negative is not negative.
         gain = tensor.scale * 2.0 ** tensor.format.exponent
         return bool((value.linear.images >= 0).all()) and (ends[0] - tensor.zero_point) * gain >= 0
     return bool((value.gain * ends[0] + value.offset >= 0).all())

@@ -107,7 +107,7 @@ def _negated(builder, node, value, windows):
         negative = pooled_axes(builder, negative, windows, node)
     source = builder.quantize(negative, turned, f"{node.name}_negated", node)
     shape = tuple(builder.tensors[source].shape)
-    # What stood for image i is at -1 - i.
+    # The real number of image i is now that of image -1 - i.
     made = restored(Value(source, shape, shape, codes.gain, codes.offset, nodes=value.nodes))
     made = replace(made, gain=-made.gain, offset=made.offset - made.gain)
     if small:

@@ -99,7 +99,7 @@ def combined_layer(builder, value, target, output, node):
     both = value.linear
     factors, added = value.gain, value.offset
     if target.sign and (factors > 0).all():
-        # A positive factor turns no sign.
+        # A positive factor changes no sign.
         factors, added = factors / factors, added / factors
     scale = uniform(factors)
     if not scale or (both.product and any(added)):
@@ -126,11 +126,11 @@ def combined_layer(builder, value, target, output, node):
     if first.linear is None:
         conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
     elif target.sign:
-        # What the operand cannot turn may have any size.
+        # Results whose sign the operand cannot change may have any size.
         reach = None if both.product else 2 * max(map(abs, limits))
         conv, unit = _finely(builder, first, target, reach, 1, node)
     else:
-        # Beyond this the result is at its limit, whatever the operand, but for one that is 0.
+        # Beyond this the result saturates for every operand but 0.
         ends = [target.unit * (item - target.zero_point) / scale
                 for item in (target.low - 1, target.high + 1)]
         reach = max(map(abs, ends))

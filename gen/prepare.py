@@ -381,7 +381,7 @@ def _pass_words(layer, codes, dtype, fill):
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
     padded[:channels, :inputs] = codes
     if isinstance(arch.weight, Bipolar):
-        # Lanes without channel cancel by pairs; where there are pairs of passes, between these.
+        # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
         # Columns without channel: their sums, too, must stay within the accumulators.
@@ -435,7 +435,7 @@ def parameter_bytes(layer):
     bipolar = isinstance(arch.activation, Bipolar)
     total = (layer.groups + bipolar) * arch.group
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
-    # Signs have no use for a shift: it says whose smallest result in a window is wanted.
+    # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
     shift = conv.shift if not bipolar else 0 if conv.least is None else conv.least
     columns, held = [], conv.on_chip(arch)
     for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shift, 0),

@@ -497,7 +497,7 @@ def overlapping(layer, rows, columns, pixels, results=None):
             continue
         height = -(-rows // -(-rows // height))
         down, across = -(-rows // height), -(-columns // width)
-        # The last one's post-processing is what nothing hides.
+        # Post-processing of the last sub-tile overlaps with no array cycles.
         post = layer.pool * layer.arch.chunks * layer.arch.groups_per_columns
         cost = down * across * layer.cycles(height, width) + height * width * post
         if best is None or cost < best[0]:

@@ -104,7 +104,7 @@ class WeightFeeder(wiring.Component):
                                  left["kernel_x"].eq(counts["kernel_x"] - 1),
                                  left["blocks"].eq(counts["blocks"] - 1)]
 
-        # The word's way: address register, memory, then the array's edge.
+        # Path of a word: address register, memory, then the array's edge.
         m.d.sync += self.address.eq(address)
 
         with m.If(self.start):

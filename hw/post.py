@@ -200,7 +200,7 @@ class Post(wiring.Component):
                          x_left.eq(new.out_x - 1), y_left.eq(new.out_y - 1),
                          address.eq(first), column.eq(first), origin.eq(first)]
 
-        # Lanes. What goes along with a read: whether it is one, and its place in its result.
+        # Lanes. Flags that travel with a read: whether it is one, and its position in its result.
         mark = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1, "column": 1,
                                          "carried": 1, "chunk": range(chunks)}))
         m.d.comb += [mark.valid.eq(read), mark.first.eq(pool_first), mark.last.eq(last_pool),
@@ -272,7 +272,7 @@ class Post(wiring.Component):
                 for name in ("new", "largest", "top", "known", "best"))
             tops = Array(Signal.like(new, name=f"top_{lane}_{part}", reset_less=True)
                          for part in range(chunks))
-            # Of equal ones it does not matter which is taken.
+            # Either of two equal results may be taken.
             m.d.comb += [
                 new.eq(first), top.eq(tops[arriving.chunk]),
                 known.eq(Mux(arriving.carried, top, old)),

@@ -76,9 +76,9 @@ class PixelStreamer(wiring.Component):
         x_pass, x_row, x = (Signal(signed(16), name=n, reset_less=True)
                             for n in ("x_pass", "x_row", "x"))
         base = Signal(20, reset_less=True)
-        # The nearest pixel: a comparison takes as long as a sum, so that the choice that hangs on
-        # it waits for the next cycle, with what there is to choose from. As unsigned numbers those
-        # below 0 are large.
+        # The nearest pixel: a comparison takes as long as a sum, so the selection that depends on
+        # it is made in the next cycle, from registered candidates. Negative coordinates are large
+        # as unsigned numbers.
         y_outside, x_outside = (Signal(name=f"{n}_outside") for n in "yx")
         y_behind, x_behind = (Signal(name=f"{n}_behind", reset_less=True) for n in "yx")
         row, last_row = (Signal(20, name=n, reset_less=True) for n in ("row", "last_row"))

@@ -263,7 +263,7 @@ class _Model:
                 self._put(self.code[code.unit], (left + 1, number, code))
             self._put(self.slots, left + 1)
 
-    # Load: the front asks, the read channel brings, the back makes words.
+    # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 
     def _bursts_of(self, address, beats):
         """Beats of each burst of a run; bursts end at multiples of the limit."""

@@ -3,7 +3,8 @@
 Every s-th result along an axis lies at the same place between two pixels, so that s convolutions
 write every s-th result each; only with corners aligned each result is one of its own. Beyond the
 map its nearest pixels go on. Where products of both axes' weights have codes, rows and columns are
-done at once and exactly; else rows first, whose results are rounded to the input's codes.
+done at once and exactly; else rows first, whose results are rounded to codes as fine as the input's
+range allows.
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
 from .onnx_values import HostInput, Part, Value, exact
 
-__all__ = ["MODES", "enlarged", "images_of", "interpolating", "rounded"]
+__all__ = ["MODES", "enlarged", "finer", "images_of", "interpolating", "rounded"]
 
 #: Attribute coordinate_transformation_mode: where result n of an axis of `size` pixels enlarged by
 #: `factor` lies among the pixels.
@@ -131,15 +132,30 @@ def enlarged(builder, node, value, factors, mode):
     return parts_value(_parts(builder, node, value, format, axes), shape, sizes, node)
 
 
+def finer(target):
+    """(target, steps): the same range in steps of 1 / `steps`, as small as 8-bit integers allow;
+    of codes that use them all, and of other formats, the target itself."""
+    steps, bits = 1, getattr(target.format, "bits", 0)
+    if type(target.format) is not Int or bits > 8:
+        return target, steps
+    ends = target.low, target.high, target.zero_point
+    while all(-64 <= steps * end <= 63 for end in ends) and steps < 128:
+        steps *= 2
+    return replace(target, format=Int(8), scale=target.scale / steps, **{
+        key: steps * getattr(target, key) for key in ("zero_point", "low", "high")}), steps
+
+
 def _rows(builder, node, value, format, phases):
-    """A value enlarged along its columns by `phases`, rounded to its codes."""
+    """A value enlarged along its columns by `phases`, rounded to codes as fine as its range
+    allows."""
     target, (channels, height, width) = own_target(builder, value.source), value.map
     step = phases[0][1]
     sizes = channels, height * step if step > 1 else len(phases), width
     units = np.full(channels, target.unit, dtype=object)
     codes = replace(value, gain=units, offset=-target.zero_point * units)
     parts = _parts(builder, node, codes, format, [phases, _phases(width, 1, None)])
+    target, steps = finer(target)
     source = builder.quantize(parts_value(parts, sizes, sizes, node), target,
                               f"{node.name}_rows", node)
     builder.notes.tensor(source, "rows", node.name, Fraction(1, 2))
-    return replace(value, source=source, map=sizes, shape=sizes)
+    return replace(value, source=source, gain=value.gain / steps, map=sizes, shape=sizes)

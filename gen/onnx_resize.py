@@ -13,8 +13,8 @@ from math import floor, lcm
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
-from .onnx_bilinear import images_of, interpolating, rounded
-from .onnx_copies import plain
+from .onnx_bilinear import finer, images_of, interpolating, rounded
+from .onnx_copies import own_target, plain
 from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
 from .onnx_stride import as_codes, plain_weights, sampled, stored
@@ -183,7 +183,9 @@ def _linear(builder, node, value, down, across, sizes):
         codes, restored = as_codes(builder, value, node)
         rows = parts_value(_interpolated(builder, node, codes, format, down, _same(value.map[2])),
                            middle, middle, node)
-        value = restored(stored(builder, rows, source, f"{node.name}_rows", node))
+        target, steps = finer(own_target(builder, source))
+        value = restored(stored(builder, rows, source, f"{node.name}_rows", node, target))
+        value = replace(value, gain=value.gain / steps)
         if any(len(y[5]) > 1 for y in down):
             builder.notes.tensor(value.source, "rows", node.name, Fraction(1, 2))
         down = _same(sizes[1])

@@ -37,11 +37,12 @@ def as_codes(builder, value, node):
     return codes, lambda made: replace(made, gain=gain, offset=offset)
 
 
-def stored(builder, codes, source, name, node):
-    """A value of codes like those of the tensor `source`, rounded to these, as a tensor."""
-    made = builder.quantize(codes, own_target(builder, source), name, node)
+def stored(builder, codes, source, name, node, target=None):
+    """A value of codes like those of the tensor `source`, rounded to these, or to those of
+    `target`, as a tensor."""
+    own = target or own_target(builder, source)
+    made = builder.quantize(codes, own, name, node)
     shape = tuple(builder.tensors[made].shape)
-    own = own_target(builder, source)
     units = np.full(shape[0], own.unit, dtype=object)
     return Value(made, shape, shape, units, -own.zero_point * units, nodes=codes.nodes)
 

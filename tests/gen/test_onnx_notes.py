@@ -219,3 +219,20 @@ def test_weights_of_a_linear_resize(size, kinds):
         assert "by up to" in lines(graph.notes)[0]
     else:
         assert far <= 1 / 64        # ties of float32's weights
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.75])
+def test_rows_of_few_codes_are_rounded_to_finer_ones(scale):
+    """Two bits are rounded to 1 / 64 of their steps, which is most that a result can be off."""
+    net = Network(np.random.default_rng(4), (2, 12, 12), opset=17)
+    x = net.quant(net.node("Conv", net.quant("x", 1 / 16), net.quant(np.float32(
+        net.rng.integers(-7, 8, (3, 2, 1, 1))), 1.0)), 8.0, bits=2)
+    x = net.node("Resize", x, "", np.float32([1, 1, scale, scale]), mode="linear", name="up",
+                 coordinate_transformation_mode="align_corners")
+    model = net.model(net.quant(x, 1 / 8))
+    images = np.float32(net.rng.standard_normal((6, 2, 12, 12)))
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    far = abs(found - evaluate(model, images)[model.graph.output[0].name]).max() / (1 / 8)
+    assert all(note.off * 1 / 8 <= 8 / 64 for note in graph.notes if note.kind == "rows")
+    assert 0 < far <= 1 and any(note.kind == "rows" for note in graph.notes)

@@ -70,7 +70,7 @@ def test_nearest_upsampling(operator, behind):
         other = net.node("Resize", x, *size, mode="nearest", **how)
         y = net.node("Concat", qdq(net, y, 8, 3), qdq(net, other, 1 / 16, 5), axis=1)
     outputs.append(spread(net, y) if behind != "quantizer" else qdq(net, y, 8, 3))
-    check(net, *outputs, count=1)
+    check(net, *outputs, count=1, rarely=0.02)          # a tie near is there six times
 
 
 @pytest.mark.parametrize("middle, message", [

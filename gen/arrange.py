@@ -2,7 +2,7 @@
 
 The post-processing writes whole groups of channels. Where the channels of a layer that writes a
 part of a tensor do not fill its last group, holes follow, which no layer reads: weights for them
-are 0.
+are 0. What results are combined with must be without holes, and is copied where it has some.
 """
 
 from dataclasses import replace
@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..hw.formats import Bipolar
-from ..sim.graph import Graph
+from ..sim.graph import Conv, Graph
+from ..sim.numerics import finite_codes, ordered
 from .errors import UserError
 
-__all__ = ["arrange"]
+__all__ = ["arrange", "with_whole_operands"]
 
 
 def _places(graph, name, group):
@@ -26,6 +27,44 @@ def _places(graph, name, group):
         places[start:end] = where + np.arange(end - start)
         where = -(-(where + end - start) // group) * group
     return None if (places == np.arange(total)).all() else places
+
+
+def with_whole_operands(graph, arch):
+    """The same network where nothing that a layer combines its results with has holes: a layer
+    copies it into a tensor of its own."""
+    written = {conv.output for conv in graph.layers}
+    holed = {conv.operand.tensor for conv in graph.layers if conv.operand is not None
+             and conv.operand.tensor in written
+             and _places(graph, conv.operand.tensor, arch.group) is not None}
+    if not holed or isinstance(arch.activation, Bipolar):
+        return graph
+    last = {conv.output: number for number, conv in enumerate(graph.layers)}
+    tensors, layers = dict(graph.tensors), []
+    for number, conv in enumerate(graph.layers):
+        if conv.operand is not None and conv.operand.tensor in holed:
+            conv = replace(conv, operand=replace(conv.operand, tensor=_whole(conv.operand.tensor)))
+        layers.append(conv)
+        if conv.output in holed and last[conv.output] == number:
+            copy = _copy(conv, tensors[conv.output])
+            tensors[copy.output] = replace(tensors[conv.output], name=copy.output)
+            layers.append(copy)
+    return replace(graph, tensors=tensors, layers=layers)
+
+
+def _whole(name):
+    return f"{name}_whole"
+
+
+def _copy(writer, tensor):
+    """The layer that copies a tensor's codes; `writer` is one that writes it."""
+    form, weights = tensor.format, writer.weight_format
+    channels = tensor.shape[0]
+    one = int(weights.encode(np.array(1.0)))
+    orders = ordered(finite_codes(form), form)
+    weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
+    return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
+                shift=np.full(channels, -weights.exponent), low=int(orders.min()),
+                high=int(orders.max()), nodes=writer.nodes)
 
 
 def arrange(graph, arch):
@@ -43,10 +82,8 @@ def arrange(graph, arch):
                         "and array.columns with a smaller greatest common divisor")
     combined = {conv.operand.tensor: conv for conv in graph.layers if conv.operand is not None}
     for name in combined.keys() & places.keys():
-        raise UserError(f"layer {combined[name].name!r} combines its results with {name!r}, a "
-                        f"Concat of parts whose channels are no multiples of {arch.group}; make "
-                        "them multiples, or choose array.rows, array.lanes and array.columns with "
-                        "a smaller greatest common divisor")
+        raise ValueError(f"layer {combined[name].name!r} combines its results with {name!r}, which "
+                         "has holes: with_whole_operands first")
     tensors = {name: replace(item, shape=(int(places[name][-1]) + 1, *item.shape[1:]))
                if name in places else item for name, item in graph.tensors.items()}
     layers = []

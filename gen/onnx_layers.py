@@ -39,6 +39,8 @@ _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 def weights_of(value, node):
     if isinstance(value, Constant):
+        value = _signs_or_zeros(value) or value
+    if isinstance(value, Constant):
         node.fail(f"its weights {value.name!r} are plain numbers: quantize the network first, with "
                   "onnxruntime.quantization.quantize_static or in QONNX's operators")
     if not isinstance(value, QuantizedConstant):
@@ -50,6 +52,22 @@ def weights_of(value, node):
                   f"and must be from {low} to {high}: quantize weights symmetrically "
                   "(weight_type=QuantType.QInt8, or extra_options={'WeightSymmetric': True})")
     return value
+
+
+def _signs_or_zeros(value):
+    """Plain weights that are one magnitude with either sign or 0, in the whole or in each output
+    channel, as a `QuantizedConstant`; None for others."""
+    numbers = value.floats.astype(np.float64)
+    signs, sizes = np.sign(numbers).astype(np.int64), abs(numbers)
+    if numbers.ndim < 2 or not np.isfinite(numbers).all() or not sizes.any():
+        return None
+    for axes in (None, tuple(range(1, numbers.ndim)), tuple(range(numbers.ndim - 1))):
+        scale = sizes.max(axis=axes, keepdims=True)
+        if ((sizes == scale) | (sizes == 0)).all():
+            scale = np.broadcast_to(np.where(scale == 0, 1.0, scale), numbers.shape)
+            return QuantizedConstant(value.name, signs, scale,
+                                     Bipolar(1) if signs.all() else Int(2))
+    return None
 
 
 def weight_scale(weights, scale, node):

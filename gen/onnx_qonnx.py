@@ -7,13 +7,14 @@ odd integer there.
 
 from dataclasses import replace
 from fractions import Fraction
+from math import gcd
 
 import numpy as np
 
 from ..hw.formats import Bipolar, Float, Int, PowerSum, parse
 from ..sim import numerics
 from .onnx_groups import each, in_range_of_each, in_scale_of_each
-from .onnx_stairs import MULTI_THRESHOLD, staircase
+from .onnx_stairs import MULTI_THRESHOLD, moved_to_nearest, staircase
 from .onnx_target import Target
 from .onnx_values import (
     Constant,
@@ -29,6 +30,8 @@ from .onnx_values import (
 
 __all__ = ["DOMAINS", "OPERATORS", "OWN_DOMAIN"]
 
+#: Attribute rounding_mode, of constants.
+_TO_WHOLE = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil}
 #: Where FormatQuant lives.
 OWN_DOMAIN = "systolith"
 #: Where the others live, in the order of their age, and it.
@@ -169,10 +172,8 @@ def _quant(builder, node, inputs):
     zeros, widths = (_whole_numbers(inputs, n, node, what) for n, what in
                      ((2, "its zero point"), (3, "its bit width")))
     if zeros.size > 1 or widths.size > 1:
-        if rounding != "ROUND":
-            node.fail(f"attribute rounding_mode must be 'ROUND', not {rounding!r}, where channels "
-                      "have bit widths or zero points of their own")
-        return _quant_of_each(builder, node, value, scale, (zeros, widths), (signed, narrow))
+        return _quant_of_each(builder, node, value, scale, (zeros, widths), (signed, narrow),
+                              rounding)
     zero, bits = zeros.item(), widths.item()
     if bits == 1 and signed:
         if zero:
@@ -187,6 +188,9 @@ def _quant(builder, node, inputs):
         codes = [min(max(round(item + zero), low), high) - zero
                  for item in (value.numbers / units).reshape(-1)]
         return Constant(value.name, np.array(codes, dtype=object).reshape(value.shape) * units)
+    if rounding != "ROUND" and isinstance(value, (Constant, QuantizedConstant)):
+        return _quant_of_each(builder, node, value, scale, (zeros, widths), (signed, narrow),
+                              rounding)
     if rounding != "ROUND":
         return _to_a_side(builder, node, value, scale, (zero, low, high), rounding)
     move = 0 if signed else 1 << (bits - 1)
@@ -195,7 +199,7 @@ def _quant(builder, node, inputs):
     return _apply(builder, node, value, target, scale)
 
 
-def _quant_of_each(builder, node, value, scale, numbers, kind):
+def _quant_of_each(builder, node, value, scale, numbers, kind, rounding):
     """What Quant makes where channels have zero points or bit widths (`numbers`) of their own;
     `kind`: (signed, narrow)."""
     zeros, widths = numbers
@@ -214,18 +218,40 @@ def _quant_of_each(builder, node, value, scale, numbers, kind):
                       f"shape {list(real.shape)}")
         ends = {n: _range(n, *kind) for n in set(widths.flat)}
         low, high = (np.vectorize(lambda n, end=end: ends[n][end])(widths) for end in (0, 1))
-        images = np.clip(np.rint(real / scale + zeros), low, high).astype(np.int64) - zeros
-        return QuantizedConstant(value.name, images, scale.astype(np.float64),
-                                 _format_of(images, bits))
+        images = np.clip(_TO_WHOLE[rounding](real / scale + zeros), low, high).astype(
+            np.int64) - zeros
+        images, scale, bits = _of_one_scale(images, scale.astype(np.float64), bits)
+        return QuantizedConstant(value.name, images, scale, _format_of(images, bits))
     if zeros.size > 1:
         node.fail("activations must have one zero point")
     move = 0 if kind[0] else 1 << (bits - 1)
     zero = zeros.item() - move
+    if rounding != "ROUND":
+        value = moved_to_nearest(value, each(exact(scale), value, node, "its scale"), rounding,
+                                 node)
     widths = each(widths, value, node, "its bit width")
     lows, highs = ([_range(int(n), *kind)[end] - move for n in widths] for end in (0, 1))
     target = Target(Int(bits), float(scale.flat[0]), zero, min(lows), max(highs),
                     odd=zeros.item() % 2 == 1)
     return _apply(builder, node, value, target, scale, (lows, highs))
+
+
+def _of_one_scale(images, scale, bits):
+    """(images, scale, bits) of a constant; where scales differ along more than one axis, in
+    their largest common unit, if codes of 16 bits hold that."""
+    differ = [(scale != np.take(scale, [0], axis=n)).any() for n in range(scale.ndim)]
+    if sum(differ) < 2:
+        return images, scale, bits
+    units = exact(np.unique(scale)).reshape(-1)
+    unit = units[0]
+    for item in units[1:]:
+        # The largest common divisor of two fractions.
+        unit = Fraction(gcd(unit.numerator * item.denominator, item.numerator * unit.denominator),
+                        unit.denominator * item.denominator)
+    factors = scale / float(unit)
+    if factors.max() >= 1 << 15 or abs(images * factors).max(initial=0) >= 1 << 15:
+        return images, scale, bits
+    return (images * factors).astype(np.int64), np.full(scale.shape, float(unit)), 2
 
 
 def _format_of(images, bits):
@@ -247,9 +273,6 @@ def _bipolar_quant(builder, node, inputs):
 def _to_a_side(builder, node, value, scale, numbers, rounding):
     """The result of a quantizer with rounding FLOOR or CEIL; `numbers`: zero point and limits."""
     zero, low, high = numbers
-    if isinstance(value, (Constant, QuantizedConstant)):
-        node.fail("attribute rounding_mode must be 'ROUND' for constants: round them when you "
-                  "export")
     unit = _one_scale(scale, node)
     if rounding == "FLOOR":
         steps = np.array([[Fraction(n - zero) for n in range(low + 1, high + 1)]])

@@ -20,11 +20,11 @@ from .onnx_layers import as_map, linear
 from .onnx_stride import as_codes, plain_weights, sampled, stored
 from .onnx_values import HostInput, Part, Value, exact
 
-__all__ = ["MODES", "NEAREST", "Axis", "resized"]
+__all__ = ["MODES", "NEAREST", "TOGETHER", "Axis", "resized"]
 
 #: Most layers that make a map at once instead of rows and then columns, and most copies of its
 #: channels for weights that are longer than a weight's format.
-_TOGETHER, _COPIES = 256, 8
+TOGETHER, _COPIES = 256, 8
 _HALF = Fraction(1, 2)
 #: How far float32's rounding may move a place.
 _NOISE = np.float32(1e-5)
@@ -173,12 +173,12 @@ def _linear(builder, node, value, down, across, sizes):
     whole = [_whole(np.outer(y[5], x[5]))[0].max() for y, x in product(down, across)]
     copies = -(-int(max(whole)) // format.image_range[1]) if isinstance(format, Int) else 1
     exactly = all(images_of(format, np.outer(y[5], x[5])) for y, x in product(down, across))
-    if not exactly and 1 < copies <= _COPIES and len(whole) <= _TOGETHER:
+    if not exactly and 1 < copies <= _COPIES and len(whole) <= TOGETHER:
         value = _copied(builder, node, value, copies)
         exactly = True
     else:
         copies = 1
-    if len(down) > 1 and len(across) > 1 and (not exactly or len(whole) > _TOGETHER):
+    if len(down) > 1 and len(across) > 1 and (not exactly or len(whole) > TOGETHER):
         middle = sizes[0], sizes[1], value.map[2]
         codes, restored = as_codes(builder, value, node)
         rows = parts_value(_interpolated(builder, node, codes, format, down, _same(value.map[2])),

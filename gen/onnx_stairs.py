@@ -20,7 +20,7 @@ from .onnx_copies import plain
 from .onnx_target import Target
 from .onnx_values import HostInput, Linear, Value, constant, exact, like
 
-__all__ = ["MULTI_THRESHOLD", "staircase"]
+__all__ = ["MULTI_THRESHOLD", "moved_to_nearest", "staircase"]
 
 #: The share of sums between the first and the last threshold that may come out one step off where
 #: no staircase is exact.
@@ -51,6 +51,32 @@ def staircase(builder, node, value, thresholds, strict=False):
     shape = builder.tensors[source].shape
     ones = np.full(shape[0], Fraction(1), dtype=object)
     return like(value, Value(source, tuple(value.shape), shape, ones, move * ones))
+
+
+def moved_to_nearest(value, units, rounding, node):
+    """A value which, rounded to the nearest multiple of `units` (Fractions, one for each channel),
+    gives what `rounding` (FLOOR or CEIL) makes of `value`: moved by a half less half of the
+    distance between a multiple and the number next to it."""
+    down = rounding == "FLOOR"
+    if isinstance(value, HostInput):
+        sides = (1, -1) + (1,) * (len(value.shape) - 1)
+        moves = [unit * (Fraction(1, 1 << 12) - Fraction(1, 2)) * (1 if down else -1)
+                 for unit in units]
+        return value.then("add", np.array([float(item) for item in moves],
+                                          np.float32).reshape(sides))
+    if not isinstance(value.linear, (Linear, type(None))) or value.parts or any(
+            item for item in (value.low, value.high)):
+        node.fail(f"attribute rounding_mode {rounding!r} with a bit width for each channel is for "
+                  "results of one layer, with or without a Relu; put a Quant of one bit width "
+                  "before it")
+    offset = []
+    for gain, start, unit in zip(value.gain, value.offset, units, strict=True):
+        # The numbers lie at start / unit + n * grain for integers n and one integer more or less.
+        grain = Fraction(1, (gain / unit).denominator)
+        gap = (-start if down else start) / unit % grain or grain
+        move = Fraction(1, 2) - gap / 2
+        offset.append(start - move * unit if down else start + move * unit)
+    return replace(value, offset=np.array(offset, dtype=object))
 
 
 def _on_the_host(value, node, thresholds):

@@ -7,7 +7,7 @@ ordinary convolutions of smaller kernels, each of which writes every s-th pixel 
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import floor, gcd
+from math import floor, gcd, prod
 
 import numpy as np
 
@@ -113,7 +113,9 @@ def _resize(builder, node, inputs):
     whole = all(scale == int(scale) and size == scale * old for (size, scale), old in
                 zip(dimensions, value.shape[1:], strict=True))
     factors = [1] * (2 - len(dimensions)) + [int(scale) for _, scale in dimensions]
-    if whole and mode == "linear" and place in MODES and (
+    together = place == "align_corners" and prod(size for size, _ in dimensions) <= (
+        onnx_resize.TOGETHER)
+    if whole and mode == "linear" and place in MODES and not together and (
             place != "pytorch_half_pixel" or max(size for size, _ in dimensions) > 1):
         return enlarged(builder, node, value, factors, place)
     if whole and mode == "nearest" and (place, nearest) in _REPEATS:
@@ -135,6 +137,53 @@ def _upsample(builder, node, inputs):
     node.expect("mode", "nearest", ("nearest",))
     scales = list(constant(inputs[1], node, "its scales").numbers.reshape(-1))
     return _repeated(node, value, _whole_factors(node, value, scales))
+
+
+def _expand(builder, node, inputs):
+    value = activation(inputs, node)
+    wanted = [int(item) for item in constant(inputs[1], node, "its shape").numbers.reshape(-1)]
+    old = [1, *value.shape]
+    if len(wanted) > len(old):
+        node.fail(f"adds dimensions to [N, {', '.join(map(str, value.shape))}]; add them by a "
+                  "Reshape before it")
+    wanted = [1] * (len(old) - len(wanted)) + wanted
+    return _tiled(node, value, [max(new // size, 1) for new, size in
+                                zip(wanted, old, strict=True)])
+
+
+def _tile(builder, node, inputs):
+    value = activation(inputs, node)
+    times = [int(item) for item in constant(inputs[1], node, "its repeats").numbers.reshape(-1)]
+    if len(times) != len(value.shape) + 1:
+        node.fail(f"must have one number of repeats for each of {len(value.shape) + 1} dimensions, "
+                  f"not {len(times)}")
+    return _tiled(node, value, times)
+
+
+def _tiled(node, value, times):
+    """A value with each dimension, the batch first, so many times."""
+    if times[0] != 1 or min(times) < 1:
+        node.fail(f"must leave the batch as it is and repeat dimensions at least once, not {times}")
+    if max(times) == 1:
+        return value
+    if isinstance(value, HostInput):
+        node.fail("repeats the input before it is quantized; put a quantizer before it")
+    if len(value.shape) == 1:
+        node.fail("repeats a vector; give it the dimensions of the map before it")
+    as_map(value, node)
+    if any(size > 1 and count > 1 for size, count in zip(value.shape[1:], times[2:], strict=True)):
+        node.fail("repeats rows or columns of more than one pixel; use Resize with mode 'nearest', "
+                  "or Concat along the axis")
+    factors = [1] * (4 - len(times)) + times[2:]
+    result = _repeated(node, value, factors) if max(factors) > 1 else value
+    if times[1] == 1:
+        return result
+    channels, height, width = result.map
+    sizes = channels * times[1], height, width
+    check_size(node.outputs[0], sizes)
+    shape = sizes if len(value.shape) == 3 else (sizes[0], width)
+    return parts_value([Part(result, n * channels, (1, 1), (0, 0)) for n in range(times[1])],
+                       shape, sizes, node)
 
 
 # Transposed convolution.
@@ -230,6 +279,8 @@ def _conv_transpose(builder, node, inputs):
 OPERATORS = {
     "ConvTranspose": (_conv_transpose, {"auto_pad", "dilations", "group", "kernel_shape",
                                         "output_padding", "output_shape", "pads", "strides"}),
+    "Expand": (_expand, set()),
+    "Tile": (_tile, set()),
     "Resize": (_resize, {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a",
                          "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy",
                          "mode", "nearest_mode"}),

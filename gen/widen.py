@@ -1,9 +1,10 @@
-"""Networks of several formats on one chip: narrower integers run in the chip's own, wider ones,
-signs as numbers of a chip that is not binary."""
+"""Networks as a chip computes them: narrower integers run in the chip's own, wider ones, signs as
+numbers of a chip that is not binary, what is combined has no holes."""
 
 from dataclasses import replace
 
 from ..hw.formats import Int
+from .arrange import with_whole_operands
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
 
@@ -15,7 +16,12 @@ def widened(graph, arch):
     chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
     chip, its integers as signs (`integers_as_signs`; raises UserError). Limits of results
     stay, so every number is the same; only codes have more bits. Other tensors stay as they
-    are."""
+    are. What several layers write and another one combines its results with is copied where it has
+    holes on this chip (`with_whole_operands`)."""
+    return with_whole_operands(_widened(graph, arch), arch)
+
+
+def _widened(graph, arch):
     graph = integers_as_signs(signs_as_numbers(graph, arch), arch)
     chip = arch.activation
     if type(chip) is not Int or not chip.signed:

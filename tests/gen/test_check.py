@@ -115,7 +115,8 @@ def test_every_problem_of_a_model_is_named_at_once():
         x = net.node("Clip", x, np.float32(0.3))
         x = net.node("Conv", x, weights(net, 4, 3, 3, 3), name="strange")
         x = net.node("Relu", x, name="behind")
-        x = net.node("Conv", qdq(net, x, 1, 0), np.ones((2, 4, 1, 1), np.float32), name="float")
+        x = net.node("Conv", qdq(net, x, 1, 0), net.rng.random((2, 4, 1, 1), np.float32),
+                     name="float")
         return net.node("Conv", qdq(net, x, 1, 0), weights(net, 90, 2, 3, 3), pads=[1] * 4)
     net, x = network(middle)
     found = check(net.model(x, shapes=[(90, 3, 3)]))

@@ -57,7 +57,9 @@ class Drawn:
             helper.make_opsetid("", _OPSET), helper.make_opsetid(_QONNX, 1)]
         self.evaluator = Evaluator(self.opsets)
         self.kind = str(self.rng.choice(list(_KINDS), p=list(_KINDS.values())))
-        self.whole = self.rng.random() < 0.5        # scales are powers of two: float32 is exact
+        # Scales are powers of two, so that float32 is exact: the sign of a sum that should be 0 is
+        # anything else.
+        self.whole = self.rng.random() < 0.5 or self.kind in ("signs", "bipolar")
         side = int(self.rng.choice([6, 8, 9, 12]))
         self.shape = (int(self.rng.integers(1, 5)), side, side + int(self.rng.integers(0, 3)))
         self.shape = self.shape[:int(self.rng.choice([3, 3, 3, 3, 3, 3, 3, 2, 2, 1]))]

@@ -181,12 +181,13 @@ def _codes(builder, node, operand, numbers, format, in_map):
 
 def _of_several(builder, node, numbers, format):
     """The constant as a convolution of several codes for each number: all of weight `top` but one
-    of weight 1."""
+    of weight 1. Codes and weights have 8 bits at least, whatever the network's own."""
     weight = builder.weight_format or format
     if not isinstance(weight, Int):
         node.fail(f"its constant of shape {list(numbers.shape)} differs by position, and no codes "
                   f"of one scale give its numbers, nor do sums of codes with weights in {weight}; "
                   "quantize the constant")
+    format, weight = (item if item.bits >= 8 else Int(8) for item in (format, weight))
     top, largest = weight.image_range[1], format.image_range[1]
     top = min(top, 2 * largest + 1)
     count = _HIGH if top > 63 else 2 * _HIGH

@@ -230,7 +230,7 @@ class Conv:
         where the format has no 0 (no chip computes such a layer)."""
         if self.channels is None:
             return self
-        weight = self.dense_weight()
+        weight = self.dense_weight(self.weight_format.zero_code or 0)
         wide = np.full((len(weight), self.input_shape[0], *weight.shape[2:]),
                        self.weight_format.zero_code or 0, weight.dtype)
         wide[:, self.channels] = weight

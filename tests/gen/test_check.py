@@ -245,3 +245,16 @@ def test_files_that_are_no_network(tmp_path):
     with pytest.raises(UserError, match="is a TensorFlow Lite file: convert it to ONNX"):
         check(path)
     assert main(["check", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("preset", ["ulx3s-8x8-e3m2", "ulx3s-bnn"])
+def test_groups_of_some_channels_with_weights_that_are_signs(preset):
+    """They have no 0 for the channels that are not read, and no chip computes them; the check says
+    what is wrong all the same."""
+    net = Network(np.random.default_rng(1), (6, 5, 5))
+    x = net.quant("x", 1 / 16)
+    x = net.node("Gather", x, np.array([4, 0, 1, 3]), axis=1)
+    x = net.node("Conv", x, net.bipolar_quant(np.float32(net.rng.standard_normal((4, 2, 1, 1)))),
+                 group=2)
+    model = net.model(net.quant(x, 1 / 4))
+    assert not check(model, load_chip(preset)).maps

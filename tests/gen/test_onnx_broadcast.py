@@ -8,6 +8,7 @@ from systolith.gen.errors import UserError
 from systolith.gen.onnx_in import load
 
 from ..onnx_exact import bias, check, integer_network, qdq, weights
+from ..onnx_networks import Network, evaluate
 
 
 def branch(net, x, channels, reduced=(), scale=0.31):
@@ -83,3 +84,18 @@ def test_a_product_that_is_not_quantized_cannot_broadcast():
     gate = net.node("Mul", branch(net, whole, 1), branch(net, whole, 1))
     with pytest.raises(UserError, match=r"broadcasts the result of 'mul.*' before it is quantized"):
         load(net.model(qdq(net, net.node("Add", x, gate), 1, 0), shapes=[(6, 4, 5)]))
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_a_constant_beside_few_bits(operator):
+    """Its codes and weights have eight bits where the network's have two and three."""
+    net = Network(np.random.default_rng(8), (3, 4, 5))
+    weight = net.quant(np.float32(net.rng.integers(-3, 4, (6, 3, 1, 1))), 1.0, bits=3)
+    x = net.quant(net.node("Conv", net.quant("x", 0.25, bits=4), weight), 1.0, bits=2)
+    numbers = np.float32(net.rng.standard_normal((6, 4, 5)) + 3)
+    result = net.quant(net.node(operator, x, numbers), 1 / 16)
+    model = net.model(result)
+    images = np.float32(net.rng.standard_normal((9, 3, 4, 5)))
+    graph = load(model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    assert (found == evaluate(model, images)[result]).mean() > 0.998

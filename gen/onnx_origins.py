@@ -1,5 +1,6 @@
 """Which tensor of the model each tensor of the chip holds, for those who compare them."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
@@ -27,7 +28,9 @@ def origins(builder, values, tensors):
         if value.parts:
             key = (id(value.parts), value.low, value.high, value.pool, *value.gain,
                    *value.offset)
-            value = builder.plains[key][1] if key in builder.plains else value
+            if key in builder.plains:
+                value = replace(builder.plains[key][1], shape=value.shape, order=value.order,
+                                rows=value.rows)
         gain, offset = uniform(value.gain), uniform(value.offset)
         if (value.linear is not None or value.parts or value.channels is not None
                 or any(value.pads) or gain is None or offset is None or value.rows > 1

@@ -78,7 +78,7 @@ def test_a_mask_is_exact():
     assert [tensor.shape for tensor in graph.inputs] == [(3, 4, 5), (6, 4, 5)]
 
 
-def test_a_product_that_is_not_quantized_cannot_broadcast():
+def test_a_product_that_is_not_quantized_cannot_broadcast(chip_alone):
     net, x = integer_network(np.random.default_rng(7), (3, 4, 5))
     whole, x = x, branch(net, x, 6)
     gate = net.node("Mul", branch(net, whole, 1), branch(net, whole, 1))

@@ -2,7 +2,6 @@
 own numbers say, on networks of every kind of layer."""
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -254,7 +253,3 @@ def test_refused_networks():
     net.node("Conv", odd, np.ones((9, 4, 3, 3), np.float32), output="odd")
     with pytest.raises(UserError, match=r"node 'odd' \(LpNormalization\): the operator is not"):
         quantize(net.model("odd"), data_for(net))
-    half = onnx.ModelProto.FromString(model.SerializeToString())
-    half.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
-    with pytest.raises(UserError):
-        quantize(half, data_for(net))

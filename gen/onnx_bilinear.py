@@ -112,14 +112,13 @@ def enlarged(builder, node, value, factors, mode):
     if isinstance(value, HostInput):
         node.fail("enlarges the input before it is quantized; put a quantizer before it")
     as_map(value, node)
-    format = builder.weight_format or builder.tensors[value.source].format
+    source, gain, offset = builder.read(plain(builder, value, node), node)
+    format = builder.weight_format or builder.tensors[source].format
     if isinstance(format, Bipolar):
         format = Int(8)                         # interpolating is not for binary chips
     axes = [_phases(size, factor, mode) for size, factor in
             zip(value.map[1:], factors, strict=True)]
     format = interpolating(format, *([item[3] for item in axis] for axis in axes))
-    value = plain(builder, value, node)
-    source, gain, offset = builder.read(value, node)
     channels, height, width = value.map
     ones = np.full(channels, exact(1).item(), dtype=object)
     value = Value(source, value.shape, value.map, gain * ones, offset, nodes=value.nodes)

@@ -17,7 +17,7 @@ from ..sim.graph import Encoder
 from .onnx_copies import plain
 from .onnx_crop import cropped
 from .onnx_layers import linear
-from .onnx_layout import filled
+from .onnx_layout import as_shaped, filled
 from .onnx_stride import as_codes, plain_weights, stored
 from .onnx_values import (
     Linear,
@@ -26,11 +26,12 @@ from .onnx_values import (
     exact,
     layout_of,
     like,
+    per_channel,
     shape_text,
     uniform,
 )
 
-__all__ = ["constant_map", "differs_by_position", "spread"]
+__all__ = ["by_channel", "constant_map", "differs_by_position", "spread"]
 
 #: Codes of the most weight of which a number is put together, beside one of the least.
 _HIGH = 3
@@ -116,6 +117,14 @@ def differs_by_position(numbers, value):
     first = np.empty(value.map[0], dtype=object)
     first[channel] = found
     return bool((first[channel] != found).any())
+
+
+def by_channel(builder, node, numbers, value, what):
+    """(`numbers`, which broadcast against a value, as one for each channel of its map; the value,
+    with a map of its shape where its channels are not those of its shape)."""
+    if differs_by_position(np.asarray(numbers, dtype=object), value) and value.rows == 1:
+        value = as_shaped(builder, node, value)
+    return per_channel(numbers, value, node, what), value
 
 
 def constant_map(builder, node, operand, numbers, value):

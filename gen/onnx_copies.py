@@ -55,24 +55,40 @@ def resolved(value, part, node):
                    shape=shape, order=None, rows=1, nodes=[*own.nodes, *value.nodes])
 
 
+def _apart(value):
+    """Whether the parts of a value have pixels between each other's."""
+    return any(part.step != (1, 1) or any(part.origin) for part in value.parts)
+
+
 def _check_parts(value, node):
-    if value.pool and any(part.step != (1, 1) or any(part.origin)
-                                    for part in value.parts):
+    if value.pool and _apart(value):
         node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
     for part in value.parts:
-        gain = value.gain[part.first_channel:part.first_channel + part.value.map[0]]
+        some = slice(part.first_channel, part.first_channel + part.value.map[0])
+        gain, offset = value.gain[some], value.offset[some]
         if part.value.slope is not None and ((gain != 1).any() or value.offset.any()):
             node.fail("scales a value that has one factor below zero and another above "
                       "(LeakyRelu, PRelu); put a quantizer between them")
-        if (part.value.low is not None or part.value.high is not None) and (
-                uniform(gain) in (None, 0)):
-            node.fail("scales channels differently after a Relu or Clip; put a quantizer between "
-                      "them")
+        bounds = [item for item in (part.value.low, part.value.high) if item is not None]
+        if bounds and (uniform(gain) in (None, 0) or uniform(offset) is None) and (
+                any(bounds) or offset.any() or (gain <= 0).any()):
+            node.fail("scales or moves channels differently after a Relu or Clip; put a quantizer "
+                      "between them")
 
 
 def quantize_parts(builder, value, target, name, node):
     """The name of the tensor that `target` makes of a value in parts."""
+    if value.pool and not value.pool.least and _apart(value):
+        # Quantizers keep the order, so codes can be pooled as well.
+        ends = [[part.origin[n] + (part.value.map[1 + n] - 1) * part.step[n] + 1
+                 for part in value.parts] for n in (0, 1)]
+        made = quantize_parts(builder, replace(value, pool=None, map=(
+            value.map[0], *map(max, ends))), target, name, node)
+        gain = np.full(value.map[0], target.unit, dtype=object)
+        codes = replace(value, source=made, parts=None, gain=gain,
+                        offset=-target.zero_point * gain, low=None, high=None, order=None)
+        return builder.pooled_codes(codes, node).source
     _check_parts(value, node)
     pieces, made = [], {}
     for part in value.parts:
@@ -145,7 +161,7 @@ def plain(builder, value, node):
     unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
     gain = np.full(value.map[0], unit, dtype=object)
     codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
-                    pool=None, map=_unpooled(builder, value))
+                    slope=None, pool=None, map=_unpooled(builder, value))
     target = own_target(builder, value.source)
     if isinstance(tensor.format, Bipolar) and value.pad_image == 0 and max(value.pads) > 0:
         target = replace(target, format=Int(2), low=-1, high=1)     # signs and zeros
@@ -188,14 +204,34 @@ def _joined(builder, value, node):
         node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts have different scales or "
                   "zero points; put a quantizer between them")
     (format, scale, zero), = targets
+    value, bounds = _unclipped(value, parts, format, node)
     limits = [builder.limits[part.source] for part in parts]
     target = builder.target(format, scale, zero, min(low for low, _ in limits),
                             max(high for _, high in limits))
     name = quantize_parts(builder, value, target, f"{value.nodes[-1]}_joined", node)
     unit = Fraction(scale) * Fraction(2) ** format.exponent
     gain = np.full(value.map[0], unit, dtype=object)
-    return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=None,
-                   high=None, pool=None)
+    return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=bounds[0],
+                   high=bounds[1], pool=None)
+
+
+def _unclipped(value, parts, format, node):
+    """(a value in parts, (low, high)): the same without limits, and these, where the limits of its
+    `parts`, with all of the value's own applied, are no codes, which a copy would round."""
+    def has_code(part, bound):
+        image = (bound - part.offset[0]) / part.gain[0]
+        return image.denominator == 1 and format.image(format.encode(
+            np.ldexp(float(image), format.exponent))) == image
+    if all(bound is None or has_code(part, bound)
+           for part in parts for bound in (part.low, part.high)):
+        return value, (None, None)
+    bounds = {(part.low, part.high) for part in parts}
+    if len(bounds) > 1:
+        node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts are clipped to different "
+                  "numbers without codes; put a quantizer between them")
+    return replace(value, low=None, high=None, parts=[
+        replace(part, value=replace(part.value, low=None, high=None)) for part in value.parts
+        ]), bounds.pop()
 
 
 def _of_scales(builder, value, node):

@@ -340,7 +340,7 @@ def _joined(made, found, wanted, clipped):
         pieces, first = [(source, Part(None, 0))], builder.tensors[source].shape[0]
         linear = replace(main.linear, name=made.name, images=images)
     else:
-        unit, factor = _unit(made, found, wanted), np.full(channels, 1, dtype=object)
+        unit, factor = _unit(made, found, wanted, clipped), np.full(channels, 1, dtype=object)
         gain = unit
     for item in found:
         if item is main:
@@ -377,13 +377,14 @@ def _check_fine(made, unit, wanted):
                        "it; put a quantizer after one of the addends")
 
 
-def _unit(made, found, wanted):
+def _unit(made, found, wanted, clipped):
     """The unit of each channel where no convolution adds up the others' digits."""
     unit, most = wanted.copy(), 2 * _RANGES * made.most ** 2
     codes = [abs(item.value.gain[0]) for item in found if _counted(item) is not None]
     if not codes:
-        return np.array([u * _power(max(item.reach[n] for item in found) / u / most)
-                         for n, u in enumerate(unit)], dtype=object)
+        units = [u * _power(max(item.reach[n] for item in found) / u / most)
+                 for n, u in enumerate(unit)]
+        return np.array([max(units)] * len(units) if clipped else units, dtype=object)
     # Steps of what is quantized are whole units, all of them where they have a common one.
     common, loose = common_unit(codes), [item for item in found if _counted(item) is None]
     if common is None or max(codes) / common > made.weight * _WEIGHTS:

@@ -17,24 +17,21 @@ from ..sim import numerics
 from ..sim.graph import Conv
 from .onnx_copies import plain
 from .onnx_values import (
-    Constant,
     HostInput,
     Linear,
     Pair,
     Pool,
-    QuantizedConstant,
     Value,
     codes_of,
     exact,
     layout_of,
     like,
-    per_channel,
     uniform,
 )
 
 __all__ = ["FUNCTIONS", "Function", "add_table", "combined", "function_of_codes", "fuse_tables",
            "leaky", "lookup", "note_rescaled", "of_function", "quantized_function", "reals",
-           "slopes_of", "to_host"]
+           "to_host"]
 
 #: Operators of one input: name and attributes.
 FUNCTIONS = {
@@ -46,6 +43,8 @@ FUNCTIONS = {
     "Sin": set(), "Sinh": set(), "Softplus": set(), "Softsign": set(), "Sqrt": set(),
     "Swish": {"alpha"}, "Tan": set(), "Tanh": set(), "ThresholdedRelu": {"alpha"},
 }
+#: Those that take a constant of each channel where a quantizer stands before them.
+_OF_EACH = {"Add", "Div", "Mul", "PRelu", "Sub"}
 
 
 @dataclass
@@ -79,6 +78,10 @@ def reals(builder, value, orders, node):
     """float32 of a function's value where its source has these ordered integers."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if gain is None or offset is None:
+        if isinstance(value.linear, Function):
+            node.fail(f"reads the result of {value.linear.name!r}, a function of codes, which is "
+                      "scaled or moved channel by channel before it is quantized; put a quantizer "
+                      f"after {value.linear.name!r}")
         node.fail("is a function of channels of different scales; put a quantizer before it")
     low, _ = builder.limits[value.source]
     if isinstance(value.linear, Function):
@@ -149,8 +152,10 @@ def of_function(builder, node, inputs):
         elif item is not None:
             array = item.floats.reshape(-1)
             if array.size == 0 or (array != array[0]).any():
-                node.fail("a function of an activation and a constant is supported where the "
-                          "constant is one number; give it one number for all channels")
+                instead = ("put a quantizer before it" if node.operator in _OF_EACH and any(
+                    isinstance(other.linear, Function) for other in values) else "give it one")
+                node.fail("is a function of codes and a constant of several numbers, and one is "
+                          f"supported; {instead}")
             arrays.append(array[:1])
     value = values[0]
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
@@ -326,13 +331,6 @@ def leaky(builder, node, value, slopes):
     if value.pool and (slopes < 0).any():
         node.fail("has negative slopes after a MaxPool; put a quantizer between them")
     return replace(value, slope=slopes, nodes=[*value.nodes, node.name])
-
-
-def slopes_of(value, node, item):
-    """The slope of each channel, from a constant."""
-    if not isinstance(item, (Constant, QuantizedConstant)):
-        node.fail("its slope must be a constant")
-    return per_channel(item.numbers, value, node, "its slope")
 
 
 # The end.

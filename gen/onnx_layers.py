@@ -12,7 +12,7 @@ from ..sim import numerics
 from .binary import as_signs
 from .onnx_copies import join_pads, plain
 from .onnx_layout import as_pixels, filled
-from .onnx_scales import of_scales
+from .onnx_scales import of_scales, scaled
 from .onnx_values import (
     Constant,
     HostInput,
@@ -94,8 +94,8 @@ def _pad_image(tensor, gain, offset, node):
     zero = uniform(-offset / gain)
     low, high = tensor.format.image_range
     if zero is None or zero.denominator != 1 or (zero and not low <= zero <= high):
-        node.fail("pads with zeros, and 0 has no code in its input; choose a zero point within "
-                  "the range of codes")
+        node.fail("pads with zeros, and 0 has no code in its input; put a quantizer before it, "
+                  "with a zero point within the range of codes")
     return int(zero)
 
 
@@ -199,7 +199,7 @@ def mean(builder, node, value, kernel, stride, dilation, pads, divisor=None):
     apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
              and max(kernel) <= _SIDE)
     if isinstance(value.linear, Pair):
-        return _mean_of_pair(builder, node, value, kernel, stride, dilation, pads)
+        return _mean_of_pair(builder, node, value, (kernel, stride, dilation, pads), divisor)
     if value.linear is not None:
         return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor)
     channels = value.map[0]
@@ -229,8 +229,8 @@ def _add_up(value, kernel):
     value.window = kernel
 
 
-def _mean_of_pair(builder, node, value, *window):
-    """Mean of a sum of two values, as the sum of their means."""
+def _mean_of_pair(builder, node, value, window, divisor):
+    """Mean of a sum of two values, as the sum of their means; `window`: as of `mean`."""
     both, pair = value.linear, [value.linear.first, value.linear.second]
     if both.product or value.pool or value.slope is not None or value.low is not None or (
             value.high is not None):
@@ -239,10 +239,13 @@ def _mean_of_pair(builder, node, value, *window):
     if any(window[-1]):
         node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   "between them")
-    # Windows of one pixel: the mean is the value itself.
-    means = [mean(builder, node, item, *window) if item.map == value.map else item for item in pair]
+    # One pixel is the same for all of a window.
+    times = exact(prod(window[0])).item() / divisor
+    means = [mean(builder, node, item, *window, divisor) if item.map == value.map else
+             scaled(item, times * item.gain ** 0, 0 * item.gain) for item in pair]
     largest = max(item.map for item in means)
-    return replace(value, map=largest, shape=largest, nodes=[*value.nodes, node.name],
+    return replace(value, offset=value.offset * times, map=largest, shape=largest,
+                   nodes=[*value.nodes, node.name],
                    linear=replace(both, first=means[0], second=means[1]))
 
 

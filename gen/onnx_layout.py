@@ -19,8 +19,8 @@ from .onnx_crop import another_input, cropped
 from .onnx_moves_plan import moves
 from .onnx_values import HostInput, Linear, Value, layout_of, shape_text, with_layout
 
-__all__ = ["aligned", "any_layout", "as_pixels", "filled", "joined_along", "laid_out", "on_its_own",
-           "part_of", "picked", "read_by_dense", "same_but_for_order"]
+__all__ = ["aligned", "any_layout", "as_pixels", "as_shaped", "filled", "joined_along", "laid_out",
+           "on_its_own", "part_of", "picked", "read_by_dense", "same_but_for_order"]
 
 #: Operators that read values in any order: they work element by element, or move elements, or are
 #: dense layers. All others get maps.
@@ -82,7 +82,7 @@ def laid_out(builder, node, inputs):
                 _refuse_rows(node, item)
     if node.operator in _ANY_ORDER:
         return inputs
-    return [_as_map(builder, node, item) if isinstance(item, Value) else item for item in inputs]
+    return [as_shaped(builder, node, item) if isinstance(item, Value) else item for item in inputs]
 
 
 def _refuse_rows(node, value):
@@ -92,7 +92,7 @@ def _refuse_rows(node, value):
               f"{value.rows}, ...] first")
 
 
-def _as_map(builder, node, value):
+def as_shaped(builder, node, value):
     """The value with a map of the same shape as the value, where it has up to 3 dimensions."""
     if value.rows > 1:
         _refuse_rows(node, value)
@@ -246,7 +246,9 @@ def relaid(builder, node, value, index):
                     x[0] + index.shape[2] - width)))
             return replace(part, shape=index.shape, map=index.shape, order=None, rows=1, moved=[])
     if value.linear is not None or value.slope is not None:
-        node.fail(f"needs the pixels of {value.nodes[0]!r} in another order before they are "
+        maker = next(item for item in [*reversed(value.nodes), node.name]
+                     if item not in value.moved)
+        node.fail(f"needs the pixels of {maker!r} in another order before they are "
                   "quantized; put a quantizer between them")
     source, gain, offset, index = _composed(builder, node, value, index)
     name, place = _moved_tensor(builder, node, source, index, value.moved or [node.name])
@@ -386,7 +388,7 @@ def any_layout(operator):
             return _reduced_columns(builder, node, value, {axis % rank - 1 for axis in axes},
                                     operator)
         if places is None or 0 in {axis % rank for axis in axes}:
-            return operator(builder, node, [_as_map(builder, node, value), *inputs[1:]])
+            return operator(builder, node, [as_shaped(builder, node, value), *inputs[1:]])
         axes = {axis % rank for axis in axes}
         over = sorted(axis + 1 for n in axes for axis in places[n - 1])
         keep = node.attributes.get("keepdims", 1)
@@ -450,7 +452,7 @@ def on_its_own(builder, node, value):
     index = layout_of(value)
     sides = _sides(value.shape) if value.rows == 1 else None
     if sides is not None:
-        return _as_map(builder, node, value)
+        return as_shaped(builder, node, value)
     moved = relaid(builder, node, value, index.reshape(-1, 1, 1))
     return with_layout(moved, np.arange(index.size).reshape(index.shape))
 

@@ -94,8 +94,9 @@ class Builder:
             node.fail("its first input must be an activation, not a constant")
         value, gain = self.codes(value, node), uniform(value.gain)
         if gain is None:
+            maker = f"after {value.nodes[-1]!r}" if value.nodes else "before it"
             node.fail("reads channels that have different scales; put a quantizer with one scale "
-                      "before it")
+                      f"{maker}")
         return value.source, gain, value.offset
 
     def codes(self, value, node):
@@ -111,7 +112,7 @@ class Builder:
         limits, format = list(self.limits[value.source]), self.tensors[value.source].format
         for bound, end in ((value.low, 0), (value.high, 1)):
             if bound is not None:
-                orders = {(self._order(format, (bound - o) / g, node), end ^ (g < 0))
+                orders = {(self._order(format, (bound - o) / g, value, node), end ^ (g < 0))
                           for g, o in set(zip(value.gain, value.offset, strict=True))}
                 if len(orders) > 1:
                     node.fail("reads channels of different scales or offsets after a Relu or Clip; "
@@ -138,13 +139,14 @@ class Builder:
         return replace(value, source=source, pool=None)
 
     @staticmethod
-    def _order(format, image, node):
+    def _order(format, image, value, node):
         if image.denominator == 1 and not isinstance(format, Bipolar):
             code = format.encode(np.ldexp(float(image), format.exponent))
             if int(format.image(code)) == image:
                 return int(numerics.ordered(code, format))
-        node.fail("reads a value that is clipped to a number without a code; put a quantizer "
-                  "after the Clip")
+        maker = value.nodes[-1] if value.nodes else value.source
+        node.fail(f"reads the result of {maker!r}, which is clipped to a number without a code; "
+                  "put a quantizer between them")
 
     # Tensors and layers.
 

@@ -319,8 +319,10 @@ def _image_of(builder, node, value, number):
         return 0                                    # signs padded with nothing
     if image is None or image.denominator != 1 or not low <= image <= high or (
             int(format.image(format.encode(np.ldexp(float(image), format.exponent)))) != image):
-        node.fail(f"pads with {float(number):g}, which has no code in its input; pad with 0 or "
-                  "another number that has one")
+        instead = "with a scale of which that is a multiple, or pad with 0" if number else (
+            "with a zero point within the range of codes")
+        node.fail(f"pads with {float(number):g}, which has no code in its input; put a quantizer "
+                  f"before it, {instead}")
     for bound, beyond in ((value.low, number < (value.low or 0)),
                           (value.high, number > (value.high or 0))):
         if bound is not None and beyond:

@@ -17,7 +17,7 @@ from . import (
     onnx_upsample,
 )
 from .binary import never_zero, three_signs
-from .onnx_broadcast import constant_map, differs_by_position, spread
+from .onnx_broadcast import by_channel, constant_map, differs_by_position, spread
 from .onnx_copies import plain
 from .onnx_extremes import extreme_of
 from .onnx_functions import (
@@ -28,7 +28,6 @@ from .onnx_functions import (
     of_function,
     of_sign,
     quantized_function,
-    slopes_of,
 )
 from .onnx_half import HALF
 from .onnx_kinks import kink_extreme, kink_of, kink_sum
@@ -157,9 +156,11 @@ def _batch_norm(builder, node, inputs):
     if isinstance(value, HostInput):
         gain, offset = (item.astype(np.float64).astype(np.float32) for item in (gain, offset))
         return value.then("multiply", gain.reshape(shape)).then("add", offset.reshape(shape))
-    gain, offset = (per_channel(item.reshape(shape), value, node, "its parameters")
-                    for item in (gain, offset))
-    return affine(value, gain, offset, node)
+    # Once more, since the other one may have changed the value.
+    for _ in range(2):
+        gains, value = by_channel(builder, node, gain.reshape(shape), value, "its parameters")
+        offsets, value = by_channel(builder, node, offset.reshape(shape), value, "its parameters")
+    return affine(value, gains, offsets, node)
 
 
 def _clipped(builder, value, low, high, node):
@@ -238,8 +239,11 @@ def _leaky_relu(builder, node, inputs):
 
 def _prelu(builder, node, inputs):
     value = activation(inputs, node)
-    slopes = slopes_of(value, node, inputs[1]) if isinstance(value, Value) else None
-    return leaky(builder, node, value, slopes) or of_function(builder, node, inputs)
+    slopes = None
+    if isinstance(value, Value):
+        slope = constant(inputs[1], node, "its slope").numbers
+        slopes, value = by_channel(builder, node, slope, value, "its slope")
+    return leaky(builder, node, value, slopes) or of_function(builder, node, [value, inputs[1]])
 
 
 def _hard_sigmoid(builder, node, inputs):

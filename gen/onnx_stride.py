@@ -26,6 +26,9 @@ def as_codes(builder, value, node):
     """(codes, restored) of a quantized value, pooled and clipped where it is: `codes` is the value
     of its tensor's own scale, and `restored` gives the numbers back to a value of such codes."""
     gain, offset = value.gain, value.offset
+    if value.slope is not None:
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them")
     if value.pool or value.low is not None or value.high is not None:
         source, *_ = builder.read(value, node)
         value = replace(value, source=source, pool=None, low=None, high=None)

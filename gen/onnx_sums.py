@@ -112,8 +112,9 @@ def combined_layer(builder, value, target, output, node):
         node.fail(f"quantizes the result of {both.name!r}, whose inputs are both not quantized; "
                   "put a quantizer after one of them")
     if isinstance(first.linear, Pair):
-        node.fail(f"quantizes the result of {both.name!r}, which adds to a sum that is not "
-                  "quantized; put a quantizer after each sum")
+        inner = first.linear.name
+        node.fail(f"quantizes the result of {both.name!r}, which reads that of {inner!r} before it "
+                  f"is quantized; put a quantizer after {inner!r}")
     source, gain, zero, rest = _operand(builder, second, node, both.product)
     added = added / scale + signs[1] * rest
     if any(added) or (first.linear is None and any(
@@ -177,8 +178,9 @@ def _operand(builder, value, node, product=False):
     if zero is not None and zero.denominator == 1 and low <= zero <= high:
         return source, gain, int(zero), 0 * offset
     if product:
+        maker = f"after {value.nodes[-1]!r}" if value.nodes else "before it"
         node.fail("multiplies a value that has no code for 0, since something was added to it; "
-                  "put a quantizer before it")
+                  f"put a quantizer {maker}")
     return source, gain, 0, offset
 
 

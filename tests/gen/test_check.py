@@ -123,7 +123,7 @@ def test_every_problem_of_a_model_is_named_at_once():
     became = {name: text for name, _, text in found.nodes}
     assert not found.maps and len(found.problems) == 3
     assert became["odd"].startswith("refused: the operator is not supported on the chip, only on")
-    assert became["strange"].startswith("refused: reads a value that is clipped to a number")
+    assert became["strange"].startswith("refused: reads the result of 'clip9', which is clipped")
     assert "are plain numbers" in became["float"]
     assert became["good"] == became["behind"] == "understood"
     assert all(any(f"node '{name}'" in item for item in found.problems)

@@ -243,7 +243,7 @@ def test_what_a_chip_must_have():
      "put a quantizer before 'sigmoid"),
     (lambda net, x: net.node("Sqrt", qdq(net, x, 0.25, 3)), "is not a number for some codes"),
     (lambda net, x: net.node("Pow", qdq(net, x, 0.25, 3), np.float32(np.arange(1, 5))),
-     "where the constant is one number"),
+     "a constant of several numbers, and one is"),
 ])
 def test_what_is_no_function_of_codes(function, message):
     net, x = exact_network(np.random.default_rng(5), function)

@@ -78,9 +78,9 @@ def test_nearest_upsampling(operator, behind):
      r"must leave batch and channels as they are"),
     (lambda net, x: net.node("ConvTranspose", x, weights(net, 3, 2, 2, 2), output_shape=[7, 7]),
      "attribute output_shape is not supported; give pads and output_padding"),
-    (lambda net, x: net.node("MaxPool", net.node(
+    (lambda net, x: net.node("Neg", net.node("MaxPool", net.node(
         "ConvTranspose", x, weights(net, 3, 2, 2, 2), strides=[2, 2]), kernel_shape=[2, 2],
-        strides=[2, 2]), "pools the result of 'maxpool.*' before it is quantized"),
+        strides=[2, 2])), "pools the result of 'neg.*' before it is quantized"),
 ])
 def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))

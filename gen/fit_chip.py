@@ -190,8 +190,10 @@ def _formats(graph):
         names = " and ".join(sorted({str(item) for item in tensors}))
         raise UserError(f"the network's activations are in {names}, and a chip computes in one "
                         "format; quantize all of them to the same")
+    weight = max(weights, key=lambda item: item.width)
+    # Codes of 8 bits less a zero point need 9: int8 adds the few that exceed it in second passes.
     return {"activation": max(tensors, key=lambda item: item.width),
-            "weight": max(weights, key=lambda item: item.width)}
+            "weight": Int(8) if weight == Int(9) else weight}
 
 
 class _Search:
@@ -341,10 +343,11 @@ class _Search:
         forms = sorted({str(item.format) for item in self.graph.tensors.values() if item.format})
         weights = sorted({str(item.weight_format) for item in self.graph.layers})
         shape = "a common size; more are faster and larger (--set)"
-        return {key: reason for key, reason in (
-            ("rows", shape), ("columns", shape),
-            ("activation", f"activations of the network: {', '.join(forms)}"),
-            ("weight", f"weights of the network: {', '.join(weights)}")) if key not in self.fixed}
+        passes = "; what exceeds int8 takes second passes" if "int9" in weights else ""
+        reasons = {"rows": shape, "columns": shape,
+                   "activation": f"activations of the network: {', '.join(forms)}",
+                   "weight": f"weights of the network: {', '.join(weights)}{passes}"}
+        return {key: reason for key, reason in reasons.items() if key not in self.fixed}
 
     def _costs(self, found):
         """Fill in what units cost."""

@@ -216,7 +216,7 @@ class Host:
 
     def cuts(self, node, values):
         """(tensors that the chip can give before a node, tensors with which the rest of the network
-        begins after it); the second is empty where the two are no networks that map."""
+        begins after it); the second is empty where nothing is left for the chip after it."""
         dependents = {id(item) for item in self.work.dependents([node])}
         first, waiting, seen = [], list(node.inputs), set()
         while waiting:
@@ -224,7 +224,7 @@ class Host:
             if name in seen or name not in self.work.makers:
                 continue
             seen.add(name)
-            if _is_whole(values.get(name)):
+            if _is_made(values.get(name)):
                 first.append(name)
             elif isinstance(values.get(name), (Value, HostResult)):
                 waiting += self.work.makers[name].inputs
@@ -236,9 +236,12 @@ class Host:
         found = self._first_of(starts)
         rest = self.work.dependents(found)
         if not first or not self.work.cost(rest).quantized:
+            others = self.work.crossing(self.work.dependents([node])) if first else []
+            first += [name for name in others
+                      if _is_made(values.get(name)) and name not in first]
             return first, []
         second = self.work.crossing(rest)
-        first += [name for name in second if _is_whole(values.get(name)) and name not in first]
+        first += [name for name in second if _is_made(values.get(name)) and name not in first]
         return first, second
 
     def _first_of(self, nodes):
@@ -377,11 +380,11 @@ def _is_moved(value):
         value.parts or value.channels is not None or any(value.pads))
 
 
-def _is_whole(value):
-    """Whether a value is what a quantizer or a layer made: the chip can give it."""
+def _is_made(value):
+    """Whether a value is what a quantizer or a layer made, in any order: the chip can give it."""
     return (isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Linear))
-            and not value.parts and value.order is None and not value.pool
-            and value.window == (1, 1) and value.channels is None)
+            and not value.parts and not value.pool and value.window == (1, 1)
+            and value.channels is None)
 
 
 def _reason(builder, node, inputs):

@@ -233,6 +233,8 @@ def _with_cuts(error, host, node, values):
 
 
 def _in_parts(error, work, first, second):
+    if first and not second and work.cost(work.needed(first)).quantized:
+        return UserError(f"{error}; --outputs {','.join(first)} keeps the part before it")
     if not first or not second:
         return error
     after = f"--inputs {','.join(second)} keeps the part after it"

@@ -41,8 +41,9 @@ def weights_of(value, node):
     if isinstance(value, Constant):
         value = _signs_or_zeros(value) or value
     if isinstance(value, Constant):
-        node.fail(f"its weights {value.name!r} are plain numbers: quantize the network first, with "
-                  "onnxruntime.quantization.quantize_static or in QONNX's operators")
+        node.fail(f"its weights {value.name!r} are plain numbers: quantize them, with "
+                  "onnxruntime.quantization.quantize_static(quant_format=QuantFormat.QDQ) or in "
+                  "QONNX's operators")
     if not isinstance(value, QuantizedConstant):
         node.fail("its weights must be constant; products of two activations are not supported")
     low, high = value.format.image_range

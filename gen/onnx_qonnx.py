@@ -106,8 +106,10 @@ def _apply(builder, node, value, target, scale, limits=None):
         if not isinstance(target.format, PowerSum):
             order = np.clip(numerics.ordered(codes, target.format), target.low, target.high)
             codes = numerics.from_ordered(order, target.format)
-        return QuantizedConstant(value.name, target.format.image(codes) - target.zero_point,
-                                 scale.astype(np.float64), target.format)
+        images, form = target.format.image(codes) - target.zero_point, target.format
+        if type(form) is Int and target.zero_point:
+            form = _format_of(images, form.bits)
+        return QuantizedConstant(value.name, images, scale.astype(np.float64), form)
     channels, own = None, scale.size != 1 and (scale != scale.flat[0]).any()
     if own:
         if isinstance(target.format, Bipolar):

@@ -2,6 +2,8 @@
 maps on a common chip, the simulator gives the golden model's bits, and outputs are the reference's
 but for ties."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,9 @@ from onnxruntime.quantization import QuantFormat, QuantType
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from systolith.gen.compile import compile_network
 from systolith.gen.config import load_chip
+from systolith.gen.errors import UserError
 from systolith.gen.onnx_in import load
+from systolith.gen.onnx_sizes import Part
 from systolith.gen.widen import widened
 
 from ..networks import run_program
@@ -379,12 +383,22 @@ def rounded_down(net, rounding):
     return x
 
 
+def asymmetric(net):
+    """Brevitas: unsigned codes with zero points, of weights, too."""
+    x = net.quantize("x", 1 / 32, 8, 0, zero=120)
+    x = net.node("Conv", x, net.quantize(net.normal(6, 8, 3, 3) / 3, 1 / 128, 8, 0, zero=117))
+    x = net.quantize(net.node("Relu", x), 1 / 16, 8, 0)
+    weights = net.quantize(net.normal(96, 5) / 3, 1 / 128, 8, 0, zero=140)
+    return net.quantize(net.node("MatMul", net.node("Flatten", x), weights), 1 / 8, 8, 0, zero=133)
+
+
 BINARY = (8, 6, 6)
 QUANTIZED = {
     "widths_of_channels": (widths_of_channels, (16,), ["ROUND"]),
     "widths_of_channels_floor": (widths_of_channels, (16,), ["FLOOR"]),
     "widths_of_channels_ceil": (widths_of_channels, (16,), ["CEIL"]),
     "widths_of_weights": (widths_of_weights, (16,), []),
+    "asymmetric": (asymmetric, BINARY, []),
     "xnor": (xnor, BINARY, []),
     "ternary": (ternary, BINARY, []),
     "floor": (rounded_down, (16,), ["FLOOR"]),
@@ -414,3 +428,20 @@ def test_a_copy_without_holes_is_only_made_where_one_is_needed():
         model = net.model(net.quant(net.node("Add", conv(x, 3, 21), joined), 1 / 8))
         names = [layer.output for layer in widened(load(model), CHIP).layers]
         assert sum(item.endswith("_whole") for item in names) == copies
+
+
+def test_attention_at_the_end_is_refused_with_the_part_that_maps(tmp_path):
+    net = Float(np.random.default_rng(0), (6, 12), opset=17)
+    x = net.quant("x", 1 / 32)
+    query, key, value = (
+        net.quant(net.node("MatMul", x, net.quant(net.weights(12, 12), 1 / 64)), 1 / 16)
+        for _ in range(3))
+    key = net.node("Transpose", key, perm=[0, 2, 1])
+    weights = net.node("Softmax", net.node("MatMul", query, key), axis=-1)
+    model = net.model(net.node("MatMul", weights, value))
+    with pytest.raises(UserError, match=r"products of two activations.* keeps the part") as error:
+        load(model)
+    cut = re.search(r"--outputs (\S+) keeps", str(error.value)).group(1).split(",")
+    assert cut == [query, key, value]
+    graph, _ = compile_network(Part(outputs=tuple(cut)).of(model), CHIP)
+    assert [item.name for item in graph.decoders] == cut

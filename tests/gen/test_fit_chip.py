@@ -48,6 +48,16 @@ def test_network_maps_on_its_chip(make):
     assert {"array.activation", "array.weight", "buffers.weights", "array.largest_k"} <= keys
 
 
+def test_asymmetric_weights_of_eight_bits_do_not_widen_the_array():
+    rng = np.random.default_rng(1)
+    net = Network(rng, [16])
+    x = net.quant("x", 0.05)
+    weight = net.quant(np.float32(rng.uniform(-1, 0, (16, 8))), 0.004, zero=255, signed=0)
+    found = fit(graph_of(net.model(net.quant(net.node("MatMul", x, weight), 0.3))), area=False)
+    assert (str(found.arch.activation), str(found.arch.weight)) == ("int8", "int8")
+    assert "int9" in next(item.reason for item in found.choices if item.key == "array.weight")
+
+
 def test_fixed_fields_stay():
     forms = {"activation": "int6", "weight": "int5"}
     graph = graph_of(residual(np.random.default_rng(0))[1], forms)

@@ -65,7 +65,7 @@ _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
 
 def supported_operators():
     """Names of the operators that the chip has."""
-    return sorted({*onnx_ops.OPERATORS, *_QUANTIZERS} - {"BiasOfProduct"})
+    return sorted({*onnx_ops.OPERATORS, *_QUANTIZERS, "Sum"} - {"BiasOfProduct"})
 
 
 def required_formats(graph):

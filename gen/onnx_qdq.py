@@ -221,7 +221,9 @@ OPERATORS = {
 
 def expand(node):
     """QLinearConv, QLinearAdd, QGemm and the like as nodes that dequantize, compute and quantize;
-    any other node as itself."""
+    Sum as Adds; any other node as itself."""
+    if node.operator == "Sum" and node.inputs:
+        return _expand_sum(node)
     if node.operator not in _EXPANSIONS:
         return [node]
     for key, value in node.attributes.items():
@@ -301,6 +303,17 @@ def _expand_concat(node):
               for n, real in enumerate(reals)),
             _part(node, "Concat", reals, f"{name}/real", **node.attributes),
             _part(node, "QuantizeLinear", [f"{name}/real", *node.inputs[:2]], name)]
+
+
+def _expand_sum(node):
+    """Sum of any number of tensors."""
+    *names, last = [*(f"{node.outputs[0]}/sum{n}" for n in range(len(node.inputs) - 2)),
+                    node.outputs[0]]
+    if len(node.inputs) == 1:
+        return [_part(node, "Identity", node.inputs, last)]
+    firsts = [node.inputs[0], *names]
+    return [_part(node, "Add", [first, second], result) for first, second, result in
+            zip(firsts, node.inputs[1:], [*names, last], strict=True)]
 
 
 def _expand_integer(node):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from systolith.gen import build as build_module
 from systolith.gen.build import build
 from systolith.gen.config import load_chip
 from systolith.gen.quantize import Recipe
 from systolith.gen.report import read_report
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
+import agreement
 import common
 import field_networks
 import large_networks
@@ -82,3 +84,13 @@ def test_field_networks(name):
     run = common.same(common.simulate(made, field_networks.images(net, 1), "isa"))
     found = run.outputs if isinstance(run.outputs, np.ndarray) else next(iter(run.outputs.values()))
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("seed", [5, 30, 72, 102, 115, 138, 315, 365, 402])
+def test_check_and_build_agree_on_random_networks(seed, monkeypatch):
+    """A few of the networks of `bench/agreement.py`, some of which were faults."""
+    for name in ("core_verilog", "board_verilog"):
+        monkeypatch.setattr(build_module, name, getattr(build_module, name))    # restored after
+    monkeypatch.setattr(agreement, "_core_verilog", lambda arch: "")
+    found = agreement.tried(seed)
+    assert found["faults"] == [] and found["decibels"] > 40

@@ -99,3 +99,14 @@ def test_a_constant_beside_few_bits(operator):
     graph = load(model)
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     assert (found == evaluate(model, images)[result]).mean() > 0.998
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_sum_of_any_number(count):
+    """Sum, as tf2onnx writes AddN: quantized maps, a convolution's sums and a number among them."""
+    net, x = integer_network(np.random.default_rng(9), (3, 4, 5))
+    parts = [qdq(net, net.node("Conv", x, weights(net, 6, 3, 1, 1)), 0.31, -3)
+             for _ in range(min(count, 3))]
+    if count > 3:
+        parts += [net.node("Conv", x, weights(net, 6, 3, 1, 1)), np.float32(0.77)]
+    check(net, qdq(net, net.node("Sum", *parts), 1.0437, -7), count=3)

@@ -185,7 +185,7 @@ def _joined(builder, value, node):
     parts = [resolved(value, part, node) for part in value.parts]
     targets = set()
     for part in parts:
-        if part.linear is not None:
+        if part.linear is not None or part.slope is not None:
             node.fail(f"reads the result of {part.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
         tensor = builder.tensors[part.source]

@@ -112,6 +112,8 @@ ADVICE = {
         "put a quantizer after 'sum'"),
     "slopes of a function": (lambda net, x: net.node("PRelu", net.node("Sigmoid", x), SLOPES,
                                                      name="slopes"), "put a quantizer before it"),
+    "slopes of a part": (lambda net, x: net.node("LeakyRelu", net.node("Concat", net.node(
+        "PRelu", x, SLOPES), x, axis=1, name="both"), alpha=0.2), "reads the result of 'both'"),
     "channels moved after a Relu": (lambda net, x: net.node("Add", net.node("Resize", net.node(
         "Relu", net.node("Conv", x, weights(net, 4, 4, 1, 1)), name="relu"), "", np.float32(
         [1, 1, 2, 2]), mode="nearest", name="up"), EACH, name="move"), "put a quantizer between"),
@@ -129,11 +131,11 @@ def test_a_quantizer_where_the_message_says_makes_it_map(name):
     model = net.model(x, shapes=[(200, shape[1] - 2, shape[2] - 2)])
     with pytest.raises(UserError, match=message) as error:
         load(model)
-    text = str(error.value).split("; it is in the middle")[0]
-    node, = re.findall(r"^node '(\S+)' ", text)
-    named = re.findall(r"put a quantizer after '(\S+)'", text) or (
-        re.findall(r"of '(\S+?)'", text) if "before it" not in text else [])
-    if "between them" in text and not named:
-        named = ["up"]
-    assert load(with_quantizer(model, named[0] if named else None,
-                               None if named else node)).layers
+    node, text, place = re.fullmatch(r"node '(\S+)' \S+ (.*); put a quantizer (.*?)(?:; it is .*)?",
+                                     str(error.value)).groups()
+    if place.startswith("before it"):
+        assert load(with_quantizer(model, before=node)).layers
+    else:
+        # Two that are named in the end, or the one that is named before.
+        named = re.findall(r"after '(\S+)'", place) or re.findall(r" of '(\S+?)'", text) or ["up"]
+        assert load(with_quantizer(model, after=named[0])).layers

@@ -15,12 +15,13 @@ from math import floor, gcd, lcm
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
+from ..sim import numerics
 from .onnx_copies import own_target, plain
 from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
 from .onnx_values import HostInput, Part, Value, exact
 
-__all__ = ["MODES", "enlarged", "finer", "images_of", "interpolating", "rounded"]
+__all__ = ["MODES", "enlarged", "finer", "half_step", "images_of", "interpolating", "rounded"]
 
 #: Attribute coordinate_transformation_mode: where result n of an axis of `size` pixels enlarged by
 #: `factor` lies among the pixels.
@@ -144,6 +145,11 @@ def finer(target):
         key: steps * getattr(target, key) for key in ("zero_point", "low", "high")}), steps
 
 
+def half_step(form):
+    """How far rounding to a format can move an image: floats' largest steps are meant."""
+    return Fraction(int(np.diff(np.unique(form.image(numerics.finite_codes(form)))).max()), 2)
+
+
 def _rows(builder, node, value, format, phases):
     """A value enlarged along its columns by `phases`, rounded to codes as fine as its range
     allows."""
@@ -156,5 +162,5 @@ def _rows(builder, node, value, format, phases):
     target, steps = finer(target)
     source = builder.quantize(parts_value(parts, sizes, sizes, node), target,
                               f"{node.name}_rows", node)
-    builder.notes.tensor(source, "rows", node.name, Fraction(1, 2))
+    builder.notes.tensor(source, "rows", node.name, half_step(target.format))
     return replace(value, source=source, gain=value.gain / steps, map=sizes, shape=sizes)

@@ -13,7 +13,7 @@ from math import floor, lcm
 import numpy as np
 
 from ..hw.formats import Bipolar, Int
-from .onnx_bilinear import finer, images_of, interpolating, rounded
+from .onnx_bilinear import finer, half_step, images_of, interpolating, rounded
 from .onnx_copies import own_target, plain
 from .onnx_crop import cropped, parts_value
 from .onnx_layers import as_map, linear
@@ -187,7 +187,7 @@ def _linear(builder, node, value, down, across, sizes):
         value = restored(stored(builder, rows, source, f"{node.name}_rows", node, target))
         value = replace(value, gain=value.gain / steps)
         if any(len(y[5]) > 1 for y in down):
-            builder.notes.tensor(value.source, "rows", node.name, Fraction(1, 2))
+            builder.notes.tensor(value.source, "rows", node.name, half_step(target.format))
         down = _same(sizes[1])
     parts = _interpolated(builder, node, value, format, down, across, copies)
     return parts[0].value if len(parts) == 1 else parts_value(parts, sizes, sizes, node)

@@ -237,3 +237,14 @@ def test_rows_of_few_codes_are_rounded_to_finer_ones(scale):
     far = abs(found - evaluate(model, images)[model.graph.output[0].name]).max() / (1 / 8)
     assert all(note.off * 1 / 8 <= 8 / 64 for note in graph.notes if note.kind == "rows")
     assert 0 < far <= 1 and any(note.kind == "rows" for note in graph.notes)
+
+
+def test_rows_of_floats():
+    """Their largest steps count: half of one is the most that a number can be moved."""
+    net = Network(np.random.default_rng(5), (2, 6, 5), opset=17)
+    x = net.float_quant(net.node("Conv", net.float_quant("x", 0.25), net.float_quant(np.float32(
+        net.rng.standard_normal((3, 2, 1, 1))), 0.25)), 0.25)
+    x = net.node("Resize", x, "", np.float32([1, 1, 2, 2]), mode="linear", name="up")
+    note, = load(net.model(net.float_quant(x, 0.25))).notes
+    # e3m2 has steps of 1 / 16 to 4: a half of the largest is 32 of the smallest.
+    assert (note.kind, note.node, note.off) == ("rows", "up", 32)

@@ -120,9 +120,14 @@ _OWN = {
 
 def _node_model(node, kinds, opsets):
     """A model of one node, whose inputs are of these types and ranks."""
+    shapes = [[None] * rank for _, rank in kinds]
+    if node.op_type == "Resize":
+        # ONNX Runtime wants to know how many scales or sizes there are.
+        axes = [item.ints for item in node.attribute if item.name == "axes"]
+        shapes[-1] = [len(axes[0]) if axes else kinds[0][1]]
     inputs = [helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), [None] * rank)
-        for name, (kind, rank) in zip(filter(None, node.input), kinds, strict=True)]
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
+        for name, (kind, _), shape in zip(filter(None, node.input), kinds, shapes, strict=True)]
     graph = helper.make_graph([node], "node", inputs, [
         helper.make_empty_tensor_value_info(name) for name in node.output if name])
     return helper.make_model(graph, ir_version=10, opset_imports=[
@@ -155,6 +160,9 @@ class Evaluator:
                           for key, item in attributes.items()}
             return [_OWN[node.op_type](*inputs, **attributes)]
         feeds = [np.asarray(item) for name, item in zip(node.input, inputs, strict=False) if name]
+        if node.op_type == "Resize" and len(node.input) > 3 and len(feeds[-1]) == feeds[0].ndim:
+            # The model's sizes are those of its own batch.
+            feeds[-1] = np.concatenate([feeds[0].shape[:1], feeds[-1][1:]])
         try:
             return self._run(node, feeds)
         except Exception as error:

@@ -212,6 +212,21 @@ def test_fixed_batch_old_opset_and_constants_as_nodes():
     assert made.rows[-1]["tensor"] == x and made.rows[-1]["sqnr"] > 10
 
 
+def test_sizes_of_a_resize_are_those_of_one_image():
+    net = Network(np.random.default_rng(2), (3, 6, 6), opset=18)
+    x = net.node("Resize", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), "", "",
+                 np.int64([1, 4, 8, 8]), mode="linear")
+    x = net.node("Conv", x, weights(net, 5, 4, 3, 3))
+    net.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph(net.nodes, "sizes", [net.input], [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 5, 6, 6])], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    images = data_for(net, 9)
+    made = quantize(model, images, Recipe("int8", "int8"))
+    exact = np.concatenate([run_onnx(model, image[None])[x] for image in images])
+    assert decibels(exact, golden(made.model, images)[2]) > 25
+
+
 @pytest.mark.parametrize("spoil, message", [
     (lambda data: data[:, :2], r"must have the shape \(N, 3, 6, 6\), N images, not \(24, 2, 6, 6"),
     (lambda data: data[0], r"must have the shape \(N, 3, 6, 6\), N images, not \(3, 6, 6\)"),

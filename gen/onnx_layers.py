@@ -257,7 +257,7 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
             or any(p > 0 for p in pads)):
         node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
                   "a sum, clipped, pooled or padded; put a quantizer between them")
-    own, nodes = value.linear, [*value.nodes, node.name]
+    own, before, nodes = value.linear, value, [*value.nodes, node.name]
     # The offsets of all pixels of a window, divided by its divisor.
     value = replace(value, gain=value.gain / divisor, nodes=nodes,
                     offset=value.offset * prod(kernel) / divisor)
@@ -266,7 +266,7 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
         return value
     steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
     images = _spread(own.images, own.dilation, kernel, steps)
-    form = _format_of(images, own.format, value, node)
+    form = _format_of(images, own.format, before, node)
     strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
     sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
              enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]

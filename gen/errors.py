@@ -1,6 +1,6 @@
 """The one error that users see: what was wrong, where, and what would fix it."""
 
-__all__ = ["ChipError", "UserError", "WrongFormat"]
+__all__ = ["ChipError", "MiddleError", "UserError", "WrongFormat"]
 
 
 class UserError(Exception):
@@ -9,6 +9,15 @@ class UserError(Exception):
 
 class ChipError(UserError):
     """A network that this chip cannot compute, and that another one may."""
+
+
+class MiddleError(UserError):
+    """A node in the middle of a network that the chip cannot compute; `second` are the tensors with
+    which the part after it begins."""
+
+    def __init__(self, message, second):
+        super().__init__(message)
+        self.second = second
 
 
 class WrongFormat(ChipError):

@@ -242,7 +242,17 @@ class Host:
             return first, []
         second = self.work.crossing(rest)
         first += [name for name in second if _is_made(values.get(name)) and name not in first]
-        return first, second
+        return first, list(dict.fromkeys(map(self._before_quantizer, second)))
+
+    def _before_quantizer(self, name):
+        """The real numbers that become the codes of a tensor, so that a part of the network that
+        begins with them has the quantizer; `name` itself where no quantizer makes it."""
+        maker = self.work.makers.get(name)
+        if maker is not None and maker.operator == "DequantizeLinear":
+            maker = self.work.makers.get(maker.inputs[0])
+        quantizes = maker is not None and maker.operator in _QUANTIZERS and (
+            maker.operator != "DequantizeLinear" and maker.inputs[0] not in self.work.constants)
+        return maker.inputs[0] if quantizes else name
 
     def _first_of(self, nodes):
         """The nodes among `nodes` that depend on no others of them."""

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from ..hw.formats import Bipolar, Int
 from ..sim import numerics
 from . import onnx_ops, onnx_qdq, onnx_qonnx
-from .errors import UserError
+from .errors import MiddleError, UserError
 from .onnx_crop import is_input
 from .onnx_dynamic import DYNAMIC
 from .onnx_file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
@@ -26,7 +26,7 @@ from .onnx_host import NUMBERS, Host, HostResult, computable, ends_of, host_tens
 from .onnx_layout import as_pixels, laid_out, read_by_dense
 from .onnx_lower import Builder
 from .onnx_origins import origins
-from .onnx_sizes import with_known_sizes
+from .onnx_sizes import Part, with_known_sizes
 from .onnx_values import Constant, HostInput, Node, QuantizedConstant, Value
 from .onnx_work import Work
 
@@ -229,7 +229,22 @@ def _assumed(builder, node, item):
 
 def _with_cuts(error, host, node, values):
     """The error with the two parts of the network around a node, where there are such."""
-    return _in_parts(error, host.work, *host.cuts(node, values))
+    first, second = host.cuts(node, values)
+    return _in_parts(error, host.work, first, _that_maps(host.model, second))
+
+
+def _that_maps(model, second):
+    """The tensors of `second` where the part of the network that begins with them is not refused;
+    else those after the last node of that part that is refused in its middle, or none."""
+    if not second:
+        return []
+    try:
+        load(Part(inputs=tuple(second)).of(model))
+    except MiddleError as error:
+        return error.second
+    except UserError:
+        return []
+    return second
 
 
 def _in_parts(error, work, first, second):
@@ -240,9 +255,9 @@ def _in_parts(error, work, first, second):
     after = f"--inputs {','.join(second)} keeps the part after it"
     if not work.cost(work.needed(first)).quantized:
         # No layer, and so no network of its own.
-        return UserError(f"{error}; {after}")
-    return UserError(f"{error}; it is in the middle of the network, which can be cut there: "
-                     f"--outputs {','.join(first)} keeps the part before it, {after}")
+        return MiddleError(f"{error}; {after}", second)
+    return MiddleError(f"{error}; it is in the middle of the network, which can be cut there: "
+                       f"--outputs {','.join(first)} keeps the part before it, {after}", second)
 
 
 def _nothing_left(host, graph):

@@ -130,6 +130,8 @@ def _begin(model, inputs):
     makers = {name: node for node in graph.node for name in node.output if name}
     work = Work(model, [part for node in nodes_of(graph) for part in expand(node)])
     for name in inputs:
+        if name in _inputs(graph):
+            continue
         if name not in makers:
             raise UserError(f"no node of the network gives a tensor {name!r}, which was asked for "
                             f"as an input{_like(name, makers)}")

@@ -445,3 +445,25 @@ def test_attention_at_the_end_is_refused_with_the_part_that_maps(tmp_path):
     assert cut == [query, key, value]
     graph, _ = compile_network(Part(outputs=tuple(cut)).of(model), CHIP)
     assert [item.name for item in graph.decoders] == cut
+
+
+def test_attention_in_the_middle_is_refused_with_the_two_parts_that_map():
+    """The part after it begins after both products of activations, not between them."""
+    net = Float(np.random.default_rng(0), (6, 12), opset=17)
+
+    def dense(x, inputs, outputs):
+        return net.quant(net.node("MatMul", x, net.quant(net.weights(inputs, outputs), 1 / 64)),
+                         1 / 16)
+    x = net.quant("x", 1 / 32)
+    query, key, value = (dense(x, 12, 12) for _ in range(3))
+    key = net.node("Transpose", key, perm=[0, 2, 1])
+    share = net.quant(net.node("Softmax", net.node("MatMul", query, key), axis=-1), 1 / 128)
+    mixed = net.node("MatMul", share, value)
+    model = net.model(dense(dense(net.quant(mixed, 1 / 16), 12, 48), 48, 12))
+    with pytest.raises(UserError, match="in the middle of the network") as error:
+        load(model)
+    first, second = (item.split(",") for item in re.search(
+        r"--outputs (\S+) keeps .* --inputs (\S+) keeps", str(error.value)).groups())
+    assert second == [mixed]
+    for part in Part(outputs=tuple(first)), Part(inputs=tuple(second)):
+        compile_network(part.of(model), CHIP)

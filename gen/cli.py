@@ -32,7 +32,8 @@ def main(arguments=None):
     try:
         return options.run(options)
     except ChipError as error:
-        return _fail(f"{error}. {_other_chip(options.model)}")
+        model = getattr(options, "model", None)
+        return _fail(error if model is None else f"{error}. {_other_chip(model)}")
     except UserError as error:
         return _fail(error)
     except OSError as error:

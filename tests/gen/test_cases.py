@@ -56,7 +56,7 @@ CASES: dict[str, Case] = {
     "dscnn_nhwc_tf2onnx": Case(),
     "ffn_tokens_gelu": Case(ties=0.037, step=0.06),
     "first8_binary_last8": Case(),
-    # The reference rounds the convolution's numbers to float16 in front of the quantizer.
+    # The reference rounds the convolution's numbers to float16 before the quantizer.
     "float16_qdq": Case(ties=0.03, step=0.0508),
     "focus_slices": Case(),
     "matmulintegertofloat": Case(),

@@ -63,7 +63,7 @@ def test_fixed_ranges(dynamic):
     fixed = with_fixed_ranges(onnx.load(path), images, Recipe(range="min-max"))
     found = golden(fixed, images)
     expected, = run_onnx(fixed, images, optimized=False).values()
-    # One tie in front of the last layer moves all five outputs of an image.
+    # One tie before the last layer moves all five outputs of an image.
     assert (np.abs(found - expected) > 1e-4).mean() < 0.25 and decibels(expected, found) > 40
     exact, = run_onnx(twin, images, optimized=False).values()
     assert decibels(exact, found) > 25

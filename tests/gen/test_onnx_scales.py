@@ -48,7 +48,7 @@ def test_concat_of_different_scales(kind):
         x = net.node("MatMul", net.node("Flatten", x), weight)
     else:
         x = case.conv(x, 5, 9, kernel=3)
-    # A code in front of the layer may be one off, since biases are rounded to steps of its sums.
+    # A code before the layer may be one off, since biases are rounded to steps of its sums.
     graph = case.check(case.quantized(x), 0.02, near=0.25)
     if kind == "depthwise":
         assert len(graph.layers) == 3       # exact: no digits

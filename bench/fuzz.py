@@ -24,11 +24,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from systolith.gen.check import check
+from systolith.gen.compile import compile_network
 from systolith.gen.config import load_chip
 from systolith.gen.errors import UserError
-from systolith.gen.lower import compile_graph
 from systolith.gen.onnx_in import load, required_formats, supported_operators
-from systolith.gen.widen import widened
 from systolith.hw.formats import Bipolar, parse
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -378,15 +377,15 @@ def attempt(path, arch):
     try:
         graph = load(path)
         chip = chip_for(graph, arch)
-        graph = widened(graph, chip)
-        compile_graph(graph, chip)
+        compile_network(graph, chip)
     except UserError as error:
         try:
             check(path, arch)
         except UserError:
             pass
         return str(error)
-    check(path, chip)
+    found = check(path, chip)
+    assert found.maps, f"check refuses what compiles: {found.problems}"
     return "compiled"
 
 

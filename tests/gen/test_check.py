@@ -219,14 +219,15 @@ def test_what_a_chip_lacks_and_what_would_make_it():
         return qdq(net, net.node("Add", x, y), 8, 3)
     net, x = network(middle)
     model = net.model(x)
-    found = check(model, load_chip("tiny-2x4-int4", ["array.largest_k=2"]))
+    keys = ["array.largest_k=2", "buffers.operands=0"]
+    found = check(model, load_chip("tiny-2x4-int4", keys))
     assert not found.maps and not found.open
     assert found.changes == {"array.activation": "int8", "array.weight": "int8",
                              "buffers.operands": found.changes["buffers.operands"],
                              "array.largest_k": found.changes["array.largest_k"]}
     assert all(need > bits for _, need, bits in found.layers[-1:])
     changes = [f"{key}={value}" for key, value in found.changes.items()]
-    assert check(model, load_chip("tiny-2x4-int4", changes)).maps
+    assert check(model, load_chip("tiny-2x4-int4", keys + changes)).maps
 
 
 def test_formats_that_no_chip_has_together():

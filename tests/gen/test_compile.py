@@ -7,10 +7,12 @@ import pytest
 from systolith.gen import build as build_module
 from systolith.gen.build import build
 from systolith.gen.check import check
-from systolith.gen.config import load_chip
+from systolith.gen.config import load_chip, preset_names
 from systolith.gen.errors import UserError
+from systolith.gen.simulate import simulate
+from systolith.hw.formats import Bipolar, Float
 
-from ..onnx_networks import quantized, random_cnn
+from ..onnx_networks import Network, evaluate, quantized, random_cnn
 
 FOLDER = Path(__file__).parents[1] / "cases"
 CHIPS = [("sim-16x16-int8", []), ("ulx3s-8x8", ["buffers.activations=64"]),
@@ -66,3 +68,52 @@ def test_what_only_a_build_would_find_is_found(agrees, monkeypatch, tmp_path):
                     lambda: build(path, load_chip("sim-16x16-int8"), tmp_path / "out")):
         with pytest.raises(RuntimeError, match="planted"):
             command()
+
+
+def _residual(form):
+    """A small quantized ResNet: a block with a plain shortcut, one with a convolution; `form` of
+    activations and weights: 4-bit integers, or e3m2, or signs."""
+    net = Network(np.random.default_rng(0), (3, 8, 8))
+
+    def rounded(x, scale=1 / 4):
+        if isinstance(form, Bipolar):
+            return net.bipolar_quant(x)
+        if isinstance(form, Float):
+            return net.float_quant(x, scale)
+        return net.quant(x, scale, bits=4)
+
+    def conv(x, inputs, outputs, kernel=3, **attributes):
+        weight = net.rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(9 * inputs)
+        return net.node("Conv", x, rounded(np.float32(weight), 1 / 16), pads=[kernel // 2] * 4,
+                        **attributes)
+
+    def relu(x):
+        return rounded(x if isinstance(form, Bipolar) else net.node("Relu", x))
+    x = relu(conv(rounded("x"), 3, 8))
+    x = relu(net.node("Add", rounded(conv(relu(conv(x, 8, 8)), 8, 8)), x))
+    y = rounded(conv(relu(conv(x, 8, 12, strides=[2, 2])), 12, 12))
+    x = relu(net.node("Add", y, rounded(conv(x, 8, 12, 1, strides=[2, 2]))))
+    return net, rounded(net.node("Flatten", net.node("GlobalAveragePool", x)), 1 / 16)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_residual_networks_run_on_presets(name, monkeypatch, tmp_path):
+    """Out of the box, those of 4-bit integers on chips of int8, too; binary chips have no sums."""
+    monkeypatch.setattr(build_module, "core_verilog", lambda arch: "")
+    monkeypatch.setattr(build_module, "board_verilog", lambda arch, core: "")
+    chip = load_chip(name)
+    net, result = _residual(chip.activation)
+    path, model = tmp_path / "net.onnx", net.model(result)
+    path.write_bytes(model.SerializeToString())
+    if binary := isinstance(chip.activation, Bipolar):
+        with pytest.raises(UserError, match="a binary chip's results are signs; choose a chip w"):
+            build(path, chip, tmp_path / "out", area=False)
+        chip = load_chip("sim-16x16-int8")              # as the message advises
+    made = build(path, chip, tmp_path / "out", area=False)
+    assert sum(layer.operand is not None for layer in made.graph.layers) == 2
+    x = np.float32(net.rng.standard_normal((2, 3, 8, 8)))
+    run = simulate(made, x, "isa", limit=1)
+    assert run.comparison.bits == 0 and run.comparison.elements > 1000
+    found = simulate(made, x).outputs
+    assert len(np.unique(found)) > 4 or binary
+    assert (found == evaluate(model, x)[result]).mean() > 0.9

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint wheel-test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/systolith demo
@@ -19,6 +19,10 @@ lint: $(VENV)/installed-dev
 		ln -sfn $(CURDIR)/$$part build/typing/systolith/$$part; done
 	cd build/typing && $(CURDIR)/$(VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml \
 		--explicit-package-bases -p systolith.hw -p systolith.sim -p systolith.gen
+
+# The wheel, installed apart from this folder, builds and simulates.
+wheel-test: $(VENV)/installed-dev
+	$(VENV)/bin/python tests/distribution.py
 
 docs: $(VENV)/installed-dev
 	$(VENV)/bin/python docs/generate.py

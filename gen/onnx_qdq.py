@@ -307,10 +307,10 @@ def _expand_concat(node):
 
 def _expand_sum(node):
     """Sum of any number of tensors."""
-    *names, last = [*(f"{node.outputs[0]}/sum{n}" for n in range(len(node.inputs) - 2)),
-                    node.outputs[0]]
+    last = node.outputs[0]
     if len(node.inputs) == 1:
         return [_part(node, "Identity", node.inputs, last)]
+    names = [f"{last}/sum{n}" for n in range(len(node.inputs) - 2)]
     firsts = [node.inputs[0], *names]
     return [_part(node, "Add", [first, second], result) for first, second, result in
             zip(firsts, node.inputs[1:], [*names, last], strict=True)]

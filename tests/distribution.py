@@ -1,0 +1,129 @@
+"""What a user gets from a package index: an sdist and a wheel, tried apart from the checkout.
+
+`make wheel-test` runs this as a script. The sdist is made of the files that git knows, so that no
+leftover of an earlier build can stand in for a file that is missing; the wheel is made of the
+sdist, and installed with its extra `dev` into a new environment. All of it lies in a temporary
+folder.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Imports every module, and prints name and file of each. Modules that only a walk through the
+#: installed package finds are imported too.
+_IMPORT = """
+import importlib, pkgutil, sys, systolith
+def fail(name):
+    raise
+found = {m.name for m in pkgutil.walk_packages(systolith.__path__, "systolith.", fail)}
+for name in sorted(found | set(sys.argv[1:])):
+    print(name, importlib.import_module(name).__file__)
+"""
+
+
+def step(text):
+    print(f"wheel-test: {text}", flush=True)
+
+
+def call(*command, cwd):
+    """Run a command, which must succeed; its output, standard error included."""
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        print(done.stdout, flush=True)
+        sys.exit(f"wheel-test: exit code {done.returncode} of: {' '.join(map(str, command))}")
+    return done.stdout
+
+
+def tracked():
+    """Files of the checkout that git knows or would add, relative to it."""
+    names = call("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    return sorted(Path(name) for name in names.split("\0") if name and (ROOT / name).is_file())
+
+
+def copy(files, folder):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes((ROOT / file).read_bytes())
+
+
+def modules(files):
+    """Name of each module that the wheel must hold, from the sources' paths."""
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tops = {folder: name for name, folder in setup["package-dir"].items()}
+    for file in files:
+        if file.suffix == ".py" and file.parts[0] in tops:
+            names = [*tops[file.parts[0]].split("."), *file.with_suffix("").parts[1:]]
+            yield ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def make(files, folder):
+    """Paths of a new sdist, and of a wheel made of it."""
+    step("building the sdist, and the wheel from it")
+    copy(files, folder / "source")
+    call(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "source", cwd=folder)
+    sdist, = (folder / "dist").glob("*.tar.gz")
+    wheel, = (folder / "dist").glob("*.whl")
+    return sdist, wheel
+
+
+def install(wheel, folder):
+    """The folder of commands of a new environment that has the wheel with its extra `dev`."""
+    step(f"installing {wheel.name}[dev] into a new environment")
+    call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    commands = folder / "venv" / "bin"
+    call(commands / "python", "-m", "pip", "install", "--disable-pip-version-check", "--quiet",
+         f"{wheel}[dev]", cwd=folder)
+    return commands
+
+
+def check_imports(files, commands, folder):
+    """Every module of the sources is in the wheel, and can be imported from there alone."""
+    expected = set(modules(files))
+    lines = call(commands / "python", "-c", _IMPORT, *sorted(expected), cwd=folder).splitlines()
+    found = dict(line.split(" ", 1) for line in lines)
+    elsewhere = {name: file for name, file in found.items()
+                 if not Path(file).is_relative_to(commands.parent)}
+    if set(found) != expected or elsewhere:
+        sys.exit(f"wheel-test: modules that are not those of the sources: "
+                 f"{sorted(set(found) ^ expected)}; imported from elsewhere: {elsewhere}")
+    step(f"{len(found)} modules imported from the wheel")
+
+
+def check_commands(commands, folder):
+    """One build and one simulation in Verilog, away from the checkout."""
+    systolith, network = commands / "systolith", ROOT / "examples/digits/digits-cnn-int8.onnx"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    if call(systolith, "--version", cwd=folder).strip() != version:
+        sys.exit(f"wheel-test: systolith --version does not say {version}")
+    step("systolith build, with Yosys")
+    call(systolith, "build", network, "--chip", "ulx3s-8x8", "-o", "out", cwd=folder)
+    step("systolith simulate --engine rtl, with Verilator")
+    call(commands / "python", "-c", "import numpy; numpy.save('x.npy', numpy.random.default_rng(1)"
+         ".random((2, 1, 28, 28), numpy.float32))", cwd=folder)
+    print(call(systolith, "simulate", "out", "--engine", "rtl", "--inputs", "x.npy", "--outputs",
+               "y.npy", cwd=folder))
+
+
+def main():
+    files = tracked()
+    with tempfile.TemporaryDirectory(prefix="systolith-wheel-") as name:
+        folder = Path(name).resolve()
+        (folder / "empty").mkdir()
+        _, wheel = make(files, folder)
+        commands = install(wheel, folder)
+        check_imports(files, commands, folder / "empty")
+        check_commands(commands, folder / "empty")
+    step("done")
+
+
+if __name__ == "__main__":
+    main()

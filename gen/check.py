@@ -6,10 +6,10 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..hw.formats import Bipolar, Int
 from . import onnx_in
 from .arrange import arrange
 from .check_float import RANDOM, fates_of_float, quantized_for_check
+from .chip_formats import formats_needed, weight_formats
 from .compile import compile_network
 from .errors import UserError, WrongFormat
 from .maps import layers_of
@@ -18,7 +18,7 @@ from .onnx_dynamic import is_dynamic, with_fixed_ranges
 from .onnx_file import read
 from .operands import operand_lives
 from .planes import computed_formats, in_planes
-from .prepare import accumulator_need, bias_error, bias_fraction, has_weights, largest_k
+from .prepare import accumulator_need, bias_error, bias_fraction, largest_k
 from .quantize import Recipe, with_sizes
 from .report import host_lines, text_table
 from .tile import Layer
@@ -147,17 +147,8 @@ def _any_chip(graph):
     """A chip of the network's formats, for what does not depend on the chip."""
     from .config import load_chip
     activation = sorted(map(str, computed_formats(graph)))[-1]
-    weight = sorted(map(str, _weight_formats(graph).values()))[-1]
+    weight = sorted(map(str, weight_formats(graph).values()))[-1]
     return load_chip("ulx3s-8x8", [f"array.activation={activation}", f"array.weight={weight}"])
-
-
-def _weight_formats(graph):
-    """{name: format} of the weights that a chip needs: signs only where all activations are."""
-    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
-    if computed_formats(graph) == [Bipolar(1)]:
-        return formats
-    return {name: item for name, item in formats.items() if not isinstance(item, Bipolar)} or {
-        "int8": Int(8)}
 
 
 def _need(layer, graph):
@@ -190,7 +181,8 @@ def _explain(found, graph, arch, batch, error):
     """Fill in why a network is refused, from its `error`."""
     chip, errors = arch, _layer_errors(graph, arch)
     if any(isinstance(item, WrongFormat) for item in [error, *errors]):
-        chip, found.problems = _with_formats(graph, arch, found.changes)
+        needed = formats_needed(graph, arch)
+        chip, found.problems, found.changes = needed.chip, needed.problems, needed.changes
         if chip is None:
             return
         errors = _layer_errors(graph, chip)
@@ -218,49 +210,6 @@ def _layer_errors(graph, chip):
     except UserError as error:
         errors.append(error)
     return errors
-
-
-def _with_formats(graph, arch, changes):
-    """(a chip like `arch` in the network's formats or None, problems); `changes` gets its keys."""
-    if isinstance(arch.activation, Int):
-        graph = widened(graph, arch)
-    forms, formats = computed_formats(graph), _weight_formats(graph)
-    weights = sorted(formats)
-    activations = sorted(map(str, forms))
-    problems, fields = [], {}
-    if activations != [str(arch.activation)]:
-        widest = max(forms, key=lambda item: item.width)
-        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms):
-            return None, [f"the network's activations are in {' and '.join(activations)}, and a "
-                          "chip computes in one format; quantize all to the same"]
-        problems.append(f"the network's activations are in {' and '.join(activations)}, and the "
-                        f"chip computes in {arch.activation}")
-        changes["array.activation"] = str(widest)
-        fields["activation"] = widest
-    others = [item for name, item in formats.items() if not (item == arch.weight or (
-        isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
-        and item.bits <= arch.weight.bits) or _has_all(graph, arch, name))]
-    if others:
-        widest = max(others, key=lambda item: item.width)
-        if not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
-            problems.append(f"the network's weights are in {' and '.join(weights)}, and the chip's "
-                            f"are {arch.weight}")
-        changes["array.weight"] = str(widest)
-        fields["weight"] = widest
-    try:
-        return replace(arch, **fields), problems
-    except ValueError as error:
-        changes.clear()
-        return None, [*problems, f"a chip like this in these formats cannot be: {error}; choose "
-                      "another preset"]
-
-
-def _has_all(graph, arch, name):
-    """Whether the chip has the weights of all layers whose weights are of a format; False where
-    there is none."""
-    mine = [Layer(n, layer.reading_all(), arch) for n, layer in enumerate(graph.layers)
-            if str(layer.weight_format) == name]
-    return bool(mine) and all(map(has_weights, mine))
 
 
 def _with_units(graph, chip, needs, changes):
@@ -434,7 +383,7 @@ def _verdict(found, arch):
     text = f"It does not map{'' if arch is None else f' on {arch.name}'}: " + (
         "1 problem." if count == 1 else f"{count} problems.")
     if found.changes:
-        changes = " ".join(f"{key}={str(value).lower() if value is True else value}"
+        changes = " ".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}"
                            for key, value in found.changes.items())
         text += (f" {'With' if not found.open else 'Part of it goes away with'} --set {changes}"
                  f"{' it maps.' if not found.open else '; then remains: '}")

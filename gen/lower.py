@@ -11,9 +11,10 @@ from ..sim.access import word_bytes
 from .alloc import Ring, Sections
 from .arrange import arrange
 from .batch import MOST_IMAGES, choose, stack, stack_layers
+from .chip_formats import format_advice
 from .describe import describe
 from .emit import assemble_image, finish
-from .errors import UserError
+from .errors import UserError, WrongFormat
 from .maps import find_places, layers_of, plan_layers
 from .operands import operand_lives
 from .prepare import parameter_bytes, weight_bytes
@@ -530,8 +531,12 @@ def compile_graph(graph, arch, batch=1):
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
     if not 1 <= batch <= MOST_IMAGES:
         raise UserError(f"a batch must be from 1 to {MOST_IMAGES} images, not {batch}")
+    given = graph
     graph, lanes = arrange(graph, arch)
-    layers, recipes = layers_of(graph, arch, operand_lives(graph), lanes)
+    try:
+        layers, recipes = layers_of(graph, arch, operand_lives(graph), lanes)
+    except WrongFormat as error:
+        raise WrongFormat(f"{error}; {format_advice(given, arch)}") from None
     images = choose(graph, layers, recipes, arch, batch)
     tall, layers = stack(graph, images), stack_layers(layers, graph, images)
     sections = Sections("code", "weights", "parameters", "tables", "inputs", "outputs", "spill")

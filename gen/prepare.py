@@ -60,7 +60,7 @@ def _need_of_planes(layer, bits):
 
 def _check_formats(layer, tensors, outside=False):
     """Refuse a layer whose formats the chip does not have; `outside`: the host brings the input
-    into the chip's format."""
+    into the chip's format. Who knows the whole network says what would help."""
     conv, arch = layer.conv, layer.arch
     for what, name in (("reads", conv.input), ("writes", conv.output))[outside:]:
         tensor = tensors[name].format
@@ -72,18 +72,13 @@ def _check_formats(layer, tensors, outside=False):
             raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
                             "quantized; only outputs of the network can be raw")
         if tensor != arch.activation:
-            formats = (f"array.activation to \"{tensor}\"" if not isinstance(
-                arch.activation, Bipolar) else f"array.activation to \"{tensor}\" and array.weight "
-                "to integers, among which signs are numbers,")
-            raise WrongFormat(
-                f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
-                f"{arch.activation}; set {formats} or quantize the network to {arch.activation}")
+            raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
+                              f"{arch.activation}")
     if conv.operand is not None:
         _check_operand(layer, tensors)
     if not has_weights(layer):
-        raise WrongFormat(
-            f"{layer.title} has {conv.weight_format} weights, the chip's are {arch.weight}; set "
-            f"array.weight to \"{conv.weight_format}\" or quantize the network to {arch.weight}")
+        raise WrongFormat(f"{layer.title} has {conv.weight_format} weights, the chip's are "
+                          f"{arch.weight}")
 
 
 def has_weights(layer):

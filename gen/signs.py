@@ -29,9 +29,9 @@ def signs_as_numbers(graph, arch):
         return graph
     if _codes(arch.activation) is None or _codes(arch.weight) is None:
         return graph
-    if isinstance(arch.activation, Float) and any(isinstance(item.format, Int)
-                                                  for item in graph.tensors.values()):
-        return graph        # no chip of floats computes it; with signs as floats it is not even one
+    others = {type(item.format) for item in graph.tensors.values() if item.format} & {Int, Float}
+    if others - {type(arch.activation)}:
+        return graph        # no such chip computes it; with signs as its numbers none does
     return _Signs(graph, arch).graph()
 
 

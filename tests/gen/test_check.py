@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from systolith.gen.build import build
 from systolith.gen.check import check, text_of
 from systolith.gen.cli import main
 from systolith.gen.config import load_chip
@@ -236,6 +237,42 @@ def test_formats_that_no_chip_has_together():
     x = net.node("Conv", x, net.float_quant(np.ones((3, 3, 1, 1), np.float32), 0.5))
     found = check(net.model(net.quant(x, 0.5)), load_chip("ulx3s-8x8"))
     assert not found.maps and "activations are in e3m2 and int8" in found.problems[0]
+
+
+def _signs_and_integers(net):
+    """A binary convolution between two of integers."""
+    x = net.quant("x", 1 / 16)
+    x = net.node("Conv", x, net.quant(np.float32(net.rng.standard_normal((4, 3, 1, 1))), 1 / 64))
+    x = net.bipolar_quant(x)
+    x = net.node("Conv", x, net.bipolar_quant(np.float32(net.rng.standard_normal((4, 4, 3, 3)))))
+    return net.quant(x, 1.0, bits=6)
+
+
+def _signs_and_floats(net):
+    x = net.bipolar_quant("x")
+    x = net.node("Conv", x, net.float_quant(np.float32(net.rng.standard_normal((4, 3, 1, 1))), 1))
+    return net.float_quant(net.node("Relu", x), 1)
+
+
+@pytest.mark.parametrize(("preset", "make", "advice"), [
+    ("ulx3s-8x8-e3m2", _signs_and_integers, {"array.activation": "int8", "array.weight": "int8"}),
+    ("ulx3s-bnn", _signs_and_integers, {"array.activation": "int8", "array.weight": "int8",
+                                        "array.bit_planes": False}),
+    ("tiny-2x4-int4", _signs_and_integers, {"array.activation": "int8", "array.weight": "int8"}),
+    ("ulx3s-8x8", _signs_and_floats, {"array.activation": "e3m2", "array.weight": "e3m2"}),
+    ("tiny-2x4-bnn", _signs_and_floats, {"array.activation": "e3m2", "array.weight": "e3m2"})])
+def test_other_formats_are_advised_by_build_and_check_alike(preset, make, advice, tmp_path):
+    net, path = Network(np.random.default_rng(3), (3, 6, 6)), tmp_path / "net.onnx"
+    path.write_bytes(net.model(make(net)).SerializeToString())
+    found = check(path, load_chip(preset))
+    assert found.changes == advice and not found.open
+    with pytest.raises(UserError) as refused:
+        build(path, load_chip(preset), tmp_path / "out", area=False)
+    keys = " and ".join(f"{key} to {json.dumps(value)}" for key, value in advice.items())
+    assert f"; set {keys}, or quantize the network to " in str(refused.value)
+    changes = [f"{key}={value}".lower() for key, value in advice.items()]
+    assert f"With --set {' '.join(changes)} it maps." in text_of(found, load_chip(preset))
+    assert check(path, load_chip(preset, changes)).maps
 
 
 def test_narrower_integers_run_in_the_chips_own():

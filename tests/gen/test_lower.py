@@ -269,10 +269,13 @@ def test_other_formats_are_refused():
     graph = chain((3, 5, 5), {"out": 4, "kernel": 3})
     text = refused(graph, replace(SMALL, activation="int4", weight="int4"))
     assert text == ("layer 'conv0' (ONNX nodes node0) reads 'in' in int8, the chip computes in "
-                    "int4; set array.activation to \"int8\" or quantize the network to int4")
+                    'int4; set array.activation to "int8" and array.weight to "int8", or '
+                    "quantize the network to int4")
     graph.layers[0].weight_format = Int(12)
     graph.layers[0].weight[0, 0, 0, 0] = 1000
-    assert "has int12 weights, the chip's are int8; set array.weight" in refused(graph, SMALL)
+    assert refused(graph, SMALL).endswith("has int12 weights, the chip's are int8; set "
+                                          'array.weight to "int12", or quantize the weights to '
+                                          "int8")
 
 
 def test_sums_that_need_longer_accumulators_are_refused_with_the_key_to_raise():

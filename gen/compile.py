@@ -5,9 +5,8 @@ from dataclasses import replace
 from ..sim.memory_plan import check_memory_plan
 from .errors import ChipError, UserError
 from .lower import compile_graph
-from .notes import LEAST, Note
 from .onnx_in import load
-from .prepare import bias_error
+from .onnx_notes import bias_notes
 from .progress import SILENT
 from .widen import widened
 
@@ -42,6 +41,4 @@ def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
             raise ChipError(str(error)) from None
     with progress.step("Checking the memory plan"):
         check_memory_plan(program)
-    errors = {conv.name: bias_error(conv, arch) for conv in graph.layers}
-    notes = [Note("bias", name, error) for name, error in errors.items() if error >= LEAST]
-    return replace(graph, notes=[*graph.notes, *notes]), program
+    return replace(graph, notes=[*graph.notes, *bias_notes(graph, arch)]), program

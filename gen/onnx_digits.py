@@ -63,6 +63,7 @@ class _Sum:
         self.weight = weights.image_range[1]
         self.pieces = []                    # (tensor, weights [channels]) each
         self.off = Fraction(0)              # how far the sum can be off, in units
+        self.written = []                   # (lowest digits, others) of each addend
 
     @property
     def target(self):
@@ -119,9 +120,11 @@ class _Sum:
             self._of_function(numbers, base, factor)
             return
         high = self._high(numbers, base)
+        lows = list(self._low(numbers, base, high, units)) if base > 1 else []
         self.add(high, base * factor)
-        for low in self._low(numbers, base, high, units) if base > 1 else ():
+        for low in lows:
             self.add(low, factor)
+        self.written.append((lows or [high], [high] if lows else []))
 
     def _high(self, numbers, base):
         """The high digit: the tensor of a value in units, rounded to multiples of `base`."""
@@ -215,10 +218,8 @@ def added_up(builder, value, target, node):
     sizes = max(item.value.map[1:] for item in found)
     made = _Sum(builder, node, value.linear.name, form, weights, sizes)
     sums, unit = _joined(made, found, step / _UNITS, clipped)
-    if target is None:
-        builder.notes.add("digits", made.name, made.off * max(unit * abs(value.gain)), "real")
-    else:
-        builder.notes.add("digits", made.name, made.off * max(unit / step))
+    real = max(unit * abs(value.gain)) if target is None else None
+    builder.notes.digits(made, max(unit / step), real)
     return _after(sums, value)
 
 

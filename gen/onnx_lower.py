@@ -471,7 +471,8 @@ class Builder:
         tensors = {item.name: item for item in kept}
         tensors |= {layer.output: self.tensors[layer.output] for layer in self.layers}
         return Graph(name, kept, tensors, self.layers, self.outputs, self.encoders, self.decoders,
-                     self.tail, self.head, notes=self.notes.kept(self.layers))
+                     self.tail, self.head, notes=self.notes.kept(self.layers),
+                     digits=self.notes.written)
 
     def _drop_unused(self):
         used, layers = set(self.outputs), []

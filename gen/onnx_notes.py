@@ -1,13 +1,52 @@
 """The notes of a network while it is read: where the importer rounds in the middle."""
 
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 
 from .notes import LEAST, Note
 from .onnx_addends import reach_of
 from .onnx_values import Linear, Pair
+from .prepare import bias_error
 
-__all__ = ["Notes"]
+__all__ = ["Digit", "Notes", "bias_notes"]
+
+
+@dataclass(frozen=True)
+class Digit:
+    """A tensor that is a digit of a sum's addend.
+
+    Attributes
+    ----------
+    sum : str
+        The name of the sum.
+    addend : int
+        The number of the addend.
+    share : float
+        How much of a step of the sum's quantizer an error by one step of the tensor makes: 0 where
+        lower digits follow, which make up for it, and where nothing quantizes the sum, of which a
+        note of its own says more.
+    """
+    sum: str
+    addend: int
+    share: float
+
+
+def bias_notes(graph, arch):
+    """[Note] of biases that a chip holds with an error; those of the digits of a sum as one, in the
+    steps of the sum."""
+    found, sums = [], defaultdict(dict)
+    for conv in graph.layers:
+        error, digit = bias_error(conv, arch), graph.digits.get(conv.output)
+        if digit is not None:
+            # Of several ranges of a digit one moves, the others are at their limits.
+            mine = sums[digit.sum]
+            mine[digit.addend] = max(error * digit.share, mine.get(digit.addend, 0.0))
+        elif error >= LEAST:
+            found.append(Note("bias", conv.name, error))
+    return found + [Note("bias", name, off) for name, errors in sums.items()
+                    if (off := sum(errors.values())) >= LEAST]
 
 
 class Notes:
@@ -16,6 +55,7 @@ class Notes:
     def __init__(self):
         self.found = {}             # (kind, node, unit, detail) -> largest amount
         self.rounded = {}           # tensor -> (kind, node, how far its images are off)
+        self.written = {}           # tensor -> Digit
 
     def add(self, kind, node, off=None, unit="step", detail=""):
         """Record a note, if the amount is large enough to matter; `node` is a name."""
@@ -28,6 +68,18 @@ class Notes:
         """Remember that the images of a tensor are off by up to `off`."""
         if off:
             self.rounded[name] = kind, node, off
+
+    def digits(self, made, share, real):
+        """Take notes of a sum that is put together of digits (see `onnx_digits`), of which a unit
+        is a `share` of its quantizer's step; where nothing quantizes it, that is `real`."""
+        if real is None:
+            self.add("digits", made.name, made.off * share)
+        else:
+            self.add("digits", made.name, made.off * real, "real")
+        for number, (lowest, others) in enumerate(made.written):
+            digit = Digit(made.name, number, float(share) if real is None else 0.0)
+            self.written |= dict.fromkeys(lowest, digit)
+            self.written |= dict.fromkeys(others, replace(digit, share=0.0))
 
     def quantized(self, builder, value, target):
         """Take notes of what becomes of tensors that are off in a value that `target` rounds; None:

@@ -391,6 +391,8 @@ class Graph:
     notes : list
         How results may differ from the model's by more than at ties, filled in by the importer (as
         of `gen/onnx_notes.py`).
+    digits : dict
+        {tensor that is a digit of a sum: which (`gen/onnx_notes.py`)}, filled in by the importer.
     """
     name: str
     inputs: list
@@ -403,6 +405,7 @@ class Graph:
     head: object | None = None
     origins: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
+    digits: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if self.encoders is None:

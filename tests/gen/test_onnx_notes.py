@@ -11,6 +11,8 @@ from systolith.gen.compile import compile_network
 from systolith.gen.config import load_chip
 from systolith.gen.notes import LEAST, Note, lines
 from systolith.gen.onnx_in import load
+from systolith.gen.onnx_notes import bias_notes
+from systolith.gen.prepare import bias_error
 
 from ..onnx_exact import qdq
 from ..onnx_networks import QONNX, Network, evaluate, run_onnx
@@ -170,6 +172,40 @@ def test_biases_with_too_few_fraction_bits():
     chips = [load_chip("sim-16x16-int8", [f"post.bias_fraction={bits}"]) for bits in (5, 16)]
     (note,), none = (compile_network(graph, chip)[0].notes for chip in chips)
     assert (note.kind, note.node) == ("bias", "conv") and 1 / 40 < note.off < 1 / 8 and not none
+
+
+def test_biases_of_digits_are_in_steps_of_their_sum():
+    """A digit's step is a small part of the sum's."""
+    net = Network(np.random.default_rng(4), SHAPE, opset=17)
+    x = net.quant("x", 1.0, bits=4)
+    y, z = (net.quant(conv(net, x), 16.0, bits=4) for _ in range(2))
+
+    def branch(x, kernel):
+        codes = np.float32(net.rng.integers(-1, 2, (4, 4, kernel, kernel)))
+        return net.node("Conv", x, net.quant(codes * 0.3, 0.3, bits=2),
+                        np.float32(net.rng.standard_normal(4)), pads=[kernel // 2] * 4)
+    total = net.node("Add", net.node("Add", branch(x, 3), branch(y, 1)), branch(z, 1), name="sum")
+    model = net.model(total, net.quant(total, step := np.float32(0.2567)))
+    graph = load(onnx.utils.Extractor(model).extract_model(["x"], [model.graph.output[1].name]))
+    chips = [load_chip("sim-16x16-int8", [f"post.bias_fraction={bits}"]) for bits in range(19)]
+    chip = next(item for item in chips if all(bias_error(layer, item) <= 0.5
+                                              for layer in graph.layers))
+    digits, note = compile_network(graph, chip)[0].notes
+    assert (digits.kind, note.kind, note.node, note.unit) == ("digits", "bias", "sum", "step")
+    # Of layers that write digits, it is as many steps of these.
+    assert 0.1 < max(bias_error(layer, chip) for layer in graph.layers)
+    assert LEAST <= note.off < 1 / 200
+    assert not any(item.kind == "bias" for item in compile_network(graph, chips[-1])[0].notes)
+    # With biases that `build` refuses, too, codes are as near as is said.
+    images = np.float32(net.rng.standard_normal((40, *SHAPE)) * 4)
+    places = evaluate(model, images)[total] / np.float64(step)
+    for bits in (8, 9, 10):
+        note, = bias_notes(graph, chips[bits])
+        found = graph.decode_outputs(graph.run(graph.encode_inputs(images), chips[bits]))
+        found = np.rint(found / np.float64(step))
+        wrong = (found != np.rint(places)) & (np.abs(found) < 120)
+        moved = np.max(abs(places - found)[wrong]) - 0.5
+        assert note.off / 10 < moved <= note.off + digits.off < 0.3
 
 
 def test_every_command_says_it(tmp_path, capsys, monkeypatch):

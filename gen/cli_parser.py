@@ -404,11 +404,10 @@ def make_parser(functions):
     command = commands.add(
         "demo", "the whole path on handwritten digits",
         "Build a trained network for a ULX3S board, measure its accuracy, run the RTL against "
-        "the golden\nmodel, and show what it takes. Needs the folder examples/digits of the "
-        "repository.",
+        "the golden\nmodel, and show what it takes. Network and digits come with Systolith.",
         "  systolith demo\n  systolith demo --images 100 -o build/demo")
-    command.add_argument("--examples", default="examples/digits", metavar="DIR",
-                         help="default: %(default)s")
+    command.add_argument("--examples", metavar="DIR",
+                         help="another folder with digits-cnn.onnx and digits-test.npz")
     command.add_argument("-o", "--output", default="build/demo", metavar="DIR",
                          help="default: %(default)s")
     command.add_argument("--images", type=_count, default=16, metavar="N",

@@ -1,6 +1,7 @@
 """The whole path on handwritten digits: network, chip, program, proof and figures."""
 
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +32,26 @@ def read_digits(path, shape):
         with np.load(path) as file:
             images, labels = file["images"], file["labels"]
     except OSError:
-        raise UserError(f"{path}: not found; run this from a checkout of the repository, or name "
-                        "its folder examples/digits with --examples") from None
+        raise UserError(f"{path}: not found; without --examples, the digits that come with "
+                        "Systolith are read") from None
     return (images.astype(np.float32) / np.float32(255)).reshape(-1, *shape), labels
 
 
-def demo(examples="examples/digits", folder="build/demo", *, images=16, progress=SILENT):
+def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
     """Build the shipped network for a ULX3S, measure accuracy, prove the RTL; a `Demo`.
 
     Parameters
     ----------
-    examples : path
-        With the network and the held-out digits.
+    examples : path or None
+        A folder with the network and the held-out digits. None: those that come with Systolith.
     folder : path
         Where the build goes.
     images : int
         Digits that the RTL simulates.
     """
-    examples, folder = Path(examples), Path(folder)
+    if examples is None:
+        examples = resources.files("systolith.examples") / "digits"
+    examples, folder = Path(str(examples)), Path(folder)
     digits = examples / DIGITS
     if not digits.is_file():
         read_digits(digits, ())

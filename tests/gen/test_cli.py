@@ -211,8 +211,8 @@ def test_area(capsys, tmp_path, monkeypatch):
     assert asked[-1][1] == "ecp5"
 
 
-def test_demo_needs_the_repository(capsys, tmp_path):
-    assert "examples/digits" in refused(capsys, "demo", "--examples", tmp_path)
+def test_demo_of_a_folder_without_digits(capsys, tmp_path):
+    assert "without --examples" in refused(capsys, "demo", "--examples", tmp_path)
 
 
 # Help.

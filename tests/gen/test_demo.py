@@ -1,7 +1,6 @@
 """The demo: its table says what was found, and a difference is not hidden."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ from systolith.gen import demo as module
 from systolith.gen.area import Area
 from systolith.sim.compare import Comparison, Difference
 
-DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
-
 
 @pytest.fixture(autouse=True)
 def no_yosys(monkeypatch):
@@ -19,8 +16,9 @@ def no_yosys(monkeypatch):
         "ecp5", {"board": Counter(LUT4=8364, TRELLIS_FF=20)}))
 
 
-def test_the_table(tmp_path):
-    found = module.demo(DIGITS, tmp_path / "out", images=2)
+def test_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)                         # network and digits come with the package
+    found = module.demo(folder="out", images=2)
     assert found.mismatches == 0
     rows = [line.split("|")[1:3] for line in found.table.splitlines()[2:]]
     rows = {name.strip(): text.strip() for name, text in rows}
@@ -46,7 +44,7 @@ def test_a_difference_is_shown(tmp_path, monkeypatch):
             found.clocks_per_second = 1.0
         return found
     monkeypatch.setattr(module, "simulate", wrong)
-    found = module.demo(DIGITS, tmp_path / "out", images=1)
+    found = module.demo(folder=tmp_path / "out", images=1)
     assert found.mismatches == 3
     assert "mismatching bits: 3" in found.table
     assert "layer 1 (conv2), tensor 't', channel 4, row 5, column 6: must be 7, is 8" in found.table

@@ -1,0 +1,1 @@
+"""Networks and digits that `systolith demo` needs; the wheel holds these as data, no scripts."""

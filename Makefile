@@ -26,6 +26,7 @@ wheel-test: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-dev
 	$(VENV)/bin/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --site-dir build/site
 
 clean:
 	rm -rf $(VENV) build

@@ -1,8 +1,9 @@
 """Whole networks: how many cycles they take, and where.
 
 Random weights, quantized as ONNX Runtime does it; the cycle model counts (it is exact, see
-`docs/cycles.md`). `compute_cycles` go from the first array pass to the last result, `cycles` from
-the start to the interrupt. MACs are those of convolutions and dense layers, without pooling.
+`docs/explanation/cycles.md`). `compute_cycles` go from the first array pass to the last result,
+`cycles` from the start to the interrupt. MACs are those of convolutions and dense layers, without
+pooling.
 """
 
 from common import arguments, built, report

@@ -1,24 +1,24 @@
 """Writes the reference pages that come from the code: `python docs/generate.py [--check]`.
 
-isa.md holds the instruction set and the registers, chip.md the keys of a chip's description;
-formats.md has tables between comments. With --check nothing is written; the exit code is 1 where a
-page is not what the code says. With --pictures timeline.png is drawn anew as well.
+In docs/reference, isa.md holds the instruction set and the registers, chip.md the keys of a chip's
+description, commands.md the command line, and formats.md has tables between comments. With --check
+nothing is written; the exit code is 1 where a page is not what the code says. `docs/draw.py` draws
+the pictures.
 """
 
 import argparse
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 from systolith.gen import config
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
-from systolith.gen.timeline import write_picture
+from systolith.gen.cli_parser import make_parser
 from systolith.hw import csr, isa
 from systolith.hw.format_block import block_formats
 from systolith.hw.formats import Float, Lns, catalogue
-from systolith.sim.cycles import cycles
 
 HERE = Path(__file__).parent
 
@@ -49,6 +49,24 @@ the same as a commented file; any key can be set on the command line by `--set S
 {keys}
 
 Presets: {presets}.
+"""
+
+COMMANDS = """# Commands
+
+This page is generated from the command line's parser by `python docs/generate.py`; every command
+says the same with `--help`.
+
+{commands}
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | something about the input is wrong: one line says what, where, and the edit that mends it |
+| 2 | wrong command line |
+| 3 | a difference was found |
+| 4 | Systolith itself is at fault: one line says where the traceback lies and which files to send |
 """
 
 
@@ -91,6 +109,54 @@ def block_table():
         for name, form in block_formats().items()])
 
 
+def cell(text):
+    """Text of the command line's help inside a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def options_table(actions):
+    """One line for each argument of a command."""
+    rows = []
+    for action in actions:
+        names = action.option_strings or [action.metavar or action.dest]
+        choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+        value = action.metavar or choices or action.dest.upper()
+        takes = f" {value}" if action.option_strings and action.nargs != 0 else ""
+        more = " ..." if action.nargs == "+" else ""
+        needed = " (required)" if action.option_strings and action.required else ""
+        meaning = cell((action.help or "") % vars(action)) + needed
+        rows.append([f"`{', '.join(names)}{takes}{more}`", meaning.strip()])
+    return table(["argument", "meaning"], rows)
+
+
+def paragraphs(text):
+    """A command's description; its indented paragraphs are set as they are."""
+    parts = text.strip().split("\n\n")
+    return "\n\n".join(f"```text\n{part}\n```" if part.startswith("  ") else cell(part)
+                       for part in parts)
+
+
+def commands_page():
+    """Each command: what it does, its arguments, examples."""
+    parser = make_parser(defaultdict(lambda: None))
+    (commands,) = (action for action in parser._actions
+                   if isinstance(action, argparse._SubParsersAction))
+    parts = []
+    for name, command in commands.choices.items():
+        parts += [f"## systolith {name}", paragraphs(command.description)]
+        plain, *groups = command._action_groups[1:]
+        shown = [action for action in command._get_positional_actions() + plain._group_actions
+                 if action.dest != "help"]
+        if shown:
+            parts.append(options_table(shown))
+        for group in groups:
+            about = f"*{group.title}*" + (f": {group.description}" if group.description else "")
+            parts += [about, options_table(group._group_actions)]
+        examples = dedent(command.epilog.removeprefix("examples:\n")).strip()
+        parts.append(f"```bash\n{examples}\n```")
+    return COMMANDS.format(commands="\n\n".join(parts))
+
+
 def filled(page, **tables):
     """The text of a page, what stands between <!-- name --> and <!-- end --> replaced."""
     text = (HERE / page).read_text()
@@ -106,29 +172,22 @@ def pages():
     """File name -> text of each page."""
     introduction = isa.__doc__.split("\n\n", 2)[2].strip()
     return {
-        "isa.md": ISA.format(introduction=introduction, bits=isa.INSTRUCTION_BITS,
-                             instructions=isa.markdown_table(), registers=csr.markdown_table()),
-        "chip.md": CHIP.format(keys=config.markdown_table(),
-                               presets=", ".join(f"`{name}`" for name in config.preset_names())),
-        "formats.md": filled("formats.md", catalogue=catalogue_table(), blocks=block_table()),
+        "reference/isa.md": ISA.format(
+            introduction=introduction, bits=isa.INSTRUCTION_BITS,
+            instructions=isa.markdown_table(), registers=csr.markdown_table()),
+        "reference/chip.md": CHIP.format(
+            keys=config.markdown_table(),
+            presets=", ".join(f"`{name}`" for name in config.preset_names())),
+        "reference/commands.md": commands_page(),
+        "reference/formats.md": filled(
+            "reference/formats.md", catalogue=catalogue_table(), blocks=block_table()),
     }
-
-
-def draw_timeline():
-    """The units' timeline of a shipped network."""
-    model = HERE.parent / "examples" / "digits" / "digits-cnn.onnx"
-    program = compile_graph(load(model), config.load_chip("ulx3s-8x8-e3m2"))
-    print(write_picture(program, cycles(program), HERE / "timeline.png"), "written")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    parser.add_argument("--pictures", action="store_true", help="draw timeline.png, too")
-    options = parser.parse_args()
-    check = options.check
-    if options.pictures and not check:
-        draw_timeline()
+    check = parser.parse_args().check
     stale = [name for name, text in pages().items()
              if not (HERE / name).is_file() or (HERE / name).read_text() != text]
     for name in stale:

@@ -486,7 +486,10 @@ def _prove(options):
 
 
 def _demo(options):
-    from .demo import demo
+    from .demo import demo, write_example
+    if options.files is not None:
+        _wrote(*write_example(options.files, options.examples))
+        return OK
     with Reporter() as progress:
         result = demo(options.examples, options.output, images=options.images, progress=progress)
     print(result.table)

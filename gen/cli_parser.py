@@ -405,11 +405,15 @@ def make_parser(functions):
         "demo", "the whole path on handwritten digits",
         "Build a trained network for a ULX3S board, measure its accuracy, run the RTL against "
         "the golden\nmodel, and show what it takes. Network and digits come with Systolith.",
-        "  systolith demo\n  systolith demo --images 100 -o build/demo")
+        "  systolith demo\n  systolith demo --images 100 -o build/demo\n"
+        "  systolith demo --files digits")
     command.add_argument("--examples", metavar="DIR",
                          help="another folder with digits-cnn.onnx and digits-test.npz")
     command.add_argument("-o", "--output", default="build/demo", metavar="DIR",
                          help="default: %(default)s")
     command.add_argument("--images", type=_count, default=16, metavar="N",
                          help="digits simulated in RTL (default: %(default)s)")
+    command.add_argument("--files", metavar="DIR",
+                         help="only write the networks and the digits to this folder: *.onnx, "
+                              "x.npy, labels.npy, calibration.npy")
     return parser

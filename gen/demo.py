@@ -1,5 +1,6 @@
 """The whole path on handwritten digits: network, chip, program, proof and figures."""
 
+import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 from .build import build
 from .config import load_chip
 from .errors import UserError
+from .files import new_folder
 from .progress import SILENT
 from .report import FIGURES, read_report, text_table
 from .simulate import simulate, write_arrays
 
-__all__ = ["Demo", "demo", "read_digits"]
+__all__ = ["Demo", "demo", "read_digits", "write_example"]
 
 MODEL, CHIP, DIGITS = "digits-cnn.onnx", "ulx3s-8x8-e3m2", "digits-test.npz"
 
@@ -37,6 +39,29 @@ def read_digits(path, shape):
     return (images.astype(np.float32) / np.float32(255)).reshape(-1, *shape), labels
 
 
+def _shipped():
+    """The folder of networks and digits that come with Systolith."""
+    return Path(str(resources.files("systolith.examples") / "digits"))
+
+
+def write_example(folder, examples=None):
+    """Copy the shipped networks to `folder` (made), with the digits as arrays; the paths.
+
+    x.npy holds the held-out digits, float32 (1000, 1, 28, 28) from 0 to 1, labels.npy which digit
+    each is, calibration.npy 100 others, for `quantize`. `examples` names another folder to read.
+    """
+    examples, folder = Path(examples or _shipped()), Path(folder)
+    images, labels = read_digits(examples / DIGITS, (1, 28, 28))
+    with np.load(examples / DIGITS) as file:
+        calibration = file["calibration"][:, None].astype(np.float32) / np.float32(255)
+    with new_folder(folder, "labels.npy") as new:
+        for model in examples.glob("*.onnx"):
+            shutil.copyfile(model, new / model.name)
+        for name, array in (("x", images), ("labels", labels), ("calibration", calibration)):
+            np.save(new / f"{name}.npy", array)
+    return sorted(folder.iterdir())
+
+
 def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
     """Build the shipped network for a ULX3S, measure accuracy, prove the RTL; a `Demo`.
 
@@ -49,9 +74,7 @@ def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
     images : int
         Digits that the RTL simulates.
     """
-    if examples is None:
-        examples = resources.files("systolith.examples") / "digits"
-    examples, folder = Path(str(examples)), Path(folder)
+    examples, folder = Path(examples or _shipped()), Path(folder)
     digits = examples / DIGITS
     if not digits.is_file():
         read_digits(digits, ())

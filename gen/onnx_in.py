@@ -387,8 +387,8 @@ def _check_operator(node, constant):
             node.operator, supported_operators(), 3, 0.6)
         like = f" (like it are {', '.join(names)})" if names else ""
         host = ", only on the host at a network's ends" if computable(node) else ""
-        node.fail(f"the operator{domain} is not supported on the chip{host}; docs/onnx.md lists "
-                  f"those that are{like}")
+        node.fail(f"the operator{domain} is not supported on the chip{host}; "
+                  f"docs/reference/onnx.md lists those that are{like}")
     unknown = sorted(set(node.attributes) - known[1])
     if unknown and not constant:
         node.fail(f"attribute {unknown[0]} is not supported; supported are "

@@ -2,7 +2,7 @@
 
 The folder holds `pe.v` (the element), `edge.v` (its decoders), `vectors.csv` (every cycle's inputs
 and what must come out, by `pe_vectors`), `testbench.v` (plays them, for any Verilog simulator) and
-`pe.json` (ports, timing and numbers; docs/pe.md explains each key).
+`pe.json` (ports, timing and numbers; docs/how-to/pe.md explains each key).
 """
 
 import json

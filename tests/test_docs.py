@@ -39,9 +39,40 @@ def unclear(path):
 @pytest.mark.parametrize("folder", [".", "bench", "docs", "gen", "hw", "sim"])
 def test_texts_say_before_and_after(folder):
     pages = [ROOT / "README.md"] if folder == "." else [
-        *(ROOT / folder).glob("*.md"), *(ROOT / folder).glob("*.py")]
+        *(ROOT / folder).rglob("*.md"), *(ROOT / folder).rglob("*.py")]
     assert pages
     assert [place for page in pages for place in unclear(page)] == []
+
+
+def named_pages(path):
+    """Pages of docs/ that a file names, and what its links lead to, as (line, path)."""
+    text = path.read_text()
+    for found in re.finditer(r"\bdocs/[\w/-]+\.(?:md|png|svg|py)", text):
+        yield text.count("\n", 0, found.start()) + 1, ROOT / found[0]
+    if path.suffix == ".md":
+        for found in re.finditer(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            yield text.count("\n", 0, found.start()) + 1, path.parent / found[1]
+
+
+def sources():
+    """Python files and pages of the repository, without history and what tools write."""
+    folders = [ROOT / name for name in ("bench", "docs", "examples", "gen", "hw", "sim", "tests")]
+    yield ROOT / "README.md"
+    for folder in folders:
+        yield from (path for kind in ("*.py", "*.md") for path in sorted(folder.rglob(kind)))
+
+
+def test_pages_that_are_named_exist():
+    named = [(path, line, target) for path in sources() for line, target in named_pages(path)]
+    assert len(named) > 30
+    assert [f"{path.relative_to(ROOT)}:{line}: {target}" for path, line, target in named
+            if not target.exists()] == []
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f"{page.relative_to(ROOT / 'docs')}\n" in navigation, f"{page}: add it to mkdocs.yml"
 
 
 def test_unclear_words_are_found(tmp_path, monkeypatch):

@@ -48,3 +48,18 @@ def test_a_difference_is_shown(tmp_path, monkeypatch):
     assert found.mismatches == 3
     assert "mismatching bits: 3" in found.table
     assert "layer 1 (conv2), tensor 't', channel 4, row 5, column 6: must be 7, is 8" in found.table
+
+
+def test_files_are_what_the_commands_take(tmp_path):
+    files = module.write_example(tmp_path / "digits")
+    assert [path.name for path in files] == [
+        "calibration.npy", "digits-cnn-float.onnx", "digits-cnn-int8.onnx", "digits-cnn.onnx",
+        "digits-mlp-bnn.onnx", "labels.npy", "x.npy"]
+    images = np.load(tmp_path / "digits" / "x.npy")
+    assert images.shape == (1000, 1, 28, 28) and images.dtype == np.float32
+    assert 0 == images.min() < images.max() == 1
+    assert np.load(tmp_path / "digits" / "calibration.npy").shape == (100, 1, 28, 28)
+    assert Counter(np.load(tmp_path / "digits" / "labels.npy").tolist()) == {n: 100 for n in
+                                                                            range(10)}
+    again = module.write_example(tmp_path / "digits")
+    assert again == files

@@ -143,7 +143,7 @@ def test_operators_that_nobody_knows(operator, attributes, domain):
                                                     **attributes))
     place = f" of domain '{domain}'" if domain else ""
     refused(model_of(net, x, shape), f"node 'odd' .{operator}.: the operator{place} is not "
-                                     "supported on the chip.*docs/onnx.md")
+                                     "supported on the chip.*docs/reference/onnx.md")
 
 
 def test_the_list_of_operators_is_complete():

@@ -351,6 +351,17 @@ def _may_pick(layer):
         layer.groups == 1 or layer.weight.shape[2:] == (1, 1))
 
 
+def _pad_code(builder, reader, name):
+    """The code in another tensor's format of what a layer pads with; None: it has none, or pads
+    with nothing."""
+    old, new = (builder.tensors[item].format for item in (reader.input, name))
+    if reader.pad_code is None or old == new:
+        return reader.pad_code
+    number = old.decode(reader.pad_code)
+    code = int(new.encode(number))
+    return code if new.decode(code) == number else None
+
+
 def _read_from_source(builder, layers, copy):
     """Make all readers of a copy read from its source instead; False if one of them cannot."""
     count = builder.tensors[copy.input].shape[0]
@@ -369,11 +380,15 @@ def _read_from_source(builder, layers, copy):
             return False
         if join_pads(copy.pads, reader.pads) is None:
             return False
-    for reader in readers:
+    codes = [_pad_code(builder, reader, copy.input) for reader in readers]
+    if any(code is None and reader.pad_code is not None
+           for code, reader in zip(codes, readers, strict=True)):
+        return False
+    for reader, code in zip(readers, codes, strict=True):
         channels = _channels(copy, count)[_channels(reader, len(copy.weight))]
         if any(p > 0 for p in copy.pads):
-            reader.pad_code, reader.replicate = copy.pad_code, copy.replicate
-        reader.input = copy.input
+            code, reader.replicate = copy.pad_code, copy.replicate
+        reader.input, reader.pad_code = copy.input, code
         reader.channels = _whole(channels, count)
         reader.pads = join_pads(copy.pads, reader.pads)
         reader.nodes = [*copy.nodes, *(node for node in reader.nodes if node not in copy.nodes)]
@@ -409,6 +424,6 @@ def _write_to_target(builder, layers, copy):
             layer.step = tuple(copy.step[n] * layer.step[n] for n in (0, 1))
             layer.nodes += [node for node in copy.nodes if node not in layer.nodes]
     for reader in readers:
-        reader.input = target
+        reader.input, reader.pad_code = target, _pad_code(builder, reader, target)
         reader.channels = copy.first_channel + _channels(reader, count)
     _drop(layers, copy)

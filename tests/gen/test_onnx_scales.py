@@ -159,3 +159,28 @@ def test_channels_that_are_constant(pad):
     x = x if pad else net.node("Add", x, each([0, 0.5, 0, -1]))
     x = net.quant(convolution(net, x, 3, 4, pad=pad), 0.25)
     compare(net.model(x), images)
+
+
+@pytest.mark.parametrize("zero", [-2, 3])
+def test_padding_of_a_part_of_few_bits(zero):
+    """A part of a Concat lies in a tensor of wider codes, and is padded with its own zero point
+    there."""
+    net = Network(np.random.default_rng(0), (4, 6, 6))
+    x = net.quant("x", 1 / 16)
+
+    def conv(x, outputs, inputs, kernel):
+        numbers = np.float32(net.rng.standard_normal((outputs, inputs, kernel, kernel)))
+        return net.node("Conv", x, net.quant(numbers, 1 / 32), pads=[kernel // 2] * 4)
+    few = net.quant(conv(x, 3, 4, 1), 0.3, zero=zero, bits=4)
+    both = net.node("Concat", few, net.quant(conv(x, 3, 4, 1), 0.021), axis=1)
+    ends = [net.quant(conv(few, 5, 3, 3), 0.02), net.quant(conv(both, 5, 6, 1), 0.02)]
+    model = net.model(*ends)
+    images = np.float32(net.rng.standard_normal((4, 4, 6, 6)))
+    graph = load(model)
+    part, = (layer for layer in graph.layers if any(layer.pads))
+    assert graph.tensors[part.input].format.bits == 8 and part.channels is not None
+    codes = graph.encode_inputs(images)
+    found, expected = graph.decode_outputs(graph.run(codes)), evaluate(model, images)
+    for name, rarely in zip(ends, (0, 0.01), strict=True):
+        assert (abs(found[name] - expected[name]) > 0.01).mean() <= rarely
+    on_chip(graph, codes, CHIP)

@@ -20,7 +20,7 @@ lint: $(VENV)/installed-dev
 	cd build/typing && $(CURDIR)/$(VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml \
 		--explicit-package-bases -p systolith.hw -p systolith.sim -p systolith.gen
 
-# The wheel, installed apart from this folder, builds and simulates.
+# The sdist is whole; the wheel, installed apart from this folder, builds and simulates.
 wheel-test: $(VENV)/installed-dev
 	$(VENV)/bin/python tests/distribution.py
 

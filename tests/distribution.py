@@ -9,6 +9,7 @@ folder.
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from pathlib import Path
@@ -78,6 +79,18 @@ def make(files, folder):
     return sdist, wheel
 
 
+def unpack(sdist, files, folder):
+    """The folder that the sdist unpacks to; it must hold every file but those of git and CI."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    found = folder / sdist.name.removesuffix(".tar.gz")
+    missing = [str(file) for file in files
+               if not file.parts[0].startswith(".") and not (found / file).is_file()]
+    if missing:
+        sys.exit(f"wheel-test: missing from the sdist: {', '.join(missing)}; see MANIFEST.in")
+    return found
+
+
 def install(wheel, folder):
     """The folder of commands of a new environment that has the wheel with its extra `dev`."""
     step(f"installing {wheel.name}[dev] into a new environment")
@@ -101,6 +114,12 @@ def check_imports(files, commands, folder):
     step(f"{len(found)} modules imported from the wheel")
 
 
+def check_tests(commands, folder):
+    """The tests of an unpacked sdist are found, and all that they import."""
+    text = call(commands / "python", "-m", "pytest", "--collect-only", "-q", cwd=folder)
+    step(f"{text.count('::'):,} tests found in the unpacked sdist")
+
+
 def check_commands(commands, folder):
     """The demo, and a build and a simulation of its chip, in a folder that is empty before."""
     systolith = commands / "systolith"
@@ -121,9 +140,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="systolith-wheel-") as name:
         folder = Path(name).resolve()
         (folder / "empty").mkdir()
-        _, wheel = make(files, folder)
+        sdist, wheel = make(files, folder)
+        unpacked = unpack(sdist, files, folder)
         commands = install(wheel, folder)
         check_imports(files, commands, folder / "empty")
+        check_tests(commands, unpacked)
         check_commands(commands, folder / "empty")
     step("done")
 

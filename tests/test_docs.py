@@ -66,7 +66,7 @@ def test_pages_that_are_named_exist():
     named = [(path, line, target) for path in sources() for line, target in named_pages(path)]
     assert len(named) > 30
     assert [f"{path.relative_to(ROOT)}:{line}: {target}" for path, line, target in named
-            if not target.exists()] == []
+            if not target.exists() and target.name != "tour.md"] == []     # made from the notebook
 
 
 def test_every_page_is_in_the_navigation():

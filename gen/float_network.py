@@ -161,11 +161,19 @@ def _free_batch(network):
         if node.op_type != "Reshape" or node.input[1] not in network.constants:
             continue
         shape = network.constants[node.input[1]].copy().reshape(-1)
-        if len(shape) > 1 and shape[0] in sizes - {0} and not attribute(node, "allowzero", 0):
+        if len(shape) > 1 and shape[0] in sizes - {0} and not (
+                attribute(node, "allowzero", 0) and 0 in shape):
             shape[0] = 0
+            # PyTorch's exporter says that zeros are sizes wherever there are none.
+            _drop_attribute(node, "allowzero")
             name = network.new_name(f"{node.input[1]}_any_batch")
             network.constants[name] = shape
             node.input[1] = name
+
+
+def _drop_attribute(node, name):
+    for item in [item for item in node.attribute if item.name == name]:
+        node.attribute.remove(item)
 
 
 def _compute_constants(network):

@@ -25,6 +25,10 @@ _SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
 _HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
 
 
+#: Operators at a network's end that the host computes of a layer's sums.
+_ENDS = {"Concat", "Gather", "Slice", "Softmax", "Split", "Transpose"}
+
+
 class _Functions:
     """Subgraphs that are an element-wise function of one tensor, such as x * sigmoid(x): each is
     one table from codes to codes, without rounding inside.
@@ -101,10 +105,29 @@ class Places:
         for node in network.nodes:
             if set(node.output) & network.after or self.tail & set(node.input):
                 self.tail.update(node.output)
+        made = self._made_of_sums()
         for node in reversed(network.nodes):
-            if node.op_type in {*FUNCTIONS, "Transpose"} and self.raw(node.input[0]) and all(
-                    set(reader.output) <= self.tail for reader in network.readers(node.output[0])):
+            if node.output[0] in made and all(
+                    set(reader.output) <= self.tail
+                    for name in node.output for reader in network.readers(name)):
                 self.tail.update(node.output)
+
+    def _made_of_sums(self):
+        """Tensors that the host can make at the network's end of the exact sums of layers alone:
+        functions of them, what is moved or joined, and arithmetic on that, as detectors decode
+        their boxes. Arithmetic on sums themselves is the chip's."""
+        found: set[str] = set()
+        for node in self.network.nodes:
+            data = self._data(node)
+            sums = [name in self.makers and self.raw(name) for name in data]
+            if not data or not all(raw or name in found
+                                   for raw, name in zip(sums, data, strict=True)):
+                continue
+            if node.op_type in {*FUNCTIONS, *_ENDS} or (any(name in found for name in data) and (
+                    node.op_type in {*VIEWS, *_CLIPS})) or (
+                    node.op_type in {*_ARITHMETIC, "Pow"} and not any(sums)):
+                found.update(node.output)
+        return found
 
     def _data(self, node):
         """The inputs of a node that are computed."""

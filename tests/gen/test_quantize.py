@@ -212,6 +212,22 @@ def test_fixed_batch_old_opset_and_constants_as_nodes():
     assert made.rows[-1]["tensor"] == x and made.rows[-1]["sqnr"] > 10
 
 
+def test_fixed_batch_in_a_reshape_that_takes_zeros_for_sizes():
+    """As PyTorch's exporter writes it: a batch of 1, and allowzero where no size is 0."""
+    net = Network(np.random.default_rng(3), (3, 6, 6), opset=20)
+    x = net.node("Reshape", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), np.int64([1, 64]),
+                 allowzero=1)
+    x = net.node("Gemm", x, weights(net, 5, 64), transB=1)
+    net.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph(net.nodes, "fixed", [net.input], [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 5])], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    images = data_for(net, 9)
+    made = quantize(model, images, Recipe("int8", "int8"))
+    exact = np.concatenate([run_onnx(model, image[None])[x] for image in images])
+    assert decibels(exact, golden(made.model, images)[2]) > 25
+
+
 def test_sizes_of_a_resize_are_those_of_one_image():
     net = Network(np.random.default_rng(2), (3, 6, 6), opset=18)
     x = net.node("Resize", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), "", "",

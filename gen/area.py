@@ -35,10 +35,11 @@ from .verilog import core_verilog
 __all__ = ["DSP_STRUCTURES", "PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for",
            "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
 
-TARGETS = ("ecp5", "xc7", "ice40")
 #: What processing elements are built for on each target, without DSP blocks.
 STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
-#: And with them.
+#: Targets for which a whole chip can be mapped.
+TARGETS = tuple(target for target in STRUCTURES if target != "asic")
+#: What processing elements are built for with DSP blocks.
 DSP_STRUCTURES = {"xc7": "dsp48", "ecp5": "dsp", "ice40": "dsp", "asic": "dsp"}
 
 

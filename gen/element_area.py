@@ -17,13 +17,13 @@ import re
 import tempfile
 from pathlib import Path
 
-from .area import AreaError, run_yosys
+from .area import STRUCTURES, AreaError, run_yosys
 from .errors import UserError
 
 __all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
            "find_liberty", "merit"]
 
-ELEMENT_TARGETS = ("xc7", "ecp5", "ice40", "asic")
+ELEMENT_TARGETS = tuple(STRUCTURES)
 #: A real library of standard cells, where Debian's package qflow-tech-osu018 puts it.
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 

@@ -6,7 +6,6 @@ import platform
 import sys
 import tempfile
 import traceback
-from importlib.metadata import version
 from pathlib import Path
 
 __all__ = ["Fault", "save_fault"]
@@ -29,6 +28,7 @@ def save_fault(error, what, *, beside=None, send=()):
     send : sequence of path
         Files that a report of the fault needs besides.
     """
+    from importlib.metadata import version
     text = (f"systolith {version('systolith')}, Python {sys.version.split()[0]}, "
             f"{platform.platform()}\n{what}\n\n"
             + "".join(traceback.format_exception(error)))

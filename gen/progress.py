@@ -4,9 +4,6 @@ import sys
 import time
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 __all__ = ["SILENT", "Reporter"]
 
 
@@ -25,6 +22,15 @@ class Reporter:
     INTERVAL = 10.0
 
     def __init__(self, shown=True, stream=None):
+        # Here, since the command line imports this module also where nothing is run.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
         self.shown = shown
         self.stream = stream or sys.stderr
         console = Console(file=self.stream)

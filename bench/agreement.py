@@ -23,15 +23,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from systolith.gen import build as build_module
-from systolith.gen.build import build
-from systolith.gen.check import check
-from systolith.gen.config import load_chip
-from systolith.gen.errors import UserError
-from systolith.gen.onnx_run import FOREIGN, Evaluator, session
-from systolith.gen.resume import in_processes
-from systolith.gen.simulate import simulate
-from systolith.gen.verilog import core_verilog
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.flow import build as build_module
+from systolith.gen.flow.build import build
+from systolith.gen.flow.check import check
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.importer.run import FOREIGN, Evaluator, session
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.resume import in_processes
 
 _ROOMY = ["buffers.operands=2048", "buffers.tables=2048", "post.leaky=true",
           "array.largest_k=32768"]

@@ -7,8 +7,8 @@ the images together. Chip and memory as in `large_networks.py`; ResNet-8 on sim-
 from common import arguments, built, report, reported
 from large_networks import chip
 from resnets import quantized_resnet
-from systolith.gen.config import load_chip
-from systolith.gen.profile import moved
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.report.profile import moved
 from vision_networks import NETWORKS
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from common import arguments, report
-from systolith.gen.onnx_file import read
-from systolith.gen.onnx_run import run_model
-from systolith.gen.quantize import Recipe, quantize
+from systolith.gen.importer.file import read
+from systolith.gen.importer.run import run_model
+from systolith.gen.quantize.quantize import Recipe, quantize
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 sys.path.append(str(DIGITS))

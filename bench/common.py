@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from systolith.gen.build import build
-from systolith.gen.report import read_report
-from systolith.gen.simulate import simulate
+from systolith.gen.flow.build import build
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.report.report import read_report
 from writer import Writer
 
 __all__ = ["arguments", "buffer_bytes", "built", "int8_network", "random_images", "report",
@@ -66,7 +66,7 @@ _FOLDERS = []                                   # they go with the process
 
 def built(model, arch, **options):
     """The `Build` that `systolith build` makes of an ONNX network, without the area; in a folder
-    that is gone when the process ends. `options` are those of `systolith.gen.build.build`."""
+    that is gone when the process ends. `options` are those of `systolith.gen.flow.build.build`."""
     _FOLDERS.append(TemporaryDirectory())
     folder = Path(_FOLDERS[-1].name)
     onnx.save(model, folder / "model.onnx")
@@ -116,7 +116,8 @@ def simulate_rtl(model, arch, images=1, latency=32):
     """Run random inputs through the core's RTL; every result of every layer is held against the
     golden model.
 
-    Returns (Build, `systolith.gen.simulate.Simulation`). Raises RuntimeError where a bit differs.
+    Returns (Build, `systolith.gen.flow.simulate.Simulation`). Raises RuntimeError where a bit
+    differs.
     """
     made = built(model, arch)
     return made, same(simulate(made, random_images(made.graph, images), "rtl", latency=latency))

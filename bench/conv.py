@@ -6,8 +6,8 @@ The RTL's outputs are held against the golden model bit for bit; `model` is the 
 """
 
 from common import arguments, int8_network, report, simulate_rtl
-from systolith.gen.config import load_chip
-from systolith.sim.cycles import cycles
+from systolith.gen.chip.toml import load_chip
+from systolith.sim.machine.cycles import cycles
 
 
 def main():

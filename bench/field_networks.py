@@ -19,8 +19,8 @@ from common import arguments, buffer_bytes, built, report, reported
 from detectors import yolov8n, yolox_nano
 from float_writer import FloatWriter
 from large_networks import Clock, check, chip
-from systolith.gen.compare_onnx import compare_with_onnx
-from systolith.gen.quantize import Recipe
+from systolith.gen.flow.compare_onnx import compare_with_onnx
+from systolith.gen.quantize.quantize import Recipe
 
 __all__ = ["NETWORKS", "SMALL", "arch_for"]
 

@@ -23,11 +23,11 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
-from systolith.gen.check import check
-from systolith.gen.compile import compile_network
-from systolith.gen.config import load_chip
-from systolith.gen.errors import UserError
-from systolith.gen.onnx_in import load, required_formats, supported_operators
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow.check import check
+from systolith.gen.flow.compile import compile_network
+from systolith.gen.importer.reader import load, required_formats, supported_operators
+from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, parse
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"

@@ -9,9 +9,9 @@ import re
 import time
 
 from common import arguments, report
-from systolith.gen.area import measure
-from systolith.gen.config import load_chip
-from systolith.gen.verilog import core_verilog
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.measure.area import measure
 
 
 def processor_seconds():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from common import arguments, report
-from systolith.gen.onnx_in import load
+from systolith.gen.importer.reader import load
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 

@@ -13,9 +13,9 @@ processor's: of building (all checks on, without the area), and of the golden mo
 import time
 
 from common import arguments, buffer_bytes, built, random_images, report, reported, same
-from systolith.gen.profile import moved
-from systolith.gen.simulate import simulate
-from systolith.hw.arch import Arch
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.report.profile import moved
+from systolith.hw.spec.arch import Arch
 from vision_networks import MACS, NETWORKS
 
 #: Formats of the networks that are not int8.

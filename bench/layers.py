@@ -9,8 +9,8 @@ cycles of the whole network exceed the larger of the two by is divided by the nu
 """
 
 from common import arguments, int8_network, report, simulate_rtl
-from systolith.gen.config import load_chip
-from systolith.sim.cycles import cycles
+from systolith.gen.chip.toml import load_chip
+from systolith.sim.machine.cycles import cycles
 
 READ = ("code", "weights", "parameters", "inputs")
 NETWORKS = {

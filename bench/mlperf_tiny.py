@@ -7,8 +7,8 @@ worked and waited for nothing.
 """
 
 from common import arguments, buffer_bytes, built, report
-from systolith.hw.arch import Arch
-from systolith.sim.cycles import cycles
+from systolith.hw.spec.arch import Arch
+from systolith.sim.machine.cycles import cycles
 from tiny_networks import MACS, NETWORKS
 
 ARCH = Arch(rows=16, columns=16, largest_k=4608, weight_depth=4096, activation_depth=12288,

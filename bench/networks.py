@@ -8,9 +8,9 @@ pooling.
 
 from common import arguments, built, report
 from resnets import NETWORKS, quantized_resnet
-from systolith.gen.config import load_chip
-from systolith.hw.isa import Opcode
-from systolith.sim.cycles import cycles
+from systolith.gen.chip.toml import load_chip
+from systolith.hw.spec.isa import Opcode
+from systolith.sim.machine.cycles import cycles
 
 
 def rows_of(program, timing):

@@ -5,7 +5,7 @@ counts, the compilation by Verilator does not.
 """
 
 from common import arguments, int8_network, report, simulate_rtl
-from systolith.gen.config import load_chip
+from systolith.gen.chip.toml import load_chip
 
 
 def main():

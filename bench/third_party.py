@@ -25,9 +25,9 @@ import onnxruntime
 from common import arguments, buffer_bytes, built, report, reported
 from large_networks import Clock, check, chip
 from packaged_models import MODELS, Packages, images
-from systolith.gen.compare_onnx import compare_with_onnx
-from systolith.gen.onnx_sizes import Part
-from systolith.gen.quantize import Recipe
+from systolith.gen.flow.compare_onnx import compare_with_onnx
+from systolith.gen.importer.sizes import Part
+from systolith.gen.quantize.quantize import Recipe
 
 
 def outputs_of(model, batch):

@@ -12,12 +12,12 @@ import random
 
 import numpy as np
 from common import arguments, report
-from systolith.gen.errors import UserError
-from systolith.gen.tile import Layer, Plan
-from systolith.gen.tiling import estimate, plan_layer, traffic
-from systolith.hw.arch import Arch
+from systolith.gen.compile.tile import Layer, Plan
+from systolith.gen.compile.tiling import estimate, plan_layer, traffic
+from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
-from systolith.sim.graph import Conv
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Conv
 
 
 def random_case(draw):

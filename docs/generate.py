@@ -14,18 +14,19 @@ from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
-from systolith.gen import config
-from systolith.gen.cli_parser import make_parser
-from systolith.hw import csr, isa
-from systolith.hw.format_block import block_formats
+from systolith.gen.chip import toml
+from systolith.gen.cli.parser import make_parser
+from systolith.hw.core import csr
 from systolith.hw.formats import Float, Lns, catalogue
+from systolith.hw.formats.blocks import block_formats
+from systolith.hw.spec import isa
 
 HERE = Path(__file__).parent
 
 ISA = """# Instruction set and registers
 
-This page is generated from `hw/isa.py` and `hw/csr.py` by `python docs/generate.py`; encoder,
-disassembler and hardware read the same description.
+This page is generated from `hw/spec/isa.py` and `hw/core/csr.py` by `python docs/generate.py`;
+encoder, disassembler and hardware read the same description.
 
 {introduction}
 
@@ -36,14 +37,14 @@ are two's complement; unused bits are 0.
 
 ## Registers
 
-AXI4-Lite, 32 bits each; `hw/csr.py` is what the hardware and the driver read.
+AXI4-Lite, 32 bits each; `hw/core/csr.py` is what the hardware and the driver read.
 
 {registers}
 """
 
 CHIP = """# The description of a chip
 
-This page is generated from `gen/config.py` by `python docs/generate.py`. `systolith init` writes
+This page is generated from `gen/chip/toml.py` by `python docs/generate.py`. `systolith init` writes
 the same as a commented file; any key can be set on the command line by `--set SECTION.KEY=VALUE`.
 
 {keys}
@@ -176,8 +177,8 @@ def pages():
             introduction=introduction, bits=isa.INSTRUCTION_BITS,
             instructions=isa.markdown_table(), registers=csr.markdown_table()),
         "reference/chip.md": CHIP.format(
-            keys=config.markdown_table(),
-            presets=", ".join(f"`{name}`" for name in config.preset_names())),
+            keys=toml.markdown_table(),
+            presets=", ".join(f"`{name}`" for name in toml.preset_names())),
         "reference/commands.md": commands_page(),
         "reference/formats.md": filled(
             "reference/formats.md", catalogue=catalogue_table(), blocks=block_table()),

@@ -6,8 +6,8 @@ of chance; no time limit for an example, since machines differ.
 
 import pytest
 from hypothesis import settings
-from systolith.gen.onnx_host import Host
-from systolith.gen.onnx_work import Work
+from systolith.gen.importer.dialects.host import Host
+from systolith.gen.importer.work import Work
 
 settings.register_profile("random", derandomize=False, deadline=None)
 settings.register_profile("systolith", derandomize=True, deadline=None)

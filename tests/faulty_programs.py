@@ -4,10 +4,10 @@ from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.isa import OPCODES, Destination, Opcode
-from systolith.sim.access import AccessError
-from systolith.sim.host import pack_inputs, unpack_outputs
-from systolith.sim.iss import ExecutionError, Simulator
+from systolith.hw.spec.isa import OPCODES, Destination, Opcode
+from systolith.sim.machine.access import AccessError
+from systolith.sim.machine.host import pack_inputs, unpack_outputs
+from systolith.sim.machine.iss import ExecutionError, Simulator
 
 #: Fields that say what is done with numbers, not where they lie.
 ARITHMETIC = {

@@ -7,9 +7,9 @@ words every instruction touches.
 from fractions import Fraction
 from math import isfinite
 
-from systolith.hw.arch import MULTIPLIER_BITS, TIE_BITS
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.isa import Memory, Opcode
+from systolith.hw.spec.arch import MULTIPLIER_BITS, TIE_BITS
+from systolith.hw.spec.isa import Memory, Opcode
 
 
 class Interpreter:

@@ -5,15 +5,16 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.arch import MULTIPLIER_BITS
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.isa import Destination, Opcode
-from systolith.hw.layout import unpack_group_items, unpack_raw_items
-from systolith.sim import rtl, stimulus
-from systolith.sim.graph import Conv, Graph, Operand, Tensor
-from systolith.sim.host import pack_inputs, unpack_outputs
-from systolith.sim.iss import Simulator
-from systolith.sim.numerics import finite_codes, ordered, output_size
+from systolith.hw.spec.arch import MULTIPLIER_BITS
+from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
+from systolith.sim.machine.host import pack_inputs, unpack_outputs
+from systolith.sim.machine.iss import Simulator
+from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.numerics import finite_codes, ordered, output_size
+from systolith.sim.random import programs
+from systolith.sim.rtl import core
 
 
 def random_codes(rng, format, shape):
@@ -73,7 +74,7 @@ def random_layer(draw, rng, arch, name, tensor):
     conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
     other = random.Random(f"windows {name} {channels} {pool}")
     if not same and other.random() < 0.3:
-        windows = stimulus.random_windows(other, conv.conv_shape[1:])
+        windows = programs.random_windows(other, conv.conv_shape[1:])
         if np.prod(windows["pool"]) <= arch.accumulator_depth:
             conv = replace(conv, **windows)
     if bipolar and random.Random(f"least {name} {channels} {pool}").random() < 0.5:
@@ -98,7 +99,7 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
         inputs.append(Tensor(name, shape, arch.activation))
         tensors[name] = inputs[-1]
         codes[name] = values[name] = random_codes(rng, arch.activation, (1, *shape))
-    fields, shift, (conv.low, conv.high) = stimulus.operand_fields(arch, draw)
+    fields, shift, (conv.low, conv.high) = programs.operand_fields(arch, draw)
     conv.operand = Operand(name, shift=shift, **fields)
     conv.zero_point = 0
     return values[name]
@@ -263,10 +264,10 @@ def run_program(program, codes, seed=0, strict=True):
 
 
 def core_job(program, codes, latency):
-    """An `rtl.Job` of one image [C, H, W], whose one output is the network's outputs in memory."""
+    """An `core.Job` of one image [C, H, W], whose one output is the network's outputs in memory."""
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
     start, data = program.host["input_offset"], pack_inputs(program, codes)
     memory[start:start + len(data)] = data
     outside = program.host["output_offset"], program.host["output_bytes"]
-    return rtl.Job(program, [rtl.Run([(0, bytes(memory))], [outside])], latency=latency)
+    return core.Job(program, [core.Run([(0, bytes(memory))], [outside])], latency=latency)

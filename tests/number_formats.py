@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
-from systolith.hw.format_float import LOWEST, SPECIALS
 from systolith.hw.formats import Bipolar, Float, Int, Lns, PowerSum, Ternary
+from systolith.hw.formats.floats import LOWEST, SPECIALS
 
 #: The roundings that draw no random numbers.
 NEAREST = ("even", "away", "log")

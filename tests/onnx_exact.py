@@ -1,9 +1,9 @@
 """Hand-made quantized networks, checked by arithmetic in float64 and on a chip's simulator."""
 
 import numpy as np
-from systolith.gen.lower import compile_graph
-from systolith.gen.onnx_in import load
-from systolith.hw.arch import Arch
+from systolith.gen.compile.compile import compile_graph
+from systolith.gen.importer.reader import load
+from systolith.hw.spec.arch import Arch
 
 from .networks import run_program
 from .onnx_networks import Network, evaluate

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from systolith.gen import build as build_module
-from systolith.gen.build import build
-from systolith.gen.config import load_chip
-from systolith.gen.quantize import Recipe
-from systolith.gen.report import read_report
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow import build as build_module
+from systolith.gen.flow.build import build
+from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.report.report import read_report
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import agreement

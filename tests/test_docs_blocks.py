@@ -8,10 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from systolith.gen import cli
-from systolith.gen.cli_parser import make_parser
-from systolith.gen.config import load_chip
-from systolith.gen.demo import write_example
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.cli import main
+from systolith.gen.cli.parser import make_parser
+from systolith.gen.study.demo import write_example
 
 from .docs_blocks import blocks, commands, missing
 
@@ -80,7 +80,7 @@ class Session:
         codes = []
         for first, *arguments in commands(block):
             assert first == "systolith", f"line {block.line}: {first}"
-            codes.append(cli.main(arguments))
+            codes.append(main.main(arguments))
         assert codes == [0] * (len(codes) - 1) + [code], f"line {block.line}: exit codes {codes}"
 
 

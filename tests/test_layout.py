@@ -1,4 +1,4 @@
-"""What holds for the tree as a whole: import arrows, package contents, file sizes."""
+"""What holds for the tree as a whole: import arrows between rooms, package contents, file sizes."""
 
 import ast
 import tomllib
@@ -7,42 +7,150 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAY_IMPORT = {"hw": {"hw"}, "sim": {"hw", "sim"}, "gen": {"hw", "sim", "gen", "constraints"},
-              "constraints": set()}
-FILES = [path for folder in MAY_IMPORT for path in sorted((ROOT / folder).glob("*.py"))]
+
+#: Room -> rooms that its files may import, besides their own. A room is a folder of modules; a
+#: room inside a room (the importer's) is part of it.
+_HARDWARE = {"hw/formats", "hw/spec", "hw/element", "hw/core", "hw/board"}
+_SIMULATION = {"sim/model", "sim/machine", "sim/rtl", "sim/random"}
+_TOOLS = {"gen/kit", "gen/chip", "gen/importer", "gen/compile", "gen/quantize", "gen/measure",
+          "gen/report"}
+_DESCRIPTIONS = {"hw/formats", "hw/spec"}
+ARROWS = {
+    "constraints": set(),
+    "hw/formats": set(),
+    "hw/spec": {"hw/formats"},
+    "hw/element": _DESCRIPTIONS,
+    "hw/core": _DESCRIPTIONS | {"hw/element"},
+    "hw/board": _DESCRIPTIONS | {"hw/core"},
+    "sim/model": _DESCRIPTIONS,
+    "sim/machine": _DESCRIPTIONS | {"sim/model"},
+    "sim/rtl": _HARDWARE | {"sim/model", "sim/machine"},
+    "sim/random": _DESCRIPTIONS | {"hw/element", "sim/model", "sim/machine"},
+    "gen/kit": set(),
+    "gen/chip": _HARDWARE | {"gen/kit", "constraints"},
+    "gen/importer": _DESCRIPTIONS | {"gen/kit", "sim/model"},
+    "gen/compile": _DESCRIPTIONS | {"gen/kit", "sim/model", "sim/machine"},
+    "gen/quantize": {"hw/formats", "gen/kit", "gen/importer"},
+    "gen/measure": _HARDWARE | {"gen/kit", "gen/chip", "constraints"},
+    "gen/report": _HARDWARE | {"gen/kit", "gen/chip", "gen/measure", "sim/machine"},
+    "gen/flow": _HARDWARE | _SIMULATION | _TOOLS | {"constraints"},
+    "gen/study": {"hw", "sim", "gen"} | _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow"},
+    "gen/cli": _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow", "gen/study"},
+}
+#: Imports against the arrows that are still there: (file, imported module).
+AGAINST = {
+    ("gen/compile/emit.py", "hw.core.compute.WeightFeeder"),
+    ("gen/compile/emit.py", "hw.core.tokens.TokenCounters"),
+    ("gen/compile/tile.py", "hw.core.compute.WeightFeeder"),
+    ("gen/importer/dialects/dynamic.py", "gen.quantize.calibrate.Statistics"),
+    ("gen/importer/dialects/dynamic.py", "gen.quantize.calibrate.calibration_feeds"),
+    ("gen/importer/dialects/dynamic.py", "gen.quantize.calibrate.fit"),
+    ("gen/importer/notes.py", "gen.compile.prepare.bias_error"),
+    ("gen/measure/element_vectors.py", "sim.model.numerics.finite_codes"),
+    ("hw/spec/arch.py", "hw.element.arithmetic.DSP_STRUCTURES"),
+    ("hw/spec/arch.py", "hw.element.arithmetic.STRUCTURES"),
+    ("sim/machine/cycles.py", "hw.core.accumulator.AccumulatorColumn"),
+    ("sim/machine/cycles.py", "hw.core.axi.burst_limit"),
+    ("sim/machine/cycles.py", "hw.core.compute.Compute"),
+    ("sim/machine/cycles.py", "hw.core.compute.WeightFeeder"),
+    ("sim/machine/cycles.py", "hw.core.csr.COUNTED"),
+    ("sim/machine/cycles.py", "hw.core.csr.UnitState"),
+    ("sim/machine/cycles.py", "hw.core.load.Load"),
+    ("sim/machine/cycles.py", "hw.core.post.Post"),
+    ("sim/machine/cycles.py", "hw.core.sequencer.Sequencer"),
+    ("sim/machine/cycles.py", "hw.core.store.Store"),
+    ("sim/machine/cycles.py", "hw.core.table_lane.TableLane"),
+    ("sim/machine/races.py", "hw.core.post.Post"),
+    ("sim/model/narrow_sums.py", "hw.element.float_add.Lfsr"),
+    ("sim/model/narrow_sums.py", "hw.element.float_add.RANDOM_BITS"),
+}
+TOPS = sorted({room.split("/")[0] for room in ARROWS})
+FILES = [path.relative_to(ROOT) for top in TOPS for path in sorted((ROOT / top).rglob("*.py"))]
+#: No longer than this, whatever they hold.
+LINES = 600
 
 
-def imported(path):
-    """Parts of systolith that a file of package `path.parent` imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def room_of(parts):
+    """The room of a file or module, from its path's or name's parts: ("hw", "core", "post")."""
+    room = "/".join(parts[:2])
+    return room if room in ARROWS else parts[0]
+
+
+def imported(file):
+    """Parts of the name, less "systolith", of each of its modules that a file imports."""
+    package = file.parent.parts
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [{0: "", 1: f"systolith.{path.parent.name}.", 2: "systolith."}[node.level]
-                     + (node.module or "")]
-            if not node.module and node.level == 2:
-                names = [f"systolith.{alias.name}" for alias in node.names]
+            base = list(package[:len(package) + 1 - node.level]) if node.level else []
+            base = ["systolith", *base] if node.level else base
+            base += node.module.split(".") if node.module else []
+            names = [[*base, alias.name] for alias in node.names]
         else:
             continue
-        for name in names:
-            assert name.split(".")[0] not in MAY_IMPORT, f"{path.name} imports a bare {name}"
-            if name.startswith("systolith."):
-                yield name.split(".")[1]
+        for parts in names:
+            assert parts[0] not in TOPS, f"{file} imports a bare {'.'.join(parts)}"
+            if parts[0] == "systolith" and len(parts) > 1:
+                yield tuple(parts[1:])
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_imports_point_one_way_and_files_are_short(path):
-    assert set(imported(path)) <= MAY_IMPORT[path.parent.name]
-    assert len(path.read_text().splitlines()) <= 600
+def against(file):
+    """The imports of a file that its room's arrows do not allow."""
+    room = room_of(file.parts)
+    allowed = ARROWS.get(room, set()) | {room}
+    return {(str(file), ".".join(parts)) for parts in imported(file)
+            if room_of(parts) not in allowed}
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_follow_the_arrows_and_files_are_short(file):
+    if file.name == "__init__.py" and len(file.parts) <= 2:
+        assert not list(imported(file))
+    else:
+        assert room_of(file.parts) in ARROWS, f"{file} stands in no room"
+        assert against(file) <= AGAINST
+    assert len((ROOT / file).read_text().splitlines()) <= LINES
+
+
+def test_arrows_point_one_way():
+    seen = {}
+
+    def below(room):
+        if room not in seen:
+            seen[room] = {room}
+            seen[room] |= {other for first in ARROWS.get(room, ()) for other in below(first)}
+        return seen[room]
+    for room, others in ARROWS.items():
+        assert not [other for other in others if room in below(other)], room
+
+
+def test_an_import_against_the_arrows_is_found(tmp_path, monkeypatch):
+    (tmp_path / "hw" / "spec").mkdir(parents=True)
+    file = Path("hw/spec/wrong.py")
+    (tmp_path / file).write_text("from ..core.top import Core\nfrom .isa import OPCODES\n"
+                                 "def f():\n    import systolith.gen.kit.errors\n"
+                                 "from systolith.hw.formats import Int\n")
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    assert against(file) == {(str(file), "hw.core.top.Core"), (str(file), "gen.kit.errors")}
+
+
+def test_nothing_is_allowed_that_does_not_occur():
+    assert {one for file in FILES for one in against(file)} == AGAINST
 
 
 def test_every_package_and_data_file_is_in_the_distribution():
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for folder in MAY_IMPORT:
-        assert setup["package-dir"][f"systolith.{folder}"] == folder
-        patterns = setup.get("package-data", {}).get(f"systolith.{folder}", [])
-        packed = {file for pattern in patterns for file in (ROOT / folder).glob(pattern)}
-        for file in (ROOT / folder).rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".py":
+    folders = {top: f"systolith.{top}" for top in TOPS}
+    assert {folder: setup["package-dir"][name] for folder, name in folders.items()} == {
+        top: top for top in TOPS}
+    packages = {"systolith." + ".".join(file.parent.parts) for file in FILES}
+    assert set(setup["packages"]) == packages | {"systolith.examples"}
+    for name in packages:
+        folder = ROOT.joinpath(*name.split(".")[1:])
+        assert (folder / "__init__.py").is_file()
+        packed = {file for pattern in setup["package-data"].get(name, [])
+                  for file in folder.glob(pattern)}
+        for file in folder.iterdir():
+            if file.is_file() and file.suffix != ".py":
                 assert file in packed, f"{file.relative_to(ROOT)} would be missing from the wheel"
-        assert not [item for item in (ROOT / folder).glob("*/*.py")], "packages are flat"

@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from systolith.gen.build import board_verilog
-from systolith.gen.compile import compile_network
-from systolith.gen.config import load_chip
-from systolith.gen.verilog import core_verilog
-from systolith.hw.boards import BOARDS
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.chip.verilog import board_verilog, core_verilog
+from systolith.gen.flow.compile import compile_network
+from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.sim.stimulus import random_arch, random_graph
+from systolith.sim.random.programs import random_arch, random_graph
 
 ROOT = Path(__file__).parent.parent
 STORED = Path(__file__).with_name("unchanged.json")

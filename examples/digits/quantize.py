@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from systolith.gen.onnx_in import load
-from systolith.gen.quantize import Recipe, quantize
+from systolith.gen.importer.reader import load
+from systolith.gen.quantize.quantize import Recipe, quantize
 
 HERE = Path(__file__).parent
 FORMATS = ("int8", "e4m3", "e3m2", "int4")

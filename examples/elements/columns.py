@@ -16,16 +16,16 @@ import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.accumulation import ChunkedAccumulator, Windowed
-from systolith.hw.blocks import emit
-from systolith.hw.column import Column
-from systolith.hw.column_scale import BlockAccumulator, ColumnScale
-from systolith.hw.format_block import WeightPool, block_formats
+from systolith.hw.core.blocks import emit
+from systolith.hw.element.column import Column
+from systolith.hw.element.column_scale import BlockAccumulator, ColumnScale
+from systolith.hw.element.element import arithmetic
+from systolith.hw.element.narrow_sums import ChunkedAccumulator, Windowed
+from systolith.hw.element.pools import Plane, PlaneAccumulator
 from systolith.hw.formats import parse
-from systolith.hw.pe import arithmetic
-from systolith.hw.pe_pool import Plane, PlaneAccumulator
-from systolith.sim.accumulation import bit_planes, block_sums, chunked_sum, windowed
-from systolith.sim.players import play
+from systolith.hw.formats.blocks import WeightPool, block_formats
+from systolith.sim.model.narrow_sums import bit_planes, block_sums, chunked_sum, windowed
+from systolith.sim.rtl.players import play
 
 ROWS, LANES = 8, 4
 BLOCK = ROWS * LANES

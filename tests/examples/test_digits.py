@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from systolith.gen.onnx_in import load
-from systolith.gen.quantize import Recipe, quantize
+from systolith.gen.importer.reader import load
+from systolith.gen.quantize.quantize import Recipe, quantize
 from systolith.hw.formats import Float
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from systolith.gen.build import build
-from systolith.gen.config import load_chip
-from systolith.gen.demo import read_digits
-from systolith.gen.simulate import simulate
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow.build import build
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.study.demo import read_digits
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 IMAGES = 16

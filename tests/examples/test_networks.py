@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from systolith.gen.config import load_chip
-from systolith.gen.onnx_in import load
-from systolith.sim.cycles import cycles
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.importer.reader import load
+from systolith.sim.machine.cycles import cycles
 
 from ..onnx_exact import on_chip
 from ..onnx_networks import run_onnx

@@ -1,0 +1,1 @@
+"""Chip descriptions in TOML, and a chip as Verilog."""

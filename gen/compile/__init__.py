@@ -1,0 +1,1 @@
+"""From a Graph to a program for one chip."""

@@ -1,0 +1,107 @@
+"""Tensors as they lie in a chip's memories: what several layers write, each from a group on.
+
+The post-processing writes whole groups of channels. Where the channels of a layer that writes a
+part of a tensor do not fill its last group, holes follow, which no layer reads: weights for them
+are 0. What results are combined with must be without holes, and is copied where it has some.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Bipolar
+from systolith.sim.model.graph import Conv, Graph
+from systolith.sim.model.numerics import finite_codes, ordered
+
+__all__ = ["arrange", "with_whole_operands"]
+
+
+def _places(graph, name, group):
+    """Where every channel of a tensor lies, when each part begins with a group; None: as they
+    are."""
+    starts = sorted({conv.first_channel for conv in graph.layers if conv.output == name})
+    total = graph.tensors[name].shape[0]
+    places, where = np.arange(total), 0
+    for start, end in zip(starts, [*starts[1:], total], strict=True):
+        places[start:end] = where + np.arange(end - start)
+        where = -(-(where + end - start) // group) * group
+    return None if (places == np.arange(total)).all() else places
+
+
+def with_whole_operands(graph, arch):
+    """The same network where nothing that a layer combines its results with has holes: a layer
+    copies it into a tensor of its own."""
+    written = {conv.output for conv in graph.layers}
+    holed = {conv.operand.tensor for conv in graph.layers if conv.operand is not None
+             and conv.operand.tensor in written
+             and _places(graph, conv.operand.tensor, arch.group) is not None}
+    if not holed or isinstance(arch.activation, Bipolar):
+        return graph
+    last = {conv.output: number for number, conv in enumerate(graph.layers)}
+    tensors, layers = dict(graph.tensors), []
+    for number, conv in enumerate(graph.layers):
+        if conv.operand is not None and conv.operand.tensor in holed:
+            conv = replace(conv, operand=replace(conv.operand, tensor=_whole(conv.operand.tensor)))
+        layers.append(conv)
+        if conv.output in holed and last[conv.output] == number:
+            copy = _copy(conv, tensors[conv.output])
+            tensors[copy.output] = replace(tensors[conv.output], name=copy.output)
+            layers.append(copy)
+    return replace(graph, tensors=tensors, layers=layers)
+
+
+def _whole(name):
+    return f"{name}_whole"
+
+
+def _copy(writer, tensor):
+    """The layer that copies a tensor's codes; `writer` is one that writes it."""
+    form, weights = tensor.format, writer.weight_format
+    channels = tensor.shape[0]
+    one = int(weights.encode(np.array(1.0)))
+    orders = ordered(finite_codes(form), form)
+    weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
+    return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
+                shift=np.full(channels, -weights.exponent), low=int(orders.min()),
+                high=int(orders.max()), nodes=writer.nodes)
+
+
+def arrange(graph, arch):
+    """(the same network with tensors as the chip needs them, {tensor: places of its channels} for
+    those that have holes)."""
+    places = {name: where for name in dict.fromkeys(conv.output for conv in graph.layers)
+              if (where := _places(graph, name, arch.group)) is not None}
+    if not places:
+        return graph, {}
+    if isinstance(arch.activation, Bipolar):
+        name = next(iter(places))
+        raise UserError(f"tensor {name!r} is a Concat of parts whose channels are no multiples of "
+                        f"{arch.group}, and bipolar1 has no 0 for the lanes in between; make the "
+                        f"channels multiples of {arch.group}, or choose array.rows, array.lanes "
+                        "and array.columns with a smaller greatest common divisor")
+    combined = {conv.operand.tensor: conv for conv in graph.layers if conv.operand is not None}
+    for name in combined.keys() & places.keys():
+        raise ValueError(f"layer {combined[name].name!r} combines its results with {name!r}, which "
+                         "has holes: with_whole_operands first")
+    tensors = {name: replace(item, shape=(int(places[name][-1]) + 1, *item.shape[1:]))
+               if name in places else item for name, item in graph.tensors.items()}
+    layers = []
+    for conv in graph.layers:
+        if conv.input in places:
+            where = places[conv.input]
+            conv = replace(conv, channels=where if conv.channels is None else where[conv.channels])
+        if conv.output in places:
+            conv = replace(conv, first_channel=int(places[conv.output][conv.first_channel]))
+        layers.append(conv)
+    layers = [replace(conv, input_shape=tuple(tensors[conv.input].shape)) for conv in layers]
+    return Arranged(graph, tensors, layers), places
+
+
+class Arranged(Graph):
+    """A network whose tensors have holes: nothing writes them, and nothing needs to."""
+
+    def __init__(self, graph, tensors, layers):
+        self.name, self.inputs, self.outputs = graph.name, graph.inputs, graph.outputs
+        self.encoders, self.decoders = graph.encoders, graph.decoders
+        self.head, self.tail = graph.head, graph.tail
+        self.tensors, self.layers = tensors, layers

@@ -1,0 +1,94 @@
+"""The number formats that a network needs of a chip, and what to change where it has others."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+from systolith.hw.formats import Bipolar, Int
+
+from .planes import computed_formats
+from .prepare import has_weights
+from .tile import Layer
+from .widen import widened
+
+__all__ = ["FormatsNeeded", "format_advice", "formats_needed", "weight_formats"]
+
+
+@dataclass
+class FormatsNeeded:
+    """What `formats_needed` finds.
+
+    Attributes
+    ----------
+    problems : list of str
+        What is wrong with the chip's formats.
+    changes : dict
+        {key of the chip's description: value} that mends it.
+    chip : Arch or None
+        The chip with these; None: there is none, and the last problem says why and what helps.
+    """
+    problems: list = field(default_factory=list)
+    changes: dict = field(default_factory=dict)
+    chip: object = None
+
+
+def weight_formats(graph):
+    """{name: format} of the weights that a chip needs: signs only where all activations are."""
+    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
+    if computed_formats(graph) == [Bipolar(1)]:
+        return formats
+    return {name: item for name, item in formats.items() if not isinstance(item, Bipolar)} or {
+        "int8": Int(8)}
+
+
+def formats_needed(graph, arch):
+    """The `FormatsNeeded` of a network on a chip."""
+    if isinstance(arch.activation, Int):
+        graph = widened(graph, arch)
+    forms, formats = computed_formats(graph), weight_formats(graph)
+    activations, fields, found = sorted(map(str, forms)), {}, FormatsNeeded()
+    if activations != [str(arch.activation)]:
+        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms):
+            found.problems.append(f"the network's activations are in {' and '.join(activations)}, "
+                                  "and a chip computes in one format; quantize all to the same")
+            return found
+        found.problems.append(f"the network's activations are in {' and '.join(activations)}, and "
+                              f"the chip computes in {arch.activation}")
+        fields["activation"] = max(forms, key=lambda item: item.width)
+    others = [item for name, item in formats.items() if not (item == arch.weight or (
+        isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
+        and item.bits <= arch.weight.bits) or _has_all(graph, arch, name))]
+    if others:
+        if not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+            found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "
+                                  f"and the chip's are {arch.weight}")
+        fields["weight"] = max(others, key=lambda item: item.width)
+    if arch.bit_planes and not isinstance(fields.get("activation", arch.activation), Bipolar):
+        fields["bit_planes"] = False
+    try:
+        found.chip = replace(arch, **fields)
+    except ValueError as error:
+        found.problems.append(f"a chip like this in these formats cannot be: {error}; choose "
+                              "another preset")
+    else:
+        found.changes = {f"array.{name}": item if item is False else str(item)
+                         for name, item in fields.items()}
+    return found
+
+
+def _has_all(graph, arch, name):
+    """Whether the chip has the weights of all layers whose weights are of a format; False where
+    there is none."""
+    mine = [Layer(n, layer.reading_all(), arch) for n, layer in enumerate(graph.layers)
+            if str(layer.weight_format) == name]
+    return bool(mine) and all(map(has_weights, mine))
+
+
+def format_advice(graph, arch):
+    """What to do about a network whose formats the chip does not have, for the end of a message."""
+    found = formats_needed(graph, arch)
+    if found.chip is None:
+        return found.problems[-1]
+    keys = " and ".join(f"{key} to {json.dumps(item)}" for key, item in found.changes.items())
+    own = arch.activation if "array.activation" in found.changes else arch.weight
+    what = "network" if "array.activation" in found.changes else "weights"
+    return f"set {keys}, or quantize the {what} to {own}"

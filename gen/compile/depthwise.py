@@ -1,0 +1,96 @@
+"""Depthwise layers whose activations come from the top of the array.
+
+A column then sees the words of the feature map one by one, all of its rows at once; a sum that
+enters the first row with word t meets word t + r in row r. So the words are sent column of pixels
+by column of pixels, `step` rows of the map in each, and row r = step * dx + dy holds the tap
+(dy, dx): one word begins a result in each of `results` rows of pixels, and a column of `rows`
+multipliers is busy with as many taps. Kernels with more taps take several passes.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from systolith.hw.spec import isa
+
+__all__ = ["FromAbove", "plan_from_above"]
+
+_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
+
+
+@dataclass(frozen=True)
+class FromAbove:
+    """How a depthwise layer's taps lie in the rows.
+
+    Attributes
+    ----------
+    taps : (rows, columns)
+        Taps of a pass.
+    passes : (down, across)
+    results : int
+        Rows of results that a run of words begins.
+    step : int
+        Rows of the map in each column of pixels that is sent: words from one dx to the next.
+    """
+    taps: tuple
+    passes: tuple
+    results: int
+    step: int
+
+    def columns(self, layer, width):
+        """Columns of pixels that are sent for `width` results."""
+        return (width - 1) * layer.x.stride + (self.taps[1] - 1) * layer.x.dilation + 1
+
+    def cycles(self, layer, height, width):
+        """Cycles of all passes over height x width results."""
+        runs = -(-height // self.results)
+        return self.passes[0] * self.passes[1] * (
+            layer.arch.rows + runs * self.columns(layer, width) * self.step)
+
+    def words(self, weight, layer):
+        """Codes [column blocks, passes, rows, columns] from codes [C, 1, kh, kw]."""
+        arch, (taps_y, taps_x), (down, across) = layer.arch, self.taps, self.passes
+        zero = arch.weight.zero_code
+        weight = np.pad(weight[:, 0], (
+            (0, layer.column_blocks * arch.columns - len(weight)),
+            (0, down * taps_y - weight.shape[2]), (0, across * taps_x - weight.shape[3])),
+            constant_values=zero)
+        words = np.full((layer.column_blocks, down, across, arch.rows, arch.columns), zero,
+                        weight.dtype)
+        weight = weight.reshape(layer.column_blocks, arch.columns, down, taps_y, across, taps_x)
+        for dy, dx in product(range(taps_y), range(taps_x)):
+            row = self.step * dx * layer.x.dilation + dy * layer.y.dilation
+            words[:, :, :, row] = weight[:, :, :, dy, :, dx].transpose(0, 2, 3, 1)
+        return words.reshape(layer.column_blocks, down * across, arch.rows, arch.columns)
+
+
+def plan_from_above(layer):
+    """The FromAbove of the fewest cycles, or None where the layer is not depthwise, the chip has
+    no such mode, or the usual way is as fast."""
+    conv, arch, y, x = layer.conv, layer.arch, layer.y, layer.x
+    if not arch.depthwise or conv.groups != conv.inputs != 1 or len(conv.weight) != conv.groups:
+        return None
+    window = layer.blocks * y.extent(1) * x.extent(1)
+    if arch.accumulator is not None or window > arch.activation_depth // 2:
+        return None                     # passes in another order; taps that come part by part
+    if max(layer.pool, y.step, x.step) > 1:
+        return None                     # pooled, or results that pooling leaves out
+    if y.stride > _LIMITS["start_y"] or x.stride > _LIMITS["start_x"]:
+        return None
+    width = min(x.out, _LIMITS["out_x"] // x.stride, max(1, arch.accumulator_depth // 2))
+    sums = max(1, arch.accumulator_depth // 2 // width)         # rows of results at a time
+    best = None
+    for taps_y, taps_x in product(range(1, y.kernel + 1), range(1, x.kernel + 1)):
+        passes = -(-y.kernel // taps_y), -(-x.kernel // taps_x)
+        for results in range(1, min(_LIMITS["starts"], sums, y.out) + 1):
+            step = (results - 1) * y.stride + (taps_y - 1) * y.dilation + 1
+            last = step * (taps_x - 1) * x.dilation + (taps_y - 1) * y.dilation
+            if step > _LIMITS["pool_y"] or last >= arch.rows:
+                break
+            plan = FromAbove((taps_y, taps_x), passes, results, step)
+            cycles = plan.cycles(layer, min(y.out, sums // results * results), width)
+            cost = cycles / min(y.out, sums // results * results)
+            if best is None or cost < best[0]:
+                best = cost, plan
+    usual = y.kernel * x.kernel * layer.pass_cycles(min(y.out, sums) * width) / min(y.out, sums)
+    return best[1] if best is not None and best[0] < usual else None

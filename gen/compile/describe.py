@@ -1,0 +1,145 @@
+"""The description that a program carries for the host, as plain data: `Program.host`."""
+
+from dataclasses import asdict
+
+from .prepare import accumulator_need
+
+__all__ = ["describe"]
+
+
+def _input(name, shape, graph, recipe, place, starts, arch):
+    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
+            "stride": place.stride, "words": place.size // arch.activation_bytes,
+            "shape": list(graph.tensors[name].shape), "map": list(shape),
+            "layout": "activation", "taps": recipe,
+            "note": recipe and "first layer's taps are laid out by the host"}
+
+
+def _output(name, shape, graph, raw, place, starts, lanes):
+    mine, channels = list(graph.tensors[name].shape), lanes.get(name)
+    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
+            "stride": place.stride, "map": list(shape),
+            "shape": mine if channels is None else [len(channels), *mine[1:]],
+            "channels": None if channels is None else channels.tolist(),
+            "layout": "raw" if raw else "activation"}
+
+
+def _kind(conv):
+    """Kind of a layer for reports: "dense" where the kernel covers the map, else "conv"."""
+    _, height, width = conv.input_shape
+    dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.pads)
+    return "dense" if dense else "conv"
+
+
+def _operand(operand):
+    """What a layer's results are combined with, or None."""
+    return operand and {"tensor": operand.tensor,
+                        "operation": "product" if operand.product else "sum"}
+
+
+def _function(conv):
+    """Nonlinear function of a layer's results, or None: "table", or "leaky" (two factors in every
+    channel)."""
+    return "table" if conv.table is not None else "leaky" if conv.below is not None else None
+
+
+def _array(conv, layer, plan, offsets, starts):
+    """A layer as the array sees it, and where its constants lie."""
+    above = layer.from_above
+    return {
+        "images": layer.images, "y": asdict(layer.y), "x": asdict(layer.x),
+        "in_order": layer.in_order, "origin": list(conv.origin), "step": list(conv.step),
+        "first_group": conv.first_channel // layer.arch.group, "groups": layer.groups,
+        "above": above and {"taps": list(above.taps), "results": above.results,
+                            "step": above.step},
+        "passes": [[list(box) for part in plan.parts for box in layer.used(part, block)]
+                   for block in range(layer.column_blocks)],
+        **{name[:-1] if name == "tables" else name: starts[name] + offset
+           for name, offset in offsets.items()}}
+
+
+def _layer(conv, layer, plan, images, rounds, arch, tensors, recipes):
+    """`conv` is the layer of one image; counts are those of the whole program."""
+    channels = None if conv.input in recipes else conv.channels
+    return {
+        "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
+        "macs": rounds * images * conv.macs,
+        "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
+        "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
+        "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
+        "pool": list(conv.pool), "pool_stride": list(conv.windows[1]),
+        "pool_pads": list(conv.pool_pads), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
+        "weight_bits": conv.weight.size * arch.weight.width,
+        "passes": rounds * layer.images * layer.passes * sum(
+            len(plan.sub_tiles(tile)) for tile in plan.tiles),
+        "array_cycles": rounds * plan.cycles,
+        "ideal_cycles": -(-rounds * images * conv.macs // arch.macs_per_cycle),
+        "accumulator_bits": accumulator_need(layer, tensors[conv.input].format),
+        "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
+        "loop_order": plan.order, "column_group": plan.column_group,
+        "channels": None if channels is None else [int(n) for n in channels],
+        "operand": _operand(conv.operand),
+        "function": _function(conv),
+    }
+
+
+def _peak(layers, plans, placement, shapes, arch):
+    """Activation words used."""
+    ends = [base + -(-shapes[name][0] // arch.vector) * shapes[name][1] * shapes[name][2]
+            for name, base in placement.maps.items()]
+    ends += [placement.gaps[layer.index][0] + plan.buffers * plan.buffer_words
+             for layer, plan in zip(layers, plans, strict=True) if plan.buffers]
+    return max(ends, default=0)
+
+
+def describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes,
+             offsets):
+    """`Program.host`: see `systolith.sim.machine.host` for the fields. `graph` and `recipes`
+    are those of one image."""
+    arch, starts, where = stream.arch, sections.starts, places.where
+    placement, operands = places.placement, places.operands
+    raw = {conv.output: bool(conv.raw) for conv in graph.layers}
+    shapes = {}
+    for name, tensor in graph.tensors.items():
+        channels, height, width = recipes[name]["shape"] if name in recipes else tensor.shape
+        shapes[name] = channels, images * height, width
+    inputs = [_input(item.name, shapes[item.name], graph, recipes.get(item.name),
+                     where[item.name], starts, arch) for item in graph.inputs]
+    outputs = [_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
+               for name in dict.fromkeys(graph.outputs)]
+    tensors = {}
+    for name in shapes:
+        if name in placement.maps or name in operands.maps or name in where:
+            place = where.get(name)
+            tensors[name] = {
+                "shape": list(shapes[name]), "raw": raw.get(name, False),
+                "channels": lanes[name].tolist() if name in lanes else None,
+                "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
+                "operand": operands.maps.get(name),
+                "operand_lives": list(operands.lives[name]) if name in operands.maps else [],
+                "external": place and starts[place.section] + place.offset,
+                "stride": place.stride if place else 0,
+                "section": place and place.section, "bytes": place.size if place else 0}
+    return {
+        "network": graph.name, "batch": batch, "together": images,
+        "inputs": inputs, "outputs": outputs, "tensors": tensors,
+        "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
+        "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
+        "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors,
+                          recipes) | {"array": _array(conv, layer, plan, mine, starts)}
+                   for conv, layer, plan, mine in zip(graph.layers, layers, plans, offsets,
+                                                      strict=True)],
+        "macs": graph.macs,
+        "memory": sections.table(),
+        "peak": {"activation_words": _peak(layers, plans, placement, shapes, arch),
+                 "weight_words": stream.weights.peak,
+                 "parameter_words": stream.parameters.peak,
+                 "accumulator_words": stream.accumulators.peak,
+                 **({"operand_words": operands.peak} if arch.operand_depth else {}),
+                 **({"table_words": stream.tables.peak} if arch.table_depth else {})},
+        "depth": {"activation_words": arch.activation_depth, "weight_words": arch.weight_depth,
+                  "parameter_words": arch.parameter_depth,
+                  "accumulator_words": arch.accumulator_depth,
+                  **({"operand_words": arch.operand_depth} if arch.operand_depth else {}),
+                  **({"table_words": arch.table_depth} if arch.table_depth else {})},
+    }

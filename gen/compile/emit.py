@@ -1,0 +1,171 @@
+"""From instructions in sequential order to the stream that the chip fetches, and its image."""
+
+from collections import deque
+
+import numpy as np
+from systolith.gen.kit.errors import UserError
+from systolith.hw.core.compute import WeightFeeder
+from systolith.hw.core.tokens import TokenCounters
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from systolith.sim.machine.access import (
+    AccessError,
+    Space,
+    accesses,
+    check,
+    item_bytes,
+    word_bytes,
+    words,
+)
+
+from .tokens import outstanding, synchronize
+
+__all__ = ["assemble_image", "finish", "interleave"]
+
+#: Cycles from a request to its data, and from the last pixel to its sum: guesses that only the
+#: order of instructions depends on.
+_LATENCY = 40
+#: Cycles between items that are bursts of their own: four are on their way at a time.
+_ITEM_CYCLES = 9
+
+
+def _cycles(i, arch):
+    """Cycles that an instruction keeps its unit busy, roughly."""
+    if i.opcode == Opcode.LOAD:
+        return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
+    if i.opcode == Opcode.ARRAY:
+        pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
+        cycles = arch.rows + pixels if i.starts else max(pixels, WeightFeeder.cycles_of(arch))
+        return i.kernel_y * i.kernel_x * i.blocks * cycles
+    if i.opcode == Opcode.POST:
+        cycles = i.out_y * i.out_x * i.pool_x * i.pool_y * arch.chunks
+        if i.destination == Destination.STORE:
+            beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
+            cycles = max(cycles, i.out_y * i.out_x * beats * (arch.chunks if i.raw else 1))
+        return cycles
+    beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
+    return i.rows * i.items * (beats if i.burst else max(beats, _ITEM_CYCLES))
+
+
+class _Times:
+    """For every word of a space, when it is free to be read and free to be written."""
+
+    def __init__(self):
+        self.written, self.read = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def _reach(self, index):
+        if index.size and index[-1] >= self.read.size:
+            more = max(2 * self.read.size, int(index[-1]) + 1) - self.read.size
+            self.written, self.read = (np.pad(part, (0, more))
+                                       for part in (self.written, self.read))
+
+    def ready(self, index, is_write):
+        self._reach(index)
+        if not index.size:
+            return 0
+        ready = int(self.written[index].max())
+        return max(ready, int(self.read[index].max())) if is_write else ready
+
+    def touch(self, index, is_write, done):
+        times = self.written if is_write else self.read
+        times[index] = np.maximum(times[index], done)
+
+
+def interleave(instructions, used, arch):
+    """The order in which instructions can start, each unit's in its own: their numbers.
+
+    The stream is dispatched in order and a full queue holds up all later instructions, so an
+    instruction should stand where its time comes: loads ahead of their use by as much as memory
+    allows, a tile's post-processing beside the next tile's array instruction. Times are estimated
+    from the words that instructions touch, `used` (see `sim.access.accesses`). Executing them one
+    by one in this order is right if it was before: what conflicts starts in the same order.
+    """
+    spaces = {space: _Times() for space in Space}
+    writes = [a.intervals for mine in used for a in mine
+              if a.space == Space.EXTERNAL and a.is_write and len(a.intervals)]
+    first, end = (min((int(part[0, 0]) for part in writes), default=0),
+                  max((int(part[-1, 1]) for part in writes), default=0))
+
+    def within(mine):
+        """(times, words, access) of what can conflict: outside, only what is stored."""
+        for access in mine:
+            index = words(access.intervals)
+            if access.space == Space.EXTERNAL:
+                index = index[(index >= first) & (index < end)] - first
+            yield spaces[access.space], index, access
+
+    def ready(touched):
+        return max((times.ready(index, access.is_write) for times, index, access in touched),
+                   default=0)
+
+    free, starts, streams = dict.fromkeys(Unit, 0), [], deque()
+    stores = deque(mine for i, mine in zip(instructions, used, strict=True)
+                   if i.opcode == Opcode.STORE)
+    for i, mine in zip(instructions, used, strict=True):
+        touched = list(within(mine))
+        start = max(free[i.unit], ready(touched))
+        if i.opcode == Opcode.POST and i.destination == Destination.STORE:
+            # Post stops where no STORE takes its results: its STORE must be able to start, and
+            # must follow at once, not after what waits for this POST.
+            start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
+            streams.append((start, start + _cycles(i, arch)))
+        done = start + _cycles(i, arch)
+        if i.opcode == Opcode.STORE:
+            start, finished = streams.popleft()
+            done = max(start + _cycles(i, arch), finished)
+        starts.append(start)
+        free[i.unit] = done
+        done += _LATENCY
+        for times, index, access in touched:
+            early = 0
+            if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
+                # Post-processing may start with the last pass and read each sum as it is finished.
+                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, WeightFeeder.cycles_of(arch))
+            times.touch(index, access.is_write, done - early)
+    return sorted(range(len(starts)), key=starts.__getitem__)
+
+
+def finish(code, sections, arch, layers):
+    """Give addresses to (Instruction, section) pairs, order them, add tokens, BEGIN and END.
+
+    Returns (instructions, code offset, bytes of the window). Raises UserError where a value does
+    not fit its field, naming the layer.
+    """
+    sections.add("code", (len(code) + 2) * INSTRUCTION_BYTES)
+    window = sections.close()
+    if window > 1 << 32:
+        raise UserError(f"the network needs {window} bytes of external memory, the chip addresses "
+                        f"{1 << 32}")
+    used = []
+    for i, section in code:
+        if section is not None:
+            i.fields["address"] += sections.starts[section]
+        try:
+            used.append(accesses(i, arch))
+            check(i, arch, window, used[-1])
+        except (AccessError, ValueError) as error:
+            raise UserError(f"{layers[i.layer].title} does not fit the chip's instructions: "
+                            f"{error}") from None
+    instructions = [i for i, _ in code]
+    order = interleave(instructions, used, arch)
+    ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
+    if outstanding(ordered, arch) >> TokenCounters.WIDTH:
+        # Too far ahead for the token counters: every load right before its use.
+        ordered = synchronize(instructions, arch, used)
+    begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
+    return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
+
+
+def assemble_image(code, sections, constants):
+    """The bytes of external memory up to the end of the tables.
+
+    `constants` is {section: [(offset, bytes)]}.
+    """
+    image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
+    start = sections.starts["code"]
+    text = b"".join(i.to_bytes() for i in code)
+    image[start:start + len(text)] = text
+    for section, items in constants.items():
+        for offset, content in items:
+            start = sections.starts[section] + offset
+            image[start:start + len(content)] = content
+    return bytes(image)

@@ -1,0 +1,187 @@
+"""Feature maps: the layers as the array sees them, which maps stay on the chip, where the others
+lie in external memory.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from systolith.gen.kit.errors import UserError
+from systolith.sim.model.graph import Graph
+
+from .alloc import ALIGNMENT, Placement, place
+from .operands import OperandMemory
+from .planes import in_planes, lay_out_planes
+from .prepare import check_channels, check_layer, lay_out_taps
+from .tile import Layer
+from .tiling import plan_layer
+
+__all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
+
+
+def _lives_of(graph):
+    """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
+    readers, users = {}, {}
+    for index, conv in enumerate(graph.layers):
+        readers.setdefault(conv.input, []).append(index)
+        for name in (conv.input, conv.output):
+            users.setdefault(name, []).append(index)
+    return {name: (users[name][0], users[name][-1]) for name in readers}, readers
+
+
+def layers_of(graph, arch, combined, lanes, refuse=None):
+    """[Layer] as the array sees them, and {input tensor: recipe} for taps and planes that the
+    host lays out. Raises UserError where the chip cannot compute a layer; with `refuse`, a function
+    of the error, that is told of each instead, and the layer stays as it is."""
+    layers, recipes, (_, readers) = [], {}, _lives_of(graph)
+    inputs = {item.name for item in graph.inputs}
+    for index, conv in enumerate(graph.layers):
+        layer = Layer(index, conv.reading_all(), arch)
+        alone = (conv.input in inputs and len(readers[conv.input]) == 1
+                 and conv.input not in {*graph.outputs, *combined})
+        try:
+            check_channels(conv)
+            layer, recipe = _laid_out(layer, graph, alone, conv.input in lanes)
+        except UserError as error:
+            if refuse is None:
+                raise
+            refuse(error)
+        else:
+            if recipe is not None:
+                recipes[conv.input] = recipe
+        layers.append(layer)
+    return layers, recipes
+
+
+def _laid_out(layer, graph, alone, moved):
+    """(Layer, recipe or None) of one of them, checked; `alone`: its input is the network's and
+    nothing else needs it; `moved`: its input's channels have other places than in the graph."""
+    conv, arch, tensors = layer.conv, layer.arch, graph.tensors
+    if in_planes(conv, tensors, arch):
+        return lay_out_planes(layer, tensors, alone)
+    if alone and tensors[conv.input].format == arch.activation:
+        changed, recipe = lay_out_taps(layer, tensors[conv.input].format)
+        if recipe is not None:
+            try:
+                check_layer(changed, tensors)
+            except UserError:
+                pass                            # then as it stands, which may be refused, too
+            else:
+                return changed, recipe
+    check_layer(layer, tensors, moved)
+    return layer, None
+
+
+def _wanted_buffer(layer):
+    """Activation words that the input buffers of a layer should have: the whole input, or two
+    tiles of a row of results, but no more than half of the memory; a row as it comes where that
+    is the least."""
+    y, x = layer.y, layer.x
+    row = y.extent(1) * x.extent(x.out) * layer.blocks
+    return max(layer.window, min(layer.input_words, 2 * row, layer.arch.activation_depth // 2))
+
+
+def _place_maps(graph, layers, lives, readers, arch):
+    """Placement of the maps that can stay on the chip: all that a layer writes and another one
+    reads, and inputs with several readers."""
+    inputs = {item.name for item in graph.inputs}
+    sizes = {}
+    for name in lives:
+        if name in inputs and len(readers[name]) == 1:
+            continue
+        channels, height, width = graph.tensors[name].shape
+        sizes[name] = -(-channels // arch.vector) * height * width
+
+    def needs(index, maps):
+        return 0 if layers[index].conv.input in maps else _wanted_buffer(layers[index])
+    return place(sizes, lives, needs, len(layers), arch.activation_depth)
+
+
+class Outside(NamedTuple):
+    """Where a map lies in external memory: its section, the offset there, its bytes; and for
+    inputs and outputs the bytes from those of one round of images to the next."""
+    section: str
+    offset: int
+    size: int
+    stride: int = 0
+
+
+def _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch):
+    """{tensor: Outside} of all that lies in external memory, in the order inputs, outputs, spilled.
+    `graph` has maps of `images` images, `recipes` are those of one."""
+    where = {}
+
+    def add(section, name, size, rounds=1):
+        stride = -(-size // ALIGNMENT) * ALIGNMENT
+        where[name] = Outside(section, sections.add(section, stride * (rounds - 1) + size), size,
+                              stride * (rounds > 1))
+
+    written = {conv.output: conv for conv in graph.layers}
+
+    def size(name):
+        channels, height, width = graph.tensors[name].shape
+        if name in recipes:
+            channels, height, width = recipes[name]["shape"]
+            height *= images
+        if name in written and written[name].raw:
+            groups = -(-channels // arch.group)
+            return groups * height * width * arch.chunks * arch.raw_bytes
+        return -(-channels // arch.vector) * height * width * arch.activation_bytes
+
+    for item in graph.inputs:
+        add("inputs", item.name, size(item.name), rounds)
+    for name in dict.fromkeys(graph.outputs):
+        if name not in written:
+            raise UserError(f"output {name!r} is an input of the network as it stands; remove the "
+                            "output")
+        add("outputs", name, size(name), rounds)
+    for name in written:
+        inside = [name in maps for maps, read in ((placement.maps, lives),
+                                                  (operands.maps, operands.lives)) if name in read]
+        if name not in where and not (inside and all(inside)):
+            add("spill", name, size(name))
+    return where
+
+
+@dataclass
+class Places:
+    """Where every map of a network lies.
+
+    Attributes
+    ----------
+    graph : Graph
+        Its tensors are those of the images that are computed together.
+    inputs : set of str
+    lives : dict of str to (first layer, last layer)
+    placement : Placement
+    operands : OperandMemory
+    where : dict of str to Outside
+    """
+    graph: Graph
+    inputs: set
+    lives: dict
+    placement: Placement
+    operands: OperandMemory
+    where: dict
+
+    def address(self, name, number):
+        """(section, offset) of a map that lies outside, in one of the rounds."""
+        place = self.where[name]
+        return place.section, place.offset + number * place.stride
+
+
+def find_places(graph, layers, recipes, images, rounds, sections, arch):
+    """The `Places` of a network's maps, and addresses in `sections`. `graph` and `layers` are those
+    of `images` images together, `recipes` of one."""
+    lives, readers = _lives_of(graph)
+    placement = _place_maps(graph, layers, lives, readers, arch)
+    operands = OperandMemory(graph, layers, arch)
+    where = _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch)
+    return Places(graph, {item.name for item in graph.inputs}, lives, placement, operands, where)
+
+
+def plan_layers(layers, places):
+    """The Plan of each layer."""
+    placement, operands = places.placement, places.operands
+    return [plan_layer(layer, None if layer.conv.input in placement.maps
+                       else placement.gaps[layer.index][1], operands.most_results(layer))
+            for layer in layers]

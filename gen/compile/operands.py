@@ -1,0 +1,112 @@
+"""Operand memory: which feature maps lie there, and where a layer finds its operand."""
+
+from systolith.gen.kit.errors import UserError
+
+from .alloc import Ring, place
+
+__all__ = ["OperandMemory", "operand_lives"]
+
+
+def operand_lives(graph):
+    """{tensor: (first layer, last layer)} of what results are combined with."""
+    lives = {}
+    writers = {}
+    for index, conv in enumerate(graph.layers):
+        writers.setdefault(conv.output, index)
+    for index, conv in enumerate(graph.layers):
+        if conv.operand is not None:
+            name = conv.operand.tensor
+            lives[name] = lives.get(name, (writers.get(name, index),))[0], index
+    return lives
+
+
+def _words(shape, arch):
+    channels, height, width = shape
+    return -(-channels // arch.vector) * height * width
+
+
+def _least_results(layer):
+    """Results that a sub-tile has at least."""
+    return layer.from_above.results if layer.from_above else 1
+
+
+def _most_words(layer):
+    """Operand words of one pixel for the column block that needs the most."""
+    spans = [_word_range(layer, block) for block in range(layer.column_blocks)]
+    return max(end - first for first, end in spans)
+
+
+def _word_range(layer, column_block):
+    """(first, end) of the words of a pixel that hold the channels of a column block."""
+    arch, first = layer.arch, column_block * layer.arch.columns
+    last = min(first + arch.columns, layer.channels) - 1
+    return first // arch.vector, last // arch.vector + 1
+
+
+class OperandMemory:
+    """Allocation of the operand memory.
+
+    A map stays there from its making to its last use if it fits; otherwise its words come from
+    external memory, those of a sub-tile and its column block at a time, into a ring in what is
+    left.
+
+    Attributes
+    ----------
+    lives : dict of str to (first layer, last layer)
+    maps : dict of str to int
+        First word of every map that lies there as a whole.
+    peak : int
+        Words used.
+    """
+
+    def __init__(self, graph, layers, arch):
+        self.arch = arch
+        self.lives = operand_lives(graph)
+        shapes = {name: graph.tensors[name].shape for name in self.lives}
+        sizes = {name: _words(shape, arch) for name, shape in shapes.items()}
+
+        def needs(index, maps):
+            conv = layers[index].conv
+            if conv.operand is None or conv.operand.tensor in maps:
+                return 0
+            each = _most_words(layers[index])
+            least = each * _least_results(layers[index])
+            most = 2 * each * min(layers[index].results, arch.accumulator_depth // 2)
+            return max(least, min(most, arch.operand_depth // 2))
+        placement = place(sizes, self.lives, needs, len(layers), arch.operand_depth)
+        self.maps, self.gaps = placement.maps, placement.gaps
+        self.rings = {}
+        self.peak = max((base + sizes[name] for name, base in self.maps.items()), default=0)
+
+    def most_results(self, layer):
+        """The most results of a sub-tile whose operands fit; None: any number.
+
+        Raises UserError where there is no room for a single one.
+        """
+        if layer.index not in self.gaps:
+            return None
+        room, each, least = self.gaps[layer.index][1], _most_words(layer), _least_results(layer)
+        if room < each * least:
+            raise UserError(
+                f"{layer.title} combines its results with {layer.conv.operand.tensor!r}, of which "
+                f"{each * least} words must lie in the operand memory at least, and it has "
+                f"{self.arch.operand_depth}; raise buffers.operands")
+        return max(least, room // (2 * each))
+
+    def begin(self, layer):
+        """Forget what was loaded for this layer: other images come."""
+        self.rings[layer.index] = Ring(self.gaps[layer.index][1])
+
+    def buffer(self, layer, column_block, sub):
+        """Where the operands of a sub-tile ((y0, y1), (x0, x1)) and column block go: (base,
+        whether they are there already, first block of channels, blocks)."""
+        ring, start = self.rings[layer.index], self.gaps[layer.index][0]
+        (y0, y1), (x0, x1) = sub
+        first, end = _word_range(layer, column_block)
+        name = (first, end, sub)
+        base = ring.find(name)
+        there = base is not None
+        if not there:
+            base = ring.place(name, (end - first) * (y1 - y0) * (x1 - x0))
+        self.peak = max(self.peak, start + ring.peak)
+        return start + base, there, first, end - first

@@ -1,0 +1,111 @@
+"""First layers of integer inputs on a binary chip: the bits of the input, plane by plane.
+
+With b the bits of an input's code (the first one inverted) as +1 and -1, an integer x of n bits is
+2 * x = -1 + sum of 2**i * b[i] (see `systolith.sim.model.bit_planes`). So the array computes the
+sums of one plane after the other, most significant first, and the accumulators double between
+them; what remains, constants for each output channel, goes into the bias. The host lays the
+planes out as blocks of channels, one after the other.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Bipolar, Int
+
+from .prepare import accumulator_need, check_outside, largest_k, lay_out_taps
+from .tile import Layer
+
+__all__ = ["computed_formats", "in_planes", "lay_out_planes"]
+
+
+def in_planes(conv, tensors, arch):
+    """Whether a layer reads integers on a binary chip."""
+    return isinstance(arch.activation, Bipolar) and isinstance(tensors[conv.input].format, Int)
+
+
+def computed_formats(graph):
+    """The formats that the array computes in. A network of signs is one for binary chips, also
+    where inputs are integers, which layers with binary weights read plane by plane; in any other
+    network signs are numbers of the other formats."""
+    inputs = {item.name for item in graph.inputs}
+    planes = {layer.input for layer in graph.layers if isinstance(layer.weight_format, Bipolar)
+              and layer.input in inputs and not layer.raw and layer.groups == 1
+              and isinstance(graph.tensors[layer.input].format, Int)}
+    binary = all(isinstance(tensor.format, Bipolar) for tensor in graph.tensors.values()
+                 if tensor.format and tensor.name not in planes) and all(
+        isinstance(layer.weight_format, Bipolar) for layer in graph.layers)
+    if binary:
+        return [Bipolar(1)]
+    kept = [tensor.format for tensor in graph.tensors.values()
+            if tensor.format and not isinstance(tensor.format, Bipolar)]
+    return list(dict.fromkeys(kept)) or [Int(8)]
+
+
+def _check(layer, tensors, alone):
+    conv, arch = layer.conv, layer.arch
+    form = tensors[conv.input].format
+    if not arch.bit_planes:
+        raise UserError(
+            f"{layer.title} reads {conv.input!r} in {form}, the chip computes in "
+            f"{arch.activation}; set array.bit_planes to true (then it computes the planes of "
+            "bits of its input one after the other), or quantize the input to one bit")
+    if not alone:
+        raise UserError(
+            f"{layer.title} reads {conv.input!r} in {form}, and a binary chip reads integers only "
+            "where they are an input of the network that one layer reads")
+    if conv.groups > 1:
+        raise UserError(f"{layer.title} reads {conv.input!r} in {form} in {conv.groups} groups; "
+                        "planes of bits are for layers without groups")
+    if conv.raw:
+        raise UserError(f"{layer.title} reads {conv.input!r} in {form} and its sums are not "
+                        "quantized; give its output a BipolarQuant")
+    check_outside(layer, tensors)
+
+
+def lay_out_planes(layer, tensors, alone):
+    """(Layer, recipe): the layer that reads the planes, and how the host lays them out.
+
+    `alone`: its input is one of the network, and no other layer or output needs it. Raises
+    UserError where the chip cannot compute it.
+    """
+    _check(layer, tensors, alone)
+    form, vector = tensors[layer.conv.input].format, layer.arch.vector
+    count = form.width
+    conv = layer.conv
+    if conv.pad_code is None and not conv.replicate:
+        conv = replace(conv, pad_code=form.zero_code)
+    layer, recipe = lay_out_taps(Layer(layer.index, conv, layer.arch), form, count,
+                                 1 << count - 1)
+    conv = layer.conv
+    channels, *sizes = conv.input_shape
+    if recipe is None:
+        recipe = {"taps": [1, 1], "dilation": [1, 1], "step": [1, 1], "pads": [0, 0], "fill": 0,
+                  "replicate": False, "planes": None, "shape": list(conv.input_shape)}
+    lanes = layer.blocks * vector
+    if (lanes - channels) % 2 and any(p > 0 for p in conv.pads) and not (
+            conv.replicate or conv.pad_code == 1 << count - 1):
+        raise UserError(
+            f"{layer.title}: {channels} channels leave an odd number of the {vector} lanes (rows * "
+            "lanes) unused, and a bipolar lane has no zero; make the number of channels even")
+    taps = layer.y.kernel * layer.x.kernel
+    # Lanes without channel hold -1, and weights that alternate: pairs of them cancel.
+    tail = (np.arange(lanes - channels) % 2).reshape(1, -1, 1, 1)
+    weight = np.concatenate([conv.weight, np.broadcast_to(
+        tail, (len(conv.weight), lanes - channels, *conv.weight.shape[2:]))], axis=1)
+    added = (2 * conv.weight - 1).sum(axis=(1, 2, 3))
+    added = added + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
+    times = layer.pool if conv.pool_sum else 1
+    bias = 2 * conv.bias - times * added
+    pad_code = None if conv.replicate else int(conv.pad_code) ^ 1 << count - 1
+    recipe |= {"planes": count, "shape": [count * lanes, *sizes]}
+    conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias, pad_code=pad_code,
+                   input_shape=tuple(recipe["shape"]))
+    layer = Layer(layer.index, conv, layer.arch, planes=count, idle=lanes - channels)
+    need, there = accumulator_need(layer, form), layer.arch.accumulator_bits
+    if need > there:
+        raise UserError(
+            f"{layer.title}: its sums over {count} planes need accumulators of {need} bits, the "
+            f"chip has {there}; set array.accumulator to \"exact\" and array.largest_k to at least "
+            f"{largest_k(layer.arch, need)}")
+    return layer, recipe

@@ -1,0 +1,195 @@
+"""Signs on chips that compute in integers or floats: numbers and weights of +1 and -1.
+
+A network's signs are bipolar tensors, which a binary chip has as they are. On any other chip they
+are the numbers +1 and -1 of its formats, and what makes a sign of a sum becomes a requantization
+that gives these two.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.sim.model import numerics
+from systolith.sim.model.graph import Conv
+
+__all__ = ["signs_as_numbers"]
+
+_TOP = MULTIPLIER_BITS - 1
+
+
+def signs_as_numbers(graph, arch):
+    """The network with signs, and weights that are signs, in the formats of a chip that is not
+    binary; unchanged where it has none, or where the chip has no +1 and -1. Inputs and outputs stay
+    as the host sees them."""
+    if isinstance(arch.activation, Bipolar) or not (
+            any(map(_is_sign, graph.tensors.values()))
+            or any(isinstance(layer.weight_format, Bipolar) for layer in graph.layers)):
+        return graph
+    if _codes(arch.activation) is None or _codes(arch.weight) is None:
+        return graph
+    others = {type(item.format) for item in graph.tensors.values() if item.format} & {Int, Float}
+    if others - {type(arch.activation)}:
+        return graph        # no such chip computes it; with signs as its numbers none does
+    return _Signs(graph, arch).graph()
+
+
+def _is_sign(tensor):
+    return tensor.format == Bipolar(1)
+
+
+def _codes(form):
+    """(code of -1, code of +1) of a format, or None."""
+    if isinstance(form, Bipolar) or -form.exponent > _TOP:
+        return None
+    codes = form.encode(np.array([-1.0, 1.0]))
+    return codes if (form.decode(codes) == [-1, 1]).all() else None
+
+
+class _Signs:
+    """Rewrites a network's layers, one by one: signs become numbers."""
+
+    def __init__(self, graph, arch):
+        self.old, self.arch = graph, arch
+        self.codes, self.exponent = _codes(arch.activation), arch.activation.exponent
+        self.tensors = {name: self._tensor(item) for name, item in graph.tensors.items()}
+        self.layers = []
+        for conv in graph.layers:
+            self._add(conv)
+
+    def graph(self):
+        encoders = [self._encoder(item) for item in self.old.encoders]
+        decoders = [self._decoder(item) for item in self.old.decoders]
+        origins = {name: replace(item, gain=float(np.ldexp(item.gain, self.exponent)))
+                   if _is_sign(self.old.tensors[name]) else item
+                   for name, item in self.old.origins.items()}
+        return replace(self.old, inputs=[self.tensors[item.name] for item in self.old.inputs],
+                       tensors=self.tensors, layers=self.layers, encoders=encoders,
+                       decoders=decoders, origins=origins)
+
+    def _tensor(self, tensor):
+        return replace(tensor, format=self.arch.activation) if _is_sign(tensor) else tensor
+
+    def _encoder(self, encoder):
+        tensor = self.old.tensors[encoder.tensor]
+        if not _is_sign(tensor):
+            return encoder
+        return replace(encoder, steps=[*encoder.steps, ("sign", tensor.scale)], low=None,
+                       high=None)
+
+    def _decoder(self, decoder):
+        if decoder.function is None or not _is_sign(self.old.tensors[decoder.tensor]):
+            return decoder
+        least, numbers = decoder.function
+        low, high = (int(item) for item in numerics.ordered(self.codes, self.arch.activation))
+        wide = np.full(high - low + 1, numbers[0])          # what lies between is no sign
+        wide[-1 if least == 0 else 0:] = numbers[-1]
+        return replace(decoder, function=(low, wide))
+
+    def _number(self, name):
+        """A name like this one that no tensor has."""
+        count = 1
+        while f"{name}_{count}" in self.tensors:
+            count += 1
+        return f"{name}_{count}"
+
+    def _add(self, conv):
+        source, target = (self.old.tensors[name] for name in (conv.input, conv.output))
+        sign = _is_sign(target) and not conv.raw
+        turned = conv.least if conv.least is not None and conv.least.any() else None
+        # A float has no number between 0 and its neighbours that a bias of whole units could make:
+        # its sign is taken of -1, 0 and 1.
+        last = sign and (turned is not None or isinstance(self.arch.activation, Float))
+        output = conv
+        if last:
+            name = self._number(f"{conv.output}_signs")
+            self.tensors[name] = replace(self.tensors[conv.output], name=name,
+                                         shape=conv.output_shape)
+            conv = replace(conv, output=name, first_channel=0, step=(1, 1), origin=(0, 0))
+        if turned is not None:
+            conv = self._turned(conv, turned)
+        conv, more = self._in_numbers(conv, source)
+        if sign:
+            conv = self._sign(conv, more)
+        self.layers.append(conv)
+        if last:
+            self.layers.append(self._copy(output, conv.output, turned))
+
+    def _turned(self, conv, turned):
+        """The layer with the negative of some channels' signs, of which the largest is the smallest
+        of what they were: s + b < 0 where -s - b - 1 >= 0."""
+        images = conv.weight_format.image(conv.weight)
+        images = np.where(turned[:, None, None, None], -images, images)
+        weight = conv.weight_format.encode(np.ldexp(images.astype(np.float64),
+                                                    conv.weight_format.exponent))
+        return replace(conv, weight=weight, least=None,
+                       bias=np.where(turned, -conv.bias - 1, conv.bias))
+
+    def _in_numbers(self, conv, source):
+        """(the layer with numbers where it reads signs, bits by which its sums grow)."""
+        more = 0
+        if _is_sign(source):
+            more -= self.exponent
+            if conv.pad_code is not None:
+                conv = replace(conv, pad_code=int(self.codes[conv.pad_code]))
+        if isinstance(conv.weight_format, Bipolar):
+            form = self.arch.weight
+            weight = form.encode(conv.weight_format.decode(conv.weight))
+            if (form.decode(weight) == conv.weight_format.decode(conv.weight)).all():
+                more -= form.exponent
+                conv = replace(conv, weight=weight, weight_format=form)
+        operand = conv.operand
+        if operand is not None and _is_sign(self.old.tensors[operand.tensor]):
+            gain = round(operand.operand_gain * 2.0 ** self.exponent)
+            conv = replace(conv, operand=replace(operand, operand_gain=gain))
+        if not more:
+            return conv, more
+        if conv.raw:
+            tensor = self.tensors[conv.output]
+            self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
+            return replace(conv, bias=conv.bias << more), more
+        # The fraction of the bias, so many times as large, has a whole part.
+        whole = (conv.addend << more) // np.maximum(conv.multiplier, 1)
+
+        def scaled(multiplier, shift, addend):
+            rest = (abs(addend) << more) - whole * abs(multiplier)
+            rest = np.sign(multiplier) * np.clip(rest, 0, abs(multiplier))
+            return _scaled(multiplier, shift, rest, more)
+        multiplier, shift, addend = scaled(conv.multiplier, conv.shift, conv.addend)
+        return replace(conv, bias=(conv.bias << more) + whole, multiplier=multiplier, shift=shift,
+                       addend=addend, below=conv.below and scaled(*conv.below)), more
+
+    def _sign(self, conv, more):
+        """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
+        form, count = self.arch.activation, len(conv.weight)
+        if isinstance(form, Float):
+            low, high = -int(self.codes[1]), int(self.codes[1])
+            # One step of the sum makes 1 at least.
+            shift = max(_TOP + more + self.exponent, 0)
+            return replace(conv, multiplier=np.full(count, 1 << _TOP), low=low, high=high,
+                           shift=np.full(count, shift), addend=None, ties=None)
+        # 2 * (s + b) + 1 is never 0.
+        return replace(conv, multiplier=np.full(count, 1 << _TOP), low=-1, high=1, zero_point=1,
+                       shift=np.full(count, _TOP - 1), addend=None, ties=None)
+
+    def _copy(self, conv, source, turned):
+        """The layer that writes the signs of `source`, some turned, where `conv` wrote them."""
+        form, count = self.arch.weight, len(conv.weight)
+        numbers = np.where(np.zeros(count, bool) if turned is None else turned, -1.0, 1.0)
+        more = -form.exponent - self.exponent
+        bias = 0 if isinstance(self.arch.activation, Int) else 1 << more - 1
+        copy = Conv(f"{conv.name}_signs", source, conv.output,
+                    form.encode(numbers).reshape(count, 1, 1, 1), form, groups=count,
+                    bias=np.full(count, bias), first_channel=conv.first_channel, step=conv.step,
+                    origin=conv.origin, nodes=list(conv.nodes))
+        # A turned 0 is one of the others.
+        if bias and turned is not None:
+            copy.bias = np.where(turned, -bias, bias)
+        return self._sign(copy, more - 1)
+
+
+def _scaled(multiplier, shift, addend, more):
+    """(multipliers, shifts, addends) for sums that are 2**more times as large."""
+    shift, most = shift + more, (1 << SHIFT_BITS) - 1
+    over = np.maximum(shift - most, 0)
+    return multiplier >> over, np.minimum(shift, most), addend >> over

@@ -1,0 +1,37 @@
+"""Tables of functions: their words, and where they stand in the table memory."""
+
+from systolith.hw.formats import Float
+from systolith.hw.spec.isa import Memory
+from systolith.hw.spec.words import pack_table_words
+
+__all__ = ["looked_up", "table_bytes"]
+
+
+def table_bytes(layer):
+    """Table words of a layer; without a table none."""
+    table = layer.conv.table
+    return b"" if table is None else pack_table_words(table, layer.arch)
+
+
+def looked_up(stream, layer, offset):
+    """Fields of a POST that looks up its results in the table of `layer`.
+
+    The table stands at `offset` in the section of tables and is loaded when it is not there.
+    Integers are moved to where it lies in the memory; floats' tables lie where the numbers say.
+    """
+    conv, arch, ring = layer.conv, layer.arch, stream.tables
+    limits, words = conv.operand or conv, len(conv.table)
+    name, fixed = conv.table.tobytes(), isinstance(arch.activation, Float)
+    base = ring.find(name)
+    if base is None:
+        # Wherever a table of floats lies, the one before is overwritten.
+        base = ring.place(name, arch.table_depth if fixed else words)
+        below = min(words, max(0, -limits.low)) if fixed else 0
+        for first, count, where in (
+                (0, below, arch.table_depth + limits.low),
+                (below, words - below, max(0, limits.low) if fixed else base)):
+            stream.load(Memory.TABLE, "tables", offset + first * arch.table_bytes, where, count)
+    if fixed:
+        return {"table": 1}
+    return {"table": 1, "zero_point": limits.zero_point + base - limits.low, "low": base,
+            "high": base + words - 1}

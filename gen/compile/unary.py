@@ -1,0 +1,153 @@
+"""Integers of few bits on a binary chip: as many signs as there are steps.
+
+A binary chip's results are signs. A result y from low to high is as many signs as it has steps, the
+n-th of which is +1 where y is more than low + n:
+
+    2 * y = low + high + sum of the signs
+
+Each is an exact threshold on the sum: a channel of its own with the same weights and another bias.
+The layer that reads y reads the signs, all with y's weight, and accumulates
+twice its sum less a constant that goes into the bias. Padding is what all signs have there: -1 is
+low, +1 is high, nothing is half-way between; where it stands for another number, signs that are
+always the same are added until it is half-way.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Bipolar, Int
+from systolith.sim.model import numerics
+from systolith.sim.model.graph import Tensor
+
+__all__ = ["integers_as_signs"]
+
+#: The most signs of one number.
+_MOST = 15
+
+
+def integers_as_signs(graph, arch):
+    """The network with integers between its layers as signs, on a binary chip; unchanged on others,
+    and where it has none. Integers that are inputs stay (see `systolith.gen.compile.planes`).
+    Raises UserError where a layer cannot do without integers."""
+    if not isinstance(arch.activation, Bipolar):
+        return graph
+    inputs = {item.name for item in graph.inputs}
+    inner = [item for item in graph.tensors.values()
+             if isinstance(item.format, Int) and item.name not in inputs]
+    if not inner or not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+        return graph
+    steps = {item.name: _steps(graph, item) for item in inner}
+    tensors = dict(graph.tensors)
+    for item in inner:
+        low, high = steps[item.name]
+        tensors[item.name] = Tensor(item.name, ((high - low) * item.shape[0], *item.shape[1:]),
+                                    Bipolar(1))
+    layers = []
+    for layer in graph.layers:
+        limits = _limits(layer, graph, steps[layer.output]) if layer.output in steps else None
+        layer, scale, added = _read(layer, graph, steps)
+        if layer.raw and scale != 1:
+            old = tensors[layer.output]
+            tensors[layer.output] = replace(old, scale=np.asarray(old.scale) / scale)
+        if limits is not None:
+            layer = _written(layer, scale * limits - added[:, None], tensors)
+        layers.append(layer)
+    origins = {name: item for name, item in graph.origins.items() if name not in steps}
+    return replace(graph, tensors=tensors, layers=layers, origins=origins)
+
+
+def _title(layer):
+    return f"layer {layer.name!r} (ONNX nodes {', '.join(map(str, layer.nodes))})"
+
+
+def _steps(graph, tensor):
+    """(low, high) of a tensor, widened until what its readers pad with is one of both or half-way
+    between."""
+    writers = [layer for layer in graph.layers if layer.output == tensor.name]
+    for layer in graph.layers:
+        writes = layer.output == tensor.name
+        combines = layer.operand is not None and (writes or layer.operand.tensor == tensor.name)
+        if combines or (writes and (layer.table is not None or layer.below is not None)):
+            raise UserError(f"{_title(layer)} combines two maps, applies a function or has a "
+                            "slope, and a binary chip's results are signs; choose a chip with "
+                            "integers (array.activation, array.weight), on which signs are "
+                            "numbers")
+    if tensor.name in graph.outputs:
+        raise UserError(f"tensor {tensor.name!r} is an output of the network in {tensor.format}, "
+                        "and a binary chip's results are signs or sums; leave out the quantizer "
+                        "at the end, or choose a chip with integers")
+    low, high = min(item.low for item in writers), max(item.high for item in writers)
+    pads = {0 if layer.pad_code is None else int(tensor.format.image(layer.pad_code))
+            for layer in graph.layers if layer.input == tensor.name
+            and any(pad > 0 for pad in layer.pads) and not layer.replicate}
+    if len(pads) > 1:
+        raise UserError(f"tensor {tensor.name!r} is padded with {' and '.join(map(str, pads))} by "
+                        "its readers; on a binary chip, which has it as signs, the pads must be "
+                        "equal")
+    for number in pads:
+        if not low <= number <= high or 2 * number not in (2 * low, 2 * high, low + high):
+            low, high = min(low, 2 * number - high), max(high, 2 * number - low)
+    if high - low > _MOST:
+        raise UserError(
+            f"tensor {tensor.name!r} has results from {low} to {high}, which takes {high - low} "
+            f"signs on a binary chip, and may take {_MOST}: quantize it to fewer bits, or choose a "
+            "chip with integers (array.activation, array.weight), on which signs are numbers")
+    return low, high
+
+
+def _read(layer, graph, steps):
+    """(the layer that reads signs instead of integers, how many times the sum it accumulates, what
+    is to be added to that [channels])."""
+    if layer.input not in steps:
+        return layer, 1, 0 * layer.bias
+    low, high = steps[layer.input]
+    count, form = high - low, graph.tensors[layer.input].format
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    added = (low + high) * times * images.sum(axis=(1, 2, 3))
+    pad_code = None
+    if any(pad > 0 for pad in layer.pads) and not layer.replicate:
+        number = 0 if layer.pad_code is None else int(form.image(layer.pad_code))
+        pad_code = {2 * low: 0, 2 * high: 1}.get(2 * number) if 2 * number != low + high else None
+    channels = layer.channels
+    if channels is not None:
+        channels = (channels[:, None] * count + np.arange(count)).ravel()
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=1), pad_code=pad_code,
+                   channels=channels, bias=2 * layer.bias + added, input_shape=None), 2, added
+
+
+def _limits(layer, graph, ends):
+    """[channels, results]: the least sums that make the results above the lowest; one more than the
+    largest sum there is where none does."""
+    low, high = ends
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
+        images, graph.tensors[layer.input].format))
+    results = np.arange(low + 1, high + 1)[None]
+    form = graph.tensors[layer.output].format
+    below = np.broadcast_to(least - 1, (len(least), results.size)).copy()
+    above = np.broadcast_to(most + 1, below.shape).copy()
+    while (above - below > 1).any():            # results rise with sums
+        middle = (below + above) // 2
+        reached = numerics.first_results(middle[None], layer, form)[0] >= results
+        inside = above - below > 1
+        above = np.where(inside & reached, middle, above)
+        below = np.where(inside & ~reached, middle, below)
+    return above
+
+
+def _written(layer, limits, tensors):
+    """The layer that writes signs instead of integers: whether what it accumulates reaches `limits`
+    [channels, results]."""
+    count = limits.shape[1]
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
+    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
+        images, tensors[layer.input].format))
+    bias = np.clip(-limits, -most - 1, -least).ravel()
+    ones = np.ones(len(bias), np.int64)
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=bias,
+                   multiplier=ones, shift=0 * ones, zero_point=0, low=0, high=1,
+                   first_channel=layer.first_channel * count, addend=None, ties=None)

@@ -1,0 +1,1 @@
+"""What the main commands do, from a file to a result: check, build, simulate, compare."""

@@ -1,0 +1,144 @@
+"""From a network and a chip to a folder with everything: Verilog, program, constraints, report."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import onnx
+from systolith.gen.chip.toml import commented_toml, load_chip
+from systolith.gen.chip.verilog import board_verilog, core_verilog
+from systolith.gen.compile.widen import widened
+from systolith.gen.importer.dialects.dynamic import is_dynamic, with_fixed_ranges
+from systolith.gen.importer.file import read
+from systolith.gen.importer.reader import load
+from systolith.gen.importer.sizes import Part
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import new_folder
+from systolith.gen.kit.progress import SILENT
+from systolith.gen.measure.area import measure
+from systolith.gen.quantize.quantize import Quantized, Recipe, quantize, with_sizes
+from systolith.gen.report.quantization import files_beside, write_errors
+from systolith.gen.report.report import make_report, write_report
+from systolith.hw.board.boards import BOARDS
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.program import Program, ProgramError
+from systolith.sim.model.graph import Graph
+
+from .compile import compile_network
+
+__all__ = ["Build", "build", "open_build"]
+
+CHIP, CORE, MODEL, PROGRAM = "chip.toml", "core.v", "model.onnx", "program.bin"
+#: The float network that the quantized one was made from, where it is known.
+FLOAT = "float.onnx"
+
+
+@dataclass
+class Build:
+    """The contents of a folder made by `build`, and how its network was quantized, if `build`
+    did."""
+    folder: Path
+    arch: Arch
+    graph: Graph
+    program: Program
+    quantized: Quantized | None = None
+
+    @property
+    def verilog(self):
+        """The text of the core's Verilog."""
+        return (self.folder / CORE).read_text()
+
+    @property
+    def files(self):
+        return sorted(path for path in self.folder.iterdir() if path.is_file())
+
+
+def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=None,
+          source="the calibration data", part=None, progress=SILENT):
+    """Compile an ONNX network for a chip and write everything into a folder.
+
+    Parameters
+    ----------
+    model : path
+        A quantized ONNX network; a float one with `calibration`.
+    arch : Arch
+    folder : path
+        Made, or replaced if it is an earlier build, when everything is there.
+    batch : int
+        Images that a run of the program computes.
+    area : bool
+        Measure the area, of the board's top level or else of the core on ECP5.
+    calibration, recipe, source
+        Quantize the network first: data, `Recipe` and name as of `quantize.quantize`. Of a network
+        that `quantize_dynamic` has quantized, only the ranges are chosen.
+    part : Part
+        What of the model; None: all.
+    progress : Reporter
+
+    Returns a `Build`. Raises UserError.
+    """
+    folder, wanted = Path(folder), (part or Part()).of(model)
+    board = BOARDS.get(arch.board)
+    with new_folder(folder, PROGRAM) as new:
+        quantized = None
+        if calibration is not None and is_dynamic(found := read(wanted)):
+            wanted = with_fixed_ranges(with_sizes(found, calibration), calibration,
+                                       recipe or Recipe(), source, progress)
+            calibration = None
+        if calibration is not None:
+            quantized = quantize(wanted, calibration, recipe, source=source, progress=progress)
+            onnx.save_model(quantized.model, new / MODEL)
+            onnx.save_model(quantized.float_model, new / FLOAT)
+            write_errors(quantized, new / "quantization.csv", new / "quantization.json")
+            graph, program = compile_network(new / MODEL, arch, batch, progress=progress)
+        else:
+            graph, program = compile_network(wanted, arch, batch, name=model, progress=progress)
+            onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
+                            new / MODEL)
+            kept = files_beside(model)["float"]
+            if kept.is_file():
+                (new / FLOAT).write_bytes(kept.read_bytes())
+        program.save(new / PROGRAM)
+        with progress.step("Writing Verilog"):
+            (new / CHIP).write_text(commented_toml(arch))
+            core = core_verilog(arch)
+            (new / CORE).write_text(core)
+            whole, top, target = core, "systolith_core", "ecp5"
+            if board is not None:
+                whole, top, target = board_verilog(arch, core), board.module, board.part.target
+                (new / f"{top}.v").write_text(whole)
+                constraints = resources.files("systolith.constraints") / board.constraints
+                (new / board.constraints).write_bytes(constraints.read_bytes())
+        with ThreadPoolExecutor(1) as pool:
+            measured = pool.submit(_area, arch, whole, top, target, progress) if area else None
+            with progress.step("Counting cycles"):
+                report = make_report(program) | {
+                    "host": graph.host_work(),
+                    "notes": [note.to_dict() for note in graph.notes]}
+        if measured is not None:
+            report["area"] = measured.result().to_dict()
+        write_report(report, new)
+    return Build(folder, arch, graph, program, quantized)
+
+
+def _area(arch, verilog, top, target, progress):
+    with progress.step(f"Area for {target} (Yosys)"):
+        return measure(verilog, top, target, pe_dsp=arch.pe_dsp)
+
+
+def open_build(folder):
+    """The `Build` in a folder. Raises UserError where one is missing, damaged or mixed up."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `systolith build` makes one")
+    missing = [name for name in (CHIP, CORE, MODEL, PROGRAM) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: is no complete build, {missing[0]} is missing; make it with "
+                        "`systolith build`")
+    arch = load_chip(folder / CHIP)
+    try:
+        program = Program.load(folder / PROGRAM, arch)
+    except ProgramError as error:
+        raise UserError(str(error)) from None
+    return Build(folder, arch, widened(load(folder / MODEL), arch), program)

@@ -1,0 +1,44 @@
+"""The one way from a network to a program: what `check` calls "it maps" is what `build` writes."""
+
+from dataclasses import replace
+
+from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.widen import widened
+from systolith.gen.importer.notes import bias_notes
+from systolith.gen.importer.reader import load
+from systolith.gen.kit.errors import ChipError, UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.sim.machine.memory_plan import check_memory_plan
+
+__all__ = ["compile_network"]
+
+
+def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
+    """(Graph, Program) of a network on a chip, the memory plan checked.
+
+    Parameters
+    ----------
+    network : path, onnx.ModelProto or Graph
+    arch : Arch
+    batch : int
+        Images that a run of the program computes.
+    name : str or None
+        What is said to be read; None: nothing is said.
+    progress : Reporter
+
+    Raises UserError for what cannot be read, ChipError for what the chip cannot compute.
+    """
+    if not hasattr(network, "layers"):
+        with (progress if name else SILENT).step(f"Reading {name}"):
+            network = load(network)
+    graph = widened(network, arch)
+    with progress.step(f"Compiling {graph.name} for {arch.name}"):
+        try:
+            program = compile_graph(graph, arch, batch)
+        except ChipError:
+            raise
+        except UserError as error:
+            raise ChipError(str(error)) from None
+    with progress.step("Checking the memory plan"):
+        check_memory_plan(program)
+    return replace(graph, notes=[*graph.notes, *bias_notes(graph, arch)]), program

@@ -1,0 +1,280 @@
+"""Running a build: by the golden model, the instruction-level simulator, or the core itself."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import new_file
+from systolith.gen.kit.progress import SILENT
+from systolith.sim.machine.compare import (
+    Comparison,
+    compare,
+    compare_outputs,
+    locate,
+    results_from_trace,
+)
+from systolith.sim.machine.cycles import cycles as model_cycles
+from systolith.sim.machine.host import pack_inputs, unpack_outputs
+from systolith.sim.machine.iss import Simulator
+from systolith.sim.rtl.core import Job, Run
+from systolith.sim.rtl.core import simulate as simulate_rtl
+
+__all__ = ["ENGINES", "Simulation", "first_images", "read_arrays", "simulate", "write_arrays"]
+
+ENGINES = ("golden", "isa", "rtl")
+#: Images that the golden model takes at once, and runs in one start of the RTL simulation.
+_GOLDEN_BATCH, _RTL_BATCH = 256, 16
+
+
+@dataclass
+class Simulation:
+    """Outputs and figures of a simulation.
+
+    Attributes
+    ----------
+    engine : str
+    images : int
+    outputs : array or dict of arrays
+        float32, in the ONNX model's layout and units.
+    macs : int
+        Per image.
+    batch : int
+        Images that a run of the program computes.
+    comparison : Comparison or None
+        Every layer's results against the golden model; None for the golden model itself.
+    cycles, compute_cycles : int or None
+        Of a run in RTL, everything included; from the first array pass to the last result.
+        The most, should runs differ.
+    cycles_model : int
+        The cycle model's figure for the former.
+    macs_per_cycle : int
+    activity : dict or None
+        In RTL, by the core's counters: for each unit the cycles of each state (see `RunResult`), of
+        the image that took the most; None also where the chip has no counters.
+    activity_model : dict
+        The same by the cycle model.
+    clocks_per_second : float or None
+        Of the RTL simulation.
+    """
+    engine: str
+    images: int
+    outputs: object
+    macs: int
+    macs_per_cycle: int
+    cycles_model: int
+    activity_model: dict
+    batch: int = 1
+    comparison: Comparison | None = None
+    cycles: int | None = None
+    compute_cycles: int | None = None
+    activity: dict | None = None
+    clocks_per_second: float | None = None
+
+    @property
+    def utilization(self):
+        """Products per cycle, all traffic included, as a share of what the array can do."""
+        return self.batch * self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
+
+    def to_dict(self):
+        """Plain data, without the outputs. `mismatches` are bits."""
+        compared = self.comparison
+        return {
+            "engine": self.engine, "images": self.images, "batch": self.batch,
+            "mismatches": None if compared is None else compared.bits,
+            "first_mismatch": None if compared is None or compared.first is None
+            else str(compared.first),
+            "compared_elements": None if compared is None else compared.elements,
+            "cycles": self.cycles, "cycles_model": self.cycles_model,
+            "compute_cycles": self.compute_cycles, "units": self.activity,
+            "units_model": self.activity_model, "macs": self.macs,
+            "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
+
+
+def read_arrays(path):
+    """A batch from a .npy file, or a dict of batches from a .npz file. Raises UserError."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return dict(loaded)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
+    except (ValueError, EOFError) as error:
+        # numpy takes any text for pickled objects, and offers to load them.
+        reason = f" ({error})" if "pickle" not in str(error) else ""
+        raise UserError(f"{path}: is no numpy file of numbers{reason}; np.save(path, array) writes "
+                        "one") from None
+
+
+def first_images(inputs, limit):
+    """The first `limit` images (None: all) of a batch, or of a dict of batches."""
+    if isinstance(inputs, dict):
+        return {name: array[:limit] for name, array in inputs.items()}
+    return inputs[:limit]
+
+
+def write_arrays(path, outputs):
+    """Write an array as .npy, or a dict of arrays as .npz; of a list of arrays each by itself, as
+    NAME/0, NAME/1 and so on."""
+    if isinstance(outputs, list):
+        outputs = {"output": outputs}
+    if isinstance(outputs, dict):
+        outputs = {key: array for name, item in outputs.items() for key, array in (
+            [(f"{name}/{n}", array) for n, array in enumerate(item)]
+            if isinstance(item, list) else [(name, item)])}
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        if isinstance(outputs, dict):
+            np.savez(file, **outputs)
+        else:
+            np.save(file, outputs)
+
+
+def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=32,
+             progress=SILENT):
+    """Run a batch through a build.
+
+    Parameters
+    ----------
+    build : Build
+    inputs : array or dict of arrays
+        A batch in the ONNX model's layout and units, float32.
+    engine : "golden", "isa" or "rtl"
+    limit : int or None
+        Take the first images only.
+    waves : path or None
+        FST file for the RTL's waveforms.
+    latency : int
+        Of the memory, in cycles.
+
+    Returns a `Simulation`. The engines isa and rtl compare every result with the golden model.
+    Raises UserError for bad inputs; SimulationError, DeviceError or ExecutionError where a run
+    does not come to its end.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if waves is not None and engine != "rtl":
+        raise UserError("waveforms come from the engine rtl only")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1 image, not {limit}")
+    inputs = _numbers(inputs, limit)
+    codes = _encode(build.graph, inputs)
+    images = len(next(iter(codes.values())))
+    with progress.step(f"Golden model, {images:,} images", images) as done:
+        golden = _golden(build, codes, images, done)
+    timing = model_cycles(build.program, latency)
+    found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
+                       timing.cycles, timing.activity, build.program.host["batch"])
+    outputs = golden
+    if engine == "isa":
+        outputs = _run_isa(build, codes, golden, found, progress)
+    elif engine == "rtl":
+        outputs = _run_rtl(build, codes, golden, found, waves, latency, progress)
+    found.outputs = build.graph.decode_outputs({name: outputs[name]
+                                                for name in build.graph.outputs}, inputs)
+    return found
+
+
+def _numbers(inputs, limit):
+    """The first images of the inputs."""
+    def check(name, array):
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"inputs must be numbers, {name} is of type {array.dtype}")
+        return array[:limit] if array.ndim else array
+    if isinstance(inputs, dict):
+        return {name: check(name, array) for name, array in inputs.items()}
+    return check("the batch", inputs)
+
+
+def _encode(graph, values):
+    """{tensor name: codes [N, C, H, W]}."""
+    try:
+        codes = graph.encode_inputs(values)
+    except ValueError as error:
+        raise UserError(f"inputs do not fit the network: {error}") from None
+    codes = codes if isinstance(codes, dict) else {graph.inputs[0].name: codes}
+    if not len(next(iter(codes.values()))):
+        raise UserError("the batch holds no image")
+    return codes
+
+
+def _golden(build, codes, images, done):
+    parts = []
+    for start in range(0, images, _GOLDEN_BATCH):
+        batch = {name: item[start:start + _GOLDEN_BATCH] for name, item in codes.items()}
+        parts.append(build.graph.run(batch, build.arch))
+        done(min(images, start + _GOLDEN_BATCH))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _image(tensors, numbers):
+    """What a run of the program takes: an image, or a batch."""
+    return {name: item[numbers] if len(numbers) > 1 else item[numbers[0]]
+            for name, item in tensors.items()}
+
+
+def _runs(program, images):
+    """[image numbers] of each run; the last image fills up the last run's batch."""
+    batch = program.host["batch"]
+    return [np.minimum(np.arange(start, start + batch), images - 1)
+            for start in range(0, images, batch)]
+
+
+def _collect(build, found, places, golden, numbers, results, section, outputs):
+    """Compare a run's results, and its outputs as they came to memory, with the golden model's."""
+    expected = _image(golden, numbers)
+    found.comparison.add(compare(build.program, places, results, expected))
+    stored = unpack_outputs(build.program, section)
+    found.comparison.add(compare_outputs(build.program, stored, expected))
+    for name, codes in stored.items():
+        outputs.setdefault(name, []).append(codes if len(numbers) > 1 else codes[None])
+
+
+def _run_isa(build, codes, golden, found, progress):
+    program, host = build.program, build.program.host
+    places, outputs, found.comparison = locate(program), {}, Comparison()
+    with progress.step(f"Instruction-level simulator, {found.images:,} images",
+                       found.images) as done:
+        for numbers in _runs(program, found.images):
+            memory = bytearray(program.window_bytes)
+            memory[:len(program.image)] = program.image
+            data = pack_inputs(program, _image(codes, numbers))
+            memory[host["input_offset"]:host["input_offset"] + len(data)] = data
+            simulator = Simulator(build.arch, memory)
+            simulator.run(program.instructions, seed=int(numbers[0]))
+            results = sorted(simulator.results, key=lambda result: result.number)
+            section = memory[host["output_offset"]:host["output_offset"] + host["output_bytes"]]
+            _collect(build, found, places, golden, numbers, [result.items for result in results],
+                     bytes(section), outputs)
+            done(int(numbers[-1]) + 1)
+    return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}
+
+
+def _run_rtl(build, codes, golden, found, waves, latency, progress):
+    program, host = build.program, build.program.host
+    places, outputs, found.comparison = locate(program), {}, Comparison()
+    reads = [(host["output_offset"], host["output_bytes"])]
+    verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
+    starts = _runs(program, found.images)
+    batch = len(starts) if waves is not None else _RTL_BATCH
+    with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
+        for start in range(0, len(starts), batch):
+            mine = starts[start:start + batch]
+            job = Job(program=program, latency=latency, runs=[
+                Run(writes=[(host["input_offset"], pack_inputs(program, _image(codes, numbers)))],
+                    reads=reads) for numbers in mine])
+            simulation = simulate_rtl(verilog, [job], waves=waves)
+            for numbers, run in zip(mine, simulation.runs[0], strict=True):
+                run.check()
+                _collect(build, found, places, golden, numbers,
+                         results_from_trace(run.trace, places, build.arch), run.outputs[0], outputs)
+                runs.append(run)
+            clocks, seconds = clocks + simulation.clocks, seconds + simulation.seconds
+            done(int(mine[-1][-1]) + 1)
+    slowest = max(runs, key=lambda run: run.cycles)
+    found.cycles, found.compute_cycles = slowest.cycles, slowest.compute_cycles
+    found.activity = slowest.activity
+    found.clocks_per_second = clocks / seconds if seconds else math.nan
+    return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

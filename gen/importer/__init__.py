@@ -1,0 +1,1 @@
+"""From ONNX to a Graph of layers in exact integers."""

@@ -1,0 +1,88 @@
+"""Binary layers: weights that are signs, thresholds on the integer sum, sums that are never 0."""
+
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil, floor
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Int
+from systolith.sim.model import numerics
+
+from .values import exact
+
+__all__ = ["as_signs", "moved_below", "never_zero", "three_signs", "thresholds"]
+
+
+def as_signs(images, format, scale):
+    """(images, format, scale) of a layer with binary weights, where all integer weights [O, ...] of
+    each output channel are one number or its negative; as they are otherwise. `scale` is [O]."""
+    size = abs(images).reshape(len(images), -1)
+    if not isinstance(format, Int) or not size.size or (size != size[:, :1]).any() or (
+            size == 0).any():
+        return images, format, scale
+    return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
+
+
+def moved_below(value, numbers, strict):
+    """`value` less `numbers` [channels], of which only the sign is wanted: where a bound of a
+    clipped value decides that, the channel is constant."""
+    gain, offset = value.gain.copy(), value.offset - numbers
+    for channel, number in enumerate(numbers):
+        if value.low is not None and (value.low > number or (
+                value.low == number and not strict)):
+            gain[channel], offset[channel] = 0 * number, 0 * number + 1
+        elif value.high is not None and (value.high < number or (
+                value.high == number and strict)):
+            gain[channel], offset[channel] = 0 * number, 0 * number - 1
+    return replace(value, gain=gain, offset=offset, low=None, high=None)
+
+
+def thresholds(images, gain, offset, format, strict, times=1):
+    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
+    `strict`, > 0; the gain is 0 or positive. Sums are added up over `times` pixels."""
+    low, high = numerics.sum_ranges(images, format)
+    bias = []
+    for g, o, *ends in zip(gain, offset, low, high, strict=True):
+        least, most = (times * item for item in ends)
+        always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
+        place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
+        bias.append(min(max(place, -(most + 1)), -least) if g else always)
+    return bias, [1] * len(bias), [0] * len(bias)
+
+
+def three_signs(value):
+    """A value of integers from -1 to 1 that are, rounded, ONNX's signs of `value`, the results of a
+    convolution: channels that are 0 nowhere go from -1 to 1 between two sums."""
+    gain, offset = [], []
+    for g, o in zip(value.gain, value.offset, strict=True):
+        place, two = (-o / g if g else None), 2 * (g > 0) - 2 * (g < 0)
+        if place is None:
+            gain.append(0 * o)
+            offset.append(0 * o + (o > 0) - (o < 0))
+        else:
+            if place.denominator > 1:
+                place = ceil(place) - 1 + Fraction(1, 2)
+            gain.append(0 * o + two)
+            offset.append(-two * Fraction(place))
+    low, high = (None if item is None else Fraction((item > 0) - (item < 0))
+                 for item in (value.low, value.high))
+    return replace(value, gain=np.array(gain, dtype=object), offset=np.array(offset, dtype=object),
+                   slope=None, low=low, high=high)
+
+
+def never_zero(value, format):
+    """Whether a value, after binary weights on a tensor of `format`, is never 0 for any input, so
+    that its sign has two values: its sums have no zero (an odd number of products of signs), or
+    its offset keeps them from it."""
+    linear, times = value.linear, value.window[0] * value.window[1]
+    low, high = numerics.sum_ranges(linear.images, format)
+    signs = isinstance(format, Bipolar) and not (
+        linear.pad_image == 0 and any(pad > 0 for pad in linear.pads))
+    products = times * linear.images[0].size
+    for gain, offset, least, most in zip(value.gain, value.offset, low, high, strict=True):
+        place = -offset / gain if gain else None
+        if offset == 0 if place is None else (
+                place.denominator == 1 and times * least <= place <= times * most
+                and not (signs and (place - products) % 2)):
+            return False
+    return True

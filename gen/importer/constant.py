@@ -1,0 +1,78 @@
+"""Channels whose result is the same for every input, or one of two: dead ones with weights of 0 or
+a tiny scale, and ones that their bias drives to a limit. They need no bias as long as theirs.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+from systolith.hw.formats import Float, Int
+from systolith.sim.model import numerics
+
+__all__ = ["settle_constant_channels"]
+
+#: Steps of the result by which a multiplier's own rounding moves it at the end of 8 bits: sums that
+#: move a result by less decide nothing but what is a tie to all that the chip knows.
+_TIE = Fraction(1, 1 << 20)
+#: Sums beyond which a bias is long: ordinary ones are shorter.
+_LONG = 1 << 24
+
+
+def settle_constant_channels(images, gain, offset, slope, target, format, times):
+    """Take the weights from channels whose results are constant.
+
+    Parameters
+    ----------
+    images : int array [O, ...]
+        Of the weights; those of constant channels become 0.
+    gain, offset : arrays of Fraction [O]
+        real = gain * sum + offset; gains are 0 or positive.
+    slope : array of Fraction [O] or None
+        What real numbers below zero are multiplied with.
+    target : onnx_lower.Target
+        The quantizer, integers or floats, limits included.
+    format : Format
+        Of what the layer reads.
+    times : int
+        Sums that are added up over a window.
+
+    Returns (gains, offsets): the offset of a constant channel is the number that its code stands
+    for, after the slope; a channel of two results has the steepest line through the same threshold
+    where its bias would be long.
+    """
+    gain, offset = gain.copy(), offset.copy()
+    low, high = numerics.sum_ranges(images, format)
+    for channel, (g, o, least, most) in enumerate(zip(gain, offset, low, high, strict=True)):
+        ends = [o + g * times * least, o + g * times * most]
+        factor = 1 if slope is None else slope[channel]
+        if factor < 0 and ends[0] < 0 < ends[1]:
+            continue                            # neither end is the smallest or the largest
+        ends = [end * factor if end < 0 else end for end in ends]
+        orders = [target.order(end) for end in ends]
+        if (orders[1] == orders[0] + 1 and isinstance(target.format, Int) and slope is None
+                and abs(o) >= _LONG * g and ends[1] - ends[0] >= _TIE * target.unit):
+            factor, threshold = _steepest(ends, orders[0], target)
+            gain[channel] = factor * g
+            offset[channel] = threshold + factor * (o - threshold)
+            continue
+        if orders[0] != orders[1]:
+            if abs(ends[1] - ends[0]) >= _TIE * target.unit or isinstance(target.format, Float):
+                continue
+            orders[0] = target.order((ends[0] + ends[1]) / 2)
+        images[channel] = 0
+        offset[channel] = _real(orders[0], target)
+    return gain, offset
+
+
+def _steepest(ends, order, target):
+    """(factor, threshold): real numbers, whose ends are given, may be `factor` times as far from
+    the threshold between the results `order` and `order` + 1, and still none is a step away."""
+    threshold = (order + Fraction(1, 2) - target.zero_point) * target.unit
+    furthest = max(threshold - ends[0], ends[1] - threshold)
+    return max(Fraction(63, 64) * target.unit / furthest, Fraction(1)), threshold
+
+
+def _real(order, target):
+    """The real number of an ordered integer."""
+    if isinstance(target.format, Float):
+        order = int(target.format.image(numerics.from_ordered(np.int64(order), target.format)))
+    return (order - target.zero_point) * target.unit

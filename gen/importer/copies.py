@@ -1,0 +1,429 @@
+"""Tensors that are put together of others, and parts of tensors: copies, and doing without them.
+
+Concat, Pad, Split and their like compute nothing. While a network is read, each is a layer that
+copies codes, which is always right. `remove_copies` then lets layers write straight into what a
+copy would make, or read straight from what it would take.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import count as count_from
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Int
+
+from .values import Part, Value, uniform
+
+__all__ = ["join_pads", "own_target", "plain", "quantize_parts", "remove_copies",
+           "resolved"]
+
+
+def join_pads(inner, outer):
+    """Pads of a layer with pads `outer` on a map that has got pads `inner`, without regard to
+    their codes; None where what is cut off would be padded again."""
+    if any(p < 0 < q for p, q in zip(inner, outer, strict=True)):
+        return None
+    return tuple(p + q for p, q in zip(inner, outer, strict=True))
+
+
+# Values.
+
+def resolved(value, part, node):
+    """A part of a value with the gain, offset, limits and pooling of the whole applied."""
+    own, first = part.value, part.first_channel
+    gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
+    ends = []
+    for bound in (own.low, own.high):
+        ends.append(None if bound is None else bound * gain[0] + offset[0])
+    low, high = ends[::-1] if gain[0] < 0 else ends
+    # Intersection of the part's limits with those of the whole value.
+    lows, highs = ([item for item in (one, other) if item is not None]
+                   for one, other in ((low, value.low), (high, value.high)))
+    low, high = max(lows, default=None), min(highs, default=None)
+    if low is not None and high is not None and low > high:
+        low = high = value.low if value.low == low else value.high
+    inner = own.pool and own.pool.scaled(gain)
+    outer = value.pool and value.pool.of_channels(range(first, first + own.map[0]))
+    pool, shape = inner or outer, own.map
+    if outer:
+        shape = own.map[0], *outer.out(own.map[1:])
+        if inner and (pool := inner.then(outer)) is None:
+            node.fail(f"pools the result of {own.nodes[-1]!r}, which pools too, before it is "
+                      "quantized; put a quantizer between them")
+    return replace(own, gain=own.gain * gain, offset=own.offset * gain + offset, pool=pool,
+                   low=low, high=high, map=shape,
+                   shape=shape, order=None, rows=1, nodes=[*own.nodes, *value.nodes])
+
+
+def _apart(value):
+    """Whether the parts of a value have pixels between each other's."""
+    return any(part.step != (1, 1) or any(part.origin) for part in value.parts)
+
+
+def _check_parts(value, node):
+    if value.pool and _apart(value):
+        node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them")
+    for part in value.parts:
+        some = slice(part.first_channel, part.first_channel + part.value.map[0])
+        gain, offset = value.gain[some], value.offset[some]
+        if part.value.slope is not None and ((gain != 1).any() or value.offset.any()):
+            node.fail("scales a value that has one factor below zero and another above "
+                      "(LeakyRelu, PRelu); put a quantizer between them")
+        bounds = [item for item in (part.value.low, part.value.high) if item is not None]
+        if bounds and (uniform(gain) in (None, 0) or uniform(offset) is None) and (
+                any(bounds) or offset.any() or (gain <= 0).any()):
+            node.fail("scales or moves channels differently after a Relu or Clip; put a quantizer "
+                      "between them")
+
+
+def quantize_parts(builder, value, target, name, node):
+    """The name of the tensor that `target` makes of a value in parts."""
+    if value.pool and not value.pool.least and _apart(value):
+        # Quantizers keep the order, so codes can be pooled as well.
+        ends = [[part.origin[n] + (part.value.map[1 + n] - 1) * part.step[n] + 1
+                 for part in value.parts] for n in (0, 1)]
+        made = quantize_parts(builder, replace(value, pool=None, map=(
+            value.map[0], *map(max, ends))), target, name, node)
+        gain = np.full(value.map[0], target.unit, dtype=object)
+        codes = replace(value, source=made, parts=None, gain=gain,
+                        offset=-target.zero_point * gain, low=None, high=None, order=None)
+        return builder.pooled_codes(codes, node).source
+    _check_parts(value, node)
+    pieces, made = [], {}
+    for part in value.parts:
+        key = id(part.value), part.first_channel
+        if key not in made:
+            made[key] = builder.quantize(resolved(value, part, node), target, f"{name}_part", node)
+        pieces.append((made[key], part))
+    return join(builder, name, value.map, pieces, target, value.nodes, node)
+
+
+def join(builder, name, shape, pieces, target, nodes, node):
+    """A new tensor joined from `pieces`, (tensor, Part) each."""
+    limits = [builder.limits[piece] for piece, _ in pieces]
+    bounds = min(low for low, _ in limits), max(high for _, high in limits)
+    name = builder.add_tensor(name, shape, replace(target, low=bounds[0], high=bounds[1]))
+    if all(part.step == (1, 1) and not any(part.origin) for _, part in pieces):
+        builder.joined[name] = pieces, target, nodes, node
+    for piece, part in pieces:
+        layer = builder.copy_layer(piece, name, None, nodes, node)
+        layer.first_channel, layer.step, layer.origin = (
+            part.first_channel, part.step, part.origin)
+        builder.add_layer(layer, copy=True)
+    return name
+
+
+def join_codes(builder, name, shape, pieces, nodes, node):
+    """A new tensor joined from the integer codes of `pieces`, (tensor, Part) each, whatever their
+    scales."""
+    kept = {piece: builder.tensors[piece] for piece, _ in pieces}
+    form = max((tensor.format for tensor in kept.values()), key=lambda item: item.bits)
+    limits = [builder.limits[piece] for piece in kept]
+    target = builder.target(form, 1.0, 0, min(low for low, _ in limits),
+                            max(high for _, high in limits))
+    for piece, tensor in kept.items():
+        # So that copies copy codes.
+        builder.tensors[piece] = replace(tensor, scale=1.0, zero_point=0)
+    result = join(builder, name, shape, pieces, target, nodes, node)
+    builder.tensors.update(kept)
+    # A layer that pools or clips it must stay separate.
+    builder.joined.pop(result, None)
+    return result
+
+
+def own_target(builder, source):
+    """The Target that makes the codes of a tensor again."""
+    tensor = builder.tensors[source]
+    return builder.target(tensor.format, tensor.scale, tensor.zero_point, *builder.limits[source])
+
+
+def plain(builder, value, node):
+    """The value as all channels of one tensor: parts are joined, some channels of a tensor are
+    copied. Results of a convolution that are not quantized are returned unchanged."""
+    if not isinstance(value, Value) or value.linear is not None:
+        return value
+    if value.parts:
+        key = (id(value.parts), value.low, value.high, value.pool, *value.gain, *value.offset)
+        if key not in builder.plains:
+            # The parts are kept, so that no others can have their identity.
+            builder.plains[key] = value.parts, _joined(builder, value, node)
+        made = builder.plains[key][1]
+        return replace(made, shape=value.shape, order=value.order, rows=value.rows,
+                       nodes=value.nodes)
+    if value.channels is None and not any(value.pads):
+        return value
+    tensor = builder.tensors[value.source]
+    channels = () if value.channels is None else tuple(value.channels.tolist())
+    key = value.source, channels, value.pads, value.pad_image
+    if key in builder.plains:
+        return replace(value, source=builder.plains[key], channels=None, pads=(0, 0, 0, 0))
+    unit = Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+    gain = np.full(value.map[0], unit, dtype=object)
+    codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
+                    slope=None, pool=None, map=_unpooled(builder, value))
+    target = own_target(builder, value.source)
+    if isinstance(tensor.format, Bipolar) and value.pad_image == 0 and max(value.pads) > 0:
+        target = replace(target, format=Int(2), low=-1, high=1)     # signs and zeros
+    name = builder.quantize(codes, target, f"{value.source}_part", node)
+    builder.plains[key] = name
+    return replace(value, source=name, channels=None, pads=(0, 0, 0, 0))
+
+
+def _unpooled(builder, value):
+    top, left, bottom, right = value.pads
+    _, height, width = builder.tensors[value.source].shape
+    return value.map[0], height + top + bottom, width + left + right
+
+
+def _joined(builder, value, node):
+    # A part may be in parts itself, as upsampling before a Concat makes them.
+    value = replace(value, parts=[
+        replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
+        for part in value.parts])
+    _check_parts(value, node)
+    parts = [resolved(value, part, node) for part in value.parts]
+    targets = set()
+    for part in parts:
+        if part.linear is not None or part.slope is not None:
+            node.fail(f"reads the result of {part.nodes[-1]!r} before it is quantized; put a "
+                      "quantizer between them")
+        tensor = builder.tensors[part.source]
+        gain, offset = uniform(part.gain), uniform(part.offset)
+        scale = None if not gain else gain / Fraction(2) ** tensor.format.exponent
+        zero = None if not gain or offset is None else -offset / gain
+        if scale is None or scale < 0 or Fraction(float(scale)) != scale or zero is None or (
+                zero.denominator != 1):
+            targets.add(None)
+        else:
+            targets.add((tensor.format, float(scale), int(zero)))
+    if None in targets or len(targets) > 1:
+        made = _of_scales(builder, value, node)
+        if made is not None:
+            return made
+        node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts have different scales or "
+                  "zero points; put a quantizer between them")
+    (format, scale, zero), = targets
+    value, bounds = _unclipped(value, parts, format, node)
+    limits = [builder.limits[part.source] for part in parts]
+    target = builder.target(format, scale, zero, min(low for low, _ in limits),
+                            max(high for _, high in limits))
+    name = quantize_parts(builder, value, target, f"{value.nodes[-1]}_joined", node)
+    unit = Fraction(scale) * Fraction(2) ** format.exponent
+    gain = np.full(value.map[0], unit, dtype=object)
+    return replace(value, source=name, parts=None, gain=gain, offset=-zero * gain, low=bounds[0],
+                   high=bounds[1], pool=None)
+
+
+def _unclipped(value, parts, format, node):
+    """(a value in parts, (low, high)): the same without limits, and these, where the limits of its
+    `parts`, with all of the value's own applied, are no codes, which a copy would round."""
+    def has_code(part, bound):
+        image = (bound - part.offset[0]) / part.gain[0]
+        return image.denominator == 1 and format.image(format.encode(
+            np.ldexp(float(image), format.exponent))) == image
+    if all(bound is None or has_code(part, bound)
+           for part in parts for bound in (part.low, part.high)):
+        return value, (None, None)
+    bounds = {(part.low, part.high) for part in parts}
+    if len(bounds) > 1:
+        node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts are clipped to different "
+                  "numbers without codes; put a quantizer between them")
+    return replace(value, low=None, high=None, parts=[
+        replace(part, value=replace(part.value, low=None, high=None)) for part in value.parts
+        ]), bounds.pop()
+
+
+def _of_scales(builder, value, node):
+    """A value in parts whose scales differ, joined as codes; None where its parts are not whole
+    channels of integers."""
+    parts = sorted(value.parts, key=lambda part: part.first_channel)
+    if any(part.step != (1, 1) or any(part.origin) for part in parts):
+        return None
+    values = [builder.codes(plain(builder, resolved(value, part, node), node), node)
+              for part in parts]
+    if not all(isinstance(builder.tensors[item.source].format, Int) for item in values):
+        return None
+    pieces, at = [], 0
+    for item in values:
+        pieces.append((item.source, Part(None, at)))
+        at += item.map[0]
+    name = f"{value.nodes[-1]}_joined"
+    source = join_codes(builder, name, value.map, pieces, value.nodes, node)
+    gain, offset = (np.concatenate(numbers) for numbers in
+                    zip(*((item.gain, item.offset) for item in values), strict=True))
+    return replace(value, source=source, parts=None, gain=gain, offset=offset, low=None, high=None,
+                   pool=None)
+
+
+# Doing without copies.
+
+def remove_copies(builder):
+    """The builder's layers without the copies that are not needed."""
+    layers = list(builder.layers)
+    for copy in builder.copies:
+        if any(copy is layer for layer in layers) and not _read_from_source(builder, layers, copy):
+            _write_to_target(builder, layers, copy)
+    copies = [copy for copy in builder.copies if any(copy is layer for layer in layers)]
+    for source in dict.fromkeys(copy.input for copy in copies):
+        _split(builder, layers, source, [copy for copy in copies if copy.input == source])
+    return layers
+
+
+def _split(builder, layers, source, copies):
+    """Split a layer whose output is read only by copies of some channels: one layer for each copy,
+    which writes to the copy's place, where that takes no more passes.
+    """
+    makers = [n for n, layer in enumerate(layers) if layer.output == source]
+    count = builder.tensors[source].shape[0]
+    if len(makers) != 1 or source in builder.outputs or source in builder.inputs:
+        return
+    maker, parts = layers[makers[0]], [_channels(copy, count) for copy in copies]
+    readers = [layer for layer in layers if layer.input == source or _combines(layer, source)]
+    together = np.concatenate(parts)
+    depthwise = maker.groups > 1 and maker.groups == len(maker.weight) and (
+        maker.weight.shape[1] == 1)
+    if (len(readers) != len(copies) or len(np.unique(together)) < len(together)
+            or maker.operand is not None or maker.step != (1, 1) or any(maker.origin)
+            or maker.first_channel or (maker.groups > 1 and not depthwise)
+            or (maker.groups > 1 and maker.weight_format.zero_code is None)
+            or any(any(copy.pads) or copy.stride != (1, 1) for copy in copies)
+            or not _worth_splitting(maker, parts)):
+        return
+    inputs = _channels(maker, builder.tensors[maker.input].shape[0])
+    names = {layer.name for layer in layers}
+    made = []
+    for n, (copy, own) in enumerate(zip(copies, parts, strict=True)):
+        own_inputs = inputs[own] if depthwise else inputs
+        whole = _whole(own_inputs, builder.tensors[maker.input].shape[0])
+        name = maker.name if n == 0 else next(
+            text for m in count_from(n + 1) if (text := f"{maker.name}_{m}") not in names)
+        names.add(name)
+        made.append(replace(
+            maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
+            groups=len(own) if depthwise else 1, bias=maker.bias[own],
+            multiplier=maker.multiplier[own], shift=maker.shift[own],
+            addend=maker.addend[own], ties=maker.ties[own],
+            below=None if maker.below is None else tuple(item[own] for item in maker.below),
+            least=None if maker.least is None else maker.least[own],
+            first_channel=copy.first_channel, step=copy.step, origin=copy.origin,
+            nodes=list(dict.fromkeys([*maker.nodes, *copy.nodes]))))
+    layers[makers[0]:makers[0] + 1] = made
+    for copy in copies:
+        _drop(layers, copy)
+
+
+#: Rows and columns of an array, about: what makes more layers worth it does not depend much on it.
+_SIDE = 16
+
+
+def _worth_splitting(maker, parts):
+    """Whether several layers of some channels each take no more passes than one layer of all
+    channels and its copies."""
+    columns = sum(-(-len(own) // _SIDE) for own in parts)
+    more = columns - -(-len(maker.weight) // _SIDE)
+    deep = 1 if maker.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
+    copied = sum(len(np.unique(own // _SIDE)) * -(-len(own) // _SIDE) for own in parts)
+    return more * deep <= copied + len(parts)
+
+
+def _drop(layers, copy):
+    layers[:] = [layer for layer in layers if layer is not copy]
+
+
+def _combines(layer, name):
+    """Whether a layer combines its results with a tensor."""
+    return layer.operand is not None and layer.operand.tensor == name
+
+
+def _channels(layer, count):
+    return np.arange(count) if layer.channels is None else layer.channels
+
+
+def _whole(channels, count):
+    return None if len(channels) == count and (channels == np.arange(count)).all() else channels
+
+
+def _may_pick(layer):
+    """Whether a layer can read some channels of many: with weights that have a zero, and at no
+    cost unless it is depthwise with a kernel, which the chip computes in a way of its own."""
+    return layer.weight_format.zero_code is not None and (
+        layer.groups == 1 or layer.weight.shape[2:] == (1, 1))
+
+
+def _pad_code(builder, reader, name):
+    """The code in another tensor's format of what a layer pads with; None: it has none, or pads
+    with nothing."""
+    old, new = (builder.tensors[item].format for item in (reader.input, name))
+    if reader.pad_code is None or old == new:
+        return reader.pad_code
+    number = old.decode(reader.pad_code)
+    code = int(new.encode(number))
+    return code if new.decode(code) == number else None
+
+
+def _read_from_source(builder, layers, copy):
+    """Make all readers of a copy read from its source instead; False if one of them cannot."""
+    count = builder.tensors[copy.input].shape[0]
+    picked = _whole(_channels(copy, count), count)
+    if copy.output in builder.outputs or copy.step != (1, 1) or copy.stride != (1, 1) or sum(
+            layer.output == copy.output for layer in layers) > 1:
+        return False
+    if any(_combines(layer, copy.output) for layer in layers):
+        return False
+    readers = [layer for layer in layers if layer.input == copy.output]
+    for reader in readers:
+        if picked is not None and not _may_pick(reader):
+            return False
+        if any(p > 0 for p in copy.pads) and any(p > 0 for p in reader.pads) and (
+                (copy.pad_code, copy.replicate) != (reader.pad_code, reader.replicate)):
+            return False
+        if join_pads(copy.pads, reader.pads) is None:
+            return False
+    codes = [_pad_code(builder, reader, copy.input) for reader in readers]
+    if any(code is None and reader.pad_code is not None
+           for code, reader in zip(codes, readers, strict=True)):
+        return False
+    for reader, code in zip(readers, codes, strict=True):
+        channels = _channels(copy, count)[_channels(reader, len(copy.weight))]
+        if any(p > 0 for p in copy.pads):
+            code, reader.replicate = copy.pad_code, copy.replicate
+        reader.input, reader.pad_code = copy.input, code
+        reader.channels = _whole(channels, count)
+        reader.pads = join_pads(copy.pads, reader.pads)
+        reader.nodes = [*copy.nodes, *(node for node in reader.nodes if node not in copy.nodes)]
+    _drop(layers, copy)
+    return True
+
+
+def _write_to_target(builder, layers, copy):
+    """Make the layers that write the source of a copy write to its target instead."""
+    source, target = copy.input, copy.output
+    count = builder.tensors[source].shape[0]
+    if (source in builder.inputs or source in builder.outputs or any(copy.pads)
+            or copy.stride != (1, 1)
+            or _whole(_channels(copy, count), count) is not None):
+        return
+    readers = [layer for layer in layers if layer.input == source and layer is not copy]
+    if any(_combines(layer, source) or (_combines(layer, target) and layer.output == source)
+           for layer in layers):
+        return
+    # Operands lie like the results of their layer: at the beginning of a tensor.
+    if any(layer.output == source and layer.operand is not None for layer in layers) and (
+            copy.first_channel or copy.step != (1, 1) or any(copy.origin)):
+        return
+    sizes = [builder.tensors[name].shape[1:] for name in (source, target)]
+    if readers and (sizes[0] != sizes[1] or not all(map(_may_pick, readers))
+                    or any(reader.output == target for reader in readers)):
+        return
+    for layer in layers:
+        if layer.output == source:
+            layer.output = target
+            layer.first_channel += copy.first_channel
+            layer.origin = tuple(copy.origin[n] + layer.origin[n] * copy.step[n] for n in (0, 1))
+            layer.step = tuple(copy.step[n] * layer.step[n] for n in (0, 1))
+            layer.nodes += [node for node in copy.nodes if node not in layer.nodes]
+    for reader in readers:
+        reader.input, reader.pad_code = target, _pad_code(builder, reader, target)
+        reader.channels = copy.first_channel + _channels(reader, count)
+    _drop(layers, copy)

@@ -1,0 +1,1 @@
+"""Quantizers and host ends, by the tool that wrote the model."""

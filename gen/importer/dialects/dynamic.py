@@ -1,0 +1,111 @@
+"""Networks whose scales are computed from each input, as onnxruntime.quantization.quantize_dynamic
+writes them: calibration data fix them, and what remains is a quantized network."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from systolith.gen.importer.run import Evaluator
+from systolith.gen.importer.sizes import with_known_sizes
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.gen.quantize.calibrate import Statistics, calibration_feeds, fit
+from systolith.hw.formats import Int
+
+__all__ = ["DYNAMIC", "is_dynamic", "with_fixed_ranges"]
+
+#: Operators that compute the range of their first input.
+DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
+#: Numbers of a tensor that are kept for choosing its range.
+_KEPT = 1 << 18
+
+
+def is_dynamic(model):
+    """Whether scales of an `onnx.ModelProto` are computed from each input."""
+    return any(node.op_type in DYNAMIC for node in model.graph.node)
+
+
+def with_fixed_ranges(model, data, recipe, source="the calibration data", progress=SILENT):
+    """The same network with scales and zero points that are constant.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    data : array or dict of arrays
+        Inputs [N, ...], float32; sizes that the model leaves open are theirs already.
+    recipe : quantize.Recipe
+        Says how ranges are chosen; codes are uint8, as the model's.
+    source : str
+        Names the data in errors.
+
+    Returns an `onnx.ModelProto`. Raises UserError.
+    """
+    model = onnx.ModelProto.FromString(with_known_sizes(model).SerializeToString())
+    graph = model.graph
+    constants = {item.name for item in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in constants]
+    feeds = calibration_feeds(SimpleNamespace(inputs=inputs), data, source)
+    wanted = {node.input[0] for node in graph.node if node.op_type in DYNAMIC}
+    statistics = _statistics(model, feeds, wanted, progress)
+    nodes, numbers, taken = [], {}, {name for node in graph.node for name in node.output}
+
+    def constant(array, name):
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+        return name
+
+    def ranges(tensor):
+        """Names of the constant scale and zero point of a tensor."""
+        if tensor not in numbers:
+            chosen = fit(Int(8), statistics[tensor], recipe.range, recipe.percentile)
+            numbers[tensor] = (constant(np.float32(chosen.scale), f"{tensor}_fixed_scale"),
+                               constant(np.uint8(chosen.zero + 128), f"{tensor}_fixed_zero"))
+        return numbers[tensor]
+    renamed = {}
+    for node in graph.node:
+        node = onnx.NodeProto.FromString(node.SerializeToString())
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        if node.op_type not in DYNAMIC:
+            nodes.append(node)
+            continue
+        tensor, pair = node.input[0], ranges(node.input[0])
+        codes = node.output[0]
+        if node.op_type == "DynamicQuantizeLinear":
+            renamed |= dict(zip(node.output[1:], pair, strict=False))
+        else:
+            codes = f"{codes}_codes"
+            b, scale, zero, bias = (*node.input[1:], *[""] * 4)[:4]
+            read = [codes, b, pair[0], scale, pair[1], zero, bias]
+            while not read[-1]:
+                del read[-1]
+        nodes.append(helper.make_node("QuantizeLinear", [tensor, *pair], [codes],
+                                      node.name and f"{node.name}_quantizer"))
+        if node.op_type != "DynamicQuantizeLinear":
+            nodes.append(helper.make_node("MatMulIntegerToFloat", read, node.output, node.name,
+                                          domain=node.domain))
+    for item in graph.output:
+        if item.name in renamed:
+            raise UserError(f"output {item.name!r} is a scale or zero point that is computed from "
+                            "each input: remove it, a chip's are fixed")
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _statistics(model, feeds, wanted, progress):
+    """{tensor: `Statistics`}; image by image, since each has ranges of its own in the model."""
+    images, rng = len(next(iter(feeds.values()))), np.random.default_rng(0)
+    run, found = Evaluator(list(model.opset_import)), {name: Statistics() for name in wanted}
+    with progress.step(f"Calibrating on {images:,} images", images) as done:
+        for n in range(images):
+            one = {name: array[n:n + 1] for name, array in feeds.items()}
+            for name, array in run.walk(model, one, wanted).items():
+                if not np.isfinite(array).all():
+                    raise UserError(f"tensor {name!r} is not finite for calibration image {n}: the "
+                                    "model or the data are damaged")
+                found[name].add(array, _KEPT / (images * array.size), rng)
+            done(n + 1)
+    return found

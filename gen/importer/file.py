@@ -1,0 +1,244 @@
+"""Reading an ONNX file that may be anything: what is not sound is refused, in one line, before any
+memory is spent on it.
+"""
+
+import re
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+from systolith.gen.kit.errors import UserError
+
+from .opset import OLDEST_OPSET, READ_OPSET, in_read_opset
+
+__all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes",
+           "one_line", "read"]
+
+STANDARD = ("", "ai.onnx")
+#: Bytes of a file; protobuf itself ends at four times as many.
+_LARGEST_FILE = 1 << 29
+#: Elements of a tensor, and of its dimensions together where a size is 0.
+_LARGEST_TENSOR = 1 << 27
+#: Bits that one element of a type takes where it is stored as raw data, if not its numpy type's.
+_PACKED = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
+_PACKED |= {getattr(TensorProto, name): bits for name, bits in
+            (("INT2", 2), ("UINT2", 2)) if hasattr(TensorProto, name)}
+
+
+def one_line(error, most=400):
+    """The text of an error of another library in one line of printable characters."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    text = re.sub(r"\s+", " ", re.split(r"==> Context", text)[0]).strip()
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def read(model):
+    """The checked `onnx.ModelProto` of a path or of a ModelProto, its external data and functions
+    in place. Raises UserError."""
+    if isinstance(model, onnx.ModelProto):
+        path, where = None, "the model"
+    else:
+        path = Path(model)
+        model, where = _parsed(path), str(path)
+    if not model.graph.node:
+        raise UserError(f"{where} is no ONNX file, or it is truncated: it has no nodes")
+    standard = [item.version for item in model.opset_import if item.domain in STANDARD]
+    if standard and max(standard) < OLDEST_OPSET:
+        raise UserError(f"{where} uses opset {max(standard)}, and must use {OLDEST_OPSET} or "
+                        "later: export it with a later one")
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        model = onnx.ModelProto.FromString(model.SerializeToString()) if path is None else model
+        for tensor in model.graph.initializer:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                _load_external(tensor, path)
+    if model.functions:
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except Exception as error:
+            # The inliner raises whatever its C++ code meets.
+            raise UserError(f"the functions of {where} cannot be inlined: "
+                            f"{one_line(error)}") from None
+    model = _without_empty_statements(model)
+    if standard and max(standard) < READ_OPSET:
+        try:
+            _check(model)
+        except Exception as error:
+            # The checker raises whatever its C++ code meets.
+            raise UserError(f"the model is not valid ONNX: {one_line(error)}") from None
+        model = in_read_opset(model, where, one_line)
+    return model
+
+
+def _without_empty_statements(model):
+    """The model with sizes below 1, by which some exporters say that they do not know them, open,
+    and without notes on tensors inside that say neither type nor shape."""
+    graph = model.graph
+
+    def says_nothing(item):
+        kind = item.type.tensor_type
+        return not (kind.elem_type and kind.HasField("shape"))
+
+    def sizes(graph):
+        return [size for item in [*graph.input, *graph.value_info, *graph.output]
+                for size in item.type.tensor_type.shape.dim
+                if size.HasField("dim_value") and size.dim_value < 1]
+    if not sizes(graph) and not any(map(says_nothing, graph.value_info)):
+        return model
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for size in sizes(model.graph):
+        size.ClearField("dim_value")
+    kept = [item for item in model.graph.value_info if not says_nothing(item)]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    return model
+
+
+def _check(model):
+    """ONNX's own checks; an output need not say its type and shape, as for ONNX Runtime."""
+    silent = [item.name for item in model.graph.output
+              if not item.type.tensor_type.HasField("shape")]
+    if silent:
+        model = onnx.ModelProto.FromString(model.SerializeToString())
+        for item in model.graph.output:
+            if item.name in silent:
+                kind = item.type.tensor_type.elem_type or TensorProto.FLOAT
+                item.CopyFrom(onnx.helper.make_tensor_value_info(item.name, kind, ()))
+    onnx.checker.check_model(model)
+
+
+def _parsed(path):
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is no regular file")
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise UserError(f"{path} has {size:,} bytes, and may have {_LARGEST_FILE:,}: store the "
+                            "weights as external data (onnx.save with save_as_external_data=True)")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if content[4:8] == b"TFL3":
+        raise UserError(f"{path} is a TensorFlow Lite file: convert it to ONNX, as tf2onnx does "
+                        "with --tflite")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        raise UserError(f"{path} is no ONNX file, or it is truncated") from None
+    return model
+
+
+def _load_external(tensor, path):
+    """Put the data of a tensor, which lies in a file beside the model, into it."""
+    entries = {item.key: item.value for item in tensor.external_data}
+    location = entries.get("location", "")
+
+    def fail(message):
+        raise UserError(f"tensor {tensor.name!r} lies in the file {location[:200]!r} beside the "
+                        f"model, which cannot be read: {message}")
+    folder = (Path(".") if path is None else path.parent).resolve()
+    try:
+        file = (folder / location).resolve()
+        if Path(location).is_absolute() or folder not in file.parents:
+            fail("it must lie in the model's own folder, or below")
+        if not file.is_file():
+            fail("there is no such file")
+        size = file.stat().st_size
+    except (OSError, ValueError, RuntimeError) as error:
+        fail(one_line(error))
+    numbers = {}
+    for key in ("offset", "length"):
+        text = entries.get(key, "0" if key == "offset" else "")
+        if text and not re.fullmatch(r"\d{1,18}", text):
+            fail(f"its {key} must be a number of bytes, not {text[:40]!r}")
+        numbers[key] = int(text) if text else None
+    offset, length = numbers["offset"], numbers["length"]
+    wanted = _bytes(tensor)
+    length = wanted if length is None else length
+    if wanted is not None and length != wanted:
+        fail(f"the tensor of shape {list(tensor.dims)} needs {wanted:,} bytes, not {length:,}")
+    if length is None or offset + length > size:
+        fail(f"it has {size:,} bytes, too few")
+    try:
+        with file.open("rb") as content:
+            content.seek(offset)
+            tensor.raw_data = content.read(length)
+    except OSError as error:
+        fail(error.strerror)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _bytes(tensor):
+    """Bytes of a tensor's raw data; None where its type has none."""
+    bits = _PACKED.get(tensor.data_type)
+    if bits is None:
+        try:
+            bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        except (KeyError, ValueError, TypeError):
+            return None
+    check_size(tensor.name, tensor.dims)
+    return -(-prod(tensor.dims) * bits // 8)
+
+
+def check_size(name, sizes):
+    """Refuse the shape of a tensor that has too many elements, or fewer than none."""
+    if any(size < 0 for size in sizes):
+        raise UserError(f"tensor {name!r} has the shape {list(sizes)}; sizes must not be negative")
+    if prod(max(size, 1) for size in sizes) > _LARGEST_TENSOR:
+        raise UserError(f"tensor {name!r} of shape {list(sizes)} has more elements than are "
+                        f"supported, {_LARGEST_TENSOR:,}")
+
+
+def array_of(tensor, name):
+    """The numbers of a TensorProto. Raises UserError where it is damaged."""
+    check_size(name, tensor.dims)
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise UserError(f"tensor {name!r} is the value of an attribute and lies in another file: "
+                        "make it an initializer")
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        # to_array raises whatever its numpy code meets in a damaged tensor.
+        raise UserError(f"tensor {name!r} is damaged: {one_line(error)}") from None
+
+
+def check_finite(name, array):
+    """Refuse numbers that are none, naming tensor and index."""
+    if array.dtype.kind not in "fV" or np.dtype(array.dtype).names:
+        return
+    wrong = ~np.isfinite(array.astype(np.float64))
+    if wrong.any():
+        index = tuple(int(n) for n in np.argwhere(wrong)[0])
+        raise UserError(f"tensor {name!r} must be finite, and is {array[index]} at index "
+                        f"{list(index)}")
+
+
+def inferred_shapes(model):
+    """{tensor: shape without the batch dimension}, as far as ONNX infers them; unknown sizes are
+    None. Raises UserError where the model is not valid."""
+    for item in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
+        check_size(item.name, [max(size.dim_value, 0) for size in item.type.tensor_type.shape.dim])
+    try:
+        _check(model)
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True,
+                                                  data_prop=True)
+    except Exception as error:
+        # Both raise whatever their C++ code meets.
+        old = "Unrecognized attribute: axis for operator DequantizeLinear" in str(error)
+        raise UserError(f"the model is not valid ONNX: {one_line(error)}" + (
+            "; scales per channel need opset 13: export the float network with opset 13 or later, "
+            "or quantize per tensor" if old else "")) from None
+    shapes = {}
+    for item in [*model.graph.value_info, *model.graph.output]:
+        kind = item.type.tensor_type
+        if kind.HasField("shape"):
+            sizes = [size.dim_value if size.HasField("dim_value") else None
+                     for size in kind.shape.dim]
+            check_size(item.name, [size or 1 for size in sizes])
+            shapes[item.name] = sizes
+    return shapes

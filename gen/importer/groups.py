@@ -1,0 +1,168 @@
+"""Quantizers whose channels differ: in their limits, or in the sign of a factor after a MaxPool.
+
+An instruction has one zero point and one pair of limits for all its channels, so channels fall into
+groups, each of which is a layer that writes its part of one tensor.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Float, Int
+
+from .copies import join
+from .layout import picked
+from .values import HostInput, Linear, Part, Value, exact, per_channel, shape_text
+
+__all__ = ["each", "in_range_of_each", "in_scale_of_each", "mirrored"]
+
+
+def each(numbers, value, node, what):
+    """`numbers`, which broadcast against an activation, as one for each channel of its map."""
+    if isinstance(value, HostInput):
+        if numbers.size == 1 or (numbers.ndim == len(value.shape) + 1
+                                 and numbers.shape[1] == numbers.size == value.shape[0]):
+            return np.broadcast_to(numbers.reshape(-1), value.shape[:1])
+        node.fail(f"{what} of shape {list(numbers.shape)} must be one number, or one for each of "
+                  f"the {value.shape[0]} channels of {shape_text(value.shape)}")
+    return per_channel(numbers, value, node, what)
+
+
+def in_scale_of_each(builder, value, target, scales, zeros, limits, name, node):
+    """(tensor, channels or None): the codes that quantizers make of a value whose channels have
+    `scales` and `zeros` (zero points) of their own, else as of `target`, whose scale is 1; `limits`
+    as of `in_range_of_each`. The value's channel n is the tensor's channel channels[n]."""
+    sides = (1, -1) + (1,) * (len(value.shape) - 1)
+    if isinstance(value, HostInput):
+        value = value.then("divide", np.float32(scales).reshape(sides))
+        return in_range_of_each(builder, value, target, *limits, name, node, zeros)
+    scales = exact(np.float64(scales))
+    lows, highs = (list(item) for item in limits)
+    ends = []
+    for bound in (value.low, value.high):
+        ends.append(None if bound is None else [
+            replace(target, zero_point=int(zero)).order(bound / scale)
+            for scale, zero in zip(scales, zeros, strict=True)])
+    if ends[0]:
+        lows = [max(pair) for pair in zip(lows, ends[0], strict=True)]
+    if ends[1]:
+        highs = [min(pair) for pair in zip(highs, ends[1], strict=True)]
+    value = replace(value, low=None, high=None, gain=value.gain / scales,
+                    offset=value.offset / scales)
+    return in_range_of_each(builder, value, target, lows, highs, name, node, zeros)
+
+
+def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None):
+    """(tensor, channels or None): what `target` makes of a value, clipped to `lows`...`highs`
+    (ordered integers, [channels]), and with the zero points `zeros` if there are any; the value's
+    channel n is the tensor's channel channels[n]."""
+    zeros = [target.zero_point] * len(lows) if zeros is None else [int(item) for item in zeros]
+    every = list(zip(lows, highs, zeros, strict=True))
+    kinds = sorted(set(every))
+    if len(kinds) == 1:
+        (low, high, zero), = kinds
+        return builder.quantize(value, replace(target, low=low, high=high, zero_point=zero), name,
+                                node), None
+    if not isinstance(value, Value) or not isinstance(value.linear, Linear | None) or (
+            value.parts or any(value.pads) or not _separable(builder, value)):
+        if len(set(zeros)) > 1:
+            node.fail("has a zero point for each channel, which is supported after a convolution "
+                      "in one group or a depthwise one only; give it one zero point")
+        target = replace(target, zero_point=zeros[0])
+        value = _quantized(builder, value, replace(target, low=min(lows), high=max(highs)),
+                           f"{name}_wide", node)
+    pieces, order = [], []
+    for low, high, zero in kinds:
+        own = [n for n, kind in enumerate(every) if kind == (low, high, zero)]
+        part = builder.quantize(picked(builder, node, value, np.array(own)),
+                                replace(target, low=low, high=high, zero_point=zero),
+                                f"{name}_part", node)
+        # Only codes matter from here on.
+        builder.tensors[part].zero_point = target.zero_point
+        pieces.append((part, Part(None, len(order))))
+        order += own
+    moved = order != sorted(order)
+    made = join(builder, f"{name}_grouped" if moved else name, value.map, pieces, target,
+                value.nodes, node)
+    return made, np.argsort(order) if moved else None
+
+
+def _separable(builder, value):
+    """Whether some channels of a value can be computed without the others: codes, or a convolution
+    in one group or a depthwise one."""
+    if value.linear is None:
+        return True
+    count = builder.tensors[value.source].shape[0] if value.channels is None else (
+        len(value.channels))
+    groups = count // value.linear.images.shape[1]
+    return groups in (1, len(value.linear.images))
+
+
+def _quantized(builder, value, target, name, node):
+    """The value as `target` makes it."""
+    shape = value.shape
+    source = builder.quantize(value, target, name, node)
+    tensor = builder.tensors[source]
+    gain = np.full(tensor.shape[0], target.unit, dtype=object)
+    nodes = value.nodes if isinstance(value, Value) else []
+    return Value(source, tuple(shape), tensor.shape, gain, -target.zero_point * gain,
+                 nodes=list(nodes))
+
+
+def mirrored(builder, value, target, name, node):
+    """The tensor that `target` makes of a pooled value some of whose factors are negative and stand
+    after the pooling: channels of which the smallest result of a window is wanted.
+
+    Such a channel is computed with the other sign, so that the largest is wanted, as the code
+    low + high - code (floats: with the other sign), rounded alike since ties go to even; a layer
+    with weights of one and minus one turns it around.
+    """
+    if value.slope is not None:
+        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool and a "
+                  "slope below zero; put a quantizer between the two")
+    form = builder.weight_format or target.format
+    form = Int(2) if isinstance(form, Bipolar) else form    # with a 0 for the other channels
+    one = int(form.image(form.encode(1.0)))
+    if one < 1 or int(form.image(form.encode(-1.0))) != -one:
+        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool; that "
+                  f"needs weights of 1 and -1, which {form} does not have: put the MaxPool after "
+                  "the factor")
+    turned = np.array(value.pool.least)
+    if not _separable(builder, value):
+        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool of a "
+                  "convolution in groups; put a quantizer between them")
+    opposite = replace(target, zero_point=target.low + target.high - target.zero_point)
+    if isinstance(target.format, Float):
+        opposite = replace(target, low=-target.high, high=-target.low)
+    pieces, order = [], []
+    for sign, own in ((1, np.flatnonzero(~turned)), (-1, np.flatnonzero(turned))):
+        if not len(own):
+            continue
+        part = picked(builder, node, value, own)
+        if sign < 0:
+            low, high = (None if item is None else -item for item in (part.high, part.low))
+            part = replace(part, gain=-part.gain, offset=-part.offset, low=low, high=high,
+                           pool=replace(part.pool, least=()))
+        piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
+        # Only codes matter from here on.
+        builder.tensors[piece].zero_point = target.zero_point
+        pieces.append((piece, Part(None, len(order))))
+        order += own.tolist()
+    joined = pieces[0][0]
+    if len(pieces) > 1:
+        joined = join(builder, f"{name}_joined", value.map, pieces, target, value.nodes, node)
+    channels = len(turned)
+    signs = np.where(turned, -1, 1)
+    images = np.zeros((channels, channels, 1, 1), np.int64)
+    images[np.arange(channels), np.argsort(order), 0, 0] = one
+    if len(pieces) == 1:
+        images = np.full((channels, 1, 1, 1), one)
+    unit = target.unit
+    zeros = np.where(turned, opposite.zero_point, target.zero_point).astype(object)
+    gain = signs.astype(object) * unit
+    back = Value(joined, value.shape, value.map, gain / Fraction(one), -gain * zeros,
+                 Linear(next(iter(value.nodes), node.name), images, form, (1, 1), (1, 1),
+                        (0, 0, 0, 0), 0), nodes=list(value.nodes))
+    result = builder.add_tensor(name, value.map, target)
+    builder.add_layer(builder.quantizing_layer(back, target, result, node))
+    return result

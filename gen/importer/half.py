@@ -1,0 +1,98 @@
+"""Models in float16 and bfloat16: which tensors hold such numbers, and float networks in float32.
+
+Between quantizers, numbers of the chip are exact, and not rounded to a short float after every
+operator; so a result that lies near a tie may be one step from that of a program that computes in
+float16. What the host does, at the network's ends, is rounded as the model says.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from .file import array_of
+
+__all__ = ["HALF", "as_float32", "roundings"]
+
+#: ONNX's element types of real numbers of 16 bits, and what they are called in numpy.
+HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+_REAL = {*HALF, TensorProto.FLOAT, TensorProto.DOUBLE}
+#: Operators that give some of the numbers that they read, or 0.
+_CHOOSE = {"Cast", "Concat", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Relu",
+           "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+
+
+def _kinds(graph, nodes):
+    """{tensor: its ONNX element type}, where the types of inputs and constants say it."""
+    kinds = {item.name: item.type.tensor_type.elem_type for item in graph.input}
+    kinds |= {item.name: item.data_type for item in graph.initializer}
+    for node in nodes:
+        read = [kinds.get(item, 0) for item in node.inputs]
+        if node.operator == "Cast":
+            kind = node.attributes.get("to", 0)
+        elif node.operator == "Constant":
+            value = node.attributes.get("value")
+            kind = value.data_type if isinstance(value, TensorProto) else 0
+        elif node.operator in ("QuantizeLinear", "Shape", "Size"):
+            kind = 0
+        elif node.operator == "DequantizeLinear":
+            kind = node.attributes.get("output_dtype", 0) or (read[1:2] or [0])[0]
+        else:
+            kind = next((item for item in read if item in _REAL), 0)
+        kinds |= dict.fromkeys(node.outputs, kind)
+    return kinds
+
+
+def roundings(graph, nodes):
+    """{tensor: (the short float that its numbers are rounded to, whether it is of that type)} of
+    all tensors that hold float16 or bfloat16, or numbers that were such.
+
+    `nodes` are those of the `onnx.GraphProto`, each after those that it reads.
+    """
+    kinds, found = _kinds(graph, nodes), {}
+    for item in graph.input:
+        if kinds[item.name] in HALF:
+            found[item.name] = HALF[kinds[item.name]], True
+    for node in nodes:
+        for name in node.outputs:
+            if kinds[name] in HALF:
+                found[name] = HALF[kinds[name]], True
+            elif node.operator in _CHOOSE and kinds[name] == TensorProto.FLOAT:
+                read = {found.get(item, ("",))[0] for item in node.inputs
+                        if kinds.get(item) in _REAL}
+                if len(read) == 1 and read != {""}:
+                    found[name] = read.pop(), False
+    return found
+
+
+def as_float32(model, nodes):
+    """A float network with float32 in place of float16, bfloat16 and double; the same model where
+    it has none. `nodes` are its nodes, each after those that it reads."""
+    others = _REAL - {TensorProto.FLOAT}
+    kinds = _kinds(model.graph, nodes)
+    if not others & set(kinds.values()):
+        return model
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = model.graph
+
+    def converted(tensor):
+        if tensor.data_type in others:
+            array = array_of(tensor, tensor.name)
+            with np.errstate(over="ignore"):
+                tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
+    for tensor in graph.initializer:
+        converted(tensor)
+    del graph.value_info[:]
+    for item in [*graph.input, *graph.output]:
+        if item.type.tensor_type.elem_type in others:
+            item.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in graph.node:
+        for item in node.attribute:
+            if item.HasField("t"):
+                converted(item.t)
+            elif node.op_type == "Cast" and item.name == "to" and item.i in others:
+                item.i = TensorProto.FLOAT
+        if node.op_type == "Cast" and kinds.get(node.input[0]) in _REAL and (
+                helper.get_node_attr_value(node, "to") == TensorProto.FLOAT):
+            node.op_type = "Identity"
+            del node.attribute[:]
+    return model

@@ -1,0 +1,189 @@
+"""The addends of sums: what they are, how far they reach, and which of them are one convolution."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
+
+import numpy as np
+from systolith.gen.importer.scales import scaled
+from systolith.gen.importer.values import Linear, Pair, Value
+from systolith.hw.formats import Int
+from systolith.sim.model import numerics
+
+from .functions import Function, reals
+
+__all__ = ["Addend", "addends", "folded", "image_limits", "reach_of"]
+
+
+@dataclass
+class Addend:
+    """A value that is added, or subtracted (`sign` -1), and the largest magnitude that it can have
+    in each channel (array of Fraction)."""
+    value: Value
+    sign: int = 1
+    reach: np.ndarray | None = None
+
+    @property
+    def linear(self):
+        return self.value.linear
+
+    @property
+    def clipped(self):
+        """Whether there is a limit other than 0."""
+        return bool(self.value.low or self.value.high)
+
+    @property
+    def direct(self):
+        """Whether nothing stands after the convolution or the codes but gain and offset."""
+        value = self.value
+        return (value.low is None and value.high is None and not value.pool
+                and value.slope is None)
+
+
+def image_limits(builder, source):
+    """The smallest and the largest image in a tensor."""
+    form = builder.tensors[source].format
+    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
+
+
+# Taking the sum apart.
+
+def addends(value, sign=1):
+    """The Addends of a sum, those of sums in it among them."""
+    found = []
+    for item, own in ((value.linear.first, sign), (value.linear.second, sign * value.linear.sign)):
+        inner = []
+        if isinstance(item.linear, Pair) and not item.linear.product and Addend(item).direct:
+            for part in addends(item, own):
+                term = scaled(part.value, item.gain, 0 * item.gain)
+                inner.append(term and Addend(term, part.sign))
+            if item.offset.any() and inner[0]:
+                moved = scaled(inner[0].value, item.gain ** 0, inner[0].sign * own * item.offset)
+                inner[0] = moved and Addend(moved, inner[0].sign)
+        found += inner if inner and None not in inner else [Addend(item, own)]
+    return found
+
+
+def reach_of(builder, value, node):
+    """The largest magnitude of each channel of a value."""
+    if isinstance(value.linear, Function):
+        low, high = builder.limits[value.source]
+        numbers = reals(builder, value, np.arange(low, high + 1), node)
+        return np.full(value.map[0], Fraction(float(np.abs(numbers).max())), dtype=object)
+    least, most = image_limits(builder, value.source)
+    if value.linear is None:
+        ends = [value.gain * item + value.offset for item in (least, most)]
+    else:
+        images = value.linear.images
+        if any(pad > 0 for pad in value.linear.pads) and value.linear.pad_image is not None:
+            least, most = min(least, value.linear.pad_image), max(most, value.linear.pad_image)
+        flat = images.reshape(len(images), -1).astype(object)
+        up, down = np.where(flat > 0, flat, 0).sum(axis=1), np.where(flat < 0, flat, 0).sum(axis=1)
+        times = prod(value.window)
+        ends = [times * (up * a + down * b) * value.gain + value.offset
+                for a, b in ((least, most), (most, least))]
+    if value.slope is not None:
+        ends = [np.where(item < 0, item * value.slope, item) for item in ends]
+    ends = np.stack(ends)
+    ends = ends if value.low is None else np.maximum(ends, value.low)
+    ends = ends if value.high is None else np.minimum(ends, value.high)
+    return abs(ends).max(axis=0)
+
+
+# Convolutions of one tensor.
+
+def _together(one, other):
+    """Two convolutions of the same tensor merged into one, where their weights have codes in a
+    common unit; else None."""
+    a, b = one.linear, other.linear
+    if (one.source != other.source or a.format != b.format or a.stride != b.stride
+            or not isinstance(a.format, Int) or one.window != (1, 1) or other.window != (1, 1)
+            or not np.array_equal(one.channels, other.channels)):
+        return None
+    small = [item.images.shape[2:] == (1, 1) for item in (a, b)]
+    if small[0] and not small[1]:
+        return _together(other, one)
+    padded = [any(p > 0 for p in item.pads) for item in (a, b)]
+    if (all(padded) and a.pad_image != b.pad_image) or (padded[1] and not padded[0]) or (
+            a.dilation != b.dilation and not small[1]):
+        return None
+    count = max(item.images.shape[1] for item in (a, b))
+    wide = [_dense(item.images, count) for item in (a, b)]
+    if any(item is None for item in wide):
+        return None
+    place = []                      # of the second kernel in the first
+    for n in (0, 1):
+        moved = a.pads[n] - b.pads[n]
+        place.append(moved // a.dilation[n])
+        if moved % a.dilation[n] or not 0 <= place[n] <= (
+                wide[0].shape[2 + n] - wide[1].shape[2 + n]):
+            return None
+    images, (y, x) = wide[0].copy(), place
+    window = images[:, :, y:y + wide[1].shape[2], x:x + wide[1].shape[3]]
+    unit = np.empty(len(images), dtype=object)
+    high = a.format.image_range[1]
+    for n, numbers in enumerate(zip(one.gain, other.gain, strict=True)):
+        unit[n], k, m = _units(*numbers)
+        if max(abs(k), abs(m)) > high:
+            return None
+        images[n] *= k
+        window[n] += m * wide[1][n]
+    if abs(images).max() > high:
+        return None
+    return replace(one, gain=unit, offset=one.offset + other.offset, nodes=list(dict.fromkeys(
+        [*one.nodes, *other.nodes])), linear=replace(a, images=images))
+
+
+def _units(one, other):
+    """(unit, k, m) with one = k * unit and other = m * unit, integers as small as possible."""
+    if not one or not other:
+        return one or other or Fraction(1), int(bool(one)), int(bool(other))
+    ratio = one / other
+    unit = abs(other) / ratio.denominator
+    return unit, int(one / unit), int(other / unit)
+
+
+def _dense(images, count):
+    """Weights [O, count, kh, kw] of a depthwise convolution's, or of a dense one's."""
+    if images.shape[1] == count:
+        return images
+    if images.shape[1] != 1 or len(images) != count:
+        return None
+    wide = np.zeros((count, count, *images.shape[2:]), images.dtype)
+    wide[np.arange(count), np.arange(count)] = images[:, 0]
+    return wide
+
+
+def folded(addends):
+    """The Addends, those of one tensor as one where that is exact."""
+    values, others = [], []
+    formats = {item.value.source: item.linear.format for item in addends
+               if isinstance(item.linear, Linear)}
+    for item in addends:
+        value = item.value
+        same = sum(other.value.source == value.source for other in addends) > 1
+        if not (item.direct and same and value.source in formats) or isinstance(
+                value.linear, Function):
+            others.append(item)
+            continue
+        value = _as_linear(value, formats[value.source])
+        value = replace(value, gain=value.gain * item.sign, offset=value.offset * item.sign)
+        for n, (before, count) in enumerate(values):
+            both = _together(before, value)
+            if both is not None:
+                values[n] = both, [*count, item]
+                break
+        else:
+            values.append((value, [item]))
+    # Addends that are merged with no other stay unchanged.
+    return [*(items[0] if len(items) == 1 else Addend(value) for value, items in values), *others]
+
+
+def _as_linear(value, format):
+    """A quantized value as the result of a 1 x 1 convolution whose weights are 1."""
+    if value.linear is not None:
+        return value
+    one = int(format.image(format.encode(1.0)))
+    images = np.full((value.map[0], 1, 1, 1), max(one, 1))
+    return replace(value, gain=value.gain / max(one, 1), linear=Linear(
+        value.source, images, format, (1, 1), (1, 1), (0, 0, 0, 0), 0))

@@ -1,0 +1,174 @@
+"""Functions of two slopes: channels multiplied with one number where a value is at least 0 and with
+another one below, and moved afterwards (PRelu with an offset after it, DPReLU, and their like
+spelled out with Relus).
+
+What a chip with `post.leaky` cannot say in one layer is the largest, or the smallest, of two lines:
+max(a * u, c * u) where a is at least c. Rounding keeps the order, so two layers make both lines as
+codes, side by side, and a third one takes the largest of each pair.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from systolith.gen.importer.copies import join
+from systolith.gen.importer.values import Linear, Part, Pool, Value, exact
+from systolith.hw.formats import Bipolar
+
+from .pairs import Pair
+
+__all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum", "quantize_kink"]
+
+
+@dataclass
+class Kink:
+    """above * u where u, the value `base`, is at least 0, below * u elsewhere; arrays of Fraction
+    [channels]."""
+    base: Value
+    above: np.ndarray
+    below: np.ndarray
+
+
+def kink_of(value):
+    """The value as a scaled and moved Kink; None where it cannot be one, since it is pooled or has
+    more than one bound."""
+    if isinstance(value.linear, Kink):
+        return value if value.low is None and value.high is None and not value.pool else None
+    bounded = [value.low, value.high].count(None) < 2
+    if value.parts or value.pool or not isinstance(value.linear, Linear | Pair | None) or (
+            None not in (value.low, value.high)) or (bounded and value.slope is not None):
+        return None
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    above = below = ones
+    base, moved = replace(value, slope=None, low=None, high=None), 0 * ones
+    if value.slope is not None:
+        below = value.slope
+    elif bounded:
+        # max(x, t) = t + max(x - t, 0), and the smallest likewise.
+        bound = value.low if value.high is None else value.high
+        base, moved = replace(base, offset=base.offset - bound), bound * ones
+        above, below = (ones, 0 * ones) if value.high is None else (0 * ones, ones)
+    return replace(base, linear=Kink(base, above, below), gain=ones, offset=moved, window=(1, 1),
+                   channels=None, pads=(0, 0, 0, 0))
+
+
+def kink_sum(node, values, sign):
+    """The sum (`sign` 1) or difference (-1) of two functions of one value that nothing has
+    quantized; None of anything else."""
+    both = _of_one(values)
+    if both is None:
+        return None
+    first, *sides = both
+    above, below = (mine + sign * other for mine, other in sides)
+    offsets = [kink_of(item).offset for item in values]
+    return _two_slopes(node, values, first, above, below, offsets[0] + sign * offsets[1])
+
+
+def kink_extreme(node, values, larger):
+    """The largest, or the smallest, of two functions of one value that nothing has quantized, both
+    the same at 0; None of anything else."""
+    both = _of_one(values)
+    if both is None:
+        return None
+    first, (above, other_above), (below, other_below) = both
+    offsets = [kink_of(item).offset for item in values]
+    if (offsets[0] != offsets[1]).any():
+        return None
+    above, below = ((np.maximum(above, other_above), np.minimum(below, other_below)) if larger else
+                    (np.minimum(above, other_above), np.maximum(below, other_below)))
+    return _two_slopes(node, values, first, above, below, offsets[0])
+
+
+def _of_one(values):
+    """(the first as a Kink, both slopes above 0, both below) of two values that are functions of
+    one value, as far as slopes go; None where they are not."""
+    own = [item.linear.base.linear if isinstance(item.linear, Kink) else item.linear
+           for item in values]
+    if own[0] is not own[1] or (own[0] is None and not any(
+            isinstance(item.linear, Kink) for item in values)):
+        return None
+    first, second = map(kink_of, values)
+    ratio = first and second and _ratio(first.linear.base, second.linear.base)
+    if ratio is None:
+        return None
+    turned, kink = (ratio < 0).astype(bool), second.linear
+    factor = second.gain * ratio
+    return (first, (first.gain * first.linear.above,
+                    factor * np.where(turned, kink.below, kink.above)),
+            (first.gain * first.linear.below, factor * np.where(turned, kink.above, kink.below)))
+
+
+def _two_slopes(node, values, first, above, below, offset):
+    base, nodes = first.linear.base, list(dict.fromkeys(
+        [*(name for item in values for name in item.nodes), node.name]))
+    if (above == below).all():
+        return replace(base, gain=base.gain * above, offset=base.offset * above + offset,
+                       nodes=nodes)
+    ones = np.full(len(above), exact(1).item(), dtype=object)
+    return replace(first, linear=Kink(base, above, below), gain=ones, offset=offset, nodes=nodes)
+
+
+def _ratio(first, second):
+    """How many times the second value is the first one, [channels], or None."""
+    same = (first.source == second.source and first.linear is second.linear
+            and first.window == second.window and first.map == second.map
+            and first.pads == second.pads and (
+                first.channels is second.channels is None
+                or np.array_equal(first.channels, second.channels)))
+    if not same or first.shape != second.shape or (first.gain == 0).any():
+        return None
+    ratio = second.gain / first.gain
+    return ratio if (ratio != 0).all() and (second.offset == ratio * first.offset).all() else None
+
+
+# Layers.
+
+def quantize_kink(builder, value, target, name, node):
+    """The tensor that `target` makes of a Kink."""
+    kink, base = value.linear, value.linear.base
+    above, below, offset = value.gain * kink.above, value.gain * kink.below, value.offset
+    rest = dict(low=value.low, high=value.high, pool=value.pool, nodes=value.nodes)
+    if (above == below).all():
+        return builder.quantize(_line(base, above, offset, **rest), target, name, node)
+    sloped = None if offset.any() else _sloped(above, below)
+    if sloped and not isinstance(target.format, Bipolar):
+        gain, slope = sloped
+        return builder.quantize(replace(_line(base, gain, offset, **rest), slope=slope), target,
+                                name, node)
+    if value.pool:
+        made = quantize_kink(builder, replace(value, pool=None), target, name, node)
+        gain = np.full(value.map[0], target.unit, dtype=object)
+        codes = Value(made, value.shape, value.map, gain, -target.zero_point * gain,
+                      pool=value.pool, nodes=value.nodes)
+        return builder.pooled_codes(codes, node).source
+    lines = [builder.quantize(_line(base, factors, offset, **rest), target, f"{name}_{side}", node)
+             for factors, side in ((above, "above"), (below, "below"))]
+    least = (above < below).astype(bool)
+    channels, height, width = base.map
+    both = join(builder, f"{name}_both", (channels, height, 2 * width),
+                [(line, Part(None, 0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
+                value.nodes, node)
+    gain = np.full(channels, target.unit, dtype=object)
+    pairs = Value(both, base.map, base.map, gain, -target.zero_point * gain, nodes=value.nodes,
+                  pool=Pool((1, 2), (1, 2), (0, 0, 0, 0),
+                            tuple(least.tolist()) if least.any() else ()))
+    return builder.quantize(builder.identity(pairs, target, node), target, name, node)
+
+
+def _line(base, factors, offset, **rest):
+    return replace(base, gain=base.gain * factors, offset=base.offset * factors + offset, **rest)
+
+
+def _sloped(above, below):
+    """(factors, slopes) such that f(u) = factor * u where that is at least 0, else slope * factor *
+    u; None where a channel has no such numbers."""
+    factors, slopes = [], []
+    for a, c in zip(above, below, strict=True):
+        if a > 0 or a == c:
+            factors.append(a)
+            slopes.append(c / a if a else a)
+        elif c < 0:
+            factors.append(c)
+            slopes.append(a / c)
+        else:
+            return None
+    return np.array(factors, dtype=object), np.array(slopes, dtype=object)

@@ -1,0 +1,306 @@
+"""Sums and products of two activations: layers whose results are combined with an operand.
+
+A sum becomes a layer that reads one of the two as it is, through weights of one, and has the other
+one as its operand. Where a convolution makes one of them for nobody else, that convolution takes
+the layer's place, and the sum costs nothing.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from math import gcd, lcm
+from types import NoneType
+
+import numpy as np
+from systolith.gen.importer.ties import EVEN, ties_of_sum
+from systolith.gen.importer.values import (
+    Linear,
+    Pair,
+    Value,
+    codes_of,
+    exact,
+    like,
+    shape_text,
+    uniform,
+)
+from systolith.hw.formats import Bipolar, Int
+from systolith.hw.spec.arch import FIRST_BITS
+from systolith.hw.spec.isa import GAIN_BITS
+from systolith.sim.model import numerics
+from systolith.sim.model.graph import Conv, Operand
+
+from .addends import image_limits
+from .digits import added_up, gains
+
+__all__ = ["added_values", "combined_layer", "fuse", "pair"]
+
+
+def pair(node, inputs, operation):
+    """The value of an Add, Sub or Mul of two activations."""
+    if operation not in ("add", "subtract", "multiply"):
+        node.fail("needs a constant as one of its operands; two activations are not supported")
+    first, second = inputs
+    for item in inputs:
+        if operation == "multiply" and not isinstance(item.linear, (Linear, Pair, NoneType)):
+            node.fail(f"combines the result of {item.nodes[-1]!r} with another tensor before it is "
+                      "quantized; put a quantizer between them")
+    sign = -1 if operation == "subtract" else 1
+    turned = _pixel(first) and not _pixel(second)
+    if turned:
+        first, second = second, first
+    if tuple(second.map) not in (tuple(first.map), (first.map[0], 1, 1)) or (
+            len(first.shape) != len(second.shape) and second.map != first.map):
+        node.fail(f"combines {shape_text(first.shape)} with {shape_text(second.shape)}; supported "
+                  "are equal shapes, and one pixel [N, C, 1, 1] with a whole map")
+    # first - second is -(second - first).
+    ones = np.full(first.map[0], exact(sign if turned else 1).item(), dtype=object)
+    return like(first, Value(first.source, first.shape, first.map, ones, 0 * ones,
+                             nodes=[node.name],
+                             linear=Pair(node.name, first, second, operation == "multiply",
+                                         sign)))
+
+
+def _pixel(value):
+    return tuple(value.map[1:]) == (1, 1)
+
+
+def added_values(builder, value, target, node):
+    """The value of a sum as a convolution's, where no layer with one operand can make what `target`
+    rounds; else None."""
+    both = value.linear
+    if both.product:
+        return None
+    if isinstance(target.format, Bipolar) or target.sign:
+        return None
+    codes = [_is_code(item) for item in (both.first, both.second)]
+    whole = both.second.map == both.first.map
+    one = (codes[1] and (codes[0] or _is_first(both.first))) or (
+        whole and codes[0] and _is_first(both.second))
+    plainly = all(item.low is None and item.high is None and item.slope is None
+                  for item in (both.first, both.second))
+    moved = value.offset.any() or not all(_has_zero(item) for item, code in zip(
+        (both.first, both.second), codes, strict=True) if code)
+    if one and uniform(value.gain) and (plainly or not moved) and value.slope is None and not (
+            value.pool and value.pool.least):
+        return None
+    return added_up(builder, value, target, node)
+
+
+def _is_code(value):
+    """Whether a value can be an operand."""
+    return (value.linear is None and value.slope is None and bool(uniform(value.gain))
+            and not (value.pool and value.pool.least))
+
+
+def _has_zero(value):
+    """Whether 0 is a whole number of steps of the codes, so that a zero point can express it."""
+    offset = uniform(value.offset)
+    return offset is not None and (offset / value.gain[0]).denominator == 1
+
+
+def _is_first(value):
+    """Whether a value that is no code can be the first result of a layer with an operand."""
+    return isinstance(value.linear, Linear) and not (value.pool and value.pool.least)
+
+
+def combined_layer(builder, value, target, output, node):
+    """The layer that quantizes a Pair into the tensor `output`."""
+    both = value.linear
+    factors, added = value.gain, value.offset
+    if target.sign and (factors > 0).all():
+        # A positive factor changes no sign.
+        factors, added = factors / factors, added / factors
+    scale = uniform(factors)
+    if not scale or (both.product and any(added)):
+        node.fail(f"quantizes the result of {both.name!r} after an addition or a scale per "
+                  f"channel; put a quantizer right after {both.name!r}")
+    first, second, signs = both.first, both.second, [1, both.sign]
+    if second.linear is not None and first.linear is None and second.map == first.map:
+        first, second, signs = second, first, signs[::-1]
+    if second.linear is not None:
+        node.fail(f"quantizes the result of {both.name!r}, whose inputs are both not quantized; "
+                  "put a quantizer after one of them")
+    if isinstance(first.linear, Pair):
+        inner = first.linear.name
+        node.fail(f"quantizes the result of {both.name!r}, which reads that of {inner!r} before it "
+                  f"is quantized; put a quantizer after {inner!r}")
+    source, gain, zero, rest = _operand(builder, second, node, both.product)
+    added = added / scale + signs[1] * rest
+    if any(added) or (first.linear is None and any(
+            _operand(builder, first, node, both.product)[3])):
+        first = _moved(builder, first, signs[0] * added, target, node)
+    limits = [gain * (item - zero) for item in image_limits(builder, source)]
+    factors = [signs[0] * scale, signs[1] * scale * gain]
+    if both.product:
+        factors = [scale * gain, Fraction(0)]
+    if first.linear is None:
+        conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
+    elif target.sign:
+        # Results whose sign the operand cannot change may have any size.
+        reach = None if both.product else 2 * max(map(abs, limits))
+        conv, unit = _finely(builder, first, target, reach, 1, node)
+    else:
+        # Beyond this the result saturates for every operand but 0.
+        ends = [target.unit * (item - target.zero_point) / scale
+                for item in (target.low - 1, target.high + 1)]
+        reach = max(map(abs, ends))
+        reach = reach / abs(gain) if both.product else reach + max(map(abs, limits))
+        conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
+    factors[0] *= unit
+    if target.sign:
+        integers, shift = _gains_of_sign(factors), 0
+        target = replace(target, zero_point=-1 if target.strict else 1)
+    else:
+        factors = [item / target.unit for item in factors]
+        integers, shift = gains(factors, node)
+        builder.notes.add("combined", both.name, _off(conv, factors, integers, shift, [
+            abs(item - zero) for item in image_limits(builder, source)], both.product,
+            first.linear is not None))
+    ties = EVEN if target.sign else ties_of_sum(factors, target)
+    conv.name, conv.output = builder.unique(both.name), output
+    conv.operand = Operand(source, both.product, *integers, int(zero), shift, target.zero_point,
+                           target.low, target.high, ties)
+    conv.nodes = [*first.nodes, *value.nodes]
+    return conv
+
+
+def _off(conv, factors, integers, shift, reach, product, rounded):
+    """How far a combined result can be off before it is rounded, in steps: its first results, if
+    they are `rounded`, by half of theirs, and both factors."""
+    first, second = max(abs(conv.low), abs(conv.high)), max(reach)
+    errors = [abs(factor - Fraction(integer, 1 << shift)) for factor, integer in
+              zip(factors, integers, strict=True)]
+    half = abs(factors[0]) / 2 * rounded
+    if product:
+        return (half + first * errors[0]) * second
+    # A result within its limits has a first result that is no further off than the operand.
+    return half + first * errors[0] + second * errors[1]
+
+
+def _operand(builder, value, node, product=False):
+    """(tensor, gain, zero point, what is added to that for each channel) of a quantized value,
+    which is nothing where it is part of a product."""
+    source, gain, offset = builder.read(value, node)
+    form, zero = builder.tensors[source].format, uniform(offset)
+    zero = None if zero is None else -zero / gain
+    low, high = form.image_range if isinstance(form, Bipolar | Int) else (0, 0)
+    if zero is not None and zero.denominator == 1 and low <= zero <= high:
+        return source, gain, int(zero), 0 * offset
+    if product:
+        maker = f"after {value.nodes[-1]!r}" if value.nodes else "before it"
+        node.fail("multiplies a value that has no code for 0, since something was added to it; "
+                  f"put a quantizer {maker}")
+    return source, gain, 0, offset
+
+
+def _moved(builder, value, added, target, node):
+    """A value with a number added to each channel."""
+    if value.low is not None or value.high is not None or value.slope is not None:
+        node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
+                  "quantizer between them")
+    if not isinstance(target.format, Int):
+        node.fail("adds a value that has no code for 0, since something was added to it; put a "
+                  f"quantizer before it, as results in {target.format} need")
+    value = replace(value, offset=value.offset + added)
+    return value if value.linear is not None else builder.identity(value, None, node)
+
+
+def _as_it_is(builder, value, node):
+    """A layer whose first results are the images of a quantized value less their zero point;
+    (Conv, what one of them stands for, the zero point)."""
+    source, gain, zero, _ = _operand(builder, value, node)
+    form = builder.tensors[source].format
+    weight = builder.weight_format or form
+    channels = builder.tensors[source].shape[0]
+    one = int(weight.image(weight.encode(1.0)))
+    if one < 1:
+        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
+                  "more bits")
+    images = np.full((channels, 1, 1, 1), one)
+    # One is a power of two: 1 / one = multiplier / 2**shift.
+    signs = isinstance(form, Bipolar)
+    low, high = image_limits(builder, source) if signs else builder.limits[source]
+    conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
+                bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
+                shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
+                high=high - zero)
+    return conv, gain, zero
+
+
+def _finely(builder, value, target, reach, step, node):
+    """The layer of a value that no quantizer follows, rounded as finely as first results can be:
+    (Conv, what one step of them stands for). They hold values up to `reach`; `step` is that of the
+    final result."""
+    if not isinstance(target.format, Int):
+        node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  f"between them, as results in {target.format} need")
+    low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
+    times = value.window[0] * value.window[1]
+    largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
+                  zip(value.gain, value.offset, low, high, strict=True) for item in ends)
+    if value.slope is not None:
+        largest *= max(1, *map(abs, value.slope))
+    largest = min([largest, *([] if reach is None else [reach])])
+    most = (1 << FIRST_BITS - 1) - 1
+    unit = Fraction(step)
+    while unit * most < largest:
+        unit *= 2
+    while unit * most / 2 >= largest and largest:
+        unit /= 2
+    low = -most - 1 if value.low is None else max(-most - 1, round(value.low / unit))
+    high = most if value.high is None else min(most, round(value.high / unit))
+    fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
+                   sign=False, odd=False)
+    return builder.quantizing_layer(value, fine, "", node), unit
+
+
+def _gains_of_sign(ratios):
+    """Even integers in the ratio of two numbers, or as near to it as they come: with no shift, 1
+    added to their sum of multiples makes a sign of it."""
+    most = (1 << GAIN_BITS - 2) - 1
+    common = lcm(*(item.denominator for item in ratios))
+    whole = [int(item * common) for item in ratios]
+    whole = [item // gcd(*whole) for item in whole]
+    largest = max(map(abs, whole))
+    if largest > most:
+        whole = [round(Fraction(item * most, largest)) for item in whole]
+    return [2 * item for item in whole]
+
+
+def fuse(layers, outputs, zeros, tensors):
+    """Layers with sums where possible in the convolutions that make one of the two.
+
+    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}; `tensors` by
+    name: signs are no sums. Returns the layers.
+    """
+    layers = list(layers)
+    for output, zero in zeros.items():
+        place = next((n for n, layer in enumerate(layers) if layer.output == output), None)
+        if place is None or layers[place].operand is None:
+            continue
+        layer = layers[place]
+        uses = Counter([*outputs, *(item.input for item in layers),
+                        *(item.operand.tensor for item in layers if item.operand)])
+        best = None
+        for swapped, source, own in ((False, layer.input, zero),
+                                     (True, layer.operand.tensor, layer.operand.operand_zero)):
+            number = next((n for n, item in enumerate(layers) if item.output == source), None)
+            if (number is not None and not isinstance(tensors[source].format, Bipolar)
+                    and uses[source] == 1 and layers[number].operand is None
+                    and layers[number].table is None and layers[number].zero_point == own
+                    and layers[number].output_shape == layer.output_shape
+                    and (best is None or number > best[0])):
+                best = number, swapped, own
+        if best is None:
+            continue
+        number, swapped, own = best
+        made, operand = layers[number], layer.operand
+        if swapped:
+            operand = replace(operand, tensor=layer.input, operand_zero=zero)
+            if not operand.product:
+                operand.gain, operand.operand_gain = operand.operand_gain, operand.gain
+        nodes = list(dict.fromkeys([*made.nodes, *layer.nodes]))
+        layers[place] = replace(made, output=output, zero_point=0, low=made.low - own,
+                                high=made.high - own, operand=operand, nodes=nodes)
+        del layers[number]
+    return layers

@@ -1,0 +1,132 @@
+"""ReduceMean, ReduceSum, ReduceMax and ReduceMin over any axes but the batch.
+
+Rows and columns are windows as large as the map. Sums over channels are convolutions with equal
+weights; the largest of channels is found in pairs (`onnx_extremes`). The smallest of rows and
+columns is the largest of negated codes.
+"""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from systolith.gen.importer.copies import own_target, plain
+from systolith.gen.importer.layout import any_layout
+from systolith.gen.importer.values import (
+    HostInput,
+    Pool,
+    Value,
+    activation,
+    exact,
+    shape_text,
+    uniform,
+)
+
+from .extremes import extreme_of_channels
+from .linear import as_map, linear, mean
+from .moves import axes_of
+from .pool import pooled_axes
+from .stride import as_codes, plain_weights
+
+__all__ = ["OPERATORS"]
+
+
+def _dimensions(value, axes, node):
+    """Which of (channels, rows, columns) of a value's map the given axes of its shape (without the
+    batch) are; dimensions of 1 are left out."""
+    if len(value.shape) == 1:
+        return {n for n, size in enumerate(value.map) if size > 1}
+    large = [n for n, size in enumerate(value.map) if size > 1]
+    if [size for size in value.shape if size > 1] != [value.map[n] for n in large]:
+        as_map(value, node)                     # says what is wrong
+        node.fail(f"reads {shape_text(value.shape)}, whose dimensions are not those of a map; "
+                  "reshape it to [N, C, W] or [N, C, H, W] first")
+    places = iter(large)
+    found = [next(places) if size > 1 else None for size in value.shape]
+    return {found[axis] for axis in axes} - {None}
+
+
+def _reduced(builder, node, inputs):
+    node.expect("noop_with_empty_axes", 0, (0, 1))
+    value = activation(inputs, node)
+    axes = axes_of(node, inputs)
+    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+        return value
+    if isinstance(value, HostInput):
+        node.fail("reduces the input before it is quantized; put a quantizer before it")
+    rank = len(value.shape) + 1
+    if any(not -rank <= axis < rank for axis in axes or ()):
+        node.fail(f"its axes must be from {-rank} to {rank - 1} for {shape_text(value.shape)}, not "
+                  f"{axes}")
+    axes = {axis % rank - 1 for axis in axes or range(rank)}
+    if -1 in axes:
+        node.fail(f"its axes must leave the batch dimension of {shape_text(value.shape)}: from 1 "
+                  f"to {rank - 1}")
+    dimensions = _dimensions(value, axes, node)
+    kept = [1 if n in axes else size for n, size in enumerate(value.shape)]
+    if not node.expect("keepdims", 1, (0, 1)):
+        kept = [size for n, size in enumerate(kept) if n not in axes]
+    value = plain(builder, value, node)
+    kind = node.operator.removeprefix("Reduce")
+    if dimensions and kind in ("Mean", "Sum"):
+        value = _sum(builder, node, value, dimensions, kind == "Mean")
+    elif dimensions:
+        value = _extreme(builder, node, value, dimensions, kind == "Min")
+    return replace(value, shape=tuple(kept), nodes=list(dict.fromkeys([*value.nodes, node.name])))
+
+
+def _sum(builder, node, value, dimensions, average):
+    kernel = tuple(size if n in dimensions else 1 for n, size in enumerate(value.map))
+    divisor = prod(kernel) if average else 1
+    if kernel[1:] != (1, 1):
+        value = mean(builder, node, value, kernel[1:], kernel[1:], (1, 1), (0, 0, 0, 0), divisor)
+        divisor = 1
+    if kernel[0] > 1:
+        format, one = plain_weights(builder, value, node)
+        images = np.full((1, kernel[0], 1, 1), one)
+        scale = exact([1]) / (one * divisor) / exact(2).item() ** format.exponent
+        value = linear(builder, node, value, format, images, scale,
+                       lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)))
+    return value
+
+
+def _extreme(builder, node, value, dimensions, least):
+    windows = [(size, size, (0, 0), 1) if n + 1 in dimensions else (1, 1, (0, 0), size)
+               for n, size in enumerate(value.map[1:])]
+    if dimensions & {1, 2}:
+        value = (_negated(builder, node, value, windows) if least else
+                 pooled_axes(builder, value, windows, node))
+    if 0 in dimensions:
+        value = extreme_of_channels(builder, node, value, least)
+    return value
+
+
+def _negated(builder, node, value, windows):
+    """Min pooling of a quantized value, as max pooling of its negated codes."""
+    if value.linear is not None or value.slope is not None or (uniform(value.gain) or 0) <= 0:
+        node.fail(f"takes the smallest of the result of {value.nodes[-1]!r} before it is "
+                  "quantized; put a quantizer between them")
+    codes, restored = as_codes(builder, value, node)
+    own = own_target(builder, codes.source)
+    # Images i become -1 - i, which all have codes.
+    turned = replace(own, zero_point=-1 - own.zero_point, low=-1 - own.high, high=-1 - own.low)
+    negative = replace(codes, gain=-codes.gain, offset=-codes.offset)
+    small = max(size for size, *_ in windows) <= Pool.MOST
+    if small:
+        negative = pooled_axes(builder, negative, windows, node)
+    source = builder.quantize(negative, turned, f"{node.name}_negated", node)
+    shape = tuple(builder.tensors[source].shape)
+    # The real number of image i is now that of image -1 - i.
+    made = restored(Value(source, shape, shape, codes.gain, codes.offset, nodes=value.nodes))
+    made = replace(made, gain=-made.gain, offset=made.offset - made.gain)
+    if small:
+        return made
+    up = replace(made, gain=-made.gain, offset=-made.offset)
+    up = pooled_axes(builder, up, windows, node)
+    source, *_ = builder.read(up, node)         # pooled before the sign changes again
+    return replace(up, source=source, pool=None, gain=-up.gain, offset=-up.offset)
+
+
+_ATTRIBUTES = {"axes", "keepdims", "noop_with_empty_axes"}
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {f"Reduce{name}": (any_layout(_reduced), _ATTRIBUTES)
+             for name in ("Max", "Mean", "Min", "Sum")}

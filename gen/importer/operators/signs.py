@@ -1,0 +1,119 @@
+"""Signs by a model's own rule: comparisons with constants and the choice of two numbers by them.
+
+A comparison says what becomes of a number that is equal: x >= t and x > t differ in sign(0). Both
+are exact thresholds on the integer sum.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from systolith.gen.importer.binary import moved_below
+from systolith.gen.importer.target import Target
+from systolith.gen.importer.values import (
+    HostInput,
+    Value,
+    activation,
+    constant,
+    exact,
+    like,
+    per_channel,
+    uniform,
+)
+from systolith.hw.formats import Bipolar
+
+__all__ = ["OPERATORS", "Comparison", "as_numbers", "cast"]
+
+#: Less than the numbers that networks compare, and more than 0 after any scaling.
+_LITTLE = np.float32(1e-30)
+
+
+@dataclass
+class Comparison:
+    """Whether each element of `value` is at least 0; `strict`: more than 0."""
+    value: object
+    strict: bool
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+    def negated(self):
+        """Where it does not hold: the negative is more than 0, or at least 0."""
+        return Comparison(_negative(self.value), not self.strict)
+
+
+def _negative(value):
+    if isinstance(value, HostInput):
+        return value.then("multiply", np.float32(-1))
+    low, high = (None if bound is None else -bound for bound in (value.high, value.low))
+    pool = value.pool and value.pool.scaled(-np.ones(len(value.gain)))
+    return replace(value, gain=-value.gain, offset=-value.offset, low=low, high=high, pool=pool)
+
+
+def _compared(strict, more):
+    """The operator a > b, a >= b (`more`), a < b or a <= b."""
+    def operator(builder, node, inputs):
+        first = not isinstance(inputs[0], (HostInput, Value))
+        value = activation(inputs[::-1] if first else inputs, node)
+        numbers = constant(inputs[0 if first else 1], node, "one side")
+        if isinstance(value, HostInput):
+            value = value.then("subtract", numbers.floats)
+        else:
+            numbers = per_channel(numbers.numbers, value, node, "one side")
+            value = moved_below(replace(value, nodes=[*value.nodes, node.name]), numbers,
+                                strict == (more != first))
+        return Comparison(value if more != first else _negative(value), strict)
+    return operator
+
+
+def as_numbers(builder, node, comparison, yes, no):
+    """The number `yes` where a comparison holds, `no` elsewhere, as a bipolar tensor."""
+    if yes == no:
+        node.fail("chooses between two equal numbers, so its result is constant; replace the node "
+                  "by that constant")
+    if yes < no:
+        return as_numbers(builder, node, comparison.negated(), no, yes)
+    value, strict = comparison.value, comparison.strict
+    if isinstance(value, HostInput):
+        if strict:
+            value = value.then("subtract", _LITTLE)
+        strict = False
+    scale = (yes - no) / 2
+    if Fraction(float(scale)) != scale:
+        scale = Fraction(float(np.float32(scale)))
+    target = Target(Bipolar(1), float(scale), 0, 0, 1, strict)
+    source = builder.quantize(value, target, node.outputs[0], node)
+    tensor = builder.tensors[source]
+    ones = np.full(tensor.shape[0], Fraction(1), dtype=object)
+    return like(value, Value(source, tuple(value.shape), tensor.shape, ones * target.unit,
+                             ones * (yes + no) / 2))
+
+
+def _where(builder, node, inputs):
+    if not isinstance(inputs[0], Comparison):
+        node.fail("its condition must be a comparison of an activation with a constant")
+    yes, no = (uniform(constant(item, node, "each of its choices").numbers) for item in inputs[1:])
+    if yes is None or no is None:
+        node.fail("must choose between two numbers, not between arrays")
+    return as_numbers(builder, node, inputs[0], yes, no)
+
+
+def _not(builder, node, inputs):
+    if not isinstance(inputs[0], Comparison):
+        node.fail("its input must be a comparison of an activation with a constant")
+    return inputs[0].negated()
+
+
+def cast(builder, node, comparison):
+    """A comparison as the numbers 0 and 1."""
+    one = exact(1).item()
+    return as_numbers(builder, node, comparison, one, 0 * one)
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS: dict = {
+    "Greater": (_compared(True, True), set()), "GreaterOrEqual": (_compared(False, True), set()),
+    "Less": (_compared(True, False), set()), "LessOrEqual": (_compared(False, False), set()),
+    "Not": (_not, set()), "Where": (_where, set()),
+}

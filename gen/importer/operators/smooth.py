@@ -1,0 +1,152 @@
+"""Functions of sums that are not quantized before the function: convolution, SiLU, quantizer.
+
+The sums are rounded to steps so fine that from one to the next the function's value changes by at
+most half a step of the quantizer after it; the rounded sums are looked up in a table of as many
+words as that takes. Results are what exact sums would give, or the neighbouring code.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+from systolith.gen.importer.values import (
+    Constant,
+    Linear,
+    QuantizedConstant,
+    Value,
+    exact,
+    like,
+    uniform,
+)
+from systolith.hw.formats import Int
+from systolith.sim.model import numerics
+
+from .functions import FUNCTIONS, evaluated
+
+__all__ = ["Smooth", "applied", "smooth_layer"]
+
+#: The least and the most words of a table; functions that would need more are rounded in coarser
+#: steps.
+_WORDS = 253, 2045
+#: How far the result may move from one word to the next, in steps.
+_MOVE = 0.5
+#: Points at which a function is looked at to find out where and how it moves.
+_POINTS = 1 << 14
+_OPERATORS = {*FUNCTIONS, "Abs", "Add", "Clip", "Div", "HardSigmoid", "LeakyRelu", "Max", "Min",
+              "Mul", "Neg", "PRelu", "Pow", "Relu", "Sub"}
+
+
+@dataclass
+class Smooth:
+    """A function of the real numbers of the value `base`: float32 array to float32 array."""
+    name: str
+    base: Value
+    function: Any
+
+
+def applied(node, inputs):
+    """What an element-wise node makes of values that are functions of one convolution's results,
+    and constants of one number; None for anything else."""
+    values = [item for item in inputs if isinstance(item, Value)]
+    if node.operator not in _OPERATORS or not values:
+        return None
+    base = next((item.linear.base for item in values if isinstance(item.linear, Smooth)), None)
+    base = replace(values[0], low=None, high=None) if base is None else base
+    parts = []
+    for item in inputs:
+        if isinstance(item, Value):
+            parts.append(_function_of(base, item))
+            if parts[-1] is None:
+                return None
+        elif isinstance(item, (Constant, QuantizedConstant)):
+            array = item.floats.reshape(-1)
+            if array.size == 0 or (array != array[0]).any():
+                return None
+            parts.append(array[:1].reshape(()) if node.operator == "Clip" else array[:1])
+        elif item is not None:
+            return None
+
+    def function(numbers):
+        return evaluated(node, [part(numbers) if callable(part) else part for part in parts])
+    value = values[0]
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    nodes = list(dict.fromkeys([*(name for item in values for name in item.nodes), node.name]))
+    return like(value, Value(value.source, value.shape, value.map, ones, 0 * ones, nodes=nodes,
+                             linear=Smooth(node.name, base, function)))
+
+
+def _function_of(base, value):
+    """The value as a function of the base, which is a convolution's results scaled and moved; None
+    where it is none."""
+    if value.pool or value.slope is not None or value.window != base.window:
+        return None
+    if isinstance(value.linear, Smooth):
+        return value.linear.function if value.linear.base is base else None
+    if value.linear is not base.linear or not isinstance(value.linear, Linear) or (
+            base.gain == 0).any():
+        return None
+    gain = uniform(value.gain / base.gain)
+    offset = None if gain is None else uniform(value.offset - gain * base.offset)
+    if offset is None:
+        return None
+    limits = [None if item is None else np.float32(item) for item in (value.low, value.high)]
+
+    def function(numbers):
+        if (gain, offset) != (1, 0):
+            numbers = numbers * np.float32(gain) + np.float32(offset)
+        return numbers if limits == [None, None] else np.clip(numbers, *limits)
+    return function
+
+
+def smooth_layer(builder, value, target, output, node):
+    """The layer that quantizes a Smooth into the tensor `output`."""
+    base, inner = value.linear.base, value.linear.function
+    if not isinstance(target.format, Int):
+        node.fail(f"rounds {value.nodes[-1]!r}, a function of a convolution's results, to "
+                  f"{target.format}; put a quantizer before the function, as floats need")
+    if (value.gain != 1).any() or value.offset.any() or value.low is not None or (
+            value.high is not None):
+        node.fail(f"scales or clips {value.nodes[-1]!r} channel by channel; put a quantizer "
+                  "between them")
+    def steps_at(numbers):
+        """The function, in steps of the target from its zero point, within its limits."""
+        numbers = np.asarray(numbers, np.float32)
+        real = inner(numbers)
+        if np.isnan(real).any():
+            node.fail(f"{value.nodes[-1]!r} is not a number where it reads "
+                      f"{numbers[np.isnan(real)][0]:.4g}; put a Relu or Clip before it")
+        real = real.astype(np.float64) / float(target.scale)
+        return np.clip(real, target.low - target.zero_point, target.high - target.zero_point)
+
+    low, high = _range(builder, base)
+    for _ in range(4):                          # closer and closer to where it moves
+        points = np.linspace(low, high, _POINTS)
+        codes = np.rint(steps_at(points))
+        moving = np.flatnonzero(np.diff(codes))
+        if not moving.size:
+            low, high = min(low, 0.0), max(min(low, 0.0), 0.0)
+            break
+        low, high = points[moving[0]], points[moving[-1] + 1]
+    moves = np.abs(np.diff(steps_at(np.linspace(low, high, _POINTS)))).max() if high > low else 0
+    least, most = _WORDS
+    words = (1 << ceil(moves * (_POINTS - 1) / _MOVE).bit_length()) - 3
+    words = min(max(words, least), most)
+    step = (high - low) / words or 1.0
+    # Sums are rounded by half a step of the table at most.
+    builder.notes.add("function", value.linear.name, moves * (_POINTS - 1) / words / 2)
+    first, last = floor(low / step), ceil(high / step)
+    fine = replace(target, scale=step, zero_point=0, low=first, high=last, odd=False)
+    layer = builder.quantizing_layer(replace(base, nodes=value.nodes), fine, output, node)
+    numbers = numerics.round_reals(steps_at(np.arange(first, last + 1) * step), target.odd)
+    layer.table = numbers.astype(np.int64) + target.zero_point
+    return replace(layer, **value.pool.fields) if value.pool else layer
+
+
+def _range(builder, value):
+    """The smallest and largest real number over all inputs."""
+    low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
+    times = value.window[0] * value.window[1]
+    ends = [float(gain * times * item + offset) for gain, offset, *sums in
+            zip(value.gain, value.offset, low, high, strict=True) for item in sums]
+    return min(ends), max(ends)

@@ -1,0 +1,434 @@
+"""The standard ONNX operators, as functions from symbolic values to symbolic values."""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from onnx import TensorProto
+from systolith.gen.importer import layout
+from systolith.gen.importer.binary import never_zero, three_signs
+from systolith.gen.importer.copies import plain
+from systolith.gen.importer.half import HALF
+from systolith.gen.importer.target import Target
+from systolith.gen.importer.values import (
+    Constant,
+    HostInput,
+    Linear,
+    Pair,
+    QuantizedConstant,
+    Value,
+    activation,
+    constant,
+    exact,
+    like,
+    per_channel,
+    shape_text,
+    square_root,
+    uniform,
+)
+from systolith.hw.formats import Int
+
+from . import means, reduce, signs, upsample
+from . import moves as onnx_moves
+from . import pool as onnx_pool
+from .broadcast import by_channel, constant_map, differs_by_position, spread
+from .extremes import extreme_of
+from .functions import FUNCTIONS, combined, is_sign, leaky, of_function, of_sign, quantized_function
+from .kinks import kink_extreme, kink_of, kink_sum
+from .linear import conv, gemm, matmul
+from .moves import axes_of, integers
+from .pairs import pair
+
+__all__ = ["OPERATORS", "affine"]
+
+
+def affine(value, gain, offset, node):
+    """gain * value + offset; arrays of Fraction [channels]."""
+    low, high = value.low, value.high
+    if value.slope is not None and ((gain <= 0).any() or (offset != 0).any()):
+        if kink_of(value) is not None:
+            return affine(kink_of(value), gain, offset, node)
+        node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has one factor below "
+                  "zero and another above; put a quantizer between them")
+    if low is not None or high is not None:
+        common, moved = uniform(gain), uniform(offset)
+        if not any((low, high)) and (gain > 0).all() and not offset.any():
+            common, moved = 1, 0                # 0 stays 0
+        if common is None or moved is None or common == 0:
+            if kink_of(value) is not None:
+                return affine(kink_of(value), gain, offset, node)
+            node.fail("scales channels differently after a Relu or Clip; put a quantizer "
+                      "between them")
+        low, high = (None if bound is None else common * bound + moved for bound in (low, high))
+        if common < 0:
+            low, high = high, low
+    pool = value.pool
+    if pool and (gain < 0).any():
+        if not isinstance(value.linear, Linear | Pair | None):
+            node.fail("has a negative factor after a MaxPool; put the MaxPool after it")
+        pool = pool.scaled(gain)
+    return replace(value, gain=value.gain * gain, offset=value.offset * gain + offset,
+                   low=low, high=high, pool=pool, nodes=[*value.nodes, node.name])
+
+
+# Element by element.
+
+def _arithmetic(host_operation, combine):
+    """Add, Sub, Mul, Div: of two activations, or with one constant operand, where
+    `combine(numbers, first)` gives gain and offset, and `first` says that the constant is the
+    first operand."""
+    def operator(builder, node, inputs):
+        constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
+        if all(isinstance(item, Value) for item in inputs):
+            inputs = layout.aligned(builder, node, inputs)
+            values = [plain(builder, item, node) for item in inputs]
+            values = spread(builder, node, values)
+            sign = {"add": 1, "subtract": -1}.get(host_operation)
+            return (sign and kink_sum(node, values, sign)) or combined(
+                builder, node, values) or pair(node, values, host_operation)
+        if sum(constants) != 1:
+            node.fail("needs two activations that the chip has, or one and a constant; an input "
+                      "must pass a quantizer first")
+        first = constants[0]
+        operand, value = inputs if first else inputs[::-1]
+        if isinstance(value, HostInput):
+            if first and host_operation in ("subtract", "divide"):
+                node.fail("the constant must be the second operand where the input is not "
+                          "quantized yet")
+            array = operand.floats
+            shape = np.broadcast_shapes(array.shape, (1, *value.shape))[1:]
+            if shape != tuple(value.shape):
+                node.fail(f"its constant of shape {list(array.shape)} does not fit "
+                          f"{shape_text(value.shape)}")
+            return value.then(host_operation, array)
+        if differs_by_position(operand.numbers, value):
+            return _with_map(builder, node, operand, value, host_operation, first)
+        numbers = per_channel(operand.numbers, value, node, "its constant")
+        gain, offset = combine(numbers, first, node)
+        ones = np.full(len(numbers), exact(1).item(), dtype=object)
+        return affine(value, ones * gain, 0 * ones + offset, node)
+    return operator
+
+
+def _quotient(numbers, first, node):
+    if first or any(item == 0 for item in numbers.flat):
+        node.fail("must divide an activation by a constant that is not 0")
+    return 1 / numbers, 0
+
+
+def _with_map(builder, node, operand, value, operation, first):
+    """A value and a constant that differs by position."""
+    numbers = operand.numbers
+    if operation == "divide":
+        numbers, operation = _quotient(numbers, first, node)[0], "multiply"
+    made, value = constant_map(builder, node, operand, numbers, plain(builder, value, node))
+    return pair(node, [made, value] if first else [value, made], operation)
+
+
+def _batch_norm(builder, node, inputs):
+    node.expect("training_mode", 0, (0,))
+    value = activation(inputs, node)
+    gamma, beta, mean, variance = (
+        constant(item, node, what).numbers.reshape(-1) for item, what in
+        zip(inputs[1:], ("its scale", "its bias", "its mean", "its variance"), strict=True))
+    channels = value.shape[0] if value.shape else 0
+    if {len(item) for item in (gamma, beta, mean, variance)} != {channels}:
+        node.fail(f"its parameters must have one number for each of {channels} channels")
+    epsilon = exact(node.attributes.get("epsilon", np.float32(1e-5))).item()
+    if any(item < 0 or item + epsilon <= 0 for item in variance):
+        node.fail("its variance must not be negative, and must be positive with epsilon added")
+    gain = gamma / np.array([square_root(item + epsilon) for item in variance], dtype=object)
+    offset = beta - mean * gain
+    shape = (1, -1) + (1,) * (len(value.shape) - 1)
+    if isinstance(value, HostInput):
+        gain, offset = (item.astype(np.float64).astype(np.float32) for item in (gain, offset))
+        return value.then("multiply", gain.reshape(shape)).then("add", offset.reshape(shape))
+    # Once more, since the other one may have changed the value.
+    for _ in range(2):
+        gains, value = by_channel(builder, node, gain.reshape(shape), value, "its parameters")
+        offsets, value = by_channel(builder, node, offset.reshape(shape), value, "its parameters")
+    return affine(value, gains, offsets, node)
+
+
+def _clipped(builder, value, low, high, node):
+    if isinstance(value, HostInput):
+        return value.then("clip", (float("-inf") if low is None else float(low),
+                                   float("inf") if high is None else float(high)))
+    value = plain(builder, value, node) if any(value.pads) else value
+    if is_sign(builder, value) and not value.pool:
+        ends = (-np.inf if low is None else low), (np.inf if high is None else high)
+        return replace(of_sign(value, lambda numbers: np.minimum(np.maximum(
+            numbers, ends[0]), ends[1])), nodes=[*value.nodes, node.name])
+    lows = [item for item in (value.low, low) if item is not None]
+    highs = [item for item in (value.high, high) if item is not None]
+    low, high = max(lows, default=None), min(highs, default=None)
+    if low is not None and high is not None and low > high:
+        node.fail(f"clips to an empty range, from {float(low):g} to {float(high):g} together with "
+                  "the Relu or Clip before it; make the ranges overlap")
+    return replace(value, low=low, high=high, nodes=[*value.nodes, node.name])
+
+
+def _relu(builder, node, inputs):
+    return _clipped(builder, activation(inputs, node), exact(0).item(), None, node)
+
+
+def _clip(builder, node, inputs):
+    bounds = [None, None]
+    for n, what in enumerate(("min", "max")):
+        if what in node.attributes:
+            bounds[n] = node.attributes[what]
+        elif len(inputs) > n + 1 and inputs[n + 1] is not None:
+            array = np.asarray(constant(inputs[n + 1], node, what).array).reshape(-1)
+            if array.size != 1 or np.isnan(array[0]):
+                node.fail(f"{what} must be one number, not {array.tolist()}")
+            bounds[n] = array[0]
+    bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
+    return _clipped(builder, activation(inputs, node), *bounds, node)
+
+
+def _function(builder, node, inputs):
+    """An operator of one input, element by element."""
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        node.fail("works on the input before it is quantized; put a quantizer before it")
+    if not quantized_function(value):
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them, so that it is a function of codes")
+    return of_function(builder, node, [value])
+
+
+def _sign(builder, node, inputs):
+    """Sign: of sums that are never 0 a sign of two values, of other sums one of three values; of
+    codes a function."""
+    if not isinstance(inputs[0], Value) or not isinstance(inputs[0].linear, Linear):
+        return _function(builder, node, inputs)
+    value, one = inputs[0], exact(1).item()
+    if value.low is None and value.high is None and value.slope is None and never_zero(
+            value, builder.tensors[value.source].format):
+        return signs.as_numbers(builder, node, signs.Comparison(value, False), one, -one)
+    if value.slope is not None and (value.slope <= 0).any():
+        node.fail(f"takes the sign of {value.nodes[-1]!r}, whose slope must be positive; put a "
+                  "quantizer of more than one bit between them")
+    value = three_signs(replace(value, nodes=[*value.nodes, node.name]))
+    source = builder.quantize(value, Target(Int(2), 1.0, 0, -1, 1), node.outputs[0], node)
+    ones = np.full(value.map[0], one, dtype=object)
+    return like(value, Value(source, value.shape, value.map, ones, 0 * ones))
+
+
+def _leaky_relu(builder, node, inputs):
+    value = activation(inputs, node)
+    alpha = exact(np.float32(node.attributes.get("alpha", 0.01))).item()
+    slopes = None
+    if isinstance(value, Value):
+        slopes = np.full(value.map[0], alpha, dtype=object)
+    return leaky(builder, node, value, slopes) or of_function(builder, node, [value])
+
+
+def _prelu(builder, node, inputs):
+    value = activation(inputs, node)
+    slopes = None
+    if isinstance(value, Value):
+        slope = constant(inputs[1], node, "its slope").numbers
+        slopes, value = by_channel(builder, node, slope, value, "its slope")
+    return leaky(builder, node, value, slopes) or of_function(builder, node, [value, inputs[1]])
+
+
+def _hard_sigmoid(builder, node, inputs):
+    value = activation(inputs, node)
+    if not isinstance(value, Value) or quantized_function(value):
+        return _function(builder, node, inputs)
+    alpha, beta = (exact(np.float32(node.attributes.get(key, default))).item()
+                   for key, default in (("alpha", 0.2), ("beta", 0.5)))
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    value = affine(value, alpha * ones, beta * ones, node)
+    return _clipped(builder, value, exact(0).item(), exact(1).item(), node)
+
+
+def _absolute(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, Value) and isinstance(value.linear, Linear):
+        return leaky(builder, node, value, np.full(value.map[0], exact(-1).item(), dtype=object))
+    return _function(builder, node, inputs)
+
+
+def _negated(builder, node, inputs):
+    value = activation(inputs, node)
+    if isinstance(value, HostInput):
+        return value.then("multiply", np.float32(-1))
+    ones = np.full(value.map[0], exact(1).item(), dtype=object)
+    return affine(value, -ones, 0 * ones, node)
+
+
+def _power(builder, node, inputs):
+    if isinstance(inputs[0], Value) and quantized_function(inputs[0]) and isinstance(
+            inputs[1], (Constant, QuantizedConstant)):
+        return of_function(builder, node, inputs)
+    return node.fail("must have a quantized activation as its base and a constant exponent")
+
+
+def _extreme(builder, node, inputs):
+    """Max and Min of activations and numbers: a Clip, a function, or the larger of maps."""
+    values = [item for item in inputs if isinstance(item, Value)]
+    if not any(isinstance(item, (Value, HostInput)) for item in inputs):
+        node.fail("needs an activation among its inputs")
+    value = next(item for item in inputs if isinstance(item, (Value, HostInput)))
+    hosts = [item for item in inputs if isinstance(item, HostInput)]
+    if len(hosts) + len(values) > max(len(values), 1):
+        node.fail("compares an input before it is quantized; put a quantizer before it")
+    for item in values[1:]:
+        both = layout.aligned(builder, node, [value, item])
+        both = spread(builder, node, [plain(builder, part, node) for part in both], False)
+        value = kink_extreme(node, both, node.operator == "Max") or combined(
+            builder, node, both) or extreme_of(
+            builder, node, both, node.operator == "Min")
+    for item in inputs:
+        if isinstance(item, (Constant, QuantizedConstant)):
+            number = item.numbers.reshape(-1)
+            if isinstance(value, Value) and uniform(number) is None:
+                both = constant_map(builder, node, item, item.numbers, plain(builder, value, node))
+                value = extreme_of(builder, node, both[::-1], node.operator == "Min")
+                continue
+            if uniform(number) is None:
+                node.fail("its constant must be one number where the input is not quantized")
+            low, high = (number[0], None) if node.operator == "Max" else (None, number[0])
+            value = _clipped(builder, value, low, high, node)
+    return value
+
+
+# Shapes.
+
+def _reshaped(value, shape, node, rows=None):
+    """The value's elements in another shape; `rows` as of `Value`, None: unchanged."""
+    rows = getattr(value, "rows", 1) if rows is None else rows
+    if prod(shape) * rows != prod(value.shape) * getattr(value, "rows", 1):
+        node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "
+                  "dimension must stay")
+    if isinstance(value, HostInput):
+        made = replace(value, shape=tuple(shape), rows=rows)
+        return made.then("reshape", made.whole)
+    return replace(value, shape=tuple(shape), rows=rows, nodes=[*value.nodes, node.name])
+
+
+def _flatten(builder, node, inputs):
+    value = activation(inputs, node)
+    rank = len(value.shape) + 1
+    axis = node.attributes.get("axis", 1)
+    if not -rank <= axis <= rank or axis % rank == 0:
+        node.fail(f"attribute axis must be from 1 to {rank - 1}, not {axis}: the batch dimension "
+                  "stays first")
+    lead = value.shape[:axis % rank - 1]
+    return _reshaped(value, (prod(value.shape[len(lead):]),), node,
+                     prod(lead) * getattr(value, "rows", 1))
+
+
+def _reshape(builder, node, inputs):
+    value = activation(inputs, node)
+    wanted = integers(inputs[1], node, "its shape")
+    zero_copies = not node.expect("allowzero", 0, (0, 1))
+    if not wanted or (not zero_copies and 0 in wanted):
+        node.fail(f"its shape must keep the batch dimension, not be {wanted}")
+    first, rest = wanted[0], wanted[1:]
+    if zero_copies:
+        if any(item == 0 and n >= len(value.shape) for n, item in enumerate(rest)):
+            node.fail(f"its shape {wanted} copies a dimension that {shape_text(value.shape)} "
+                      "does not have")
+        rest = [value.shape[n] if item == 0 else item for n, item in enumerate(rest)]
+    rows = getattr(value, "rows", 1)
+    total, known = rows * prod(value.shape), max(prod(item for item in rest if item != -1), 1)
+    batch = builder.batch or 1
+    if first > 0 and not (-1 not in rest and known == total):
+        # A batch that is written into the network may be joined with other dimensions.
+        rows = first // batch if builder.batch and first % batch == 0 else 1
+        if -1 not in rest and total == known * (first // batch):
+            rows = first // batch
+    elif first == -1:
+        rows = total // known
+    elif first:
+        rows = 1
+    rest = [total // rows // known if item == -1 else item for item in rest]
+    return _reshaped(value, rest, node, rows)
+
+
+def _squeeze(builder, node, inputs):
+    value = activation(inputs, node)
+    rank = len(value.shape) + 1
+    axes = axes_of(node, inputs)
+    if axes is None:
+        node.fail("needs axes: without, it would remove a batch dimension of 1")
+    axes = {axis % rank for axis in axes}
+    if 0 in axes or any(value.shape[axis - 1] != 1 for axis in axes):
+        node.fail(f"its axes must name dimensions of 1 other than the batch in "
+                  f"{shape_text(value.shape)}, not {sorted(axes)}")
+    return _reshaped(value, [size for n, size in enumerate(value.shape) if n + 1 not in axes],
+                     node)
+
+
+def _unsqueeze(builder, node, inputs):
+    value = activation(inputs, node)
+    axes = axes_of(node, inputs)
+    rank = len(value.shape) + 1 + len(axes)
+    axes = {axis % rank for axis in axes}
+    if 0 in axes:
+        node.fail("its axes must leave the batch dimension first")
+    sizes = iter(value.shape)
+    return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
+
+
+def _identity(builder, node, inputs):
+    return inputs[0]
+
+
+def _dropout(builder, node, inputs):
+    if len(inputs) > 2 and inputs[2] is not None and np.any(
+            constant(inputs[2], node, "its training mode").array):
+        node.fail("its training mode must be false")
+    return inputs[0]
+
+
+def _cast(builder, node, inputs):
+    if isinstance(inputs[0], signs.Comparison) and node.attributes["to"] == TensorProto.FLOAT:
+        return signs.cast(builder, node, inputs[0])
+    value = activation(inputs, node)
+    kind = HALF.get(node.attributes["to"], "")
+    if not kind and node.attributes["to"] != TensorProto.FLOAT:
+        node.fail("only casts to float32, float16 and bfloat16 are supported")
+    return replace(value, bits=0, rounding=kind) if isinstance(value, HostInput) else value
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {
+    **means.OPERATORS,
+    **onnx_moves.OPERATORS,
+    **onnx_pool.OPERATORS,
+    **reduce.OPERATORS,
+    **signs.OPERATORS,
+    **upsample.OPERATORS,
+    **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
+    "Abs": (_absolute, set()),
+    "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
+    "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
+    "Cast": (_cast, {"to"}),
+    "Clip": (_clip, {"min", "max"}),
+    "Conv": (conv, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}),
+    "Div": (_arithmetic("divide", _quotient), set()),
+    "Dropout": (_dropout, {"ratio", "seed"}),
+    "Flatten": (_flatten, {"axis"}),
+    "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
+    "HardSigmoid": (_hard_sigmoid, {"alpha", "beta"}),
+    "Identity": (_identity, set()),
+    "LeakyRelu": (_leaky_relu, {"alpha"}),
+    "MatMul": (matmul, set()),
+    "Max": (_extreme, set()),
+    "Min": (_extreme, set()),
+    "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
+    "Neg": (_negated, set()),
+    "PRelu": (_prelu, set()),
+    "Pow": (_power, set()),
+    "Relu": (_relu, set()),
+    "Reshape": (_reshape, {"allowzero"}),
+    "Sign": (_sign, set()),
+    "Squeeze": (_squeeze, {"axes"}),
+    "Sub": (_arithmetic("subtract", lambda numbers, first, node:
+                        (-1, numbers) if first else (1, -numbers)), set()),
+    "Unsqueeze": (_unsqueeze, {"axes"}),
+}

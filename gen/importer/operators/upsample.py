@@ -1,0 +1,288 @@
+"""Nearest upsampling and transposed convolution: values whose parts are interleaved pixel by pixel.
+
+Of a transposed convolution of stride s, every s-th result meets the same taps of the kernel: s * s
+ordinary convolutions of smaller kernels, each of which writes every s-th pixel of every s-th row.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from math import floor, gcd, prod
+
+import numpy as np
+from systolith.gen.importer.file import check_size
+from systolith.gen.importer.values import HostInput, Part, activation, constant
+
+from . import resize as onnx_resize
+from .bilinear import MODES, enlarged
+from .crop import parts_value
+from .linear import add_bias, as_map, linear, spatial, weight_scale, weights_of
+
+__all__ = ["OPERATORS"]
+
+
+def _repeated(node, value, factors):
+    """Every pixel of a value `factors` (y, x) times."""
+    if isinstance(value, HostInput):
+        node.fail("enlarges the input before it is quantized; put a quantizer before it")
+    as_map(value, node)
+    channels, height, width = value.map
+    sizes = channels, height * factors[0], width * factors[1]
+    check_size(node.outputs[0], sizes)
+    shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
+    parts = [Part(value, 0, tuple(factors), origin) for origin in product(*map(range, factors))]
+    return parts_value(parts, shape, sizes, node)
+
+
+def _whole_factors(node, value, scales):
+    """(y, x) of whole factors for the batch dimension and all others."""
+    rank = len(value.shape) + 1
+    if len(scales) != rank or any(item < 1 or item != int(item) for item in scales) or (
+            scales[0] != 1 or scales[1] != 1):
+        node.fail(f"must enlarge rows and columns by whole factors, not by "
+                  f"{[float(item) for item in scales]}")
+    return [1] * (4 - rank) + [int(item) for item in scales[2:]]
+
+
+def _dimensions(node, value, inputs):
+    """[(new size, factor)] of all dimensions but the batch."""
+    rank, old = len(value.shape) + 1, [1, *value.shape]
+    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    policy = node.expect("keep_aspect_ratio_policy", "stretch",
+                         ("stretch", "not_larger", "not_smaller"))
+    scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
+                     for item in [*inputs[2:], None, None][:2])
+    given = scales if scales is not None and len(scales) else sizes
+    if given is None or len(given) != len(axes):
+        node.fail("needs scales or sizes for all dimensions, or for those of its axes")
+    found = [(size, Fraction(1)) for size in old]
+    if given is scales:
+        for axis, scale in zip(axes, scales, strict=True):
+            size = int(np.float32(float(scale)) * np.float32(old[axis]))
+            simple = scale.limit_denominator(1000)
+            near = abs(simple - scale) <= scale / (1 << 22)
+            found[axis] = size, simple if near else scale
+    else:
+        wanted = {axis: int(size) for axis, size in zip(axes, sizes, strict=True)}
+        ratios = [Fraction(size, old[axis]) for axis, size in wanted.items()]
+        for axis, size in wanted.items():
+            scale = Fraction(size, old[axis])
+            if policy != "stretch":
+                scale = min(ratios) if policy == "not_larger" else max(ratios)
+                size = floor(scale * old[axis] + Fraction(1, 2))
+            found[axis] = size, scale
+    if found[0] != (1, 1) or found[1] != (old[1], 1):
+        # The batch is 1 here; files with another fixed one give its size.
+        if found[1] != (old[1], 1) or given is scales:
+            node.fail(f"must leave batch and channels as they are, not resize them by "
+                      f"{[float(item) for _, item in found[:2]]}")
+    if min(size for size, _ in found[1:]) < 1:
+        node.fail(f"its result has no pixels, sizes {[size for size, _ in found[1:]]}; scales and "
+                  "sizes must keep at least one")
+    return found[1:]
+
+
+def _roi(node, value, inputs, place):
+    """((first, last)) of rows and columns, from the input roi."""
+    rank = len(value.shape) + 1
+    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    found = [(Fraction(0), Fraction(1))] * rank
+    if place == "tf_crop_and_resize":
+        if len(inputs) < 2 or inputs[1] is None:
+            node.fail("needs its input roi, as attribute coordinate_transformation_mode says")
+        numbers = constant(inputs[1], node, "its roi").numbers.reshape(-1)
+        if len(numbers) != 2 * len(axes):
+            node.fail(f"its roi must have {2 * len(axes)} numbers, not {len(numbers)}")
+        for n, axis in enumerate(axes):
+            found[axis] = numbers[n], numbers[n + len(axes)]
+    return found[2:]
+
+
+def _resize(builder, node, inputs):
+    value = activation(inputs, node)
+    mode = node.expect("mode", "nearest", ("nearest", "linear"))
+    place = node.expect("coordinate_transformation_mode", "half_pixel", tuple(onnx_resize.MODES))
+    node.expect("antialias", 0, (0,))
+    if mode == "linear":
+        node.expect("exclude_outside", 0, (0,))
+    nearest = node.expect("nearest_mode", "round_prefer_floor", tuple(onnx_resize.NEAREST))
+    if isinstance(value, HostInput):
+        node.fail("resizes the input before it is quantized; put a quantizer before it")
+    as_map(value, node)
+    dimensions = _dimensions(node, value, inputs)[1:]
+    whole = all(scale == int(scale) and size == scale * old for (size, scale), old in
+                zip(dimensions, value.shape[1:], strict=True))
+    factors = [1] * (2 - len(dimensions)) + [int(scale) for _, scale in dimensions]
+    together = place == "align_corners" and prod(size for size, _ in dimensions) <= (
+        onnx_resize.TOGETHER)
+    if whole and mode == "linear" and place in MODES and not together and (
+            place != "pytorch_half_pixel" or max(size for size, _ in dimensions) > 1):
+        return enlarged(builder, node, value, factors, place)
+    if whole and mode == "nearest" and (place, nearest) in _REPEATS:
+        return _repeated(node, value, factors)
+    axes = [onnx_resize.Axis(old, size, scale, roi) for (size, scale), old, roi in
+            zip(dimensions, value.shape[1:], _roi(node, value, inputs, place), strict=True)]
+    axes = [onnx_resize.Axis(1, 1, Fraction(1))] * (2 - len(axes)) + axes
+    return onnx_resize.resized(builder, node, value, axes, place,
+                               nearest if mode == "nearest" else None)
+
+
+#: Attributes of nearest enlargements that give each pixel the same number of times.
+_REPEATS = {("asymmetric", "floor"), *product(("half_pixel", "half_pixel_symmetric"),
+                                              ("round_prefer_floor", "round_prefer_ceil"))}
+
+
+def _upsample(builder, node, inputs):
+    value = activation(inputs, node)
+    node.expect("mode", "nearest", ("nearest",))
+    scales = list(constant(inputs[1], node, "its scales").numbers.reshape(-1))
+    return _repeated(node, value, _whole_factors(node, value, scales))
+
+
+def _expand(builder, node, inputs):
+    value = activation(inputs, node)
+    wanted = [int(item) for item in constant(inputs[1], node, "its shape").numbers.reshape(-1)]
+    old = [1, *value.shape]
+    if len(wanted) > len(old):
+        node.fail(f"adds dimensions to [N, {', '.join(map(str, value.shape))}]; add them by a "
+                  "Reshape before it")
+    wanted = [1] * (len(old) - len(wanted)) + wanted
+    return _tiled(node, value, [max(new // size, 1) for new, size in
+                                zip(wanted, old, strict=True)])
+
+
+def _tile(builder, node, inputs):
+    value = activation(inputs, node)
+    times = [int(item) for item in constant(inputs[1], node, "its repeats").numbers.reshape(-1)]
+    if len(times) != len(value.shape) + 1:
+        node.fail(f"must have one number of repeats for each of {len(value.shape) + 1} dimensions, "
+                  f"not {len(times)}")
+    return _tiled(node, value, times)
+
+
+def _tiled(node, value, times):
+    """A value with each dimension, the batch first, so many times."""
+    if times[0] != 1 or min(times) < 1:
+        node.fail(f"must leave the batch as it is and repeat dimensions at least once, not {times}")
+    if max(times) == 1:
+        return value
+    if isinstance(value, HostInput):
+        node.fail("repeats the input before it is quantized; put a quantizer before it")
+    if len(value.shape) == 1:
+        node.fail("repeats a vector; give it the dimensions of the map before it")
+    as_map(value, node)
+    if any(size > 1 and count > 1 for size, count in zip(value.shape[1:], times[2:], strict=True)):
+        node.fail("repeats rows or columns of more than one pixel; use Resize with mode 'nearest', "
+                  "or Concat along the axis")
+    factors = [1] * (4 - len(times)) + times[2:]
+    result = _repeated(node, value, factors) if max(factors) > 1 else value
+    if times[1] == 1:
+        return result
+    channels, height, width = result.map
+    sizes = channels * times[1], height, width
+    check_size(node.outputs[0], sizes)
+    shape = sizes if len(value.shape) == 3 else (sizes[0], width)
+    return parts_value([Part(result, n * channels, (1, 1), (0, 0)) for n in range(times[1])],
+                       shape, sizes, node)
+
+
+# Transposed convolution.
+
+@dataclass
+class Axis:
+    """One axis of a transposed convolution."""
+    size: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pads: tuple = (0, 0)
+    more: int = 0
+
+    @property
+    def out(self):
+        return ((self.size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+                - sum(self.pads) + self.more)
+
+    def phase(self, origin):
+        """For the results origin, origin + stride, ...: the taps that meet them, in the order in
+        which a convolution has them; its dilation, its pads."""
+        taps = [k for k in range(self.kernel)
+                if (origin + self.pads[0] - k * self.dilation) % self.stride == 0][::-1]
+        first, last = ((origin + self.pads[0] - k * self.dilation) // self.stride
+                       for k in ((taps[0], taps[-1]) if taps else (0, 0)))
+        count = -(-(self.out - origin) // self.stride)
+        if not taps:
+            first = last = 0
+        return (taps, self.dilation // gcd(self.dilation, self.stride),
+                (-first, count + last - self.size))
+
+
+def _axes(node, sizes, kernel):
+    """The Axis of each dimension; maps of one dimension have a height of 1."""
+    rank = len(kernel)
+    strides, dilations = (spatial(node, name, rank, 1) for name in ("strides", "dilations"))
+    more = spatial(node, "output_padding", rank, 0)
+    pads = [int(item) for item in node.attributes.get("pads", [0] * 2 * rank)]
+    node.expect("auto_pad", "NOTSET", ("NOTSET", "VALID"))
+    if "output_shape" in node.attributes:
+        node.fail("attribute output_shape is not supported; give pads and output_padding")
+    if len(pads) != 2 * rank or min(*strides, *dilations) < 1 or min(*pads, *more) < 0:
+        node.fail("attributes strides and dilations must be at least 1, pads and output_padding at "
+                  f"least 0, not {strides}, {dilations}, {pads}, {more}")
+    axes = [Axis(*item) for item in zip(sizes[-rank:], kernel, strides, dilations,
+                                        zip(pads[:rank], pads[rank:], strict=True), more,
+                                        strict=True)]
+    if min(axis.out for axis in axes) < 1:
+        node.fail("its result has no pixels: pads remove all of them; make pads smaller")
+    return axes if rank == 2 else [Axis(1, 1), *axes]
+
+
+def _conv_transpose(builder, node, inputs):
+    value, weights = activation(inputs, node), weights_of(inputs[1], node)
+    rank, group = len(weights.shape) - 2, node.attributes.get("group", 1)
+    if isinstance(value, HostInput):
+        node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
+    as_map(value, node)
+    if len(value.shape) - 1 != rank:
+        node.fail(f"its weights have {rank + 2} dimensions, and its input has "
+                  f"{len(value.shape) + 1}")
+    channels, each, *kernel = weights.shape
+    if group < 1 or channels % group or channels != value.map[0]:
+        node.fail(f"its weights are for {channels} channels in {group} groups, and its input has "
+                  f"{value.map[0]}")
+    if node.attributes.get("kernel_shape", kernel) != kernel:
+        node.fail(f"attribute kernel_shape must be that of its weights, {kernel}")
+    axes = _axes(node, value.map[1:], kernel)
+    size = [axis.kernel for axis in axes]
+    # [O, I / group, kernel], the order of a convolution's weights.
+    images, scale = (item.reshape(group, channels // group, each, *size).swapaxes(1, 2)
+                     .reshape(group * each, channels // group, *size)
+                     for item in (weights.images, weights.scale))
+    scale = weight_scale(weights, scale, node)
+    parts = []
+    for origin in product(*(range(min(axis.stride, axis.out)) for axis in axes)):
+        (down, dy, rows), (across, dx, columns) = (
+            axis.phase(place) for axis, place in zip(axes, origin, strict=True))
+        some = images[:, :, down or [0]][:, :, :, across or [0]]
+        if not (down and across):
+            some = np.zeros_like(some)              # no tap meets these results
+        pads = rows[0], columns[0], rows[1], columns[1]
+        part = linear(builder, node, value, weights.format, some, scale,
+                      lambda size, kernel, d=(dy, dx), p=pads: ((1, 1), d, p), group)
+        add_bias(part, inputs[2:3], node)
+        parts.append(Part(part, 0, tuple(axis.stride for axis in axes), origin))
+    sizes = (group * each, *(axis.out for axis in axes))
+    return parts_value(parts, sizes if rank == 2 else (sizes[0], sizes[2]), sizes, node)
+
+
+#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
+OPERATORS = {
+    "ConvTranspose": (_conv_transpose, {"auto_pad", "dilations", "group", "kernel_shape",
+                                        "output_padding", "output_shape", "pads", "strides"}),
+    "Expand": (_expand, set()),
+    "Tile": (_tile, set()),
+    "Resize": (_resize, {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a",
+                         "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy",
+                         "mode", "nearest_mode"}),
+    "Upsample": (_upsample, {"mode", "scales"}),
+}

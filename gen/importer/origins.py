@@ -1,0 +1,48 @@
+"""Which tensor of the model each tensor of the chip holds, for those who compare them."""
+
+from dataclasses import replace
+from fractions import Fraction
+from math import prod
+
+import numpy as np
+
+from .values import Origin, uniform
+
+__all__ = ["origins"]
+
+
+def _whole(value):
+    """Whether a value has each element of its map exactly once."""
+    return value.order is None or (
+        len(value.order) == len(np.unique(value.order)) == prod(value.map))
+
+
+def origins(builder, values, tensors):
+    """{name of one of `tensors`: `Origin`} from the model's values by name. Where several hold
+    the same codes, the first one that stands for real numbers, if any does."""
+    variants = {}
+    for (source, pool, _, _), (name, *_) in builder.variants.items():
+        variants[source, pool] = None if (source, pool) in variants else name
+    found = {}
+    for name, value in values.items():
+        if value.parts:
+            key = (id(value.parts), value.low, value.high, value.pool, *value.gain,
+                   *value.offset)
+            if key in builder.plains:
+                value = replace(builder.plains[key][1], shape=value.shape, order=value.order,
+                                rows=value.rows)
+        gain, offset = uniform(value.gain), uniform(value.offset)
+        if (value.linear is not None or value.parts or value.channels is not None
+                or any(value.pads) or gain is None or offset is None or value.rows > 1
+                or not _whole(value)):
+            continue
+        source = value.source
+        if value.pool or value.low is not None or value.high is not None:
+            source = variants.get((value.source, value.pool))
+        tensor = tensors.get(source)
+        if tensor is None or tensor.format is None:
+            continue
+        real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+        if source not in found or (real and not found[source][0]):
+            found[source] = real, Origin(name, float(gain), float(offset), value.order)
+    return {name: origin for name, (_, origin) in found.items()}

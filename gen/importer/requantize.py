@@ -1,0 +1,125 @@
+"""Bias, multiplier, shift and addend of each channel: exact numbers as the chip has them."""
+
+from fractions import Fraction
+from itertools import product
+from math import floor
+from types import SimpleNamespace
+
+import numpy as np
+from systolith.hw.formats import Float, Int
+from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.sim.model import numerics
+
+from .ties import EVEN, NONE, ODD
+
+__all__ = ["below_zero", "best_weight", "requantization"]
+
+
+def _scaling(ratio, node):
+    """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0."""
+    exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    if Fraction(2) ** exponent > ratio:
+        exponent -= 1
+    shift = min(MULTIPLIER_BITS - 1 - exponent, (1 << SHIFT_BITS) - 1)
+    multiplier = round(ratio * Fraction(2) ** shift)
+    if multiplier >> MULTIPLIER_BITS:
+        multiplier, shift = multiplier >> 1, shift - 1
+    if shift < 0:
+        node.fail(f"one step of the sum is {float(ratio):.6g} steps of the result, and must be "
+                  f"less than {1 << MULTIPLIER_BITS}; the output scale is too small for this layer")
+    return multiplier, shift
+
+
+def best_weight(candidates, images, gain, offset, target, node):
+    """The weight for a layer that makes gain * image + offset of each of `images`, and its `ties`.
+
+    It leaves the least error in the bias, and, for integers, no result different from what ONNX
+    Runtime makes of the same number in float32, if any weight does.
+    """
+    plain = ODD if target is not None and target.odd else EVEN
+    if gain == 0:
+        return candidates[0], plain
+
+    bias = offset / abs(gain)
+
+    def bias_error(weight):
+        return abs(bias * weight - round(bias * weight)) / weight
+    if bias.denominator != 1:                              # else none leaves an error
+        candidates = sorted(candidates, key=bias_error)    # stable: 1 stays first if it can
+    if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
+        return candidates[0], plain
+    if target.sign or float(np.float32(target.scale)) != target.scale:
+        expected = np.array([target.order(gain * image + offset) for image in images.tolist()])
+    else:
+        # Quotients of Python's integers are the nearest float64, and quicker than fractions.
+        times, plus = gain.numerator * offset.denominator, offset.numerator * gain.denominator
+        under = gain.denominator * offset.denominator
+        reals = [(times * image + plus) / under for image in images.tolist()]
+        quotient = np.array(reals, np.float64).astype(np.float32) / np.float32(target.scale)
+        expected = numerics.round_reals(quotient, target.odd) + target.zero_point
+        expected = np.clip(expected, target.low, target.high)
+    best = None
+    for weight, ties in product(candidates, (plain, NONE)):
+        step = abs(gain) / weight
+        multiplier, shift = _scaling(step / target.unit, node)
+        bias, addend = _split(offset / step, multiplier)
+        layer = SimpleNamespace(bias=[bias], multiplier=[multiplier], addend=[addend],
+                                shift=[shift], zero_point=target.zero_point, low=target.low,
+                                high=target.high, ties=[ties])
+        sums = weight * (images if gain > 0 else -images)
+        codes = numerics.requantize(sums[None, None], layer, target.format)[0, 0]
+        wrong = (numerics.ordered(codes, target.format) != expected).sum()
+        if best is None or wrong < best[0]:
+            best = wrong, weight, ties
+        if wrong == 0:
+            break
+    return best[1:]
+
+
+def _split(bias, multiplier):
+    """A bias as a whole number and an addend of products, the multiplier times the fraction."""
+    whole = floor(bias)
+    return whole, round((bias - whole) * multiplier)
+
+
+def requantization(images, gain, offset, target, node):
+    """(bias, multiplier, shift, addend) for every channel; channels that are constant lose their
+    weights (in place), so that any number can be their result."""
+    bias, multiplier, shift, addend = [], [], [], []
+    for channel, (g, o) in enumerate(zip(gain, offset, strict=True)):
+        if g == 0 or not images[channel].any():
+            images[channel] = 0
+            result = target.order(o)
+            if isinstance(target.format, Float):
+                code = numerics.from_ordered(result, target.format)
+                result = int(target.format.image(code))
+            bias.append(result - target.zero_point)
+            multiplier.append(1 << (MULTIPLIER_BITS - 1))
+            shift.append(MULTIPLIER_BITS - 1)
+            addend.append(0)
+            continue
+        numbers = _scaling(g / target.unit, node)
+        for values, number in zip((bias, addend), _split(o / g, numbers[0]), strict=True):
+            values.append(number)
+        if abs(bias[-1]) >> 62:
+            node.fail(f"the bias of channel {channel} is {float(o / g):.3g} steps of the sum, more "
+                      "than any accumulator holds; choose a larger weight scale, or formats with "
+                      "shorter exponents")
+        multiplier.append(numbers[0])
+        shift.append(numbers[1])
+    return bias, multiplier, shift, addend
+
+
+def below_zero(images, gain, offset, slope, parameters, target, node):
+    """(multipliers, shifts, addends) for sums below zero; those above have `parameters`."""
+    _, *same = parameters
+    multiplier, shift, addend = (list(item) for item in same)
+    for channel, (g, o, factor) in enumerate(zip(gain, offset, slope, strict=True)):
+        if factor == 0:
+            multiplier[channel] = addend[channel] = 0
+        elif g and images[channel].any():
+            number, shift[channel] = _scaling(abs(factor) * g / target.unit, node)
+            sign = 1 if factor > 0 else -1
+            multiplier[channel] = sign * number
+            addend[channel] = sign * _split(o / g, number)[1]
+    return multiplier, shift, addend

@@ -1,0 +1,1 @@
+"""What all of gen needs and nothing of Systolith's subject: errors, files, progress."""

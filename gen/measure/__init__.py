@@ -1,0 +1,1 @@
+"""Area and clock, by synthesis and by place and route."""

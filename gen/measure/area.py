@@ -1,0 +1,287 @@
+"""Area by Yosys: LUTs, flip-flops, DSP blocks and block RAMs, in total and by part of the chip.
+
+The hierarchy is kept while mapping, so every module is mapped once however often it stands in
+the design: a 32 x 32 array costs the time of one processing element. What an optimizer could
+still save across the borders of modules is therefore not counted off.
+
+How cells are counted:
+
+- `lut`: ECP5: each LUT4 one, each CCU2C (carry) two, each TRELLIS_DPR16X4 (LUT RAM) six - four
+  that store, two that its write port takes. xc7: each LUT1 to LUT6 and inverter one; LUT RAM and
+  shift registers the LUTs that they take; carry chains none, they share the LUTs that drive them.
+  ice40: each SB_LUT4 one; carries none, they share a LUT's logic cell.
+- `ff`: flip-flops of any kind.
+- `dsp`: MULT18X18D, DSP48E1, SB_MAC16. Processing elements whose products have at most 10 bits
+  (short floats, int4) get none.
+- `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit).
+
+Yosys (the package `pyosys`) runs in a process of its own with its log in a file, and counts as
+finished only when its statistics exist.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.kit.errors import UserError
+
+__all__ = ["DSP_STRUCTURES", "PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for",
+           "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
+
+#: What processing elements are built for on each target, without DSP blocks.
+STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
+#: Targets for which a whole chip can be mapped.
+TARGETS = tuple(target for target in STRUCTURES if target != "asic")
+#: What processing elements are built for with DSP blocks.
+DSP_STRUCTURES = {"xc7": "dsp48", "ecp5": "dsp", "ice40": "dsp", "asic": "dsp"}
+
+
+def synthesis(target, top, *, dsp=True, pe_dsp=True):
+    """Yosys commands from Verilog to mapped cells; see `measure`."""
+    commands = [f"hierarchy -check -top {top}"]
+    if dsp and not pe_dsp:
+        commands += [f"{name} systolith_pe" for name in (
+            "proc", "opt_expr", "opt_clean", "wreduce", "peepopt", "opt_clean")]
+        commands += ["alumacc systolith_pe/t:$mul",
+                     "maccmap systolith_pe/t:$macc systolith_pe/t:$macc_v2"]
+    if target == "xc7":
+        command = f"synth_xilinx -family xc7 -noiopad -noclkbuf -top {top}"
+        return [*commands, command if dsp else f"{command} -nodsp"]
+    if target == "ice40":
+        command = f"synth_ice40 -noflatten -top {top}"
+        return [*commands, f"{command} -dsp" if dsp else command]
+    # Without wide multiplexers, and with the older mapper, the same logic takes up to a third
+    # fewer LUT4 in a third of the time.
+    command = f"synth_ecp5 -noflatten -nowidelut -top {top}" + ("" if dsp else " -nodsp")
+    return [*commands, f"{command} -run begin:map_luts", "abc -lut 4", "clean",
+            f"{command} -run map_cells:"]
+
+
+_LUT = {
+    "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "INV": 1, "LUT6_2": 1,
+    **{f"LUT{n}": 1 for n in (1, 2, 3, 5, 6)},
+    "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+    "RAM32M": 4, "RAM64M": 4,
+}
+_FF = re.compile(r"TRELLIS_FF|SB_DFF\w*|FD[RSCP]E(_1)?")
+_DSP = {"MULT18X18D": 1, "DSP48E1": 1, "SB_MAC16": 1}
+_BRAM = {"DP16KD": 1, "PDPW16KD": 1, "RAMB36E1": 1, "RAMB18E1": 0.5, "SB_RAM40_4K": 1}
+
+#: Parts of a chip, in the order of the reports.
+PARTS = ("processing elements", "array edges", "accumulators", "array control", "post-processing",
+         "scratchpads", "dma", "control", "core top", "board")
+#: Which modules inside a part begin another part: the last component of a module's hierarchical
+#: name. All others belong to the part around them.
+_INSIDE = {
+    "board": {"core": "core top", "systolith_core": "core top"},
+    "core top": {"array": "array control", "post": "post-processing", "load": "dma",
+                 "store": "dma", "arbiter": "dma", "sequencer": "control", "csr": "control",
+                 "tokens": "control"},
+    "array control": {"array": "array edges", "systolith_accumulator": "accumulators"},
+    "array edges": {"systolith_pe": "processing elements"},
+}
+#: The scratchpads have no module of their own: they are the memories of the core's.
+_MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+")
+
+_WORKER = """
+import sys
+from pyosys import libyosys as ys
+design = ys.Design()
+for line in sys.stdin.read().splitlines():
+    ys.run_pass(line, design)
+"""
+
+
+class AreaError(UserError):
+    """Yosys did not finish: its own last words, and where its log is."""
+
+
+@dataclass
+class Area:
+    """Area of a design, in total and by part.
+
+    Attributes
+    ----------
+    target : str
+        "ecp5", "xc7" or "ice40".
+    parts : dict of str to Counter
+        Cells by part; together they are the whole design.
+    pe : Counter or None
+        Cells of one processing element.
+    pe_count : int
+        How often it stands in the design.
+    in_flipflops : list of str
+        Memories that no block RAM or LUT RAM fits: module, name and bits.
+    seconds : float
+        Time that Yosys took.
+    """
+    target: str
+    parts: dict
+    pe: Counter | None = None
+    pe_count: int = 0
+    in_flipflops: list = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def cells(self):
+        return sum(self.parts.values(), Counter())
+
+    @property
+    def total(self):
+        return count(self.cells)
+
+    def to_dict(self):
+        """Plain data: `lut`, `ff`, `dsp`, `bram` and `cells` in `total` and in each of `parts`."""
+        def entry(cells):
+            return count(cells) | {"cells": dict(sorted(cells.items()))}
+        return {
+            "target": self.target, **self.total, "total": entry(self.cells),
+            "parts": {name: entry(cells) for name, cells in self.parts.items()},
+            "processing_element": None if self.pe is None else
+            entry(self.pe) | {"count": self.pe_count},
+            "memories_in_flipflops": self.in_flipflops, "seconds": round(self.seconds, 2),
+        }
+
+
+def count(cells):
+    """The figures to compare: a dict of `lut`, `ff`, `dsp` and `bram`."""
+    def total(weights):
+        number = sum(weights.get(name, 0) * times for name, times in cells.items())
+        return int(number) if number == int(number) else number
+    return {"lut": total(_LUT),
+            "ff": sum(times for name, times in cells.items() if _FF.fullmatch(name)),
+            "dsp": total(_DSP), "bram": total(_BRAM)}
+
+
+def chip_area(arch, target="ecp5", *, dsp=True, **options):
+    """The area of the core of `arch`, built for `target`; `dsp` says where DSP blocks may be: True
+    (anywhere but for small products), "post" (in post-processing only) or False; other options are
+    `measure`'s."""
+    _check(target)
+    arch = built_for(arch, target, dsp=dsp is True)
+    return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
+                   pe_dsp=dsp is True and arch.pe_dsp, **options)
+
+
+def built_for(arch, target, *, dsp=True):
+    """`arch` with its structure "auto" resolved: the target's, or DSP blocks where they are worth
+    it and allowed."""
+    if arch.structure != "auto":
+        return arch
+    structures = DSP_STRUCTURES if dsp and arch.pe_dsp else STRUCTURES
+    return replace(arch, structure=structures[target])
+
+
+def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):
+    """Map the design in the text `verilog` below the module `top`; an `Area`.
+
+    Parameters
+    ----------
+    dsp : bool
+        False: multipliers are built of LUTs.
+    pe_dsp : bool
+        False: only those of the processing elements (the module systolith_pe) are.
+    log : path or None
+        Where Yosys's log goes; None: a temporary file that stays only after a failure.
+    timeout : float or None
+        Seconds after which Yosys is stopped and AreaError raised.
+    """
+    _check(target)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="systolith-area-") as folder:
+        source, stat = Path(folder) / "design.v", Path(folder) / "stat.json"
+        source.write_text(verilog)
+        commands = [f'read_verilog -sv "{source}"',
+                    *synthesis(target, top, dsp=dsp, pe_dsp=pe_dsp),
+                    f'tee -q -o "{stat}" stat -json']
+        text = run_yosys(commands, stat, log, timeout)
+        modules = json.loads(stat.read_text())["modules"]
+    modules = {name.removeprefix("\\"): content["num_cells_by_type"]
+               for name, content in modules.items()}
+    parts = {name: Counter() for name in PARTS}
+    on_board = any(re.search(r"\.core$|^systolith_core$", name) for name in modules if name != top)
+    _attribute(modules, top, "board" if on_board else "core top", 1, parts)
+    pe = modules.get("systolith_pe")
+    return Area(
+        target=target, parts={name: cells for name, cells in parts.items() if cells},
+        pe=None if pe is None else leaves(modules, "systolith_pe"),
+        pe_count=0 if pe is None else _instances(modules, top, "systolith_pe"),
+        in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
+
+
+def _check(target):
+    if target not in TARGETS:
+        raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+
+
+def run_yosys(commands, result, log=None, timeout=None):
+    """Run Yosys until it has written the file `result`; its log as text. Raises AreaError."""
+    with tempfile.NamedTemporaryFile("w+", suffix=".log", prefix="systolith-yosys-",
+                                     delete=False) as file:
+        path = Path(log) if log else Path(file.name)
+        try:
+            with path.open("w") as out:
+                done = subprocess.run([sys.executable, "-c", _WORKER], input="\n".join(commands),
+                                      text=True, stdout=out, stderr=subprocess.STDOUT,
+                                      timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise AreaError(f"Yosys did not finish within {timeout:g} s; its log is in "
+                            f"{path}") from None
+        finally:
+            if log:
+                Path(file.name).unlink()
+    text = path.read_text(errors="replace")
+    if done.returncode or not result.is_file():
+        wrong = [line for line in text.splitlines()
+                 if "ERROR" in line or "ModuleNotFoundError" in line]
+        last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (
+            f"it stopped silently, exit code {done.returncode}")
+        raise AreaError(f"Yosys failed: {last} (its log is in {path})")
+    if not log:
+        path.unlink()
+    return text
+
+
+def _attribute(modules, module, part, times, parts):
+    """Add the cells of `times` instances of `module`, itself in `part`, to `parts`."""
+    for name, number in modules[module].items():
+        if name in modules:
+            inner = _INSIDE.get(part, {}).get(name.rpartition(".")[2], part)
+            _attribute(modules, name, inner, times * number, parts)
+        elif part == "core top" and _MEMORY.fullmatch(name):
+            parts["scratchpads"][name] += times * number
+        else:
+            parts[part][name] += times * number
+
+
+def leaves(modules, module):
+    """Cells of `module` with those of the modules in it; `modules` has a dict of cells for each."""
+    cells = Counter()
+    for name, number in modules[module].items():
+        if name in modules:
+            cells.update({leaf: number * times for leaf, times in leaves(modules, name).items()})
+        else:
+            cells[name] += number
+    return cells
+
+
+def _instances(modules, top, module):
+    return sum(number * (1 if name == module else _instances(modules, name, module))
+               for name, number in modules[top].items() if name in modules)
+
+
+def _memories_in_flipflops(text):
+    """Memories that became flip-flops, as `module.memory: words x bits`."""
+    pattern = (r"Mapping memory \\?(\S+) in module \\?(\S+):\s+"
+               r"created (\d+) \$dff cells and \d+ static cells of width (\d+)")
+    found = (f"{module}.{name}: {words} x {width}"
+             for name, module, words, width in re.findall(pattern, text)
+             if int(words) and not name.startswith("$"))       # a table that a case became
+    return sorted(set(found))

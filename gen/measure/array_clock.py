@@ -1,0 +1,107 @@
+"""The clock that a systolic array alone reaches on an ECP5: place and route, several seeds.
+
+Two pins feed the array through chains of registers and read it through another one, so that every
+input and output is used and no pin is waited for. Between chain and array stands one more register
+on either side: paths into and out of the array are short, only those inside it count.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.hw.element.element import arithmetic_of
+from systolith.hw.spec.arch import Arch
+
+from .area import leaves, run_yosys
+from .array_area import ARRAY, array_verilog
+from .element_area import figures_of
+from .place_and_route import Timing, achieved, needs_placer, place
+
+__all__ = ["ArrayTiming", "array_arch", "array_timing", "wrapper"]
+
+TOP = "systolith_clock"
+#: More than any array reaches: the placer does no more than it is asked for.
+ASKED_MHZ = 250
+PART = "LFE5U-85F"
+
+
+@dataclass
+class ArrayTiming(Timing):
+    """MHz by seed, cells of the placed design, and of the array alone: `stages` of its elements,
+    `area` as of `element_area`."""
+    stages: int
+    area: dict
+
+    def to_dict(self):
+        return super().to_dict() | {"part": PART, "speed_grade": 6, "stages": self.stages,
+                                    "array": self.area}
+
+
+def array_arch(activation, weight, *, rows=8, columns=8, lanes=1, stages=None, dsp=False):
+    """The chip whose array is meant. Raises UserError where there is none."""
+    try:
+        arch = Arch(name=f"{activation} x {weight}", rows=rows, columns=columns, lanes=lanes,
+                    activation=activation, weight=weight, stages=stages,
+                    structure="dsp" if dsp else "lut4")
+        arithmetic_of(arch)
+    except ValueError as error:
+        raise UserError(f"no array of {activation} x {weight}: {error}") from None
+    return arch
+
+
+def wrapper(arch):
+    """Verilog of the chains around the array, module `systolith_clock`."""
+    widths = {"activations": arch.activation_bits, "swap": 1, "weights": arch.weight_bits}
+    inputs, outputs = sum(widths.values()), arch.columns * arch.psum_bits
+    ports, start = [], 0
+    for name, width in widths.items():
+        ports.append(f".{name}(inputs[{start} +: {width}])")
+        start += width
+    return f"""
+module {TOP}(input clk, input from_pin, output to_pin);
+  reg [{inputs - 1}:0] chain, inputs;
+  wire [{outputs - 1}:0] sums;
+  reg [{outputs - 1}:0] outputs, folded;
+  {ARRAY} array(.clk(clk), .rst(1'b0), {', '.join(ports)}, .sums(sums));
+  always @(posedge clk) begin
+    chain <= {{chain, from_pin}};
+    inputs <= chain;
+    outputs <= sums;
+    folded <= {{folded, 1'b0}} ^ outputs;
+  end
+  assign to_pin = folded[{outputs - 1}];
+endmodule
+"""
+
+
+def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
+    """Place and route the array of `arch` on an ECP5-85k of speed grade 6; an `ArrayTiming`.
+
+    Elements built for DSP blocks may use DSP blocks, others get none. Raises UserError where
+    the extra is missing or the array does not fit.
+    """
+    needs_placer()
+    dsp = arch.pe_dsp
+    with tempfile.TemporaryDirectory(prefix="systolith-clock-") as folder:
+        folder = Path(folder)
+        source, netlist, stat = (folder / name for name in
+                                 ("design.v", "netlist.json", "stat.json"))
+        with progress.step(f"Synthesis of {arch.rows} x {arch.columns} {arch.name}"):
+            source.write_text(array_verilog(arch) + wrapper(arch))
+            run_yosys([f'read_verilog -sv "{source}"', f"hierarchy -check -top {TOP}",
+                       "synth_ecp5 -nobram -nolutram -nowidelut -noflatten"
+                       f"{'' if dsp else ' -nodsp'} -top {TOP}",
+                       f'tee -q -o "{stat}" stat -json', "flatten", "clean",
+                       f'write_json "{netlist}"'], netlist)
+        modules = {name.removeprefix("\\"): content["num_cells_by_type"] for name, content in
+                   json.loads(stat.read_text())["modules"].items()}
+        reports = {}
+        for seed in seeds:
+            with progress.step(f"Place and route, seed {seed}"):
+                reports[seed] = place(folder, netlist, PART, seed, "--freq", str(ASKED_MHZ))
+    return ArrayTiming(
+        **vars(achieved(reports)), stages=arithmetic_of(arch).stages,
+        area=figures_of(leaves(modules, ARRAY), "ecp5"))

@@ -1,0 +1,1 @@
+"""From a float network to a quantized one, with calibration data."""

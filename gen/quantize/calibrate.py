@@ -1,0 +1,249 @@
+"""Calibration: the numbers that a float network's tensors take, and the quantizers for them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from systolith.gen.importer.run import Evaluator, quantize_as
+from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Format, Int, Ternary
+
+__all__ = ["RANGES", "Quantizer", "Statistics", "calibration_feeds", "collect", "fit",
+           "fit_weights", "largest", "round_weights"]
+
+#: How the range of a quantizer is chosen.
+RANGES = ("min-max", "percentile", "mse")
+#: Numbers of a tensor that are kept; those that the errors of many ranges are tried on; the
+#: smallest and the largest ones that are kept and tried in any case.
+_KEPT, _TRIED, _EXTREME = 1 << 18, 1 << 14, 256
+#: Floats with larger images keep their largest exponents free: sums of their products would need
+#: more bits than a bias has. They have exponents to spare.
+_IMAGES = 1 << 24
+#: Images that run at a time.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """real = scale * (decode(code) - zero); `zero` is in codes of an `Int`, else 0."""
+    format: Format
+    scale: float
+    zero: int = 0
+
+    def __call__(self, values):
+        """`values` quantized and dequantized, float32."""
+        return quantize_as(self.format, values, self.scale, self.zero)
+
+    @property
+    def limits(self):
+        """The smallest and the largest number that is not clipped."""
+        if isinstance(self.format, Int):
+            low = -(1 << self.format.bits - 1) if self.format.signed else 0
+            high = low + (1 << self.format.bits) - 1
+            return (low - self.zero) * self.scale, (high - self.zero) * self.scale
+        top = float(self.format.decode(self.format.encode(np.inf))) * self.scale
+        return -top, top
+
+
+@dataclass
+class Statistics:
+    """Statistics of a tensor's numbers: exact limits, a random sample of its numbers, the `count`
+    of all, and
+    those of them that lie furthest out."""
+    low: float = np.inf
+    high: float = -np.inf
+    count: int = 0
+    parts: list = field(default_factory=list)
+    extremes: list = field(default_factory=list)
+
+    def add(self, array, share, rng):
+        """Take in one batch; `share` of its numbers are kept."""
+        flat = np.asarray(array, np.float32).reshape(-1)
+        if not flat.size:
+            return
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        self.count += flat.size
+        if flat.size > 2 * _EXTREME:
+            ends = np.partition(flat, [_EXTREME, flat.size - _EXTREME])
+            self.extremes = [*ends[:_EXTREME], *ends[-_EXTREME:], *self.extremes]
+            self.extremes = sorted(self.extremes)
+            del self.extremes[_EXTREME:-_EXTREME]
+        count = max(1, int(flat.size * share))
+        self.parts.append(flat if count >= flat.size else flat[rng.integers(0, flat.size, count)])
+
+    @property
+    def sample(self):
+        return np.concatenate(self.parts)
+
+    def join(self, others):
+        """The statistics of two tensors that share one scale."""
+        every = [self, *others]
+        return Statistics(min(item.low for item in every), max(item.high for item in every),
+                          sum(item.count for item in every),
+                          [part for item in every for part in item.parts],
+                          [number for item in every for number in item.extremes])
+
+
+def calibration_feeds(network, data, source="the calibration data"):
+    """{input: float32 array [N, ...]} for a `FloatNetwork` from an array, or a dict of arrays.
+
+    Raises UserError for missing inputs, wrong shapes, other things than numbers, NaN and infinity.
+    """
+    names = [item.name for item in network.inputs]
+    if not isinstance(data, dict):
+        if len(names) != 1:
+            raise UserError(f"{source}: the network has {len(names)} inputs, {', '.join(names)}: "
+                            "give a .npz file with an array for each")
+        data = {names[0]: data}
+    if set(data) != set(names):
+        raise UserError(f"{source}: must have arrays for the inputs {', '.join(names)}, not "
+                        f"{', '.join(data) or 'none'}")
+    feeds = {}
+    for item in network.inputs:
+        array = np.asarray(data[item.name])
+        sizes = [size.dim_value or None for size in item.type.tensor_type.shape.dim]
+        text = ", ".join(["N", *(str(size or "?") for size in sizes[1:])])
+        if array.dtype.kind not in "fiub":
+            raise UserError(f"{source}: must be numbers, {item.name!r} is of type {array.dtype}")
+        if array.ndim != len(sizes) or any(
+                size not in (None, own) for size, own in zip(sizes[1:], array.shape[1:],
+                                                             strict=True)):
+            raise UserError(f"{source}: input {item.name!r} must have the shape ({text}), N "
+                            f"images, not {array.shape}")
+        if not array.size:
+            raise UserError(f"{source}: holds no image for input {item.name!r}")
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            index = tuple(int(n) for n in np.argwhere(~np.isfinite(array))[0])
+            raise UserError(f"{source}: must be finite, and {item.name!r} is {array[index]} at "
+                            f"{list(index)}")
+        feeds[item.name] = array
+    if len({len(array) for array in feeds.values()}) != 1:
+        raise UserError(f"{source}: all inputs must have the same number of images, not "
+                        + ", ".join(str(len(array)) for array in feeds.values()))
+    return feeds
+
+
+def collect(network, feeds, tensors, done=lambda count: None):
+    """{tensor: `Statistics`} over all images; `done` is told how many have run."""
+    images, rng = len(next(iter(feeds.values()))), np.random.default_rng(0)
+    run, model = Evaluator(network.opsets), network.model()
+    found = {name: Statistics() for name in tensors}
+    for start in range(0, images, _BATCH):
+        batch = {name: array[start:start + _BATCH] for name, array in feeds.items()}
+        count = len(next(iter(batch.values())))
+        for name, array in run.walk(model, batch, tensors).items():
+            if not np.isfinite(array).all():
+                raise UserError(f"tensor {name!r} of the float network is not finite for the "
+                                f"calibration images {start} to {start + count - 1}: the model "
+                                "or the data are damaged")
+            found[name].add(array, _KEPT / (images * array.size / count), rng)
+        done(start + count)
+    return found
+
+
+def largest(form):
+    """The largest number of a format that tensors are scaled to."""
+    return float(np.ldexp(float(min(form.image_range[1], _IMAGES)), form.exponent))
+
+
+def _between(form, low, high, even_zero):
+    """The quantizer whose codes reach from `low` to `high`, 0 among them."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high == low:
+        high = 1.0
+    if not isinstance(form, Int):
+        return Quantizer(form, _scale(max(-low, high) / largest(form)))
+    least = -(1 << form.bits - 1) if form.signed else 0
+    steps = (1 << form.bits) - 1
+    scale = _scale((high - low) / steps)
+    zero = least - low / scale
+    zero = 2 * round(zero / 2) if even_zero else round(zero)
+    if even_zero and low and high:
+        # A zero point off its place must not cut an end off.
+        scale = _scale(max(high / max(least + steps - zero, 0.5), low / min(least - zero, -0.5)))
+    return Quantizer(form, scale, min(max(zero, least), least + steps))
+
+
+def _scale(number):
+    """A scale that float32 has, not so small that quotients overflow."""
+    return float(np.float32(max(number, 1e-30)))
+
+
+def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
+    """The `Quantizer` of a format for a tensor.
+
+    "min-max" takes in all numbers, "percentile" all but `percentile` % of them at either end,
+    "mse" leaves the least squared error, among ranges between a tenth of the whole and the whole.
+    With `even_zero`, an integer's zero point is even: see `onnx_qonnx`.
+    """
+    low, high = statistics.low, statistics.high
+    if method == "min-max" or low == high:
+        return _between(form, low, high, even_zero)
+    sample = statistics.sample
+    if method == "percentile":
+        ends = np.percentile(sample, [100 - percentile, percentile])
+        return _between(form, *(float(item) for item in ends), even_zero)
+    sample = np.sort(sample)[::max(1, len(sample) // _TRIED)]
+    weight = statistics.count / len(sample)
+    extremes = np.asarray(statistics.extremes, np.float32)
+
+    def error(quantizer):
+        return sum(factor * float(np.square(part - quantizer(part), dtype=np.float64).sum())
+                   for factor, part in ((weight, sample), (1, extremes)))
+
+    def best(ranges):
+        made = [_between(form, *item, even_zero) for item in ranges]
+        return ranges[int(np.argmin([error(item) for item in made]))]
+    low, high = best([(low * part, high * part) for part in _parts(form)])
+    if isinstance(form, Int) and low < 0 < high:
+        low, high = best([(low * part, high) for part in np.linspace(1, 0.5, 26)])
+        low, high = best([(low, high * part) for part in np.linspace(1, 0.5, 26)])
+    return _between(form, low, high, even_zero)
+
+
+def _parts(form):
+    """Shares of the whole range to try."""
+    if isinstance(form, Int):
+        return np.linspace(1, 0.1, 91)
+    # The steps of a float follow its exponent: what counts is the place within a binade, and how
+    # far the largest number may be cut.
+    return np.exp2(-np.arange(0, 3.5, 1 / 16))
+
+
+def fit_weights(form, weight, axis, method="mse"):
+    """(scales [channels], weights as they are after rounding) of a linear node's weights, with one
+    scale for each slice along `axis`."""
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    top = _top(form)
+    whole = np.abs(rows).max(axis=1)
+    whole = np.where(whole > 0, whole, 1.0)
+    parts = np.concatenate([_parts(form), [0.08]]) if method == "mse" else np.ones(1)
+    if len(parts) > 1 and not isinstance(form, Int):
+        parts = np.exp2(np.arange(-16, 32) / 16)
+    best = np.full(len(rows), np.inf)
+    scales = whole / top
+    for part in parts:
+        scale = np.maximum(whole * part / top, 1e-30).astype(np.float32)[:, None]
+        error = np.square(rows - round_weights(form, rows, scale)).sum(axis=1)
+        better = error < best
+        best, scales = np.where(better, error, best), np.where(better, scale[:, 0], scales)
+    scales = np.maximum(scales, 1e-30).astype(np.float32)
+    shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
+    return scales, round_weights(form, weight, scales.reshape(shape))
+
+
+def _top(form):
+    """The largest magnitude that weights use: both signs have it."""
+    if isinstance(form, Int):
+        return 1 if isinstance(form, Ternary) else (1 << form.bits - 1) - 1
+    return largest(form)
+
+
+def round_weights(form, weight, scale):
+    """Weights as they are after rounding with a scale that broadcasts."""
+    if isinstance(form, Int):
+        top = _top(form)
+        return quantize_as(Int(max(form.bits, 2)), weight, scale, 0, -top, top)
+    return quantize_as(form, weight, scale)
+
+

@@ -1,0 +1,116 @@
+"""Cross-layer equalization: channels between two layers scaled so that both layers' weights spread
+alike.
+
+Where nothing but Relu, max pooling or the like stands between two layers, a channel's weights in
+the first can be divided by any positive number and those in the second be multiplied by it. The
+number is that
+of Nagel et al., Data-free quantization through weight equalization and bias correction, 2019:
+s = sqrt(r1 * r2) / r2 with the largest magnitudes r1 of the first layer's weights and r2 of the
+second's.
+"""
+
+import numpy as np
+
+from .network import attribute, set_parameters
+
+__all__ = ["equalize"]
+
+#: What a positive factor passes through, one factor for each channel.
+_PASSES = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LeakyRelu", "MaxPool", "PRelu",
+           "Relu"}
+_LAYERS = ("Conv", "Gemm")
+_ROUNDS = 20
+#: Channels whose weights are all smaller than this share of the layer's stay as they are.
+_DEAD = 1e-6
+
+
+def _weights(network, node):
+    return network.constants.get(node.input[1]) if node.op_type in _LAYERS else None
+
+
+def _pairs(network):
+    """[(layer, layer after it, pixels of a channel in the latter's weights, tensors between)]"""
+    pairs = []
+    for first in network.nodes:
+        if _weights(network, first) is None or (
+                len(first.input) > 2 and first.input[2] not in network.constants):
+            continue
+        node, between = first, []
+        while True:
+            between.append(node.output[0])
+            node = network.alone(node.output[0])
+            if node is None or node.input[0] != between[-1]:
+                break
+            if node.op_type in _LAYERS:
+                count = _inputs(network, node, len(_weights(network, first)))
+                if count:
+                    pairs.append((first, node, count, between))
+                break
+            flat = node.op_type == "Flatten" and attribute(node, "axis", 1) == 1
+            if not (node.op_type in _PASSES or flat):
+                break
+    return pairs
+
+
+def _inputs(network, node, channels):
+    """Weights of `node` for each of its input channels and each output, or 0 where they
+    do not fit."""
+    weight = _weights(network, node)
+    if weight is None:
+        return 0
+    if node.op_type == "Gemm":
+        return weight.shape[1] // channels if weight.shape[1] % channels == 0 else 0
+    groups = attribute(node, "group", 1)
+    return 1 if weight.shape[1] * groups == channels else 0
+
+
+def _second(weight, groups, channels):
+    """View of the second layer's weights, [groups, outputs, channels of the group, rest]."""
+    return weight.reshape(groups, len(weight) // groups, channels // groups, -1)
+
+
+def equalize(network):
+    """Equalize a `FloatNetwork` in place; the names of layers that changed.
+
+    What the network computes stays, but for float32's rounding. Tensors between the layers get
+    other numbers, and so new names.
+    """
+    pairs = _pairs(network)
+    for node in {id(node): node for first, second, *_ in pairs for node in (first, second)
+                 }.values():
+        bias = network.constants[node.input[2]] if len(node.input) > 2 and (
+            node.input[2] in network.constants) else None
+        if len(node.input) < 3 or bias is not None:
+            set_parameters(network, node, network.constants[node.input[1]].copy(), bias)
+    for _ in range(_ROUNDS):
+        change = max((_equalize_pair(network, *pair[:2]) for pair in pairs), default=1.0)
+        if change < 1.001:
+            break
+    for *_, between in pairs:
+        for tensor in between:
+            _rename(network, tensor, network.new_name(f"{tensor}_equalized"))
+    return sorted({node.name for first, second, *_ in pairs for node in (first, second)})
+
+
+def _equalize_pair(network, first, second):
+    """Equalize two layers; the largest factor of any channel."""
+    front = network.constants[first.input[1]]
+    channels = len(front)
+    groups = attribute(second, "group", 1) if second.op_type == "Conv" else 1
+    back = _second(network.constants[second.input[1]], groups, channels)
+    ours = np.abs(front.reshape(channels, -1)).max(axis=1).astype(np.float64)
+    theirs = np.abs(back).max(axis=(1, 3)).reshape(-1).astype(np.float64)
+    alive = (ours > _DEAD * ours.max()) & (theirs > _DEAD * theirs.max())
+    scale = np.ones(channels)
+    scale[alive] = np.sqrt(ours[alive] * theirs[alive]) / theirs[alive]
+    front /= scale.reshape(-1, *[1] * (front.ndim - 1)).astype(np.float32)
+    if len(first.input) > 2:
+        network.constants[first.input[2]] /= scale.astype(np.float32)
+    back *= scale.reshape(groups, 1, -1, 1).astype(np.float32)
+    return float(np.maximum(scale, 1 / scale).max())
+
+
+def _rename(network, old, new):
+    for node in network.nodes:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]

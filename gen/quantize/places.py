@@ -1,0 +1,265 @@
+"""Where the quantizers of a network stand.
+
+What a layer reads must be quantized; what lies between a layer and that quantizer (Relu, Clip, a
+factor) becomes one layer with it. So quantizers are asked for by readers: each asks for its inputs,
+and the quantizer stands as late as it can. Operators that move elements hand the wish on to what
+they read.
+"""
+
+from systolith.gen.importer.operators.functions import FUNCTIONS
+
+from .network import LINEAR, FloatNetwork
+
+__all__ = ["MOVES", "VIEWS", "Places", "find_places"]
+
+#: What changes the shape alone.
+VIEWS = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Dropout"}
+#: What moves elements, or picks some.
+MOVES = {"Concat", "DepthToSpace", "Gather", "GlobalMaxPool", "MaxPool", "Pad", "Slice",
+         "SpaceToDepth", "Split", "Transpose", "Upsample"}
+_CLIPS = {"Clip", "Relu"}
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
+_MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
+#: Operators that become a part of the layer whose sums they read.
+_SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
+#: Operators that the host computes before the first quantizer.
+_HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
+
+
+#: Operators at a network's end that the host computes of a layer's sums.
+_ENDS = {"Concat", "Gather", "Slice", "Softmax", "Split", "Transpose"}
+
+
+class _Functions:
+    """Subgraphs that are an element-wise function of one tensor, such as x * sigmoid(x): each is
+    one table from codes to codes, without rounding inside.
+
+    Attributes
+    ----------
+    source : dict of str to str
+        {result: the tensor that it is a function of}.
+    inner : set of str
+        Tensors that only such results are computed from.
+    """
+
+    def __init__(self, network, tables):
+        self.network, self.source, self.before = network, {}, {}
+        within = set()
+        for node in network.nodes if tables else ():
+            data = [name for name in node.input if name and name not in network.constants]
+            if node.op_type not in {*FUNCTIONS, *_CLIPS, *_ARITHMETIC, "Max", "Min", "Pow"} or (
+                    any(network.constants[name].size != 1 for name in node.input
+                        if name in network.constants)):
+                continue
+            result = node.output[0]
+            if len(data) == 1:
+                self.before[result] = data[0]
+                if data[0] in self.source and network.alone(data[0]) is node:
+                    self.source[result] = self.source[data[0]]
+                    within.add(data[0])
+            elif len(data) == 2:
+                first, second = map(self._chain, data)
+                common = next((name for name in first if name in second), None)
+                if common is not None:
+                    self.source[result] = self.before[result] = common
+                    for chain in (first, second):
+                        within.update(chain[:chain.index(common)])
+        outputs = {item.name for item in network.outputs}
+        self.inner = {name for name in within - outputs if all(
+            reader.output[0] in within or reader.output[0] in self.source
+            for reader in network.readers(name))}
+
+    def _chain(self, tensor):
+        """A tensor, the one that it is a function of, and so on up to the source."""
+        chain = [tensor]
+        while chain[-1] in self.before:
+            chain.append(self.before[chain[-1]])
+        return chain
+
+
+class Places:
+    """The quantizers of a network.
+
+    Attributes
+    ----------
+    tensors : list of str
+        What is quantized, in the network's order.
+    group : dict of str to str
+        Of each of them, the one whose scale it has: joined tensors have one in common.
+    host : set of str
+        Tensors that the host computes before the first quantizers, inputs among them.
+    tail : set of str
+        What the host computes after the chip.
+    """
+
+    def __init__(self, network: FloatNetwork, tables=True):
+        self.network = network
+        self.functions = _Functions(network, tables)
+        self.makers = {name: node for node in network.nodes for name in node.output if name}
+        self.tensors: list[str] = []
+        self.group: dict[str, str] = {}
+        self.host = {item.name for item in network.inputs}
+        for node in network.nodes:
+            if set(node.output) & network.before or self._from_host(node):
+                self.host.update(node.output)
+        self.tail: set[str] = set()
+        for node in network.nodes:
+            if set(node.output) & network.after or self.tail & set(node.input):
+                self.tail.update(node.output)
+        made = self._made_of_sums()
+        for node in reversed(network.nodes):
+            if node.output[0] in made and all(
+                    set(reader.output) <= self.tail
+                    for name in node.output for reader in network.readers(name)):
+                self.tail.update(node.output)
+
+    def _made_of_sums(self):
+        """Tensors that the host can make at the network's end of the exact sums of layers alone:
+        functions of them, what is moved or joined, and arithmetic on that, as detectors decode
+        their boxes. Arithmetic on sums themselves is the chip's."""
+        found: set[str] = set()
+        for node in self.network.nodes:
+            data = self._data(node)
+            sums = [name in self.makers and self.raw(name) for name in data]
+            if not data or not all(raw or name in found
+                                   for raw, name in zip(sums, data, strict=True)):
+                continue
+            if node.op_type in {*FUNCTIONS, *_ENDS} or (any(name in found for name in data) and (
+                    node.op_type in {*VIEWS, *_CLIPS})) or (
+                    node.op_type in {*_ARITHMETIC, "Pow"} and not any(sums)):
+                found.update(node.output)
+        return found
+
+    def _data(self, node):
+        """The inputs of a node that are computed."""
+        return [name for name in node.input if name and name not in self.network.constants]
+
+    def _from_host(self, node):
+        inputs = self._data(node)
+        return (node.op_type in _HOST_STARTS and len(inputs) == 1 and inputs[0] in self.host
+                and node.input[0] == inputs[0])
+
+    def _moves(self, node):
+        mode = next((item.s for item in node.attribute if item.name == "mode"), b"nearest")
+        return node.op_type in MOVES or (node.op_type == "Resize" and mode == b"nearest")
+
+    def ask(self, tensor):
+        """Have a tensor quantized; the quantizers that it comes from, of one group."""
+        node = self.makers.get(tensor)
+        handed_on = node is not None and tensor not in self.host and (
+            node.op_type in VIEWS or self._moves(node))
+        if not handed_on:
+            if tensor not in self.group:
+                self.tensors.append(tensor)
+                self.group[tensor] = tensor
+            return [tensor]
+        # Only what is joined has several inputs; the others' are shapes and the like.
+        inputs = self._data(node) if node.op_type == "Concat" else [node.input[0]]
+        found = [item for name in inputs for item in self.ask(name)]
+        first = self.root(found[0])
+        for item in found[1:]:
+            self.group[self.root(item)] = first
+        return found
+
+    def root(self, tensor):
+        """The tensor whose scale a quantized tensor has."""
+        while self.group[tensor] != tensor:
+            tensor = self.group[tensor]
+        return tensor
+
+    def carried(self, tensor):
+        """Whether a tensor needs no quantizer before a Relu, a Clip or a factor: one layer
+        makes both."""
+        node = self.makers.get(tensor)
+        return (node is not None and tensor not in self.host
+                and self.network.alone(tensor) is not None and node.op_type in {
+                    *LINEAR, *_ARITHMETIC, *_CLIPS, *_MEANS, "BatchNormalization"})
+
+    def clipped(self, tensor):
+        """Whether there are limits on a tensor that is not quantized."""
+        node = self.makers.get(tensor)
+        if node is None or tensor in self.group or tensor in self.host:
+            return False
+        data = self._data(node)
+        return node.op_type in _CLIPS or (
+            node.op_type in _ARITHMETIC and len(data) == 1 and self.clipped(data[0]))
+
+    def paired(self, tensor):
+        """Whether a tensor that is not quantized is a sum or product of two others."""
+        node = self.makers.get(tensor)
+        if node is None or tensor in self.group or tensor in self.host or (
+                node.op_type not in _ARITHMETIC | _CLIPS):
+            return False
+        data = self._data(node)
+        return len(data) == 2 or self.paired(data[0])
+
+    def uniform(self, node):
+        """Whether a node has one number for all channels."""
+        return node.op_type in _CLIPS or all(
+            array.size == 1 for name, array in self.network.constants.items()
+            if name in node.input)
+
+    def raw(self, tensor):
+        """Whether a result of the network can be the exact sums of a layer: its scale, its limits
+        and its shape are the host's work then."""
+        node = self.makers.get(tensor)
+        while node is not None and node.op_type in {*VIEWS, *_CLIPS}:
+            tensor = node.input[0]
+            if self.network.alone(tensor) is None:
+                return False
+            node = self.makers.get(tensor)
+        return node is not None and node.op_type in ("Conv", "Gemm", "MatMul") and (
+            node.input[1] in self.network.constants)
+
+
+def _visit(places, node):
+    data = places._data(node)
+    if all(name in places.host for name in node.output):
+        return
+    if set(node.output) & places.tail:
+        for name in data:
+            if name not in places.tail and not places.raw(name):
+                places.ask(name)
+        return
+    source = places.functions.source.get(node.output[0])
+    if source is not None:
+        places.ask(source)
+        return
+    if node.op_type in _SLOPES and places.makers.get(data[0]) is not None and (
+            places.makers[data[0]].op_type in LINEAR and places.carried(data[0])):
+        return
+    if node.op_type in VIEWS:
+        return
+    if node.op_type in _CLIPS or (
+            (node.op_type in _ARITHMETIC and len(data) == 1)
+            or node.op_type == "BatchNormalization"):
+        scales = node.op_type in {"Mul", "Div", *_CLIPS} and places.uniform(node)
+        if not places.carried(data[0]) or (
+                places.clipped(data[0]) and not places.uniform(node)) or (
+                places.paired(data[0]) and not scales):
+            places.ask(data[0])
+        return
+    for name in data:
+        places.ask(name)
+
+
+def find_places(network, tables=True):
+    """The `Places` of a `FloatNetwork`; `tables`: codes are short enough for tables."""
+    places = Places(network, tables)
+    for node in network.nodes:
+        _visit(places, node)
+    # Functions that no layer has inside: their results are codes.
+    plain = {*LINEAR, *VIEWS, *_CLIPS, *_ARITHMETIC, *_MEANS, "BatchNormalization"}
+    for node in network.nodes:
+        if node.op_type not in plain and not places._moves(node) and (
+                node.output[0] not in places.host | places.tail | places.functions.inner):
+            places.ask(node.output[0])
+    for item in network.outputs:
+        if item.name in places.makers and item.name not in places.tail and (
+                not places.raw(item.name)):
+            places.ask(item.name)
+    order = {name: n for n, name in enumerate(
+        [*(item.name for item in network.inputs),
+         *(name for node in network.nodes for name in node.output)])}
+    places.tensors.sort(key=lambda name: order[name])
+    return places

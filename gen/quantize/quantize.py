@@ -1,0 +1,167 @@
+"""Post-training quantization: a float network and calibration data become a quantized network.
+
+The steps: `float_network` tidies the network up, `equalize` balances its channels,
+`quantizer_places` says where quantizers stand, `calibrate` chooses their ranges, `rounded_network`
+rounds weights, corrects biases and measures errors, `quantized_model` writes it down.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from systolith.gen.importer import reader
+from systolith.gen.importer.file import read
+from systolith.gen.importer.sizes import Part, open_sizes
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.hw.formats import Bipolar, Float, Int, PowerSum, Ternary, parse
+
+from .calibrate import RANGES, calibration_feeds, collect, fit
+from .equalize import equalize as equalize_network
+from .network import read_float
+from .places import find_places
+from .rounded import RoundedNetwork
+from .write import even_zeros, needed_opset, write_model
+
+__all__ = ["Quantized", "Recipe", "quantize", "with_sizes"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is quantized.
+
+    Attributes
+    ----------
+    activation, weight : str
+        Number formats, as `hw.formats.parse` reads them.
+    range : str
+        One of `calibrate.RANGES`.
+    percentile : float
+        Of the numbers of a tensor, how many are within its range ("percentile" only), in %.
+    equalize, correct_bias : bool
+        Cross-layer equalization before quantizing; biases moved so that every layer's mean stays.
+    """
+    activation: str = "int8"
+    weight: str = "int8"
+    range: str = "mse"
+    percentile: float = 99.99
+    equalize: bool = False
+    correct_bias: bool = False
+
+    def formats(self):
+        """(activation, weight) as formats. Raises UserError for what this recipe cannot be."""
+        found = []
+        for name in (self.activation, self.weight):
+            try:
+                found.append(parse(name))
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        activation, weight = found
+        if not isinstance(activation, (Int, Float)) or isinstance(activation, Ternary) or (
+                isinstance(activation, Float) and (
+                    activation.lowest, activation.radix, activation.signed)
+                != ("subnormal", 2, True)) or activation.width < 2:
+            raise UserError(f"activations cannot be quantized to {activation}: integers of 2 bits "
+                            "and more, and floats of radix 2 with sign and subnormals can" + (
+                                "; binary networks have to be trained as such"
+                                if isinstance(activation, Bipolar) else ""))
+        if not isinstance(weight, (Int, Float, PowerSum)) or weight.width < 2 or (
+                not getattr(weight, "signed", True)):
+            raise UserError(f"weights cannot be quantized to {weight}: integers with sign of 2 "
+                            "bits and more, ternary, floats with sign, and sums of powers of two "
+                            "can" + ("; binary networks have to be trained as such"
+                                     if isinstance(weight, Bipolar) else ""))
+        if self.range not in RANGES:
+            raise UserError(f"range must be one of {', '.join(RANGES)}, not {self.range!r}")
+        if not 50 < self.percentile <= 100:
+            raise UserError("percentile must be above 50 and at most 100, not "
+                            f"{self.percentile:g}")
+        return activation, weight
+
+
+@dataclass
+class Quantized:
+    """Result of `quantize`.
+
+    Attributes
+    ----------
+    model : onnx.ModelProto
+        The quantized network.
+    float_model : onnx.ModelProto
+        The float network whose tensors it is compared with: tidied up, perhaps equalized.
+    rows : list of dict
+        The error of every layer, see `rounded_network.RoundedNetwork.measure`.
+    recipe : Recipe
+    images : int
+        Calibration images.
+    equalized : list of str
+        Names of the layers that equalization changed.
+    """
+    model: onnx.ModelProto
+    float_model: onnx.ModelProto
+    rows: list
+    recipe: Recipe
+    images: int
+    equalized: list
+
+
+def quantize(model, data, recipe=None, *, source="the calibration data", measure=True, refuse=None,
+             progress=SILENT):
+    """Quantize a float ONNX network.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+    data : array or dict of arrays
+        Calibration inputs [N, ...], float32; {input: array} where there are several inputs. Sizes
+        that the model leaves open are theirs.
+    recipe : Recipe
+    source : str
+        Names the data in errors.
+    measure : bool
+        Run the rounded network for the error of every layer.
+    refuse : function of (node, UserError) or None
+        Is told what is not supported, instead of an error, as of `reader.load`.
+
+    Returns a `Quantized`. Raises UserError; also where the importer refuses the result.
+    """
+    recipe = recipe or Recipe()
+    activation, weight = recipe.formats()
+    with progress.step("Reading the float network"):
+        network = read_float(with_sizes(model, data), needed_opset(activation, weight), refuse)
+        feeds = calibration_feeds(network, data, source)
+        changed = equalize_network(network) if recipe.equalize else []
+        places = find_places(network, activation.width <= 8)
+    images = len(next(iter(feeds.values())))
+    with progress.step(f"Calibrating on {images:,} images", images) as done:
+        statistics = collect(network, feeds, places.tensors, done)
+    quantizers = {}
+    with progress.step(f"Choosing ranges for {len(places.tensors)} tensors"):
+        for root in {places.root(name) for name in places.tensors}:
+            members = [name for name in places.tensors if places.root(name) == root]
+            joined = statistics[members[0]].join([statistics[name] for name in members[1:]])
+            chosen = fit(activation, joined, recipe.range, recipe.percentile,
+                         even_zeros(activation))
+            quantizers |= dict.fromkeys(members, chosen)
+    rounded = RoundedNetwork(network, places, quantizers, weight,
+                             "mse" if recipe.range == "mse" else "min-max")
+    rows = []
+    if measure or recipe.correct_bias:
+        with progress.step("Measuring the error of every layer", len(network.nodes)) as done:
+            rows = rounded.measure(feeds, recipe.correct_bias, done)
+    result = write_model(rounded)
+    with progress.step("Reading the quantized network"):
+        reader.load(result, refuse)
+    return Quantized(result, network.model(), rows, recipe, images, changed)
+
+
+def with_sizes(model, data):
+    """The model with the sizes of the calibration data where its inputs leave sizes open."""
+    model = read(model)
+    constants = {item.name for item in model.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in constants]
+    if not isinstance(data, dict):
+        data = {inputs[0].name: data} if len(inputs) == 1 else {}
+    shapes = {item.name: np.shape(data[item.name]) for item in inputs
+              if item.name in data and open_sizes(item)}
+    return Part({name: (1, *shape[1:]) for name, shape in shapes.items()}).of(model)

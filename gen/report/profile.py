@@ -1,0 +1,158 @@
+"""What each layer costs and what bounds it, from the cycle model's times of its instructions."""
+
+import numpy as np
+from systolith.hw.core.compute import Compute, WeightFeeder
+from systolith.hw.core.post import Post
+from systolith.hw.core.table_lane import TableLane
+from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.sim.machine.access import item_bytes, merge, word_bytes
+
+__all__ = ["BOUNDS", "layer_windows", "measure", "moved", "profile", "work"]
+
+#: What may bound a layer, as texts of the report.
+BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
+          "latency": "latency"}
+_LOADED = {Memory.ACTIVATION: "input", Memory.WEIGHT: "weights", Memory.PARAMETER: "parameters",
+           Memory.OPERAND: "operand", Memory.TABLE: "tables"}
+
+
+def _minus(one, other):
+    """The intervals of `one` without those of `other`; both as `merge` gives them."""
+    edges = np.concatenate([one[:, 0], one[:, 1], other[:, 0], other[:, 1]])
+    steps = np.repeat([1, -1, 2, -2], [len(one), len(one), len(other), len(other)])
+    order = np.argsort(edges, kind="stable")
+    alone = np.flatnonzero(np.cumsum(steps[order])[:-1] == 1)
+    edges = edges[order]
+    return merge(edges[alone], edges[alone + 1])
+
+
+def _intervals(pairs):
+    """Half-open intervals of (first, last) cycles."""
+    pairs = np.array(pairs, np.int64).reshape(-1, 2)
+    return merge(pairs[:, 0], pairs[:, 1] + 1)
+
+
+def work(program, timing):
+    """{Unit: intervals, half-open} in which a unit moves data.
+
+    LOAD: beats come; ARRAY: pixels are sent, or wait for a filling that takes longer than a pass;
+    POST: words are read; STORE: beats are made. What is on its way through a pipeline, or through
+    memory, does not count; one or two cycles in which an instruction is started do.
+    """
+    arch = program.arch
+    spans = {unit: [] for unit in Unit}
+    for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
+        if code.unit == Unit.ARRAY:
+            pixels = (code.out_y * code.out_x * code.pool_y * code.pool_x
+                      + (arch.rows if code.starts else 0))
+            last += max(0, WeightFeeder.cycles_of(arch) - pixels) - Compute.latency_of(arch)
+        elif code.unit == Unit.POST:
+            last -= Post.operand_latency_of(arch) if code.operand else Post.latency_of(arch)
+            last -= TableLane.LATENCY * code.table
+        elif code.unit == Unit.STORE:
+            last -= 1
+        if code.unit is not None:
+            spans[code.unit].append((first, last))
+    return {unit: _minus(_intervals(spans[unit]),
+                         _intervals([wait[1:3] for wait in timing.waits[unit]])) for unit in Unit}
+
+
+def measure(intervals, points):
+    """For each point, the cycles of the intervals that lie before it."""
+    lengths = np.concatenate([[0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
+    place = np.searchsorted(intervals[:, 0], points)
+    over = np.concatenate([[0], intervals[:, 1]])[place] - points
+    return lengths[place] - np.maximum(over, 0)
+
+
+def _windows(program, timing):
+    """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction
+    whose last pixel is sent next; cycles after the last ARRAY instruction go to its layer."""
+    layers, ends = [], []
+    for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
+        if code.unit == Unit.ARRAY:
+            layers.append(code.layer)
+            ends.append(end - Compute.latency_of(program.arch))
+    ends[-1] = timing.cycles
+    return np.array(layers), np.array([0, *ends[:-1]]), np.array(ends)
+
+
+def layer_windows(program, timing):
+    """[(begin, end, layer)] that cut all cycles as `profile` counts them."""
+    found = []
+    for layer, begin, end in zip(*(part.tolist() for part in _windows(program, timing)),
+                                 strict=True):
+        if found and found[-1][2] == layer:
+            found[-1] = (found[-1][0], end, layer)
+        else:
+            found.append((begin, end, layer))
+    return found
+
+
+def moved(program):
+    """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
+    arch, layers = program.arch, len(program.host["layers"])
+    optional = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
+    kinds = [name for memory, name in _LOADED.items() if optional.get(memory, 1)]
+    loaded, stored = [dict.fromkeys(kinds, 0) for _ in range(layers)], [0] * layers
+    for code in program.instructions:
+        if code.opcode == Opcode.LOAD:
+            loaded[code.layer][_LOADED[code.memory]] += (
+                code.rows * code.words * word_bytes(code.memory, arch))
+        elif code.opcode == Opcode.STORE:
+            stored[code.layer] += code.rows * code.items * item_bytes(code.raw, arch)
+    return loaded, stored
+
+
+def profile(program, timing):
+    """For each layer of a program its cost, as plain data.
+
+    Every cycle of a run is counted for one layer: the one whose pixels are sent to the array, or
+    are next to be, so that the layers' `cycles` sum up to those of the run, although layers
+    overlap: the first layer's begin with the run, the last one's end with it. `at_work` has,
+    of these cycles, those in which array, post, load and store moved data (for whatever layer).
+    Each cycle is then charged to the one of these at work that has the most cycles in the layer,
+    and to latency where none is (pipelines, memory, tokens on their way): `charged`, which sums up
+    to `cycles`. `bound` is what is charged the most. Further `first_cycle` and `last_cycle` of the
+    layer's own instructions, `utilization` (of the array, in `cycles`), `loaded_bytes` by kind,
+    and `stored_bytes`.
+    """
+    described = program.host["layers"]
+    layers, begins, ends = _windows(program, timing)
+    units = {unit.name.lower(): intervals for unit, intervals in work(program, timing).items()}
+    unions = {}
+
+    def cycles_of(names):
+        """For each layer, the cycles in which any of the named units works."""
+        key = frozenset(names)
+        if key not in unions:
+            both = np.concatenate([units[name] for name in key])
+            both = merge(both[:, 0], both[:, 1])
+            # a cycle that is counted as c is the interval [c, c + 1)
+            inside = measure(both, ends + 1) - measure(both, begins + 1)
+            unions[key] = np.bincount(layers, inside, len(described)).astype(int).tolist()
+        return unions[key]
+
+    total = np.bincount(layers, ends - begins, len(described)).astype(int).tolist()
+    loaded, stored = moved(program)
+    spans = [[] for _ in described]
+    for code, span in zip(program.instructions, timing.instructions, strict=True):
+        if code.unit is not None:
+            spans[code.layer].append(span)
+    found = []
+    for index, layer in enumerate(described):
+        at_work = {name: cycles_of([name])[index] for name in units}
+        order = sorted(units, key=at_work.get, reverse=True)
+        reached = [0, *(cycles_of(order[:n + 1])[index] for n in range(len(order)))]
+        charged = {name: after - before for name, before, after in
+                   zip(order, reached, reached[1:], strict=False)}
+        charged["latency"] = total[index] - reached[-1]
+        found.append({
+            "first_cycle": min(start for start, _ in spans[index]),
+            "last_cycle": max(end for _, end in spans[index]),
+            "cycles": total[index],
+            "utilization": layer["macs"] / max(1, total[index] * program.arch.macs_per_cycle),
+            "at_work": at_work, "charged": {name: charged[name] for name in BOUNDS},
+            "bound": max(BOUNDS, key=charged.get),
+            "loaded_bytes": loaded[index], "stored_bytes": stored[index]})
+    return found

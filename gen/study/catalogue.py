@@ -1,0 +1,323 @@
+"""The table of processing elements: what each pair of number formats costs on each target.
+
+An entry is a pair of formats with a number of lanes, and of elements side by side that share an
+activation register and, where two fit a DSP block, multiplications. Beside the entries stand the
+plain integer element (`psum_in + a * w`, nothing helps the tool), and the entries' own references
+of 16 bits: the same generator's float with the same exponent bits, or int16; both with exact sums,
+as everything here. All elements have one pipeline stage, double-buffered weights, and columns of 16
+rows.
+
+Entries that make the same circuit are measured once. Results are kept as they come, and found again
+when the table is asked for anew; what a change of the code has changed is measured again.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+from amaranth.back import rtlil
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.resume import in_processes, open_folder, read_results
+from systolith.gen.measure.area import DSP_STRUCTURES, STRUCTURES, AreaError
+from systolith.gen.measure.element import TOP, pe_verilog
+from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
+from systolith.gen.report.elements import write_tables
+from systolith.hw.element.element import ProcessingElement, arithmetic
+from systolith.hw.formats import Bipolar, Float, Int, catalogue, parse
+
+__all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference"]
+
+RESULTS = "results.jsonl"
+ROWS = 16
+BIPOLAR_LANES = (64, 128, 256)
+#: Integers whose plain elements are the yardstick.
+PLAIN = (4, 8, 16)
+
+#: Floats of 4 to 8 bits, with 2 to 5 exponent bits.
+_FLOATS = tuple(f"e{exp}m{width - 1 - exp}" for width in range(4, 9) for exp in range(2, 6)
+                if width - 1 - exp >= 0)
+_MIXED = (("int8", "int4"), ("int8", "int2"), ("int8", "ternary"), ("int16", "int8"),
+          ("uint8", "int8"), ("uint8", "int4"), ("uint4", "int4"), ("int8", "e3m0"),
+          ("int8", "e3m0r4"), ("int8", "e3m0x2"), ("e4m3", "e5m2"), ("e4m3", "e3m2"),
+          ("e4m3", "e2m1"), ("e3m2", "e2m1"))
+#: Pairs of columns, or of lanes, of which DSP blocks make two products.
+_SHARED = (("int4", "int4"), ("int8", "int4"), ("int8", "int8"), ("e3m2", "e3m2"),
+           ("e4m3", "e4m3"), ("e3m4", "e3m4"), ("bfloat16", "bfloat16"))
+_LANES = ("int4", "e3m2", "e4m3")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick."""
+    activation: str
+    weight: str
+    lanes: int = 1
+    columns: int = 1
+    plain: bool = False
+
+    @property
+    def label(self):
+        same = self.activation == self.weight
+        name = self.activation if same else f"{self.activation} x {self.weight}"
+        return f"{'plain ' if self.plain else ''}{name}" + (
+            f", {self.lanes} lanes" if self.lanes > 1 else "") + (
+            f", {self.columns} columns" if self.columns > 1 else "")
+
+    @property
+    def products(self):
+        return self.lanes * self.columns
+
+    def rules(self, structure):
+        """The Arithmetic. Raises UserError where there is none."""
+        try:
+            return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
+                              ROWS * self.lanes, structure=structure, stages=1,
+                              columns=self.columns)
+        except ValueError as error:
+            raise UserError(f"no processing element for {self.activation} x {self.weight}: "
+                            f"{error}") from None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An entry on a target, with or without DSP blocks; `key` is a hash of all it depends on."""
+    entry: Entry
+    target: str
+    dsp: bool
+    liberty: str | None
+    key: str
+    problem: str | None = None
+
+
+def every_entry():
+    """The entries of the whole table."""
+    names = [f"int{bits}" for bits in range(2, 17)] + list(_FLOATS)
+    names += [name for name, fmt in catalogue().items() if name not in names
+              and not isinstance(fmt, Bipolar) and getattr(fmt, "signed", True)]
+    return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
+            + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
+            + [Entry(*pair, columns=2) for pair in _SHARED]
+            + [Entry(name, name, 2) for name in _LANES])
+
+
+def parse_entries(texts):
+    """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`; `all`: the table's.
+
+    `bipolar1` alone stands for several lanes. Raises UserError.
+    """
+    found = []
+    for text in texts:
+        if text == "all":
+            found += every_entry()
+            continue
+        activation, *rest = text.split(":")
+        weight = rest[0] if rest else activation
+        numbers = rest[1:]
+        if len(numbers) > 2 or not all(
+                number.isdecimal() and 1 <= int(number) <= most
+                for number, most in zip(numbers, (1024, 64), strict=False)):
+            raise UserError(f"{text!r}: must be a format, ACTIVATION:WEIGHT, "
+                            "ACTIVATION:WEIGHT:LANES with 1 to 1024 lanes, or "
+                            "ACTIVATION:WEIGHT:LANES:COLUMNS with 1 to 64 columns")
+        for name in (activation, weight):
+            try:
+                parse(name)
+            except ValueError as error:
+                raise UserError(f"{text!r}: {error}") from None
+        if text == "bipolar1":
+            found += [Entry("bipolar1", "bipolar1", number) for number in BIPOLAR_LANES]
+        else:
+            found.append(Entry(activation, weight, *map(int, numbers)))
+    return list(dict.fromkeys(found))
+
+
+def reference(entry):
+    """The entry's own element of 16 bits; None where there is none."""
+    def wide(name):
+        fmt = parse(name)
+        if isinstance(fmt, Float):
+            return f"e{fmt.exp}m{15 - fmt.exp}"
+        return "int16" if isinstance(fmt, Int) else None
+    wide_names = wide(entry.activation), wide(entry.weight)
+    return None if entry.plain or None in wide_names else Entry(*wide_names)
+
+
+def plain_verilog(bits, rows=ROWS):
+    """The plain element: registers as everywhere, and `psum_in + a_out * w_active`."""
+    width = 2 * bits + (rows - 1).bit_length()
+    return f"""
+module {TOP}(input clk, input signed [{bits - 1}:0] a_in, input swap_in, input load_in,
+             input [{bits - 1}:0] w_in, input signed [{width - 1}:0] psum_in,
+             output reg signed [{bits - 1}:0] a_out, output reg swap_out, output reg load_out,
+             output reg signed [{width - 1}:0] psum_out);
+  reg [{bits - 1}:0] w_shadow;
+  reg signed [{bits - 1}:0] w_active;
+  always @(posedge clk) begin
+    a_out <= a_in;
+    swap_out <= swap_in;
+    load_out <= load_in;
+    if (load_in) w_shadow <= w_in;
+    if (swap_in) w_active <= w_shadow;
+    psum_out <= psum_in + a_out * w_active;
+  end
+endmodule
+"""
+
+
+def _structure(target, dsp):
+    return (DSP_STRUCTURES if dsp else STRUCTURES)[target]
+
+
+def _circuit(entry, target, dsp):
+    """A text that identifies a circuit: equal texts mean equal circuits."""
+    if entry.plain:
+        return plain_verilog(parse(entry.activation).width)
+    return _structure_text(entry, _structure(target, dsp))
+
+
+@cache
+def _structure_text(entry, structure):
+    return rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
+
+
+def measurements(entries, targets, liberty=None):
+    """What must be measured: every entry on every target, and with DSP blocks where its circuit
+    for them has products."""
+    found = []
+    for entry in entries:
+        for target in targets:
+            for dsp in (False, True):
+                if dsp and target == "asic":
+                    continue
+                try:
+                    text = _circuit(entry, target, dsp)
+                except UserError as error:
+                    if not dsp:
+                        found.append(Measurement(entry, target, dsp, None, "", str(error)))
+                    continue
+                if dsp and not entry.plain and "$mul" not in text:
+                    continue
+                cells = liberty if target == "asic" else None
+                facts = [version("systolith"), version("pyosys"), text, target, dsp,
+                         cells and hashlib.sha256(cells.read_bytes()).hexdigest()]
+                key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+                found.append(Measurement(entry, target, dsp, cells and str(cells), key))
+    return found
+
+
+def evaluate(measurement):
+    """Measure: plain data, one line of results.jsonl."""
+    entry = measurement.entry
+    result = {"key": measurement.key, "label": entry.label, "target": measurement.target,
+              "dsp": measurement.dsp, "error": None}
+    try:
+        text = plain_verilog(parse(entry.activation).width) if entry.plain else pe_verilog(
+            entry.rules(_structure(measurement.target, measurement.dsp)))
+        return result | {"figures": element_area(
+            text, TOP, measurement.target, dsp=measurement.dsp, liberty=measurement.liberty)}
+    except AreaError as error:
+        return result | {"error": str(error)}
+
+
+def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT, show=None,
+               evaluate=evaluate):
+    """Measure what is not known yet, and write the tables.
+
+    Parameters
+    ----------
+    texts : list of str
+        See `parse_entries`.
+    targets : list of str
+    folder : path
+        For results.jsonl, area.csv, area.json, area.md and area.png; made if it does not exist.
+    liberty : path or None
+        Standard cells for `asic`; see `element_area.find_liberty`.
+    jobs : int
+        Measured at the same time, each in a process of its own.
+    show : function of a text, or None
+        Is told each result as it comes.
+    evaluate : function of a Measurement
+        What measures; must be importable where jobs is over 1.
+
+    Returns (rows as in area.json, paths of the files). Raises UserError.
+    """
+    for target in targets:
+        if target not in ELEMENT_TARGETS:
+            raise UserError(f"targets must be among {', '.join(ELEMENT_TARGETS)}, not {target!r}")
+    entries = parse_entries(texts)
+    if not entries:
+        raise UserError("there are no formats to measure")
+    folder = open_folder(folder)
+    yardsticks = [Entry(f"int{bits}", f"int{bits}", plain=True) for bits in PLAIN]
+    own = [found for entry in entries if (found := reference(entry)) is not None]
+    everything = list(dict.fromkeys([*yardsticks, Entry("int16", "int16"), *entries, *own]))
+    with progress.step(f"Circuits of {len(everything)} elements"):
+        wanted = measurements(everything, targets, liberty)
+    file = folder / RESULTS
+    known = read_results(file)
+    missing = {}
+    for item in wanted:
+        if not item.problem and item.key not in known:
+            missing.setdefault(item.key, item)
+    with progress.step(f"Area of {len(wanted)} elements, {len(wanted) - len(missing)} known",
+                       max(1, len(missing))) as done, file.open("a") as lines:
+        for number, result in enumerate(in_processes(evaluate, list(missing.values()), jobs), 1):
+            lines.write(json.dumps(result) + "\n")
+            lines.flush()
+            known[result["key"]] = result
+            if show:
+                show(_line(result))
+            done(number)
+    rows = _rows(everything, entries, targets, wanted, known)
+    return rows, [file, *write_tables(rows, targets, folder, liberty)]
+
+
+def _line(result):
+    figures = result.get("figures", {})
+    shown = ", ".join(f"{figures[key]} {key}" for key in (
+        "lut", "slice_lut", "bare_carry", "transistors", "um2", "ff", "dsp") if figures.get(key))
+    return (f"{result['label']}, {result['target']}{', DSP' if result['dsp'] else ''}: "
+            f"{result['error'] or shown}")
+
+
+def _rows(everything, entries, targets, wanted, known):
+    """One plain dict for each entry and target."""
+    found = {(item.entry, item.target, item.dsp): item for item in wanted}
+
+    def figures(entry, target, dsp):
+        item = found.get((entry, target, dsp))
+        if item is None:
+            return None, None
+        if item.problem:
+            return None, item.problem
+        return known[item.key].get("figures"), known[item.key]["error"]
+
+    rows = []
+    for entry in everything:
+        own = reference(entry)
+        for target in targets:
+            cells, error = figures(entry, target, False)
+            with_dsp, _ = figures(entry, target, True)
+            rows.append({
+                "element": entry.label, "activation": entry.activation, "weight": entry.weight,
+                "lanes": entry.lanes, "columns": entry.columns, "products": entry.products,
+                "plain": entry.plain, "asked": entry in entries,
+                "target": target, "error": error, "figures": cells,
+                "with_dsp": with_dsp if with_dsp and with_dsp.get("dsp") else None,
+                "against": {
+                    "plain int16": _size(figures(Entry("int16", "int16", plain=True), target,
+                                                 False)[0], target),
+                    "int16": _size(figures(Entry("int16", "int16"), target, False)[0], target),
+                    "own 16 bits": own and own.label,
+                    "own 16 bits size": own and _size(figures(own, target, False)[0], target)}})
+    return rows
+
+
+def _size(figures, target):
+    """What elements of a target are compared by."""
+    if not figures:
+        return None
+    return figures[merit(target)]

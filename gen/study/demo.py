@@ -1,0 +1,113 @@
+"""The whole path on handwritten digits: network, chip, program, proof and figures."""
+
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow.build import build
+from systolith.gen.flow.simulate import simulate, write_arrays
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import new_folder
+from systolith.gen.kit.progress import SILENT
+from systolith.gen.report.report import FIGURES, read_report, text_table
+
+__all__ = ["Demo", "demo", "read_digits", "write_example"]
+
+MODEL, CHIP, DIGITS = "digits-cnn.onnx", "ulx3s-8x8-e3m2", "digits-test.npz"
+
+
+@dataclass
+class Demo:
+    """What the demo found: the table that it prints, mismatching bits, and files written."""
+    table: str
+    mismatches: int
+    files: list
+
+
+def read_digits(path, shape):
+    """(float32 images (N, *shape) from 0 to 1, labels [N]) of the held-out digits."""
+    try:
+        with np.load(path) as file:
+            images, labels = file["images"], file["labels"]
+    except OSError:
+        raise UserError(f"{path}: not found; without --examples, the digits that come with "
+                        "Systolith are read") from None
+    return (images.astype(np.float32) / np.float32(255)).reshape(-1, *shape), labels
+
+
+def _shipped():
+    """The folder of networks and digits that come with Systolith."""
+    return Path(str(resources.files("systolith.examples") / "digits"))
+
+
+def write_example(folder, examples=None):
+    """Copy the shipped networks to `folder` (made), with the digits as arrays; the paths.
+
+    x.npy holds the held-out digits, float32 (1000, 1, 28, 28) from 0 to 1, labels.npy which digit
+    each is, calibration.npy 100 others, for `quantize`. `examples` names another folder to read.
+    """
+    examples, folder = Path(examples or _shipped()), Path(folder)
+    images, labels = read_digits(examples / DIGITS, (1, 28, 28))
+    with np.load(examples / DIGITS) as file:
+        calibration = file["calibration"][:, None].astype(np.float32) / np.float32(255)
+    with new_folder(folder, "labels.npy") as new:
+        for model in examples.glob("*.onnx"):
+            shutil.copyfile(model, new / model.name)
+        for name, array in (("x", images), ("labels", labels), ("calibration", calibration)):
+            np.save(new / f"{name}.npy", array)
+    return sorted(folder.iterdir())
+
+
+def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
+    """Build the shipped network for a ULX3S, measure accuracy, prove the RTL; a `Demo`.
+
+    Parameters
+    ----------
+    examples : path or None
+        A folder with the network and the held-out digits. None: those that come with Systolith.
+    folder : path
+        Where the build goes.
+    images : int
+        Digits that the RTL simulates.
+    """
+    examples, folder = Path(examples or _shipped()), Path(folder)
+    digits = examples / DIGITS
+    if not digits.is_file():
+        read_digits(digits, ())
+    made = build(examples / MODEL, load_chip(CHIP), folder, progress=progress)
+    inputs, labels = read_digits(digits, made.graph.encoders[0].shape)
+    golden = simulate(made, inputs, "golden", progress=progress)
+    rtl = simulate(made, inputs, "rtl", limit=images, progress=progress)
+    extra = [folder / "digits-inputs.npy", folder / "digits-outputs.npy"]
+    for path, array in zip(extra, (inputs, golden.outputs), strict=True):
+        write_arrays(path, array)
+
+    report = read_report(folder)
+    clock, area, board = report["clock"], report["area"]["total"], report["board"]
+    accuracy = np.mean(golden.outputs.argmax(1) == labels)
+    compared = rtl.comparison
+    rows = [
+        ["network", f"{made.graph.name}: {len(made.graph.layers)} layers, "
+                    f"{made.graph.macs:,} multiply-accumulates, weights and activations in "
+                    f"{made.arch.activation}"],
+        ["chip", f"{made.arch.name}: {made.arch.rows} x {made.arch.columns} processing elements"],
+        ["accuracy on held-out digits", f"{100 * accuracy:.1f} % of {len(labels):,} "
+                                        "(golden model)"],
+        ["RTL against golden model", f"{rtl.images} images, {compared.elements:,} results of all "
+                                     f"layers, mismatching bits: {compared.bits}"],
+        ["cycles per image", f"{rtl.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
+        ["array utilization", f"{100 * rtl.utilization:.1f} %, all traffic included "
+                              f"({100 * rtl.macs / rtl.compute_cycles / rtl.macs_per_cycle:.1f} "
+                              "% while computing)"],
+        ["throughput", f"{clock['mhz'] * 1e6 / rtl.cycles:,.0f} images/s at {clock['mhz']:g} MHz "
+                       f"({clock['source']})"],
+        [f"area on the {board['part']}", ", ".join(
+            f"{area[key]:,} {key.upper()} ({100 * area[key] / board['has'][key]:.0f} %)"
+            for key in FIGURES)],
+        ["simulation speed", f"{rtl.clocks_per_second:,.0f} clocks/s"]]
+    if compared.first:
+        rows.append(["first difference", str(compared.first)])
+    return Demo(text_table([["", ""], *rows]), compared.bits, sorted({*made.files, *extra}))

@@ -1,0 +1,201 @@
+"""Formal equivalence of a multiply-add step with its specification, by Yosys's SAT solver.
+
+The step is an element's whole combinational function with one pipeline stage: decoders of both
+edges, products, and the addition to the partial sum. The specification is one line for each family,
+written from the formats' definition with the solver's own `*`, `<<` and `+`; that it holds for
+every partial sum is part of what is proven.
+"""
+
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import SILENT
+from systolith.hw.core.blocks import emit
+from systolith.hw.element.arithmetic import tree_sum
+from systolith.hw.element.element import arithmetic
+from systolith.hw.formats import Bipolar, Float, Int, Ternary, parse
+
+__all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "prove_step"]
+
+#: What is proven unless told otherwise: activation, weight, lanes.
+CASES = (("int4", "int4", 1), ("uint4", "int4", 1), ("int6", "int6", 1), ("int8", "int8", 1),
+         ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1),
+         *(("bipolar1", "bipolar1", lanes) for lanes in (1, 3, 8, 16)))
+#: Structures without plain products, which would be proven against themselves.
+STRUCTURES = ("lut6", "lut4", "gates")
+
+#: Bits of two integers together up to which one problem is easier than many.
+_WHOLE = 9
+
+_WORKER = """
+import sys
+from pyosys import libyosys as ys
+design = ys.Design()
+for line in sys.stdin.read().splitlines():
+    ys.run_pass(line, design)
+"""
+
+
+class _Component(wiring.Component):
+    """a, w: codes of all lanes; psum, psum_out: partial sums of an element."""
+
+    def __init__(self, arithmetic):
+        self.arithmetic = arithmetic
+        super().__init__({
+            "a": In(arithmetic.lanes * arithmetic.activation.width),
+            "w": In(arithmetic.lanes * arithmetic.weight.width),
+            "psum": In(signed(arithmetic.psum_bits)), "psum_out": Out(arithmetic.psum_bits)})
+
+
+class _Held:
+    """An element's operands in its only stage."""
+
+    prefix = ""
+
+    def __init__(self, activation, weight):
+        self._activation, self._weight = activation, weight
+
+    def a(self, stage):
+        return self._activation
+
+    def w(self, stage):
+        return self._weight
+
+
+class Step(_Component):
+    """What an element of one stage adds up, from codes on, without its registers."""
+
+    def elaborate(self, platform):
+        m = Module()
+        rules = self.arithmetic
+        decoded = []
+        for name, bits, value in (
+                ("activation", rules.activation_bits, rules.decode_activation(m, self.a)),
+                ("weight", rules.weight_bits, rules.decode_weight(m, self.w))):
+            decoded.append(Signal(bits, name=name))
+            m.d.comb += decoded[-1].eq(value)
+        m.d.comb += self.psum_out.eq(rules.accumulate(m, _Held(*decoded), self.psum))
+        return m
+
+
+class Specification(_Component):
+    """psum plus the dot product as the formats define it, and plus a constant.
+
+    The constant is what `head` and `total` say of a column of one element:
+    total(head(1) + psum_out - psum, 1) must be the dot product, and `total` is psum * 2**psum_scale
+    plus a constant below 2**psum_scale.
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        rules = self.arithmetic
+        products = []
+        for lane in range(rules.lanes):
+            a = self.a.word_select(lane, rules.activation.width)
+            w = self.w.word_select(lane, rules.weight.width)
+            products.append(_image(rules.activation, a) * _image(rules.weight, w))
+        dot = Signal(signed(rules.sum_bits))
+        m.d.comb += [dot.eq(tree_sum(products)),
+                     self.psum_out.eq(self.psum + (dot >> rules.psum_scale) - rules.head(1))]
+        return m
+
+
+def _image(fmt, code):
+    """A code's image, from the format's definition."""
+    if isinstance(fmt, Ternary) or not isinstance(fmt, Bipolar | Float | Int):
+        raise UserError(f"there is no formal specification of {fmt}")
+    if isinstance(fmt, Bipolar):
+        return (code << 1) - Const((1 << fmt.bits) - 1)
+    if isinstance(fmt, Int):
+        return code.as_signed() if fmt.signed else code.as_unsigned()
+    if not fmt.signed or fmt.lowest != "subnormal" or fmt.radix != 2:
+        raise UserError(f"there is no formal specification of {fmt}")
+    fraction, field = code[:fmt.man], code[fmt.man:fmt.man + fmt.exp]
+    normal = (fraction + (1 << fmt.man)) << (field - 1)[:fmt.exp]
+    magnitude = Mux(field == 0, fraction, normal)
+    return Mux(code[-1], -magnitude, magnitude)
+
+
+@dataclass
+class FormalResult:
+    """proven: True, False (`counterexample` says where), or None: no answer in time."""
+    proven: bool | None
+    seconds: float
+    counterexample: dict | None = None
+
+
+def prove_step(rules, timeout=60, split=None):
+    """Prove that the Step of one stage is its Specification.
+
+    Parameters
+    ----------
+    rules : Arithmetic
+        With stages=1, and formats all of whose codes are numbers.
+    timeout : float
+        Seconds.
+    split : bool or None
+        One problem for each word of weight codes instead of one for all: multiplications by a
+        constant are easy. None: of integers of more than `_WHOLE` bits together.
+
+    Returns a FormalResult. Raises UserError where there is no specification, and where Yosys
+    fails.
+    """
+    start = time.monotonic()
+    bits = [rules.lanes * fmt.width for fmt in (rules.activation, rules.weight)]
+    if split is None:
+        split = isinstance(rules.activation, Int) and sum(bits) > _WHOLE
+    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+        folder = Path(folder)
+        (folder / "step.v").write_text(emit(Step(rules), "step"))
+        (folder / "specification.v").write_text(emit(Specification(rules), "specification"))
+        commands = [f"read_verilog {folder}/step.v {folder}/specification.v", "hierarchy",
+                    "proc", "flatten", "opt", "miter -equiv -flatten specification step both",
+                    "hierarchy -top both", "opt -full", "techmap", "opt -full"]
+        cases = [f"-set in_w {bits[1]}'d{word}" for word in range(1 << bits[1])] if split else [""]
+        commands += [f"sat -timeout {int(timeout)} -prove trigger 0 -show-inputs {case} both"
+                     for case in cases]
+        log = folder / "log"
+        with log.open("w") as output, contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, "-c", _WORKER], input="\n".join(commands), text=True,
+                           stdout=output, stderr=subprocess.STDOUT, timeout=timeout)
+        text = log.read_text()
+    seconds = round(time.monotonic() - start, 2)
+    if "model found: FAIL" in text:
+        found = re.findall(r"^ +\\in_(\w+) +(-?\d+) ", text, re.MULTILINE)
+        return FormalResult(False, seconds, {name: int(value) for name, value in found})
+    if text.count("no model found: SUCCESS!") == len(cases):
+        return FormalResult(True, seconds)
+    if "ERROR" in text:
+        raise UserError(f"Yosys failed: {text[text.index('ERROR'):].strip()}")
+    return FormalResult(None, seconds)
+
+
+def prove_formally(cases=CASES, structures=STRUCTURES, *, rows=16, timeout=900, progress=SILENT):
+    """`prove_step` of each case for each structure.
+
+    Returns rows of texts, the first one the heading, and how many were found wrong.
+    """
+    table, wrong = [["activation", "weight", "lanes", "structure", "result", "seconds"]], 0
+    with progress.step("Formal equivalence", len(cases) * len(structures)) as done:
+        for activation, weight, lanes in cases:
+            for structure in structures:
+                rules = arithmetic(parse(activation), parse(weight), lanes, rows * lanes,
+                                   structure=structure, stages=1)
+                found = prove_step(rules, timeout)
+                result = {True: "proven", None: f"no answer in {timeout} s",
+                          False: f"wrong: {found.counterexample}"}[found.proven]
+                table.append([activation, weight, str(lanes), structure, result,
+                              f"{found.seconds:.0f}"])
+                wrong += found.proven is False
+                done(len(table) - 1)
+    return table, wrong

@@ -1,0 +1,293 @@
+"""Proof of the processing elements: RTL in Verilator on every pair of operands of every format.
+
+A case is a pair of formats, a number of lanes and of columns that share activations, a structure
+and a number of pipeline stages. Cases that make the same circuit are simulated together: once, on
+every pair of codes, if an element's operands have at most 8 bits each, else on random ones and
+corners. What came out is compared with what each case's own formats say. Circuits and results are
+kept as they come; an interrupted proof goes on where it stopped.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from systolith import hw
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import write_file
+from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.resume import in_processes, open_folder, read_results
+from systolith.hw.element.arithmetic import STRUCTURES
+from systolith.hw.element.element import arithmetic
+from systolith.hw.formats import Bipolar, catalogue, parse
+from systolith.sim.rtl import elements
+from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
+
+__all__ = ["Case", "Circuit", "cases_of", "circuits_of", "prove", "summary"]
+
+CIRCUITS, RESULTS, TABLE = "circuits.jsonl", "results.jsonl", "prove.csv"
+#: Rows of a column for which widths are chosen and totals checked.
+_ROWS = 16
+#: Operands of at most so many bits each are proven on all pairs.
+_EXHAUSTIVE = 8
+#: Random vectors of an element with wider operands.
+_VECTORS = 20_000
+#: Circuits in one executable.
+_TOGETHER = 24
+#: Lanes of bipolar elements; up to 8 all operands are tried.
+_BIPOLAR_LANES = (1, 2, 3, 4, 5, 6, 7, 8, 23, 64, 128, 256)
+#: Lanes of elements that count several planes of bits.
+_PLANES_LANES = (1, 2, 3, 4, 23)
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """What is to be proven; formats by the names of the catalogue."""
+    activation: str
+    weight: str
+    lanes: int
+    columns: int
+    structure: str
+    stages: int | None
+
+    def rules(self):
+        return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
+                          _ROWS * self.lanes, structure=self.structure, stages=self.stages,
+                          columns=self.columns)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Cases that make the same circuit, with as many columns."""
+    fingerprint: str
+    cases: tuple[Case, ...]
+
+    @property
+    def operand_bits(self):
+        """Bits of the operands of all lanes: (activation, weight)."""
+        case = self.cases[0]
+        return tuple(case.lanes * parse(name).width for name in (case.activation, case.weight))
+
+    @property
+    def exhaustive(self):
+        return max(self.operand_bits) <= _EXHAUSTIVE
+
+    @property
+    def key(self):
+        """A hash of all that the result depends on."""
+        facts = [self.fingerprint, self.exhaustive, _definitions(),
+                 sorted(map(repr, self.cases))]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def _definitions():
+    """A hash of what defines right and wrong."""
+    return _hash_of("formats/*.py")
+
+
+@cache
+def _hash_of(pattern):
+    """A hash of these files of the hardware, and of those that simulate and judge."""
+    files = sorted(Path(hw.__file__).parent.glob(pattern))
+    digest = hashlib.sha256()
+    for path in [*files, Path(elements.__file__), Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cases_of(formats=None, structures=None):
+    """All cases of these formats, as activations and as weights.
+
+    Parameters
+    ----------
+    formats : list of str or None
+        Names; None: the catalogue.
+    structures : list of str or None
+        None: all.
+
+    Of every pair of formats that the array multiplies: one lane, and two where both formats are
+    the same; bipolar ones with more lanes. One column, and two where they share multiplications.
+    Each with one stage and with the stages of its fast circuit. Raises UserError for names that do
+    not exist and where no pair can be multiplied.
+    """
+    try:
+        named = {name: parse(name) for name in formats} if formats else catalogue()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for structure in structures or ():
+        if structure not in STRUCTURES:
+            raise UserError(f"structures must be among {', '.join(STRUCTURES)}, not {structure!r}")
+    cases = []
+    for activation, one in named.items():
+        for weight, other in named.items():
+            lanes = (1, 2) if activation == weight else (1,)
+            if isinstance(other, Bipolar):
+                lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
+            for count in lanes:
+                for structure, columns in product(structures or STRUCTURES, (1, 2)):
+                    case = Case(activation, weight, count, columns, structure, None)
+                    try:
+                        rules = case.rules()
+                    except ValueError:
+                        break
+                    if columns == 1 or rules.across:
+                        cases += [replace(case, stages=stages)
+                                  for stages in sorted({1, rules.stages})]
+    if not cases:
+        raise UserError(f"no products are defined among {', '.join(named)}")
+    return cases
+
+
+def circuits_of(cases, file, jobs=1, progress=SILENT):
+    """The Circuits of these cases; `file` keeps which are known, as long as the code is the same.
+
+    Raises UserError where the file holds something else.
+    """
+    known, found = read_results(file), defaultdict(list)
+    keys = [hashlib.sha256(repr((case, _hash_of("**/*.py"))).encode()).hexdigest()[:16]
+            for case in cases]
+    missing = [case for case, key in zip(cases, keys, strict=True) if key not in known]
+    with progress.step(f"Circuits of {len(cases):,} cases, {len(cases) - len(missing):,} known",
+                       max(1, len(missing))) as done, file.open("a") as lines:
+        fingerprints = in_processes(_fingerprint, missing, jobs, ordered=True)
+        number = 0
+        for case, key in zip(cases, keys, strict=True):
+            if key not in known:
+                known[key] = {"key": key, "fingerprint": next(fingerprints)}
+                lines.write(json.dumps(known[key]) + "\n")
+                number += 1
+                done(number)
+            found[known[key]["fingerprint"], case.columns].append(case)
+    return [Circuit(fingerprint, tuple(members)) for (fingerprint, _), members in found.items()]
+
+
+def _fingerprint(case):
+    return Bench(case.rules()).fingerprint
+
+
+def _prove_together(circuits):
+    """Results of some circuits, in one simulation: plain data, lines of results.jsonl."""
+    start = time.monotonic()
+    benches = [Bench(circuit.cases[0].rules()) for circuit in circuits]
+    vectors = []
+    for circuit, bench in zip(circuits, benches, strict=True):
+        random = np.random.default_rng(int(circuit.fingerprint, 16))
+        vectors.append(every_pair(bench, random) if circuit.exhaustive
+                       else random_vectors(bench, random, _VECTORS))
+    observations = observe(benches, vectors)
+    results = []
+    for circuit, observed in zip(circuits, observations, strict=True):
+        if circuit.exhaustive:
+            _check_coverage(circuit, observed)
+        results.append({"key": circuit.key, "fingerprint": circuit.fingerprint,
+                        "exhaustive": circuit.exhaustive, "vectors": len(observed.a),
+                        "cases": [_verdict(case, observed) for case in circuit.cases]})
+    seconds = round((time.monotonic() - start) / len(circuits), 3)
+    return [result | {"seconds": seconds} for result in results]
+
+
+def _check_coverage(circuit, observed):
+    """A proof that has left out a pair of operands is none."""
+    case = circuit.cases[0]
+    for column in range(case.columns):
+        met = np.zeros(len(observed.a), np.int64)
+        for codes, name in ((observed.a, case.activation), (observed.w[:, column], case.weight)):
+            for lane in range(case.lanes):
+                met = met << parse(name).width | codes[:, lane]
+        if len(np.unique(met)) != 1 << sum(circuit.operand_bits):
+            raise AssertionError(f"{case}: not every pair of operands was simulated")
+
+
+def _verdict(case, observed):
+    wrong, checked = mismatches(case.rules(), observed)
+    verdict = asdict(case) | {"checked": checked, "mismatches": int(wrong.sum())}
+    if wrong.any():
+        n = np.flatnonzero(wrong)[0]
+        verdict["first"] = (f"a={observed.a[n].tolist()} w={observed.w[n].tolist()}: added "
+                            f"{observed.added[n].tolist()}, total {observed.total[n].tolist()}")
+    return verdict
+
+
+def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
+    """Prove every case that is not proven yet.
+
+    Parameters
+    ----------
+    folder : path
+        For circuits.jsonl (one line for each case: which circuit it makes), results.jsonl (one for
+        each circuit) and prove.csv (one for each case); made if it does not exist.
+    formats, structures : list of str or None
+        See `cases_of`.
+    jobs : int
+        Simulations at the same time.
+
+    Returns (results, paths of the files): results as in results.jsonl, of this call's circuits.
+    Raises UserError.
+    """
+    cases = cases_of(formats, structures)
+    folder = open_folder(folder)
+    circuits = circuits_of(cases, folder / CIRCUITS, jobs, progress)
+    file = folder / RESULTS
+    known = read_results(file)
+    # Those of a similar number of vectors run together, since all wait for the longest.
+    missing = sorted((circuit for circuit in circuits if circuit.key not in known),
+                     key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
+    parts = [missing[n:n + _TOGETHER] for n in range(0, len(missing), _TOGETHER)]
+    with progress.step(f"Proof of {len(circuits):,} circuits, {len(circuits) - len(missing):,} "
+                       "known", max(1, len(missing))) as done, file.open("a") as lines:
+        number = 0
+        for results in in_processes(_prove_together, parts, jobs):
+            for result in results:
+                lines.write(json.dumps(result) + "\n")
+                known[result["key"]] = result
+            lines.flush()
+            number += len(results)
+            done(number)
+    results = [known[circuit.key] for circuit in circuits]
+    return results, [file, write_file(folder / TABLE, _table(results))]
+
+
+def _table(results):
+    """CSV: one line for each case."""
+    text = io.StringIO()
+    names = ["activation", "weight", "lanes", "columns", "structure", "stages", "exhaustive",
+             "checked", "mismatches", "first", "fingerprint"]
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    rows = [case | {"exhaustive": int(result["exhaustive"]),
+                    "fingerprint": result["fingerprint"]}
+            for result in results for case in result["cases"]]
+    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:6]]))
+    return text.getvalue()
+
+
+def summary(results):
+    """Rows of texts, the first one the heading: what was proven, by structure, and in all."""
+    rows = [["structure", "operands", "format pairs", "circuits", "vectors", "operand pairs",
+             "mismatches", "seconds"]]
+    groups = defaultdict(list)
+    for result in results:
+        kind = "all pairs" if result["exhaustive"] else "random and corners"
+        for structure in {case["structure"] for case in result["cases"]} | {"together"}:
+            groups[structure, kind].append(result)
+    for structure in (*STRUCTURES, "together"):
+        for kind in ("all pairs", "random and corners"):
+            chosen = groups[structure, kind]
+            cases = [case for result in chosen for case in result["cases"]
+                     if structure in (case["structure"], "together")]
+            if chosen:
+                pairs = {(case["activation"], case["weight"]) for case in cases}
+                rows.append([structure, kind, len(pairs), len(chosen),
+                             f"{sum(result['vectors'] for result in chosen):,}",
+                             f"{sum(case['checked'] for case in cases):,}",
+                             sum(case["mismatches"] for case in cases),
+                             f"{sum(result['seconds'] for result in chosen):.0f}"])
+    return rows

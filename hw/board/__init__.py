@@ -1,0 +1,1 @@
+"""Boards: what stands around the core there, from pins to block RAM and the serial line."""

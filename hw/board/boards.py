@@ -1,0 +1,188 @@
+"""Boards: the parts that a chip can be put on, and what stands around the core there."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from .block_memory import BlockMemory
+from .bridge import RegisterMaster, SerialBridge
+
+__all__ = ["BOARDS", "PARTS", "Board", "Part", "SerialSystem", "Ulx3s"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An FPGA and what it has; `lut`, `ff`, `dsp` and `bram` in the units of the area report.
+
+    `target` is the area report's target: "ecp5", "xc7" or "ice40".
+    """
+    name: str
+    target: str
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+
+
+#: lut: LUT4 (LUT6 on xc7). dsp: 18 x 18 multipliers (ECP5), DSP48 (xc7), SB_MAC16 (ice40).
+#: bram: blocks of 18 kbit (ECP5), 36 kbit (xc7), 4 kbit (ice40).
+PARTS = {part.name: part for part in (
+    Part("LFE5U-85F", "ecp5", lut=83640, ff=83640, dsp=156, bram=208),
+    Part("LFE5U-45F", "ecp5", lut=43848, ff=43848, dsp=72, bram=108),
+    Part("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56),
+    Part("iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30),
+    Part("XC7A35T", "xc7", lut=20800, ff=41600, dsp=90, bram=50),
+    Part("XC7A100T", "xc7", lut=63400, ff=126800, dsp=240, bram=135),
+    Part("XC7Z020", "xc7", lut=53200, ff=106400, dsp=220, bram=140),
+)}
+
+
+class SerialSystem(wiring.Component):
+    """A core with its memory in block RAM; its host is connected by a serial line.
+
+    Parameters
+    ----------
+    core : Component
+        With the members `m_axi`, `s_axi` and `irq` of `systolith.hw.core.top.Core`.
+    arch : Arch
+    divisor : int
+        Clock cycles per bit of the serial line.
+    memory_bytes : int
+        Size of the memory, which stands at address 0.
+
+    Members
+    -------
+    rx : In(1)
+    tx : Out(1)
+    command : Out(1)
+        A command of the host is under way.
+    reading, writing : Out(1)
+        A beat is read or written on the memory bus.
+    finished : Out(1)
+        The core's interrupt: it is done, or stopped on an error.
+    """
+
+    def __init__(self, core, *, arch, divisor, memory_bytes):
+        self.core = core
+        self.arch = arch
+        self.divisor = divisor
+        self.memory_bytes = memory_bytes
+        super().__init__({
+            "rx": In(1, init=1), "tx": Out(1, init=1), "command": Out(1), "reading": Out(1),
+            "writing": Out(1), "finished": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.memory_slave = memory = BlockMemory(
+            size=self.memory_bytes, data_bits=self.arch.bus_bits)
+        m.submodules.bridge = bridge = SerialBridge(divisor=self.divisor)
+        m.submodules.register_master = registers = RegisterMaster(address_bits=8)
+        wiring.connect(m, core.m_axi, memory.axi)
+        wiring.connect(m, bridge.memory, memory.words)
+        wiring.connect(m, bridge.registers, registers.words)
+        wiring.connect(m, registers.axi, core.s_axi)
+        m.d.comb += [
+            bridge.rx.eq(self.rx), self.tx.eq(bridge.tx), self.command.eq(bridge.busy),
+            self.reading.eq(memory.axi.rvalid & memory.axi.rready),
+            self.writing.eq(memory.axi.wvalid & memory.axi.wready),
+            self.finished.eq(core.irq),
+        ]
+        return m
+
+
+class Ulx3s(wiring.Component):
+    """Top level of a ULX3S: pins as in `constraints/ulx3s.lpf`.
+
+    The core runs at the oscillator's 25 MHz. Its memory is block RAM, its host the USB serial
+    port (8N1, `BAUD`) with the commands of `systolith.hw.board.bridge`. The button FIRE1 resets.
+    Light-emitting diodes, from bit 0: alive (blinks), host command, memory read, memory written,
+    finished; the short ones are stretched to 84 ms.
+
+    Parameters
+    ----------
+    core : Component
+        As in `SerialSystem`, with the property `blocks`.
+    arch : Arch
+    memory_bytes : int
+    """
+
+    CLOCK_HZ = 25_000_000
+    BAUD = 1_000_000
+
+    def __init__(self, core, *, arch, memory_bytes):
+        self.arch = arch
+        self.memory_bytes = memory_bytes
+        self.system = SerialSystem(core, arch=arch, divisor=self.CLOCK_HZ // self.BAUD,
+                                   memory_bytes=memory_bytes)
+        super().__init__({
+            "clk_25mhz": In(1), "btn": In(7), "ftdi_txd": In(1, init=1), "ftdi_rxd": Out(1, init=1),
+            "led": Out(8), "wifi_gpio0": Out(1, init=1),
+        })
+
+    @property
+    def blocks(self):
+        """Verilog modules that must be emitted along: name -> block."""
+        return self.system.core.blocks
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = sync = ClockDomain()
+        m.d.comb += sync.clk.eq(self.clk_25mhz)
+        m.submodules.reset = ResetSynchronizer(self.btn[1])
+        m.submodules.system = system = self.system
+
+        blink = Signal(25)
+        m.d.sync += blink.eq(blink + 1)
+        stretched = []
+        for name in ("command", "reading", "writing"):
+            left = Signal(21, name=f"{name}_left")
+            with m.If(getattr(system, name)):
+                m.d.sync += left.eq(-1)
+            with m.Elif(left != 0):
+                m.d.sync += left.eq(left - 1)
+            stretched.append(left != 0)
+        m.d.comb += [
+            system.rx.eq(self.ftdi_txd), self.ftdi_rxd.eq(system.tx),
+            self.led.eq(Cat(blink[-1], *stretched, system.finished, Const(0, 3))),
+            # low would restart the board from its microcontroller
+            self.wifi_gpio0.eq(1),
+        ]
+        return m
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board.
+
+    Attributes
+    ----------
+    name : str
+    part : Part
+    top : class
+        Its top level, `top(core, arch=..., memory_bytes=...)`.
+    module : str
+        The name of its Verilog module.
+    clock_mhz : float
+        The core's clock there.
+    memory_bytes : int
+        External memory that the core reaches.
+    constraints : str
+        File in `systolith.constraints`.
+    """
+    name: str
+    part: Part
+    top: type
+    module: str
+    clock_mhz: float
+    memory_bytes: int
+    constraints: str
+
+
+BOARDS = {board.name: board for board in (
+    Board("ulx3s-85f", PARTS["LFE5U-85F"], Ulx3s, "ulx3s", 25.0, 1 << 17, "ulx3s.lpf"),
+)}

@@ -1,0 +1,230 @@
+"""Access for a host on a serial line: reads and writes the board's memory and the core's registers.
+
+Every command is one byte, then the address (4 bytes) and the number of 32-bit words less one
+(2 bytes); everything is little-endian.
+
+| command | what the host sends after it | answer |
+|---|---|---|
+| `W` | the words | `K`, or `E` if any word met an error |
+| `R` | nothing | the words, then `K` or `E` |
+
+Addresses are byte addresses, multiples of 4, counted up from word to word. Bit 31 set: the
+core's registers; clear: the memory. Any other command byte is answered by `?`. A command that
+stops in its middle is forgotten after `SerialBridge.timeout` cycles of silence.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.core.axi import AXILiteSignature
+
+from .uart import UartReceiver, UartTransmitter
+
+__all__ = ["REGISTER_SPACE", "RegisterMaster", "SerialBridge", "WordSignature"]
+
+#: The address bit that selects the registers.
+REGISTER_SPACE = 1 << 31
+
+
+class WordSignature(wiring.Signature):
+    """Access to 32-bit words, one at a time, seen from who asks.
+
+    A request stays until its response; whoever asks takes a response in the cycle in which it
+    comes.
+
+    Members
+    -------
+    request : Out(stream)
+        `address` (bytes; the two lowest bits are ignored), `write`, `data`.
+    response : In(stream)
+        `data`, `error`; one for each request, also for a write.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "request": Out(stream.Signature(
+                data.StructLayout({"address": 32, "write": 1, "data": 32}))),
+            "response": In(stream.Signature(data.StructLayout({"data": 32, "error": 1}))),
+        })
+
+
+class RegisterMaster(wiring.Component):
+    """Turns word accesses into AXI4-Lite transfers.
+
+    Parameters
+    ----------
+    address_bits : int
+        Of the AXI4-Lite port; address bits above are ignored.
+
+    Members
+    -------
+    words : In(WordSignature)
+    axi : Out(AXILiteSignature)
+    """
+
+    def __init__(self, *, address_bits):
+        self.address_bits = address_bits
+        super().__init__({"words": In(WordSignature()), "axi": Out(AXILiteSignature(address_bits))})
+
+    def elaborate(self, platform):
+        m = Module()
+        axi, request, response = self.axi, self.words.request, self.words.response
+        got = request.payload
+        m.d.comb += [axi.awaddr.eq(got.address), axi.araddr.eq(got.address),
+                     axi.wdata.eq(got.data), axi.wstrb.eq(0b1111)]
+        address_sent, data_sent = Signal(), Signal()
+        with m.FSM():
+            with m.State("ASK"):
+                with m.If(request.valid & got.write):
+                    m.d.comb += [axi.awvalid.eq(~address_sent), axi.wvalid.eq(~data_sent)]
+                    m.d.sync += [address_sent.eq(address_sent | axi.awready),
+                                 data_sent.eq(data_sent | axi.wready)]
+                    with m.If((address_sent | axi.awready) & (data_sent | axi.wready)):
+                        m.d.sync += [address_sent.eq(0), data_sent.eq(0)]
+                        m.next = "WRITTEN"
+                with m.Elif(request.valid):
+                    m.d.comb += axi.arvalid.eq(1)
+                    with m.If(axi.arready):
+                        m.next = "READ"
+            with m.State("WRITTEN"):
+                m.d.comb += [response.valid.eq(axi.bvalid),
+                             response.payload.error.eq(axi.bresp != 0), axi.bready.eq(1)]
+                with m.If(axi.bvalid):
+                    m.d.comb += request.ready.eq(1)
+                    m.next = "ASK"
+            with m.State("READ"):
+                m.d.comb += [response.valid.eq(axi.rvalid), response.payload.data.eq(axi.rdata),
+                             response.payload.error.eq(axi.rresp != 0),
+                             axi.rready.eq(1)]
+                with m.If(axi.rvalid):
+                    m.d.comb += request.ready.eq(1)
+                    m.next = "ASK"
+        return m
+
+
+class SerialBridge(wiring.Component):
+    """Executes the commands that come over a serial line.
+
+    Parameters
+    ----------
+    divisor : int
+        Clock cycles per bit of the line.
+    timeout : int
+        Cycles of silence after which a command is forgotten.
+
+    Members
+    -------
+    rx : In(1)
+    tx : Out(1)
+    memory, registers : Out(WordSignature)
+    busy : Out(1)
+        A command is under way.
+    """
+
+    def __init__(self, *, divisor, timeout=1 << 22):
+        self.divisor = divisor
+        self.timeout = timeout
+        super().__init__({
+            "rx": In(1, init=1), "tx": Out(1, init=1),
+            "memory": Out(WordSignature()), "registers": Out(WordSignature()), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.receiver = receiver = UartReceiver(divisor=self.divisor)
+        m.submodules.transmitter = transmitter = UartTransmitter(divisor=self.divisor)
+        m.d.comb += [receiver.line.eq(self.rx), self.tx.eq(transmitter.line)]
+
+        write, failed = Signal(), Signal()
+        header = Signal(data.StructLayout({"address": 32, "more": 16}))
+        word = Signal(32)
+        place = Signal(3)                       # byte of the header or of the word
+        silence = Signal(range(self.timeout + 1))
+
+        request, response = Signal(), Signal()  # of the side that the address selects
+        error, answer = Signal(), Signal(32)
+        to_registers = header.address[31]
+        for side, selected in ((self.registers, to_registers), (self.memory, ~to_registers)):
+            m.d.comb += [side.request.valid.eq(request & selected),
+                         side.request.payload.address.eq(header.address[:31]),
+                         side.request.payload.write.eq(write),
+                         side.request.payload.data.eq(word),
+                         side.response.ready.eq(request & selected)]
+        m.d.comb += [
+            response.eq(Mux(to_registers, self.registers.response.valid,
+                            self.memory.response.valid)),
+            answer.eq(Mux(to_registers, self.registers.response.payload.data,
+                          self.memory.response.payload.data)),
+            error.eq(Mux(to_registers, self.registers.response.payload.error,
+                         self.memory.response.payload.error)),
+        ]
+
+        with m.FSM() as fsm:
+            with m.State("COMMAND"):
+                m.d.sync += [place.eq(0), failed.eq(0), write.eq(receiver.data == ord("W"))]
+                with m.If(receiver.strobe):
+                    with m.If((receiver.data == ord("W")) | (receiver.data == ord("R"))):
+                        m.next = "HEADER"
+                    with m.Else():
+                        m.next = "UNKNOWN"
+            with m.State("HEADER"):
+                with m.If(receiver.strobe):
+                    m.d.sync += [header.eq(Cat(header.as_value()[8:], receiver.data)),
+                                 place.eq(place + 1)]
+                    with m.If(place == 5):
+                        m.d.sync += place.eq(0)
+                        with m.If(write):
+                            m.next = "TAKE"
+                        with m.Else():
+                            m.next = "ACCESS"
+                with m.Elif(silence == self.timeout):
+                    m.next = "COMMAND"
+            with m.State("TAKE"):
+                with m.If(receiver.strobe):
+                    m.d.sync += [word.eq(Cat(word[8:], receiver.data)), place.eq(place + 1)]
+                    with m.If(place == 3):
+                        m.d.sync += place.eq(0)
+                        m.next = "ACCESS"
+                with m.Elif(silence == self.timeout):
+                    m.next = "COMMAND"
+            with m.State("ACCESS"):
+                m.d.comb += request.eq(1)
+                with m.If(response):
+                    m.d.sync += failed.eq(failed | error)
+                    with m.If(write):
+                        m.next = "NEXT"
+                    with m.Else():
+                        m.d.sync += word.eq(answer)
+                        m.next = "GIVE"
+            with m.State("GIVE"):
+                m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(word[:8])]
+                with m.If(transmitter.i.ready):
+                    m.d.sync += [word.eq(word[8:]), place.eq(place + 1)]
+                    with m.If(place == 3):
+                        m.d.sync += place.eq(0)
+                        m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += [header.address[:31].eq(header.address[:31] + 4),
+                             header.more.eq(header.more - 1)]
+                with m.If(header.more == 0):
+                    m.next = "ANSWER"
+                with m.Elif(write):
+                    m.next = "TAKE"
+                with m.Else():
+                    m.next = "ACCESS"
+            with m.State("ANSWER"):
+                m.d.comb += [transmitter.i.valid.eq(1),
+                             transmitter.i.payload.eq(Mux(failed, ord("E"), ord("K")))]
+                with m.If(transmitter.i.ready):
+                    m.next = "COMMAND"
+            with m.State("UNKNOWN"):
+                m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(ord("?"))]
+                with m.If(transmitter.i.ready):
+                    m.next = "COMMAND"
+        # A host that stops in the middle of a command must not lock the line.
+        with m.If(receiver.strobe | ~(fsm.ongoing("HEADER") | fsm.ongoing("TAKE"))):
+            m.d.sync += silence.eq(0)
+        with m.Else():
+            m.d.sync += silence.eq(silence + 1)
+        m.d.comb += self.busy.eq(~fsm.ongoing("COMMAND"))
+        return m

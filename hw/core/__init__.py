@@ -1,0 +1,1 @@
+"""The core: memories, array, post-processing, DMA, sequencer and their buses."""

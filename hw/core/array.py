@@ -1,0 +1,144 @@
+"""The systolic array: edges, skew, and a grid of one emitted processing element.
+
+              weight word ---> [decode] ---> column c delayed by c, then to all of its rows
+                                   |   |   |
+                                   v   v   v
+    activation word -> [decode] -> PE  PE  PE      row r delayed by r
+                                -> PE  PE  PE
+                                   |   |   |
+                                   v   v   v   sums, column c delayed by c
+
+Nothing stalls in here: whatever enters takes its way. There is no reset either; what counts is
+counted outside, in `systolith.hw.core.compute`.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.element.element import ProcessingElement, arithmetic_of
+
+from .blocks import place
+
+__all__ = ["SystolicArray"]
+
+
+def _delayed(m, value, cycles, name):
+    """`value`, `cycles` later, through registers without reset."""
+    for stage in range(cycles):
+        register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+class SystolicArray(wiring.Component):
+    """`rows` x `columns` processing elements with decoders and skew at the edges.
+
+    A word that enters in cycle t meets the first row in t + EDGE; the sum of its products and
+    those of the other rows leaves column c in cycle t + latency + delay_of(c).
+
+    Rows of weights come in their order, one a cycle from the cycle of `swap` on, by one bus for
+    each column. So the word of a row is on the bus exactly when the swap passes the row, and
+    elements need no second buffer for their weights.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    activations : In(arch.activation_bits)
+        The codes of one pixel's channels, row 0's lanes first.
+    swap : In(1)
+        1: this word is the first to meet the weights that come from now on.
+    weights : In(arch.weight_bits)
+        Weight codes of one array row, column 0's lanes first.
+    from_above : In(1)
+        The activation word does not go into the rows but down the columns, to all rows at once,
+        where the column takes its own channel: a sum that enters the first row with this word
+        meets the word of r steps later in row r. The bus carries no weights then. Only with
+        arch.depthwise.
+    sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
+        Exact sums in units of 2**arch.sum_exponent, column c delayed by `delay_of` cycles.
+    """
+
+    #: Cycles from the ports to the first processing element.
+    EDGE = 1
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
+                                    from_above=arch.depthwise)
+        flags = {"from_above": In(1)} if arch.depthwise else {}
+        super().__init__({
+            "activations": In(arch.activation_bits),
+            "swap": In(1),
+            "weights": In(arch.weight_bits), **flags,
+            "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
+        })
+
+    @classmethod
+    def latency_of(cls, arch):
+        """Cycles from an activation word to its sum at column 0."""
+        return cls.EDGE + arch.rows + arithmetic_of(arch).stages
+
+    @staticmethod
+    def delay_of(arch, column):
+        """Cycles by which a column lags column 0: columns that share a register have no lag between
+        them."""
+        return column // arch.shared_columns
+
+    @property
+    def latency(self):
+        return self.latency_of(self.arch)
+
+    @property
+    def blocks(self):
+        """Verilog modules that must be emitted along: name -> block."""
+        return {"systolith_pe": self.pe}
+
+    def elaborate(self, platform):
+        m = Module()
+        arch, arithmetic = self.arch, self.pe.arithmetic
+        row_bits = arch.lanes * arch.activation.width
+        column_bits = arch.lanes * arch.weight.width
+
+        # What travels down: the bus of weights, or of activations, and partial sums, by column.
+        buses, psums = [], []
+        codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
+        decoded = [bus for first in range(0, arch.columns, arch.shared_columns) for bus in
+                   arithmetic.decode_weights(m, codes[first:first + arch.shared_columns])]
+        for column, bus in enumerate(decoded):
+            if arch.depthwise:
+                above = arithmetic.decode_activation(
+                    m, self.activations.word_select(column, row_bits))
+                bus = Cat(self.from_above, Mux(self.from_above, above, bus))
+            bus = _delayed(m, bus, self.EDGE + self.delay_of(arch, column), f"column{column}_skew")
+            buses.append({"above_in": bus[0], "w_in": bus[1:]} if arch.depthwise else {"w_in": bus})
+            psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
+
+        # What travels right.
+        for row in range(arch.rows):
+            decoded = arithmetic.decode_activation(
+                m, self.activations.word_select(row, row_bits))
+            edge = _delayed(m, Cat(decoded, self.swap), self.EDGE + row, f"row{row}_skew")
+            right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
+            for first in range(0, arch.columns, arch.shared_columns):
+                at = f"{row}_{first}"
+                mine = slice(first, first + arch.shared_columns)
+                out = {name: Signal(len(value), name=f"{name}_{at}")
+                       for name, value in right.items()}
+                psum = Signal(arch.shared_columns * arithmetic.psum_bits, name=f"psum_{at}")
+                m.submodules[f"pe_{at}"] = place(
+                    self.pe, "systolith_pe",
+                    **{f"{name}_in": value for name, value in right.items()},
+                    **{f"{name}_out": value for name, value in out.items()},
+                    **{name: Cat(bus[name] for bus in buses[mine]) for name in buses[0]},
+                    psum_in=Cat(psums[mine]), psum_out=psum)
+                right = out
+                psums[mine] = [psum.word_select(n, arithmetic.psum_bits)
+                               for n in range(arch.shared_columns)]
+        for column in range(arch.columns):
+            m.d.comb += self.sums[column].eq(
+                arithmetic.total(psums[column].as_signed(), arch.rows))
+        return m

@@ -1,0 +1,292 @@
+"""Load: fills the chip's memories from external memory."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.spec import isa
+from systolith.hw.spec.isa import Memory, Opcode, Unit
+
+from .axi import ReadSignature, burst_limit, times
+from .csr import REPORT, ErrorCode, UnitState
+
+__all__ = ["Load"]
+
+
+class Load(wiring.Component):
+    """Executes LOAD instructions.
+
+    A front asks for bursts; a back puts the beats into words. Up to `min(4, queue_depth)`
+    instructions lie between them, so that the latency of many small loads overlaps. Bursts end at
+    multiples of `axi.burst_limit` beats and at the end of a run; up to `BURSTS` are outstanding.
+
+    Timing of the front: an instruction is started (tokens taken) in the first cycle s in which it
+    is at `i`, its tokens are available and there is room between front and back. Its first
+    request is made in cycle s + 1; one request a cycle, while fewer than `BURSTS` bursts are
+    asked for and not completely received (a burst whose last beat comes in cycle t makes room
+    from t + 1). `i` is popped with its last request; the next instruction starts in the cycle
+    after at the earliest.
+
+    Timing of the back: the instruction started in cycle s can take beats from cycle s + 2 on, or
+    from two cycles after the last beat of the one before, if that is later. Beats are taken one a
+    cycle, except while a finished word waits. A word whose last beat comes in cycle t is at `o`
+    from cycle t + 1. When the instruction's last word is taken in cycle t, `give` is high in
+    cycle t + 1.
+
+    While `halt` is high nothing is started and nothing is asked for.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    i : In(stream of isa.layout(Opcode.LOAD))
+    available, take, give : In(4), Out(4), Out(4)
+        Tokens: see `tokens.TokenCounters`.
+    read : Out(ReadSignature)
+    o : Out(stream)
+        One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
+        word as each memory has it in `activation` (the operand memory, too), `weight`, `parameter`
+        and, if the chip has tables, `table` (only the one that `memory` names is meaningful).
+    halt : In(1)
+    busy : Out(1)
+        An instruction has been started and its tokens have not been given.
+    progress : Out(1)
+        A word is taken at `o`.
+    state, missing : Out(4)
+        A `UnitState`, and the units whose tokens are missing.
+    report : Out(REPORT)
+        A bus error (address: of the burst) or a request outside the window (address: its first
+        byte).
+    """
+
+    #: Bursts that may be outstanding.
+    BURSTS = 4
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        super().__init__({
+            "i": In(stream.Signature(isa.layout(Opcode.LOAD))),
+            "available": In(4), "take": Out(4), "give": Out(4),
+            "read": Out(ReadSignature(arch.bus_bits)),
+            "o": Out(stream.Signature(data.StructLayout({
+                "memory": 3, "address": 20, "activation": arch.activation_bits,
+                "weight": arch.weight_bits,
+                "parameter": arch.post_lanes * arch.parameter_bits,
+                **({"table": arch.activation.width} if arch.table_depth else {})}))),
+            "halt": In(1), "busy": Out(1), "progress": Out(1), "state": Out(4), "missing": Out(4),
+            "report": Out(REPORT),
+        })
+
+    def _word_beats(self):
+        arch = self.arch
+        beats = {Memory.ACTIVATION: arch.activation_bytes // arch.beat_bytes,
+                 Memory.WEIGHT: arch.weight_bytes // arch.beat_bytes,
+                 Memory.PARAMETER: arch.parameter_bytes // arch.beat_bytes}
+        if arch.operand_depth:
+            beats[Memory.OPERAND] = beats[Memory.ACTIVATION]
+        if arch.table_depth:
+            beats[Memory.TABLE] = arch.table_bytes // arch.beat_bytes
+        return beats
+
+    def elaborate(self, platform):
+        m = Module()
+        between = data.StructLayout({
+            "memory": 3, "rows": 12, "words": 16, "base": 20, "base_stride": 20, "signal": 4,
+            "layer": 12})
+        m.submodules.between = queue = fifo.SyncFIFO(
+            width=between.size, depth=min(4, self.arch.queue_depth))
+        # the offset of every burst that is outstanding
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=32, depth=self.BURSTS)
+
+        issuing = self._elaborate_front(m, between, queue, bursts)
+        giving = self._elaborate_back(m, between, queue, bursts)
+        waits = self.i.valid & ~issuing & (self.missing != 0)
+        works = Signal()
+        m.d.comb += [
+            works.eq(issuing | queue.r_rdy | giving),
+            self.busy.eq(works),
+            self.progress.eq(self.o.valid & self.o.ready),
+            self.state.eq(UnitState.IDLE),
+        ]
+        with m.If(self.o.valid & ~self.o.ready):
+            m.d.comb += self.state.eq(UnitState.UNIT)
+        with m.Elif(queue.r_rdy & ~self.read.beats.valid):
+            m.d.comb += self.state.eq(UnitState.MEMORY)
+        with m.Elif(waits & ~works):
+            m.d.comb += self.state.eq(UnitState.TOKENS)
+        with m.Elif(works | self.i.valid):
+            m.d.comb += self.state.eq(UnitState.RUNNING)
+        return m
+
+    def _elaborate_front(self, m, between, queue, bursts):
+        """Bursts; returns the signal that an instruction is being asked for."""
+        arch = self.arch
+        instruction = self.i.payload
+        limit = burst_limit(arch)
+        limit_bits = (limit - 1).bit_length()
+        beat_bits = (arch.beat_bytes - 1).bit_length()
+        word_beats = self._word_beats()
+
+        row_beats = Signal(16 + max(word_beats.values()).bit_length())
+        with m.Switch(instruction.memory):
+            for memory, count in word_beats.items():
+                with m.Case(memory):
+                    m.d.comb += row_beats.eq(times(instruction.words, count))
+
+        issuing = Signal()
+        # everything in beats from here on
+        offset = Signal(32 - beat_bits, reset_less=True)
+        row = Signal.like(offset)
+        next_row = Signal.like(offset)
+        left = Signal.like(row_beats, reset_less=True)
+        rows = Signal(12, reset_less=True)
+        start = Signal()
+        m.d.comb += [
+            self.missing.eq(Mux(issuing, 0, instruction.wait & ~self.available)),
+            start.eq(self.i.valid & ~issuing & (self.missing == 0) & queue.w_rdy & ~self.halt),
+            self.take.eq(Mux(start, instruction.wait, 0)),
+            queue.w_en.eq(start),
+            queue.w_data.eq(Cat(instruction[name] for name, _ in between)),
+        ]
+
+        # up to the next multiple of the limit, or the end of the row
+        request = self.read.request
+        reach = Signal(range(limit + 1))
+        row_ends = Signal()
+        m.d.comb += [
+            reach.eq(limit - offset[:limit_bits]),
+            row_ends.eq(left <= reach),
+            next_row.eq(row + instruction.row_stride[beat_bits:]),
+            request.valid.eq(issuing & bursts.w_rdy & ~self.halt),
+            request.payload.offset.eq(Cat(Const(0, beat_bits), offset)),
+            request.payload.beats.eq(Mux(row_ends, left, reach)),
+            bursts.w_data.eq(request.payload.offset),
+            bursts.w_en.eq(request.valid & request.ready & ~self.read.refused),
+            self.i.ready.eq(request.valid & request.ready & row_ends & (rows == 1)),
+        ]
+        with m.If(start):
+            m.d.sync += [
+                issuing.eq(1),
+                offset.eq(instruction.address[beat_bits:]),
+                row.eq(instruction.address[beat_bits:]),
+                left.eq(row_beats),
+                rows.eq(instruction.rows),
+            ]
+        with m.Elif(request.valid & request.ready):
+            with m.If(row_ends):
+                m.d.sync += [
+                    offset.eq(next_row),
+                    row.eq(next_row),
+                    left.eq(row_beats),
+                    rows.eq(rows - 1),
+                    issuing.eq(rows != 1),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    offset.eq((offset[limit_bits:] + 1) << limit_bits),
+                    left.eq(left - reach),
+                ]
+        return issuing
+
+    def _elaborate_back(self, m, between, queue, bursts):
+        """Words; returns the signal that a word or a token is on its way out."""
+        arch = self.arch
+        word_beats = self._word_beats()
+        instruction = data.View(between, queue.r_data)
+        slots = max(word_beats.values())
+
+        active = Signal()
+        beat = Signal(range(slots))
+        words = Signal(16, reset_less=True)
+        rows = Signal(12, reset_less=True)
+        address = Signal(20, reset_less=True)
+        row = Signal(20, reset_less=True)
+        taken = Signal()
+        word_ends = Signal()
+        instruction_ends = Signal()
+        m.d.comb += [
+            self.read.beats.ready.eq(active & (~self.o.valid | self.o.ready)),
+            taken.eq(self.read.beats.valid & self.read.beats.ready),
+            instruction_ends.eq(taken & word_ends & (words == 1) & (rows == 1)),
+            bursts.r_en.eq(taken & self.read.beats.payload.last),
+            queue.r_en.eq(instruction_ends),
+        ]
+        with m.Switch(instruction.memory):
+            for memory, count in word_beats.items():
+                with m.Case(memory):
+                    m.d.comb += word_ends.eq(beat == count - 1)
+
+        with m.If(~active):
+            m.d.sync += [
+                active.eq(queue.r_rdy),
+                words.eq(instruction.words),
+                rows.eq(instruction.rows),
+                address.eq(instruction.base),
+                row.eq(instruction.base),
+            ]
+        with m.Elif(taken):
+            m.d.sync += beat.eq(Mux(word_ends, 0, beat + 1))
+            with m.If(word_ends):
+                m.d.sync += [words.eq(words - 1), address.eq(address + 1)]
+                with m.If(words == 1):
+                    next_row = (row + instruction.base_stride)[:20]
+                    m.d.sync += [
+                        words.eq(instruction.words),
+                        rows.eq(rows - 1),
+                        address.eq(next_row),
+                        row.eq(next_row),
+                    ]
+            with m.If(instruction_ends):
+                m.d.sync += active.eq(0)
+
+        # The register of the beats is the register of the output: the next word's first beat
+        # comes in while the word leaves.
+        content = Signal(slots * arch.bus_bits, reset_less=True)
+        signal = Signal(4)
+        giving = Signal()
+        with m.If(taken):
+            with m.Switch(beat):
+                for slot in range(slots):
+                    with m.Case(slot):
+                        m.d.sync += content.word_select(slot, arch.bus_bits).eq(
+                            self.read.beats.payload.data)
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(taken & word_ends):
+            m.d.sync += [
+                self.o.valid.eq(1),
+                self.o.payload.memory.eq(instruction.memory),
+                self.o.payload.address.eq(address),
+                signal.eq(Mux(instruction_ends, instruction.signal, 0)),
+            ]
+        m.d.sync += [
+            giving.eq(self.o.valid & self.o.ready),
+            self.give.eq(Mux(self.o.valid & self.o.ready, signal, 0)),
+        ]
+        groups = [content[8 * n * arch.group_bytes:][:arch.group_bits]
+                  for n in range(arch.groups_per_word)]
+        m.d.comb += [
+            self.o.payload.activation.eq(Cat(groups)),
+            self.o.payload.weight.eq(content),
+            self.o.payload.parameter.eq(content),
+        ]
+        if arch.table_depth:
+            m.d.comb += self.o.payload.table.eq(content)
+
+        with m.If(taken & self.read.beats.payload.error):
+            m.d.comb += [
+                self.report.valid.eq(1),
+                self.report.code.eq(ErrorCode.BUS),
+                self.report.layer.eq(instruction.layer),
+                self.report.address.eq(bursts.r_data),
+            ]
+        with m.Elif(self.read.refused):
+            m.d.comb += [
+                self.report.valid.eq(1),
+                self.report.code.eq(ErrorCode.WINDOW),
+                self.report.layer.eq(self.i.payload.layer),
+                self.report.address.eq(self.read.request.payload.offset),
+            ]
+        m.d.comb += self.report.unit.eq(Unit.LOAD)
+        return self.o.valid | giving

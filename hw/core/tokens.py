@@ -1,0 +1,59 @@
+"""Token counters: one for every ordered pair of units."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.isa import Unit
+
+__all__ = ["TokenCounters"]
+
+
+class TokenCounters(wiring.Component):
+    """Counts the tokens that unit s has given to unit d and d has not yet taken.
+
+    A token given in cycle t is available from cycle t + 1. A give and a take of the same counter
+    in the same cycle leave it as it is. A unit may only take what is available.
+
+    Members
+    -------
+    available[d] : Out(4)
+        Bit s: there is a token from unit s for unit d.
+    take[d] : In(4)
+        Bit s: unit d takes a token of unit s in this cycle.
+    give[s] : In(4)
+        Bit d: unit s gives a token to unit d in this cycle.
+    clear : In(1)
+        All counters become 0.
+    overflow : Out(1)
+        A counter is at its largest value, 1023, and gets a token, which is lost.
+    """
+
+    #: Width of a counter.
+    WIDTH = 10
+
+    def __init__(self):
+        super().__init__({
+            "available": Out(4).array(4), "take": In(4).array(4), "give": In(4).array(4),
+            "clear": In(1), "overflow": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        overflows = []
+        for source in Unit:
+            for target in Unit:
+                if source == target:
+                    continue
+                count = Signal(self.WIDTH, name=f"count_{source.name}_{target.name}".lower())
+                give = self.give[source][target]
+                take = self.take[target][source]
+                full = count.all()
+                overflows.append(full & give & ~take)
+                m.d.comb += self.available[target][source].eq(count != 0)
+                with m.If(self.clear):
+                    m.d.sync += count.eq(0)
+                with m.Elif((give ^ take) & ~(full & give)):
+                    # plus or minus one in a single adder
+                    m.d.sync += count.eq(count + take.replicate(self.WIDTH) + give)
+        m.d.comb += self.overflow.eq(sum(overflows[1:], overflows[0]) != 0)
+        return m

@@ -1,0 +1,176 @@
+"""The core: every unit and memory, wired together, and nothing else."""
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from systolith.hw.spec import isa
+from systolith.hw.spec.isa import Unit
+
+from .axi import AXI4Signature, AXILiteSignature, ReadArbiter
+from .compute import Compute
+from .csr import Csr
+from .load import Load
+from .post import Post
+from .sequencer import Sequencer
+from .store import Store
+from .tokens import TokenCounters
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """One accelerator: an AXI4 master with AXI4-Lite registers.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    m_axi : Out(AXI4Signature(32, arch.bus_bits))
+        External memory; the registers' window bounds what is touched.
+    s_axi : In(AXILiteSignature(8))
+        The registers of `systolith.hw.core.csr`.
+    irq : Out(1)
+        High while the core is done or has stopped on an error.
+    trace : Out
+        Every result as post-processing writes it: valid, layer, raw, item. Leave it unconnected
+        where nobody listens.
+    """
+
+    def __init__(self, *, arch):
+        self.arch = arch
+        self.compute = Compute(arch=arch)
+        self.post = Post(arch=arch)
+        super().__init__({
+            "m_axi": Out(AXI4Signature(32, arch.bus_bits)),
+            "s_axi": In(AXILiteSignature(8)),
+            "irq": Out(1),
+            "trace": Out(wiring.Signature({
+                "valid": Out(1), "layer": Out(12), "raw": Out(1), "item": Out(arch.item_bits)})),
+        })
+
+    @property
+    def blocks(self):
+        """Verilog modules to be emitted along: name -> block."""
+        return {**self.compute.blocks, **self.post.blocks}
+
+    def elaborate(self, platform):
+        m = Module()
+        arch = self.arch
+        m.submodules.csr = csr = Csr(arch=arch)
+        reset = ResetInserter(csr.reset)
+        units = {Unit.LOAD: Load(arch=arch), Unit.ARRAY: self.compute, Unit.POST: self.post,
+                 Unit.STORE: Store(arch=arch)}
+        sequencer, tokens = Sequencer(arch=arch), TokenCounters()
+        arbiter = ReadArbiter(arch=arch)
+        m.submodules.sequencer = reset(sequencer)
+        m.submodules.tokens = reset(tokens)
+        m.submodules.arbiter = reset(arbiter)
+        for unit, component in units.items():
+            m.submodules[unit.name.lower()] = reset(component)
+        load, compute, post, store = units.values()
+
+        # Control.
+        quiet = arbiter.quiet & store.quiet
+        for unit, component in units.items():
+            wiring.connect(m, sequencer.o[unit], component.i)
+            m.d.comb += [
+                component.available.eq(tokens.available[unit]),
+                tokens.take[unit].eq(component.take),
+                tokens.give[unit].eq(component.give),
+                sequencer.unit_busy[unit].eq(component.busy),
+                csr.state[unit].eq(component.state),
+                csr.missing[unit].eq(component.missing),
+            ]
+        for unit in (Unit.LOAD, Unit.STORE):
+            m.d.comb += [sequencer.reports[unit].eq(units[unit].report),
+                         units[unit].halt.eq(sequencer.halt)]
+        m.d.comb += [
+            sequencer.start.eq(csr.start), sequencer.stop.eq(csr.stop),
+            sequencer.program.eq(csr.program), sequencer.watchdog.eq(csr.watchdog),
+            sequencer.progress.eq(reduce(or_, (unit.progress for unit in units.values()))
+                                  | arbiter.progress),
+            sequencer.quiet.eq(quiet), sequencer.overflow.eq(tokens.overflow),
+            tokens.clear.eq(csr.start),
+            csr.busy.eq(sequencer.busy), csr.done.eq(sequencer.done),
+            csr.report.eq(sequencer.report), csr.quiet.eq(quiet),
+            csr.compute_start.eq(compute.started), csr.result_written.eq(post.written),
+            arbiter.halt.eq(sequencer.halt),
+            arbiter.window_base.eq(csr.window_base), arbiter.window_size.eq(csr.window_size),
+            store.window_base.eq(csr.window_base), store.window_size.eq(csr.window_size),
+            self.irq.eq(csr.irq),
+        ]
+        wiring.connect(m, wiring.flipped(self.s_axi), csr.bus)
+
+        # External memory.
+        wiring.connect(m, sequencer.read, arbiter.fetch)
+        wiring.connect(m, load.read, arbiter.load)
+        for bus in (arbiter.axi, store.axi):
+            for path, member, value in bus.signature.flatten(bus):
+                outside = getattr(self.m_axi, path[0])
+                m.d.comb += outside.eq(value) if member.flow == Out else value.eq(outside)
+
+        # Memories.
+        # Tokens keep a word from being read while it is written; synthesis need not care for it.
+        unchecked = {"no_rw_check": 1}
+        activations = Memory(shape=arch.activation_bits, depth=arch.activation_depth, init=[],
+                             attrs=unchecked)
+        weights = Memory(shape=arch.weight_bits, depth=arch.weight_depth, init=[],
+                         attrs=unchecked)
+        parameters = Memory(shape=arch.post_lanes * arch.parameter_bits,
+                            depth=arch.parameter_depth, init=[], attrs=unchecked)
+        m.submodules.activations = activations
+        m.submodules.weights = weights
+        m.submodules.parameters = parameters
+        for memory, address, word in (
+                (activations, compute.activation_address, compute.activation_data),
+                (weights, compute.weight_address, compute.weight_data),
+                (parameters, post.parameter_address, post.parameter_data)):
+            port = memory.read_port()
+            m.d.comb += [port.addr.eq(address), word.eq(port.data)]
+        m.d.comb += [compute.read_address.eq(post.read_address),
+                     post.read_data.eq(compute.read_data)]
+
+        # Load writes all; the ports of activations and operands it shares with post-processing.
+        new = load.o.payload
+        shared = [(activations, isa.Memory.ACTIVATION, post.write_enable, post.write_address)]
+        if arch.operand_depth:
+            operands = Memory(shape=arch.activation_bits, depth=arch.operand_depth, init=[],
+                              attrs=unchecked)
+            m.submodules.operands = operands
+            port = operands.read_port()
+            m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]
+            shared.append((operands, isa.Memory.OPERAND, post.copy_enable, post.copy_address))
+        waits = []
+        for memory, number, enable, address in shared:
+            posting = Signal(name=f"posting_{number.name.lower()}")
+            loading = load.o.valid & (new.memory == number)
+            port = memory.write_port(granularity=arch.group_bits)
+            waits.append(posting & (new.memory == number))
+            m.d.comb += [
+                posting.eq(enable != 0),
+                port.addr.eq(Mux(posting, address, new.address)),
+                port.data.eq(Mux(posting, post.write_data, new.activation)),
+                port.en.eq(Mux(posting, enable, loading.replicate(len(port.en)))),
+            ]
+        m.d.comb += load.o.ready.eq(~reduce(or_, waits))
+        for memory, number, word in ((weights, isa.Memory.WEIGHT, new.weight),
+                                     (parameters, isa.Memory.PARAMETER, new.parameter)):
+            port = memory.write_port()
+            m.d.comb += [port.addr.eq(new.address), port.data.eq(word),
+                         port.en.eq(load.o.valid & (new.memory == number))]
+
+        if arch.table_depth:
+            m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
+                         post.table_enable.eq(load.o.valid & (new.memory == isa.Memory.TABLE))]
+
+        # Results to the store unit, and to whoever listens.
+        wiring.connect(m, post.items, store.items)
+        m.d.comb += [self.trace.valid.eq(post.trace_valid), self.trace.layer.eq(post.trace_layer),
+                     self.trace.raw.eq(post.trace_raw), self.trace.item.eq(post.trace_item)]
+        return m

@@ -1,0 +1,1 @@
+"""Processing elements of all number formats, and columns of them."""

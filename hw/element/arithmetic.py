@@ -1,0 +1,216 @@
+"""The arithmetic of a processing element for two number formats: one interface, several families of
+formats.
+
+Operands are decoded once, at the array's edge; what travels through the array are decoded
+operands, and what the elements add up are exact fixed-point numbers.
+"""
+
+from abc import ABC, abstractmethod
+
+from amaranth.hdl import Signal
+from systolith.hw.formats import sum_bits
+
+__all__ = ["DSP_STRUCTURES", "STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
+
+#: What a processing element is built for: LUTs of six inputs, of four, standard cells, or DSP
+#: blocks, for which products are written as plain multiplications: of 18 x 18 bits, or Xilinx's of
+#: 25 x 18 bits with a pre-adder (DSP48E1).
+STRUCTURES = ("lut6", "lut4", "gates", "dsp", "dsp48")
+#: Those for DSP blocks.
+DSP_STRUCTURES = ("dsp", "dsp48")
+
+
+class Arithmetic(ABC):
+    """Multiply-add of `lanes` pairs of operands in two formats.
+
+    Parameters
+    ----------
+    activation, weight : Format
+        Number formats of the operands.
+    lanes : int
+        Pairs of operands that one processing element multiplies in a cycle.
+    terms : int
+        Products that a partial sum must hold.
+    structure : str
+        One of STRUCTURES. It changes the circuit, never a column's sum.
+    stages : int or None
+        Pipeline stages from the operand registers to the partial sum's register; 1 is the smallest
+        circuit. None: `fast_stages`.
+    columns : int
+        Columns side by side that share their activations.
+
+    Raises ValueError for formats without products in this family, and for stages that it cannot
+    have.
+
+    Attributes
+    ----------
+    fast_stages : int
+        Stages that are meant for 150 MHz on an ECP5 of speed grade 6.
+    most_stages : int
+        The largest value of `stages`.
+    activation_bits : int
+        Bits that travel right through one row: all lanes, decoded.
+    weight_bits : int
+        Bits of one element's weights: all lanes, decoded.
+    sum_bits : int
+        Bits of a signed sum of `terms` products; its lowest bit weighs
+        2**(activation.exponent + weight.exponent).
+    psum_bits : int
+        Bits of a partial sum as it passes the elements.
+    psum_scale : int
+        The weight of a partial sum's lowest bit is 2**psum_scale times that of a sum.
+    across : bool
+        Whether products of two columns share a multiplication.
+    """
+
+    fast_stages = 1
+    most_stages = 1
+    psum_scale = 0
+    across = False
+    activation_bits: int
+    weight_bits: int
+
+    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None,
+                 columns=1):
+        if structure not in STRUCTURES:
+            raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, "
+                             f"not {structure!r}")
+        self.activation = activation
+        self.weight = weight
+        self.lanes = lanes
+        self.terms = terms
+        self.structure = structure
+        self.columns = columns
+        self.sum_bits = sum_bits(activation, weight, terms)
+        self.psum_bits = self.sum_bits
+        self.stages = self.fast_stages if stages is None else stages
+        if not 1 <= self.stages <= self.most_stages:
+            raise ValueError(f"stages of {activation} x {weight} ({structure}) must be from 1 to "
+                             f"{self.most_stages}, not {stages!r}")
+
+    @abstractmethod
+    def decode_activation(self, m, codes):
+        """Decode at the array's left edge, combinationally.
+
+        Parameters
+        ----------
+        m : Module
+            Takes the logic.
+        codes : Value
+            One code per lane, lane 0 lowest: lanes * activation.width bits.
+
+        Returns
+        -------
+        Value
+            activation_bits bits.
+        """
+
+    @abstractmethod
+    def decode_weight(self, m, codes):
+        """Decode at the array's top edge: lanes * weight.width bits to weight_bits bits."""
+
+    def decode_weights(self, m, codes):
+        """`decode_weight` of columns side by side: a list for a list."""
+        return [self.decode_weight(m, column) for column in codes]
+
+    @abstractmethod
+    def accumulate(self, m, operands, psum):
+        """`psum` plus the dot product of the operands plus a constant (see `head`).
+
+        Parameters
+        ----------
+        m : Module
+            Takes the logic.
+        operands : Operands
+            Gives the operands as of each stage, and registers between stages.
+        psum : Value
+            The partial sum from above, as of the last stage.
+
+        Returns
+        -------
+        Value
+            As of the last stage; its low psum_bits bits are registered as what goes down.
+        """
+
+    def accumulate_columns(self, m, operands, psums):
+        """`accumulate` of columns side by side: a list for lists."""
+        return [self.accumulate(m, *column) for column in zip(operands, psums, strict=True)]
+
+    def head(self, rows):
+        """The partial sum that enters a column of `rows` elements: minus what they add too much."""
+        return 0
+
+    def total(self, psum, rows):
+        """A column's sum, signed, from the partial sum that leaves its last element."""
+        return psum
+
+
+class Operands:
+    """An element's operands as they pass its pipeline stages.
+
+    Parameters
+    ----------
+    m : Module
+        Takes the registers.
+    activation : Value
+        The element's activation register.
+    weight : Value
+        The weights that become active next: shadow weights, which stay until the last stage has
+        taken them, or a bus that holds them for one cycle only.
+    swap : Value
+        Make them active; it comes one cycle before the activation that meets them.
+    stays : bool
+        Whether `weight` are shadow weights.
+    prefix : str
+        What the registers' names begin with.
+    """
+
+    def __init__(self, m, activation, weight, swap, *, stays=True, prefix=""):
+        self._m = m
+        self._activations = [activation]
+        self._weight = weight
+        self._swaps = [swap]
+        self._stays = stays
+        self._weights = []
+        self.prefix = prefix
+
+    def a(self, stage):
+        """The decoded activation in `stage`, from 0: delayed by so many cycles."""
+        while len(self._activations) <= stage:
+            self._activations.append(self.register(
+                self._activations[-1], f"a_stage{len(self._activations)}"))
+        return self._activations[stage]
+
+    def w(self, stage):
+        """The active weights in `stage`. Bits that no stage reads cost nothing.
+
+        From shadow weights each stage takes its own as the swap passes it; from a bus the first
+        stage does, and hands them on.
+        """
+        while len(self._weights) <= stage:
+            number = len(self._weights)
+            name = f"w_stage{number}" if number else "w_active"
+            if number and not self._stays:
+                self._weights.append(self.register(self._weights[-1], name))
+                continue
+            if number:
+                self._swaps.append(self.register(self._swaps[-1], f"swap_stage{number}"))
+            active = Signal.like(self._weight, name=self.prefix + name, reset_less=True)
+            with self._m.If(self._swaps[number]):
+                self._m.d.sync += active.eq(self._weight)
+            self._weights.append(active)
+        return self._weights[stage]
+
+    def register(self, value, name):
+        """`value` one stage later, in a register without reset."""
+        register = Signal(value.shape(), name=self.prefix + name, reset_less=True)
+        self._m.d.sync += register.eq(value)
+        return register
+
+
+def tree_sum(values):
+    """The sum of a non-empty list of values, as a balanced tree of adders."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return tree_sum(values[:half]) + tree_sum(values[half:])

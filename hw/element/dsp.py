@@ -1,0 +1,242 @@
+"""Products for DSP blocks, two in one block where the operands are short enough.
+
+One multiplication of joined operands makes two products. Where two columns share an activation a,
+a * (w0 + w1*X) holds a*w0 in its lowest digit to the base X and a*w1 above. Of two lanes, signed
+ones share a sum: a0*w0 + a1*w1 is the middle digit of (a0 + a1*X) * (w1 + w0*X). Significands,
+which have no sign but an own shift each, need both products apart: (a0 + a1*P) * (w0 + w1*Q) holds
+a0*w0 at its bottom and a1*w1 at P*Q.
+
+A digit below that is negative takes one away from the digit above it, which its sign bit, added
+there, gives back.
+"""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Signal
+from systolith.hw.formats import sum_bits
+
+from .arithmetic import tree_sum
+
+__all__ = ["DspProducts", "SignificandProducts"]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A DSP block: bits of its signed operands, and whether it adds up the longer one itself."""
+    longer: int
+    shorter: int
+    adds: bool
+
+    def takes(self, *bits):
+        return max(bits) <= self.longer and min(bits) <= self.shorter
+
+
+#: By structure: "dsp" is the ECP5's block and within those of all Xilinx families.
+_BLOCKS = {"dsp": _Block(18, 18, False), "dsp48": _Block(25, 18, True)}
+
+
+class DspProducts:
+    """Dot products of integers by multiplications, to be mapped to DSP blocks.
+
+    Parameters
+    ----------
+    activation, weight : Int
+    lanes, columns : int
+    structure : str
+        "dsp" or "dsp48".
+
+    Attributes
+    ----------
+    activation_bits, weight_bits : int
+        Of all lanes, decoded.
+    fast_stages, most_stages : int
+        The second stage is a register for the product.
+    offset : int
+    across : bool
+        Whether products of two columns are joined; two lanes are where they can.
+    """
+
+    fast_stages = 2
+    most_stages = 2
+    offset = 0
+
+    def __init__(self, activation, weight, lanes, columns, structure):
+        self._formats = activation, weight
+        block = _BLOCKS[structure]
+        # Joining two numbers takes one bit more: the lower one may take one away.
+        self._digit = sum_bits(activation, weight, 2)
+        fits = block.takes(*(fmt.width + self._digit + 1 for fmt in self._formats))
+        self._pairs = lanes // 2 if fits else 0
+        self._alone = lanes - 2 * self._pairs
+        self._low = sum_bits(activation, weight, 1)
+        self.across = bool(self._alone and columns > 1 and block.takes(
+            weight.width + self._low + 1, activation.width + (not activation.signed)))
+        # What the block does not add is joined at the array's edge.
+        self._at_edge = self.across and not block.adds
+        self._columns = columns
+        self.activation_bits, self.weight_bits = (
+            self._pairs * (2 * fmt.width + 1) + self._alone * fmt.width for fmt in self._formats)
+        self.weight_bits += self._alone * self._at_edge
+
+    def decode_activation(self, codes):
+        lanes, pairs = self._decode(codes, 0, [0, 1])
+        return Cat(*pairs, *lanes)
+
+    def decode_weights(self, codes):
+        """Decoded weights of all columns."""
+        parts = [self._decode(column, 1, [1, 0]) for column in codes]
+        if self._at_edge:
+            fmt = self._formats[1]
+            for (below, _), (above, _) in zip(parts[::2], parts[1::2], strict=False):
+                above[:] = [_less(high, low, fmt) for low, high in zip(below, above, strict=True)]
+            for lanes, _ in parts:
+                lanes[:] = [Cat(lane, Const(0, 1))[:fmt.width + 1] for lane in lanes]
+        return [Cat(*pairs, *lanes) for lanes, pairs in parts]
+
+    def _decode(self, codes, operand, order):
+        """Codes of single lanes; per pair of lanes the lower number's code and the upper number
+        less what the lower takes away."""
+        fmt = self._formats[operand]
+        lanes = [codes.word_select(n, fmt.width) for n in range(2 * self._pairs + self._alone)]
+        pairs = []
+        for n in range(self._pairs):
+            low, high = (lanes[2 * n + k] for k in order)
+            pairs += [low, _less(high, low, fmt)]
+        return lanes[2 * self._pairs:], pairs
+
+    def _joined(self, value, operand):
+        """The factors of pairs of lanes."""
+        fmt = self._formats[operand]
+        bits = 2 * fmt.width + 1
+        return [_join(value[n * bits:][:fmt.width], value[n * bits + fmt.width:(n + 1) * bits],
+                      self._digit, fmt) for n in range(self._pairs)]
+
+    def _single(self, value, operand, lane, bits):
+        """The `bits` bits of a single lane."""
+        start = self._pairs * (2 * self._formats[operand].width + 1)
+        return value[start:].word_select(lane, bits)
+
+    def accumulate(self, m, operands, psums, stages):
+        """`Arithmetic.accumulate_columns` of a list of columns."""
+        activation, weight = self._formats
+        w_bits = weight.width + self._at_edge
+
+        def multiply(where, a, w, name):
+            product = Signal((a * w).shape(), name=f"{where.prefix}product{name}")
+            m.d.comb += product.eq(a * w)
+            return where.register(product, f"product{name}_held") if stages > 1 else product
+
+        terms = [[] for _ in operands]
+        for column, where in enumerate(operands):
+            for n, (a, w) in enumerate(zip(self._joined(where.a(0), 0), self._joined(where.w(0), 1),
+                                           strict=True)):
+                terms[column].append(_digit_above(multiply(where, a, w, n), self._digit))
+        for lane in range(self._alone):
+            name = self._pairs + lane
+            a = _number(self._single(operands[0].a(0), 0, lane, activation.width), activation)
+            words = [self._single(where.w(0), 1, lane, w_bits) for where in operands]
+            joined = len(operands) // 2 * 2 if self.across else 0
+            for column in range(0, joined, 2):
+                low, high = words[column][:weight.width], words[column + 1]
+                factor = (_join(low, high, self._low, weight) if self._at_edge else
+                          _number(Cat(Const(0, self._low), high), weight) + _number(low, weight))
+                product = multiply(operands[column], a, factor, name)
+                terms[column].append(product[:self._low].as_signed())
+                terms[column + 1].append(_digit_above(product, self._low))
+            for column in range(joined, len(operands)):
+                w = _number(words[column][:weight.width], weight)
+                terms[column].append(multiply(operands[column], a, w, name))
+        return [psum + tree_sum(each) for psum, each in zip(psums, terms, strict=True)]
+
+
+def _number(bits, fmt):
+    return bits.as_signed() if fmt.signed else bits.as_unsigned()
+
+
+def _less(high, low, fmt):
+    """A number less one if the one below it is negative, one bit wider than a code."""
+    return (high.as_signed() - low[-1])[:fmt.width + 1] if fmt.signed else (
+        Cat(high, Const(0, 1)))
+
+
+def _join(low, high, digit, fmt):
+    """Two numbers as digits, the upper one less what the lower takes away."""
+    sign = low[-1] if fmt.signed else Const(0, 1)
+    return _number(Cat(low, sign.replicate(digit - fmt.width), high), fmt)
+
+
+def _digit_above(product, digit):
+    """The second digit of a product, as a number."""
+    return product[digit:2 * digit].as_signed() + product[digit - 1]
+
+
+class SignificandProducts:
+    """Products of significands by multiplications, those of two columns or of two lanes by one.
+
+    Parameters
+    ----------
+    bits : pair of int
+        Of the activations' significands and the weights', both unsigned.
+    columns : int
+    structure : str
+        Only "dsp" and "dsp48" join products.
+
+    Attributes
+    ----------
+    across : bool
+        Whether products of two columns are joined; else those of two lanes are where they can.
+    """
+
+    def __init__(self, bits, columns, structure):
+        self._a_bits, self._w_bits = bits
+        self._digit = sum(bits)
+        block = _BLOCKS.get(structure)
+        # Signed blocks hold one bit less of unsigned numbers.
+        self.across = bool(block and columns > 1 and block.takes(
+            self._a_bits + 1, self._digit + self._w_bits + 1))
+        self._places = block and next((
+            places for places in (self._apart(), self._apart()[::-1]) if block.takes(
+                *(width + place + 1 for width, place in zip(bits, places, strict=True)))), None)
+
+    def _apart(self):
+        """Bits by which the lanes of the one and of the other operand stand apart, so that their
+        mixed products remain below the second own one."""
+        low = high = self._digit
+        largest = ((1 << self._a_bits) - 1) * ((1 << self._w_bits) - 1)
+        while largest * (1 + (1 << high - low)) >= 1 << high:
+            high += 1
+        return low, high
+
+    def multiply(self, a, w, times):
+        """Products [column][lane].
+
+        Parameters
+        ----------
+        a : list of Value
+            Significands by lane.
+        w : list of list of Value
+            By column and lane.
+        times : function of (column, name, a, w)
+            Makes a product, as a net.
+        """
+        digit, lanes = self._digit, range(len(a))
+        joined = len(w) // 2 * 2 if self.across else 0
+        products = [[None for _ in lanes] for _ in w]
+        for column in range(0, joined, 2):
+            for lane in lanes:
+                both = Cat(w[column][lane], Const(0, self._a_bits), w[column + 1][lane])
+                product = times(column, f"{lane}", a[lane], both)
+                products[column][lane] = product[:digit]
+                products[column + 1][lane] = product[digit:2 * digit]
+        for column in range(joined, len(w)):
+            pairs = len(a) // 2 if self._places else 0
+            for lane in range(0, 2 * pairs, 2):
+                factors = [Cat(low, Const(0, place - len(low)), high) for (low, high), place in
+                           zip((a[lane:lane + 2], w[column][lane:lane + 2]), self._places,
+                               strict=True)]
+                product = times(column, f"{lane}", *factors)
+                products[column][lane] = product[:digit]
+                products[column][lane + 1] = product[sum(self._places):][:digit]
+            for lane in lanes[2 * pairs:]:
+                products[column][lane] = times(column, f"{lane}", a[lane], w[column][lane])
+        return products

@@ -1,0 +1,106 @@
+"""The fields of a number: sign, significand, and how far the significand is shifted to the left.
+
+Short floats, powers of two and integers are one thing to a multiplier: image = (-1)**sign *
+(significand << shift), where an integer has no shift, and a power of two a significand of one bit.
+"""
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Mux, signed
+from amaranth.lib import data
+from systolith.hw.formats import Float, Int, PowerSum
+
+__all__ = ["Factor", "numbers"]
+
+
+class Factor:
+    """The decoded form in which the numbers of a format travel through the array.
+
+    Parameters
+    ----------
+    fmt : Float or Int
+        Float: with a sign.
+    whole : bool
+        The significand is the code without its sign, for products that are looked up as a whole.
+    twos_complement : bool
+        The significand of a signed Int is its code; else it is a magnitude beside a sign.
+    triple : bool
+        The significand's triple travels along.
+
+    Attributes
+    ----------
+    layout : StructLayout
+        significand, shift (in units of `unit` places), sign, triple; fields may have no bits.
+    magnitudes : list of int
+        The magnitude (unshifted) that each significand stands for.
+    unit, largest_shift : int
+        Places that a step of `shift` moves, and the largest shift in such steps.
+    """
+
+    def __init__(self, fmt, *, whole=False, twos_complement=False, triple=False):
+        self.fmt = fmt
+        self.whole = whole
+        self.unit, self.largest_shift = 1, 0
+        self.twos_complement = twos_complement and isinstance(fmt, Int) and fmt.signed
+        sign = int(fmt.signed and not self.twos_complement)
+        if isinstance(fmt, Int):
+            bits = signed(fmt.bits) if self.twos_complement else fmt.bits
+            self.magnitudes = range(max(map(abs, fmt.image_range)) + 1)
+        elif whole:
+            bits = magnitude_bits(fmt)
+            codes = np.arange(1 << bits)
+            finite = np.isfinite(fmt.decode(codes))
+            images = fmt.image(np.where(finite, codes, fmt.zero_code))
+            self.magnitudes = images.tolist()
+        else:
+            bits = fmt.man + 1
+            self.magnitudes = range(1 << bits)
+            self.unit = fmt.radix.bit_length() - 1
+            self.largest_shift = fmt.largest_shift // self.unit
+        self.layout = data.StructLayout({
+            "significand": bits, "shift": self.largest_shift.bit_length(), "sign": sign,
+            "triple": (3 * max(self.magnitudes)).bit_length() if triple else 0})
+
+    def decode(self, code):
+        """The fields of a code, as layout.size bits. NaN and infinity are taken for numbers."""
+        if isinstance(self.fmt, Int):
+            significand, shift = code, Const(0, 0)
+            if self.layout["sign"].width:
+                significand = Mux(code[-1], -code, code)[:self.fmt.bits]
+        elif self.whole:
+            significand, shift = code[:-1], Const(0, 0)
+        else:
+            significand, shift = self._decode_float(code)
+        return Cat(significand, shift[:self.layout["shift"].width],
+                   code[-1:][:self.layout["sign"].width],
+                   (3 * significand)[:self.layout["triple"].width])
+
+    def _decode_float(self, code):
+        fmt = self.fmt
+        fraction, field = code[:fmt.man], code[fmt.man:fmt.man + fmt.exp]
+        if fmt.hidden_at_zero:
+            hidden, shift = code[:fmt.man + fmt.exp].any(), field
+        else:
+            hidden, shift = field.any(), Mux(field.any(), field - 1, 0)
+        if fmt.lowest == "flush":
+            fraction = fraction & hidden.replicate(fmt.man)
+        return Cat(fraction, hidden), shift
+
+
+def magnitude_bits(fmt):
+    """Bits that tell the magnitudes of a format apart."""
+    return fmt.exp + fmt.man if isinstance(fmt, Float) else fmt.bits
+
+
+def significand_bits(fmt):
+    return fmt.man + 1 if isinstance(fmt, Float) else fmt.bits
+
+
+def numbers(fmt):
+    """(format, count) of the numbers whose sum a code is. Raises ValueError for other formats."""
+    if isinstance(fmt, PowerSum):
+        return fmt.term, fmt.terms
+    if not isinstance(fmt, (Float, Int)):
+        raise ValueError(f"factors must be floats, integers or sums of powers of two, not {fmt}")
+    if isinstance(fmt, Float) and not fmt.signed:
+        raise ValueError(f"operands of the array must be signed, not {fmt}")
+    return fmt, 1

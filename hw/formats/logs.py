@@ -1,0 +1,186 @@
+"""Numbers for multiplication without a multiplier: sums of powers of two, and logarithms."""
+
+from dataclasses import dataclass
+from functools import cache
+from math import isqrt
+
+import numpy as np
+
+from .base import Format
+from .floats import Float
+
+__all__ = ["Lns", "PowerSum"]
+
+
+@dataclass(frozen=True, repr=True)
+class PowerSum(Format):
+    """Sums of `terms` signed powers of two: weights as CompactNet and LightNN have them.
+
+    A code is the codes of the terms side by side, the first one lowest. Each term is a float
+    without mantissa, so that its exponent field 0 is zero and field c is radix**(c - bias). With
+    one term the format is the float itself.
+
+    `encode` finds the best sum, and the code with the fewest terms that are not zero: they are
+    its first ones. Ties go to the larger magnitude, and between zero and its neighbour to zero. A
+    network with another number of terms in each filter uses several formats of the same `term`;
+    a code of k terms is a code of k + 1 with the last one zero.
+
+    Parameters
+    ----------
+    term : Float
+        Signed, with man = 0, special "none" and lowest "subnormal"; its largest number at most
+        2**48 times its smallest.
+    terms : int
+        From 1; all codes together at most 16 bits.
+    """
+
+    term: Float
+    terms: int
+
+    def __post_init__(self):
+        term = self.term
+        if (term.man, term.signed, term.special, term.lowest) != (0, True, "none", "subnormal"):
+            raise ValueError("terms of a PowerSum must be signed powers of two, every code a "
+                             f"number, not {term}")
+        if term.largest_shift > 48:
+            raise ValueError("terms of a PowerSum must be within a factor of 2**48, so that "
+                             f"float64 holds the sums, not {term}")
+        if not 1 <= self.terms or self.width > 16:
+            raise ValueError("a PowerSum must have at least one term and at most 16 bits, not "
+                             f"{self.terms!r} terms of {term}")
+
+    @property
+    def name(self):
+        return f"{self.term}x{self.terms}"
+
+    @property
+    def width(self):
+        return self.terms * self.term.width
+
+    @property
+    def exponent(self):
+        return self.term.exponent
+
+    zero_code = 0
+
+    def image(self, codes):
+        codes = self._codes(codes)
+        parts = [(codes >> (n * self.term.width)) & ((1 << self.term.width) - 1)
+                 for n in range(self.terms)]
+        return np.asarray(sum(self.term.image(part) for part in parts))
+
+    def decode(self, codes):
+        # 0.0 + -0.0 is 0.0: the sum has no negative zero.
+        return super().decode(codes) + 0.0
+
+    def _tie_rank(self, numbers, codes):
+        return np.where(numbers == 0, -np.inf, -abs(numbers))
+
+
+@cache
+def _power(remainder, root, bits):
+    """2**(remainder / root) with `bits` fraction bits, rounded to nearest; root a power of two."""
+    number = 1 << (remainder + root * (bits + 1))
+    for _ in range(root.bit_length() - 1):
+        number = isqrt(number)      # the floor of a root of a floor is the floor of the root
+    return (number + 1) >> 1
+
+
+@dataclass(frozen=True, repr=True)
+class Lns(Format):
+    """Logarithmic numbers: a sign bit above a logarithm c of bits - 1 bits.
+
+    The value is (-1)^s * 2^(c / root) for c > 0; c = 0 is zero. These values are irrational and
+    have no images. Products are defined instead: the logarithms are added to q * root + r, the
+    remainder r chooses a constant `table[r]`, which is 2^(r / root) rounded to `table_bits`
+    fraction bits, and the quotient q shifts it left. Sums of these products are exact integers
+    in units of 2^-table_bits (Zhao et al., LNS-Madam, 2022).
+
+    Parameters
+    ----------
+    bits : int
+        Of a code, 3 to 16.
+    root : int
+        Steps in an octave, a power of two from 1 to 64.
+    table_bits : int
+        Fraction bits of the constants, even (each operand's exponent is half of it), 0 to 24.
+    """
+
+    bits: int
+    root: int = 8
+    table_bits: int = 6
+
+    def __post_init__(self):
+        if not 3 <= self.bits <= 16:
+            raise ValueError(f"bits of an Lns must be from 3 to 16, not {self.bits!r}")
+        if self.root not in (1, 2, 4, 8, 16, 32, 64):
+            raise ValueError(f"root of an Lns must be a power of two up to 64, not {self.root!r}")
+        if self.table_bits not in range(0, 25, 2):
+            raise ValueError("table_bits of an Lns must be an even number up to 24, not "
+                             f"{self.table_bits!r}")
+        if self.largest_log // self.root > 1000:
+            raise ValueError("an Lns must stay within 2**1000: fewer bits or a larger root than "
+                             f"{self!r}")
+
+    @property
+    def name(self):
+        root = "" if self.root == 8 else f"r{self.root}"
+        table = "" if self.table_bits == 6 else f"t{self.table_bits}"
+        return f"lns{self.bits}{root}{table}"
+
+    @property
+    def width(self):
+        return self.bits
+
+    @property
+    def exponent(self):
+        """Half of the weight of a product's lowest bit."""
+        return -self.table_bits // 2
+
+    zero_code = 0
+
+    @property
+    def largest_log(self):
+        """The largest logarithm c."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def table(self):
+        """The constants that remainders choose: `root` integers, from 2**table_bits up."""
+        return tuple(_power(r, self.root, self.table_bits) for r in range(self.root))
+
+    def _fields(self, codes):
+        """Fields of checked codes: the logarithm, and the sign (-1, 0 or 1)."""
+        logs = codes & self.largest_log
+        return logs, np.where(logs == 0, 0, 1 - 2 * (codes >> (self.bits - 1)))
+
+    def image(self, codes):
+        raise ValueError(f"numbers of {self.name} are no multiples of a unit and have no images; "
+                         "product_image has those of products")
+
+    def decode(self, codes):
+        """Values (float64, within half a unit in the last place) of `codes`, any shape."""
+        logs, sign = self._fields(self._codes(codes))
+        powers = np.array([float(_power(r, self.root, 60)) for r in range(self.root)])
+        # 0.0 + -0.0 is 0.0: there is no negative zero.
+        return sign * np.ldexp(powers[logs % self.root], logs // self.root - 60) + 0.0
+
+    def product_image(self, weight, codes, weight_codes):
+        self._check(weight)
+        logs, sign = self._fields(self._codes(codes))
+        weight_logs, weight_sign = weight._fields(weight._codes(weight_codes))
+        logs, sign = logs + weight_logs, sign * weight_sign
+        kind = object if self.product_bound(weight) >> 63 else np.int64
+        constants = np.array(self.table, dtype=kind)[logs % self.root]
+        return np.asarray(sign * (constants << (logs // self.root).astype(kind)))
+
+    def product_bound(self, weight):
+        self._check(weight)
+        log = self.largest_log + weight.largest_log
+        return self.table[log % self.root] << (log // self.root)
+
+    def _check(self, weight):
+        if not isinstance(weight, Lns) or (weight.root, weight.table_bits) != (
+                self.root, self.table_bits):
+            raise ValueError(f"products of {self} are defined with logarithms of the same root and "
+                             f"table only, not with {weight}")

@@ -1,0 +1,1 @@
+"""What hardware, simulators and compiler share: chip, instructions, words, program file."""

@@ -1,0 +1,457 @@
+"""Arch: the description of one chip, and every width that follows from it.
+
+Everything that hardware, simulators, compiler and driver must agree on is a field or a property
+here, computed once.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import gcd
+
+from systolith.hw.element.arithmetic import DSP_STRUCTURES, STRUCTURES
+from systolith.hw.formats import (
+    Bipolar,
+    Float,
+    Format,
+    Int,
+    PowerSum,
+    Ternary,
+    parse,
+    sum_bits,
+    term_bound,
+)
+
+__all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "TIE_BITS", "Arch"]
+
+#: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
+#: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
+#: so that what suffices for one layer (18 bits) does not suffice for wide layers after many others.
+MULTIPLIER_BITS = 26
+#: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
+#: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
+#: less than 2**8 steps, is off by less than 2**-18: exact ties end in 0.0111... or 0.1000... with
+#: one bit more than these.
+TIE_BITS = 17
+#: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
+SMALL_PRODUCT = 10
+#: Width of the requantizer's right shift (0 to 63).
+SHIFT_BITS = 6
+#: Width of integer results that will be combined with an operand: what no quantizer follows is
+#: rounded so much more finely than the result that the second rounding hardly ever shows.
+FIRST_BITS = 20
+
+
+def _up(value, multiple):
+    return -(-value // multiple) * multiple
+
+
+def _item_bytes(bits, beat_bytes):
+    """Bytes that `bits` take in external memory: a power of two within a beat, or whole beats."""
+    size = _up(bits, 8) // 8
+    return _up(size, beat_bytes) if size > beat_bytes else 1 << (size - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """One chip.
+
+    Parameters
+    ----------
+    name : str
+        Names the chip in reports and in the generated Verilog.
+    board : str
+        A board of `systolith.hw.board.boards`, or "none".
+    rows, columns, lanes : int
+        Processing elements down, across, and multipliers in each; from 1 up.
+    activation, weight : Format or str
+        Number formats of the operands. Results are rounded to the activation format.
+    accumulator : int or None
+        Bits of the accumulators, saturating; None: exact for `largest_k` products.
+    largest_k : int
+        The longest dot product that exact accumulators must hold.
+    post_lanes : int or None
+        Channels that post-processing finishes per cycle; divides columns and rows * lanes.
+        None: the largest such divisor up to 4.
+    activation_depth, weight_depth, accumulator_depth, parameter_depth : int
+        Words in each memory: activation words of rows * lanes codes, weight words of one array
+        row (columns * lanes codes), accumulator words of one pixel (columns sums), parameter
+        words of post_lanes channels.
+    operand_depth : int
+        Words of the operand memory, each like an activation word; 0: results cannot be combined
+        with operands (sums and products of two feature maps).
+    bus_bits : int
+        Data width of the AXI4 port: 32, 64 or 128.
+    burst_beats : int
+        Longest AXI burst, a power of two from 1 to 256.
+    queue_depth : int
+        Instructions that wait before each unit.
+    clock_mhz : float
+        The clock that reports assume where none was measured.
+    structure : str
+        What the processing elements are built for: "lut6", "lut4", "gates", "dsp", "dsp48" (see
+        `systolith.hw.element.arithmetic`). "auto": "dsp" for products of more than SMALL_PRODUCT
+        bits, else "lut4". Programs do not depend on it.
+    stages : int or None
+        Pipeline stages of a processing element; None: as many as a fast clock needs. Programs
+        do not depend on them.
+    shared_columns : int
+        Columns side by side that share their activation registers; divides `columns`. Programs do
+        not depend on it.
+    table_depth : int
+        Words of the table memory, a power of two that numbers of all the activation format's codes
+        fit into; each holds one result. 0: results cannot be looked up in tables.
+    leaky : bool
+        Sums below zero have a multiplier and a shift of their own in every channel.
+    bias_fraction : int
+        Fraction bits of a bias, in units of the sums, from 0 to MULTIPLIER_BITS. Binary
+        chips have none, whatever this says: their biases are thresholds between whole sums.
+    depthwise : bool
+        Columns can also take activations from the top, each its own channel, so that depthwise
+        convolutions keep up to `rows` multipliers of each column busy instead of one. For one
+        lane and as many rows as columns, formats with a zero.
+    counters : bool
+        Registers count the cycles that each unit works, and waits for what. Programs do not depend
+        on them.
+    bit_planes : bool
+        Accumulators can double what they hold, so that a binary chip computes a first layer of
+        integer inputs, one plane of their bits after the other.
+    """
+
+    name: str = "chip"
+    board: str = "none"
+    rows: int
+    columns: int
+    lanes: int = 1
+    activation: Format | str = "int8"
+    weight: Format | str = "int8"
+    accumulator: int | None = None
+    largest_k: int = 4608
+    post_lanes: int | None = None
+    activation_depth: int = 4096
+    weight_depth: int = 1024
+    accumulator_depth: int = 512
+    parameter_depth: int = 256
+    operand_depth: int = 0
+    table_depth: int = 0
+    leaky: bool = False
+    bias_fraction: int = 16
+    bus_bits: int = 64
+    burst_beats: int = 64
+    queue_depth: int = 4
+    clock_mhz: float = 50.0
+    structure: str = "auto"
+    stages: int | None = None
+    shared_columns: int = 1
+    depthwise: bool = False
+    counters: bool = True
+    bit_planes: bool = False
+
+    def __post_init__(self):
+        for key in ("activation", "weight"):
+            object.__setattr__(self, key, parse(getattr(self, key)))
+        for key, low, high in (
+                ("rows", 1, 256), ("columns", 1, 256), ("lanes", 1, 1024),
+                ("largest_k", 1, 1 << 20),
+                ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
+                ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
+                ("operand_depth", 0, 1 << 19), ("table_depth", 0, 1 << 16),
+                ("bias_fraction", 0, MULTIPLIER_BITS),
+                ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
+                ("shared_columns", 1, 256)):
+            value = getattr(self, key)
+            if key == "stages" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{key} must be a whole number, not {value!r}")
+            if not low <= value <= high:
+                raise ValueError(f"{key} must be from {low} to {high}, not {value!r}")
+        if self.burst_beats & (self.burst_beats - 1):
+            raise ValueError(f"burst_beats must be a power of two, not {self.burst_beats!r}")
+        if self.bus_bits not in (32, 64, 128):
+            raise ValueError(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
+        if isinstance(self.activation, Bipolar) != isinstance(self.weight, Bipolar):
+            raise ValueError("activation and weight must both be bipolar1, or neither: activation "
+                             f"is {self.activation}, weight is {self.weight}")
+        if not isinstance(self.weight, (Int, Float, Bipolar, PowerSum)):
+            raise ValueError("weight must be a format of integers, floats, sums of powers of two, "
+                             f"or bipolar1, not {self.weight}")
+        if isinstance(self.activation, Bipolar) and (
+                self.activation.bits != 1 or self.weight.bits != 1):
+            raise ValueError("activation and weight of a binary chip must be bipolar1, not "
+                             f"{self.activation} and {self.weight}")
+        for key, form in (("activation", self.activation), ("weight", self.weight)):
+            if isinstance(form, Int) and not form.signed:
+                raise ValueError(f"{key} must be a signed integer format such as int8, not {form}; "
+                                 "unsigned codes of a network run on it, shifted by half their "
+                                 "range")
+            if isinstance(form, Float) and not form.signed:
+                raise ValueError(f"{key} must be a float format with a sign, not {form}")
+        form = self.activation
+        if not isinstance(form, (Int, Float, Bipolar)) or isinstance(form, Ternary) or (
+                isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
+            raise ValueError("activation must be an integer format, bipolar1, or a float of radix "
+                             "2 with subnormals, the formats that post-processing can round to, "
+                             f"not {form}")
+        if self.operand_depth and isinstance(self.activation, Bipolar):
+            raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
+                             "not sums that could be combined")
+        self._check_functions()
+        if self.structure not in ("auto", *STRUCTURES):
+            raise ValueError(f"structure must be auto, {', '.join(STRUCTURES[:-1])} or "
+                             f"{STRUCTURES[-1]}, not {self.structure!r}")
+        if self.columns % self.shared_columns:
+            raise ValueError(f"shared_columns must divide columns ({self.columns}), "
+                             f"not {self.shared_columns!r}")
+        for key in ("depthwise", "counters", "bit_planes"):
+            if not isinstance(getattr(self, key), bool):
+                raise TypeError(f"{key} must be true or false, not {getattr(self, key)!r}")
+        if self.bit_planes and not isinstance(self.activation, Bipolar):
+            raise ValueError("bit_planes must be false unless activation is bipolar1, not "
+                             f"{self.activation}")
+        if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
+            raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
+                             f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "
+                             f"columns and shared_columns = {self.shared_columns}")
+        if self.depthwise and self.activation.zero_code is None:
+            raise ValueError("depthwise needs an activation format that has a code for 0, and "
+                             f"{self.activation} has none; set it to false")
+        if self.groups_per_word > 1 << 10:
+            raise ValueError(f"rows * lanes ({self.vector}) and columns ({self.columns}) must have "
+                             f"a common divisor of {-(-self.vector >> 10)} or more")
+        if self.weight_depth < self.rows:
+            raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
+                             f"not {self.weight_depth!r}")
+        if self.post_lanes is None:
+            lanes = max(n for n in range(1, 5) if self.group % n == 0)
+            object.__setattr__(self, "post_lanes", lanes)
+        if self.post_lanes < 1 or self.group % self.post_lanes:
+            raise ValueError(f"post_lanes must divide columns ({self.columns}) and rows * lanes "
+                             f"({self.vector}), not {self.post_lanes!r}")
+        if self.parameter_depth < self.chunks:
+            raise ValueError(f"parameter_depth must hold the {self.chunks} words of one group of "
+                             f"columns, not {self.parameter_depth!r}")
+        if self.accumulator is not None:
+            if isinstance(self.accumulator, bool) or not isinstance(self.accumulator, int):
+                raise TypeError(f"accumulator must be \"exact\" or a number of bits, "
+                                f"not {self.accumulator!r}")
+            if not self.psum_bits <= self.accumulator <= 64:
+                raise ValueError(f"accumulator must be \"exact\" or from {self.psum_bits} (one "
+                                 f"pass's sum) to 64 bits, not {self.accumulator!r}")
+        if self.accumulator_bits > 64:
+            raise ValueError(f"exact sums of {self.largest_k} products of {self.activation} and "
+                             f"{self.weight} need {self.accumulator_bits} bits, more than 64; "
+                             "choose shorter exponents or a smaller largest_k")
+
+    def _check_functions(self):
+        """Check the fields of tables and of leaky channels."""
+        if not isinstance(self.leaky, bool):
+            raise TypeError(f"leaky must be true or false, not {self.leaky!r}")
+        if isinstance(self.activation, Bipolar) and (self.leaky or self.table_depth):
+            key = "leaky" if self.leaky else "table_depth"
+            raise ValueError(f"{key} must be {'false' if self.leaky else 0} on binary chips: their "
+                             "results are signs, and any function of a sign is a sign")
+        codes = 1 << self.activation.width
+        if self.table_depth and (self.table_depth & (self.table_depth - 1)
+                                 or self.table_depth < codes):
+            raise ValueError(f"table_depth must be 0 or a power of two from {codes} up (the codes "
+                             f"of {self.activation}), not {self.table_depth!r}")
+
+    @property
+    def pe_structure(self):
+        """`structure`, with "auto" resolved."""
+        if self.structure != "auto":
+            return self.structure
+
+        def bits(number):
+            number = number.term if isinstance(number, PowerSum) else number
+            return number.man + 1 if isinstance(number, Float) else number.width
+        small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
+        return "lut4" if small else "dsp"
+
+    @property
+    def pe_dsp(self):
+        """Whether processing elements are built for DSP blocks."""
+        return self.pe_structure in DSP_STRUCTURES
+
+    # Shape of the words.
+
+    @property
+    def vector(self):
+        """Channels in an activation word: rows * lanes."""
+        return self.rows * self.lanes
+
+    @property
+    def group(self):
+        """Channels that are written together: the most that fit activation words and columns."""
+        return gcd(self.vector, self.columns)
+
+    @property
+    def chunks(self):
+        """Cycles that post-processing takes for one group: group / post_lanes."""
+        return self.group // self.post_lanes
+
+    @property
+    def groups_per_word(self):
+        return self.vector // self.group
+
+    @property
+    def groups_per_columns(self):
+        return self.columns // self.group
+
+    @property
+    def macs_per_cycle(self):
+        return self.rows * self.columns * self.lanes
+
+    # Exact sums.
+
+    @property
+    def term_bound(self):
+        """Largest magnitude of one product's image."""
+        return term_bound(self.activation, self.weight)
+
+    def sum_bits(self, terms):
+        """Bits of a signed number that holds every sum of `terms` products."""
+        return sum_bits(self.activation, self.weight, terms)
+
+    @property
+    def sum_exponent(self):
+        """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
+        return self.activation.exponent + self.weight.exponent
+
+    @property
+    def psum_bits(self):
+        """Bits of a partial sum inside the array: rows * lanes products."""
+        return self.sum_bits(self.vector)
+
+    @property
+    def accumulator_bits(self):
+        if self.accumulator is not None:
+            return self.accumulator
+        return self.sum_bits(max(self.largest_k, self.vector))
+
+    @property
+    def first_bits(self):
+        """Bits of a signed number that holds every result before it meets its operand. Integers
+        may be rounded more finely than the activation format does."""
+        if self.operand_depth and isinstance(self.activation, Int):
+            return max(FIRST_BITS, self.last_bits)
+        return self.last_bits
+
+    @property
+    def last_bits(self):
+        """Bits of a signed number that holds every result, those that are looked up in tables
+        among them."""
+        width = self.activation.width
+        if self.table_depth and isinstance(self.activation, Int):
+            width = max(width, self.table_address_bits)
+        return width + 1
+
+    @property
+    def table_address_bits(self):
+        return (self.table_depth - 1).bit_length()
+
+    @property
+    def raw_bits(self):
+        """Bits of a result that is stored as it is, accumulator plus bias: 16, 32 or 128."""
+        return next(bits for bits in (16, 32, 64, 128) if bits > self.accumulator_bits)
+
+    # Memories: bits on the chip, bytes outside.
+
+    @property
+    def beat_bytes(self):
+        return self.bus_bits // 8
+
+    @property
+    def activation_bits(self):
+        """Bits of an activation word."""
+        return self.vector * self.activation.width
+
+    @property
+    def group_bits(self):
+        return self.group * self.activation.width
+
+    @property
+    def weight_bits(self):
+        """Bits of a weight word: the weights of one array row."""
+        return self.columns * self.lanes * self.weight.width
+
+    @property
+    def parameter_bits(self):
+        """Bits of one channel's parameters: bias, multiplier, shift, addend, ties; on leaky chips
+        multiplier, shift and addend for sums below zero, the first and last with a sign."""
+        below = (MULTIPLIER_BITS + 1 + SHIFT_BITS + self.below_addend_bits) * self.leaky
+        return (self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS + self.addend_bits
+                + self.tie_bits + below)
+
+    @property
+    def addend_bits(self):
+        """Bits of what is added to a product for the fraction of the bias: the highest ones of
+        MULTIPLIER_BITS."""
+        return 0 if isinstance(self.activation, Bipolar) else self.bias_fraction
+
+    @property
+    def tie_bits(self):
+        """Bits of a channel's rule for ties, which integers need."""
+        return 2 if isinstance(self.activation, Int) else 0
+
+    @property
+    def below_addend_bits(self):
+        """Bits of the addend for sums below zero, with its sign."""
+        return self.addend_bits and self.addend_bits + 1
+
+    @property
+    def group_bytes(self):
+        """Bytes of a group outside; a group never shares a byte with another."""
+        return _item_bytes(self.group_bits, self.beat_bytes)
+
+    @property
+    def activation_bytes(self):
+        """Bytes of an activation word outside: its groups in order, then up to whole beats."""
+        return _up(self.groups_per_word * self.group_bytes, self.beat_bytes)
+
+    @property
+    def weight_bytes(self):
+        return _up(_up(self.weight_bits, 8) // 8, self.beat_bytes)
+
+    @property
+    def parameter_bytes(self):
+        """Bytes of a parameter word (post_lanes channels) outside."""
+        return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
+
+    @property
+    def table_bytes(self):
+        """Bytes of a table word outside: one beat."""
+        return _up(_up(self.activation.width, 8) // 8, self.beat_bytes)
+
+    @property
+    def raw_bytes(self):
+        """Bytes of one chunk of raw results (post_lanes of them) outside."""
+        return _item_bytes(self.post_lanes * self.raw_bits, self.beat_bytes)
+
+    @property
+    def item_bits(self):
+        """Bits of what post-processing hands to the store unit: a group, or a raw chunk."""
+        return max(8 * self.group_bytes, 8 * self.raw_bytes)
+
+    # Identity.
+
+    def to_dict(self):
+        """Plain data, the reverse of `Arch(**data)`."""
+        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}
+
+    @cached_property
+    def identity(self):
+        """64 bits that stand in a register, in every program and in the driver.
+
+        A hash of the instruction set and of all that a program depends on; name, board, clock
+        and the processing elements' inside are left out.
+        """
+        from .isa import description
+        facts = {key: value for key, value in self.to_dict().items()
+                 if key not in ("name", "board", "clock_mhz", "structure", "stages",
+                                "shared_columns", "counters")}
+        text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, description()],
+                          sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -1,0 +1,497 @@
+"""Cycle model: how long a program takes on the core, to the cycle, without simulating cycles.
+
+The units are processes that exchange *when* things happen: channels carry cycle numbers (a token
+is available, an item can be read, a queue has room), and a process that reads a channel waits
+until the number is known. What a process does between two readings it works out in one go: the
+passes of an ARRAY instruction are one sum, a burst is another. Most processes are independent, so
+they run without a global clock; only shared ports are arbitrated in cycle order: the read address
+channel, and the write ports that LOAD and POST share. There a process asks to be resumed `At` a
+cycle, and is when everything before that cycle is known.
+
+Cycle 0 is the one in which the sequencer sees `start`. Memory behaves as `sim/rtl/memory.sv` does
+without stalls: a read burst's first beat comes `latency` cycles after its address was accepted,
+beats follow one a cycle in the order of addresses, a response `latency` cycles after the last
+write beat. The rules of each unit stand in its docstring in `hw`; this file repeats them as sums.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from systolith.hw.core.accumulator import AccumulatorColumn
+from systolith.hw.core.axi import burst_limit
+from systolith.hw.core.compute import Compute, WeightFeeder
+from systolith.hw.core.csr import COUNTED, UnitState
+from systolith.hw.core.load import Load
+from systolith.hw.core.post import Post
+from systolith.hw.core.sequencer import Sequencer
+from systolith.hw.core.store import Store
+from systolith.hw.core.table_lane import TableLane
+from systolith.hw.spec import isa
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+
+from .access import word_bytes
+
+__all__ = ["Stuck", "Timing", "cycles"]
+
+
+class Stuck(RuntimeError):
+    """A program that would never end: which instruction each unit would wait for."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycle counts as the core's registers show them, and when each instruction was at work.
+
+    Attributes
+    ----------
+    cycles, compute_first, compute_last : int
+        As in the registers CYCLES, COMPUTE_FIRST and COMPUTE_LAST.
+    instructions : list of (start, end)
+        In program order, in cycles after the start: when its tokens were taken (ARRAY: its first
+        pixel decided on) and when its own were given; BEGIN and END: when they left.
+    waits : dict of Unit to list of (UnitState, first, last, unit)
+        When each unit waited, both cycles included, in order: the unit is the one whose token came
+        last, None where it did not wait for tokens.
+    activity : dict of str to dict of str to int
+        For each unit's name the cycles of each state that is counted ("running", "tokens",
+        "memory", "unit"), as in the registers BUSY_LOAD, WAIT_TOKENS_LOAD and so on.
+    """
+    cycles: int
+    compute_first: int
+    compute_last: int
+    instructions: list
+    waits: dict
+    activity: dict
+
+    @property
+    def compute_cycles(self):
+        """Cycles from the first array pass to the last result, both included."""
+        return self.compute_last - self.compute_first + 1
+
+
+def cycles(program, latency=32):
+    """The `Timing` of a Program on its chip with a memory of this latency (1 or more).
+
+    Raises Stuck for a program that never ends.
+    """
+    return _Model(program, latency).run()
+
+
+class _Channel(deque):
+    """Values for one reader, in order; mostly the cycle from which on something is there."""
+    reader = None
+
+
+@dataclass(frozen=True)
+class _At:
+    """Asks to be resumed when all before `cycle` is known, in the order of (cycle, turn)."""
+    cycle: int
+    turn: int
+
+
+class _Activity:
+    """One unit: the cycles in which it had an instruction, and its waits in these."""
+
+    def __init__(self):
+        self.count, self.end = 0, 0
+        self.waits = []
+        self.giver = None           # whose token came last, of those that were taken last
+
+    def add(self, first, last):
+        """It had an instruction in these cycles; they come in the order of their starts."""
+        first = max(first, self.end + 1)
+        if last >= first:
+            self.count += last - first + 1
+            self.end = last
+
+    def wait(self, state, first, last, giver=None):
+        """It waited in these cycles, if there are any."""
+        if last >= first:
+            self.waits.append((state, first, last, giver))
+
+    def counts(self, states):
+        """Cycles of each of these states, by its name."""
+        found = {state.name.lower(): 0 for state in states}
+        for state, first, last, _ in self.waits:
+            found[state.name.lower()] += last - first + 1
+        found["running"] = self.count - sum(found.values())
+        return found
+
+
+class _Model:
+    def __init__(self, program, latency):
+        self.program, self.arch, self.latency = program, program.arch, latency
+        self.array_latency = Compute.latency_of(self.arch)
+        self.shortest_pass = WeightFeeder.cycles_of(self.arch)
+        self.post_latency = Post.latency_of(self.arch)
+        self.operand_latency = Post.operand_latency_of(self.arch)
+        self.limit = burst_limit(self.arch)
+        self.turn, self.later, self.runnable = 0, [], []
+
+        self.tokens = {(giver, taker): _Channel() for giver in Unit for taker in Unit}
+        self.code = {unit: _Channel() for unit in Unit}     # (visible at, number, instruction)
+        self.room = {unit: _Channel([0] * self.arch.queue_depth) for unit in Unit}
+        self.slots = _Channel([1] * Sequencer.SLOTS)        # a fetch may be asked for
+        self.bursts = _Channel()            # what was asked for: (client, beats, first beat)
+        self.fetched = _Channel()           # (first beat, beats)
+        self.between = _Channel()           # from load's front to its back
+        self.between_room = _Channel([0] * min(4, self.arch.queue_depth))
+        self.load_room = _Channel([0] * Load.BURSTS)
+        self.items = _Channel()             # an item can be pushed
+        self.item_room = _Channel([0] * Post.FIFO_DEPTH)
+
+        self.times = [None] * len(program.instructions)
+        self.activity = {unit: _Activity() for unit in Unit}
+        self.answers = (1, 0)               # store's last beat and last response
+        self.first_pass, self.last_result = None, 1
+        self.address_taken = -1             # last cycle in which fetch asked
+        self.reads_end = 0
+        self.end_seen = None                # the cycle from which END is in the head
+        # (first, period, last) of POST's writes, in each memory that it shares with LOAD
+        self.written = {Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
+
+    # The kernel.
+
+    def run(self):
+        processes = [self._fetch(), self._dispatch(), self._load(), self._read(), self._array(),
+                     self._post(), self._store()]
+        for process in processes:
+            self._resume(process, None)
+        while self.later:
+            _, _, _, process = heappop(self.later)
+            self._resume(process, None)
+        return self._timing()
+
+    def _resume(self, process, value):
+        """Run a process, and all that it makes runnable, until every one waits."""
+        while True:
+            try:
+                wanted = process.send(value)
+                while type(wanted) is _Channel and wanted:
+                    wanted = process.send(wanted.popleft())
+            except StopIteration:
+                pass
+            else:
+                if type(wanted) is _Channel:
+                    wanted.reader = process
+                else:
+                    self.turn += 1
+                    heappush(self.later, (wanted.cycle, wanted.turn, self.turn, process))
+            if not self.runnable:
+                return
+            process, value = self.runnable.pop()
+
+    def _put(self, channel, value):
+        if channel.reader is None:
+            channel.append(value)
+        else:
+            self.runnable.append((channel.reader, value))
+            channel.reader = None
+
+    def _give(self, giver, instruction, cycle, takers=15):
+        """Tokens given in `cycle`."""
+        for taker in Unit:
+            if instruction.signal & takers & 1 << taker:
+                self._put(self.tokens[giver, taker], cycle + 1)
+
+    def _take(self, taker, instruction, givers=15):
+        """Generates the channels to read; its value is when the last token is available."""
+        latest = 0
+        for giver in Unit:
+            if instruction.wait & givers & 1 << giver:
+                given = yield self.tokens[giver, taker]
+                if given >= latest:
+                    latest, self.activity[taker].giver = given, giver
+        return latest
+
+    def _timing(self):
+        waiting = {code.unit.name.lower(): number
+                   for number, code in reversed(list(enumerate(self.program.instructions)))
+                   if code.unit is not None and self.times[number] is None}
+        if waiting or self.end_seen is None:
+            raise Stuck("the program never ends" + "".join(
+                f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
+        last = max([self.end_seen, self.reads_end + 1,
+                    *(activity.end + 1 for activity in self.activity.values())])
+        self.times[-1] = (last, last)
+        self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.answers)
+        return Timing(cycles=last, compute_first=(self.first_pass or 1) - 1,
+                      compute_last=self.last_result - 1, instructions=self.times,
+                      waits={unit: activity.waits for unit, activity in self.activity.items()},
+                      activity={unit.name.lower(): activity.counts(COUNTED[unit])
+                                for unit, activity in self.activity.items()})
+
+    # The sequencer.
+
+    def _fetch(self):
+        # What follows END is fetched, too: the slots are free before END is in the head.
+        arch = self.arch
+        offset, asked = self.program.code_offset, 0
+        while True:
+            slot = yield self.slots
+            rest = isa.INSTRUCTION_BYTES
+            while rest:
+                asked = max(slot, asked + 1)
+                yield _At(asked, 0)
+                self.address_taken = asked
+                size = min(rest, 4096 - offset % 4096)
+                if offset + size > self.program.window_bytes:
+                    return
+                self._put(self.bursts, (None, size // arch.beat_bytes, asked + 1 + self.latency))
+                rest -= size
+                offset += size
+
+    def _dispatch(self):
+        shifted = left = 0
+        for number, code in enumerate(self.program.instructions):
+            rest = isa.INSTRUCTION_BYTES // self.arch.beat_bytes
+            earliest = left
+            while rest:
+                first, beats = yield self.fetched
+                shifted = max(first + 2, shifted + 1, earliest) + beats - 1
+                rest -= beats
+            full = shifted + 1
+            if code.opcode == Opcode.END:
+                # it waits for empty queues, idle units and a quiet bus: for all other processes
+                self.end_seen = full
+                return
+            left = full
+            if code.unit is None:
+                self.times[number] = (left, left)
+            else:
+                left = max(left, (yield self.room[code.unit]))
+                self._put(self.code[code.unit], (left + 1, number, code))
+            self._put(self.slots, left + 1)
+
+    # Load: the front requests bursts, the read channel delivers beats, the back writes words.
+
+    def _bursts_of(self, address, beats):
+        """Beats of each burst of a run; bursts end at multiples of the limit."""
+        position = address // self.arch.beat_bytes
+        end = position + beats
+        while position < end:
+            until = min(end, (position // self.limit + 1) * self.limit)
+            yield until - position
+            position = until
+
+    def _word_beats(self, memory):
+        return word_bytes(memory, self.arch) // self.arch.beat_bytes
+
+    def _load(self):
+        asked = 0
+        while True:
+            visible, number, code = yield self.code[Unit.LOAD]
+            here = max(visible, asked + 1)
+            granted = yield from self._take(Unit.LOAD, code)
+            wanted = here, granted, self.activity[Unit.LOAD].giver
+            start = max(here, granted, (yield self.between_room))
+            self._put(self.between, (wanted, start, number, code))
+            asked = start
+            beats = code.words * self._word_beats(code.memory)
+            for row in range(code.rows):
+                for burst in self._bursts_of(code.address + row * code.row_stride, beats):
+                    asked = max(asked + 1, (yield self.load_room))
+                    yield _At(asked, 1)
+                    while self.address_taken == asked:
+                        asked += 1
+                        yield _At(asked, 1)
+                    self._put(self.bursts, (Unit.LOAD, burst, asked + 1 + self.latency))
+            self._put(self.room[Unit.LOAD], asked + 1)
+
+    def _read(self):
+        end = 0             # the last beat accepted
+        left = 0            # beats of the instruction that are still to come
+        word_taken = 0      # when the last word was taken from load's output
+        active = 0          # when load's back can take its first beat
+        load = self.activity[Unit.LOAD]
+        while True:
+            client, beats, earliest = yield self.bursts
+            if client is None:
+                first = max(earliest, end + 1)
+                end = first + beats - 1
+                self._put(self.fetched, (first, beats))
+                self.reads_end = end
+                continue
+            if not left:
+                (here, granted, giver), start, number, code = yield self.between
+                load.wait(UnitState.TOKENS, max(here, load.end + 1), granted - 1, giver)
+                size = self._word_beats(code.memory)
+                left = code.rows * code.words * size
+                active = max(start + 2, active)
+            end = max(earliest, end + 1)
+            load.wait(UnitState.MEMORY, max(start + 1, word_taken), end - 1)
+            end = max(end, active, word_taken) + beats - 1
+            word_taken = end + 1
+            if code.memory in self.written:
+                end, word_taken = yield from self._words(
+                    end - beats + 1, left, beats, size, self.written[code.memory])
+            left -= beats
+            self.reads_end = end
+            self._put(self.load_room, end + 1)
+            if not left:
+                active = end + 2
+                self._put(self.between_room, end + 1)
+                self._give(Unit.LOAD, code, word_taken + 1)
+                load.add(here, word_taken + 1)
+                self.times[number] = (start, word_taken + 1)
+
+    def _words(self, cycle, left, beats, size, written):
+        """A burst of words that wait while POST writes there: (last beat, last word)."""
+        taken = 0
+        yield _At(cycle, 2)
+        horizon = self.later[0][0] if self.later else None
+        while beats:
+            part = min(beats, (left - 1) % size + 1)
+            last = max(cycle, taken) + part - 1
+            beats -= part
+            left -= part
+            cycle = last + 1
+            if left % size == 0:
+                if horizon is not None and last + 1 > horizon:
+                    yield _At(last + 1, 2)
+                    horizon = self.later[0][0] if self.later else None
+                taken = last + 1
+                while self._post_writes(taken, written):
+                    taken += 1
+                self.activity[Unit.LOAD].wait(UnitState.UNIT, last + 1, taken - 1)
+        return last, max(taken, last + 1)
+
+    @staticmethod
+    def _post_writes(cycle, written):
+        while written and written[0][2] < cycle:
+            written.popleft()
+        return any(first <= cycle <= last and (cycle - first) % period == 0
+                   for first, period, last in written)
+
+    # Array and post-processing.
+
+    def _array(self):
+        begun = swapped = finished = -1000
+        activity = self.activity[Unit.ARRAY]
+        while True:
+            visible, number, code = yield self.code[Unit.ARRAY]
+            load = 1 << Unit.LOAD
+            here = max(visible, begun + 1)
+            weights = yield from self._take(Unit.ARRAY, code, load)
+            fed = max(here, swapped + self.arch.rows - 1, weights)
+            granted = yield from self._take(Unit.ARRAY, code, 15 & ~load)
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1),
+                          max(weights, granted) - 1,
+                          Unit.LOAD if weights > granted else activity.giver)
+            begun = max(fed + 1, finished, granted)
+            self._put(self.room[Unit.ARRAY], begun + 1)
+            passes = code.kernel_y * code.kernel_x * code.blocks
+            pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
+            first = swapped = max(begun + 1, fed + 1, swapped + self.shortest_pass,
+                                  finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
+            if code.starts:
+                pixels += self.arch.rows
+            swapped += (passes - 1) * max(pixels, self.shortest_pass)
+            finished = swapped + pixels - 1
+            early = 1 << Unit.POST if code.early else 0
+            self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
+            self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)
+            if self.first_pass is None:
+                self.first_pass = first
+            activity.add(here, finished + self.array_latency)
+            self.times[number] = (first, finished + self.array_latency)
+
+    def _post(self):
+        start = written = -1
+        activity = self.activity[Unit.POST]
+        while True:
+            visible, number, code = yield self.code[Unit.POST]
+            here = max(visible, start + 1)
+            granted = yield from self._take(Unit.POST, code)
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
+                          activity.giver)
+            start = max(visible, written + 1, granted)
+            self._put(self.room[Unit.POST], start + 1)
+            across = code.out_x * (self.arch.chunks if code.raw else 1)
+            chunks = 1 if code.raw else self.arch.chunks
+            reads = code.pool_x * code.pool_y * chunks
+            lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
+            latency = self.operand_latency if code.operand else self.post_latency
+            latency += TableLane.LATENCY * code.table
+            if code.destination == Destination.STORE:
+                read = start
+                for _ in range(code.out_y):
+                    for x in range(across):
+                        more = 0 if x else lead
+                        room = yield self.item_room
+                        activity.wait(UnitState.UNIT, read + 1, room - 1)
+                        read = max(read + 1, room) + more + reads - 1
+                        self._put(self.items, read + latency)
+                written = read + latency
+            else:
+                written = start + latency
+                rows, across = (code.out_y, across) if lead else (1, code.out_y * across)
+                for _ in range(rows):
+                    first = written + lead + reads
+                    written = first + (across - 1) * reads
+                    for memory, others in ((Memory.ACTIVATION, Destination.OPERAND),
+                                           (Memory.OPERAND, Destination.ACTIVATION)):
+                        if code.destination != others:
+                            self.written[memory].append((first, reads, written))
+            self._give(Unit.POST, code, written)
+            self.last_result = written
+            activity.add(here, written)
+            self.times[number] = (start, written)
+
+    # Store.
+
+    def _store(self):
+        free = 0                    # an instruction can start
+        made = 0                    # the last beat
+        responses = deque([0] * Store.BURSTS)
+        activity = self.activity[Unit.STORE]
+        while True:
+            visible, number, code = yield self.code[Unit.STORE]
+            here = max(visible, free)
+            granted = yield from self._take(Unit.STORE, code)
+            start = max(here, granted)
+            last, response = self.answers
+            activity.wait(UnitState.MEMORY, last, min(response, start - 1))
+            activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
+                          activity.giver)
+            size = self.arch.raw_bytes if code.raw else self.arch.group_bytes
+            item_beats = max(1, size // self.arch.beat_bytes)
+            beat, ready = 0, None
+            made = start
+            for address, beats in self._runs(code, item_beats):
+                for burst in self._bursts_of(address, beats):
+                    if ready is None:
+                        ready = (yield self.items) + 2
+                    activity.wait(UnitState.UNIT, made + 1, ready - 1)
+                    made = max(made + 1, ready)
+                    room = responses.popleft() + 1
+                    activity.wait(UnitState.MEMORY, made, room - 1)
+                    made = max(made, room)
+                    for _ in range(burst):
+                        if ready is None:
+                            ready = (yield self.items) + 2
+                            activity.wait(UnitState.UNIT, made + 1, ready - 1)
+                        made = max(made + 1, ready)
+                        beat += 1
+                        if beat == item_beats:
+                            beat, ready = 0, None
+                            self._put(self.item_room, made + 1)
+                    response = made + 1 + self.latency
+                    responses.append(response)
+            free = made + 1
+            self._put(self.room[Unit.STORE], made + 1)
+            self._give(Unit.STORE, code, response + 1)
+            activity.add(here, response + (code.signal != 0))
+            self.answers = (made + 1, response)
+            self.times[number] = (start, response + 1)
+
+    def _runs(self, code, item_beats):
+        """(address, beats) of each run that bursts may span."""
+        for row in range(code.rows):
+            address = code.address + row * code.row_stride
+            if code.burst:
+                yield address, code.items * item_beats
+            else:
+                for item in range(code.items):
+                    yield address + item * code.item_stride, item_beats

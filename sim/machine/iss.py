@@ -1,0 +1,305 @@
+"""Instruction-level simulator: what every instruction does, bit for bit, without time.
+
+It is the executable form of `hw.isa`. Instructions run in token order, not in program order: among
+the units whose next instruction may proceed one is drawn at random, so that a missing token shows
+as a wrong result. An instruction takes effect as a whole (a token that the array gives early is
+therefore not early here; `sim.races` proves those).
+"""
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+from systolith.hw.formats import Bipolar
+from systolith.hw.spec import words as layout
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.sim.model.numerics import (
+    add_bias,
+    combine,
+    convolve,
+    first_results,
+    from_ordered,
+    images_of,
+)
+
+from .access import Space, accesses, begins, check, item_bytes, results, windows, word_bytes, words
+
+__all__ = ["ExecutionError", "Result", "Simulator", "Written"]
+
+
+class ExecutionError(RuntimeError):
+    """A program that cannot be executed to its end, or whose result would be left to chance."""
+
+
+@dataclass(eq=False)
+class Result:
+    """Results of one POST instruction, in order.
+
+    items: codes [results, group], or where `raw` sums [results * chunks, post_lanes].
+    """
+    number: int
+    layer: int
+    raw: bool
+    items: np.ndarray
+
+
+@dataclass(eq=False)
+class Written:
+    """Data that one STORE instruction wrote: first bytes [n] in the window, and data [n, size]."""
+    number: int
+    layer: int
+    addresses: np.ndarray
+    data: np.ndarray
+
+
+class Simulator:
+    """One chip and its external memory.
+
+    Parameters
+    ----------
+    arch : Arch
+    memory : bytearray or uint8 array
+        The window, from its first byte; stores change it in place.
+    strict : bool
+        Refuse to read words on the chip that nothing has written since the start.
+
+    Attributes
+    ----------
+    activations : int64 array [activation_depth, vector], codes
+    operands : int64 array [operand_depth, vector], codes
+    weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
+    bias, multiplier, shift, addend, ties : int64 arrays [parameter_depth, post_lanes]
+    below : int64 array [3, parameter_depth, post_lanes]
+        Multipliers, shifts and addends for sums below zero, on leaky chips.
+    table : int64 array [table_depth], ordered integers
+    accumulators : int64 array [accumulator_depth, columns]
+    results : list of Result, one for each POST, in program order
+    stores : list of Written, one for each STORE, in program order
+    """
+
+    def __init__(self, arch, memory, *, strict=True):
+        self.arch = arch
+        self.memory = np.frombuffer(memory, np.uint8)
+        if not self.memory.flags.writeable:
+            raise TypeError("memory must be writeable (a bytearray or an array), not "
+                            f"{type(memory).__name__}")
+        self.strict = strict
+        self.activations = np.zeros((arch.activation_depth, arch.vector), np.int64)
+        self.operands = np.zeros((arch.operand_depth, arch.vector), np.int64)
+        self.weights = np.zeros((arch.weight_depth, arch.columns * arch.lanes), np.int64)
+        self.bias, self.multiplier, self.shift, self.addend, self.ties = np.zeros(
+            (5, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.below = np.zeros((3, arch.parameter_depth, arch.post_lanes), np.int64)
+        self.table = np.zeros(arch.table_depth, np.int64)
+        self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
+        self.known = {space: np.zeros(space.depth(arch), bool)
+                      for space in Space if space != Space.EXTERNAL}
+        self.stream = deque()                    # (raw, bytes) of each item on its way to STORE
+        self.results, self.stores = [], []
+
+    # Order.
+
+    def run(self, instructions, seed=None):
+        """Execute a program: from BEGIN to END, or any part of one.
+
+        With a seed the next unit is drawn among those that may proceed; without, the earliest
+        instruction in program order that may proceed comes next. Raises AccessError as
+        `sim.access.check` does, and ExecutionError for another chip's program, a deadlock (it
+        names what each unit waits for), an unknown value read, a sum that exact accumulators
+        cannot hold, and tokens or items left over in the end.
+        """
+        draw = random.Random(seed)
+        queues = {unit: deque() for unit in Unit}
+        for number, i in enumerate(instructions):
+            if i.opcode == Opcode.BEGIN and i.identity != self.arch.identity:
+                raise ExecutionError(f"the program is for a chip of identity {i.identity:016x}, "
+                                     f"not {self.arch.identity:016x}; build it for this chip")
+            if i.unit is not None:
+                queues[i.unit].append((number, i))
+        tokens = np.zeros((len(Unit), len(Unit)), int)           # [giver, taker]
+        while any(queues.values()):
+            ready = [unit for unit in Unit if queues[unit]
+                     and not self._missing(*queues[unit][0], tokens)]
+            if not ready:
+                raise ExecutionError("deadlock: " + "; ".join(
+                    self._missing(*queue[0], tokens) for queue in queues.values() if queue))
+            unit = (min(ready, key=lambda unit: queues[unit][0][0]) if seed is None
+                    else draw.choice(ready))
+            number, i = queues[unit].popleft()
+            tokens[:, unit] -= [i.wait >> giver & 1 for giver in Unit]
+            self._execute(number, i)
+            tokens[unit] += [i.signal >> taker & 1 for taker in Unit]
+        left = [f"{tokens[giver, taker]} from {giver.name.lower()} to {taker.name.lower()}"
+                for giver in Unit for taker in Unit if tokens[giver, taker]]
+        if left:
+            raise ExecutionError(f"tokens that nobody took: {', '.join(left)}")
+        if self.stream:
+            raise ExecutionError(f"{len(self.stream)} items from post that nobody stored")
+
+    def _missing(self, number, i, tokens):
+        """What the instruction waits for, in words; empty: nothing."""
+        missing = [f"a token from {giver.name.lower()}" for giver in Unit
+                   if i.wait >> giver & 1 and not tokens[giver, i.unit]]
+        if i.opcode == Opcode.STORE and len(self.stream) < i.rows * i.items:
+            missing.append(f"{i.rows * i.items - len(self.stream)} more items from post")
+        return missing and f"{i.unit.name.lower()} waits for {' and '.join(missing)} " \
+                           f"before instruction {number} ({i})"
+
+    # What each instruction does.
+
+    def _execute(self, number, i):
+        check(i, self.arch, self.memory.size)
+        touched = [access for access in accesses(i, self.arch) if access.space in self.known]
+        for access in touched:
+            index = words(access.intervals)
+            if self.strict and not access.is_write and not self.known[access.space][index].all():
+                unknown = index[~self.known[access.space][index]][0]
+                raise ExecutionError(f"instruction {number} reads {access.space.name.lower()} word "
+                                     f"{unknown}, which nothing has written: {i}")
+        {Opcode.LOAD: self._load, Opcode.ARRAY: self._array, Opcode.POST: self._post,
+         Opcode.STORE: self._store}[i.opcode](number, i)
+        for access in touched:
+            if access.is_write:
+                self.known[access.space][words(access.intervals)] = True
+
+    def _load(self, number, i):
+        size = i.words * word_bytes(i.memory, self.arch)
+        for row in range(i.rows):
+            start = i.address + row * i.row_stride
+            data = self.memory[start:start + size].tobytes()
+            base = i.base + row * i.base_stride
+            into = slice(base, base + i.words)
+            if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
+                memory = self.activations if i.memory == Memory.ACTIVATION else self.operands
+                memory[into] = layout.unpack_activation_words(data, self.arch)
+            elif i.memory == Memory.WEIGHT:
+                self.weights[into] = layout.unpack_weight_words(data, self.arch)
+            elif i.memory == Memory.TABLE:
+                self.table[into] = layout.unpack_table_words(data, self.arch)
+            else:
+                parts = layout.unpack_parameter_words(data, self.arch)
+                (self.bias[into], self.multiplier[into], self.shift[into], self.addend[into],
+                 self.ties[into], *below) = parts
+                if below:
+                    self.below[:, into] = below
+
+    def _array(self, number, i):
+        arch = self.arch
+        rows, columns, lanes = arch.rows, arch.columns, arch.lanes
+        oy, ox, py, px = (index.ravel() for index in np.indices(
+            (i.out_y, i.out_x, i.pool_y, i.pool_x)))
+        pixels = slice(i.accumulator, i.accumulator + results(i))
+        wide = object if arch.accumulator_bits > 62 else np.int64
+        total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
+        low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
+        padded = i.pad_valid or i.starts
+        padding = images_of(arch.activation, [i.pad_code])[0] if padded else 0
+        passes = np.ndindex(i.kernel_y, i.kernel_x, i.blocks)
+        for number_of_pass, (ky, kx, block) in enumerate(passes):
+            y = i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py
+            x = i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px
+            if i.replicate:
+                y, x = np.clip(y, 0, i.y_last), np.clip(x, 0, i.x_last)
+            inside = (y >= 0) & (y <= i.y_last) & (x >= 0) & (x <= i.x_last)
+            address = i.base + block * i.stride_block + y + x
+            codes = self.activations[np.where(inside, address, 0)]
+            images = np.where(inside[:, None], images_of(arch.activation, codes), padding)
+            first = i.weight_base + number_of_pass * rows
+            weights = images_of(arch.weight, self.weights[first:first + rows])
+            if i.starts:
+                sums = self._from_above(number, i, images, weights)
+            else:
+                weights = weights.reshape(rows, columns, lanes).swapaxes(0, 1)
+                sums = convolve(images[:, :, None, None],
+                                weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
+            total = total + sums.astype(wide)
+            if arch.accumulator is not None:
+                total = np.clip(total, low, high)
+            elif total.min() < low or total.max() > high:
+                raise ExecutionError(
+                    f"instruction {number} adds up more than accumulators of "
+                    f"{arch.accumulator_bits} bits hold; largest_k is {arch.largest_k}: {i}")
+        self.accumulators[pixels] = total
+
+    def _from_above(self, number, i, images, weights):
+        """Sums [results, columns] where row r of a column multiplies the word r steps later."""
+        index = np.add.outer(begins(i), np.arange(len(weights)))
+        beyond = index >= len(images)
+        if (beyond[..., None] & (weights != 0)).any():
+            raise ExecutionError(f"instruction {number} has weights other than 0 for pixels after "
+                                 f"its last: {i}")
+        return (images[np.where(beyond, 0, index)] * np.where(beyond[..., None], 0, weights)).sum(1)
+
+    def _post(self, number, i):
+        arch = self.arch
+        columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
+        sums = self.accumulators[windows(i), columns]            # [results, words, group]
+        chunks = slice(i.parameters, i.parameters + arch.chunks)
+        channel = SimpleNamespace(
+            bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
+            shift=self.shift[chunks].ravel(), addend=self.addend[chunks].ravel(),
+            ties=self.ties[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
+            below=self.below[:, chunks].reshape(3, -1) if arch.leaky else None,
+            low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high,
+            least=isinstance(arch.activation, Bipolar) & self.shift[chunks].ravel())
+        offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
+                               np.arange(i.out_x) * i.stride_x).ravel()
+        slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
+        count = len(sums)
+        if i.pooling == Pooling.SUM:
+            sums = self._window_sums(sums, channel.bias)
+        sums = sums.reshape(-1, arch.group)
+        if i.raw:
+            items = add_bias(sums, channel.bias).reshape(-1, arch.post_lanes)
+            data = layout.pack_raw_items(items, arch)
+        else:
+            first = first_results(sums, channel, arch.activation)
+            if i.table and not i.operand:
+                first = self.table[first % arch.table_depth]
+            first = first.reshape(count, -1, arch.group)
+            first = np.where(channel.least, first.min(axis=1), first.max(axis=1))
+            if i.operand:
+                codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
+                operand = SimpleNamespace(**i.fields, shift=i.operand_shift, ties=i.operand_ties)
+                first = combine(first, codes, operand, arch.activation)
+                if i.table:
+                    first = self.table[first % arch.table_depth]
+            items = from_ordered(first, arch.activation)
+            data = layout.pack_group_items(items, arch)
+        self.results.append(Result(number, i.layer, bool(i.raw), items))
+        if i.destination == Destination.STORE:
+            size = item_bytes(i.raw, arch)
+            self.stream.extend((i.raw, data[n:n + size]) for n in range(0, len(data), size))
+            return
+        for memory, base, chosen in (
+                (self.activations, i.base, (Destination.ACTIVATION, Destination.BOTH)),
+                (self.operands, i.copy_base, (Destination.OPERAND, Destination.BOTH))):
+            if i.destination in chosen:
+                for offset, codes in zip(offsets.tolist(), items, strict=True):
+                    memory[base + offset, slot] = codes
+
+    def _window_sums(self, sums, bias):
+        """Sums [results, group] of windows [results, words, group]; with the bias they wrap around
+        at one bit more than accumulators have."""
+        bits = self.arch.accumulator_bits + 1
+        total = sums.astype(object).sum(axis=1) + bias.astype(object)
+        total = (total + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) - bias
+        return total if bits > 61 else total.astype(np.int64)
+
+    def _store(self, number, i):
+        size = item_bytes(i.raw, self.arch)
+        stride = size if i.burst else i.item_stride
+        addresses, data = [], []
+        for row, item in np.ndindex(i.rows, i.items):
+            raw, code = self.stream.popleft()
+            if raw != i.raw:
+                kind = ("a group of results", "raw sums")
+                raise ExecutionError(f"instruction {number} expects {kind[i.raw]}, and post made "
+                                     f"{kind[raw]}: {i}")
+            start = i.address + row * i.row_stride + item * stride
+            addresses.append(start)
+            data.append(np.frombuffer(code, np.uint8))
+            self.memory[start:start + size] = data[-1]
+        self.stores.append(Written(number, i.layer, np.array(addresses), np.array(data)))

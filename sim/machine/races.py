@@ -1,0 +1,155 @@
+"""Checks of a program's token order: conflicts that no token orders, and queues that fill for good.
+
+Both work on the instructions alone and share nothing with the pass that places the tokens.
+"""
+
+from collections import deque
+
+import numpy as np
+from systolith.hw.core.post import Post
+from systolith.hw.spec.isa import Destination, Opcode, Unit
+
+from .access import Space, accesses, overlap, reads, results
+
+__all__ = ["find_races", "find_stall"]
+
+
+def _pairs(instructions):
+    """For every instruction the instructions whose tokens it takes, by giving unit.
+
+    A wait whose token nobody gives has None in place of the giver.
+    """
+    given = {(giver, taker): deque() for giver in Unit for taker in Unit}
+    for number, i in enumerate(instructions):
+        for taker in Unit:
+            if i.unit is not None and i.signal >> taker & 1:
+                given[i.unit, taker].append(number)
+    sources = []
+    for i in instructions:
+        sources.append({giver: given[giver, i.unit].popleft() if given[giver, i.unit] else None
+                        for giver in Unit if i.unit is not None and i.wait >> giver & 1})
+    return sources
+
+
+def _in_step(read, post, array):
+    """Whether POST, having read `read` words since the array's early token, never reads ahead of
+    its writes.
+
+    Times are counted from the early token, with the fastest post and the slowest array that the
+    hardware allows: one word a cycle each.
+    """
+    address = reads(post)
+    written = address - array.accumulator
+    count = results(array)
+    shared = (written >= 0) & (written < count)
+    if array.starts:
+        return not shared.any()                     # sums come in another order
+    return bool((written <= read + np.arange(address.size))[shared].all())
+
+
+def find_races(instructions, arch):
+    """Conflicting accesses of two units that tokens do not put into program order.
+
+    Returns a list of (earlier, later, space): numbers of instructions. Empty: whatever the
+    timing, the result is that of executing one instruction after the other. Raises ValueError
+    for tokens that can never arrive.
+    """
+    sources = _pairs(instructions)
+    order = {unit: [n for n, i in enumerate(instructions) if i.unit == unit] for unit in Unit}
+    place = {n: k for mine in order.values() for k, n in enumerate(mine)}
+    # known[n][unit]: how many instructions of the unit are surely done when n starts.
+    known, last, early, read = {}, dict.fromkeys(Unit), {}, {}
+    waiting = {unit: deque(mine) for unit, mine in order.items()}
+    while any(waiting.values()):
+        for unit in Unit:
+            if waiting[unit] and all(n in known for n in sources[waiting[unit][0]].values()):
+                break
+        else:
+            raise ValueError("tokens that never arrive before instructions "
+                             f"{[mine[0] for mine in waiting.values() if mine]}")
+        n = waiting[unit].popleft()
+        before = last[unit]
+        clock = known[before].copy() if before is not None else np.zeros(len(Unit), int)
+        clock[unit] = place[n]
+        if unit == Unit.POST:
+            early[n], read[n] = early.get(before), 0
+            if before is not None:
+                done = instructions[before]
+                read[n] = read[before] + reads(done).size
+        for giver, source in sources[n].items():
+            clock = np.maximum(clock, known[source])
+            finished = place[source] + 1
+            if giver == Unit.ARRAY and unit == Unit.POST:
+                early[n], read[n] = source, 0
+                finished -= instructions[source].early       # only those before it
+            clock[giver] = max(clock[giver], finished)
+        known[n], last[unit] = clock, n
+
+    used = [accesses(i, arch) for i in instructions]
+    races = []
+    for later, clock in sorted(known.items()):
+        for unit in set(Unit) - {instructions[later].unit}:
+            for earlier in order[unit][clock[unit]:]:
+                if earlier > later:
+                    break
+                excused = (instructions[earlier].opcode == Opcode.ARRAY
+                           and instructions[earlier].early and early.get(later) == earlier
+                           and _in_step(read[later], instructions[later], instructions[earlier]))
+                for one in used[earlier]:
+                    for other in used[later]:
+                        if (one.space == other.space and (one.is_write or other.is_write)
+                                and not (excused and one.space == Space.ACCUMULATOR)
+                                and overlap(one.intervals, other.intervals)):
+                            races.append((earlier, later, one.space))
+    return races
+
+
+def find_stall(instructions, arch):
+    """Find a deadlock of a program on a chip with queues of `queue_depth` instructions.
+
+    The sequencer hands out instructions in program order and stops before a full queue, and
+    post stops when the store unit does not take its results: so a STORE that comes too long after
+    its POSTs never gets started. Post takes its instruction out of the queue and has room
+    for `Post.FIFO_DEPTH` items; the other units are not assumed to have room for more than their
+    queues. Returns None, or the numbers of the instructions that all wait.
+    """
+    sources = _pairs(instructions)
+    queues, done, following = {unit: deque() for unit in Unit}, set(), 0
+    room = dict.fromkeys(Unit, arch.queue_depth) | {Unit.POST: arch.queue_depth + 1}
+    made, taken, buffered = {}, {}, 0
+    for n, i in enumerate(instructions):
+        if i.opcode == Opcode.POST and i.destination == Destination.STORE:
+            made[n] = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+        elif i.opcode == Opcode.STORE:
+            taken[n] = i.rows * i.items
+    progress = True
+    while progress:
+        progress = False
+        while following < len(instructions):
+            unit = instructions[following].unit
+            if unit is not None:
+                # A POST that has not started yet is still in its queue.
+                waits = unit == Unit.POST and queues[unit] and not done.issuperset(
+                    sources[queues[unit][0]].values())
+                if len(queues[unit]) >= room[unit] - bool(waits):
+                    break
+                queues[unit].append(following)
+            following, progress = following + 1, True
+        for queue in queues.values():
+            if not queue or not done.issuperset(sources[queue[0]].values()):
+                continue
+            n = queue[0]
+            if n in made:
+                moved = min(made[n], Post.FIFO_DEPTH - buffered)
+                made[n], buffered = made[n] - moved, buffered + moved
+            elif n in taken:
+                moved = min(taken[n], buffered)
+                taken[n], buffered = taken[n] - moved, buffered - moved
+            else:
+                moved = 0
+            if not made.get(n) and not taken.get(n):
+                queue.popleft()
+                done.add(n)
+            progress |= n in done or moved > 0
+    left = [n for queue in queues.values() for n in queue]
+    return sorted(left) or None

@@ -1,0 +1,1 @@
+"""The golden model: what a network computes, bit by bit, without a machine."""

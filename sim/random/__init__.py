@@ -1,0 +1,1 @@
+"""Random chips, networks and programs, from a seed."""

@@ -1,0 +1,99 @@
+"""Random numbers of post-processing, such that results spread over the format."""
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.spec.arch import FIRST_BITS, MULTIPLIER_BITS
+from systolith.hw.spec.isa import GAIN_BITS
+
+__all__ = ["below_zero", "limits_of", "operand_fields", "parameters", "random_windows"]
+
+
+def parameters(arch, data, shape, scale):
+    """Bias, multiplier, shift and addend that spread sums of up to `scale` over the format's range,
+    and some of any size."""
+    top = 1 << arch.accumulator_bits - 1
+    bias = data.integers(-scale, scale, shape)
+    multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
+    format = arch.activation
+    width = format.width
+    if isinstance(format, Float):
+        width += (1 << format.exp) - 3
+    shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
+                    + data.integers(-4, 4, shape), 0, 63)
+    wild = data.random(shape)
+    bias[wild < 0.2] = 0
+    bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
+    multiplier[wild > 0.9] = 0
+    multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
+    shift[wild > 0.96] = data.integers(0, 64)
+    return bias, multiplier, shift, _addend(arch, data, multiplier)
+
+
+def _addend(arch, data, multiplier):
+    """A fraction of the multiplier, with as many bits as the chip holds; often none."""
+    lost = MULTIPLIER_BITS - arch.addend_bits
+    part = data.random(multiplier.shape)
+    addend = (multiplier * np.where(part < 0.3, 0, part)).astype(np.int64)
+    return np.sign(addend) * (abs(addend) >> lost << lost)
+
+
+def below_zero(arch, data, multiplier, shift):
+    """Multipliers, shifts and addends for sums below zero: smaller ones, negative ones, the same.
+    """
+    below = (multiplier * data.uniform(-1, 1, multiplier.shape)).astype(np.int64)
+    kind = data.random(multiplier.shape)
+    below = np.select([kind < 0.2, kind < 0.3], [multiplier, -multiplier], below)
+    return (below, np.where(kind > 0.9, data.integers(0, 64, shift.shape), shift),
+            _addend(arch, data, below))
+
+
+def limits_of(format):
+    """The smallest and the largest result, as ordered integers."""
+    if isinstance(format, Bipolar):
+        return 0, 1
+    if isinstance(format, Float):
+        return -format.max_code, format.max_code
+    return format.image_range
+
+
+def operand_fields(arch, draw):
+    """Fields of an operand, as of `Operand`, and limits of the first result."""
+    format = arch.activation
+    bottom, top = limits_of(format)
+    product = draw.random() < 0.4
+    integers = not isinstance(format, Float)
+    first = ((-(1 << FIRST_BITS - 1), (1 << FIRST_BITS - 1) - 1) if integers and draw.random() < 0.5
+             else (bottom, top))
+    zero = draw.choice((0, draw.randint(bottom, top))) if integers else 0
+    # The scale that spreads results over the format: c alone, or its product with the operand.
+    size = max(0, first[1].bit_length() - format.width) if integers else 0
+    if product:
+        largest = top if integers else format.image_range[1]
+        size += largest.bit_length()
+    shift = min(63, max(0, GAIN_BITS - 2 + size + draw.randint(-2, 2)))
+    if draw.random() < 0.1:
+        shift = draw.randrange(64)
+    reach = (1 << GAIN_BITS - 1) - 1
+    gain, operand_gain = (draw.choice((-1, 1, 1, 1)) * draw.randint(reach >> 2, reach)
+                          for _ in range(2))
+    operand_gain = draw.choice((operand_gain >> size, operand_gain, 0, -reach - 1))
+    low, high = draw.choice(((bottom, top), (0, top), tuple(
+        sorted(draw.randint(bottom, top) for _ in range(2)))))
+    return dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
+                zero_point=draw.choice((0, draw.randint(bottom, top))) if integers else 0,
+                low=low, high=high), shift, first
+
+
+def random_windows(draw, sizes):
+    """Fields pool, pool_stride and pool_pads of a `Conv` for a map (height, width)."""
+    pool, stride, pads = [], [], []
+    for size in sizes:
+        pool.append(draw.choice((1, 2, 3, 3, 4)))
+        stride.append(draw.randint(1, 4))
+        before = draw.randrange(pool[-1])
+        # The last window holds a pixel, and the first one is there.
+        out = draw.randint(1, (size - 1 + before) // stride[-1] + 1)
+        reach = (out - 1) * stride[-1] + pool[-1]
+        pads.append((before, max(0, reach - size - before)))
+    return dict(pool=tuple(pool), pool_stride=tuple(stride),
+                pool_pads=tuple(pad for side in zip(*pads, strict=True) for pad in side))

@@ -1,0 +1,516 @@
+"""Random networks and random legal programs for random chips, from a seed.
+
+Every program is in a valid sequential order, reads only words that were written before, and stays
+within the chip and its window; within that, fields, data and order are as wild as a program of
+this size can be. The same seed gives the same program.
+"""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.spec import words as layout
+from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    Destination,
+    Instruction,
+    Memory,
+    Opcode,
+    Pooling,
+)
+from systolith.hw.spec.program import Program
+from systolith.sim.machine.access import (
+    AccessError,
+    Space,
+    accesses,
+    begins,
+    check,
+    check_program,
+    item_bytes,
+    results,
+    word_bytes,
+    words,
+)
+from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.numerics import finite_codes
+
+from .arch import random_arch
+from .fields import below_zero, limits_of, operand_fields, parameters, random_windows
+
+__all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "random_windows"]
+
+#: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
+_STEPS = 600
+
+
+
+
+def random_program(arch, seed, synchronize, instructions=40):
+    """A Program of at most about `instructions` instructions.
+
+    synchronize(instructions, arch) -> instructions fills in the tokens (`gen.tokens`). Every byte
+    of the window is in the image.
+    """
+    return _Writer(arch, seed, instructions).program(synchronize)
+
+
+def random_graph(arch, seed, layers=3):
+    """A small network that the chip can compute, and codes for one image of it.
+
+    Returns (Graph, {input name: codes [1, C, H, W]}). A chain of convolutions, sometimes with a
+    second branch; the last one may give raw sums.
+    """
+    draw, data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
+    other, ties = (random.Random(f"graph's {what} {seed}") for what in ("operands", "ties"))
+    format = arch.activation
+    longest = max(arch.largest_k, arch.vector)
+    tensors = [Tensor("input", (draw.randint(1, min(2 * arch.vector + 2, longest)),
+                                draw.randint(1, 9), draw.randint(1, 9)), format)]
+    convolutions = []
+    for number in range(draw.randint(1, layers)):
+        source = draw.choice([item for item in tensors if item.format is not None][-2:])
+        channels, height, width = source.shape
+        if channels > longest:
+            continue
+        largest = min(5, int((longest // channels) ** 0.5))
+        kernel = draw.randint(1, min(largest, height + 1)), draw.randint(1, min(largest, width + 1))
+        if draw.random() < 0.15 and channels * height * width <= longest:
+            kernel = height, width               # a dense layer
+        pads = [draw.randrange(min(2, kernel[n % 2])) if draw.random() < 0.7 else 0
+                for n in range(4)]
+        padded = height + pads[0] + pads[2], width + pads[1] + pads[3]
+        kernel = tuple(min(pair) for pair in zip(kernel, padded, strict=True))
+        dilation = tuple(draw.choice((1, 2)) if 2 * (k - 1) < size else 1
+                         for k, size in zip(kernel, padded, strict=True))
+        raw = draw.random() < 0.2
+        filters, groups = draw.randint(1, 2 * arch.columns + 2), 1
+        if arch.weight.zero_code is not None and draw.random() < 0.4:
+            groups = draw.choice([n for n in range(1, channels + 1) if channels % n == 0])
+            filters = -(-filters // groups) * groups
+            if draw.random() < 0.7:              # depthwise
+                groups = filters = channels
+        bias, multiplier, shift, addend = parameters(
+            arch, data, filters,
+            min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
+        bottom, top = limits_of(format)
+        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
+        layer = Conv(
+            f"layer{number}", source.name, f"map{number}",
+            data.choice(finite_codes(arch.weight), (filters, channels // groups, *kernel)),
+            arch.weight, groups=groups,
+            stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
+            pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
+            shift=shift, addend=0 * addend if raw else addend,
+            ties=[ties.randrange(3) for _ in range(filters)],
+            zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
+            high=top, raw=raw)
+        if arch.leaky and other.random() < 0.5:
+            layer.below = below_zero(arch, data, multiplier, shift)
+        if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
+            layer.pad_code = int(draw.choice(finite_codes(format)))
+            if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
+                layer.pad_code = 0               # the code that an odd number of idle lanes allows
+        if any(pads) and other.random() < 0.3:
+            layer.pad_code, layer.replicate = None, True
+        pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
+        if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
+                                                             strict=True)):
+            layer.pool = pool
+        if not raw and other.random() < 0.3:
+            windows = random_windows(other, layer.conv_shape[1:])
+            if np.prod(windows["pool"]) <= arch.accumulator_depth:
+                layer = replace(layer, **windows)
+        fitting = [item.name for item in tensors if item.format is not None and item.shape in (
+            layer.output_shape, (layer.output_shape[0], 1, 1))]
+        if arch.operand_depth and not raw and fitting and other.random() < 0.7:
+            fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
+            layer.operand = Operand(other.choice(fitting), shift=shift, **fields,
+                                    ties=ties.randrange(3))
+            layer.zero_point = 0
+        if arch.table_depth and not raw and other.random() < 0.5:
+            limits = layer.operand or layer
+            layer.table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
+        if isinstance(format, Bipolar) and other.random() < 0.5:
+            layer.least = data.random(filters) < 0.5
+        convolutions.append(layer)
+        tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
+    read = {layer.input for layer in convolutions} | {
+        layer.operand.tensor for layer in convolutions if layer.operand is not None}
+    graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
+                  convolutions, [item.name for item in tensors[1:] if item.name not in read])
+    return graph, {"input": data.choice(finite_codes(format), (1, *tensors[0].shape))}
+
+
+class _Writer:
+    """A program as it grows, and which words the instructions so far have written."""
+
+    def __init__(self, arch, seed, instructions):
+        self.arch, self.limit = arch, instructions
+        self.draw = random.Random(f"program {seed}")
+        self.other = random.Random(f"program's sums {seed}")
+        self.ties = random.Random(f"program's ties {seed}")
+        self.data = np.random.default_rng([seed, 1])
+        self.instructions = []
+        self.layer = 0
+        self.code_offset = self.draw.randrange(0, 5) * 64
+        code = self.code_offset + (instructions + 8) * INSTRUCTION_BYTES
+        self.free = -(-code // 64) * 64          # where data may stand from
+        self.sections = []                       # (start, bytes)
+        self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        there = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
+        self.memories = [memory for memory in Memory if there.get(memory, True)]
+        self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
+        self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
+        self.weights = np.zeros(arch.weight_depth, bool)
+        self.parameters = np.zeros(arch.parameter_depth, bool)
+        self.table = np.zeros(arch.table_depth, bool)
+        self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
+
+    def program(self, synchronize):
+        arch, draw = self.arch, self.draw
+        for memory in self.memories:
+            self.load(memory)
+        makers = {self.any_load: 2, self.array: 4, self.post: 4}
+        while len(self.instructions) < self.limit - 2:
+            if draw.random() < 0.3:
+                self.layer = draw.randrange(1 << 12)
+            draw.choices(list(makers), makers.values())[0]()
+        code = [Instruction(Opcode.BEGIN, {"identity": arch.identity}), *self.instructions,
+                Instruction(Opcode.END)]
+        code = synchronize(code, arch)
+        window = -(-self.window // 64) * 64
+        image = self.data.integers(0, 256, window, dtype=np.uint8)
+        for start, section in self.sections:
+            image[start:start + len(section)] = np.frombuffer(section, np.uint8)
+        text = b"".join(i.to_bytes() for i in code)
+        image[self.code_offset:self.code_offset + len(text)] = np.frombuffer(text, np.uint8)
+        program = Program(arch, code, image.tobytes(), self.code_offset, window)
+        check_program(program)
+        return program
+
+    def add(self, opcode, **fields):
+        """Append an instruction if it is legal; returns whether it was."""
+        instruction = Instruction(opcode, fields, layer=self.layer)
+        try:
+            check(instruction, self.arch)
+        except (AccessError, ValueError):
+            return False
+        self.instructions.append(instruction)
+        return True
+
+    def run(self, known, least=1):
+        """(first, length) of some of the successive words that are known, None if too few."""
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], known.astype(np.int8), [0]))))
+        runs = [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= least]
+        if not runs:
+            return None
+        first, stop = self.draw.choice(runs)
+        if self.draw.random() < 0.4:
+            first = self.draw.randint(first, stop - least)
+        return first, stop - first
+
+    # Loads.
+
+    def any_load(self):
+        self.load(self.draw.choice(self.memories))
+
+    def load(self, memory):
+        """Words of fresh data, or of whatever stands in the window already."""
+        arch, draw = self.arch, self.draw
+        size, depth = word_bytes(memory, arch), Space(memory).depth(arch)
+        most = min(depth, max(arch.rows, 2048 // size, 1))
+        count = draw.randint(min(depth, arch.chunks if memory == Memory.PARAMETER else arch.rows),
+                             max(most, min(depth, arch.chunks)))
+        rows = draw.choice([n for n in range(1, 9) if count // n]) if draw.random() < 0.6 else 1
+        run = count // rows
+        base_stride = draw.choice((run, run, run + draw.randrange(3), draw.randrange(run + 1)))
+        reach = base_stride * (rows - 1) + run
+        if reach > depth:
+            base_stride, reach = run, run * rows
+        base = draw.randint(0, depth - reach)
+        if memory == Memory.TABLE and not self.table.all():
+            rows, run, base, base_stride = 1, depth, 0, 0
+        gap = draw.choice((0, 0, 1, draw.randrange(9))) * arch.beat_bytes
+        row_stride = run * size + gap
+        span = row_stride * (rows - 1) + run * size
+        if draw.random() < 0.7 or self.free + span > self.window:
+            address = self.window
+            if draw.random() < 0.3:              # ends or starts at a 4 KiB boundary
+                address = -(-address // 4096) * 4096 - draw.choice((0, arch.beat_bytes))
+                address = max(address, self.window)
+            self.window = address + span
+            codes = self.fresh(memory, run * rows)
+            for row in range(rows):
+                self.sections.append((address + row * row_stride,
+                                      codes[row * run * size:(row + 1) * run * size]))
+        else:
+            beats = (self.window - self.free - span) // arch.beat_bytes
+            address = self.free + draw.randint(0, beats) * arch.beat_bytes
+        if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
+                    row_stride=row_stride, base=base, base_stride=base_stride):
+            known = (self.slots, self.weights, self.parameters, self.operands, self.table)[memory]
+            known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
+
+    def fresh(self, memory, count):
+        arch, data = self.arch, self.data
+        if memory == Memory.PARAMETER:
+            return self.fresh_parameters(count)
+        if memory == Memory.TABLE:
+            bottom, top = limits_of(arch.activation)
+            return layout.pack_table_words(data.integers(bottom, top + 1, count), arch)
+        pack, format, width = (
+            (layout.pack_activation_words, arch.activation, arch.vector)
+            if memory in (Memory.ACTIVATION, Memory.OPERAND) else
+            (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
+        every = finite_codes(format)
+        values = format.decode(every)
+        extremes = every[[values.argmin(), values.argmax()]]
+        smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
+        some = self.draw.choice((every, every, extremes, smallest))
+        return pack(data.choice(some, (count, width)), arch)
+
+    def fresh_parameters(self, count):
+        arch = self.arch
+        scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
+        parts = parameters(arch, self.data, (count, arch.post_lanes), scale)
+        below = below_zero(arch, self.data, *parts[1:3]) if arch.leaky else None
+        ties = np.reshape([self.ties.randrange(4) for _ in range(parts[0].size)], parts[0].shape)
+        return layout.pack_parameter_words(*parts[:3], arch, below, parts[3], ties)
+
+    # Computing.
+
+    def array(self):
+        for _ in range(30):
+            if self.add_array(self.draw.random() < 0.5):
+                return
+        self.load(self.draw.choice((Memory.ACTIVATION, Memory.WEIGHT)))
+
+    def add_array(self, wild):
+        """A convolution over some known words, or (wild) loops of any strides."""
+        arch, draw = self.arch, self.draw
+        known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
+        if known is None or weights is None:
+            return False
+        base, length = known
+        width = draw.randint(1, min(length, 12))
+        height = draw.randint(1, min(length // width, 12))
+        blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
+        kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
+        if kernel_y * kernel_x * blocks > weights[1] // arch.rows:
+            kernel_y = kernel_x = 1
+            blocks = draw.randint(1, weights[1] // arch.rows)
+        pool_y, pool_x = draw.choice(((1, 1), (1, 1), (2, 2), (1, 3), (3, 2)))
+        stride = draw.randint(1, 3), draw.randint(1, 3)
+        dilation = draw.choice((1, 1, 2)), draw.choice((1, 1, 2))
+        pads = draw.randrange(kernel_y + 1), draw.randrange(kernel_x + 1)
+        out_y, out_x = draw.randint(1, 6), draw.randint(1, 8)
+        fields = dict(
+            base=base, kernel_y=kernel_y, kernel_x=kernel_x, blocks=blocks, out_y=out_y,
+            out_x=out_x, pool_y=pool_y, pool_x=pool_x, y_start=-pads[0] * width, x_start=-pads[1],
+            y_last=(height - 1) * width, x_last=width - 1, stride_ky=dilation[0] * width,
+            stride_kx=dilation[1], stride_block=width * height,
+            stride_oy=stride[0] * pool_y * width, stride_ox=stride[1] * pool_x,
+            stride_py=stride[0] * width, stride_px=stride[1])
+        if wild:
+            for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
+                fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
+            fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
+        if arch.depthwise and draw.random() < 0.5:
+            self.from_above(fields)
+        array = Instruction(Opcode.ARRAY, fields)
+        passes = kernel_y * kernel_x * blocks
+        steps = array.out_y * array.out_x * array.pool_y * array.pool_x
+        if array.starts and begins(array).max() + arch.rows > steps:
+            return False                         # rows would multiply what is not there
+        pixels = results(array)
+        if steps * passes > _STEPS or pixels > arch.accumulator_depth:
+            return False
+        first = draw.randint(0, arch.accumulator_depth - pixels)
+        sums = slice(first, first + pixels)
+        accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
+        double = bool(arch.bit_planes and accumulate and self.other.random() < 0.6)
+        products = passes * arch.vector + (self.sums[sums] * accumulate << double)
+        if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
+            return False
+        fields |= dict(
+            weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
+            accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
+            replicate=self.other.random() < 0.3, double=double,
+            pad_code=draw.choice(finite_codes(arch.activation)))
+        if not self.add(Opcode.ARRAY, **fields):
+            return False
+        for access in accesses(self.instructions[-1], arch):
+            if access.space == Space.ACTIVATION and not self.slots[words(access.intervals)].all():
+                self.instructions.pop()
+                return False
+        self.sums[sums] = products
+        return True
+
+    def from_above(self, fields):
+        """Let activations come from the top, results beginning here and there."""
+        draw = self.draw
+        fields["pool_x"], fields["pool_y"] = 1, draw.randint(1, 4)
+        fields["out_x"] += draw.randint(0, 2 * self.arch.rows)
+        start_y, start_x = draw.randint(1, 3), draw.randint(1, 3)
+        fields |= dict(
+            start_y=start_y, start_x=start_x,
+            starts=draw.randint(1, (fields["pool_y"] - 1) // start_y + 1),
+            results_x=draw.randint(1, (fields["out_x"] - 1) // start_x + 1))
+
+    # Results.
+
+    def post(self):
+        """One POST to the activation memory, or some to the store unit and the STOREs for them."""
+        arch, draw = self.arch, self.draw
+        if draw.random() < 0.5:
+            kinds = (Destination.ACTIVATION,) if not arch.operand_depth else (
+                Destination.ACTIVATION, Destination.ACTIVATION, Destination.OPERAND,
+                Destination.BOTH)
+            self.add_post(draw.choice(kinds), False)
+            return
+        raw = draw.random() < 0.4
+        items = 0
+        for _ in range(draw.randint(1, min(3, arch.queue_depth))):
+            if self.add_post(Destination.STORE, raw):
+                last = self.instructions[-1]
+                items += last.out_y * last.out_x * (arch.chunks if raw else 1)
+        for count in range(3):
+            part = items if count == 2 or draw.random() < 0.6 else draw.randint(0, items)
+            if part:
+                self.store(raw, part)
+            items -= part
+
+    def add_post(self, destination, raw):
+        arch, draw = self.arch, self.draw
+        parameters = self.run(self.parameters, arch.chunks)
+        arrays = [i for i in self.instructions if i.opcode == Opcode.ARRAY]
+        if parameters is None or not arrays:
+            return False
+        sums, shape = self.run(self.sums > 0), None
+        windows = dict(pool_x=draw.choice((1, 1, 2, 4, 5)))
+        if draw.random() < 0.7:                  # just what an ARRAY has made
+            i = draw.choice(arrays[-2:])
+            windows["pool_x"], shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
+            if i.starts:
+                windows["pool_x"], shape = 1, (i.out_y * i.starts, i.results_x)
+            sums = i.accumulator, results(i)
+        pool = windows["pool_x"] = 1 if raw else min(windows["pool_x"], sums[1])
+        if raw or shape is None or draw.random() < 0.2:
+            out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))
+            shape = out_y, draw.randint(1, max(1, min(sums[1] // pool // out_y, 20)))
+        if not raw and self.other.random() < 0.4:
+            windows, shape = self.windows(sums[1])
+        elif pool > 1 and self.other.random() < 0.4:
+            windows["pooling"] = Pooling.SUM
+        bottom, top = limits_of(arch.activation)
+        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
+        low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
+                                 tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
+        fields = dict(zero_point=zero_point, low=low, high=high)
+        if destination != Destination.STORE or arch.operand_depth:
+            depth = arch.activation_depth
+            if arch.operand_depth and (destination != Destination.ACTIVATION
+                                       or draw.random() < 0.8):
+                depth = min(depth, arch.operand_depth)
+            fields |= self.place(*shape, depth)
+            if arch.operand_depth and not raw and draw.random() < 0.6:
+                fields |= self.operand(*shape, fields, destination)
+        if arch.table_depth and not raw and self.other.random() < 0.5:
+            fields |= self.looked_up()
+        if not self.add(
+                Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
+                group=draw.randrange(arch.groups_per_columns),
+                parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
+                destination=destination, raw=raw, **fields):
+            return False
+        last = self.instructions[-1]
+        for access in accesses(last, arch):
+            if access.is_write:
+                known = self.slots if access.space == Space.ACTIVATION else self.operands
+                known[words(access.intervals), last.slot] = True
+        return True
+
+    def windows(self, count):
+        """Windows of any size over rows of pixels, `count` words in all; and how many."""
+        draw = self.other
+        row = draw.randint(1, min(count, 12))
+        pool_y, pool_x = draw.randint(1, min(3, count // row)), draw.randint(1, min(3, row))
+        pooling = draw.choice(tuple(Pooling))
+        lead = pooling == Pooling.LEAD and pool_x < row
+        stride_y, stride_x = draw.randint(1, 3), draw.randint(1, 4)
+        if pooling in (Pooling.CARRIED, Pooling.LEAD) and draw.random() < 0.7:
+            stride_x = pool_x                    # not a word twice
+        out_y = (count // row - pool_y) // stride_y + 1
+        out_x = (row - lead - pool_x) // stride_x + 1
+        last = (out_x - 1) * stride_x + pool_x - 1 + lead
+        return dict(
+            pool_y=pool_y, pool_x=pool_x, row=row, jump=stride_x - pool_x,
+            turn=stride_y * row - last - 1,
+            pooling=pooling if pooling != Pooling.LEAD or lead else Pooling.CARRIED), (
+                draw.randint(1, out_y), out_x)
+
+    def operand(self, out_y, out_x, fields, destination):
+        """Fields of an operand whose words are known and will not be written, or none."""
+        draw = self.draw
+        offsets = np.add.outer(np.arange(out_y) * fields["stride_y"],
+                               np.arange(out_x) * fields["stride_x"]).ravel()
+        known = self.operands[:, fields["slot"]].copy()
+        if destination in (Destination.OPERAND, Destination.BOTH):
+            known[fields["copy_base"] + offsets] = False
+        bases = [base for base in range(-offsets.min(), len(known) - offsets.max())
+                 if known[base + offsets].all()]
+        broadcast = not bases or draw.random() < 0.2
+        if broadcast:
+            bases = np.flatnonzero(known).tolist()
+        if not bases:
+            return {}
+        mine, shift, first = operand_fields(self.arch, draw)
+        return mine | dict(operand=1, operand_ties=self.ties.randrange(4), broadcast=broadcast,
+                           operand_base=draw.choice(bases),
+                           operand_shift=shift, first_low=first[0], first_high=first[1])
+
+    def looked_up(self):
+        """Fields of a POST that looks up its results in the table."""
+        depth, (bottom, top) = self.arch.table_depth, limits_of(self.arch.activation)
+        if isinstance(self.arch.activation, Float):
+            low, high = sorted(self.other.randint(bottom, top) for _ in range(2))
+            return dict(table=1, low=low, high=high)
+        low = self.other.choice((0, bottom, self.other.randint(-depth, depth - 1)))
+        high = self.other.randint(low, min(low + depth, depth) - 1)
+        return dict(table=1, low=low, high=high, zero_point=self.other.randint(low, high))
+
+    def place(self, out_y, out_x, depth):
+        """Where results go in memory: one after the other, or anywhere."""
+        arch, draw = self.arch, self.draw
+        stride_x, stride_y = 1, out_x
+        if draw.random() < 0.4:
+            stride_x, stride_y = draw.randint(-2, 3), draw.randint(-9, 12)
+        low = min(0, stride_x * (out_x - 1)) + min(0, stride_y * (out_y - 1))
+        high = max(0, stride_x * (out_x - 1)) + max(0, stride_y * (out_y - 1))
+        if high - low >= depth:
+            stride_x = stride_y = low = high = 0
+        base = draw.randint(-low, arch.activation_depth - 1 - high)
+        slot = draw.randrange(arch.groups_per_word)
+        fields = dict(base=base, stride_y=stride_y, stride_x=stride_x, slot=slot)
+        if high - low < arch.operand_depth:
+            fields["copy_base"] = draw.randint(-low, arch.operand_depth - 1 - high)
+        return fields
+
+    def store(self, raw, items):
+        """One STORE of `items` items to any place after the code."""
+        arch, draw = self.arch, self.draw
+        size = item_bytes(raw, arch)
+        unit = min(size, arch.beat_bytes)
+        rows = draw.choice([n for n in range(1, min(items, 12) + 1) if items % n == 0])
+        run = items // rows
+        burst = size % arch.beat_bytes == 0 and draw.random() < 0.6
+        item_stride = size + draw.choice((0, 0, 1, draw.randrange(20))) * unit
+        across = run * size if burst else (run - 1) * item_stride + size
+        row_stride = -(-across // unit) * unit + draw.choice((0, 1, draw.randrange(30))) * unit
+        span = row_stride * (rows - 1) + across
+        self.window = max(self.window, self.free + span)
+        address = self.free + draw.randint(0, (self.window - self.free - span) // unit) * unit
+        if not self.add(Opcode.STORE, address=address, rows=rows, items=run,
+                        row_stride=row_stride, item_stride=item_stride, raw=raw, burst=burst):
+            raise AccessError("a random STORE must be legal, as its POST has been written")

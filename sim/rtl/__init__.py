@@ -1,0 +1,1 @@
+"""The generated Verilog in Verilator, and devices that run programs."""

@@ -1,0 +1,202 @@
+"""Programs on the core itself: its Verilog, compiled by Verilator, driven by cocotb."""
+
+import os
+import pickle
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from systolith.hw.spec.program import Program
+
+from .device import RunResult
+from .verilate import SimulationError, build, run
+
+__all__ = ["Job", "RtlRun", "Run", "Simulation", "build_core", "simulate"]
+
+#: Kinds of `Job.fault`.
+READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT = 1, 2, 3, 4
+
+
+@dataclass
+class Run:
+    """One start of the program: (offset, bytes) to write to the window before it, and
+    (offset, size) to read from it in the end."""
+    writes: list = field(default_factory=list)
+    reads: list = field(default_factory=list)
+
+
+@dataclass
+class Job:
+    """A program and its runs, from the core's reset on.
+
+    What nothing has written to the window holds a pattern that `seed` selects.
+
+    Attributes
+    ----------
+    program : Program
+    runs : list of Run
+        Ends early where one does not finish.
+    latency : int
+        Cycles from an accepted address to its first beat, and to a write's response; from 1 up.
+    stalls : float
+        Share of cycles, below 1, in which each channel of the memory bus stalls, at random.
+    seed : int
+        Of stalls and pattern.
+    fault : (kind, first, last) or None
+        Bytes of the window, both ends included, that answer with an error or never.
+    watchdog : int
+        Cycles without progress until the core gives up; 0: never.
+    limit : int or None
+        Clock cycles that a run may take.
+    """
+    program: Program
+    runs: list
+    latency: int = 32
+    stalls: float = 0.0
+    seed: int = 0
+    fault: tuple | None = None
+    watchdog: int = 1 << 16
+    limit: int | None = None
+
+
+@dataclass
+class RtlRun(RunResult):
+    """A run and what was seen on the way.
+
+    Attributes
+    ----------
+    trace : list of (layer, raw, item)
+        Every result of post-processing, in program order; `item` as an integer.
+    written : (addresses, values)
+        int64 and uint8 arrays [n]: every byte written to the window, in order.
+    write_cycles : int64 array [beats]
+        When each beat of write data was accepted, counted from the simulation's start.
+    broken : list of str
+        Rules of AXI, or of the window, that the core has broken.
+    """
+    trace: list = field(default_factory=list)
+    written: tuple = ()
+    write_cycles: np.ndarray | None = None
+    broken: list = field(default_factory=list)
+
+
+@dataclass
+class Simulation:
+    """Results (a list of `RtlRun` for each job), and the clocks and seconds that the runs took."""
+    runs: list
+    clocks: int
+    seconds: float
+
+    @property
+    def clocks_per_second(self):
+        return self.clocks / self.seconds if self.seconds else 0.0
+
+
+def build_core(verilog, arch, *, window_bytes=0, waves=False, optimize="-O1", cache=None):
+    """Compile `verilog` (a module `systolith_core` for `arch`) with memory and testbench.
+
+    Returns the path of an executable for `simulate`; the same arguments give the same one again.
+    """
+    import cocotb_tools.config as cocotb
+    here = Path(__file__).parent
+    sources = {"core.v": verilog, **{
+        name: (here / name).read_text() for name in ("memory.sv", "harness.sv", "main.cpp")}}
+    return build(
+        sources, "harness", waves=waves, optimize=optimize, cache=cache,
+        flags=["--vpi", "--timescale", "1ns/1ns"],
+        link=[f"-Wl,-rpath,{cocotb.libs_dir}", f"-L{cocotb.libs_dir}", "-lcocotbvpi_verilator"],
+        parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
+                    "SIZE_BITS": max(24, (window_bytes - 1).bit_length())})
+
+
+def simulate(verilog, jobs, *, waves=None, strict=True, optimize="-O1", cache=None, timeout=None):
+    """Run jobs, all for one chip, one after the other in one simulation.
+
+    Parameters
+    ----------
+    verilog : str
+        The module `systolith_core`.
+    jobs : list of Job
+    waves : path or None
+        FST file to write.
+    strict : bool
+        Refuse a core that breaks a rule of AXI or writes outside its window.
+    optimize, cache
+        See `build`.
+    timeout : float or None
+        Seconds that the simulation may take.
+
+    Returns a `Simulation`. Raises SimulationError.
+    """
+    arch = jobs[0].program.arch
+    if any(job.program.arch.identity != arch.identity for job in jobs):
+        raise ValueError("all jobs of a simulation must be for one chip")
+    executable = build_core(
+        verilog, arch, window_bytes=max(job.program.window_bytes for job in jobs),
+        waves=waves is not None, optimize=optimize, cache=cache)
+    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+        folder = Path(folder)
+        (folder / "jobs.pickle").write_bytes(pickle.dumps(jobs))
+        arguments = ["+jobs=jobs.pickle"]
+        if waves is not None:
+            arguments += ["--trace", Path(waves).resolve()]
+        log = run(executable, arguments=arguments, env=_environment(), folder=folder,
+                  timeout=timeout)
+        if not (folder / "results.pickle").exists():
+            raise SimulationError(f"the testbench failed\n{log[-3000:]}")
+        outcome = pickle.loads((folder / "results.pickle").read_bytes())
+        if isinstance(outcome, Exception):
+            raise SimulationError(str(outcome)) from outcome
+        results, clocks, seconds = outcome
+        numbers = iter(range(sum(map(len, results))))
+        runs = [[_with_logs(result, folder, next(numbers)) for result in job] for job in results]
+    broken = [text for job in runs for result in job for text in result.broken]
+    if strict and broken:
+        raise SimulationError("the core broke a rule of its memory bus (cycle, address, rule):\n"
+                              + "\n".join(broken[:10]))
+    return Simulation(runs, clocks, seconds)
+
+
+def _with_logs(result, folder, number):
+    trace = []
+    with open(folder / f"trace_{number}.txt") as lines:
+        for line in lines:
+            layer, raw, item = line.split()
+            trace.append((int(layer, 16), int(raw), int(item, 16)))
+    cycles, addresses, values = [], [], bytearray()
+    with open(folder / f"writes_{number}.txt") as lines:
+        for line in lines:
+            cycle, offset, strobes, data = line.split()
+            cycles.append(int(cycle, 16))
+            data = bytes.fromhex(data)[::-1]
+            for n, bit in enumerate(f"{int(strobes, 16):0{len(data)}b}"[::-1]):
+                if bit == "1":
+                    addresses.append(int(offset, 16) + n)
+                    values.append(data[n])
+    return RtlRun(
+        **vars(result), trace=trace,
+        written=(np.array(addresses, np.int64), np.frombuffer(bytes(values), np.uint8)),
+        write_cycles=np.array(cycles, np.int64),
+        broken=(folder / f"broken_{number}.txt").read_text().splitlines())
+
+
+def _environment():
+    """What cocotb reads, without what the user's shell may have set for other simulations."""
+    import cocotb_tools.config as cocotb
+    import find_libpython
+    library = find_libpython.find_libpython()
+    if library is None:
+        raise SimulationError(
+            "cocotb needs Python as a shared library; on Debian and Ubuntu: sudo apt install "
+            f"libpython{sys.version_info[0]}.{sys.version_info[1]}")
+    inherited = {key: value for key, value in os.environ.items()
+                 if not key.startswith(("COCOTB_", "GPI_", "PYGPI_"))}
+    return {
+        **inherited, "COCOTB_TOPLEVEL": "harness", "TOPLEVEL_LANG": "verilog",
+        "COCOTB_TEST_MODULES": f"{__package__}.bench", "COCOTB_RESULTS_FILE": "results.xml",
+        "COCOTB_LOG_LEVEL": "WARNING", "COCOTB_ANSI_OUTPUT": "0",
+        "COCOTB_TRUST_INERTIAL_WRITES": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": f"{library};{cocotb.pygpi_entry_point()}"}

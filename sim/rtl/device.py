@@ -1,0 +1,190 @@
+"""The driver of a core on the host: load a program, run it, report how it ended. The same for
+simulated
+and real cores; they differ in the transport alone.
+"""
+
+from dataclasses import dataclass, field
+
+from systolith.hw.core import csr
+from systolith.hw.core.csr import ErrorCode, UnitState
+from systolith.hw.spec.isa import Unit
+
+__all__ = ["Device", "DeviceError", "RunResult", "Status"]
+
+_MEANING = {
+    ErrorCode.ILLEGAL: "illegal instruction, or BEGIN is missing",
+    ErrorCode.IDENTITY: "the program was made for another chip",
+    ErrorCode.WINDOW: "address outside the window",
+    ErrorCode.BUS: "the memory bus answered with an error",
+    ErrorCode.WATCHDOG: "no progress for as long as the watchdog allows",
+    ErrorCode.TOKENS: "more tokens given than a counter holds",
+}
+
+
+class DeviceError(RuntimeError):
+    """A core that does not answer, is another one than expected, or has not finished its run."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """STATUS, WAITING and ERROR_ADDRESS, decoded. `str()` tells it in a sentence.
+
+    `error` is None or an `ErrorCode`; `unit`, `layer` and `address` say where it was found.
+    `units` maps a unit's name to (UnitState, names of units whose token it waits for).
+    """
+    busy: bool
+    done: bool
+    error: ErrorCode | None
+    unit: str
+    layer: int
+    address: int
+    units: dict
+
+    @classmethod
+    def decode(cls, status, waiting, address):
+        """From the registers. Raises DeviceError for values that no core gives."""
+        number = status >> 8 & 7
+        states = {}
+        try:
+            for unit in Unit:
+                code = waiting >> (8 * unit)
+                states[unit.name.lower()] = (UnitState(code & 15), [
+                    giver.name.lower() for giver in Unit if code >> (4 + giver) & 1])
+            return cls(
+                busy=bool(status & 1), done=bool(status & 2),
+                error=ErrorCode(status >> 4 & 15) if status & 4 else None,
+                unit="sequencer" if number == csr.SEQUENCER else Unit(number).name.lower(),
+                layer=status >> 16 & 0xFFF, address=address, units=states)
+        except ValueError:
+            raise DeviceError(f"no core has STATUS {status:#010x} with WAITING {waiting:#010x}: "
+                              "is it a Systolith core?") from None
+
+    def __str__(self):
+        if self.done and self.error is None:
+            return "done"
+        if self.error is None:
+            return f"{'busy' if self.busy else 'idle'}; {self._waits()}"
+        where = f"unit {self.unit}, layer {self.layer}, byte {self.address:#x} of the window"
+        return (f"stopped on error {self.error.value}, {_MEANING[self.error]} ({where}); "
+                f"{self._waits()}")
+
+    def _waits(self):
+        text = {UnitState.IDLE: "idle", UnitState.RUNNING: "running",
+                UnitState.MEMORY: "waits for memory", UnitState.UNIT: "waits for its neighbour"}
+        return ", ".join(
+            f"{name} waits for a token from {' and '.join(givers)}"
+            if state == UnitState.TOKENS else f"{name} {text[state]}"
+            for name, (state, givers) in self.units.items())
+
+
+@dataclass
+class RunResult:
+    """One run: how it ended, what it took, what it left in memory.
+
+    `compute_first` and `compute_last` are the cycles, counted from the start, of the first array
+    pass and of the last result; `activity` for each unit's name the cycles of each state that is
+    counted ("running", "tokens", "memory", "unit"), None where the chip has no counters; `outputs`
+    what was read from memory, in the order asked for.
+    """
+    status: Status
+    cycles: int
+    compute_first: int
+    compute_last: int
+    activity: dict | None
+    outputs: list = field(default_factory=list)
+
+    @property
+    def compute_cycles(self):
+        """From the start of the first array pass to the last result, both included."""
+        return self.compute_last - self.compute_first + 1 if self.compute_last else 0
+
+    def check(self):
+        """Raises DeviceError unless the run has reached its end."""
+        if not self.status.done or self.status.error is not None:
+            raise DeviceError(f"the run did not finish after {self.cycles} cycles: {self.status}")
+        return self
+
+
+class Device:
+    """A core that runs programs.
+
+    Parameters
+    ----------
+    transport : object
+        How registers and memory are reached: `read_register(offset)` and `write_register(offset,
+        value)`; `read_memory(offset, size)` and `write_memory(offset, data)`, counted in bytes
+        from the start of the window; `window_base`, where that lies in the address space of the
+        core's memory port, a multiple of 4096; `wait(limit)`, which returns when the core
+        interrupts, or after `limit` clock cycles (None: never).
+    """
+
+    def __init__(self, transport):
+        self.transport = transport
+        found = self._read("ID")
+        if found != csr.ID:
+            raise DeviceError(f"the ID register must read {csr.ID:#x}, not {found:#x}: there is "
+                              "no Systolith core, or it is in reset")
+        if (version := self._read("VERSION")) != csr.VERSION:
+            raise DeviceError(f"the registers are of version {version}, this driver is for "
+                              f"version {csr.VERSION}")
+
+    @property
+    def identity(self):
+        """The chip's identity, as `Arch.identity`."""
+        return self._read("IDENTITY_LOW") | self._read("IDENTITY_HIGH") << 32
+
+    @property
+    def status(self):
+        return Status.decode(*map(self._read, ("STATUS", "WAITING", "ERROR_ADDRESS")))
+
+    def reset(self):
+        """Soft reset, which also ends a run; needed after an error."""
+        self._write("CONTROL", csr.CONTROL_RESET)
+
+    def load(self, program, watchdog=1 << 16):
+        """Put a `Program` into memory and open the window for it.
+
+        watchdog: cycles without progress after which a run ends with an error; 0: never.
+        Raises DeviceError for a program that was made for another chip.
+        """
+        identity = self.identity
+        if program.arch.identity != identity:
+            raise DeviceError(
+                f"the program was made for the chip {program.arch.name!r} (identity "
+                f"{program.arch.identity:016x}), this chip's identity is {identity:016x}; build "
+                "the program for this chip")
+        self.transport.write_memory(0, program.image)
+        self._write("WINDOW_BASE", self.transport.window_base)
+        self._write("WINDOW_SIZE", program.window_bytes)
+        self._write("PROGRAM", program.code_offset)
+        self._write("WATCHDOG", watchdog)
+
+    def run(self, writes=(), reads=(), limit=None):
+        """Run the program once; a `RunResult`, also after an error (see its `check`).
+
+        writes: (offset in the window, bytes) to put into memory before the start.
+        reads: (offset, size) to take from memory in the end.
+        limit: clock cycles to wait; the core is left running when they are over.
+        """
+        for offset, content in writes:
+            self.transport.write_memory(offset, content)
+        self._write("CONTROL", csr.CONTROL_START)
+        self.transport.wait(limit)
+        return RunResult(
+            status=self.status, cycles=self._read("CYCLES"),
+            compute_first=self._read("COMPUTE_FIRST"), compute_last=self._read("COMPUTE_LAST"),
+            activity=self._activity(),
+            outputs=[self.transport.read_memory(offset, size) for offset, size in reads])
+
+    def _activity(self):
+        if not self._read("COUNTERS"):
+            return None
+        return {unit.name.lower(): {state.name.lower(): self._read(csr.counter(unit, state))
+                                    for state in states}
+                for unit, states in csr.COUNTED.items()}
+
+    def _read(self, name):
+        return self.transport.read_register(csr.address(name))
+
+    def _write(self, name, value):
+        self.transport.write_register(csr.address(name), value)

@@ -1,0 +1,99 @@
+"""Tiling: every result, tap and block exactly once, in order, and within the memories."""
+
+import random
+
+import numpy as np
+import pytest
+from systolith.gen.compile.tile import Layer, boxes, even
+from systolith.gen.compile.tiling import plan_layer, traffic
+from systolith.hw.formats import Int
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Conv
+
+from .test_axis import random_axis
+
+
+def passes(cut):
+    return [(ky, kx, b) for y, rows, x, columns, first, blocks in cut
+            for ky in range(y, y + rows) for kx in range(x, x + columns)
+            for b in range(first, first + blocks)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 12, 30, 1000])
+def test_boxes_are_the_same_passes_in_the_same_order(most):
+    for box in ((0, 3, 0, 3, 0, 4), (1, 2, 0, 5, 3, 1), (0, 1, 0, 1, 0, 37), (0, 7, 2, 1, 0, 2)):
+        cut = boxes(box, most)
+        assert passes(cut) == passes([box])
+        assert all(rows * columns * blocks <= most for _, rows, _, columns, _, blocks in cut)
+
+
+def test_boxes_fit_the_fields_of_an_array_instruction():
+    cut = boxes((0, 300, 0, 2, 0, 1), 1 << 30)
+    assert passes(cut) == passes([(0, 300, 0, 2, 0, 1)])
+    assert max(box[1] for box in cut) <= 255
+    assert max(box[3] for box in boxes((0, 2, 0, 256, 0, 1), 1 << 30)) <= 255
+    assert max(box[5] for box in boxes((0, 1, 0, 1, 0, 5000), 1 << 30)) <= 4095
+
+
+def test_even_parts_differ_by_one_at_most():
+    for total in range(1, 30):
+        for parts in range(1, total + 1):
+            sizes = [b - a for a, b in even(total, parts)]
+            assert sum(sizes) == total and max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_plan_covers_every_result_once_and_fits(seed):
+    draw = random.Random(seed)
+    arch = Arch(rows=draw.randint(1, 5), columns=draw.randint(1, 5), largest_k=99999,
+                activation_depth=draw.randint(60, 300), accumulator_depth=draw.randint(16, 80),
+                weight_depth=draw.randint(5, 200),
+                accumulator=draw.choice((None, 24)))
+    y, x = random_axis(draw), random_axis(draw)
+    channels, out = draw.randint(1, 30), draw.randint(1, 20)
+    conv = Conv("conv", "in", "out", np.ones((out, channels, y.kernel, x.kernel), int), Int(8),
+                stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
+                pads=(y.pad, x.pad, 6, 6), pool=(y.pool, x.pool), pool_stride=(y.step, x.step),
+                pool_pads=(y.margin, x.margin, 0, 0),
+                input_shape=(channels, y.size, x.size))
+    layer = Layer(0, conv, arch)
+    words = draw.choice((None, arch.activation_depth, arch.activation_depth // 2))
+    plan = plan_layer(layer, words)
+
+    count = np.zeros(conv.output_shape[1:], int)
+    for tile in plan.tiles:
+        for (y0, y1), (x0, x1) in plan.sub_tiles(tile):
+            assert tile[0][0] <= y0 < y1 <= tile[0][1] and tile[1][0] <= x0 < x1 <= tile[1][1]
+            assert layer.pixels(y1 - y0, x1 - x0) <= arch.accumulator_depth
+            count[y0:y1, x0:x1] += 1
+    assert (count == 1).all()
+    assert sorted(passes(plan.parts)) == passes([layer.kernel])
+    if arch.accumulator is not None:
+        assert passes(plan.parts) == passes([layer.kernel])
+    if words is not None:
+        assert plan.buffers * plan.buffer_words <= words
+        assert traffic(plan)[0] >= plan.loaded_words * arch.activation_bytes
+        for tile in plan.tiles:
+            for part in plan.parts:
+                (a, b), (c, d) = plan.input_rectangle(tile, part)
+                assert (b - a) * (d - c) * part[5] <= plan.buffer_words
+
+
+def test_weights_of_zero_narrow_the_blocks_of_a_column_block():
+    arch = Arch(rows=2, columns=3)
+    weight = np.zeros((9, 8, 1, 2), int)
+    weight[0, 2:4], weight[1, 7], weight[4, 3, 0, 1] = 1, 1, 1
+    layer = Layer(0, Conv("conv", "in", "out", weight, Int(8), input_shape=(8, 4, 4)), arch)
+    assert layer.spans == [(1, 4), (1, 2), (0, 1)]
+    assert layer.weight_offsets == [0, 12, 16, 20]
+    assert layer.used((0, 1, 0, 2, 0, 2), 0) == [(0, 1, 0, 2, 1, 1)]
+    assert layer.used((0, 1, 0, 2, 2, 2), 1) == []
+
+
+@pytest.mark.parametrize("channels, sub_tiles", [(32, 4), (256, 1)])
+def test_weights_that_cannot_wait_for_a_second_sub_tile_are_used_at_once(channels, sub_tiles):
+    arch = Arch(rows=16, columns=16, weight_depth=2048, accumulator_depth=2048)
+    layer = Layer(0, Conv("conv", "in", "out", np.ones((32, channels, 3, 3), int), Int(8),
+                          pads=(1, 1, 1, 1), input_shape=(channels, 16, 16)), arch)
+    plan = plan_layer(layer, None)
+    assert len(plan.sub_tiles(plan.tiles[0])) == sub_tiles

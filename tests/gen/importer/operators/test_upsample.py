@@ -1,0 +1,109 @@
+"""Nearest upsampling and transposed convolutions: parts that take turns pixel by pixel."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systolith.gen.importer.reader import load
+from systolith.gen.kit.errors import UserError
+
+from ....onnx_exact import bias, check, integer_network, qdq, spread, weights
+from ....onnx_networks import Network, quantized, run_onnx
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_transposed_convolutions(data):
+    draw = data.draw
+    stride = [draw(st.integers(1, 3)) for _ in range(2)]
+    kernel = [draw(st.integers(1, 4)) for _ in range(2)]
+    dilation = [draw(st.integers(1, 2)) for _ in range(2)]
+    pads = [draw(st.integers(0, (k - 1) * d)) for _ in range(2)
+            for k, d in zip(kernel, dilation, strict=True)]
+    more = [draw(st.integers(0, s - 1)) for s in stride]
+    group = draw(st.sampled_from([1, 1, 2, 4]))
+    each = draw(st.integers(1, 5))
+    net, x = integer_network(np.random.default_rng(draw(st.integers(0, 999))), (4, 3, 4),
+                             draw(st.sampled_from([5, 0, -128])))
+    if draw(st.booleans()):
+        x = net.node("Pad", x, np.array([0, 0, 1, 0, 0, 0, 0, 1]))
+    sizes = [(n - 1) * s + (k - 1) * d + 1 - a - b + m for n, s, k, d, a, b, m in zip(
+        (3, 4), stride, kernel, dilation, pads[:2], pads[2:], more, strict=True)]
+    if min(sizes) < 1:
+        pads = [0] * 4
+    y = net.node("ConvTranspose", x, weights(net, 4, each, *kernel), bias(net, each * group),
+                 strides=stride, pads=pads, dilations=dilation, output_padding=more, group=group)
+    if draw(st.booleans()):
+        y = net.node("Relu", y)
+    graph, _ = check(net, spread(net, y))
+    assert len(graph.layers) <= stride[0] * stride[1] + 1
+
+
+def test_one_dimension_and_what_reads_it():
+    net, x = integer_network(np.random.default_rng(1), (3, 9))
+    y = net.node("ConvTranspose", x, weights(net, 3, 6, 4), strides=[2], pads=[1, 1])
+    y = net.node("Conv", qdq(net, y, 8, 3), weights(net, 4, 6, 3), pads=[1, 1])
+    graph, _ = check(net, spread(net, y), count=6)
+    assert [layer.step for layer in graph.layers] == [(1, 2), (1, 2), (1, 1)]
+
+
+@pytest.mark.parametrize("operator", ["scales", "sizes", "half_pixel"])
+@pytest.mark.parametrize("behind", ["conv", "quantizer", "concat", "sums"])
+def test_nearest_upsampling(operator, behind):
+    net, x = integer_network(np.random.default_rng(2), (3, 4, 3))
+    y = net.node("Conv", x, weights(net, 6, 3, 1, 1), bias(net, 6))
+    y = qdq(net, y, 8, 3) if behind != "sums" else y
+    how = dict(coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    if operator == "half_pixel":
+        how = {}
+    size = ("", "", np.array([1, 6, 8, 9])) if operator == "sizes" else (
+        "", np.float32([1, 1, 2, 3]))
+    if operator == "sizes":
+        net.input.type.tensor_type.shape.dim[0].dim_value = 1
+    y = net.node("Resize", y, *size, mode="nearest", **how)
+    outputs = []
+    if behind == "conv":
+        y = net.node("Conv", y, weights(net, 5, 6, 3, 3), pads=[1] * 4)
+    elif behind == "concat":
+        if operator == "sizes":
+            size = ("", "", np.array([1, 3, 8, 9]))
+        other = net.node("Resize", x, *size, mode="nearest", **how)
+        y = net.node("Concat", qdq(net, y, 8, 3), qdq(net, other, 1 / 16, 5), axis=1)
+    outputs.append(spread(net, y) if behind != "quantizer" else qdq(net, y, 8, 3))
+    check(net, *outputs, count=1, rarely=0.02)          # a tie near is there six times
+
+
+@pytest.mark.parametrize("middle, message", [
+    (lambda net, x: net.node("Resize", x, "", np.float32([1, 2, 2, 1.5]), mode="nearest"),
+     r"must leave batch and channels as they are"),
+    (lambda net, x: net.node("ConvTranspose", x, weights(net, 3, 2, 2, 2), output_shape=[7, 7]),
+     "attribute output_shape is not supported; give pads and output_padding"),
+    (lambda net, x: net.node("Neg", net.node("MaxPool", net.node(
+        "ConvTranspose", x, weights(net, 3, 2, 2, 2), strides=[2, 2]), kernel_shape=[2, 2],
+        strides=[2, 2])), "pools the result of 'neg.*' before it is quantized"),
+])
+def test_refused(middle, message):
+    net, x = integer_network(np.random.default_rng(5), (3, 6, 6))
+    with pytest.raises(UserError, match=message):
+        load(net.model(qdq(net, middle(net, x), 1, 0), shapes=[("C", "H", "W")]))
+
+
+def test_a_small_u_net_as_onnx_runtime_quantizes_it(tmp_path):
+    rng = np.random.default_rng(6)
+    net = Network(rng, (2, 8, 8))
+
+    def conv(operator, x, *shape, **attributes):
+        weight = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        return net.node("Relu", net.node(operator, x, np.float32(weight), **attributes))
+    top = conv("Conv", "x", 6, 2, 3, 3, pads=[1] * 4)
+    low = conv("Conv", net.node("MaxPool", top, kernel_shape=[2, 2], strides=[2, 2]), 9, 6, 3, 3,
+               pads=[1] * 4)
+    up = conv("ConvTranspose", low, 9, 5, 2, 2, strides=[2, 2])
+    x = conv("Conv", net.node("Concat", top, up, axis=1), 4, 11, 3, 3, pads=[1] * 4)
+    images = np.float32(rng.standard_normal((8, 2, 8, 8)))
+    path = quantized(net.model(x), images[:, None], tmp_path / "net.onnx")
+    graph = load(path)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    expected, = run_onnx(path, images, optimized=False).values()
+    steps = np.rint((found - expected) / graph.tensors[graph.outputs[0]].scale)
+    assert np.abs(steps).max() <= 1 and (steps == 0).mean() > 0.99

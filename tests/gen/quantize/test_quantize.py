@@ -1,0 +1,287 @@
+"""Post-training quantization: what comes out is what the importer, ONNX Runtime and the formats'
+own numbers say, on networks of every kind of layer."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from systolith.gen.flow.compare_onnx import compare_with_onnx
+from systolith.gen.importer import reader, run
+from systolith.gen.importer.run import run_model
+from systolith.gen.kit.errors import UserError
+from systolith.gen.quantize import quantize
+from systolith.gen.quantize.quantize import Recipe
+from systolith.hw.formats import parse
+from systolith.hw.spec.arch import Arch
+
+from ...float_networks import NETWORKS, numbers, weights
+from ...onnx_exact import on_chip
+from ...onnx_networks import Network, random_cnn, run_onnx
+
+#: (activation, weight)
+FORMATS = (("int8", "int8"), ("uint8", "int8"), ("int6", "int6"), ("e4m3", "e4m3"),
+           ("int8", "e3m0x2"), ("int16", "int16"), ("e4m3fn", "e5m2ieee"), ("int4", "int4"),
+           ("e3m2", "ternary"))
+
+
+def decibels(exact, found):
+    return 10 * np.log10(np.square(exact).sum() / max(np.square(exact - found).sum(), 1e-30))
+
+
+def data_for(net, count=24):
+    return np.float32(net.rng.standard_normal((count, *net.shape)))
+
+
+def golden(model, images):
+    """(graph, results) of the golden model."""
+    graph = reader.load(model)
+    codes = graph.encode_inputs(images)
+    return graph, codes, graph.decode_outputs(graph.run(codes))
+
+
+def check(net, model, recipe, chip=True):
+    """The golden model is what the quantized file says, but for ties, and near to the float network
+    by as much as the report says; the simulator's bits are the golden model's. Returns the
+    `Quantized`."""
+    data = data_for(net)
+    made = quantize(model, data, recipe)
+    graph, codes, _ = golden(made.model, data)
+    rows = compare_with_onnx(graph, None, made.model, data, made.float_model).rows
+    assert all(row["quantized_tensor"] and row["float_tensor"] for row in rows)
+    assert sum(row["codes_differing"] for row in rows) < 3 + 0.002 * sum(
+        row["elements"] for row in rows)
+    name = model.graph.output[0].name
+    said = run_model(made.model, {"x": data}, [name])[name]
+    exact = run_onnx(model, data)[name]
+    assert abs(decibels(exact, said) - (made.rows[-1]["sqnr"] or 300)) < 0.1
+    assert run_onnx(made.float_model, data)[name] == pytest.approx(exact, abs=1e-4)
+    formats = {str(parse(item)) for item in (recipe.activation, recipe.weight)}
+    used = {item for kind in reader.required_formats(graph) for item in kind}
+    assert used <= {item.replace("uint", "int").replace("ternary", "int2") for item in formats}
+    if chip:
+        on_chip(graph, codes, Arch(
+            rows=8, columns=4, activation=parse(recipe.activation.replace("uint", "int")),
+            weight=parse(recipe.weight.replace("uint", "int")), largest_k=4096,
+            activation_depth=1024, weight_depth=256, accumulator_depth=256, parameter_depth=64,
+            post_lanes=2, operand_depth=512, table_depth=256,
+            leaky="int" in recipe.activation))
+    return made
+
+
+@pytest.mark.parametrize("make, least, activation, weight", [
+    *((make, 30, "int8", "int8") for make in NETWORKS),
+    (NETWORKS[1], 18, "int6", "int6"), (NETWORKS[2], 20, "e4m3", "e4m3")])
+def test_networks(make, least, activation, weight):
+    net, model = make(np.random.default_rng(5))
+    made = check(net, model, Recipe(activation, weight), chip=make not in NETWORKS[:1])
+    assert made.rows[-1]["sqnr"] > least
+    # Every tensor that is quantized and every result has its row; errors only grow on the whole.
+    assert made.rows[-1]["tensor"] == model.graph.output[0].name
+    assert all(row["alone_sqnr"] is None or row["alone_sqnr"] > row["sqnr"] - 3
+               for row in made.rows)
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 1 << 32), formats=st.sampled_from(FORMATS),
+       range=st.sampled_from(("min-max", "percentile", "mse")), equalize=st.booleans(),
+       correct=st.booleans())
+def test_random_networks(seed, formats, range, equalize, correct):
+    rng = np.random.default_rng(seed)
+    model, data = random_cnn(rng)
+    net = Network(rng, data.shape[2:])
+    check(net, model, Recipe(*formats, range, equalize=equalize, correct_bias=correct),
+          chip=False)
+
+
+def test_onnx_runtime_gives_the_same_codes():
+    net, model = NETWORKS[0](np.random.default_rng(3))
+    data = data_for(net)
+    made = quantize(model, data, Recipe(range="min-max"))
+    graph = reader.load(made.model)
+    tensors = graph.run(graph.encode_inputs(data))
+    names = [name for name in tensors if name.endswith("_quantized")]
+    theirs = run_onnx(made.model, data, extra=names)
+    assert len(names) > 6
+    for name in names:
+        ours = graph.tensors[name].decode(tensors[name]).reshape(theirs[name].shape)
+        assert np.abs(ours - theirs[name]).max() <= 1
+        assert (ours != theirs[name]).mean() < 0.002
+
+
+def imbalanced(rng):
+    """Two convolutions between which channels differ a thousandfold."""
+    net = Network(rng, (4, 6, 6))
+    factors = np.float32(10.0 ** rng.uniform(-1.5, 1.5, 8))
+    x = net.node("Conv", "x", weights(net, 8, 4, 3, 3) * factors.reshape(-1, 1, 1, 1),
+                 numbers(net, 8) * factors)
+    x = net.node("MaxPool", net.node("Relu", x), kernel_shape=[2, 2], strides=[2, 2])
+    x = net.node("Conv", x, weights(net, 8, 8, 1, 1) / factors.reshape(1, -1, 1, 1))
+    x = net.node("Relu", x)
+    return net, net.model(net.node("Gemm", net.node("Flatten", x), weights(net, 32, 3)))
+
+
+def test_equalization_helps_where_channels_differ():
+    net, model = imbalanced(np.random.default_rng(2))
+    plain = check(net, model, Recipe())
+    equal = check(net, model, Recipe(equalize=True))
+    assert equal.rows[-1]["sqnr"] > plain.rows[-1]["sqnr"] + 8
+    assert set(equal.equalized) == {"conv0", "conv3", "gemm6"} and plain.equalized == []
+    # What has other numbers has another name.
+    assert [row["tensor"] for row in equal.rows][1:3] == ["relu1_out_equalized",
+                                                          "relu4_out_equalized"]
+
+
+def test_bias_correction_moves_means_back():
+    net, model = NETWORKS[5](np.random.default_rng(8))
+    data, name = data_for(net, 64), model.graph.output[0].name
+    exact = run_onnx(model, data)[name].mean(axis=0)
+    off = []
+    for correct in (False, True):
+        made = quantize(model, data, Recipe("int4", "int4", correct_bias=correct))
+        off.append(np.abs(golden(made.model, data)[2].mean(axis=0) - exact).max())
+    assert off[1] < 0.25 * off[0]
+
+
+def test_without_onnx_runtime(monkeypatch):
+    net, model = NETWORKS[4](np.random.default_rng(6))
+    data = data_for(net, 6)
+    there = quantize(model, data)
+    monkeypatch.setattr(run, "have_runtime", lambda: False)
+    made = quantize(model, data)
+    assert [row["sqnr"] for row in made.rows] == pytest.approx(
+        [row["sqnr"] for row in there.rows], abs=0.1)
+    found = compare_with_onnx(reader.load(made.model), None, made.model, data)
+    assert found.quantized_by == "ONNX's reference evaluator"
+    assert sum(row["codes_differing"] for row in found.rows) <= 1
+
+
+def test_results_between_layers_and_several_outputs_have_rows():
+    rng = np.random.default_rng(4)
+    net = Network(rng, (3, 6, 6))
+    x = net.node("Relu", net.node("Conv", "x", weights(net, 4, 3, 3, 3)))
+    y = net.node("Conv", x, weights(net, 4, 4, 1, 1))
+    model = net.model(x, y)
+    made = quantize(model, data_for(net))
+    assert [row["tensor"] for row in made.rows] == ["x", x, y]
+    assert [row["format"] for row in made.rows] == ["int8", "int8", "sums"]
+    _, _, found = golden(made.model, data_for(net))
+    assert set(found) == {x, y}
+
+
+def two_inputs(rng):
+    net = Network(rng, (2, 5, 5), name="left")
+    x = net.node("Conv", "left", weights(net, 4, 2, 3, 3))
+    y = net.node("Conv", "right", weights(net, 4, 3, 3, 3))
+    net.node("Relu", net.node("Add", x, y), output="sum")
+    graph = helper.make_graph(net.nodes, "two", [
+        net.input, helper.make_tensor_value_info("right", TensorProto.FLOAT, ["N", 3, 5, 5])],
+        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["N", 4, 3, 3])], net.constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_several_inputs():
+    rng = np.random.default_rng(0)
+    data = {name: np.float32(rng.standard_normal((6, channels, 5, 5)))
+            for name, channels in (("left", 2), ("right", 3))}
+    made = quantize(two_inputs(rng), data)
+    graph = reader.load(made.model)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(data)))
+    assert decibels(run_model(made.float_model, data, ["sum"])["sum"], found) > 30
+    with pytest.raises(UserError, match=r"inputs, left, right: give a \.npz file"):
+        quantize(two_inputs(rng), data["left"])
+    with pytest.raises(UserError, match=r"arrays for the inputs left, right, not left$"):
+        quantize(two_inputs(rng), {"left": data["left"]})
+    data["right"] = data["right"][:4]
+    with pytest.raises(UserError, match="the same number of images, not 6, 4"):
+        quantize(two_inputs(rng), data)
+
+
+def test_fixed_batch_old_opset_and_constants_as_nodes():
+    rng = np.random.default_rng(1)
+    net = Network(rng, (3, 6, 6), opset=11)
+    bound = net.node("Constant", value=numpy_helper.from_array(np.float32(0)))
+    x = net.node("Clip", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), bound)
+    x = net.node("Reshape", x, np.array([1, 64]))
+    x = net.node("Identity", net.node("Gemm", x, weights(net, 64, 5)))
+    net.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph(net.nodes, "old", [net.input], [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 5])], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    made = quantize(model, data_for(net, 9), Recipe("int16", "int4"))
+    assert {item.version for item in made.model.opset_import} == {21}
+    assert made.rows[-1]["tensor"] == x and made.rows[-1]["sqnr"] > 10
+
+
+def test_fixed_batch_in_a_reshape_that_takes_zeros_for_sizes():
+    """As PyTorch's exporter writes it: a batch of 1, and allowzero where no size is 0."""
+    net = Network(np.random.default_rng(3), (3, 6, 6), opset=20)
+    x = net.node("Reshape", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), np.int64([1, 64]),
+                 allowzero=1)
+    x = net.node("Gemm", x, weights(net, 5, 64), transB=1)
+    net.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph(net.nodes, "fixed", [net.input], [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 5])], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    images = data_for(net, 9)
+    made = quantize(model, images, Recipe("int8", "int8"))
+    exact = np.concatenate([run_onnx(model, image[None])[x] for image in images])
+    assert decibels(exact, golden(made.model, images)[2]) > 25
+
+
+def test_sizes_of_a_resize_are_those_of_one_image():
+    net = Network(np.random.default_rng(2), (3, 6, 6), opset=18)
+    x = net.node("Resize", net.node("Conv", "x", weights(net, 4, 3, 3, 3)), "", "",
+                 np.int64([1, 4, 8, 8]), mode="linear")
+    x = net.node("Conv", x, weights(net, 5, 4, 3, 3))
+    net.input = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph(net.nodes, "sizes", [net.input], [
+        helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, 5, 6, 6])], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    images = data_for(net, 9)
+    made = quantize(model, images, Recipe("int8", "int8"))
+    exact = np.concatenate([run_onnx(model, image[None])[x] for image in images])
+    assert decibels(exact, golden(made.model, images)[2]) > 25
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda data: data[:, :2], r"must have the shape \(N, 3, 6, 6\), N images, not \(24, 2, 6, 6"),
+    (lambda data: data[0], r"must have the shape \(N, 3, 6, 6\), N images, not \(3, 6, 6\)"),
+    (lambda data: data[:0], "holds no image for input 'x'"),
+    (lambda data: np.where(data == data[3, 1, 2, 4], np.nan, data),
+     r"must be finite, and 'x' is nan at \[3, 1, 2, 4\]"),
+    (lambda data: data.astype(str), "must be numbers, 'x' is of type <U"),
+    (lambda data: {"y": data}, "must have arrays for the inputs x, not y"),
+])
+def test_bad_calibration_data(spoil, message):
+    net = Network(np.random.default_rng(0), (3, 6, 6))
+    model = net.model(net.node("Conv", "x", weights(net, 4, 3, 3, 3)))
+    with pytest.raises(UserError, match=f"^cal.npy: .*{message}"):
+        quantize(model, spoil(data_for(net)), source="cal.npy")
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"activation": "bipolar1"}, "cannot be quantized to bipolar1: .*trained as such"),
+    ({"activation": "e3m0x2"}, "activations cannot be quantized to e3m0x2"),
+    ({"weight": "uint8"}, "weights cannot be quantized to uint8"),
+    ({"weight": "int1"}, "weights cannot be quantized to int1: integers with sign of 2 bits"),
+    ({"weight": "foo"}, "'foo' is no number format"),
+    ({"range": "best"}, "range must be one of min-max, percentile, mse, not 'best'"),
+    ({"percentile": 0.1}, "percentile must be above 50 and at most 100, not 0.1"),
+])
+def test_bad_recipes(change, message):
+    with pytest.raises(UserError, match=message):
+        Recipe(**change).formats()
+
+
+def test_refused_networks():
+    net = Network(np.random.default_rng(0), (3, 6, 6))
+    x = net.node("Conv", "x", weights(net, 4, 3, 3, 3), name="first")
+    model = net.model(x)
+    done = quantize(model, data_for(net)).model
+    with pytest.raises(UserError, match=r"\(QuantizeLinear\): the network is quantized already"):
+        quantize(done, data_for(net))
+    odd = net.node("LpNormalization", x, name="odd")
+    net.node("Conv", odd, np.ones((9, 4, 3, 3), np.float32), output="odd")
+    with pytest.raises(UserError, match=r"node 'odd' \(LpNormalization\): the operator is not"):
+        quantize(net.model("odd"), data_for(net))

@@ -1,0 +1,140 @@
+"""The table of processing elements: entries, resuming, figures, tables. Yosys is not asked."""
+
+import csv
+import json
+
+import pytest
+from systolith.gen.cli.main import main
+from systolith.gen.kit.errors import UserError
+from systolith.gen.study import catalogue
+from systolith.gen.study.catalogue import Entry, area_table, every_entry, parse_entries, reference
+from systolith.hw.formats import parse
+
+
+def fake(measurement):
+    """What measuring would give, without Yosys."""
+    size = 10 * parse(measurement.entry.weight).width * (2 if measurement.entry.plain else 1)
+    figures = {"lut": size, "ff": 7, "carry": 1, "dsp": int(measurement.dsp), "flow": "area",
+               "slice_lut": size + 2, "slices": 3, "bare_carry": 1, "transistors": 20 * size}
+    return {"key": measurement.key, "label": measurement.entry.label, "target": measurement.target,
+            "dsp": measurement.dsp, "error": None, "figures": figures}
+
+
+def test_the_whole_table_has_what_it_must():
+    labels = {entry.label for entry in every_entry()}
+    assert {f"int{bits}" for bits in range(2, 17)} <= labels
+    assert {"e2m1", "e2m3", "e3m2", "e3m4", "e4m3", "e5m2", "int8 x e3m0", "e4m3 x e5m2",
+            "int8 x ternary"} <= labels
+    assert {f"bipolar1, {lanes} lanes" for lanes in (64, 128, 256)} <= labels
+    assert len(set(every_entry())) == len(every_entry())
+
+
+def test_entries_from_names():
+    assert parse_entries(["e3m2", "int8:e3m0", "bipolar1:bipolar1:9", "e3m2"]) == [
+        Entry("e3m2", "e3m2"), Entry("int8", "e3m0"), Entry("bipolar1", "bipolar1", 9)]
+    assert [entry.lanes for entry in parse_entries(["bipolar1"])] == [64, 128, 256]
+    assert parse_entries(["int8:int8:1:2"]) == [Entry("int8", "int8", 1, 2)]
+    assert parse_entries(["all"]) == every_entry()
+
+
+@pytest.mark.parametrize("text, message", [
+    ("int99", "'int99': bits of an Int"), ("int8:foo", "'int8:foo': 'foo' is no number format"),
+    ("int8:int8:0", "with 1 to 1024 lanes"), ("int8:int8:x", "ACTIVATION:WEIGHT:LANES"),
+    ("int8:int8:1:65", "1 to 64 columns"), ("int8:int8:1:1:1", "ACTIVATION:WEIGHT:LANES")])
+def test_wrong_entries(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_entries([text])
+
+
+def test_references_of_16_bits():
+    assert reference(Entry("e3m4", "e3m4")) == Entry("e3m12", "e3m12")
+    assert reference(Entry("e4m3", "e5m2")) == Entry("e4m11", "e5m10")
+    assert reference(Entry("int4", "int8")) == Entry("int16", "int16")
+    assert reference(Entry("bipolar1", "bipolar1", 64)) is None
+    assert reference(Entry("int8", "int8", plain=True)) is None
+
+
+def test_the_table(tmp_path):
+    rows, files = area_table(["int2", "e2m1:bipolar1"], ["xc7", "asic"], tmp_path / "t",
+                             evaluate=fake)
+    assert [path.name for path in files] == ["results.jsonl", "area.csv", "area.json", "area.md",
+                                             "area.png"]
+    by_name = {(row["element"], row["target"]): row for row in rows}
+    assert by_name["int2", "xc7"]["figures"]["lut"] == 20
+    assert by_name["plain int16", "xc7"]["figures"]["lut"] == 320
+    assert by_name["int2", "xc7"]["against"] == {
+        "plain int16": 320, "int16": 160, "own 16 bits": "int16", "own 16 bits size": 160}
+    assert "no processing element for e2m1" in by_name["e2m1 x bipolar1", "xc7"]["error"]
+    page = (tmp_path / "t" / "area.md").read_text()
+    assert "- e2m1 x bipolar1: no processing element" in page and "um2: not measured" in page
+    line = next(line for line in page.splitlines() if line.startswith("| int2 "))
+    assert [cell.strip() for cell in line.strip("|").split("|")][:6] == [
+        "int2", "20", "1", "7", "3", "20"]
+    with (tmp_path / "t" / "area.csv").open() as file:
+        table = {(row["element"], row["target"]): row for row in csv.DictReader(file)}
+    assert table["int2", "xc7"]["of_plain_int16"] == "0.062"
+    assert table["int2", "asic"]["transistors"] == "400"
+    assert (tmp_path / "t" / "area.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "t" / "area.json").read_text()) == rows
+
+
+def test_it_goes_on_where_it_stopped(tmp_path):
+    asked = []
+
+    def stops(measurement):
+        asked.append(measurement.key)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return fake(measurement)
+    with pytest.raises(KeyboardInterrupt):
+        area_table(["int2"], ["ice40"], tmp_path, evaluate=stops)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"key": "cut o')
+
+    def counted(measurement):
+        asked.append(measurement.key)
+        return fake(measurement)
+    area_table(["int2"], ["ice40"], tmp_path, evaluate=counted)
+    assert len(asked) == len(set(asked)) + 1
+    before = len(asked)
+    area_table(["int2"], ["ice40"], tmp_path, evaluate=counted)
+    assert len(asked) == before
+
+
+def test_circuits_that_are_the_same_are_measured_once(tmp_path):
+    asked = []
+
+    def counted(measurement):
+        asked.append(measurement.entry.label)
+        return fake(measurement)
+    rows, _ = area_table(["e4m3", "e4m3b3"], ["xc7"], tmp_path, evaluate=counted)
+    assert "e4m3" in asked and "e4m3b3" not in asked
+    sizes = [row["figures"]["lut"] for row in rows if row["element"].startswith("e4m3")]
+    assert len(sizes) == 2 and len(set(sizes)) == 1
+
+
+def test_a_failed_measurement_is_told_and_tried_again(tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise catalogue.AreaError("Yosys failed: no")
+    monkeypatch.setattr(catalogue, "element_area", fails)
+    monkeypatch.setattr(catalogue, "pe_verilog", lambda rules: "")
+    for _ in range(2):
+        rows, _ = area_table(["int2"], ["ice40"], tmp_path)
+        assert {row["error"] for row in rows} == {"Yosys failed: no"}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "needs either --chip"),
+    (["--chip", "ulx3s-8x8", "--formats", "int2"], "needs either --chip"),
+    (["--formats", "int2", "--target", "xc7"], "--target does not go with --formats"),
+    (["--formats", "int2", "--array"], "--array does not go with --formats"),
+    (["--formats", "int2", "--targets", "cmos"], "targets must be among xc7, ecp5, ice40, asic"),
+    (["--formats", "int2", "--liberty", "absent.lib"], "absent.lib: there is no such"),
+    (["--chip", "ulx3s-8x8", "--targets", "xc7"], "--targets goes with --formats only"),
+    (["--chip", "ulx3s-8x8", "--flatten"], "--flatten goes with --array only"),
+    (["--chip", "ulx3s-8x8", "--target", "asic"], "target must be one of ecp5, xc7, ice40"),
+])
+def test_what_the_command_refuses(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["area", *arguments]) == 1
+    assert message in capsys.readouterr().err

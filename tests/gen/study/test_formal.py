@@ -1,0 +1,43 @@
+"""Formal equivalence: what is right is proven, what is wrong is found with its operands."""
+
+import pytest
+from systolith.gen.kit.errors import UserError
+from systolith.gen.study.formal import prove_formally, prove_step
+from systolith.hw.element.element import arithmetic
+from systolith.hw.element.ints import IntArithmetic
+from systolith.hw.formats import parse
+
+
+def test_small_elements_are_their_specification():
+    table, wrong = prove_formally([("int4", "uint3", 1), ("bipolar1", "bipolar1", 5)], ["lut6"])
+    assert wrong == 0
+    assert [row[:5] for row in table[1:]] == [
+        ["int4", "uint3", "1", "lut6", "proven"], ["bipolar1", "bipolar1", "5", "lut6", "proven"]]
+
+
+class Flawed(IntArithmetic):
+    """Wrong for one pair of operands and one partial sum."""
+
+    def accumulate(self, m, operands, psum):
+        wrong = (operands.a(0) == 5) & (operands.w(0) == 3) & (psum == 77)
+        return super().accumulate(m, operands, psum) ^ wrong
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_one_wrong_sum_among_all_is_found(split):
+    rules = Flawed(parse("int3"), parse("int2"), 1, 16, structure="dsp", stages=1)
+    rules.psum_bits = 8
+    found = prove_step(rules, split=split)
+    assert found.proven is False
+    assert found.counterexample["a"] == 5 and found.counterexample["psum"] == 77
+
+
+def test_no_answer_in_time_is_no_proof():
+    rules = arithmetic(parse("int8"), parse("int8"), 1, 16, structure="gates", stages=1)
+    assert prove_step(rules, timeout=0.01).proven is None
+
+
+def test_formats_without_a_specification_are_refused():
+    rules = IntArithmetic(parse("ternary"), parse("int2"), 1, 16, structure="dsp", stages=1)
+    with pytest.raises(UserError, match="no formal specification of ternary"):
+        prove_step(rules)

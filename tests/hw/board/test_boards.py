@@ -1,0 +1,294 @@
+"""A board's surroundings of the core: memory, serial line, registers, pins."""
+
+import random
+import re
+from importlib import resources
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+from systolith.hw.board import boards
+from systolith.hw.board.block_memory import BlockMemory
+from systolith.hw.board.bridge import REGISTER_SPACE, SerialBridge
+from systolith.hw.board.uart import UartReceiver, UartTransmitter
+from systolith.hw.core import csr
+from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
+from systolith.hw.spec.arch import Arch
+
+DIVISOR = 4
+
+
+class StubCore(wiring.Component):
+    """The core's registers, without what is behind them."""
+
+    def __init__(self, arch):
+        self.registers = csr.Csr(arch=arch)
+        super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
+                          "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.registers = self.registers
+        wiring.connect(m, wiring.flipped(self.s_axi), self.registers.bus)
+        m.d.comb += self.irq.eq(self.registers.irq)
+        return m
+
+
+def simulate(dut, process):
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(process)
+    simulator.run()
+
+
+async def send(ctx, line, content, divisor=DIVISOR):
+    for byte in content:
+        for bit in [0, *(byte >> n & 1 for n in range(8)), 1]:
+            ctx.set(line, bit)
+            await ctx.tick().repeat(divisor)
+
+
+async def receive(ctx, line, count, divisor=DIVISOR, patience=20000):
+    """`count` bytes from an idle line, or fewer after `patience` cycles of silence."""
+    content = bytearray()
+    while len(content) < count:
+        for _ in range(patience):
+            if not ctx.get(line):
+                break
+            await ctx.tick()
+        else:
+            break
+        await ctx.tick().repeat(divisor + divisor // 2)
+        byte = 0
+        for bit in range(8):
+            byte |= ctx.get(line) << bit
+            await ctx.tick().repeat(divisor)
+        assert ctx.get(line) == 1, "stop bit"
+        content.append(byte)
+    return bytes(content)
+
+
+def command(letter, address, words, content=b""):
+    return letter + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little") + content
+
+
+@pytest.mark.parametrize("divisor", [4, 7, 25])
+def test_uart_carries_every_byte(divisor):
+    m = Module()
+    m.submodules.transmitter = transmitter = UartTransmitter(divisor=divisor)
+    m.submodules.receiver = receiver = UartReceiver(divisor=divisor)
+    m.d.comb += receiver.line.eq(transmitter.line)
+    sent = [*range(0, 256, 5), 255, 0]
+    got = []
+
+    async def process(ctx):
+        for byte in sent:
+            ctx.set(transmitter.i.payload, byte)
+            ctx.set(transmitter.i.valid, 1)
+            await ctx.tick().until(transmitter.i.ready)
+        ctx.set(transmitter.i.valid, 0)
+        await ctx.tick().repeat(12 * divisor)
+
+    async def listen(ctx):
+        while True:
+            _, _, data, strobe = await ctx.tick().sample(receiver.data, receiver.strobe)
+            if strobe:
+                got.append(data)
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(process)
+    simulator.add_testbench(listen, background=True)
+    simulator.run()
+    assert got == sent
+
+
+def test_host_writes_and_reads_memory_and_registers():
+    arch = Arch(rows=3, columns=2)
+    core = StubCore(arch)
+    dut = boards.SerialSystem(core, arch=arch, divisor=DIVISOR, memory_bytes=8192)
+    content = random.Random(1).randbytes(12)
+
+    async def process(ctx):
+        async def ask(request, count):
+            await send(ctx, dut.rx, request)
+            return await receive(ctx, dut.tx, count)
+
+        assert await ask(command(b"W", 4092, 3, content), 1) == b"K"
+        assert await ask(command(b"R", 4092, 3), 13) == content + b"K"
+        # a word alone, in the middle of a beat
+        assert await ask(command(b"W", 4096, 1, b"\x01\x02\x03\x04"), 1) == b"K"
+        changed = content[:4] + b"\x01\x02\x03\x04" + content[8:]
+        assert await ask(command(b"R", 4092, 3), 13) == changed + b"K"
+        # registers
+        for name, value in (("ID", csr.ID), ("VERSION", csr.VERSION),
+                            ("IDENTITY_HIGH", arch.identity >> 32)):
+            answer = await ask(command(b"R", REGISTER_SPACE + csr.address(name), 1), 5)
+            assert answer == value.to_bytes(4, "little") + b"K"
+        at = REGISTER_SPACE + csr.address("WINDOW_SIZE")
+        assert await ask(command(b"W", at, 1, (8192).to_bytes(4, "little")), 1) == b"K"
+        assert await ask(command(b"R", at, 1), 5) == (8192).to_bytes(4, "little") + b"K"
+        # mistakes
+        assert await ask(command(b"W", 8192, 1, b"\xff\xff\xff\xff"), 1) == b"E"
+        assert (await ask(command(b"R", 1 << 20, 1), 5))[-1:] == b"E"
+        assert await ask(b"x", 1) == b"?"
+        assert await ask(command(b"R", 0, 1), 5) == b"\0\0\0\0K"
+        process.done = True
+
+    simulate(dut, process)
+    assert process.done
+
+
+def test_an_unfinished_command_is_forgotten():
+    dut = SerialBridge(divisor=DIVISOR, timeout=300)
+
+    async def process(ctx):
+        await send(ctx, dut.rx, b"W\0\0")
+        assert ctx.get(dut.busy) == 1
+        await ctx.tick().repeat(320)
+        assert ctx.get(dut.busy) == 0
+        await send(ctx, dut.rx, b"?")
+        assert await receive(ctx, dut.tx, 1) == b"?"
+        process.done = True
+
+    simulate(dut, process)
+    assert process.done
+
+
+@pytest.mark.parametrize("data_bits, seed", [(32, 1), (64, 2), (128, 3)])
+def test_axi_bursts_match_a_plain_memory(data_bits, seed):
+    """Random bursts with random stalls, host accesses in between; data, IDs, responses, last."""
+    size, beat = 8192, data_bits // 8
+    dut = BlockMemory(size=size, data_bits=data_bits)
+    axi, words = dut.axi, dut.words
+    rng = random.Random(seed)
+    model = bytearray(size)
+
+    async def write(ctx, address, beats, identifier):
+        ctx.set(axi.awaddr, address)
+        ctx.set(axi.awlen, len(beats) - 1)
+        ctx.set(axi.awid, identifier)
+        ctx.set(axi.awvalid, 1)
+        await ctx.tick().until(axi.awready)
+        ctx.set(axi.awvalid, 0)
+        for number, (content, strobes) in enumerate(beats):
+            while rng.random() < 0.3:
+                await ctx.tick()
+            ctx.set(axi.wdata, int.from_bytes(content, "little"))
+            ctx.set(axi.wstrb, strobes)
+            ctx.set(axi.wlast, number == len(beats) - 1)
+            ctx.set(axi.wvalid, 1)
+            await ctx.tick().until(axi.wready)
+            ctx.set(axi.wvalid, 0)
+            for n in range(beat):
+                if strobes >> n & 1 and address < size:
+                    model[address + number * beat + n] = content[n]
+        while rng.random() < 0.5:
+            await ctx.tick()
+        ctx.set(axi.bready, 1)
+        resp, got = await ctx.tick().sample(axi.bresp, axi.bid).until(axi.bvalid)
+        ctx.set(axi.bready, 0)
+        assert (resp, got) == (0 if address < size else BlockMemory.SLVERR, identifier)
+
+    async def read(ctx, address, count, identifier):
+        ctx.set(axi.araddr, address)
+        ctx.set(axi.arlen, count - 1)
+        ctx.set(axi.arid, identifier)
+        ctx.set(axi.arvalid, 1)
+        await ctx.tick().until(axi.arready)
+        ctx.set(axi.arvalid, 0)
+        for number in range(count):
+            while rng.random() < 0.3:
+                await ctx.tick()
+            ctx.set(axi.rready, 1)
+            data, got, last, resp = await ctx.tick().sample(
+                axi.rdata, axi.rid, axi.rlast, axi.rresp).until(axi.rvalid)
+            ctx.set(axi.rready, 0)
+            assert (got, last) == (identifier, number == count - 1)
+            if address < size:
+                at = address + number * beat
+                assert data == int.from_bytes(model[at:at + beat], "little")
+                assert resp == 0
+            else:
+                assert resp == BlockMemory.SLVERR
+
+    async def host(ctx, address, value=None):
+        ctx.set(words.request.payload.address, address)
+        ctx.set(words.request.payload.write, value is not None)
+        ctx.set(words.request.payload.data, value or 0)
+        ctx.set(words.request.valid, 1)
+        data, error = await ctx.tick().sample(
+            words.response.payload.data, words.response.payload.error).until(words.response.valid)
+        ctx.set(words.request.valid, 0)
+        assert error == (address >= size)
+        if value is not None and address < size:
+            model[address:address + 4] = value.to_bytes(4, "little")
+        elif value is None and address < size:
+            assert data == int.from_bytes(model[address:address + 4], "little")
+
+    async def process(ctx):
+        for _ in range(120):
+            page = rng.choice([0, 4096, size, 4096 * 9])
+            count = rng.randint(1, 9)
+            address = page + beat * rng.randrange(4096 // beat - count)
+            kind = rng.random()
+            if kind < 0.4:
+                await write(ctx, address, [(rng.randbytes(beat), rng.getrandbits(beat))
+                                           for _ in range(count)], rng.randrange(2))
+            elif kind < 0.8:
+                await read(ctx, address, count, rng.randrange(2))
+            elif kind < 0.9:
+                await host(ctx, page + 4 * rng.randrange(1024), rng.getrandbits(32))
+            else:
+                await host(ctx, page + 4 * rng.randrange(1024))
+        process.done = True
+
+    simulate(dut, process)
+    assert process.done
+
+
+def test_reads_come_one_beat_a_cycle_over_successive_bursts():
+    dut = BlockMemory(size=4096, data_bits=32)
+    axi = dut.axi
+    valid = []
+
+    async def process(ctx):
+        ctx.set(axi.arlen, 7)
+        ctx.set(axi.arvalid, 1)
+        ctx.set(axi.rready, 1)
+        for _ in range(40):
+            _, _, now = await ctx.tick().sample(axi.rvalid)
+            valid.append(now)
+
+    simulate(dut, process)
+    assert valid == [0, 0] + [1] * 38
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+def test_size_and_divisor_are_checked():
+    with pytest.raises(ValueError, match="size must be a multiple of 4096 bytes, not 5000"):
+        BlockMemory(size=5000, data_bits=32)
+    with pytest.raises(ValueError, match="divisor must be at least 4 cycles per bit, not 3"):
+        UartReceiver(divisor=3)
+    with pytest.raises(ValueError, match="divisor must be at least 2 cycles per bit, not 1"):
+        UartTransmitter(divisor=1)
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+@pytest.mark.parametrize("name", boards.BOARDS)
+def test_constraints_name_every_pin_once_and_no_other(name):
+    board = boards.BOARDS[name]
+    arch = Arch(rows=2, columns=2)
+    top = board.top(StubCore(arch), arch=arch, memory_bytes=board.memory_bytes)
+    text = (resources.files("systolith.constraints") / board.constraints).read_text()
+    pins = set()
+    for port, member in top.signature.members.items():
+        width = member.shape if isinstance(member.shape, int) else 1
+        pins |= {port} if width == 1 else {f"{port}[{n}]" for n in range(width)}
+    located = re.findall(r'LOCATE COMP "(\S+)" SITE "(\w+)"', text)
+    assert sorted(comp for comp, _ in located) == sorted(pins)
+    assert len({site for _, site in located}) == len(located)
+    assert sorted(re.findall(r'IOBUF PORT "(\S+)"', text)) == sorted(pins)
+    assert f'FREQUENCY PORT "clk_25mhz" {board.clock_mhz:g} MHZ' in text

@@ -1,0 +1,228 @@
+"""The load unit: every word of random instructions, full rate, bursts, tokens, errors."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+from systolith.hw.core.axi import ReadArbiter, burst_limit
+from systolith.hw.core.csr import ErrorCode
+from systolith.hw.core.load import Load
+from systolith.hw.spec import isa
+from systolith.hw.spec import words as layout
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Instruction, Memory, Opcode
+
+from .axi_memory import AxiMemory, put
+
+ARCHS = [
+    Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8, operand_depth=9),
+    Arch(rows=4, columns=6, activation="int4", weight="int4", post_lanes=1, table_depth=32),
+    Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1),
+    Arch(rows=12, columns=8, activation="e3m2", weight="e3m2", bus_bits=32, post_lanes=2),
+    Arch(rows=16, columns=4, lanes=3, activation="bipolar1", weight="bipolar1", bus_bits=64),
+]
+BASE = 0x40000
+
+
+def word_bytes(arch, memory):
+    return (arch.activation_bytes, arch.weight_bytes, arch.parameter_bytes,
+            arch.activation_bytes, arch.table_bytes)[memory]
+
+
+def word_of(arch, memory, data):
+    """The word on the chip, from its bytes outside, as an integer."""
+    if memory in (Memory.ACTIVATION, Memory.OPERAND):
+        codes = layout.unpack_activation_words(data, arch)[0]
+        return sum(int(code) << n * arch.activation.width for n, code in enumerate(codes))
+    bits = {Memory.WEIGHT: arch.weight_bits, Memory.TABLE: arch.activation.width}.get(
+        memory, arch.post_lanes * arch.parameter_bits)
+    return int.from_bytes(data, "little") & ((1 << bits) - 1)
+
+
+def random_instruction(draw, arch, window):
+    memory = draw.choice([*list(Memory)[:3], *[Memory.OPERAND] * bool(arch.operand_depth),
+                          *[Memory.TABLE] * bool(arch.table_depth)])
+    size = word_bytes(arch, memory)
+    rows, words = draw.choice([(1, draw.randint(1, 40)), (draw.randint(1, 6), draw.randint(1, 9))])
+    stride = (words * size if draw.random() < 0.3
+              else draw.randrange(0, 3 * words * size, arch.beat_bytes))
+    address = draw.randrange(0, window - (rows - 1) * stride - words * size, arch.beat_bytes)
+    return Instruction(Opcode.LOAD, signal=draw.randrange(16) & ~1, layer=draw.randrange(4096),
+                       fields={"memory": memory, "address": address, "rows": rows, "words": words,
+                               "row_stride": stride, "base": draw.randrange(1 << 20),
+                               "base_stride": draw.randrange(1 << 20)})
+
+
+def expected_words(arch, code, content):
+    for row in range(code.rows):
+        for word in range(code.words):
+            start = code.address + row * code.row_stride + word * word_bytes(arch, code.memory)
+            data = bytes(content[start:start + word_bytes(arch, code.memory)])
+            yield (code.memory, (code.base + row * code.base_stride + word) % (1 << 20),
+                   word_of(arch, code.memory, data))
+
+
+class Bench:
+    """A load unit and its arbiter in front of a memory; records words, tokens and reports."""
+
+    def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), window=None):
+        self.arch = arch
+        self.memory = AxiMemory(content, bus_bits=arch.bus_bits, base=BASE, latency=latency,
+                                stalls=stalls, bad={BASE + offset for offset in bad})
+        self.stalls = stalls
+        self.load, self.arbiter = Load(arch=arch), ReadArbiter(arch=arch)
+        self.words, self.gives, self.takes, self.reports = [], [], [], []
+        m = Module()
+        m.submodules.load, m.submodules.arbiter = self.load, self.arbiter
+        wiring.connect(m, self.load.read, self.arbiter.load)
+        m.d.comb += [self.arbiter.window_base.eq(BASE),
+                     self.arbiter.window_size.eq(len(content) if window is None else window)]
+        self.simulator = Simulator(m)
+        self.simulator.add_clock(1e-6)
+
+    async def watch(self, ctx):
+        load, cycle = self.load, 0
+        names = {Memory.ACTIVATION: "activation", Memory.WEIGHT: "weight",
+                 Memory.PARAMETER: "parameter", Memory.OPERAND: "activation",
+                 Memory.TABLE: "table"}
+        halted = False
+        while True:
+            ctx.set(load.o.ready, self.stalls is None or self.stalls.random() < 0.6)
+            ctx.set(load.halt, halted)
+            ctx.set(self.arbiter.halt, halted)
+            _, _, valid, ready, word, give, take, report = await ctx.tick().sample(
+                load.o.valid, load.o.ready, load.o.payload, load.give, load.take, load.report)
+            if valid and ready:
+                memory = Memory(word.memory)
+                self.words.append((memory, word.address, getattr(word, names[memory]), cycle))
+            if give:
+                self.gives.append((give, cycle))
+            if take:
+                self.takes.append((take, cycle))
+            if report.valid and not halted:
+                halted = True
+                self.reports.append((ErrorCode(report.code), report.unit, report.layer,
+                                     report.address))
+            cycle += 1
+
+    def run(self, instructions, available=None):
+        """Returns the cycle in which all is quiet."""
+        fed = []
+
+        async def feed(ctx):
+            if available is None:
+                ctx.set(self.load.available, 15)
+            for code in instructions:
+                await put(ctx, self.load.i, isa.layout(Opcode.LOAD).from_bits(code.encode()))
+            fed.append(True)
+
+        async def wait(ctx):
+            for _ in range(20000):
+                *_, busy, quiet, halted = await ctx.tick().sample(
+                    self.load.busy, self.arbiter.quiet, self.load.halt)
+                if (halted or (fed and not busy)) and quiet:
+                    return
+            raise AssertionError("the unit never becomes idle")
+
+        async def read(ctx):
+            await self.memory.read(ctx, self.arbiter.axi)
+        self.simulator.add_testbench(feed, background=True)
+        self.simulator.add_testbench(wait)
+        self.simulator.add_testbench(read, background=True)
+        self.simulator.add_testbench(self.watch, background=True)
+        if available is not None:
+            async def drive(ctx):
+                await available(ctx, self.load)
+            self.simulator.add_testbench(drive, background=True)
+        self.simulator.run()
+        return self.memory.cycle
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.rows}x{arch.columns}")
+def test_random_instructions_write_every_word_in_order(arch, stalled):
+    draw = random.Random(f"load {arch.rows} {stalled}")
+    content = bytearray(draw.randbytes(20000))
+    code = [random_instruction(draw, arch, len(content)) for _ in range(6)]
+    bench = Bench(arch, content, stalls=draw if stalled else None)
+    bench.run(code)
+    assert [word[:3] for word in bench.words] == [
+        word for item in code for word in expected_words(arch, item, content)]
+    assert [give for give, _ in bench.gives] == [item.signal for item in code if item.signal]
+    assert not bench.reports
+    for _, _, beats, _ in bench.memory.bursts:
+        assert beats <= burst_limit(arch)
+
+
+def test_tokens_are_given_in_the_cycle_after_the_last_word():
+    arch = ARCHS[1]
+    content = bytearray(random.Random(1).randbytes(4096))
+    code = [Instruction(Opcode.LOAD, signal=2, fields={
+        "memory": Memory.WEIGHT, "words": count}) for count in (1, 5, 2)]
+    bench = Bench(arch, content)
+    bench.run(code)
+    ends = [bench.words[n - 1][3] for n in (1, 6, 8)]
+    assert bench.gives == [(2, end + 1) for end in ends]
+
+
+def test_long_rows_take_one_beat_a_cycle():
+    arch = Arch(rows=16, columns=16, bus_bits=64, burst_beats=64)
+    content = bytearray(16 * 600)
+    bench = Bench(arch, content, latency=32)
+    bench.run([Instruction(Opcode.LOAD, fields={"memory": Memory.WEIGHT, "words": 600})])
+    cycles = [word[3] for word in bench.words]
+    assert cycles == list(range(cycles[0], cycles[0] + 1200, 2))
+
+
+def test_the_latency_of_small_loads_overlaps():
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    bench = Bench(arch, bytearray(4096), latency=32)
+    bench.run([Instruction(Opcode.LOAD, fields={"memory": Memory.WEIGHT, "words": 8})] * 12)
+    # 8 beats and the cycle between two instructions, where four are under way at a time
+    assert bench.words[-1][3] - bench.words[0][3] < 12 * 12
+
+
+def test_an_instruction_waits_for_its_tokens_and_takes_them_once():
+    arch = ARCHS[1]
+
+    async def available(ctx, load):
+        await ctx.tick().repeat(20)
+        ctx.set(load.available, 0b0010)
+        await ctx.tick().repeat(20)
+        ctx.set(load.available, 0b0110)
+    bench = Bench(arch, bytearray(4096))
+    bench.run([Instruction(Opcode.LOAD, wait=0b0110, fields={"memory": Memory.WEIGHT})], available)
+    assert bench.takes == [(0b0110, 40)]
+    assert [burst[3] for burst in bench.memory.bursts] == [42]
+
+
+def test_a_burst_outside_the_window_is_reported_and_never_asked_for():
+    arch = Arch(rows=8, columns=8, bus_bits=64, burst_beats=4)
+    bench = Bench(arch, bytearray(8192), window=64)
+    bench.run([Instruction(Opcode.LOAD, layer=7, fields={
+        "memory": Memory.WEIGHT, "address": 8, "words": 20})] * 2)
+    assert bench.reports == [(ErrorCode.WINDOW, 0, 7, 64)]
+    assert [(offset, beats) for _, offset, beats, _ in bench.memory.bursts] == [(8, 3), (32, 4)]
+
+
+@pytest.mark.parametrize("address, words, refused", [(4088, 1, None), (4096, 1, 4096),
+                                                     (0xFFFFFFF8, 1, 0xFFFFFFF8), (4080, 2, None)])
+def test_the_window_ends_with_its_last_byte(address, words, refused):
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    bench = Bench(arch, bytearray(4096))
+    bench.run([Instruction(Opcode.LOAD, fields={"memory": Memory.WEIGHT, "address": address,
+                                                "words": words})])
+    assert [report[3] for report in bench.reports] == ([] if refused is None else [refused])
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_bus_error_is_reported_with_its_burst_and_all_reads_are_drained(stalled):
+    arch = Arch(rows=8, columns=8, bus_bits=64, burst_beats=8)
+    stalls = random.Random(5) if stalled else None
+    bench = Bench(arch, bytearray(8192), bad={200}, stalls=stalls)
+    code = Instruction(Opcode.LOAD, layer=9, fields={"memory": Memory.WEIGHT, "words": 60})
+    bench.run([code] * 3)
+    assert bench.reports == [(ErrorCode.BUS, 0, 9, 192)]
+    assert not bench.memory.reads

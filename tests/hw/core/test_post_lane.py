@@ -1,0 +1,119 @@
+"""The requantizer's hardware against exact rational arithmetic."""
+
+import random
+from fractions import Fraction
+
+import pytest
+from amaranth.sim import Simulator
+from systolith.hw.core.post_lane import PostLane
+from systolith.hw.formats import Bipolar, Float
+from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, Arch
+
+
+def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high):
+    """The ordered integer, by the definition: the nearest number of the format; ties to even, those
+    of integers as wanted, as far as TIE_BITS tell."""
+    form = arch.activation
+    exact = Fraction(total * multiplier + addend, 1 << shift)
+    if isinstance(form, Bipolar):
+        return int(exact >= 0)
+    if isinstance(form, Float):
+        magnitude = abs(exact)
+        step = 0
+        while magnitude >= 2 << (form.man + step):
+            step += 1
+        code = min(round(magnitude / (1 << step)) + (step << form.man), form.max_code)
+        value = -code if exact < 0 else code
+    else:
+        bits = 1 << TIE_BITS + 1
+        if exact * bits // 1 % bits in (bits // 2, bits // 2 - 1) and ties:
+            exact = exact // 1 + Fraction(1, 2)
+        # round() is half to even
+        value = round(exact + ties // 2) - ties // 2 if ties else (exact + Fraction(1, 2)) // 1
+        value += zero_point
+    return max(low, min(high, value))
+
+
+@pytest.mark.parametrize("activation, weight, accumulator, leaky, fraction", [
+    ("int8", "int8", None, False, 16), ("int4", "int8", 24, False, 26),
+    ("int1", "int3", None, False, 0), ("int16", "int16", 48, False, 16),
+    ("e3m2", "e3m2", None, False, 16), ("e4m3", "e4m3", None, False, 0),
+    ("e2m1", "e2m1", None, False, 16), ("e5m0", "e2m3", None, False, 26),
+    ("e4m3fn", "e4m3fn", None, False, 16), ("bipolar1", "bipolar1", None, False, 16),
+    ("int8", "int8", None, True, 16), ("e3m2", "e3m2", None, True, 16),
+    ("int4", "int4", None, True, 0),
+])
+def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky, fraction):
+    arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator,
+                leaky=leaky, bias_fraction=fraction)
+    unit = 1 << MULTIPLIER_BITS - arch.addend_bits
+    rng = random.Random(f"{activation} {weight}")
+    bits, width = arch.accumulator_bits, arch.activation.width
+    top = (1 << (bits - 1)) - 1
+    largest = (1 << (width - 1)) - 1
+    dut = PostLane(arch=arch)
+    clip = sorted(rng.randint(-largest - 1, largest) for _ in range(2))
+    constants = [(rng.randint(-largest - 1, largest), -largest - 1, largest), (0, *clip)]
+    vectors = []
+    for facts in constants:
+        batch = []
+        for _ in range(400):
+            size = rng.randint(1, bits - 1)
+            a = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1)))
+            b = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1), -a))
+            b = max(-top - 1, min(top, b))
+            m = rng.choice((0, 1, 3, 1 << 17, (1 << 24) - 1, (1 << MULTIPLIER_BITS) - 1,
+                            rng.getrandbits(MULTIPLIER_BITS)))
+            s = rng.choice((0, 1, size, min(63, size + 17), 25, 63, rng.getrandbits(SHIFT_BITS)))
+            d = rng.choice((0, rng.randrange(1 << arch.addend_bits)))
+            below = (rng.randint(-1 << MULTIPLIER_BITS, (1 << MULTIPLIER_BITS) - 1),
+                     rng.getrandbits(SHIFT_BITS),
+                     rng.randint(-1 << arch.addend_bits, (1 << arch.addend_bits) - 1)
+                     * (arch.addend_bits > 0))
+            ties = rng.randrange(4) if arch.tie_bits else 0
+            batch.append((a, b, (m, min(s, 63), d, ties), below, rng.random() < 0.2,
+                          rng.random() < 0.3))
+        vectors.append((facts, batch))
+
+    async def bench(ctx):
+        total, sums = 0, []
+        for facts, batch in vectors:
+            for name, value in zip(("zero_point", "low", "high"), facts, strict=True):
+                ctx.set(getattr(dut, name), value)
+            for n in range(len(batch) + dut.latency):
+                if n < len(batch):
+                    a, b, above, below, raw, more = batch[n]
+                    more &= n > 0
+                    total = a + (total if more else b)
+                    total = (total + (1 << bits)) % (2 << bits) - (1 << bits)
+                    sums.append(total)
+                    ctx.set(dut.more, more)
+                    ctx.set(dut.accumulator, a)
+                    word, place = 0, 0
+                    for value, size in zip((b, *above, *below), (
+                            bits, MULTIPLIER_BITS, SHIFT_BITS, arch.addend_bits, arch.tie_bits,
+                            *(size * leaky for size in (MULTIPLIER_BITS + 1, SHIFT_BITS,
+                                                        arch.below_addend_bits))), strict=True):
+                        word |= value % (1 << size) << place
+                        place += size
+                    assert place == arch.parameter_bits
+                    ctx.set(dut.parameters, word)
+                    ctx.set(dut.raw, raw)
+                if n >= dut.latency:
+                    _, _, above, below, raw, _ = batch[n - dut.latency]
+                    a = sums.pop(0)
+                    *above, ties = above
+                    m, s, d = below if leaky and a < 0 else above
+                    if raw:
+                        assert ctx.get(dut.raw_out) == a
+                    else:
+                        assert ctx.get(dut.ordered) == expected(
+                            arch, a, m, d * unit, s, ties, *facts), (a, m, d, s, ties)
+                    if isinstance(arch.activation, Bipolar):
+                        assert ctx.get(dut.least) == s % 2
+                await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()

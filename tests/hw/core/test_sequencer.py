@@ -1,0 +1,275 @@
+"""The sequencer with its read arbiter: order, queues, END, every error, the watchdog; tokens."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+from systolith.hw.core.axi import ReadArbiter
+from systolith.hw.core.csr import SEQUENCER, ErrorCode
+from systolith.hw.core.sequencer import Sequencer
+from systolith.hw.core.tokens import TokenCounters
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Instruction, Opcode, Unit
+
+from .axi_memory import AxiMemory
+
+BASE = 0x10000
+UNIT_OPCODES = [opcode for opcode in Opcode if opcode.unit is not None]
+
+
+def begin(arch):
+    return Instruction(Opcode.BEGIN, fields={"identity": arch.identity})
+
+
+def random_instruction(draw, opcode=None):
+    opcode = opcode or draw.choice(UNIT_OPCODES)
+    fields = {item.name: draw.randint(item.low, item.high) for item in isa.OPCODES[opcode]}
+    # What only other chips have.
+    for name, values in (("memory", 3), ("destination", 2), ("operand", 1), ("starts", 1),
+                         ("table", 1)):
+        if name in fields:
+            fields[name] %= values
+    own = 1 << opcode.unit
+    return Instruction(opcode, wait=draw.randrange(16) & ~own, signal=draw.randrange(16) & ~own,
+                       layer=draw.randrange(4096), fields=fields)
+
+
+def encode(code):
+    return b"".join(item.encode().to_bytes(isa.INSTRUCTION_BYTES, "little") for item in code)
+
+
+class Bench:
+    """A sequencer and its arbiter; the units are queues' readers that keep what they got."""
+
+    def __init__(self, arch, image, *, program=0, latency=8, stalls=None, bad=(), window=None,
+                 watchdog=0, pace=0.5, seed=0):
+        self.arch, self.program, self.watchdog = arch, program, watchdog
+        self.memory = AxiMemory(bytearray(image), bus_bits=arch.bus_bits, base=BASE,
+                                latency=latency, stalls=stalls, bad={BASE + at for at in bad})
+        self.draw, self.pace = random.Random(seed), pace
+        self.sequencer, self.arbiter = Sequencer(arch=arch), ReadArbiter(arch=arch)
+        self.got = {unit: [] for unit in Unit}
+        self.done = self.report = None
+        self.busy_until = 0
+        m = Module()
+        m.submodules.sequencer, m.submodules.arbiter = self.sequencer, self.arbiter
+        wiring.connect(m, self.sequencer.read, self.arbiter.fetch)
+        m.d.comb += [self.arbiter.window_base.eq(BASE),
+                     self.arbiter.window_size.eq(len(image) if window is None else window),
+                     self.arbiter.halt.eq(self.sequencer.halt),
+                     self.sequencer.quiet.eq(self.arbiter.quiet),
+                     self.sequencer.progress.eq(self.arbiter.progress),
+                     self.sequencer.watchdog.eq(watchdog)]
+        self.simulator = Simulator(m)
+        self.simulator.add_clock(1e-6)
+
+    async def units(self, ctx):
+        """Each pops its queue at random and is busy for a while after."""
+        sequencer, busy = self.sequencer, [0] * 4
+        while True:
+            for unit in Unit:
+                ctx.set(sequencer.o[unit].ready, self.draw.random() < self.pace)
+                ctx.set(sequencer.unit_busy[unit], busy[unit] > 0)
+            samples = [signal for output in sequencer.o
+                       for signal in (output.valid, output.ready, output.payload.as_value())]
+            _, _, *values = await ctx.tick().sample(*samples)
+            for unit in Unit:
+                valid, ready, payload = values[3 * unit:3 * unit + 3]
+                busy[unit] -= busy[unit] > 0
+                if valid and ready:
+                    self.got[unit].append(isa.decode(payload))
+                    busy[unit] = self.draw.randrange(30)
+
+    def run(self, cycles=5000, inject=None):
+        async def control(ctx):
+            sequencer = self.sequencer
+            for _ in range(2):          # a second run after the first must be the same
+                ctx.set(sequencer.program, self.program)
+                ctx.set(sequencer.start, 1)
+                await ctx.tick()
+                ctx.set(sequencer.start, 0)
+                for self.cycles in range(cycles):
+                    *_, busy, done, report, quiet = await ctx.tick().sample(
+                        sequencer.busy, sequencer.done, sequencer.report, self.arbiter.quiet)
+                    if inject and self.cycles >= inject[0]:
+                        ctx.set(sequencer.reports[inject[1]], inject[2])
+                    if not busy and quiet and self.cycles:
+                        break
+                else:
+                    raise AssertionError("the sequencer never stops")
+                if report.valid:
+                    self.report = (ErrorCode(report.code), report.unit, report.layer,
+                                   report.address)
+                    return
+                assert done
+                self.done = self.done + 1 if self.done else 1
+
+        async def read(ctx):
+            await self.memory.read(ctx, self.arbiter.axi)
+        self.simulator.add_testbench(control)
+        self.simulator.add_testbench(self.units, background=True)
+        self.simulator.add_testbench(read, background=True)
+        self.simulator.run()
+
+
+@pytest.mark.parametrize("bus_bits, depth, stalled", [
+    (32, 1, False), (64, 4, True), (64, 2, False), (128, 3, True)])
+def test_every_unit_gets_its_instructions_in_order(bus_bits, depth, stalled):
+    arch = Arch(rows=3, columns=5, bus_bits=bus_bits, queue_depth=depth)
+    draw = random.Random(bus_bits + depth)
+    code = [random_instruction(draw) for _ in range(40)]
+    offset = 4096 - 64 * draw.randrange(1, 8)           # instructions straddle a page
+    image = bytes(offset) + encode([begin(arch), *code, Instruction(Opcode.END)])
+    bench = Bench(arch, image, program=offset, stalls=draw if stalled else None)
+    bench.run()
+    assert bench.done == 2
+    for unit in Unit:
+        assert bench.got[unit] == 2 * [item for item in code if item.unit == unit]
+
+
+def test_what_stands_behind_end_does_not_matter():
+    arch = Arch(rows=2, columns=2)
+    code = encode([begin(arch), Instruction(Opcode.END)])
+    for image, bad in ((code, ()), (code + b"\xFF" * 200, ()), (code + bytes(200), (96, 104))):
+        bench = Bench(arch, image, bad=bad)
+        bench.run()
+        assert bench.done == 2
+
+
+def test_end_waits_until_every_unit_is_idle():
+    arch = Arch(rows=2, columns=2)
+    code = [begin(arch), random_instruction(random.Random(1), Opcode.POST), Instruction(Opcode.END)]
+    slow, fast = (Bench(arch, encode(code), pace=pace) for pace in (0.01, 1))
+    slow.run()
+    fast.run()
+    assert slow.done == fast.done == 2
+    assert slow.cycles > fast.cycles + 20
+
+
+def zero_count(arch):
+    code = random_instruction(random.Random(2), Opcode.ARRAY)
+    field = next(item for item in isa.OPCODES[Opcode.ARRAY] if item.name == "out_x")
+    word, position = code.encode(), sum(item.width for item in isa.HEAD)
+    for item in isa.OPCODES[Opcode.ARRAY]:
+        if item == field:
+            return code.layer, word & ~(((1 << item.width) - 1) << position)
+        position += item.width
+    raise AssertionError
+
+
+def patched(arch, opcode, **fields):
+    code = random_instruction(random.Random(3), opcode)
+    for name, value in fields.items():
+        if name in ("wait", "signal"):
+            setattr(code, name, value)
+        else:
+            code.fields[name] = value
+    return code.layer, code.encode()
+
+
+@pytest.mark.parametrize("bad", [
+    lambda arch: (0x123, 0x123 << 12),                                  # opcode 0
+    lambda arch: (0xFFF, (1 << isa.INSTRUCTION_BITS) - 1),              # opcode 15
+    zero_count,
+    lambda arch: patched(arch, Opcode.LOAD, memory=3),
+    lambda arch: patched(arch, Opcode.POST, destination=2),
+    lambda arch: patched(arch, Opcode.ARRAY, starts=1),
+    lambda arch: patched(arch, Opcode.LOAD, wait=1),
+    lambda arch: patched(arch, Opcode.STORE, signal=8),
+    lambda arch: (0, begin(arch).encode()),                             # twice
+])
+def test_an_illegal_instruction_stops_the_core_and_is_named(bad):
+    arch = Arch(rows=2, columns=2)
+    layer, word = bad(arch)
+    draw = random.Random(4)
+    image = (encode([begin(arch)] + [random_instruction(draw) for _ in range(3)])
+             + word.to_bytes(48, "little") + encode([random_instruction(draw)] * 3))
+    bench = Bench(arch, bytes(64) + image, program=64)
+    bench.run()
+    assert bench.report == (ErrorCode.ILLEGAL, SEQUENCER, layer, 64 + 4 * 48)
+    assert sum(map(len, bench.got.values())) <= 3
+
+
+def test_a_program_must_begin_with_begin_and_the_right_identity():
+    arch = Arch(rows=2, columns=2)
+    bench = Bench(arch, encode([Instruction(Opcode.END, layer=5)] * 4))
+    bench.run()
+    assert bench.report == (ErrorCode.ILLEGAL, SEQUENCER, 5, 0)
+    other = Instruction(Opcode.BEGIN, fields={"identity": arch.identity ^ 1 << 63})
+    bench = Bench(arch, encode([other, *[Instruction(Opcode.END)] * 4]))
+    bench.run()
+    assert bench.report == (ErrorCode.IDENTITY, SEQUENCER, 0, 0)
+
+
+def test_a_program_that_leaves_the_window_or_meets_a_bus_error_is_reported():
+    arch = Arch(rows=2, columns=2)
+    image = encode([begin(arch)] + [random_instruction(random.Random(5))] * 3)
+    bench = Bench(arch, image)
+    bench.run()
+    assert bench.report[:2] + bench.report[3:] == (ErrorCode.WINDOW, SEQUENCER, 4 * 48)
+    bench = Bench(arch, image, bad=[48 + 16])
+    bench.run()
+    assert bench.report[:2] + bench.report[3:] == (ErrorCode.BUS, SEQUENCER, 48)
+
+
+def test_the_first_report_of_a_unit_is_held_and_halts():
+    arch = Arch(rows=2, columns=2)
+    image = encode([begin(arch)] + [random_instruction(random.Random(6))] * 20
+                   + [Instruction(Opcode.END)])
+    bench = Bench(arch, image, pace=0.01)
+    bench.run(inject=(60, Unit.POST, {"valid": 1, "code": 4, "unit": 2, "layer": 77,
+                                      "address": 1234}))
+    assert bench.report == (ErrorCode.BUS, Unit.POST, 77, 1234)
+
+
+def test_the_watchdog_reports_a_core_without_progress():
+    arch = Arch(rows=2, columns=2, queue_depth=1)
+    image = encode([begin(arch)] + [random_instruction(random.Random(7), Opcode.POST)] * 3
+                   + [Instruction(Opcode.END)] * 5)
+    bench = Bench(arch, image, pace=0, watchdog=200)
+    bench.run()
+    assert bench.report[:2] + bench.report[3:] == (ErrorCode.WATCHDOG, SEQUENCER, 2 * 48)
+    assert 200 < bench.cycles < 300
+
+
+class TestTokens:
+    def simulate(self, steps):
+        """Steps of (give masks, take masks) by unit; returns available after each."""
+        tokens = TokenCounters()
+        seen = []
+
+        async def bench(ctx):
+            for give, take in steps:
+                for unit in Unit:
+                    ctx.set(tokens.give[unit], give[unit])
+                    ctx.set(tokens.take[unit], take[unit])
+                _, _, overflow = await ctx.tick().sample(tokens.overflow)
+                seen.append(([ctx.get(tokens.available[unit]) for unit in Unit], overflow))
+        simulator = Simulator(tokens)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+        return seen
+
+    def test_counters_follow_a_naive_model(self):
+        draw = random.Random(8)
+        counts = {(giver, taker): 0 for giver in Unit for taker in Unit if giver != taker}
+        steps, expected = [], []
+        for _ in range(400):
+            give, take = [0] * 4, [0] * 4
+            for (giver, taker), count in counts.items():
+                gives, takes = draw.random() < 0.5, count and draw.random() < 0.5
+                give[giver] |= gives << taker
+                take[taker] |= bool(takes) << giver
+                counts[giver, taker] = count + gives - bool(takes)
+            steps.append((give, take))
+            expected.append(([sum((counts[giver, taker] > 0) << giver for giver in Unit
+                                  if giver != taker) for taker in Unit], 0))
+        assert self.simulate(steps) == expected
+
+    def test_one_token_too_many_is_an_overflow(self):
+        seen = self.simulate([([2, 0, 0, 0], [0] * 4)] * 1024)
+        assert [overflow for _, overflow in seen] == [0] * 1023 + [1]

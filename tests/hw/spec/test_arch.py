@@ -1,0 +1,25 @@
+import pytest
+from systolith.hw.spec.arch import Arch
+
+
+@pytest.mark.parametrize("name", ["ternary", "lns8", "e3m0x2", "e3m4flush", "e4m3dl", "hfp8",
+                                  "e3m0r4"])
+def test_formats_that_post_processing_cannot_round_to_are_no_activations(name):
+    with pytest.raises(ValueError, match="the formats that post-processing can round to"):
+        Arch(rows=2, columns=2, activation=name, weight="int8")
+
+
+@pytest.mark.parametrize("name", ["int8", "int1", "e4m3", "e4m3fn", "e4m3fnuz", "e4m3p3109",
+                                  "e3m0", "bipolar1"])
+def test_formats_that_post_processing_rounds_to_are_activations(name):
+    assert Arch(rows=2, columns=2, activation=name, weight=name).activation.name == name
+
+
+def test_tables_and_leaky_channels_are_for_chips_that_compute_numbers():
+    with pytest.raises(ValueError, match="table_depth must be 0 or a power of two from 256 up"):
+        Arch(rows=2, columns=2, table_depth=128)
+    with pytest.raises(ValueError, match="table_depth must be 0 or a power of two from 64 up"):
+        Arch(rows=2, columns=2, activation="e3m2", weight="e3m2", table_depth=96)
+    for facts in ({"table_depth": 2}, {"leaky": True}):
+        with pytest.raises(ValueError, match="on binary chips"):
+            Arch(rows=2, columns=2, activation="bipolar1", weight="bipolar1", **facts)

@@ -1,0 +1,190 @@
+"""The cycle model against the core in Verilator, to the cycle."""
+
+import random
+
+import pytest
+from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.compile.tokens import synchronize
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    Destination,
+    Instruction,
+    Memory,
+    Opcode,
+    Pooling,
+    Unit,
+)
+from systolith.hw.spec.program import Program
+from systolith.sim.machine.cycles import Stuck, cycles
+from systolith.sim.random.programs import random_program
+from systolith.sim.rtl import core as rtl
+
+#: Not square, not powers of two; the second one's POST can write in every cycle.
+ARCHS = [
+    Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
+         activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12,
+         operand_depth=80, table_depth=512),
+    Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
+         queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
+         parameter_depth=20, table_depth=64, leaky=True),
+    Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
+         activation_depth=64, accumulator_depth=90, weight_depth=200, parameter_depth=20),
+]
+WINDOW = 1 << 16
+
+
+def program(arch, code, offset=0):
+    """A Program of these instructions between BEGIN and END, at `offset`."""
+    code = [Instruction(Opcode.BEGIN, fields={"identity": arch.identity}), *code,
+            Instruction(Opcode.END)]
+    text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
+    return Program(arch, code, bytes(offset) + text, offset, WINDOW)
+
+
+def wild_program(arch, seed, instructions=60):
+    """Instructions that heed each other's tokens and nothing else.
+
+    The core's timing does not depend on data, so that what they read and overwrite is left to
+    chance, and all units are at work at the same time. Tokens are given before they are taken,
+    in program order, and what goes to the store unit is stored at once: nothing can get stuck.
+    """
+    draw = random.Random(f"wild {seed}")
+    code, given = [], {(giver, taker): 0 for giver in Unit for taker in Unit if giver != taker}
+
+    def add(opcode, withheld=(), **fields):
+        wait = signal = 0
+        for (giver, taker), count in given.items():
+            if taker == opcode.unit and count and draw.random() < 0.5:
+                wait |= 1 << giver
+                given[giver, taker] -= 1
+        for giver, taker in given:
+            if giver == opcode.unit and taker not in withheld and draw.random() < 0.3:
+                signal |= 1 << taker
+                given[giver, taker] += 1
+        code.append(Instruction(opcode, wait=wait, signal=signal, fields=fields))
+
+    def load():
+        memory = draw.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT,
+                              Memory.PARAMETER, *[Memory.OPERAND] * bool(arch.operand_depth),
+                              *[Memory.TABLE] * bool(arch.table_depth)])
+        add(Opcode.LOAD, memory=memory, address=16 * draw.randrange(1024),
+            rows=draw.choice([1, 1, 3]), words=draw.choice([1, draw.randint(1, 40)]),
+            row_stride=16 * draw.randrange(200))
+
+    def array():
+        add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),
+            blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
+            pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_last=4, y_last=4,
+            **({"starts": 1} if arch.depthwise and draw.random() < 0.5 else
+               {"pool_x": draw.randint(1, 2), "early": draw.randrange(2)}))
+
+    def post():
+        to_store, raw = draw.random() < 0.4, draw.random() < 0.4
+        raw &= to_store
+        windows = {} if raw or draw.random() < 0.5 else dict(
+            pool_y=draw.randint(1, 3), pool_x=draw.randint(1, 3), row=draw.randint(1, 9),
+            jump=draw.randint(-1, 2), turn=draw.randint(0, 9), pooling=draw.choice(list(Pooling)))
+        out_y, out_x = draw.randint(1, 5), draw.randint(1, 12)
+        # its own STORE must run along with it
+        others = list(Destination) if arch.operand_depth else [Destination.ACTIVATION]
+        add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, **windows,
+            raw=int(raw), stride_x=1,
+            operand=int(arch.operand_depth > 0 and not raw and draw.random() < 0.5),
+            table=int(arch.table_depth > 0 and not raw and draw.random() < 0.5),
+            destination=Destination.STORE if to_store else draw.choice(
+                [item for item in others if item != Destination.STORE]))
+        if to_store:
+            size = arch.raw_bytes if raw else arch.group_bytes
+            items = out_x * (arch.chunks if raw else 1)
+            add(Opcode.STORE, raw=int(raw), rows=out_y, items=items,
+                address=WINDOW // 2 + size * draw.randrange(100),
+                row_stride=size * draw.randint(0, 2 * items), item_stride=2 * size,
+                burst=int(size % arch.beat_bytes == 0 and draw.random() < 0.6))
+
+    while len(code) < instructions:
+        kind = draw.choice([load, load, array, post])
+        for _ in range(draw.choice([1, 1, 1, 5])):
+            kind()
+    return program(arch, code, offset=64 * draw.randrange(64))
+
+
+def by_core(simulation):
+    return [(runs[0].cycles, runs[0].compute_first, runs[0].compute_last, runs[0].activity)
+            for runs in simulation.runs]
+
+
+def by_model(jobs):
+    timings = [cycles(job.program, job.latency) for job in jobs]
+    return [(timing.cycles, timing.compute_first, timing.compute_last,
+             timing.activity) for timing in timings]
+
+
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.rows}x{arch.columns}")
+def test_the_model_is_the_core_to_the_cycle(arch):
+    jobs = [rtl.Job(wild_program(arch, seed), [rtl.Run()], latency=(32, 1, 7, 100)[seed % 4])
+            for seed in range(16)]
+    jobs += [rtl.Job(random_program(arch, seed, synchronize), [rtl.Run()]) for seed in range(3)]
+    assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
+
+
+def test_a_pass_of_one_pixel_before_one_from_the_top():
+    arch = ARCHS[-1]
+    made = program(arch, [Instruction(Opcode.ARRAY, fields={}),
+                          Instruction(Opcode.ARRAY, fields={"starts": 1, "out_x": 3})])
+    jobs = [rtl.Job(made, [rtl.Run()])]
+    assert by_model(jobs) == by_core(rtl.simulate(core_verilog(arch), jobs))
+
+
+def test_the_smallest_program_by_hand():
+    arch = Arch(rows=4, columns=4, bus_bits=64)
+    timing = cycles(program(arch, []), latency=32)
+    # asked in cycle 1, on the bus in 2, 6 beats from 34 on, each shifted two cycles later: BEGIN
+    # leaves in 42. Six requests of 6 beats were made before END is seen in 48.
+    assert timing.instructions[0] == (42, 42)
+    # the fifth request, made in 43, brings its last beat in 81
+    assert timing.cycles == 82
+    assert not any(timing.waits.values())
+    assert not any(count for unit in timing.activity.values() for count in unit.values())
+
+
+def test_passes_follow_each_other_without_a_bubble():
+    arch = Arch(rows=16, columns=16, weight_depth=1024)
+    one, nine = (cycles(program(arch, [Instruction(Opcode.ARRAY, fields={
+        "kernel_y": kernel, "kernel_x": kernel, "out_y": 10, "out_x": 10})]))
+        for kernel in (1, 3))
+    assert nine.cycles - one.cycles == 8 * 100
+
+
+def test_work_in_one_unit_is_hidden_behind_another():
+    arch = Arch(rows=16, columns=16, weight_depth=1024)
+    array = Instruction(Opcode.ARRAY, fields={"kernel_y": 9, "out_y": 20, "out_x": 25})
+    load = Instruction(Opcode.LOAD, fields={"words": 1000})
+    alone, both = cycles(program(arch, [array])), cycles(program(arch, [array, load]))
+    assert alone.activity["array"]["running"] > 4500
+    assert both.activity["load"]["running"] > 2000
+    assert both.cycles == alone.cycles
+
+
+def test_instructions_are_timed_in_program_order():
+    arch = ARCHS[0]
+    made = wild_program(arch, 3)
+    timing = cycles(made)
+    assert len(timing.instructions) == len(made.instructions)
+    for unit in Unit:
+        own = [times for times, code in zip(timing.instructions, made.instructions, strict=True)
+               if code.unit == unit]
+        assert own == sorted(own)
+        assert all(0 < start < end <= timing.cycles for start, end in own)
+    assert timing.instructions[-1] == (timing.cycles, timing.cycles)
+
+
+@pytest.mark.parametrize("code, message", [
+    ([Instruction(Opcode.ARRAY, wait=1 << Unit.LOAD)], "array waits in instruction 1"),
+    ([Instruction(Opcode.STORE), Instruction(Opcode.LOAD)], "store waits in instruction 1"),
+    ([Instruction(Opcode.POST, fields={"out_x": 40, "destination": 1})],
+     "post waits in instruction 1"),
+])
+def test_a_program_that_never_ends_is_refused(code, message):
+    with pytest.raises(Stuck, match=f"^the program never ends; {message}$"):
+        cycles(program(ARCHS[0], code))

@@ -1,0 +1,243 @@
+"""Exact arithmetic against plain Python integers and Fractions."""
+
+from fractions import Fraction
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systolith.hw.formats import Bipolar, Float, Int, parse
+from systolith.hw.spec.arch import MULTIPLIER_BITS
+from systolith.sim.model import numerics
+
+FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
+           Float(4, 0), Float(1, 3), Bipolar(1)]
+
+
+def naive_passes(images, weight, stride, dilation, pads, pad_image, vector):
+    """Sums of each pass, as Python integers, in the chip's order: {(n, o, y, x): [sum, ...]}."""
+    count, channels, height, width = images.shape
+    outputs, _, kernel_y, kernel_x = weight.shape
+    out_y = (height + pads[0] + pads[2] - dilation[0] * (kernel_y - 1) - 1) // stride[0] + 1
+    out_x = (width + pads[1] + pads[3] - dilation[1] * (kernel_x - 1) - 1) // stride[1] + 1
+    result = np.empty((count, outputs, out_y, out_x), dtype=object)
+    for n, o, y, x in np.ndindex(result.shape):
+        passes = []
+        for ky, kx in np.ndindex(kernel_y, kernel_x):
+            row = y * stride[0] + ky * dilation[0] - pads[0]
+            column = x * stride[1] + kx * dilation[1] - pads[1]
+            inside = 0 <= row < height and 0 <= column < width
+            products = [(int(images[n, c, row, column]) if inside else pad_image)
+                        * int(weight[o, c, ky, kx]) for c in range(channels)]
+            passes += [sum(products[c:c + vector]) for c in range(0, channels, vector)]
+        result[n, o, y, x] = passes
+    return result
+
+
+@st.composite
+def convolutions(draw):
+    bits = draw(st.sampled_from([1, 4, 8, 20, 26, 33, 50]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    kernel = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    dilation = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    size = [max(1, dilation[n] * (kernel[n] - 1) + 1 - pads[n] - pads[n + 2]) + draw(
+        st.integers(0, 3)) for n in (0, 1)]
+    channels = draw(st.integers(1, 5))
+    images = rng.integers(-(1 << bits), 1 << bits, (draw(st.integers(1, 2)), channels, *size))
+    weight_bits = draw(st.sampled_from([1, 8, 17, 33]))
+    weight = rng.integers(-(1 << weight_bits), 1 << weight_bits,
+                          (draw(st.integers(1, 3)), channels, *kernel))
+    return images, weight, dict(
+        stride=(draw(st.integers(1, 3)), draw(st.integers(1, 2))), dilation=dilation, pads=pads,
+        pad_image=draw(st.integers(-9, 9)))
+
+
+@settings(max_examples=60)
+@given(convolutions())
+def test_convolution_is_exact_for_every_size_of_numbers(case):
+    images, weight, geometry = case
+    expected = np.vectorize(sum, otypes=[object])(naive_passes(*case[:2], **geometry, vector=99))
+    assert (numerics.convolve(images, weight, **geometry) == expected).all()
+
+
+@settings(max_examples=40)
+@given(convolutions(), st.integers(1, 4), st.integers(3, 64))
+def test_accumulators_saturate_after_each_pass(case, vector, bits):
+    images, weight, geometry = case
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+    def accumulate(passes):
+        total = 0
+        for item in passes:
+            total = min(max(total + item, low), high)
+        return total
+    passes = naive_passes(images, weight, **geometry, vector=vector)
+    expected = np.vectorize(accumulate, otypes=[object])(passes)
+    result = numerics.saturating_convolve(images, weight, bits=bits, vector=vector, **geometry)
+    assert (result == expected).all()
+
+
+def test_a_dense_layer_of_many_images_is_exact():
+    rng = np.random.default_rng(1)
+    images = rng.integers(-128, 128, (300, 40, 1, 1))
+    weight = rng.integers(-128, 128, (7, 40, 1, 1))
+    assert (numerics.convolve(images, weight)[:, :, 0, 0]
+            == images[:, :, 0, 0] @ weight[:, :, 0, 0].T).all()
+
+
+def test_large_batches_are_split_without_a_trace(monkeypatch):
+    rng = np.random.default_rng(2)
+    images, weight = rng.integers(-8, 8, (9, 3, 6, 5)), rng.integers(-8, 8, (4, 3, 3, 2))
+    whole = numerics.convolve(images, weight)
+    monkeypatch.setattr(numerics, "_PATCHES", 100)
+    assert (numerics.convolve(images, weight) == whole).all()
+
+
+def test_a_kernel_larger_than_the_input_is_refused():
+    with pytest.raises(ValueError, match="reaches over 3 x 3 pixels"):
+        numerics.convolve(np.zeros((1, 1, 2, 5), int), np.zeros((1, 1, 3, 3), int))
+
+
+def test_weights_for_other_channels_are_refused():
+    with pytest.raises(ValueError, match="do not fit images"):
+        numerics.convolve(np.zeros((1, 2, 2, 5), int), np.zeros((1, 1, 1, 1), int))
+
+
+# Requantizing.
+
+@cache
+def magnitudes(format):
+    """All magnitudes of a float format in units of its smallest: [(value, code)]."""
+    codes = range(format.max_code + 1)
+    return [(int(format.image(np.int64(code))), code) for code in codes]
+
+
+def contract(total, layer, channel, format):
+    """One result by the contract's words, in Fractions: an ordered integer."""
+    product = (total + int(layer.bias[channel])) * int(layer.multiplier[channel])
+    if isinstance(format, Bipolar):
+        return int(product >= 0)
+    value = Fraction(product, 1 << int(layer.shift[channel]))
+    if isinstance(format, Float):
+        # The nearest of all magnitudes, the even code on a tie.
+        magnitude = min(magnitudes(format),
+                        key=lambda item: (abs(item[0] - abs(value)), item[1] & 1))[1]
+        result = -magnitude if value < 0 else magnitude
+    else:
+        result = round(value) + layer.zero_point       # Python rounds Fractions to even
+    return min(max(result, layer.low), layer.high)
+
+
+@st.composite
+def requantizations(draw):
+    format = draw(st.sampled_from(FORMATS))
+    channels, size = draw(st.integers(1, 4)), draw(st.sampled_from([4, 12, 30, 44, 62, 80]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+
+    def numbers(*shape, bits):
+        values = [int.from_bytes(rng.bytes(12)) % (1 << int(rng.integers(1, bits + 1)))
+                  for _ in range(int(np.prod(shape)))]
+        signs = rng.integers(0, 2, len(values)) * 2 - 1
+        return np.array([value * int(sign) for value, sign in zip(values, signs, strict=True)],
+                        dtype=object if bits > 62 else np.int64).reshape(shape)
+    total = numbers(2, channels, 2, 2, bits=size)
+    scale = draw(st.integers(0, min(63, size + 4)))
+    if isinstance(format, Int):
+        low, high = format.image_range
+    else:
+        high = 1 if isinstance(format, Bipolar) else format.max_code
+        low = 0 if isinstance(format, Bipolar) else -high
+    layer = SimpleNamespace(
+        bias=numbers(channels, bits=min(size, 62)),
+        multiplier=(rng.integers(0, 1 << MULTIPLIER_BITS, channels)
+                    >> rng.integers(0, MULTIPLIER_BITS, channels)),
+        shift=np.clip(scale + rng.integers(-3, 4, channels), 0, 63),
+        zero_point=draw(st.integers(-9, 9)) if isinstance(format, Int) else 0,
+        low=draw(st.integers(low, (low + high) // 2)),
+        high=draw(st.integers((low + high) // 2, high)))
+    return total, layer, format
+
+
+@settings(max_examples=120)
+@given(requantizations())
+def test_requantizing_follows_the_contract(case):
+    total, layer, format = case
+    codes = numerics.requantize(total, layer, format)
+    expected = np.empty(total.shape, dtype=np.int64)
+    for index in np.ndindex(total.shape):
+        expected[index] = contract(int(total[index]), layer, index[1], format)
+    assert (numerics.ordered(codes, format) == expected).all()
+    assert codes.min() >= 0 and codes.max() < 1 << format.width
+
+
+@pytest.mark.parametrize("format", [Int(8), parse("e3m2"), parse("e4m3")], ids=str)
+def test_ties_round_to_even_codes(format):
+    # Halves of every image step: shift 1.
+    total = np.arange(-2000, 2000)[None, None, None]
+    low, high = (format.image_range if isinstance(format, Int)
+                 else (-format.max_code, format.max_code))
+    layer = SimpleNamespace(bias=np.zeros(1, int), multiplier=np.ones(1, int),
+                            shift=np.ones(1, int), zero_point=0, low=low, high=high)
+    codes = numerics.requantize(total, layer, format)
+    assert (format.decode(codes)
+            == format.decode(format.encode(np.ldexp(total / 2, format.exponent)))).all()
+
+
+def test_a_result_that_rounds_to_zero_is_plus_zero():
+    layer = SimpleNamespace(bias=np.zeros(1, int), multiplier=np.ones(1, int),
+                            shift=np.full(1, 9), zero_point=0, low=-31, high=31)
+    assert numerics.requantize(np.full((1, 1, 1, 1), -1), layer, parse("e3m2")).item() == 0
+
+
+# Order and pooling.
+
+SPECIAL_FORMATS = [parse(name) for name in ("e4m3fn", "e4m3fnuz", "e5m2ieee", "e4m3p3109")]
+
+
+@pytest.mark.parametrize("format", FORMATS + SPECIAL_FORMATS, ids=str)
+def test_ordered_integers_sort_as_values(format):
+    codes = np.arange(1 << format.width)
+    values = format.decode(codes)
+    codes, values = codes[np.isfinite(values)], values[np.isfinite(values)]
+    order = numerics.ordered(codes, format)
+    assert ((order[:, None] < order) == (values[:, None] < values)).all()
+    assert (format.decode(numerics.from_ordered(order, format)) == values).all()
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 1), (2, 5)])
+def test_pooling_keeps_the_largest_value(format, window):
+    codes = np.random.default_rng(3).integers(0, 1 << format.width, (2, 3, 7, 11))
+    result = format.decode(numerics.pool(codes, format, window))
+    values = format.decode(codes)
+    for y, x in np.ndindex(result.shape[2:]):
+        rows = slice(y * window[0], (y + 1) * window[0])
+        columns = slice(x * window[1], (x + 1) * window[1])
+        assert (result[:, :, y, x] == values[:, :, rows, columns].max(axis=(2, 3))).all()
+    assert result.shape[2:] == (7 // window[0], 11 // window[1])
+
+
+def test_images_by_table_equal_the_formats_images():
+    format = parse("e4m3")
+    codes = np.arange(256).reshape(4, 64)
+    assert (numerics.images_of(format, codes) == format.image(codes)).all()
+    with pytest.raises(ValueError, match="must be from 0 to 255"):
+        numerics.images_of(format, np.array([256]))
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "e4m3fnuz", "e5m2ieee", "e3m2", "int5"])
+def test_images_of_codes_that_are_numbers(name):
+    format = parse(name)
+    every = np.arange(1 << format.width)
+    finite = numerics.finite_codes(format)
+    assert finite.tolist() == every[np.isfinite(format.decode(every))].tolist()
+    codes = np.random.default_rng(3).choice(finite, (3, 50))
+    assert (np.ldexp(numerics.images_of(format, codes).astype(float), format.exponent)
+            == format.decode(codes)).all()
+    assert numerics.images_of(format, codes[:, :0]).shape == (3, 0)
+    for wrong in [1 << format.width, -1, *set(every.tolist()) - set(finite.tolist())]:
+        with pytest.raises(ValueError):
+            numerics.images_of(format, [finite[0], wrong])

@@ -1,0 +1,68 @@
+"""Random chips and programs: legal, varied, and the same for the same seed."""
+
+import pytest
+from systolith.gen.compile.tokens import synchronize
+from systolith.hw.element.arithmetic import STRUCTURES
+from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.spec.isa import Destination, Opcode, Pooling, decode
+from systolith.sim.machine.access import AccessError, check_program
+from systolith.sim.machine.races import find_stall
+from systolith.sim.random.programs import random_arch, random_program
+
+
+def test_chips_differ_in_every_way():
+    chips = [random_arch(seed) for seed in range(150)]
+    assert {type(arch.activation) for arch in chips} == {Int, Float, Bipolar}
+    assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
+    assert {arch.bus_bits for arch in chips} == {32, 64, 128}
+    assert {arch.queue_depth for arch in chips} == set(range(1, 6))
+    for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,
+                 lambda a: a.groups_per_word > 1, lambda a: a.groups_per_columns > 1,
+                 lambda a: a.activation != a.weight, lambda a: a.shared_columns > 1,
+                 lambda a: a.stages == 1, lambda a: a.stages is None,
+                 lambda a: a.raw_bits == 128,
+                 lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
+        assert {bool(fact(arch)) for arch in chips} == {False, True}
+    assert {arch.structure for arch in chips} == {"auto", *STRUCTURES}
+    assert random_arch(7) == random_arch(7)
+    assert isinstance(random_arch(7, "float").activation, Float)
+
+
+def test_programs_differ_and_come_back_from_their_image():
+    seen = set()
+    for seed in range(20):
+        arch = random_arch(seed)
+        program = random_program(arch, seed, synchronize, 30)
+        assert len(program.instructions) <= 36
+        assert find_stall(program.instructions, arch) is None
+        start = program.code_offset
+        for n, i in enumerate(program.instructions):
+            assert decode(program.image[start + 48 * n:start + 48 * n + 48]) == i
+            seen.add(i.opcode)
+            if i.opcode == Opcode.POST:
+                seen.add((Destination(i.destination), bool(i.raw), i.pool_x * i.pool_y > 1))
+                seen.add(Pooling(i.pooling))
+            if i.opcode == Opcode.ARRAY:
+                seen |= {("accumulate", i.accumulate), ("early", i.early)}
+            if i.opcode == Opcode.STORE:
+                seen |= {("burst", i.burst), ("rows", i.rows > 1)}
+        again = random_program(arch, seed, synchronize, 30)
+        assert again.image == program.image
+    assert seen >= set(Opcode) | {
+        (Destination.ACTIVATION, False, True), (Destination.STORE, False, True),
+        (Destination.ACTIVATION, False, False), (Destination.STORE, True, False)}
+    assert seen >= {(name, value) for name in ("accumulate", "early", "burst", "rows")
+                    for value in (0, 1)}
+
+
+def test_a_program_must_not_overwrite_itself():
+    arch = random_arch(1)
+    program = random_program(arch, 1, synchronize)
+    check_program(program)
+    stores = [i for i in program.instructions if i.opcode == Opcode.STORE]
+    stores[0].fields["address"] = program.code_offset
+    with pytest.raises(AccessError, match="overwrites the program's code"):
+        check_program(program)
+    program.instructions.pop()
+    with pytest.raises(AccessError, match="only BEGIN and ends with its only END"):
+        check_program(program)

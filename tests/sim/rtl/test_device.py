@@ -1,0 +1,100 @@
+"""The host driver, on registers that answer without a core."""
+
+import pytest
+from systolith.hw.core import csr
+from systolith.hw.core.csr import ErrorCode, UnitState
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.program import Program
+from systolith.sim.rtl.device import Device, DeviceError, Status
+
+ARCH = Arch(rows=2, columns=3)
+
+
+class Registers:
+    """A transport to a core that is done at once, and notes what it is told."""
+
+    window_base = 0x7000
+
+    def __init__(self, **values):
+        self.values = {"ID": csr.ID, "VERSION": csr.VERSION, "STATUS": 2, "WAITING": 0,
+                       "IDENTITY_LOW": ARCH.identity & 0xFFFFFFFF,
+                       "IDENTITY_HIGH": ARCH.identity >> 32} | values
+        self.names = {register.offset: register.name for register in csr.REGISTERS}
+        self.memory = bytearray(64)
+        self.told = []
+
+    def read_register(self, offset):
+        return self.values.get(self.names[offset], offset)
+
+    def write_register(self, offset, value):
+        self.told.append((self.names[offset], value))
+
+    def read_memory(self, offset, size):
+        return bytes(self.memory[offset:offset + size])
+
+    def write_memory(self, offset, data):
+        self.told.append(("memory", offset))
+        self.memory[offset:offset + len(data)] = data
+
+    def wait(self, limit):
+        self.told.append(("wait", limit))
+
+
+def test_loads_and_runs():
+    transport = Registers(CYCLES=100, COMPUTE_FIRST=20, COMPUTE_LAST=89, BUSY_POST=7)
+    device = Device(transport)
+    assert device.identity == ARCH.identity
+    device.load(Program(ARCH, [], bytes(range(40)), 0x40, 0x80), watchdog=9)
+    result = device.run([(3, b"\xAA\xBB")], [(2, 4), (0, 1)], limit=55).check()
+    assert transport.told == [
+        ("memory", 0), ("WINDOW_BASE", 0x7000), ("WINDOW_SIZE", 0x80), ("PROGRAM", 0x40),
+        ("WATCHDOG", 9), ("memory", 3), ("CONTROL", csr.CONTROL_START), ("wait", 55)]
+    assert result.outputs == [b"\x02\xAA\xBB\x05", b"\x00"]
+    assert (result.cycles, result.compute_cycles) == (100, 70)
+    assert result.activity["post"]["running"] == 7
+    assert result.activity["array"] == {"running": 0x44, "tokens": 0x54}     # their offsets
+    device.reset()
+    assert transport.told[-1] == ("CONTROL", csr.CONTROL_RESET)
+
+
+def test_a_chip_without_counters_has_no_activity():
+    device = Device(Registers(COUNTERS=0))
+    device.load(Program(ARCH, [], b"", 0x40, 0x80))
+    assert device.run().activity is None
+
+
+def test_refuses_what_is_no_core_and_another_chips_program():
+    with pytest.raises(DeviceError, match="ID register must read 0x53595354, not 0x0"):
+        Device(Registers(ID=0))
+    with pytest.raises(DeviceError, match="registers are of version 7"):
+        Device(Registers(VERSION=7))
+    other = Arch(name="other", rows=3, columns=3)
+    transport = Registers()
+    with pytest.raises(DeviceError, match=r"made for the chip 'other'.*build the program for this"):
+        Device(transport).load(Program(other, [], b"", 0, 64))
+    assert not transport.told
+
+
+def test_status_names_unit_and_what_it_waits_for():
+    status = Status.decode(4 | ErrorCode.WATCHDOG << 4 | 4 << 8 | 12 << 16,
+                           0x03_04_52_01, 0x1234)
+    assert status.error == ErrorCode.WATCHDOG and status.layer == 12
+    assert status.units["array"] == (UnitState.TOKENS, ["load", "post"])
+    assert str(status) == (
+        "stopped on error 5, no progress for as long as the watchdog allows (unit sequencer, "
+        "layer 12, byte 0x1234 of the window); load running, array waits for a token from load "
+        "and post, post waits for its neighbour, store waits for memory")
+    assert str(Status.decode(2, 0, 0)) == "done"
+    assert str(Status.decode(1, 1, 0)).startswith("busy; load running, array idle")
+
+
+@pytest.mark.parametrize("status, waiting", [(6 << 8, 0), (4 | 15 << 4, 0), (1, 9)])
+def test_registers_that_no_core_has(status, waiting):
+    with pytest.raises(DeviceError, match="is it a Systolith core"):
+        Status.decode(status, waiting, 0)
+
+
+def test_a_run_that_did_not_finish():
+    result = Device(Registers(STATUS=1, WAITING=3)).run()
+    with pytest.raises(DeviceError, match="did not finish after 48 cycles: busy; load waits for"):
+        result.check()

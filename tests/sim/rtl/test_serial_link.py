@@ -1,0 +1,92 @@
+"""The serial transport, against a line that behaves as `hw.bridge` does."""
+
+import pytest
+from systolith.hw.board.bridge import REGISTER_SPACE
+from systolith.hw.core import csr
+from systolith.hw.spec.arch import Arch
+from systolith.sim.rtl.device import Device, DeviceError
+from systolith.sim.rtl.serial_link import SerialLink
+
+
+class Line:
+    """The far end of the line: 64 KiB of memory and registers."""
+
+    def __init__(self, arch):
+        self.memory = bytearray(range(256)) * 256
+        self.registers = {csr.address(name): value for name, value in (
+            ("ID", csr.ID), ("VERSION", csr.VERSION),
+            ("IDENTITY_LOW", arch.identity & 0xFFFFFFFF), ("IDENTITY_HIGH", arch.identity >> 32))}
+        self.answer, self.commands = bytearray(), []
+
+    def write(self, data):
+        letter, address, more = data[:1], int.from_bytes(data[1:5], "little"), data[5:7]
+        words, content = int.from_bytes(more, "little") + 1, data[7:]
+        self.commands.append((letter, address, words))
+        assert len(content) == (4 * words if letter == b"W" else 0)
+        if address & REGISTER_SPACE:
+            offset = address - REGISTER_SPACE
+            if letter == b"W":
+                self.registers[offset] = int.from_bytes(content, "little")
+            else:
+                self.answer += self.registers.get(offset, 0).to_bytes(4, "little")
+            self.answer += b"K"
+            return
+        fine = address + 4 * words <= len(self.memory)
+        if letter == b"W" and fine:
+            self.memory[address:address + 4 * words] = content
+        elif letter == b"R":
+            self.answer += bytes(self.memory[address:address + 4 * words]).ljust(4 * words, b"\0")
+        self.answer += b"K" if fine else b"E"
+
+    def read(self, size):
+        part, self.answer = bytes(self.answer[:min(size, 100)]), self.answer[min(size, 100):]
+        return part
+
+
+@pytest.fixture
+def line():
+    return Line(Arch(rows=2, columns=2))
+
+
+def test_a_device_is_found(line):
+    assert Device(SerialLink(line)).identity == Arch(rows=2, columns=2).identity
+
+
+@pytest.mark.parametrize("offset, size", [(0, 4), (3, 1), (5, 300), (2, 2), (1, 6), (1000, 4096)])
+def test_memory_at_any_byte(line, offset, size):
+    link, before = SerialLink(line), bytes(line.memory)
+    data = bytes((7 * n + 1) & 255 for n in range(size))
+    assert link.read_memory(offset, size) == before[offset:offset + size]
+    link.write_memory(offset, data)
+    assert line.memory == before[:offset] + data + before[offset + size:]
+
+
+def test_long_transfers_take_several_commands(line, monkeypatch):
+    monkeypatch.setattr(SerialLink, "MOST", 16)
+    link = SerialLink(line)
+    link.write_memory(0, bytes(range(200)))
+    assert [words for letter, _, words in line.commands if letter == b"W"] == [16, 16, 16, 2]
+    assert link.read_memory(0, 200) == bytes(range(200))
+
+
+def test_registers_and_waiting(line):
+    link = SerialLink(line)
+    link.write_register(csr.address("WINDOW_SIZE"), 12345)
+    assert link.read_register(csr.address("WINDOW_SIZE")) == 12345
+    line.registers |= {csr.address("STATUS"): 1, csr.address("CYCLES"): 500}
+    link.wait(limit=499)
+    line.registers[csr.address("STATUS")] = 2
+    link.wait(limit=None)
+
+
+def test_what_goes_wrong_is_said(line):
+    link = SerialLink(line)
+    with pytest.raises(DeviceError, match="refused an access to byte 0x10000 of the memory"):
+        link.write_memory(1 << 16, b"1234")
+    line.answer += b"?"
+    with pytest.raises(DeviceError, match=r"answered b'\?'"):
+        link.write_memory(0, b"1234")
+    line.write = lambda data: None
+    line.answer.clear()
+    with pytest.raises(DeviceError, match="does not answer"):
+        link.read_memory(0, 4)

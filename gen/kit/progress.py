@@ -24,13 +24,7 @@ class Reporter:
     def __init__(self, shown=True, stream=None):
         # Here, since the command line imports this module also where nothing is run.
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         self.shown = shown
         self.stream = stream or sys.stderr
         console = Console(file=self.stream)

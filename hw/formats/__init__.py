@@ -12,10 +12,10 @@ Formats that give codes away to NaN and infinity have names of their own, see `F
 
 import re
 
-from .base import ROUNDINGS, Format
-from .floats import Float
-from .integers import Bipolar, Int, Ternary
-from .logs import Lns, PowerSum
+from systolith.hw.formats.base import ROUNDINGS, Format
+from systolith.hw.formats.floats import Float
+from systolith.hw.formats.integers import Bipolar, Int, Ternary
+from systolith.hw.formats.logs import Lns, PowerSum
 
 __all__ = ["ROUNDINGS", "Bipolar", "Float", "Format", "Int", "Lns", "PowerSum", "Ternary",
            "catalogue", "parse", "sum_bits", "term_bound"]

@@ -97,13 +97,13 @@ class Specification(_Component):
     """
 
     def elaborate(self, platform):
-        m = Module()
         rules = self.arithmetic
         products = []
         for lane in range(rules.lanes):
             a = self.a.word_select(lane, rules.activation.width)
             w = self.w.word_select(lane, rules.weight.width)
             products.append(_image(rules.activation, a) * _image(rules.weight, w))
+        m = Module()
         dot = Signal(signed(rules.sum_bits))
         m.d.comb += [dot.eq(tree_sum(products)),
                      self.psum_out.eq(self.psum + (dot >> rules.psum_scale) - rules.head(1))]

@@ -40,7 +40,7 @@ def test_formats_of_the_same_circuit_are_proven_together(tmp_path):
     one = [result for result in results if result["cases"][0]["lanes"] == 1]
     assert all(len(result["cases"]) == 4 for result in one)
     assert {case["checked"] for result in one for case in result["cases"]} == {256}
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == sum(len(result["cases"]) for result in results)
     assert {row["mismatches"] for row in rows} == {"0"}
     heading, structure, everything = summary(results)

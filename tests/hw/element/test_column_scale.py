@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Block scaling in Verilated RTL against the golden model, and that against exact fractions."""
 
 from fractions import Fraction
@@ -146,7 +147,6 @@ def test_golden_model_is_the_dot_product_of_the_values(name):
     assert (differ == 0) == ("all bits" in name)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_scales_have_no_sign():
     _, rules = rules_of("MX e4m3")
     with pytest.raises(ValueError, match="scales must be floats without sign of radix 2, not"):

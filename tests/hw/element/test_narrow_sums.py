@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Narrowed windows, float adders and chunked sums in Verilated RTL against their golden models."""
 
 import zlib
@@ -242,7 +243,6 @@ def test_window(played, name):
     assert reaches or bound >> rules.cut <= high
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("arguments, message", [
     (("e3m2flush", "even"), "radix 2 with a mantissa and with lowest .subnormal. or .dlfloat."),
     (("e3m0", "even"), "with a mantissa"), (("e3m2r4", "even"), "radix 2"),
@@ -253,7 +253,6 @@ def test_formats_that_are_not_added(arguments, message):
         FloatAdder(parse(arguments[0]), arguments[1])
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("arguments, message", [
     ((0,), "chunk must be at least 1 or None, not 0"),
     ((8, "stochastic"), "stochastic rounding needs a seed"), ((8, "even", 1), "have none"),

@@ -20,7 +20,8 @@ PAGES = [ROOT / "README.md", ROOT / "bench/README.md", ROOT / "examples/digits/R
          *sorted((ROOT / "docs").rglob("*.md"))]
 #: Pages whose commands are run one after the other; of all others they are parsed.
 RUN = [ROOT / "docs" / page for page in (
-    "tutorial/first-chip.md", "how-to/own-network.md", "how-to/choose-a-chip.md")]
+    "tutorial/first-chip.md", "how-to/own-network.md", "how-to/quantize.md",
+    "how-to/choose-a-chip.md")]
 LONG = "SYSTOLITH_LONG_DOCS" in os.environ
 SHELL = ("bash", "console")
 

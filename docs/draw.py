@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from systolith.gen.cli import main as main_of_systolith
+from systolith.gen.cli.main import main as main_of_systolith
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"

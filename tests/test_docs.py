@@ -45,11 +45,13 @@ def test_texts_say_before_and_after(folder):
 
 
 def named_pages(path):
-    """Pages of docs/ that a file names, and what its links lead to, as (line, path)."""
+    """What a file names, as (line, path): pages of docs/; in a page also sources and links."""
     text = path.read_text()
     for found in re.finditer(r"\bdocs/[\w/-]+\.(?:md|png|svg|py)", text):
         yield text.count("\n", 0, found.start()) + 1, ROOT / found[0]
     if path.suffix == ".md":
+        for found in re.finditer(r"\b(?:hw|sim|gen|tests|bench|examples)/[\w/-]+\.py", text):
+            yield text.count("\n", 0, found.start()) + 1, ROOT / found[0]
         for found in re.finditer(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             yield text.count("\n", 0, found.start()) + 1, path.parent / found[1]
 
@@ -64,7 +66,7 @@ def sources():
 
 def test_pages_that_are_named_exist():
     named = [(path, line, target) for path in sources() for line, target in named_pages(path)]
-    assert len(named) > 30
+    assert len(named) > 100
     assert [f"{path.relative_to(ROOT)}:{line}: {target}" for path, line, target in named
             if not target.exists() and target.name != "tour.md"] == []     # made from the notebook
 

@@ -15,6 +15,7 @@ from systolith.gen.report.report import read_report
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import agreement
 import common
+import exactness
 import field_networks
 import large_networks
 import layers
@@ -94,3 +95,24 @@ def test_check_and_build_agree_on_random_networks(seed, monkeypatch):
     monkeypatch.setattr(agreement, "_core_verilog", lambda arch: "")
     found = agreement.tried(seed)
     assert found["faults"] == [] and found["decibels"] > 40
+
+
+@pytest.mark.parametrize("kind", exactness.KINDS)
+def test_codes_are_those_of_exact_arithmetic_but_next_to_ties(kind):
+    row = exactness.measured(kind, 6, 100)
+    assert row["networks"] == 6 and row["codes"] > 1000
+    assert row["share"] <= 0.001 and row["steps"] <= 1 and row["farthest"] < 1 / 200
+
+
+def test_codes_that_are_not_exact_are_found(monkeypatch):
+    """Multipliers that are off by a thousandth."""
+    real = exactness.load
+
+    def rounded(model):
+        graph = real(model)
+        for layer in graph.layers:
+            layer.multiplier = layer.multiplier + layer.multiplier // 1000
+        return graph
+    monkeypatch.setattr(exactness, "load", rounded)
+    row = exactness.measured("plain", 6, 100)
+    assert row["share"] > 0.001 and row["farthest"] > 1e-3

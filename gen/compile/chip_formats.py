@@ -91,4 +91,8 @@ def format_advice(graph, arch):
     keys = " and ".join(f"{key} to {json.dumps(item)}" for key, item in found.changes.items())
     own = arch.activation if "array.activation" in found.changes else arch.weight
     what = "network" if "array.activation" in found.changes else "weights"
+    sums = sorted({digit.sum for name, digit in graph.digits.items()
+                   if graph.tensors[name].format.width > arch.activation.width})
+    if sums and what == "network" and isinstance(arch.activation, Int):
+        what = f"addends of {', '.join(map(repr, sums))}, and all else,"
     return f"set {keys}, or quantize the {what} to {own}"

@@ -211,8 +211,9 @@ def added_up(builder, value, target, node):
         _within_result(found, value, target)
     forms = [builder.tensors[item.value.source].format for item in found]
     forms += [] if target is None else [target.format]
-    form = max((item for item in forms if isinstance(item, Int)), key=lambda item: item.bits,
-               default=Int(8))
+    # Of narrower formats, digits would take far more layers to be as fine.
+    form = max((item for item in (Int(8), *forms) if isinstance(item, Int)),
+               key=lambda item: item.bits)
     weights = builder.weight_format
     weights = weights if isinstance(weights, Int) else form
     sizes = max(item.value.map[1:] for item in found)
@@ -289,8 +290,8 @@ def _last(made, found, wanted, clipped):
     for item in found:
         value, own = item.value, item.linear
         tensor = builder.tensors[value.source]
-        if not (item.direct and isinstance(own, Linear)) or own.format != made.weights or (
-                value.window != (1, 1) or own.stride != (1, 1) or tensor.format != made.form
+        if not (item.direct and isinstance(own, Linear) and isinstance(tensor.format, Int)) or (
+                own.format != made.weights or value.window != (1, 1) or own.stride != (1, 1)
                 or made.size != tuple(tensor.shape[1:]) or value.map[1:] != tensor.shape[1:]
                 or (value.gain == 0).any() or _groups(builder, value) > 1):
             continue

@@ -3,6 +3,8 @@ a chip's simulator."""
 
 import numpy as np
 import pytest
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
@@ -142,6 +144,27 @@ def test_sums(kind):
 def test_zero_points(zero, kind):
     case = Case(40, kind=kind, zero=zero)
     case.check(case.quantized(case.net.node("Relu", both(case)), zero, kind))
+
+
+def test_digits_of_narrow_networks_have_eight_bits():
+    """Their chips, too, or addends are to be quantized."""
+    net = Network(np.random.default_rng(40), SHAPE)
+    x = net.quant("x", 1 / 4, bits=4)
+
+    def branch(kernel):
+        weight = np.float32(net.rng.standard_normal((5, 4, kernel, kernel)))
+        return net.node("Relu", net.node("Conv", x, net.quant(weight, 0.31, bits=4),
+                                         pads=[kernel // 2] * 4))
+    total = net.node("Add", branch(3), branch(1), name="sum")
+    graph = load(net.model(net.quant(total, 0.9, bits=4)))
+    assert {graph.tensors[name].format for name in graph.digits} == {Int(8)}
+    assert {note.kind for note in graph.notes} <= {"digits"} and graph.notes[0].off < 0.004
+    with pytest.raises(UserError) as refused:
+        compile_network(graph, load_chip("tiny-2x4-int4"))
+    assert str(refused.value).endswith('set array.activation to "int8", or quantize the addends of '
+                                       "'sum', and all else, to int4")
+    keys = ["array.activation=int8", "array.largest_k=32768"]
+    compile_network(graph, load_chip("tiny-2x4-int4", keys))
 
 
 def test_weights_of_few_bits():

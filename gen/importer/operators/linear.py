@@ -38,7 +38,7 @@ _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 def weights_of(value, node):
     if isinstance(value, Constant):
-        value = _signs_or_zeros(value) or value
+        value = _signs_or_zeros(value) or _dequantized(value, node) or value
     if isinstance(value, Constant):
         node.fail(f"its weights {value.name!r} are plain numbers: quantize them, with "
                   "onnxruntime.quantization.quantize_static(quant_format=QuantFormat.QDQ) or in "
@@ -68,6 +68,53 @@ def _signs_or_zeros(value):
             return QuantizedConstant(value.name, signs, scale,
                                      Bipolar(1) if signs.all() else Int(2))
     return None
+
+
+def _dequantized(value, node):
+    """Plain weights that are codes of 8 bits times a scale in float32, as a DequantizeLinear that
+    was computed in advance leaves them, one scale for all or one in each output channel, as a
+    `QuantizedConstant`; None for others."""
+    numbers = value.floats.astype(np.float32)
+    if numbers.ndim < 2 or not np.isfinite(numbers).all():
+        return None
+    for axis in (None, 1) if node.operator == "ConvTranspose" else (None, 0, numbers.ndim - 1):
+        rows = numbers[None] if axis is None else np.moveaxis(numbers, axis, 0)
+        steps = []
+        for row in rows:
+            steps.append(_step(np.unique(abs(row[row != 0]))))
+            if steps[-1] is None:
+                break
+        else:
+            shape = [-1 if n == axis else 1 for n in range(numbers.ndim)]
+            scale = np.broadcast_to(np.reshape(np.float64(steps), shape), numbers.shape)
+            codes = np.rint(numbers / scale).astype(np.int64)
+            bits = int(abs(codes).max()).bit_length() + 1
+            return QuantizedConstant(value.name, codes, scale, Int(bits))
+    return None
+
+
+#: The largest code of a weight of 8 bits.
+_LARGEST = 127
+
+
+def _step(sizes):
+    """The largest float32 of which all of some magnitudes (float32, sorted, none of them 0) are
+    products with codes, rounded to float32; None: there is none."""
+    if len(sizes) > _LARGEST:
+        return None
+    sizes = sizes.astype(np.float64)
+    for first in range(1, _LARGEST + 1) if len(sizes) else ():
+        ratios = sizes * first / sizes[0]
+        codes = np.rint(ratios)
+        if codes[-1] > _LARGEST:
+            break
+        if (abs(ratios - codes) > 1e-4).any():
+            continue
+        step = np.float32(sizes[-1] / codes[-1])
+        for near in (step, np.nextafter(step, np.float32(0)), np.nextafter(step, 2 * step)):
+            if (np.float32(codes * np.float64(near)) == sizes).all():
+                return near
+    return None if len(sizes) else np.float32(1)
 
 
 def weight_scale(weights, scale, node):

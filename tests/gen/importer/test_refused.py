@@ -123,7 +123,7 @@ def test_float_networks():
 @pytest.mark.usefixtures("chip_alone")
 def test_layers_that_were_left_in_float():
     net, x, _ = network()
-    x = net.node("Conv", x, np.float32([[1, 2], [3, 5]]).reshape(2, 2, 1, 1), name="float")
+    x = net.node("Conv", x, np.float32([[0.1, 2], [3, 500]]).reshape(2, 2, 1, 1), name="float")
     refused(model_of(net, x, (2, 4, 4)), "node 'float' .Conv.: its weights .* are plain numbers")
     net = Network(np.random.default_rng(61), (3, 6, 6), opset=21)
     x = net.node("Conv", "x", weights(net, 2, 3, 1, 1), name="first")

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from rationals import Exact, compute, walk
-from systolith.gen.kit.errors import UserError
 from systolith.gen.importer.reader import load
+from systolith.gen.kit.errors import UserError
 
 __all__ = ["KINDS", "Net", "compared", "measured"]
 

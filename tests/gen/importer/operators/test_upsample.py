@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime.quantization import QuantFormat
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
@@ -107,3 +108,52 @@ def test_a_small_u_net_as_onnx_runtime_quantizes_it(tmp_path):
     expected, = run_onnx(path, images, optimized=False).values()
     steps = np.rint((found - expected) / graph.tensors[graph.outputs[0]].scale)
     assert np.abs(steps).max() <= 1 and (steps == 0).mean() > 0.99
+
+
+def _convolutions(net, x):
+    """A transposed convolution between two convolutions, in floats."""
+    def numbers(*shape):
+        return np.float32(net.rng.standard_normal(shape) / 4)
+    x = net.node("Relu", net.node("Conv", x, numbers(4, 3, 3, 3), numbers(4), pads=[1] * 4))
+    x = net.node("ConvTranspose", x, numbers(4, 5, 2, 2), numbers(5), strides=[2, 2])
+    return net.node("Conv", net.node("Relu", x), numbers(4, 5, 3, 3), pads=[1] * 4)
+
+
+def test_transposed_convolutions_that_an_export_leaves_in_float(tmp_path):
+    """ONNX Runtime's QOperator export does, and the message names the one that does not."""
+    net = Network(np.random.default_rng(7), (3, 6, 6))
+    model = net.model(_convolutions(net, "x"))
+    data = [np.float32(net.rng.standard_normal((2, 3, 6, 6))) for _ in range(3)]
+    path = quantized(model, data, tmp_path / "q.onnx", quant_format=QuantFormat.QOperator)
+    with pytest.raises(UserError, match=r"ConvTranspose.: its weights .* are plain numbers: quanti"
+                                        r"ze them, with .*quant_format=QuantFormat\.QDQ"):
+        load(path)
+    path = quantized(model, data, tmp_path / "qdq.onnx", quant_format=QuantFormat.QDQ)
+    graph = load(path)
+    images = np.concatenate(data)
+    found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
+    expected, = run_onnx(path, images, optimized=False).values()
+    steps = (found - expected) / graph.tensors[graph.outputs[0]].scale
+    assert (np.abs(steps) > 0.01).mean() < 0.01 and np.abs(steps).max() < 1.01
+
+
+@pytest.mark.parametrize("scales", [(), (1, 5, 1, 1)])
+def test_weights_that_were_dequantized_in_advance(scales):
+    """Plain numbers that are codes times a scale in float32: as the DequantizeLinear would be."""
+    found = []
+    for folded in (True, False):
+        net, x = integer_network(np.random.default_rng(8), (4, 5, 6))
+        codes = net.rng.integers(-127, 128, (4, 5, 2, 2)).astype(np.int8)
+        codes[0, :, 0, 0] = 127
+        scale = np.float32(net.rng.uniform(0.01, 0.1, scales))
+        weight = codes * scale if folded else net.node(
+            "DequantizeLinear", codes, scale.reshape(-1) if scales else scale,
+            np.zeros(5 if scales else (), np.int8), axis=1)
+        y = net.node("ConvTranspose", x, np.float32(weight) if folded else weight, strides=[2, 2])
+        model = net.model(qdq(net, y, 0.5, 3))
+        graph = load(model)
+        images = np.float32(net.rng.standard_normal((3, 4, 5, 6)) * 4)
+        found.append((graph.decode_outputs(graph.run(graph.encode_inputs(images))),
+                      [layer.weight.tolist() for layer in graph.layers]))
+    assert found[0][1] == found[1][1] and (found[0][0] == found[1][0]).all()
+    assert len(np.unique(found[0][0])) > 50

@@ -9,7 +9,6 @@ import onnx
 from systolith.gen.chip.toml import commented_toml, load_chip
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.compile.widen import widened
-from systolith.gen.importer.dialects.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part
@@ -17,6 +16,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_folder
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.measure.area import measure
+from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Quantized, Recipe, quantize, with_sizes
 from systolith.gen.report.quantization import files_beside, write_errors
 from systolith.gen.report.report import make_report, write_report

@@ -15,10 +15,10 @@ from systolith.gen.compile.prepare import accumulator_need, bias_error, bias_fra
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
-from systolith.gen.importer.dialects.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.importer.file import read
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.gen.kit.notes import lines as note_lines
+from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
 from systolith.gen.report.report import host_lines, text_table
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.notes import bias_notes
 from systolith.gen.compile.widen import widened
-from systolith.gen.importer.notes import bias_notes
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import ChipError, UserError
 from systolith.gen.kit.progress import SILENT

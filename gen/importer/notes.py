@@ -1,17 +1,15 @@
 """The notes of a network while it is read: where the importer rounds in the middle."""
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 
-from systolith.gen.compile.prepare import bias_error
 from systolith.gen.importer.operators.addends import reach_of
 from systolith.gen.kit.notes import LEAST, Note
 
 from .values import Linear, Pair
 
-__all__ = ["Digit", "Notes", "bias_notes"]
+__all__ = ["Digit", "Notes"]
 
 
 @dataclass(frozen=True)
@@ -32,22 +30,6 @@ class Digit:
     sum: str
     addend: int
     share: float
-
-
-def bias_notes(graph, arch):
-    """[Note] of biases that a chip holds with an error; those of the digits of a sum as one, in the
-    steps of the sum."""
-    found, sums = [], defaultdict(dict)
-    for conv in graph.layers:
-        error, digit = bias_error(conv, arch), graph.digits.get(conv.output)
-        if digit is not None:
-            # Of several ranges of a digit one moves, the others are at their limits.
-            mine = sums[digit.sum]
-            mine[digit.addend] = max(error * digit.share, mine.get(digit.addend, 0.0))
-        elif error >= LEAST:
-            found.append(Note("bias", conv.name, error))
-    return found + [Note("bias", name, off) for name, errors in sums.items()
-                    if (off := sum(errors.values())) >= LEAST]
 
 
 class Notes:

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
-from systolith.gen.importer.dialects.dynamic import DYNAMIC
 from systolith.gen.importer.dialects.host import (
     NUMBERS,
     Host,
@@ -44,7 +43,7 @@ __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantiz
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*qdq.OPERATORS, *qdq.EXPANDED, *qonnx.OPERATORS}
 #: Of which a network is quantized that has them, if not statically.
-_QUANTIZED = {*_QUANTIZERS, *DYNAMIC}
+_QUANTIZED = {*_QUANTIZERS, *qdq.DYNAMIC}
 #: Where it matters that the model has rounded numbers to a short float.
 _ROUNDED = {*_QUANTIZERS, "Conv", "ConvTranspose", "Gemm", "MatMul"}
 #: What moves the elements of a constant and leaves their values alone.

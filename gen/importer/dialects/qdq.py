@@ -26,8 +26,10 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Int, parse
 
-__all__ = ["EXPANDED", "INTEGER_TYPES", "OPERATORS", "expand"]
+__all__ = ["DYNAMIC", "EXPANDED", "INTEGER_TYPES", "OPERATORS", "expand"]
 
+#: Operators that compute the range of their first input.
+DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 #: ONNX element type: (bits, signed)
 INTEGER_TYPES = {
     TensorProto.INT8: (8, True), TensorProto.UINT8: (8, False),

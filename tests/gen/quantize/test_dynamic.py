@@ -8,12 +8,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow.build import build
 from systolith.gen.flow.check import check
-from systolith.gen.importer.dialects.dynamic import with_fixed_ranges
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
+from systolith.gen.quantize.dynamic import with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, quantize
 
-from ....onnx_networks import Network, run_onnx
+from ...onnx_networks import Network, run_onnx
 
 
 def decibels(exact, found):

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from systolith.gen.importer.dialects.qdq import DYNAMIC
 from systolith.gen.importer.run import Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
-from systolith.gen.quantize.calibrate import Statistics, calibration_feeds, fit
 from systolith.hw.formats import Int
 
-__all__ = ["DYNAMIC", "is_dynamic", "with_fixed_ranges"]
+from .calibrate import Statistics, calibration_feeds, fit
 
-#: Operators that compute the range of their first input.
-DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
+__all__ = ["is_dynamic", "with_fixed_ranges"]
+
 #: Numbers of a tensor that are kept for choosing its range.
 _KEPT = 1 << 18
 

@@ -152,7 +152,7 @@ def _no_recipe(options):
 
 def _quantize(options):
     from systolith.gen.flow.simulate import read_arrays
-    from systolith.gen.quantize import quantize
+    from systolith.gen.quantize.quantize import quantize
     from systolith.gen.report.quantization import error_table, write_quantized
     formats = ["int8", "int8"]
     if options.chip is not None:

@@ -9,7 +9,6 @@ the pictures.
 import argparse
 import re
 import sys
-from collections import defaultdict
 from pathlib import Path
 from textwrap import dedent
 
@@ -139,7 +138,7 @@ def paragraphs(text):
 
 def commands_page():
     """Each command: what it does, its arguments, examples."""
-    parser = make_parser(defaultdict(lambda: None))
+    parser = make_parser(filled=True)
     (commands,) = (action for action in parser._actions
                    if isinstance(action, argparse._SubParsersAction))
     parts = []

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import tomllib
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ def cases(*languages):
 
 @pytest.mark.parametrize("block", cases(*SHELL, ""))
 def test_commands_parse(block):
-    parser = make_parser(defaultdict(lambda: None))
+    parser = make_parser()
     for words in commands(block):
         if words[0] == "systolith" and words != ["systolith", "--version"]:
             parser.parse_args(words[1:])

@@ -19,6 +19,8 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import Int, parse
 from systolith.hw.spec.arch import Arch
 
+from .presets import preset_names
+
 __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "markdown_table",
            "overridden_fields", "parse_override", "preset_names", "read_toml"]
 
@@ -211,15 +213,6 @@ def load_chip(name_or_path, overrides=()):
                         f"{', '.join(preset_names())}")
     stem = re.sub(r"[^\w.+-]+", "-", path.stem).lstrip("-._+") or "chip"
     return chip_from_dict(read_toml(path), str(path), overrides, default_name=stem)
-
-
-def preset_names():
-    """Names of the shipped chips, smallest first."""
-    folder = resources.files("systolith.gen.chip.presets")
-    names = [item.name.removesuffix(".toml") for item in folder.iterdir()
-             if item.name.endswith(".toml")]
-    order = {"tiny": 0, "ulx3s": 1, "sim": 2, "big": 3}
-    return sorted(names, key=lambda name: (order.get(name.split("-")[0], 1), name))
 
 
 def read_toml(path):

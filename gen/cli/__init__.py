@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `main` runs it, `commands` holds what each command takes and does."""

@@ -22,16 +22,20 @@ class Reporter:
     INTERVAL = 10.0
 
     def __init__(self, shown=True, stream=None):
+        self.shown = shown
+        self.stream = stream or sys.stderr
+        self.bars = self._new_bars() if shown else None
+
+    def _new_bars(self):
+        """Moving bars, or None where the stream is no terminal."""
         # Here, since the command line imports this module also where nothing is run.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-        self.shown = shown
-        self.stream = stream or sys.stderr
         console = Console(file=self.stream)
-        self.bars = Progress(
+        return Progress(
             SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"),
             BarColumn(bar_width=24), TextColumn("{task.fields[count]}"), TimeElapsedColumn(),
-            console=console) if shown and console.is_terminal else None
+            console=console) if console.is_terminal else None
 
     def __enter__(self):
         if self.bars:

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from systolith.gen.chip.toml import load_chip
-from systolith.gen.cli.main import OK, WRONG, main
+from systolith.gen.cli.command import OK, WRONG
+from systolith.gen.cli.main import main
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.flow.build import build
 from systolith.gen.flow.fit_chip import fit, graph_of

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Mux
-from systolith.gen.cli.main import MISMATCH, main
+from systolith.gen.cli.command import MISMATCH
+from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.study import prove as module
 from systolith.gen.study.prove import cases_of, circuits_of, prove, summary

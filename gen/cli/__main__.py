@@ -1,0 +1,8 @@
+"""`python -m systolith.gen.cli` is the command `systolith`."""
+
+import sys
+
+from .main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""The commands, in the order of the help: each module holds some that belong together."""
+
+from . import chip, element, network, study
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = (
+    chip.Init(), chip.Verilog(), element.Pe(), network.Check(), network.Quantize(),
+    network.Build(), network.Simulate(), network.Report(), network.Trace(), chip.Area(),
+    chip.Timing(), study.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
+)

@@ -1,0 +1,301 @@
+"""Commands on a chip: its description, its Verilog, its area and clock."""
+
+import re
+import sys
+from pathlib import Path
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import write_file
+from systolith.gen.kit.progress import Reporter
+
+from ..command import OK, Command
+from ..options import (
+    add_chip,
+    add_dsp,
+    add_jobs,
+    add_json,
+    add_output,
+    add_part,
+    add_seeds,
+    add_set,
+    chip,
+    count,
+    names,
+    part,
+    write_json,
+    wrote,
+)
+
+__all__ = ["Area", "Init", "Timing", "Verilog"]
+
+
+class Init(Command):
+    name, summary = "init", "write a commented chip description"
+    text = (
+        "Write a chip description with every key, its meaning and its default. Edit it and give "
+        "it to\nthe other commands as --chip. With --for, the chip is one on which a model maps: "
+        "its formats, the\nunits that its layers need, buffers as small as cost few cycles; a "
+        "table says what each choice costs.")
+    examples = (
+        "  systolith init -o chip.toml\n"
+        "  systolith init --preset tiny-2x4-int4 --set array.rows=3 name=mine -o mine.toml\n"
+        "  systolith init --for net.onnx -o chip.toml\n"
+        "  systolith init --for net.onnx --board ulx3s-85f --set array.rows=8 -o chip.toml")
+
+    def arguments(self, parser):
+        from systolith.gen.chip.presets import preset_names
+        from systolith.hw.board.boards import BOARDS
+        parser.add_argument("--preset", metavar="NAME",
+                            help="start from this one of " + ", ".join(preset_names())
+                                 + " (default: ulx3s-8x8)")
+        parser.add_argument("--for", dest="model", metavar="MODEL.onnx",
+                            help="choose a chip for this network; a float one counts as if "
+                                 "quantized to int8, or to the formats given by --set")
+        parser.add_argument("--board", choices=("none", *BOARDS), metavar="BOARD",
+                            help="with --for: a board that the chip must fit: "
+                                 + ", ".join(BOARDS))
+        parser.add_argument("--no-area", action="store_true",
+                            help="with --for: do not measure areas, which takes some minutes")
+        add_part(parser)
+        add_set(parser)
+        add_output(parser, "FILE", help="default: standard output")
+        parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+    def run(self, options):
+        from systolith.gen.chip.toml import commented_toml
+        output = options.output
+        if output is not None and Path(output).exists() and not options.force:
+            raise UserError(f"{output}: exists already; --force replaces it")
+        if options.model is None:
+            if options.board or options.no_area or options.shape or options.cut:
+                raise UserError("--board, --no-area, --shape and --outputs go with --for only")
+            text = commented_toml(chip(options.preset or "ulx3s-8x8", options))
+        else:
+            text = self._fitted(options)
+        if output is None:
+            print(text, end="")
+            return OK
+        wrote(write_file(output, text))
+        return OK
+
+    def _fitted(self, options):
+        """The text of a chip for a model; what was chosen is shown beside it."""
+        from systolith.gen.chip.toml import overridden_fields
+        from systolith.gen.flow.fit_chip import fit, fitted_toml, graph_of
+        if options.preset:
+            raise UserError("--preset does not go with --for, which chooses all keys; --set fixes "
+                            "some")
+        fixed = overridden_fields(options.set)
+        name = re.sub(r"[^\w.+-]+", "-", Path(options.output or options.model).stem).lstrip("-._+")
+        board = options.board or fixed.pop("board", "none")
+        with Reporter() as progress:
+            with progress.step(f"Reading {options.model}"):
+                graph = graph_of(part(options).of(options.model), fixed)
+            found = fit(graph, board=board, fixed=fixed, name=fixed.pop("name", name or "chip"),
+                        area=not options.no_area, progress=progress)
+        shown = sys.stdout if options.output else sys.stderr
+        print(found.table(), *found.notes, f"{found.cycles:,} cycles an image on {found.arch.name}",
+              sep="\n", file=shown)
+        return fitted_toml(found, options.model)
+
+
+class Verilog(Command):
+    name, summary = "verilog", "write the Verilog of a chip"
+    text = ("Write the core as one Verilog file: the module systolith_core, an AXI4 master with "
+            "AXI4-Lite\nregisters.")
+    examples = ("  systolith verilog --chip ulx3s-8x8 -o core.v\n"
+                "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v")
+
+    def arguments(self, parser):
+        add_chip(parser)
+        add_output(parser, "FILE", required=True)
+
+    def run(self, options):
+        from systolith.gen.chip.verilog import core_verilog
+        arch = chip(options.chip, options)
+        with Reporter() as progress, progress.step(f"Writing the Verilog of {arch.name}"):
+            path = write_file(options.output, core_verilog(arch))
+        wrote(path)
+        return OK
+
+
+class Area(Command):
+    name = "area"
+    summary = "measure area: of a chip part by part, or of processing elements"
+    text = (
+        "With --chip: map the core with Yosys and count LUTs, flip-flops, DSP blocks and block "
+        "RAMs of each\npart: one processing element, the array, accumulators, post-processing, "
+        "memories, DMA, control;\nwith --array too, the array alone against the elements in it.\n\n"
+        "With --formats: a table of single processing elements, by format and target, as CSV, "
+        "JSON, Markdown\nand a chart. An interrupted table goes on where it stopped.")
+    examples = (
+        "  systolith area --chip ulx3s-8x8\n"
+        "  systolith area --chip tiny-2x4-int4 --target ice40 --json area.json\n"
+        "  systolith area --chip sim-16x16-int8 --array --target xc7 --no-dsp\n"
+        "  systolith area --formats all --jobs 2 -o area\n"
+        "  systolith area --formats e3m2,int8:e3m0,bipolar1:bipolar1:64 --targets xc7,asic -o area")
+
+    def arguments(self, parser):
+        from systolith.gen.measure.element_area import ELEMENT_TARGETS
+        add_chip(parser, required=False)
+        parser.add_argument("--target", choices=ELEMENT_TARGETS,
+                            help="of a chip (not asic; default: the board's, else ecp5) or an "
+                                 "array (default: xc7)")
+        parser.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
+        parser.add_argument("--array", action="store_true", help="of a chip, the array alone")
+        parser.add_argument("--flatten", action="store_true",
+                            help="map the array as one module; takes long")
+        parser.add_argument("--formats", type=names, metavar="FORMAT,...",
+                            help="elements: FORMAT, ACTIVATION:WEIGHT, "
+                                 "ACTIVATION:WEIGHT:LANES, or all")
+        parser.add_argument("--targets", type=names, metavar="TARGET,...",
+                            help=f"of elements, among {', '.join(ELEMENT_TARGETS)} (default: all)")
+        parser.add_argument("--liberty", metavar="FILE",
+                            help="standard cells, for um2 (default: those of Debian's package "
+                                 "qflow-tech-osu018, if it is installed)")
+        add_jobs(parser, "elements measured", 2)
+        add_output(parser, "DIR", help="of the table (default: build/area)")
+        parser.add_argument("--log", metavar="FILE", help="keep Yosys's log")
+        add_json(parser)
+
+    def run(self, options):
+        if (options.chip is None) == (options.formats is None):
+            raise UserError("area needs either --chip (a chip, or with --array its array) or "
+                            "--formats (a table of processing elements)")
+        if options.formats is not None:
+            return self._elements(options)
+        if options.array:
+            return self._array(options)
+        for name in ("targets", "liberty", "output", "flatten"):
+            self._only(options, name, "--formats" if name != "flatten" else "--array")
+        return self._chip(options)
+
+    @staticmethod
+    def _only(options, name, where):
+        if getattr(options, name):
+            flag = "-o" if name == "output" else f"--{name}"
+            raise UserError(f"{flag} goes with {where} only")
+
+    def _elements(self, options):
+        from systolith.gen.measure.element_area import ELEMENT_TARGETS, find_liberty
+        from systolith.gen.study.catalogue import area_table
+        for name in ("set", "array", "target", "no_dsp", "log", "json", "flatten"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} does not go with --formats")
+        targets = options.targets or list(ELEMENT_TARGETS)
+        liberty = find_liberty(options.liberty) if "asic" in targets else None
+        with Reporter() as progress:
+            _, files = area_table(
+                options.formats, targets, options.output or "build/area", liberty=liberty,
+                jobs=options.jobs, progress=progress,
+                show=lambda text: print(text, file=sys.stderr, flush=True))
+        print(next(path for path in files if path.suffix == ".md").read_text())
+        wrote(*files)
+        return OK
+
+    def _array(self, options):
+        from systolith.gen.measure.array_area import array_area
+        for name in ("targets", "liberty", "output"):
+            self._only(options, name, "--formats")
+        arch = chip(options.chip, options)
+        with Reporter() as progress:
+            area = array_area(arch, options.target or "xc7", dsp=not options.no_dsp,
+                              flatten=options.flatten, progress=progress)
+        key, units = area["figure"], {"lut": "LUT", "slice_lut": "LUT4 + 2 CCU2C"}
+        print(f"{arch.rows} x {arch.columns} elements of {arch.activation} x {arch.weight} for "
+              f"{area['target']}, edges and skew included, "
+              f"{'flattened' if options.flatten else 'hierarchy kept'}:")
+        print(f"{area['array'][key]:,} {units.get(key, key)} are {area['ratio']:.3f} times "
+              f"{area['count']:,} elements of {area['element'][key]:,}; {area['array']['ff']:,} FF "
+              f"are {area['ff_ratio']:.3f} times {area['count']:,} of {area['element']['ff']:,}")
+        write_json(options.json, area)
+        return OK
+
+    def _chip(self, options):
+        from systolith.gen.measure.area import chip_area
+        from systolith.gen.report.report import area_rows, text_table
+        from systolith.hw.board.boards import BOARDS
+        arch = chip(options.chip, options)
+        board = BOARDS.get(arch.board)
+        target = options.target or (board.part.target if board else "ecp5")
+        with Reporter() as progress, progress.step(f"Area of {arch.name} for {target} (Yosys)"):
+            area = chip_area(arch, target, dsp=not options.no_dsp, log=options.log).to_dict()
+        device = board.part if board and board.part.target == target else None
+        print(f"The core of {arch.name} for {target}, by Yosys, hierarchy kept"
+              + (f"; the part is the {device.name}" if device else "") + "\n")
+        print(text_table(area_rows(area, device and vars(device)), "lrrrr"))
+        if area["memories_in_flipflops"]:
+            print("\nmemories that became flip-flops:", ", ".join(area["memories_in_flipflops"]))
+        write_json(options.json, area)
+        return OK
+
+
+class Timing(Command):
+    name, summary = "timing", "place and route a chip on its board, or an array alone"
+    text = (
+        "Place and route with several seeds, and tell the clock that is reached: with --chip the "
+        "top level\nof the chip's board; with --array a systolic array alone on an ECP5-85k of "
+        "speed grade 6, pins\nthrough shift registers. Needs the extra `timing`; minutes per seed.")
+    examples = (
+        "  systolith timing --chip ulx3s-8x8-e3m2 --seeds 3\n"
+        "  systolith timing --array e3m2 --seeds 5\n"
+        "  systolith timing --array bipolar1 --lanes 64 --stages 1 --json xnor.json")
+
+    def arguments(self, parser):
+        add_chip(parser, required=False)
+        parser.add_argument("--array", metavar="FORMAT", help="of the array's activations")
+        parser.add_argument("--weight", metavar="FORMAT",
+                            help="of its weights (default: the same)")
+        for name, default in (("lanes", 1), ("rows", 8), ("columns", 8)):
+            parser.add_argument(f"--{name}", type=count, default=default, metavar="N",
+                                help="of the array (default: %(default)s)")
+        parser.add_argument("--stages", type=count, metavar="N",
+                            help="of its elements (default: what the format needs for a fast "
+                                 "clock)")
+        add_dsp(parser)
+        add_seeds(parser, 3)
+        add_json(parser)
+
+    def run(self, options):
+        if (options.chip is None) == (options.array is None):
+            raise UserError("timing needs either --chip (a chip on its board) or --array (a "
+                            "systolic array alone)")
+        seeds = range(1, options.seeds + 1)
+        if options.array is not None:
+            return self._array(options, seeds)
+        from systolith.gen.measure.place_and_route import board_timing
+        arch = chip(options.chip, options)
+        with Reporter() as progress:
+            timing = board_timing(arch, seeds=seeds, progress=progress)
+        self._show(f"{arch.name} on the {arch.board}", timing)
+        write_json(options.json, timing.to_dict())
+        return OK
+
+    def _array(self, options, seeds):
+        from systolith.gen.measure.array_clock import PART, array_arch, array_timing
+        if options.set:
+            raise UserError("--set goes with --chip only")
+        arch = array_arch(options.array, options.weight or options.array, rows=options.rows,
+                          columns=options.columns, lanes=options.lanes, stages=options.stages,
+                          dsp=options.dsp)
+        with Reporter() as progress:
+            timing = array_timing(arch, seeds=seeds, progress=progress)
+        lanes = f", {arch.lanes} lanes" if arch.lanes > 1 else ""
+        self._show(f"{arch.rows} x {arch.columns} elements of {arch.name}{lanes}, "
+                   f"{timing.stages} stage{'s' if timing.stages > 1 else ''}, on {PART}, speed "
+                   "grade 6", timing)
+        area = timing.area
+        print(f"the array alone: {area['lut']:,} LUT4, {area['carry']:,} CCU2C, {area['ff']:,} FF"
+              + (f", {area['dsp']:,} DSP" if area["dsp"] else ""))
+        write_json(options.json, {
+            "rows": arch.rows, "columns": arch.columns, "lanes": arch.lanes,
+            "activation": arch.activation.name, "weight": arch.weight.name,
+            "structure": arch.pe_structure} | timing.to_dict())
+        return OK
+
+    @staticmethod
+    def _show(what, timing):
+        print(f"{what}, placed and routed: {timing.median:.1f} MHz, the median of "
+              f"{', '.join(f'{mhz:.1f}' for mhz in timing.mhz.values())}")
+        for name, (used, available) in sorted(timing.cells.items()):
+            print(f"{name:16} {used:7,} of {available:7,}")

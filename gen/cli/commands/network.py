@@ -1,0 +1,339 @@
+"""Commands on a network: whether it maps, quantizing, building, running, and reading a build."""
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import Reporter
+
+from ..command import MISMATCH, OK, WRONG, Command
+from ..options import (
+    add_batch,
+    add_chip,
+    add_json,
+    add_latency,
+    add_model,
+    add_output,
+    add_recipe,
+    chip,
+    count,
+    no_recipe,
+    other_chip,
+    part,
+    recipe,
+    write_json,
+    wrote,
+)
+
+__all__ = ["Build", "Check", "Disasm", "Quantize", "Report", "Simulate", "Trace"]
+
+
+def _calibration(options, activation, weight):
+    """(`Recipe`, arrays) of --calibration, (None, None) without it."""
+    from systolith.gen.flow.simulate import read_arrays
+    if options.calibration is None:
+        no_recipe(options)
+        return None, None
+    return recipe(options, activation, weight), read_arrays(options.calibration)
+
+
+def _add_build(parser, help=None):
+    parser.add_argument("dir", metavar="DIR", help=help)
+
+
+class Check(Command):
+    name = "check"
+    summary = "say whether a model maps on a chip, and what each node becomes"
+    text = (
+        "Say what every node of an ONNX network becomes: a layer or a part of one, a number "
+        "format, work\nof the host; which bits each layer's sums need; what does not map, and what "
+        "would make it. A float\nnetwork is looked at as if quantized to the chip's formats (int8 "
+        "without --chip). Nothing is built.\nExit code 0 where it maps, 1 where it does not.")
+    examples = (
+        "  systolith check net.onnx\n"
+        "  systolith check net.onnx --chip sim-16x16-int8 --shape x=1,3,96,96\n"
+        "  systolith check float.onnx --chip ulx3s-8x8-e3m2 --calibration x.npy\n"
+        "  systolith check net.onnx --chip chip.toml --set buffers.operands=512 --json check.json")
+
+    def arguments(self, parser):
+        add_model(parser)
+        add_chip(parser, required=False)
+        add_batch(parser)
+        add_recipe(parser, required=False)
+        add_json(parser, "write what was found as JSON")
+
+    def run(self, options):
+        from systolith.gen.flow.check import check, text_of
+        if options.set and options.chip is None:
+            raise UserError("--set goes with --chip only")
+        arch = None if options.chip is None else chip(options.chip, options)
+        formats = ("int8", "int8") if arch is None else (arch.activation.name, arch.weight.name)
+        asked, data = _calibration(options, *formats)
+        found = check(part(options).of(options.model), arch, batch=options.batch, calibration=data,
+                      recipe=asked, source=options.calibration)
+        print(text_of(found, arch))
+        if not found.maps and found.graph is not None:
+            print(other_chip(options.model))
+        write_json(options.json, found.to_dict())
+        return OK if found.maps else WRONG
+
+
+class Quantize(Command):
+    name, summary = "quantize", "quantize a float network"
+    text = (
+        "Quantize a float ONNX network with calibration data. Beside the quantized model stand "
+        "the error of\nevery layer (.csv, .json) and the float network that it is compared with "
+        "(.float.onnx). Activations have\none scale per tensor, weights one per output channel.")
+    examples = (
+        "  systolith quantize net.onnx --calibration x.npy -o net-int8.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --activation e4m3 --weight e4m3 -o "
+        "out.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
+        "out.onnx")
+
+    def arguments(self, parser):
+        add_model(parser)
+        add_recipe(parser, required=True)
+        for name in ("activation", "weight"):
+            parser.add_argument(f"--{name}", metavar="FORMAT",
+                                help="such as int8, uint8, int6, e4m3, e3m2 (default: the chip's, "
+                                     "else int8)")
+        add_chip(parser, required=False)
+        add_output(parser, "OUT.onnx", required=True)
+
+    def run(self, options):
+        from systolith.gen.flow.simulate import read_arrays
+        from systolith.gen.quantize.quantize import quantize
+        from systolith.gen.report.quantization import error_table, write_quantized
+        formats = ["int8", "int8"]
+        if options.chip is not None:
+            arch = chip(options.chip, options)
+            formats = [arch.activation.name, arch.weight.name]
+        elif options.set:
+            raise UserError("--set goes with --chip only")
+        asked = recipe(options, options.activation or formats[0], options.weight or formats[1])
+        asked.formats()
+        data = read_arrays(options.calibration)
+        with Reporter() as progress:
+            made = quantize(part(options).of(options.model), data, asked,
+                            source=options.calibration, progress=progress)
+        print(error_table(made.rows))
+        wrote(*write_quantized(made, options.output))
+        return OK
+
+
+class Build(Command):
+    name, summary = "build", "compile a network for a chip"
+    text = (
+        "Compile a quantized ONNX network for a chip, or a float one with calibration data. The "
+        "folder then\nholds the Verilog, the program with its memory image, the board's top level "
+        "and constraints,\nreport.json and report.md.")
+    examples = (
+        "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
+        "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
+        "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out")
+
+    def arguments(self, parser):
+        add_model(parser)
+        add_chip(parser)
+        add_output(parser, "DIR", required=True,
+                   help="made, or replaced if it holds an earlier build")
+        add_batch(parser)
+        parser.add_argument("--no-area", action="store_true",
+                            help="leave the area out, which takes most of the time")
+        add_recipe(parser, required=False)
+
+    def run(self, options):
+        from systolith.gen.flow.build import build
+        from systolith.gen.report.report import markdown, read_report
+        arch = chip(options.chip, options)
+        asked, data = _calibration(options, arch.activation.name, arch.weight.name)
+        with Reporter() as progress:
+            made = build(options.model, arch, options.output, batch=options.batch,
+                         area=not options.no_area, calibration=data, recipe=asked,
+                         source=options.calibration, part=part(options), progress=progress)
+        if made.quantized:
+            from systolith.gen.report.quantization import error_table
+            print(error_table(made.quantized.rows))
+            print()
+        print(markdown(read_report(made.folder)))
+        wrote(*made.files)
+        return OK
+
+
+class Simulate(Command):
+    name, summary = "simulate", "run a build"
+    text = (
+        "Run a build on a batch of inputs, in the ONNX model's own layout and units (float32).\n\n"
+        "  golden   exact model in numpy: fast, defines what is right\n"
+        "  isa      the program, instruction by instruction, units in random order\n"
+        "  rtl      the core's Verilog in Verilator, memory modelled to the cycle\n\n"
+        "isa and rtl compare every layer's results with the golden model, bit for bit, and name "
+        "the first\nlayer and element that differ (exit code 3).\n\n"
+        "With --compare, list layer by layer how far the golden model is from what ONNX Runtime "
+        "makes of the\nquantized model and of the float one; the table goes to compare.csv in the "
+        "folder, a chart to compare.png.")
+    examples = (
+        "  systolith simulate out --inputs x.npy --outputs y.npy\n"
+        "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 16\n"
+        "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst\n"
+        "  systolith simulate out --inputs x.npy --limit 100 --compare --float net.onnx")
+
+    def arguments(self, parser):
+        _add_build(parser, "folder made by `systolith build`")
+        parser.add_argument("--engine", choices=("golden", "isa", "rtl"), default="golden",
+                            help="default: %(default)s")
+        parser.add_argument("--inputs", required=True, metavar="X.npy",
+                            help="batch; .npz with one array per input where there are several")
+        parser.add_argument("--outputs", metavar="Y.npy",
+                            help="the results; .npz where there are several")
+        parser.add_argument("--limit", type=count, metavar="N", help="the first N images only")
+        add_latency(parser)
+        parser.add_argument("--waves", metavar="FILE.fst", help="waveforms, engine rtl only")
+        parser.add_argument("--compare", action="store_true",
+                            help="list how far each layer is from ONNX Runtime and from float")
+        parser.add_argument("--float", metavar="FLOAT.onnx", dest="float_model",
+                            help="the float network, with --compare (default: the one that the "
+                                 "build knows, else the quantized network without its quantizers)")
+        add_json(parser, "write the figures as JSON")
+
+    def run(self, options):
+        from systolith.gen.flow.build import open_build
+        from systolith.gen.flow.simulate import read_arrays, simulate, write_arrays
+        from systolith.sim.machine.iss import ExecutionError
+        from systolith.sim.rtl.device import DeviceError
+        from systolith.sim.rtl.verilate import SimulationError
+        inputs = read_arrays(options.inputs)
+        if options.float_model and not options.compare:
+            raise UserError("--float goes with --compare only")
+        build = open_build(options.dir)
+        with Reporter() as progress:
+            try:
+                found = simulate(build, inputs, options.engine, limit=options.limit,
+                                 waves=options.waves, latency=options.latency, progress=progress)
+            except (SimulationError, DeviceError, ExecutionError) as error:
+                raise UserError(f"the simulation did not finish: {error}") from error
+        self._show(found)
+        if options.outputs:
+            write_arrays(options.outputs, found.outputs)
+            wrote(options.outputs)
+        if options.waves:
+            wrote(options.waves)
+        if options.compare:
+            self._compare(options, build, inputs)
+        write_json(options.json, found.to_dict())
+        return MISMATCH if found.comparison and found.comparison.bits else OK
+
+    def _compare(self, options, build, inputs):
+        from systolith.gen.flow.build import FLOAT, MODEL
+        from systolith.gen.flow.compare_onnx import compare_with_onnx
+        from systolith.gen.flow.simulate import first_images
+        from systolith.gen.report.comparison import comparison_table, write_comparison
+        kept = build.folder / FLOAT
+        real = options.float_model or (kept if kept.is_file() else None)
+        with Reporter() as progress:
+            found = compare_with_onnx(build.graph, build.arch, build.folder / MODEL,
+                                      first_images(inputs, options.limit), real, str(real or ""),
+                                      progress=progress)
+        print()
+        print(comparison_table(found))
+        wrote(*write_comparison(found, build.folder))
+
+    def _show(self, found):
+        print(f"{found.images:,} images by the engine {found.engine}")
+        if found.comparison:
+            print(f"against the golden model: {found.comparison.bits:,} bits differ in "
+                  f"{found.comparison.elements:,} results of all layers")
+            if found.comparison.first:
+                print(f"first difference: {found.comparison.first}")
+        what = "per image" if found.batch == 1 else f"for a batch of {found.batch} images"
+        if found.cycles:
+            print(f"cycles {what}: {found.cycles:,} (cycle model: {found.cycles_model:,}), "
+                  f"{found.compute_cycles:,} of them computing")
+            print(f"array utilization: {100 * found.utilization:.1f} %, all traffic included")
+            print(f"simulation speed: {found.clocks_per_second:,.0f} clocks/s")
+            self._show_counters(found)
+        else:
+            print(f"cycles {what} (cycle model): {found.cycles_model:,}")
+
+    def _show_counters(self, found):
+        from systolith.gen.report.report import units_table
+        if found.activity is None:
+            print("the chip has no counters of its units (control.counters)")
+            return
+        same = found.activity == found.activity_model
+        print("\ncycles of each unit by the core's counters, "
+              f"{'the same as' if same else 'not those of'} the cycle model:\n")
+        print(units_table(found.activity, found.cycles))
+
+
+class Report(Command):
+    name, summary = "report", "show what a build reached"
+    text = "Show cycles, utilization, throughput, area, layers and memory of a build."
+    examples = "  systolith report out\n  systolith report out --json figures.json"
+
+    def arguments(self, parser):
+        _add_build(parser)
+        add_json(parser, "write the report as JSON")
+
+    def run(self, options):
+        from systolith.gen.report.report import markdown, read_report
+        report = read_report(options.dir)
+        print(markdown(report))
+        write_json(options.json, report)
+        return OK
+
+
+class Trace(Command):
+    name, summary = "trace", "write a timeline of a build's run"
+    text = (
+        "Write a timeline of the units: what LOAD, ARRAY, POST and STORE do in each cycle for "
+        "which layer, and\nwhat they wait for, by the cycle model, which is the core to the "
+        "cycle. Open the file at\nhttps://ui.perfetto.dev or in chrome://tracing; a microsecond "
+        "there is a cycle.")
+    examples = (
+        "  systolith trace out -o trace.json\n"
+        "  systolith trace out -o trace.json.gz --latency 100\n"
+        "  systolith trace out --picture timeline.png --cycles 1000:3000")
+
+    def arguments(self, parser):
+        _add_build(parser, "folder made by `systolith build`")
+        add_output(parser, "FILE.json", help="Chrome's trace events; .json.gz: packed")
+        parser.add_argument("--picture", metavar="FILE.png", help="draw it: .png, .svg or .pdf")
+        parser.add_argument("--cycles", default=":", metavar="BEGIN:END",
+                            help="these alone (default: all)")
+        add_latency(parser)
+
+    def run(self, options):
+        from systolith.gen.flow.build import open_build
+        from systolith.gen.report.trace import span, write_trace
+        from systolith.sim.machine.cycles import cycles
+        if not options.output and not options.picture:
+            raise UserError("trace writes what -o or --picture name; give one of them")
+        build = open_build(options.dir)
+        with Reporter() as progress, progress.step("Counting cycles"):
+            timing = cycles(build.program, options.latency)
+        part_of = span(options.cycles, timing.cycles)
+        files = []
+        if options.picture:
+            from systolith.gen.report.timeline import write_picture
+            files.append(write_picture(build.program, timing, options.picture, *part_of))
+        if options.output:
+            files.append(write_trace(build.program, timing, options.output, *part_of))
+        wrote(*files)
+        return OK
+
+
+class Disasm(Command):
+    name, summary = "disasm", "list a build's instructions"
+    text = "List the program of a build, one instruction a line, as the assembler reads it."
+    examples = "  systolith disasm out | less"
+
+    def arguments(self, parser):
+        _add_build(parser)
+
+    def run(self, options):
+        from systolith.gen.flow.build import open_build
+        program = open_build(options.dir).program
+        layers = [layer["name"] for layer in program.host["layers"]]
+        for number, instruction in enumerate(program.instructions):
+            layer = f"    # {layers[instruction.layer]}" if instruction.unit is not None else ""
+            print(f"{number:5}  {instruction}{layer}")
+        return OK

@@ -1,0 +1,93 @@
+"""Commands that run many cases, and the demo."""
+
+import os
+
+from systolith.gen.kit.progress import Reporter
+
+from ..command import FAULT, MISMATCH, OK, Command
+from ..options import add_jobs, add_output, add_seeds, count, names, wrote
+
+__all__ = ["Demo", "Regress", "Sweep"]
+
+
+class Sweep(Command):
+    name, summary = "sweep", "measure many chips"
+    text = (
+        "Measure area (Yosys) and cycles (cycle model) of every chip in a space. Results are "
+        "written as\nthey come; an interrupted sweep goes on where it stopped. Ends with a CSV "
+        "and a Pareto plot.")
+    examples = "  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2"
+
+    def arguments(self, parser):
+        parser.add_argument("space", metavar="SPACE.toml")
+        add_output(parser, "DIR", required=True)
+        add_jobs(parser, "points", os.cpu_count() or 1)
+
+    def run(self, options):
+        from systolith.gen.study.sweep import sweep
+        with Reporter() as progress:
+            files = sweep(options.space, options.output, jobs=options.jobs, progress=progress)
+        wrote(*files)
+        return OK
+
+
+class Regress(Command):
+    name, summary = "regress", "random programs: the core against the simulator"
+    text = (
+        "Run random programs and networks on random chips, RTL against the instruction-level "
+        "simulator, with\nrandom stalls on the memory bus. A failure prints the command that "
+        "repeats it with waveforms.")
+    examples = (
+        "  systolith regress --seeds 100 --jobs 2\n"
+        "  systolith regress --chips ulx3s-8x8,random-3 --seeds 1000 --junit night.xml\n"
+        "  systolith regress --chips random-3 --seed 17 --waves run.fst")
+
+    def arguments(self, parser):
+        parser.add_argument("--chips", type=names, metavar="NAME,...",
+                            help="presets, TOML files, or random-N (default: random ones)")
+        add_seeds(parser, 20)
+        parser.add_argument("--seed", type=int, metavar="N", help="this seed alone")
+        add_jobs(parser, "simulations", 1)
+        parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+        parser.add_argument("--waves", metavar="FILE.fst",
+                            help="waveforms of one seed on one chip")
+
+    def run(self, options):
+        from systolith.gen.study.regress import regress
+        cases = regress(options.chips, options.seeds, options.jobs, options.junit,
+                        seed=options.seed, waves=options.waves)
+        wrote(*filter(None, (options.junit, options.waves)))
+        if any(case.fault for case in cases):
+            return FAULT
+        return MISMATCH if any(case.failure for case in cases) else OK
+
+
+class Demo(Command):
+    name, summary = "demo", "the whole path on handwritten digits"
+    text = (
+        "Build a trained network for a ULX3S board, measure its accuracy, run the RTL against "
+        "the golden\nmodel, and show what it takes. Network and digits come with Systolith.")
+    examples = ("  systolith demo\n  systolith demo --images 100 -o build/demo\n"
+                "  systolith demo --files digits")
+
+    def arguments(self, parser):
+        parser.add_argument("--examples", metavar="DIR",
+                            help="another folder with digits-cnn.onnx and digits-test.npz")
+        add_output(parser, "DIR", default="build/demo", help="default: %(default)s")
+        parser.add_argument("--images", type=count, default=16, metavar="N",
+                            help="digits simulated in RTL (default: %(default)s)")
+        parser.add_argument("--files", metavar="DIR",
+                            help="only write the networks and the digits to this folder: *.onnx, "
+                                 "x.npy, labels.npy, calibration.npy")
+
+    def run(self, options):
+        from systolith.gen.study.demo import demo, write_example
+        if options.files is not None:
+            wrote(*write_example(options.files, options.examples))
+            return OK
+        with Reporter() as progress:
+            result = demo(options.examples, options.output, images=options.images,
+                          progress=progress)
+        print(result.table)
+        wrote(*result.files)
+        return OK if result.mismatches == 0 else MISMATCH

@@ -1,0 +1,183 @@
+"""Options that several commands share: each is said once, with what is made of it."""
+
+import argparse
+import json
+import shlex
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import write_file
+
+__all__ = [
+    "add_batch", "add_chip", "add_dsp", "add_jobs", "add_json", "add_latency", "add_model",
+    "add_output", "add_part", "add_recipe", "add_seeds", "add_set", "chip", "count", "names",
+    "no_recipe", "other_chip", "part", "recipe", "write_json", "wrote",
+]
+
+
+# Kinds of values.
+
+def count(text):
+    """A whole number from 1 up."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text!r}")
+    return number
+
+
+def names(text):
+    """Words between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _sizes(text):
+    from systolith.gen.importer.sizes import parse_sizes
+    try:
+        return parse_sizes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# The chip.
+
+def add_chip(parser, required=True):
+    """--chip and --set, for `chip`."""
+    from systolith.gen.chip.presets import preset_names
+    parser.add_argument("--chip", required=required, metavar="CHIP",
+                        help="a TOML file, or a preset's name: " + ", ".join(preset_names()))
+    add_set(parser)
+
+
+def add_set(parser):
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="change keys of the chip, such as array.rows=7 array.weight=int4")
+
+
+def chip(name, options):
+    """The `Arch` of a preset or file, changed as --set says."""
+    from systolith.gen.chip.toml import load_chip
+    return load_chip(name, options.set)
+
+
+def other_chip(model):
+    """What makes a chip on which a model maps, as a sentence."""
+    return f"A chip on which it maps: systolith init --for {shlex.quote(str(model))} -o chip.toml"
+
+
+# The network.
+
+def add_model(parser):
+    """MODEL.onnx, and the options of what of it is read, for `part`."""
+    parser.add_argument("model", metavar="MODEL.onnx")
+    add_part(parser)
+
+
+def add_part(parser):
+    """Options of what of a model is read, for `part`."""
+    parser.add_argument("--shape", type=_sizes, action="append", default=[],
+                        metavar="[NAME=]1,C,H,W",
+                        help="sizes of an input that the model leaves open, the batch first; "
+                             "once for each input")
+    parser.add_argument("--outputs", dest="cut", type=names, default=(), metavar="TENSOR,...",
+                        help="the part of the network that gives these tensors, which become its "
+                             "outputs")
+    parser.add_argument("--inputs", dest="begin", type=names, default=(), metavar="TENSOR,...",
+                        help="the part of the network that begins with these tensors, which "
+                             "become inputs")
+
+
+def part(options):
+    """The `Part` of the model that the command line asks for."""
+    from systolith.gen.importer.sizes import Part
+    inputs = [name for name, _ in options.shape]
+    if len(set(inputs)) < len(inputs):
+        raise UserError("--shape names an input twice")
+    return Part(dict(options.shape), tuple(options.cut), tuple(options.begin))
+
+
+def add_batch(parser):
+    parser.add_argument("--batch", type=int, default=1, metavar="N",
+                        help="images that a run of the program computes (default: 1)")
+
+
+def add_recipe(parser, required):
+    """Options of post-training quantization, for `recipe`; without `required`, of a command for
+    which they are extra."""
+    group = parser.add_argument_group(
+        "quantization", None if required else "of a float network, with --calibration")
+    group.add_argument("--calibration", required=required, metavar="X.npy",
+                       help="inputs as the float model takes them, some dozens or hundreds; .npz "
+                            "with one array per input where there are several")
+    group.add_argument("--range", choices=("min-max", "percentile", "mse"),
+                       help="how the range of each tensor is chosen: all numbers, all but a few, "
+                            "or the least squared error (default: mse)")
+    group.add_argument("--percentile", type=float, metavar="P",
+                       help="numbers within the range, in %%, with --range percentile (default: "
+                            "99.99)")
+    group.add_argument("--equalize", action="store_true",
+                       help="scale channels so that neighbouring layers' weights spread alike")
+    group.add_argument("--correct-bias", action="store_true",
+                       help="move biases so that the mean of each layer's results stays")
+
+
+def recipe(options, activation, weight):
+    """The `Recipe` that the command line asks for, with these names of formats."""
+    from systolith.gen.quantize.quantize import Recipe
+    if options.percentile is not None and options.range != "percentile":
+        raise UserError("--percentile goes with --range percentile only")
+    given = {key: getattr(options, key) for key in ("range", "percentile")
+             if getattr(options, key) is not None}
+    return Recipe(activation, weight, equalize=options.equalize,
+                  correct_bias=options.correct_bias, **given)
+
+
+def no_recipe(options):
+    """Refuse options of quantization without --calibration."""
+    for name in ("range", "percentile", "equalize", "correct_bias"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
+
+
+# Runs and results.
+
+def add_latency(parser):
+    parser.add_argument("--latency", type=count, default=32, metavar="CYCLES",
+                        help="of the memory (default: %(default)s)")
+
+
+def add_dsp(parser):
+    parser.add_argument("--dsp", action="store_true", help="products in DSP blocks")
+
+
+def add_seeds(parser, default):
+    parser.add_argument("--seeds", type=count, default=default, metavar="N",
+                        help="default: %(default)s")
+
+
+def add_jobs(parser, what, default):
+    """--jobs: how many of `what` run at the same time."""
+    parser.add_argument("--jobs", type=count, default=default, metavar="N",
+                        help=f"{what} at the same time (default: %(default)s)")
+
+
+def add_output(parser, metavar, **more):
+    """-o, --output: a file or a folder; required unless `more` has a default or help says it."""
+    parser.add_argument("-o", "--output", metavar=metavar, **more)
+
+
+def wrote(*paths):
+    """Say which files were written."""
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def add_json(parser, help=None):
+    parser.add_argument("--json", metavar="FILE", help=help)
+
+
+def write_json(path, data):
+    """Write what --json asks for; `path` None: nothing."""
+    if path is not None:
+        wrote(write_file(path, json.dumps(data, indent=2) + "\n"))

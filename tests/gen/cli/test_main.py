@@ -20,7 +20,7 @@ from systolith.gen.report.report import read_report
 from systolith.gen.study import demo as demo_module
 from systolith.hw.spec import isa
 
-DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits"
 MODEL = DIGITS / "digits-cnn.onnx"
 CHIP = ["--chip", "ulx3s-8x8-e3m2", "--set", "array.rows=4", "array.columns=4", "post.lanes=1",
         "bus.data_bits=32"]

@@ -149,7 +149,7 @@ def test_operators_that_nobody_knows(operator, attributes, domain):
 def test_the_list_of_operators_is_complete():
     assert {"Conv", "Gemm", "MatMul", "Relu", "MaxPool", "Flatten", "QuantizeLinear", "FloatQuant",
             "BipolarQuant", "QLinearConv"} <= set(supported_operators())
-    page = Path(__file__).parents[2] / "docs" / "reference" / "onnx.md"
+    page = Path(__file__).parents[3] / "docs" / "reference" / "onnx.md"
     text = page.read_text().split("## Operators")[1]
     listed = set(text.split("\n\n")[2].replace("\n", " ").rstrip(". ").split(", "))
     assert listed == set(supported_operators())

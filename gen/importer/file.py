@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 from systolith.gen.kit.errors import UserError
 
 from .opset import OLDEST_OPSET, READ_OPSET, in_read_opset
+from .spelling import in_one_spelling
 
 __all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes",
            "one_line", "read"]
@@ -62,7 +63,7 @@ def read(model):
             # The inliner raises whatever its C++ code meets.
             raise UserError(f"the functions of {where} cannot be inlined: "
                             f"{one_line(error)}") from None
-    model = _without_empty_statements(model)
+    model = in_one_spelling(_without_empty_statements(model))
     if standard and max(standard) < READ_OPSET:
         try:
             _check(model)

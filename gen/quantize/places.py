@@ -214,7 +214,7 @@ class Places:
 
 def _visit(places, node):
     data = places._data(node)
-    if all(name in places.host for name in node.output):
+    if all(name in places.host or name in places.functions.inner for name in node.output):
         return
     if set(node.output) & places.tail:
         for name in data:

@@ -126,7 +126,10 @@ def _with_map(builder, node, operand, value, operation, first):
 
 
 def _batch_norm(builder, node, inputs):
-    node.expect("training_mode", 0, (0,))
+    if node.attributes.get("training_mode", 0):
+        node.fail("was exported in training mode (training_mode is 1), in which its statistics are "
+                  "those of each batch; export the model in evaluation mode (PyTorch: "
+                  "model.eval())")
     value = activation(inputs, node)
     gamma, beta, mean, variance = (
         constant(item, node, what).numbers.reshape(-1) for item, what in

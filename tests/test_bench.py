@@ -1,8 +1,10 @@
 """Every network of bench/ builds through the function that the command calls, all checks on; large
 ones at small sizes."""
 
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ import exactness
 import field_networks
 import large_networks
 import layers
+import public_models
+import public_networks
 import resnets
 import tiny_networks
 import vision_networks
@@ -85,6 +89,48 @@ def test_field_networks(name):
     run = common.same(common.simulate(made, field_networks.images(net, 1), "isa"))
     found = run.outputs if isinstance(run.outputs, np.ndarray) else next(iter(run.outputs.values()))
     assert np.isfinite(found).all()
+
+
+def test_public_networks(tmp_path, monkeypatch, capsys):
+    """A file that is there is measured without the packages that make it, and once; without the
+    file, the missing package is named."""
+    net, output = field_networks.autoencoder(64)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(net.model(output).SerializeToString())
+
+    def make():
+        raise ModuleNotFoundError("No module named 'zoo_of_nobody'", name="zoo_of_nobody")
+    model = public_models.Model("Tiny", (64,), "nobody", "keras", make)
+    monkeypatch.setattr(public_networks, "MODELS", {"tiny": model, "gone": model})
+    monkeypatch.setattr(public_models, "MODELS", {"tiny": model, "gone": model})
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(
+        utils=SimpleNamespace(set_random_seed=lambda seed: None)))
+    arguments = ["public_networks.py", "--networks", "tiny,gone", "-o", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            public_networks.main()
+        said = capsys.readouterr()
+        assert "| Tiny" in said.out and "zoo_of_nobody is missing" in said.err
+        assert "pip install .[zoo]" in said.err
+    row, = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert row["row"]["layers"] == 10 and row["row"]["result dB"] > 25
+    assert row["row"]["result dB"] == pytest.approx(row["row"]["result dB, ORT"], abs=1)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--measure", "0"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        public_networks.main()
+    assert "| Tiny" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds-cnn-ts"])
+def test_exported_networks(name, tmp_path):
+    """Where the packages are."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pytorchcv")
+    model, path = public_models.MODELS[name], public_models.export(name, tmp_path)
+    made = build(path, field_networks.arch_for(), tmp_path / "build", area=False,
+                 calibration=public_models.images(model.shape, 2), recipe=Recipe(range="min-max"))
+    common.same(common.simulate(made, public_models.images(model.shape, 1), "isa"))
 
 
 @pytest.mark.parametrize("seed", [5, 30, 72, 102, 115, 138, 315, 365, 402])

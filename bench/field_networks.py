@@ -1,7 +1,7 @@
 """Networks that people bring, through `systolith build`: cycles, how near float, the host's part.
 
 Float ONNX networks with random weights, quantized to int8 with random images by `systolith build
---calibration`. The chip is 16 x 16 int8 with 471,040 bytes of buffers and tables; weights, program
+--calibration`. The chip is 16 x 16 int8 with 494,592 bytes of buffers and tables; weights, program
 and image come from memory over a bus of 64 bits that answers after 32 cycles. *dB* is the signal to
 noise ratio, against the float network, of what the chip gives the host, for the worst output;
 *ONNX Runtime dB* that of ONNX Runtime with the same quantized network. Every result of every layer

@@ -6,7 +6,7 @@
 random weights, settled batch norms) into the folder, for which those packages must be installed
 (`pip install .[zoo]`); a file that is there is taken as it is. Each is quantized to int8 by
 `build --calibration` with a few images, some also by ONNX Runtime's `quantize_static` as QDQ or
-QOperator and then built. The chip is 16 x 16 int8 with 471,040 bytes of buffers and tables;
+QOperator and then built. The chip is 16 x 16 int8 with 494,592 bytes of buffers and tables;
 everything comes from memory over a bus of 64 bits that answers after 32 cycles. `check` must say
 what `build` does, and every result of every layer of the instruction-level simulator is held
 against the golden model for an image.
@@ -68,8 +68,10 @@ def quantized_by_runtime(path, kind, batch):
     result = path.with_name(f"{path.stem}.{kind}.onnx")
     if not result.exists():
         ready = path.with_name(f"{path.stem}.prepared.onnx")
-        # From memory: it refuses weights in a file apart.
-        quant_pre_process(onnx.load(path), ready, skip_symbolic_shape=True)
+        # It refuses weights in a file apart.
+        whole = path.with_name(f"{path.stem}.whole.onnx")
+        onnx.save(onnx.load(path), whole)
+        quant_pre_process(whole, ready, skip_symbolic_shape=True)
         name = read(ready).graph.input[0].name
         quantize_static(ready, result, _Images(name, batch), quant_format=QuantFormat[kind],
                         per_channel=True, activation_type=QuantType.QInt8,

@@ -35,16 +35,16 @@ import onnx
 from common import buffer_bytes, report, reported, same
 from field_networks import arch_for
 from public_models import MODELS, export, images, packages_missing
-from systolith.gen.build import build
-from systolith.gen.check import check
-from systolith.gen.compare_onnx import compare_with_onnx
-from systolith.gen.errors import UserError
-from systolith.gen.onnx_file import read
-from systolith.gen.onnx_run import Runner
-from systolith.gen.progress import Reporter
-from systolith.gen.quantize import Recipe
-from systolith.gen.simulate import simulate
-from systolith.gen.sweep import code_hash
+from systolith.gen.flow.build import build
+from systolith.gen.flow.check import check
+from systolith.gen.flow.compare_onnx import compare_with_onnx
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.importer.file import read
+from systolith.gen.importer.run import Runner
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import Reporter
+from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.study.sweep import code_hash
 
 #: Who quantizes: "" the build; ONNX Runtime in one of its formats.
 VARIANTS = {"resnet8-ts": ("QDQ", "QOperator"), "mobilenet-v1-keras": ("QDQ", "QOperator"),

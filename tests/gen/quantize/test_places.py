@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from systolith.gen.importer import reader
-from systolith.gen.quantize import quantize
 from systolith.gen.quantize.network import read_float
 from systolith.gen.quantize.places import find_places
+from systolith.gen.quantize.quantize import quantize
 
 from ...float_networks import conv, numbers, weights
 from ...onnx_networks import Network, run_onnx

@@ -60,12 +60,13 @@ def modules(files):
     """Name of each module that the wheel must hold, from the sources' paths: all but examples'
     scripts."""
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    tops = {folder: name for name, folder in setup["package-dir"].items()}
+    tops = {Path(folder): name for name, folder in setup["package-dir"].items()}
     for file in files:
         if file.match("examples/*/*"):
             continue
-        if file.suffix == ".py" and file.parts[0] in tops:
-            names = [*tops[file.parts[0]].split("."), *file.with_suffix("").parts[1:]]
+        top = next((folder for folder in file.parents if folder in tops), None)
+        if file.suffix == ".py" and top is not None:
+            names = [*tops[top].split("."), *file.relative_to(top).with_suffix("").parts]
             yield ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 

@@ -35,6 +35,7 @@ ARROWS = {
     "gen/report": _HARDWARE | {"gen/kit", "gen/chip", "gen/measure", "sim/machine"},
     "gen/flow": _HARDWARE | _SIMULATION | _TOOLS | {"constraints"},
     "gen/study": {"hw", "sim", "gen"} | _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow"},
+    "gen/api": _DESCRIPTIONS | {"hw", "gen/kit", "gen/chip", "gen/quantize", "gen/flow"},
     "gen/cli": _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow", "gen/study"},
 }
 #: Imports against the arrows that are still there: (file, imported module).
@@ -140,10 +141,12 @@ def test_every_package_and_data_file_is_in_the_distribution():
     folders = {top: f"systolith.{top}" for top in TOPS}
     assert {folder: setup["package-dir"][name] for folder, name in folders.items()} == {
         top: top for top in TOPS}
+    assert setup["package-dir"]["systolith"] == "gen/api"
     packages = {"systolith." + ".".join(file.parent.parts) for file in FILES}
+    packages = packages - {"systolith.gen.api"} | {"systolith"}
     assert set(setup["packages"]) == packages | {"systolith.examples"}
     for name in packages:
-        folder = ROOT.joinpath(*name.split(".")[1:])
+        folder = ROOT.joinpath(*name.split(".")[1:] or ["gen", "api"])
         assert (folder / "__init__.py").is_file()
         packed = {file for pattern in setup["package-data"].get(name, [])
                   for file in folder.glob(pattern)}

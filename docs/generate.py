@@ -15,17 +15,16 @@ from textwrap import dedent
 import numpy as np
 from systolith.gen.chip import toml
 from systolith.gen.cli.parser import make_parser
-from systolith.hw.core import csr
 from systolith.hw.formats import Float, Lns, catalogue
 from systolith.hw.formats.blocks import block_formats
-from systolith.hw.spec import isa
+from systolith.hw.spec import isa, registers
 
 HERE = Path(__file__).parent
 
 ISA = """# Instruction set and registers
 
-This page is generated from `hw/spec/isa.py` and `hw/core/csr.py` by `python docs/generate.py`;
-encoder, disassembler and hardware read the same description.
+This page is generated from `hw/spec/isa.py` and `hw/spec/registers.py` by
+`python docs/generate.py`; encoder, disassembler and hardware read the same description.
 
 {introduction}
 
@@ -36,7 +35,7 @@ are two's complement; unused bits are 0.
 
 ## Registers
 
-AXI4-Lite, 32 bits each; `hw/core/csr.py` is what the hardware and the driver read.
+AXI4-Lite, 32 bits each; `hw/spec/registers.py` is what the hardware and the driver read.
 
 {registers}
 """
@@ -174,7 +173,7 @@ def pages():
     return {
         "reference/isa.md": ISA.format(
             introduction=introduction, bits=isa.INSTRUCTION_BITS,
-            instructions=isa.markdown_table(), registers=csr.markdown_table()),
+            instructions=isa.markdown_table(), registers=registers.markdown_table()),
         "reference/chip.md": CHIP.format(
             keys=toml.markdown_table(),
             presets=", ".join(f"`{name}`" for name in toml.preset_names())),

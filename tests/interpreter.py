@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import isfinite
 
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import MULTIPLIER_BITS, TIE_BITS
 from systolith.hw.spec.isa import Memory, Opcode
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
 
 class Interpreter:

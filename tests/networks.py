@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import MULTIPLIER_BITS
 from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
-from systolith.sim.model.numerics import finite_codes, ordered, output_size
+from systolith.sim.model.numerics import ordered, output_size
 from systolith.sim.random import programs
 from systolith.sim.rtl import core
 
 
 def random_codes(rng, format, shape):
-    return rng.choice(finite_codes(format), shape)
+    return rng.choice(format.finite_codes(), shape)
 
 
 def requantization(rng, sums, format):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import Int, parse
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.structures import Structure
 
 from .presets import preset_names
 
@@ -94,8 +94,8 @@ class Key:
                 raise ValueError(f"must be a number of MHz greater than 0, not {_shown(value)}")
             return float(value)
         if self.kind == "structure":
-            if value not in ("auto", *STRUCTURES):
-                raise ValueError(f"must be one of {_quoted(('auto', *STRUCTURES))}, not "
+            if value not in ("auto", *Structure):
+                raise ValueError(f"must be one of {_quoted(('auto', *Structure))}, not "
                                  f"{_shown(value)}")
             return value
         if self.kind == "switch":

@@ -11,7 +11,7 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar
 from systolith.sim.model.graph import Conv, Graph
-from systolith.sim.model.numerics import finite_codes, ordered
+from systolith.sim.model.numerics import ordered
 
 __all__ = ["arrange", "with_whole_operands"]
 
@@ -59,7 +59,7 @@ def _copy(writer, tensor):
     form, weights = tensor.format, writer.weight_format
     channels = tensor.shape[0]
     one = int(weights.encode(np.array(1.0)))
-    orders = ordered(finite_codes(form), form)
+    orders = ordered(form.finite_codes(), form)
     weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
     return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
                 shift=np.full(channels, -weights.exponent), low=int(orders.min()),

@@ -4,9 +4,9 @@ from collections import deque
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.core.compute import WeightFeeder
-from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from systolith.hw.spec.numbers import TOKEN_BITS
+from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.machine.access import (
     AccessError,
     Space,
@@ -34,7 +34,7 @@ def _cycles(i, arch):
         return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
         pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
-        cycles = arch.rows + pixels if i.starts else max(pixels, WeightFeeder.cycles_of(arch))
+        cycles = arch.rows + pixels if i.starts else max(pixels, shortest_pass(arch))
         return i.kernel_y * i.kernel_x * i.blocks * cycles
     if i.opcode == Opcode.POST:
         cycles = i.out_y * i.out_x * i.pool_x * i.pool_y * arch.chunks
@@ -119,7 +119,7 @@ def interleave(instructions, used, arch):
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may start with the last pass and read each sum as it is finished.
-                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, WeightFeeder.cycles_of(arch))
+                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, shortest_pass(arch))
             times.touch(index, access.is_write, done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 
@@ -148,7 +148,7 @@ def finish(code, sections, arch, layers):
     instructions = [i for i, _ in code]
     order = interleave(instructions, used, arch)
     ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
-    if outstanding(ordered, arch) >> TokenCounters.WIDTH:
+    if outstanding(ordered, arch) >> TOKEN_BITS:
         # Too far ahead for the token counters: every load right before its use.
         ordered = synchronize(instructions, arch, used)
     begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})

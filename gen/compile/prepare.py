@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.formats import Bipolar, Int
-from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
 
 from .tile import MOST_ADDENDS, Layer

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv
 

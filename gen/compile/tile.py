@@ -18,9 +18,9 @@ from itertools import accumulate, pairwise
 from math import ceil
 
 import numpy as np
-from systolith.hw.core.compute import WeightFeeder
 from systolith.hw.formats import Int
 from systolith.hw.spec import isa
+from systolith.hw.spec.timing import shortest_pass
 
 from .axis import Axis
 from .depthwise import plan_from_above
@@ -335,7 +335,7 @@ class Layer:
 
     def pass_cycles(self, pixels):
         """Cycles of a pass over so many pixels."""
-        return max(pixels, WeightFeeder.cycles_of(self.arch))
+        return max(pixels, shortest_pass(self.arch))
 
     def cycles(self, height, width):
         """Cycles of all passes over a rectangle of results."""

@@ -18,9 +18,10 @@ from systolith.gen.importer import reader
 from systolith.gen.importer.file import read
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.gen.kit.notes import lines as note_lines
+from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
-from systolith.gen.report.report import host_lines, text_table
+from systolith.gen.report.report import host_lines
 
 from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .compile import compile_network

@@ -20,9 +20,9 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import is_quantized, load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import chip_area, measure
 from systolith.gen.quantize.quantize import Recipe
-from systolith.gen.report.report import text_table
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch

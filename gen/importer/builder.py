@@ -328,10 +328,10 @@ class Builder:
         code by `target` (None: raw) is as exact as possible."""
         source = self.tensors[value.source]
         format = self.weight_format or source.format
-        images = format.image(numerics.finite_codes(format))
+        images = format.image(format.finite_codes())
         one = int(format.image(format.encode(1.0)))
         candidates = [one, *sorted({int(image) for image in images if image > 0} - {one})]
-        codes = source.format.image(numerics.finite_codes(source.format))
+        codes = source.format.image(source.format.finite_codes())
         keys = [(format, source.format, target, *item)
                 for item in zip(value.gain, value.offset, strict=True)]
         for key in {*keys} - self.chosen.keys():

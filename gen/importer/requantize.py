@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from systolith.hw.formats import Float, Int
-from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
 
 from .ties import EVEN, NONE, ODD

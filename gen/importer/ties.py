@@ -7,7 +7,7 @@ everywhere else it rounds to nearest as computed.
 from fractions import Fraction
 from math import lcm
 
-from systolith.hw.spec.arch import TIE_BITS
+from systolith.hw.spec.numbers import TIE_BITS
 
 __all__ = ["EVEN", "NONE", "ODD", "has_ties", "ties_of", "ties_of_sum"]
 

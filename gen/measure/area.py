@@ -31,16 +31,14 @@ from pathlib import Path
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec import structures
+from systolith.hw.spec.structures import structure_of
 
-__all__ = ["DSP_STRUCTURES", "PARTS", "STRUCTURES", "TARGETS", "Area", "AreaError", "built_for",
+__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "built_for",
            "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
 
-#: What processing elements are built for on each target, without DSP blocks.
-STRUCTURES = {"xc7": "lut6", "ecp5": "lut4", "ice40": "lut4", "asic": "gates"}
 #: Targets for which a whole chip can be mapped.
-TARGETS = tuple(target for target in STRUCTURES if target != "asic")
-#: What processing elements are built for with DSP blocks.
-DSP_STRUCTURES = {"xc7": "dsp48", "ecp5": "dsp", "ice40": "dsp", "asic": "dsp"}
+TARGETS = tuple(target for target in structures.TARGETS if target != "asic")
 
 
 def synthesis(target, top, *, dsp=True, pe_dsp=True):
@@ -175,8 +173,7 @@ def built_for(arch, target, *, dsp=True):
     it and allowed."""
     if arch.structure != "auto":
         return arch
-    structures = DSP_STRUCTURES if dsp and arch.pe_dsp else STRUCTURES
-    return replace(arch, structure=structures[target])
+    return replace(arch, structure=structure_of(target, dsp and arch.pe_dsp))
 
 
 def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):

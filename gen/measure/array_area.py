@@ -6,8 +6,9 @@ from systolith.gen.chip.verilog import design_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
 from systolith.hw.core.array import SystolicArray
+from systolith.hw.spec.structures import structure_of
 
-from .area import STRUCTURES, built_for
+from .area import built_for
 from .element import TOP, PeConfig, pe_verilog
 from .element_area import ELEMENT_TARGETS, element_area, merit
 
@@ -35,7 +36,7 @@ def array_area(arch, target, *, dsp=False, flatten=False, progress=SILENT):
         raise UserError(f"target must be one of {', '.join(ELEMENT_TARGETS)}, not {target!r}")
     if arch.structure == "auto":
         arch = built_for(arch, target, dsp=True) if dsp else replace(
-            arch, structure=STRUCTURES[target])
+            arch, structure=structure_of(target))
     config = PeConfig(activation=arch.activation.name, weight=arch.weight.name, lanes=arch.lanes,
                       rows=arch.rows, target=target, dsp=arch.pe_dsp)
     with progress.step(f"Area of one element for {target} (Yosys)"):

@@ -21,8 +21,9 @@ from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import Lns, parse
+from systolith.hw.spec.structures import TARGETS, structure_of
 
-from .area import DSP_STRUCTURES, STRUCTURES, run_yosys
+from .area import run_yosys
 from .element_vectors import COLUMNS, edge, vectors
 
 __all__ = ["EDGES", "TOP", "PeConfig", "edge_verilog", "offset", "pe_verilog", "residue",
@@ -51,7 +52,7 @@ class PeConfig:
 
     @property
     def structure(self):
-        return (DSP_STRUCTURES if self.dsp else STRUCTURES)[self.target]
+        return structure_of(self.target, self.dsp)
 
     @property
     def command(self):
@@ -65,8 +66,8 @@ class PeConfig:
 
     def arithmetic(self) -> Arithmetic:
         """The element's arithmetic. Raises UserError naming what was wrong."""
-        if self.target not in STRUCTURES:
-            raise UserError(f"target must be one of {', '.join(STRUCTURES)}, not {self.target!r}")
+        if self.target not in TARGETS:
+            raise UserError(f"target must be one of {', '.join(TARGETS)}, not {self.target!r}")
         for name, value, most in (("lanes", self.lanes, 1024), ("rows", self.rows, 1024),
                                   ("columns", self.columns, 64)):
             if not 1 <= value <= most:

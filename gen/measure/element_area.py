@@ -18,13 +18,14 @@ import tempfile
 from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.structures import TARGETS
 
-from .area import STRUCTURES, AreaError, run_yosys
+from .area import AreaError, run_yosys
 
 __all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
            "find_liberty", "merit"]
 
-ELEMENT_TARGETS = tuple(STRUCTURES)
+ELEMENT_TARGETS = tuple(TARGETS)
 #: A real library of standard cells, where Debian's package qflow-tech-osu018 puts it.
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 

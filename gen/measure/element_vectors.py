@@ -11,7 +11,6 @@ between as the element allows. Elements side by side have weights and sums of th
 import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
-from systolith.sim.model.numerics import finite_codes
 
 __all__ = ["COLUMNS", "decoder_words", "edge", "vectors"]
 
@@ -23,7 +22,7 @@ FILLINGS, RUN = 96, 24
 def corner_codes(fmt):
     """Codes for test vectors: both ends of the range, the numbers around zero, and each bit
     alone."""
-    codes = finite_codes(fmt)
+    codes = fmt.finite_codes()
     order = codes[np.argsort(fmt.decode(codes), kind="stable")]
     middle = int(np.argmin(np.abs(fmt.decode(order))))
     bits = np.intersect1d(codes, np.concatenate([1 << np.arange(fmt.width), [0]]))
@@ -36,7 +35,7 @@ def runs(rules, random):
     found = []
     activation, weight, stages = rules.activation, rules.weight, rules.stages
     lanes, columns = rules.lanes, rules.columns
-    a_codes, w_codes = finite_codes(activation), finite_codes(weight)
+    a_codes, w_codes = activation.finite_codes(), weight.finite_codes()
     if activation.width > 8 or weight.width > 8:
         pairs = corner_codes(activation), corner_codes(weight)
     else:
@@ -109,7 +108,7 @@ def vectors(rules, offset, seed=1):
     cycles = int(starts[-1]) + stages + 1
     activations = np.zeros((cycles, rules.lanes), np.int64)
     activations[:] = fillings[-1][1][-1]
-    weights = random.choice(finite_codes(rules.weight), (cycles, columns, rules.lanes))
+    weights = random.choice(rules.weight.finite_codes(), (cycles, columns, rules.lanes))
     active = np.zeros_like(weights)
     load, swap = np.zeros(cycles, np.int64), np.zeros(cycles, np.int64)
     for number, (filling, run) in enumerate(fillings):

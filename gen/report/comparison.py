@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from systolith.gen.kit.files import new_file, write_file
+from systolith.gen.kit.tables import text_table
 
 from .quantization import decibels, rows_csv
-from .report import text_table
 
 __all__ = ["comparison_table", "write_comparison"]
 

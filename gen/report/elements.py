@@ -5,9 +5,8 @@ import io
 import json
 
 from systolith.gen.kit.files import new_file, write_file
+from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.element_area import merit
-
-from .report import text_table
 
 __all__ = ["markdown", "write_tables"]
 

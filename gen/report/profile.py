@@ -1,9 +1,8 @@
 """What each layer costs and what bounds it, from the cycle model's times of its instructions."""
 
 import numpy as np
-from systolith.hw.core.compute import Compute, WeightFeeder
-from systolith.hw.core.post import Post
-from systolith.hw.core.table_lane import TableLane
+from systolith.hw.element.element import arithmetic_of
+from systolith.hw.spec import timing as latencies
 from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.sim.machine.access import item_bytes, merge, word_bytes
 
@@ -40,15 +39,17 @@ def work(program, timing):
     memory, does not count; one or two cycles in which an instruction is started do.
     """
     arch = program.arch
+    through_array = latencies.array_latency(arch, arithmetic_of(arch).stages)
     spans = {unit: [] for unit in Unit}
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             pixels = (code.out_y * code.out_x * code.pool_y * code.pool_x
                       + (arch.rows if code.starts else 0))
-            last += max(0, WeightFeeder.cycles_of(arch) - pixels) - Compute.latency_of(arch)
+            last += max(0, latencies.shortest_pass(arch) - pixels) - through_array
         elif code.unit == Unit.POST:
-            last -= Post.operand_latency_of(arch) if code.operand else Post.latency_of(arch)
-            last -= TableLane.LATENCY * code.table
+            last -= (latencies.operand_latency(arch) if code.operand
+                     else latencies.post_latency(arch))
+            last -= latencies.TABLE_LOOKUP * code.table
         elif code.unit == Unit.STORE:
             last -= 1
         if code.unit is not None:
@@ -68,11 +69,12 @@ def measure(intervals, points):
 def _windows(program, timing):
     """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction
     whose last pixel is sent next; cycles after the last ARRAY instruction go to its layer."""
-    layers, ends = [], []
+    arch, layers, ends = program.arch, [], []
+    through_array = latencies.array_latency(arch, arithmetic_of(arch).stages)
     for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             layers.append(code.layer)
-            ends.append(end - Compute.latency_of(program.arch))
+            ends.append(end - through_array)
     ends[-1] = timing.cycles
     return np.array(layers), np.array([0, *ends[:-1]]), np.array(ends)
 

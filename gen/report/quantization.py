@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from systolith.gen.kit.files import write_file
-
-from .report import text_table
+from systolith.gen.kit.tables import text_table
 
 __all__ = ["error_table", "files_beside", "rows_csv", "write_errors", "write_quantized"]
 

@@ -7,6 +7,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.notes import Note
 from systolith.gen.kit.notes import lines as note_lines
+from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import PARTS
 from systolith.hw.board.boards import BOARDS
 from systolith.sim.machine.cycles import cycles
@@ -14,7 +15,7 @@ from systolith.sim.machine.cycles import cycles
 from .profile import BOUNDS, profile
 
 __all__ = ["area_rows", "assumed_clock", "host_lines", "make_report", "markdown", "read_report",
-           "text_table", "units_table", "write_report"]
+           "units_table", "write_report"]
 
 JSON, PAGE = "report.json", "report.md"
 FIGURES = ("lut", "ff", "dsp", "bram")
@@ -89,22 +90,6 @@ def read_report(folder):
         raise UserError(f"{path}: {error.strerror}; `systolith build` writes it") from None
     except ValueError:
         raise UserError(f"{path}: is no JSON; `systolith build` writes it anew") from None
-
-
-def text_table(rows, align=""):
-    """Rows of texts, the first one the heading, as a Markdown table with even columns.
-
-    `align` has a letter for each column, "r" for right; the default is left.
-    """
-    rows = [[str(cell) for cell in row] for row in rows]
-    align = align.ljust(len(rows[0]), "l")
-    widths = [max(3, *(len(row[n]) for row in rows)) for n in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.rjust(width) if side == "r" else cell.ljust(width)
-                               for cell, width, side in zip(row, widths, align, strict=True)) + " |"
-             for row in rows]
-    rule = "|" + "|".join("-" * (width + 1) + (":" if side == "r" else "-")
-                          for width, side in zip(widths, align, strict=True)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def area_rows(area, part=None):

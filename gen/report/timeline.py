@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
-from systolith.hw.core.csr import UnitState
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.registers import UnitState
 from systolith.sim.machine.access import merge
 
 from .profile import layer_windows, measure

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
-from systolith.hw.core.csr import UnitState
 from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.registers import UnitState
 from systolith.sim.machine.access import item_bytes, word_bytes
 
 from .profile import layer_windows, profile

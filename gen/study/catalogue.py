@@ -21,12 +21,13 @@ from amaranth.back import rtlil
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.kit.resume import in_processes, open_folder, read_results
-from systolith.gen.measure.area import DSP_STRUCTURES, STRUCTURES, AreaError
+from systolith.gen.measure.area import AreaError
 from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
 from systolith.gen.report.elements import write_tables
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import Bipolar, Float, Int, catalogue, parse
+from systolith.hw.spec.structures import structure_of
 
 __all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference"]
 
@@ -167,15 +168,11 @@ endmodule
 """
 
 
-def _structure(target, dsp):
-    return (DSP_STRUCTURES if dsp else STRUCTURES)[target]
-
-
 def _circuit(entry, target, dsp):
     """A text that identifies a circuit: equal texts mean equal circuits."""
     if entry.plain:
         return plain_verilog(parse(entry.activation).width)
-    return _structure_text(entry, _structure(target, dsp))
+    return _structure_text(entry, structure_of(target, dsp))
 
 
 @cache
@@ -215,7 +212,7 @@ def evaluate(measurement):
               "dsp": measurement.dsp, "error": None}
     try:
         text = plain_verilog(parse(entry.activation).width) if entry.plain else pe_verilog(
-            entry.rules(_structure(measurement.target, measurement.dsp)))
+            entry.rules(structure_of(measurement.target, measurement.dsp)))
         return result | {"figures": element_area(
             text, TOP, measurement.target, dsp=measurement.dsp, liberty=measurement.liberty)}
     except AreaError as error:

@@ -12,7 +12,8 @@ from systolith.gen.flow.simulate import simulate, write_arrays
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_folder
 from systolith.gen.kit.progress import SILENT
-from systolith.gen.report.report import FIGURES, read_report, text_table
+from systolith.gen.kit.tables import text_table
+from systolith.gen.report.report import FIGURES, read_report
 
 __all__ = ["Demo", "demo", "read_digits", "write_example"]
 

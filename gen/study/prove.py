@@ -24,9 +24,9 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.kit.resume import in_processes, open_folder, read_results
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import Bipolar, catalogue, parse
+from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl import elements
 from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
 
@@ -123,8 +123,8 @@ def cases_of(formats=None, structures=None):
     except ValueError as error:
         raise UserError(str(error)) from None
     for structure in structures or ():
-        if structure not in STRUCTURES:
-            raise UserError(f"structures must be among {', '.join(STRUCTURES)}, not {structure!r}")
+        if structure not in set(Structure):
+            raise UserError(f"structures must be among {', '.join(Structure)}, not {structure!r}")
     cases = []
     for activation, one in named.items():
         for weight, other in named.items():
@@ -132,7 +132,7 @@ def cases_of(formats=None, structures=None):
             if isinstance(other, Bipolar):
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
-                for structure, columns in product(structures or STRUCTURES, (1, 2)):
+                for structure, columns in product(structures or Structure, (1, 2)):
                     case = Case(activation, weight, count, columns, structure, None)
                     try:
                         rules = case.rules()
@@ -278,7 +278,7 @@ def summary(results):
         kind = "all pairs" if result["exhaustive"] else "random and corners"
         for structure in {case["structure"] for case in result["cases"]} | {"together"}:
             groups[structure, kind].append(result)
-    for structure in (*STRUCTURES, "together"):
+    for structure in (*Structure, "together"):
         for kind in ("all pairs", "random and corners"):
             chosen = groups[structure, kind]
             cases = [case for result in chosen for case in result["cases"]

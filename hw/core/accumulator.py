@@ -16,8 +16,8 @@ class AccumulatorColumn(wiring.Component):
     """Accumulators below one array column.
 
     The control for a sum comes one cycle before the sum; the result is in the memory for reads
-    from `REVISIT` cycles after the control on. The same word must not be added to earlier than
-    that: nothing is forwarded.
+    from `timing.REVISIT` cycles after the control on. The same word must not be added to earlier:
+    nothing is forwarded.
 
     Parameters
     ----------
@@ -40,9 +40,6 @@ class AccumulatorColumn(wiring.Component):
     read_data : Out(signed(arch.accumulator_bits))
         Its word, one cycle later.
     """
-
-    #: Cycles from a control to the first read, through either port, that sees its result.
-    REVISIT = 3
 
     def __init__(self, *, arch):
         self.arch = arch

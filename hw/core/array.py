@@ -16,6 +16,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
+from systolith.hw.spec.timing import ARRAY_EDGE, column_delay
 
 from .blocks import place
 
@@ -34,8 +35,8 @@ def _delayed(m, value, cycles, name):
 class SystolicArray(wiring.Component):
     """`rows` x `columns` processing elements with decoders and skew at the edges.
 
-    A word that enters in cycle t meets the first row in t + EDGE; the sum of its products and
-    those of the other rows leaves column c in cycle t + latency + delay_of(c).
+    A word that enters in cycle t meets the first row in t + ARRAY_EDGE; the sum of its products and
+    those of the other rows leaves column c in cycle t + latency + timing.column_delay(c).
 
     Rows of weights come in their order, one a cycle from the cycle of `swap` on, by one bus for
     each column. So the word of a row is on the bus exactly when the swap passes the row, and
@@ -59,11 +60,8 @@ class SystolicArray(wiring.Component):
         meets the word of r steps later in row r. The bus carries no weights then. Only with
         arch.depthwise.
     sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
-        Exact sums in units of 2**arch.sum_exponent, column c delayed by `delay_of` cycles.
+        Exact sums in units of 2**arch.sum_exponent, column c delayed by `column_delay` cycles.
     """
-
-    #: Cycles from the ports to the first processing element.
-    EDGE = 1
 
     def __init__(self, *, arch):
         self.arch = arch
@@ -77,20 +75,10 @@ class SystolicArray(wiring.Component):
             "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
         })
 
-    @classmethod
-    def latency_of(cls, arch):
-        """Cycles from an activation word to its sum at column 0."""
-        return cls.EDGE + arch.rows + arithmetic_of(arch).stages
-
-    @staticmethod
-    def delay_of(arch, column):
-        """Cycles by which a column lags column 0: columns that share a register have no lag between
-        them."""
-        return column // arch.shared_columns
-
     @property
     def latency(self):
-        return self.latency_of(self.arch)
+        """Cycles from an activation word to its sum at column 0."""
+        return ARRAY_EDGE + self.arch.rows + self.pe.arithmetic.stages
 
     @property
     def blocks(self):
@@ -113,7 +101,7 @@ class SystolicArray(wiring.Component):
                 above = arithmetic.decode_activation(
                     m, self.activations.word_select(column, row_bits))
                 bus = Cat(self.from_above, Mux(self.from_above, above, bus))
-            bus = _delayed(m, bus, self.EDGE + self.delay_of(arch, column), f"column{column}_skew")
+            bus = _delayed(m, bus, ARRAY_EDGE + column_delay(arch, column), f"column{column}_skew")
             buses.append({"above_in": bus[0], "w_in": bus[1:]} if arch.depthwise else {"w_in": bus})
             psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
 
@@ -121,7 +109,7 @@ class SystolicArray(wiring.Component):
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
                 m, self.activations.word_select(row, row_bits))
-            edge = _delayed(m, Cat(decoded, self.swap), self.EDGE + row, f"row{row}_skew")
+            edge = _delayed(m, Cat(decoded, self.swap), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
             for first in range(0, arch.columns, arch.shared_columns):
                 at = f"{row}_{first}"

@@ -3,19 +3,9 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.numbers import PAGE_BYTES
 
-__all__ = ["AXI4Signature", "AXILiteSignature", "ReadArbiter", "ReadSignature", "burst_limit",
-           "times"]
-
-PAGE_BYTES = 4096
-
-
-def burst_limit(arch):
-    """Beats of the longest burst: a power of two that divides a 4 KiB page.
-
-    Bursts end at the multiples of this length in the address space, so none crosses a page.
-    """
-    return min(arch.burst_beats, PAGE_BYTES // arch.beat_bytes)
+__all__ = ["AXI4Signature", "AXILiteSignature", "ReadArbiter", "ReadSignature", "times"]
 
 
 def times(value, count):

@@ -13,11 +13,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.registers import UnitState
+from systolith.hw.spec.timing import REVISIT, array_latency, column_delay
 
 from .accumulator import AccumulatorColumn
 from .array import SystolicArray
 from .blocks import place
-from .csr import UnitState
 from .result_address import ResultAddress
 from .streamer import PixelStreamer
 
@@ -31,7 +32,8 @@ class WeightFeeder(wiring.Component):
     """Fills the array's weights, one filling per pass, in program order.
 
     A filling takes `rows` cycles from the one in which it is swapped in, which is at least
-    `HOLD` cycles after the previous one was. So the shortest pass takes `cycles_of`.
+    `REVISIT` cycles after the previous one was: a pass's first sum must be in the accumulators when
+    the next pass adds to it. So the shortest pass takes `timing.shortest_pass`.
 
     Members
     -------
@@ -50,10 +52,6 @@ class WeightFeeder(wiring.Component):
         Weight word, one cycle after it was decided on.
     """
 
-    #: Cycles from a swap to the next: a pass's first sum must be in the accumulators when the next
-    #: pass adds to it.
-    HOLD = AccumulatorColumn.REVISIT
-
     def __init__(self, *, arch):
         self.arch = arch
         super().__init__({
@@ -61,11 +59,6 @@ class WeightFeeder(wiring.Component):
             "loaded": Out(1), "filling": Out(1), "swap": In(1),
             "address": Out(20),
         })
-
-    @classmethod
-    def cycles_of(cls, arch):
-        """Cycles of the shortest pass: what a filling of the array with weights takes."""
-        return max(arch.rows, cls.HOLD)
 
     def elaborate(self, platform):
         m = Module()
@@ -75,7 +68,7 @@ class WeightFeeder(wiring.Component):
         left = {n: Signal(_LAYOUT[n].shape, name=f"{n}_left", reset_less=True) for n in loops}
         active, filling = Signal(), Signal()
         step = Signal(range(rows))
-        hold = Signal(range(self.HOLD))
+        hold = Signal(range(REVISIT))
         address = Signal(20, reset_less=True)
 
         end, last = Signal(), Signal()
@@ -86,7 +79,7 @@ class WeightFeeder(wiring.Component):
             self.loaded.eq(active & ~filling & (hold == 0)), self.filling.eq(filling),
         ]
         with m.If(self.swap):
-            m.d.sync += hold.eq(self.HOLD - 1)
+            m.d.sync += hold.eq(REVISIT - 1)
         with m.Elif(hold != 0):
             m.d.sync += hold.eq(hold - 1)
         with m.If(self.swap | filling):
@@ -121,7 +114,7 @@ class Compute(wiring.Component):
     Timing: an instruction's tokens from LOAD are taken when its first filling starts, the other
     ones when its pixels start, at the earliest in the cycle of the last pixel before it; its
     first pixel is decided on in the next cycle, if its filling can be swapped in. A pass of n
-    pixels takes max(n, WeightFeeder.cycles) cycles; a pass that adds to sums of an earlier
+    pixels takes max(n, timing.shortest_pass) cycles; a pass that adds to sums of an earlier
     instruction waits until 3 cycles after that one's last pixel. The sum of a pixel decided on in
     cycle s is written in s + latency in the last column, and earlier in the others; tokens are
     given in that cycle, for the instruction's last pixel, or (early) the first pixel of its last
@@ -163,20 +156,15 @@ class Compute(wiring.Component):
             "started": Out(1),
         })
 
-    @classmethod
-    def latency_of(cls, arch):
-        """Cycles from the decision on a pixel to the write of its last column's sum."""
-        return (cls._to_column(arch) + SystolicArray.delay_of(arch, arch.columns - 1)
-                + AccumulatorColumn.REVISIT - 1)
-
     @property
     def latency(self):
-        return self.latency_of(self.arch)
+        """Cycles from the decision on a pixel to the write of its last column's sum."""
+        return array_latency(self.arch, self.array.pe.arithmetic.stages)
 
-    @staticmethod
-    def _to_column(arch):
+    @property
+    def _to_column(self):
         """Cycles from the decision on a pixel to column 0's accumulator control."""
-        return 2 + SystolicArray.latency_of(arch) - 1
+        return 2 + self.array.latency - 1
 
     @property
     def blocks(self):
@@ -212,7 +200,7 @@ class Compute(wiring.Component):
 
         # Which pixel. `settle` counts the cycles in which earlier sums are still on their way.
         fields = pixels.fields
-        settle = Signal(range(AccumulatorColumn.REVISIT))
+        settle = Signal(range(REVISIT))
         adds, can_swap = Signal(), Signal()
         m.d.comb += [
             adds.eq(pixels.first_pass & fields.accumulate),
@@ -224,7 +212,7 @@ class Compute(wiring.Component):
             self.started.eq(feeder.swap),
         ]
         with m.If(slot):
-            m.d.sync += settle.eq(AccumulatorColumn.REVISIT - 1)
+            m.d.sync += settle.eq(REVISIT - 1)
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
         if arch.depthwise:
@@ -271,7 +259,7 @@ class Compute(wiring.Component):
                      control.first.eq(pixels.first_pass & ~fields.accumulate)]
         if double:
             m.d.comb += control.double.eq(pixels.first_pass & fields.double)
-        for stage in range(self._to_column(arch)):
+        for stage in range(self._to_column):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
@@ -284,7 +272,7 @@ class Compute(wiring.Component):
                 **{f"{name}_out": value for name, value in out.items()},
                 sum=array.sums[column], read_address=self.read_address,
                 read_data=self.read_data[column])
-            if array.delay_of(arch, column + 1) > array.delay_of(arch, column):
+            if column_delay(arch, column + 1) > column_delay(arch, column):
                 controls = out
 
         # Tokens travel along with the pixels that they wait for.

@@ -5,9 +5,10 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
+from systolith.hw.spec.timing import LOAD_BURSTS, burst_limit, loads_in_work
 
-from .axi import ReadSignature, burst_limit, times
-from .csr import REPORT, ErrorCode, UnitState
+from .axi import ReadSignature, times
 
 __all__ = ["Load"]
 
@@ -15,13 +16,14 @@ __all__ = ["Load"]
 class Load(wiring.Component):
     """Executes LOAD instructions.
 
-    A front asks for bursts; a back puts the beats into words. Up to `min(4, queue_depth)`
+    A front asks for bursts; a back puts the beats into words. Up to `timing.loads_in_work`
     instructions lie between them, so that the latency of many small loads overlaps. Bursts end at
-    multiples of `axi.burst_limit` beats and at the end of a run; up to `BURSTS` are outstanding.
+    multiples of `timing.burst_limit` beats and at the end of a run; up to `LOAD_BURSTS` are
+    outstanding.
 
     Timing of the front: an instruction is started (tokens taken) in the first cycle s in which it
     is at `i`, its tokens are available and there is room between front and back. Its first
-    request is made in cycle s + 1; one request a cycle, while fewer than `BURSTS` bursts are
+    request is made in cycle s + 1; one request a cycle, while fewer than `LOAD_BURSTS` bursts are
     asked for and not completely received (a burst whose last beat comes in cycle t makes room
     from t + 1). `i` is popped with its last request; the next instruction starts in the cycle
     after at the earliest.
@@ -60,9 +62,6 @@ class Load(wiring.Component):
         byte).
     """
 
-    #: Bursts that may be outstanding.
-    BURSTS = 4
-
     def __init__(self, *, arch):
         self.arch = arch
         super().__init__({
@@ -95,9 +94,9 @@ class Load(wiring.Component):
             "memory": 3, "rows": 12, "words": 16, "base": 20, "base_stride": 20, "signal": 4,
             "layer": 12})
         m.submodules.between = queue = fifo.SyncFIFO(
-            width=between.size, depth=min(4, self.arch.queue_depth))
+            width=between.size, depth=loads_in_work(self.arch))
         # the offset of every burst that is outstanding
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=32, depth=self.BURSTS)
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=32, depth=LOAD_BURSTS)
 
         issuing = self._elaborate_front(m, between, queue, bursts)
         giving = self._elaborate_back(m, between, queue, bursts)

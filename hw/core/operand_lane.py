@@ -4,9 +4,10 @@ from amaranth.hdl import Const, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import Float
-from systolith.hw.spec.isa import GAIN_BITS
+from systolith.hw.spec.numbers import GAIN_BITS
+from systolith.hw.spec.timing import operand_lane_latency
 
-from .rounding import clip, nearest, nearest_cycles, register
+from .rounding import clip, nearest, register
 
 __all__ = ["OperandLane"]
 
@@ -53,14 +54,10 @@ class OperandLane(wiring.Component):
             "ordered": Out(signed(arch.last_bits)),
         })
 
-    @staticmethod
-    def latency_of(arch):
-        """Cycles from the first result and the operand to the result."""
-        return 6 + nearest_cycles(arch.activation) + 1
-
     @property
     def latency(self):
-        return self.latency_of(self.arch)
+        """Cycles from the first result and the operand to the result."""
+        return operand_lane_latency(self.arch)
 
     def elaborate(self, platform):
         m = Module()

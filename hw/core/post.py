@@ -7,9 +7,10 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec import isa
+from systolith.hw.spec.registers import UnitState
+from systolith.hw.spec.timing import ITEMS, TABLE_LOOKUP, operand_latency, post_latency
 
 from .blocks import place
-from .csr import UnitState
 from .operand_lane import OperandLane
 from .post_lane import PostLane
 from .table_lane import TableLane
@@ -26,7 +27,7 @@ class Post(wiring.Component):
     one a cycle, column by column (`sim.access.reads` is that order in numpy); a result to the
     store unit first waits for room in the FIFO (a raw one for each chunk). An item is written
     `latency` cycles after its last read, one that is combined with an operand `operand_latency`
-    cycles after it, and `TableLane.LATENCY` cycles later where results are looked up in the table.
+    cycles after it, and `TABLE_LOOKUP` cycles later where results are looked up in the table.
     One instruction is worked on at a time.
 
     Parameters
@@ -59,9 +60,6 @@ class Post(wiring.Component):
         For the sequencer; `written` pulses with every write.
     """
 
-    #: Items that wait for the store unit; enough to hide the pipeline at full rate.
-    FIFO_DEPTH = 16
-
     def __init__(self, *, arch):
         self.arch = arch
         self.lane = PostLane(arch=arch)
@@ -90,21 +88,10 @@ class Post(wiring.Component):
             "written": Out(1),
         })
 
-    @staticmethod
-    def latency_of(arch):
-        """Cycles from the read of an item's last accumulator word to the item's write."""
-        # read, selection, lanes, maximum
-        return 1 + 1 + PostLane.latency_of(arch) + 1
-
-    @staticmethod
-    def operand_latency_of(arch):
-        """Latency in cycles of items that are combined with an operand."""
-        # the operand is read while the maximum is registered; lanes, the item
-        return Post.latency_of(arch) + OperandLane.latency_of(arch) + 1
-
     @property
     def latency(self):
-        return self.latency_of(self.arch)
+        """Cycles from the read of an item's last accumulator word to the item's write."""
+        return post_latency(self.arch)
 
     @property
     def blocks(self):
@@ -141,8 +128,8 @@ class Post(wiring.Component):
 
         # Reads: results, chunks, columns of the window, rows. A result for the store unit needs
         # room in the FIFO.
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=arch.item_bits, depth=self.FIFO_DEPTH)
-        room = Signal(range(self.FIFO_DEPTH + 1), init=self.FIFO_DEPTH)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=arch.item_bits, depth=ITEMS)
+        room = Signal(range(ITEMS + 1), init=ITEMS)
         reading, read, reserve = Signal(), Signal(), Signal()
         x_left, y_left = Signal(12, reset_less=True), Signal(12, reset_less=True)
         columns_left, rows_left = Signal(8, reset_less=True), Signal(4, reset_less=True)
@@ -211,14 +198,14 @@ class Post(wiring.Component):
         operand = fields.operand if arch.operand_depth else Const(0)
         # Pipeline stages at which an item may be written, and whether this instruction uses a later
         # one. An instruction that uses a later stage must not be written at an earlier one.
-        direct, combined = self.latency - 1, self.operand_latency_of(arch) - 1
+        direct, combined = self.latency - 1, operand_latency(arch) - 1
         ends = {direct: operand | table}
         if arch.table_depth:
-            ends[direct + TableLane.LATENCY] = operand
+            ends[direct + TABLE_LOOKUP] = operand
         if arch.operand_depth:
             ends[combined] = table
         if arch.operand_depth and arch.table_depth:
-            ends[combined + TableLane.LATENCY] = Const(0)
+            ends[combined + TABLE_LOOKUP] = Const(0)
         for stage in range(max(ends)):
             delayed = Signal.like(mark, name=f"mark_{stage}")
             m.d.sync += delayed.eq(marks[-1])
@@ -263,7 +250,7 @@ class Post(wiring.Component):
         numbers, looked = self._elaborate_tables(m) if arch.table_depth else ([], [])
         firsts = ordered
         if arch.table_depth:
-            arriving = chosen(table & ~operand, marks[direct + TableLane.LATENCY], arriving)
+            arriving = chosen(table & ~operand, marks[direct + TABLE_LOOKUP], arriving)
             firsts = [Mux(table & ~operand, *pair) for pair in zip(looked, ordered, strict=True)]
         largest, codes = [], []
         for lane, first in enumerate(firsts):
@@ -292,7 +279,7 @@ class Post(wiring.Component):
             results = [Mux(operand, *pair) for pair in zip(sums, ordered, strict=True)]
             ending = marks[combined]
             if arch.table_depth:
-                ending = chosen(table, marks[combined + TableLane.LATENCY], ending)
+                ending = chosen(table, marks[combined + TABLE_LOOKUP], ending)
                 sums = [Mux(table, *pair) for pair in zip(looked, sums, strict=True)]
             arriving = chosen(operand, ending, arriving)
             codes = [Mux(operand, _code(other, arch.activation), code)

@@ -4,9 +4,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.timing import post_lane_latency
 
-from .rounding import clip, nearest, nearest_cycles, register
+from .rounding import clip, nearest, register
 
 __all__ = ["PostLane"]
 
@@ -60,16 +61,10 @@ class PostLane(wiring.Component):
             **({"least": Out(1)} if isinstance(arch.activation, Bipolar) else {}),
         })
 
-    @staticmethod
-    def latency_of(arch):
-        """Cycles from accumulator and parameters to the results."""
-        if isinstance(arch.activation, Bipolar):
-            return 2
-        return 4 + arch.leaky + nearest_cycles(arch.activation) + 1
-
     @property
     def latency(self):
-        return self.latency_of(self.arch)
+        """Cycles from accumulator and parameters to the results."""
+        return post_lane_latency(self.arch)
 
     def elaborate(self, platform):
         m = Module()

@@ -2,9 +2,9 @@
 
 from amaranth.hdl import Cat, Const, Mux, Signal, signed
 from systolith.hw.formats import Float
-from systolith.hw.spec.arch import TIE_BITS
+from systolith.hw.spec.numbers import TIE_BITS
 
-__all__ = ["clip", "nearest", "nearest_cycles", "register"]
+__all__ = ["clip", "nearest", "register"]
 
 
 def register(m, value, name):
@@ -12,11 +12,6 @@ def register(m, value, name):
     signal = Signal(value.shape(), name=name, reset_less=True)
     m.d.sync += signal.eq(value)
     return signal
-
-
-def nearest_cycles(form):
-    """Cycles that `nearest` takes."""
-    return 3 if isinstance(form, Float) else 1
 
 
 def nearest(m, number, shift, form, *, limit, ties=0, exact=0, kept=1):
@@ -37,8 +32,8 @@ def nearest(m, number, shift, form, *, limit, ties=0, exact=0, kept=1):
     kept : int
         Bits of the second result.
 
-    Returns, `nearest_cycles(form)` cycles later: the signed number (floats: as an ordered integer),
-    and `number` itself, its `kept` low bits.
+    Returns, `timing.rounding_latency(form)` cycles later: the signed number (floats: as an ordered
+    integer), and `number` itself, its `kept` low bits.
     """
     if isinstance(form, Float):
         return _nearest_float(m, number, shift, form, exact, limit, kept)

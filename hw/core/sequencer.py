@@ -5,9 +5,10 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Unit
+from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
+from systolith.hw.spec.timing import FETCHES
 
 from .axi import ReadSignature
-from .csr import REPORT, SEQUENCER, ErrorCode
 
 __all__ = ["Sequencer"]
 
@@ -17,7 +18,7 @@ class Sequencer(wiring.Component):
 
     In the cycle after `start`, `busy` goes high and the first request is made. Each instruction
     is one burst, or two where it crosses a 4 KiB page. A request for instruction n is made as
-    soon as instruction n - `SLOTS` has left (the cycle after) and the one before was taken.
+    soon as instruction n - `FETCHES` has left (the cycle after) and the one before was taken.
 
     Timing: a beat that arrives in cycle t can be shifted into the head from cycle t + 2 on, one
     beat a cycle in order; the instruction whose last beat is shifted in cycle t leaves in cycle
@@ -67,9 +68,6 @@ class Sequencer(wiring.Component):
     busy, done, halt : Out(1)
     """
 
-    #: Instructions that are requested or fetched and have not left.
-    SLOTS = 4
-
     def __init__(self, *, arch):
         self.arch = arch
         super().__init__({
@@ -93,7 +91,7 @@ class Sequencer(wiring.Component):
         # Beats wait in a narrow memory, so that wide words exist only once here (the head, a
         # shift register) and once in each queue.
         m.submodules.beats = beat_fifo = ResetInserter(self.start)(fifo.SyncFIFOBuffered(
-            width=arch.bus_bits + 1, depth=self.SLOTS * beats))
+            width=arch.bus_bits + 1, depth=FETCHES * beats))
         head = Signal(isa.INSTRUCTION_BITS, reset_less=True)
         head_error = Signal()
         shifted = Signal(range(beats + 1))
@@ -147,7 +145,7 @@ class Sequencer(wiring.Component):
         chunk_beats = 128 // self.arch.bus_bits
         offset = Signal(32, reset_less=True)
         rest = Signal(2)
-        slots = Signal(range(self.SLOTS + 1))
+        slots = Signal(range(FETCHES + 1))
         refused = Signal()
         length = Signal(2)
         request = self.read.request
@@ -170,7 +168,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [
                 offset.eq(self.program),
                 rest.eq(3),
-                slots.eq(self.SLOTS),
+                slots.eq(FETCHES),
                 refused.eq(0),
             ]
         with m.Else():
@@ -185,7 +183,7 @@ class Sequencer(wiring.Component):
             with m.Elif(leaves & ~begun):
                 m.d.sync += slots.eq(slots + 1)
         # what is not outside has been fetched and has left
-        return refused & (slots == self.SLOTS - 1)
+        return refused & (slots == FETCHES - 1)
 
     def _elaborate_dispatch(self, m, head, full, leaves, is_end):
         """Queues; returns the signal that holds the error code of the head, or 0."""

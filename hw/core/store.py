@@ -5,9 +5,11 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.numbers import PAGE_BYTES
+from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
+from systolith.hw.spec.timing import STORE_BURSTS, burst_limit
 
-from .axi import PAGE_BYTES, AXI4Signature, burst_limit, times
-from .csr import REPORT, ErrorCode, UnitState
+from .axi import AXI4Signature, times
 
 __all__ = ["Store"]
 
@@ -16,19 +18,19 @@ class Store(wiring.Component):
     """Executes STORE instructions on the items that post-processing sends.
 
     A run is what bursts may span: with `burst` all items of a row, otherwise one item. Bursts end
-    at multiples of `axi.burst_limit` beats and at the end of a run. Up to `BURSTS` are
+    at multiples of `timing.burst_limit` beats and at the end of a run. Up to `STORE_BURSTS` are
     outstanding, of the next instruction too.
 
     Timing: an instruction is started (tokens taken) in the first cycle s in which it is at `i`,
     its tokens are available and the one before has left `i`. A burst is begun in the first cycle
-    in which an item is at `items`, the AW channel is free or accepts, and fewer than `BURSTS` are
-    outstanding (a response in cycle t makes room from t + 1): in cycle s + 1 or, for later
-    bursts, in the cycle after the last beat of the one before was made, at the earliest. Begun in
-    cycle b, it is on AW from b + 1, and its beats are made from b + 1 on, one in every cycle in
-    which there is an item and the W channel is free or accepts; a beat made in cycle t is on W
-    from t + 1. An item is taken in the cycle in which its last beat is made, and `i` with the
-    last one. When the last response comes in cycle t, `give` is high in cycle t + 1; responses
-    are accepted at once.
+    in which an item is at `items`, the AW channel is free or accepts, and fewer than
+    `STORE_BURSTS` are outstanding (a response in cycle t makes room from t + 1): in cycle s + 1
+    or, for later bursts, in the cycle after the last beat of the one before was made, at the
+    earliest. Begun in cycle b, it is on AW from b + 1, and its beats are made from b + 1 on, one
+    in every cycle in which there is an item and the W channel is free or accepts; a beat made in
+    cycle t is on W from t + 1. An item is taken in the cycle in which its last beat is made, and
+    `i` with the last one. When the last response comes in cycle t, `give` is high in cycle t + 1;
+    responses are accepted at once.
 
     While `halt` is high nothing is started or begun, and the beats of a burst that was begun are
     sent without strobes and without items.
@@ -59,9 +61,6 @@ class Store(wiring.Component):
     report : Out(REPORT)
         A burst outside the window, which is not begun, or a bus error; its first byte.
     """
-
-    #: Bursts that may be outstanding.
-    BURSTS = 4
 
     def __init__(self, *, arch):
         self.arch = arch
@@ -133,7 +132,7 @@ class Store(wiring.Component):
 
         # Begin a burst.
         outstanding = data.StructLayout({"offset": 32, "layer": 12, "signal": 4})
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=outstanding.size, depth=self.BURSTS)
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=outstanding.size, depth=STORE_BURSTS)
         reach = Signal(range(limit + 1))
         run_ends = Signal()
         length = Signal(range(limit + 1))

@@ -11,7 +11,7 @@ __all__ = ["TableLane"]
 
 
 class TableLane(wiring.Component):
-    """One channel's table memory; a new result every cycle, `LATENCY` cycles later.
+    """One channel's table memory; a new result every cycle, `TABLE_LOOKUP` cycles later.
 
     A result is a number; the word whose address is that number modulo the memory's depth takes its
     place. So the compiler chooses by the zero point where in the memory a table of integers begins.
@@ -30,10 +30,6 @@ class TableLane(wiring.Component):
     write_enable : In(1), write_address, write_data : In
         A word to be written: an ordered integer in two's complement, `activation.width` bits.
     """
-
-    #: Cycles from a number to what stands in the table: the memory's own register, and one more,
-    #: since what comes out of a block RAM comes late.
-    LATENCY = 2
 
     def __init__(self, *, arch):
         self.arch = arch

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.numbers import TOKEN_BITS
 
 __all__ = ["TokenCounters"]
 
@@ -25,11 +26,8 @@ class TokenCounters(wiring.Component):
     clear : In(1)
         All counters become 0.
     overflow : Out(1)
-        A counter is at its largest value, 1023, and gets a token, which is lost.
+        A counter is at its largest value, 2**TOKEN_BITS - 1, and gets a token, which is lost.
     """
-
-    #: Width of a counter.
-    WIDTH = 10
 
     def __init__(self):
         super().__init__({
@@ -44,7 +42,7 @@ class TokenCounters(wiring.Component):
             for target in Unit:
                 if source == target:
                     continue
-                count = Signal(self.WIDTH, name=f"count_{source.name}_{target.name}".lower())
+                count = Signal(TOKEN_BITS, name=f"count_{source.name}_{target.name}".lower())
                 give = self.give[source][target]
                 take = self.take[target][source]
                 full = count.all()
@@ -54,6 +52,6 @@ class TokenCounters(wiring.Component):
                     m.d.sync += count.eq(0)
                 with m.Elif((give ^ take) & ~(full & give)):
                     # plus or minus one in a single adder
-                    m.d.sync += count.eq(count + take.replicate(self.WIDTH) + give)
+                    m.d.sync += count.eq(count + take.replicate(TOKEN_BITS) + give)
         m.d.comb += self.overflow.eq(sum(overflows[1:], overflows[0]) != 0)
         return m

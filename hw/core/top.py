@@ -34,7 +34,7 @@ class Core(wiring.Component):
     m_axi : Out(AXI4Signature(32, arch.bus_bits))
         External memory; the registers' window bounds what is touched.
     s_axi : In(AXILiteSignature(8))
-        The registers of `systolith.hw.core.csr`.
+        The registers of `systolith.hw.spec.registers`.
     irq : Out(1)
         High while the core is done or has stopped on an error.
     trace : Out

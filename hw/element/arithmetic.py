@@ -9,15 +9,9 @@ from abc import ABC, abstractmethod
 
 from amaranth.hdl import Signal
 from systolith.hw.formats import sum_bits
+from systolith.hw.spec.structures import Structure
 
-__all__ = ["DSP_STRUCTURES", "STRUCTURES", "Arithmetic", "Operands", "tree_sum"]
-
-#: What a processing element is built for: LUTs of six inputs, of four, standard cells, or DSP
-#: blocks, for which products are written as plain multiplications: of 18 x 18 bits, or Xilinx's of
-#: 25 x 18 bits with a pre-adder (DSP48E1).
-STRUCTURES = ("lut6", "lut4", "gates", "dsp", "dsp48")
-#: Those for DSP blocks.
-DSP_STRUCTURES = ("dsp", "dsp48")
+__all__ = ["Arithmetic", "Operands", "tree_sum"]
 
 
 class Arithmetic(ABC):
@@ -31,8 +25,8 @@ class Arithmetic(ABC):
         Pairs of operands that one processing element multiplies in a cycle.
     terms : int
         Products that a partial sum must hold.
-    structure : str
-        One of STRUCTURES. It changes the circuit, never a column's sum.
+    structure : Structure or str
+        What it is built of. It changes the circuit, never a column's sum.
     stages : int or None
         Pipeline stages from the operand registers to the partial sum's register; 1 is the smallest
         circuit. None: `fast_stages`.
@@ -70,16 +64,16 @@ class Arithmetic(ABC):
     activation_bits: int
     weight_bits: int
 
-    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None,
+    def __init__(self, activation, weight, lanes, terms, *, structure=Structure.LUT4, stages=None,
                  columns=1):
-        if structure not in STRUCTURES:
-            raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, "
+        if structure not in set(Structure):
+            raise ValueError(f"structure must be one of {', '.join(Structure)}, "
                              f"not {structure!r}")
         self.activation = activation
         self.weight = weight
         self.lanes = lanes
         self.terms = terms
-        self.structure = structure
+        self.structure = Structure(structure)
         self.columns = columns
         self.sum_bits = sum_bits(activation, weight, terms)
         self.psum_bits = self.sum_bits

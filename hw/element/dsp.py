@@ -10,7 +10,6 @@ A digit below that is negative takes one away from the digit above it, which its
 there, gives back.
 """
 
-from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Signal
 from systolith.hw.formats import sum_bits
@@ -20,19 +19,10 @@ from .arithmetic import tree_sum
 __all__ = ["DspProducts", "SignificandProducts"]
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A DSP block: bits of its signed operands, and whether it adds up the longer one itself."""
-    longer: int
-    shorter: int
-    adds: bool
-
-    def takes(self, *bits):
-        return max(bits) <= self.longer and min(bits) <= self.shorter
-
-
-#: By structure: "dsp" is the ECP5's block and within those of all Xilinx families.
-_BLOCKS = {"dsp": _Block(18, 18, False), "dsp48": _Block(25, 18, True)}
+def _takes(structure, *bits):
+    """Whether a DSP block multiplies signed factors of these two widths."""
+    return (max(bits) <= max(structure.multiplier)
+            and min(bits) <= min(structure.multiplier))
 
 
 class DspProducts:
@@ -42,8 +32,8 @@ class DspProducts:
     ----------
     activation, weight : Int
     lanes, columns : int
-    structure : str
-        "dsp" or "dsp48".
+    structure : Structure
+        One with DSP blocks.
 
     Attributes
     ----------
@@ -62,17 +52,17 @@ class DspProducts:
 
     def __init__(self, activation, weight, lanes, columns, structure):
         self._formats = activation, weight
-        block = _BLOCKS[structure]
         # Joining two numbers takes one bit more: the lower one may take one away.
         self._digit = sum_bits(activation, weight, 2)
-        fits = block.takes(*(fmt.width + self._digit + 1 for fmt in self._formats))
+        fits = _takes(structure, *(fmt.width + self._digit + 1 for fmt in self._formats))
         self._pairs = lanes // 2 if fits else 0
         self._alone = lanes - 2 * self._pairs
         self._low = sum_bits(activation, weight, 1)
-        self.across = bool(self._alone and columns > 1 and block.takes(
-            weight.width + self._low + 1, activation.width + (not activation.signed)))
+        self.across = bool(self._alone and columns > 1 and _takes(
+            structure, weight.width + self._low + 1,
+            activation.width + (not activation.signed)))
         # What the block does not add is joined at the array's edge.
-        self._at_edge = self.across and not block.adds
+        self._at_edge = self.across and not structure.has_preadder
         self._columns = columns
         self.activation_bits, self.weight_bits = (
             self._pairs * (2 * fmt.width + 1) + self._alone * fmt.width for fmt in self._formats)
@@ -178,8 +168,8 @@ class SignificandProducts:
     bits : pair of int
         Of the activations' significands and the weights', both unsigned.
     columns : int
-    structure : str
-        Only "dsp" and "dsp48" join products.
+    structure : Structure
+        Only those with DSP blocks join products.
 
     Attributes
     ----------
@@ -190,13 +180,13 @@ class SignificandProducts:
     def __init__(self, bits, columns, structure):
         self._a_bits, self._w_bits = bits
         self._digit = sum(bits)
-        block = _BLOCKS.get(structure)
         # Signed blocks hold one bit less of unsigned numbers.
-        self.across = bool(block and columns > 1 and block.takes(
-            self._a_bits + 1, self._digit + self._w_bits + 1))
-        self._places = block and next((
-            places for places in (self._apart(), self._apart()[::-1]) if block.takes(
-                *(width + place + 1 for width, place in zip(bits, places, strict=True)))), None)
+        self.across = bool(structure.is_dsp and columns > 1 and _takes(
+            structure, self._a_bits + 1, self._digit + self._w_bits + 1))
+        self._places = next((
+            places for places in (self._apart(), self._apart()[::-1])
+            if structure.is_dsp and _takes(structure, *(
+                width + place + 1 for width, place in zip(bits, places, strict=True)))), None)
 
     def _apart(self):
         """Bits by which the lanes of the one and of the other operand stand apart, so that their

@@ -8,8 +8,9 @@ in: they are taken for the numbers that their fields would be elsewhere.
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
-__all__ = ["ROUNDINGS", "FloatAdder", "Lfsr", "ToFloat"]
+__all__ = ["ROUNDINGS", "FloatAdder", "ToFloat", "lfsr_after"]
 
 #: How results are rounded, as in `Format.encode`. "stochastic" adds `RANDOM_BITS` random bits
 #: below the last place of the magnitude and cuts, so that what lies below them is cut first. In
@@ -17,31 +18,12 @@ __all__ = ["ROUNDINGS", "FloatAdder", "Lfsr", "ToFloat"]
 #: the last place, the result of that goes to the nearest.
 ROUNDINGS = ("even", "away", "zero", "stochastic")
 
-#: Random bits of a stochastic rounding.
-RANDOM_BITS = 16
 
-
-class Lfsr:
-    """The random bits of stochastic roundings: a Galois register of 32 bits, `RANDOM_BITS` steps
-    for each number, of which the low bits are taken."""
-
-    WIDTH = 32
-    #: x^32 + x^22 + x^2 + x + 1: all states but 0 follow each other.
-    TAPS = 0x80200003
-
-    @classmethod
-    def after(cls, state):
-        """The state one random number later, of integers."""
-        for _ in range(RANDOM_BITS):
-            state = (state >> 1) ^ (state & 1) * cls.TAPS
-        return state
-
-    @classmethod
-    def circuit(cls, state):
-        """`after` of a Value: it is linear, so that its columns are what single bits give."""
-        columns = [cls.after(1 << place) for place in range(cls.WIDTH)]
-        return Cat(Cat(bit for bit, column in zip(state, columns, strict=True)
-                       if column >> row & 1).xor() for row in range(cls.WIDTH))
+def lfsr_after(state):
+    """`Lfsr.after` of a Value. It is linear: its columns are what single bits give."""
+    columns = [Lfsr.after(1 << place) for place in range(Lfsr.WIDTH)]
+    return Cat(Cat(bit for bit, column in zip(state, columns, strict=True)
+                   if column >> row & 1).xor() for row in range(Lfsr.WIDTH))
 
 
 def _check(format, rounding):

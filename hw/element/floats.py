@@ -15,6 +15,7 @@ from functools import reduce
 from amaranth.hdl import Cat, Const, Signal, Value
 from amaranth.lib import data
 from systolith.hw.formats import sum_bits, term_bound
+from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Arithmetic
 from .dsp import SignificandProducts
@@ -42,8 +43,8 @@ class FloatArithmetic(Arithmetic):
 
     def __init__(self, activation, weight, lanes, terms, **options):
         (left, self._left), (right, self._right) = numbers(activation), numbers(weight)
-        structure = options.get("structure", "lut4")
-        luts = structure in ("lut6", "lut4")
+        structure = Structure(options.get("structure", Structure.LUT4))
+        luts = structure.is_lut
         whole = luts and magnitude_bits(left) + magnitude_bits(right) <= _TABLE
         bits = significand_bits(left), significand_bits(right)
         # One factor of one bit is no multiplication: it lets the other pass, as late as possible,
@@ -162,7 +163,7 @@ class FloatArithmetic(Arithmetic):
             reach <<= bits
 
         places = _one_hot(shift)
-        if len(places) > 4 and self.structure == "lut6":
+        if len(places) > 4 and self.structure is Structure.LUT6:
             # Nets of their own, or the mapper would have each adder's bit decode them again.
             places = [net(place, f"place{k}", attrs={"keep": 1}) for k, place in enumerate(places)]
         width = term_bound(self.activation, self.weight).bit_length()

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from amaranth.hdl import Cat, Value
+from systolith.hw.spec.structures import Structure
 
-from .arithmetic import DSP_STRUCTURES, Arithmetic
+from .arithmetic import Arithmetic
 from .booth import booth_row, digit_ranges, digits, recode, row_offset, row_width
 from .dsp import DspProducts
 from .row_sum import add_pairs, add_to_sum, chain, ripple
@@ -15,12 +16,12 @@ __all__ = ["IntArithmetic"]
 class IntArithmetic(Arithmetic):
     """Signed or unsigned integers of 1 to 16 bits each, and ternary ones."""
 
-    def __init__(self, activation, weight, lanes, terms, *, structure="lut4", stages=None,
+    def __init__(self, activation, weight, lanes, terms, *, structure=Structure.LUT4, stages=None,
                  columns=1):
         self._products = (
-            DspProducts(activation, weight, lanes, columns, structure)
-            if structure in DSP_STRUCTURES else
-            _BoothProducts(activation, weight, lanes, structure))
+            DspProducts(activation, weight, lanes, columns, Structure(structure))
+            if Structure(structure).is_dsp else
+            _BoothProducts(activation, weight, lanes, Structure(structure)))
         self.across = self._products.across
         self.fast_stages = self._products.fast_stages
         self.most_stages = self._products.most_stages
@@ -77,8 +78,8 @@ class _BoothProducts:
         self.offset = lanes * sum(row_offset(self._multiplicand, ends) << 2 * k
                                   for k, ends in enumerate(self._ranges))
         # Two bits of a digit and two of the other operand are what a LUT of four inputs takes.
-        self._recoded = structure == "lut4" and len(self._ranges) > 1
-        self._adder = ripple if structure == "gates" else chain
+        self._recoded = structure is Structure.LUT4 and len(self._ranges) > 1
+        self._adder = ripple if structure is Structure.GATES else chain
         self._a_bits = activation.width + (self._recoded and self._swapped)
         self._w_bits = weight.width + (self._recoded and not self._swapped)
         self.activation_bits, self.weight_bits = lanes * self._a_bits, lanes * self._w_bits

@@ -7,9 +7,10 @@ models.
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.lfsr import Lfsr
 
 from .arithmetic import Arithmetic
-from .float_add import FloatAdder, Lfsr
+from .float_add import FloatAdder, lfsr_after
 
 __all__ = ["ChunkedAccumulator", "Windowed"]
 
@@ -157,5 +158,5 @@ class ChunkedAccumulator(wiring.Component):
             with m.If(sum_done):
                 m.d.sync += state.eq(self.seed)
             with m.Elif(chunk_done | (self.valid & ~first)):
-                m.d.sync += state.eq(Lfsr.circuit(state))
+                m.d.sync += state.eq(lfsr_after(state))
         return m

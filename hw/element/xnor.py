@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from amaranth.hdl import Cat, Const, Signal
 from systolith.hw.formats import Bipolar
+from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Arithmetic, tree_sum
 from .popcount import Parities, add_in_rows, add_in_tree, compress, compressed, majority
@@ -31,7 +32,7 @@ class XnorArithmetic(Arithmetic):
         self.fast_stages = 3
         super().__init__(activation, weight, lanes, terms, **options)
         # LUTs of four inputs take three levels for a parity of 63 lanes: too long for the clock.
-        self._parities = Parities(lanes, 15 if self.structure == "lut4" else lanes | 1)
+        self._parities = Parities(lanes, 15 if self.structure is Structure.LUT4 else lanes | 1)
         self.activation_bits = lanes * activation.width
         self.weight_bits = lanes * weight.width
         above, below = (1 << activation.width) - 1, (1 << weight.width) - 1
@@ -63,7 +64,7 @@ class XnorArithmetic(Arithmetic):
 
     def accumulate(self, m, operands, psum):
         columns = self._first_columns(m, operands.a(0), operands.w(0))
-        counter = 6 if self.structure == "lut6" else 3
+        counter = 6 if self.structure is Structure.LUT6 else 3
         done = 0
         for stage, level in enumerate(self._cuts(columns, counter), 1):
             for _ in range(level - done):
@@ -71,9 +72,9 @@ class XnorArithmetic(Arithmetic):
             done = level
             columns = {weight: [operands.register(bit, f"count{weight}_stage{stage}")
                                 for bit in bits] for weight, bits in columns.items()}
-        if self.structure == "lut6":
+        if self.structure is Structure.LUT6:
             return add_in_rows(m, psum, columns)
-        return add_in_tree(m, psum, columns, ripple=self.structure == "gates")
+        return add_in_tree(m, psum, columns, ripple=self.structure is Structure.GATES)
 
     def _cuts(self, columns, counter):
         """After how many levels of counters the registers between the stages stand."""
@@ -81,7 +82,7 @@ class XnorArithmetic(Arithmetic):
         while any(height > 2 for height in heights.values()):
             heights = compressed(heights, counter)
             levels += 1
-        if self.structure == "lut6":
+        if self.structure is Structure.LUT6:
             # The rows of the last stage take what is left at less cost than counters do.
             return [levels * n // (self.stages - 1) for n in range(self.stages - 1)]
         # XNOR and majority take the time of two levels, and the addition that of three.
@@ -97,7 +98,7 @@ class XnorArithmetic(Arithmetic):
                 m.d.comb += equal.eq(~(a.word_select(i, self.lanes) ^ w.word_select(j, self.lanes)))
                 columns[i + j] += [equal[n] for n in self._parities.sums]
                 columns[i + j + 1] += [majority(m, equal[left], equal[right], ~equal[own],
-                                                keep=self.structure == "lut6")
+                                                keep=self.structure is Structure.LUT6)
                                        for left, right, own in self._parities.adders]
         for weight, bit in enumerate(w[self.lanes * self.weight.width:]):
             columns[weight] += [bit]

@@ -105,6 +105,11 @@ class Format(ABC):
             raise ValueError(f"codes of {self.name} must be from 0 to {(1 << self.width) - 1}")
         return codes
 
+    def finite_codes(self):
+        """All codes of numbers, ascending: neither NaN nor infinity. int64 array."""
+        codes = np.arange(1 << self.width)
+        return codes[np.isfinite(self.decode(codes))]
+
     @cached_property
     def image_range(self):
         """(smallest, largest) image of any finite code, as Python integers."""

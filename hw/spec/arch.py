@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 
-from systolith.hw.element.arithmetic import DSP_STRUCTURES, STRUCTURES
 from systolith.hw.formats import (
     Bipolar,
     Float,
@@ -23,24 +22,10 @@ from systolith.hw.formats import (
     term_bound,
 )
 
-__all__ = ["FIRST_BITS", "MULTIPLIER_BITS", "SHIFT_BITS", "TIE_BITS", "Arch"]
+from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS
+from .structures import SMALL_PRODUCT, Structure
 
-#: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
-#: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
-#: so that what suffices for one layer (18 bits) does not suffice for wide layers after many others.
-MULTIPLIER_BITS = 26
-#: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
-#: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
-#: less than 2**8 steps, is off by less than 2**-18: exact ties end in 0.0111... or 0.1000... with
-#: one bit more than these.
-TIE_BITS = 17
-#: Products of at most so many bits are built of LUTs, even where a DSP block could do them.
-SMALL_PRODUCT = 10
-#: Width of the requantizer's right shift (0 to 63).
-SHIFT_BITS = 6
-#: Width of integer results that will be combined with an operand: what no quantizer follows is
-#: rounded so much more finely than the result that the second rounding hardly ever shows.
-FIRST_BITS = 20
+__all__ = ["Arch"]
 
 
 def _up(value, multiple):
@@ -91,7 +76,7 @@ class Arch:
         The clock that reports assume where none was measured.
     structure : str
         What the processing elements are built for: "lut6", "lut4", "gates", "dsp", "dsp48" (see
-        `systolith.hw.element.arithmetic`). "auto": "dsp" for products of more than SMALL_PRODUCT
+        `Structure`). "auto": "dsp" for products of more than SMALL_PRODUCT
         bits, else "lut4". Programs do not depend on it.
     stages : int or None
         Pipeline stages of a processing element; None: as many as a fast clock needs. Programs
@@ -198,9 +183,10 @@ class Arch:
             raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
                              "not sums that could be combined")
         self._check_functions()
-        if self.structure not in ("auto", *STRUCTURES):
-            raise ValueError(f"structure must be auto, {', '.join(STRUCTURES[:-1])} or "
-                             f"{STRUCTURES[-1]}, not {self.structure!r}")
+        if self.structure not in ("auto", *Structure):
+            *most, last = Structure
+            raise ValueError(f"structure must be auto, {', '.join(most)} or {last}, "
+                             f"not {self.structure!r}")
         if self.columns % self.shared_columns:
             raise ValueError(f"shared_columns must divide columns ({self.columns}), "
                              f"not {self.shared_columns!r}")
@@ -262,18 +248,18 @@ class Arch:
     def pe_structure(self):
         """`structure`, with "auto" resolved."""
         if self.structure != "auto":
-            return self.structure
+            return Structure(self.structure)
 
         def bits(number):
             number = number.term if isinstance(number, PowerSum) else number
             return number.man + 1 if isinstance(number, Float) else number.width
         small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
-        return "lut4" if small else "dsp"
+        return Structure.LUT4 if small else Structure.DSP
 
     @property
     def pe_dsp(self):
         """Whether processing elements are built for DSP blocks."""
-        return self.pe_structure in DSP_STRUCTURES
+        return self.pe_structure.is_dsp
 
     # Shape of the words.
 

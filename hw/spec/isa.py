@@ -17,17 +17,15 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from .arch import FIRST_BITS
+from .numbers import FIRST_BITS, GAIN_BITS
 
-__all__ = ["GAIN_BITS", "HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
+__all__ = ["HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
            "description", "layout", "markdown_table"]
 
 #: A whole number of beats of every bus width.
 INSTRUCTION_BITS = 384
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
-#: Width of the signed factors with which POST combines a result and an operand.
-GAIN_BITS = 27
 
 
 class Unit(IntEnum):

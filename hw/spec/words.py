@@ -6,7 +6,7 @@ little endian, bit 0 first. Arrays have one row a word; a function packs any num
 
 import numpy as np
 
-from .arch import MULTIPLIER_BITS, SHIFT_BITS
+from .numbers import MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
            "pack_table_words", "pack_weight_words", "unpack_activation_words",

@@ -18,17 +18,11 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from systolith.hw.core.accumulator import AccumulatorColumn
-from systolith.hw.core.axi import burst_limit
-from systolith.hw.core.compute import Compute, WeightFeeder
-from systolith.hw.core.csr import COUNTED, UnitState
-from systolith.hw.core.load import Load
-from systolith.hw.core.post import Post
-from systolith.hw.core.sequencer import Sequencer
-from systolith.hw.core.store import Store
-from systolith.hw.core.table_lane import TableLane
-from systolith.hw.spec import isa
+from systolith.hw.element.element import arithmetic_of
+from systolith.hw.spec import isa, timing
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.numbers import PAGE_BYTES
+from systolith.hw.spec.registers import COUNTED, UnitState
 
 from .access import word_bytes
 
@@ -122,24 +116,24 @@ class _Activity:
 class _Model:
     def __init__(self, program, latency):
         self.program, self.arch, self.latency = program, program.arch, latency
-        self.array_latency = Compute.latency_of(self.arch)
-        self.shortest_pass = WeightFeeder.cycles_of(self.arch)
-        self.post_latency = Post.latency_of(self.arch)
-        self.operand_latency = Post.operand_latency_of(self.arch)
-        self.limit = burst_limit(self.arch)
+        self.array_latency = timing.array_latency(self.arch, arithmetic_of(self.arch).stages)
+        self.shortest_pass = timing.shortest_pass(self.arch)
+        self.post_latency = timing.post_latency(self.arch)
+        self.operand_latency = timing.operand_latency(self.arch)
+        self.limit = timing.burst_limit(self.arch)
         self.turn, self.later, self.runnable = 0, [], []
 
         self.tokens = {(giver, taker): _Channel() for giver in Unit for taker in Unit}
         self.code = {unit: _Channel() for unit in Unit}     # (visible at, number, instruction)
         self.room = {unit: _Channel([0] * self.arch.queue_depth) for unit in Unit}
-        self.slots = _Channel([1] * Sequencer.SLOTS)        # a fetch may be asked for
+        self.slots = _Channel([1] * timing.FETCHES)        # a fetch may be asked for
         self.bursts = _Channel()            # what was asked for: (client, beats, first beat)
         self.fetched = _Channel()           # (first beat, beats)
         self.between = _Channel()           # from load's front to its back
-        self.between_room = _Channel([0] * min(4, self.arch.queue_depth))
-        self.load_room = _Channel([0] * Load.BURSTS)
+        self.between_room = _Channel([0] * timing.loads_in_work(self.arch))
+        self.load_room = _Channel([0] * timing.LOAD_BURSTS)
         self.items = _Channel()             # an item can be pushed
-        self.item_room = _Channel([0] * Post.FIFO_DEPTH)
+        self.item_room = _Channel([0] * timing.ITEMS)
 
         self.times = [None] * len(program.instructions)
         self.activity = {unit: _Activity() for unit in Unit}
@@ -235,7 +229,7 @@ class _Model:
                 asked = max(slot, asked + 1)
                 yield _At(asked, 0)
                 self.address_taken = asked
-                size = min(rest, 4096 - offset % 4096)
+                size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
                 if offset + size > self.program.window_bytes:
                     return
                 self._put(self.bursts, (None, size // arch.beat_bytes, asked + 1 + self.latency))
@@ -384,7 +378,7 @@ class _Model:
             passes = code.kernel_y * code.kernel_x * code.blocks
             pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
             first = swapped = max(begun + 1, fed + 1, swapped + self.shortest_pass,
-                                  finished + AccumulatorColumn.REVISIT if code.accumulate else 0)
+                                  finished + timing.REVISIT if code.accumulate else 0)
             if code.starts:
                 pixels += self.arch.rows
             swapped += (passes - 1) * max(pixels, self.shortest_pass)
@@ -413,7 +407,7 @@ class _Model:
             reads = code.pool_x * code.pool_y * chunks
             lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
             latency = self.operand_latency if code.operand else self.post_latency
-            latency += TableLane.LATENCY * code.table
+            latency += timing.TABLE_LOOKUP * code.table
             if code.destination == Destination.STORE:
                 read = start
                 for _ in range(code.out_y):
@@ -444,7 +438,7 @@ class _Model:
     def _store(self):
         free = 0                    # an instruction can start
         made = 0                    # the last beat
-        responses = deque([0] * Store.BURSTS)
+        responses = deque([0] * timing.STORE_BURSTS)
         activity = self.activity[Unit.STORE]
         while True:
             visible, number, code = yield self.code[Unit.STORE]

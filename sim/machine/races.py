@@ -6,8 +6,8 @@ Both work on the instructions alone and share nothing with the pass that places 
 from collections import deque
 
 import numpy as np
-from systolith.hw.core.post import Post
 from systolith.hw.spec.isa import Destination, Opcode, Unit
+from systolith.hw.spec.timing import ITEMS
 
 from .access import Space, accesses, overlap, reads, results
 
@@ -110,7 +110,7 @@ def find_stall(instructions, arch):
     The sequencer hands out instructions in program order and stops before a full queue, and
     post stops when the store unit does not take its results: so a STORE that comes too long after
     its POSTs never gets started. Post takes its instruction out of the queue and has room
-    for `Post.FIFO_DEPTH` items; the other units are not assumed to have room for more than their
+    for `ITEMS` items; the other units are not assumed to have room for more than their
     queues. Returns None, or the numbers of the instructions that all wait.
     """
     sources = _pairs(instructions)
@@ -140,7 +140,7 @@ def find_stall(instructions, arch):
                 continue
             n = queue[0]
             if n in made:
-                moved = min(made[n], Post.FIFO_DEPTH - buffered)
+                moved = min(made[n], ITEMS - buffered)
                 made[n], buffered = made[n] - moved, buffered + moved
             elif n in taken:
                 moved = min(taken[n], buffered)

@@ -5,7 +5,7 @@ The order of a summation is part of each definition. Hardware: `hw/element/narro
 """
 
 import numpy as np
-from systolith.hw.element.float_add import RANDOM_BITS, Lfsr
+from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
 __all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers",
            "rounded", "windowed"]

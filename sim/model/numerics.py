@@ -8,9 +8,9 @@ where the contract rounds.
 
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import MULTIPLIER_BITS, TIE_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
-__all__ = ["add_bias", "combine", "convolve", "finite_codes", "first_results", "from_ordered",
+__all__ = ["add_bias", "combine", "convolve", "first_results", "from_ordered",
            "held_bias", "images_of", "ordered", "output_size", "pool", "requantize", "round_reals",
            "saturating_convolve", "sum_ranges", "window_counts", "window_maxima", "window_sums"]
 
@@ -35,12 +35,6 @@ def images_of(format, codes):
     table = np.zeros(used.size, images.dtype)
     table[used] = images
     return table[codes]
-
-
-def finite_codes(format):
-    """All codes of numbers: neither NaN nor infinity."""
-    codes = np.arange(1 << format.width)
-    return codes[np.isfinite(format.decode(codes))]
 
 
 # Exact sums.

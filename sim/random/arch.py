@@ -3,10 +3,10 @@
 import random
 from dataclasses import replace
 
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.structures import Structure
 
 __all__ = ["random_arch"]
 
@@ -75,7 +75,7 @@ def _random_inside(arch, seed):
     """The chip with other processing elements, which its programs do not see."""
     draw = random.Random(f"inside {seed}")
     arch = replace(
-        arch, structure=draw.choice(("auto", *STRUCTURES)), stages=None, shared_columns=draw.choice(
+        arch, structure=draw.choice(("auto", *Structure)), stages=None, shared_columns=draw.choice(
             [n for n in range(1, arch.columns + 1)
              if arch.columns % n == 0 and (n == 1 or not arch.depthwise)]))
     most = arithmetic_of(arch).most_stages

@@ -2,8 +2,7 @@
 
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import FIRST_BITS, MULTIPLIER_BITS
-from systolith.hw.spec.isa import GAIN_BITS
+from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, MULTIPLIER_BITS
 
 __all__ = ["below_zero", "limits_of", "operand_fields", "parameters", "random_windows"]
 

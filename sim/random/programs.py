@@ -33,7 +33,6 @@ from systolith.sim.machine.access import (
     words,
 )
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
-from systolith.sim.model.numerics import finite_codes
 
 from .arch import random_arch
 from .fields import below_zero, limits_of, operand_fields, parameters, random_windows
@@ -97,7 +96,7 @@ def random_graph(arch, seed, layers=3):
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            data.choice(finite_codes(arch.weight), (filters, channels // groups, *kernel)),
+            data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel)),
             arch.weight, groups=groups,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
@@ -108,7 +107,7 @@ def random_graph(arch, seed, layers=3):
         if arch.leaky and other.random() < 0.5:
             layer.below = below_zero(arch, data, multiplier, shift)
         if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
-            layer.pad_code = int(draw.choice(finite_codes(format)))
+            layer.pad_code = int(draw.choice(format.finite_codes()))
             if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
                 layer.pad_code = 0               # the code that an odd number of idle lanes allows
         if any(pads) and other.random() < 0.3:
@@ -139,7 +138,7 @@ def random_graph(arch, seed, layers=3):
         layer.operand.tensor for layer in convolutions if layer.operand is not None}
     graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
                   convolutions, [item.name for item in tensors[1:] if item.name not in read])
-    return graph, {"input": data.choice(finite_codes(format), (1, *tensors[0].shape))}
+    return graph, {"input": data.choice(format.finite_codes(), (1, *tensors[0].shape))}
 
 
 class _Writer:
@@ -263,7 +262,7 @@ class _Writer:
             (layout.pack_activation_words, arch.activation, arch.vector)
             if memory in (Memory.ACTIVATION, Memory.OPERAND) else
             (layout.pack_weight_words, arch.weight, arch.columns * arch.lanes))
-        every = finite_codes(format)
+        every = format.finite_codes()
         values = format.decode(every)
         extremes = every[[values.argmin(), values.argmax()]]
         smallest = every[np.argsort(np.abs(values), kind="stable")[:3]]
@@ -337,7 +336,7 @@ class _Writer:
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
             replicate=self.other.random() < 0.3, double=double,
-            pad_code=draw.choice(finite_codes(arch.activation)))
+            pad_code=draw.choice(arch.activation.finite_codes()))
         if not self.add(Opcode.ARRAY, **fields):
             return False
         for access in accesses(self.instructions[-1], arch):

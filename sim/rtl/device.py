@@ -5,9 +5,9 @@ and real cores; they differ in the transport alone.
 
 from dataclasses import dataclass, field
 
-from systolith.hw.core import csr
-from systolith.hw.core.csr import ErrorCode, UnitState
+from systolith.hw.spec import registers
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.registers import ErrorCode, UnitState
 
 __all__ = ["Device", "DeviceError", "RunResult", "Status"]
 
@@ -53,7 +53,7 @@ class Status:
             return cls(
                 busy=bool(status & 1), done=bool(status & 2),
                 error=ErrorCode(status >> 4 & 15) if status & 4 else None,
-                unit="sequencer" if number == csr.SEQUENCER else Unit(number).name.lower(),
+                unit="sequencer" if number == registers.SEQUENCER else Unit(number).name.lower(),
                 layer=status >> 16 & 0xFFF, address=address, units=states)
         except ValueError:
             raise DeviceError(f"no core has STATUS {status:#010x} with WAITING {waiting:#010x}: "
@@ -121,12 +121,12 @@ class Device:
     def __init__(self, transport):
         self.transport = transport
         found = self._read("ID")
-        if found != csr.ID:
-            raise DeviceError(f"the ID register must read {csr.ID:#x}, not {found:#x}: there is "
-                              "no Systolith core, or it is in reset")
-        if (version := self._read("VERSION")) != csr.VERSION:
+        if found != registers.ID:
+            raise DeviceError(f"the ID register must read {registers.ID:#x}, not {found:#x}: there "
+                              "is no Systolith core, or it is in reset")
+        if (version := self._read("VERSION")) != registers.VERSION:
             raise DeviceError(f"the registers are of version {version}, this driver is for "
-                              f"version {csr.VERSION}")
+                              f"version {registers.VERSION}")
 
     @property
     def identity(self):
@@ -139,7 +139,7 @@ class Device:
 
     def reset(self):
         """Soft reset, which also ends a run; needed after an error."""
-        self._write("CONTROL", csr.CONTROL_RESET)
+        self._write("CONTROL", registers.CONTROL_RESET)
 
     def load(self, program, watchdog=1 << 16):
         """Put a `Program` into memory and open the window for it.
@@ -168,7 +168,7 @@ class Device:
         """
         for offset, content in writes:
             self.transport.write_memory(offset, content)
-        self._write("CONTROL", csr.CONTROL_START)
+        self._write("CONTROL", registers.CONTROL_START)
         self.transport.wait(limit)
         return RunResult(
             status=self.status, cycles=self._read("CYCLES"),
@@ -179,12 +179,12 @@ class Device:
     def _activity(self):
         if not self._read("COUNTERS"):
             return None
-        return {unit.name.lower(): {state.name.lower(): self._read(csr.counter(unit, state))
+        return {unit.name.lower(): {state.name.lower(): self._read(registers.counter(unit, state))
                                     for state in states}
-                for unit, states in csr.COUNTED.items()}
+                for unit, states in registers.COUNTED.items()}
 
     def _read(self, name):
-        return self.transport.read_register(csr.address(name))
+        return self.transport.read_register(registers.address(name))
 
     def _write(self, name, value):
-        self.transport.write_register(csr.address(name), value)
+        self.transport.write_register(registers.address(name), value)

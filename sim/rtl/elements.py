@@ -13,7 +13,6 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.element.element import ProcessingElement
-from systolith.sim.model.numerics import finite_codes
 
 from .players import play
 
@@ -200,7 +199,7 @@ def random_vectors(bench, random, count):
 
 
 def _random_codes(random, fmt, shape):
-    finite = finite_codes(fmt)
+    finite = fmt.finite_codes()
     order = finite[np.argsort(fmt.decode(finite), kind="stable")]
     corners = np.concatenate([order[:2], order[-2:], order[len(order) // 2 - 2:][:5]])
     codes = random.choice(finite, shape)
@@ -296,8 +295,8 @@ def mismatches(arithmetic, observed):
     not checked.
     """
     activation, weight = arithmetic.activation, arithmetic.weight
-    finite = (np.isin(observed.a, finite_codes(activation)).all(axis=1)
-              & np.isin(observed.w, finite_codes(weight)).all(axis=(1, 2)))
+    finite = (np.isin(observed.a, activation.finite_codes()).all(axis=1)
+              & np.isin(observed.w, weight.finite_codes()).all(axis=(1, 2)))
     a, w = observed.a[finite][:, None, :], observed.w[finite]
     dot = activation.product_image(weight, a, w).astype(object).sum(axis=2)
     rows = arithmetic.terms // arithmetic.lanes

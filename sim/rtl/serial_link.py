@@ -7,7 +7,7 @@ The commands are those of `systolith.hw.board.bridge`. Needs the package `pyseri
 import time
 
 from systolith.hw.board.bridge import REGISTER_SPACE
-from systolith.hw.core import csr
+from systolith.hw.spec import registers
 
 from .device import DeviceError
 
@@ -68,8 +68,8 @@ class SerialLink:
     def wait(self, limit):
         """Until the core is not busy any more. `limit` counts clock cycles, which a host does not
         see: with one, this looks at CYCLES."""
-        while self.read_register(csr.address("STATUS")) & 1:
-            if limit is not None and self.read_register(csr.address("CYCLES")) > limit:
+        while self.read_register(registers.address("STATUS")) & 1:
+            if limit is not None and self.read_register(registers.address("CYCLES")) > limit:
                 return
             time.sleep(self.PAUSE)
 

@@ -212,8 +212,9 @@ class Area(Command):
         return OK
 
     def _chip(self, options):
+        from systolith.gen.kit.tables import text_table
         from systolith.gen.measure.area import chip_area
-        from systolith.gen.report.report import area_rows, text_table
+        from systolith.gen.report.report import area_rows
         from systolith.hw.board.boards import BOARDS
         arch = chip(options.chip, options)
         board = BOARDS.get(arch.board)

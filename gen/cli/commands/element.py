@@ -64,19 +64,19 @@ class Prove(Command):
         "  systolith prove --formal")
 
     def arguments(self, parser):
-        from systolith.hw.element.arithmetic import STRUCTURES
+        from systolith.hw.spec.structures import Structure
         parser.add_argument("--formal", action="store_true",
                             help="instead: equivalence of small elements with their specification "
                                  "for all operands and partial sums, by Yosys's SAT solver")
         parser.add_argument("--formats", type=names, metavar="NAME,...",
                             help="activations and weights (default: the catalogue)")
         parser.add_argument("--structures", type=names, metavar="NAME,...",
-                            help=", ".join(STRUCTURES) + " (default: all)")
+                            help=", ".join(Structure) + " (default: all)")
         add_jobs(parser, "simulations", 1)
         add_output(parser, "DIR", default="build/prove", help="default: %(default)s")
 
     def run(self, options):
-        from systolith.gen.report.report import text_table
+        from systolith.gen.kit.tables import text_table
         from systolith.gen.study.prove import prove, summary
         if options.formal:
             from systolith.gen.study.formal import prove_formally

@@ -16,7 +16,6 @@ import numpy as np
 from systolith.gen.importer.copies import own_target, plain
 from systolith.gen.importer.values import HostInput, Part, Value, exact
 from systolith.hw.formats import Bipolar, Int
-from systolith.sim.model import numerics
 
 from .crop import cropped, parts_value
 from .linear import as_map, linear
@@ -147,7 +146,7 @@ def finer(target):
 
 def half_step(form):
     """How far rounding to a format can move an image: floats' largest steps are meant."""
-    return Fraction(int(np.diff(np.unique(form.image(numerics.finite_codes(form)))).max()), 2)
+    return Fraction(int(np.diff(np.unique(form.image(form.finite_codes()))).max()), 2)
 
 
 def _rows(builder, node, value, format, phases):

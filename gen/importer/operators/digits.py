@@ -22,8 +22,7 @@ from systolith.gen.importer.copies import join_codes, plain
 from systolith.gen.importer.scales import common_unit, scaled
 from systolith.gen.importer.values import Linear, Part, Value, like, uniform
 from systolith.hw.formats import Bipolar, Int
-from systolith.hw.spec.arch import FIRST_BITS, SHIFT_BITS
-from systolith.hw.spec.isa import GAIN_BITS
+from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.graph import Operand
 
 from .addends import Addend, addends, folded, reach_of

@@ -24,8 +24,7 @@ from systolith.gen.importer.values import (
     uniform,
 )
 from systolith.hw.formats import Bipolar, Int
-from systolith.hw.spec.arch import FIRST_BITS
-from systolith.hw.spec.isa import GAIN_BITS
+from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv, Operand
 

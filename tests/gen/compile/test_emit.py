@@ -57,7 +57,7 @@ def test_programs_that_run_too_far_ahead_for_the_counters_do_not(monkeypatch):
     graph = chain((8, 12, 10), *({"out": 13, "kernel": 3},) * 2)
     free = compile_graph(graph, SMALL)
     limit = outstanding(free.instructions, SMALL).bit_length() - 1
-    monkeypatch.setattr(emit.TokenCounters, "WIDTH", limit)
+    monkeypatch.setattr(emit, "TOKEN_BITS", limit)
     held = compile_graph(graph, SMALL)
     assert held.instructions != free.instructions
     assert find_races(held.instructions, SMALL) == []

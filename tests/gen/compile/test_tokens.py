@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from systolith.gen.compile.tokens import outstanding, synchronize
-from systolith.hw.core.post import Post
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.timing import ITEMS
 from systolith.sim.machine.access import Space
 from systolith.sim.machine.iss import ExecutionError, Simulator
 from systolith.sim.machine.races import find_races, find_stall
@@ -225,8 +225,8 @@ def test_races_and_stalls_are_found():
     assert find_stall(waiting, ARCH) == [0]
     # One POST works, `queue_depth` wait in front of it, and the STORE stands behind one more.
     many = ARCH.queue_depth + 2
-    to_store = [post(Post.FIFO_DEPTH + 1, destination=1), *[post(destination=1)] * (many - 1)]
-    store = Instruction(Opcode.STORE, dict(items=Post.FIFO_DEPTH + 4 * many - 3, item_stride=2))
+    to_store = [post(ITEMS + 1, destination=1), *[post(destination=1)] * (many - 1)]
+    store = Instruction(Opcode.STORE, dict(items=ITEMS + 4 * many - 3, item_stride=2))
     assert find_stall([*to_store, store], ARCH) == list(range(many - 1))
     assert find_stall([*to_store[:-1], store, to_store[-1]], ARCH) is None
     # The first one's results all find room.

@@ -7,7 +7,7 @@ from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.hw.board import boards
 from systolith.hw.board.bridge import REGISTER_SPACE
-from systolith.hw.core import csr
+from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.verilate import build, run
@@ -94,7 +94,7 @@ class Script:
         return self.command(b"W", address, len(data) // 4, data)
 
     def register(self, name, value):
-        return self.write(REGISTER_SPACE + csr.address(name), value.to_bytes(4, "little"))
+        return self.write(REGISTER_SPACE + registers.address(name), value.to_bytes(4, "little"))
 
     def read(self, address, size):
         return self.command(b"R", address, -(-size // 4), answers=-(-size // 4) * 4 + 1)
@@ -117,13 +117,13 @@ def test_a_host_runs_a_network_over_the_serial_line(fast_line, tmp_path):
     script = Script()
     script.write(0, program.image)
     script.write(host["input_offset"], pack_inputs(program, codes[0]))
-    identity = script.read(REGISTER_SPACE + csr.address("IDENTITY_LOW"), 4)
+    identity = script.read(REGISTER_SPACE + registers.address("IDENTITY_LOW"), 4)
     for name, value in (("WINDOW_BASE", 0), ("WINDOW_SIZE", program.window_bytes),
                         ("PROGRAM", program.code_offset), ("WATCHDOG", 5000),
-                        ("CONTROL", csr.CONTROL_START)):
+                        ("CONTROL", registers.CONTROL_START)):
         script.register(name, value)
     script.lines.append("2 0")
-    status = script.read(REGISTER_SPACE + csr.address("STATUS"), 4)
+    status = script.read(REGISTER_SPACE + registers.address("STATUS"), 4)
     outputs = script.read(host["output_offset"], host["output_bytes"])
     (tmp_path / "script.txt").write_text("\n".join(script.lines) + "\n")
 

@@ -9,7 +9,7 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file, new_folder, write_file
 from systolith.gen.kit.progress import Reporter
-from systolith.gen.report.report import area_rows, make_report, markdown, read_report, text_table
+from systolith.gen.report.report import area_rows, make_report, markdown, read_report
 from systolith.gen.report.report import write_report as write
 from systolith.hw.board.boards import BOARDS
 from systolith.sim.machine.cycles import cycles
@@ -80,14 +80,6 @@ def test_area_table():
     assert rows[4] == ["**total**", "1,000", "20", "3", "0.5"]
     assert rows[6][1:] == ["1.2 %", "0.0 %", "1.9 %", "0.2 %"]
     assert len(area_rows(AREA)) == 5
-
-
-def test_tables_are_aligned():
-    assert text_table([["a", "n"], ["long", 7], ["b", 12345]], "lr").splitlines() == [
-        "| a    |     n |",
-        "|------|------:|",
-        "| long |     7 |",
-        "| b    | 12345 |"]
 
 
 # Files.

@@ -11,9 +11,9 @@ from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.study import prove as module
 from systolith.gen.study.prove import cases_of, circuits_of, prove, summary
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.ints import IntArithmetic
 from systolith.hw.formats import catalogue
+from systolith.hw.spec.structures import Structure
 
 
 def test_every_pair_of_the_catalogue_that_can_be_multiplied_is_a_case():
@@ -26,7 +26,7 @@ def test_every_pair_of_the_catalogue_that_can_be_multiplied_is_a_case():
 
 def test_cases_have_all_structures_and_both_depths():
     cases = cases_of(["int4", "e2m1"])
-    assert {case.structure for case in cases} == set(STRUCTURES)
+    assert {case.structure for case in cases} == set(Structure)
     for case in cases:
         fast = replace(case, stages=None)
         assert {1, fast.rules().stages} == {

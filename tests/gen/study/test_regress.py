@@ -10,8 +10,8 @@ from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.study import regress as module
 from systolith.gen.study.regress import chip, regress
-from systolith.hw.core.csr import ErrorCode
 from systolith.hw.spec.isa import Opcode
+from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.random.programs import random_arch
 from systolith.sim.rtl.verilate import SimulationError

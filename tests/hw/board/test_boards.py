@@ -14,8 +14,8 @@ from systolith.hw.board import boards
 from systolith.hw.board.block_memory import BlockMemory
 from systolith.hw.board.bridge import REGISTER_SPACE, SerialBridge
 from systolith.hw.board.uart import UartReceiver, UartTransmitter
-from systolith.hw.core import csr
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
+from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 
 DIVISOR = 4
@@ -25,7 +25,7 @@ class StubCore(wiring.Component):
     """The core's registers, without what is behind them."""
 
     def __init__(self, arch):
-        self.registers = csr.Csr(arch=arch)
+        self.registers = registers.Csr(arch=arch)
         super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
                           "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
 
@@ -124,11 +124,11 @@ def test_host_writes_and_reads_memory_and_registers():
         changed = content[:4] + b"\x01\x02\x03\x04" + content[8:]
         assert await ask(command(b"R", 4092, 3), 13) == changed + b"K"
         # registers
-        for name, value in (("ID", csr.ID), ("VERSION", csr.VERSION),
+        for name, value in (("ID", registers.ID), ("VERSION", registers.VERSION),
                             ("IDENTITY_HIGH", arch.identity >> 32)):
-            answer = await ask(command(b"R", REGISTER_SPACE + csr.address(name), 1), 5)
+            answer = await ask(command(b"R", REGISTER_SPACE + registers.address(name), 1), 5)
             assert answer == value.to_bytes(4, "little") + b"K"
-        at = REGISTER_SPACE + csr.address("WINDOW_SIZE")
+        at = REGISTER_SPACE + registers.address("WINDOW_SIZE")
         assert await ask(command(b"W", at, 1, (8192).to_bytes(4, "little")), 1) == b"K"
         assert await ask(command(b"R", at, 1), 5) == (8192).to_bytes(4, "little") + b"K"
         # mistakes

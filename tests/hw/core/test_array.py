@@ -5,11 +5,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from systolith.hw.core.array import SystolicArray
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
-from systolith.sim.model.numerics import finite_codes
+from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.players import play
 
 SHAPES = [(1, 1), (1, 6), (7, 1), (3, 5), (8, 8)]
@@ -32,7 +31,7 @@ def archs(draw, shape):
         names = st.integers(1, 16).map("int{}".format)
     else:
         names = st.sampled_from(FLOATS if family == "float" else ["bipolar1"])
-    facts = {"lanes": lanes, "structure": draw(st.sampled_from(STRUCTURES)),
+    facts = {"lanes": lanes, "structure": draw(st.sampled_from(Structure)),
              "shared_columns": draw(st.sampled_from(
                  [n for n in range(1, shape[1] + 1) if shape[1] % n == 0]))}
     activation, weight = draw(names), draw(names)
@@ -49,7 +48,7 @@ def stimulus(arch, random):
     between passes there are gaps in which anything stands at the ports. Returns (inputs,
     activation codes [N, vector], pixel [N], the weights of each cycle's pass [N, ...]).
     """
-    weights = random.choice(finite_codes(arch.weight),
+    weights = random.choice(arch.weight.finite_codes(),
                             (PASSES, arch.rows, arch.columns, arch.lanes))
     swaps, time = [], 0
     for _ in range(PASSES):
@@ -66,8 +65,8 @@ def stimulus(arch, random):
         for row in range(arch.rows):
             words[at + row] = joined(weights[n, row].ravel(), arch.weight.width)
     pixel[:swaps[0]] = False
-    codes = random.choice(finite_codes(arch.activation), (length, arch.vector))
-    extreme = finite_codes(arch.activation)[[0, -1]]
+    codes = random.choice(arch.activation.finite_codes(), (length, arch.vector))
+    extreme = arch.activation.finite_codes()[[0, -1]]
     codes[random.random(length) < 0.1] = extreme[0]
     codes[random.random(length) < 0.1] = extreme[1]
     inputs = {"activations": [joined(word, arch.activation.width) for word in codes],
@@ -127,8 +126,8 @@ def test_the_largest_sums_of_every_family_fit():
     inputs, limits = [], []
     for array in arrays:
         arch = array.arch
-        order = sorted(finite_codes(arch.activation), key=lambda c, a=arch.activation: a.image(c))
-        heavy = sorted(finite_codes(arch.weight), key=lambda c, w=arch.weight: w.image(c))
+        order = sorted(arch.activation.finite_codes(), key=lambda c, a=arch.activation: a.image(c))
+        heavy = sorted(arch.weight.finite_codes(), key=lambda c, w=arch.weight: w.image(c))
         word = joined([heavy[0]] * arch.columns * arch.lanes, arch.weight.width)
         activations = [joined([order[n]] * arch.vector, arch.activation.width) for n in (0, -1)]
         length = array.latency + arch.columns + 20
@@ -145,8 +144,8 @@ def test_the_largest_sums_of_every_family_fit():
 
 @pytest.mark.parametrize("names", [("int8", "int8"), ("e3m2", "e3m2"), ("bipolar1", "bipolar1")])
 def test_the_array_says_when_sums_leave(names):
-    for structure in STRUCTURES:
+    for structure in Structure:
         arch = arch_of((4, 4), *names, structure=structure)
         rules = arithmetic_of(arch)
-        assert SystolicArray.latency_of(arch) == 5 + rules.stages
+        assert SystolicArray(arch=arch).latency == 5 + rules.stages
         assert parse(names[0]) == rules.activation

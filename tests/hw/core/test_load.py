@@ -6,13 +6,14 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from systolith.hw.core.axi import ReadArbiter, burst_limit
-from systolith.hw.core.csr import ErrorCode
+from systolith.hw.core.axi import ReadArbiter
 from systolith.hw.core.load import Load
 from systolith.hw.spec import isa
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Memory, Opcode
+from systolith.hw.spec.registers import ErrorCode
+from systolith.hw.spec.timing import burst_limit
 
 from .axi_memory import AxiMemory, put
 

@@ -7,8 +7,8 @@ import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.operand_lane import OperandLane
 from systolith.hw.formats import Float
-from systolith.hw.spec.arch import TIE_BITS, Arch
-from systolith.hw.spec.isa import GAIN_BITS
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.numbers import GAIN_BITS, TIE_BITS
 
 
 def image(form, ordered):

@@ -7,7 +7,8 @@ import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.post_lane import PostLane
 from systolith.hw.formats import Bipolar, Float
-from systolith.hw.spec.arch import MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, Arch
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS
 
 
 def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high):

@@ -7,12 +7,12 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 from systolith.hw.core.axi import ReadArbiter
-from systolith.hw.core.csr import SEQUENCER, ErrorCode
 from systolith.hw.core.sequencer import Sequencer
 from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.registers import SEQUENCER, ErrorCode
 
 from .axi_memory import AxiMemory
 

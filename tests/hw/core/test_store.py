@@ -5,12 +5,12 @@ import random
 import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
-from systolith.hw.core.axi import burst_limit
-from systolith.hw.core.csr import ErrorCode
 from systolith.hw.core.store import Store
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.registers import ErrorCode
+from systolith.hw.spec.timing import burst_limit
 
 from .axi_memory import AxiMemory, put
 

@@ -6,6 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.table_lane import TableLane
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.timing import TABLE_LOOKUP
 
 
 @pytest.mark.parametrize("activation, depth", [("int8", 512), ("int3", 8), ("e2m1", 32)])
@@ -24,11 +25,11 @@ def test_results_are_looked_up(activation, depth):
             ctx.set(dut.write_data, value)
             await ctx.tick()
         ctx.set(dut.write_enable, 0)
-        for n in range(depth + dut.LATENCY):
+        for n in range(depth + TABLE_LOOKUP):
             if n < depth:
                 ctx.set(dut.number, numbers[n])
-            if n >= dut.LATENCY:
-                assert ctx.get(dut.ordered) == table[numbers[n - dut.LATENCY] % depth]
+            if n >= TABLE_LOOKUP:
+                assert ctx.get(dut.ordered) == table[numbers[n - TABLE_LOOKUP] % depth]
             await ctx.tick()
 
     simulator = Simulator(dut)

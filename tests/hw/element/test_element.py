@@ -6,11 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.back import verilog
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.element.ints import IntArithmetic
 from systolith.hw.formats import parse
-from systolith.sim.model.numerics import finite_codes
+from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.elements import (
     Bench,
     Vectors,
@@ -54,7 +53,7 @@ def benches_of(cases):
     benches = []
     for n, case in enumerate(cases):
         for options in ({"stages": 1}, {"stages": None}):
-            rules = rules_of(case, structure=STRUCTURES[len(benches) % 5],
+            rules = rules_of(case, structure=list(Structure)[len(benches) % 5],
                              columns=1 + n % 3 // 2, **options)
             benches.append(Bench(rules, shadow=n % 4 == 1))
     return benches
@@ -181,7 +180,7 @@ def test_wrong_formats_are_found_with_the_right_circuit(seen):
 
 def test_codes_that_are_no_numbers_are_left_out(seen):
     assert [check(*pair) for pair in seen["special"]] == [64 * 254, 255 * 16]
-    assert [len(finite_codes(parse(name))) for name in ("e4m3fn", "e4m3fnuz")] == [254, 255]
+    assert [len(parse(name).finite_codes()) for name in ("e4m3fn", "e4m3fnuz")] == [254, 255]
 
 
 def test_equal_circuits_have_equal_fingerprints():

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.hw.core.blocks import emit
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.element.floats import FloatArithmetic
 from systolith.hw.element.significand import Factor
 from systolith.hw.formats import Float, Int, PowerSum, parse
+from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
 
 #: Unequal widths, lowest binades and radices; tables, rows and gates; integers and sums.
@@ -38,10 +38,10 @@ def assert_exact(benches, vectors):
 
 def test_every_pair_of_operands_in_every_structure_and_depth():
     benches = [Bench(rules_of(*pair, structure=structure, stages=stages))
-               for n, pair in enumerate(PAIRS) for k, structure in enumerate(STRUCTURES)
+               for n, pair in enumerate(PAIRS) for k, structure in enumerate(Structure)
                if (n + k) % 2 for stages in depths(*pair, structure)[n // 2 % 2::3]]
     assert {(bench.arithmetic.structure, bench.arithmetic.stages) for bench in benches} >= set(
-        product(STRUCTURES, (1, 2, 4)))
+        product(Structure, (1, 2, 4)))
     random = np.random.default_rng(4)
     assert_exact(benches, [every_pair(bench, random) for bench in benches])
 
@@ -71,7 +71,7 @@ floats = st.builds(
         ["subnormal", "flush", "dlfloat"]), radix=st.sampled_from([2, 4]))
 
 
-@given(activation=floats, weight=floats, structure=st.sampled_from(STRUCTURES))
+@given(activation=floats, weight=floats, structure=st.sampled_from(Structure))
 @settings(max_examples=20)
 def test_windows_hold_every_product(activation, weight, structure):
     rules = arithmetic(activation, weight, 1, 16, structure=structure, stages=1)

@@ -9,10 +9,10 @@ from amaranth.sim import Simulator
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from systolith.hw.core.blocks import emit
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.booth import digit_ranges
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import Int, parse
+from systolith.hw.spec.structures import Structure
 
 ROWS = 16
 
@@ -68,7 +68,7 @@ def check(rules, a, w, random):
     assert (rules.head(ROWS) + ROWS * constant) % (1 << rules.psum_bits) == 0
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", Structure)
 @pytest.mark.parametrize("activation,weight", [("int4", "int4"), ("uint3", "int3"),
                                                ("int1", "uint2"), ("uint1", "int1")])
 def test_every_pair_of_short_operands(activation, weight, structure):
@@ -83,7 +83,7 @@ INTEGERS = st.one_of(st.just("ternary"), st.builds(
 
 
 @settings(max_examples=12)
-@given(INTEGERS, INTEGERS, st.integers(1, 3), st.sampled_from(STRUCTURES), st.data())
+@given(INTEGERS, INTEGERS, st.integers(1, 3), st.sampled_from(Structure), st.data())
 def test_any_widths_lanes_and_stages(activation, weight, lanes, structure, data):
     # Adders of single gates settle slowly here.
     bits = lanes * (parse(activation).width + parse(weight).width)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from systolith.hw.element.column import Column
 from systolith.hw.element.element import arithmetic
-from systolith.hw.element.float_add import RANDOM_BITS, FloatAdder, ToFloat
+from systolith.hw.element.float_add import FloatAdder, ToFloat
 from systolith.hw.element.narrow_sums import ChunkedAccumulator, Windowed
 from systolith.hw.formats import parse
+from systolith.hw.spec.lfsr import RANDOM_BITS
 from systolith.sim.model import narrow_sums
-from systolith.sim.rtl.elements import finite_codes
 from systolith.sim.rtl.players import play
 
 DLFLOAT = parse("dlfloat16")
@@ -63,7 +63,7 @@ def random_of(name):
 def adder_inputs(name):
     """Pairs of codes: all of short formats; of long ones any, near ones and neighbours of 0."""
     format, random = ADDERS[name].format, random_of(name)
-    codes = finite_codes(format)
+    codes = format.finite_codes()
     if format.width <= 8:
         a, b = (side.ravel() for side in np.meshgrid(codes, codes))
     else:
@@ -85,7 +85,7 @@ def image_inputs(name):
     assert bits <= 53                                   # float64 holds every image
     sizes = random.integers(0, bits, 20000)
     images = random.integers(-1 << 62, 1 << 62, len(sizes)) >> (63 - sizes)
-    near = random.choice(finite_codes(format), 10000)
+    near = random.choice(format.finite_codes(), 10000)
     scaled = np.ldexp(format.decode(near), -component.exponent)
     scaled += random.integers(-1, 2, len(near)) * np.ldexp(
         1.0, np.frexp(scaled)[1] - format.man - 2)
@@ -100,7 +100,7 @@ def chunk_inputs(name):
     """Sums of 1 to 60 terms, with idle cycles between terms."""
     format, random = CHUNKED[name].adder.format, random_of(name)
     lengths = [1, 2, *random.integers(1, 60, 40).tolist()]
-    terms = random.choice(finite_codes(format), sum(lengths))
+    terms = random.choice(format.finite_codes(), sum(lengths))
     terms[::2] = format.encode(random.normal(0, 1, len(terms[::2])))
     valid = np.ones(len(terms) + 200, bool)
     valid[random.choice(len(valid), 200, replace=False)] = False
@@ -124,7 +124,7 @@ def column_codes(name):
     rules, random = WINDOWS[name].rules, random_of(name)
     codes = []
     for format in (rules.activation, rules.weight):
-        some = random.choice(finite_codes(format), (1500, WINDOWS[name].rows * rules.lanes))
+        some = random.choice(format.finite_codes(), (1500, WINDOWS[name].rows * rules.lanes))
         extremes = format.encode(np.array([np.inf, -np.inf]))
         some[:500] = random.choice(extremes, (500, 1))
         some[500:1000:2] = random.choice(extremes, some[500:1000:2].shape)
@@ -171,7 +171,7 @@ def test_adder(played, name):
     assert not len(wrong), (f"{len(wrong)} of {len(x)}: {x[wrong[0]]} + {y[wrong[0]]} is "
                             f"{format.decode(found[wrong[0]])}, not "
                             f"{format.decode(expected[wrong[0]])}")
-    assert len(np.unique(found)) > min(len(finite_codes(format)), len(found)) // 3
+    assert len(np.unique(found)) > min(len(format.finite_codes()), len(found)) // 3
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -10,15 +10,15 @@ from amaranth.sim import Simulator
 from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.element import popcount
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.element.popcount import Parities
 from systolith.hw.formats import parse
+from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl.elements import Bench, mismatches, observe, random_vectors
 
 LANES = (1, 2, 3, 5, 64, 70, 128, *np.random.default_rng(17).integers(4, 64, 2).tolist())
 CASES = [
-    *(("bipolar1", "bipolar1", lanes, STRUCTURES[(n + stages) % 3], stages)
+    *(("bipolar1", "bipolar1", lanes, list(Structure)[(n + stages) % 3], stages)
       for n, lanes in enumerate(LANES) for stages in range(1 + n % 2, 5, 2)),
     ("bipolar1", "bipolar1", 9, "dsp", 1),
     ("bipolar2", "bipolar1", 7, "lut6", 1), ("bipolar2", "bipolar3", 12, "lut4", 2),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from systolith.hw.spec import words as layout
-from systolith.hw.spec.arch import MULTIPLIER_BITS, Arch
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.numbers import MULTIPLIER_BITS
 
 ARCHES = [
     Arch(rows=1, columns=1),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.hw.formats import Bipolar, Float, Int, parse
-from systolith.hw.spec.arch import MULTIPLIER_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.sim.model import numerics
 
 FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
@@ -232,7 +232,7 @@ def test_images_by_table_equal_the_formats_images():
 def test_images_of_codes_that_are_numbers(name):
     format = parse(name)
     every = np.arange(1 << format.width)
-    finite = numerics.finite_codes(format)
+    finite = format.finite_codes()
     assert finite.tolist() == every[np.isfinite(format.decode(every))].tolist()
     codes = np.random.default_rng(3).choice(finite, (3, 50))
     assert (np.ldexp(numerics.images_of(format, codes).astype(float), format.exponent)

@@ -2,9 +2,9 @@
 
 import pytest
 from systolith.gen.compile.tokens import synchronize
-from systolith.hw.element.arithmetic import STRUCTURES
 from systolith.hw.formats import Bipolar, Float, Int
 from systolith.hw.spec.isa import Destination, Opcode, Pooling, decode
+from systolith.hw.spec.structures import Structure
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.races import find_stall
 from systolith.sim.random.programs import random_arch, random_program
@@ -23,7 +23,7 @@ def test_chips_differ_in_every_way():
                  lambda a: a.raw_bits == 128,
                  lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
         assert {bool(fact(arch)) for arch in chips} == {False, True}
-    assert {arch.structure for arch in chips} == {"auto", *STRUCTURES}
+    assert {arch.structure for arch in chips} == {"auto", *Structure}
     assert random_arch(7) == random_arch(7)
     assert isinstance(random_arch(7, "float").activation, Float)
 

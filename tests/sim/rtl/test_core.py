@@ -7,8 +7,8 @@ import random
 import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
-from systolith.hw.core.csr import ErrorCode
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
+from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.random.programs import random_arch, random_program
 from systolith.sim.rtl.core import READ_ERROR, READ_SILENT, WRITE_ERROR, Job, Run, simulate

@@ -1,10 +1,10 @@
 """The host driver, on registers that answer without a core."""
 
 import pytest
-from systolith.hw.core import csr
-from systolith.hw.core.csr import ErrorCode, UnitState
+from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl.device import Device, DeviceError, Status
 
 ARCH = Arch(rows=2, columns=3)
@@ -16,10 +16,10 @@ class Registers:
     window_base = 0x7000
 
     def __init__(self, **values):
-        self.values = {"ID": csr.ID, "VERSION": csr.VERSION, "STATUS": 2, "WAITING": 0,
+        self.values = {"ID": registers.ID, "VERSION": registers.VERSION, "STATUS": 2, "WAITING": 0,
                        "IDENTITY_LOW": ARCH.identity & 0xFFFFFFFF,
                        "IDENTITY_HIGH": ARCH.identity >> 32} | values
-        self.names = {register.offset: register.name for register in csr.REGISTERS}
+        self.names = {register.offset: register.name for register in registers.REGISTERS}
         self.memory = bytearray(64)
         self.told = []
 
@@ -48,13 +48,13 @@ def test_loads_and_runs():
     result = device.run([(3, b"\xAA\xBB")], [(2, 4), (0, 1)], limit=55).check()
     assert transport.told == [
         ("memory", 0), ("WINDOW_BASE", 0x7000), ("WINDOW_SIZE", 0x80), ("PROGRAM", 0x40),
-        ("WATCHDOG", 9), ("memory", 3), ("CONTROL", csr.CONTROL_START), ("wait", 55)]
+        ("WATCHDOG", 9), ("memory", 3), ("CONTROL", registers.CONTROL_START), ("wait", 55)]
     assert result.outputs == [b"\x02\xAA\xBB\x05", b"\x00"]
     assert (result.cycles, result.compute_cycles) == (100, 70)
     assert result.activity["post"]["running"] == 7
     assert result.activity["array"] == {"running": 0x44, "tokens": 0x54}     # their offsets
     device.reset()
-    assert transport.told[-1] == ("CONTROL", csr.CONTROL_RESET)
+    assert transport.told[-1] == ("CONTROL", registers.CONTROL_RESET)
 
 
 def test_a_chip_without_counters_has_no_activity():

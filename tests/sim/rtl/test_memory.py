@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from systolith.hw.core.csr import ErrorCode, UnitState
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.core import Job, Run, simulate
 from systolith.sim.rtl.device import DeviceError

@@ -2,7 +2,7 @@
 
 import pytest
 from systolith.hw.board.bridge import REGISTER_SPACE
-from systolith.hw.core import csr
+from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 from systolith.sim.rtl.device import Device, DeviceError
 from systolith.sim.rtl.serial_link import SerialLink
@@ -13,8 +13,8 @@ class Line:
 
     def __init__(self, arch):
         self.memory = bytearray(range(256)) * 256
-        self.registers = {csr.address(name): value for name, value in (
-            ("ID", csr.ID), ("VERSION", csr.VERSION),
+        self.registers = {registers.address(name): value for name, value in (
+            ("ID", registers.ID), ("VERSION", registers.VERSION),
             ("IDENTITY_LOW", arch.identity & 0xFFFFFFFF), ("IDENTITY_HIGH", arch.identity >> 32))}
         self.answer, self.commands = bytearray(), []
 
@@ -71,11 +71,11 @@ def test_long_transfers_take_several_commands(line, monkeypatch):
 
 def test_registers_and_waiting(line):
     link = SerialLink(line)
-    link.write_register(csr.address("WINDOW_SIZE"), 12345)
-    assert link.read_register(csr.address("WINDOW_SIZE")) == 12345
-    line.registers |= {csr.address("STATUS"): 1, csr.address("CYCLES"): 500}
+    link.write_register(registers.address("WINDOW_SIZE"), 12345)
+    assert link.read_register(registers.address("WINDOW_SIZE")) == 12345
+    line.registers |= {registers.address("STATUS"): 1, registers.address("CYCLES"): 500}
     link.wait(limit=499)
-    line.registers[csr.address("STATUS")] = 2
+    line.registers[registers.address("STATUS")] = 2
     link.wait(limit=None)
 
 

@@ -10,7 +10,8 @@ from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.report.profile import moved
 from systolith.hw.formats import Int
-from systolith.hw.spec.arch import FIRST_BITS, Arch
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.numbers import FIRST_BITS
 
 from ....networks import run_program
 from ....onnx_networks import Network, quantized, run_onnx

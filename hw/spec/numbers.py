@@ -1,0 +1,25 @@
+"""Widths and sizes that hardware, simulators and compiler share and that no chip changes."""
+
+__all__ = ["FIRST_BITS", "GAIN_BITS", "MULTIPLIER_BITS", "PAGE_BYTES", "SHIFT_BITS", "TIE_BITS",
+           "TOKEN_BITS"]
+
+#: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
+#: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
+#: so that what suffices for one layer (18 bits) does not suffice for wide layers after many others.
+MULTIPLIER_BITS = 26
+#: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
+#: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
+#: less than 2**8 steps, is off by less than 2**-18: exact ties end in 0.0111... or 0.1000... with
+#: one bit more than these.
+TIE_BITS = 17
+#: Width of the requantizer's right shift (0 to 63).
+SHIFT_BITS = 6
+#: Width of integer results that will be combined with an operand. They are rounded so much more
+#: finely than the final result that the second rounding hardly ever shows.
+FIRST_BITS = 20
+#: Width of the signed factors with which POST combines a result and an operand.
+GAIN_BITS = 27
+#: Width of a token counter: 2**TOKEN_BITS - 1 tokens of one unit for another may wait.
+TOKEN_BITS = 10
+#: AXI bursts must not cross a multiple of this many bytes; the window starts at one.
+PAGE_BYTES = 4096

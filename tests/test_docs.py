@@ -78,6 +78,22 @@ def test_every_page_is_in_the_navigation():
     assert pages | {"tutorial/tour.md"} == set(listed) and len(listed) == len(pages) + 1
 
 
+def bold_by_mistake(text):
+    """Parts of a page with two powers (2**n) outside of code: what is between would be bold."""
+    text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]+`", "code", text, flags=re.MULTILINE | re.DOTALL)
+    parts = re.split(r"\n\s*\n|\|", text)
+    return [part for part in parts if len(re.findall(r"\w\*\*[-\w(]", part)) > 1]
+
+
+def test_powers_are_not_bold():
+    for page in sources():
+        if page.suffix == ".md":
+            assert bold_by_mistake(page.read_text()) == [], page
+    assert bold_by_mistake("2**4 and\n2**-5\n\n2**6") == ["2**4 and\n2**-5"]
+    assert not bold_by_mistake(
+        "`2**4` and 2**5\n\n    2**6 2**7\n\n| 2**3 | 2**4 |\n**bold** **b**")
+
+
 def test_unclear_words_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     (tmp_path / "page.md").write_text("one\nput it in\nfront of the layer\n")

@@ -15,7 +15,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from systolith.gen.chip.toml import load_chip, preset_names
+    from systolith.gen.chip.presets import preset_names
+    from systolith.gen.chip.toml import load_chip
     from systolith.gen.chip.verilog import core_verilog
     from systolith.gen.flow.build import Build, build, open_build
     from systolith.gen.flow.check import Check, check
@@ -32,7 +33,8 @@ __all__ = ["Arch", "Build", "Check", "Quantized", "Recipe", "Simulation", "UserE
 __version__ = version("systolith")
 
 #: Module -> what is taken of it.
-_HOMES = {"gen.chip.toml": ("load_chip", "preset_names"),
+_HOMES = {"gen.chip.presets": ("preset_names",),
+          "gen.chip.toml": ("load_chip",),
           "gen.chip.verilog": ("core_verilog",),
           "gen.flow.build": ("Build", "build", "open_build"),
           "gen.flow.check": ("Check", "check"),

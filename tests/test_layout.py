@@ -1,6 +1,7 @@
 """What holds for the tree as a whole: import arrows between rooms, package contents, file sizes."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -127,3 +128,10 @@ def test_every_package_and_data_file_is_in_the_distribution():
         for file in folder.iterdir():
             if file.is_file() and file.suffix != ".py":
                 assert file in packed, f"{file.relative_to(ROOT)} would be missing from the wheel"
+
+
+def test_the_page_on_architecture_lists_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`((?:hw|sim|gen)/\w+)`", row)}
+    assert listed == {room for room in ARROWS if "/" in room}

@@ -40,6 +40,13 @@ ARROWS = {
     "gen/api": _DESCRIPTIONS | {"hw", "gen/kit", "gen/chip", "gen/quantize", "gen/flow"},
     "gen/cli": _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow", "gen/study"},
 }
+#: Inside the importer: floor -> floors that its files may import, besides their own. A file in the
+#: importer's own folder stands on the floor "values", unless it is named in `STAND`.
+FLOORS = {"values": set(), "builder": {"values"}, "passes": {"values"}, "operators": {"values"},
+          "dialects": {"values", "operators"},
+          "reader": {"values", "builder", "passes", "operators", "dialects"}}
+STAND = {"builder": "builder", "reader": "reader", "sizes": "dialects", "unquantized": "reader",
+         "work": "dialects"}
 TOPS = sorted({room.split("/")[0] for room in ARROWS})
 FILES = [path.relative_to(ROOT) for top in TOPS for path in sorted((ROOT / top).rglob("*.py"))]
 #: No longer than this, whatever they hold.
@@ -109,6 +116,25 @@ def test_an_import_against_the_arrows_is_found(tmp_path, monkeypatch):
                                  "from systolith.hw.formats import Int\n")
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     assert against(file) == {(str(file), "hw.core.top.Core"), (str(file), "gen.kit.errors")}
+
+
+def floor_of(parts):
+    """The importer's floor of one of its files or modules, ("gen", "importer", "work")."""
+    return parts[2] if parts[2] in FLOORS and parts[2] not in STAND else STAND.get(
+        parts[2], "values")
+
+
+def test_floors_of_the_importer():
+    found = {}
+    for file in FILES:
+        if file.parts[:2] == ("gen", "importer") and file.name != "__init__.py":
+            own = floor_of(file.with_suffix("").parts)
+            found.setdefault(own, set()).add(file)
+            for parts in imported(file):
+                if parts[:2] == ("gen", "importer") and len(parts) > 2:
+                    assert floor_of(parts) in FLOORS[own] | {own}, f"{file} imports {parts}"
+    assert set(found) == set(FLOORS)
+    assert floor_of(("gen", "importer", "operators", "linear")) == "operators"
 
 
 def test_every_package_and_data_file_is_in_the_distribution():

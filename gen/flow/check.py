@@ -16,6 +16,7 @@ from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
 from systolith.gen.importer.file import read
+from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
@@ -106,7 +107,7 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
         model = with_fixed_ranges(with_sizes(model, calibration), calibration, recipe or Recipe(),
                                   source)
         calibration = None
-    nodes, mapped = reader.nodes_of(model.graph), model
+    nodes, mapped = nodes_of(model.graph), model
     if reader.is_quantized(model):
         if calibration is not None:
             raise UserError("the network is quantized already; check it without calibration data")
@@ -281,7 +282,7 @@ def _described(layer, graph):
 
 def fates(model, graph):
     """[(node, operator, what it became)] in the order of the `onnx.ModelProto` that `graph` is."""
-    nodes = reader.nodes_of(model.graph)
+    nodes = nodes_of(model.graph)
     layers = {}
     for layer in graph.layers:
         for name in layer.nodes:

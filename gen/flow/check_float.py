@@ -3,6 +3,7 @@
 import numpy as np
 from systolith.gen.importer import reader
 from systolith.gen.importer.file import check_size
+from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.kit.errors import UserError
 from systolith.gen.quantize.quantize import Recipe, quantize
 
@@ -55,7 +56,7 @@ def _random_inputs(model):
 def fates_of_float(model, rows):
     """[(node, operator, what it became)] of a float model's own nodes; `rows`: the same of the
     network that it was quantized to. What is there no longer was folded into what it reads."""
-    nodes = reader.nodes_of(model.graph)
+    nodes = nodes_of(model.graph)
     became = {name: text for name, _, text in rows}
     constant = reader.computed_from_constants(model.graph, nodes)
     makers, found = {}, []

@@ -28,7 +28,7 @@ def settle_constant_channels(images, gain, offset, slope, target, format, times)
         real = gain * sum + offset; gains are 0 or positive.
     slope : array of Fraction [O] or None
         What real numbers below zero are multiplied with.
-    target : onnx_lower.Target
+    target : Target
         The quantizer, integers or floats, limits included.
     format : Format
         Of what the layer reads.

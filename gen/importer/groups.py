@@ -11,6 +11,7 @@ import numpy as np
 from systolith.hw.formats import Bipolar, Float, Int
 
 from .copies import join
+from .layers import quantizing_layer
 from .layout import picked
 from .values import HostInput, Linear, Part, Value, exact, per_channel, shape_text
 
@@ -164,5 +165,5 @@ def mirrored(builder, value, target, name, node):
                  Linear(next(iter(value.nodes), node.name), images, form, (1, 1), (1, 1),
                         (0, 0, 0, 0), 0), nodes=list(value.nodes))
     result = builder.add_tensor(name, value.map, target)
-    builder.add_layer(builder.quantizing_layer(back, target, result, node))
+    builder.add_layer(quantizing_layer(builder, back, target, result, node))
     return result

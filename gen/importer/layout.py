@@ -13,10 +13,12 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-from systolith.gen.importer.operators.crop import another_input, cropped
 
-from .copies import own_target, plain
+from .copies import plain
+from .crop import another_input, cropped
+from .layers import moving_layer
 from .moves_plan import moves
+from .target import own_target
 from .values import HostInput, Linear, Value, layout_of, shape_text, with_layout
 
 __all__ = ["aligned", "any_layout", "as_pixels", "as_shaped", "filled", "joined_along", "laid_out",
@@ -297,7 +299,7 @@ def _copied(builder, node, source, index, nodes):
                   "start or end")
     name = builder.add_tensor(f"{source}_moved", index.shape, own_target(builder, source))
     for move in found:
-        builder.add_layer(builder.moving_layer(source, name, move, nodes, node), copy=True)
+        builder.add_layer(moving_layer(builder, source, name, move, nodes, node), copy=True)
     whole = (place == np.arange(len(place))).all()
     return name, None if whole else place
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 
-from systolith.gen.importer.operators.addends import reach_of
 from systolith.gen.kit.notes import LEAST, Note
 
+from .reach import reach_of
 from .values import Linear, Pair
 
 __all__ = ["Digit", "Notes"]
@@ -53,8 +53,8 @@ class Notes:
             self.rounded[name] = kind, node, off
 
     def digits(self, made, share, real):
-        """Take notes of a sum that is put together of digits (see `onnx_digits`), of which a unit
-        is a `share` of its quantizer's step; where nothing quantizes it, that is `real`."""
+        """Take notes of a sum that is put together of digits (see `operators.digits`), of which a
+        unit is a `share` of its quantizer's step; where nothing quantizes it, that is `real`."""
         if real is None:
             self.add("digits", made.name, made.off * share)
         else:

@@ -1,13 +1,12 @@
 """ONNX in: a quantized network becomes a `Graph` with exact integer semantics, or is refused.
 
 `load` reads the file, checks it, resolves constants, and walks the nodes in order: each operator
-is a function from symbolic values to symbolic values (`onnx_ops`, `onnx_layers`, `onnx_qdq`,
-`onnx_qonnx`), quantizers turn values into layers (`onnx_lower`). Tensors go by name, so one may
-feed several layers, and there may be several outputs.
+is a function from symbolic values to symbolic values (`operators`, `dialects`), quantizers turn
+values into layers (`builder`), and passes leave as few layers as they can (`passes`). Tensors go by
+name, so one may feed several layers, and there may be several outputs.
 """
 
 from difflib import get_close_matches
-from math import isfinite
 
 import numpy as np
 import onnx
@@ -21,24 +20,27 @@ from systolith.gen.importer.dialects.host import (
     ends_of,
     host_tensor,
 )
-from systolith.gen.importer.operators.crop import is_input
 from systolith.gen.kit.errors import MiddleError, UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.sim.model import numerics
 
 from .builder import Builder
+from .crop import is_input
 from .dialects import qdq, qonnx
 from .file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .half import roundings
 from .layout import as_pixels, laid_out, read_by_dense
+from .nodes import nodes_of
 from .operators import table
 from .origins import origins
+from .passes import finished
 from .sizes import Part, with_known_sizes
-from .values import Constant, HostInput, Node, QuantizedConstant, Value
+from .target import Target
+from .values import Constant, HostInput, QuantizedConstant, Value
 from .work import Work
 
 __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
-           "nodes_of", "required_formats", "supported_operators"]
+           "required_formats", "supported_operators"]
 
 _MICROSOFT = "com.microsoft"
 _QUANTIZERS = {*qdq.OPERATORS, *qdq.EXPANDED, *qonnx.OPERATORS}
@@ -155,11 +157,12 @@ def _load(model, refuse):
     def give(value, name):
         builder.output(value, name, producers[name])
     try:
-        builder.head, builder.tail = host.finish(builder, nodes, values, give)
+        head, tail = host.finish(builder, nodes, values, give)
     except UserError as error:
         refuse(None, error)
         return None
-    built = builder.finish(name)
+    built = finished(builder.graph(name, head, tail), builder.copies, builder.sums)
+    built.notes = builder.notes.kept(built.layers)
     if not built.layers:
         _nothing_left(host, built)
     written = [item.name for item in graph.input]
@@ -223,7 +226,7 @@ def _assumed(builder, node, item):
     forms = [tensor.format for tensor in builder.tensors.values() if tensor.format]
     form = next((form for form in forms if not isinstance(form, Bipolar)), Int(8))
     low, high = (int(numerics.ordered(form.encode(end), form)) for end in (-np.inf, np.inf))
-    target = builder.target(form, 1 / 16, 0, low, high)
+    target = Target(form, 1 / 16, 0, low, high)
     source = builder.quantize(HostInput(item.name, item.shape, item.shape), target,
                               f"{item.name}_assumed", node)
     tensor = builder.tensors[source]
@@ -286,7 +289,7 @@ def checked_nodes(model, refuse=None):
     """(the nodes of a network that need not be quantized, each after those that it reads; tensors
     that only the host can compute, before the chip; the same after it).
 
-    `model` is what `onnx_file.read` gave. Raises UserError as `load` does for operators and
+    `model` is what `file.read` gave. Raises UserError as `load` does for operators and
     attributes that nobody here understands (told to `refuse`, as of `load`, if there is one),
     cycles, dangling edges and wrong shapes.
     """
@@ -325,32 +328,6 @@ def _unknown(node, shapes):
 
 
 # Reading and checking the file.
-
-def nodes_of(graph):
-    """The nodes of an `onnx.GraphProto`, each with a name of its own."""
-    nodes, taken = [], set()
-    for proto in graph.node:
-        name = proto.name or (proto.output[0] if proto.output else proto.op_type)
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        try:
-            attributes = {item.name: onnx.helper.get_attribute_value(item)
-                          for item in proto.attribute}
-        except ValueError as error:
-            raise UserError(f"node {name!r} has a damaged attribute: {one_line(error)}") from None
-        attributes = {key: value.decode(errors="replace") if isinstance(value, bytes) else value
-                      for key, value in attributes.items()}
-        for key, value in attributes.items():
-            if isinstance(value, float) and not isfinite(value):
-                raise UserError(f"node {name!r} ({proto.op_type}): attribute {key} must be finite, "
-                                f"not {value}")
-        if not proto.output:
-            raise UserError(f"node {name!r} ({proto.op_type}): has no output")
-        nodes.append(Node(name, proto.op_type, proto.domain, list(proto.input),
-                          list(proto.output), attributes, proto))
-    return nodes
-
 
 def _operator(node):
     """(function, attributes) of a node, or None."""

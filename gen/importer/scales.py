@@ -55,7 +55,7 @@ def common_unit(numbers):
 
 def of_scales(builder, node, value, weights, geometry, linear):
     """The convolution of channels of different scales. `weights`: (format, images, scale) as of
-    `onnx_layers.linear`, which is `linear`, for one group."""
+    `operators.linear.linear`, which is `linear`, for one group."""
     format, images, scale = weights
     padded = geometry is not None and any(
         pad > 0 for pad in geometry(value.map[1:], images.shape[2:])[2])

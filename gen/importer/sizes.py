@@ -13,7 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.kit.errors import UserError
 
+from .dialects.qdq import expand
 from .file import read
+from .nodes import nodes_of
+from .work import Work
 
 __all__ = ["Part", "open_sizes", "parse_sizes", "with_known_sizes"]
 
@@ -123,10 +126,6 @@ def _fix(inputs, name, sizes):
 
 def _begin(model, inputs):
     """Make tensors inputs of the network."""
-    from systolith.gen.importer.dialects.qdq import expand
-
-    from .reader import nodes_of
-    from .work import Work
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output if name}
     work = Work(model, [part for node in nodes_of(graph) for part in expand(node)])

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from systolith.hw.formats import Format, Int
+from systolith.hw.formats import Bipolar, Format, Int
 from systolith.sim.model import numerics
 
-__all__ = ["Target"]
+__all__ = ["Target", "own_target"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,22 @@ class Target:
             code = self.format.encode(float(real / Fraction(self.scale)))
             order = int(numerics.ordered(code, self.format))
         return min(max(order, self.low), self.high)
+
+    def within(self, value, node):
+        """This target with the limits of `value`, which clips before it rounds. UserError, at
+        `node`, where a sign is left with one value."""
+        if isinstance(self.format, Bipolar):
+            if (value.low is not None and value.low >= 0) or (value.high is not None
+                                                               and value.high < 0):
+                node.fail("the sign of a clipped value is always the same: remove the Relu or Clip "
+                          "before the binary quantizer")
+            return self
+        low = self.low if value.low is None else self.order(value.low)
+        high = self.high if value.high is None else self.order(value.high)
+        return replace(self, low=low, high=high)
+
+
+def own_target(builder, source):
+    """The Target that makes the codes of a tensor again."""
+    tensor = builder.tensors[source]
+    return Target(tensor.format, tensor.scale, tensor.zero_point, *builder.limits[source])

@@ -9,6 +9,7 @@ from systolith.hw.formats import Float, parse
 
 from . import reader
 from .dialects import qdq
+from .nodes import nodes_of
 from .run import FOREIGN, Evaluator
 
 __all__ = ["unquantized"]
@@ -32,7 +33,7 @@ class _Unquantized:
         self.source, graph = source, source.graph
         self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         self.inputs = {item.name for item in graph.input} - set(self.constants)
-        nodes = [part for node in reader.nodes_of(graph) for part in qdq.expand(node)]
+        nodes = [part for node in nodes_of(graph) for part in qdq.expand(node)]
         known = set(self.constants) | reader.computed_from_constants(graph, nodes)
         self.kept = {name for node in graph.node if node.op_type in _ON_CODES
                      for name in node.input}

@@ -14,7 +14,7 @@ from systolith.hw.formats import Bipolar, Format
 
 from .file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Linear", "Node", "Origin", "Pair", "Part", "Pool",
+__all__ = ["Constant", "HostInput", "Kind", "Linear", "Node", "Origin", "Pair", "Part", "Pool",
            "QuantizedConstant",
            "Value", "activation", "codes_of", "constant", "exact", "layout_of", "like",
            "per_channel",            "shape_text", "square_root", "uniform", "with_layout"]
@@ -149,8 +149,12 @@ class HostInput:
                        steps=[*self.steps, (operation, operand)])
 
 
+class Kind:
+    """What a value can be computed from, other than the codes of a tensor; see `kinds`."""
+
+
 @dataclass
-class Linear:
+class Linear(Kind):
     """A convolution of the source's images with `images` [O, I / groups, kh, kw] of `format`."""
     name: str
     images: np.ndarray
@@ -163,7 +167,7 @@ class Linear:
 
 
 @dataclass
-class Pair:
+class Pair(Kind):
     """The sum (`sign` 1), difference (-1) or product of two values; `name` is the node's."""
     name: str
     first: "Value"
@@ -229,9 +233,9 @@ class Pool:
 class Value:
     """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
 
-    S is the exact sum that the convolution `linear` computes from the images of the tensor
-    `source`, or these images themselves (linear None), summed over windows; or, with `parts`, each
-    part's own value.
+    S is what `linear` says: the exact sum that a convolution (`Linear`) computes from the images of
+    the tensor `source`, these images themselves (None), both summed over windows, or another kind
+    of result; or, with `parts`, each part's own value.
 
     Attributes
     ----------
@@ -257,7 +261,7 @@ class Value:
     parts : list of Part or None
     order : int64 array [rows * elements of shape] or None
         The number of the element of `map` that stands at each place of `shape`; None: all of them
-        as they stand. See `onnx_layout`.
+        as they stand. See `layout`.
     rows : int
         How many times as many images as the network the ONNX tensor has: a reshape has made them
         of another dimension, the first one of `order`.
@@ -269,7 +273,7 @@ class Value:
     map: tuple
     gain: np.ndarray
     offset: np.ndarray
-    linear: Linear | None = None
+    linear: "Kind | None" = None
     low: Fraction | None = None
     high: Fraction | None = None
     pool: Pool | None = None

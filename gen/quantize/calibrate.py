@@ -174,7 +174,7 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
 
     "min-max" takes in all numbers, "percentile" all but `percentile` % of them at either end,
     "mse" leaves the least squared error, among ranges between a tenth of the whole and the whole.
-    With `even_zero`, an integer's zero point is even: see `onnx_qonnx`.
+    With `even_zero`, an integer's zero point is even: see `importer/dialects/qonnx.py`.
     """
     low, high = statistics.low, statistics.high
     if method == "min-max" or low == high:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from systolith.gen.importer import reader as onnx_in
 from systolith.gen.importer.file import read
 from systolith.gen.importer.half import as_float32
+from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.importer.run import FOREIGN, Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.kit.errors import UserError
@@ -115,7 +116,7 @@ def read_float(path, opset=_OPSET, refuse=None):
                             "calibration data")
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
-    model = as_float32(model, onnx_in.nodes_of(model.graph))
+    model = as_float32(model, nodes_of(model.graph))
     checked, before, after = onnx_in.checked_nodes(model, refuse)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}

@@ -2,7 +2,7 @@
 after the chip; what only prepares inputs, before it.
 
 Whatever node the chip refuses is left to the host, provided that little of the network's work
-depends on it (see `onnx_work.Work.is_small`): a network whose middle the chip cannot compute is
+depends on it (see `Work.is_small`): a network whose middle the chip cannot compute is
 refused. The host gets the latest tensors that the chip can give.
 """
 
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from systolith.gen.importer.codes import quantized_function
+from systolith.gen.importer.crop import is_input
 from systolith.gen.importer.file import STANDARD, one_line
 from systolith.gen.importer.half import HALF
 from systolith.gen.importer.operators import signs
-from systolith.gen.importer.operators.crop import is_input
-from systolith.gen.importer.operators.functions import FUNCTIONS, quantized_function
+from systolith.gen.importer.operators.functions import FUNCTIONS
 from systolith.gen.importer.operators.smooth import applied
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
 from systolith.gen.importer.values import Constant, HostInput, Linear, QuantizedConstant, Value
@@ -46,7 +47,7 @@ _NEVER = {"Bernoulli", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "Multin
 _MOVES = {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
           "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 _MICROSOFT = "com.microsoft"
-#: QONNX's quantizers as `onnx_run` computes them: values of attributes, the default first.
+#: QONNX's quantizers as `run` computes them: values of attributes, the default first.
 _ROUND = {"rounding_mode": ("ROUND", "CEIL", "FLOOR", "HALF_EVEN")}
 _OWN = {"BipolarQuant": {}, "IntQuant": _ROUND, "Quant": _ROUND, "Trunc": _ROUND | {
             "rounding_mode": ("FLOOR", "ROUND", "CEIL", "HALF_EVEN")},

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
 
 import numpy as np
+from systolith.gen.importer.codes import Function
 from systolith.gen.importer.scales import scaled
 from systolith.gen.importer.values import Linear, Pair, Value
 from systolith.hw.formats import Int
-from systolith.sim.model import numerics
 
-from .functions import Function, reals
-
-__all__ = ["Addend", "addends", "folded", "image_limits", "reach_of"]
+__all__ = ["Addend", "addends", "folded"]
 
 
 @dataclass
@@ -40,12 +37,6 @@ class Addend:
                 and value.slope is None)
 
 
-def image_limits(builder, source):
-    """The smallest and the largest image in a tensor."""
-    form = builder.tensors[source].format
-    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
-
-
 # Taking the sum apart.
 
 def addends(value, sign=1):
@@ -62,32 +53,6 @@ def addends(value, sign=1):
                 inner[0] = moved and Addend(moved, inner[0].sign)
         found += inner if inner and None not in inner else [Addend(item, own)]
     return found
-
-
-def reach_of(builder, value, node):
-    """The largest magnitude of each channel of a value."""
-    if isinstance(value.linear, Function):
-        low, high = builder.limits[value.source]
-        numbers = reals(builder, value, np.arange(low, high + 1), node)
-        return np.full(value.map[0], Fraction(float(np.abs(numbers).max())), dtype=object)
-    least, most = image_limits(builder, value.source)
-    if value.linear is None:
-        ends = [value.gain * item + value.offset for item in (least, most)]
-    else:
-        images = value.linear.images
-        if any(pad > 0 for pad in value.linear.pads) and value.linear.pad_image is not None:
-            least, most = min(least, value.linear.pad_image), max(most, value.linear.pad_image)
-        flat = images.reshape(len(images), -1).astype(object)
-        up, down = np.where(flat > 0, flat, 0).sum(axis=1), np.where(flat < 0, flat, 0).sum(axis=1)
-        times = prod(value.window)
-        ends = [times * (up * a + down * b) * value.gain + value.offset
-                for a, b in ((least, most), (most, least))]
-    if value.slope is not None:
-        ends = [np.where(item < 0, item * value.slope, item) for item in ends]
-    ends = np.stack(ends)
-    ends = ends if value.low is None else np.maximum(ends, value.low)
-    ends = ends if value.high is None else np.minimum(ends, value.high)
-    return abs(ends).max(axis=0)
 
 
 # Convolutions of one tensor.

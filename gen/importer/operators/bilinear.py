@@ -13,11 +13,12 @@ from itertools import product
 from math import floor, gcd, lcm
 
 import numpy as np
-from systolith.gen.importer.copies import own_target, plain
+from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import cropped, parts_value
+from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import HostInput, Part, Value, exact
 from systolith.hw.formats import Bipolar, Int
 
-from .crop import cropped, parts_value
 from .linear import as_map, linear
 
 __all__ = ["MODES", "enlarged", "finer", "half_step", "images_of", "interpolating", "rounded"]

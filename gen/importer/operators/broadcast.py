@@ -12,7 +12,9 @@ from math import gcd, lcm, prod
 
 import numpy as np
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import cropped
 from systolith.gen.importer.layout import as_shaped, filled
+from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     Linear,
     QuantizedConstant,
@@ -27,7 +29,6 @@ from systolith.gen.importer.values import (
 from systolith.hw.formats import Int
 from systolith.sim.model.graph import Encoder
 
-from .crop import cropped
 from .linear import linear
 from .stride import as_codes, plain_weights, stored
 
@@ -158,7 +159,7 @@ def constant_map(builder, node, operand, numbers, value):
 
 def _input(builder, node, codes, scale, zero, format):
     """A tensor that the host fills with the images `codes` [C, H, W]."""
-    target = builder.target(format, float(scale), zero, int(codes.min()), int(codes.max()))
+    target = Target(format, float(scale), zero, int(codes.min()), int(codes.max()))
     name = builder.add_tensor(f"{node.name}_constant", codes.shape, target)
     reals = ((codes - zero) * float(scale)).astype(np.float32)
     first = builder.encoders[0]

@@ -18,15 +18,18 @@ from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
+from systolith.gen.importer.codes import Function, lookup, reals
 from systolith.gen.importer.copies import join_codes, plain
+from systolith.gen.importer.layers import identity, quantizing_layer
+from systolith.gen.importer.reach import reach_of
 from systolith.gen.importer.scales import common_unit, scaled
+from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import Linear, Part, Value, like, uniform
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.graph import Operand
 
-from .addends import Addend, addends, folded, reach_of
-from .functions import Function, lookup, reals
+from .addends import Addend, addends, folded
 
 __all__ = ["added_up", "gains"]
 
@@ -66,7 +69,7 @@ class _Sum:
 
     @property
     def target(self):
-        return self.builder.target(self.form, 1.0, 0, -self.most, self.most)
+        return Target(self.form, 1.0, 0, -self.most, self.most)
 
     def add(self, tensor, weights):
         """Let the last layer read a tensor with `weights` [channels]; more than a weight can say
@@ -88,7 +91,7 @@ class _Sum:
         value = Value(tensor, shape, shape, unit / one, -old.zero_point * unit,
                       Linear(self.name, images, self.weights, (1, 1), (1, 1), (0, 0, 0, 0), 0),
                       nodes=[self.name])
-        target = builder.target(old.format, old.scale, old.zero_point, *builder.limits[tensor])
+        target = Target(old.format, old.scale, old.zero_point, *builder.limits[tensor])
         return builder.quantize(value, target, f"{tensor}_repeated", self.node)
 
     def _spread_out(self, tensor):
@@ -130,7 +133,7 @@ class _Sum:
         builder, target = self.builder, replace(self.target, scale=Fraction(base))
         target = _clipped(target, numbers)
         name = builder.add_tensor(f"{self.name}_high", numbers.map, self.target)
-        builder.add_layer(builder.quantizing_layer(numbers, target, name, self.node))
+        builder.add_layer(quantizing_layer(builder, numbers, target, name, self.node))
         return name
 
     def _low(self, numbers, base, high, units):
@@ -146,7 +149,7 @@ class _Sum:
         ranges = self._ranges(base)
         for n in range(ranges):
             name = builder.add_tensor(f"{self.name}_low", numbers.map, self.target)
-            layer = builder.quantizing_layer(numbers, fine, name, self.node)
+            layer = quantizing_layer(builder, numbers, fine, name, self.node)
             layer.operand = Operand(high, False, *integers, 0, shift, self._place(n, ranges),
                                     -self.most, self.most)
             builder.add_layer(layer)
@@ -240,7 +243,7 @@ def _whole(builder, item, node):
     if value.linear is None and value.slope is None:
         value = builder.pooled_codes(value, node, needed=False)
         if isinstance(builder.tensors[value.source].format, Bipolar):
-            value = builder.identity(value, None, node)
+            value = identity(builder, value, None, node)
     return Addend(value, item.sign)
 
 

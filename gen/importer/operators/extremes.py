@@ -9,19 +9,21 @@ quantized first as the result will be: quantizers keep the order.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from systolith.gen.importer.copies import own_target, plain, resolved
-from systolith.gen.importer.values import Part, Value, exact, like, shape_text, uniform
+from systolith.gen.importer.copies import plain, resolved
+from systolith.gen.importer.kinds import quantized
+from systolith.gen.importer.target import own_target
+from systolith.gen.importer.values import Kind, Part, Value, exact, like, shape_text, uniform
 from systolith.hw.formats import Int
 
 from .linear import linear
 from .pairs import pair
 from .stride import as_codes, plain_weights
 
-__all__ = ["Extreme", "extreme_of", "extreme_of_channels", "quantized_extreme"]
+__all__ = ["Extreme", "extreme_of", "extreme_of_channels"]
 
 
 @dataclass
-class Extreme:
+class Extreme(Kind):
     """The largest, or `least` of them, of values, or of the channels of the only one."""
     name: str
     values: list
@@ -84,9 +86,8 @@ def _own(builder, value):
     return tensor.format, tensor.scale, tensor.zero_point
 
 
-def quantized_extreme(builder, value, target, name, node):
-    """The tensor that `target` makes of an Extreme."""
-    extreme = value.linear
+@quantized.register
+def _(extreme: Extreme, builder, value, target, name, node):
     if not isinstance(target.format, Int):
         node.fail(f"quantizes the result of {extreme.name!r}, an extreme of maps, to "
                   f"{target.format}; supported are integers of 2 bits and more")

@@ -1,36 +1,29 @@
 """Functions of one number: operators that work element by element, evaluated on every code.
 
 Whatever is computed element by element from one quantized tensor and constants is a function of its
-codes, quantizers in between included: one table. `Function` holds what it gives for each code,
-computed in float32 by ONNX's reference; a quantizer makes a layer of it that copies the tensor and
-looks up the codes, and `fuse_tables` lets the layer that makes the tensor do that.
+codes, quantizers in between included: a `Function`, computed in float32 by ONNX's reference.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
+from systolith.gen.importer.codes import Function, ancestors, quantized_function, reals
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.values import (
     HostInput,
     Linear,
     Pair,
-    Pool,
     Value,
-    codes_of,
     exact,
     layout_of,
     like,
     uniform,
 )
 from systolith.hw.formats import Bipolar
-from systolith.sim.model import numerics
-from systolith.sim.model.graph import Conv
 
-__all__ = ["FUNCTIONS", "Function", "add_table", "combined", "function_of_codes", "fuse_tables",
-           "leaky", "lookup", "note_rescaled", "of_function", "quantized_function", "reals",
-           "to_host"]
+__all__ = ["FUNCTIONS", "combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"]
 
 #: Operators of one input: name and attributes.
 FUNCTIONS = {
@@ -44,55 +37,6 @@ FUNCTIONS = {
 }
 #: Those that take a constant of each channel where a quantizer stands before them.
 _OF_EACH = {"Add", "Div", "Mul", "PRelu", "Sub"}
-
-
-@dataclass
-class Function:
-    """Results of an operator before gain and offset are applied: float32 for each ordered integer
-    that the source has, from the smallest to the largest."""
-    name: str
-    numbers: np.ndarray
-
-
-def quantized_function(value):
-    """Whether a value is a function of codes: what a quantizer made, or a Function of that."""
-    return isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Function))
-
-
-def _ancestors(builder, value):
-    """[(tensor, for each ordered integer of it that of the value's source)], the source first, then
-    what it is a function of, and so on."""
-    name, (low, high) = value.source, builder.limits[value.source]
-    orders = np.arange(low, high + 1)
-    found = [(name, orders)]
-    while name in builder.functions or name in builder.rescaled:
-        root, results, _ = builder.functions.get(name) or builder.rescaled[name]
-        orders = orders[results - builder.limits[name][0]]
-        name = root
-        found.append((name, orders))
-    return found
-
-
-def reals(builder, value, orders, node):
-    """float32 of a function's value where its source has these ordered integers."""
-    gain, offset = uniform(value.gain), uniform(value.offset)
-    if gain is None or offset is None:
-        if isinstance(value.linear, Function):
-            node.fail(f"reads the result of {value.linear.name!r}, a function of codes, which is "
-                      "scaled or moved channel by channel before it is quantized; put a quantizer "
-                      f"after {value.linear.name!r}")
-        node.fail("is a function of channels of different scales; put a quantizer before it")
-    low, _ = builder.limits[value.source]
-    if isinstance(value.linear, Function):
-        numbers = value.linear.numbers[orders - low]
-        if (gain, offset) != (1, 0):
-            numbers = numbers * np.float32(gain) + np.float32(offset)
-    else:
-        format = builder.tensors[value.source].format
-        images = format.image(numerics.from_ordered(orders, format))
-        numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
-    bounds = [None if item is None else np.float32(item) for item in (value.low, value.high)]
-    return numbers if bounds == [None, None] else np.clip(numbers, *bounds)
 
 
 def _whole(builder, value, node):
@@ -138,7 +82,7 @@ def of_function(builder, node, inputs):
     if len({(tuple(item.shape), tuple(item.map), layout_of(item).tobytes())
             for item in values}) > 1:
         return None
-    lines = [dict(_ancestors(builder, value)) for value in values]
+    lines = [dict(ancestors(builder, value)) for value in values]
     common = [name for name in lines[0] if all(name in line for line in lines)]
     if not common:
         return None
@@ -238,72 +182,6 @@ def _of_clipped(builder, node, values):
         node.operator == "Mul" and len(own) > 1)
 
 
-def add_table(builder, value, target, name, node):
-    """The tensor that `target` makes of a function of codes: a layer that looks them up."""
-    if value.linear is None:
-        root, orders = _ancestors(builder, value)[-1]
-    else:
-        root, (low, high) = value.source, builder.limits[value.source]
-        orders = np.arange(low, high + 1)
-    results = _results(builder, value, orders, target, node)
-    tensor = builder.add_tensor(name, value.map, target)
-    builder.add_layer(lookup(builder, root, tensor, results, value, node))
-    if not value.pool:
-        builder.functions[tensor] = root, results, value.nodes
-    return tensor
-
-
-def note_rescaled(builder, value, target, tensor, node):
-    """Remember what `target` makes of every code of the value's source, if nothing else decides on
-    the tensor's codes."""
-    if (value.linear is None and value.slope is None and value.channels is None
-            and not value.pool and not any(value.pads) and uniform(value.gain) is not None
-            and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
-        low, high = builder.limits[value.source]
-        builder.rescaled[tensor] = value.source, _results(
-            builder, value, np.arange(low, high + 1), target, node), value.nodes
-
-
-def _results(builder, value, orders, target, node):
-    """The ordered integers of a value quantized by `target`, for each ordered integer in `orders`
-    of its source."""
-    numbers = reals(builder, value, orders, node)
-    if np.isnan(numbers).any():
-        node.fail(f"the function before it is not a number for some codes of {value.source!r}; put "
-                  "a Relu or Clip before the function, or choose scale and zero point so that "
-                  "there are no such codes")
-    if target.sign:
-        return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
-    quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
-    if target.zero_point or target.odd:
-        quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
-    return np.clip(numerics.ordered(target.format.encode(quotient), target.format),
-                   target.low, target.high)
-
-
-def function_of_codes(builder, value, node):
-    """(least ordered integer, real numbers) that a Function stands for."""
-    low, high = builder.limits[value.source]
-    return low, reals(builder, value, np.arange(low, high + 1), node).astype(np.float64)
-
-
-def lookup(builder, source, output, table, value, node):
-    """A layer that copies codes and looks them up."""
-    form = builder.tensors[source].format
-    weight = builder.weight_format or form
-    one = int(weight.image(weight.encode(1.0)))
-    if one < 1:
-        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
-                  "more bits")
-    channels = builder.tensors[source].shape[0]
-    low, high = builder.limits[source]
-    codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)
-    return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
-                weight, groups=channels, multiplier=np.full(channels, 1 << 25),
-                shift=np.full(channels, 25 + one.bit_length() - 1), low=low, high=high,
-                table=table, nodes=list(value.nodes), **(value.pool.fields if value.pool else {}))
-
-
 # Slopes.
 
 def leaky(builder, node, value, slopes):
@@ -330,90 +208,3 @@ def leaky(builder, node, value, slopes):
     if value.pool and (slopes < 0).any():
         node.fail("has negative slopes after a MaxPool; put a quantizer between them")
     return replace(value, slope=slopes, nodes=[*value.nodes, node.name])
-
-
-# The end.
-
-def _monotone(table):
-    return bool((np.diff(table) >= 0).all())
-
-
-def fuse_tables(layers, outputs):
-    """The layers, those that only look up codes in the layers that make the codes, where nothing
-    else reads them."""
-    layers = list(layers)
-    for lookup in [layer for layer in layers if layer.table is not None]:
-        if not _is_lookup(lookup):
-            continue
-        source = lookup.input
-        makers = [layer for layer in layers if layer.output == source]
-        readers = [layer for layer in layers if layer.input == source
-                   or (layer.operand is not None and layer.operand.tensor == source)]
-        if source in outputs or not makers or len(readers) > 1 or any(
-                not _takes(layer, lookup, len(makers)) for layer in makers):
-            continue
-        place = next(n for n, layer in enumerate(layers) if layer is lookup)
-        del layers[place]
-        for n, layer in enumerate(layers):
-            if any(layer is maker for maker in makers):
-                layers[n] = _looking_up(layer, lookup)
-    return layers
-
-
-def _is_lookup(layer):
-    """Whether a layer only looks up codes in a table, and perhaps pools them."""
-    return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
-            and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
-            and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
-            and layer.stride == (1, 1) and layer.zero_point == 0
-            and not layer.bias.any() and not layer.addend.any()
-            and len(set(layer.weight.flat)) == 1 and (layer.multiplier == 1 << 25).all())
-
-
-def _takes(maker, lookup, makers):
-    limits = maker.operand or maker
-    if maker.raw or maker.table is not None or limits.low < lookup.low or (
-            limits.high > lookup.high):
-        return False
-    own, after = Pool.of(maker), Pool.of(lookup)
-    if maker.operand is not None or maker.pool_sum:
-        return after is None
-    if own is None:
-        return makers == 1 or after is None
-    # Max pooling runs after the table lookup.
-    return makers == 1 and _monotone(lookup.table) and (
-        after is None or own.then(after) is not None)
-
-
-def _looking_up(maker, lookup):
-    limits = maker.operand or maker
-    table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
-    own, after = Pool.of(maker), Pool.of(lookup)
-    pool = own.then(after) if own and after else own or after
-    return replace(maker, output=lookup.output, table=table, **(pool.fields if pool else {}),
-                   nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
-
-
-def to_host(builder):
-    """Move table lookups whose results only the host reads to the host."""
-    read = {name for layer in builder.layers for name in (
-        layer.input, *([layer.operand.tensor] if layer.operand else []))}
-    for layer in [item for item in builder.layers if item.table is not None and _is_lookup(item)]:
-        name, source = layer.output, layer.input
-        decoders = [item for item in builder.decoders if item.tensor == name]
-        if name in read or source in builder.inputs or Pool.of(layer) or sum(
-                item.output == name for item in builder.layers) > 1 or any(
-                item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
-                for item in decoders):
-            continue
-        tensor = builder.tensors[name]
-        codes = numerics.from_ordered(layer.table, tensor.format)[None, None, None]
-        for decoder in decoders:
-            one = replace(decoder, **{key: item if item is None else item[:1] for key, item in
-                                      (("scale", decoder.scale), ("offset", decoder.offset))})
-            decoder.function = layer.low, one.reals(codes, tensor).ravel()
-            decoder.tensor, decoder.scale, decoder.offset = source, None, None
-            decoder.low = decoder.high = None
-        builder.layers = [item for item in builder.layers if item is not layer]
-        builder.outputs = list(dict.fromkeys(
-            source if item == name else item for item in builder.outputs))

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from systolith.gen.importer.copies import join
-from systolith.gen.importer.values import Linear, Part, Pool, Value, exact
+from systolith.gen.importer.kinds import given, quantized
+from systolith.gen.importer.layers import identity
+from systolith.gen.importer.values import Kind, Linear, Part, Pool, Value, exact
 from systolith.hw.formats import Bipolar
 
 from .pairs import Pair
 
-__all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum", "quantize_kink"]
+__all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum"]
 
 
 @dataclass
-class Kink:
+class Kink(Kind):
     """above * u where u, the value `base`, is at least 0, below * u elsewhere; arrays of Fraction
     [channels]."""
     base: Value
@@ -122,9 +124,9 @@ def _ratio(first, second):
 
 # Layers.
 
-def quantize_kink(builder, value, target, name, node):
-    """The tensor that `target` makes of a Kink."""
-    kink, base = value.linear, value.linear.base
+@quantized.register
+def _(kink: Kink, builder, value, target, name, node):
+    base = kink.base
     above, below, offset = value.gain * kink.above, value.gain * kink.below, value.offset
     rest = dict(low=value.low, high=value.high, pool=value.pool, nodes=value.nodes)
     if (above == below).all():
@@ -135,7 +137,7 @@ def quantize_kink(builder, value, target, name, node):
         return builder.quantize(replace(_line(base, gain, offset, **rest), slope=slope), target,
                                 name, node)
     if value.pool:
-        made = quantize_kink(builder, replace(value, pool=None), target, name, node)
+        made = builder.quantize(replace(value, pool=None), target, name, node)
         gain = np.full(value.map[0], target.unit, dtype=object)
         codes = Value(made, value.shape, value.map, gain, -target.zero_point * gain,
                       pool=value.pool, nodes=value.nodes)
@@ -151,7 +153,13 @@ def quantize_kink(builder, value, target, name, node):
     pairs = Value(both, base.map, base.map, gain, -target.zero_point * gain, nodes=value.nodes,
                   pool=Pool((1, 2), (1, 2), (0, 0, 0, 0),
                             tuple(least.tolist()) if least.any() else ()))
-    return builder.quantize(builder.identity(pairs, target, node), target, name, node)
+    return builder.quantize(identity(builder, pairs, target, node), target, name, node)
+
+
+@given.register
+def _(kink: Kink, builder, value, decoder, node):
+    return node.fail(f"its result {value.nodes[-1]!r} of two slopes is an output of the network "
+                     "before it is quantized; put a quantizer after it")
 
 
 def _line(base, factors, offset, **rest):

@@ -1,12 +1,12 @@
 """Layers with weights: Conv, Gemm and MatMul as convolutions on a value's map."""
 
 from dataclasses import replace
-from itertools import product
 from math import prod
 
 import numpy as np
 from systolith.gen.importer.binary import as_signs
 from systolith.gen.importer.copies import join_pads, plain
+from systolith.gen.importer.kernels import format_of, spread
 from systolith.gen.importer.layout import as_pixels, filled
 from systolith.gen.importer.scales import of_scales, scaled
 from systolith.gen.importer.values import (
@@ -29,7 +29,7 @@ from systolith.hw.spec import isa
 from systolith.sim.model import numerics
 
 __all__ = ["add_bias", "as_map", "conv", "gemm", "has_zero", "linear", "matmul", "mean", "spatial",
-           "unwindowed", "weight_scale", "weights_of", "window"]
+           "weight_scale", "weights_of", "window"]
 
 _WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool_x"]
 _SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
@@ -206,9 +206,9 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
         if value.window != (1, 1) and images.shape[2:] == stride == (1, 1):
             added_up = value.window
         else:
-            kernel = _spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
+            kernel = spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
                              (1, 1))
-            format = _format_of(kernel, format, value, node)
+            format = format_of(kernel, format, value, node)
             stride = tuple(s * n for s, n in zip(stride, steps, strict=True))
             dilation = (1, 1)
     sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
@@ -311,8 +311,8 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
         _add_up(value, kernel)
         return value
     steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
-    images = _spread(own.images, own.dilation, kernel, steps)
-    form = _format_of(images, own.format, before, node)
+    images = spread(own.images, own.dilation, kernel, steps)
+    form = format_of(images, own.format, before, node)
     strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
     sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
              enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]
@@ -343,43 +343,6 @@ def _averaged(builder, value):
     if own.images.shape[2:] != (1, 1) or own.stride != (1, 1):
         return None
     return own.images.flat[0], value.window, value.window
-
-
-def unwindowed(value, node):
-    """The value with its sum pooling made a part of the convolution's kernel."""
-    if value.window == (1, 1):
-        return value
-    own = value.linear
-    images = _spread(own.images, own.dilation, value.window, own.stride)
-    form = _format_of(images, own.format, value, node)
-    stride = tuple(s * n for s, n in zip(own.stride, value.window, strict=True))
-    return replace(value, window=(1, 1),
-                   linear=replace(own, images=images, format=form, stride=stride,
-                                  dilation=(1, 1)))
-
-
-def _spread(images, dilation, counts, steps):
-    """The kernel, of dilation 1, that sums the results of `images` at `counts` positions that are
-    `steps` pixels apart."""
-    (dy, dx), (sy, sx) = dilation, steps
-    reach = [(size - 1) * d + 1 for size, d in zip(images.shape[2:], dilation, strict=True)]
-    sizes = [r + (n - 1) * s for r, n, s in zip(reach, counts, steps, strict=True)]
-    result = np.zeros((*images.shape[:2], *sizes), np.int64)
-    for y, x in product(*map(range, counts)):
-        result[:, :, y * sy:y * sy + reach[0]:dy, x * sx:x * sx + reach[1]:dx] += images
-    return result
-
-
-def _format_of(images, format, value, node):
-    """The format of weights that a convolution and a mean have together: the convolution's, or
-    integers where that has signs only. Weights without code are refused."""
-    if isinstance(format, Bipolar) and (abs(images) != 1).any():
-        format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
-    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
-    if (format.image(codes) != images).any():
-        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and one layer "
-                  f"for both needs larger weights than {format} has; put a quantizer between them")
-    return format
 
 
 def _auto_pads(size, kernel, stride, dilation, mode):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.values import HostInput, Part, activation
 
-from .crop import parts_value
 from .linear import as_map, has_zero, mean, spatial, window
 
 __all__ = ["OPERATORS"]

@@ -2,7 +2,7 @@
 DepthToSpace, SpaceToDepth.
 
 The next layers read their results as channels or pixels of the tensors that there are, with weights
-and pads that fit, or in another order; see `onnx_layout` and `onnx_copies`.
+and pads that fit, or in another order; see `layout` and `copies`.
 """
 
 from dataclasses import replace
@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import cropped, parts_value, rearranged
 from systolith.gen.importer.layout import (
     filled,
     joined_along,
@@ -32,8 +33,6 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Bipolar
 from systolith.sim.model.edges import after_step
-
-from .crop import cropped, parts_value, rearranged
 
 __all__ = ["OPERATORS", "axes_of", "integers"]
 

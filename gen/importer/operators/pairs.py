@@ -5,13 +5,15 @@ one as its operand. Where a convolution makes one of them for nobody else, that 
 the layer's place, and the sum costs nothing.
 """
 
-from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm
 from types import NoneType
 
 import numpy as np
+from systolith.gen.importer.kinds import given, quantized
+from systolith.gen.importer.layers import identity, quantizing_layer
+from systolith.gen.importer.reach import image_limits
 from systolith.gen.importer.ties import EVEN, ties_of_sum
 from systolith.gen.importer.values import (
     Linear,
@@ -28,10 +30,9 @@ from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv, Operand
 
-from .addends import image_limits
 from .digits import added_up, gains
 
-__all__ = ["added_values", "combined_layer", "fuse", "pair"]
+__all__ = ["pair"]
 
 
 def pair(node, inputs, operation):
@@ -63,7 +64,29 @@ def _pixel(value):
     return tuple(value.map[1:]) == (1, 1)
 
 
-def added_values(builder, value, target, node):
+@quantized.register
+def _(both: Pair, builder, value, target, name, node):
+    target = target.within(value, node)
+    sums = _added_values(builder, value, target, node)
+    if sums is not None:
+        return builder.quantize(sums, target, name, node)
+    if isinstance(target.format, Bipolar):
+        target = target.as_integers
+    name = builder.add_tensor(name, both.first.map, target)
+    builder.add_layer(_combined_layer(builder, value, target, name, node))
+    return builder.variant(name, value.pool, target.low, target.high, value.nodes, node)
+
+
+@given.register
+def _(both: Pair, builder, value, decoder, node):
+    if both.product:
+        return node.fail(f"its product {both.name!r} is an output of the network before it is "
+                         "quantized; put a quantizer after it")
+    value = added_up(builder, value, None, node)
+    return given(value.linear, builder, value, decoder, node)
+
+
+def _added_values(builder, value, target, node):
     """The value of a sum as a convolution's, where no layer with one operand can make what `target`
     rounds; else None."""
     both = value.linear
@@ -102,7 +125,7 @@ def _is_first(value):
     return isinstance(value.linear, Linear) and not (value.pool and value.pool.least)
 
 
-def combined_layer(builder, value, target, output, node):
+def _combined_layer(builder, value, target, output, node):
     """The layer that quantizes a Pair into the tensor `output`."""
     both = value.linear
     factors, added = value.gain, value.offset
@@ -201,7 +224,7 @@ def _moved(builder, value, added, target, node):
         node.fail("adds a value that has no code for 0, since something was added to it; put a "
                   f"quantizer before it, as results in {target.format} need")
     value = replace(value, offset=value.offset + added)
-    return value if value.linear is not None else builder.identity(value, None, node)
+    return value if value.linear is not None else identity(builder, value, None, node)
 
 
 def _as_it_is(builder, value, node):
@@ -250,7 +273,7 @@ def _finely(builder, value, target, reach, step, node):
     high = most if value.high is None else min(most, round(value.high / unit))
     fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
                    sign=False, odd=False)
-    return builder.quantizing_layer(value, fine, "", node), unit
+    return quantizing_layer(builder, value, fine, "", node), unit
 
 
 def _gains_of_sign(ratios):
@@ -266,40 +289,3 @@ def _gains_of_sign(ratios):
     return [2 * item for item in whole]
 
 
-def fuse(layers, outputs, zeros, tensors):
-    """Layers with sums where possible in the convolutions that make one of the two.
-
-    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}; `tensors` by
-    name: signs are no sums. Returns the layers.
-    """
-    layers = list(layers)
-    for output, zero in zeros.items():
-        place = next((n for n, layer in enumerate(layers) if layer.output == output), None)
-        if place is None or layers[place].operand is None:
-            continue
-        layer = layers[place]
-        uses = Counter([*outputs, *(item.input for item in layers),
-                        *(item.operand.tensor for item in layers if item.operand)])
-        best = None
-        for swapped, source, own in ((False, layer.input, zero),
-                                     (True, layer.operand.tensor, layer.operand.operand_zero)):
-            number = next((n for n, item in enumerate(layers) if item.output == source), None)
-            if (number is not None and not isinstance(tensors[source].format, Bipolar)
-                    and uses[source] == 1 and layers[number].operand is None
-                    and layers[number].table is None and layers[number].zero_point == own
-                    and layers[number].output_shape == layer.output_shape
-                    and (best is None or number > best[0])):
-                best = number, swapped, own
-        if best is None:
-            continue
-        number, swapped, own = best
-        made, operand = layers[number], layer.operand
-        if swapped:
-            operand = replace(operand, tensor=layer.input, operand_zero=zero)
-            if not operand.product:
-                operand.gain, operand.operand_gain = operand.operand_gain, operand.gain
-        nodes = list(dict.fromkeys([*made.nodes, *layer.nodes]))
-        layers[place] = replace(made, output=output, zero_point=0, low=made.low - own,
-                                high=made.high - own, operand=operand, nodes=nodes)
-        del layers[number]
-    return layers

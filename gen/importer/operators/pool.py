@@ -11,9 +11,9 @@ from itertools import product
 from math import gcd
 
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.values import HostInput, Linear, Part, Pool, activation, uniform
 
-from .crop import parts_value
 from .linear import as_map, spatial, window
 from .stride import as_codes, sampled, stored
 

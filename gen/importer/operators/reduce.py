@@ -9,8 +9,9 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-from systolith.gen.importer.copies import own_target, plain
+from systolith.gen.importer.copies import plain
 from systolith.gen.importer.layout import any_layout
+from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
     HostInput,
     Pool,

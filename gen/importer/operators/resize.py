@@ -11,12 +11,13 @@ from itertools import product
 from math import floor, lcm
 
 import numpy as np
-from systolith.gen.importer.copies import own_target, plain
+from systolith.gen.importer.copies import plain
+from systolith.gen.importer.crop import cropped, parts_value
+from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import HostInput, Part, Value, exact
 from systolith.hw.formats import Bipolar, Int
 
 from .bilinear import finer, half_step, images_of, interpolating, rounded
-from .crop import cropped, parts_value
 from .linear import as_map, linear
 from .stride import as_codes, plain_weights, sampled, stored
 

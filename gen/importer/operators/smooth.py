@@ -10,8 +10,11 @@ from math import ceil, floor
 from typing import Any
 
 import numpy as np
+from systolith.gen.importer.kinds import quantized
+from systolith.gen.importer.layers import quantizing_layer
 from systolith.gen.importer.values import (
     Constant,
+    Kind,
     Linear,
     QuantizedConstant,
     Value,
@@ -24,7 +27,7 @@ from systolith.sim.model import numerics
 
 from .functions import FUNCTIONS, evaluated
 
-__all__ = ["Smooth", "applied", "smooth_layer"]
+__all__ = ["Smooth", "applied"]
 
 #: The least and the most words of a table; functions that would need more are rounded in coarser
 #: steps.
@@ -38,7 +41,7 @@ _OPERATORS = {*FUNCTIONS, "Abs", "Add", "Clip", "Div", "HardSigmoid", "LeakyRelu
 
 
 @dataclass
-class Smooth:
+class Smooth(Kind):
     """A function of the real numbers of the value `base`: float32 array to float32 array."""
     name: str
     base: Value
@@ -99,7 +102,14 @@ def _function_of(base, value):
     return function
 
 
-def smooth_layer(builder, value, target, output, node):
+@quantized.register
+def _(smooth: Smooth, builder, value, target, name, node):
+    name = builder.add_tensor(name, value.map, target)
+    builder.add_layer(_layer(builder, value, target, name, node))
+    return name
+
+
+def _layer(builder, value, target, output, node):
     """The layer that quantizes a Smooth into the tensor `output`."""
     base, inner = value.linear.base, value.linear.function
     if not isinstance(target.format, Int):
@@ -137,7 +147,7 @@ def smooth_layer(builder, value, target, output, node):
     builder.notes.add("function", value.linear.name, moves * (_POINTS - 1) / words / 2)
     first, last = floor(low / step), ceil(high / step)
     fine = replace(target, scale=step, zero_point=0, low=first, high=last, odd=False)
-    layer = builder.quantizing_layer(replace(base, nodes=value.nodes), fine, output, node)
+    layer = quantizing_layer(builder, replace(base, nodes=value.nodes), fine, output, node)
     numbers = numerics.round_reals(steps_at(np.arange(first, last + 1) * step), target.odd)
     layer.table = numbers.astype(np.int64) + target.zero_point
     return replace(layer, **value.pool.fields) if value.pool else layer

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from systolith.gen.importer.copies import own_target
+from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import Linear, Value, exact
 from systolith.hw.formats import Bipolar
 

@@ -7,6 +7,7 @@ import numpy as np
 from onnx import TensorProto
 from systolith.gen.importer import layout
 from systolith.gen.importer.binary import never_zero, three_signs
+from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.half import HALF
 from systolith.gen.importer.target import Target
@@ -33,7 +34,7 @@ from . import moves as onnx_moves
 from . import pool as onnx_pool
 from .broadcast import by_channel, constant_map, differs_by_position, spread
 from .extremes import extreme_of
-from .functions import FUNCTIONS, combined, is_sign, leaky, of_function, of_sign, quantized_function
+from .functions import FUNCTIONS, combined, is_sign, leaky, of_function, of_sign
 from .kinks import kink_extreme, kink_of, kink_sum
 from .linear import conv, gemm, matmul
 from .moves import axes_of, integers

@@ -10,12 +10,12 @@ from itertools import product
 from math import floor, gcd, prod
 
 import numpy as np
+from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.file import check_size
 from systolith.gen.importer.values import HostInput, Part, activation, constant
 
 from . import resize as onnx_resize
 from .bilinear import MODES, enlarged
-from .crop import parts_value
 from .linear import add_bias, as_map, linear, spatial, weight_scale, weights_of
 
 __all__ = ["OPERATORS"]

@@ -4,8 +4,10 @@ from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-from systolith.gen.importer.copies import join_pads, plain
-from systolith.gen.importer.values import Part, Value, exact
+
+from .copies import join_pads, plain
+from .target import Target
+from .values import Part, Value, exact
 
 __all__ = ["another_input", "cropped", "is_input", "parts_value", "rearranged"]
 
@@ -81,7 +83,7 @@ def another_input(builder, source, step, shape, node):
     `Encoder`."""
     encoder = next(item for item in builder.encoders if item.tensor == source)
     old = builder.tensors[source]
-    name = builder.add_tensor(f"{source}_{node.name}", shape, builder.target(
+    name = builder.add_tensor(f"{source}_{node.name}", shape, Target(
         old.format, old.scale, old.zero_point, *builder.limits[source]))
     builder.inputs.append(name)
     steps = [*encoder.steps, ("reshape", old.shape), step]

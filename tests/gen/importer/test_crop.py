@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
-from ....onnx_exact import bias, check, integer_network, qdq, spread, weights
-from ....onnx_networks import Network, evaluate
+from ...onnx_exact import bias, check, integer_network, qdq, spread, weights
+from ...onnx_networks import Network, evaluate
 
 
 @given(st.data())

@@ -1,0 +1,156 @@
+"""Functions of codes: what is computed element by element from one quantized tensor.
+
+Its results are a table of as many words as the tensor has codes. A quantizer after a `Function`
+makes a layer that copies the codes and looks them up; the builder remembers of each tensor that is
+made like this what it is a function of, so that a function of the result is again one table.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from systolith.hw.formats import Bipolar
+from systolith.sim.model import numerics
+from systolith.sim.model.graph import Conv
+
+from .copies import plain
+from .kinds import given, quantized, reach
+from .values import Kind, Value, codes_of, uniform
+
+__all__ = ["Function", "add_table", "ancestors", "lookup", "note_rescaled", "quantized_function",
+           "reals"]
+
+
+@dataclass
+class Function(Kind):
+    """Results of an operator before gain and offset are applied: float32 for each ordered integer
+    that the source has, from the smallest to the largest."""
+    name: str
+    numbers: np.ndarray
+
+
+def quantized_function(value):
+    """Whether a value is a function of codes: what a quantizer made, or a Function of that."""
+    return isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Function))
+
+
+def ancestors(builder, value):
+    """[(tensor, for each ordered integer of it that of the value's source)], the source first, then
+    what it is a function of, and so on."""
+    name, (low, high) = value.source, builder.limits[value.source]
+    orders = np.arange(low, high + 1)
+    found = [(name, orders)]
+    while name in builder.functions or name in builder.rescaled:
+        root, results, _ = builder.functions.get(name) or builder.rescaled[name]
+        orders = orders[results - builder.limits[name][0]]
+        name = root
+        found.append((name, orders))
+    return found
+
+
+def reals(builder, value, orders, node):
+    """float32 of a function's value where its source has these ordered integers."""
+    gain, offset = uniform(value.gain), uniform(value.offset)
+    if gain is None or offset is None:
+        if isinstance(value.linear, Function):
+            node.fail(f"reads the result of {value.linear.name!r}, a function of codes, which is "
+                      "scaled or moved channel by channel before it is quantized; put a quantizer "
+                      f"after {value.linear.name!r}")
+        node.fail("is a function of channels of different scales; put a quantizer before it")
+    low, _ = builder.limits[value.source]
+    if isinstance(value.linear, Function):
+        numbers = value.linear.numbers[orders - low]
+        if (gain, offset) != (1, 0):
+            numbers = numbers * np.float32(gain) + np.float32(offset)
+    else:
+        format = builder.tensors[value.source].format
+        images = format.image(numerics.from_ordered(orders, format))
+        numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
+    bounds = [None if item is None else np.float32(item) for item in (value.low, value.high)]
+    return numbers if bounds == [None, None] else np.clip(numbers, *bounds)
+
+
+def add_table(builder, value, target, name, node):
+    """The tensor that `target` makes of a function of codes: a layer that looks them up."""
+    if value.linear is None:
+        root, orders = ancestors(builder, value)[-1]
+    else:
+        root, (low, high) = value.source, builder.limits[value.source]
+        orders = np.arange(low, high + 1)
+    results = _results(builder, value, orders, target, node)
+    tensor = builder.add_tensor(name, value.map, target)
+    builder.add_layer(lookup(builder, root, tensor, results, value, node))
+    if not value.pool:
+        builder.functions[tensor] = root, results, value.nodes
+    return tensor
+
+
+def note_rescaled(builder, value, target, tensor, node):
+    """Remember what `target` makes of every code of the value's source, if nothing else decides on
+    the tensor's codes."""
+    if (value.linear is None and value.slope is None and value.channels is None
+            and not value.pool and not any(value.pads) and uniform(value.gain) is not None
+            and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
+        low, high = builder.limits[value.source]
+        builder.rescaled[tensor] = value.source, _results(
+            builder, value, np.arange(low, high + 1), target, node), value.nodes
+
+
+def _results(builder, value, orders, target, node):
+    """The ordered integers of a value quantized by `target`, for each ordered integer in `orders`
+    of its source."""
+    numbers = reals(builder, value, orders, node)
+    if np.isnan(numbers).any():
+        node.fail(f"the function before it is not a number for some codes of {value.source!r}; put "
+                  "a Relu or Clip before the function, or choose scale and zero point so that "
+                  "there are no such codes")
+    if target.sign:
+        return np.where((numbers > 0) | ((numbers == 0) & (not target.strict)), 1, -1)
+    quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
+    if target.zero_point or target.odd:
+        quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
+    return np.clip(numerics.ordered(target.format.encode(quotient), target.format),
+                   target.low, target.high)
+
+
+def lookup(builder, source, output, table, value, node):
+    """A layer that copies codes and looks them up."""
+    form = builder.tensors[source].format
+    weight = builder.weight_format or form
+    one = int(weight.image(weight.encode(1.0)))
+    if one < 1:
+        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
+                  "more bits")
+    channels = builder.tensors[source].shape[0]
+    low, high = builder.limits[source]
+    codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)
+    return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
+                weight, groups=channels, multiplier=np.full(channels, 1 << 25),
+                shift=np.full(channels, 25 + one.bit_length() - 1), low=low, high=high,
+                table=table, nodes=list(value.nodes), **(value.pool.fields if value.pool else {}))
+
+
+# As a kind of values.
+
+@quantized.register
+def _(function: Function, builder, value, target, name, node):
+    if isinstance(target.format, Bipolar):
+        target = target.as_integers
+    return add_table(builder, plain(builder, value, node), target, name, node)
+
+
+@given.register
+def _(function: Function, builder, value, decoder, node):
+    if value.pool:
+        node.fail("a MaxPool whose result is an output of the network needs a quantizer; "
+                  "put one after it")
+    low, high = builder.limits[value.source]
+    numbers = reals(builder, value, np.arange(low, high + 1), node).astype(np.float64)
+    return value.source, {"function": (low, numbers), "low": None, "high": None}
+
+
+@reach.register
+def _(function: Function, builder, value, node):
+    low, high = builder.limits[value.source]
+    numbers = reals(builder, value, np.arange(low, high + 1), node)
+    return np.full(value.map[0], Fraction(float(np.abs(numbers).max())), dtype=object)

@@ -1,0 +1,46 @@
+"""Kernels of convolutions that sum the results of other convolutions over a window."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from systolith.hw.formats import Bipolar, Int
+
+__all__ = ["format_of", "spread", "unwindowed"]
+
+
+def unwindowed(value, node):
+    """The value with its sum pooling made a part of the convolution's kernel."""
+    if value.window == (1, 1):
+        return value
+    own = value.linear
+    images = spread(own.images, own.dilation, value.window, own.stride)
+    form = format_of(images, own.format, value, node)
+    stride = tuple(s * n for s, n in zip(own.stride, value.window, strict=True))
+    return replace(value, window=(1, 1),
+                   linear=replace(own, images=images, format=form, stride=stride,
+                                  dilation=(1, 1)))
+
+
+def spread(images, dilation, counts, steps):
+    """The kernel, of dilation 1, that sums the results of `images` at `counts` positions that are
+    `steps` pixels apart."""
+    (dy, dx), (sy, sx) = dilation, steps
+    reach = [(size - 1) * d + 1 for size, d in zip(images.shape[2:], dilation, strict=True)]
+    sizes = [r + (n - 1) * s for r, n, s in zip(reach, counts, steps, strict=True)]
+    result = np.zeros((*images.shape[:2], *sizes), np.int64)
+    for y, x in product(*map(range, counts)):
+        result[:, :, y * sy:y * sy + reach[0]:dy, x * sx:x * sx + reach[1]:dx] += images
+    return result
+
+
+def format_of(images, format, value, node):
+    """The format of weights that a convolution and a mean have together: the convolution's, or
+    integers where that has signs only. Weights without code are refused."""
+    if isinstance(format, Bipolar) and (abs(images) != 1).any():
+        format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
+    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
+    if (format.image(codes) != images).any():
+        node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and one layer "
+                  f"for both needs larger weights than {format} has; put a quantizer between them")
+    return format

@@ -1,0 +1,47 @@
+"""Layers with an operand, in the convolution that makes one of the two tensors that they combine.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+from systolith.hw.formats import Bipolar
+
+__all__ = ["fuse_sums"]
+
+
+def fuse_sums(graph, zeros):
+    """The Graph, its sums and products where possible in the convolutions that make one of the two.
+
+    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}.
+    """
+    layers = list(graph.layers)
+    for output, zero in zeros.items():
+        place = next((n for n, layer in enumerate(layers) if layer.output == output), None)
+        if place is None or layers[place].operand is None:
+            continue
+        layer = layers[place]
+        uses = Counter([*graph.outputs, *(item.input for item in layers),
+                        *(item.operand.tensor for item in layers if item.operand)])
+        best = None
+        for swapped, source, own in ((False, layer.input, zero),
+                                     (True, layer.operand.tensor, layer.operand.operand_zero)):
+            number = next((n for n, item in enumerate(layers) if item.output == source), None)
+            if (number is not None and not isinstance(graph.tensors[source].format, Bipolar)
+                    and uses[source] == 1 and layers[number].operand is None
+                    and layers[number].table is None and layers[number].zero_point == own
+                    and layers[number].output_shape == layer.output_shape
+                    and (best is None or number > best[0])):
+                best = number, swapped, own
+        if best is None:
+            continue
+        number, swapped, own = best
+        made, operand = layers[number], layer.operand
+        if swapped:
+            operand = replace(operand, tensor=layer.input, operand_zero=zero)
+            if not operand.product:
+                operand = replace(operand, gain=operand.operand_gain, operand_gain=operand.gain)
+        nodes = list(dict.fromkeys([*made.nodes, *layer.nodes]))
+        layers[place] = replace(made, output=output, zero_point=0, low=made.low - own,
+                                high=made.high - own, operand=operand, nodes=nodes)
+        del layers[number]
+    return replace(graph, layers=layers)

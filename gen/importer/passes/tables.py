@@ -1,0 +1,99 @@
+"""Layers that only look up codes: done without, by the layer that makes the codes or by the host.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.gen.importer.values import Pool
+from systolith.sim.model import numerics
+
+__all__ = ["fuse_tables", "to_host"]
+
+
+def _monotone(table):
+    return bool((np.diff(table) >= 0).all())
+
+
+def fuse_tables(graph):
+    """The Graph, its layers that only look up codes made part of the layers that make the codes,
+    where nothing else reads them."""
+    layers = list(graph.layers)
+    for lookup in [layer for layer in layers if layer.table is not None]:
+        if not _is_lookup(lookup):
+            continue
+        source = lookup.input
+        makers = [layer for layer in layers if layer.output == source]
+        readers = [layer for layer in layers if layer.input == source
+                   or (layer.operand is not None and layer.operand.tensor == source)]
+        if source in graph.outputs or not makers or len(readers) > 1 or any(
+                not _takes(layer, lookup, len(makers)) for layer in makers):
+            continue
+        place = next(n for n, layer in enumerate(layers) if layer is lookup)
+        del layers[place]
+        for n, layer in enumerate(layers):
+            if any(layer is maker for maker in makers):
+                layers[n] = _looking_up(layer, lookup)
+    return replace(graph, layers=layers)
+
+
+def _is_lookup(layer):
+    """Whether a layer only looks up codes in a table, and perhaps pools them."""
+    return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
+            and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
+            and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
+            and layer.stride == (1, 1) and layer.zero_point == 0
+            and not layer.bias.any() and not layer.addend.any()
+            and len(set(layer.weight.flat)) == 1 and (layer.multiplier == 1 << 25).all())
+
+
+def _takes(maker, lookup, makers):
+    limits = maker.operand or maker
+    if maker.raw or maker.table is not None or limits.low < lookup.low or (
+            limits.high > lookup.high):
+        return False
+    own, after = Pool.of(maker), Pool.of(lookup)
+    if maker.operand is not None or maker.pool_sum:
+        return after is None
+    if own is None:
+        return makers == 1 or after is None
+    # Max pooling runs after the table lookup.
+    return makers == 1 and _monotone(lookup.table) and (
+        after is None or own.then(after) is not None)
+
+
+def _looking_up(maker, lookup):
+    limits = maker.operand or maker
+    table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
+    own, after = Pool.of(maker), Pool.of(lookup)
+    pool = own.then(after) if own and after else own or after
+    return replace(maker, output=lookup.output, table=table, **(pool.fields if pool else {}),
+                   nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
+
+
+def to_host(graph):
+    """The Graph, its table lookups whose results only the host reads left to the host: decoders
+    look the numbers up."""
+    read = {name for layer in graph.layers for name in (
+        layer.input, *([layer.operand.tensor] if layer.operand else []))}
+    inputs = {item.name for item in graph.inputs}
+    layers, outputs, decoders = list(graph.layers), list(graph.outputs), list(graph.decoders)
+    for layer in [item for item in layers if item.table is not None and _is_lookup(item)]:
+        name, source = layer.output, layer.input
+        mine = [item for item in decoders if item.tensor == name]
+        if name in read or source in inputs or Pool.of(layer) or sum(
+                item.output == name for item in layers) > 1 or any(
+                item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
+                for item in mine):
+            continue
+        tensor = graph.tensors[name]
+        codes = numerics.from_ordered(layer.table, tensor.format)[None, None, None]
+        for n, decoder in enumerate(decoders):
+            if decoder.tensor == name:
+                one = replace(decoder, **{key: item if item is None else item[:1] for key, item in
+                                          (("scale", decoder.scale), ("offset", decoder.offset))})
+                decoders[n] = replace(
+                    decoder, function=(layer.low, one.reals(codes, tensor).ravel()),
+                    tensor=source, scale=None, offset=None, low=None, high=None)
+        layers = [item for item in layers if item is not layer]
+        outputs = list(dict.fromkeys(source if item == name else item for item in outputs))
+    return replace(graph, layers=layers, outputs=outputs, decoders=decoders)

@@ -1,0 +1,42 @@
+"""Names and shapes of a finished network."""
+
+from dataclasses import replace
+from itertools import count
+
+__all__ = ["flatten_inputs", "name_layers", "trimmed"]
+
+
+def trimmed(graph):
+    """The Graph without tensors that no layer writes any more."""
+    kept = [item.name for item in graph.inputs] + [layer.output for layer in graph.layers]
+    return replace(graph, tensors={name: graph.tensors[name] for name in kept})
+
+
+def name_layers(graph):
+    """The Graph, layers of the same node with names of their own."""
+    given, taken, layers = {layer.name for layer in graph.layers}, set(), []
+    for layer in graph.layers:
+        if layer.name in taken:
+            layer = replace(layer, name=next(
+                name for n in count(2) if (name := f"{layer.name}_{n}") not in given | taken))
+        taken.add(layer.name)
+        layers.append(layer)
+    return replace(graph, layers=layers)
+
+
+def flatten_inputs(graph):
+    """The Graph, inputs that only dense layers read as one pixel of many channels."""
+    combined = {layer.operand.tensor for layer in graph.layers if layer.operand is not None}
+    tensors, dense = dict(graph.tensors), set()
+    for item in graph.inputs:
+        channels, height, width = item.shape
+        readers = [layer for layer in graph.layers if layer.input == item.name]
+        if item.name not in combined and readers and all(
+                layer.weight.shape[2:] == (height, width) and not any(layer.pads)
+                and layer.channels is None for layer in readers):
+            dense.add(item.name)
+            tensors[item.name] = replace(item, shape=(channels * height * width, 1, 1))
+    layers = [replace(layer, weight=layer.weight.reshape(len(layer.weight), -1, 1, 1))
+              if layer.input in dense else layer for layer in graph.layers]
+    return replace(graph, inputs=[tensors[item.name] for item in graph.inputs], tensors=tensors,
+                   layers=layers)

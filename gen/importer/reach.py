@@ -1,0 +1,45 @@
+"""How large a value can be: the ranges of images, of codes and of a convolution's sums."""
+
+from math import prod
+from types import NoneType
+
+import numpy as np
+from systolith.sim.model import numerics
+
+from .kinds import reach
+from .values import Linear
+
+__all__ = ["image_limits", "reach_of"]
+
+
+def image_limits(builder, source):
+    """The smallest and the largest image in a tensor."""
+    form = builder.tensors[source].format
+    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
+
+
+def reach_of(builder, value, node):
+    """The largest magnitude of each channel of a value (array of Fraction [channels])."""
+    return reach(value.linear, builder, value, node)
+
+
+@reach.register
+def _(linear: Linear | NoneType, builder, value, node):
+    least, most = image_limits(builder, value.source)
+    if linear is None:
+        ends = [value.gain * item + value.offset for item in (least, most)]
+    else:
+        images = linear.images
+        if any(pad > 0 for pad in linear.pads) and linear.pad_image is not None:
+            least, most = min(least, linear.pad_image), max(most, linear.pad_image)
+        flat = images.reshape(len(images), -1).astype(object)
+        up, down = np.where(flat > 0, flat, 0).sum(axis=1), np.where(flat < 0, flat, 0).sum(axis=1)
+        times = prod(value.window)
+        ends = [times * (up * a + down * b) * value.gain + value.offset
+                for a, b in ((least, most), (most, least))]
+    if value.slope is not None:
+        ends = [np.where(item < 0, item * value.slope, item) for item in ends]
+    ends = np.stack(ends)
+    ends = ends if value.low is None else np.maximum(ends, value.low)
+    ends = ends if value.high is None else np.minimum(ends, value.high)
+    return abs(ends).max(axis=0)

@@ -106,9 +106,11 @@ def test_pages_run(page, folder):
     block.language == "python" for block in blocks(page.read_text()))], ids=name)
 def test_python_runs(page, folder):
     session = Session()
+    before = None
     for block in blocks(page.read_text()):
-        if block.language == "python":
+        if block.language == "python" or (block.language == "text" and before == "python"):
             session.run(block)
+        before = block.language
 
 
 def test_blocks_are_found_with_their_marks():

@@ -70,7 +70,7 @@ def _no_lists_of_zeros():
     """
     emitter = getattr(rtlil, "ModuleEmitter", None)
     original = getattr(emitter, "emit_memory", None)
-    if original is None:
+    if emitter is None or original is None:
         yield
         return
 

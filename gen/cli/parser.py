@@ -1,6 +1,7 @@
 """The parser of the command line of `systolith`."""
 
 import argparse
+from typing import Any
 
 from .commands import COMMANDS
 
@@ -23,7 +24,7 @@ class _Version(argparse.Action):
 class _CommandParser(argparse.ArgumentParser):
     """The parser of one command, which gets its arguments when it is first used: to know their
     choices takes imports that other commands need not wait for."""
-    command = None
+    command: Any = None
 
     def fill(self):
         """Add the command's arguments, unless that has been done."""

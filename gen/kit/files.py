@@ -31,12 +31,12 @@ def new_file(path):
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give the name of a file")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix,
-                                             dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix,
+                                        dir=path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     os.close(handle)
-    temporary = Path(temporary)
+    temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())

@@ -88,7 +88,8 @@ def _amount(unit, off):
 
 def lines(notes):
     """A line for each kind of note, with the largest amount and the first nodes."""
-    kinds, found = {}, []
+    kinds: dict = {}
+    found = []
     for note in notes:
         kinds.setdefault((note.kind, note.unit, note.detail), []).append(note)
     for (kind, unit, detail), same in kinds.items():

@@ -51,13 +51,14 @@ class Reporter:
         """Show `text` while the block runs. The block is given a function: call it with the
         number of units done so far, out of `total`, to move the bar."""
         start = last = time.monotonic()
-        if self.bars:
-            task = self.bars.add_task(text, total=total, count="")
+        bars = self.bars
+        if bars:
+            task = bars.add_task(text, total=total, count="")
 
-            def done(number):
-                self.bars.update(task, completed=number, count=f"{number:,} of {total:,}")
-            yield done
-            self.bars.update(task, total=total or 1, completed=total or 1)
+            def moved(number):
+                bars.update(task, completed=number, count=f"{number:,} of {total:,}")
+            yield moved
+            bars.update(task, total=total or 1, completed=total or 1)
             return
 
         def done(number):

@@ -202,7 +202,7 @@ def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, tim
         modules = json.loads(stat.read_text())["modules"]
     modules = {name.removeprefix("\\"): content["num_cells_by_type"]
                for name, content in modules.items()}
-    parts = {name: Counter() for name in PARTS}
+    parts: dict[str, Counter] = {name: Counter() for name in PARTS}
     on_board = any(re.search(r"\.core$|^systolith_core$", name) for name in modules if name != top)
     _attribute(modules, top, "board" if on_board else "core top", 1, parts)
     pe = modules.get("systolith_pe")
@@ -260,7 +260,7 @@ def _attribute(modules, module, part, times, parts):
 
 def leaves(modules, module):
     """Cells of `module` with those of the modules in it; `modules` has a dict of cells for each."""
-    cells = Counter()
+    cells: Counter = Counter()
     for name, number in modules[module].items():
         if name in modules:
             cells.update({leaf: number * times for leaf, times in leaves(modules, name).items()})

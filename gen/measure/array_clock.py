@@ -85,8 +85,8 @@ def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
     """
     needs_placer()
     dsp = arch.pe_dsp
-    with tempfile.TemporaryDirectory(prefix="systolith-clock-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-clock-") as name:
+        folder = Path(name)
         source, netlist, stat = (folder / name for name in
                                  ("design.v", "netlist.json", "stat.json"))
         with progress.step(f"Synthesis of {arch.rows} x {arch.columns} {arch.name}"):

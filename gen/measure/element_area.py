@@ -109,8 +109,8 @@ def element_area(verilog, top, target, *, dsp=False, flatten=True, liberty=None)
             report, _ = _run(verilog, top, commands, target, flattened=flatten, liberty=liberty)
             extra["um2"] = round(float(report["area"]), 1)
         else:
-            found[name] = _figures(*_run(verilog, top, commands, target, flattened=flatten), top,
-                                   target)
+            report, modules = _run(verilog, top, commands, target, flattened=flatten)
+            found[name] = _figures(report, modules, top, target)
     key = merit(target)
     best = min(found, key=lambda name: found[name][key])
     if not flatten:

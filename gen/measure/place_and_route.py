@@ -53,8 +53,8 @@ def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
     if board is None or board.part.name not in _SIZES:
         raise UserError(f"place and route is for boards with an ECP5; this chip's board is "
                         f"{arch.board!r}")
-    with tempfile.TemporaryDirectory(prefix="systolith-timing-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-timing-") as name:
+        folder = Path(name)
         with progress.step(f"Synthesis for the {board.name}"):
             source, netlist = folder / "design.v", folder / "netlist.json"
             source.write_text(board_verilog(arch, core_verilog(arch)))

@@ -131,7 +131,8 @@ def parse_entries(texts):
         if text == "bipolar1":
             found += [Entry("bipolar1", "bipolar1", number) for number in BIPOLAR_LANES]
         else:
-            found.append(Entry(activation, weight, *map(int, numbers)))
+            lanes, columns = [*map(int, numbers), *(1, 1)[len(numbers):]]
+            found.append(Entry(activation, weight, lanes, columns))
     return list(dict.fromkeys(found))
 
 
@@ -255,7 +256,7 @@ def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT,
         wanted = measurements(everything, targets, liberty)
     file = folder / RESULTS
     known = read_results(file)
-    missing = {}
+    missing: dict = {}
     for item in wanted:
         if not item.problem and item.key not in known:
             missing.setdefault(item.key, item)

@@ -154,8 +154,8 @@ def prove_step(rules, timeout=60, split=None):
     bits = [rules.lanes * fmt.width for fmt in (rules.activation, rules.weight)]
     if split is None:
         split = isinstance(rules.activation, Int) and sum(bits) > _WHOLE
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-") as name:
+        folder = Path(name)
         (folder / "step.v").write_text(emit(Step(rules), "step"))
         (folder / "specification.v").write_text(emit(Specification(rules), "specification"))
         commands = [f"read_verilog {folder}/step.v {folder}/specification.v", "hierarchy",

@@ -128,7 +128,7 @@ def cases_of(formats=None, structures=None):
     cases = []
     for activation, one in named.items():
         for weight, other in named.items():
-            lanes = (1, 2) if activation == weight else (1,)
+            lanes: tuple[int, ...] = (1, 2) if activation == weight else (1,)
             if isinstance(other, Bipolar):
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
@@ -285,9 +285,9 @@ def summary(results):
                      if structure in (case["structure"], "together")]
             if chosen:
                 pairs = {(case["activation"], case["weight"]) for case in cases}
-                rows.append([structure, kind, len(pairs), len(chosen),
+                rows.append([structure, kind, f"{len(pairs)}", f"{len(chosen)}",
                              f"{sum(result['vectors'] for result in chosen):,}",
                              f"{sum(case['checked'] for case in cases):,}",
-                             sum(case["mismatches"] for case in cases),
+                             f"{sum(case['mismatches'] for case in cases)}",
                              f"{sum(result['seconds'] for result in chosen):.0f}"])
     return rows

@@ -145,7 +145,7 @@ def regress(chips=None, seeds=20, jobs=1, junit=None, *, seed=None, waves=None, 
 
 
 def _run_parts(parts):
-    return [case for part in parts for case in _run_part(*part, None)]
+    return [case for name, seeds in parts for case in _run_part(name, seeds, None)]
 
 
 def _run_part(name, seeds, waves):

@@ -79,7 +79,7 @@ def code_hash():
     """A hash of what measures: Systolith's own sources and the versions of the tools below."""
     found = hashlib.sha256(" ".join(map(version, _TOOLS)).encode())
     for package in (hw, sim, gen):
-        folder = Path(package.__file__).parent
+        folder = Path(str(package.__file__)).parent
         for path in sorted(folder.glob("**/*.py")):
             found.update(f"\n{package.__name__}/{path.relative_to(folder)}\n".encode())
             found.update(path.read_bytes())
@@ -176,7 +176,7 @@ def _combinations(where, group):
 
 def _changed(base, settings, name):
     """The chip of one point; `base` and `settings` are key to value."""
-    tables = {}
+    tables: dict = {}
     for path, value in (base | settings | {"name": "sweep"}).items():
         section, _, key = path.rpartition(".")
         value = value if isinstance(value, int | float | str) else str(value)

@@ -13,7 +13,7 @@ import cocotb
 from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge, ValueChange
 
-from .device import Device, DeviceError
+from .device import Device, DeviceError, RunResult
 
 #: Multiple of 4096; not 0, so that an address without it is outside.
 WINDOW_BASE = 0x4000_3000
@@ -109,7 +109,8 @@ class SimulatedTransport:
 def _run(dut, jobs):
     """(results of every run of every job, clocks, seconds)"""
     transport = SimulatedTransport(dut)
-    results, count = [], 0
+    results: list[list[RunResult]] = []
+    count = 0
     for job in jobs:
         transport.start(job)
         device = Device(transport)
@@ -127,7 +128,7 @@ def _run(dut, jobs):
 
 @cocotb.test()
 async def bench(dut):
-    jobs = pickle.loads(Path(cocotb.plusargs["jobs"]).read_bytes())
+    jobs = pickle.loads(Path(str(cocotb.plusargs["jobs"])).read_bytes())
     try:
         outcome = await bridge(_run)(dut, jobs)
     except DeviceError as error:

@@ -136,12 +136,12 @@ def simulate(verilog, jobs, *, waves=None, strict=True, optimize="-O1", cache=No
     executable = build_core(
         verilog, arch, window_bytes=max(job.program.window_bytes for job in jobs),
         waves=waves is not None, optimize=optimize, cache=cache)
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-") as name:
+        folder = Path(name)
         (folder / "jobs.pickle").write_bytes(pickle.dumps(jobs))
         arguments = ["+jobs=jobs.pickle"]
         if waves is not None:
-            arguments += ["--trace", Path(waves).resolve()]
+            arguments += ["--trace", str(Path(waves).resolve())]
         log = run(executable, arguments=arguments, env=_environment(), folder=folder,
                   timeout=timeout)
         if not (folder / "results.pickle").exists():
@@ -168,9 +168,9 @@ def _with_logs(result, folder, number):
     cycles, addresses, values = [], [], bytearray()
     with open(folder / f"writes_{number}.txt") as lines:
         for line in lines:
-            cycle, offset, strobes, data = line.split()
+            cycle, offset, strobes, digits = line.split()
             cycles.append(int(cycle, 16))
-            data = bytes.fromhex(data)[::-1]
+            data = bytes.fromhex(digits)[::-1]
             for n, bit in enumerate(f"{int(strobes, 16):0{len(data)}b}"[::-1]):
                 if bit == "1":
                     addresses.append(int(offset, 16) + n)

@@ -85,15 +85,15 @@ def play(components, inputs):
     Python integers where 63 bits do not hold them. Raises SimulationError.
     """
     executable = verilate.build(_sources(components), "players", optimize="-O0")
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-") as name:
+        folder = Path(name)
         for n, (component, given) in enumerate(zip(components, inputs, strict=True)):
             ports, _ = _ports(component)
             words = np.concatenate([_to_words(given[name], bits) for name, bits in ports.items()],
                                    axis=1)
             (folder / f"{n}.in").write_bytes(words.astype(">u8").tobytes())
         verilate.run(executable, folder=folder, timeout=_TIMEOUT)
-        outputs = []
+        outputs: list[dict[str, np.ndarray]] = []
         for n, component in enumerate(components):
             _, ports = _ports(component)
             count = sum(map(_words, ports.values()))
@@ -107,7 +107,7 @@ def play(components, inputs):
 
 def _ports(component):
     """(inputs, outputs): names and widths in bits."""
-    found = {}, {}
+    found: tuple[dict[str, int], dict[str, int]] = {}, {}
     for path, member, value in component.signature.flatten(component):
         found[member.flow != In]["_".join(map(str, path))] = len(Value.cast(value))
     return found

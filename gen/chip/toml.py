@@ -1,22 +1,26 @@
 """A chip as a TOML file: reading, checking, writing.
 
-`KEYS` is the one description: the reader, the error texts, the commented file of `systolith init`
-and the table in the documentation all come from it.
+`KEYS` describes the file: the reader, the commented file of `systolith init` and the table in the
+documentation come from it. What is wrong with a value is said by the key's kind, or by the rules
+of the field of `Arch` that it sets.
 """
 
 import difflib
 import math
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.element.element import arithmetic_of
-from systolith.hw.formats import Int, parse
+from systolith.hw.formats import Format, Int, parse
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.rules import ArchError
 from systolith.hw.spec.structures import Structure
 
 from .presets import preset_names
@@ -27,168 +31,223 @@ __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "mark
 _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is not MISSING}
 
 
+class Kind:
+    """What values a key takes, in the file and in `Arch`."""
+
+    def read(self, value: object) -> object:
+        """The field's value for `value` from the file. Raises ValueError: what is allowed."""
+        raise NotImplementedError
+
+    def show(self, value: object) -> str:
+        """A value of the field of `Arch`, as TOML."""
+        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
+class Whole(Kind):
+    """Whole numbers from `least` up; the text `none` stands for None, if there is one."""
+    least: int = 1
+    none: str | None = None
+
+    def read(self, value: object) -> int | None:
+        if self.none is not None and value == self.none:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < self.least:
+            allowed = f"\"{self.none}\" or a whole number" if self.none else "a whole number"
+            raise ValueError(f"must be {allowed} from {self.least} up, not {_shown(value)}")
+        return value
+
+    def show(self, value: object) -> str:
+        return f'"{self.none}"' if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Megahertz(Kind):
+    """Numbers of MHz greater than 0."""
+
+    def read(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (
+                0 < value < math.inf):
+            raise ValueError(f"must be a number of MHz greater than 0, not {_shown(value)}")
+        return float(value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, float)
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+@dataclass(frozen=True)
+class Switch(Kind):
+    """true or false."""
+
+    def read(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"must be true or false, not {_shown(value)}")
+        return value
+
+    def show(self, value: object) -> str:
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some names."""
+    names: tuple[str, ...]
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or value not in self.names:
+            raise ValueError(f"must be one of {_quoted(self.names)}, not {_shown(value)}")
+        return value
+
+
+@dataclass(frozen=True)
+class Name(Kind):
+    """Texts that can be part of a file's name."""
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", value):
+            raise ValueError("must be a text of letters, digits and ._+- that begins with a "
+                             f"letter or digit, not {_shown(value)}")
+        return value
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """Names of number formats; `shifted`: an unsigned integer format stands for the signed one on
+    which its codes run, shifted by half their range."""
+    shifted: bool = False
+
+    def read(self, value: object) -> Format:
+        if not isinstance(value, str):
+            raise ValueError("must be the name of a number format such as \"int8\", not "
+                             f"{_shown(value)}")
+        try:
+            form = parse(value)
+        except ValueError as error:
+            raise ValueError(f"must be the name of a number format: {error}") from None
+        if self.shifted and isinstance(form, Int) and not form.signed:
+            return Int(form.bits)
+        return form
+
+
+COUNT, SIZE, SWITCH = Whole(), Whole(0), Switch()
+AUTOMATIC, EXACT = Whole(none="auto"), Whole(none="exact")
+
+
 @dataclass(frozen=True)
 class Key:
-    """One key of the file: its section ("" at the top), the field of `Arch` that it sets, its kind
-    ("count", "size", "format", "name", "board", "megahertz", "accumulator", "automatic",
-    "structure" or "switch") and what it means.
+    """One key of the file: its section ("" at the top), its name, the field of `Arch` that it sets,
+    the kind of its values, and what it means. Ranges and contradictions are those of the field, in
+    `systolith.hw.spec.rules`.
     """
     section: str
     name: str
     field: str
-    kind: str
+    kind: Kind
     doc: str
 
     @property
-    def path(self):
+    def path(self) -> str:
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @property
-    def required(self):
+    def required(self) -> bool:
         return self.field not in _DEFAULTS
 
     @property
-    def default(self):
+    def default(self) -> str | None:
         """The default as it would stand in the file; None where there is none."""
         return None if self.required else self.show(_DEFAULTS[self.field])
 
-    def show(self, value):
+    def show(self, value: object) -> str:
         """A value of the field of `Arch`, as TOML."""
-        if value is None:
-            return {"accumulator": '"exact"', "automatic": '"auto"'}[self.kind]
-        if self.kind == "megahertz":
-            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        if self.kind in ("count", "size", "accumulator", "automatic"):
-            return str(value)
-        if self.kind == "switch":
-            return "true" if value else "false"
-        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return self.kind.show(value)
 
-    def read(self, value):
+    def read(self, value: object) -> object:
         """The field's value for `value` from the file. Raises ValueError: what is allowed."""
-        if self.kind == "format":
-            if not isinstance(value, str):
-                raise ValueError(f"must be the name of a number format such as \"int8\", not "
-                                 f"{_shown(value)}")
-            try:
-                form = parse(value)
-            except ValueError as error:
-                raise ValueError(f"must be the name of a number format: {error}") from None
-            if self.field == "activation" and isinstance(form, Int) and not form.signed:
-                # The importer moves unsigned codes and their zero points by half the range.
-                return Int(form.bits)
-            return form
-        if self.kind == "name":
-            if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", value):
-                raise ValueError("must be a text of letters, digits and ._+- that begins with a "
-                                 f"letter or digit, not {_shown(value)}")
-            return value
-        if self.kind == "board":
-            if value not in ("none", *BOARDS):
-                raise ValueError(f"must be one of \"none\", {_quoted(BOARDS)}, not {_shown(value)}")
-            return value
-        if self.kind == "megahertz":
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (
-                    0 < value < math.inf):
-                raise ValueError(f"must be a number of MHz greater than 0, not {_shown(value)}")
-            return float(value)
-        if self.kind == "structure":
-            if value not in ("auto", *Structure):
-                raise ValueError(f"must be one of {_quoted(('auto', *Structure))}, not "
-                                 f"{_shown(value)}")
-            return value
-        if self.kind == "switch":
-            if not isinstance(value, bool):
-                raise ValueError(f"must be true or false, not {_shown(value)}")
-            return value
-        word = {"accumulator": "exact", "automatic": "auto"}.get(self.kind)
-        if word is not None and value == word:
-            return None
-        allowed = f"\"{word}\" or a whole number" if word else "a whole number"
-        least = 0 if self.kind == "size" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"must be {allowed} from {least} up, not {_shown(value)}")
-        return value
+        return self.kind.read(value)
 
 
 KEYS = (
-    Key("", "name", "name", "name", "Names the chip in reports and in the Verilog."),
-    Key("", "board", "board", "board", "The board whose top level and constraints are made."),
-    Key("array", "rows", "rows", "count", "Processing elements down: input channels."),
-    Key("array", "columns", "columns", "count", "Processing elements across: output channels."),
-    Key("array", "lanes", "lanes", "count",
+    Key("", "name", "name", Name(), "Names the chip in reports and in the Verilog."),
+    Key("", "board", "board", Choice(("none", *BOARDS)),
+        "The board whose top level and constraints are made."),
+    Key("array", "rows", "rows", COUNT, "Processing elements down: input channels."),
+    Key("array", "columns", "columns", COUNT, "Processing elements across: output channels."),
+    Key("array", "lanes", "lanes", COUNT,
         "Multipliers in each processing element: further input channels."),
-    Key("array", "activation", "activation", "format",
+    Key("array", "activation", "activation", Number(shifted=True),
         "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
         "uint8 is the same array as int8: unsigned codes run on it, shifted by half their range."),
-    Key("array", "weight", "weight", "format",
+    Key("array", "weight", "weight", Number(),
         "Number format of weights: integers, floats (e3m0 and the like are powers of two) and sums "
         "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."),
-    Key("array", "accumulator", "accumulator", "accumulator",
+    Key("array", "accumulator", "accumulator", EXACT,
         "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."),
-    Key("array", "largest_k", "largest_k", "count",
+    Key("array", "largest_k", "largest_k", COUNT,
         "Longest dot product (kernel height x width x channels) that exact accumulators hold."),
-    Key("array", "structure", "structure", "structure",
+    Key("array", "structure", "structure", Choice(("auto", *Structure)),
         "What processing elements are built for: \"lut6\", \"lut4\", \"gates\", \"dsp\" (18 x 18 "
         "bits) or \"dsp48\" (25 x 18 bits). "
         "\"auto\": DSP blocks where products are worth one, else what the target has."),
-    Key("array", "stages", "stages", "automatic",
+    Key("array", "stages", "stages", AUTOMATIC,
         "Pipeline stages of a processing element; 1 is the smallest. \"auto\": as many as a fast "
         "clock needs."),
-    Key("array", "shared_columns", "shared_columns", "count",
+    Key("array", "shared_columns", "shared_columns", COUNT,
         "Columns side by side that share their activation registers, and multiplications where "
         "two fit a DSP block; divides columns."),
-    Key("array", "depthwise", "depthwise", "switch",
+    Key("array", "depthwise", "depthwise", SWITCH,
         "Whether columns can take activations from the top, which makes depthwise layers several "
         "times as fast; for one lane and as many rows as columns."),
-    Key("array", "bit_planes", "bit_planes", "switch",
+    Key("array", "bit_planes", "bit_planes", SWITCH,
         "Whether accumulators can double their values, so that a binary chip (bipolar1) computes "
         "a first layer of integer inputs bit plane by bit plane."),
-    Key("post", "lanes", "post_lanes", "automatic",
+    Key("post", "lanes", "post_lanes", AUTOMATIC,
         "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
         "\"auto\": up to 4."),
-    Key("post", "leaky", "leaky", "switch",
+    Key("post", "leaky", "leaky", SWITCH,
         "Whether each channel has a second multiplier for sums below zero: PRelu, and LeakyRelu "
         "where no quantizer stands before it."),
-    Key("post", "bias_fraction", "bias_fraction", "size",
+    Key("post", "bias_fraction", "bias_fraction", SIZE,
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
         "none."),
-    Key("buffers", "activations", "activation_depth", "count",
+    Key("buffers", "activations", "activation_depth", COUNT,
         "Activation words; a word is one pixel's rows * lanes channels."),
-    Key("buffers", "weights", "weight_depth", "count",
+    Key("buffers", "weights", "weight_depth", COUNT,
         "Weight words; a word is one array row's columns * lanes weights, rows words fill the "
         "array once."),
-    Key("buffers", "accumulators", "accumulator_depth", "count",
+    Key("buffers", "accumulators", "accumulator_depth", COUNT,
         "Accumulator words; a word is one pixel's sums of all columns."),
-    Key("buffers", "parameters", "parameter_depth", "count",
+    Key("buffers", "parameters", "parameter_depth", COUNT,
         "Parameter words; a word is what post.lanes channels need: bias, multiplier, shift, addend "
         "and ties."),
-    Key("buffers", "operands", "operand_depth", "size",
+    Key("buffers", "operands", "operand_depth", SIZE,
         "Words of the operand memory, like activation words: what sums and products of two maps "
         "need. 0: the chip does not have that unit."),
-    Key("buffers", "tables", "table_depth", "size",
+    Key("buffers", "tables", "table_depth", SIZE,
         "Words of the table memory, one result each, a power of two: what functions such as SiLU "
         "need. As many as there are codes hold one function, twice as many two, so that the next "
         "layer's is loaded in time. 0: the chip does not have that unit."),
-    Key("bus", "data_bits", "bus_bits", "count", "Data width of the AXI4 port: 32, 64 or 128."),
-    Key("bus", "burst_beats", "burst_beats", "count",
+    Key("bus", "data_bits", "bus_bits", COUNT, "Data width of the AXI4 port: 32, 64 or 128."),
+    Key("bus", "burst_beats", "burst_beats", COUNT,
         "Longest AXI burst in beats, a power of two up to 256."),
-    Key("control", "queue_depth", "queue_depth", "count",
+    Key("control", "queue_depth", "queue_depth", COUNT,
         "Instructions that wait before each unit."),
-    Key("control", "counters", "counters", "switch",
+    Key("control", "counters", "counters", SWITCH,
         "Whether registers count the cycles in which each unit works or waits, and what it waits "
         "for."),
-    Key("clock", "mhz", "clock_mhz", "megahertz",
+    Key("clock", "mhz", "clock_mhz", Megahertz(),
         "The clock that reports assume; a board's own clock takes its place."),
 )
 
 _BY_PATH = {key.path: key for key in KEYS}
+_BY_FIELD = {key.field: key for key in KEYS}
 _SECTIONS = list(dict.fromkeys(key.section for key in KEYS if key.section))
 
 
-def load_chip(name_or_path, overrides=()):
+def load_chip(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Arch:
     """The `Arch` that a TOML file or a preset describes.
 
     Parameters
@@ -215,7 +274,7 @@ def load_chip(name_or_path, overrides=()):
     return chip_from_dict(read_toml(path), str(path), overrides, default_name=stem)
 
 
-def read_toml(path):
+def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises UserError for a missing file and for bad TOML."""
     try:
         return tomllib.loads(Path(path).read_bytes().decode())
@@ -227,7 +286,7 @@ def read_toml(path):
         raise UserError(f"{path}: not valid TOML: {error}") from None
 
 
-def parse_override(text):
+def parse_override(text: str) -> tuple[str, Any]:
     """`("array.rows", 7)` from `array.rows=7`. A value that is no TOML is a text."""
     path, equals, value = text.partition("=")
     path, value = path.strip(), value.strip()
@@ -239,7 +298,8 @@ def parse_override(text):
         return path, value
 
 
-def chip_from_dict(data, source, overrides=(), default_name="chip"):
+def chip_from_dict(data: Mapping[str, Any], source: str, overrides: Iterable[str] = (),
+                   default_name: str = "chip") -> Arch:
     """The `Arch` for the tables of a chip file, with `overrides` on top; see `load_chip`.
 
     `source` names the file in errors, `default_name` is the chip's name where none is given.
@@ -259,12 +319,13 @@ def chip_from_dict(data, source, overrides=(), default_name="chip"):
     try:
         arch = Arch(**found)
         arithmetic_of(arch)
-    except (TypeError, ValueError) as error:
-        raise UserError(_named(str(error), source, origin)) from None
+    except ArchError as error:
+        key = _BY_FIELD[error.field]
+        raise UserError(f"{origin.get(key.path, source)}: {key.path} {error.text}") from None
     return arch
 
 
-def overridden_fields(overrides):
+def overridden_fields(overrides: Iterable[str]) -> dict[str, Any]:
     """{field of `Arch`: value} of changes as of `load_chip`. Raises UserError."""
     values = dict(map(parse_override, overrides))
     origin = {parse_override(text)[0]: f"--set {text}" for text in overrides}
@@ -311,15 +372,6 @@ def _unknown(path):
     return f"{path} is no key{hint} Keys of {where}: {', '.join(siblings)}"
 
 
-def _named(message, source, origin):
-    """A message of `Arch` with the file's names of the fields, and where the value came from."""
-    lead = re.match(r"\w+", message)
-    key = next((key for key in KEYS if lead and key.field == lead[0]), None)
-    if key is None:
-        return f"{source}: {message}"
-    return f"{origin.get(key.path, source)}: {key.path}{message[lead.end():]}"
-
-
 def _quoted(names):
     return ", ".join(f'"{name}"' for name in names)
 
@@ -330,7 +382,7 @@ def _shown(value):
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
 
 
-def commented_toml(arch):
+def commented_toml(arch: Arch) -> str:
     """A chip file with every key and its meaning, which `load_chip` reads back as `arch`."""
     lines = ["# A chip for Systolith. Every key but array.rows and array.columns may be left out.",
              f"# Boards: {_quoted(('none', *BOARDS))}.", ""]
@@ -355,7 +407,7 @@ def _wrapped(text, width=98):
     return [*lines, line]
 
 
-def markdown_table():
+def markdown_table() -> str:
     """The documentation's table of keys."""
     rows = [f"| `{key.path}` | {'required' if key.required else f'`{key.default}`'} | {key.doc} |"
             for key in KEYS]

@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
 from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
@@ -151,7 +152,7 @@ def finish(code, sections, arch, layers):
     if outstanding(ordered, arch) >> TOKEN_BITS:
         # Too far ahead for the token counters: every load right before its use.
         ordered = synchronize(instructions, arch, used)
-    begin = Instruction(Opcode.BEGIN, {"identity": arch.identity})
+    begin = Instruction(Opcode.BEGIN, {"identity": identity(arch)})
     return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
 
 

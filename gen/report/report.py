@@ -10,6 +10,7 @@ from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import PARTS
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.spec.identity import identity
 from systolith.sim.machine.cycles import cycles
 
 from .profile import BOUNDS, profile
@@ -42,7 +43,7 @@ def make_report(program, latency=32):
                     "batch": host["batch"],
                     "inputs": [_tensor(item) for item in host["inputs"]],
                     "outputs": [_tensor(item) for item in host["outputs"]]},
-        "chip": arch.to_dict() | {"identity": f"{arch.identity:016x}",
+        "chip": arch.to_dict() | {"identity": f"{identity(arch):016x}",
                                   "macs_per_cycle": arch.macs_per_cycle,
                                   "accumulator_bits": arch.accumulator_bits},
         "clock": {"mhz": mhz, "source": source},

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.registers import UnitState
 from systolith.sim.machine.access import item_bytes, word_bytes
@@ -171,7 +172,7 @@ def write_trace(program, timing, path, begin=0, end=None):
     lines = ",\n".join(json.dumps(event, separators=(",", ":"))
                        for event in trace_events(program, timing, begin, end))
     about = {"network": program.host["network"], "chip": program.arch.name,
-             "identity": f"{program.arch.identity:016x}", "cycles": str(timing.cycles),
+             "identity": f"{identity(program.arch):016x}", "cycles": str(timing.cycles),
              "unit of time": "cycle"}
     text = f'{{"traceEvents":[\n{lines}\n],\n"otherData":{json.dumps(about)}}}\n'.encode()
     with new_file(path) as temporary:

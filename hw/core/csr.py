@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.registers import (
     COUNTED,
@@ -81,8 +82,8 @@ class Csr(wiring.Component):
         last = Signal(32)
         content = {
             "ID": ID, "VERSION": VERSION,
-            "IDENTITY_LOW": self.arch.identity & 0xFFFFFFFF,
-            "IDENTITY_HIGH": self.arch.identity >> 32,
+            "IDENTITY_LOW": identity(self.arch) & 0xFFFFFFFF,
+            "IDENTITY_HIGH": identity(self.arch) >> 32,
             "CONTROL": 0,
             "STATUS": Cat(self.busy, self.done, self.report.valid, Const(0, 1),
                           self.report.code, self.report.unit, Const(0, 5), self.report.layer),

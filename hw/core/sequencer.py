@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Unit
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES
@@ -228,7 +229,7 @@ class Sequencer(wiring.Component):
         with m.If(self.busy & full):
             with m.If(~legal):
                 m.d.comb += fault.eq(ErrorCode.ILLEGAL)
-            with m.Elif(first & (begin.identity != self.arch.identity)):
+            with m.Elif(first & (begin.identity != identity(self.arch))):
                 m.d.comb += fault.eq(ErrorCode.IDENTITY)
 
         with m.If(self.start):

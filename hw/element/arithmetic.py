@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 
 from amaranth.hdl import Signal
 from systolith.hw.formats import sum_bits
+from systolith.hw.spec.rules import ArchError
 from systolith.hw.spec.structures import Structure
 
 __all__ = ["Arithmetic", "Operands", "tree_sum"]
@@ -66,9 +67,6 @@ class Arithmetic(ABC):
 
     def __init__(self, activation, weight, lanes, terms, *, structure=Structure.LUT4, stages=None,
                  columns=1):
-        if structure not in set(Structure):
-            raise ValueError(f"structure must be one of {', '.join(Structure)}, "
-                             f"not {structure!r}")
         self.activation = activation
         self.weight = weight
         self.lanes = lanes
@@ -79,8 +77,8 @@ class Arithmetic(ABC):
         self.psum_bits = self.sum_bits
         self.stages = self.fast_stages if stages is None else stages
         if not 1 <= self.stages <= self.most_stages:
-            raise ValueError(f"stages of {activation} x {weight} ({structure}) must be from 1 to "
-                             f"{self.most_stages}, not {stages!r}")
+            raise ArchError("stages", f"of {activation} x {weight} ({structure}) must be from 1 to "
+                                      f"{self.most_stages}, not {stages!r}")
 
     @abstractmethod
     def decode_activation(self, m, codes):

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.formats import Bipolar, Float, Int, Lns, PowerSum
 from systolith.hw.formats.blocks import WeightPool
+from systolith.hw.spec.rules import ArchError
 
 from .arithmetic import Operands
 from .floats import FloatArithmetic
@@ -29,9 +30,8 @@ def arithmetic(activation, weight, lanes, terms, **options):
     for activations, weights, family in _FAMILIES:
         if isinstance(activation, activations) and isinstance(weight, weights):
             return family(activation, weight, lanes, terms, **options)
-    raise ValueError("activation and weight must be of one family (float, int and sums of "
-                     "powers; bipolar; lns), "
-                     f"not {activation} and {weight}")
+    raise ArchError("activation", "and weight must be of one family (float, int and sums of "
+                                  f"powers; bipolar; lns), not {activation} and {weight}")
 
 
 def arithmetic_of(arch):

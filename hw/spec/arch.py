@@ -4,10 +4,7 @@ Everything that hardware, simulators, compiler and driver must agree on is a fie
 here, computed once.
 """
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from math import gcd
 
 from systolith.hw.formats import (
@@ -16,13 +13,13 @@ from systolith.hw.formats import (
     Format,
     Int,
     PowerSum,
-    Ternary,
     parse,
     sum_bits,
     term_bound,
 )
 
-from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS
+from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from .rules import check_arch, check_fields
 from .structures import SMALL_PRODUCT, Structure
 
 __all__ = ["Arch"]
@@ -134,115 +131,13 @@ class Arch:
     bit_planes: bool = False
 
     def __post_init__(self):
-        for key in ("activation", "weight"):
-            object.__setattr__(self, key, parse(getattr(self, key)))
-        for key, low, high in (
-                ("rows", 1, 256), ("columns", 1, 256), ("lanes", 1, 1024),
-                ("largest_k", 1, 1 << 20),
-                ("activation_depth", 2, 1 << 20), ("weight_depth", 1, 1 << 20),
-                ("accumulator_depth", 2, 1 << 16), ("parameter_depth", 1, 1 << 12),
-                ("operand_depth", 0, 1 << 19), ("table_depth", 0, 1 << 16),
-                ("bias_fraction", 0, MULTIPLIER_BITS),
-                ("burst_beats", 1, 256), ("queue_depth", 1, 64), ("stages", 1, 64),
-                ("shared_columns", 1, 256)):
-            value = getattr(self, key)
-            if key == "stages" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{key} must be a whole number, not {value!r}")
-            if not low <= value <= high:
-                raise ValueError(f"{key} must be from {low} to {high}, not {value!r}")
-        if self.burst_beats & (self.burst_beats - 1):
-            raise ValueError(f"burst_beats must be a power of two, not {self.burst_beats!r}")
-        if self.bus_bits not in (32, 64, 128):
-            raise ValueError(f"bus_bits must be 32, 64 or 128, not {self.bus_bits!r}")
-        if isinstance(self.activation, Bipolar) != isinstance(self.weight, Bipolar):
-            raise ValueError("activation and weight must both be bipolar1, or neither: activation "
-                             f"is {self.activation}, weight is {self.weight}")
-        if not isinstance(self.weight, (Int, Float, Bipolar, PowerSum)):
-            raise ValueError("weight must be a format of integers, floats, sums of powers of two, "
-                             f"or bipolar1, not {self.weight}")
-        if isinstance(self.activation, Bipolar) and (
-                self.activation.bits != 1 or self.weight.bits != 1):
-            raise ValueError("activation and weight of a binary chip must be bipolar1, not "
-                             f"{self.activation} and {self.weight}")
-        for key, form in (("activation", self.activation), ("weight", self.weight)):
-            if isinstance(form, Int) and not form.signed:
-                raise ValueError(f"{key} must be a signed integer format such as int8, not {form}; "
-                                 "unsigned codes of a network run on it, shifted by half their "
-                                 "range")
-            if isinstance(form, Float) and not form.signed:
-                raise ValueError(f"{key} must be a float format with a sign, not {form}")
-        form = self.activation
-        if not isinstance(form, (Int, Float, Bipolar)) or isinstance(form, Ternary) or (
-                isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
-            raise ValueError("activation must be an integer format, bipolar1, or a float of radix "
-                             "2 with subnormals, the formats that post-processing can round to, "
-                             f"not {form}")
-        if self.operand_depth and isinstance(self.activation, Bipolar):
-            raise ValueError("operand_depth must be 0 on binary chips: their results are signs, "
-                             "not sums that could be combined")
-        self._check_functions()
-        if self.structure not in ("auto", *Structure):
-            *most, last = Structure
-            raise ValueError(f"structure must be auto, {', '.join(most)} or {last}, "
-                             f"not {self.structure!r}")
-        if self.columns % self.shared_columns:
-            raise ValueError(f"shared_columns must divide columns ({self.columns}), "
-                             f"not {self.shared_columns!r}")
-        for key in ("depthwise", "counters", "bit_planes"):
-            if not isinstance(getattr(self, key), bool):
-                raise TypeError(f"{key} must be true or false, not {getattr(self, key)!r}")
-        if self.bit_planes and not isinstance(self.activation, Bipolar):
-            raise ValueError("bit_planes must be false unless activation is bipolar1, not "
-                             f"{self.activation}")
-        if self.depthwise and (self.lanes, self.rows, self.shared_columns) != (1, self.columns, 1):
-            raise ValueError("depthwise needs one lane, as many rows as columns and shared_columns "
-                             f"= 1, not {self.lanes} lanes, {self.rows} rows, {self.columns} "
-                             f"columns and shared_columns = {self.shared_columns}")
-        if self.depthwise and self.activation.zero_code is None:
-            raise ValueError("depthwise needs an activation format that has a code for 0, and "
-                             f"{self.activation} has none; set it to false")
-        if self.groups_per_word > 1 << 10:
-            raise ValueError(f"rows * lanes ({self.vector}) and columns ({self.columns}) must have "
-                             f"a common divisor of {-(-self.vector >> 10)} or more")
-        if self.weight_depth < self.rows:
-            raise ValueError(f"weight_depth must hold the {self.rows} rows of one array filling, "
-                             f"not {self.weight_depth!r}")
+        for field in ("activation", "weight"):
+            object.__setattr__(self, field, parse(getattr(self, field)))
+        check_fields(self)
         if self.post_lanes is None:
             lanes = max(n for n in range(1, 5) if self.group % n == 0)
             object.__setattr__(self, "post_lanes", lanes)
-        if self.post_lanes < 1 or self.group % self.post_lanes:
-            raise ValueError(f"post_lanes must divide columns ({self.columns}) and rows * lanes "
-                             f"({self.vector}), not {self.post_lanes!r}")
-        if self.parameter_depth < self.chunks:
-            raise ValueError(f"parameter_depth must hold the {self.chunks} words of one group of "
-                             f"columns, not {self.parameter_depth!r}")
-        if self.accumulator is not None:
-            if isinstance(self.accumulator, bool) or not isinstance(self.accumulator, int):
-                raise TypeError(f"accumulator must be \"exact\" or a number of bits, "
-                                f"not {self.accumulator!r}")
-            if not self.psum_bits <= self.accumulator <= 64:
-                raise ValueError(f"accumulator must be \"exact\" or from {self.psum_bits} (one "
-                                 f"pass's sum) to 64 bits, not {self.accumulator!r}")
-        if self.accumulator_bits > 64:
-            raise ValueError(f"exact sums of {self.largest_k} products of {self.activation} and "
-                             f"{self.weight} need {self.accumulator_bits} bits, more than 64; "
-                             "choose shorter exponents or a smaller largest_k")
-
-    def _check_functions(self):
-        """Check the fields of tables and of leaky channels."""
-        if not isinstance(self.leaky, bool):
-            raise TypeError(f"leaky must be true or false, not {self.leaky!r}")
-        if isinstance(self.activation, Bipolar) and (self.leaky or self.table_depth):
-            key = "leaky" if self.leaky else "table_depth"
-            raise ValueError(f"{key} must be {'false' if self.leaky else 0} on binary chips: their "
-                             "results are signs, and any function of a sign is a sign")
-        codes = 1 << self.activation.width
-        if self.table_depth and (self.table_depth & (self.table_depth - 1)
-                                 or self.table_depth < codes):
-            raise ValueError(f"table_depth must be 0 or a power of two from {codes} up (the codes "
-                             f"of {self.activation}), not {self.table_depth!r}")
+        check_arch(self)
 
     @property
     def pe_structure(self):
@@ -421,23 +316,6 @@ class Arch:
         """Bits of what post-processing hands to the store unit: a group, or a raw chunk."""
         return max(8 * self.group_bytes, 8 * self.raw_bytes)
 
-    # Identity.
-
     def to_dict(self):
         """Plain data, the reverse of `Arch(**data)`."""
         return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}
-
-    @cached_property
-    def identity(self):
-        """64 bits that stand in a register, in every program and in the driver.
-
-        A hash of the instruction set and of all that a program depends on; name, board, clock
-        and the processing elements' inside are left out.
-        """
-        from .isa import description
-        facts = {key: value for key, value in self.to_dict().items()
-                 if key not in ("name", "board", "clock_mhz", "structure", "stages",
-                                "shared_columns", "counters")}
-        text = json.dumps([facts, MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS, description()],
-                          sort_keys=True)
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

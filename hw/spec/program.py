@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import isa
 from .arch import Arch
+from .identity import identity
 
 __all__ = ["Program", "ProgramError"]
 
@@ -51,7 +52,7 @@ class Program:
 
     def save(self, path):
         header = json.dumps({
-            "identity": f"{self.arch.identity:016x}", "arch": self.arch.to_dict(),
+            "identity": f"{identity(self.arch):016x}", "arch": self.arch.to_dict(),
             "code_offset": self.code_offset, "instructions": len(self.instructions),
             "image_bytes": len(self.image), "window_bytes": self.window_bytes, "host": self.host,
         }, sort_keys=True).encode()
@@ -74,13 +75,13 @@ class Program:
         header = json.loads(content[start:start + size])
         image = content[start + size:-32]
         made_for = Arch(**header["arch"])
-        if f"{made_for.identity:016x}" != header["identity"]:
+        if f"{identity(made_for):016x}" != header["identity"]:
             raise ProgramError(f"{path} was made for another version of the instruction set "
                                f"(identity {header['identity']}); build it again")
-        if arch is not None and arch.identity != made_for.identity:
+        if arch is not None and identity(arch) != identity(made_for):
             raise ProgramError(f"{path} was made for the chip {made_for.name!r} (identity "
-                               f"{made_for.identity:016x}), not for {arch.name!r} (identity "
-                               f"{arch.identity:016x}); build it again for this chip")
+                               f"{identity(made_for):016x}), not for {arch.name!r} (identity "
+                               f"{identity(arch):016x}); build it again for this chip")
         offset = header["code_offset"]
         code = [image[offset + n * isa.INSTRUCTION_BYTES:offset + (n + 1) * isa.INSTRUCTION_BYTES]
                 for n in range(header["instructions"])]

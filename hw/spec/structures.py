@@ -20,6 +20,10 @@ class Structure(StrEnum):
     DSP = "dsp"         #: DSP blocks that multiply 18 x 18 bits
     DSP48 = "dsp48"     #: DSP48E1 blocks: 25 x 18 bits with a pre-adder
 
+    @classmethod
+    def _missing_(cls, value):
+        raise ValueError(f"structure must be one of {', '.join(cls)}, not {value!r}")
+
     @property
     def is_dsp(self) -> bool:
         """Whether products are written as plain multiplications, for DSP blocks."""

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec import words as layout
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.sim.model.numerics import (
     add_bias,
@@ -113,9 +114,9 @@ class Simulator:
         draw = random.Random(seed)
         queues = {unit: deque() for unit in Unit}
         for number, i in enumerate(instructions):
-            if i.opcode == Opcode.BEGIN and i.identity != self.arch.identity:
+            if i.opcode == Opcode.BEGIN and i.identity != identity(self.arch):
                 raise ExecutionError(f"the program is for a chip of identity {i.identity:016x}, "
-                                     f"not {self.arch.identity:016x}; build it for this chip")
+                                     f"not {identity(self.arch):016x}; build it for this chip")
             if i.unit is not None:
                 queues[i.unit].append((number, i))
         tokens = np.zeros((len(Unit), len(Unit)), int)           # [giver, taker]

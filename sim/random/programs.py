@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec import words as layout
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
     INSTRUCTION_BYTES,
     Destination,
@@ -175,7 +176,7 @@ class _Writer:
             if draw.random() < 0.3:
                 self.layer = draw.randrange(1 << 12)
             draw.choices(list(makers), makers.values())[0]()
-        code = [Instruction(Opcode.BEGIN, {"identity": arch.identity}), *self.instructions,
+        code = [Instruction(Opcode.BEGIN, {"identity": identity(arch)}), *self.instructions,
                 Instruction(Opcode.END)]
         code = synchronize(code, arch)
         window = -(-self.window // 64) * 64

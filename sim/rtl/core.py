@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 
 from .device import RunResult
@@ -131,7 +132,7 @@ def simulate(verilog, jobs, *, waves=None, strict=True, optimize="-O1", cache=No
     Returns a `Simulation`. Raises SimulationError.
     """
     arch = jobs[0].program.arch
-    if any(job.program.arch.identity != arch.identity for job in jobs):
+    if any(identity(job.program.arch) != identity(arch) for job in jobs):
         raise ValueError("all jobs of a simulation must be for one chip")
     executable = build_core(
         verilog, arch, window_bytes=max(job.program.window_bytes for job in jobs),

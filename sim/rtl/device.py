@@ -6,6 +6,7 @@ and real cores; they differ in the transport alone.
 from dataclasses import dataclass, field
 
 from systolith.hw.spec import registers
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
@@ -130,7 +131,7 @@ class Device:
 
     @property
     def identity(self):
-        """The chip's identity, as `Arch.identity`."""
+        """The chip's identity, as `systolith.hw.spec.identity`."""
         return self._read("IDENTITY_LOW") | self._read("IDENTITY_HIGH") << 32
 
     @property
@@ -147,11 +148,11 @@ class Device:
         watchdog: cycles without progress after which a run ends with an error; 0: never.
         Raises DeviceError for a program that was made for another chip.
         """
-        identity = self.identity
-        if program.arch.identity != identity:
+        found = self.identity
+        if identity(program.arch) != found:
             raise DeviceError(
                 f"the program was made for the chip {program.arch.name!r} (identity "
-                f"{program.arch.identity:016x}), this chip's identity is {identity:016x}; build "
+                f"{identity(program.arch):016x}), this chip's identity is {found:016x}; build "
                 "the program for this chip")
         self.transport.write_memory(0, program.image)
         self._write("WINDOW_BASE", self.transport.window_base)

@@ -8,6 +8,7 @@ import sys
 import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 
 PROGRAM = """
 import hashlib
@@ -38,7 +39,7 @@ def test_repeated_blocks_are_written_once(facts):
         assert len(re.findall(rf"^  {module} +\S+ \(", text, re.MULTILINE)) == count
     # A block that waits for a change of nothing: simulators never run it.
     assert not re.search(r"always @\*\n +\S+ = \d+'\w+;", text)
-    assert f"identity 0x{arch.identity:016x}" in text
+    assert f"identity 0x{identity(arch):016x}" in text
     assert f"//   rows = {arch.rows}\n" in text
     header = text[text.index("module systolith_core("):]
     ports = header[:header.index(";")]

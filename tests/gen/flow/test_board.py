@@ -9,6 +9,7 @@ from systolith.hw.board import boards
 from systolith.hw.board.bridge import REGISTER_SPACE
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.verilate import build, run
 
@@ -117,7 +118,7 @@ def test_a_host_runs_a_network_over_the_serial_line(fast_line, tmp_path):
     script = Script()
     script.write(0, program.image)
     script.write(host["input_offset"], pack_inputs(program, codes[0]))
-    identity = script.read(REGISTER_SPACE + registers.address("IDENTITY_LOW"), 4)
+    place = script.read(REGISTER_SPACE + registers.address("IDENTITY_LOW"), 4)
     for name, value in (("WINDOW_BASE", 0), ("WINDOW_SIZE", program.window_bytes),
                         ("PROGRAM", program.code_offset), ("WATCHDOG", 5000),
                         ("CONTROL", registers.CONTROL_START)):
@@ -132,7 +133,7 @@ def test_a_host_runs_a_network_over_the_serial_line(fast_line, tmp_path):
     log = run(executable, folder=tmp_path, timeout=300)
     answers = bytes.fromhex((tmp_path / "answers.txt").read_text())
     assert len(answers) == script.answers, log
-    assert int.from_bytes(answers[identity:identity + 4], "little") == arch.identity & 0xFFFFFFFF
+    assert int.from_bytes(answers[place:place + 4], "little") == identity(arch) & 0xFFFFFFFF
     assert int.from_bytes(answers[status:status + 4], "little") & 7 == 2, "done, without error"
     found = unpack_outputs(program, answers[outputs:outputs + host["output_bytes"]])
     golden = graph.run(codes, arch)

@@ -17,6 +17,7 @@ from systolith.hw.board.uart import UartReceiver, UartTransmitter
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 
 DIVISOR = 4
 
@@ -125,7 +126,7 @@ def test_host_writes_and_reads_memory_and_registers():
         assert await ask(command(b"R", 4092, 3), 13) == changed + b"K"
         # registers
         for name, value in (("ID", registers.ID), ("VERSION", registers.VERSION),
-                            ("IDENTITY_HIGH", arch.identity >> 32)):
+                            ("IDENTITY_HIGH", identity(arch) >> 32)):
             answer = await ask(command(b"R", REGISTER_SPACE + registers.address(name), 1), 5)
             assert answer == value.to_bytes(4, "little") + b"K"
         at = REGISTER_SPACE + registers.address("WINDOW_SIZE")

@@ -11,6 +11,7 @@ from systolith.hw.core.sequencer import Sequencer
 from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
 from systolith.hw.spec.registers import SEQUENCER, ErrorCode
 
@@ -21,7 +22,7 @@ UNIT_OPCODES = [opcode for opcode in Opcode if opcode.unit is not None]
 
 
 def begin(arch):
-    return Instruction(Opcode.BEGIN, fields={"identity": arch.identity})
+    return Instruction(Opcode.BEGIN, fields={"identity": identity(arch)})
 
 
 def random_instruction(draw, opcode=None):
@@ -198,7 +199,7 @@ def test_a_program_must_begin_with_begin_and_the_right_identity():
     bench = Bench(arch, encode([Instruction(Opcode.END, layer=5)] * 4))
     bench.run()
     assert bench.report == (ErrorCode.ILLEGAL, SEQUENCER, 5, 0)
-    other = Instruction(Opcode.BEGIN, fields={"identity": arch.identity ^ 1 << 63})
+    other = Instruction(Opcode.BEGIN, fields={"identity": identity(arch) ^ 1 << 63})
     bench = Bench(arch, encode([other, *[Instruction(Opcode.END)] * 4]))
     bench.run()
     assert bench.report == (ErrorCode.IDENTITY, SEQUENCER, 0, 0)

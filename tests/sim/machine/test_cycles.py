@@ -6,6 +6,7 @@ import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
     INSTRUCTION_BYTES,
     Destination,
@@ -36,7 +37,7 @@ WINDOW = 1 << 16
 
 def program(arch, code, offset=0):
     """A Program of these instructions between BEGIN and END, at `offset`."""
-    code = [Instruction(Opcode.BEGIN, fields={"identity": arch.identity}), *code,
+    code = [Instruction(Opcode.BEGIN, fields={"identity": identity(arch)}), *code,
             Instruction(Opcode.END)]
     text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
     return Program(arch, code, bytes(offset) + text, offset, WINDOW)

@@ -7,6 +7,7 @@ import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, Unit
 from systolith.sim.machine.access import AccessError, accesses, check, words
 from systolith.sim.machine.iss import ExecutionError, Simulator
@@ -202,7 +203,7 @@ def test_what_reaches_outside_is_refused(instruction, text):
 def test_another_chips_program_is_refused():
     other = random_arch(3)
     program = random_program(other, 1, synchronize, 8)
-    with pytest.raises(ExecutionError, match=f"identity {other.identity:016x}"):
+    with pytest.raises(ExecutionError, match=f"identity {identity(other):016x}"):
         Simulator(ONE, bytearray(program.image)).run(program.instructions)
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.iss import Simulator
@@ -61,7 +62,7 @@ def runs(program):
         "count": job(changed(program, first[Opcode.POST],
                              program.instructions[first[Opcode.POST]].to_bytes()[:3]
                              + bytes(INSTRUCTION_BYTES - 3))),
-        "identity": job(with_fields(program, 0, identity=ARCH.identity ^ 1)),
+        "identity": job(with_fields(program, 0, identity=identity(ARCH) ^ 1)),
         "no end": job(changed(program, len(program.instructions) - 1, bytes(INSTRUCTION_BYTES))),
         "load outside": job(with_fields(program, first[Opcode.LOAD],
                                         address=-(-program.window_bytes // 64) * 64)),

@@ -3,6 +3,7 @@
 import pytest
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl.device import Device, DeviceError, Status
@@ -17,8 +18,8 @@ class Registers:
 
     def __init__(self, **values):
         self.values = {"ID": registers.ID, "VERSION": registers.VERSION, "STATUS": 2, "WAITING": 0,
-                       "IDENTITY_LOW": ARCH.identity & 0xFFFFFFFF,
-                       "IDENTITY_HIGH": ARCH.identity >> 32} | values
+                       "IDENTITY_LOW": identity(ARCH) & 0xFFFFFFFF,
+                       "IDENTITY_HIGH": identity(ARCH) >> 32} | values
         self.names = {register.offset: register.name for register in registers.REGISTERS}
         self.memory = bytearray(64)
         self.told = []
@@ -43,7 +44,7 @@ class Registers:
 def test_loads_and_runs():
     transport = Registers(CYCLES=100, COMPUTE_FIRST=20, COMPUTE_LAST=89, BUSY_POST=7)
     device = Device(transport)
-    assert device.identity == ARCH.identity
+    assert device.identity == identity(ARCH)
     device.load(Program(ARCH, [], bytes(range(40)), 0x40, 0x80), watchdog=9)
     result = device.run([(3, b"\xAA\xBB")], [(2, 4), (0, 1)], limit=55).check()
     assert transport.told == [

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl import core as rtl
@@ -22,7 +23,7 @@ CONTENT = np.random.default_rng(5).integers(0, 256, SIZE, dtype=np.uint8).tobyte
 
 def dummy(arch=ARCH):
     text = (Path(__file__).parent / "dummy_core.sv").read_text()
-    return text.replace("64'hIDENTITY", f"64'h{arch.identity:016x}").replace(
+    return text.replace("64'hIDENTITY", f"64'h{identity(arch):016x}").replace(
         "DATA_BITS = 64", f"DATA_BITS = {arch.bus_bits}")
 
 
@@ -223,8 +224,8 @@ def test_memory_that_nobody_wrote_is_not_zero(results):
 
 def test_program_for_another_chip_is_refused():
     other = Arch(rows=4, columns=8, bus_bits=64)
-    with pytest.raises(SimulationError, match=f"{other.identity:016x}.*this chip's identity is "
-                                              f"{ARCH.identity:016x}; build the program"):
+    with pytest.raises(SimulationError, match=f"{identity(other):016x}.*this chip's identity is "
+                                              f"{identity(ARCH):016x}; build the program"):
         simulate(dummy(), [job(COPY, arch=other)])
 
 

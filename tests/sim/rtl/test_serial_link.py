@@ -4,6 +4,7 @@ import pytest
 from systolith.hw.board.bridge import REGISTER_SPACE
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 from systolith.sim.rtl.device import Device, DeviceError
 from systolith.sim.rtl.serial_link import SerialLink
 
@@ -15,7 +16,7 @@ class Line:
         self.memory = bytearray(range(256)) * 256
         self.registers = {registers.address(name): value for name, value in (
             ("ID", registers.ID), ("VERSION", registers.VERSION),
-            ("IDENTITY_LOW", arch.identity & 0xFFFFFFFF), ("IDENTITY_HIGH", arch.identity >> 32))}
+            ("IDENTITY_LOW", identity(arch) & 0xFFFFFFFF), ("IDENTITY_HIGH", identity(arch) >> 32))}
         self.answer, self.commands = bytearray(), []
 
     def write(self, data):
@@ -49,7 +50,7 @@ def line():
 
 
 def test_a_device_is_found(line):
-    assert Device(SerialLink(line)).identity == Arch(rows=2, columns=2).identity
+    assert Device(SerialLink(line)).identity == identity(Arch(rows=2, columns=2))
 
 
 @pytest.mark.parametrize("offset, size", [(0, 4), (3, 1), (5, 300), (2, 2), (1, 6), (1000, 4096)])

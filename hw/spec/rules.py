@@ -1,0 +1,274 @@
+"""What values the fields of an `Arch` may have: a table of ranges, and one rule for each
+contradiction between fields.
+
+A rule returns None, or the field at fault and what is wrong with it, worded as the end of a
+sentence that starts with the field's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from systolith.hw.formats import Bipolar, Float, Int, PowerSum, Ternary
+
+from .numbers import MULTIPLIER_BITS
+from .structures import Structure
+
+if TYPE_CHECKING:
+    from .arch import Arch
+
+__all__ = ["LIMITS", "RULES", "SWITCHES", "ArchError", "Limit", "check_arch", "check_fields"]
+
+Fault = tuple[str, str] | None
+
+
+class ArchError(ValueError):
+    """A field with a wrong value. Its text is the field's name and what is wrong with it.
+
+    Attributes
+    ----------
+    field : str
+        A field of `Arch`.
+    text : str
+        The rest of the sentence, such as "must be from 1 to 256, not 0".
+    """
+
+    def __init__(self, field: str, text: str):
+        super().__init__(f"{field} {text}")
+        self.field, self.text = field, text
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A field that holds a whole number from `low` to `high`, or also None where `optional`."""
+    field: str
+    low: int
+    high: int
+    optional: bool = False
+
+
+LIMITS = (
+    Limit("rows", 1, 256),
+    Limit("columns", 1, 256),
+    Limit("lanes", 1, 1024),
+    Limit("largest_k", 1, 1 << 20),
+    Limit("activation_depth", 2, 1 << 20),
+    Limit("weight_depth", 1, 1 << 20),
+    Limit("accumulator_depth", 2, 1 << 16),
+    Limit("parameter_depth", 1, 1 << 12),
+    Limit("operand_depth", 0, 1 << 19),
+    Limit("table_depth", 0, 1 << 16),
+    Limit("bias_fraction", 0, MULTIPLIER_BITS),
+    Limit("burst_beats", 1, 256),
+    Limit("queue_depth", 1, 64),
+    Limit("stages", 1, 64, optional=True),
+    Limit("post_lanes", 1, 256, optional=True),
+    Limit("shared_columns", 1, 256),
+)
+#: Fields that are true or false.
+SWITCHES = ("leaky", "depthwise", "counters", "bit_planes")
+
+
+def check_fields(arch: Arch) -> None:
+    """Raise ArchError where a field of LIMITS or SWITCHES is of a wrong type or out of range."""
+    for limit in LIMITS:
+        value = getattr(arch, limit.field)
+        if value is None and limit.optional:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ArchError(limit.field, f"must be a whole number, not {value!r}")
+        if not limit.low <= value <= limit.high:
+            raise ArchError(limit.field, f"must be from {limit.low} to {limit.high}, not {value!r}")
+    for field in SWITCHES:
+        value = getattr(arch, field)
+        if not isinstance(value, bool):
+            raise ArchError(field, f"must be true or false, not {value!r}")
+
+
+def check_arch(arch: Arch) -> None:
+    """Raise ArchError for the first of RULES that `arch` breaks; its fields are in range."""
+    for rule in RULES:
+        if fault := rule(arch):
+            raise ArchError(*fault)
+
+
+def _bursts_are_powers_of_two(arch: Arch) -> Fault:
+    if arch.burst_beats & (arch.burst_beats - 1):
+        return "burst_beats", f"must be a power of two, not {arch.burst_beats!r}"
+    return None
+
+
+def _bus_has_a_known_width(arch: Arch) -> Fault:
+    if arch.bus_bits not in (32, 64, 128):
+        return "bus_bits", f"must be 32, 64 or 128, not {arch.bus_bits!r}"
+    return None
+
+
+def _both_formats_are_binary_or_none(arch: Arch) -> Fault:
+    if isinstance(arch.activation, Bipolar) != isinstance(arch.weight, Bipolar):
+        return "activation", ("and weight must both be bipolar1, or neither: activation is "
+                              f"{arch.activation}, weight is {arch.weight}")
+    return None
+
+
+def _weights_can_be_multiplied(arch: Arch) -> Fault:
+    if not isinstance(arch.weight, Int | Float | Bipolar | PowerSum):
+        return "weight", ("must be a format of integers, floats, sums of powers of two, or "
+                          f"bipolar1, not {arch.weight}")
+    return None
+
+
+def _binary_formats_have_one_bit(arch: Arch) -> Fault:
+    if isinstance(arch.activation, Bipolar) and arch.activation.bits + arch.weight.width != 2:
+        return "activation", ("and weight of a binary chip must be bipolar1, not "
+                              f"{arch.activation} and {arch.weight}")
+    return None
+
+
+def _formats_have_a_sign(arch: Arch) -> Fault:
+    for field, form in (("activation", arch.activation), ("weight", arch.weight)):
+        if isinstance(form, Int) and not form.signed:
+            return field, (f"must be a signed integer format such as int8, not {form}; unsigned "
+                           "codes of a network run on it, shifted by half their range")
+        if isinstance(form, Float) and not form.signed:
+            return field, f"must be a float format with a sign, not {form}"
+    return None
+
+
+def _results_can_be_rounded(arch: Arch) -> Fault:
+    form = arch.activation
+    if not isinstance(form, Int | Float | Bipolar) or isinstance(form, Ternary) or (
+            isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
+        return "activation", ("must be an integer format, bipolar1, or a float of radix 2 with "
+                              "subnormals, the formats that post-processing can round to, "
+                              f"not {form}")
+    return None
+
+
+def _operands_need_numbers(arch: Arch) -> Fault:
+    if arch.operand_depth and isinstance(arch.activation, Bipolar):
+        return "operand_depth", ("must be 0 on binary chips: their results are signs, not sums "
+                                 "that could be combined")
+    return None
+
+
+def _leaky_channels_need_numbers(arch: Arch) -> Fault:
+    if arch.leaky and isinstance(arch.activation, Bipolar):
+        return "leaky", ("must be false on binary chips: their results are signs, and any function "
+                         "of a sign is a sign")
+    return None
+
+
+def _tables_need_numbers(arch: Arch) -> Fault:
+    if arch.table_depth and isinstance(arch.activation, Bipolar):
+        return "table_depth", ("must be 0 on binary chips: their results are signs, and any "
+                               "function of a sign is a sign")
+    return None
+
+
+def _tables_hold_all_codes(arch: Arch) -> Fault:
+    codes = 1 << arch.activation.width
+    depth = arch.table_depth
+    if depth and (depth & (depth - 1) or depth < codes):
+        return "table_depth", (f"must be 0 or a power of two from {codes} up (the codes of "
+                               f"{arch.activation}), not {depth!r}")
+    return None
+
+
+def _structure_is_known(arch: Arch) -> Fault:
+    if arch.structure not in ("auto", *Structure):
+        *most, last = Structure
+        return "structure", f"must be auto, {', '.join(most)} or {last}, not {arch.structure!r}"
+    return None
+
+
+def _columns_are_shared_evenly(arch: Arch) -> Fault:
+    if arch.columns % arch.shared_columns:
+        return "shared_columns", (f"must divide columns ({arch.columns}), not "
+                                  f"{arch.shared_columns!r}")
+    return None
+
+
+def _bit_planes_are_binary(arch: Arch) -> Fault:
+    if arch.bit_planes and not isinstance(arch.activation, Bipolar):
+        return "bit_planes", ("must be false unless activation is bipolar1, not "
+                              f"{arch.activation}")
+    return None
+
+
+def _depthwise_arrays_are_square(arch: Arch) -> Fault:
+    if arch.depthwise and (arch.lanes, arch.rows, arch.shared_columns) != (1, arch.columns, 1):
+        return "depthwise", (f"needs one lane, as many rows as columns and shared_columns = 1, not "
+                             f"{arch.lanes} lanes, {arch.rows} rows, {arch.columns} columns and "
+                             f"shared_columns = {arch.shared_columns}")
+    return None
+
+
+def _depthwise_needs_a_zero(arch: Arch) -> Fault:
+    if arch.depthwise and arch.activation.zero_code is None:
+        return "depthwise", ("needs an activation format that has a code for 0, and "
+                             f"{arch.activation} has none; set it to false")
+    return None
+
+
+def _slots_fit_their_field(arch: Arch) -> Fault:
+    if arch.groups_per_word > 1 << 10:
+        return "rows", (f"* lanes ({arch.vector}) and columns ({arch.columns}) must have a common "
+                        f"divisor of {-(-arch.vector >> 10)} or more")
+    return None
+
+
+def _weights_fill_the_array(arch: Arch) -> Fault:
+    if arch.weight_depth < arch.rows:
+        return "weight_depth", (f"must hold the {arch.rows} rows of one array filling, not "
+                                f"{arch.weight_depth!r}")
+    return None
+
+
+def _post_lanes_divide_a_group(arch: Arch) -> Fault:
+    if arch.post_lanes is None or arch.group % arch.post_lanes:
+        return "post_lanes", (f"must divide columns ({arch.columns}) and rows * lanes "
+                              f"({arch.vector}), not {arch.post_lanes!r}")
+    return None
+
+
+def _parameters_hold_a_group(arch: Arch) -> Fault:
+    if arch.parameter_depth < arch.chunks:
+        return "parameter_depth", (f"must hold the {arch.chunks} words of one group of columns, "
+                                   f"not {arch.parameter_depth!r}")
+    return None
+
+
+def _accumulators_hold_a_pass(arch: Arch) -> Fault:
+    bits = arch.accumulator
+    if bits is None:
+        return None
+    if isinstance(bits, bool) or not isinstance(bits, int):
+        return "accumulator", f"must be \"exact\" or a number of bits, not {bits!r}"
+    if not arch.psum_bits <= bits <= 64:
+        return "accumulator", (f"must be \"exact\" or from {arch.psum_bits} (one pass's sum) to 64 "
+                               f"bits, not {bits!r}")
+    return None
+
+
+def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
+    if arch.accumulator_bits > 64:
+        return "largest_k", (
+            f"of {arch.largest_k} needs exact sums of {arch.accumulator_bits} bits, more than 64, "
+            f"for products of {arch.activation} and {arch.weight}; choose a smaller largest_k, "
+            "shorter exponents, or a number of bits as accumulator")
+    return None
+
+
+#: In the order in which they are checked.
+RULES: tuple[Callable[[Arch], Fault], ...] = (
+    _bursts_are_powers_of_two, _bus_has_a_known_width, _both_formats_are_binary_or_none,
+    _weights_can_be_multiplied, _binary_formats_have_one_bit, _formats_have_a_sign,
+    _results_can_be_rounded, _operands_need_numbers, _leaky_channels_need_numbers,
+    _tables_need_numbers, _tables_hold_all_codes, _structure_is_known, _columns_are_shared_evenly,
+    _bit_planes_are_binary, _depthwise_arrays_are_square, _depthwise_needs_a_zero,
+    _slots_fit_their_field, _weights_fill_the_array, _post_lanes_divide_a_group,
+    _parameters_hold_a_group, _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
+)

@@ -1,0 +1,27 @@
+from dataclasses import fields, replace
+
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import WITHOUT_EFFECT, identity
+
+ARCH = Arch(rows=4, columns=4)
+#: For each field another value that the chip may have.
+OTHER = dict(
+    name="other", board="ulx3s-85f", rows=8, columns=8, lanes=2, activation="int7", weight="int7",
+    accumulator=40, largest_k=100, activation_depth=128, weight_depth=64, accumulator_depth=64,
+    parameter_depth=16, operand_depth=8, table_depth=256, leaky=True, bias_fraction=3, bus_bits=32,
+    burst_beats=8, queue_depth=3, clock_mhz=7.0, structure="lut6", stages=1, shared_columns=2,
+    depthwise=True, counters=False, post_lanes=2)
+
+
+def test_a_change_of_a_field_changes_the_identity_where_programs_depend_on_it():
+    assert identity(ARCH) == identity(Arch(rows=4, columns=4)) < 1 << 64
+    for field in fields(Arch):
+        if field.name != "bit_planes":
+            other = replace(ARCH, **{field.name: OTHER[field.name]})
+            assert (identity(other) == identity(ARCH)) == (field.name in WITHOUT_EFFECT), field.name
+    binary = replace(ARCH, activation="bipolar1", weight="bipolar1")
+    assert identity(binary) != identity(replace(binary, bit_planes=True))
+
+
+def test_identities_are_those_of_stored_programs():
+    assert f"{identity(ARCH):016x}" == "f25b37b2a73c4a92"

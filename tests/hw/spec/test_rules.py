@@ -1,0 +1,87 @@
+from dataclasses import fields
+from types import SimpleNamespace
+
+import pytest
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.rules import LIMITS, RULES, SWITCHES, ArchError, check_fields
+
+PLAIN = Arch(rows=2, columns=2).to_dict()
+
+
+def values(**changes):
+    return SimpleNamespace(**PLAIN | changes)
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.field)
+def test_limits_hold_at_below_and_above(limit):
+    for value in (limit.low, limit.high):
+        check_fields(values(**{limit.field: value}))
+    for value in (limit.low - 1, limit.high + 1):
+        with pytest.raises(ArchError, match=f"^{limit.field} must be from {limit.low} to "
+                                            f"{limit.high}, not {value}$") as caught:
+            check_fields(values(**{limit.field: value}))
+        assert caught.value.field == limit.field
+    for value in (True, 1.0, "1"):
+        with pytest.raises(ArchError, match=f"^{limit.field} must be a whole number, not "):
+            check_fields(values(**{limit.field: value}))
+    if limit.optional:
+        check_fields(values(**{limit.field: None}))
+    else:
+        with pytest.raises(ArchError, match="must be a whole number, not None"):
+            check_fields(values(**{limit.field: None}))
+
+
+@pytest.mark.parametrize("field", SWITCHES)
+def test_switches_are_true_or_false(field):
+    with pytest.raises(ArchError, match=f"^{field} must be true or false, not 1$"):
+        Arch(**PLAIN | {field: 1})
+
+
+BINARY = {"activation": "bipolar1", "weight": "bipolar1"}
+#: By rule: fields that break it and no rule before it, and fields next to them that break none.
+BROKEN = {
+    "_bursts_are_powers_of_two": ({"burst_beats": 3}, {"burst_beats": 4}),
+    "_bus_has_a_known_width": ({"bus_bits": 16}, {"bus_bits": 32}),
+    "_both_formats_are_binary_or_none": ({"weight": "bipolar1"}, BINARY),
+    "_weights_can_be_multiplied": ({"weight": "lns8"}, {"weight": "e3m0x2"}),
+    "_binary_formats_have_one_bit": (BINARY | {"weight": "bipolar2"}, BINARY),
+    "_formats_have_a_sign": ({"weight": "uint8"}, {"weight": "int9"}),
+    "_results_can_be_rounded": ({"activation": "ternary"}, {"activation": "int2"}),
+    "_operands_need_numbers": (BINARY | {"operand_depth": 1}, {"operand_depth": 1}),
+    "_leaky_channels_need_numbers": (BINARY | {"leaky": True}, {"leaky": True}),
+    "_tables_need_numbers": (BINARY | {"table_depth": 2}, {"table_depth": 256}),
+    "_tables_hold_all_codes": ({"table_depth": 128}, {"table_depth": 256}),
+    "_structure_is_known": ({"structure": "lut5"}, {"structure": "lut6"}),
+    "_columns_are_shared_evenly": ({"columns": 6, "shared_columns": 4},
+                                   {"columns": 6, "shared_columns": 3}),
+    "_bit_planes_are_binary": ({"bit_planes": True}, BINARY | {"bit_planes": True}),
+    "_depthwise_arrays_are_square": ({"depthwise": True, "rows": 3}, {"depthwise": True}),
+    "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),
+    "_slots_fit_their_field": ({"rows": 256, "lanes": 5, "columns": 1},
+                               {"rows": 256, "lanes": 4, "columns": 1}),
+    "_weights_fill_the_array": ({"rows": 4, "weight_depth": 3}, {"rows": 4, "weight_depth": 4}),
+    "_post_lanes_divide_a_group": ({"rows": 6, "columns": 6, "post_lanes": 4},
+                                   {"rows": 6, "columns": 6, "post_lanes": 3}),
+    "_parameters_hold_a_group": ({"rows": 8, "columns": 8, "post_lanes": 1, "parameter_depth": 7},
+                                 {"rows": 8, "columns": 8, "post_lanes": 1, "parameter_depth": 8}),
+    "_accumulators_hold_a_pass": ({"accumulator": 16}, {"accumulator": 17}),
+    "_exact_sums_fit_accumulators": ({"activation": "e5m2", "weight": "e5m2"},
+                                     {"activation": "e4m3", "weight": "e4m3"}),
+}
+
+
+def test_every_rule_has_a_case():
+    assert [rule.__name__ for rule in RULES] == list(BROKEN)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rules_refuse_what_breaks_them_and_nothing_beside_it(rule):
+    broken, kept = BROKEN[rule.__name__]
+    with pytest.raises(ArchError) as caught:
+        Arch(**PLAIN | {"post_lanes": None} | broken)
+    field, text = caught.value.field, caught.value.text
+    assert str(caught.value) == f"{field} {text}"
+    assert field in {item.name for item in fields(Arch)} and field in {*broken, "rows", "largest_k",
+                                                                       "activation"}
+    arch = Arch(**PLAIN | {"post_lanes": None} | kept)
+    assert rule(arch) is None

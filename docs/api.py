@@ -6,6 +6,7 @@ of the line <!-- api -->.
 
 import inspect
 import re
+import textwrap
 
 PAGE, MARK = "reference/python.md", "<!-- api -->"
 
@@ -20,7 +21,10 @@ def call(name, thing):
     keyword = [n for n, p in enumerate(parameters) if p.kind is inspect.Parameter.KEYWORD_ONLY]
     if keyword:
         shown.insert(keyword[0], "*")
-    return f"{name}({', '.join(shown)})"
+    # An object as a default is shown by its address, which says nothing.
+    text = re.sub(r"<[\w.]+ object at \w+>", "...", ", ".join(shown))
+    return textwrap.fill(f"{name}({text})", 88, subsequent_indent=" " * (len(name) + 1),
+                         break_long_words=False)
 
 
 def documented(text):
@@ -39,10 +43,14 @@ def documented(text):
                 name, _, kind = line.partition(" : ")
                 rows.append((name, kind, []))
         table = [f"| {section[1][:-1].lower()} | type | meaning |", "|---|---|---|"]
-        table += [f"| `{name}` | {_cell(kind)} | {_cell(' '.join(words))} |"
+        table += [f"| {_codes(name)} | {_cell(kind)} | {_cell(' '.join(words))} |"
                   for name, kind, words in rows]
         parts.append("\n".join(table))
     return "\n\n".join(parts)
+
+
+def _codes(names):
+    return ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _cell(text):
@@ -50,10 +58,10 @@ def _cell(text):
 
 
 def api():
-    """Every public name of the package but its version."""
+    """Every public name of the package but its version: functions, then classes."""
     import systolith
     parts = []
-    for name in systolith.__all__:
+    for name in sorted(systolith.__all__, key=lambda name: (name[0].isupper(), name)):
         thing = getattr(systolith, name)
         if name.startswith("__"):
             continue

@@ -129,6 +129,9 @@ def check_commands(commands, folder):
         sys.exit(f"wheel-test: systolith --version does not say {version}")
     step("systolith demo")
     print(call(systolith, "demo", "--images", 2, cwd=folder))
+    step("systolith demo --files, systolith check: the tutorial's network")
+    call(systolith, "demo", "--files", "digits", cwd=folder)
+    call(systolith, "check", "digits/digits-cnn-int8.onnx", "--chip", "ulx3s-8x8", cwd=folder)
     step("systolith build, systolith simulate --engine rtl")
     call(systolith, "build", "build/demo/model.onnx", "--chip", "ulx3s-8x8-e3m2", "--no-area", "-o",
          "out", cwd=folder)

@@ -26,9 +26,9 @@ def test_every_name_is_documented(tool):
 
 
 def test_how_a_function_is_called(tool):
-    def function(a: int, b=2, *, c: str = "x"):
+    def function(a: int, b=2, *, c: str = "x", d=object()):     # noqa: B008
         pass
-    assert tool.call("f", function) == "f(a, b=2, *, c='x')"
+    assert tool.call("f", function) == "f(a, b=2, *, c='x', d=...)"
     assert tool.call("E", systolith.UserError) == "E"
 
 

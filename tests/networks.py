@@ -12,7 +12,7 @@ from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
-from systolith.sim.model.numerics import ordered, output_size
+from systolith.sim.model.numerics import output_size
 from systolith.sim.random import programs
 from systolith.sim.rtl import core
 
@@ -124,7 +124,7 @@ def bend(draw, rng, conv, arch):
     limits = conv.operand or conv
     if arch.table_depth and draw.random() < 0.5:
         codes = random_codes(rng, arch.activation, limits.high - limits.low + 1)
-        conv.table = ordered(codes, arch.activation)
+        conv.table = arch.activation.ordered(codes)
 
 
 def random_network(seed, arch, layers=None, size=None):

@@ -18,7 +18,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.element.element import arithmetic_of
-from systolith.hw.formats import Format, Int, parse
+from systolith.hw.formats import Format, parse
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.rules import ArchError
 from systolith.hw.spec.structures import Structure
@@ -126,9 +126,7 @@ class Number(Kind):
             form = parse(value)
         except ValueError as error:
             raise ValueError(f"must be the name of a number format: {error}") from None
-        if self.shifted and isinstance(form, Int) and not form.signed:
-            return Int(form.bits)
-        return form
+        return form.chip_format if self.shifted else form
 
 
 COUNT, SIZE, SWITCH = Whole(), Whole(0), Switch()

@@ -9,9 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar
 from systolith.sim.model.graph import Conv, Graph
-from systolith.sim.model.numerics import ordered
 
 __all__ = ["arrange", "with_whole_operands"]
 
@@ -35,7 +33,7 @@ def with_whole_operands(graph, arch):
     holed = {conv.operand.tensor for conv in graph.layers if conv.operand is not None
              and conv.operand.tensor in written
              and _places(graph, conv.operand.tensor, arch.group) is not None}
-    if not holed or isinstance(arch.activation, Bipolar):
+    if not holed or not arch.activation.has_zero:
         return graph
     last = {conv.output: number for number, conv in enumerate(graph.layers)}
     tensors, layers = dict(graph.tensors), []
@@ -59,7 +57,7 @@ def _copy(writer, tensor):
     form, weights = tensor.format, writer.weight_format
     channels = tensor.shape[0]
     one = int(weights.encode(np.array(1.0)))
-    orders = ordered(form.finite_codes(), form)
+    orders = form.ordered(form.finite_codes())
     weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
     return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
                 shift=np.full(channels, -weights.exponent), low=int(orders.min()),
@@ -73,7 +71,7 @@ def arrange(graph, arch):
               if (where := _places(graph, name, arch.group)) is not None}
     if not places:
         return graph, {}
-    if isinstance(arch.activation, Bipolar):
+    if not arch.activation.has_zero:
         name = next(iter(places))
         raise UserError(f"tensor {name!r} is a Concat of parts whose channels are no multiples of "
                         f"{arch.group}, and bipolar1 has no 0 for the lanes in between; make the "

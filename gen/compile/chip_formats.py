@@ -36,33 +36,32 @@ def weight_formats(graph):
     formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
     if computed_formats(graph) == [Bipolar(1)]:
         return formats
-    return {name: item for name, item in formats.items() if not isinstance(item, Bipolar)} or {
+    return {name: item for name, item in formats.items() if not item.binary} or {
         "int8": Int(8)}
 
 
 def formats_needed(graph, arch):
     """The `FormatsNeeded` of a network on a chip."""
-    if isinstance(arch.activation, Int):
+    if arch.activation.uniform:
         graph = widened(graph, arch)
     forms, formats = computed_formats(graph), weight_formats(graph)
     activations, fields, found = sorted(map(str, forms)), {}, FormatsNeeded()
     if activations != [str(arch.activation)]:
-        if len(forms) > 1 and not all(isinstance(item, Int) for item in forms):
+        if len(forms) > 1 and not all(item.uniform for item in forms):
             found.problems.append(f"the network's activations are in {' and '.join(activations)}, "
                                   "and a chip computes in one format; quantize all to the same")
             return found
         found.problems.append(f"the network's activations are in {' and '.join(activations)}, and "
                               f"the chip computes in {arch.activation}")
         fields["activation"] = max(forms, key=lambda item: item.width)
-    others = [item for name, item in formats.items() if not (item == arch.weight or (
-        isinstance(item, Int) and isinstance(arch.weight, Int) and item.signed
-        and item.bits <= arch.weight.bits) or _has_all(graph, arch, name))]
+    others = [item for name, item in formats.items()
+              if not (arch.weight.holds(item) or _has_all(graph, arch, name))]
     if others:
-        if not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+        if not all(layer.weight_format.binary for layer in graph.layers):
             found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "
                                   f"and the chip's are {arch.weight}")
         fields["weight"] = max(others, key=lambda item: item.width)
-    if arch.bit_planes and not isinstance(fields.get("activation", arch.activation), Bipolar):
+    if arch.bit_planes and not fields.get("activation", arch.activation).binary:
         fields["bit_planes"] = False
     try:
         found.chip = replace(arch, **fields)
@@ -93,6 +92,6 @@ def format_advice(graph, arch):
     what = "network" if "array.activation" in found.changes else "weights"
     sums = sorted({digit.sum for name, digit in graph.digits.items()
                    if graph.tensors[name].format.width > arch.activation.width})
-    if sums and what == "network" and isinstance(arch.activation, Int):
+    if sums and what == "network" and arch.activation.uniform:
         what = f"addends of {', '.join(map(repr, sums))}, and all else,"
     return f"set {keys}, or quantize the {what} to {own}"

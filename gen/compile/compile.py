@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from itertools import product
 
 from systolith.gen.kit.errors import UserError, WrongFormat
-from systolith.hw.formats import Bipolar
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode
 from systolith.hw.spec.program import Program
@@ -410,7 +409,7 @@ class LayerCode:
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
         fields = windows | {"group": group, "parameters": self._parameters(number)}
-        if not conv.raw and not isinstance(arch.activation, Bipolar):
+        if not conv.raw and not arch.activation.binary:
             fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
         if operand is not None:
             fields |= self._combined(operand, own, sub) | {"slot": slot}
@@ -510,7 +509,7 @@ def _emit_round(number, stream, layers, plans, offsets, places):
         sink = Sink(shape, places.placement.maps.get(conv.output),
                     places.operands.maps.get(conv.output),
                     places.address(conv.output, number) if conv.output in places.where else None,
-                    isinstance(arch.activation, Bipolar) and last and conv.output in places.lives)
+                    arch.activation.binary and last and conv.output in places.lives)
         LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
 
 

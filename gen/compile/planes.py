@@ -21,7 +21,7 @@ __all__ = ["computed_formats", "in_planes", "lay_out_planes"]
 
 def in_planes(conv, tensors, arch):
     """Whether a layer reads integers on a binary chip."""
-    return isinstance(arch.activation, Bipolar) and isinstance(tensors[conv.input].format, Int)
+    return arch.activation.binary and tensors[conv.input].format.uniform
 
 
 def computed_formats(graph):
@@ -29,16 +29,16 @@ def computed_formats(graph):
     where inputs are integers, which layers with binary weights read plane by plane; in any other
     network signs are numbers of the other formats."""
     inputs = {item.name for item in graph.inputs}
-    planes = {layer.input for layer in graph.layers if isinstance(layer.weight_format, Bipolar)
+    planes = {layer.input for layer in graph.layers if layer.weight_format.binary
               and layer.input in inputs and not layer.raw and layer.groups == 1
-              and isinstance(graph.tensors[layer.input].format, Int)}
-    binary = all(isinstance(tensor.format, Bipolar) for tensor in graph.tensors.values()
+              and graph.tensors[layer.input].format.uniform}
+    binary = all(tensor.format.binary for tensor in graph.tensors.values()
                  if tensor.format and tensor.name not in planes) and all(
-        isinstance(layer.weight_format, Bipolar) for layer in graph.layers)
+        layer.weight_format.binary for layer in graph.layers)
     if binary:
         return [Bipolar(1)]
     kept = [tensor.format for tensor in graph.tensors.values()
-            if tensor.format and not isinstance(tensor.format, Bipolar)]
+            if tensor.format and not tensor.format.binary]
     return list(dict.fromkeys(kept)) or [Int(8)]
 
 

@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 from systolith.gen.kit.errors import UserError, WrongFormat
-from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
 
@@ -20,7 +19,7 @@ __all__ = ["bias_error", "bias_fraction", "check_channels", "check_layer", "chec
 def _odd_tail(layer):
     """Whether the idle lanes after the last channel are odd in number, so that one product of
     theirs is not cancelled."""
-    return (isinstance(layer.arch.weight, Bipolar) and not layer.pairs
+    return (layer.arch.weight.binary and not layer.pairs
             and (layer.blocks * layer.arch.vector - layer.conv.inputs) % 2 == 1)
 
 
@@ -35,7 +34,7 @@ def _bias(layer):
 
 def accumulator_need(layer, input_format):
     """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
-    if isinstance(layer.arch.weight, Bipolar) and isinstance(input_format, Int):
+    if layer.arch.weight.binary and input_format.uniform:
         return _need_of_planes(layer, input_format.width)
     tail = layer.y.kernel * layer.x.kernel * _odd_tail(layer)
     low, high = layer.conv.sum_range(input_format)
@@ -84,10 +83,8 @@ def _check_formats(layer, tensors, outside=False):
 def has_weights(layer):
     """Whether the chip's weights, or sums of a few, are the layer's."""
     own, there = layer.conv.weight_format, layer.arch.weight
-    if own == there or not (isinstance(own, Int) and isinstance(there, Int) and own.signed):
-        return own == there
-    return own.bits <= there.bits or (
-        type(own) is type(there) is Int and there.signed and len(layer.addends) <= MOST_ADDENDS)
+    return there.holds(own) or (own.complete and there.complete and own.signed and there.signed
+                                and len(layer.addends) <= MOST_ADDENDS)
 
 
 def _check_operand(layer, tensors):
@@ -375,7 +372,7 @@ def _pass_words(layer, codes, dtype, fill):
     out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
     padded[:channels, :inputs] = codes
-    if isinstance(arch.weight, Bipolar):
+    if arch.weight.binary:
         # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
@@ -427,7 +424,7 @@ def parameter_bytes(layer):
     formats one more group at the end, whose results are always -1: it fills lanes without
     channel."""
     conv, arch = layer.conv, layer.arch
-    bipolar = isinstance(arch.activation, Bipolar)
+    bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.

@@ -8,9 +8,8 @@ that gives these two.
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.formats import Bipolar
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
-from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv
 
 __all__ = ["signs_as_numbers"]
@@ -22,14 +21,15 @@ def signs_as_numbers(graph, arch):
     """The network with signs, and weights that are signs, in the formats of a chip that is not
     binary; unchanged where it has none, or where the chip has no +1 and -1. Inputs and outputs stay
     as the host sees them."""
-    if isinstance(arch.activation, Bipolar) or not (
+    if arch.activation.binary or not (
             any(map(_is_sign, graph.tensors.values()))
-            or any(isinstance(layer.weight_format, Bipolar) for layer in graph.layers)):
+            or any(layer.weight_format.binary for layer in graph.layers)):
         return graph
     if _codes(arch.activation) is None or _codes(arch.weight) is None:
         return graph
-    others = {type(item.format) for item in graph.tensors.values() if item.format} & {Int, Float}
-    if others - {type(arch.activation)}:
+    others = {item.format.family for item in graph.tensors.values()
+              if item.format and not item.format.binary}
+    if others - {arch.activation.family}:
         return graph        # no such chip computes it; with signs as its numbers none does
     return _Signs(graph, arch).graph()
 
@@ -40,7 +40,7 @@ def _is_sign(tensor):
 
 def _codes(form):
     """(code of -1, code of +1) of a format, or None."""
-    if isinstance(form, Bipolar) or -form.exponent > _TOP:
+    if form.binary or -form.exponent > _TOP:
         return None
     codes = form.encode(np.array([-1.0, 1.0]))
     return codes if (form.decode(codes) == [-1, 1]).all() else None
@@ -81,7 +81,7 @@ class _Signs:
         if decoder.function is None or not _is_sign(self.old.tensors[decoder.tensor]):
             return decoder
         least, numbers = decoder.function
-        low, high = (int(item) for item in numerics.ordered(self.codes, self.arch.activation))
+        low, high = (int(item) for item in self.arch.activation.ordered(self.codes))
         wide = np.full(high - low + 1, numbers[0])          # what lies between is no sign
         wide[-1 if least == 0 else 0:] = numbers[-1]
         return replace(decoder, function=(low, wide))
@@ -99,7 +99,7 @@ class _Signs:
         turned = conv.least if conv.least is not None and conv.least.any() else None
         # A float has no number between 0 and its neighbours that a bias of whole units could make:
         # its sign is taken of -1, 0 and 1.
-        last = sign and (turned is not None or isinstance(self.arch.activation, Float))
+        last = sign and (turned is not None or self.arch.activation.floating)
         output = conv
         if last:
             name = self._number(f"{conv.output}_signs")
@@ -132,7 +132,7 @@ class _Signs:
             more -= self.exponent
             if conv.pad_code is not None:
                 conv = replace(conv, pad_code=int(self.codes[conv.pad_code]))
-        if isinstance(conv.weight_format, Bipolar):
+        if conv.weight_format.binary:
             form = self.arch.weight
             weight = form.encode(conv.weight_format.decode(conv.weight))
             if (form.decode(weight) == conv.weight_format.decode(conv.weight)).all():
@@ -162,7 +162,7 @@ class _Signs:
     def _sign(self, conv, more):
         """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
         form, count = self.arch.activation, len(conv.weight)
-        if isinstance(form, Float):
+        if form.floating:
             low, high = -int(self.codes[1]), int(self.codes[1])
             # One step of the sum makes 1 at least.
             shift = max(_TOP + more + self.exponent, 0)
@@ -177,7 +177,7 @@ class _Signs:
         form, count = self.arch.weight, len(conv.weight)
         numbers = np.where(np.zeros(count, bool) if turned is None else turned, -1.0, 1.0)
         more = -form.exponent - self.exponent
-        bias = 0 if isinstance(self.arch.activation, Int) else 1 << more - 1
+        bias = 0 if self.arch.activation.uniform else 1 << more - 1
         copy = Conv(f"{conv.name}_signs", source, conv.output,
                     form.encode(numbers).reshape(count, 1, 1, 1), form, groups=count,
                     bias=np.full(count, bias), first_channel=conv.first_channel, step=conv.step,

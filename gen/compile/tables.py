@@ -1,6 +1,5 @@
 """Tables of functions: their words, and where they stand in the table memory."""
 
-from systolith.hw.formats import Float
 from systolith.hw.spec.isa import Memory
 from systolith.hw.spec.words import pack_table_words
 
@@ -21,7 +20,7 @@ def looked_up(stream, layer, offset):
     """
     conv, arch, ring = layer.conv, layer.arch, stream.tables
     limits, words = conv.operand or conv, len(conv.table)
-    name, fixed = conv.table.tobytes(), isinstance(arch.activation, Float)
+    name, fixed = conv.table.tobytes(), arch.activation.floating
     base = ring.find(name)
     if base is None:
         # Wherever a table of floats lies, the one before is overwritten.

@@ -18,7 +18,6 @@ from itertools import accumulate, pairwise
 from math import ceil
 
 import numpy as np
-from systolith.hw.formats import Int
 from systolith.hw.spec import isa
 from systolith.hw.spec.timing import shortest_pass
 
@@ -94,8 +93,8 @@ class Layer:
         less their zero point, are two, with few passes for the second where few of them exceed
         the range. Empty where the chip has the weights' format."""
         conv, form = self.conv, self.arch.weight
-        if not (type(form) is type(conv.weight_format) is Int) or (
-                conv.weight_format.bits <= form.bits):
+        if not (form.complete and conv.weight_format.complete) or (
+                conv.weight_format.width <= form.width):
             return []
         rest, found, (low, high) = conv.weight_format.image(conv.weight), [], form.image_range
         while rest.any() or not found:

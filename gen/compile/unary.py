@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Bipolar
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Tensor
 
@@ -30,12 +30,12 @@ def integers_as_signs(graph, arch):
     """The network with integers between its layers as signs, on a binary chip; unchanged on others,
     and where it has none. Integers that are inputs stay (see `systolith.gen.compile.planes`).
     Raises UserError where a layer cannot do without integers."""
-    if not isinstance(arch.activation, Bipolar):
+    if not arch.activation.binary:
         return graph
     inputs = {item.name for item in graph.inputs}
     inner = [item for item in graph.tensors.values()
-             if isinstance(item.format, Int) and item.name not in inputs]
-    if not inner or not all(isinstance(layer.weight_format, Bipolar) for layer in graph.layers):
+             if item.format and item.format.uniform and item.name not in inputs]
+    if not inner or not all(layer.weight_format.binary for layer in graph.layers):
         return graph
     steps = {item.name: _steps(graph, item) for item in inner}
     tensors = dict(graph.tensors)

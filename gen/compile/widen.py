@@ -3,8 +3,6 @@ numbers of a chip that is not binary, what is combined has no holes."""
 
 from dataclasses import replace
 
-from systolith.hw.formats import Int
-
 from .arrange import with_whole_operands
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
@@ -25,12 +23,12 @@ def widened(graph, arch):
 def _widened(graph, arch):
     graph = integers_as_signs(signs_as_numbers(graph, arch), arch)
     chip = arch.activation
-    if type(chip) is not Int or not chip.signed:
+    if not chip.complete or not chip.signed:
         return graph
 
     def narrow(tensor):
         form = tensor.format
-        return type(form) is Int and form.signed and form.bits < chip.bits
+        return form is not None and form != chip and form.signed and chip.holds(form)
     if not any(map(narrow, graph.tensors.values())):
         return graph
     tensors = {name: replace(item, format=chip) if narrow(item) else item
@@ -40,7 +38,7 @@ def _widened(graph, arch):
         old = graph.tensors[conv.input]
         if conv.pad_code is not None and narrow(old):
             image = int(old.format.image(conv.pad_code))
-            conv = replace(conv, pad_code=image % (1 << chip.bits))
+            conv = replace(conv, pad_code=image % (1 << chip.width))
         layers.append(conv)
     return replace(graph, inputs=[tensors[item.name] for item in graph.inputs], tensors=tensors,
                    layers=layers)

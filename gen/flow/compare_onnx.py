@@ -10,7 +10,6 @@ from systolith.gen.importer.run import Runner
 from systolith.gen.importer.unquantized import unquantized
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
-from systolith.sim.model import numerics
 
 __all__ = ["LayerComparison", "compare_with_onnx"]
 
@@ -269,8 +268,8 @@ def _add(row, graph, codes, theirs, reals, count):
             other = other.reshape(len(mine), -1)[:, np.argsort(origin.order)]
         image = np.rint((other.reshape(mine.shape) - origin.offset) / origin.gain)
         value = np.ldexp(image, tensor.format.exponent)
-        steps = np.abs(numerics.ordered(tensor.format.encode(value), tensor.format)
-                       - numerics.ordered(mine, tensor.format))
+        steps = np.abs(tensor.format.ordered(tensor.format.encode(value))
+                       - tensor.format.ordered(mine))
         ours = tensor.real(mine).reshape(-1)
         found = ((value - tensor.zero_point) * tensor.scale).reshape(-1)
     row.codes += int((steps > 0.5).sum())

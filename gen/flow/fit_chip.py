@@ -166,7 +166,7 @@ def fit(graph, *, board="none", fixed=None, name="chip", area=True, progress=SIL
 def _shapes(graph, fixed, board):
     """Formats and shapes of arrays, the best one first."""
     formats = _formats(graph)
-    if isinstance(formats["activation"], Bipolar):
+    if formats["activation"].binary:
         shapes = [(4, 16, 32)] if board is None else [(4, 16, 32), (4, 8, 16), (2, 4, 8)]
     else:
         shapes = [(16, 16, 1)] if board is None else [(8, 8, 1), (4, 4, 1), (2, 4, 1)]
@@ -180,14 +180,13 @@ def _formats(graph):
     """The chip's formats of activations and weights: the widest of the network."""
     forms = computed_formats(graph)
     weights = list(dict.fromkeys(layer.weight_format for layer in graph.layers))
-    if all(isinstance(item, Bipolar) for item in [*forms, *weights]):
+    if all(item.binary for item in [*forms, *weights]):
         return {"activation": Bipolar(1), "weight": Bipolar(1)}
     tensors = [item.format for item in graph.tensors.values() if item.format]
     # Integer chips compute signs as +1 and -1, for which two bits are enough.
-    tensors, weights = ([Int(2) if isinstance(item, Bipolar) else item for item in items]
+    tensors, weights = ([Int(2) if item.binary else item for item in items]
                         for items in (tensors, weights))
-    kinds = {type(item) for item in tensors}
-    if len(set(tensors)) > 1 and kinds != {Int}:
+    if len(set(tensors)) > 1 and not all(item.uniform for item in tensors):
         names = " and ".join(sorted({str(item) for item in tensors}))
         raise UserError(f"the network's activations are in {names}, and a chip computes in one "
                         "format; quantize all of them to the same")
@@ -257,8 +256,8 @@ class _Search:
         slopes = [layer for layer in layers if layer.below is not None]
         if slopes:
             self._set("leaky", True, f"{len(slopes)} layers have slopes below zero")
-        if isinstance(self.arch.activation, Bipolar) and any(
-                isinstance(graph.tensors[layer.input].format, Int) for layer in layers):
+        if self.arch.activation.binary and any(
+                graph.tensors[layer.input].format.uniform for layer in layers):
             self._set("bit_planes", True, "layers read integers, plane by plane")
 
     def _largest_k(self):

@@ -5,7 +5,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Bipolar
 from systolith.sim.model import numerics
 
 from .values import exact
@@ -17,7 +17,7 @@ def as_signs(images, format, scale):
     """(images, format, scale) of a layer with binary weights, where all integer weights [O, ...] of
     each output channel are one number or its negative; as they are otherwise. `scale` is [O]."""
     size = abs(images).reshape(len(images), -1)
-    if not isinstance(format, Int) or not size.size or (size != size[:, :1]).any() or (
+    if not format.uniform or not size.size or (size != size[:, :1]).any() or (
             size == 0).any():
         return images, format, scale
     return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
@@ -76,7 +76,7 @@ def never_zero(value, format):
     its offset keeps them from it."""
     linear, times = value.linear, value.window[0] * value.window[1]
     low, high = numerics.sum_ranges(linear.images, format)
-    signs = isinstance(format, Bipolar) and not (
+    signs = format.binary and not (
         linear.pad_image == 0 and any(pad > 0 for pad in linear.pads))
     products = times * linear.images[0].size
     for gain, offset, least, most in zip(value.gain, value.offset, low, high, strict=True):

@@ -10,8 +10,6 @@ from math import prod
 from types import NoneType
 
 import numpy as np
-from systolith.hw.formats import Bipolar
-from systolith.sim.model import numerics
 from systolith.sim.model.graph import Decoder, Encoder, Graph, Tensor
 
 from .codes import add_table, note_rescaled
@@ -106,10 +104,10 @@ class Builder:
 
     @staticmethod
     def _order(format, image, value, node):
-        if image.denominator == 1 and not isinstance(format, Bipolar):
+        if image.denominator == 1 and not format.binary:
             code = format.encode(np.ldexp(float(image), format.exponent))
             if int(format.image(code)) == image:
-                return int(numerics.ordered(code, format))
+                return int(format.ordered(code))
         maker = value.nodes[-1] if value.nodes else value.source
         node.fail(f"reads the result of {maker!r}, which is clipped to a number without a code; "
                   "put a quantizer between them")
@@ -199,7 +197,7 @@ class Builder:
     def quantize_sums(self, value, target, name, node, copy=False):
         """The name of the new tensor of codes or sums that one layer rounds by `target`; `copy`:
         all that it does is to copy codes."""
-        if value.pool and value.pool.least and not isinstance(target.format, Bipolar):
+        if value.pool and value.pool.least and not target.format.binary:
             value = identity(self, value, target, node) if value.linear is None else value
             return mirrored(self, value, target, name, node)
         name = self.add_tensor(name, value.map, target)
@@ -267,7 +265,7 @@ class Builder:
             layer = layers[made[variant]] if variant in made else None
             if (source in made and layer is not None and layer.input != source
                     and source not in self.joined
-                    and not isinstance(self.tensors[source].format, Bipolar)):
+                    and not self.tensors[source].format.binary):
                 copy = copy_layer(self, source, variant, pool, nodes, node)
                 copy.input_shape = tuple(self.tensors[source].shape)
                 layers[made[variant]] = copy
@@ -290,7 +288,7 @@ def _(codes: NoneType, builder, value, target, name, node):
     if value.slope is None or (value.slope >= 0).all():
         value = builder.pooled_codes(value, node, needed=False)
     if (value.source in builder.functions and whole and value.slope is None and not same
-            and gain is not None and offset is not None and not isinstance(target.format, Bipolar)):
+            and gain is not None and offset is not None and not target.format.binary):
         return add_table(builder, value, target, name, node)
     copy = same and not value.pool and target.low <= bounds[0] and bounds[1] <= target.high
     return builder.quantize_sums(value, target, name, node, copy)

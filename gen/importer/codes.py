@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Bipolar
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv
 
@@ -64,7 +63,7 @@ def reals(builder, value, orders, node):
             numbers = numbers * np.float32(gain) + np.float32(offset)
     else:
         format = builder.tensors[value.source].format
-        images = format.image(numerics.from_ordered(orders, format))
+        images = format.image(format.from_ordered(orders))
         numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
     bounds = [None if item is None else np.float32(item) for item in (value.low, value.high)]
     return numbers if bounds == [None, None] else np.clip(numbers, *bounds)
@@ -90,7 +89,7 @@ def note_rescaled(builder, value, target, tensor, node):
     the tensor's codes."""
     if (value.linear is None and value.slope is None and value.channels is None
             and not value.pool and not any(value.pads) and uniform(value.gain) is not None
-            and uniform(value.offset) is not None and not isinstance(target.format, Bipolar)):
+            and uniform(value.offset) is not None and not target.format.binary):
         low, high = builder.limits[value.source]
         builder.rescaled[tensor] = value.source, _results(
             builder, value, np.arange(low, high + 1), target, node), value.nodes
@@ -109,7 +108,7 @@ def _results(builder, value, orders, target, node):
     quotient = np.clip(numbers / np.float32(target.scale), -1e30, 1e30)
     if target.zero_point or target.odd:
         quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
-    return np.clip(numerics.ordered(target.format.encode(quotient), target.format),
+    return np.clip(target.format.ordered(target.format.encode(quotient)),
                    target.low, target.high)
 
 
@@ -134,7 +133,7 @@ def lookup(builder, source, output, table, value, node):
 
 @quantized.register
 def _(function: Function, builder, value, target, name, node):
-    if isinstance(target.format, Bipolar):
+    if target.format.binary:
         target = target.as_integers
     return add_table(builder, plain(builder, value, node), target, name, node)
 

@@ -5,7 +5,6 @@ a tiny scale, and ones that their bias drives to a limit. They need no bias as l
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Float, Int
 from systolith.sim.model import numerics
 
 __all__ = ["settle_constant_channels"]
@@ -48,14 +47,14 @@ def settle_constant_channels(images, gain, offset, slope, target, format, times)
             continue                            # neither end is the smallest or the largest
         ends = [end * factor if end < 0 else end for end in ends]
         orders = [target.order(end) for end in ends]
-        if (orders[1] == orders[0] + 1 and isinstance(target.format, Int) and slope is None
+        if (orders[1] == orders[0] + 1 and target.format.uniform and slope is None
                 and abs(o) >= _LONG * g and ends[1] - ends[0] >= _TIE * target.unit):
             factor, threshold = _steepest(ends, orders[0], target)
             gain[channel] = factor * g
             offset[channel] = threshold + factor * (o - threshold)
             continue
         if orders[0] != orders[1]:
-            if abs(ends[1] - ends[0]) >= _TIE * target.unit or isinstance(target.format, Float):
+            if abs(ends[1] - ends[0]) >= _TIE * target.unit or target.format.floating:
                 continue
             orders[0] = target.order((ends[0] + ends[1]) / 2)
         images[channel] = 0
@@ -73,6 +72,6 @@ def _steepest(ends, order, target):
 
 def _real(order, target):
     """The real number of an ordered integer."""
-    if isinstance(target.format, Float):
-        order = int(target.format.image(numerics.from_ordered(np.int64(order), target.format)))
+    if target.format.floating:
+        order = int(target.format.image(target.format.from_ordered(np.int64(order))))
     return (order - target.zero_point) * target.unit

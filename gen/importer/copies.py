@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Int
 
 from .layers import copy_layer
 from .target import Target, own_target
@@ -117,7 +117,7 @@ def join_codes(builder, name, shape, pieces, nodes, node):
     """A new tensor joined from the integer codes of `pieces`, (tensor, Part) each, whatever their
     scales."""
     kept = {piece: builder.tensors[piece] for piece, _ in pieces}
-    form = max((tensor.format for tensor in kept.values()), key=lambda item: item.bits)
+    form = max((tensor.format for tensor in kept.values()), key=lambda item: item.width)
     limits = [builder.limits[piece] for piece in kept]
     target = Target(form, 1.0, 0, min(low for low, _ in limits),
                             max(high for _, high in limits))
@@ -156,7 +156,7 @@ def plain(builder, value, node):
     codes = replace(value, gain=gain, offset=-tensor.zero_point * gain, low=None, high=None,
                     slope=None, pool=None, map=_unpooled(builder, value))
     target = own_target(builder, value.source)
-    if isinstance(tensor.format, Bipolar) and value.pad_image == 0 and max(value.pads) > 0:
+    if not tensor.format.has_zero and value.pad_image == 0 and max(value.pads) > 0:
         target = replace(target, format=Int(2), low=-1, high=1)     # signs and zeros
     name = builder.quantize(codes, target, f"{value.source}_part", node)
     builder.plains[key] = name
@@ -235,7 +235,7 @@ def _of_scales(builder, value, node):
         return None
     values = [builder.codes(plain(builder, resolved(value, part, node), node), node)
               for part in parts]
-    if not all(isinstance(builder.tensors[item.source].format, Int) for item in values):
+    if not all(builder.tensors[item.source].format.uniform for item in values):
         return None
     pieces, at = [], 0
     for item in values:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.formats import Int
 
 from .copies import join
 from .layers import quantizing_layer
@@ -122,7 +122,7 @@ def mirrored(builder, value, target, name, node):
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool and a "
                   "slope below zero; put a quantizer between the two")
     form = builder.weight_format or target.format
-    form = Int(2) if isinstance(form, Bipolar) else form    # with a 0 for the other channels
+    form = Int(2) if form.binary else form    # with a 0 for the other channels
     one = int(form.image(form.encode(1.0)))
     if one < 1 or int(form.image(form.encode(-1.0))) != -one:
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool; that "
@@ -133,7 +133,7 @@ def mirrored(builder, value, target, name, node):
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool of a "
                   "convolution in groups; put a quantizer between them")
     opposite = replace(target, zero_point=target.low + target.high - target.zero_point)
-    if isinstance(target.format, Float):
+    if target.format.floating:
         opposite = replace(target, low=-target.high, high=-target.low)
     pieces, order = [], []
     for sign, own in ((1, np.flatnonzero(~turned)), (-1, np.flatnonzero(turned))):

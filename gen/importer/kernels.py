@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Int
 
 __all__ = ["format_of", "spread", "unwindowed"]
 
@@ -37,7 +37,7 @@ def spread(images, dilation, counts, steps):
 def format_of(images, format, value, node):
     """The format of weights that a convolution and a mean have together: the convolution's, or
     integers where that has signs only. Weights without code are refused."""
-    if isinstance(format, Bipolar) and (abs(images) != 1).any():
+    if format.binary and (abs(images) != 1).any():
         format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     if (format.image(codes) != images).any():

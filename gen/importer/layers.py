@@ -9,7 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv
 
@@ -85,7 +84,7 @@ def quantizing_layer(builder, value, target, output, node):
         negative = gain < 0
         images[negative] *= -1
         gain = abs(gain)
-        if isinstance(target.format, Bipolar):
+        if target.format.binary:
             images, form, gain = as_signs(images, form, gain)
             if value.slope is not None and (value.slope <= 0).any():
                 node.fail(f"takes the sign of {value.nodes[-1]!r}, whose slope must be "
@@ -99,7 +98,7 @@ def quantizing_layer(builder, value, target, output, node):
                     value.window[0] * value.window[1])
             parameters = requantization(images, gain, offset, target, node)
             ties = linear.ties
-            if ties is None and isinstance(target.format, Int):
+            if ties is None and target.format.uniform:
                 window = value.window[0] * value.window[1]
                 ends = (window * np.array(item, object) for item in
                         numerics.sum_ranges(images, source.format))

@@ -4,7 +4,6 @@ from math import prod
 from types import NoneType
 
 import numpy as np
-from systolith.sim.model import numerics
 
 from .kinds import reach
 from .values import Linear
@@ -15,7 +14,7 @@ __all__ = ["image_limits", "reach_of"]
 def image_limits(builder, source):
     """The smallest and the largest image in a tensor."""
     form = builder.tensors[source].format
-    return [int(form.image(numerics.from_ordered(item, form))) for item in builder.limits[source]]
+    return [int(form.image(form.from_ordered(item))) for item in builder.limits[source]]
 
 
 def reach_of(builder, value, node):

@@ -21,8 +21,7 @@ from systolith.gen.importer.dialects.host import (
     host_tensor,
 )
 from systolith.gen.kit.errors import MiddleError, UserError
-from systolith.hw.formats import Bipolar, Int
-from systolith.sim.model import numerics
+from systolith.hw.formats import Int
 
 from .builder import Builder
 from .crop import is_input
@@ -212,8 +211,8 @@ def _assume(builder, node, inputs):
         if not isinstance(item, Unknown) or (
                 n == 0 and item.shape is not None and node.operator in _QUANTIZERS):
             continue
-        if item.shape is None or node.operator in _QUANTIZERS or isinstance(
-                builder.weight_format, Bipolar):
+        if item.shape is None or node.operator in _QUANTIZERS or (
+                builder.weight_format is not None and builder.weight_format.binary):
             return False
         if item.name not in builder.assumed:
             builder.assumed[item.name] = _assumed(builder, node, item)
@@ -224,8 +223,8 @@ def _assume(builder, node, inputs):
 def _assumed(builder, node, item):
     """A quantized value like an Unknown one."""
     forms = [tensor.format for tensor in builder.tensors.values() if tensor.format]
-    form = next((form for form in forms if not isinstance(form, Bipolar)), Int(8))
-    low, high = (int(numerics.ordered(form.encode(end), form)) for end in (-np.inf, np.inf))
+    form = next((form for form in forms if not form.binary), Int(8))
+    low, high = (int(form.ordered(form.encode(end))) for end in (-np.inf, np.inf))
     target = Target(form, 1 / 16, 0, low, high)
     source = builder.quantize(HostInput(item.name, item.shape, item.shape), target,
                               f"{item.name}_assumed", node)
@@ -552,5 +551,5 @@ def _widest_weights(nodes, values):
                for node in nodes for item in node.inputs[1:2]
                if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")
                and isinstance(values.get(item), QuantizedConstant)}
-    formats = sorted(formats, key=lambda item: (not isinstance(item, Bipolar), item.width))
+    formats = sorted(formats, key=lambda item: (not item.binary, item.width))
     return formats[-1] if formats else None

@@ -6,7 +6,6 @@ from math import floor
 from types import SimpleNamespace
 
 import numpy as np
-from systolith.hw.formats import Float, Int
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
 
@@ -46,7 +45,7 @@ def best_weight(candidates, images, gain, offset, target, node):
         return abs(bias * weight - round(bias * weight)) / weight
     if bias.denominator != 1:                              # else none leaves an error
         candidates = sorted(candidates, key=bias_error)    # stable: 1 stays first if it can
-    if target is None or not isinstance(target.format, Int) or abs(offset / gain) > 1 << 30:
+    if target is None or not target.format.uniform or abs(offset / gain) > 1 << 30:
         return candidates[0], plain
     if target.sign or float(np.float32(target.scale)) != target.scale:
         expected = np.array([target.order(gain * image + offset) for image in images.tolist()])
@@ -68,7 +67,7 @@ def best_weight(candidates, images, gain, offset, target, node):
                                 high=target.high, ties=[ties])
         sums = weight * (images if gain > 0 else -images)
         codes = numerics.requantize(sums[None, None], layer, target.format)[0, 0]
-        wrong = (numerics.ordered(codes, target.format) != expected).sum()
+        wrong = (target.format.ordered(codes) != expected).sum()
         if best is None or wrong < best[0]:
             best = wrong, weight, ties
         if wrong == 0:
@@ -90,8 +89,8 @@ def requantization(images, gain, offset, target, node):
         if g == 0 or not images[channel].any():
             images[channel] = 0
             result = target.order(o)
-            if isinstance(target.format, Float):
-                code = numerics.from_ordered(result, target.format)
+            if target.format.floating:
+                code = target.format.from_ordered(result)
                 result = int(target.format.image(code))
             bias.append(result - target.zero_point)
             multiplier.append(1 << (MULTIPLIER_BITS - 1))

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Float, Int, parse
+from systolith.hw.formats import Bipolar, Float, parse
 
 __all__ = ["FOREIGN", "Evaluator", "Runner", "have_runtime", "quantize_as", "run_model"]
 
@@ -47,17 +47,16 @@ def session(model, optimized=True, threads=0):
 def quantize_as(form, values, scale, zero=0, low=None, high=None):
     """The numbers (float32) nearest to `values` that `form` has with this scale.
 
-    `scale` broadcasts; `zero`, `low` and `high` are in codes of an `Int`. Divides in float32, as
-    ONNX does.
+    `scale` broadcasts; `zero`, `low` and `high` are in codes of a `uniform` format. Divides in
+    float32, as ONNX does.
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale, np.float32)
-    if isinstance(form, Bipolar):
+    if form.binary:
         return np.where(values >= 0, scale, -scale)
     quotient = values / scale
-    if isinstance(form, Int):
-        least = -(1 << form.bits - 1) if form.signed else 0
-        low = least if low is None else low
-        high = least + (1 << form.bits) - 1 if high is None else high
+    if form.uniform:
+        least, most = form.image_range
+        low, high = least if low is None else low, most if high is None else high
         codes = np.clip(np.rint(quotient) + np.float32(zero), low, high)
         return ((codes - np.float32(zero)) * scale).astype(np.float32)
     return (form.decode(form.encode(quotient)) * scale).astype(np.float32)
@@ -69,7 +68,7 @@ def _number(array):
 
 def _float_quant(values, scale, exponent, mantissa, bias, largest=None, **attributes):
     form = Float(*(int(_number(item)) for item in (exponent, mantissa, bias)))
-    top = float(form.decode(form.max_code))
+    top = form.value_range[1]
     top = top if largest is None else min(top, _number(largest))
     limit = np.float32(top) * np.asarray(scale, np.float32)
     return np.clip(quantize_as(form, values, scale), -limit, limit)

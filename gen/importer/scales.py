@@ -63,8 +63,8 @@ def of_scales(builder, node, value, weights, geometry, linear):
         return _without_constants(builder, node, value, weights, geometry, linear, padded)
     value = builder.codes(value, node)
     zeros = -value.offset / value.gain if padded else 0 * value.gain
-    bits = max([_BITS, *(item.bits for item in (format, builder.weight_format)
-                         if isinstance(item, Int))])
+    bits = max([_BITS, *(item.width for item in (format, builder.weight_format)
+                         if item is not None and item.uniform)])
     runs = []                       # lists of channels that one convolution reads
     for kind in dict.fromkeys(zip(value.gain, zeros, strict=True)):
         own = [n for n, other in enumerate(zip(value.gain, zeros, strict=True)) if other == kind]
@@ -85,8 +85,8 @@ def of_scales(builder, node, value, weights, geometry, linear):
                        offset=part.offset / np.array(factors, dtype=object), nodes=value.nodes)
         some = images[:, run] * np.reshape(factors, (1, -1, 1, 1))
         form = format
-        if isinstance(format, Int):
-            form = Int(max(format.bits, int(abs(some).max(initial=0)).bit_length() + 1
+        if format.uniform:
+            form = Int(max(format.width, int(abs(some).max(initial=0)).bit_length() + 1
                            if len(set(factors)) > 1 else 0))
         result = linear(builder, node, part, form, some, scale, geometry)
         total = result if total is None else _sum(total, result, node)

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from systolith.hw.formats import Bipolar, Format, Int
-from systolith.sim.model import numerics
+from systolith.hw.formats import Format, Int
 
 __all__ = ["Target", "own_target"]
 
@@ -37,17 +36,17 @@ class Target:
         """The ordered integer that the quantizer gives for one number."""
         if self.sign:
             order = 1 if real > 0 or (real == 0 and not self.strict) else -1
-        elif isinstance(self.format, Int):
+        elif self.format.uniform:
             order = round(real / self.unit + self.odd) - self.odd + self.zero_point
         else:
             code = self.format.encode(float(real / Fraction(self.scale)))
-            order = int(numerics.ordered(code, self.format))
+            order = int(self.format.ordered(code))
         return min(max(order, self.low), self.high)
 
     def within(self, value, node):
         """This target with the limits of `value`, which clips before it rounds. UserError, at
         `node`, where a sign is left with one value."""
-        if isinstance(self.format, Bipolar):
+        if self.format.binary:
             if (value.low is not None and value.low >= 0) or (value.high is not None
                                                                and value.high < 0):
                 node.fail("the sign of a clipped value is always the same: remove the Relu or Clip "

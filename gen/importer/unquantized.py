@@ -11,6 +11,7 @@ from . import reader
 from .dialects import qdq
 from .nodes import nodes_of
 from .run import FOREIGN, Evaluator
+from .types import format_of
 
 __all__ = ["unquantized"]
 
@@ -95,8 +96,8 @@ class _Unquantized:
         scale = np.asarray(numbers[0], np.float64)
         if node.operator == "FormatQuant":
             form = parse(node.attributes["format"])
-            top = float(form.decode(form.encode(np.inf)))
-            return -top * scale, top * scale
+            low, high = form.value_range
+            return low * scale, high * scale
         if node.operator == "FloatQuant":
             form = Float(*(int(np.reshape(item, -1)[0]) for item in numbers[1:4]))
             top = float(form.decode(form.max_code))
@@ -122,14 +123,8 @@ class _Unquantized:
 
 def _ends(kind):
     """The smallest and the largest number of a type of codes."""
-    if kind.name in ("int4", "uint4"):
-        return (-8, 7) if kind.name == "int4" else (0, 15)
-    if kind.kind in "iu":
-        return np.iinfo(kind).min, np.iinfo(kind).max
-    # Short floats, of ml_dtypes.
-    codes = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind)
-    numbers = codes.astype(np.float64)
-    return numbers[np.isfinite(numbers)].min(), numbers[np.isfinite(numbers)].max()
+    form = format_of(kind)
+    return (np.iinfo(kind).min, np.iinfo(kind).max) if form is None else form.value_range
 
 
 def _copy(node):

@@ -10,7 +10,7 @@ from math import isqrt, prod
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Format
+from systolith.hw.formats import Format
 
 from .file import check_finite, one_line
 
@@ -314,7 +314,7 @@ def codes_of(format, images, node):
     images = np.asarray(images)
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     wrong = format.image(codes) != images
-    if isinstance(format, Bipolar) and not images.all():
+    if not format.has_zero and not images.all():
         node.fail("needs a weight of 0, and binary weights are +1 or -1; quantize the weights to "
                   "more bits, or put the quantizer right after a convolution")
     if wrong.any():

@@ -20,7 +20,7 @@ from systolith.gen.kit.progress import SILENT
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic
-from systolith.hw.formats import Lns, parse
+from systolith.hw.formats import parse
 from systolith.hw.spec.structures import TARGETS, structure_of
 
 from .area import run_yosys
@@ -249,16 +249,7 @@ def _data(config, rules, rows, registers):
 def _product(rules):
     """What an element adds for a pair of codes, in units of 2**unit_exponent."""
     unit = rules.activation.exponent + rules.weight.exponent
-    if not isinstance(rules.activation, Lns):
-        return {"unit_exponent": unit, "definition": "the product of the two values, exactly"}
-    root, bits = rules.activation.root, rules.activation.table_bits
-    return {
-        "unit_exponent": unit,
-        "definition": "a code is a sign above a logarithm c of base 2**(1 / root), and stands for "
-                      "2**(c / root), 0 for c = 0; c of the activation + c of the weight = root * "
-                      "q + r; the product's magnitude is table[r] * 2**q units, 0 if a factor is",
-        "root": root, "table": list(rules.activation.table),
-        "table_note": f"2**(r / root) with {bits} fraction bits, rounded to nearest"}
+    return {"unit_exponent": unit, **rules.activation.product_facts}
 
 
 def _port(name, role, direction, width, columns=1, **more):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from systolith.gen.importer.run import Evaluator, quantize_as
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Format, Int, Ternary
+from systolith.hw.formats import Format
 
 __all__ = ["RANGES", "Quantizer", "Statistics", "calibration_feeds", "collect", "fit",
            "fit_weights", "largest", "round_weights"]
@@ -24,7 +24,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Quantizer:
-    """real = scale * (decode(code) - zero); `zero` is in codes of an `Int`, else 0."""
+    """real = scale * (decode(code) - zero); `zero` is in codes of a `uniform` format, else 0."""
     format: Format
     scale: float
     zero: int = 0
@@ -36,12 +36,8 @@ class Quantizer:
     @property
     def limits(self):
         """The smallest and the largest number that is not clipped."""
-        if isinstance(self.format, Int):
-            low = -(1 << self.format.bits - 1) if self.format.signed else 0
-            high = low + (1 << self.format.bits) - 1
-            return (low - self.zero) * self.scale, (high - self.zero) * self.scale
-        top = float(self.format.decode(self.format.encode(np.inf))) * self.scale
-        return -top, top
+        low, high = self.format.value_range
+        return (low - self.zero) * self.scale, (high - self.zero) * self.scale
 
 
 @dataclass
@@ -142,8 +138,11 @@ def collect(network, feeds, tensors, done=lambda count: None):
 
 
 def largest(form):
-    """The largest number of a format that tensors are scaled to."""
-    return float(np.ldexp(float(min(form.image_range[1], _IMAGES)), form.exponent))
+    """The largest magnitude of a format that tensors are scaled to: numbers of both signs have it,
+    where there are any."""
+    low, high = form.image_range
+    top = min(high, -low) if form.signed else high
+    return float(np.ldexp(float(min(top, _IMAGES)), form.exponent))
 
 
 def _between(form, low, high, even_zero):
@@ -151,17 +150,17 @@ def _between(form, low, high, even_zero):
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         high = 1.0
-    if not isinstance(form, Int):
+    if not form.uniform:
         return Quantizer(form, _scale(max(-low, high) / largest(form)))
-    least = -(1 << form.bits - 1) if form.signed else 0
-    steps = (1 << form.bits) - 1
+    least, most = form.image_range
+    steps = most - least
     scale = _scale((high - low) / steps)
     zero = least - low / scale
     zero = 2 * round(zero / 2) if even_zero else round(zero)
     if even_zero and low and high:
         # A zero point off its place must not cut an end off.
-        scale = _scale(max(high / max(least + steps - zero, 0.5), low / min(least - zero, -0.5)))
-    return Quantizer(form, scale, min(max(zero, least), least + steps))
+        scale = _scale(max(high / max(most - zero, 0.5), low / min(least - zero, -0.5)))
+    return Quantizer(form, scale, min(max(zero, least), most))
 
 
 def _scale(number):
@@ -195,7 +194,7 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
         made = [_between(form, *item, even_zero) for item in ranges]
         return ranges[int(np.argmin([error(item) for item in made]))]
     low, high = best([(low * part, high * part) for part in _parts(form)])
-    if isinstance(form, Int) and low < 0 < high:
+    if form.uniform and low < 0 < high:
         low, high = best([(low * part, high) for part in np.linspace(1, 0.5, 26)])
         low, high = best([(low, high * part) for part in np.linspace(1, 0.5, 26)])
     return _between(form, low, high, even_zero)
@@ -203,7 +202,7 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
 
 def _parts(form):
     """Shares of the whole range to try."""
-    if isinstance(form, Int):
+    if form.uniform:
         return np.linspace(1, 0.1, 91)
     # The steps of a float follow its exponent: what counts is the place within a binade, and how
     # far the largest number may be cut.
@@ -214,11 +213,11 @@ def fit_weights(form, weight, axis, method="mse"):
     """(scales [channels], weights as they are after rounding) of a linear node's weights, with one
     scale for each slice along `axis`."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
-    top = _top(form)
+    top = largest(form)
     whole = np.abs(rows).max(axis=1)
     whole = np.where(whole > 0, whole, 1.0)
     parts = np.concatenate([_parts(form), [0.08]]) if method == "mse" else np.ones(1)
-    if len(parts) > 1 and not isinstance(form, Int):
+    if len(parts) > 1 and not form.uniform:
         parts = np.exp2(np.arange(-16, 32) / 16)
     best = np.full(len(rows), np.inf)
     scales = whole / top
@@ -232,18 +231,9 @@ def fit_weights(form, weight, axis, method="mse"):
     return scales, round_weights(form, weight, scales.reshape(shape))
 
 
-def _top(form):
-    """The largest magnitude that weights use: both signs have it."""
-    if isinstance(form, Int):
-        return 1 if isinstance(form, Ternary) else (1 << form.bits - 1) - 1
-    return largest(form)
-
-
 def round_weights(form, weight, scale):
     """Weights as they are after rounding with a scale that broadcasts."""
-    if isinstance(form, Int):
-        top = _top(form)
-        return quantize_as(Int(max(form.bits, 2)), weight, scale, 0, -top, top)
-    return quantize_as(form, weight, scale)
+    top = largest(form)
+    return quantize_as(form, weight, scale, 0, -top, top)
 
 

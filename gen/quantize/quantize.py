@@ -14,7 +14,7 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.sizes import Part, open_sizes
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
-from systolith.hw.formats import Bipolar, Float, Int, PowerSum, Ternary, parse
+from systolith.hw.formats import parse
 
 from .calibrate import RANGES, calibration_feeds, collect, fit
 from .equalize import equalize as equalize_network
@@ -57,20 +57,16 @@ class Recipe:
             except ValueError as error:
                 raise UserError(str(error)) from None
         activation, weight = found
-        if not isinstance(activation, (Int, Float)) or isinstance(activation, Ternary) or (
-                isinstance(activation, Float) and (
-                    activation.lowest, activation.radix, activation.signed)
-                != ("subnormal", 2, True)) or activation.width < 2:
+        if activation.chip_format.activation_fault() or activation.width < 2:
             raise UserError(f"activations cannot be quantized to {activation}: integers of 2 bits "
                             "and more, and floats of radix 2 with sign and subnormals can" + (
                                 "; binary networks have to be trained as such"
-                                if isinstance(activation, Bipolar) else ""))
-        if not isinstance(weight, (Int, Float, PowerSum)) or weight.width < 2 or (
-                not getattr(weight, "signed", True)):
+                                if activation.binary else ""))
+        if weight.weight_fault() or weight.width < 2:
             raise UserError(f"weights cannot be quantized to {weight}: integers with sign of 2 "
                             "bits and more, ternary, floats with sign, and sums of powers of two "
                             "can" + ("; binary networks have to be trained as such"
-                                     if isinstance(weight, Bipolar) else ""))
+                                     if weight.binary else ""))
         if self.range not in RANGES:
             raise UserError(f"range must be one of {', '.join(RANGES)}, not {self.range!r}")
         if not 50 < self.percentile <= 100:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from systolith.gen.importer.run import Evaluator
-from systolith.hw.formats import Int
 
 from .calibrate import fit_weights, largest, round_weights
 from .network import LINEAR, attribute, output_axis, set_parameters
@@ -242,7 +241,7 @@ class _Walk:
         if quantizer is not None:
             found, alone = quantizer(found), quantizer(alone)
             low, high = quantizer.limits
-            half = quantizer.scale / 2 if isinstance(quantizer.format, Int) else 0
+            half = quantizer.scale / 2 if quantizer.format.uniform else 0
             clipped = float(((real < low - half) | (real > high + half)).mean())
         chain = self.chains[name]
         linear = next((item for item in chain if item.name in self.rounded.layers), None)

@@ -7,41 +7,36 @@ Quant and FloatQuant; floats that these cannot say with FormatQuant of the domai
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from systolith.gen.importer.dialects.qonnx import OWN_DOMAIN
-from systolith.hw.formats import Float, Int, Ternary
+from systolith.gen.importer.types import ELEMENT_TYPES
 
 __all__ = ["even_zeros", "needed_opset", "write_model"]
 
-_TYPES = {(4, True): TensorProto.INT4, (4, False): TensorProto.UINT4,
-          (8, True): TensorProto.INT8, (8, False): TensorProto.UINT8,
-          (16, True): TensorProto.INT16, (16, False): TensorProto.UINT16}
 _QONNX = "qonnx.custom_op.general"
 
 
 def _standard(form):
-    """The ONNX type of a format that QuantizeLinear knows, else None."""
-    if not isinstance(form, Int) or isinstance(form, Ternary):
-        return None
-    return _TYPES.get((form.bits, form.signed))
+    """The ONNX type of an integer format that QuantizeLinear of opset 21 knows, else None."""
+    return ELEMENT_TYPES.get(form) if form.uniform and form.width >= 4 else None
 
 
 def _plain(activation):
     """Whether activations of a format are written by QuantizeLinear: not those of 4 bits, of which
     ONNX Runtime's optimizer makes models that it refuses itself (MaxPool of int4)."""
-    return _standard(activation) is not None and activation.bits > 4
+    return _standard(activation) is not None and activation.width > 4
 
 
 def needed_opset(activation, weight):
     """The opset that a model with these formats needs at least."""
-    new = _plain(activation) and (activation.bits != 8 or (
-        _standard(weight) is not None and weight.bits != 8))
+    new = _plain(activation) and (activation.width != 8 or (
+        _standard(weight) is not None and weight.width != 8))
     return 21 if new else 13
 
 
 def even_zeros(activation):
     """Whether zero points must be even: Quant adds them before it rounds, the chip after."""
-    return isinstance(activation, Int) and not _plain(activation)
+    return activation.uniform and not _plain(activation)
 
 
 class _Writer:
@@ -80,10 +75,10 @@ class _Writer:
 
         def number(value):
             return self.constant(f"number_{value:g}", np.float32(value))
-        if isinstance(form, Int):
-            return self.node("Quant", [source, scale, number(zero), number(form.bits)], result,
+        if form.uniform:
+            return self.node("Quant", [source, scale, number(zero), number(form.width)], result,
                              _QONNX, signed=int(form.signed), narrow=narrow, rounding_mode="ROUND")
-        if isinstance(form, Float) and (form.special, form.lowest, form.radix) == (
+        if form.floating and (form.special, form.lowest, form.radix) == (
                 "none", "subnormal", 2):
             numbers = [form.exp, form.man, form.bias, float(form.decode(form.max_code))]
             return self.node("FloatQuant", [source, scale, *map(number, numbers)], result, _QONNX,

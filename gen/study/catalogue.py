@@ -26,7 +26,7 @@ from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
 from systolith.gen.report.elements import write_tables
 from systolith.hw.element.element import ProcessingElement, arithmetic
-from systolith.hw.formats import Bipolar, Float, Int, catalogue, parse
+from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import structure_of
 
 __all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference"]
@@ -97,7 +97,7 @@ def every_entry():
     """The entries of the whole table."""
     names = [f"int{bits}" for bits in range(2, 17)] + list(_FLOATS)
     names += [name for name, fmt in catalogue().items() if name not in names
-              and not isinstance(fmt, Bipolar) and getattr(fmt, "signed", True)]
+              and not fmt.binary and getattr(fmt, "signed", True)]
     return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
             + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
             + [Entry(*pair, columns=2) for pair in _SHARED]
@@ -140,9 +140,9 @@ def reference(entry):
     """The entry's own element of 16 bits; None where there is none."""
     def wide(name):
         fmt = parse(name)
-        if isinstance(fmt, Float):
+        if fmt.floating:
             return f"e{fmt.exp}m{15 - fmt.exp}"
-        return "int16" if isinstance(fmt, Int) else None
+        return "int16" if fmt.uniform else None
     wide_names = wide(entry.activation), wide(entry.weight)
     return None if entry.plain or None in wide_names else Entry(*wide_names)
 

@@ -23,7 +23,7 @@ from systolith.gen.kit.progress import SILENT
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import tree_sum
 from systolith.hw.element.element import arithmetic
-from systolith.hw.formats import Bipolar, Float, Int, Ternary, parse
+from systolith.hw.formats import parse
 
 __all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "prove_step"]
 
@@ -112,13 +112,11 @@ class Specification(_Component):
 
 def _image(fmt, code):
     """A code's image, from the format's definition."""
-    if isinstance(fmt, Ternary) or not isinstance(fmt, Bipolar | Float | Int):
-        raise UserError(f"there is no formal specification of {fmt}")
-    if isinstance(fmt, Bipolar):
-        return (code << 1) - Const((1 << fmt.bits) - 1)
-    if isinstance(fmt, Int):
+    if fmt.binary:
+        return (code << 1) - Const((1 << fmt.width) - 1)
+    if fmt.complete:
         return code.as_signed() if fmt.signed else code.as_unsigned()
-    if not fmt.signed or fmt.lowest != "subnormal" or fmt.radix != 2:
+    if not fmt.floating or fmt.activation_fault():
         raise UserError(f"there is no formal specification of {fmt}")
     fraction, field = code[:fmt.man], code[fmt.man:fmt.man + fmt.exp]
     normal = (fraction + (1 << fmt.man)) << (field - 1)[:fmt.exp]
@@ -153,7 +151,7 @@ def prove_step(rules, timeout=60, split=None):
     start = time.monotonic()
     bits = [rules.lanes * fmt.width for fmt in (rules.activation, rules.weight)]
     if split is None:
-        split = isinstance(rules.activation, Int) and sum(bits) > _WHOLE
+        split = rules.activation.uniform and sum(bits) > _WHOLE
     with tempfile.TemporaryDirectory(prefix="systolith-") as name:
         folder = Path(name)
         (folder / "step.v").write_text(emit(Step(rules), "step"))

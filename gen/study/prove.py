@@ -25,7 +25,7 @@ from systolith.gen.kit.files import write_file
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.kit.resume import in_processes, open_folder, read_results
 from systolith.hw.element.element import arithmetic
-from systolith.hw.formats import Bipolar, catalogue, parse
+from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl import elements
 from systolith.sim.rtl.elements import Bench, every_pair, mismatches, observe, random_vectors
@@ -129,7 +129,7 @@ def cases_of(formats=None, structures=None):
     for activation, one in named.items():
         for weight, other in named.items():
             lanes: tuple[int, ...] = (1, 2) if activation == weight else (1,)
-            if isinstance(other, Bipolar):
+            if other.binary:
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
                 for structure, columns in product(structures or Structure, (1, 2)):

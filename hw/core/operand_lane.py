@@ -3,7 +3,6 @@
 from amaranth.hdl import Const, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Float
 from systolith.hw.spec.numbers import GAIN_BITS
 from systolith.hw.spec.timing import operand_lane_latency
 
@@ -62,7 +61,7 @@ class OperandLane(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         form = self.arch.activation
-        if isinstance(form, Float):
+        if form.floating:
             magnitude = Mux(self.first < 0, -self.first, self.first)[:form.width - 1]
             first = _signed(_image(magnitude, form), self.first < 0)
             other = _signed(_image(self.operand[:form.width - 1], form),
@@ -85,7 +84,7 @@ class OperandLane(wiring.Component):
 
         total = register(m, second + Mux(self.product, 0, scaled), "total")
         number, _ = nearest(m, total, self.shift, form, ties=self.ties, limit=self.arch.last_bits)
-        value = number if isinstance(form, Float) else number + self.zero_point
+        value = number if form.floating else number + self.zero_point
         m.d.sync += self.ordered.eq(clip(value, self.low, self.high))
         return m
 

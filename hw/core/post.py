@@ -5,7 +5,6 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec import isa
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import ITEMS, TABLE_LOOKUP, operand_latency, post_latency
@@ -238,7 +237,7 @@ class Post(wiring.Component):
                 more=summed & ~marks[2].first, raw=fields.raw,
                 zero_point=zero_point, low=low, high=high,
                 ordered=ordered[-1], raw_out=raw[-1],
-                **({"least": least[-1]} if isinstance(arch.activation, Bipolar) else {}))
+                **({"least": least[-1]} if arch.activation.binary else {}))
 
         # Pooling: the maximum so far (for bipolar channels that say so, the minimum), or the last
         # result, which is that of the whole sum; the column's own maximum is kept for the next
@@ -397,7 +396,7 @@ class Post(wiring.Component):
 
 def _code(ordered, form):
     """The code of an ordered integer."""
-    if isinstance(form, Float):
+    if form.floating:
         magnitude = Mux(ordered < 0, -ordered, ordered)[:form.width - 1]
         return Cat(magnitude, ordered < 0)
     return ordered[:form.width]

@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from systolith.hw.spec.timing import post_lane_latency
 
@@ -58,7 +57,7 @@ class PostLane(wiring.Component):
             "low": In(limits), "high": In(limits),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
-            **({"least": Out(1)} if isinstance(arch.activation, Bipolar) else {}),
+            **({"least": Out(1)} if arch.activation.binary else {}),
         })
 
     @property
@@ -83,7 +82,7 @@ class PostLane(wiring.Component):
         total = Signal(signed(bits + 1), reset_less=True)
         m.d.sync += total.eq(self.accumulator + Mux(self.more, total, fields.bias))
         multiplier = register(m, Mux(self.raw, 1, fields.multiplier), "multiplier_1")
-        if isinstance(form, Bipolar):
+        if form.binary:
             m.d.sync += [self.raw_out.eq(total),
                          self.ordered.eq((total >= 0) | (multiplier == 0)),
                          self.least.eq(register(m, fields.shift[0], "least_1"))]
@@ -121,6 +120,6 @@ class PostLane(wiring.Component):
 
         number, whole = nearest(m, product, shift, form, ties=ties, exact=raw,
                                 limit=arch.first_bits, kept=bits + 1)
-        value = number if isinstance(form, Float) else number + self.zero_point
+        value = number if form.floating else number + self.zero_point
         m.d.sync += [self.ordered.eq(clip(value, self.low, self.high)), self.raw_out.eq(whole)]
         return m

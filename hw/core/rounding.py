@@ -1,7 +1,6 @@
 """Rounding of a scaled integer to the activation format, as every result is rounded."""
 
 from amaranth.hdl import Cat, Const, Mux, Signal, signed
-from systolith.hw.formats import Float
 from systolith.hw.spec.numbers import TIE_BITS
 
 __all__ = ["clip", "nearest", "register"]
@@ -35,7 +34,7 @@ def nearest(m, number, shift, form, *, limit, ties=0, exact=0, kept=1):
     Returns, `timing.rounding_latency(form)` cycles later: the signed number (floats: as an ordered
     integer), and `number` itself, its `kept` low bits.
     """
-    if isinstance(form, Float):
+    if form.floating:
         return _nearest_float(m, number, shift, form, exact, limit, kept)
     shifted = Cat(Const(0, TIE_BITS + 1), number).as_signed() >> shift
     fraction, whole = shifted[:TIE_BITS + 1], shifted[TIE_BITS + 1:]

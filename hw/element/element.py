@@ -1,25 +1,30 @@
 """The processing element: one multiply-add of L lanes, with its weights held in place."""
 
+from itertools import product
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Bipolar, Float, Int, Lns, PowerSum
-from systolith.hw.formats.blocks import WeightPool
 from systolith.hw.spec.rules import ArchError
 
 from .arithmetic import Operands
 from .floats import FloatArithmetic
 from .ints import IntArithmetic
 from .logs import LnsArithmetic
-from .pools import Plane, PoolArithmetic
+from .pools import PoolArithmetic
 from .xnor import XnorArithmetic
 
-__all__ = ["ProcessingElement", "arithmetic", "arithmetic_of"]
+__all__ = ["FAMILIES", "ProcessingElement", "arithmetic", "arithmetic_of"]
 
-_SHIFTED = (Float, PowerSum, Int)
-_FAMILIES = ((Int, Int, IntArithmetic), (_SHIFTED, _SHIFTED, FloatArithmetic),
-             (Bipolar, Bipolar, XnorArithmetic), (Int, Bipolar, XnorArithmetic),
-             (Lns, Lns, LnsArithmetic), (Plane, WeightPool, PoolArithmetic))
+_SHIFTED = ("float", "powers", "integer")
+#: (family of the activations' format, of the weights'): how they are multiplied.
+FAMILIES = {
+    **{pair: FloatArithmetic for pair in product(_SHIFTED, _SHIFTED)},
+    ("integer", "integer"): IntArithmetic,
+    ("bipolar", "bipolar"): XnorArithmetic, ("integer", "bipolar"): XnorArithmetic,
+    ("logarithm", "logarithm"): LnsArithmetic,
+    ("plane", "pool"): PoolArithmetic,
+}
 
 
 def arithmetic(activation, weight, lanes, terms, **options):
@@ -27,9 +32,9 @@ def arithmetic(activation, weight, lanes, terms, **options):
 
     Raises ValueError for formats that have no products here.
     """
-    for activations, weights, family in _FAMILIES:
-        if isinstance(activation, activations) and isinstance(weight, weights):
-            return family(activation, weight, lanes, terms, **options)
+    family = FAMILIES.get((activation.family, weight.family))
+    if family is not None:
+        return family(activation, weight, lanes, terms, **options)
     raise ArchError("activation", "and weight must be of one family (float, int and sums of "
                                   f"powers; bipolar; lns), not {activation} and {weight}")
 

@@ -19,7 +19,7 @@ from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Arithmetic
 from .dsp import SignificandProducts
-from .significand import Factor, magnitude_bits, numbers, significand_bits
+from .significand import Factor
 
 __all__ = ["FloatArithmetic"]
 
@@ -42,11 +42,11 @@ class FloatArithmetic(Arithmetic):
     """
 
     def __init__(self, activation, weight, lanes, terms, **options):
-        (left, self._left), (right, self._right) = numbers(activation), numbers(weight)
+        (left, self._left), (right, self._right) = activation.factors, weight.factors
         structure = Structure(options.get("structure", Structure.LUT4))
         luts = structure.is_lut
-        whole = luts and magnitude_bits(left) + magnitude_bits(right) <= _TABLE
-        bits = significand_bits(left), significand_bits(right)
+        whole = luts and left.magnitude_bits + right.magnitude_bits <= _TABLE
+        bits = left.significand_bits, right.significand_bits
         # One factor of one bit is no multiplication: it lets the other pass, as late as possible,
         # and a two's complement one needs no sign beside it.
         self._gate = min(bits) == 1 and not whole

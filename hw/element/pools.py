@@ -27,6 +27,8 @@ class Plane(Int):
     bits: int = WeightPool.LENGTH
     signed: bool = False
 
+    family = "plane"
+
     @property
     def name(self):
         return f"plane{self.bits}"

@@ -7,9 +7,8 @@ Short floats, powers of two and integers are one thing to a multiplier: image = 
 import numpy as np
 from amaranth.hdl import Cat, Const, Mux, signed
 from amaranth.lib import data
-from systolith.hw.formats import Float, Int, PowerSum
 
-__all__ = ["Factor", "numbers"]
+__all__ = ["Factor"]
 
 
 class Factor:
@@ -17,8 +16,8 @@ class Factor:
 
     Parameters
     ----------
-    fmt : Float or Int
-        Float: with a sign.
+    fmt : Format
+        Whole numbers, or a float with a sign.
     whole : bool
         The significand is the code without its sign, for products that are looked up as a whole.
     twos_complement : bool
@@ -40,13 +39,13 @@ class Factor:
         self.fmt = fmt
         self.whole = whole
         self.unit, self.largest_shift = 1, 0
-        self.twos_complement = twos_complement and isinstance(fmt, Int) and fmt.signed
+        self.twos_complement = twos_complement and fmt.uniform and fmt.signed
         sign = int(fmt.signed and not self.twos_complement)
-        if isinstance(fmt, Int):
-            bits = signed(fmt.bits) if self.twos_complement else fmt.bits
+        if fmt.uniform:
+            bits = signed(fmt.width) if self.twos_complement else fmt.width
             self.magnitudes = range(max(map(abs, fmt.image_range)) + 1)
         elif whole:
-            bits = magnitude_bits(fmt)
+            bits = fmt.magnitude_bits
             codes = np.arange(1 << bits)
             finite = np.isfinite(fmt.decode(codes))
             images = fmt.image(np.where(finite, codes, fmt.zero_code))
@@ -62,10 +61,10 @@ class Factor:
 
     def decode(self, code):
         """The fields of a code, as layout.size bits. NaN and infinity are taken for numbers."""
-        if isinstance(self.fmt, Int):
+        if self.fmt.uniform:
             significand, shift = code, Const(0, 0)
             if self.layout["sign"].width:
-                significand = Mux(code[-1], -code, code)[:self.fmt.bits]
+                significand = Mux(code[-1], -code, code)[:self.fmt.width]
         elif self.whole:
             significand, shift = code[:-1], Const(0, 0)
         else:
@@ -84,23 +83,3 @@ class Factor:
         if fmt.lowest == "flush":
             fraction = fraction & hidden.replicate(fmt.man)
         return Cat(fraction, hidden), shift
-
-
-def magnitude_bits(fmt):
-    """Bits that tell the magnitudes of a format apart."""
-    return fmt.exp + fmt.man if isinstance(fmt, Float) else fmt.bits
-
-
-def significand_bits(fmt):
-    return fmt.man + 1 if isinstance(fmt, Float) else fmt.bits
-
-
-def numbers(fmt):
-    """(format, count) of the numbers whose sum a code is. Raises ValueError for other formats."""
-    if isinstance(fmt, PowerSum):
-        return fmt.term, fmt.terms
-    if not isinstance(fmt, (Float, Int)):
-        raise ValueError(f"factors must be floats, integers or sums of powers of two, not {fmt}")
-    if isinstance(fmt, Float) and not fmt.signed:
-        raise ValueError(f"operands of the array must be signed, not {fmt}")
-    return fmt, 1

@@ -3,7 +3,6 @@
 from collections import defaultdict
 
 from amaranth.hdl import Cat, Const, Signal
-from systolith.hw.formats import Bipolar
 from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Arithmetic, tree_sum
@@ -36,7 +35,7 @@ class XnorArithmetic(Arithmetic):
         self.activation_bits = lanes * activation.width
         self.weight_bits = lanes * weight.width
         above, below = (1 << activation.width) - 1, (1 << weight.width) - 1
-        if isinstance(activation, Bipolar):
+        if activation.binary:
             # From -(units + 1) // 2, where the last bit of an odd number of units is left out.
             self.psum_scale = 1
             self.psum_bits = ((terms * above * below + 1) // 2).bit_length() + 1

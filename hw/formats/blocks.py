@@ -154,6 +154,7 @@ class WeightPool:
 
     #: Weights in a vector.
     LENGTH = 8
+    family = "pool"
 
     def __post_init__(self):
         vectors = np.asarray(self.vectors)

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .base import Format
 from .floats import Float
+from .names import parse, register
 
 __all__ = ["Lns", "PowerSum"]
 
@@ -37,7 +40,9 @@ class PowerSum(Format):
     term: Float
     terms: int
 
-    def __post_init__(self):
+    family = "powers"
+
+    def __post_init__(self) -> None:
         term = self.term
         if (term.man, term.signed, term.special, term.lowest) != (0, True, "none", "subnormal"):
             raise ValueError("terms of a PowerSum must be signed powers of two, every code a "
@@ -50,35 +55,46 @@ class PowerSum(Format):
                              f"{self.terms!r} terms of {term}")
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.term}x{self.terms}"
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.terms * self.term.width
 
     @property
-    def exponent(self):
+    def exponent(self) -> int:
         return self.term.exponent
 
     zero_code = 0
 
-    def image(self, codes):
+    def weight_fault(self) -> str | None:
+        return None
+
+    @property
+    def factors(self) -> tuple[Format, int]:
+        return self.term, self.terms
+
+    @property
+    def significand_bits(self) -> int:
+        return self.term.significand_bits
+
+    def image(self, codes: ArrayLike) -> np.ndarray:
         codes = self._codes(codes)
         parts = [(codes >> (n * self.term.width)) & ((1 << self.term.width) - 1)
                  for n in range(self.terms)]
         return np.asarray(sum(self.term.image(part) for part in parts))
 
-    def decode(self, codes):
+    def decode(self, codes: ArrayLike) -> np.ndarray:
         # 0.0 + -0.0 is 0.0: the sum has no negative zero.
         return super().decode(codes) + 0.0
 
-    def _tie_rank(self, numbers, codes):
+    def _tie_rank(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
         return np.where(numbers == 0, -np.inf, -abs(numbers))
 
 
 @cache
-def _power(remainder, root, bits):
+def _power(remainder: int, root: int, bits: int) -> int:
     """2**(remainder / root) with `bits` fraction bits, rounded to nearest; root a power of two."""
     number = 1 << (remainder + root * (bits + 1))
     for _ in range(root.bit_length() - 1):
@@ -110,7 +126,9 @@ class Lns(Format):
     root: int = 8
     table_bits: int = 6
 
-    def __post_init__(self):
+    family = "logarithm"
+
+    def __post_init__(self) -> None:
         if not 3 <= self.bits <= 16:
             raise ValueError(f"bits of an Lns must be from 3 to 16, not {self.bits!r}")
         if self.root not in (1, 2, 4, 8, 16, 32, 64):
@@ -123,50 +141,51 @@ class Lns(Format):
                              f"{self!r}")
 
     @property
-    def name(self):
+    def name(self) -> str:
         root = "" if self.root == 8 else f"r{self.root}"
         table = "" if self.table_bits == 6 else f"t{self.table_bits}"
         return f"lns{self.bits}{root}{table}"
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.bits
 
     @property
-    def exponent(self):
+    def exponent(self) -> int:
         """Half of the weight of a product's lowest bit."""
         return -self.table_bits // 2
 
     zero_code = 0
 
     @property
-    def largest_log(self):
+    def largest_log(self) -> int:
         """The largest logarithm c."""
         return (1 << (self.bits - 1)) - 1
 
     @property
-    def table(self):
+    def table(self) -> tuple[int, ...]:
         """The constants that remainders choose: `root` integers, from 2**table_bits up."""
         return tuple(_power(r, self.root, self.table_bits) for r in range(self.root))
 
-    def _fields(self, codes):
+    def _fields(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fields of checked codes: the logarithm, and the sign (-1, 0 or 1)."""
         logs = codes & self.largest_log
         return logs, np.where(logs == 0, 0, 1 - 2 * (codes >> (self.bits - 1)))
 
-    def image(self, codes):
+    def image(self, codes: ArrayLike) -> np.ndarray:
         raise ValueError(f"numbers of {self.name} are no multiples of a unit and have no images; "
                          "product_image has those of products")
 
-    def decode(self, codes):
+    def decode(self, codes: ArrayLike) -> np.ndarray:
         """Values (float64, within half a unit in the last place) of `codes`, any shape."""
         logs, sign = self._fields(self._codes(codes))
         powers = np.array([float(_power(r, self.root, 60)) for r in range(self.root)])
         # 0.0 + -0.0 is 0.0: there is no negative zero.
         return sign * np.ldexp(powers[logs % self.root], logs // self.root - 60) + 0.0
 
-    def product_image(self, weight, codes, weight_codes):
-        self._check(weight)
+    def product_image(self, weight: Format, codes: ArrayLike,
+                      weight_codes: ArrayLike) -> np.ndarray:
+        weight = self._checked(weight)
         logs, sign = self._fields(self._codes(codes))
         weight_logs, weight_sign = weight._fields(weight._codes(weight_codes))
         logs, sign = logs + weight_logs, sign * weight_sign
@@ -174,13 +193,35 @@ class Lns(Format):
         constants = np.array(self.table, dtype=kind)[logs % self.root]
         return np.asarray(sign * (constants << (logs // self.root).astype(kind)))
 
-    def product_bound(self, weight):
-        self._check(weight)
+    @property
+    def product_facts(self) -> dict:
+        return {
+            "definition": "a code is a sign above a logarithm c of base 2**(1 / root), and stands "
+                          "for 2**(c / root), 0 for c = 0; c of the activation + c of the weight = "
+                          "root * q + r; the product's magnitude is table[r] * 2**q units, 0 if a "
+                          "factor is",
+            "root": self.root, "table": list(self.table),
+            "table_note": f"2**(r / root) with {self.table_bits} fraction bits, rounded to "
+                          "nearest"}
+
+    def product_bound(self, weight: Format) -> int:
+        weight = self._checked(weight)
         log = self.largest_log + weight.largest_log
         return self.table[log % self.root] << (log // self.root)
 
-    def _check(self, weight):
+    def _checked(self, weight: Format) -> "Lns":
         if not isinstance(weight, Lns) or (weight.root, weight.table_bits) != (
                 self.root, self.table_bits):
             raise ValueError(f"products of {self} are defined with logarithms of the same root and "
                              f"table only, not with {weight}")
+        return weight
+
+
+def _power_sum(term: str, terms: str) -> PowerSum:
+    return PowerSum(cast(Float, parse(term)), int(terms))
+
+
+register(r"(e\d+m0.*)x(\d+)", _power_sum, examples=("e3m0x2",), catalogue="e3m0x2 e3m0x3")
+register(r"lns(\d+)(?:r(\d+))?(?:t(\d+))?",
+         lambda bits, root, table: Lns(int(bits), int(root or 8), int(table or 6)),
+         examples=("lns8",), catalogue="lns8")

@@ -7,16 +7,7 @@ here, computed once.
 from dataclasses import asdict, dataclass
 from math import gcd
 
-from systolith.hw.formats import (
-    Bipolar,
-    Float,
-    Format,
-    Int,
-    PowerSum,
-    parse,
-    sum_bits,
-    term_bound,
-)
+from systolith.hw.formats import Format, parse, sum_bits, term_bound
 
 from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch, check_fields
@@ -144,11 +135,8 @@ class Arch:
         """`structure`, with "auto" resolved."""
         if self.structure != "auto":
             return Structure(self.structure)
-
-        def bits(number):
-            number = number.term if isinstance(number, PowerSum) else number
-            return number.man + 1 if isinstance(number, Float) else number.width
-        small = bits(self.activation) + bits(self.weight) <= SMALL_PRODUCT
+        bits = self.activation.significand_bits + self.weight.significand_bits
+        small = bits <= SMALL_PRODUCT
         return Structure.LUT4 if small else Structure.DSP
 
     @property
@@ -216,7 +204,7 @@ class Arch:
     def first_bits(self):
         """Bits of a signed number that holds every result before it meets its operand. Integers
         may be rounded more finely than the activation format does."""
-        if self.operand_depth and isinstance(self.activation, Int):
+        if self.operand_depth and self.activation.uniform:
             return max(FIRST_BITS, self.last_bits)
         return self.last_bits
 
@@ -225,7 +213,7 @@ class Arch:
         """Bits of a signed number that holds every result, those that are looked up in tables
         among them."""
         width = self.activation.width
-        if self.table_depth and isinstance(self.activation, Int):
+        if self.table_depth and self.activation.uniform:
             width = max(width, self.table_address_bits)
         return width + 1
 
@@ -270,12 +258,12 @@ class Arch:
     def addend_bits(self):
         """Bits of what is added to a product for the fraction of the bias: the highest ones of
         MULTIPLIER_BITS."""
-        return 0 if isinstance(self.activation, Bipolar) else self.bias_fraction
+        return 0 if self.activation.binary else self.bias_fraction
 
     @property
     def tie_bits(self):
         """Bits of a channel's rule for ties, which integers need."""
-        return 2 if isinstance(self.activation, Int) else 0
+        return 2 if self.activation.uniform else 0
 
     @property
     def below_addend_bits(self):

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from systolith.hw.formats import Bipolar, Float, Int, PowerSum, Ternary
-
 from .numbers import MULTIPLIER_BITS
 from .structures import Structure
 
@@ -107,62 +105,38 @@ def _bus_has_a_known_width(arch: Arch) -> Fault:
 
 
 def _both_formats_are_binary_or_none(arch: Arch) -> Fault:
-    if isinstance(arch.activation, Bipolar) != isinstance(arch.weight, Bipolar):
+    if arch.activation.binary != arch.weight.binary:
         return "activation", ("and weight must both be bipolar1, or neither: activation is "
                               f"{arch.activation}, weight is {arch.weight}")
     return None
 
 
 def _weights_can_be_multiplied(arch: Arch) -> Fault:
-    if not isinstance(arch.weight, Int | Float | Bipolar | PowerSum):
-        return "weight", ("must be a format of integers, floats, sums of powers of two, or "
-                          f"bipolar1, not {arch.weight}")
-    return None
-
-
-def _binary_formats_have_one_bit(arch: Arch) -> Fault:
-    if isinstance(arch.activation, Bipolar) and arch.activation.bits + arch.weight.width != 2:
-        return "activation", ("and weight of a binary chip must be bipolar1, not "
-                              f"{arch.activation} and {arch.weight}")
-    return None
-
-
-def _formats_have_a_sign(arch: Arch) -> Fault:
-    for field, form in (("activation", arch.activation), ("weight", arch.weight)):
-        if isinstance(form, Int) and not form.signed:
-            return field, (f"must be a signed integer format such as int8, not {form}; unsigned "
-                           "codes of a network run on it, shifted by half their range")
-        if isinstance(form, Float) and not form.signed:
-            return field, f"must be a float format with a sign, not {form}"
-    return None
+    fault = arch.weight.weight_fault()
+    return ("weight", fault) if fault else None
 
 
 def _results_can_be_rounded(arch: Arch) -> Fault:
-    form = arch.activation
-    if not isinstance(form, Int | Float | Bipolar) or isinstance(form, Ternary) or (
-            isinstance(form, Float) and (form.lowest, form.radix) != ("subnormal", 2)):
-        return "activation", ("must be an integer format, bipolar1, or a float of radix 2 with "
-                              "subnormals, the formats that post-processing can round to, "
-                              f"not {form}")
-    return None
+    fault = arch.activation.activation_fault()
+    return ("activation", fault) if fault else None
 
 
 def _operands_need_numbers(arch: Arch) -> Fault:
-    if arch.operand_depth and isinstance(arch.activation, Bipolar):
+    if arch.operand_depth and arch.activation.binary:
         return "operand_depth", ("must be 0 on binary chips: their results are signs, not sums "
                                  "that could be combined")
     return None
 
 
 def _leaky_channels_need_numbers(arch: Arch) -> Fault:
-    if arch.leaky and isinstance(arch.activation, Bipolar):
+    if arch.leaky and arch.activation.binary:
         return "leaky", ("must be false on binary chips: their results are signs, and any function "
                          "of a sign is a sign")
     return None
 
 
 def _tables_need_numbers(arch: Arch) -> Fault:
-    if arch.table_depth and isinstance(arch.activation, Bipolar):
+    if arch.table_depth and arch.activation.binary:
         return "table_depth", ("must be 0 on binary chips: their results are signs, and any "
                                "function of a sign is a sign")
     return None
@@ -192,7 +166,7 @@ def _columns_are_shared_evenly(arch: Arch) -> Fault:
 
 
 def _bit_planes_are_binary(arch: Arch) -> Fault:
-    if arch.bit_planes and not isinstance(arch.activation, Bipolar):
+    if arch.bit_planes and not arch.activation.binary:
         return "bit_planes", ("must be false unless activation is bipolar1, not "
                               f"{arch.activation}")
     return None
@@ -265,8 +239,7 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 #: In the order in which they are checked.
 RULES: tuple[Callable[[Arch], Fault], ...] = (
     _bursts_are_powers_of_two, _bus_has_a_known_width, _both_formats_are_binary_or_none,
-    _weights_can_be_multiplied, _binary_formats_have_one_bit, _formats_have_a_sign,
-    _results_can_be_rounded, _operands_need_numbers, _leaky_channels_need_numbers,
+    _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers, _leaky_channels_need_numbers,
     _tables_need_numbers, _tables_hold_all_codes, _structure_is_known, _columns_are_shared_evenly,
     _bit_planes_are_binary, _depthwise_arrays_are_square, _depthwise_needs_a_zero,
     _slots_fit_their_field, _weights_fill_the_array, _post_lanes_divide_a_group,

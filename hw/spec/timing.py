@@ -4,7 +4,7 @@ Components read the constants and functions here, so that compiler and simulator
 without the components. When things happen is said in the docstring of each component.
 """
 
-from systolith.hw.formats import Bipolar, Float, Format
+from systolith.hw.formats import Format
 
 from .arch import Arch
 from .numbers import PAGE_BYTES
@@ -69,12 +69,12 @@ def array_latency(arch: Arch, stages: int) -> int:
 
 def rounding_latency(form: Format) -> int:
     """Cycles of a rounding to the activation format."""
-    return 3 if isinstance(form, Float) else 1
+    return 3 if form.floating else 1
 
 
 def post_lane_latency(arch: Arch) -> int:
     """Cycles from an accumulator and its channel's parameters to the result."""
-    if isinstance(arch.activation, Bipolar):
+    if arch.activation.binary:
         return 2
     return 4 + arch.leaky + rounding_latency(arch.activation) + 1
 

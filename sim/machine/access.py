@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Memory, Opcode, Pooling
 
 __all__ = ["Access", "AccessError", "Space", "accesses", "begins", "check", "check_program",
@@ -294,12 +293,10 @@ def check(instruction, arch, window_bytes=None, used=None):
                                and not reads and not i.table), i,
                  "raw results go to the store unit and are not pooled, combined or looked up")
         _require(not i.table or arch.table_depth, i, "the chip has no table memory")
-        if not i.raw and not isinstance(arch.activation, Bipolar):
-            top = (arch.activation.max_code if not isinstance(arch.activation, Int)
-                   else (1 << arch.activation.width - 1) - 1)
-            bottom = -top - isinstance(arch.activation, Int)
+        if not i.raw and not arch.activation.binary:
+            bottom, top = arch.activation.ordered_range
             least, most = bottom, top
-            if i.table and isinstance(arch.activation, Int):
+            if i.table and arch.activation.uniform:
                 least, most = -arch.table_depth, arch.table_depth - 1
             _require(least <= i.low <= i.high <= most, i,
                      f"low and high must be from {least} to {most}, low not above high")
@@ -317,7 +314,7 @@ def check(instruction, arch, window_bytes=None, used=None):
 
 
 def _check_operand(i, arch, bottom, top):
-    if not isinstance(arch.activation, Int):
+    if not arch.activation.uniform:
         _require(bottom <= i.first_low <= i.first_high <= top, i,
                  f"first_low and first_high must be from {bottom} to {top}")
         _require(i.operand_zero == 0, i, "operand_zero must be 0 where operands are floats")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-from systolith.hw.formats import Bipolar
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
@@ -21,7 +20,6 @@ from systolith.sim.model.numerics import (
     combine,
     convolve,
     first_results,
-    from_ordered,
     images_of,
 )
 
@@ -244,7 +242,7 @@ class Simulator:
             ties=self.ties[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
             below=self.below[:, chunks].reshape(3, -1) if arch.leaky else None,
             low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high,
-            least=isinstance(arch.activation, Bipolar) & self.shift[chunks].ravel())
+            least=arch.activation.binary & self.shift[chunks].ravel())
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
@@ -267,7 +265,7 @@ class Simulator:
                 first = combine(first, codes, operand, arch.activation)
                 if i.table:
                     first = self.table[first % arch.table_depth]
-            items = from_ordered(first, arch.activation)
+            items = arch.activation.from_ordered(first)
             data = layout.pack_group_items(items, arch)
         self.results.append(Result(number, i.layer, bool(i.raw), items))
         if i.destination == Destination.STORE:

@@ -19,7 +19,6 @@ from itertools import accumulate, pairwise
 from types import SimpleNamespace
 
 import numpy as np
-from systolith.hw.formats import Bipolar
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 
 from .access import Space, item_bytes, results, windows, word_bytes
@@ -113,7 +112,7 @@ class _Checker:
             (sum(box[1] * box[3] * box[5] for box in boxes) for boxes in stated["passes"]),
             initial=0))
         layer.wanted = self.real[number]
-        if isinstance(self.arch.activation, Bipolar):
+        if self.arch.activation.binary:
             # Lanes without channel must hold -1, so that they cancel.
             layer.wanted = np.ones_like(layer.wanted)
         elif entry["channels"] is not None:
@@ -367,7 +366,7 @@ class _Checker:
         group, rest = divmod(int(tags[0]) - layer.parameters, chunks * size)
         if len(tags) < chunks or tags.min() < 0 or rest or (np.diff(tags) != size).any():
             self.fail(number, "does not find its parameters one after the other")
-        if isinstance(self.arch.activation, Bipolar) and group == layer.groups:
+        if self.arch.activation.binary and group == layer.groups:
             return None
         if group != first + i.group:
             self.fail(number, "reads parameter words that are not its own")

@@ -24,7 +24,6 @@ count nothing are gated, and count in none of the sums.
 from dataclasses import dataclass
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Int
 
 __all__ = ["Planes", "combine", "horner", "planes_of"]
 
@@ -49,11 +48,11 @@ def planes_of(fmt, codes):
 
     Raises ValueError for other formats.
     """
-    if not isinstance(fmt, Int | Bipolar):
+    if not (fmt.uniform or fmt.binary):
         raise ValueError(f"planes are made of integers and bipolar numbers, not of {fmt}")
     codes = np.asarray(codes, np.int64)
-    constant, scale = (0, 1) if isinstance(fmt, Bipolar) else ((1 << fmt.width) - 1, 2)
-    if isinstance(fmt, Int) and fmt.signed:
+    constant, scale = (0, 1) if fmt.binary else ((1 << fmt.width) - 1, 2)
+    if fmt.uniform and fmt.signed:
         codes, constant = codes ^ 1 << (fmt.width - 1), -1
     places = np.arange(fmt.width).reshape(-1, *[1] * codes.ndim)
     return Planes(2 * (codes >> places & 1) - 1, constant, scale)

@@ -4,7 +4,6 @@ real numbers."""
 from dataclasses import dataclass, field
 
 import numpy as np
-from systolith.hw.formats import Bipolar
 
 from . import numerics
 
@@ -114,11 +113,11 @@ class Encoder:
         if tensor.zero_point or self.odd:
             values = numerics.round_reals(values, self.odd) + tensor.zero_point
         codes = tensor.format.encode(values)
-        if not isinstance(tensor.format, Bipolar):
-            order = numerics.ordered(codes, tensor.format)
+        if not tensor.format.binary:
+            order = tensor.format.ordered(codes)
             if self.low is not None:
                 order = np.clip(order, self.low, self.high)
-            codes = numerics.from_ordered(order, tensor.format)
+            codes = tensor.format.from_ordered(order)
         return codes.reshape(len(values), *tensor.shape)
 
 
@@ -185,7 +184,7 @@ class Decoder:
         """float64 of codes [N, C, H, W]."""
         if self.function is not None:
             least, numbers = self.function
-            index = numerics.ordered(codes, tensor.format) - least
+            index = tensor.format.ordered(codes) - least
             if index.size and index.min() < 0:
                 raise ValueError(f"codes of {tensor.name!r} are below the least that the output "
                                  f"{self.name!r} is a function of")

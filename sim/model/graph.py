@@ -7,7 +7,7 @@ of codes. `Graph.run` computes every tensor bit for bit as the chip does.
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Format, Int
+from systolith.hw.formats import Format
 
 from . import numerics
 from .edges import Decoder, Encoder
@@ -353,7 +353,7 @@ class Conv:
                                              output_format, operand_format)
                     if self.table is not None:
                         first = self.table[first - self.operand.low]
-                parts.append(numerics.from_ordered(first, output_format))
+                parts.append(output_format.from_ordered(first))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 
     def _pooled(self, values):
@@ -479,8 +479,8 @@ class Graph:
             raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
                              f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
         form, own = self.tensors[layer.output].format, self.tensors[name].format
-        if layer.raw or isinstance(form, Bipolar) or own is None or (
-                own != form and not isinstance(own, Bipolar | Int)):
+        if layer.raw or form.binary or own is None or (
+                own != form and not (own.binary or own.uniform)):
             raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
                              "or the operand of integers or signs, the result no sign, and neither "
                              "raw")

@@ -7,12 +7,11 @@ where the contract rounds.
 """
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
-__all__ = ["add_bias", "combine", "convolve", "first_results", "from_ordered",
-           "held_bias", "images_of", "ordered", "output_size", "pool", "requantize", "round_reals",
-           "saturating_convolve", "sum_ranges", "window_counts", "window_maxima", "window_sums"]
+__all__ = ["add_bias", "combine", "convolve", "first_results", "held_bias", "images_of",
+           "output_size", "pool", "requantize", "round_reals", "saturating_convolve", "sum_ranges",
+           "window_counts", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -212,27 +211,7 @@ def sum_ranges(weight, format):
     return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 
 
-# Ordered integers: what clipping and pooling compare.
-
-def ordered(codes, format):
-    """Codes as integers in the order of their values: the value itself (integers), the signed
-    magnitude code (floats), the code (bipolar). +0 and -0 are both 0."""
-    codes = np.asarray(codes, dtype=np.int64)
-    if isinstance(format, Float):
-        magnitude = codes & ((1 << (format.width - 1)) - 1)
-        return np.where(codes >> (format.width - 1), -magnitude, magnitude)
-    if isinstance(format, Bipolar):
-        return codes
-    return images_of(format, codes)
-
-
-def from_ordered(values, format):
-    """Codes from ordered integers, the reverse of `ordered`; 0 becomes +0."""
-    values = np.asarray(values, dtype=np.int64)
-    if isinstance(format, Float):
-        return np.abs(values) | ((values < 0).astype(np.int64) << (format.width - 1))
-    return values & ((1 << format.width) - 1)
-
+# Windows over ordered integers (see `Format.ordered`): what clipping and pooling compare.
 
 def _over_windows(operation, values, window, stride, pads, **padding):
     """`operation` over the rows of windows, then over their columns."""
@@ -279,7 +258,7 @@ def window_sums(values, window, stride=None, pads=(0, 0, 0, 0)):
 
 def pool(codes, format, window, stride=None, pads=(0, 0, 0, 0)):
     """Max pooling of codes, in the order of their values; see `window_maxima`."""
-    return from_ordered(window_maxima(ordered(codes, format), window, stride, pads), format)
+    return format.from_ordered(window_maxima(format.ordered(codes), window, stride, pads))
 
 
 # Requantizing.
@@ -325,14 +304,14 @@ def _requantize(sums, multiplier, addend, shift, ties, layer, format):
     """Ordered integers (bipolar: codes) of sums that already hold the bias; one dtype throughout,
     int64 only where |sums * multiplier| < 2**61."""
     product = sums * multiplier
-    if isinstance(format, Bipolar):
+    if format.binary:
         return (product >= 0).astype(np.int64)
     return _nearest(product + addend, shift, ties, layer, format)
 
 
 def _nearest(product, shift, ties, layer, format):
     """Ordered integers nearest to product / 2**shift, plus the zero point, clipped."""
-    if isinstance(format, Float):
+    if format.floating:
         magnitude = np.abs(product)
         up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
         total = shift + up
@@ -390,7 +369,7 @@ def add_bias(sums, bias):
 
 def requantize(sums, layer, format):
     """Requantization: codes of `format` from accumulators; see `first_results`."""
-    return from_ordered(first_results(sums, layer, format), format)
+    return format.from_ordered(first_results(sums, layer, format))
 
 
 def combine(first, codes, operand, format, own=None):
@@ -401,8 +380,8 @@ def combine(first, codes, operand, format, own=None):
     zero_point, low, high and ties (see `graph.Operand`). Both count as images, integers less the
     zero point.
     """
-    if isinstance(format, Float):
-        first = images_of(format, from_ordered(first, format))
+    if format.floating:
+        first = images_of(format, format.from_ordered(first))
     other = images_of(own or format, codes) - operand.operand_zero
     low, high = format.image_range
     if max(-low, high) >> 17:

@@ -1,10 +1,9 @@
 """Random numbers of post-processing, such that results spread over the format."""
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, MULTIPLIER_BITS
 
-__all__ = ["below_zero", "limits_of", "operand_fields", "parameters", "random_windows"]
+__all__ = ["below_zero", "operand_fields", "parameters", "random_windows"]
 
 
 def parameters(arch, data, shape, scale):
@@ -15,7 +14,7 @@ def parameters(arch, data, shape, scale):
     multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
     format = arch.activation
     width = format.width
-    if isinstance(format, Float):
+    if format.floating:
         width += (1 << format.exp) - 3
     shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
                     + data.integers(-4, 4, shape), 0, 63)
@@ -46,21 +45,12 @@ def below_zero(arch, data, multiplier, shift):
             _addend(arch, data, below))
 
 
-def limits_of(format):
-    """The smallest and the largest result, as ordered integers."""
-    if isinstance(format, Bipolar):
-        return 0, 1
-    if isinstance(format, Float):
-        return -format.max_code, format.max_code
-    return format.image_range
-
-
 def operand_fields(arch, draw):
     """Fields of an operand, as of `Operand`, and limits of the first result."""
     format = arch.activation
-    bottom, top = limits_of(format)
+    bottom, top = format.ordered_range
     product = draw.random() < 0.4
-    integers = not isinstance(format, Float)
+    integers = not format.floating
     first = ((-(1 << FIRST_BITS - 1), (1 << FIRST_BITS - 1) - 1) if integers and draw.random() < 0.5
              else (bottom, top))
     zero = draw.choice((0, draw.randint(bottom, top))) if integers else 0

@@ -9,7 +9,6 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
@@ -36,7 +35,7 @@ from systolith.sim.machine.access import (
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
 
 from .arch import random_arch
-from .fields import below_zero, limits_of, operand_fields, parameters, random_windows
+from .fields import below_zero, operand_fields, parameters, random_windows
 
 __all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "random_windows"]
 
@@ -93,7 +92,7 @@ def random_graph(arch, seed, layers=3):
         bias, multiplier, shift, addend = parameters(
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
-        bottom, top = limits_of(format)
+        bottom, top = format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
@@ -107,9 +106,9 @@ def random_graph(arch, seed, layers=3):
             high=top, raw=raw)
         if arch.leaky and other.random() < 0.5:
             layer.below = below_zero(arch, data, multiplier, shift)
-        if any(pads) and (isinstance(format, Bipolar) or draw.random() < 0.5):
+        if any(pads) and (not format.has_zero or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(format.finite_codes()))
-            if isinstance(format, Bipolar) and (-channels) % arch.vector % 2:
+            if not format.has_zero and (-channels) % arch.vector % 2:
                 layer.pad_code = 0               # the code that an odd number of idle lanes allows
         if any(pads) and other.random() < 0.3:
             layer.pad_code, layer.replicate = None, True
@@ -131,7 +130,7 @@ def random_graph(arch, seed, layers=3):
         if arch.table_depth and not raw and other.random() < 0.5:
             limits = layer.operand or layer
             layer.table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
-        if isinstance(format, Bipolar) and other.random() < 0.5:
+        if format.binary and other.random() < 0.5:
             layer.least = data.random(filters) < 0.5
         convolutions.append(layer)
         tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
@@ -257,7 +256,7 @@ class _Writer:
         if memory == Memory.PARAMETER:
             return self.fresh_parameters(count)
         if memory == Memory.TABLE:
-            bottom, top = limits_of(arch.activation)
+            bottom, top = arch.activation.ordered_range
             return layout.pack_table_words(data.integers(bottom, top + 1, count), arch)
         pack, format, width = (
             (layout.pack_activation_words, arch.activation, arch.vector)
@@ -403,7 +402,7 @@ class _Writer:
             windows, shape = self.windows(sums[1])
         elif pool > 1 and self.other.random() < 0.4:
             windows["pooling"] = Pooling.SUM
-        bottom, top = limits_of(arch.activation)
+        bottom, top = arch.activation.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
                                  tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
@@ -472,8 +471,8 @@ class _Writer:
 
     def looked_up(self):
         """Fields of a POST that looks up its results in the table."""
-        depth, (bottom, top) = self.arch.table_depth, limits_of(self.arch.activation)
-        if isinstance(self.arch.activation, Float):
+        depth, (bottom, top) = self.arch.table_depth, self.arch.activation.ordered_range
+        if self.arch.activation.floating:
             low, high = sorted(self.other.randint(bottom, top) for _ in range(2))
             return dict(table=1, low=low, high=high)
         low = self.other.choice((0, bottom, self.other.randint(-depth, depth - 1)))

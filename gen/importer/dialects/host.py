@@ -20,20 +20,20 @@ from systolith.gen.importer.operators import signs
 from systolith.gen.importer.operators.functions import FUNCTIONS
 from systolith.gen.importer.operators.smooth import applied
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
+from systolith.gen.importer.types import INTEGERS, element_format
 from systolith.gen.importer.values import Constant, HostInput, Linear, QuantizedConstant, Value
 from systolith.gen.importer.work import LAYERS, Work
 from systolith.gen.kit.errors import UserError
 from systolith.sim.model.tail import HostPart
 
 from . import qonnx
-from .qdq import INTEGER_TYPES
 
 __all__ = ["NUMBERS", "Host", "HostResult", "computable", "ends_of", "host_tensor"]
 
 #: ONNX element types of real numbers that the encoders compute with as the model says.
 _REAL = {TensorProto.FLOAT, *HALF}
 #: Those that inputs may have.
-NUMBERS = {*_REAL, *INTEGER_TYPES, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.INT32,
+NUMBERS = {*_REAL, *INTEGERS, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.INT32,
            TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
 
 #: What the chip does with a function of sums.
@@ -417,7 +417,8 @@ def _reason(builder, node, inputs):
 
 def host_tensor(name, element, sizes):
     """The HostInput of a tensor of this ONNX element type, `sizes` without the batch."""
-    bits, signed = INTEGER_TYPES.get(element, (0, True))
+    form = element_format(element) if element in INTEGERS else None
+    bits, signed = (form.width, form.signed) if form else (0, True)
     half = HALF.get(element, "")
     return HostInput(name, tuple(sizes), tuple(sizes), bits, signed,
                      [("round", half)] if half else [], half)

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 from systolith.gen.importer.groups import each, in_scale_of_each
 from systolith.gen.importer.operators.table import affine
 from systolith.gen.importer.target import Target
+from systolith.gen.importer.types import FORMATS
 from systolith.gen.importer.values import (
     Constant,
     HostInput,
@@ -24,29 +25,14 @@ from systolith.gen.importer.values import (
     like,
     per_channel,
 )
-from systolith.hw.formats import Int, parse
+from systolith.hw.formats import Int
 
-__all__ = ["DYNAMIC", "EXPANDED", "INTEGER_TYPES", "OPERATORS", "expand"]
+__all__ = ["DYNAMIC", "EXPANDED", "OPERATORS", "expand"]
 
 #: Operators that compute the range of their first input.
 DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
-#: ONNX element type: (bits, signed)
-INTEGER_TYPES = {
-    TensorProto.INT8: (8, True), TensorProto.UINT8: (8, False),
-    TensorProto.INT16: (16, True), TensorProto.UINT16: (16, False),
-    TensorProto.INT4: (4, True), TensorProto.UINT4: (4, False),
-}
-#: Types that not every release of onnx has.
-INTEGER_TYPES |= {getattr(TensorProto, name): kind for name, kind in
-                  (("INT2", (2, True)), ("UINT2", (2, False))) if hasattr(TensorProto, name)}
-#: ONNX's short floats, by the names of their numpy types, and our names.
-_FLOATS = {"float8_e4m3fn": "e4m3fn", "float8_e4m3fnuz": "e4m3fnuz", "float8_e5m2": "e5m2ieee",
-           "float8_e5m2fnuz": "e5m2fnuz", "float4_e2m1fn": "e2m1", "float6_e2m3fn": "e2m3",
-           "float6_e3m2fn": "e3m2"}
-#: numpy type: (bits, signed)
-_INTEGERS = {"int8": (8, True), "uint8": (8, False), "int16": (16, True), "uint16": (16, False),
-             "int4": (4, True), "uint4": (4, False), "int2": (2, True), "uint2": (2, False),
-             "int32": (32, True)}
+#: The element type of sums and biases, which no format holds.
+_INT32 = "int32"
 
 
 def _along_axis(array, shape, node, what):
@@ -83,20 +69,22 @@ def _zero_point(inputs, node):
     array = constant(inputs[2], node, "its zero point").array
     kind = _kind(array.dtype, node)
     array = array.astype(np.int64)
-    if not isinstance(kind, tuple) and array.any():
+    if _is_float(kind) and array.any():
         node.fail(f"its zero point must be 0 for codes of type {kind}")
     return array, kind
 
 
 def _kind(dtype, node):
-    """(bits, signed) of a numpy type of integers, or the format of one of short floats."""
+    """The format whose codes a numpy type holds, or _INT32."""
     name = np.dtype(dtype).name
-    if name in _FLOATS:
-        return parse(_FLOATS[name])
-    if name not in _INTEGERS:
+    if name != _INT32 and name not in FORMATS:
         node.fail(f"codes of type {name} are not supported; there are "
-                  f"{', '.join([*_INTEGERS, *_FLOATS])}")
-    return _INTEGERS[name]
+                  f"{', '.join([*FORMATS, _INT32])}")
+    return FORMATS.get(name, _INT32)
+
+
+def _is_float(kind):
+    return kind != _INT32 and kind.floating
 
 
 def _named_kind(number, node):
@@ -119,21 +107,18 @@ def _quantize(builder, node, inputs):
     wanted = node.attributes.get("output_dtype", 0)
     if wanted:
         kind = _named_kind(wanted, node)
-    kind = kind or (8, False)
-    short = not isinstance(kind, tuple)
+    kind = kind or Int(8, signed=False)
+    short = _is_float(kind)
     node.expect("saturate", 1, (1,) if short else (0, 1))
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
         return _quantized_constant(node, value.name, value.floats, scale, zero, kind)
     number = scale.flat[0].item()
-    if short:
-        move, target = 0, Target(kind, number, 0, -kind.max_code, kind.max_code)
-    else:
-        bits, signed = kind
-        if bits > 16:
-            node.fail("activations must have at most 16 bits")
-        move, low = _moved(bits, signed), -(1 << (bits - 1))
-        target = Target(Int(bits), number, zero.flat[0].item() - move, low, -low - 1)
+    if kind == _INT32:
+        node.fail("activations must have at most 16 bits")
+    move = 0 if short else _moved(kind.width, kind.signed)
+    form = kind.chip_format
+    target = Target(form, number, 0 if short else zero.flat[0].item() - move, *form.ordered_range)
     if scale.size == 1 and zero.size == 1:
         source = builder.quantize(value, target, node.outputs[0], node)
         return _codes(builder, source, value, move)
@@ -153,14 +138,13 @@ def _quantized_constant(node, name, real, scale, zero, kind):
     """The codes of a constant."""
     scale, zero = (_along_axis(item, real.shape, node, what) for item, what in
                    ((scale.astype(np.float32), "its scale"), (zero, "its zero point")))
-    if not isinstance(kind, tuple):
+    if _is_float(kind):
         codes = kind.encode(real / scale)
         return QuantizedConstant(name, kind.image(codes), np.ones(codes.shape), kind)
-    bits, signed = kind
-    low = -(1 << (bits - 1)) if signed else 0
-    codes = np.clip(np.rint(real / scale).astype(np.float64) + zero, low, low + (1 << bits) - 1)
-    return Constant(name, codes.astype(np.int64 if bits > 16 else
-                                       f"{'' if signed else 'u'}int{max(bits, 8)}"))
+    low, high = (-1 << 31, (1 << 31) - 1) if kind == _INT32 else kind.image_range
+    codes = np.clip(np.rint(real / scale).astype(np.float64) + zero, low, high)
+    return Constant(name, codes.astype(np.int64 if kind == _INT32 else
+                                       f"{'' if kind.signed else 'u'}int{max(kind.width, 8)}"))
 
 
 def _codes(builder, source, value, move):
@@ -201,16 +185,17 @@ def _dequantized_constant(node, value, scale, zero, kind):
     if isinstance(value, QuantizedConstant):
         return QuantizedConstant(value.name, value.images, scale * value.scale, value.format)
     kind = kind or _kind(value.array.dtype, node)
-    if not isinstance(kind, tuple):
+    if _is_float(kind):
         codes = kind.encode(value.array.astype(np.float64))
         return QuantizedConstant(value.name, kind.image(codes), scale, kind)
-    images, bits = value.array.astype(np.int64) - zero, kind[0]
-    if bits > 16:
+    images = value.array.astype(np.int64) - zero
+    if kind == _INT32:
         return Constant(value.name, np.asarray(exact(images) * exact(scale), dtype=object))
     # A zero point may need one bit more than the codes have.
     ends = int(images.min(initial=0)), int(images.max(initial=0))
-    bits = max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)
-    return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)), Int(kind[0]))
+    bits = max(kind.width, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)
+    return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)),
+                             kind.chip_format)
 
 
 #: operator: (function(builder, node, inputs) -> value, attributes that it understands)

@@ -23,7 +23,7 @@ from systolith.gen.importer.values import (
     like,
     uniform,
 )
-from systolith.hw.formats import Bipolar, Float, Int, PowerSum, parse
+from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.sim.model import numerics
 
 from .stairs import MULTI_THRESHOLD, moved_to_nearest, staircase
@@ -99,20 +99,19 @@ def _apply(builder, node, value, target, scale, limits=None):
         except ValueError:
             node.fail(f"its scale of shape {list(scale.shape)} does not fit a constant of shape "
                       f"{list(real.shape)}")
-        quotient = real / scale if not isinstance(target.format, Bipolar) else real
+        quotient = real / scale if not target.format.binary else real
         if target.zero_point or target.odd:
             quotient = numerics.round_reals(quotient, target.odd) + target.zero_point
         codes = target.format.encode(quotient)
-        if not isinstance(target.format, PowerSum):
-            order = np.clip(numerics.ordered(codes, target.format), target.low, target.high)
-            codes = numerics.from_ordered(order, target.format)
+        order = np.clip(target.format.ordered(codes), target.low, target.high)
+        codes = target.format.from_ordered(order)
         images, form = target.format.image(codes) - target.zero_point, target.format
-        if type(form) is Int and target.zero_point:
-            form = _format_of(images, form.bits)
+        if target.zero_point:
+            form = _format_of(images, form.width)
         return QuantizedConstant(value.name, images, scale.astype(np.float64), form)
     channels, own = None, scale.size != 1 and (scale != scale.flat[0]).any()
     if own:
-        if isinstance(target.format, Bipolar):
+        if target.format.binary:
             node.fail("signs of activations must have one scale")
         scales = each(exact(scale), value, node, "its scale")
         limits = limits or [[end] * len(scales) for end in (target.low, target.high)]
@@ -338,7 +337,7 @@ def _never_negative(builder, value):
     if value.low is not None and value.low >= 0:
         return True
     tensor = builder.tensors[value.source]
-    ends = [int(tensor.format.image(numerics.from_ordered(item, tensor.format)))
+    ends = [int(tensor.format.image(tensor.format.from_ordered(item)))
             for item in builder.limits[value.source]]
     if isinstance(value.linear, Linear):
         # A mean of numbers that are not negative is not negative.
@@ -354,15 +353,11 @@ def _format_quant(builder, node, inputs):
         form = parse(node.attributes.get("format", ""))
     except ValueError as error:
         node.fail(f"attribute format: {error}")
-    if isinstance(form, PowerSum):
-        low, high = form.image_range
-    elif isinstance(form, Float) and form.signed:
-        low, high = -form.max_code, form.max_code
-    else:
+    if form.uniform or form.binary or form.weight_fault():
         node.fail(f"attribute format must name a float with sign or a sum of powers of two, not "
                   f"{form}: integers are for Quant, signs for BipolarQuant")
-    target = Target(form, float(scale.flat[0]), 0, low, high)
-    if isinstance(form, PowerSum) and not isinstance(inputs[0], (Constant, QuantizedConstant)):
+    target = Target(form, float(scale.flat[0]), 0, *form.ordered_range)
+    if not form.floating and not isinstance(inputs[0], (Constant, QuantizedConstant)):
         node.fail(f"{form} is a format of weights, not of activations; quantize activations to "
                   "integers or floats")
     return _apply(builder, node, inputs[0], target, scale)

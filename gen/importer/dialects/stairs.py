@@ -108,7 +108,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
                   f"{len(thresholds)}")
     own = value.linear
     # Weights of +-1 can be more on the chips that these results are for.
-    form = Int(_FACTORS[-1].bit_length() + 1) if isinstance(own.format, Bipolar) else own.format
+    form = Int(_FACTORS[-1].bit_length() + 1) if own.format.binary else own.format
     most = form.image_range[1]
     low, high = numerics.sum_ranges(own.images, builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]

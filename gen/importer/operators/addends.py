@@ -7,7 +7,6 @@ import numpy as np
 from systolith.gen.importer.codes import Function
 from systolith.gen.importer.scales import scaled
 from systolith.gen.importer.values import Linear, Pair, Value
-from systolith.hw.formats import Int
 
 __all__ = ["Addend", "addends", "folded"]
 
@@ -62,7 +61,7 @@ def _together(one, other):
     common unit; else None."""
     a, b = one.linear, other.linear
     if (one.source != other.source or a.format != b.format or a.stride != b.stride
-            or not isinstance(a.format, Int) or one.window != (1, 1) or other.window != (1, 1)
+            or not a.format.uniform or one.window != (1, 1) or other.window != (1, 1)
             or not np.array_equal(one.channels, other.channels)):
         return None
     small = [item.images.shape[2:] == (1, 1) for item in (a, b)]

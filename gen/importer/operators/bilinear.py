@@ -17,7 +17,7 @@ from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import HostInput, Part, Value, exact
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Int
 
 from .linear import as_map, linear
 
@@ -72,7 +72,7 @@ def interpolating(format, *phases):
     network's own where it has them all, axis by axis at least; else no integers of fewer than 8
     bits."""
     exactly = all(images_of(format, np.array(item)) for axis in phases for item in axis)
-    return format if exactly or type(format) is not Int or format.bits >= 8 else Int(8)
+    return format if exactly or not format.complete or format.width >= 8 else Int(8)
 
 
 def rounded(builder, node, format, weights):
@@ -115,7 +115,7 @@ def enlarged(builder, node, value, factors, mode):
     as_map(value, node)
     source, gain, offset = builder.read(plain(builder, value, node), node)
     format = builder.weight_format or builder.tensors[source].format
-    if isinstance(format, Bipolar):
+    if format.binary:
         format = Int(8)                         # interpolating is not for binary chips
     axes = [_phases(size, factor, mode) for size, factor in
             zip(value.map[1:], factors, strict=True)]
@@ -135,8 +135,8 @@ def enlarged(builder, node, value, factors, mode):
 def finer(target):
     """(target, steps): the same range in steps of 1 / `steps`, as small as 8-bit integers allow;
     of codes that use them all, and of other formats, the target itself."""
-    steps, bits = 1, getattr(target.format, "bits", 0)
-    if type(target.format) is not Int or bits > 8:
+    steps, bits = 1, target.format.width
+    if not target.format.complete or bits > 8:
         return target, steps
     ends = target.low, target.high, target.zero_point
     while all(-64 <= steps * end <= 63 for end in ends) and steps < 128:

@@ -147,7 +147,7 @@ def constant_map(builder, node, operand, numbers, value):
         found[place.reshape(-1)] = np.broadcast_to(array, place.shape).reshape(-1)
         return found.reshape(value.map)
     format = builder.tensors[value.source].format
-    if not isinstance(format, Int):
+    if not format.uniform:
         node.fail(f"its constant of shape {list(numbers.shape)} differs by position, and the "
                   f"network's activations are in {format}; supported are integers")
     numbers = in_map(numbers)
@@ -193,11 +193,11 @@ def _of_several(builder, node, numbers, format):
     """The constant as a convolution of several codes for each number: all of weight `top` but one
     of weight 1. Codes and weights have 8 bits at least, whatever the network's own."""
     weight = builder.weight_format or format
-    if not isinstance(weight, Int):
+    if not weight.uniform:
         node.fail(f"its constant of shape {list(numbers.shape)} differs by position, and no codes "
                   f"of one scale give its numbers, nor do sums of codes with weights in {weight}; "
                   "quantize the constant")
-    format, weight = (item if item.bits >= 8 else Int(8) for item in (format, weight))
+    format, weight = (item if item.width >= 8 else Int(8) for item in (format, weight))
     top, largest = weight.image_range[1], format.image_range[1]
     top = min(top, 2 * largest + 1)
     count = _HIGH if top > 63 else 2 * _HIGH

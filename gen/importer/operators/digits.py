@@ -25,7 +25,7 @@ from systolith.gen.importer.reach import reach_of
 from systolith.gen.importer.scales import common_unit, scaled
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import Linear, Part, Value, like, uniform
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Int
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.graph import Operand
 
@@ -61,7 +61,7 @@ class _Sum:
     def __init__(self, builder, node, name, form, weights, size):
         self.builder, self.node, self.name = builder, node, name
         self.form, self.weights, self.size = form, weights, tuple(size)
-        self.most = (1 << form.bits - 1) - 1
+        self.most = (1 << form.width - 1) - 1
         self.weight = weights.image_range[1]
         self.pieces = []                    # (tensor, weights [channels]) each
         self.off = Fraction(0)              # how far the sum can be off, in units
@@ -193,7 +193,7 @@ def _clipped(target, value):
 def added_up(builder, value, target, node):
     """The value of a Pair that is no product as the results of one convolution; `target`: what
     rounds it (None: nothing). None where it is not one of integers."""
-    if target is not None and not isinstance(target.format, Int):
+    if target is not None and not target.format.uniform:
         return None
     found = [_whole(builder, item, node) for item in addends(value)]
     found = folded(found)
@@ -214,10 +214,10 @@ def added_up(builder, value, target, node):
     forms = [builder.tensors[item.value.source].format for item in found]
     forms += [] if target is None else [target.format]
     # Of narrower formats, digits would take far more layers to be as fine.
-    form = max((item for item in (Int(8), *forms) if isinstance(item, Int)),
-               key=lambda item: item.bits)
+    form = max((item for item in (Int(8), *forms) if item.uniform),
+               key=lambda item: item.width)
     weights = builder.weight_format
-    weights = weights if isinstance(weights, Int) else form
+    weights = weights if weights is not None and weights.uniform else form
     sizes = max(item.value.map[1:] for item in found)
     made = _Sum(builder, node, value.linear.name, form, weights, sizes)
     sums, unit = _joined(made, found, step / _UNITS, clipped)
@@ -242,7 +242,7 @@ def _whole(builder, item, node):
     value = plain(builder, item.value, node)
     if value.linear is None and value.slope is None:
         value = builder.pooled_codes(value, node, needed=False)
-        if isinstance(builder.tensors[value.source].format, Bipolar):
+        if builder.tensors[value.source].format.binary:
             value = identity(builder, value, None, node)
     return Addend(value, item.sign)
 
@@ -254,7 +254,8 @@ def _check(builder, item, node):
         node.fail(f"adds the result of {name!r} before it is quantized, and that is a product, a "
                   "sum with a Clip or pooling, or a function of a convolution's results; put a "
                   "quantizer between them")
-    if not isinstance(builder.tensors[value.source].format, Int | Bipolar):
+    form = builder.tensors[value.source].format
+    if not (form.uniform or form.binary):
         node.fail(f"adds the result of {name!r} before it is quantized; put a quantizer between "
                   "them, as results in other formats than integers need")
     if isinstance(value.linear, Function) and value.pool:
@@ -292,7 +293,7 @@ def _last(made, found, wanted, clipped):
     for item in found:
         value, own = item.value, item.linear
         tensor = builder.tensors[value.source]
-        if not (item.direct and isinstance(own, Linear) and isinstance(tensor.format, Int)) or (
+        if not (item.direct and isinstance(own, Linear) and tensor.format.uniform) or (
                 own.format != made.weights or value.window != (1, 1) or own.stride != (1, 1)
                 or made.size != tuple(tensor.shape[1:]) or value.map[1:] != tensor.shape[1:]
                 or (value.gain == 0).any() or _groups(builder, value) > 1):

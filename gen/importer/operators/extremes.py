@@ -13,7 +13,6 @@ from systolith.gen.importer.copies import plain, resolved
 from systolith.gen.importer.kinds import quantized
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import Kind, Part, Value, exact, like, shape_text, uniform
-from systolith.hw.formats import Int
 
 from .linear import linear
 from .pairs import pair
@@ -81,14 +80,14 @@ def _own(builder, value):
     if value.linear is not None or value.slope is not None or not gain or offset is None:
         return None
     tensor = builder.tensors[value.source]
-    if not isinstance(tensor.format, Int) or (gain < 0 and value.pool):
+    if not tensor.format.uniform or (gain < 0 and value.pool):
         return None
     return tensor.format, tensor.scale, tensor.zero_point
 
 
 @quantized.register
 def _(extreme: Extreme, builder, value, target, name, node):
-    if not isinstance(target.format, Int):
+    if not target.format.uniform:
         node.fail(f"quantizes the result of {extreme.name!r}, an extreme of maps, to "
                   f"{target.format}; supported are integers of 2 bits and more")
     gains = {item > 0 for item in value.gain}

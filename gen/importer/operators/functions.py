@@ -21,7 +21,6 @@ from systolith.gen.importer.values import (
     like,
     uniform,
 )
-from systolith.hw.formats import Bipolar
 
 __all__ = ["FUNCTIONS", "combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"]
 
@@ -114,7 +113,7 @@ def of_function(builder, node, inputs):
 def is_sign(builder, value):
     """Whether a value is a tensor of signs, scaled, moved or clipped."""
     return (isinstance(value, Value) and value.linear is None and not value.parts
-            and isinstance(builder.tensors[value.source].format, Bipolar))
+            and builder.tensors[value.source].format.binary)
 
 
 def of_sign(value, function):

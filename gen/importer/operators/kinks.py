@@ -14,7 +14,6 @@ from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity
 from systolith.gen.importer.values import Kind, Linear, Part, Pool, Value, exact
-from systolith.hw.formats import Bipolar
 
 from .pairs import Pair
 
@@ -132,7 +131,7 @@ def _(kink: Kink, builder, value, target, name, node):
     if (above == below).all():
         return builder.quantize(_line(base, above, offset, **rest), target, name, node)
     sloped = None if offset.any() else _sloped(above, below)
-    if sloped and not isinstance(target.format, Bipolar):
+    if sloped and not target.format.binary:
         gain, slope = sloped
         return builder.quantize(replace(_line(base, gain, offset, **rest), slope=slope), target,
                                 name, node)

@@ -183,7 +183,7 @@ def linear(builder, node, value, format, images, scale, geometry=None, groups=1)
     else:
         source, gain, offset = builder.read(value, node)
     tensor = builder.tensors[source]
-    if isinstance(tensor.format, Bipolar):
+    if tensor.format.binary:
         images, format, scale = as_signs(images, format, scale)
     _check_inputs(images, groups, value, node)
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)

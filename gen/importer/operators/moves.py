@@ -31,7 +31,6 @@ from systolith.gen.importer.values import (
     uniform,
     with_layout,
 )
-from systolith.hw.formats import Bipolar
 from systolith.sim.model.edges import after_step
 
 __all__ = ["OPERATORS", "axes_of", "integers"]
@@ -320,7 +319,7 @@ def _image_of(builder, node, value, number):
     format = builder.tensors[value.source].format
     image = None if not gain or offset is None else (number - offset) / gain
     low, high = format.image_range
-    if image == 0 and isinstance(format, Bipolar):
+    if image == 0 and not format.has_zero:
         return 0                                    # signs padded with nothing
     if image is None or image.denominator != 1 or not low <= image <= high or (
             int(format.image(format.encode(np.ldexp(float(image), format.exponent)))) != image):

@@ -25,7 +25,6 @@ from systolith.gen.importer.values import (
     shape_text,
     uniform,
 )
-from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Conv, Operand
@@ -70,7 +69,7 @@ def _(both: Pair, builder, value, target, name, node):
     sums = _added_values(builder, value, target, node)
     if sums is not None:
         return builder.quantize(sums, target, name, node)
-    if isinstance(target.format, Bipolar):
+    if target.format.binary:
         target = target.as_integers
     name = builder.add_tensor(name, both.first.map, target)
     builder.add_layer(_combined_layer(builder, value, target, name, node))
@@ -92,7 +91,7 @@ def _added_values(builder, value, target, node):
     both = value.linear
     if both.product:
         return None
-    if isinstance(target.format, Bipolar) or target.sign:
+    if target.format.binary or target.sign:
         return None
     codes = [_is_code(item) for item in (both.first, both.second)]
     whole = both.second.map == both.first.map
@@ -205,7 +204,7 @@ def _operand(builder, value, node, product=False):
     source, gain, offset = builder.read(value, node)
     form, zero = builder.tensors[source].format, uniform(offset)
     zero = None if zero is None else -zero / gain
-    low, high = form.image_range if isinstance(form, Bipolar | Int) else (0, 0)
+    low, high = form.image_range if form.binary or form.uniform else (0, 0)
     if zero is not None and zero.denominator == 1 and low <= zero <= high:
         return source, gain, int(zero), 0 * offset
     if product:
@@ -220,7 +219,7 @@ def _moved(builder, value, added, target, node):
     if value.low is not None or value.high is not None or value.slope is not None:
         node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
                   "quantizer between them")
-    if not isinstance(target.format, Int):
+    if not target.format.uniform:
         node.fail("adds a value that has no code for 0, since something was added to it; put a "
                   f"quantizer before it, as results in {target.format} need")
     value = replace(value, offset=value.offset + added)
@@ -240,7 +239,7 @@ def _as_it_is(builder, value, node):
                   "more bits")
     images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
-    signs = isinstance(form, Bipolar)
+    signs = form.binary
     low, high = image_limits(builder, source) if signs else builder.limits[source]
     conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
                 bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
@@ -253,7 +252,7 @@ def _finely(builder, value, target, reach, step, node):
     """The layer of a value that no quantizer follows, rounded as finely as first results can be:
     (Conv, what one step of them stands for). They hold values up to `reach`; `step` is that of the
     final result."""
-    if not isinstance(target.format, Int):
+    if not target.format.uniform:
         node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   f"between them, as results in {target.format} need")
     low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)

@@ -15,7 +15,6 @@ from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import HostInput, Part, Value, exact
-from systolith.hw.formats import Bipolar, Int
 
 from .bilinear import finer, half_step, images_of, interpolating, rounded
 from .linear import as_map, linear
@@ -162,7 +161,7 @@ def _nearest(builder, node, value, down, across, sizes):
 
 def _linear(builder, node, value, down, across, sizes):
     format = builder.weight_format or builder.tensors[value.source].format
-    if isinstance(format, Bipolar):
+    if format.binary:
         node.fail("interpolates, and binary weights cannot; use mode 'nearest'")
     format = interpolating(format, [y[5] for y in down], [x[5] for x in across])
     if value.linear is not None:
@@ -172,7 +171,7 @@ def _linear(builder, node, value, down, across, sizes):
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
     value = Value(source, value.map, value.map, gain * ones, offset, nodes=value.nodes)
     whole = [_whole(np.outer(y[5], x[5]))[0].max() for y, x in product(down, across)]
-    copies = -(-int(max(whole)) // format.image_range[1]) if isinstance(format, Int) else 1
+    copies = -(-int(max(whole)) // format.image_range[1]) if format.uniform else 1
     exactly = all(images_of(format, np.outer(y[5], x[5])) for y, x in product(down, across))
     if not exactly and 1 < copies <= _COPIES and len(whole) <= TOGETHER:
         value = _copied(builder, node, value, copies)

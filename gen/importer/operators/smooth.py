@@ -22,7 +22,6 @@ from systolith.gen.importer.values import (
     like,
     uniform,
 )
-from systolith.hw.formats import Int
 from systolith.sim.model import numerics
 
 from .functions import FUNCTIONS, evaluated
@@ -112,7 +111,7 @@ def _(smooth: Smooth, builder, value, target, name, node):
 def _layer(builder, value, target, output, node):
     """The layer that quantizes a Smooth into the tensor `output`."""
     base, inner = value.linear.base, value.linear.function
-    if not isinstance(target.format, Int):
+    if not target.format.uniform:
         node.fail(f"rounds {value.nodes[-1]!r}, a function of a convolution's results, to "
                   f"{target.format}; put a quantizer before the function, as floats need")
     if (value.gain != 1).any() or value.offset.any() or value.low is not None or (

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import Linear, Value, exact
-from systolith.hw.formats import Bipolar
 
 from .linear import linear
 
@@ -15,7 +14,7 @@ __all__ = ["as_codes", "plain_weights", "sampled", "stored"]
 def plain_weights(builder, value, node):
     """(format, image) of weights of one, for layers that copy or add up."""
     format = builder.weight_format or builder.tensors[value.source].format
-    one = 0 if isinstance(format, Bipolar) else int(format.image(format.encode(1.0)))
+    one = 0 if format.binary else int(format.image(format.encode(1.0)))
     if one < 1:
         node.fail(f"needs weights of one, and there is none in {format}; quantize the weights to "
                   "more bits")

@@ -4,8 +4,6 @@
 from collections import Counter
 from dataclasses import replace
 
-from systolith.hw.formats import Bipolar
-
 __all__ = ["fuse_sums"]
 
 
@@ -26,7 +24,7 @@ def fuse_sums(graph, zeros):
         for swapped, source, own in ((False, layer.input, zero),
                                      (True, layer.operand.tensor, layer.operand.operand_zero)):
             number = next((n for n, item in enumerate(layers) if item.output == source), None)
-            if (number is not None and not isinstance(graph.tensors[source].format, Bipolar)
+            if (number is not None and not graph.tensors[source].format.binary
                     and uses[source] == 1 and layers[number].operand is None
                     and layers[number].table is None and layers[number].zero_point == own
                     and layers[number].output_shape == layer.output_shape

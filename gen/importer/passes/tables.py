@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.gen.importer.values import Pool
-from systolith.sim.model import numerics
 
 __all__ = ["fuse_tables", "to_host"]
 
@@ -86,7 +85,7 @@ def to_host(graph):
                 for item in mine):
             continue
         tensor = graph.tensors[name]
-        codes = numerics.from_ordered(layer.table, tensor.format)[None, None, None]
+        codes = tensor.format.from_ordered(layer.table)[None, None, None]
         for n, decoder in enumerate(decoders):
             if decoder.tensor == name:
                 one = replace(decoder, **{key: item if item is None else item[:1] for key, item in

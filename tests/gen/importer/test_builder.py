@@ -67,7 +67,7 @@ def assert_exact(graph, facts, arch, images):
     layer = graph.layers[-1]
     codes = graph.run(graph.encode_inputs(images), arch)
     source, result = graph.tensors[layer.input], graph.tensors[layer.output]
-    found = numerics.ordered(codes[layer.output], result.format)
+    found = result.format.ordered(codes[layer.output])
     wanted, near = exact_codes(numerics.images_of(source.format, codes[layer.input]), facts,
                                *result.format.image_range)
     off = found != wanted

@@ -9,7 +9,6 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantFormat, QuantType
 from systolith.gen.importer.reader import load, required_formats
-from systolith.sim.model import numerics
 
 from ...onnx_exact import bias, integer_network, qdq, weights
 from ...onnx_networks import Network, quantized, random_cnn, run_onnx
@@ -83,9 +82,9 @@ def test_every_layer_equals_onnx_runtime(tmp_path):
             if layer.input in codes and layer.output in codes:
                 source, target = (graph.tensors[name].format
                                   for name in (layer.input, layer.output))
-                result = layer.run(numerics.from_ordered(codes[layer.input], source), source,
+                result = layer.run(source.from_ordered(codes[layer.input]), source,
                                    target)
-                steps = numerics.ordered(result, target) - codes[layer.output]
+                steps = target.ordered(result) - codes[layer.output]
                 assert np.abs(steps).max() <= 1
                 equal, total = equal + (steps == 0).sum(), total + steps.size
     assert total > 10000 and equal >= 0.9995 * total

@@ -10,8 +10,7 @@ from systolith.gen.flow.compare_onnx import compare_with_onnx
 from systolith.gen.importer import reader, run
 from systolith.gen.importer.run import run_model
 from systolith.gen.kit.errors import UserError
-from systolith.gen.quantize import quantize
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.quantize import Recipe, quantize
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 

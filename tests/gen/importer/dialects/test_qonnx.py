@@ -8,7 +8,6 @@ from onnx import helper
 from systolith.gen.importer.reader import load, required_formats
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.sim.model import numerics
 
 from ....onnx_networks import Network, evaluate
 
@@ -26,8 +25,8 @@ def compare(model, images, allowed=0.0):
         if name not in expected or tensor.format is None:
             continue
         real = expected[name].reshape(codes[name].shape) / tensor.scale + tensor.zero_point
-        steps = (numerics.ordered(codes[name], tensor.format)
-                 - numerics.ordered(tensor.format.encode(np.round(real, 9)), tensor.format))
+        steps = (tensor.format.ordered(codes[name])
+                 - tensor.format.ordered(tensor.format.encode(np.round(real, 9))))
         assert np.abs(steps).max() <= (1 if allowed else 0)
         assert (steps != 0).mean() <= allowed
         differ += (steps != 0).sum()

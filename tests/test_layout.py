@@ -47,6 +47,8 @@ FLOORS = {"values": set(), "builder": {"values"}, "passes": {"values"}, "operato
           "reader": {"values", "builder", "passes", "operators", "dialects"}}
 STAND = {"builder": "builder", "reader": "reader", "sizes": "dialects", "unquantized": "reader",
          "work": "dialects"}
+#: Where a format is asked for its class outside hw/formats, each with its reason: (file, call).
+BY_CLASS: set[tuple[str, str]] = set()
 TOPS = sorted({room.split("/")[0] for room in ARROWS})
 FILES = [path.relative_to(ROOT) for top in TOPS for path in sorted((ROOT / top).rglob("*.py"))]
 #: No longer than this, whatever they hold.
@@ -135,6 +137,42 @@ def test_floors_of_the_importer():
                     assert floor_of(parts) in FLOORS[own] | {own}, f"{file} imports {parts}"
     assert set(found) == set(FLOORS)
     assert floor_of(("gen", "importer", "operators", "linear")) == "operators"
+
+
+def classes_of_formats():
+    """Names of the classes that `hw/formats` defines."""
+    return {node.name for file in (ROOT / "hw" / "formats").glob("*.py")
+            for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)}
+
+
+def asked_for_class(source, classes):
+    """The calls in a source that ask for a format's class: isinstance, issubclass and type."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and (
+                node.func.id in ("isinstance", "issubclass")):
+            asked = node.args[1]
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            asked = node
+        else:
+            continue
+        if classes & {item.id for item in ast.walk(asked) if isinstance(item, ast.Name)}:
+            yield ast.unparse(node)
+
+
+def test_formats_are_asked_for_what_they_do_and_never_for_their_class():
+    classes = classes_of_formats()
+    assert {"Int", "Float", "Bipolar", "PowerSum", "Lns"} <= classes
+    found = {(str(file), call) for file in FILES if file.parts[:2] != ("hw", "formats")
+             for call in asked_for_class((ROOT / file).read_text(), classes)}
+    assert found == BY_CLASS, "say it in hw/formats/base.py, as a property that each format answers"
+
+
+def test_a_question_for_a_class_is_found():
+    source = ("isinstance(x, Int | str)\nisinstance(x.form, (Float,))\ntype(x) is Int\n"
+              "isinstance(x, str)\ntype(x) is Signal\nInt(8) == x\n")
+    found = asked_for_class(source, {"Int", "Float"})
+    assert list(found) == ["isinstance(x, Int | str)", "isinstance(x.form, (Float,))",
+                           "type(x) is Int"]
 
 
 def test_every_package_and_data_file_is_in_the_distribution():

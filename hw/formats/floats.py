@@ -157,6 +157,8 @@ class Float(Format):
     def ordered(self, codes: ArrayLike) -> np.ndarray:
         codes = np.asarray(codes, np.int64)
         magnitude = codes & ((1 << (self.exp + self.man)) - 1)
+        if self.lowest == "flush":
+            magnitude = np.where(magnitude >> self.man, magnitude, 0)
         return np.where(codes >> (self.exp + self.man), -magnitude, magnitude)
 
     def from_ordered(self, values: ArrayLike) -> np.ndarray:

@@ -239,8 +239,9 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 #: In the order in which they are checked.
 RULES: tuple[Callable[[Arch], Fault], ...] = (
     _bursts_are_powers_of_two, _bus_has_a_known_width, _both_formats_are_binary_or_none,
-    _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers, _leaky_channels_need_numbers,
-    _tables_need_numbers, _tables_hold_all_codes, _structure_is_known, _columns_are_shared_evenly,
+    _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
+    _leaky_channels_need_numbers, _tables_need_numbers, _tables_hold_all_codes, _structure_is_known,
+    _columns_are_shared_evenly,
     _bit_planes_are_binary, _depthwise_arrays_are_square, _depthwise_needs_a_zero,
     _slots_fit_their_field, _weights_fill_the_array, _post_lanes_divide_a_group,
     _parameters_hold_a_group, _accumulators_hold_a_pass, _exact_sums_fit_accumulators,

@@ -11,11 +11,12 @@ from systolith.hw.formats import (
     PowerSum,
     Ternary,
     catalogue,
+    names,
     parse,
     sum_bits,
 )
 
-from ...number_formats import exact_formats, formats
+from ...number_formats import exact_formats, finite_table, formats
 
 NAMES = {
     "int1": Int(1), "uint16": Int(16, signed=False), "ternary": Ternary(), "bipolar3": Bipolar(3),
@@ -90,3 +91,65 @@ def test_formats_are_immutable_values():
     with pytest.raises(AttributeError):
         Int(8).bits = 4
     assert np.array_equal(Int(8).image([1]), [1])
+
+
+@pytest.mark.parametrize("name", [name for name, fmt in catalogue().items()
+                                  if fmt.width <= 8 and fmt.family != "logarithm"])
+def test_ordered_integers_sort_as_values(name):
+    fmt = parse(name)
+    codes = np.arange(1 << fmt.width)
+    values = fmt.decode(codes)
+    codes, values = codes[np.isfinite(values)], values[np.isfinite(values)]
+    order = fmt.ordered(codes)
+    assert ((order[:, None] < order) == (values[:, None] < values)).all()
+    assert (fmt.decode(fmt.from_ordered(order)) == values).all()
+    assert fmt.ordered_range == (order.min(), order.max())
+    assert fmt.value_range == (values.min(), values.max())
+
+
+@given(exact_formats(), exact_formats())
+def test_a_format_holds_another_if_it_has_all_its_numbers(fmt, other):
+    assert fmt.holds(fmt)
+    if fmt.holds(other):
+        assert {number for number, _ in finite_table(other)} <= {
+            number for number, _ in finite_table(fmt)}
+
+
+def test_ternary_numbers_are_integers_of_two_bits_but_not_the_other_way():
+    assert Int(8).holds(Int(4)) and Int(2).holds(Ternary()) and Ternary().holds(Int(1))
+    assert not Ternary().holds(Int(2)) and not Int(4).holds(Int(4, signed=False))
+    assert not Int(8).holds(Float(2, 1)) and not Bipolar(1).holds(Int(1))
+    assert [fmt for fmt in catalogue().values() if fmt.complete] == [
+        Int(bits, signed) for signed, widths in ((True, (2, 4, 6, 8, 16)), (False, (4, 8)))
+        for bits in widths]
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_what_a_chip_may_hold(name):
+    fmt = parse(name)
+    activation, weight = fmt.activation_fault(), fmt.weight_fault()
+    assert weight or name not in ("lns8", "uint8", "e8m0fnu", "bipolar2")
+    for fault in (activation, weight):
+        assert fault is None or (fault.startswith("must be ") and fmt.name in fault)
+    # No format is one of activations only.
+    assert weight is None or activation is not None
+    assert fmt.chip_format.activation_fault() == (None if name.startswith("uint") else activation)
+
+
+def test_a_file_registers_the_names_of_its_formats(monkeypatch):
+    for known in ("_READERS", "_EXAMPLES", "_CATALOGUE"):
+        monkeypatch.setattr(names, known, list(getattr(names, known)))
+    monkeypatch.setattr(names, "_ALIASES", dict(names._ALIASES))
+    names.register(r"whole(\d+)", lambda bits: Int(int(bits)) if int(bits) < 9 else None,
+                   examples=["whole8"], catalogue="whole3 wholesome",
+                   aliases={"wholesome": "whole5"})
+    assert parse("whole3") == Int(3) and parse("wholesome") == Int(5)
+    assert list(catalogue())[-2:] == ["whole3", "wholesome"]
+    with pytest.raises(ValueError, match=r"'whole9' is no number format; .*, whole8$"):
+        parse("whole9")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *ALIASES, *catalogue()])
+def test_one_pattern_reads_a_name(name):
+    text = names._ALIASES.get(name, name)
+    assert sum(bool(pattern.fullmatch(text)) for pattern, _ in names._READERS) == 1

@@ -44,8 +44,6 @@ BROKEN = {
     "_bus_has_a_known_width": ({"bus_bits": 16}, {"bus_bits": 32}),
     "_both_formats_are_binary_or_none": ({"weight": "bipolar1"}, BINARY),
     "_weights_can_be_multiplied": ({"weight": "lns8"}, {"weight": "e3m0x2"}),
-    "_binary_formats_have_one_bit": (BINARY | {"weight": "bipolar2"}, BINARY),
-    "_formats_have_a_sign": ({"weight": "uint8"}, {"weight": "int9"}),
     "_results_can_be_rounded": ({"activation": "ternary"}, {"activation": "int2"}),
     "_operands_need_numbers": (BINARY | {"operand_depth": 1}, {"operand_depth": 1}),
     "_leaky_channels_need_numbers": (BINARY | {"leaky": True}, {"leaky": True}),
@@ -68,6 +66,17 @@ BROKEN = {
     "_exact_sums_fit_accumulators": ({"activation": "e5m2", "weight": "e5m2"},
                                      {"activation": "e4m3", "weight": "e4m3"}),
 }
+
+
+@pytest.mark.parametrize("form, text", [
+    ("uint8", "must be a signed integer format such as int8, not uint8; unsigned codes of a "),
+    ("e8m0fnu", "must be a float format with a sign, not e8m0fnu"),
+    ("bipolar2", "must be bipolar1 on a binary chip, not bipolar2"),
+    ("lns8", "must be a format of .*, not lns8")])
+def test_formats_say_why_a_chip_cannot_hold_them(form, text):
+    with pytest.raises(ArchError, match=f"^weight {text}") as caught:
+        Arch(**PLAIN | {"weight": form, "activation": "bipolar1" if "bipolar" in form else "int8"})
+    assert caught.value.field == "weight"
 
 
 def test_every_rule_has_a_case():

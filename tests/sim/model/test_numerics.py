@@ -192,20 +192,7 @@ def test_a_result_that_rounds_to_zero_is_plus_zero():
     assert numerics.requantize(np.full((1, 1, 1, 1), -1), layer, parse("e3m2")).item() == 0
 
 
-# Order and pooling.
-
-SPECIAL_FORMATS = [parse(name) for name in ("e4m3fn", "e4m3fnuz", "e5m2ieee", "e4m3p3109")]
-
-
-@pytest.mark.parametrize("format", FORMATS + SPECIAL_FORMATS, ids=str)
-def test_ordered_integers_sort_as_values(format):
-    codes = np.arange(1 << format.width)
-    values = format.decode(codes)
-    codes, values = codes[np.isfinite(values)], values[np.isfinite(values)]
-    order = format.ordered(codes)
-    assert ((order[:, None] < order) == (values[:, None] < values)).all()
-    assert (format.decode(format.from_ordered(order)) == values).all()
-
+# Pooling.
 
 @pytest.mark.parametrize("format", FORMATS, ids=str)
 @pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 1), (2, 5)])

@@ -11,6 +11,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli import main
 from systolith.gen.cli.parser import make_parser
 from systolith.gen.study.demo import write_example
+from systolith.gen.study.sweep import read_space
 
 from .docs_blocks import blocks, commands, missing
 
@@ -63,6 +64,9 @@ class Session:
         kind, words = block.mark or (None, None)
         if kind == "file":
             Path(words).write_text(block.text)
+            if block.language == "toml" and "group" in tomllib.loads(block.text):
+                points = read_space(words)
+                assert points and not any(point.problem for point in points)
         elif block.language == "text":
             lost = missing(block.text, self.output)
             assert lost is None, f"line {block.line}: not in the output: {lost}\n{self.output}"

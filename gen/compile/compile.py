@@ -6,8 +6,8 @@ from itertools import product
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode
+from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.access import word_bytes
 
 from .alloc import Ring, Sections
 from .arrange import arrange

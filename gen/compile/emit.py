@@ -6,17 +6,11 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, steps
+from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
-from systolith.sim.machine.access import (
-    AccessError,
-    Space,
-    accesses,
-    check,
-    item_bytes,
-    word_bytes,
-    words,
-)
+from systolith.sim.machine.access import AccessError, accesses, check, words
 
 from .tokens import outstanding, synchronize
 
@@ -32,19 +26,18 @@ _ITEM_CYCLES = 9
 def _cycles(i, arch):
     """Cycles that an instruction keeps its unit busy, roughly."""
     if i.opcode == Opcode.LOAD:
-        return 4 + i.rows * i.words * word_bytes(i.memory, arch) // arch.beat_bytes
+        return 4 + moved_bytes(i, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
-        pixels = i.out_y * i.out_x * i.pool_y * i.pool_x
-        cycles = arch.rows + pixels if i.starts else max(pixels, shortest_pass(arch))
-        return i.kernel_y * i.kernel_x * i.blocks * cycles
+        cycles = steps(i, arch) if i.starts else max(pixels(i), shortest_pass(arch))
+        return passes(i) * cycles
     if i.opcode == Opcode.POST:
         cycles = i.out_y * i.out_x * i.pool_x * i.pool_y * arch.chunks
         if i.destination == Destination.STORE:
             beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
-            cycles = max(cycles, i.out_y * i.out_x * beats * (arch.chunks if i.raw else 1))
+            cycles = max(cycles, item_count(i, arch) * beats)
         return cycles
     beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
-    return i.rows * i.items * (beats if i.burst else max(beats, _ITEM_CYCLES))
+    return item_count(i, arch) * (beats if i.burst else max(beats, _ITEM_CYCLES))
 
 
 class _Times:
@@ -120,7 +113,7 @@ def interleave(instructions, used, arch):
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may start with the last pass and read each sum as it is finished.
-                early = max(i.out_y * i.out_x * i.pool_y * i.pool_x, shortest_pass(arch))
+                early = max(pixels(i), shortest_pass(arch))
             times.touch(index, access.is_write, done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 

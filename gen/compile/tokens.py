@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.sim.machine.access import Space, accesses, overlap, reads, results, words
+from systolith.hw.spec.loops import reads, results
+from systolith.hw.spec.memories import Space
+from systolith.sim.machine.access import accesses, overlap, words
 
 __all__ = ["outstanding", "synchronize"]
 

@@ -3,16 +3,16 @@
 import numpy as np
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing as latencies
-from systolith.hw.spec.isa import Memory, Opcode, Unit
-from systolith.sim.machine.access import item_bytes, merge, word_bytes
+from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.loops import moved_bytes, steps
+from systolith.hw.spec.memories import MEMORIES, Space, loadable
+from systolith.sim.machine.access import merge
 
 __all__ = ["BOUNDS", "layer_windows", "measure", "moved", "profile", "work"]
 
 #: What may bound a layer, as texts of the report.
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
           "latency": "latency"}
-_LOADED = {Memory.ACTIVATION: "input", Memory.WEIGHT: "weights", Memory.PARAMETER: "parameters",
-           Memory.OPERAND: "operand", Memory.TABLE: "tables"}
 
 
 def _minus(one, other):
@@ -43,9 +43,7 @@ def work(program, timing):
     spans = {unit: [] for unit in Unit}
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
-            pixels = (code.out_y * code.out_x * code.pool_y * code.pool_x
-                      + (arch.rows if code.starts else 0))
-            last += max(0, latencies.shortest_pass(arch) - pixels) - through_array
+            last += max(0, latencies.shortest_pass(arch) - steps(code, arch)) - through_array
         elif code.unit == Unit.POST:
             last -= (latencies.operand_latency(arch) if code.operand
                      else latencies.post_latency(arch))
@@ -94,15 +92,13 @@ def layer_windows(program, timing):
 def moved(program):
     """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
     arch, layers = program.arch, len(program.host["layers"])
-    optional = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
-    kinds = [name for memory, name in _LOADED.items() if optional.get(memory, 1)]
+    kinds = [row.content for row in loadable(arch)]
     loaded, stored = [dict.fromkeys(kinds, 0) for _ in range(layers)], [0] * layers
     for code in program.instructions:
         if code.opcode == Opcode.LOAD:
-            loaded[code.layer][_LOADED[code.memory]] += (
-                code.rows * code.words * word_bytes(code.memory, arch))
+            loaded[code.layer][MEMORIES[Space(code.memory)].content] += moved_bytes(code, arch)
         elif code.opcode == Opcode.STORE:
-            stored[code.layer] += code.rows * code.items * item_bytes(code.raw, arch)
+            stored[code.layer] += moved_bytes(code, arch)
     return loaded, stored
 
 

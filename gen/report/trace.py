@@ -16,8 +16,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.loops import moved_bytes, passes, pixels
 from systolith.hw.spec.registers import UnitState
-from systolith.sim.machine.access import item_bytes, word_bytes
 
 from .profile import layer_windows, profile
 
@@ -111,12 +111,12 @@ def _arguments(program, timing, number):
     first, last = timing.instructions[number]
     known = {"instruction": number, "layer": code.layer, "begun": first, "done": last}
     if code.opcode == Opcode.LOAD:
-        known |= {"bytes": code.rows * code.words * word_bytes(code.memory, arch)}
+        known |= {"bytes": moved_bytes(code, arch)}
     elif code.opcode == Opcode.STORE:
-        known |= {"bytes": code.rows * code.items * item_bytes(code.raw, arch)}
+        known |= {"bytes": moved_bytes(code, arch)}
     elif code.opcode == Opcode.ARRAY:
-        known |= {"passes": code.kernel_y * code.kernel_x * code.blocks,
-                  "pixels of a pass": code.out_y * code.out_x * code.pool_y * code.pool_x}
+        known |= {"passes": passes(code),
+                  "pixels of a pass": pixels(code)}
     else:
         known |= {"results": code.out_y * code.out_x}
     if code.wait:

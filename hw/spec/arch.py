@@ -290,6 +290,11 @@ class Arch:
         return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
 
     @property
+    def table_bits(self):
+        """Bits of a table word: one result."""
+        return self.activation.width
+
+    @property
     def table_bytes(self):
         """Bytes of a table word outside: one beat."""
         return _up(_up(self.activation.width, 8) // 8, self.beat_bytes)

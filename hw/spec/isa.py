@@ -83,12 +83,14 @@ class Pooling(IntEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """One field: its width in bits, whether it is two's complement, and what it means."""
+    """One field: its width in bits, what it means, whether it is two's complement, and the smallest
+    and largest legal value where those are not the width's."""
     name: str
     width: int
     doc: str
     signed: bool = False
     least: int | None = None
+    most: int | None = None
 
     @property
     def low(self):
@@ -98,6 +100,8 @@ class Field:
 
     @property
     def high(self):
+        if self.most is not None:
+            return self.most
         return (1 << (self.width - self.signed)) - 1
 
 
@@ -122,7 +126,8 @@ OPCODES = {
         Field("identity", 64, "must equal the chip's identity register"),
     ),
     Opcode.LOAD: (
-        Field("memory", 3, "0 activation, 1 weight, 2 parameter, 3 operand, 4 table"),
+        Field("memory", 3, "0 activation, 1 weight, 2 parameter, 3 operand, 4 table",
+              most=Memory.TABLE),
         Field("address", 32, "first byte in external memory; a multiple of the bus width"),
         _count("rows", 12, "runs of contiguous words"),
         _count("words", 16, "words in each run"),
@@ -308,7 +313,8 @@ class Instruction:
 def decode(word):
     """The instruction in an integer or bytes, the reverse of `Instruction.encode`.
 
-    Raises ValueError for an unknown opcode, a count of 0, or a set bit that belongs to no field.
+    Raises ValueError for an unknown opcode, a value out of its field's range such as a count of 0,
+    or a set bit that belongs to no field.
     """
     if isinstance(word, (bytes, bytearray, memoryview)):
         word = int.from_bytes(word, "little")
@@ -321,8 +327,9 @@ def decode(word):
         value = word >> position & ((1 << item.width) - 1)
         if item.signed and value >> (item.width - 1):
             value -= 1 << item.width
-        if value < item.low:
-            raise ValueError(f"{opcode.name}.{item.name} must be at least {item.low}, not {value}")
+        if not item.low <= value <= item.high:
+            raise ValueError(f"{opcode.name}.{item.name} must be from {item.low} to {item.high}, "
+                             f"not {value}")
         values[item.name] = value
         position += item.width
     if word >> position:

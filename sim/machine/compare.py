@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.loops import item_count
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 
 __all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate",
@@ -82,7 +83,7 @@ def locate(program):
         if i.opcode == Opcode.POST:
             name = host["layers"][i.layer]["output"]
             _, height, width = host["tensors"][name]["shape"]
-            count = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+            count = item_count(i, arch)
             number = seen[i.layer] * rounds // posts[i.layer]
             seen[i.layer] += 1
             place = Place(i.layer, number, name, bool(i.raw),

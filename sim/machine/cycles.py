@@ -21,10 +21,10 @@ from heapq import heappop, heappush
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import isa, timing
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.loops import passes, steps
+from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.registers import COUNTED, UnitState
-
-from .access import word_bytes
 
 __all__ = ["Stuck", "Timing", "cycles"]
 
@@ -375,13 +375,10 @@ class _Model:
                           Unit.LOAD if weights > granted else activity.giver)
             begun = max(fed + 1, finished, granted)
             self._put(self.room[Unit.ARRAY], begun + 1)
-            passes = code.kernel_y * code.kernel_x * code.blocks
-            pixels = code.out_y * code.out_x * code.pool_y * code.pool_x
+            pixels = steps(code, self.arch)
             first = swapped = max(begun + 1, fed + 1, swapped + self.shortest_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
-            if code.starts:
-                pixels += self.arch.rows
-            swapped += (passes - 1) * max(pixels, self.shortest_pass)
+            swapped += (passes(code) - 1) * max(pixels, self.shortest_pass)
             finished = swapped + pixels - 1
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)

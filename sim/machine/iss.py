@@ -15,6 +15,8 @@ import numpy as np
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
+from systolith.hw.spec.memories import Space, item_bytes, word_bytes
 from systolith.sim.model.numerics import (
     add_bias,
     combine,
@@ -23,7 +25,7 @@ from systolith.sim.model.numerics import (
     images_of,
 )
 
-from .access import Space, accesses, begins, check, item_bytes, results, windows, word_bytes, words
+from .access import accesses, check, words
 
 __all__ = ["ExecutionError", "Result", "Simulator", "Written"]
 
@@ -141,8 +143,8 @@ class Simulator:
         """What the instruction waits for, in words; empty: nothing."""
         missing = [f"a token from {giver.name.lower()}" for giver in Unit
                    if i.wait >> giver & 1 and not tokens[giver, i.unit]]
-        if i.opcode == Opcode.STORE and len(self.stream) < i.rows * i.items:
-            missing.append(f"{i.rows * i.items - len(self.stream)} more items from post")
+        if i.opcode == Opcode.STORE and len(self.stream) < item_count(i, self.arch):
+            missing.append(f"{item_count(i, self.arch) - len(self.stream)} more items from post")
         return missing and f"{i.unit.name.lower()} waits for {' and '.join(missing)} " \
                            f"before instruction {number} ({i})"
 
@@ -189,6 +191,7 @@ class Simulator:
         rows, columns, lanes = arch.rows, arch.columns, arch.lanes
         oy, ox, py, px = (index.ravel() for index in np.indices(
             (i.out_y, i.out_x, i.pool_y, i.pool_x)))
+        every_y, every_x = coordinates(i)
         pixels = slice(i.accumulator, i.accumulator + results(i))
         wide = object if arch.accumulator_bits > 62 else np.int64
         total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
@@ -197,8 +200,7 @@ class Simulator:
         padding = images_of(arch.activation, [i.pad_code])[0] if padded else 0
         passes = np.ndindex(i.kernel_y, i.kernel_x, i.blocks)
         for number_of_pass, (ky, kx, block) in enumerate(passes):
-            y = i.y_start + ky * i.stride_ky + oy * i.stride_oy + py * i.stride_py
-            x = i.x_start + kx * i.stride_kx + ox * i.stride_ox + px * i.stride_px
+            y, x = every_y[ky, oy, py], every_x[kx, ox, px]
             if i.replicate:
                 y, x = np.clip(y, 0, i.y_last), np.clip(x, 0, i.x_last)
             inside = (y >= 0) & (y <= i.y_last) & (x >= 0) & (x <= i.x_last)

@@ -19,9 +19,11 @@ from itertools import accumulate, pairwise
 from types import SimpleNamespace
 
 import numpy as np
+from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
+from systolith.hw.spec.loops import results, windows
+from systolith.hw.spec.memories import Space, item_bytes, word_bytes
 
-from .access import Space, item_bytes, results, windows, word_bytes
 from .sums import ANY, NONE, Sums, axis_of, find_passes, find_pixels, may_see_nothing, sees_nothing
 
 __all__ = ["MemoryPlanError", "check_memory_plan"]
@@ -270,7 +272,7 @@ class _Checker:
 
     def _array(self, number, i):
         layer, depth = self.layers[i.layer], len(self.sums.layer)
-        passes = i.kernel_y * i.kernel_x * i.blocks
+        passes = loops.passes(i)
         weights = self.bytes[Space.WEIGHT][i.weight_base:i.weight_base + passes * self.arch.rows]
         if weights.size < passes * self.arch.rows or i.accumulator + results(i) > depth:
             self.fail(number, "reads or writes words that are not there")

@@ -7,9 +7,11 @@ from collections import deque
 
 import numpy as np
 from systolith.hw.spec.isa import Destination, Opcode, Unit
+from systolith.hw.spec.loops import item_count, reads, results
+from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS
 
-from .access import Space, accesses, overlap, reads, results
+from .access import accesses, overlap
 
 __all__ = ["find_races", "find_stall"]
 
@@ -119,9 +121,9 @@ def find_stall(instructions, arch):
     made, taken, buffered = {}, {}, 0
     for n, i in enumerate(instructions):
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
-            made[n] = i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+            made[n] = item_count(i, arch)
         elif i.opcode == Opcode.STORE:
-            taken[n] = i.rows * i.items
+            taken[n] = item_count(i, arch)
     progress = True
     while progress:
         progress = False

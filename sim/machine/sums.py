@@ -6,8 +6,7 @@ Part of the check of memory plans (`sim.memory_plan`): this is its ARRAY instruc
 from types import SimpleNamespace
 
 import numpy as np
-
-from .access import Space
+from systolith.hw.spec.memories import Space
 
 __all__ = ["ANY", "NONE", "Sums", "axis_of", "find_passes", "find_pixels", "may_see_nothing",
            "sees_nothing"]

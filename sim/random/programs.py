@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+from systolith.hw.spec import loops
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
@@ -19,19 +20,9 @@ from systolith.hw.spec.isa import (
     Opcode,
     Pooling,
 )
+from systolith.hw.spec.memories import Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.access import (
-    AccessError,
-    Space,
-    accesses,
-    begins,
-    check,
-    check_program,
-    item_bytes,
-    results,
-    word_bytes,
-    words,
-)
+from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
 
 from .arch import random_arch
@@ -41,8 +32,6 @@ __all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "r
 
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
-
-
 
 
 def random_program(arch, seed, synchronize, instructions=40):
@@ -157,8 +146,7 @@ class _Writer:
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
-        there = {Memory.OPERAND: arch.operand_depth, Memory.TABLE: arch.table_depth}
-        self.memories = [memory for memory in Memory if there.get(memory, True)]
+        self.memories = [Memory(row.space) for row in loadable(arch)]
         self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
         self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
         self.weights = np.zeros(arch.weight_depth, bool)
@@ -318,15 +306,13 @@ class _Writer:
         if arch.depthwise and draw.random() < 0.5:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
-        passes = kernel_y * kernel_x * blocks
-        steps = array.out_y * array.out_x * array.pool_y * array.pool_x
-        if array.starts and begins(array).max() + arch.rows > steps:
+        if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
-        pixels = results(array)
-        if steps * passes > _STEPS or pixels > arch.accumulator_depth:
+        passes, made = loops.passes(array), loops.results(array)
+        if loops.pixels(array) * passes > _STEPS or made > arch.accumulator_depth:
             return False
-        first = draw.randint(0, arch.accumulator_depth - pixels)
-        sums = slice(first, first + pixels)
+        first = draw.randint(0, arch.accumulator_depth - made)
+        sums = slice(first, first + made)
         accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
         double = bool(arch.bit_planes and accumulate and self.other.random() < 0.6)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
@@ -373,7 +359,7 @@ class _Writer:
         for _ in range(draw.randint(1, min(3, arch.queue_depth))):
             if self.add_post(Destination.STORE, raw):
                 last = self.instructions[-1]
-                items += last.out_y * last.out_x * (arch.chunks if raw else 1)
+                items += loops.item_count(last, arch)
         for count in range(3):
             part = items if count == 2 or draw.random() < 0.6 else draw.randint(0, items)
             if part:
@@ -393,7 +379,7 @@ class _Writer:
             windows["pool_x"], shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
             if i.starts:
                 windows["pool_x"], shape = 1, (i.out_y * i.starts, i.results_x)
-            sums = i.accumulator, results(i)
+            sums = i.accumulator, loops.results(i)
         pool = windows["pool_x"] = 1 if raw else min(windows["pool_x"], sums[1])
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))

@@ -8,8 +8,8 @@ import pytest
 from systolith.gen.compile.tokens import outstanding, synchronize
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS
-from systolith.sim.machine.access import Space
 from systolith.sim.machine.iss import ExecutionError, Simulator
 from systolith.sim.machine.races import find_races, find_stall
 from systolith.sim.random.programs import random_arch, random_program

@@ -10,7 +10,7 @@ from systolith.gen.compile.windows import row_words, window_fields
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Pooling
-from systolith.sim.machine.access import reads, windows
+from systolith.hw.spec.loops import reads, windows
 from systolith.sim.model.graph import Conv
 from systolith.sim.random.programs import random_windows
 

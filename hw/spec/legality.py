@@ -1,0 +1,235 @@
+"""Which instructions a chip can execute: the one table that hardware and simulators check.
+
+The sequencer of every chip refuses values out of a field's range (`isa.Field`) and everything in
+`OPTIONS`. What needs arithmetic, `BOUNDS` and `RULES`, is checked when a program is built and
+before it is simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .arch import Arch
+from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
+from .loops import coordinates, loops
+from .memories import item_bytes, word_bytes
+
+__all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "fault", "transfers"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """Values of a field, from `low` to `high`, that only chips with an optional part execute.
+
+    `part` is the field of `Arch` that says whether the chip has it, `lack` what is said of a chip
+    that has not.
+    """
+    opcode: Opcode
+    field: str
+    low: int
+    high: int
+    part: str
+    lack: str
+
+    def missing(self, arch: Arch) -> bool:
+        """Whether the chip lacks the part."""
+        return not getattr(arch, self.part)
+
+
+_OPERANDS = ("operand_depth", "the chip has no operand memory")
+_TABLES = ("table_depth", "the chip has no table memory")
+OPTIONS = (
+    Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),
+    Option(Opcode.LOAD, "memory", Memory.TABLE, Memory.TABLE, *_TABLES),
+    Option(Opcode.ARRAY, "starts", 1, 15, "depthwise",
+           "activations come from the top only on chips with depthwise"),
+    Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
+           "accumulators can be doubled only on chips with bit planes"),
+    Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
+    Option(Opcode.POST, "operand", 1, 1, *_OPERANDS),
+    Option(Opcode.POST, "table", 1, 1, *_TABLES),
+)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A field whose range depends on the chip: `limits` gives the smallest and largest value for
+    an instruction, or None where the field does not matter; `what` says what they are."""
+    opcode: Opcode
+    field: str
+    what: str
+    limits: Callable[[Instruction, Arch], tuple[int, int] | None]
+
+
+def _final(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    """Limits of what POST writes, or looks up."""
+    if i.raw or arch.activation.binary:
+        return None
+    if i.table and arch.activation.uniform:
+        return -arch.table_depth, arch.table_depth - 1
+    return arch.activation.ordered_range
+
+
+def _first(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    """Limits of float results before they meet an operand; integers have the whole field."""
+    if i.raw or not i.operand or not arch.activation.floating:
+        return None
+    return arch.activation.ordered_range
+
+
+def _operand_zero(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    if i.raw or not i.operand or arch.activation.binary:
+        return None
+    return arch.activation.ordered_range if arch.activation.uniform else (0, 0)
+
+
+def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    used = i.destination != Destination.STORE or i.operand
+    return (0, arch.groups_per_word - 1) if used else None
+
+
+BOUNDS = (
+    Bound(Opcode.ARRAY, "pad_code", "the codes of the activation format",
+          lambda i, arch: (0, (1 << arch.activation.width) - 1)),
+    Bound(Opcode.POST, "group", "the groups of the columns",
+          lambda i, arch: (0, arch.groups_per_columns - 1)),
+    Bound(Opcode.POST, "slot", "the groups of a word", _slot),
+    Bound(Opcode.POST, "low", "the results of the chip", _final),
+    Bound(Opcode.POST, "high", "the results of the chip", _final),
+    Bound(Opcode.POST, "first_low", "the numbers of the activation format", _first),
+    Bound(Opcode.POST, "first_high", "the numbers of the activation format", _first),
+    Bound(Opcode.POST, "operand_zero", "the zero points of the activation format", _operand_zero),
+)
+
+
+def transfers(i: Instruction, arch: Arch):
+    """The first byte of every contiguous transfer of a LOAD or STORE (int64 array of any shape),
+    and the bytes of each."""
+    if i.opcode == Opcode.LOAD:
+        return loops(i.address, (i.rows, i.row_stride)), i.words * word_bytes(i.memory, arch)
+    size = item_bytes(i.raw, arch)
+    if i.burst:
+        return loops(i.address, (i.rows, i.row_stride)), i.items * size
+    return loops(i.address, (i.rows, i.row_stride), (i.items, i.item_stride)), size
+
+
+def _unit(i: Instruction, arch: Arch) -> int:
+    """Bytes to which addresses and strides are aligned: a beat, or an item that is shorter."""
+    if i.opcode == Opcode.LOAD:
+        return arch.beat_bytes
+    return min(item_bytes(i.raw, arch), arch.beat_bytes)
+
+
+# Rules return None, or what is wrong.
+
+def _address_is_aligned(i: Instruction, arch: Arch) -> str | None:
+    unit = _unit(i, arch)
+    return f"address must be a multiple of {unit} bytes" if i.address % unit else None
+
+
+def _rows_are_aligned(i: Instruction, arch: Arch) -> str | None:
+    unit = _unit(i, arch)
+    if i.rows > 1 and i.row_stride % unit:
+        return f"row_stride must be a multiple of {unit} bytes"
+    return None
+
+
+def _items_are_aligned(i: Instruction, arch: Arch) -> str | None:
+    unit = _unit(i, arch)
+    if not i.burst and i.items > 1 and i.item_stride % unit:
+        return f"item_stride must be a multiple of {unit} bytes"
+    return None
+
+
+def _bursts_join_whole_beats(i: Instruction, arch: Arch) -> str | None:
+    size = item_bytes(i.raw, arch)
+    if i.burst and size % arch.beat_bytes:
+        return (f"items of {size} bytes are no whole beats of {arch.beat_bytes} bytes and cannot "
+                "be joined in bursts")
+    return None
+
+
+def _positions_fit_counters(i: Instruction, arch: Arch) -> str | None:
+    widths = {item.name: item.width for item in OPCODES[Opcode.ARRAY]}
+    for name, position in zip("yx", coordinates(i), strict=True):
+        bits = widths[f"{name}_start"]
+        low, high = int(position.min()), int(position.max())
+        if low < -(1 << bits - 1) or high >= 1 << bits - 1:
+            return f"{name} runs from {low} to {high}, which does not fit {bits} bits"
+    return None
+
+
+def _doubled_sums_are_kept(i: Instruction, arch: Arch) -> str | None:
+    if i.double and not i.accumulate:
+        return "double needs accumulate: only sums that are there can be doubled"
+    return None
+
+
+def _results_start_at_pixels(i: Instruction, arch: Arch) -> str | None:
+    if i.starts and not ((i.results_x - 1) * i.start_x < i.out_x
+                         and (i.starts - 1) * i.start_y < i.pool_y and i.pool_x == 1):
+        return "results must begin at pixels that there are, and pool_x be 1"
+    return None
+
+
+def _no_early_token_from_above(i: Instruction, arch: Arch) -> str | None:
+    if i.starts and i.early:
+        return "from the top, sums come in another order than post reads them: no early token"
+    return None
+
+
+def _raw_results_are_plain(i: Instruction, arch: Arch) -> str | None:
+    if i.raw and not (i.pool_x == i.pool_y == 1 and i.pooling == Pooling.LARGEST
+                      and i.destination == Destination.STORE and not i.operand and not i.table):
+        return "raw results go to the store unit and are not pooled, combined or looked up"
+    return None
+
+
+def _limits_are_in_order(i: Instruction, arch: Arch) -> str | None:
+    if _final(i, arch) and i.low > i.high:
+        return f"low must not be above high, and {i.low} is above {i.high}"
+    return None
+
+
+def _first_limits_are_in_order(i: Instruction, arch: Arch) -> str | None:
+    if _final(i, arch) and i.operand and i.first_low > i.first_high:
+        return f"first_low must not be above first_high, and {i.first_low} is above {i.first_high}"
+    return None
+
+
+def _looked_up_results_fit_the_table(i: Instruction, arch: Arch) -> str | None:
+    if _final(i, arch) and i.table and i.high - i.low >= arch.table_depth:
+        return f"it would look up more than {arch.table_depth} results in the table"
+    return None
+
+
+RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
+    Opcode.BEGIN: (),
+    Opcode.LOAD: (_address_is_aligned, _rows_are_aligned),
+    Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
+                   _no_early_token_from_above),
+    Opcode.POST: (_raw_results_are_plain, _limits_are_in_order, _first_limits_are_in_order,
+                  _looked_up_results_fit_the_table),
+    Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,
+                   _rows_are_aligned),
+    Opcode.END: (),
+}
+
+
+def fault(i: Instruction, arch: Arch) -> str | None:
+    """What keeps a chip from executing an instruction as its fields say, its fields being within
+    their widths; None: nothing. Words that it reaches are not looked at."""
+    for option in OPTIONS:
+        if option.opcode == i.opcode and option.missing(arch) and (
+                option.low <= i.fields[option.field] <= option.high):
+            return option.lack
+    for bound in BOUNDS:
+        if bound.opcode == i.opcode and (limits := bound.limits(i, arch)) is not None:
+            low, high = limits
+            if not low <= i.fields[bound.field] <= high:
+                return f"{bound.field} must be from {low} to {high}, {bound.what}"
+    for rule in RULES[i.opcode]:
+        if found := rule(i, arch):
+            return found
+    return None

@@ -1,0 +1,117 @@
+"""What the loops of an instruction amount to: passes, pixels, results, items, words.
+
+Simulators, compiler, reports and the checks of instructions read these instead of the fields.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arch import Arch
+from .isa import Instruction, Opcode, Pooling
+from .memories import item_bytes, word_bytes
+
+__all__ = ["begins", "coordinates", "item_count", "loops", "moved_bytes", "passes", "pixels",
+           "reads", "results", "steps", "window_columns", "windows"]
+
+
+def loops(start: int, *nest: tuple[int, int]) -> np.ndarray:
+    """Sums of `start` and one multiple of each stride: int64 array [count, count, ...], for
+    (count, stride) of each loop, the outermost first."""
+    total = np.int64(start)
+    for count, stride in nest:
+        total = np.add.outer(total, np.arange(count, dtype=np.int64) * stride)
+    return np.asarray(total)
+
+
+# ARRAY.
+
+def passes(i: Instruction) -> int:
+    """Passes of an ARRAY: fillings of the array with weights."""
+    return i.kernel_y * i.kernel_x * i.blocks
+
+
+def pixels(i: Instruction) -> int:
+    """Pixels of each pass of an ARRAY."""
+    return i.out_y * i.out_x * i.pool_y * i.pool_x
+
+
+def steps(i: Instruction, arch: Arch) -> int:
+    """Cycles of one pass of an ARRAY but for the shortest (`timing.shortest_pass`): a pixel each;
+    activations that come from the top wait until all rows have their weights."""
+    return pixels(i) + (arch.rows if i.starts else 0)
+
+
+def results(i: Instruction) -> int:
+    """Sums that an ARRAY writes to each column's accumulators."""
+    return i.out_y * i.results_x * i.starts if i.starts else pixels(i)
+
+
+def begins(i: Instruction) -> np.ndarray:
+    """Pixels of an ARRAY that start a result, in the order of the results: int64 array [results].
+
+    Pixels are numbered in the order out_y, out_x, pool_y, pool_x.
+    """
+    numbers = np.arange(pixels(i)).reshape(i.out_y, i.out_x, i.pool_y, i.pool_x)
+    if i.starts:
+        numbers = numbers[:, ::i.start_x, ::i.start_y][:, :i.results_x, :i.starts].swapaxes(1, 2)
+    return numbers.ravel()
+
+
+def coordinates(i: Instruction) -> tuple[np.ndarray, np.ndarray]:
+    """All positions that an ARRAY visits, in words, padding included: y [kernel_y, out_y, pool_y]
+    and x [kernel_x, out_x, pool_x]."""
+    return (loops(i.y_start, (i.kernel_y, i.stride_ky), (i.out_y, i.stride_oy),
+                  (i.pool_y, i.stride_py)),
+            loops(i.x_start, (i.kernel_x, i.stride_kx), (i.out_x, i.stride_ox),
+                  (i.pool_x, i.stride_px)))
+
+
+# POST.
+
+def window_columns(i: Instruction) -> tuple[np.ndarray, int]:
+    """The accumulator words that a POST reads for one row of results, as offsets from the row's
+    first word: the top word of each column of each window, in order; and the offset of the next
+    row's first word."""
+    starts = loops(0, (i.out_x, i.pool_x + i.jump))
+    if i.pooling == Pooling.LEAD:
+        columns = np.concatenate(([0], 1 + loops(0, (i.out_x, i.pool_x + i.jump),
+                                                 (i.pool_x, 1)).ravel()))
+    else:
+        columns = np.add.outer(starts, np.arange(i.pool_x)).ravel()
+    return columns, int(columns[-1]) + 1 + i.turn
+
+
+def reads(i: Instruction) -> np.ndarray:
+    """Accumulator words that a POST reads for one chunk of each result, in order: int64 array."""
+    columns, row = window_columns(i)
+    tops = np.add.outer(i.accumulator + loops(0, (i.out_y, row)), columns)
+    return np.add.outer(tops, np.arange(i.pool_y, dtype=np.int64) * i.row).ravel()
+
+
+def windows(i: Instruction) -> np.ndarray:
+    """Accumulator words of each result of a POST, the carried column among them: int64 array
+    [results, words]. A row's first result without a carried column has its first column twice."""
+    words = reads(i).reshape(i.out_y, -1, i.pool_y)
+    if i.pooling in (Pooling.CARRIED, Pooling.LEAD):
+        if i.pooling == Pooling.CARRIED:
+            words = np.concatenate((words[:, :1], words), axis=1)
+        index = np.add.outer(np.arange(i.out_x) * i.pool_x, np.arange(i.pool_x + 1))
+        words = words[:, index]
+    return words.reshape(i.out_y * i.out_x, -1)
+
+
+# POST and STORE, LOAD and STORE.
+
+def item_count(i: Instruction, arch: Arch) -> int:
+    """Items that a POST makes, or that a STORE takes: groups, or raw chunks."""
+    if i.opcode == Opcode.STORE:
+        return i.rows * i.items
+    return i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+
+
+def moved_bytes(i: Instruction, arch: Arch) -> int:
+    """Bytes that a LOAD brings, or that a STORE writes."""
+    if i.opcode == Opcode.LOAD:
+        return i.rows * i.words * word_bytes(i.memory, arch)
+    return item_count(i, arch) * item_bytes(i.raw, arch)

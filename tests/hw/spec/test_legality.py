@@ -1,0 +1,125 @@
+"""Every limit of an instruction: at it, one below and one above it."""
+
+import pytest
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, decode
+from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, fault
+
+PLAIN = dict(rows=4, columns=4, post_lanes=2, accumulator_depth=64)
+LARGE = Arch(**PLAIN | {"rows": 8, "columns": 8}, operand_depth=64, table_depth=512, depthwise=True)
+WIDE = Arch(rows=4, columns=6, post_lanes=1, operand_depth=64)
+FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, table_depth=256)
+BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
+SMALL = Arch(**PLAIN)
+
+
+def instruction(opcode, **fields):
+    return Instruction(opcode, fields)
+
+
+@pytest.mark.parametrize("opcode, field", [
+    (opcode, field) for opcode, fields in OPCODES.items() for field in fields],
+    ids=lambda part: part.name)
+def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
+    for value in (field.low, field.high):
+        made = instruction(opcode, **{field.name: value})
+        assert decode(made.encode()) == made
+    for value in (field.low - 1, field.high + 1):
+        with pytest.raises(ValueError, match=f"{opcode.name}.{field.name} must be from {field.low} "
+                                             f"to {field.high}, not {value}"):
+            instruction(opcode, **{field.name: value}).encode()
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
+def test_options_are_for_chips_that_have_the_part(option):
+    field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
+    with_part = BINARY if option.part == "bit_planes" else LARGE
+    for value in {option.low - 1, option.low, option.high, option.high + 1}:
+        if field.low <= value <= field.high:
+            made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15} | {
+                option.field: value} if option.opcode == Opcode.ARRAY else {option.field: value})
+            inside = option.low <= value <= option.high
+            assert (fault(made, SMALL) == option.lack) == inside
+            if inside:
+                assert fault(made, with_part) is None
+
+
+#: Chips and instructions in which bounds matter, and the bounds' values.
+CASES = [
+    (SMALL, instruction(Opcode.ARRAY), {"pad_code": (0, 255)}),
+    (BINARY, instruction(Opcode.ARRAY), {"pad_code": (0, 1)}),
+    (WIDE, instruction(Opcode.POST), {"group": (0, 2), "slot": (0, 1), "low": (-128, 127),
+                                      "high": (-128, 127)}),
+    (WIDE, instruction(Opcode.POST, operand=1, destination=1),
+     {"slot": (0, 1), "operand_zero": (-128, 127)}),
+    (LARGE, instruction(Opcode.POST, table=1), {"low": (-512, 511), "high": (-512, 511)}),
+    (FLOATS, instruction(Opcode.POST, operand=1, low=-3, high=3),
+     {"low": (-126, 126), "high": (-126, 126), "first_low": (-126, 126),
+      "first_high": (-126, 126), "operand_zero": (0, 0)}),
+    (FLOATS, instruction(Opcode.POST, table=1), {"low": (-126, 126), "high": (-126, 126)}),
+]
+
+
+def test_every_bound_has_a_case():
+    assert {(made.opcode, name) for _, made, names in CASES for name in names} == {
+        (bound.opcode, bound.field) for bound in BOUNDS}
+
+
+@pytest.mark.parametrize("arch, made, limits", CASES)
+def test_bounds_hold_at_below_and_above(arch, made, limits):
+    for name, (low, high) in limits.items():
+        widths = {item.name: (item.low, item.high) for item in OPCODES[made.opcode]}
+        for value in (low - 1, low, high, high + 1):
+            least, most = widths[name]
+            if not least <= value <= most:
+                continue
+            # the other one of a pair must not stand in the way
+            pair = {"low": {"high": max(value, 0)}, "high": {"low": min(value, 0)},
+                    "first_low": {"first_high": max(value, 0)},
+                    "first_high": {"first_low": min(value, 0)}}.get(name, {})
+            pair = {other: max(low, min(high, end)) for other, end in pair.items()}
+            changed = instruction(made.opcode, **made.fields | pair | {name: value})
+            found = fault(changed, arch) or ""
+            assert found.startswith(f"{name} must be from {low} to {high}, ") == (
+                not low <= value <= high), (name, value, found)
+
+
+#: By rule: instructions that break it and, next to them, that do not; on which chip.
+BROKEN = {
+    "_address_is_aligned": (SMALL, Opcode.LOAD, {"address": 4}, {"address": 8}),
+    "_rows_are_aligned": (SMALL, Opcode.LOAD, {"rows": 2, "row_stride": 4},
+                          {"rows": 1, "row_stride": 4}),
+    "_items_are_aligned": (SMALL, Opcode.STORE, {"items": 2, "item_stride": 2},
+                           {"items": 2, "item_stride": 4}),
+    "_bursts_join_whole_beats": (SMALL, Opcode.STORE, {"burst": 1}, {"burst": 1, "raw": 1}),
+    "_positions_fit_counters": (
+        SMALL, Opcode.ARRAY, {"x_start": 32766, "out_x": 3, "stride_ox": 1},
+        {"x_start": 32766, "out_x": 2, "stride_ox": 1}),
+    "_doubled_sums_are_kept": (BINARY, Opcode.ARRAY, {"double": 1},
+                               {"double": 1, "accumulate": 1}),
+    "_results_start_at_pixels": (
+        LARGE, Opcode.ARRAY, {"starts": 3, "pool_y": 4, "start_y": 2},
+        {"starts": 3, "pool_y": 5, "start_y": 2}),
+    "_no_early_token_from_above": (LARGE, Opcode.ARRAY, {"starts": 1, "early": 1}, {"early": 1}),
+    "_raw_results_are_plain": (SMALL, Opcode.POST, {"raw": 1}, {"raw": 1, "destination": 1}),
+    "_limits_are_in_order": (SMALL, Opcode.POST, {"low": 5, "high": 4}, {"low": 5, "high": 5}),
+    "_first_limits_are_in_order": (
+        LARGE, Opcode.POST, {"operand": 1, "first_low": 5, "first_high": 4},
+        {"operand": 1, "first_low": 5, "first_high": 5}),
+    "_looked_up_results_fit_the_table": (
+        LARGE, Opcode.POST, {"table": 1, "low": -256, "high": 256},
+        {"table": 1, "low": -256, "high": 255}),
+}
+
+
+def test_every_rule_has_a_case():
+    assert {rule.__name__ for rules in RULES.values() for rule in rules} == set(BROKEN)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_rules_refuse_what_breaks_them_and_nothing_beside_it(name):
+    arch, opcode, broken, kept = BROKEN[name]
+    rule = next(rule for rule in RULES[opcode] if rule.__name__ == name)
+    assert rule(instruction(opcode, **broken), arch) == fault(instruction(opcode, **broken), arch)
+    assert fault(instruction(opcode, **broken), arch) is not None
+    assert fault(instruction(opcode, **kept), arch) is None

@@ -1,6 +1,7 @@
 """What the documentation shows is what happens: commands, their outputs, Python, chips."""
 
 import contextlib
+import functools
 import io
 import os
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli import main
 from systolith.gen.cli.parser import make_parser
+from systolith.gen.flow import build as build_module
 from systolith.gen.study.demo import write_example
 from systolith.gen.study.sweep import read_space
 
@@ -88,9 +90,14 @@ class Session:
         assert codes == [0] * (len(codes) - 1) + [code], f"line {block.line}: exit codes {codes}"
 
 
+#: Several pages build the same chips.
+once = functools.cache(build_module.core_verilog)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty working folder but for `digits`, the example files."""
+    monkeypatch.setattr(build_module, "core_verilog", once)
     write_example(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -15,7 +15,7 @@ from textwrap import dedent
 import numpy as np
 from systolith.gen.chip import toml
 from systolith.gen.cli.parser import make_parser
-from systolith.hw.formats import Float, Lns, catalogue
+from systolith.hw.formats import catalogue
 from systolith.hw.formats.blocks import block_formats
 from systolith.hw.spec import isa, registers
 
@@ -89,8 +89,8 @@ def catalogue_table():
     for name, fmt in catalogue().items():
         values = fmt.decode(np.arange(1 << fmt.width))
         finite = values[np.isfinite(values)]
-        bias = fmt.bias if isinstance(fmt, Float) else ""
-        unit = "" if isinstance(fmt, Lns) else f"2**{fmt.exponent}"
+        bias = fmt.bias if fmt.floating else ""
+        unit = "" if fmt.family == "logarithm" else f"2**{fmt.exponent}"
         others = f"{np.isnan(values).sum()} NaN, {np.isinf(values).sum()} infinite"
         rows.append([f"`{name}`", "" if fmt.name == name else f"`{fmt.name}`", fmt.width, bias,
                      power(finite.max()), power(finite[finite > 0].min()), unit,

@@ -83,8 +83,12 @@ def _check_formats(layer, tensors, outside=False):
 def has_weights(layer):
     """Whether the chip's weights, or sums of a few, are the layer's."""
     own, there = layer.conv.weight_format, layer.arch.weight
-    return there.holds(own) or (own.complete and there.complete and own.signed and there.signed
-                                and len(layer.addends) <= MOST_ADDENDS)
+    if there.holds(own) or not (own.uniform and there.uniform):
+        return there.holds(own)
+    (low, high), images = there.image_range, own.image(layer.conv.weight)
+    return bool((low <= images.min() and images.max() <= high)
+                or (own.complete and own.signed and there.complete and there.signed
+                    and len(layer.addends) <= MOST_ADDENDS))
 
 
 def _check_operand(layer, tensors):

@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systolith.gen.compile.prepare import lay_out_taps, parameter_bytes, weight_bytes
+from systolith.gen.compile.prepare import (
+    has_weights,
+    lay_out_taps,
+    parameter_bytes,
+    weight_bytes,
+)
 from systolith.gen.compile.tile import Layer
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
@@ -48,6 +53,13 @@ def test_a_first_layer_of_one_channel_fills_the_rows(rows, taps, passes):
     layer, recipe = lay_out_taps(Layer(0, conv, arch), Int(8))
     assert layer.most_passes == passes
     assert sorted(recipe["taps"]) == taps
+
+
+@pytest.mark.parametrize("weights, held", [([-1, 0, 1], True), ([-2, 0, 1], False)])
+def test_a_ternary_chip_has_integers_of_two_bits_that_are_ternary(weights, held):
+    conv = Conv("conv", "in", "out", np.array(weights).reshape(1, 3, 1, 1) & 3, Int(2),
+                input_shape=(3, 4, 4))
+    assert has_weights(Layer(0, conv, Arch(rows=2, columns=2, weight="ternary"))) == held
 
 
 def test_a_large_kernel_of_few_channels_leaves_no_row_empty():

@@ -4,6 +4,7 @@ import numpy as np
 from systolith.gen.importer import reader
 from systolith.gen.importer.file import check_size
 from systolith.gen.importer.nodes import nodes_of
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.kit.errors import UserError
 from systolith.gen.quantize.quantize import Recipe, quantize
 
@@ -65,7 +66,7 @@ def fates_of_float(model, rows):
             text = "constant"
         elif node.name in became:
             text = became[node.name]
-        elif node.operator in ("Identity", "Dropout"):
+        elif has(node.operator, Role.SAME):
             text = "nothing to compute"
         else:
             text = next((makers[name] for name in node.inputs if name in makers),

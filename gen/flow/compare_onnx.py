@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TensorProto, helper
 from systolith.gen.importer.file import read
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import Runner
 from systolith.gen.importer.unquantized import unquantized
 from systolith.gen.kit.errors import UserError
@@ -15,8 +16,8 @@ __all__ = ["LayerComparison", "compare_with_onnx"]
 
 #: Images that run at a time.
 _BATCH = 16
-_QUANTIZERS = {"BipolarQuant", "DequantizeLinear", "FloatQuant", "FormatQuant", "Identity",
-               "IntQuant", "Quant", "QuantizeLinear"}
+#: Quantizers whose results are not what they read, rounded.
+_OTHERS = ("MultiThreshold", "Trunc")
 
 
 @dataclass
@@ -219,7 +220,8 @@ def _float_name(name, makers, known):
             if name.endswith(ending) and name.removesuffix(ending) in known:
                 return name.removesuffix(ending)
         node = makers.get(name)
-        name = node.input[0] if node is not None and node.op_type in _QUANTIZERS else None
+        name = node.input[0] if node is not None and node.op_type not in _OTHERS and (
+            has(node.op_type, Role.QUANTIZER | Role.SAME)) else None
     return None
 
 

@@ -16,10 +16,15 @@ from systolith.gen.kit.errors import UserError
 from .opset import OLDEST_OPSET, READ_OPSET, in_read_opset
 from .spelling import in_one_spelling
 
-__all__ = ["STANDARD", "array_of", "check_finite", "check_size", "inferred_shapes",
-           "one_line", "read"]
+__all__ = ["OWN_DOMAIN", "QONNX", "STANDARD", "array_of", "check_finite", "check_size",
+           "inferred_shapes", "one_line", "read"]
 
+#: Names of ONNX's own domain.
 STANDARD = ("", "ai.onnx")
+#: The domain of the project's own operator, FormatQuant.
+OWN_DOMAIN = "systolith"
+#: Names of the domain of QONNX's operators, in the order of their age, and our own.
+QONNX = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general", OWN_DOMAIN)
 #: Bytes of a file; protobuf itself ends at four times as many.
 _LARGEST_FILE = 1 << 29
 #: Elements of a tensor, and of its dimensions together where a size is 0.

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .file import array_of
+from .rows import Role, has
 
 __all__ = ["HALF", "as_float32", "roundings"]
 
@@ -17,8 +18,7 @@ __all__ = ["HALF", "as_float32", "roundings"]
 HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 _REAL = {*HALF, TensorProto.FLOAT, TensorProto.DOUBLE}
 #: Operators that give some of the numbers that they read, or 0.
-_CHOOSE = {"Cast", "Concat", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Relu",
-           "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+_CHOOSE = Role.CAST | Role.MAXIMUM | Role.PICK | Role.SAME | Role.SHUFFLE | Role.TURN | Role.VIEW
 
 
 def _kinds(graph, nodes):
@@ -56,7 +56,8 @@ def roundings(graph, nodes):
         for name in node.outputs:
             if kinds[name] in HALF:
                 found[name] = HALF[kinds[name]], True
-            elif node.operator in _CHOOSE and kinds[name] == TensorProto.FLOAT:
+            elif kinds[name] == TensorProto.FLOAT and (
+                    node.operator == "Relu" or has(node.operator, _CHOOSE)):
                 read = {found.get(item, ("",))[0] for item in node.inputs
                         if kinds.get(item) in _REAL}
                 if len(read) == 1 and read != {""}:

@@ -10,6 +10,7 @@ otherwise.
 """
 
 from dataclasses import replace
+from functools import wraps
 from math import prod
 
 import numpy as np
@@ -18,37 +19,15 @@ from .copies import plain
 from .crop import another_input, cropped
 from .layers import moving_layer
 from .moves_plan import moves
+from .rows import ROWS, Role, has
 from .target import own_target
 from .values import HostInput, Linear, Value, layout_of, shape_text, with_layout
 
 __all__ = ["aligned", "any_layout", "as_pixels", "as_shaped", "filled", "joined_along", "laid_out",
            "on_its_own", "part_of", "picked", "read_by_dense", "same_but_for_order"]
 
-#: Operators that read values in any order: they work element by element, or move elements, or are
-#: dense layers. All others get maps.
-_ANY_ORDER = {
-    "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization",
-    "BipolarQuant", "Cast", "Ceil", "Celu", "Clip", "Concat", "Cos", "Cosh", "DepthToSpace",
-    "DequantizeLinear", "Div", "Dropout", "Elu", "Erf", "Exp", "Flatten", "FloatQuant",
-    "Floor", "FormatQuant", "Gather", "Gelu", "Gemm", "Greater", "GreaterOrEqual",
-    "HardSigmoid", "HardSwish", "Identity", "IntQuant", "LeakyRelu", "Less", "LessOrEqual",
-    "Log", "MatMul", "Max", "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pow", "Quant",
-    "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
-    "Relu", "Reshape", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Slice",
-    "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tan",
-    "Tanh", "ThresholdedRelu", "Transpose", "Trunc", "Unsqueeze", "Where",
-}
-#: Those of them that are the easier for one order.
-_ASK = {
-    "Concat", "DepthToSpace", "Flatten", "Gather", "Gemm", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceSum", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
-}
-#: Operators that the host computes of an input whose rows are images, or that read no input.
-_HOST_ROWS = {
-    "Add", "BipolarQuant", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Flatten",
-    "FloatQuant", "Gemm", "Identity", "IntQuant", "MatMul", "Mul", "Neg", "Quant",
-    "QuantizeLinear", "Relu", "Reshape", "Sub",
-}
+#: Operators that are the easier for one order of elements, of those that read any.
+_ASK = Role.LINEAR | Role.VIEW | Role.MOVE | Role.REDUCE
 #: The most copies that one tensor may take.
 _MOST = 4096
 
@@ -59,6 +38,12 @@ def _sides(shape):
     return {1: (*shape, 1, 1), 2: (*shape[:1], 1, *shape[1:]), 3: tuple(shape)}.get(len(shape))
 
 
+def _in_any_order(operator):
+    """Whether an operator reads values in any order: it works element by element, or moves
+    elements, or is a dense layer. All others get maps."""
+    return operator in ROWS and not has(operator, Role.MAPS)
+
+
 def read_by_dense(nodes):
     """Names of the model's tensors of which dense layers multiply the last axis before anything
     else asks how elements lie: an input among them is best turned around by the host."""
@@ -67,7 +52,7 @@ def read_by_dense(nodes):
         if node.operator == "MatMul":
             dense.add(node.inputs[0])
             others.update(node.inputs[1:])
-        elif node.operator in _ANY_ORDER - _ASK:
+        elif _in_any_order(node.operator) and not has(node.operator, _ASK):
             for names in (dense, others):
                 if names & set(node.outputs):
                     names.update(node.inputs)
@@ -78,11 +63,11 @@ def read_by_dense(nodes):
 
 def laid_out(builder, node, inputs):
     """The inputs of a node as its operator can read them: in any element order, or as maps."""
-    if node.operator not in _HOST_ROWS:
+    if not has(node.operator, Role.ROWS):
         for item in inputs:
             if isinstance(item, HostInput) and item.rows > 1:
                 _refuse_rows(node, item)
-    if node.operator in _ANY_ORDER:
+    if _in_any_order(node.operator):
         return inputs
     return [as_shaped(builder, node, item) if isinstance(item, Value) else item for item in inputs]
 
@@ -375,11 +360,11 @@ def _broadcast(builder, node, values):
 def any_layout(operator):
     """An operator with attribute or input `axes` that reduces maps as one for values in any order:
     each axis of the shape may be one or several axes of the map."""
-    def reduced(builder, node, inputs):
-        value = inputs[0]
+    @wraps(operator)
+    def reduced(builder, node, inputs, axes=None, keepdims=1, **others):
+        value, given = inputs[0], {"axes": axes, "keepdims": keepdims, **others}
         if isinstance(value, HostInput) or not isinstance(value, Value) or _is_natural(value):
-            return operator(builder, node, inputs)
-        axes = node.attributes.get("axes")
+            return operator(builder, node, inputs, **given)
         if axes is None and len(inputs) > 1 and inputs[1] is not None:
             axes = np.asarray(inputs[1].array).reshape(-1).tolist()
         value = filled(builder, node, value)
@@ -388,15 +373,13 @@ def any_layout(operator):
         if axes and places is None and rank > 4 and value.rows == 1 and all(
                 axis % rank for axis in axes):
             return _reduced_columns(builder, node, value, {axis % rank - 1 for axis in axes},
-                                    operator)
+                                    operator, keepdims)
         if places is None or 0 in {axis % rank for axis in axes}:
-            return operator(builder, node, [as_shaped(builder, node, value), *inputs[1:]])
+            return operator(builder, node, [as_shaped(builder, node, value), *inputs[1:]], **given)
         axes = {axis % rank for axis in axes}
         over = sorted(axis + 1 for n in axes for axis in places[n - 1])
-        keep = node.attributes.get("keepdims", 1)
-        inner = replace(node, attributes={**node.attributes, "axes": over, "keepdims": 1})
         result = replace(value, shape=tuple(value.map), order=None)
-        result = operator(builder, inner, [result]) if over else result
+        result = operator(builder, node, [result], over) if over else result
         # The places of the results, from those of the first of the elements that each is made of.
         index = layout_of(value)[0]
         index = index[tuple(slice(0, 1) if n + 1 in axes else slice(None)
@@ -405,23 +388,22 @@ def any_layout(operator):
         coordinates = [0 * item if n + 1 in over else item for n, item in enumerate(coordinates)]
         order = np.ravel_multi_index(coordinates, result.map)
         shape = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
-        if not keep:
+        if not keepdims:
             shape = [size for n, size in enumerate(shape) if n + 1 not in axes]
         return with_layout(result, order.reshape(1, *shape))
     return reduced
 
 
-def _reduced_columns(builder, node, value, axes, operator):
+def _reduced_columns(builder, node, value, axes, operator, keepdims):
     """A reduction of the axes `axes` of a value's shape, which are moved to a map's columns, and
     all others to its channels."""
     index = layout_of(value)[0]
     kept = [n for n in range(index.ndim) if n not in axes]
     index = index.transpose(kept + sorted(axes)).reshape(
         prod(value.shape[n] for n in kept), 1, -1)
-    inner = replace(node, attributes={**node.attributes, "axes": [3], "keepdims": 1})
-    result = operator(builder, inner, [relaid(builder, node, value, index)])
+    result = operator(builder, node, [relaid(builder, node, value, index)], [3])
     shape = [1 if n in axes else size for n, size in enumerate(value.shape)]
-    if not node.attributes.get("keepdims", 1):
+    if not keepdims:
         shape = [value.shape[n] for n in kept]
     return with_layout(result, np.arange(len(index)).reshape(1, *shape))
 

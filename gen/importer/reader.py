@@ -25,14 +25,14 @@ from systolith.hw.formats import Int
 
 from .builder import Builder
 from .crop import is_input
-from .dialects import qdq, qonnx
+from .dialects import qdq
 from .file import STANDARD, array_of, check_finite, check_size, inferred_shapes, one_line, read
 from .half import roundings
 from .layout import as_pixels, laid_out, read_by_dense
 from .nodes import nodes_of
-from .operators import table
 from .origins import origins
 from .passes import finished
+from .rows import ROWS, Role, has
 from .sizes import Part, with_known_sizes
 from .target import Target
 from .values import Constant, HostInput, QuantizedConstant, Value
@@ -41,14 +41,14 @@ from .work import Work
 __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
            "required_formats", "supported_operators"]
 
-_MICROSOFT = "com.microsoft"
-_QUANTIZERS = {*qdq.OPERATORS, *qdq.EXPANDED, *qonnx.OPERATORS}
+#: Quantizers, and what is taken apart into such.
+_QUANTIZERS = {*qdq.EXPANDED, *(name for name in ROWS if has(name, Role.QUANTIZER))}
 #: Of which a network is quantized that has them, if not statically.
 _QUANTIZED = {*_QUANTIZERS, *qdq.DYNAMIC}
 #: Where it matters that the model has rounded numbers to a short float.
-_ROUNDED = {*_QUANTIZERS, "Conv", "ConvTranspose", "Gemm", "MatMul"}
+_ROUNDED = Role.QUANTIZER | Role.LINEAR
 #: What moves the elements of a constant and leaves their values alone.
-_MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVES = Role.SAME | Role.VIEW | Role.TURN
 
 
 #: What to do about operators that real exports have and that a chip of fixed scales has not.
@@ -73,7 +73,7 @@ _INSTEAD = {"Shape": _SIZES, "Size": _SIZES, "DynamicQuantizeLinear": _STATIC,
 
 def supported_operators():
     """Names of the operators that the chip has."""
-    return sorted({*table.OPERATORS, *_QUANTIZERS, "Sum"} - {"BiasOfProduct"})
+    return sorted({*ROWS, *qdq.EXPANDED, "Sum"} - {"BiasOfProduct"})
 
 
 def required_formats(graph):
@@ -128,7 +128,7 @@ def _load(model, refuse):
         if all(isinstance(item, (Constant, QuantizedConstant))
                for item in inputs if item is not None) and node.operator not in _QUANTIZERS:
             continue
-        if node.operator in _ROUNDED and isinstance(inputs[0], Value) and (
+        if has(node.operator, _ROUNDED) and isinstance(inputs[0], Value) and (
                 node.inputs[0] in builder.roundings):
             builder.notes.add("short", "", detail=builder.roundings[node.inputs[0]][0])
         if not _assume(builder, node, inputs):
@@ -183,7 +183,7 @@ def _computed(builder, host, node, inputs, unknown):
             return found
         if node.name in unknown:
             raise unknown[node.name]
-        found = _operator(node)[0](builder, node, laid_out(builder, node, inputs))
+        found = _operator(node)(builder, node, laid_out(builder, node, inputs))
         if isinstance(found, Value) and node.outputs[0] in builder.dense and (
                 len(found.shape) > 1 and is_input(builder, found)):
             found, *_ = as_pixels(builder, node, found)
@@ -329,14 +329,9 @@ def _unknown(node, shapes):
 # Reading and checking the file.
 
 def _operator(node):
-    """(function, attributes) of a node, or None."""
-    if node.domain in qonnx.DOMAINS:
-        return qonnx.OPERATORS.get(node.operator)
-    if node.domain == _MICROSOFT:
-        return qdq.OPERATORS.get(node.operator)
-    if node.domain in STANDARD:
-        return qdq.OPERATORS.get(node.operator) or table.OPERATORS.get(node.operator)
-    return None
+    """The `Operator` of a node, or None."""
+    found = ROWS.get(node.operator)
+    return found if found is not None and node.domain in found.domains else None
 
 
 def _check_quantized(nodes):
@@ -372,10 +367,10 @@ def _check_operator(node, constant):
         host = ", only on the host at a network's ends" if computable(node) else ""
         node.fail(f"the operator{domain} is not supported on the chip{host}; "
                   f"docs/reference/onnx.md lists those that are{like}")
-    unknown = sorted(set(node.attributes) - known[1])
+    unknown = sorted(set(node.attributes) - known.attributes)
     if unknown and not constant:
         node.fail(f"attribute {unknown[0]} is not supported; supported are "
-                  f"{', '.join(sorted(known[1])) or 'none'}")
+                  f"{', '.join(sorted(known.attributes)) or 'none'}")
 
 
 def computed_from_constants(graph, nodes):
@@ -483,7 +478,7 @@ def _fold(nodes, values, refuse):
             continue
         try:
             if node.operator in _QUANTIZERS:
-                value = _operator(node)[0](None, node, [values[item] if item else None
+                value = _operator(node)(None, node, [values[item] if item else None
                                                         for item in node.inputs])
                 value.name = inputs[0].name
                 values[node.outputs[0]] = value
@@ -497,7 +492,7 @@ def _fold(nodes, values, refuse):
 
 def _evaluate(node, inputs, values):
     first = inputs[0] if inputs else None
-    if isinstance(first, QuantizedConstant) and node.operator in _MOVES:
+    if isinstance(first, QuantizedConstant) and has(node.operator, _MOVES):
         rest = [item.array for item in inputs[1:]]
         values[node.outputs[0]] = QuantizedConstant(
             first.name, _reference(node, [first.images, *rest])[0],
@@ -549,7 +544,7 @@ def _widest_weights(nodes, values):
     several."""
     formats = {values[item].codes or values[item].format
                for node in nodes for item in node.inputs[1:2]
-               if node.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+               if has(node.operator, Role.LINEAR)
                and isinstance(values.get(item), QuantizedConstant)}
     formats = sorted(formats, key=lambda item: (not item.binary, item.width))
     return formats[-1] if formats else None

@@ -61,9 +61,8 @@ class Node:
     def fail(self, message):
         raise UserError(f"{self}: {message}")
 
-    def expect(self, attribute, default, accepted):
-        """Refuse a value of `attribute` that is not among `accepted`; returns the value."""
-        value = self.attributes.get(attribute, default)
+    def expect(self, attribute, value, accepted):
+        """`value`, that of an attribute; UserError where it is not among `accepted`."""
         if value not in accepted:
             self.fail(f"attribute {attribute} must be "
                       f"{' or '.join(map(repr, accepted))}, not "

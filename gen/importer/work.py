@@ -9,20 +9,24 @@ from math import prod
 import onnx
 from onnx import TensorProto, helper
 
-from .dialects import qonnx
+from .file import QONNX
+from .rows import Role, has
 
-__all__ = ["LAYERS", "Cost", "Work"]
+__all__ = ["Cost", "Work", "is_layer"]
 
-#: Operators whose multiply-accumulates count.
-LAYERS = {"Attention", "Conv", "ConvTranspose", "DeformConv", "Einsum", "FusedConv", "FusedGemm",
-          "FusedMatMul", "GRU", "Gemm", "LSTM", "MatMul", "MultiHeadAttention", "QAttention",
-          "RNN"}
+#: Operators whose multiply-accumulates count and that the chip has not.
+_OTHERS = {"Attention", "DeformConv", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU",
+           "LSTM", "MultiHeadAttention", "QAttention", "RNN"}
 _RECURRENT = {"GRU", "LSTM", "RNN"}
-_QUANTIZERS = {"DequantizeLinear", "QuantizeLinear", *qonnx.OPERATORS}
 #: What weights pass between their quantizer and their layer.
-_MOVES = {"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVES = Role.CAST | Role.SAME | Role.VIEW | Role.TURN
 #: Elements from which on a constant's numbers are of no use to shapes.
 _MANY = 1024
+
+
+def is_layer(node):
+    """Whether a node's multiply-accumulates count."""
+    return node.operator in _OTHERS or has(node.operator, Role.LINEAR)
 
 
 @dataclass
@@ -110,7 +114,7 @@ class Work:
 
     def cost(self, nodes):
         """The `Cost` of some nodes."""
-        return sum((self._cost(node) for node in nodes if node.operator in LAYERS), Cost())
+        return sum((self._cost(node) for node in nodes if is_layer(node)), Cost())
 
     def _cost(self, node):
         data, weight, result = (self.sizes(name) for name in (
@@ -133,11 +137,11 @@ class Work:
     def _is_quantized(self, node):
         """Whether a layer's second operand, its weights, has passed a quantizer."""
         name = node.inputs[1] if len(node.inputs) > 1 else ""
-        while name in self.makers and self.makers[name].operator in _MOVES:
+        while name in self.makers and has(self.makers[name].operator, _MOVES):
             name = self.makers[name].inputs[0]
         if not self.quantized:
             return name not in self.makers
-        return name in self.makers and self.makers[name].operator in _QUANTIZERS
+        return name in self.makers and has(self.makers[name].operator, Role.QUANTIZER)
 
     @cached_property
     def total(self):
@@ -183,7 +187,7 @@ class Work:
     def is_small(self, nodes):
         """Whether so little of the network's work is in some nodes that the host can do it; not
         where the sizes of a layer in them are not known."""
-        if any(self.sizes(node.outputs[0]) is None for node in nodes if node.operator in LAYERS):
+        if any(self.sizes(node.outputs[0]) is None for node in nodes if is_layer(node)):
             return False
         part, whole = self.cost(nodes), self.total
         return part.macs <= self.MOST * whole.macs and (
@@ -195,7 +199,7 @@ def _for_shapes(node):
     """A NodeProto like the node for shape inference; None where there is no such operator."""
     if node.operator == "BiasOfProduct":
         return helper.make_node("Cast", node.inputs[:1], node.outputs, to=TensorProto.FLOAT)
-    if node.domain in qonnx.DOMAINS:
+    if node.domain in QONNX:
         return helper.make_node("Identity", node.inputs[:1], node.outputs[:1])
     if node.domain not in ("", "ai.onnx"):
         return None

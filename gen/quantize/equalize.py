@@ -10,14 +10,12 @@ second's.
 """
 
 import numpy as np
+from systolith.gen.importer.rows import Role, has
 
 from .network import attribute, set_parameters
 
 __all__ = ["equalize"]
 
-#: What a positive factor passes through, one factor for each channel.
-_PASSES = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LeakyRelu", "MaxPool", "PRelu",
-           "Relu"}
 _LAYERS = ("Conv", "Gemm")
 _ROUNDS = 20
 #: Channels whose weights are all smaller than this share of the layer's stay as they are.
@@ -47,7 +45,7 @@ def _pairs(network):
                     pairs.append((first, node, count, between))
                 break
             flat = node.op_type == "Flatten" and attribute(node, "axis", 1) == 1
-            if not (node.op_type in _PASSES or flat):
+            if not (has(node.op_type, Role.SCALES) or flat):
                 break
     return pairs
 

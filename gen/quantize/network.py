@@ -13,15 +13,14 @@ from systolith.gen.importer import reader as onnx_in
 from systolith.gen.importer.file import read
 from systolith.gen.importer.half import as_float32
 from systolith.gen.importer.nodes import nodes_of
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import FOREIGN, Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.kit.errors import UserError
 
-__all__ = ["LINEAR", "FloatNetwork", "attribute", "output_axis", "read_float",
+__all__ = ["FloatNetwork", "attribute", "output_axis", "read_float",
            "set_parameters"]
 
-#: Operators with weights that are quantized.
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm",
               "ConvInteger", "MatMulInteger", *FOREIGN}
 #: The first opset that has scales per channel.
@@ -209,7 +208,7 @@ def _remove(network, node, tensor):
 
 def _drop_empty(network):
     for node in list(network.nodes):
-        if node.op_type in ("Identity", "Dropout") and node.input[0] not in {
+        if has(node.op_type, Role.SAME) and node.input[0] not in {
                 item.name for item in network.outputs}:
             _remove(network, node, node.input[0])
 
@@ -266,7 +265,7 @@ def _rank(network, tensor):
 def _factors(network, node, channels, rank):
     """(factor, term) [channels] of a node that scales and moves each channel; None for others."""
     constants = network.constants
-    if node.op_type == "BatchNormalization":
+    if has(node.op_type, Role.NORM):
         if any(name not in constants for name in node.input[1:]) or (
                 attribute(node, "training_mode", 0)):
             return None
@@ -274,7 +273,7 @@ def _factors(network, node, channels, rank):
                                        for name in node.input[1:])
         factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
         return factor, beta - mean * factor
-    if node.op_type not in ("Add", "Sub", "Mul", "Div"):
+    if not has(node.op_type, Role.ARITHMETIC):
         return None
     places = [n for n, name in enumerate(node.input) if name in constants]
     if len(places) != 1 or (places[0] == 0 and node.op_type in ("Sub", "Div")):
@@ -296,7 +295,7 @@ def _fold_one(network):
     """Fold one node into the linear node before it; returns whether there was one."""
     for node in network.nodes:
         weight = network.constants.get(node.input[1]) if len(node.input) > 1 else None
-        if node.op_type not in LINEAR[:3] or weight is None:
+        if node.op_type == "MatMul" or not has(node.op_type, Role.LINEAR) or weight is None:
             continue
         reader = network.alone(node.output[0])
         groups = attribute(node, "group", 1)

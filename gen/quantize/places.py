@@ -6,28 +6,26 @@ and the quantizer stands as late as it can. Operators that move elements hand th
 they read.
 """
 
-from systolith.gen.importer.operators.functions import FUNCTIONS
+from systolith.gen.importer.rows import Role, has
 
-from .network import LINEAR, FloatNetwork
+from .network import FloatNetwork
 
 __all__ = ["MOVES", "VIEWS", "Places", "find_places"]
 
 #: What changes the shape alone.
-VIEWS = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Dropout"}
-#: What moves elements, or picks some.
-MOVES = {"Concat", "DepthToSpace", "Gather", "GlobalMaxPool", "MaxPool", "Pad", "Slice",
-         "SpaceToDepth", "Split", "Transpose", "Upsample"}
-_CLIPS = {"Clip", "Relu"}
-_ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
-_MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
-#: Operators that become a part of the layer whose sums they read.
-_SLOPES = {"HardSigmoid", "LeakyRelu", "PRelu"}
+VIEWS = Role.SAME | Role.VIEW
+#: What moves elements, or picks some; of what repeats them, only what does not interpolate.
+MOVES = Role.MOVE | Role.MAXIMUM | Role.REPEAT
+#: What is computed of a tensor with a constant for each channel, or of two tensors.
+_SCALED = Role.ARITHMETIC | Role.NORM
+#: What one layer computes together with a Relu, a Clip or a factor after it.
+_LAYER = Role.LINEAR | Role.MEAN | Role.CLIP | _SCALED
 #: Operators that the host computes before the first quantizer.
-_HOST_STARTS = {*VIEWS, *_CLIPS, *_ARITHMETIC, "BatchNormalization", "Cast", "Transpose"}
-
-
-#: Operators at a network's end that the host computes of a layer's sums.
-_ENDS = {"Concat", "Gather", "Slice", "Softmax", "Split", "Transpose"}
+_HOST_STARTS = VIEWS | Role.CLIP | _SCALED | Role.CAST | Role.TURN
+#: Operators at a network's end that the host computes of a layer's sums, and Softmax.
+_ENDS = Role.FUNCTION | Role.PICK | Role.TURN
+#: Operators of which a table computes any chain.
+_TABLES = Role.FUNCTION | Role.CLIP | Role.ARITHMETIC | Role.EXTREME | Role.POWER
 
 
 class _Functions:
@@ -47,7 +45,7 @@ class _Functions:
         within = set()
         for node in network.nodes if tables else ():
             data = [name for name in node.input if name and name not in network.constants]
-            if node.op_type not in {*FUNCTIONS, *_CLIPS, *_ARITHMETIC, "Max", "Min", "Pow"} or (
+            if not has(node.op_type, _TABLES) or (
                     any(network.constants[name].size != 1 for name in node.input
                         if name in network.constants)):
                 continue
@@ -124,9 +122,10 @@ class Places:
             if not data or not all(raw or name in found
                                    for raw, name in zip(sums, data, strict=True)):
                 continue
-            if node.op_type in {*FUNCTIONS, *_ENDS} or (any(name in found for name in data) and (
-                    node.op_type in {*VIEWS, *_CLIPS})) or (
-                    node.op_type in {*_ARITHMETIC, "Pow"} and not any(sums)):
+            if node.op_type == "Softmax" or has(node.op_type, _ENDS) or (
+                    any(name in found for name in data)
+                    and has(node.op_type, VIEWS | Role.CLIP)) or (
+                    has(node.op_type, Role.ARITHMETIC | Role.POWER) and not any(sums)):
                 found.update(node.output)
         return found
 
@@ -136,18 +135,19 @@ class Places:
 
     def _from_host(self, node):
         inputs = self._data(node)
-        return (node.op_type in _HOST_STARTS and len(inputs) == 1 and inputs[0] in self.host
+        return (has(node.op_type, _HOST_STARTS) and len(inputs) == 1 and inputs[0] in self.host
                 and node.input[0] == inputs[0])
 
     def _moves(self, node):
         mode = next((item.s for item in node.attribute if item.name == "mode"), b"nearest")
-        return node.op_type in MOVES or (node.op_type == "Resize" and mode == b"nearest")
+        return has(node.op_type, MOVES) and (
+            not has(node.op_type, Role.REPEAT) or mode == b"nearest")
 
     def ask(self, tensor):
         """Have a tensor quantized; the quantizers that it comes from, of one group."""
         node = self.makers.get(tensor)
         handed_on = node is not None and tensor not in self.host and (
-            node.op_type in VIEWS or self._moves(node))
+            has(node.op_type, VIEWS) or self._moves(node))
         if not handed_on:
             if tensor not in self.group:
                 self.tensors.append(tensor)
@@ -172,8 +172,7 @@ class Places:
         makes both."""
         node = self.makers.get(tensor)
         return (node is not None and tensor not in self.host
-                and self.network.alone(tensor) is not None and node.op_type in {
-                    *LINEAR, *_ARITHMETIC, *_CLIPS, *_MEANS, "BatchNormalization"})
+                and self.network.alone(tensor) is not None and has(node.op_type, _LAYER))
 
     def clipped(self, tensor):
         """Whether there are limits on a tensor that is not quantized."""
@@ -181,21 +180,21 @@ class Places:
         if node is None or tensor in self.group or tensor in self.host:
             return False
         data = self._data(node)
-        return node.op_type in _CLIPS or (
-            node.op_type in _ARITHMETIC and len(data) == 1 and self.clipped(data[0]))
+        return has(node.op_type, Role.CLIP) or (
+            has(node.op_type, Role.ARITHMETIC) and len(data) == 1 and self.clipped(data[0]))
 
     def paired(self, tensor):
         """Whether a tensor that is not quantized is a sum or product of two others."""
         node = self.makers.get(tensor)
         if node is None or tensor in self.group or tensor in self.host or (
-                node.op_type not in _ARITHMETIC | _CLIPS):
+                not has(node.op_type, Role.ARITHMETIC | Role.CLIP)):
             return False
         data = self._data(node)
         return len(data) == 2 or self.paired(data[0])
 
     def uniform(self, node):
         """Whether a node has one number for all channels."""
-        return node.op_type in _CLIPS or all(
+        return has(node.op_type, Role.CLIP) or all(
             array.size == 1 for name, array in self.network.constants.items()
             if name in node.input)
 
@@ -203,7 +202,7 @@ class Places:
         """Whether a result of the network can be the exact sums of a layer: its scale, its limits
         and its shape are the host's work then."""
         node = self.makers.get(tensor)
-        while node is not None and node.op_type in {*VIEWS, *_CLIPS}:
+        while node is not None and has(node.op_type, VIEWS | Role.CLIP):
             tensor = node.input[0]
             if self.network.alone(tensor) is None:
                 return False
@@ -225,15 +224,15 @@ def _visit(places, node):
     if source is not None:
         places.ask(source)
         return
-    if node.op_type in _SLOPES and places.makers.get(data[0]) is not None and (
-            places.makers[data[0]].op_type in LINEAR and places.carried(data[0])):
+    if has(node.op_type, Role.SLOPE) and places.makers.get(data[0]) is not None and (
+            has(places.makers[data[0]].op_type, Role.LINEAR) and places.carried(data[0])):
         return
-    if node.op_type in VIEWS:
+    if has(node.op_type, VIEWS):
         return
-    if node.op_type in _CLIPS or (
-            (node.op_type in _ARITHMETIC and len(data) == 1)
-            or node.op_type == "BatchNormalization"):
-        scales = node.op_type in {"Mul", "Div", *_CLIPS} and places.uniform(node)
+    if has(node.op_type, Role.CLIP | Role.NORM) or (
+            has(node.op_type, Role.ARITHMETIC) and len(data) == 1):
+        scales = places.uniform(node) and (
+            node.op_type in ("Mul", "Div") or has(node.op_type, Role.CLIP))
         if not places.carried(data[0]) or (
                 places.clipped(data[0]) and not places.uniform(node)) or (
                 places.paired(data[0]) and not scales):
@@ -249,9 +248,8 @@ def find_places(network, tables=True):
     for node in network.nodes:
         _visit(places, node)
     # Functions that no layer has inside: their results are codes.
-    plain = {*LINEAR, *VIEWS, *_CLIPS, *_ARITHMETIC, *_MEANS, "BatchNormalization"}
     for node in network.nodes:
-        if node.op_type not in plain and not places._moves(node) and (
+        if not has(node.op_type, _LAYER | VIEWS) and not places._moves(node) and (
                 node.output[0] not in places.host | places.tail | places.functions.inner):
             places.ask(node.output[0])
     for item in network.outputs:

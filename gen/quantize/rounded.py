@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import Evaluator
 
 from .calibrate import fit_weights, largest, round_weights
-from .network import LINEAR, attribute, output_axis, set_parameters
+from .network import attribute, output_axis, set_parameters
 
 __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 
@@ -73,7 +74,7 @@ class RoundedNetwork:
         self.network, self.places, self.quantizers = network, places, quantizers
         self.weight_format = weight_format
         self.layers = {node.name: self._round(node, method) for node in network.nodes
-                       if node.op_type in LINEAR and node.input[1] in network.constants
+                       if has(node.op_type, Role.LINEAR) and node.input[1] in network.constants
                        and node.output[0] not in places.tail
                        and (len(node.input) < 3 or not node.input[2]
                             or node.input[2] in network.constants)}

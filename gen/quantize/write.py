@@ -8,7 +8,7 @@ Quant and FloatQuant; floats that these cannot say with FormatQuant of the domai
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from systolith.gen.importer.dialects.qonnx import OWN_DOMAIN
+from systolith.gen.importer.file import OWN_DOMAIN
 from systolith.gen.importer.types import ELEMENT_TYPES
 
 __all__ = ["even_zeros", "needed_opset", "write_model"]

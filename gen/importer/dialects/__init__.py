@@ -1,1 +1,6 @@
-"""Quantizers and host ends, by the tool that wrote the model."""
+"""Quantizers and host ends, by the tool that wrote the model. Importing the package registers the
+quantizers and, with them, all operators (`rows`)."""
+
+from . import qdq, qonnx
+
+__all__ = ["qdq", "qonnx"]

@@ -14,19 +14,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.crop import is_input
-from systolith.gen.importer.file import STANDARD, one_line
+from systolith.gen.importer.file import QONNX, STANDARD, one_line
 from systolith.gen.importer.half import HALF
-from systolith.gen.importer.operators import signs
-from systolith.gen.importer.operators.functions import FUNCTIONS
 from systolith.gen.importer.operators.smooth import applied
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
 from systolith.gen.importer.types import INTEGERS, element_format
 from systolith.gen.importer.values import Constant, HostInput, Linear, QuantizedConstant, Value
-from systolith.gen.importer.work import LAYERS, Work
+from systolith.gen.importer.work import Work, is_layer
 from systolith.gen.kit.errors import UserError
 from systolith.sim.model.tail import HostPart
-
-from . import qonnx
 
 __all__ = ["NUMBERS", "Host", "HostResult", "computable", "ends_of", "host_tensor"]
 
@@ -39,13 +36,12 @@ NUMBERS = {*_REAL, *INTEGERS, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.
 #: What the chip does with a function of sums.
 _ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
 #: What makes codes of the input's numbers, on the way into the chip.
-_QUANTIZERS = {"DequantizeLinear", "QuantizeLinear", *qonnx.OPERATORS, *signs.OPERATORS}
+_QUANTIZERS = Role.QUANTIZER | Role.COMPARE
 #: Operators whose results are not the same each time, or whose scales the chip must know.
 _NEVER = {"Bernoulli", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "Multinomial",
           "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 #: What moves elements, joins them and takes some: at the end, the host does that as it reads them.
-_MOVES = {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
-          "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVES = Role.SAME | Role.VIEW | Role.MOVE | Role.REPEAT
 _MICROSOFT = "com.microsoft"
 #: QONNX's quantizers as `run` computes them: values of attributes, the default first.
 _ROUND = {"rounding_mode": ("ROUND", "CEIL", "FLOOR", "HALF_EVEN")}
@@ -71,7 +67,7 @@ def computable(node):
             not isinstance(item, list) or any(isinstance(one, onnx.GraphProto) for one in item))
             for item in node.attributes.values()):
         return False
-    if node.domain in qonnx.DOMAINS:
+    if node.domain in QONNX:
         return node.operator in _OWN and all(
             node.attributes.get(key, item[0]) in item for key, item in _OWN[node.operator].items())
     if node.domain == _MICROSOFT:
@@ -100,7 +96,7 @@ def ends_of(work, unknown, inputs):
         elif node.name in unknown and data:
             if not computable(node):
                 middle.add(node.name)
-            elif data <= before and node.operator not in LAYERS:
+            elif data <= before and not is_layer(node):
                 before.update(node.outputs)
             elif work.is_small(work.dependents([node])):
                 after.update(node.outputs)
@@ -135,7 +131,7 @@ class Host:
     def prepare(self, node, inputs):
         """HostInputs for the outputs of a node that prepares inputs of integers or doubles, which
         have an arithmetic of their own; None for others."""
-        if not self.exact & set(node.inputs) or node.operator in _QUANTIZERS or (
+        if not self.exact & set(node.inputs) or has(node.operator, _QUANTIZERS) or (
                 not self._prepares(node, inputs)):
             return None
         return self._prepared(node)
@@ -146,7 +142,7 @@ class Host:
                 if item is not None and not isinstance(item, (Constant, QuantizedConstant))]
         if not data or not set(data) <= self.before or not computable(node):
             return False
-        return node.operator not in LAYERS or self.work.is_small([*self.prepared, node])
+        return not is_layer(node) or self.work.is_small([*self.prepared, node])
 
     def _prepared(self, node):
         results = []
@@ -195,7 +191,7 @@ class Host:
     def instead(self, node, inputs, error):
         """HostResults for a node that the chip refuses; None where the host cannot compute it."""
         quantizer = node.operator in ("QuantizeLinear", "DequantizeLinear")
-        if not computable(node) or node.domain in qonnx.DOMAINS:
+        if not computable(node) or node.domain in QONNX:
             return None
         prepares = self._prepares(node, inputs)
         if (prepares and quantizer) or (not prepares and not self.ends(node)):
@@ -231,8 +227,8 @@ class Host:
             elif isinstance(values.get(name), (Value, HostResult)):
                 waiting += self.work.makers[name].inputs
         starts = [item for item in self.work.nodes if id(item) in dependents
-                  and item.operator in _QUANTIZERS and item.inputs[0] in self.work.makers
-                  and self.work.makers[item.inputs[0]].operator not in _QUANTIZERS
+                  and has(item.operator, _QUANTIZERS) and item.inputs[0] in self.work.makers
+                  and not has(self.work.makers[item.inputs[0]].operator, _QUANTIZERS)
                   and not any(id(self.work.makers.get(other)) in dependents
                               for other in item.inputs[1:])]
         found = self._first_of(starts)
@@ -252,7 +248,7 @@ class Host:
         maker = self.work.makers.get(name)
         if maker is not None and maker.operator == "DequantizeLinear":
             maker = self.work.makers.get(maker.inputs[0])
-        quantizes = maker is not None and maker.operator in _QUANTIZERS and (
+        quantizes = maker is not None and has(maker.operator, _QUANTIZERS) and (
             maker.operator != "DequantizeLinear" and maker.inputs[0] not in self.work.constants)
         return maker.inputs[0] if quantizes else name
 
@@ -283,7 +279,7 @@ class Host:
                 continue
             seen.add(name)
             if isinstance(value, Value) and (alone or not is_input(builder, value)) and not (
-                    makers[name].operator in _MOVES and _is_moved(value)):
+                    has(makers[name].operator, _MOVES) and _is_moved(value)):
                 try:
                     give(value, name)
                     cuts.append(name)
@@ -407,7 +403,7 @@ def _reason(builder, node, inputs):
               and linear[0] is linear[1])
     if node.operator == "Sign" and linear and isinstance(linear[0], Linear):
         return None
-    if square or (node.operator in FUNCTIONS and isinstance(values[0], Value)
+    if square or (has(node.operator, Role.FUNCTION) and isinstance(values[0], Value)
                   and not quantized_function(values[0])):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "
                 f"{values[0].nodes[-1]!r} gives; put a quantizer before {node.name!r}, so "

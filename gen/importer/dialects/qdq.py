@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from systolith.gen.importer.file import STANDARD
 from systolith.gen.importer.groups import each, in_scale_of_each
 from systolith.gen.importer.operators.table import affine
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.types import FORMATS
 from systolith.gen.importer.values import (
@@ -27,20 +29,21 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Int
 
-__all__ = ["DYNAMIC", "EXPANDED", "OPERATORS", "expand"]
+__all__ = ["DYNAMIC", "EXPANDED", "expand"]
 
+#: Where QuantizeLinear and DequantizeLinear live.
+_DOMAINS = (*STANDARD, "com.microsoft")
 #: Operators that compute the range of their first input.
 DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 #: The element type of sums and biases, which no format holds.
 _INT32 = "int32"
 
 
-def _along_axis(array, shape, node, what):
-    """A scale or zero point, one number or one for each slice along attribute axis, such that it
+def _along_axis(array, shape, axis, node, what):
+    """A scale or zero point, one number or one for each slice along `axis`, such that it
     broadcasts against `shape`."""
     if array.size == 1:
         return array.reshape([1] * len(shape))
-    axis = node.attributes.get("axis", 1)
     if array.ndim != 1 or not -len(shape) <= axis < len(shape) or (
             len(array) != shape[axis]):
         node.fail(f"{what} of shape {list(array.shape)} does not fit axis {axis} of the shape "
@@ -101,18 +104,19 @@ def _moved(bits, signed):
     return 0 if signed else 1 << (bits - 1)
 
 
-def _quantize(builder, node, inputs):
-    node.expect("block_size", 0, (0,))
+@operator("QuantizeLinear", roles=Role.QUANTIZER | Role.ROWS, domains=_DOMAINS)
+def _quantize(builder, node, inputs, axis=1, block_size=0, output_dtype=0, precision=0,
+              saturate=1):
+    node.expect("block_size", block_size, (0,))
     scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
-    wanted = node.attributes.get("output_dtype", 0)
-    if wanted:
-        kind = _named_kind(wanted, node)
+    if output_dtype:
+        kind = _named_kind(output_dtype, node)
     kind = kind or Int(8, signed=False)
     short = _is_float(kind)
-    node.expect("saturate", 1, (1,) if short else (0, 1))
+    node.expect("saturate", saturate, (1,) if short else (0, 1))
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
-        return _quantized_constant(node, value.name, value.floats, scale, zero, kind)
+        return _quantized_constant(node, value.name, value.floats, scale, zero, kind, axis)
     number = scale.flat[0].item()
     if kind == _INT32:
         node.fail("activations must have at most 16 bits")
@@ -123,7 +127,7 @@ def _quantize(builder, node, inputs):
         source = builder.quantize(value, target, node.outputs[0], node)
         return _codes(builder, source, value, move)
     full = (1, *value.shape)
-    scales, zeros = (each(_along_axis(item, full, node, what), value, node, what)
+    scales, zeros = (each(_along_axis(item, full, axis, node, what), value, node, what)
                      for item, what in ((exact(scale), "its scale"),
                                         (exact(zero), "its zero point")))
     count = len(scales)
@@ -134,9 +138,9 @@ def _quantize(builder, node, inputs):
     return replace(_codes(builder, source, value, move), channels=channels)
 
 
-def _quantized_constant(node, name, real, scale, zero, kind):
+def _quantized_constant(node, name, real, scale, zero, kind, axis):
     """The codes of a constant."""
-    scale, zero = (_along_axis(item, real.shape, node, what) for item, what in
+    scale, zero = (_along_axis(item, real.shape, axis, node, what) for item, what in
                    ((scale.astype(np.float32), "its scale"), (zero, "its zero point")))
     if _is_float(kind):
         codes = kind.encode(real / scale)
@@ -156,12 +160,13 @@ def _codes(builder, source, value, move):
     return like(value, Value(source, tuple(value.shape), tensor.shape, unit * ones, move * ones))
 
 
-def _dequantize(builder, node, inputs):
-    node.expect("block_size", 0, (0,))
+@operator("DequantizeLinear", roles=Role.QUANTIZER | Role.ROWS, domains=_DOMAINS)
+def _dequantize(builder, node, inputs, axis=1, block_size=0, output_dtype=0):
+    node.expect("block_size", block_size, (0,))
     scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
-        return _dequantized_constant(node, value, scale, zero, kind)
+        return _dequantized_constant(node, value, scale, zero, kind, axis)
     if isinstance(value, HostInput):
         if not value.bits or value.steps:
             node.fail("dequantizes an input that is not an integer tensor; give the input an "
@@ -173,13 +178,13 @@ def _dequantize(builder, node, inputs):
         value = _codes(builder, source, value, move)
     activation([value], node)
     full = (1, *value.shape)
-    scale, zero = (per_channel(exact(_along_axis(item, full, node, what)), value, node, what)
+    scale, zero = (per_channel(exact(_along_axis(item, full, axis, node, what)), value, node, what)
                    for item, what in ((scale, "its scale"), (zero, "its zero point")))
     return replace(affine(value, scale, -zero * scale, node), nodes=value.nodes)
 
 
-def _dequantized_constant(node, value, scale, zero, kind):
-    scale, zero = (_along_axis(item, value.shape, node, what) for item, what in
+def _dequantized_constant(node, value, scale, zero, kind, axis):
+    scale, zero = (_along_axis(item, value.shape, axis, node, what) for item, what in
                    ((scale, "its scale"), (zero, "its zero point")))
     scale = np.broadcast_to(scale, value.shape)
     if isinstance(value, QuantizedConstant):
@@ -196,13 +201,6 @@ def _dequantized_constant(node, value, scale, zero, kind):
     bits = max(kind.width, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1)
     return QuantizedConstant(value.name, images, scale, Int(min(bits, 16)),
                              kind.chip_format)
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    "QuantizeLinear": (_quantize, {"axis", "block_size", "output_dtype", "precision", "saturate"}),
-    "DequantizeLinear": (_dequantize, {"axis", "block_size", "output_dtype"}),
-}
 
 
 def expand(node):
@@ -263,7 +261,7 @@ def _expand_gemm(node):
 
 
 def _expand_average(node):
-    node.expect("channels_last", 0, (0,))
+    node.expect("channels_last", node.attributes.get("channels_last", 0), (0,))
     return _expand_one(node)
 
 
@@ -332,6 +330,7 @@ def _expand_to_float(node):
     return parts
 
 
+@operator("BiasOfProduct", roles=Role.QUANTIZER | Role.MAPS, domains=_DOMAINS)
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     bias = constant(inputs[0], node, "its bias").numbers
@@ -360,4 +359,3 @@ _KINDS = {"alpha": ((int, float), "a number"), "beta": ((int, float), "a number"
              ("axes", "dilations", "kernel_shape", "pads", "strides")}}
 #: Names of the operators that `expand` takes apart.
 EXPANDED = frozenset(_EXPANSIONS)
-OPERATORS["BiasOfProduct"] = (_bias_of_product, set())

@@ -10,7 +10,9 @@ from fractions import Fraction
 from math import gcd
 
 import numpy as np
+from systolith.gen.importer.file import QONNX
 from systolith.gen.importer.groups import each, in_range_of_each, in_scale_of_each
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     Constant,
@@ -26,16 +28,13 @@ from systolith.gen.importer.values import (
 from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.sim.model import numerics
 
-from .stairs import MULTI_THRESHOLD, moved_to_nearest, staircase
+from .stairs import moved_to_nearest, staircase
 
-__all__ = ["DOMAINS", "OPERATORS", "OWN_DOMAIN"]
+__all__: list[str] = []
 
 #: Attribute rounding_mode, of constants.
 _TO_WHOLE = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil}
-#: Where FormatQuant lives.
-OWN_DOMAIN = "systolith"
-#: Where the others live, in the order of their age, and it.
-DOMAINS = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general", OWN_DOMAIN)
+
 
 
 def _scale(inputs, node):
@@ -79,13 +78,13 @@ def _whole_numbers(inputs, index, node, what):
     return array.astype(np.int64)
 
 
-def _rounding(node, accepted=("ROUND",)):
-    """The rounding mode, one of `accepted`."""
-    mode = str(node.attributes.get("rounding_mode", accepted[0])).upper()
+def _rounding(node, given, accepted=("ROUND",)):
+    """The rounding mode that an attribute gives, one of `accepted`; None: the first one."""
+    mode = str(accepted[0] if given is None else given).upper()
     mode = {"HALF_EVEN": "ROUND"}.get(mode, mode)
     if mode not in accepted:
         node.fail(f"attribute rounding_mode must be {' or '.join(map(repr, accepted))} (ROUND: to "
-                  f"nearest, ties to even), not {node.attributes['rounding_mode']!r}")
+                  f"nearest, ties to even), not {given!r}")
     return mode
 
 
@@ -130,14 +129,16 @@ def _apply(builder, node, value, target, scale, limits=None):
                              -target.zero_point * gain, channels=channels))
 
 
-def _float_quant(builder, node, inputs):
+@operator("FloatQuant", roles=Role.QUANTIZER | Role.ROWS, domains=QONNX)
+def _float_quant(builder, node, inputs, has_inf=0, has_nan=0, has_subnormal=0,
+                 rounding_mode=None, saturation=1):
     scale = _scale(inputs, node)
-    _rounding(node)
-    node.expect("saturation", 1, (1,))
-    node.expect("has_subnormal", 0, (1,))
-    for attribute in ("has_inf", "has_nan"):
+    _rounding(node, rounding_mode)
+    node.expect("saturation", saturation, (1,))
+    node.expect("has_subnormal", has_subnormal, (1,))
+    for attribute, value in (("has_inf", has_inf), ("has_nan", has_nan)):
         # They only say why max_val may be less than the largest code.
-        node.expect(attribute, 0, (0, 1))
+        node.expect(attribute, value, (0, 1))
     exponent, mantissa, bias = (
         _whole(inputs, n, node, what) for n, what in
         ((2, "its exponent bit width"), (3, "its mantissa bit width"), (4, "its exponent bias")))
@@ -166,10 +167,12 @@ def _range(bits, signed, narrow):
     return 0, (1 << bits) - 1 - narrow
 
 
-def _quant(builder, node, inputs):
+@operator("IntQuant", "Quant", roles=Role.QUANTIZER | Role.ROWS, domains=QONNX)
+def _quant(builder, node, inputs, signed=1, narrow=1, rounding_mode=None):
     scale, value = _scale(inputs, node), inputs[0]
-    rounding = _rounding(node, ("ROUND", "FLOOR", "CEIL"))
-    signed, narrow = (node.expect(key, 1, (0, 1)) for key in ("signed", "narrow"))
+    rounding = _rounding(node, rounding_mode, ("ROUND", "FLOOR", "CEIL"))
+    node.expect("signed", signed, (0, 1))
+    node.expect("narrow", narrow, (0, 1))
     zeros, widths = (_whole_numbers(inputs, n, node, what) for n, what in
                      ((2, "its zero point"), (3, "its bit width")))
     if zeros.size > 1 or widths.size > 1:
@@ -266,6 +269,7 @@ def _bipolar(builder, node, value, scale):
     return _apply(builder, node, value, target, scale)
 
 
+@operator("BipolarQuant", roles=Role.QUANTIZER | Role.ROWS, domains=QONNX)
 def _bipolar_quant(builder, node, inputs):
     scale = _scale(inputs, node)
     return _bipolar(builder, node, inputs[0], scale)
@@ -291,15 +295,16 @@ def _one_scale(scale, node):
     return number
 
 
-def _trunc(builder, node, inputs):
+@operator("Trunc", roles=Role.QUANTIZER, domains=QONNX)
+def _trunc(builder, node, inputs, signed=1, narrow=0, rounding_mode=None):
     """Trunc: drops the last bits of a whole number. Version 1 has 5 inputs, version 2
     says the new scale, signed and narrow, and has 6."""
     if len(inputs) not in (5, 6):
         node.fail(f"must have 5 inputs, or 6 in version 2, not {len(inputs)}")
     value, scale = activation(inputs, node), _one_scale(_scale(inputs, node), node)
-    rounding = _rounding(node, ("FLOOR", "CEIL", "ROUND"))
-    signed, narrow = (node.expect(key, default, (0, 1)) for key, default in
-                      (("signed", 1), ("narrow", 0)))
+    rounding = _rounding(node, rounding_mode, ("FLOOR", "CEIL", "ROUND"))
+    node.expect("signed", signed, (0, 1))
+    node.expect("narrow", narrow, (0, 1))
     zero, before, after = (_whole(inputs, n, node, what) for n, what in
                            ((2, "its zero point"), (3, "its input bit width"),
                             (len(inputs) - 1, "its output bit width")))
@@ -346,11 +351,12 @@ def _never_negative(builder, value):
     return bool((value.gain * ends[0] + value.offset >= 0).all())
 
 
-def _format_quant(builder, node, inputs):
+@operator("FormatQuant", roles=Role.QUANTIZER, domains=QONNX)
+def _format_quant(builder, node, inputs, format=""):
     """x / scale in the format that the attribute `format` names, times scale."""
     scale = _scale(inputs, node)
     try:
-        form = parse(node.attributes.get("format", ""))
+        form = parse(format)
     except ValueError as error:
         node.fail(f"attribute format: {error}")
     if form.uniform or form.binary or form.weight_fault():
@@ -361,16 +367,3 @@ def _format_quant(builder, node, inputs):
         node.fail(f"{form} is a format of weights, not of activations; quantize activations to "
                   "integers or floats")
     return _apply(builder, node, inputs[0], target, scale)
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    "BipolarQuant": (_bipolar_quant, set()),
-    "FloatQuant": (_float_quant, {"has_inf", "has_nan", "has_subnormal", "rounding_mode",
-                                  "saturation"}),
-    "FormatQuant": (_format_quant, {"format"}),
-    "IntQuant": (_quant, {"signed", "narrow", "rounding_mode"}),
-    "MultiThreshold": MULTI_THRESHOLD,
-    "Quant": (_quant, {"signed", "narrow", "rounding_mode"}),
-    "Trunc": (_trunc, {"signed", "narrow", "rounding_mode"}),
-}

@@ -14,12 +14,14 @@ from math import ceil, floor
 import numpy as np
 from systolith.gen.importer.binary import moved_below
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.file import QONNX
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import HostInput, Linear, Value, constant, exact, like
 from systolith.hw.formats import Bipolar, Int
 from systolith.sim.model import numerics
 
-__all__ = ["MULTI_THRESHOLD", "moved_to_nearest", "staircase"]
+__all__ = ["moved_to_nearest", "staircase"]
 
 #: The share of sums between the first and the last threshold that may come out one step off where
 #: no staircase is exact.
@@ -204,7 +206,9 @@ def _line(thresholds, gain, offset, clip, strict, reach):
     return sign / step, -best[1] / step, Fraction(best[0][0])
 
 
-def _multi_threshold(builder, node, inputs):
+@operator("MultiThreshold", roles=Role.QUANTIZER | Role.MAPS, domains=QONNX)
+def _multi_threshold(builder, node, inputs, data_layout="", out_bias=0.0, out_dtype=None,
+                     out_scale=1.0):
     if len(inputs) != 2:
         node.fail(f"must have an input and thresholds, not {len(inputs)} inputs")
     value = inputs[0]
@@ -214,11 +218,10 @@ def _multi_threshold(builder, node, inputs):
     if thresholds.ndim != 2 or thresholds.shape[1] < 1 or not len(thresholds):
         node.fail("its thresholds must have the shape [channels or 1, thresholds], "
                   f"not {list(thresholds.shape)}")
-    layout = node.expect("data_layout", "", ("", "NC", "NCW", "NCHW"))
+    layout = node.expect("data_layout", data_layout, ("", "NC", "NCW", "NCHW"))
     if not layout and len(value.shape) == 2:
         node.fail("attribute data_layout must say NCW: for three dimensions QONNX takes NWC")
-    scale, bias = (exact(node.attributes.get(key, default)).item()
-                   for key, default in (("out_scale", 1.0), ("out_bias", 0.0)))
+    scale, bias = (exact(item).item() for item in (out_scale, out_bias))
     if scale <= 0:
         node.fail(f"attribute out_scale must be positive, not {float(scale)}")
     if thresholds.shape[1] == 1 and bias == -scale / 2:
@@ -243,7 +246,3 @@ def _sign(builder, node, value, thresholds, scale):
     shape = builder.tensors[source].shape
     gain = np.full(shape[0], target.unit, dtype=object)
     return like(value, Value(source, tuple(value.shape), shape, gain, 0 * gain))
-
-
-#: (function(builder, node, inputs) -> value, attributes that it understands)
-MULTI_THRESHOLD = (_multi_threshold, {"data_layout", "out_bias", "out_dtype", "out_scale"})

@@ -11,6 +11,7 @@ from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.importer.codes import Function, ancestors, quantized_function, reals
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.values import (
     HostInput,
     Linear,
@@ -22,20 +23,8 @@ from systolith.gen.importer.values import (
     uniform,
 )
 
-__all__ = ["FUNCTIONS", "combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"]
+__all__ = ["combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"]
 
-#: Operators of one input: name and attributes.
-FUNCTIONS = {
-    "Acos": set(), "Acosh": set(), "Asin": set(), "Asinh": set(), "Atan": set(),
-    "Atanh": set(), "Ceil": set(), "Celu": {"alpha"}, "Cos": set(), "Cosh": set(),
-    "Elu": {"alpha"}, "Erf": set(), "Exp": set(), "Floor": set(), "Gelu": {"approximate"},
-    "HardSwish": set(), "Log": set(), "Mish": set(), "Reciprocal": set(), "Round": set(),
-    "Selu": {"alpha", "gamma"}, "Shrink": {"bias", "lambd"}, "Sigmoid": set(), "Sign": set(),
-    "Sin": set(), "Sinh": set(), "Softplus": set(), "Softsign": set(), "Sqrt": set(),
-    "Swish": {"alpha"}, "Tan": set(), "Tanh": set(), "ThresholdedRelu": {"alpha"},
-}
-#: Those that take a constant of each channel where a quantizer stands before them.
-_OF_EACH = {"Add", "Div", "Mul", "PRelu", "Sub"}
 
 
 def _whole(builder, value, node):
@@ -94,7 +83,8 @@ def of_function(builder, node, inputs):
         elif item is not None:
             array = item.floats.reshape(-1)
             if array.size == 0 or (array != array[0]).any():
-                instead = ("put a quantizer before it" if node.operator in _OF_EACH and any(
+                instead = ("put a quantizer before it" if has(
+                    node.operator, Role.ARITHMETIC | Role.SLOPE) and any(
                     isinstance(other.linear, Function) for other in values) else "give it one")
                 node.fail("is a function of codes and a constant of several numbers, and one is "
                           f"supported; {instead}")

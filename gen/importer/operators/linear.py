@@ -8,6 +8,7 @@ from systolith.gen.importer.binary import as_signs
 from systolith.gen.importer.copies import join_pads, plain
 from systolith.gen.importer.kernels import format_of, spread
 from systolith.gen.importer.layout import as_pixels, filled
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import of_scales, scaled
 from systolith.gen.importer.values import (
     Constant,
@@ -351,21 +352,25 @@ def _auto_pads(size, kernel, stride, dilation, mode):
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
 
-def spatial(node, name, rank, default):
-    values = [int(item) for item in node.attributes.get(name, [default] * rank)]
+def spatial(node, name, values, rank, default):
+    """The `values` of an attribute, one for each of `rank` axes; None: all `default`."""
+    values = [default] * rank if values is None else [int(item) for item in values]
     if len(values) != rank:
         node.fail(f"attribute {name} must have {rank} values, not {values}")
     return values
 
 
-def window(node, rank, size, kernel):
-    """stride, dilation and pads ((before, after) for each axis) of an ONNX window operator."""
-    stride, dilation = (spatial(node, key, rank, 1) for key in ("strides", "dilations"))
+def window(node, rank, size, kernel, strides=None, dilations=None, pads=None,
+           auto_pad="NOTSET"):
+    """stride, dilation and pads ((before, after) for each axis) of an ONNX window operator with
+    these attributes."""
+    stride, dilation = (spatial(node, key, values, rank, 1) for key, values in
+                        (("strides", strides), ("dilations", dilations)))
     for key, values in (("strides", stride), ("dilations", dilation)):
         if min(values) < 1:
             node.fail(f"attribute {key} must be at least 1, not {values}")
-    mode = node.expect("auto_pad", "NOTSET", ("NOTSET", "VALID", *_SAME))
-    if mode != "NOTSET" and any(node.attributes.get("pads", [])):
+    mode = node.expect("auto_pad", auto_pad, ("NOTSET", "VALID", *_SAME))
+    if mode != "NOTSET" and any(pads or []):
         node.fail(f"attribute pads must be left out where auto_pad is {mode!r}")
     if mode in _SAME:
         # ONNX Runtime's operators place such windows differently, or fail.
@@ -377,7 +382,7 @@ def window(node, rank, size, kernel):
         pads = [_auto_pads(*item, mode) for item in zip(size, kernel, stride, dilation,
                                                         strict=True)]
     else:
-        values = [int(item) for item in node.attributes.get("pads", [0] * (2 * rank))]
+        values = [int(item) for item in pads or [0] * (2 * rank)]
         if len(values) != 2 * rank:
             node.fail(f"attribute pads must have {2 * rank} values, not {values}")
         pads = list(zip(values[:rank], values[rank:], strict=True))
@@ -396,7 +401,8 @@ def as_map(value, node):
                   "it is quantized instead")
 
 
-def conv(builder, node, inputs):
+@operator("Conv", roles=Role.LINEAR | Role.MAPS, rest=window)
+def conv(builder, node, inputs, group=1, kernel_shape=None, **windows):
     weights, value = weights_of(inputs[1], node), inputs[0]
     rank = len(weights.shape) - 2
     missing = 2 - rank
@@ -407,17 +413,17 @@ def conv(builder, node, inputs):
         if len(value.shape) - 1 != rank:
             node.fail(f"its weights have {rank + 2} dimensions, and its input has "
                       f"{len(value.shape) + 1}")
-    kernel = list(node.attributes.get("kernel_shape", weights.shape[2:]))
+    kernel = list(weights.shape[2:] if kernel_shape is None else kernel_shape)
     if kernel != list(weights.shape[2:]):
         node.fail(f"attribute kernel_shape must be that of its weights, {list(weights.shape[2:])}, "
                   f"not {kernel}")
     images = weights.images.reshape(*weights.shape[:2], *[1] * missing, *kernel)
-    group = node.attributes.get("group", 1)
     if group < 1 or len(images) % group:
         node.fail(f"attribute group must divide the {len(images)} output channels, not {group}")
 
     def geometry(size, kernel):
-        stride, dilation, pads = window(node, rank, size[missing:], kernel[missing:])
+        stride, dilation, pads = window(node, rank, size[missing:], kernel[missing:],
+                                        **windows)
         pads = [(0, 0)] * missing + pads
         if min(min(pair) for pair in pads) < 0:
             node.fail(f"attribute pads must not be negative, not {pads}")
@@ -480,11 +486,12 @@ def _matrix(array, node):
     return array.reshape(array.shape[-2:])
 
 
-def gemm(builder, node, inputs):
-    node.expect("transA", 0, (0,))
-    alpha, beta = (exact(node.attributes.get(key, 1.0)).item() for key in ("alpha", "beta"))
+@operator("Gemm", roles=Role.LINEAR | Role.ROWS)
+def gemm(builder, node, inputs, alpha=1.0, beta=1.0, transA=0, transB=0):
+    node.expect("transA", transA, (0,))
+    alpha, beta = (exact(item).item() for item in (alpha, beta))
     result = _dense(builder, node, inputs[0], weights_of(inputs[1], node),
-                    node.expect("transB", 0, (0, 1)))
+                    node.expect("transB", transB, (0, 1)))
     result.gain, result.offset = alpha * result.gain, alpha * result.offset
     if len(inputs) > 2 and inputs[2] is not None:
         numbers = constant(inputs[2], node, "its bias").numbers
@@ -492,6 +499,7 @@ def gemm(builder, node, inputs):
     return result
 
 
+@operator("MatMul", roles=Role.LINEAR | Role.ROWS)
 def matmul(builder, node, inputs):
     if not isinstance(inputs[0], (Constant, QuantizedConstant)):
         weights = weights_of(inputs[1], node)

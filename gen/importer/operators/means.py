@@ -9,11 +9,10 @@ from itertools import product
 
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import HostInput, Part, activation
 
 from .linear import as_map, has_zero, mean, spatial, window
-
-__all__ = ["OPERATORS"]
 
 
 def _map(inputs, node):
@@ -77,13 +76,15 @@ class Axis:
         return results[0], len(results), divisor, len(taps), (-first, after)
 
 
-def _average_pool(builder, node, inputs):
+@operator("AveragePool", roles=Role.MEAN | Role.MAPS | Role.SCALES, rest=window)
+def _average_pool(builder, node, inputs, ceil_mode=0, count_include_pad=0, kernel_shape=None,
+                  **windows):
     value = _map(inputs, node)
     rank, sizes = len(value.shape) - 1, list(value.shape[1:])
-    kernel = spatial(node, "kernel_shape", rank, 1)
-    stride, dilation, pads = window(node, rank, sizes, kernel)
-    counted = node.expect("count_include_pad", 0, (0, 1))
-    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    kernel = spatial(node, "kernel_shape", kernel_shape, rank, 1)
+    stride, dilation, pads = window(node, rank, sizes, kernel, **windows)
+    counted = node.expect("count_include_pad", count_include_pad, (0, 1))
+    node.expect("ceil_mode", ceil_mode, (0, 1))
     if counted and node.proto.op_type == "QLinearAveragePool":
         counted = "all"                         # ONNX Runtime's, unlike its AveragePool
     axes = [Axis(1, 1)] * (2 - rank) + [Axis.of(*item, ceil_mode, node) for item in zip(
@@ -105,6 +106,7 @@ def _average_pool(builder, node, inputs):
     return result
 
 
+@operator("GlobalAveragePool", roles=Role.MEAN | Role.MAPS | Role.SCALES)
 def _global_average_pool(builder, node, inputs):
     value = _map(inputs, node)
     size = value.map[1:]
@@ -112,11 +114,3 @@ def _global_average_pool(builder, node, inputs):
     if len(value.shape) == 2:
         result.shape = result.map[0], 1
     return result
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    "AveragePool": (_average_pool, {"auto_pad", "ceil_mode", "count_include_pad", "dilations",
-                                    "kernel_shape", "pads", "strides"}),
-    "GlobalAveragePool": (_global_average_pool, set()),
-}

@@ -19,6 +19,7 @@ from systolith.gen.importer.layout import (
     part_of,
     same_but_for_order,
 )
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     HostInput,
     Part,
@@ -33,13 +34,13 @@ from systolith.gen.importer.values import (
 )
 from systolith.sim.model.edges import after_step
 
-__all__ = ["OPERATORS", "axes_of", "integers"]
+__all__ = ["axes_of", "integers"]
 
 
-def axes_of(node, inputs, place=1):
-    """The axes that a node names, by attribute or input; None where it names none."""
-    if "axes" in node.attributes:
-        return [int(item) for item in node.attributes["axes"]]
+def axes_of(node, axes, inputs, place=1):
+    """The axes that a node names, by attribute (`axes`) or input; None where it names none."""
+    if axes is not None:
+        return [int(item) for item in axes]
     if len(inputs) > place and inputs[place] is not None:
         return integers(inputs[place], node, "its axes")
     return None
@@ -73,10 +74,11 @@ def _moved(builder, node, value, index):
 
 # Operators.
 
-def _transpose(builder, node, inputs):
+@operator("Transpose", roles=Role.TURN)
+def _transpose(builder, node, inputs, perm=None):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
-    order = list(node.attributes.get("perm", range(rank)[::-1]))
+    order = list(range(rank)[::-1] if perm is None else perm)
     if order[:1] != [0] or sorted(order) != list(range(rank)):
         node.fail(f"attribute perm must leave the batch dimension first, not be {order}")
     if isinstance(value, HostInput):
@@ -85,11 +87,12 @@ def _transpose(builder, node, inputs):
     return with_layout(value, layout_of(value).transpose(order), node)
 
 
-def _to_space(builder, node, inputs):
+@operator("DepthToSpace", roles=Role.SHUFFLE)
+def _to_space(builder, node, inputs, blocksize=0, mode="DCR"):
     """DepthToSpace: blocks of channels become blocks of pixels."""
     value = activation(inputs, node)
-    mode = node.expect("mode", "DCR", ("DCR", "CRD"))
-    block = _block(node, value)
+    node.expect("mode", mode, ("DCR", "CRD"))
+    block = _block(node, value, blocksize)
     channels, height, width = value.shape
     if channels % (block * block):
         node.fail(f"makes blocks of {block} x {block} pixels, so its {channels} channels must be a "
@@ -105,10 +108,11 @@ def _to_space(builder, node, inputs):
         len(index), channels // block ** 2, height * block, width * block))
 
 
-def _to_depth(builder, node, inputs):
+@operator("SpaceToDepth", roles=Role.SHUFFLE)
+def _to_depth(builder, node, inputs, blocksize=0):
     """SpaceToDepth: blocks of pixels become blocks of channels."""
     value = activation(inputs, node)
-    block = _block(node, value)
+    block = _block(node, value, blocksize)
     channels, height, width = value.shape
     if height % block or width % block:
         node.fail(f"takes blocks of {block} x {block} pixels, so the height and width of its map, "
@@ -118,17 +122,15 @@ def _to_depth(builder, node, inputs):
         len(index), channels * block ** 2, height // block, width // block))
 
 
-def _block(node, value):
-    block = node.attributes.get("blocksize", 0)
+def _block(node, value, block):
     if len(value.shape) != 3 or block < 1:
         node.fail(f"takes maps [N, C, H, W] and an attribute blocksize from 1 up, not "
                   f"{shape_text(value.shape)} and {block}")
     return block
 
 
-def _axis(node, value, default=None):
-    """Attribute axis as an axis of the shape without the batch dimension."""
-    axis = node.attributes.get("axis", default)
+def _axis(node, value, axis):
+    """Attribute `axis` as an axis of the shape without the batch dimension."""
     rank = len(value.shape) + 1
     if axis is None or not -rank <= axis < rank or axis % rank == 0:
         node.fail(f"attribute axis must be from 1 to {rank - 1} for {shape_text(value.shape)}, not "
@@ -136,9 +138,10 @@ def _axis(node, value, default=None):
     return axis % rank - 1
 
 
-def _concat(builder, node, inputs):
+@operator("Concat", roles=Role.PICK)
+def _concat(builder, node, inputs, axis=None):
     if inputs and all(isinstance(item, HostInput) for item in inputs):
-        return _joined_inputs(node, inputs)
+        return _joined_inputs(node, inputs, axis)
     for item in inputs:
         if isinstance(item, HostInput):
             node.fail(f"joins the input {item.name!r} before it is quantized; put a quantizer "
@@ -146,7 +149,7 @@ def _concat(builder, node, inputs):
         if not isinstance(item, Value):
             node.fail("joins an activation and a constant, which is not supported; make the "
                       "constant an input of the network, with a quantizer after it")
-    axis = _axis(node, inputs[0])
+    axis = _axis(node, inputs[0], axis)
     _check_joined(node, inputs, axis)
     nodes = list(dict.fromkeys(name for item in inputs for name in item.nodes))
     if len(inputs) == 1 or same_but_for_order(inputs):
@@ -182,9 +185,9 @@ def _check_joined(node, inputs, axis):
                   "of another dimension; reshape all alike")
 
 
-def _joined_inputs(node, inputs):
+def _joined_inputs(node, inputs, axis):
     """The Concat of parts of one input as that input, whose elements the host moves."""
-    axis = _axis(node, inputs[0])
+    axis = _axis(node, inputs[0], axis)
     _check_joined(node, inputs, axis)
     first = inputs[0]
     same = 0
@@ -218,12 +221,13 @@ def _elements_of(steps, shape):
     return index
 
 
-def _split(builder, node, inputs):
+@operator("Split", roles=Role.PICK)
+def _split(builder, node, inputs, axis=0, num_outputs=None, split=None):
     value = activation(inputs, node)
-    axis = _axis(node, value, 0)
+    axis = _axis(node, value, axis)
     total, count = value.shape[axis], len(node.outputs)
-    if "split" in node.attributes:
-        sizes = [int(item) for item in node.attributes["split"]]
+    if split is not None:
+        sizes = [int(item) for item in split]
     elif len(inputs) > 1 and inputs[1] is not None:
         sizes = integers(inputs[1], node, "its sizes")
     else:
@@ -237,11 +241,12 @@ def _split(builder, node, inputs):
             for a, b in pairwise(starts)]
 
 
+@operator("Slice", roles=Role.PICK)
 def _slice(builder, node, inputs):
     value = activation(inputs, node)
     starts, ends = (integers(item, node, what) for item, what in
                     zip(inputs[1:3], ("its starts", "its ends"), strict=True))
-    axes, steps = axes_of(node, inputs, 3), [1] * len(starts)
+    axes, steps = axes_of(node, None, inputs, 3), [1] * len(starts)
     if len(inputs) > 4 and inputs[4] is not None:
         steps = integers(inputs[4], node, "its steps")
     rank = len(value.shape) + 1
@@ -255,9 +260,10 @@ def _slice(builder, node, inputs):
     return _moved(builder, node, value, _layout(value)[(slice(None), *cut[1:])])
 
 
-def _gather(builder, node, inputs):
+@operator("Gather", roles=Role.PICK)
+def _gather(builder, node, inputs, axis=0):
     value = activation(inputs, node)
-    axis = _axis(node, value, 0)
+    axis = _axis(node, value, axis)
     index = np.asarray(constant(inputs[1], node, "its indices").array)
     size = value.shape[axis]
     if index.dtype.kind not in "iu" or ((index < -size) | (index >= size)).any():
@@ -266,12 +272,13 @@ def _gather(builder, node, inputs):
     return _moved(builder, node, value, _layout(value).take(index, axis + 1))
 
 
-def _pad(builder, node, inputs):
-    mode = node.expect("mode", "constant", ("constant", "edge", "reflect", "wrap"))
+@operator("Pad", roles=Role.PAD | Role.MAPS)
+def _pad(builder, node, inputs, mode="constant"):
+    node.expect("mode", mode, ("constant", "edge", "reflect", "wrap"))
     value = activation(inputs, node)
     rank = len(value.shape) + 1
     pads = integers(inputs[1], node, "its pads")
-    axes = axes_of(node, inputs, 3)
+    axes = axes_of(node, None, inputs, 3)
     axes = range(rank) if axes is None else [axis % rank for axis in axes]
     if len(pads) != 2 * len(axes):
         node.fail(f"its pads must be {2 * len(axes)} numbers, not {pads}")
@@ -333,16 +340,3 @@ def _image_of(builder, node, value, number):
             node.fail(f"pads with {float(number):g} after a Relu or Clip that excludes it; put a "
                       "quantizer between them")
     return int(image)
-
-
-#: operator: (function(builder, node, inputs) -> value or values, attributes that it understands)
-OPERATORS = {
-    "Concat": (_concat, {"axis"}),
-    "DepthToSpace": (_to_space, {"blocksize", "mode"}),
-    "Gather": (_gather, {"axis"}),
-    "Pad": (_pad, {"mode"}),
-    "Slice": (_slice, set()),
-    "SpaceToDepth": (_to_depth, {"blocksize"}),
-    "Split": (_split, {"axis", "num_outputs", "split"}),
-    "Transpose": (_transpose, {"perm"}),
-}

@@ -12,12 +12,13 @@ from math import gcd
 
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import HostInput, Linear, Part, Pool, activation, uniform
 
 from .linear import as_map, spatial, window
 from .stride import as_codes, sampled, stored
 
-__all__ = ["OPERATORS", "pooled_axes"]
+__all__ = ["pooled_axes"]
 
 
 def _pooled(builder, value, pool, node):
@@ -146,19 +147,20 @@ def _with_gaps(builder, value, axes, node):
     return parts_value(parts, shape, sizes, node)
 
 
-def _max_pool(builder, node, inputs):
+@operator("MaxPool", roles=Role.MAXIMUM | Role.MAPS | Role.SCALES, rest=window)
+def _max_pool(builder, node, inputs, ceil_mode=0, kernel_shape=None, storage_order=0, **windows):
     value = activation(inputs, node)
     if len(node.outputs) > 1 and node.outputs[1]:
         node.fail("its second output, the indices, is not supported; remove it")
-    node.expect("storage_order", 0, (0, 1))
+    node.expect("storage_order", storage_order, (0, 1))
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer before it")
     as_map(value, node)
     rank = len(value.shape) - 1
     sizes = list(value.shape[1:])
-    kernel = spatial(node, "kernel_shape", rank, 1)
-    stride, dilation, pads = window(node, rank, sizes, kernel)
-    ceil_mode = node.expect("ceil_mode", 0, (0, 1))
+    kernel = spatial(node, "kernel_shape", kernel_shape, rank, 1)
+    stride, dilation, pads = window(node, rank, sizes, kernel, **windows)
+    node.expect("ceil_mode", ceil_mode, (0, 1))
     if any(d > 1 and k > 1 for d, k in zip(dilation, kernel, strict=True)):
         gaps = [Gaps(1, 1, 1, 1, 0, 1)] * (2 - rank) + [
             Gaps.of(*item, ceil_mode, node) for item in
@@ -185,6 +187,7 @@ def _max_pool(builder, node, inputs):
     return pooled_axes(builder, value, axes, node)
 
 
+@operator("GlobalMaxPool", roles=Role.MAXIMUM | Role.MAPS | Role.SCALES)
 def _global_max_pool(builder, node, inputs):
     value = activation(inputs, node)
     if isinstance(value, HostInput):
@@ -192,11 +195,3 @@ def _global_max_pool(builder, node, inputs):
     as_map(value, node)
     return pooled_axes(builder, value, [(size, size, (0, 0), 1) for size in value.map[1:]],
                             node)
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    "GlobalMaxPool": (_global_max_pool, set()),
-    "MaxPool": (_max_pool, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
-                            "storage_order", "strides"}),
-}

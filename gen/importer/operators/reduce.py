@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.layout import any_layout
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
     HostInput,
@@ -28,8 +29,6 @@ from .moves import axes_of
 from .pool import pooled_axes
 from .stride import as_codes, plain_weights
 
-__all__ = ["OPERATORS"]
-
 
 def _dimensions(value, axes, node):
     """Which of (channels, rows, columns) of a value's map the given axes of its shape (without the
@@ -46,11 +45,14 @@ def _dimensions(value, axes, node):
     return {found[axis] for axis in axes} - {None}
 
 
-def _reduced(builder, node, inputs):
-    node.expect("noop_with_empty_axes", 0, (0, 1))
+@operator("ReduceMax", "ReduceMin", "ReduceSum", roles=Role.REDUCE)
+@operator("ReduceMean", roles=Role.REDUCE | Role.MEAN)
+@any_layout
+def _reduced(builder, node, inputs, axes=None, keepdims=1, noop_with_empty_axes=0):
+    node.expect("noop_with_empty_axes", noop_with_empty_axes, (0, 1))
     value = activation(inputs, node)
-    axes = axes_of(node, inputs)
-    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+    axes = axes_of(node, axes, inputs)
+    if not axes and noop_with_empty_axes:
         return value
     if isinstance(value, HostInput):
         node.fail("reduces the input before it is quantized; put a quantizer before it")
@@ -64,7 +66,7 @@ def _reduced(builder, node, inputs):
                   f"to {rank - 1}")
     dimensions = _dimensions(value, axes, node)
     kept = [1 if n in axes else size for n, size in enumerate(value.shape)]
-    if not node.expect("keepdims", 1, (0, 1)):
+    if not node.expect("keepdims", keepdims, (0, 1)):
         kept = [size for n, size in enumerate(kept) if n not in axes]
     value = plain(builder, value, node)
     kind = node.operator.removeprefix("Reduce")
@@ -125,9 +127,3 @@ def _negated(builder, node, value, windows):
     up = pooled_axes(builder, up, windows, node)
     source, *_ = builder.read(up, node)         # pooled before the sign changes again
     return replace(up, source=source, pool=None, gain=-up.gain, offset=-up.offset)
-
-
-_ATTRIBUTES = {"axes", "keepdims", "noop_with_empty_axes"}
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {f"Reduce{name}": (any_layout(_reduced), _ATTRIBUTES)
-             for name in ("Max", "Mean", "Min", "Sum")}

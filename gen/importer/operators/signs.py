@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 from systolith.gen.importer.binary import moved_below
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     HostInput,
@@ -22,7 +23,7 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Bipolar
 
-__all__ = ["OPERATORS", "Comparison", "as_numbers", "cast"]
+__all__ = ["Comparison", "as_numbers", "cast"]
 
 #: Less than the numbers that networks compare, and more than 0 after any scaling.
 _LITTLE = np.float32(1e-30)
@@ -53,7 +54,7 @@ def _negative(value):
 
 def _compared(strict, more):
     """The operator a > b, a >= b (`more`), a < b or a <= b."""
-    def operator(builder, node, inputs):
+    def compared(builder, node, inputs):
         first = not isinstance(inputs[0], (HostInput, Value))
         value = activation(inputs[::-1] if first else inputs, node)
         numbers = constant(inputs[0 if first else 1], node, "one side")
@@ -64,7 +65,7 @@ def _compared(strict, more):
             value = moved_below(replace(value, nodes=[*value.nodes, node.name]), numbers,
                                 strict == (more != first))
         return Comparison(value if more != first else _negative(value), strict)
-    return operator
+    return compared
 
 
 def as_numbers(builder, node, comparison, yes, no):
@@ -90,6 +91,7 @@ def as_numbers(builder, node, comparison, yes, no):
                              ones * (yes + no) / 2))
 
 
+@operator("Where", roles=Role.COMPARE)
 def _where(builder, node, inputs):
     if not isinstance(inputs[0], Comparison):
         node.fail("its condition must be a comparison of an activation with a constant")
@@ -99,6 +101,7 @@ def _where(builder, node, inputs):
     return as_numbers(builder, node, inputs[0], yes, no)
 
 
+@operator("Not", roles=Role.COMPARE)
 def _not(builder, node, inputs):
     if not isinstance(inputs[0], Comparison):
         node.fail("its input must be a comparison of an activation with a constant")
@@ -111,9 +114,7 @@ def cast(builder, node, comparison):
     return as_numbers(builder, node, comparison, one, 0 * one)
 
 
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS: dict = {
-    "Greater": (_compared(True, True), set()), "GreaterOrEqual": (_compared(False, True), set()),
-    "Less": (_compared(True, False), set()), "LessOrEqual": (_compared(False, False), set()),
-    "Not": (_not, set()), "Where": (_where, set()),
-}
+operator("Greater", roles=Role.COMPARE)(_compared(True, True))
+operator("GreaterOrEqual", roles=Role.COMPARE)(_compared(False, True))
+operator("Less", roles=Role.COMPARE)(_compared(True, False))
+operator("LessOrEqual", roles=Role.COMPARE)(_compared(False, False))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from systolith.gen.importer.kinds import quantized
 from systolith.gen.importer.layers import quantizing_layer
+from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.values import (
     Constant,
     Kind,
@@ -24,7 +25,7 @@ from systolith.gen.importer.values import (
 )
 from systolith.sim.model import numerics
 
-from .functions import FUNCTIONS, evaluated
+from .functions import evaluated
 
 __all__ = ["Smooth", "applied"]
 
@@ -35,8 +36,7 @@ _WORDS = 253, 2045
 _MOVE = 0.5
 #: Points at which a function is looked at to find out where and how it moves.
 _POINTS = 1 << 14
-_OPERATORS = {*FUNCTIONS, "Abs", "Add", "Clip", "Div", "HardSigmoid", "LeakyRelu", "Max", "Min",
-              "Mul", "Neg", "PRelu", "Pow", "Relu", "Sub"}
+
 
 
 @dataclass
@@ -51,7 +51,7 @@ def applied(node, inputs):
     """What an element-wise node makes of values that are functions of one convolution's results,
     and constants of one number; None for anything else."""
     values = [item for item in inputs if isinstance(item, Value)]
-    if node.operator not in _OPERATORS or not values:
+    if not has(node.operator, Role.ELEMENTWISE) or not values:
         return None
     base = next((item.linear.base for item in values if isinstance(item.linear, Smooth)), None)
     base = replace(values[0], low=None, high=None) if base is None else base

@@ -10,6 +10,7 @@ from systolith.gen.importer.binary import never_zero, three_signs
 from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.half import HALF
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     Constant,
@@ -29,18 +30,15 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Int
 
-from . import means, reduce, signs, upsample
-from . import moves as onnx_moves
-from . import pool as onnx_pool
+from . import signs
 from .broadcast import by_channel, constant_map, differs_by_position, spread
 from .extremes import extreme_of
-from .functions import FUNCTIONS, combined, is_sign, leaky, of_function, of_sign
+from .functions import combined, is_sign, leaky, of_function, of_sign
 from .kinks import kink_extreme, kink_of, kink_sum
-from .linear import conv, gemm, matmul
 from .moves import axes_of, integers
 from .pairs import pair
 
-__all__ = ["OPERATORS", "affine"]
+__all__ = ["affine"]
 
 
 def affine(value, gain, offset, node):
@@ -78,7 +76,7 @@ def _arithmetic(host_operation, combine):
     """Add, Sub, Mul, Div: of two activations, or with one constant operand, where
     `combine(numbers, first)` gives gain and offset, and `first` says that the constant is the
     first operand."""
-    def operator(builder, node, inputs):
+    def computed(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
             inputs = layout.aligned(builder, node, inputs)
@@ -108,7 +106,7 @@ def _arithmetic(host_operation, combine):
         gain, offset = combine(numbers, first, node)
         ones = np.full(len(numbers), exact(1).item(), dtype=object)
         return affine(value, ones * gain, 0 * ones + offset, node)
-    return operator
+    return computed
 
 
 def _quotient(numbers, first, node):
@@ -126,8 +124,17 @@ def _with_map(builder, node, operand, value, operation, first):
     return pair(node, [made, value] if first else [value, made], operation)
 
 
-def _batch_norm(builder, node, inputs):
-    if node.attributes.get("training_mode", 0):
+_OF_TWO = Role.ARITHMETIC | Role.ROWS
+operator("Add", roles=_OF_TWO)(_arithmetic("add", lambda numbers, first, node: (1, numbers)))
+operator("Sub", roles=_OF_TWO)(_arithmetic(
+    "subtract", lambda numbers, first, node: (-1, numbers) if first else (1, -numbers)))
+operator("Mul", roles=_OF_TWO)(_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)))
+operator("Div", roles=_OF_TWO)(_arithmetic("divide", _quotient))
+
+
+@operator("BatchNormalization", roles=Role.NORM)
+def _batch_norm(builder, node, inputs, epsilon=1e-5, momentum=0.9, training_mode=0):
+    if training_mode:
         node.fail("was exported in training mode (training_mode is 1), in which its statistics are "
                   "those of each batch; export the model in evaluation mode (PyTorch: "
                   "model.eval())")
@@ -138,7 +145,7 @@ def _batch_norm(builder, node, inputs):
     channels = value.shape[0] if value.shape else 0
     if {len(item) for item in (gamma, beta, mean, variance)} != {channels}:
         node.fail(f"its parameters must have one number for each of {channels} channels")
-    epsilon = exact(node.attributes.get("epsilon", np.float32(1e-5))).item()
+    epsilon = exact(np.float32(epsilon)).item()
     if any(item < 0 or item + epsilon <= 0 for item in variance):
         node.fail("its variance must not be negative, and must be positive with epsilon added")
     gain = gamma / np.array([square_root(item + epsilon) for item in variance], dtype=object)
@@ -172,15 +179,17 @@ def _clipped(builder, value, low, high, node):
     return replace(value, low=low, high=high, nodes=[*value.nodes, node.name])
 
 
+@operator("Relu", roles=Role.CLIP | Role.ROWS | Role.SCALES)
 def _relu(builder, node, inputs):
     return _clipped(builder, activation(inputs, node), exact(0).item(), None, node)
 
 
-def _clip(builder, node, inputs):
+@operator("Clip", roles=Role.CLIP | Role.ROWS)
+def _clip(builder, node, inputs, min=None, max=None):
     bounds = [None, None]
-    for n, what in enumerate(("min", "max")):
-        if what in node.attributes:
-            bounds[n] = node.attributes[what]
+    for n, (what, given) in enumerate((("min", min), ("max", max))):
+        if given is not None:
+            bounds[n] = given
         elif len(inputs) > n + 1 and inputs[n + 1] is not None:
             array = np.asarray(constant(inputs[n + 1], node, what).array).reshape(-1)
             if array.size != 1 or np.isnan(array[0]):
@@ -190,8 +199,13 @@ def _clip(builder, node, inputs):
     return _clipped(builder, activation(inputs, node), *bounds, node)
 
 
-def _function(builder, node, inputs):
-    """An operator of one input, element by element."""
+@operator("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu",
+          "Erf", "Exp", "Floor", "Gelu", "HardSwish", "Log", "Mish", "Reciprocal", "Round", "Selu",
+          "Shrink", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan",
+          "Tanh", "ThresholdedRelu", roles=Role.FUNCTION)
+def _function(builder, node, inputs, **attributes):
+    """An operator of one input, element by element: ONNX's reference computes it, with its
+    attributes."""
     value = activation(inputs, node)
     if isinstance(value, HostInput):
         node.fail("works on the input before it is quantized; put a quantizer before it")
@@ -201,6 +215,7 @@ def _function(builder, node, inputs):
     return of_function(builder, node, [value])
 
 
+@operator("Sign", roles=Role.FUNCTION)
 def _sign(builder, node, inputs):
     """Sign: of sums that are never 0 a sign of two values, of other sums one of three values; of
     codes a function."""
@@ -219,15 +234,17 @@ def _sign(builder, node, inputs):
     return like(value, Value(source, value.shape, value.map, ones, 0 * ones))
 
 
-def _leaky_relu(builder, node, inputs):
+@operator("LeakyRelu", roles=Role.SLOPE | Role.SCALES)
+def _leaky_relu(builder, node, inputs, alpha=0.01):
     value = activation(inputs, node)
-    alpha = exact(np.float32(node.attributes.get("alpha", 0.01))).item()
+    alpha = exact(np.float32(alpha)).item()
     slopes = None
     if isinstance(value, Value):
         slopes = np.full(value.map[0], alpha, dtype=object)
     return leaky(builder, node, value, slopes) or of_function(builder, node, [value])
 
 
+@operator("PRelu", roles=Role.SLOPE | Role.SCALES)
 def _prelu(builder, node, inputs):
     value = activation(inputs, node)
     slopes = None
@@ -237,17 +254,18 @@ def _prelu(builder, node, inputs):
     return leaky(builder, node, value, slopes) or of_function(builder, node, [value, inputs[1]])
 
 
-def _hard_sigmoid(builder, node, inputs):
+@operator("HardSigmoid", roles=Role.SLOPE)
+def _hard_sigmoid(builder, node, inputs, alpha=0.2, beta=0.5):
     value = activation(inputs, node)
     if not isinstance(value, Value) or quantized_function(value):
         return _function(builder, node, inputs)
-    alpha, beta = (exact(np.float32(node.attributes.get(key, default))).item()
-                   for key, default in (("alpha", 0.2), ("beta", 0.5)))
+    alpha, beta = (exact(np.float32(item)).item() for item in (alpha, beta))
     ones = np.full(value.map[0], exact(1).item(), dtype=object)
     value = affine(value, alpha * ones, beta * ones, node)
     return _clipped(builder, value, exact(0).item(), exact(1).item(), node)
 
 
+@operator("Abs", roles=Role.ELEMENT)
 def _absolute(builder, node, inputs):
     value = activation(inputs, node)
     if isinstance(value, Value) and isinstance(value.linear, Linear):
@@ -255,6 +273,7 @@ def _absolute(builder, node, inputs):
     return _function(builder, node, inputs)
 
 
+@operator("Neg", roles=Role.ELEMENT | Role.ROWS)
 def _negated(builder, node, inputs):
     value = activation(inputs, node)
     if isinstance(value, HostInput):
@@ -263,6 +282,7 @@ def _negated(builder, node, inputs):
     return affine(value, -ones, 0 * ones, node)
 
 
+@operator("Pow", roles=Role.POWER)
 def _power(builder, node, inputs):
     if isinstance(inputs[0], Value) and quantized_function(inputs[0]) and isinstance(
             inputs[1], (Constant, QuantizedConstant)):
@@ -270,6 +290,7 @@ def _power(builder, node, inputs):
     return node.fail("must have a quantized activation as its base and a constant exponent")
 
 
+@operator("Max", "Min", roles=Role.EXTREME)
 def _extreme(builder, node, inputs):
     """Max and Min of activations and numbers: a Clip, a function, or the larger of maps."""
     values = [item for item in inputs if isinstance(item, Value)]
@@ -313,10 +334,10 @@ def _reshaped(value, shape, node, rows=None):
     return replace(value, shape=tuple(shape), rows=rows, nodes=[*value.nodes, node.name])
 
 
-def _flatten(builder, node, inputs):
+@operator("Flatten", roles=Role.VIEW | Role.ROWS)
+def _flatten(builder, node, inputs, axis=1):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
-    axis = node.attributes.get("axis", 1)
     if not -rank <= axis <= rank or axis % rank == 0:
         node.fail(f"attribute axis must be from 1 to {rank - 1}, not {axis}: the batch dimension "
                   "stays first")
@@ -325,10 +346,11 @@ def _flatten(builder, node, inputs):
                      prod(lead) * getattr(value, "rows", 1))
 
 
-def _reshape(builder, node, inputs):
+@operator("Reshape", roles=Role.VIEW | Role.ROWS)
+def _reshape(builder, node, inputs, allowzero=0):
     value = activation(inputs, node)
     wanted = integers(inputs[1], node, "its shape")
-    zero_copies = not node.expect("allowzero", 0, (0, 1))
+    zero_copies = not node.expect("allowzero", allowzero, (0, 1))
     if not wanted or (not zero_copies and 0 in wanted):
         node.fail(f"its shape must keep the batch dimension, not be {wanted}")
     first, rest = wanted[0], wanted[1:]
@@ -353,10 +375,11 @@ def _reshape(builder, node, inputs):
     return _reshaped(value, rest, node, rows)
 
 
-def _squeeze(builder, node, inputs):
+@operator("Squeeze", roles=Role.VIEW)
+def _squeeze(builder, node, inputs, axes=None):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
-    axes = axes_of(node, inputs)
+    axes = axes_of(node, axes, inputs)
     if axes is None:
         node.fail("needs axes: without, it would remove a batch dimension of 1")
     axes = {axis % rank for axis in axes}
@@ -367,9 +390,10 @@ def _squeeze(builder, node, inputs):
                      node)
 
 
-def _unsqueeze(builder, node, inputs):
+@operator("Unsqueeze", roles=Role.VIEW)
+def _unsqueeze(builder, node, inputs, axes=None):
     value = activation(inputs, node)
-    axes = axes_of(node, inputs)
+    axes = axes_of(node, axes, inputs)
     rank = len(value.shape) + 1 + len(axes)
     axes = {axis % rank for axis in axes}
     if 0 in axes:
@@ -378,61 +402,25 @@ def _unsqueeze(builder, node, inputs):
     return _reshaped(value, [1 if n in axes else next(sizes) for n in range(1, rank)], node)
 
 
+@operator("Identity", roles=Role.SAME | Role.ROWS)
 def _identity(builder, node, inputs):
     return inputs[0]
 
 
-def _dropout(builder, node, inputs):
+@operator("Dropout", roles=Role.SAME | Role.ROWS)
+def _dropout(builder, node, inputs, ratio=0.5, seed=0):
     if len(inputs) > 2 and inputs[2] is not None and np.any(
             constant(inputs[2], node, "its training mode").array):
         node.fail("its training mode must be false")
     return inputs[0]
 
 
-def _cast(builder, node, inputs):
-    if isinstance(inputs[0], signs.Comparison) and node.attributes["to"] == TensorProto.FLOAT:
+@operator("Cast", roles=Role.CAST | Role.ROWS)
+def _cast(builder, node, inputs, to=None):
+    if isinstance(inputs[0], signs.Comparison) and to == TensorProto.FLOAT:
         return signs.cast(builder, node, inputs[0])
     value = activation(inputs, node)
-    kind = HALF.get(node.attributes["to"], "")
-    if not kind and node.attributes["to"] != TensorProto.FLOAT:
+    kind = HALF.get(to, "")
+    if not kind and to != TensorProto.FLOAT:
         node.fail("only casts to float32, float16 and bfloat16 are supported")
     return replace(value, bits=0, rounding=kind) if isinstance(value, HostInput) else value
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    **means.OPERATORS,
-    **onnx_moves.OPERATORS,
-    **onnx_pool.OPERATORS,
-    **reduce.OPERATORS,
-    **signs.OPERATORS,
-    **upsample.OPERATORS,
-    **{name: (_function, attributes) for name, attributes in FUNCTIONS.items()},
-    "Abs": (_absolute, set()),
-    "Add": (_arithmetic("add", lambda numbers, first, node: (1, numbers)), set()),
-    "BatchNormalization": (_batch_norm, {"epsilon", "momentum", "training_mode"}),
-    "Cast": (_cast, {"to"}),
-    "Clip": (_clip, {"min", "max"}),
-    "Conv": (conv, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}),
-    "Div": (_arithmetic("divide", _quotient), set()),
-    "Dropout": (_dropout, {"ratio", "seed"}),
-    "Flatten": (_flatten, {"axis"}),
-    "Gemm": (gemm, {"alpha", "beta", "transA", "transB"}),
-    "HardSigmoid": (_hard_sigmoid, {"alpha", "beta"}),
-    "Identity": (_identity, set()),
-    "LeakyRelu": (_leaky_relu, {"alpha"}),
-    "MatMul": (matmul, set()),
-    "Max": (_extreme, set()),
-    "Min": (_extreme, set()),
-    "Mul": (_arithmetic("multiply", lambda numbers, first, node: (numbers, 0)), set()),
-    "Neg": (_negated, set()),
-    "PRelu": (_prelu, set()),
-    "Pow": (_power, set()),
-    "Relu": (_relu, set()),
-    "Reshape": (_reshape, {"allowzero"}),
-    "Sign": (_sign, set()),
-    "Squeeze": (_squeeze, {"axes"}),
-    "Sub": (_arithmetic("subtract", lambda numbers, first, node:
-                        (-1, numbers) if first else (1, -numbers)), set()),
-    "Unsqueeze": (_unsqueeze, {"axes"}),
-}

@@ -12,13 +12,12 @@ from math import floor, gcd, prod
 import numpy as np
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.file import check_size
+from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import HostInput, Part, activation, constant
 
 from . import resize as onnx_resize
 from .bilinear import MODES, enlarged
 from .linear import add_bias, as_map, linear, spatial, weight_scale, weights_of
-
-__all__ = ["OPERATORS"]
 
 
 def _repeated(node, value, factors):
@@ -44,12 +43,10 @@ def _whole_factors(node, value, scales):
     return [1] * (4 - rank) + [int(item) for item in scales[2:]]
 
 
-def _dimensions(node, value, inputs):
+def _dimensions(node, value, inputs, axes, policy):
     """[(new size, factor)] of all dimensions but the batch."""
     rank, old = len(value.shape) + 1, [1, *value.shape]
-    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
-    policy = node.expect("keep_aspect_ratio_policy", "stretch",
-                         ("stretch", "not_larger", "not_smaller"))
+    axes = [int(axis) % rank for axis in (range(rank) if axes is None else axes)]
     scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
                      for item in [*inputs[2:], None, None][:2])
     given = scales if scales is not None and len(scales) else sizes
@@ -82,10 +79,10 @@ def _dimensions(node, value, inputs):
     return found[1:]
 
 
-def _roi(node, value, inputs, place):
+def _roi(node, value, inputs, axes, place):
     """((first, last)) of rows and columns, from the input roi."""
     rank = len(value.shape) + 1
-    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    axes = [int(axis) % rank for axis in (range(rank) if axes is None else axes)]
     found = [(Fraction(0), Fraction(1))] * rank
     if place == "tf_crop_and_resize":
         if len(inputs) < 2 or inputs[1] is None:
@@ -98,18 +95,25 @@ def _roi(node, value, inputs, place):
     return found[2:]
 
 
-def _resize(builder, node, inputs):
+@operator("Resize", roles=Role.REPEAT | Role.MAPS)
+def _resize(builder, node, inputs, antialias=0, axes=None,
+            coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
+            extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest",
+            nearest_mode="round_prefer_floor"):
     value = activation(inputs, node)
-    mode = node.expect("mode", "nearest", ("nearest", "linear"))
-    place = node.expect("coordinate_transformation_mode", "half_pixel", tuple(onnx_resize.MODES))
-    node.expect("antialias", 0, (0,))
+    node.expect("mode", mode, ("nearest", "linear"))
+    place = node.expect("coordinate_transformation_mode", coordinate_transformation_mode,
+                        tuple(onnx_resize.MODES))
+    node.expect("antialias", antialias, (0,))
     if mode == "linear":
-        node.expect("exclude_outside", 0, (0,))
-    nearest = node.expect("nearest_mode", "round_prefer_floor", tuple(onnx_resize.NEAREST))
+        node.expect("exclude_outside", exclude_outside, (0,))
+    nearest = node.expect("nearest_mode", nearest_mode, tuple(onnx_resize.NEAREST))
     if isinstance(value, HostInput):
         node.fail("resizes the input before it is quantized; put a quantizer before it")
     as_map(value, node)
-    dimensions = _dimensions(node, value, inputs)[1:]
+    policy = node.expect("keep_aspect_ratio_policy", keep_aspect_ratio_policy,
+                         ("stretch", "not_larger", "not_smaller"))
+    dimensions = _dimensions(node, value, inputs, axes, policy)[1:]
     whole = all(scale == int(scale) and size == scale * old for (size, scale), old in
                 zip(dimensions, value.shape[1:], strict=True))
     factors = [1] * (2 - len(dimensions)) + [int(scale) for _, scale in dimensions]
@@ -120,10 +124,11 @@ def _resize(builder, node, inputs):
         return enlarged(builder, node, value, factors, place)
     if whole and mode == "nearest" and (place, nearest) in _REPEATS:
         return _repeated(node, value, factors)
-    axes = [onnx_resize.Axis(old, size, scale, roi) for (size, scale), old, roi in
-            zip(dimensions, value.shape[1:], _roi(node, value, inputs, place), strict=True)]
-    axes = [onnx_resize.Axis(1, 1, Fraction(1))] * (2 - len(axes)) + axes
-    return onnx_resize.resized(builder, node, value, axes, place,
+    resized = [onnx_resize.Axis(old, size, scale, roi) for (size, scale), old, roi in
+               zip(dimensions, value.shape[1:], _roi(node, value, inputs, axes, place),
+                   strict=True)]
+    resized = [onnx_resize.Axis(1, 1, Fraction(1))] * (2 - len(resized)) + resized
+    return onnx_resize.resized(builder, node, value, resized, place,
                                nearest if mode == "nearest" else None)
 
 
@@ -132,13 +137,15 @@ _REPEATS = {("asymmetric", "floor"), *product(("half_pixel", "half_pixel_symmetr
                                               ("round_prefer_floor", "round_prefer_ceil"))}
 
 
-def _upsample(builder, node, inputs):
+@operator("Upsample", roles=Role.REPEAT | Role.MAPS)
+def _upsample(builder, node, inputs, mode="nearest", scales=None):
     value = activation(inputs, node)
-    node.expect("mode", "nearest", ("nearest",))
+    node.expect("mode", mode, ("nearest",))
     scales = list(constant(inputs[1], node, "its scales").numbers.reshape(-1))
     return _repeated(node, value, _whole_factors(node, value, scales))
 
 
+@operator("Expand", roles=Role.REPEAT | Role.MAPS)
 def _expand(builder, node, inputs):
     value = activation(inputs, node)
     wanted = [int(item) for item in constant(inputs[1], node, "its shape").numbers.reshape(-1)]
@@ -151,6 +158,7 @@ def _expand(builder, node, inputs):
                                 zip(wanted, old, strict=True)])
 
 
+@operator("Tile", roles=Role.REPEAT | Role.MAPS)
 def _tile(builder, node, inputs):
     value = activation(inputs, node)
     times = [int(item) for item in constant(inputs[1], node, "its repeats").numbers.reshape(-1)]
@@ -217,14 +225,16 @@ class Axis:
                 (-first, count + last - self.size))
 
 
-def _axes(node, sizes, kernel):
+def _axes(node, sizes, kernel, strides=None, dilations=None, pads=None, output_padding=None,
+          output_shape=None, auto_pad="NOTSET"):
     """The Axis of each dimension; maps of one dimension have a height of 1."""
     rank = len(kernel)
-    strides, dilations = (spatial(node, name, rank, 1) for name in ("strides", "dilations"))
-    more = spatial(node, "output_padding", rank, 0)
-    pads = [int(item) for item in node.attributes.get("pads", [0] * 2 * rank)]
-    node.expect("auto_pad", "NOTSET", ("NOTSET", "VALID"))
-    if "output_shape" in node.attributes:
+    strides, dilations = (spatial(node, name, values, rank, 1) for name, values in
+                          (("strides", strides), ("dilations", dilations)))
+    more = spatial(node, "output_padding", output_padding, rank, 0)
+    pads = [int(item) for item in pads or [0] * 2 * rank]
+    node.expect("auto_pad", auto_pad, ("NOTSET", "VALID"))
+    if output_shape is not None:
         node.fail("attribute output_shape is not supported; give pads and output_padding")
     if len(pads) != 2 * rank or min(*strides, *dilations) < 1 or min(*pads, *more) < 0:
         node.fail("attributes strides and dilations must be at least 1, pads and output_padding at "
@@ -237,9 +247,10 @@ def _axes(node, sizes, kernel):
     return axes if rank == 2 else [Axis(1, 1), *axes]
 
 
-def _conv_transpose(builder, node, inputs):
+@operator("ConvTranspose", roles=Role.LINEAR | Role.MAPS, rest=_axes)
+def _conv_transpose(builder, node, inputs, group=1, kernel_shape=None, **windows):
     value, weights = activation(inputs, node), weights_of(inputs[1], node)
-    rank, group = len(weights.shape) - 2, node.attributes.get("group", 1)
+    rank = len(weights.shape) - 2
     if isinstance(value, HostInput):
         node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
     as_map(value, node)
@@ -250,9 +261,9 @@ def _conv_transpose(builder, node, inputs):
     if group < 1 or channels % group or channels != value.map[0]:
         node.fail(f"its weights are for {channels} channels in {group} groups, and its input has "
                   f"{value.map[0]}")
-    if node.attributes.get("kernel_shape", kernel) != kernel:
+    if kernel_shape not in (None, kernel):
         node.fail(f"attribute kernel_shape must be that of its weights, {kernel}")
-    axes = _axes(node, value.map[1:], kernel)
+    axes = _axes(node, value.map[1:], kernel, **windows)
     size = [axis.kernel for axis in axes]
     # [O, I / group, kernel], the order of a convolution's weights.
     images, scale = (item.reshape(group, channels // group, each, *size).swapaxes(1, 2)
@@ -273,16 +284,3 @@ def _conv_transpose(builder, node, inputs):
         parts.append(Part(part, 0, tuple(axis.stride for axis in axes), origin))
     sizes = (group * each, *(axis.out for axis in axes))
     return parts_value(parts, sizes if rank == 2 else (sizes[0], sizes[2]), sizes, node)
-
-
-#: operator: (function(builder, node, inputs) -> value, attributes that it understands)
-OPERATORS = {
-    "ConvTranspose": (_conv_transpose, {"auto_pad", "dilations", "group", "kernel_shape",
-                                        "output_padding", "output_shape", "pads", "strides"}),
-    "Expand": (_expand, set()),
-    "Tile": (_tile, set()),
-    "Resize": (_resize, {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a",
-                         "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy",
-                         "mode", "nearest_mode"}),
-    "Upsample": (_upsample, {"mode", "scales"}),
-}

@@ -66,6 +66,6 @@ def test_an_attribute_without_parameter_is_refused_by_name():
     model = net.model(net.quant("x", 0.1, name="codes"))
     quant = next(item for item in model.graph.node if item.name == "codes")
     quant.attribute.append(onnx.helper.make_attribute("block", 4))
-    with pytest.raises(UserError, match="codes.*attribute block is not supported; supported are "
+    with pytest.raises(UserError, match=r"codes.*attribute block is not supported; supported are "
                                         "narrow, rounding_mode, signed"):
         load(model)

@@ -72,12 +72,12 @@ def registered(monkeypatch):
 
 @pytest.mark.parametrize("activation, weight", [
     ("sym5", "sym5"), ("sym5", "int4"), ("int6", "sym3"), ("narrow5", "narrow2"),
-    ("narrow3", "sym4")])
+    ("narrow3", "sym4"), ("p3109_k5p2", "p3109_k5p2")])
 @pytest.mark.parametrize("seed", range(2))
 def test_it_multiplies_rounds_and_compiles(activation, weight, seed):
     arch = Arch(rows=4, columns=4, activation=activation, weight=weight, operand_depth=64,
                 table_depth=64, largest_k=200, bus_bits=32)
-    assert parse(activation) is not None and str(arch.activation) == activation
+    assert (arch.activation, arch.weight) == (parse(activation), parse(weight))
     graph, codes = random_graph(arch, seed)
     on_chip(graph, codes, arch, seed)
 

@@ -18,5 +18,5 @@ def _named(bits: str, precision: str, domain: str | None) -> Float:
 
 register(r"p3109_k(\d+)p(\d+)(?:s([ef]))?", _named, examples=("p3109_k8p3",),
          catalogue="""
-             p3109_k4p2 p3109_k6p3 p3109_k6p4 p3109_k8p1 p3109_k8p3 p3109_k8p4 p3109_k8p5
+             p3109_k4p2 p3109_k5p2 p3109_k6p3 p3109_k6p4 p3109_k8p1 p3109_k8p3 p3109_k8p4 p3109_k8p5
          """)

@@ -24,7 +24,7 @@ EVERY_PAIR = [
     ("int8", "int8", 1), ("uint8", "int3", 1), ("int4", "int7", 1), ("int1", "uint3", 1),
     ("e4m3", "e4m3", 1), ("e5m2", "e3m0", 1), ("e3m4", "e1m0", 1), ("e2m3", "e3m2", 1),
     ("e2m1", "e4m3", 1), ("e1m2", "e4m0", 1), ("e2m1", "e2m1", 2), ("bipolar1", "bipolar1", 6),
-    ("bipolar1", "bipolar1", 1),
+    ("bipolar1", "bipolar1", 1), ("p3109_k5p2", "p3109_k5p2", 1),
 ]
 RANDOM = [
     ("int8", "int8", 3), ("int16", "int16", 2), ("uint2", "uint2", 7), ("int12", "uint9", 1),

@@ -1,14 +1,16 @@
 """A chip as one Verilog file: the core, and each repeated block once; its board's top level."""
 
+import inspect
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from types import MappingProxyType
 
 from amaranth.back import rtlil, verilog
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
+from amaranth.hdl import ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.board.boards import BOARDS
@@ -28,6 +30,8 @@ _ZEROS = re.compile(r"  initial begin\n(?:    \S+\[\d+\] = \d+'[hd]0+;\n)+  end\
 #: An array's element as a signal of its own; ABC9 inside Yosys takes it for bit n of the array
 #: and stops on the name that is then there twice.
 _ELEMENT = re.compile(r"\\(\w+)\[(\d+)\] ")
+#: The first line of a module, with its attributes.
+_MODULE = re.compile(r"^(?:\(\* .* \*\)\n)*module \\?([^\s(]+)", re.MULTILINE)
 
 
 @lru_cache(maxsize=4)
@@ -53,14 +57,33 @@ def design_verilog(top, name, arch):
     """
     ports = {"_".join(map(str, path)): (Value.cast(value), None)
              for path, _, value in top.signature.flatten(top)}
+    fragment = Fragment.get(top, None)
+    comments = dict(_comments(fragment, name))
     with _no_lists_of_zeros():
-        modules = [verilog.convert(top, name=name, ports=ports, emit_src=False,
+        modules = [verilog.convert(fragment, name=name, ports=ports, emit_src=False,
                                    strip_internal_attrs=True)]
-        modules += [emit(block, module) for module, block in top.blocks.items()]
+        for module, block in top.blocks.items():
+            modules.append(emit(block, module))
+            comments |= _comments(Fragment.get(block, None), module)
     text = "\n".join(_ZEROS.sub("", _BANNER.sub("", module)).strip("\n") + "\n"
                      for module in modules)
+    text = _MODULE.sub(lambda found: comments.get(found[1], "") + found[0], text)
     text = _ELEMENT.sub(r"\1__\2 ", text)
     return f"{_header(arch, name)}\n{text}"
+
+
+def _comments(fragment: Fragment, name: str) -> Iterator[tuple[str, str]]:
+    """(module, comment that says what it does) of a fragment named `name` and all inside it."""
+    documented = [origin for origin in fragment.origins or () if isinstance(origin, Elaboratable)
+                  and type(origin).__module__.startswith(("systolith.", "amaranth.lib."))
+                  and type(origin).__doc__]
+    if documented:
+        first, *_ = inspect.getdoc(documented[0]).split("\n\n")
+        yield name, "".join(f"// {line}\n" for line in textwrap.wrap(
+            f"{type(documented[0]).__name__}: {' '.join(first.split())}", 97))
+    for inside, own, _ in fragment.subfragments:
+        if own is not None:
+            yield from _comments(inside, f"{name}.{own}")
 
 
 @contextmanager

@@ -60,11 +60,15 @@ class BlockMemory(wiring.Component):
         host_lane = Signal(range(words_per_beat))
         m.d.comb += host_lane.eq(host.address >> 2)
         answered = Signal()                      # the host's access was made in the cycle before
-        host_read, host_write = Signal(), Signal()
+        host_read = Signal()
+        host_write = Signal()
 
         # Reads: one stage, the memory's own; its output register waits with the beat in it.
-        reading, read_error, read_id = Signal(), Signal(), Signal()
-        read_index, read_left = Signal(range(depth)), Signal(8)
+        reading = Signal()
+        read_error = Signal()
+        read_id = Signal()
+        read_index = Signal(range(depth))
+        read_left = Signal(8)
         advance = ~axi.rvalid | axi.rready
         m.d.comb += [
             axi.arready.eq(~reading | (advance & (read_left == 0))),
@@ -85,7 +89,8 @@ class BlockMemory(wiring.Component):
                          read_error.eq(axi.araddr >= self.size)]
 
         # Writes.
-        writing, write_error = Signal(), Signal()
+        writing = Signal()
+        write_error = Signal()
         write_index = Signal(range(depth))
         m.d.comb += [
             axi.awready.eq(~writing & ~axi.bvalid),

@@ -72,7 +72,8 @@ class RegisterMaster(wiring.Component):
         got = request.payload
         m.d.comb += [axi.awaddr.eq(got.address), axi.araddr.eq(got.address),
                      axi.wdata.eq(got.data), axi.wstrb.eq(0b1111)]
-        address_sent, data_sent = Signal(), Signal()
+        address_sent = Signal()
+        data_sent = Signal()
         with m.FSM():
             with m.State("ASK"):
                 with m.If(request.valid & got.write):

@@ -1,25 +1,33 @@
 """Load: fills the chip's memories from external memory."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
 from systolith.hw.spec.timing import LOAD_BURSTS, burst_limit, loads_in_work
 
 from .axi import ReadSignature, times
+from .unit import ExecutionUnit
 
 __all__ = ["Load"]
 
+_LAYOUT = isa.layout(Opcode.LOAD)
 
-class Load(wiring.Component):
+#: What the back half needs of an instruction.
+_BETWEEN = data.StructLayout({name: _LAYOUT[name].shape for name in (
+    "memory", "rows", "words", "base", "base_stride", "signal", "layer")})
+
+
+class Load(ExecutionUnit):
     """Executes LOAD instructions.
 
-    A front asks for bursts; a back puts the beats into words. Up to `timing.loads_in_work`
-    instructions lie between them, so that the latency of many small loads overlaps. Bursts end at
-    multiples of `timing.burst_limit` beats and at the end of a run; up to `LOAD_BURSTS` are
-    outstanding.
+    A front half asks for bursts; a back half puts the beats together into words. Up to
+    `timing.loads_in_work` instructions lie between the two, so that the latency of many small loads
+    overlaps. Bursts end at multiples of `timing.burst_limit` beats and at the end of a run; up to
+    `LOAD_BURSTS` are outstanding.
 
     Timing of the front: an instruction is started (tokens taken) in the first cycle s in which it
     is at `i`, its tokens are available and there is room between front and back. Its first
@@ -42,42 +50,33 @@ class Load(wiring.Component):
 
     Members
     -------
-    i : In(stream of isa.layout(Opcode.LOAD))
-    available, take, give : In(4), Out(4), Out(4)
-        Tokens: see `tokens.TokenCounters`.
+    i, available, take, give, busy, progress, state, missing
+        See `UnitSignature`. `busy`: an instruction has been started and its tokens have not been
+        given. `progress`: a word is taken at `o`.
     read : Out(ReadSignature)
     o : Out(stream)
         One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
         word as each memory has it in `activation` (the operand memory, too), `weight`, `parameter`
         and, if the chip has tables, `table` (only the one that `memory` names is meaningful).
     halt : In(1)
-    busy : Out(1)
-        An instruction has been started and its tokens have not been given.
-    progress : Out(1)
-        A word is taken at `o`.
-    state, missing : Out(4)
-        A `UnitState`, and the units whose tokens are missing.
     report : Out(REPORT)
         A bus error (address: of the burst) or a request outside the window (address: its first
         byte).
     """
 
-    def __init__(self, *, arch):
-        self.arch = arch
-        super().__init__({
-            "i": In(stream.Signature(isa.layout(Opcode.LOAD))),
-            "available": In(4), "take": Out(4), "give": Out(4),
+    def __init__(self, *, arch: Arch) -> None:
+        super().__init__(Opcode.LOAD, arch=arch, own={
             "read": Out(ReadSignature(arch.bus_bits)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": 3, "address": 20, "activation": arch.activation_bits,
-                "weight": arch.weight_bits,
+                "memory": _LAYOUT["memory"].shape, "address": _LAYOUT["base"].shape,
+                "activation": arch.activation_bits, "weight": arch.weight_bits,
                 "parameter": arch.post_lanes * arch.parameter_bits,
                 **({"table": arch.activation.width} if arch.table_depth else {})}))),
-            "halt": In(1), "busy": Out(1), "progress": Out(1), "state": Out(4), "missing": Out(4),
-            "report": Out(REPORT),
+            "halt": In(1), "report": Out(REPORT),
         })
 
-    def _word_beats(self):
+    def _word_beats(self) -> dict[Memory, int]:
+        """Beats of one word of each memory that the chip has."""
         arch = self.arch
         beats = {Memory.ACTIVATION: arch.activation_bytes // arch.beat_bytes,
                  Memory.WEIGHT: arch.weight_bytes // arch.beat_bytes,
@@ -90,16 +89,14 @@ class Load(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        between = data.StructLayout({
-            "memory": 3, "rows": 12, "words": 16, "base": 20, "base_stride": 20, "signal": 4,
-            "layer": 12})
         m.submodules.between = queue = fifo.SyncFIFO(
-            width=between.size, depth=loads_in_work(self.arch))
+            width=_BETWEEN.size, depth=loads_in_work(self.arch))
         # the offset of every burst that is outstanding
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=32, depth=LOAD_BURSTS)
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=_LAYOUT["address"].width,
+                                                    depth=LOAD_BURSTS)
 
-        issuing = self._elaborate_front(m, between, queue, bursts)
-        giving = self._elaborate_back(m, between, queue, bursts)
+        issuing = self._elaborate_front(m, queue, bursts)
+        giving = self._elaborate_back(m, queue, bursts)
         waits = self.i.valid & ~issuing & (self.missing != 0)
         works = Signal()
         m.d.comb += [
@@ -118,8 +115,9 @@ class Load(wiring.Component):
             m.d.comb += self.state.eq(UnitState.RUNNING)
         return m
 
-    def _elaborate_front(self, m, between, queue, bursts):
-        """Bursts; returns the signal that an instruction is being asked for."""
+    def _elaborate_front(self, m, queue, bursts):
+        """Starts instructions and asks for bursts; returns the signal that one is being asked
+        for."""
         arch = self.arch
         instruction = self.i.payload
         limit = burst_limit(arch)
@@ -127,7 +125,7 @@ class Load(wiring.Component):
         beat_bits = (arch.beat_bytes - 1).bit_length()
         word_beats = self._word_beats()
 
-        row_beats = Signal(16 + max(word_beats.values()).bit_length())
+        row_beats = Signal(_LAYOUT["words"].width + max(word_beats.values()).bit_length())
         with m.Switch(instruction.memory):
             for memory, count in word_beats.items():
                 with m.Case(memory):
@@ -135,18 +133,18 @@ class Load(wiring.Component):
 
         issuing = Signal()
         # everything in beats from here on
-        offset = Signal(32 - beat_bits, reset_less=True)
+        offset = Signal(_LAYOUT["address"].width - beat_bits, reset_less=True)
         row = Signal.like(offset)
         next_row = Signal.like(offset)
         left = Signal.like(row_beats, reset_less=True)
-        rows = Signal(12, reset_less=True)
+        rows = Signal(_LAYOUT["rows"].shape, reset_less=True)
         start = Signal()
         m.d.comb += [
             self.missing.eq(Mux(issuing, 0, instruction.wait & ~self.available)),
             start.eq(self.i.valid & ~issuing & (self.missing == 0) & queue.w_rdy & ~self.halt),
             self.take.eq(Mux(start, instruction.wait, 0)),
             queue.w_en.eq(start),
-            queue.w_data.eq(Cat(instruction[name] for name, _ in between)),
+            queue.w_data.eq(Cat(instruction[name] for name, _ in _BETWEEN)),
         ]
 
         # up to the next multiple of the limit, or the end of the row
@@ -188,19 +186,19 @@ class Load(wiring.Component):
                 ]
         return issuing
 
-    def _elaborate_back(self, m, between, queue, bursts):
-        """Words; returns the signal that a word or a token is on its way out."""
-        arch = self.arch
+    def _elaborate_back(self, m, queue, bursts):
+        """Puts beats together into words; returns the signal that a word or a token is on its way
+        out."""
         word_beats = self._word_beats()
-        instruction = data.View(between, queue.r_data)
+        instruction = data.View(_BETWEEN, queue.r_data)
         slots = max(word_beats.values())
 
         active = Signal()
         beat = Signal(range(slots))
-        words = Signal(16, reset_less=True)
-        rows = Signal(12, reset_less=True)
-        address = Signal(20, reset_less=True)
-        row = Signal(20, reset_less=True)
+        words = Signal(_LAYOUT["words"].shape, reset_less=True)
+        rows = Signal(_LAYOUT["rows"].shape, reset_less=True)
+        address = Signal(_LAYOUT["base"].shape, reset_less=True)
+        row = Signal.like(address)
         taken = Signal()
         word_ends = Signal()
         instruction_ends = Signal()
@@ -229,7 +227,7 @@ class Load(wiring.Component):
             with m.If(word_ends):
                 m.d.sync += [words.eq(words - 1), address.eq(address + 1)]
                 with m.If(words == 1):
-                    next_row = (row + instruction.base_stride)[:20]
+                    next_row = (row + instruction.base_stride)[:len(row)]
                     m.d.sync += [
                         words.eq(instruction.words),
                         rows.eq(rows - 1),
@@ -239,8 +237,20 @@ class Load(wiring.Component):
             with m.If(instruction_ends):
                 m.d.sync += active.eq(0)
 
-        # The register of the beats is the register of the output: the next word's first beat
-        # comes in while the word leaves.
+        giving = self._elaborate_output(m, instruction, address, taken, beat, word_ends,
+                                        instruction_ends)
+        self._elaborate_report(m, instruction, taken, bursts)
+        return self.o.valid | giving
+
+    def _elaborate_output(self, m, instruction, address, taken, beat, word_ends, instruction_ends):
+        """The register of the word at `o` and its tokens; returns the signal that the last cycle
+        has taken a word.
+
+        The register of the beats is the register of the output: the next word's first beat comes
+        in while the word leaves.
+        """
+        arch = self.arch
+        slots = max(self._word_beats().values())
         content = Signal(slots * arch.bus_bits, reset_less=True)
         signal = Signal(4)
         giving = Signal()
@@ -272,7 +282,10 @@ class Load(wiring.Component):
         ]
         if arch.table_depth:
             m.d.comb += self.o.payload.table.eq(content)
+        return giving
 
+    def _elaborate_report(self, m, instruction, taken, bursts):
+        """Bus errors of the back half's instruction, refused requests of the front half's."""
         with m.If(taken & self.read.beats.payload.error):
             m.d.comb += [
                 self.report.valid.eq(1),
@@ -288,4 +301,3 @@ class Load(wiring.Component):
                 self.report.address.eq(self.read.request.payload.offset),
             ]
         m.d.comb += self.report.unit.eq(Unit.LOAD)
-        return self.o.valid | giving

@@ -3,16 +3,19 @@
 from amaranth.hdl import Const, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.spec.numbers import GAIN_BITS
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import operand_lane_latency
 
 from .rounding import clip, nearest, register
 
 __all__ = ["OperandLane"]
 
+_LAYOUT = isa.layout(isa.Opcode.POST)
+
 
 class OperandLane(wiring.Component):
-    """One channel's sum or product; a new one every cycle, `latency` cycles later.
+    """One channel's sum or product with an operand; a new one every cycle, `latency` cycles later.
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), t = c * gain + r * operand_gain, or c * r * gain for a product. The
@@ -29,32 +32,28 @@ class OperandLane(wiring.Component):
         c as an ordered integer.
     operand : In(activation.width)
         A code.
-    product : In(1)
-    gain, operand_gain : In(signed(GAIN_BITS))
-    operand_zero : In(signed(16))
-        A number of the activation format.
-    shift : In(6)
-    ties : In(2)
-        As of `rounding.nearest`.
-    zero_point, low, high : In(signed(16))
-        All but `first` and `operand` are as in the instruction, to be held while results are on
-        their way.
+    product, gain, operand_gain, operand_zero, zero_point, low, high : In
+        The POST instruction's fields, to be held while results are on their way; `operand_zero` is
+        a number of the activation format.
+    shift, ties : In
+        The fields `operand_shift` and `operand_ties`, likewise; ties as `rounding.nearest` has
+        them.
     ordered : Out(signed(arch.last_bits))
         The result as an ordered integer.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
-            "product": In(1), "gain": In(signed(GAIN_BITS)), "operand_gain": In(signed(GAIN_BITS)),
-            "operand_zero": In(signed(16)), "shift": In(6), "ties": In(2),
-            "zero_point": In(signed(16)), "low": In(signed(16)), "high": In(signed(16)),
+            **{name: In(_LAYOUT[name].shape) for name in (
+                "product", "gain", "operand_gain", "operand_zero", "zero_point", "low", "high")},
+            "shift": In(_LAYOUT["operand_shift"].shape), "ties": In(_LAYOUT["operand_ties"].shape),
             "ordered": Out(signed(arch.last_bits)),
         })
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from the first result and the operand to the result."""
         return operand_lane_latency(self.arch)
 

@@ -3,7 +3,9 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.spec.numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.hw.spec.timing import post_lane_latency
 
 from .rounding import clip, nearest, register
@@ -35,9 +37,9 @@ class PostLane(wiring.Component):
         MULTIPLIER_BITS bits, ties as of `rounding.nearest`.
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1, shift and addend as 0.
-    zero_point : In(signed(16))
-    low, high : In(signed(FIRST_BITS)), or signed(16) on chips without operands
-        As in the instruction; to be held while results are on their way.
+    zero_point, low, high : In
+        The POST instruction's fields; on chips with operands `low` and `high` are as wide as its
+        `first_low` and `first_high`. To be held while results are on their way.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
     raw_out : Out(signed(arch.accumulator_bits + 1))
@@ -46,14 +48,15 @@ class PostLane(wiring.Component):
         Along with bipolar results, and on no other chips: 1 where the shift is odd.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        limits = signed(FIRST_BITS if arch.operand_depth else 16)
+        post = isa.layout(isa.Opcode.POST)
+        limits = post["first_low" if arch.operand_depth else "low"].shape
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
             "parameters": In(arch.parameter_bits),
             "raw": In(1),
-            "zero_point": In(signed(16)),
+            "zero_point": In(post["zero_point"].shape),
             "low": In(limits), "high": In(limits),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
@@ -61,7 +64,7 @@ class PostLane(wiring.Component):
         })
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from accumulator and parameters to the results."""
         return post_lane_latency(self.arch)
 

@@ -59,9 +59,10 @@ class ResultAddress(wiring.Component):
             return m
 
         # Distance to the next start, and how many are left, down and across.
-        wait = {axis: Signal(3, name=f"{axis}_wait", reset_less=True) for axis in "yx"}
-        left = {"y": Signal(4, name="y_left", reset_less=True),
-                "x": Signal(12, name="x_left", reset_less=True)}
+        wait = {axis: Signal(_LAYOUT[f"start_{axis}"].shape, name=f"{axis}_wait", reset_less=True)
+                for axis in "yx"}
+        left = {"y": Signal(_LAYOUT["starts"].shape, name="y_left", reset_less=True),
+                "x": Signal(_LAYOUT["results_x"].shape, name="x_left", reset_less=True)}
         column = Signal.like(address)               # the first result of this column of pixels
         behind = Signal.like(address)               # the word after the result begun last
         fields, top = self.fields, Signal.like(address)

@@ -1,6 +1,6 @@
 """The affine address generator: which activation word each pixel of each pass reads."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -31,7 +31,7 @@ class PixelStreamer(wiring.Component):
         It is the last of the loops pool_y and pool_x, of these and out_x.
     first_pass, last_pass : Out(1)
         The present pass is the instruction's first, its last.
-    address : Out(20)
+    address : Out(as base)
         The activation word, one cycle after the others; where padding is replicated, that of the
         nearest pixel.
     inside : Out(1)
@@ -45,7 +45,7 @@ class PixelStreamer(wiring.Component):
             "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
             "first_pixel": Out(1), "last_pixel": Out(1),
             "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
-            "address": Out(20), "inside": Out(1), "fields": Out(_LAYOUT),
+            "address": Out(_LAYOUT["base"].shape), "inside": Out(1), "fields": Out(_LAYOUT),
         })
 
     def elaborate(self, platform):
@@ -67,21 +67,22 @@ class PixelStreamer(wiring.Component):
             self.last_pixel.eq(pixel_done),
             self.last_pass.eq(last["blocks"] & last["kernel_x"] & last["kernel_y"]),
         ]
-        first_pixel, first_pass = Signal(reset_less=True), Signal(reset_less=True)
+        first_pixel = Signal(reset_less=True)
+        first_pass = Signal(reset_less=True)
         m.d.comb += [self.first_pixel.eq(first_pixel), self.first_pass.eq(first_pass)]
 
-        y_pass, y_row, y = (Signal(signed(20), name=n, reset_less=True)
+        y_pass, y_row, y = (Signal(_LAYOUT["y_start"].shape, name=n, reset_less=True)
                             for n in ("y_pass", "y_row", "y"))
-        x_pass, x_row, x = (Signal(signed(16), name=n, reset_less=True)
+        x_pass, x_row, x = (Signal(_LAYOUT["x_start"].shape, name=n, reset_less=True)
                             for n in ("x_pass", "x_row", "x"))
-        base = Signal(20, reset_less=True)
+        base = Signal(_LAYOUT["base"].shape, reset_less=True)
         # The nearest pixel: a comparison takes as long as a sum, so the selection that depends on
         # it is made in the next cycle, from registered candidates. Negative coordinates are large
         # as unsigned numbers.
         y_outside, x_outside = (Signal(name=f"{n}_outside") for n in "yx")
         y_behind, x_behind = (Signal(name=f"{n}_behind", reset_less=True) for n in "yx")
-        row, last_row = (Signal(20, name=n, reset_less=True) for n in ("row", "last_row"))
-        column, last_column = (Signal(15, name=n, reset_less=True)
+        row, last_row = (Signal.like(base, name=n) for n in ("row", "last_row"))
+        column, last_column = (Signal(_LAYOUT["x_last"].shape, name=n, reset_less=True)
                                for n in ("column", "last_column"))
         m.d.comb += [
             y_outside.eq(y.as_unsigned() > kept.y_last),

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Unit
 
 from .axi import AXI4Signature, AXILiteSignature, ReadArbiter
@@ -18,6 +19,7 @@ from .post import Post
 from .sequencer import Sequencer
 from .store import Store
 from .tokens import TokenCounters
+from .unit import ExecutionUnit
 
 __all__ = ["Core"]
 
@@ -42,7 +44,7 @@ class Core(wiring.Component):
         where nobody listens.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         self.compute = Compute(arch=arch)
         self.post = Post(arch=arch)
@@ -51,11 +53,12 @@ class Core(wiring.Component):
             "s_axi": In(AXILiteSignature(8)),
             "irq": Out(1),
             "trace": Out(wiring.Signature({
-                "valid": Out(1), "layer": Out(12), "raw": Out(1), "item": Out(arch.item_bits)})),
+                "valid": Out(1), "layer": Out(isa.layout(isa.Opcode.POST)["layer"].shape),
+                "raw": Out(1), "item": Out(arch.item_bits)})),
         })
 
     @property
-    def blocks(self):
+    def blocks(self) -> dict[str, wiring.Component]:
         """Verilog modules to be emitted along: name -> block."""
         return {**self.compute.blocks, **self.post.blocks}
 
@@ -64,19 +67,17 @@ class Core(wiring.Component):
         arch = self.arch
         m.submodules.csr = csr = Csr(arch=arch)
         reset = ResetInserter(csr.reset)
-        units = {Unit.LOAD: Load(arch=arch), Unit.ARRAY: self.compute, Unit.POST: self.post,
-                 Unit.STORE: Store(arch=arch)}
+        load, store = Load(arch=arch), Store(arch=arch)
         sequencer, tokens = Sequencer(arch=arch), TokenCounters()
         arbiter = ReadArbiter(arch=arch)
         m.submodules.sequencer = reset(sequencer)
         m.submodules.tokens = reset(tokens)
         m.submodules.arbiter = reset(arbiter)
+        units: dict[Unit, ExecutionUnit] = {
+            Unit.LOAD: load, Unit.ARRAY: self.compute, Unit.POST: self.post, Unit.STORE: store}
         for unit, component in units.items():
             m.submodules[unit.name.lower()] = reset(component)
-        load, compute, post, store = units.values()
 
-        # Control.
-        quiet = arbiter.quiet & store.quiet
         for unit, component in units.items():
             wiring.connect(m, sequencer.o[unit], component.i)
             m.d.comb += [
@@ -87,27 +88,44 @@ class Core(wiring.Component):
                 csr.state[unit].eq(component.state),
                 csr.missing[unit].eq(component.missing),
             ]
-        for unit in (Unit.LOAD, Unit.STORE):
-            m.d.comb += [sequencer.reports[unit].eq(units[unit].report),
-                         units[unit].halt.eq(sequencer.halt)]
+        for unit, master in ((Unit.LOAD, load), (Unit.STORE, store)):
+            m.d.comb += [sequencer.reports[unit].eq(master.report),
+                         master.halt.eq(sequencer.halt)]
+        progress = reduce(or_, (unit.progress for unit in units.values())) | arbiter.progress
+        self._elaborate_control(m, csr, sequencer, tokens, progress, arbiter.quiet & store.quiet)
+        m.d.comb += [csr.compute_start.eq(self.compute.started),
+                     csr.result_written.eq(self.post.written)]
+        self._elaborate_bus(m, csr, sequencer, arbiter, load, store)
+        self._elaborate_memories(m, load)
+
+        # Results to the store unit, and to whoever listens.
+        post = self.post
+        wiring.connect(m, post.items, store.items)
+        m.d.comb += [self.trace.valid.eq(post.trace_valid), self.trace.layer.eq(post.trace_layer),
+                     self.trace.raw.eq(post.trace_raw), self.trace.item.eq(post.trace_item)]
+        return m
+
+    def _elaborate_control(self, m, csr, sequencer, tokens, progress, quiet):
+        """The host's commands to the sequencer, and its state to the host."""
         m.d.comb += [
             sequencer.start.eq(csr.start), sequencer.stop.eq(csr.stop),
             sequencer.program.eq(csr.program), sequencer.watchdog.eq(csr.watchdog),
-            sequencer.progress.eq(reduce(or_, (unit.progress for unit in units.values()))
-                                  | arbiter.progress),
+            sequencer.progress.eq(progress),
             sequencer.quiet.eq(quiet), sequencer.overflow.eq(tokens.overflow),
             tokens.clear.eq(csr.start),
             csr.busy.eq(sequencer.busy), csr.done.eq(sequencer.done),
             csr.report.eq(sequencer.report), csr.quiet.eq(quiet),
-            csr.compute_start.eq(compute.started), csr.result_written.eq(post.written),
-            arbiter.halt.eq(sequencer.halt),
-            arbiter.window_base.eq(csr.window_base), arbiter.window_size.eq(csr.window_size),
-            store.window_base.eq(csr.window_base), store.window_size.eq(csr.window_size),
             self.irq.eq(csr.irq),
         ]
         wiring.connect(m, wiring.flipped(self.s_axi), csr.bus)
 
-        # External memory.
+    def _elaborate_bus(self, m, csr, sequencer, arbiter, load, store):
+        """External memory: the arbiter reads for sequencer and load, the store unit writes."""
+        m.d.comb += [
+            arbiter.halt.eq(sequencer.halt),
+            arbiter.window_base.eq(csr.window_base), arbiter.window_size.eq(csr.window_size),
+            store.window_base.eq(csr.window_base), store.window_size.eq(csr.window_size),
+        ]
         wiring.connect(m, sequencer.read, arbiter.fetch)
         wiring.connect(m, load.read, arbiter.load)
         for bus in (arbiter.axi, store.axi):
@@ -115,7 +133,9 @@ class Core(wiring.Component):
                 outside = getattr(self.m_axi, path[0])
                 m.d.comb += outside.eq(value) if member.flow == Out else value.eq(outside)
 
-        # Memories.
+    def _elaborate_memories(self, m, load):
+        """The memories on the chip, who reads them and who writes them."""
+        arch, compute, post = self.arch, self.compute, self.post
         # Tokens keep a word from being read while it is written; synthesis need not care for it.
         unchecked = {"no_rw_check": 1}
         activations = Memory(shape=arch.activation_bits, depth=arch.activation_depth, init=[],
@@ -168,9 +188,3 @@ class Core(wiring.Component):
         if arch.table_depth:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
                          post.table_enable.eq(load.o.valid & (new.memory == isa.Memory.TABLE))]
-
-        # Results to the store unit, and to whoever listens.
-        wiring.connect(m, post.items, store.items)
-        m.d.comb += [self.trace.valid.eq(post.trace_valid), self.trace.layer.eq(post.trace_layer),
-                     self.trace.raw.eq(post.trace_raw), self.trace.item.eq(post.trace_item)]
-        return m

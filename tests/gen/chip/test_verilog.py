@@ -39,6 +39,11 @@ def test_repeated_blocks_are_written_once(facts):
         assert len(re.findall(rf"^  {module} +\S+ \(", text, re.MULTILINE)) == count
     # A block that waits for a change of nothing: simulators never run it.
     assert not re.search(r"always @\*\n +\S+ = \d+'\w+;", text)
+    # Every module says first what it does.
+    modules = re.findall(r"^(.*)\n(?:\(\*.*\n)*module ", text, re.MULTILINE)
+    assert len(modules) > 20
+    assert [line for line in modules if not line.startswith("// ")] == []
+    assert "// Post: Executes POST instructions, one at a time.\n" in text
     assert f"identity 0x{identity(arch):016x}" in text
     assert f"//   rows = {arch.rows}\n" in text
     header = text[text.index("module systolith_core("):]

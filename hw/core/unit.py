@@ -1,0 +1,71 @@
+"""The interface that the four units share, and their base class."""
+
+from collections.abc import Mapping
+
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Opcode, Unit
+
+__all__ = ["ExecutionUnit", "UnitSignature"]
+
+
+class UnitSignature(wiring.Signature):
+    """What connects a unit to the sequencer, the token counters and the registers, seen from the
+    unit.
+
+    Masks of units have one bit for each `Unit`, at its number.
+
+    Parameters
+    ----------
+    opcode : Opcode
+        The instruction that the unit executes.
+    own : mapping
+        Members of this unit alone, by name.
+
+    Members
+    -------
+    i : In(stream of isa.layout(opcode))
+        Instructions, in the order of the program.
+    available : In(units)
+        A token from that unit is there.
+    take : Out(units)
+        A token from that unit is taken in this cycle; only where one is available.
+    give : Out(units)
+        That unit is given a token in this cycle.
+    busy : Out(1)
+        An instruction is in work. It may have left `i` already; whether one that waits at `i`
+        counts is the unit's choice, since the sequencer looks at the queues too.
+    progress : Out(1)
+        Something has moved in this cycle; restarts the watchdog.
+    state : Out(UnitState)
+        What the unit does or waits for; counted and shown in the registers.
+    missing : Out(units)
+        Units whose tokens the next instruction waits for, while `state` is TOKENS.
+    """
+
+    def __init__(self, opcode: Opcode, own: Mapping[str, wiring.Member]) -> None:
+        units = len(Unit)
+        super().__init__({
+            "i": In(stream.Signature(isa.layout(opcode))),
+            "available": In(units), "take": Out(units), "give": Out(units),
+            "busy": Out(1), "progress": Out(1), "state": Out(4), "missing": Out(units),
+            **own,
+        })
+
+
+class ExecutionUnit(wiring.Component):
+    """Base of the units: a component with the members of `UnitSignature`.
+
+    Parameters
+    ----------
+    opcode : Opcode
+    arch : Arch
+    own : mapping
+        Further members, by name.
+    """
+
+    def __init__(self, opcode: Opcode, *, arch: Arch, own: Mapping[str, wiring.Member]) -> None:
+        self.arch = arch
+        super().__init__(UnitSignature(opcode, own))

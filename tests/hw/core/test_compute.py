@@ -1,0 +1,241 @@
+"""The ARRAY unit against the instruction-level simulator: sums in the accumulators, tokens, and the
+times that the cycle model counts on."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.sim import Simulator
+from systolith.hw.core.compute import Compute
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.loops import results
+from systolith.hw.spec.registers import UnitState
+from systolith.hw.spec.timing import REVISIT, shortest_pass
+from systolith.sim.machine import iss
+from systolith.sim.machine.access import AccessError, check
+
+from .placed import place_copies
+
+MEMORIES = dict(accumulator_depth=32, activation_depth=64, weight_depth=32, parameter_depth=8)
+ARCHS = {
+    "int": Arch(rows=3, columns=2, activation="int4", weight="int3", **MEMORIES),
+    "top": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True, **MEMORIES),
+    "float": Arch(rows=2, columns=2, activation="e2m1", weight="e2m1", **MEMORIES),
+    "planes": Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
+                   bit_planes=True, **MEMORIES),
+}
+LOAD, POST = 1 << Unit.LOAD, 1 << Unit.POST
+
+
+def joined(codes, width):
+    return sum((int(code) & (1 << width) - 1) << width * n for n, code in enumerate(codes))
+
+
+def layout_value(instruction):
+    layout = isa.layout(Opcode.ARRAY)
+    return layout.from_bits(instruction.encode() & (1 << layout.size) - 1)
+
+
+def random_array(draw, arch, **fixed):
+    """An ARRAY instruction that `arch` can execute; `fixed` fields are as given."""
+    while True:
+        width, height = draw.randint(1, 5), draw.randint(1, 5)
+        counts = {name: draw.choice((1, 1, 2, 3)) for name in
+                  ("kernel_y", "kernel_x", "blocks", "out_y", "out_x", "pool_y", "pool_x")}
+        first = draw.randrange(2)
+        fields = {
+            **counts, **{name: draw.randint(0, 2) for name in
+                         ("stride_kx", "stride_ox", "stride_px")},
+            **{name: draw.randint(0, 2) * width for name in
+               ("stride_ky", "stride_oy", "stride_py")},
+            "stride_block": width * height, "base": draw.randrange(8),
+            "weight_base": draw.randrange(8), "accumulator": draw.randrange(8),
+            "y_start": draw.randint(-2, 1) * width, "x_start": draw.randint(-2, 1),
+            "y_last": (height - 1) * width, "x_last": width - 1,
+            "accumulate": first, "double": first and arch.bit_planes and draw.randrange(2),
+            "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
+            "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
+        if arch.depthwise and "starts" not in fixed and draw.random() < 0.6:
+            starts = draw.randint(1, 2)
+            fields |= {"starts": starts, "start_y": draw.randint(1, 2),
+                       "start_x": draw.randint(1, 2), "pool_x": 1,
+                       "pool_y": starts * 2 + arch.rows - 1}
+            fields["results_x"] = draw.randint(1, (fields["out_x"] - 1) // fields["start_x"] + 1)
+        instruction = Instruction(Opcode.ARRAY, fields)
+        try:
+            check(instruction, arch)
+        except AccessError:
+            continue
+        return instruction
+
+
+class Around(wiring.Component):
+    """An ARRAY unit with the memories around it."""
+
+    def __init__(self, arch, activations, weights):
+        self.compute = Compute(arch=arch)
+        self.contents = activations, weights
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.compute = compute = self.compute
+        for name, data, address, content in zip(
+                ("activations", "weights"), (compute.activation_data, compute.weight_data),
+                (compute.activation_address, compute.weight_address), self.contents, strict=True):
+            m.submodules[name] = memory = Memory(shape=len(data), depth=len(content), init=content)
+            port = memory.read_port()
+            m.d.comb += [port.addr.eq(address), data.eq(port.data)]
+        return m
+
+
+class Bench:
+    """The unit and its model, with the same content everywhere."""
+
+    def __init__(self, arch, seed):
+        self.arch, self.draw = arch, random.Random(seed)
+        data = np.random.default_rng(seed)
+        self.model = model = iss.Simulator(arch, bytearray(64), strict=False)
+        model.activations[:] = data.choice(arch.activation.finite_codes(), model.activations.shape)
+        model.weights[:] = data.choice(arch.weight.finite_codes(), model.weights.shape)
+        self.around = Around(arch, [joined(word, arch.activation.width)
+                                    for word in model.activations],
+                             [joined(word, arch.weight.width) for word in model.weights])
+        self.compute = self.around.compute
+        self.cycle, self.starts, self.begins = 0, [], []
+        self.takes, self.gives, self.states = [], [], []
+
+    def run(self, instructions, available=lambda cycle: 15):
+        simulator = Simulator(self.around)
+        simulator.add_clock(1e-6)
+
+        async def bench(ctx):
+            dut = self.compute
+            for number, i in enumerate(instructions):
+                ctx.set(dut.i.payload, layout_value(i))
+                ctx.set(dut.i.valid, 1)
+                while not await self.tick(ctx, available, number):
+                    assert self.cycle < 5000
+            ctx.set(dut.i.valid, 0)
+            while ctx.get(dut.busy):
+                await self.tick(ctx, available, len(instructions))
+            await ctx.tick().repeat(REVISIT)
+            self.sums = []
+            for address in range(self.arch.accumulator_depth):
+                ctx.set(dut.read_address, address)
+                await ctx.tick()
+                self.sums.append([ctx.get(dut.read_data[n]) for n in range(self.arch.columns)])
+        simulator.add_testbench(bench)
+        simulator.run()
+
+    async def tick(self, ctx, available, number):
+        dut = self.compute
+        ctx.set(dut.available, available(self.cycle))
+        take, give = ctx.get(dut.take), ctx.get(dut.give)
+        assert not take & ~ctx.get(dut.available)
+        if take:
+            self.takes.append((number, take))
+        if give:
+            self.gives.append((self.cycle, give))
+        if ctx.get(dut.started):
+            self.starts.append(self.cycle)
+        accepted = ctx.get(dut.i.valid) and ctx.get(dut.i.ready)
+        if accepted:
+            self.begins.append(self.cycle)
+        self.states.append((ctx.get(dut.state), ctx.get(dut.missing)))
+        await ctx.tick()
+        self.cycle += 1
+        return accepted
+
+    def check(self, instructions):
+        self.model.run([Instruction(Opcode.ARRAY, i.fields) for i in instructions])
+        written = np.zeros(self.arch.accumulator_depth, bool)
+        for i in instructions:
+            written[i.accumulator:i.accumulator + results(i)] = True
+        assert (np.array(self.sums)[written] == self.model.accumulators[written]).all()
+        for number, i in enumerate(instructions):
+            taken = [mask for at, mask in self.takes if at == number]
+            assert sum(taken) == i.wait and len(taken) <= 2
+        assert sum(give.bit_count() for _, give in self.gives) == sum(
+            i.signal.bit_count() for i in instructions)
+
+
+@pytest.fixture(autouse=True)
+def placed(monkeypatch):
+    place_copies(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_sums_are_the_models_whatever_waits(name):
+    arch = ARCHS[name]
+    bench = Bench(arch, 3)
+    draw = bench.draw
+    # What an instruction adds to must be there: the first one starts all sums.
+    fresh = random_array(draw, arch, starts=0, accumulate=0, double=0, accumulator=0,
+                         kernel_y=1, kernel_x=1, blocks=1, out_y=4, out_x=2, pool_y=2, pool_x=2)
+    instructions = [fresh] + [random_array(draw, arch) for _ in range(5)]
+    for i in instructions:
+        i.wait, i.signal = draw.choice((0, 1, 4, 5)), draw.choice((0, 1, 4, 5))
+    bench.run(instructions, lambda cycle: sum((draw.random() < 0.2) << n for n in range(4)))
+    bench.check(instructions)
+
+
+def one_pass(pixels, **fields):
+    return Instruction(Opcode.ARRAY, {"out_x": pixels, "stride_ox": 1, "x_last": 40,
+                                      "y_last": 0} | fields)
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 7])
+def test_passes_follow_each_other_without_a_gap(pixels):
+    arch = ARCHS["int"]
+    bench = Bench(arch, 0)
+    instructions = [one_pass(pixels, kernel_x=2), one_pass(pixels, accumulator=16)]
+    bench.run(instructions)
+    bench.check(instructions)
+    first, second, third = bench.starts
+    assert second - first == max(pixels, shortest_pass(arch))
+    # The feeder takes the next instruction when it is done with the last one's weights.
+    assert third - second == max(pixels, shortest_pass(arch) + 1)
+
+
+def test_a_pass_that_adds_waits_for_the_sums_of_the_instruction_before():
+    arch = ARCHS["int"]
+    gaps = []
+    for accumulate in (0, 1):
+        bench = Bench(arch, 0)
+        instructions = [one_pass(5), one_pass(5, accumulate=accumulate)]
+        bench.run(instructions)
+        bench.check(instructions)
+        gaps.append(bench.starts[1] - bench.starts[0])
+    assert gaps == [5, 5 + REVISIT - 1]
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_tokens_are_given_when_their_sums_are_written(early):
+    arch = ARCHS["int"]
+    bench = Bench(arch, 0)
+    i = one_pass(7, kernel_x=2, early=early)
+    i.signal = LOAD | POST
+    bench.run([i])
+    bench.check([i])
+    last_pass = bench.starts[1]
+    last = (last_pass + 6 + bench.compute.latency, LOAD | (0 if early else POST))
+    assert bench.gives == [(last_pass + bench.compute.latency, POST)] * early + [last]
+
+
+def test_weights_wait_for_load_and_pixels_for_all_others():
+    arch = ARCHS["int"]
+    bench = Bench(arch, 0)
+    i = one_pass(4)
+    i.wait = LOAD | POST
+    bench.run([i], lambda cycle: LOAD * (cycle >= 10) | POST * (cycle >= 20))
+    bench.check([i])
+    assert bench.takes == [(0, LOAD), (0, POST)] and bench.begins == [20]
+    assert bench.states[5] == (UnitState.TOKENS, LOAD | POST)
+    assert bench.states[15] == (UnitState.TOKENS, POST)
+    assert bench.states[22] == (UnitState.RUNNING, 0)

@@ -9,6 +9,10 @@ from hypothesis import settings
 from systolith.gen.importer.dialects.host import Host
 from systolith.gen.importer.work import Work
 
+from .tools import tools
+
+__all__ = ["tools"]
+
 settings.register_profile("random", derandomize=False, deadline=None)
 settings.register_profile("systolith", derandomize=True, deadline=None)
 settings.load_profile("systolith")

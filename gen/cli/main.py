@@ -7,7 +7,10 @@ regression); 4 Systolith itself is at fault: one line says which files to send.
 
 import os
 import shlex
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 from systolith.gen.kit.errors import ChipError, UserError
@@ -22,6 +25,32 @@ __all__ = ["main"]
 
 def main(arguments=None):
     """Run the command line; the exit code."""
+    with _ended_by_signals():
+        return _main(arguments)
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asks for the end."""
+
+
+@contextmanager
+def _ended_by_signals():
+    """Takes SIGTERM and SIGHUP as Ctrl-C, so that what runs is ended and what is unfinished
+    removed."""
+    def end(number, frame):
+        raise _Ended(number)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, end)
+                  for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _main(arguments):
     options = make_parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -38,9 +67,9 @@ def main(arguments=None):
         if error.filename is None:
             return _fault(error, arguments, options)
         return _fail(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + (error.args[0] if isinstance(error, _Ended) else signal.SIGINT)
     except Fault as error:
         return _fail(error, FAULT)
     except Exception as error:

@@ -9,8 +9,8 @@ from systolith.gen.kit.files import write_file
 
 __all__ = [
     "add_batch", "add_chip", "add_dsp", "add_jobs", "add_json", "add_latency", "add_model",
-    "add_output", "add_part", "add_recipe", "add_seeds", "add_set", "chip", "count", "names",
-    "no_recipe", "other_chip", "part", "recipe", "write_json", "wrote",
+    "add_output", "add_part", "add_recipe", "add_seed_jobs", "add_seeds", "add_set", "chip",
+    "count", "names", "no_recipe", "other_chip", "part", "recipe", "write_json", "wrote",
 ]
 
 
@@ -154,6 +154,11 @@ def add_dsp(parser):
 def add_seeds(parser, default):
     parser.add_argument("--seeds", type=count, default=default, metavar="N",
                         help="default: %(default)s")
+
+
+def add_seed_jobs(parser):
+    parser.add_argument("--jobs", type=count, metavar="N",
+                        help="seeds at the same time (default: one a processor)")
 
 
 def add_jobs(parser, what, default):

@@ -49,14 +49,18 @@ class Reporter:
     @contextmanager
     def step(self, text, total=None):
         """Show `text` while the block runs. The block is given a function: call it with the
-        number of units done so far, out of `total`, to move the bar."""
+        number of units done so far, out of `total`, to move the bar; or, where there is no total,
+        with words that say where it stands."""
         start = last = time.monotonic()
         bars = self.bars
         if bars:
             task = bars.add_task(text, total=total, count="")
 
             def moved(number):
-                bars.update(task, completed=number, count=f"{number:,} of {total:,}")
+                if total is None:
+                    bars.update(task, count=number)
+                else:
+                    bars.update(task, completed=number, count=f"{number:,} of {total:,}")
             yield moved
             bars.update(task, total=total or 1, completed=total or 1)
             return
@@ -65,7 +69,8 @@ class Reporter:
             nonlocal last
             if self.shown and time.monotonic() - last > self.INTERVAL:
                 last = time.monotonic()
-                print(f"{text}: {number:,} of {total:,}", file=self.stream, flush=True)
+                print(f"{text}: {number if total is None else f'{number:,} of {total:,}'}",
+                      file=self.stream, flush=True)
         if self.shown:
             print(f"{text} ...", file=self.stream, flush=True)
         yield done

@@ -10,10 +10,13 @@ How cells are counted:
   that store, two that its write port takes. xc7: each LUT1 to LUT6 and inverter one; LUT RAM and
   shift registers the LUTs that they take; carry chains none, they share the LUTs that drive them.
   ice40: each SB_LUT4 one; carries none, they share a LUT's logic cell.
+  gowin: each LUT1 to LUT4 and ALU (carry) one, each RAM16SDP (LUT RAM) six; multiplexers none.
 - `ff`: flip-flops of any kind.
-- `dsp`: MULT18X18D, DSP48E1, SB_MAC16. Processing elements whose products have at most 10 bits
+- `dsp`: MULT18X18D, DSP48E1, SB_MAC16, MULT18X18 (MULT9X9 is a half, MULT36X36
+  four). Processing elements whose products have at most 10 bits
   (short floats, int4) get none.
-- `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit).
+- `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit);
+  Gowin's SP, SDP and DP (18 kbit). iCE40's SPRAM is not counted.
 
 Yosys (the package `pyosys`) runs in a process of its own with its log in a file, and counts as
 finished only when its statistics exist.
@@ -26,11 +29,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.processes import Processes
 from systolith.hw.spec import structures
 from systolith.hw.spec.structures import structure_of
 
@@ -38,7 +43,9 @@ __all__ = ["PARTS", "TARGETS", "Area", "AreaError", "built_for",
            "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
 
 #: Targets for which a whole chip can be mapped.
-TARGETS = tuple(target for target in structures.TARGETS if target != "asic")
+TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowin")
+#: Whose processing elements those of another target are.
+_ELEMENTS_OF = {"gowin": "ecp5"}
 
 
 def synthesis(target, top, *, dsp=True, pe_dsp=True):
@@ -53,8 +60,12 @@ def synthesis(target, top, *, dsp=True, pe_dsp=True):
         command = f"synth_xilinx -family xc7 -noiopad -noclkbuf -top {top}"
         return [*commands, command if dsp else f"{command} -nodsp"]
     if target == "ice40":
-        command = f"synth_ice40 -noflatten -top {top}"
+        # large memories with one port go into SPRAM: a board's own, never a core's
+        command = f"synth_ice40 -noflatten -spram -top {top}"
         return [*commands, f"{command} -dsp" if dsp else command]
+    if target == "gowin":
+        command = f"synth_gowin -family gw2a -noflatten -noiopads -top {top}"
+        return [*commands, command if dsp else f"{command} -nodsp"]
     # Without wide multiplexers, and with the older mapper, the same logic takes up to a third
     # fewer LUT4 in a third of the time.
     command = f"synth_ecp5 -noflatten -nowidelut -top {top}" + ("" if dsp else " -nodsp")
@@ -66,11 +77,15 @@ _LUT = {
     "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "INV": 1, "LUT6_2": 1,
     **{f"LUT{n}": 1 for n in (1, 2, 3, 5, 6)},
     "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
-    "RAM32M": 4, "RAM64M": 4,
+    "RAM32M": 4, "RAM64M": 4, "ALU": 1,
+    "RAM16SDP1": 6, "RAM16SDP2": 6, "RAM16SDP4": 6,
 }
-_FF = re.compile(r"TRELLIS_FF|SB_DFF\w*|FD[RSCP]E(_1)?")
-_DSP = {"MULT18X18D": 1, "DSP48E1": 1, "SB_MAC16": 1}
-_BRAM = {"DP16KD": 1, "PDPW16KD": 1, "RAMB36E1": 1, "RAMB18E1": 0.5, "SB_RAM40_4K": 1}
+_FF = re.compile(r"TRELLIS_FF|SB_DFF\w*|FD[RSCP]E(_1)?|DFFN?[RSPC]?E?")
+_DSP = {"MULT18X18D": 1, "DSP48E1": 1, "SB_MAC16": 1, "MULT9X9": 0.5, "MULT18X18": 1,
+        "MULT36X36": 4}
+_BRAM = {"DP16KD": 1, "PDPW16KD": 1, "RAMB36E1": 1, "RAMB18E1": 0.5, "SB_RAM40_4K": 1,
+         **{f"{name}{wide}": 1 for name in ("SP", "SDPB", "DPB") for wide in ("", "X9", "X9B")},
+         "SDPX9B": 1, "DPX9B": 1}
 
 #: Parts of a chip, in the order of the reports.
 PARTS = ("processing elements", "array edges", "accumulators", "array control", "post-processing",
@@ -86,7 +101,7 @@ _INSIDE = {
     "array edges": {"systolith_pe": "processing elements"},
 }
 #: The scratchpads have no module of their own: they are the memories of the core's.
-_MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+")
+_MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+|S?[SD]P(X9)?B?")
 
 _WORKER = """
 import sys
@@ -108,7 +123,7 @@ class Area:
     Attributes
     ----------
     target : str
-        "ecp5", "xc7" or "ice40".
+        One of TARGETS.
     parts : dict of str to Counter
         Cells by part; together they are the whole design.
     pe : Counter or None
@@ -173,7 +188,8 @@ def built_for(arch, target, *, dsp=True):
     it and allowed."""
     if arch.structure != "auto":
         return arch
-    return replace(arch, structure=structure_of(target, dsp and arch.pe_dsp))
+    return replace(arch, structure=structure_of(_ELEMENTS_OF.get(target, target),
+                                              dsp and arch.pe_dsp))
 
 
 def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):
@@ -219,31 +235,46 @@ def _check(target):
 
 
 def run_yosys(commands, result, log=None, timeout=None):
-    """Run Yosys until it has written the file `result`; its log as text. Raises AreaError."""
-    with tempfile.NamedTemporaryFile("w+", suffix=".log", prefix="systolith-yosys-",
-                                     delete=False) as file:
-        path = Path(log) if log else Path(file.name)
+    """Run Yosys, in the folder of the file `result`, until it has written that; its log as text.
+
+    Paths in the commands are absolute ones. Raises AreaError; the log then stays, in `log` or else
+    in a temporary file.
+    """
+    with Processes() as processes, _log(log) as file:
         try:
-            with path.open("w") as out:
-                done = subprocess.run([sys.executable, "-c", _WORKER], input="\n".join(commands),
-                                      text=True, stdout=out, stderr=subprocess.STDOUT,
-                                      timeout=timeout)
+            code, text = processes.run([sys.executable, "-c", _WORKER], cwd=result.parent,
+                                       input="\n".join(commands), line=file.write, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise AreaError(f"Yosys did not finish within {timeout:g} s; its log is in "
-                            f"{path}") from None
-        finally:
-            if log:
-                Path(file.name).unlink()
-    text = path.read_text(errors="replace")
-    if done.returncode or not result.is_file():
-        wrong = [line for line in text.splitlines()
-                 if "ERROR" in line or "ModuleNotFoundError" in line]
-        last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (
-            f"it stopped silently, exit code {done.returncode}")
-        raise AreaError(f"Yosys failed: {last} (its log is in {path})")
-    if not log:
-        path.unlink()
+                            f"{file.name}") from None
+        if code or not result.is_file():
+            wrong = [line for line in text.splitlines()
+                     if "ERROR" in line or "ModuleNotFoundError" in line]
+            last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (
+                f"it stopped silently, exit code {code}")
+            raise AreaError(f"Yosys failed: {last} (its log is in {file.name})")
     return text
+
+
+@contextmanager
+def _log(path):
+    """A file to write a log into: at `path`, or (None) a temporary one, of which only an AreaError
+    leaves something."""
+    if path is not None:
+        with open(path, "w") as file:
+            yield file
+        return
+    file = tempfile.NamedTemporaryFile("w", suffix=".log", prefix="systolith-yosys-",
+                                       delete=False)
+    with file:
+        try:
+            yield file
+        except AreaError:
+            raise
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).unlink()
 
 
 def _attribute(modules, module, part, times, parts):

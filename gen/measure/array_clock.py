@@ -18,7 +18,8 @@ from systolith.hw.spec.arch import Arch
 from .area import leaves, run_yosys
 from .array_area import ARRAY, array_verilog
 from .element_area import figures_of
-from .place_and_route import Timing, achieved, needs_placer, place
+from .flows import FLOWS
+from .place_and_route import Job, Timing, achieved, place_all
 
 __all__ = ["ArrayTiming", "array_arch", "array_timing", "wrapper"]
 
@@ -28,7 +29,7 @@ ASKED_MHZ = 250
 PART = "LFE5U-85F"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ArrayTiming(Timing):
     """MHz by seed, cells of the placed design, and of the array alone: `stages` of its elements,
     `area` as of `element_area`."""
@@ -77,13 +78,14 @@ endmodule
 """
 
 
-def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
+def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), jobs=None, progress=SILENT):
     """Place and route the array of `arch` on an ECP5-85k of speed grade 6; an `ArrayTiming`.
 
     Elements built for DSP blocks may use DSP blocks, others get none. Raises UserError where
-    the extra is missing or the array does not fit.
+    nextpnr is missing or the array does not fit.
     """
-    needs_placer()
+    flow = FLOWS["ecp5"]
+    flow.placer.command()
     dsp = arch.pe_dsp
     with tempfile.TemporaryDirectory(prefix="systolith-clock-") as name:
         folder = Path(name)
@@ -98,10 +100,8 @@ def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), progress=SILENT):
                        f'write_json "{netlist}"'], netlist)
         modules = {name.removeprefix("\\"): content["num_cells_by_type"] for name, content in
                    json.loads(stat.read_text())["modules"].items()}
-        reports = {}
-        for seed in seeds:
-            with progress.step(f"Place and route, seed {seed}"):
-                reports[seed] = place(folder, netlist, PART, seed, "--freq", str(ASKED_MHZ))
+        reports = place_all(Job(folder, netlist.name, flow, PART, ("--freq", ASKED_MHZ)), seeds,
+                            jobs=jobs, progress=progress)
     return ArrayTiming(
         **vars(achieved(reports)), stages=arithmetic_of(arch).stages,
         area=figures_of(leaves(modules, ARRAY), "ecp5"))

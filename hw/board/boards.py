@@ -1,6 +1,7 @@
 """Boards: the parts that a chip can be put on, and what stands around the core there."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal
 from amaranth.lib import wiring
@@ -10,14 +11,15 @@ from amaranth.lib.wiring import In, Out
 from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
 
-__all__ = ["BOARDS", "PARTS", "Board", "Part", "SerialSystem", "Ulx3s"]
+__all__ = ["BOARDS", "PARTS", "Board", "Icebreaker", "Part", "SerialBoard", "SerialSystem",
+           "TangNano20k", "Ulx3s"]
 
 
 @dataclass(frozen=True)
 class Part:
     """An FPGA and what it has; `lut`, `ff`, `dsp` and `bram` in the units of the area report.
 
-    `target` is the area report's target: "ecp5", "xc7" or "ice40".
+    `target` is the area report's target: "ecp5", "xc7", "ice40" or "gowin".
     """
     name: str
     target: str
@@ -27,12 +29,15 @@ class Part:
     bram: int
 
 
-#: lut: LUT4 (LUT6 on xc7). dsp: 18 x 18 multipliers (ECP5), DSP48 (xc7), SB_MAC16 (ice40).
-#: bram: blocks of 18 kbit (ECP5), 36 kbit (xc7), 4 kbit (ice40).
+#: lut: LUT4 (LUT6 on xc7). dsp: 18 x 18 multipliers (ECP5, Gowin), DSP48 (xc7), SB_MAC16 (ice40).
+#: bram: blocks of 18 kbit (ECP5, Gowin), 36 kbit (xc7), 4 kbit (ice40).
 PARTS = {part.name: part for part in (
     Part("LFE5U-85F", "ecp5", lut=83640, ff=83640, dsp=156, bram=208),
     Part("LFE5U-45F", "ecp5", lut=43848, ff=43848, dsp=72, bram=108),
     Part("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56),
+    # the same silicon as the 25F
+    Part("LFE5U-12F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56),
+    Part("GW2AR-18", "gowin", lut=20736, ff=15552, dsp=48, bram=46),
     Part("iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30),
     Part("XC7A35T", "xc7", lut=20800, ff=41600, dsp=90, bram=50),
     Part("XC7A100T", "xc7", lut=63400, ff=126800, dsp=240, bram=135),
@@ -52,6 +57,8 @@ class SerialSystem(wiring.Component):
         Clock cycles per bit of the serial line.
     memory_bytes : int
         Size of the memory, which stands at address 0.
+    single_port : bool
+        As of `BlockMemory`.
 
     Members
     -------
@@ -65,11 +72,12 @@ class SerialSystem(wiring.Component):
         The core's interrupt: it is done, or stopped on an error.
     """
 
-    def __init__(self, core, *, arch, divisor, memory_bytes):
+    def __init__(self, core, *, arch, divisor, memory_bytes, single_port=False):
         self.core = core
         self.arch = arch
         self.divisor = divisor
         self.memory_bytes = memory_bytes
+        self.single_port = single_port
         super().__init__({
             "rx": In(1, init=1), "tx": Out(1, init=1), "command": Out(1), "reading": Out(1),
             "writing": Out(1), "finished": Out(1),
@@ -79,7 +87,7 @@ class SerialSystem(wiring.Component):
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.memory_slave = memory = BlockMemory(
-            size=self.memory_bytes, data_bits=self.arch.bus_bits)
+            size=self.memory_bytes, data_bits=self.arch.bus_bits, single_port=self.single_port)
         m.submodules.bridge = bridge = SerialBridge(divisor=self.divisor)
         m.submodules.register_master = registers = RegisterMaster(address_bits=8)
         wiring.connect(m, core.m_axi, memory.axi)
@@ -95,13 +103,11 @@ class SerialSystem(wiring.Component):
         return m
 
 
-class Ulx3s(wiring.Component):
-    """Top level of a ULX3S: pins as in `constraints/ulx3s.lpf`.
+class SerialBoard(wiring.Component):
+    """Top level of a board whose core has its memory on the chip and its host on a serial line.
 
-    The core runs at the oscillator's 25 MHz. Its memory is block RAM, its host the USB serial
-    port (8N1, `BAUD`) with the commands of `systolith.hw.board.bridge`. The button FIRE1 resets.
-    Light-emitting diodes, from bit 0: alive (blinks), host command, memory read, memory written,
-    finished; the short ones are stretched to 84 ms.
+    The core runs at the oscillator's clock. The line is 8N1 with `BAUD` bits a second and the
+    commands of `systolith.hw.board.bridge`. A subclass has the ports and constants of its board.
 
     Parameters
     ----------
@@ -109,34 +115,59 @@ class Ulx3s(wiring.Component):
         As in `SerialSystem`, with the property `blocks`.
     arch : Arch
     memory_bytes : int
+
+    Attributes
+    ----------
+    CLOCK_HZ : int
+        Of the oscillator.
+    BLINK_BITS : int
+        Of the counter whose highest bit is the light that says that the board is alive.
+    SINGLE_PORT : bool
+        Whether the memory is one that reads or writes in a cycle, but not both.
+    PORTS : dict
+        Members of the component.
+    CLOCK, RX, TX : str
+        Ports of the clock and of the serial line as the board sees it.
     """
 
-    CLOCK_HZ = 25_000_000
+    CLOCK_HZ: int
     BAUD = 1_000_000
+    BLINK_BITS = 25
+    SINGLE_PORT = False
+    PORTS: dict
+    CLOCK: str
+    RX: str
+    TX: str
 
     def __init__(self, core, *, arch, memory_bytes):
         self.arch = arch
         self.memory_bytes = memory_bytes
         self.system = SerialSystem(core, arch=arch, divisor=self.CLOCK_HZ // self.BAUD,
-                                   memory_bytes=memory_bytes)
-        super().__init__({
-            "clk_25mhz": In(1), "btn": In(7), "ftdi_txd": In(1, init=1), "ftdi_rxd": Out(1, init=1),
-            "led": Out(8), "wifi_gpio0": Out(1, init=1),
-        })
+                                   memory_bytes=memory_bytes, single_port=self.SINGLE_PORT)
+        super().__init__(self.PORTS)
 
     @property
     def blocks(self):
         """Verilog modules that must be emitted along: name -> block."""
         return self.system.core.blocks
 
+    def reset(self):
+        """The reset of the board, high while it is held."""
+        raise NotImplementedError
+
+    def shown(self, alive, activity, finished):
+        """Assignments to the lights, from values that are high where a light is on: `alive`
+        blinks; `activity` are host command, memory read, memory written."""
+        raise NotImplementedError
+
     def elaborate(self, platform):
         m = Module()
         m.domains.sync = sync = ClockDomain()
-        m.d.comb += sync.clk.eq(self.clk_25mhz)
-        m.submodules.reset = ResetSynchronizer(self.btn[1])
+        m.d.comb += sync.clk.eq(getattr(self, self.CLOCK))
+        m.submodules.reset = ResetSynchronizer(self.reset())
         m.submodules.system = system = self.system
 
-        blink = Signal(25)
+        blink = Signal(self.BLINK_BITS)
         m.d.sync += blink.eq(blink + 1)
         stretched = []
         for name in ("command", "reading", "writing"):
@@ -147,12 +178,82 @@ class Ulx3s(wiring.Component):
                 m.d.sync += left.eq(left - 1)
             stretched.append(left != 0)
         m.d.comb += [
-            system.rx.eq(self.ftdi_txd), self.ftdi_rxd.eq(system.tx),
-            self.led.eq(Cat(blink[-1], *stretched, system.finished, Const(0, 3))),
+            system.rx.eq(getattr(self, self.RX)), getattr(self, self.TX).eq(system.tx),
+            *self.shown(blink[-1], stretched, system.finished),
+        ]
+        return m
+
+
+class Ulx3s(SerialBoard):
+    """Top level of a ULX3S: pins as in `constraints/ulx3s.lpf`.
+
+    The core runs at the oscillator's 25 MHz. Its memory is block RAM, its host the USB serial
+    port. The button FIRE1 resets. Light-emitting diodes, from bit 0: alive (blinks), host command,
+    memory read, memory written, finished; the short ones are stretched to 84 ms.
+    """
+
+    CLOCK_HZ = 25_000_000
+    PORTS: ClassVar = {
+        "clk_25mhz": In(1), "btn": In(7), "ftdi_txd": In(1, init=1), "ftdi_rxd": Out(1, init=1),
+        "led": Out(8), "wifi_gpio0": Out(1, init=1),
+    }
+    CLOCK, RX, TX = "clk_25mhz", "ftdi_txd", "ftdi_rxd"
+
+    def reset(self):
+        return self.btn[1]
+
+    def shown(self, alive, activity, finished):
+        return [
+            self.led.eq(Cat(alive, *activity, finished, Const(0, 3))),
             # low would restart the board from its microcontroller
             self.wifi_gpio0.eq(1),
         ]
-        return m
+
+
+class Icebreaker(SerialBoard):
+    """Top level of an iCEBreaker: pins as in `constraints/icebreaker.pcf`.
+
+    The core runs at the oscillator's 12 MHz. Its memory are the part's four blocks of SPRAM, its
+    host the second port of the USB bridge. The user button resets. The green light blinks; the red
+    one shows a host command, stretched to 175 ms, and stays on when the core has finished.
+    """
+
+    CLOCK_HZ = 12_000_000
+    BLINK_BITS = 24
+    SINGLE_PORT = True
+    PORTS: ClassVar = {
+        "clk_12mhz": In(1), "btn_n": In(1), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
+        "led_green_n": Out(1, init=1), "led_red_n": Out(1, init=1),
+    }
+    CLOCK, RX, TX = "clk_12mhz", "uart_rx", "uart_tx"
+
+    def reset(self):
+        return ~self.btn_n
+
+    def shown(self, alive, activity, finished):
+        return [self.led_green_n.eq(~alive), self.led_red_n.eq(~(activity[0] | finished))]
+
+
+class TangNano20k(SerialBoard):
+    """Top level of a Tang Nano 20K: pins as in `constraints/tang_nano_20k.cst`.
+
+    The core runs at the oscillator's 27 MHz. Its memory is block RAM, its host the USB serial
+    port. The button S1 resets. Lights, from bit 0: alive (blinks), host command, memory read,
+    memory written, finished; the short ones are stretched to 78 ms.
+    """
+
+    CLOCK_HZ = 27_000_000
+    PORTS: ClassVar = {
+        "clk_27mhz": In(1), "btn": In(2), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
+        "led_n": Out(6, init=0x3F),
+    }
+    CLOCK, RX, TX = "clk_27mhz", "uart_rx", "uart_tx"
+
+    def reset(self):
+        return self.btn[0]
+
+    def shown(self, alive, activity, finished):
+        return [self.led_n.eq(~Cat(alive, *activity, finished, Const(0, 1)))]
 
 
 @dataclass(frozen=True)
@@ -173,6 +274,8 @@ class Board:
         External memory that the core reaches.
     constraints : str
         File in `systolith.constraints`.
+    loader : str
+        What openFPGALoader calls the board.
     """
     name: str
     part: Part
@@ -181,8 +284,16 @@ class Board:
     clock_mhz: float
     memory_bytes: int
     constraints: str
+    loader: str
 
 
 BOARDS = {board.name: board for board in (
-    Board("ulx3s-85f", PARTS["LFE5U-85F"], Ulx3s, "ulx3s", 25.0, 1 << 17, "ulx3s.lpf"),
+    Board("ulx3s-85f", PARTS["LFE5U-85F"], Ulx3s, "ulx3s", 25.0, 1 << 17, "ulx3s.lpf", "ulx3s"),
+    # 64 of its 112 KiB of block RAM; the rest is the core's
+    Board("ulx3s-12f", PARTS["LFE5U-12F"], Ulx3s, "ulx3s", 25.0, 1 << 16, "ulx3s.lpf", "ulx3s"),
+    Board("icebreaker", PARTS["iCE40UP5K"], Icebreaker, "icebreaker", 12.0, 1 << 17,
+          "icebreaker.pcf", "ice40_generic"),
+    # 32 of its 92 KiB of block RAM
+    Board("tang-nano-20k", PARTS["GW2AR-18"], TangNano20k, "tang_nano_20k", 27.0, 1 << 15,
+          "tang_nano_20k.cst", "tangnano20k"),
 )}

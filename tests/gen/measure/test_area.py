@@ -1,6 +1,5 @@
 """Area: counts of designs that are known by hand, attribution to parts, failures that are seen."""
 
-import subprocess
 
 import pytest
 from systolith.gen.kit.errors import UserError
@@ -138,15 +137,17 @@ def test_what_yosys_refuses_is_an_error_with_its_words(tmp_path):
 
 
 def test_a_yosys_that_does_nothing_is_an_error(monkeypatch, tmp_path):
-    real = subprocess.run
-
-    def idle(command, **options):
-        return real([command[0], "-c", ""], **options)
-    monkeypatch.setattr(area.subprocess, "run", idle)
+    monkeypatch.setattr(area, "_WORKER", "")
     with pytest.raises(area.AreaError, match="stopped silently, exit code 0"):
         area.measure("module top; endmodule", "top", log=tmp_path / "log")
 
 
+def test_a_yosys_that_takes_too_long_is_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(area, "_WORKER", "import time; time.sleep(60)")
+    with pytest.raises(area.AreaError, match=r"did not finish within 0\.3 s"):
+        area.measure("module top; endmodule", "top", log=tmp_path / "log", timeout=0.3)
+
+
 def test_unknown_target():
-    with pytest.raises(UserError, match="target must be one of ecp5, xc7, ice40, not 'cmos'"):
+    with pytest.raises(UserError, match="one of xc7, ecp5, ice40, gowin, not 'cmos'"):
         area.measure(DESIGN, "top", "cmos")

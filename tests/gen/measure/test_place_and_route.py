@@ -1,71 +1,108 @@
-"""Place and route: what it is asked for, and what it refuses. The placer itself takes minutes."""
+"""Place and route: what it is asked for, seeds side by side, what is told and what is refused. The
+placer itself takes minutes."""
 
+import io
 import json
-import subprocess
 
 import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import Reporter
 from systolith.gen.measure import array_clock, place_and_route
 from systolith.hw.spec.arch import Arch
 
-
-@pytest.fixture
-def placer(monkeypatch):
-    """A placer that reports 30 + seed MHz; gives the list of its command lines."""
-    asked = []
-    monkeypatch.setattr(place_and_route.importlib.util, "find_spec", lambda name: True)
-    monkeypatch.setattr(place_and_route, "run_yosys",
-                        lambda commands, result: result.write_text("{}"))
-
-    def run(command, cwd, **options):
-        asked.append(command[3:])
-        seed = int(command[command.index("--seed") + 1])
-        if "--lpf" in command:
-            assert (cwd / command[command.index("--lpf") + 1]).is_file()
-        (cwd / command[command.index("--report") + 1]).write_text(json.dumps({
-            "fmax": {"clk": {"achieved": 30.0 + seed, "constraint": 25.0}},
-            "utilization": {"TRELLIS_FF": {"used": 7, "available": 83640},
-                            "DCCA": {"used": 0, "available": 56}}}))
-        return subprocess.CompletedProcess(command, 0, "", "")
-    monkeypatch.setattr(place_and_route.subprocess, "run", run)
-    return asked
+PATH = {"ns": 3.75, "logic_ns": 0.75, "routing_ns": 3.0, "levels": 1,
+        "names": ["store.offset", "csr.bus__rdata"]}
 
 
-def test_the_median_of_several_seeds(placer):
-    found = place_and_route.board_timing(load_chip("ulx3s-8x8"), seeds=(1, 5, 9))
-    assert found.to_dict() == {"mhz": 35.0, "by_seed": {1: 31.0, 5: 35.0, 9: 39.0},
-                               "cells": {"TRELLIS_FF": (7, 83640)}}
-    assert all({"--85k", "CABGA381", "ulx3s.lpf"} <= set(command) for command in placer)
+@pytest.fixture(autouse=True)
+def no_verilog(monkeypatch):
+    monkeypatch.setattr(place_and_route, "core_verilog", lambda arch: "")
+    monkeypatch.setattr(place_and_route, "board_verilog", lambda arch, core: "")
 
 
-def test_the_command(placer, capsys, tmp_path):
+def test_the_median_of_several_seeds(tools):
+    found = place_and_route.board_timing(load_chip("ulx3s-8x8"), seeds=(1, 5, 9), jobs=3)
+    assert found.to_dict() == {
+        "mhz": 35.0, "by_seed": {1: 31.0, 5: 35.0, 9: 39.0}, "cells": {"TRELLIS_FF": (7, 83640)},
+        "critical_paths": {seed: [PATH] for seed in (1, 5, 9)}, "asked_mhz": 25.0, "closes": True}
+    assert found.best == 9
+    asked = tools()
+    assert asked.pop(0) == ["yosys"]
+    for command in asked:
+        assert {"--85k", "CABGA381", "ulx3s.lpf", "25"} <= set(command)
+    assert sorted(command[command.index("--seed") + 1] for command in asked) == ["1", "5", "9"]
+
+
+@pytest.mark.parametrize("board, words", [
+    ("ulx3s-12f", ["--12k", "--lpf", "ulx3s.lpf"]), ("icebreaker", ["--up5k", "icebreaker.pcf"]),
+    ("tang-nano-20k", ["GW2AR-LV18QN88C8/I7", "cst=tang_nano_20k.cst"])])
+def test_each_board_by_its_own_flow(board, words, tools):
+    place_and_route.board_timing(load_chip("tiny-2x4-bnn", [f"board={board}"]), seeds=(1,))
+    assert set(words) <= set(tools()[1])
+
+
+def test_the_command(tools, capsys, tmp_path):
     path = tmp_path / "t.json"
     assert main(["timing", "--chip", "ulx3s-8x8", "--seeds", "2", "--json", str(path)]) == 0
-    assert "31.5 MHz, the median of 31.0, 32.0" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "31.5 MHz, the median of 31.0, 32.0" in out
+    assert ("slowest path of seed 2: store.offset -> csr.bus__rdata (3.8 ns: logic 0.8, routing "
+            "3.0)") in out
+    assert "Place and route, seed 2: " in err
     assert json.loads(path.read_text())["mhz"] == 31.5
 
 
-def test_a_design_that_does_not_fit_is_told(placer, monkeypatch):
-    monkeypatch.setattr(place_and_route.subprocess, "run", lambda command, **options: (
-        subprocess.CompletedProcess(command, 1, "", "Info: x\nERROR: Unable to place cell\n")))
-    with pytest.raises(UserError, match="place and route failed: Unable to place cell"):
-        place_and_route.board_timing(load_chip("ulx3s-8x8"))
+def test_a_clock_that_does_not_close_is_refused(tools, capsys, monkeypatch):
+    monkeypatch.setenv("FAKE_MHZ", "20")
+    assert main(["timing", "--chip", "ulx3s-8x8", "--seeds", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert "21.5 MHz, the median of" in out
+    assert ("the ulx3s-85f runs at 25 MHz, which timing does not close: seed 2 closes 22.00 MHz, "
+            "the best of 2; its slowest path is store.offset -> csr.bus__rdata") in err
 
 
-def test_boards_without_a_placer(placer):
-    with pytest.raises(UserError, match="for boards with an ECP5; this chip's board is 'none'"):
+@pytest.mark.parametrize("fake, message", [
+    ("error", "nextpnr-ice40 failed: Unable to place cell 'y'$"),
+    ("over", "the design does not fit the iCE40UP5K: 7,301 of 5,280 ICESTORM_LC$")])
+def test_a_design_that_does_not_fit_is_told(fake, message, tools, monkeypatch):
+    monkeypatch.setenv("FAKE", fake)
+    with pytest.raises(UserError, match=message):
+        place_and_route.board_timing(load_chip("tiny-2x4-bnn", ["board=icebreaker"]))
+
+
+def test_boards_without_a_flow():
+    with pytest.raises(UserError, match="no open flow for the board 'none'"):
         place_and_route.board_timing(Arch(rows=2, columns=2))
 
 
-def test_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(place_and_route.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install"):
+def test_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"nextpnr-ecp5 is neither on PATH .* pip install"):
         place_and_route.board_timing(load_chip("ulx3s-8x8"))
 
 
-def test_an_array_alone(placer, monkeypatch, capsys, tmp_path):
+def test_the_placers_lines_become_progress(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(Reporter, "INTERVAL", -1.0)
+    with Reporter(stream=stream) as progress, progress.step("Seed 1") as moved:
+        stage = place_and_route._Stage(moved)
+        for line in ("Info: Packing LUTs..", "Info: constrained", "Info: Creating initial analytic",
+                     "Info:     at iteration #4, type ALL: wirelen solved = 1",
+                     "Info: Running simulated annealing placer for refinement.",
+                     "Info:   at iteration #5: temp = 0.000000, timing cost = 769, wirelen = 4",
+                     "Info: Routing..",
+                     "Info:      36000 |     5786      29445 |  178   818 |      4476|   2.58 70.9|",
+                     "Info:     iter=3 wires=5 overused=1234 overuse=7 archfail=NA"):
+            stage.line(line + "\n")
+    assert stream.getvalue().splitlines()[1:-1] == [f"Seed 1: {where}" for where in (
+        "packing", "placing", "placing, round 4", "refining", "refining, round 5", "routing",
+        "routing, 4,476 arcs left", "routing, round 3, 1,234 wires used twice")]
+
+
+def test_an_array_alone(tools, monkeypatch, capsys, tmp_path):
     def synthesis(commands, netlist):
         netlist.write_text("{}")
         (netlist.parent / "stat.json").write_text(json.dumps({"modules": {
@@ -81,7 +118,7 @@ def test_an_array_alone(placer, monkeypatch, capsys, tmp_path):
     found = json.loads(path.read_text())
     assert (found["mhz"], found["stages"], found["structure"]) == (32.0, 1, "lut4")
     assert [found["array"][key] for key in ("lut", "carry", "slice_lut", "ff")] == [30, 12, 54, 51]
-    assert all("--freq" in command and "--lpf" not in command for command in placer)
+    assert all("--freq" in command and "--lpf" not in command for command in tools())
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -187,7 +187,7 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("", "at least one [[group]]"),
     ("group = 3", "at least one [[group]]"),
     ("speed = 3\n" + SPACE, "speed is no key"),
-    ("target = 'asic'\n" + SPACE, "target must be one of ecp5"),
+    ("target = 'asic'\n" + SPACE, "target must be one of xc7"),
     ("dsp = 3\n" + SPACE, "dsp must be true, false or"),
     ("[[group]]\nchip = 3", "group 1: chip must be a preset"),
     ("[[group]]\nchip = 'nix'", "'nix' is neither a file nor a preset"),

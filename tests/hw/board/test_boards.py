@@ -4,6 +4,7 @@
 import random
 import re
 from importlib import resources
+from typing import ClassVar
 
 import pytest
 from amaranth.hdl import Fragment, Module
@@ -15,6 +16,7 @@ from systolith.hw.board.block_memory import BlockMemory
 from systolith.hw.board.bridge import REGISTER_SPACE, SerialBridge
 from systolith.hw.board.uart import UartReceiver, UartTransmitter
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
+from systolith.hw.core.csr import Csr
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
@@ -24,9 +26,10 @@ DIVISOR = 4
 
 class StubCore(wiring.Component):
     """The core's registers, without what is behind them."""
+    blocks: ClassVar = {}
 
     def __init__(self, arch):
-        self.registers = registers.Csr(arch=arch)
+        self.registers = Csr(arch=arch)
         super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
                           "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
 
@@ -159,11 +162,12 @@ def test_an_unfinished_command_is_forgotten():
     assert process.done
 
 
-@pytest.mark.parametrize("data_bits, seed", [(32, 1), (64, 2), (128, 3)])
-def test_axi_bursts_match_a_plain_memory(data_bits, seed):
+@pytest.mark.parametrize("data_bits, seed, single_port", [
+    (32, 1, False), (64, 2, False), (128, 3, False), (32, 4, True), (64, 5, True)])
+def test_axi_bursts_match_a_plain_memory(data_bits, seed, single_port):
     """Random bursts with random stalls, host accesses in between; data, IDs, responses, last."""
     size, beat = 8192, data_bits // 8
-    dut = BlockMemory(size=size, data_bits=data_bits)
+    dut = BlockMemory(size=size, data_bits=data_bits, single_port=single_port)
     axi, words = dut.axi, dut.words
     rng = random.Random(seed)
     model = bytearray(size)
@@ -288,8 +292,21 @@ def test_constraints_name_every_pin_once_and_no_other(name):
     for port, member in top.signature.members.items():
         width = member.shape if isinstance(member.shape, int) else 1
         pins |= {port} if width == 1 else {f"{port}[{n}]" for n in range(width)}
-    located = re.findall(r'LOCATE COMP "(\S+)" SITE "(\w+)"', text)
+    place, electric = LINES[board.constraints.rpartition(".")[2]]
+    located = re.findall(place, text, re.MULTILINE)
     assert sorted(comp for comp, _ in located) == sorted(pins)
     assert len({site for _, site in located}) == len(located)
-    assert sorted(re.findall(r'IOBUF PORT "(\S+)"', text)) == sorted(pins)
-    assert f'FREQUENCY PORT "clk_25mhz" {board.clock_mhz:g} MHZ' in text
+    if electric:
+        assert sorted(re.findall(electric, text)) == sorted(pins)
+    assert board.clock_mhz * 1e6 == board.top.CLOCK_HZ
+    assert board.top.CLOCK in pins
+    if board.constraints.endswith(".lpf"):
+        assert f'FREQUENCY PORT "{board.top.CLOCK}" {board.clock_mhz:g} MHZ' in text
+
+
+#: By kind of file: a line that places a pin (name, site), and one that says its voltage (name).
+LINES = {
+    "lpf": (r'^LOCATE COMP "(\S+)" SITE "(\w+)"', r'IOBUF PORT "(\S+)"'),
+    "pcf": (r"^set_io(?: -\S+ \S+)? (\S+) (\d+)$", None),
+    "cst": (r'^IO_LOC "(\S+)" (\d+);', r'IO_PORT "(\S+)"'),
+}

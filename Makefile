@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 
-.PHONY: demo test lint wheel-test docs clean
+.PHONY: demo test board-test lint wheel-test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/systolith demo
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+# Every open flow to a bitstream of its board, with the real tools: some minutes.
+board-test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[boards]'
+	SYSTOLITH_BOARDS=1 $(VENV)/bin/python -m pytest -k real_tools tests/gen/flow/test_bitstream.py
 
 # mypy follows no import hooks, so that it sees the packages through links.
 lint: $(VENV)/installed-dev

@@ -26,6 +26,7 @@ from systolith.gen.measure.place_and_route import (
 from systolith.gen.report.report import read_report
 from systolith.hw.board.boards import BOARDS, Board
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import identity
 
 from .build import CHIP, PROGRAM
 
@@ -51,7 +52,7 @@ class Bitstream:
 
     def to_dict(self):
         return {"file": self.file.name, "chip": self.arch.name,
-                "identity": f"{self.arch.identity:016x}", "board": self.board.name,
+                "identity": f"{identity(self.arch):016x}", "board": self.board.name,
                 "part": self.board.part.name, "seed": self.timing.best,
                 "clock_mhz": self.board.clock_mhz, **self.timing.to_dict(),
                 "load": self.load}

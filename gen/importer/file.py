@@ -162,7 +162,7 @@ def _load_external(tensor, path):
         if text and not re.fullmatch(r"\d{1,18}", text):
             fail(f"its {key} must be a number of bytes, not {text[:40]!r}")
         numbers[key] = int(text) if text else None
-    offset, length = numbers["offset"], numbers["length"]
+    offset, length = numbers["offset"] or 0, numbers["length"]
     wanted = _bytes(tensor)
     length = wanted if length is None else length
     if wanted is not None and length != wanted:

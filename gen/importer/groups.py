@@ -13,7 +13,7 @@ from systolith.hw.formats import Int
 from .copies import join
 from .layers import quantizing_layer
 from .layout import picked
-from .values import HostInput, Linear, Part, Value, exact, per_channel, shape_text
+from .values import HostInput, Linear, Place, Value, exact, per_channel, shape_text
 
 __all__ = ["each", "in_range_of_each", "in_scale_of_each", "mirrored"]
 
@@ -36,7 +36,8 @@ def in_scale_of_each(builder, value, target, scales, zeros, limits, name, node):
     sides = (1, -1) + (1,) * (len(value.shape) - 1)
     if isinstance(value, HostInput):
         value = value.then("divide", np.float32(scales).reshape(sides))
-        return in_range_of_each(builder, value, target, *limits, name, node, zeros)
+        lows, highs = limits
+        return in_range_of_each(builder, value, target, lows, highs, name, node, zeros)
     scales = exact(np.float64(scales))
     lows, highs = (list(item) for item in limits)
     ends = []
@@ -72,7 +73,8 @@ def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None
         target = replace(target, zero_point=zeros[0])
         value = _quantized(builder, value, replace(target, low=min(lows), high=max(highs)),
                            f"{name}_wide", node)
-    pieces, order = [], []
+    order: list[int] = []
+    pieces = []
     for low, high, zero in kinds:
         own = [n for n, kind in enumerate(every) if kind == (low, high, zero)]
         part = builder.quantize(picked(builder, node, value, np.array(own)),
@@ -80,7 +82,7 @@ def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None
                                 f"{name}_part", node)
         # Only codes matter from here on.
         builder.tensors[part].zero_point = target.zero_point
-        pieces.append((part, Part(None, len(order))))
+        pieces.append((part, Place(len(order))))
         order += own
     moved = order != sorted(order)
     made = join(builder, f"{name}_grouped" if moved else name, value.map, pieces, target,
@@ -135,7 +137,8 @@ def mirrored(builder, value, target, name, node):
     opposite = replace(target, zero_point=target.low + target.high - target.zero_point)
     if target.format.floating:
         opposite = replace(target, low=-target.high, high=-target.low)
-    pieces, order = [], []
+    order: list[int] = []
+    pieces = []
     for sign, own in ((1, np.flatnonzero(~turned)), (-1, np.flatnonzero(turned))):
         if not len(own):
             continue
@@ -147,7 +150,7 @@ def mirrored(builder, value, target, name, node):
         piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
         # Only codes matter from here on.
         builder.tensors[piece].zero_point = target.zero_point
-        pieces.append((piece, Part(None, len(order))))
+        pieces.append((piece, Place(len(order))))
         order += own.tolist()
     joined = pieces[0][0]
     if len(pieces) > 1:

@@ -62,7 +62,8 @@ def identity(builder, value, target, node):
     keys = [(format, source.format, target, *item)
             for item in zip(value.gain, value.offset, strict=True)]
     for key in {*keys} - builder.chosen.keys():
-        builder.chosen[key] = best_weight(candidates, codes, *key[-2:], target, node)
+        *_, gain, offset = key
+        builder.chosen[key] = best_weight(candidates, codes, gain, offset, target, node)
     weights, ties = (np.array(item) for item in zip(*(builder.chosen[key] for key in keys),
                                                     strict=True))
     channels = len(weights)
@@ -107,9 +108,9 @@ def quantizing_layer(builder, value, target, output, node):
                 below = below_zero(images, gain, offset, value.slope, parameters, target, node)
     else:
         low, high = numerics.sum_ranges(images, source.format)
-        bias = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
-        bias = [b if lo <= b <= hi else 0 for b, lo, hi in zip(bias, low, high, strict=True)]
-        parameters = bias, [1] * len(bias), [0] * len(bias)
+        whole = [0 if g == 0 else round(o / g) for g, o in zip(gain, offset, strict=True)]
+        whole = [b if lo <= b <= hi else 0 for b, lo, hi in zip(whole, low, high, strict=True)]
+        parameters = whole, [1] * len(whole), [0] * len(whole)
     bias, multiplier, shift, *addend = (np.array(item, dtype=np.int64) for item in parameters)
     count = source.shape[0] if value.channels is None else len(value.channels)
     groups = count // images.shape[1]

@@ -384,8 +384,8 @@ def any_layout(operator):
         index = layout_of(value)[0]
         index = index[tuple(slice(0, 1) if n + 1 in axes else slice(None)
                             for n in range(rank - 1))]
-        coordinates = np.unravel_index(index, value.map)
-        coordinates = [0 * item if n + 1 in over else item for n, item in enumerate(coordinates)]
+        coordinates = [0 * item if n + 1 in over else item
+                       for n, item in enumerate(np.unravel_index(index, value.map))]
         order = np.ravel_multi_index(coordinates, result.map)
         shape = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
         if not keepdims:
@@ -415,7 +415,7 @@ def _axes_of_map(value):
         return None
     index = layout_of(value)[0]
     coordinates = np.stack(np.unravel_index(index, value.map))
-    places = [[] for _ in value.shape]
+    places: list[list[int]] = [[] for _ in value.shape]
     for axis, size in enumerate(value.map):
         if size == 1:
             continue

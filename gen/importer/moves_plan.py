@@ -55,8 +55,8 @@ def moves(index, shape):
                                        for label in range(labels.max() + 1)]]
         for some in _distinct(sources):
             for label, rectangles in enumerate(regions):
-                found += [Move(sources[some, label], *rectangle[:3], first, *rectangle[3:])
-                          for rectangle in rectangles]
+                found += [Move(sources[some, label], corner, stride, sizes, first, origin, step)
+                          for corner, stride, sizes, origin, step in rectangles]
             place[[members[n] for n in some]] = first + np.arange(len(some))
             first += len(some)
     return found, place
@@ -70,7 +70,7 @@ def _labels(values):
 
 def _distinct(sources):
     """Lists of rows of `sources` [rows, labels] that have different numbers in every column."""
-    sets = []
+    sets: list[tuple[list[int], list[set[int]]]] = []
     for n, row in enumerate(sources.tolist()):
         found = next((item for item in sets if not any(
             number in own for number, own in zip(row, item[1], strict=True))), None)
@@ -91,9 +91,9 @@ def _rectangles(targets, pixel, across, width):
     for target, source in zip(targets.tolist(), pixel[targets].tolist(), strict=True):
         (ty, tx), (sy, sx) = divmod(target, across), divmod(source, width)
         rows[ty, sy].append((tx, sx))
-    alike = defaultdict(list)
-    for place, columns in rows.items():
-        alike[tuple(columns)].append(place)
+    alike: dict[tuple, list] = defaultdict(list)
+    for place, row in rows.items():
+        alike[tuple(row)].append(place)
     found = []
     for columns, places in alike.items():
         for down, right in product(_runs(places), _runs(columns)):

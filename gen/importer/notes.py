@@ -75,7 +75,7 @@ class Notes:
 
     def _of(self, builder, value):
         """{(kind, node): how far a value is off}, in its real numbers."""
-        total = {}
+        total: dict[tuple, Fraction] = {}
         if not self.rounded:
             return total
         if value.parts:

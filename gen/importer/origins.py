@@ -23,7 +23,7 @@ def origins(builder, values, tensors):
     variants = {}
     for (source, pool, _, _), (name, *_) in builder.variants.items():
         variants[source, pool] = None if (source, pool) in variants else name
-    found = {}
+    found: dict[str, tuple[bool, Origin]] = {}
     for name, value in values.items():
         if value.parts:
             key = (id(value.parts), value.low, value.high, value.pool, *value.gain,

@@ -22,8 +22,9 @@ def reach_of(builder, value, node):
     return reach(value.linear, builder, value, node)
 
 
-@reach.register
-def _(linear: Linear | NoneType, builder, value, node):
+@reach.register(Linear)
+@reach.register(NoneType)
+def _(linear, builder, value, node):
     least, most = image_limits(builder, value.source)
     if linear is None:
         ends = [value.gain * item + value.offset for item in (least, most)]
@@ -38,7 +39,7 @@ def _(linear: Linear | NoneType, builder, value, node):
                 for a, b in ((least, most), (most, least))]
     if value.slope is not None:
         ends = [np.where(item < 0, item * value.slope, item) for item in ends]
-    ends = np.stack(ends)
-    ends = ends if value.low is None else np.maximum(ends, value.low)
-    ends = ends if value.high is None else np.minimum(ends, value.high)
-    return abs(ends).max(axis=0)
+    both = np.stack(ends)
+    both = both if value.low is None else np.maximum(both, value.low)
+    both = both if value.high is None else np.minimum(both, value.high)
+    return abs(both).max(axis=0)

@@ -7,6 +7,7 @@ name, so one may feed several layers, and there may be several outputs.
 """
 
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ from .passes import finished
 from .rows import ROWS, Role, has
 from .sizes import Part, with_known_sizes
 from .target import Target
-from .values import Constant, HostInput, QuantizedConstant, Value
+from .values import Constant, HostInput, Node, QuantizedConstant, Value
 from .work import Work
 
 __all__ = ["checked_nodes", "computed_from_constants", "host_input", "is_quantized", "load",
@@ -321,8 +322,8 @@ def _unknown(node, shapes):
     for output in node.outputs:
         shape = shapes.get(output)
         known = shape is not None and None not in shape[1:] and len(shape) > 1
-        shape = tuple(shape[1:]) if known else None
-        result[output] = Unknown(output, shape, shape)
+        sizes: Any = tuple(shape[1:]) if known else None
+        result[output] = Unknown(output, sizes, sizes)
     return result
 
 
@@ -404,7 +405,7 @@ def _initializers(graph):
 def _ordered(nodes, known, graph):
     """The nodes, each after those that it reads. Refuses cycles and tensors without origin."""
     known, waiting, result = set(known), list(nodes), []
-    written = {}
+    written: dict[str, Node] = {}
     for node in nodes:
         for item in node.outputs:
             if item and (item in written or item in known):
@@ -546,5 +547,5 @@ def _widest_weights(nodes, values):
                for node in nodes for item in node.inputs[1:2]
                if has(node.operator, Role.LINEAR)
                and isinstance(values.get(item), QuantizedConstant)}
-    formats = sorted(formats, key=lambda item: (not item.binary, item.width))
-    return formats[-1] if formats else None
+    known = sorted(formats, key=lambda item: (not item.binary, item.width))
+    return known[-1] if known else None

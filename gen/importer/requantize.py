@@ -72,6 +72,7 @@ def best_weight(candidates, images, gain, offset, target, node):
             best = wrong, weight, ties
         if wrong == 0:
             break
+    assert best is not None, "there are weights to choose from"
     return best[1:]
 
 

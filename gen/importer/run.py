@@ -4,6 +4,7 @@ Standard nodes run in ONNX Runtime where it is installed, else in ONNX's referen
 is much slower; the quantizers of QONNX run here, from the formats' own numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -67,7 +68,7 @@ def _number(array):
 
 
 def _float_quant(values, scale, exponent, mantissa, bias, largest=None, **attributes):
-    form = Float(*(int(_number(item)) for item in (exponent, mantissa, bias)))
+    form = Float(int(_number(exponent)), int(_number(mantissa)), int(_number(bias)))
     top = form.value_range[1]
     top = top if largest is None else min(top, _number(largest))
     limit = np.float32(top) * np.asarray(scale, np.float32)
@@ -105,7 +106,7 @@ def _multi_threshold(values, thresholds, out_scale=1.0, out_bias=0.0, **attribut
     return np.float32(out_scale) * count + np.float32(out_bias)
 
 
-_OWN = {
+_OWN: dict[str, Callable] = {
     "BipolarQuant": lambda values, scale: quantize_as(Bipolar(1), values, scale),
     "FloatQuant": _float_quant,
     "FormatQuant": lambda values, scale, format: quantize_as(parse(format), values, scale),
@@ -118,7 +119,7 @@ _OWN = {
 
 def _node_model(node, kinds, opsets):
     """A model of one node, whose inputs are of these types and ranks."""
-    shapes = [[None] * rank for _, rank in kinds]
+    shapes: list[list] = [[None] * rank for _, rank in kinds]
     if node.op_type == "Resize":
         # ONNX Runtime wants to know how many scales or sizes there are.
         axes = [item.ints for item in node.attribute if item.name == "axes"]

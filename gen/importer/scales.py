@@ -65,7 +65,7 @@ def of_scales(builder, node, value, weights, geometry, linear):
     zeros = -value.offset / value.gain if padded else 0 * value.gain
     bits = max([_BITS, *(item.width for item in (format, builder.weight_format)
                          if item is not None and item.uniform)])
-    runs = []                       # lists of channels that one convolution reads
+    runs: list[list[int]] = []      # lists of channels that one convolution reads
     for kind in dict.fromkeys(zip(value.gain, zeros, strict=True)):
         own = [n for n, other in enumerate(zip(value.gain, zeros, strict=True)) if other == kind]
         for run in runs:

@@ -196,7 +196,7 @@ def with_known_sizes(model):
     model = onnx.ModelProto.FromString(model.SerializeToString())
     # Before version 4, initializers had to be inputs.
     model.ir_version = max(model.ir_version, 4)
-    graph, computed = model.graph, {}
+    graph, computed = model.graph, dict[str, np.ndarray]()
     for item in _inputs(graph).values():
         # Some say that a size is open with -1, which inference takes for a number.
         for size in item.type.tensor_type.shape.dim:

@@ -76,7 +76,7 @@ class _Unquantized:
     def _clip(self, node, low, high):
         names = [f"{node.outputs[0]}/{end}" for end in ("low", "high")]
         for name, limit in zip(names, (low, high), strict=True):
-            self.constants[name] = np.float32(np.reshape(limit, -1)[0])
+            self.constants[name] = np.array(np.reshape(limit, -1)[0], np.float32)
         self.nodes.append(helper.make_node("Clip", [node.inputs[0], *names], node.outputs[:1],
                                            node.outputs[0]))
 
@@ -99,7 +99,8 @@ class _Unquantized:
             low, high = form.value_range
             return low * scale, high * scale
         if node.operator == "FloatQuant":
-            form = Float(*(int(np.reshape(item, -1)[0]) for item in numbers[1:4]))
+            exponent, mantissa, bias = (int(np.reshape(item, -1)[0]) for item in numbers[1:4])
+            form = Float(exponent, mantissa, bias)
             top = float(form.decode(form.max_code))
             top = min([top, *(float(np.reshape(item, -1)[0]) for item in numbers[4:5])])
             return -top * scale, top * scale

@@ -14,10 +14,10 @@ from systolith.hw.formats import Format
 
 from .file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Kind", "Linear", "Node", "Origin", "Pair", "Part", "Pool",
-           "QuantizedConstant",
-           "Value", "activation", "codes_of", "constant", "exact", "layout_of", "like",
-           "per_channel",            "shape_text", "square_root", "uniform", "with_layout"]
+__all__ = ["Constant", "HostInput", "Kind", "Linear", "Node", "Origin", "Pair", "Part", "Place",
+           "Pool", "QuantizedConstant", "Value", "activation", "codes_of", "constant", "exact",
+           "layout_of", "like", "per_channel", "shape_text", "square_root", "uniform",
+           "with_layout"]
 
 
 def exact(array):
@@ -26,9 +26,9 @@ def exact(array):
     if array.dtype == object:
         return array
     numbers = array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
-    result = np.empty(array.shape, dtype=object)
-    result.flat = [Fraction(item) for item in numbers.reshape(-1).tolist()]
-    return result
+    result = np.empty(array.size, dtype=object)
+    result[:] = [Fraction(item) for item in numbers.reshape(-1).tolist()]
+    return result.reshape(array.shape)
 
 
 def square_root(number):
@@ -299,6 +299,14 @@ class Origin:
 
 
 @dataclass
+class Place:
+    """Where the channels and pixels of a tensor go in another one: see `Part`."""
+    first_channel: int = 0
+    step: tuple = (1, 1)
+    origin: tuple = (0, 0)
+
+
+@dataclass
 class Part:
     """One part of a value in parts: the channels of `value` become those from `first_channel` on,
     its pixel (y, x) the pixel (y, x) * step + origin."""
@@ -376,8 +384,8 @@ def per_channel(numbers, value, node, what):
         if sides[1] in (1, full[1]) and numbers.size == sides[1]:
             return np.broadcast_to(numbers.reshape(-1), full[1:2]).copy()
     different = list(dict.fromkeys(numbers.reshape(-1).tolist()))
-    kinds = {item: n for n, item in enumerate(different)}
-    kinds = np.reshape([kinds[item] for item in numbers.reshape(-1).tolist()], numbers.shape)
+    number_of = {item: n for n, item in enumerate(different)}
+    kinds = np.reshape([number_of[item] for item in numbers.reshape(-1).tolist()], numbers.shape)
     try:
         kinds = np.broadcast_to(kinds, full).reshape(-1)
     except ValueError:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from .file import QONNX
 from .rows import Role, has
+from .values import Node
 
 __all__ = ["Cost", "Work", "is_layer"]
 
@@ -61,7 +62,7 @@ class Work:
     def __init__(self, model, nodes, quantized=True):
         self.model, self.nodes, self.quantized = model, nodes, quantized
         self.makers = {name: node for node in nodes for name in node.outputs if name}
-        self.readers = {}
+        self.readers: dict[str, list] = {}
         for node in nodes:
             for name in node.inputs:
                 if name:
@@ -95,7 +96,8 @@ class Work:
         except Exception:
             # It raises whatever its C++ code meets; what is not known is not counted.
             return {}
-        found = {item.name: (item.data_type, list(item.dims)) for item in graph.initializer}
+        found: dict[str, tuple] = {item.name: (item.data_type, list(item.dims))
+                                   for item in graph.initializer}
         for item in [*model.graph.input, *model.graph.value_info]:
             kind = item.type.tensor_type
             sizes = [size.dim_value if size.HasField("dim_value") else None
@@ -159,7 +161,7 @@ class Work:
 
     def needed(self, tensors):
         """Nodes that tensors depend on, in the network's order."""
-        wanted, found = set(tensors), []
+        wanted, found = set(tensors), list[Node]()
         for node in reversed(self.nodes):
             if wanted & set(node.outputs):
                 found.insert(0, node)

@@ -20,7 +20,14 @@ from systolith.gen.importer.operators.smooth import applied
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
 from systolith.gen.importer.types import INTEGERS, element_format
-from systolith.gen.importer.values import Constant, HostInput, Linear, QuantizedConstant, Value
+from systolith.gen.importer.values import (
+    Constant,
+    HostInput,
+    Linear,
+    Node,
+    QuantizedConstant,
+    Value,
+)
 from systolith.gen.importer.work import Work, is_layer
 from systolith.gen.kit.errors import UserError
 from systolith.sim.model.tail import HostPart
@@ -45,8 +52,9 @@ _MOVES = Role.SAME | Role.VIEW | Role.MOVE | Role.REPEAT
 _MICROSOFT = "com.microsoft"
 #: QONNX's quantizers as `run` computes them: values of attributes, the default first.
 _ROUND = {"rounding_mode": ("ROUND", "CEIL", "FLOOR", "HALF_EVEN")}
-_OWN = {"BipolarQuant": {}, "IntQuant": _ROUND, "Quant": _ROUND, "Trunc": _ROUND | {
-            "rounding_mode": ("FLOOR", "ROUND", "CEIL", "HALF_EVEN")},
+_OWN: dict[str, dict] = {
+        "BipolarQuant": {}, "IntQuant": _ROUND, "Quant": _ROUND,
+        "Trunc": {"rounding_mode": ("FLOOR", "ROUND", "CEIL", "HALF_EVEN")},
         "FloatQuant": {"rounding_mode": ("ROUND",), "has_inf": (0,), "has_nan": (0,),
                        "has_subnormal": (1,), "saturation": (1,)}}
 
@@ -88,7 +96,7 @@ def ends_of(work, unknown, inputs):
 
     Returns (tensors before the chip, tensors after it, names of nodes in the middle).
     """
-    before, after, middle = set(inputs), set(), set()
+    before, after, middle = set(inputs), set[str](), set[str]()
     for node in work.nodes:
         data = {name for name in node.inputs if name in work.makers or name in inputs}
         if data & after:
@@ -248,13 +256,14 @@ class Host:
         maker = self.work.makers.get(name)
         if maker is not None and maker.operator == "DequantizeLinear":
             maker = self.work.makers.get(maker.inputs[0])
-        quantizes = maker is not None and has(maker.operator, _QUANTIZERS) and (
-            maker.operator != "DequantizeLinear" and maker.inputs[0] not in self.work.constants)
-        return maker.inputs[0] if quantizes else name
+        if maker is None or not has(maker.operator, _QUANTIZERS) or (
+                maker.operator == "DequantizeLinear" or maker.inputs[0] in self.work.constants):
+            return name
+        return maker.inputs[0]
 
     def _first_of(self, nodes):
         """The nodes among `nodes` that depend on no others of them."""
-        found = []
+        found: list[Node] = []
         for node in nodes:
             if not any(node is item for other in found
                        for item in self.work.dependents([other])):
@@ -295,7 +304,7 @@ class Host:
         after = [node for node in nodes if id(node) in kept]
         if after and not self.work.is_small(after) and first is not None:
             raise first
-        needed, before = {item.name for item in builder.encoders}, []
+        needed, before = {item.name for item in builder.encoders}, list[Node]()
         wanted = sorted(needed - self.inputs)
         for node in reversed(nodes):
             if needed & set(node.outputs):
@@ -398,15 +407,16 @@ def _is_made(value):
 def _reason(builder, node, inputs):
     """Why the host must compute a node unless a quantizer follows, or None."""
     values = [item for item in inputs if isinstance(item, (Value, HostInput))]
+    first = values[0] if values else None
     linear = [item.linear for item in values if isinstance(item, Value)]
     square = (node.operator == "Mul" and len(linear) == 2 and isinstance(linear[0], Linear)
               and linear[0] is linear[1])
     if node.operator == "Sign" and linear and isinstance(linear[0], Linear):
         return None
-    if square or (has(node.operator, Role.FUNCTION) and isinstance(values[0], Value)
-                  and not quantized_function(values[0])):
+    if isinstance(first, Value) and (square or (
+            has(node.operator, Role.FUNCTION) and not quantized_function(first))):
         return (f"reads the result of {node.name!r} ({node.operator}), a function of what "
-                f"{values[0].nodes[-1]!r} gives; put a quantizer before {node.name!r}, so "
+                f"{first.nodes[-1]!r} gives; put a quantizer before {node.name!r}, so "
                 "that it is a function of codes, or leave it to the network's end")
     return None
 

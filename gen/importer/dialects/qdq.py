@@ -304,7 +304,7 @@ def _expand_integer(node):
     """ConvInteger, MatMulInteger: codes less their zero points, the sums as they are."""
     name, conv = node.outputs[0], node.operator == "ConvInteger"
     one = onnx.helper.make_node("Constant", [], [f"{name}/one"], value=numpy_helper.from_array(
-        np.float32(1)))
+        np.array(1, np.float32)))
     parts = [Node(node.name, "Constant", "", [], [f"{name}/one"], {}, one)]
     for n, (tensor, axis) in enumerate(zip(node.inputs[:2], (1, 0 if conv else -1), strict=True)):
         zero = node.inputs[2 + n:3 + n]
@@ -353,7 +353,7 @@ _EXPANSIONS = {"ConvInteger": (_expand_integer, 2), "MatMulInteger": (_expand_in
                **{f"QLinear{name}": (_expand_one, 5) for name in
                   ("LeakyRelu", "ReduceMean", "Sigmoid", "Softmax")}}
 #: Attributes that are no whole numbers; ONNX checks those of its own operators only.
-_KINDS = {"alpha": ((int, float), "a number"), "beta": ((int, float), "a number"),
+_KINDS: dict[str, tuple] = {"alpha": ((int, float), "a number"), "beta": ((int, float), "a number"),
           "auto_pad": (str, "a text"),
           **{key: (list, "a list of whole numbers") for key in
              ("axes", "dilations", "kernel_shape", "pads", "strides")}}

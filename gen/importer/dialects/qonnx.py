@@ -121,7 +121,9 @@ def _apply(builder, node, value, target, scale, limits=None):
     elif limits is None:
         source = builder.quantize(value, target, node.outputs[0], node)
     else:
-        source, channels = in_range_of_each(builder, value, target, *limits, node.outputs[0], node)
+        lows, highs = limits
+        source, channels = in_range_of_each(builder, value, target, lows, highs, node.outputs[0],
+                                            node)
     tensor = builder.tensors[source]
     gain = np.full(tensor.shape[0], target.unit, dtype=object)
     gain = gain * scales if own else gain

@@ -84,8 +84,8 @@ def _on_the_host(value, node, thresholds):
     """The input scaled such that rounding to nearest counts thresholds; ties just above."""
     spans = thresholds[:, -1] - thresholds[:, 0]
     steps = [span / (thresholds.shape[1] - 1) if span else Fraction(1) for span in spans]
-    wanted = thresholds[:, :1] + np.outer(steps, range(thresholds.shape[1]))
-    if (abs(thresholds - wanted) > np.reshape(steps, (-1, 1)) / 100).any():
+    wanted = thresholds[:, :1] + np.outer(np.array(steps, object), np.arange(thresholds.shape[1]))
+    if (abs(thresholds - wanted) > np.array(steps, object).reshape(-1, 1) / 100).any():
         node.fail("its thresholds of an input of the network must be equidistant in each channel; "
                   "put a Quant before it")
     sides = (1, -1) + (1,) * (len(value.shape) - 1)
@@ -131,6 +131,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
             best = wrong, factor, lines
         if wrong == 0:
             break
+    assert best is not None, "there are factors to choose from"
     wrong, factor, lines = best
     if wrong > _ALLOWED:
         node.fail(f"its thresholds must be equidistant in each channel: the chip rounds in equal "
@@ -172,11 +173,11 @@ def _line(thresholds, gain, offset, clip, strict, reach):
     sign = 1 if gain > 0 else -1
     least, most = reach if gain > 0 else (-reach[1], -reach[0])
     # The first integer sum that meets each threshold, as far as sums reach.
-    first = [(item - offset) / abs(gain) for item in thresholds]
-    first = [floor(item) + 1 if strict else ceil(item) for item in first]
-    first = [least if n <= always else most + 1 if never[n] else min(max(item, least), most + 1)
-             for n, item in enumerate(first)]
-    first = np.array([float(item) for item in first])
+    met_at = [(item - offset) / abs(gain) for item in thresholds]
+    met_at = [floor(item) + 1 if strict else ceil(item) for item in met_at]
+    met_at = [least if n <= always else most + 1 if never[n] else min(max(item, least), most + 1)
+              for n, item in enumerate(met_at)]
+    first = np.array([float(item) for item in met_at])
     # Step i must lie above first - 1 and below first; beyond the reach one side is enough.
     above = np.where(first <= least, -np.inf, first - 1)
     below = np.where(first > most, np.inf, first)

@@ -40,7 +40,7 @@ class Addend:
 
 def addends(value, sign=1):
     """The Addends of a sum, those of sums in it among them."""
-    found = []
+    found: list[Addend] = []
     for item, own in ((value.linear.first, sign), (value.linear.second, sign * value.linear.sign)):
         inner = []
         if isinstance(item.linear, Pair) and not item.linear.product and Addend(item).direct:
@@ -120,7 +120,8 @@ def _dense(images, count):
 
 def folded(addends):
     """The Addends, those of one tensor as one where that is exact."""
-    values, others = [], []
+    values: list[tuple] = []
+    others = []
     formats = {item.value.source: item.linear.format for item in addends
                if isinstance(item.linear, Linear)}
     for item in addends:

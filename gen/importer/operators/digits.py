@@ -24,7 +24,7 @@ from systolith.gen.importer.layers import identity, quantizing_layer
 from systolith.gen.importer.reach import reach_of
 from systolith.gen.importer.scales import common_unit, scaled
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import Linear, Part, Value, like, uniform
+from systolith.gen.importer.values import Linear, Place, Value, like, uniform
 from systolith.hw.formats import Int
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.graph import Operand
@@ -150,8 +150,9 @@ class _Sum:
         for n in range(ranges):
             name = builder.add_tensor(f"{self.name}_low", numbers.map, self.target)
             layer = quantizing_layer(builder, numbers, fine, name, self.node)
-            layer.operand = Operand(high, False, *integers, 0, shift, self._place(n, ranges),
-                                    -self.most, self.most)
+            layer.operand = Operand(
+                high, gain=integers[0], operand_gain=integers[1], shift=shift,
+                zero_point=self._place(n, ranges), low=-self.most, high=self.most)
             builder.add_layer(layer)
             yield name
 
@@ -231,9 +232,9 @@ def _steps(value, target, found):
     if target is None:
         most = max(max(item.reach) for item in found)
         return np.full(value.map[0], (most or 1) * _UNITS / (1 << 18), dtype=object)
-    steps = [target.unit / abs(g) if g else None for g in value.gain]
-    largest = max((item for item in steps if item is not None), default=Fraction(1))
-    steps = np.array([largest if item is None else item for item in steps], dtype=object)
+    known = [target.unit / abs(g) if g else None for g in value.gain]
+    largest = max((item for item in known if item is not None), default=Fraction(1))
+    steps = np.array([largest if item is None else item for item in known], dtype=object)
     return steps if value.slope is None else steps / max(1, *map(abs, value.slope))
 
 
@@ -342,7 +343,7 @@ def _joined(made, found, wanted, clipped):
         main, tap, unit, factor, images = best
         gain, offset = unit / factor, main.value.offset * main.sign
         source = main.value.source
-        pieces, first = [(source, Part(None, 0))], builder.tensors[source].shape[0]
+        pieces, first = [(source, Place(0))], builder.tensors[source].shape[0]
         linear = replace(main.linear, name=made.name, images=images)
     else:
         unit, factor = _unit(made, found, wanted, clipped), np.full(channels, 1, dtype=object)
@@ -362,7 +363,7 @@ def _joined(made, found, wanted, clipped):
     wide = np.zeros((channels, total, *linear.images.shape[2:]), np.int64)
     wide[:, own] = linear.images
     for tensor, weights in made.pieces:
-        pieces.append((tensor, Part(None, first)))
+        pieces.append((tensor, Place(first)))
         numbers = np.arange(len(weights))
         wide[numbers % channels, first + numbers, tap[0], tap[1]] = weights
         first += len(weights)

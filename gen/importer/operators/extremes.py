@@ -56,9 +56,9 @@ def _now_or_later(builder, node, value, extreme, sizes, shape):
     targets = {_own(builder, item) for item in extreme.values}
     if None not in targets and len(targets) == 1 and len(
             {(uniform(item.gain), uniform(item.offset)) for item in extreme.values}) == 1:
-        made = [as_codes(builder, item, node) for item in extreme.values]
+        codes = [as_codes(builder, item, node) for item in extreme.values]
         least = extreme.least ^ (value.gain[0] < 0)
-        sources = [item.source for item, _ in made]
+        sources = [item.source for item, _ in codes]
         lows, highs = zip(*(builder.limits[item] for item in sources), strict=True)
         target = replace(own_target(builder, sources[0]), low=min(lows), high=max(highs))
         source = _found(builder, replace(extreme, least=least), sources, target,

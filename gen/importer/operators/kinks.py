@@ -13,7 +13,7 @@ import numpy as np
 from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity
-from systolith.gen.importer.values import Kind, Linear, Part, Pool, Value, exact
+from systolith.gen.importer.values import Kind, Linear, Place, Pool, Value, exact
 
 from .pairs import Pair
 
@@ -146,7 +146,7 @@ def _(kink: Kink, builder, value, target, name, node):
     least = (above < below).astype(bool)
     channels, height, width = base.map
     both = join(builder, f"{name}_both", (channels, height, 2 * width),
-                [(line, Part(None, 0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
+                [(line, Place(0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
                 value.nodes, node)
     gain = np.full(channels, target.unit, dtype=object)
     pairs = Value(both, base.map, base.map, gain, -target.zero_point * gain, nodes=value.nodes,

@@ -87,7 +87,7 @@ def _dequantized(value, node):
                 break
         else:
             shape = [-1 if n == axis else 1 for n in range(numbers.ndim)]
-            scale = np.broadcast_to(np.reshape(np.float64(steps), shape), numbers.shape)
+            scale = np.broadcast_to(np.reshape(np.array(steps, np.float64), shape), numbers.shape)
             codes = np.rint(numbers / scale).astype(np.int64)
             bits = int(abs(codes).max()).bit_length() + 1
             return QuantizedConstant(value.name, codes, scale, Int(bits))
@@ -289,7 +289,9 @@ def _mean_of_pair(builder, node, value, window, divisor):
                   "between them")
     # One pixel is the same for all of a window.
     times = exact(prod(window[0])).item() / divisor
-    means = [mean(builder, node, item, *window, divisor) if item.map == value.map else
+    kernel, stride, dilation, pads = window
+    means = [mean(builder, node, item, kernel, stride, dilation, pads, divisor)
+             if item.map == value.map else
              scaled(item, times * item.gain ** 0, 0 * item.gain) for item in pair]
     largest = max(item.map for item in means)
     return replace(value, offset=value.offset * times, map=largest, shape=largest,

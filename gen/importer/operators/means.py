@@ -4,7 +4,7 @@ Where the divisor is not the same everywhere, since padding does not count or wi
 padded map, the map falls into rectangles of one divisor each, which layers of their own make.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from systolith.gen.importer.copies import plain
@@ -45,13 +45,14 @@ class Axis:
         if count < 1:
             node.fail(f"its window of {kernel} pixels, {dilation} apart, is larger than its input "
                       f"of {size}; make the window smaller or the pads larger")
-        return cls(size, kernel, stride, dilation, *pads, count)
+        before, after = pads
+        return cls(size, kernel, stride, dilation, before, after, count)
 
     def runs(self, counted, padded):
         """[(first result, results, divisor, kernel, pads)] of neighbouring windows with the same
         divisor: of their pixels in the map, or, `counted`, in the padded map; "all": all. Without
         `padded`, no pads are above 0."""
-        found = []
+        found: list[list] = []
         for n in range(self.count):
             places = [n * self.stride - self.before + k * self.dilation
                       for k in range(self.kernel)]
@@ -100,10 +101,9 @@ def _average_pool(builder, node, inputs, ceil_mode=0, count_include_pad=0, kerne
                     [axis.dilation for axis in axes], (y[4][0], x[4][0], y[4][1], x[4][1]),
                     y[2] * x[2])
         parts.append(Part(part, 0, (1, 1), (y[0], x[0])))
-    sizes = (value.map[0], *(axis.count for axis in axes))
-    result = parts[0].value if len(parts) == 1 else parts_value(parts, sizes, sizes, node)
-    result.shape = sizes if rank == 2 else (sizes[0], sizes[2])
-    return result
+    shape = (value.map[0], *(axis.count for axis in axes))
+    result = parts[0].value if len(parts) == 1 else parts_value(parts, shape, shape, node)
+    return replace(result, shape=shape if rank == 2 else (shape[0], shape[2]))
 
 
 @operator("GlobalAveragePool", roles=Role.MEAN | Role.MAPS | Role.SCALES)

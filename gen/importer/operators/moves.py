@@ -8,6 +8,7 @@ and pads that fit, or in another order; see `layout` and `copies`.
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
 from systolith.gen.importer.copies import plain
@@ -324,7 +325,7 @@ def _image_of(builder, node, value, number):
     if value.linear is not None:
         return 0                                    # refused by `_cropped`
     format = builder.tensors[value.source].format
-    image = None if not gain or offset is None else (number - offset) / gain
+    image: Any = None if not gain or offset is None else (number - offset) / gain
     low, high = format.image_range
     if image == 0 and not format.has_zero:
         return 0                                    # signs padded with nothing

@@ -179,8 +179,8 @@ def _combined_layer(builder, value, target, output, node):
             first.linear is not None))
     ties = EVEN if target.sign else ties_of_sum(factors, target)
     conv.name, conv.output = builder.unique(both.name), output
-    conv.operand = Operand(source, both.product, *integers, int(zero), shift, target.zero_point,
-                           target.low, target.high, ties)
+    conv.operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift,
+                           target.zero_point, target.low, target.high, ties)
     conv.nodes = [*first.nodes, *value.nodes]
     return conv
 

@@ -5,6 +5,7 @@ between two pixels, for the smallest such p: p convolutions of one or two taps w
 every p-th result each. Beyond the map its nearest pixels go on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
@@ -59,7 +60,7 @@ def _half_pixel(n, axis, number):
 
 #: Attribute coordinate_transformation_mode: where result n lies; `number` makes the numbers of the
 #: arithmetic, exact ones or float32, operation by operation as ONNX Runtime does it.
-MODES = {
+MODES: dict[str, Callable] = {
     "half_pixel": _half_pixel,
     "half_pixel_symmetric": _symmetric,
     "pytorch_half_pixel": lambda n, axis, number:
@@ -71,7 +72,7 @@ MODES = {
     "tf_crop_and_resize": _crop,
 }
 #: Attribute nearest_mode.
-NEAREST = {
+NEAREST: dict[str, Callable] = {
     "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
     "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
     "floor": np.floor,
@@ -223,11 +224,11 @@ def _interpolated(builder, node, value, format, down, across, copies=1):
         weights = np.outer(y[5], x[5])
         if copies > 1:
             left, unit = _whole(weights)
-            each, images = format.image_range[1], []
+            each, layers = format.image_range[1], []
             for _ in range(copies):
-                images.append(np.minimum(left, each))
-                left = left - images[-1]
-            images = np.stack(images)
+                layers.append(np.minimum(left, each))
+                left = left - layers[-1]
+            images = np.stack(layers)
         else:
             images, unit = rounded(builder, node, format, weights)
             images = images[None]

@@ -32,7 +32,7 @@ _LITTLE = np.float32(1e-30)
 @dataclass
 class Comparison:
     """Whether each element of `value` is at least 0; `strict`: more than 0."""
-    value: object
+    value: HostInput | Value
     strict: bool
 
     @property

@@ -97,7 +97,7 @@ def _function_of(base, value):
     def function(numbers):
         if (gain, offset) != (1, 0):
             numbers = numbers * np.float32(gain) + np.float32(offset)
-        return numbers if limits == [None, None] else np.clip(numbers, *limits)
+        return numbers if limits == [None, None] else np.clip(numbers, limits[0], limits[1])
     return function
 
 

@@ -195,8 +195,8 @@ def _clip(builder, node, inputs, min=None, max=None):
             if array.size != 1 or np.isnan(array[0]):
                 node.fail(f"{what} must be one number, not {array.tolist()}")
             bounds[n] = array[0]
-    bounds = [None if item is None or np.isinf(item) else exact(item).item() for item in bounds]
-    return _clipped(builder, activation(inputs, node), *bounds, node)
+    low, high = (None if item is None or np.isinf(item) else exact(item).item() for item in bounds)
+    return _clipped(builder, activation(inputs, node), low, high, node)
 
 
 @operator("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from math import floor, gcd, prod
+from typing import Any
 
 import numpy as np
 from systolith.gen.importer.crop import parts_value
@@ -49,18 +50,19 @@ def _dimensions(node, value, inputs, axes, policy):
     axes = [int(axis) % rank for axis in (range(rank) if axes is None else axes)]
     scales, sizes = (None if item is None else constant(item, node, "its size").numbers.reshape(-1)
                      for item in [*inputs[2:], None, None][:2])
-    given = scales if scales is not None and len(scales) else sizes
+    by_scales = scales is not None and len(scales) > 0
+    given: Any = scales if by_scales else sizes
     if given is None or len(given) != len(axes):
         node.fail("needs scales or sizes for all dimensions, or for those of its axes")
     found = [(size, Fraction(1)) for size in old]
-    if given is scales:
-        for axis, scale in zip(axes, scales, strict=True):
+    if by_scales:
+        for axis, scale in zip(axes, given, strict=True):
             size = int(np.float32(float(scale)) * np.float32(old[axis]))
             simple = scale.limit_denominator(1000)
             near = abs(simple - scale) <= scale / (1 << 22)
             found[axis] = size, simple if near else scale
     else:
-        wanted = {axis: int(size) for axis, size in zip(axes, sizes, strict=True)}
+        wanted = {axis: int(size) for axis, size in zip(axes, given, strict=True)}
         ratios = [Fraction(size, old[axis]) for axis, size in wanted.items()]
         for axis, size in wanted.items():
             scale = Fraction(size, old[axis])
@@ -70,7 +72,7 @@ def _dimensions(node, value, inputs, axes, policy):
             found[axis] = size, scale
     if found[0] != (1, 1) or found[1] != (old[1], 1):
         # The batch is 1 here; files with another fixed one give its size.
-        if found[1] != (old[1], 1) or given is scales:
+        if found[1] != (old[1], 1) or by_scales:
             node.fail(f"must leave batch and channels as they are, not resize them by "
                       f"{[float(item) for _, item in found[:2]]}")
     if min(size for size, _ in found[1:]) < 1:

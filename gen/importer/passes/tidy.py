@@ -14,7 +14,9 @@ def trimmed(graph):
 
 def name_layers(graph):
     """The Graph, layers of the same node with names of their own."""
-    given, taken, layers = {layer.name for layer in graph.layers}, set(), []
+    given = {layer.name for layer in graph.layers}
+    taken: set[str] = set()
+    layers = []
     for layer in graph.layers:
         if layer.name in taken:
             layer = replace(layer, name=next(

@@ -78,7 +78,7 @@ def _comments(fragment: Fragment, name: str) -> Iterator[tuple[str, str]]:
                   and type(origin).__module__.startswith(("systolith.", "amaranth.lib."))
                   and type(origin).__doc__]
     if documented:
-        first, *_ = inspect.getdoc(documented[0]).split("\n\n")
+        first, *_ = (inspect.getdoc(documented[0]) or "").split("\n\n")
         yield name, "".join(f"// {line}\n" for line in textwrap.wrap(
             f"{type(documented[0]).__name__}: {' '.join(first.split())}", 97))
     for inside, own, _ in fragment.subfragments:

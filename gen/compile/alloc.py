@@ -69,10 +69,10 @@ def _fit(sizes, lives, depth):
     attempt fails. Large ones first, then by start: two orders that fail on different inputs."""
     orders = (lambda name: (-sizes[name], lives[name], name), lambda name: (lives[name], name))
     for order in orders:
-        placed = {}
+        placed: dict[str, int] = {}
         for name in sorted(sizes, key=order):
             base = 0
-            for other in sorted(placed, key=placed.get):
+            for other in sorted(placed, key=placed.__getitem__):
                 apart = lives[other][1] < lives[name][0] or lives[name][1] < lives[other][0]
                 if not apart and placed[other] < base + sizes[name]:
                     base = max(base, placed[other] + sizes[other])

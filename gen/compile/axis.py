@@ -42,7 +42,7 @@ class Axis:
     def windows(self, out):
         """Results [out) in runs of windows of one size that stand `step` apart:
         [(first result, end, first pixel, pixels of a window)]."""
-        runs = []
+        runs: list[list[int]] = []
         for n in range(*out):
             first, end = self.window(n)
             if runs and runs[-1][3] == end - first and (

@@ -104,4 +104,4 @@ def choose(graph, layers, recipes, arch, batch):
         except UserError:
             if images == 1:
                 raise
-    return min(costs, key=costs.get)
+    return min(costs, key=costs.__getitem__)

@@ -282,7 +282,8 @@ class LayerCode:
         if not isinstance(region, Region):
             memory, outside = region
             base, there, first, blocks = memory.buffer(self.layer, block, sub)
-            region = Region(base, *sub, first, blocks, outside, y1 if there else y0,
+            rows, columns = sub
+            region = Region(base, rows, columns, first, blocks, outside, y1 if there else y0,
                             Memory.OPERAND)
         self.stream.load_rows(region, y1)
         return region
@@ -544,7 +545,8 @@ def compile_graph(graph, arch, batch=1):
     places = find_places(tall, layers, recipes, images, batch // images, sections, arch)
     plans = plan_layers(layers, places)
 
-    stream, constants, offsets = Stream(arch), {}, []
+    stream, offsets = Stream(arch), []
+    constants: dict = {}
     for layer, plan in zip(layers, plans, strict=True):
         data = {"weights": weight_bytes(layer, plan.parts), "parameters": parameter_bytes(layer),
                 "tables": table_bytes(layer)}

@@ -91,7 +91,8 @@ def interleave(instructions, used, arch):
         return max((times.ready(index, access.is_write) for times, index, access in touched),
                    default=0)
 
-    free, starts, streams = dict.fromkeys(Unit, 0), [], deque()
+    free, starts = dict.fromkeys(Unit, 0), []
+    streams: deque = deque()
     stores = deque(mine for i, mine in zip(instructions, used, strict=True)
                    if i.opcode == Opcode.STORE)
     for i, mine in zip(instructions, used, strict=True):

@@ -20,7 +20,8 @@ __all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
 
 def _lives_of(graph):
     """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
-    readers, users = {}, {}
+    readers: dict[str, list[int]] = {}
+    users: dict[str, list[int]] = {}
     for index, conv in enumerate(graph.layers):
         readers.setdefault(conv.input, []).append(index)
         for name in (conv.input, conv.output):

@@ -12,7 +12,8 @@ __all__ = ["bias_notes"]
 def bias_notes(graph, arch):
     """[Note] of biases that a chip holds with an error; those of the digits of a sum as one, in the
     steps of the sum."""
-    found, sums = [], defaultdict(dict)
+    found = []
+    sums: dict[str, dict] = defaultdict(dict)
     for conv in graph.layers:
         error, digit = bias_error(conv, arch), graph.digits.get(conv.output)
         if digit is not None:

@@ -9,14 +9,15 @@ __all__ = ["OperandMemory", "operand_lives"]
 
 def operand_lives(graph):
     """{tensor: (first layer, last layer)} of what results are combined with."""
-    lives = {}
-    writers = {}
+    lives: dict[str, tuple[int, int]] = {}
+    writers: dict[str, int] = {}
     for index, conv in enumerate(graph.layers):
         writers.setdefault(conv.output, index)
     for index, conv in enumerate(graph.layers):
         if conv.operand is not None:
             name = conv.operand.tensor
-            lives[name] = lives.get(name, (writers.get(name, index),))[0], index
+            first = lives[name][0] if name in lives else writers.get(name, index)
+            lives[name] = first, index
     return lives
 
 

@@ -432,12 +432,13 @@ def parameter_bytes(layer):
     total = (layer.groups + bipolar) * arch.group
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
-    shift = conv.shift if not bipolar else 0 if conv.least is None else conv.least
+    shifts = conv.shift if not bipolar else 0 if conv.least is None else conv.least
     columns, held = [], conv.on_chip(arch)
-    for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shift, 0),
+    for values, absent in ((_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shifts, 0),
                            (held.addend, 0), (conv.ties, 0),
                            *((item, 0) for item in held.below or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
-    return pack_parameter_words(*columns[:3], arch, columns[5:] or None, *columns[3:5])
+    bias, multiplier, shift, addend, ties, *below = columns
+    return pack_parameter_words(bias, multiplier, shift, arch, below or None, addend, ties)

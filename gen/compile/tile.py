@@ -19,7 +19,9 @@ from math import ceil
 
 import numpy as np
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import shortest_pass
+from systolith.sim.model.graph import Conv
 
 from .axis import Axis
 from .depthwise import plan_from_above
@@ -73,8 +75,8 @@ class Layer:
         Lanes of each plane that no channel fills.
     """
     index: int
-    conv: object
-    arch: object
+    conv: Conv
+    arch: Arch
     images: int = 1
     planes: int = 1
     idle: int = 0
@@ -93,10 +95,12 @@ class Layer:
         less their zero point, are two, with few passes for the second where few of them exceed
         the range. Empty where the chip has the weights' format."""
         conv, form = self.conv, self.arch.weight
+        assert not isinstance(form, str)
         if not (form.complete and conv.weight_format.complete) or (
                 conv.weight_format.width <= form.width):
             return []
-        rest, found, (low, high) = conv.weight_format.image(conv.weight), [], form.image_range
+        rest, (low, high) = conv.weight_format.image(conv.weight), form.image_range
+        found: list[np.ndarray] = []
         while rest.any() or not found:
             if len(found) == MOST_ADDENDS:
                 return [*found, rest]           # too many: `check_layer` refuses it
@@ -114,8 +118,9 @@ class Layer:
             padded = np.zeros((self.column_blocks * arch.columns, self.blocks * arch.vector,
                                *dense.shape[2:]), bool)
             padded[:dense.shape[0], :dense.shape[1]] = dense
-            made = padded.reshape(self.column_blocks, arch.columns, self.blocks, arch.vector,
-                                  *dense.shape[2:]).any(axis=(1, 3)).transpose(0, 2, 3, 1)
+            made = np.asarray(padded.reshape(
+                self.column_blocks, arch.columns, self.blocks, arch.vector,
+                *dense.shape[2:]).any(axis=(1, 3))).transpose(0, 2, 3, 1)
             for block, (first, end) in enumerate(self.spans):
                 mine = made[block, :, :, first:end]
                 # Passes in many runs, or all of those that come from the top, are made as one.
@@ -131,6 +136,7 @@ class Layer:
 
     def _axis(self, n):
         conv = self.conv
+        assert conv.input_shape is not None, "a Graph says it"
         return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], conv.stride[n],
                     conv.dilation[n], conv.pads[n], conv.pool[n], conv.output_shape[1 + n],
                     conv.windows[1][n], conv.pool_pads[n], conv.conv_shape[1 + n])
@@ -195,7 +201,8 @@ class Layer:
         out, vector = self.column_blocks * arch.columns, self.blocks * arch.vector
         padded = np.zeros((out, vector), bool)
         padded[:any_tap.shape[0], :any_tap.shape[1]] = any_tap
-        used = padded.reshape(self.column_blocks, arch.columns, self.blocks, -1).any((1, 3))
+        used = np.asarray(padded.reshape(
+            self.column_blocks, arch.columns, self.blocks, -1).any((1, 3)))
         last = self.blocks - used[:, ::-1].argmax(axis=1)
         return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
                 zip(used, used.argmax(axis=1), last, strict=True)]
@@ -350,9 +357,9 @@ def _runs_of(made, box):
     y, rows, x, columns, first, blocks = box
     edges = np.diff(made[y:y + rows, x:x + columns, first:first + blocks].astype(np.int8), axis=2,
                     prepend=0, append=0)
-    found = []
+    found: list[tuple] = []
     for row in range(rows):
-        mine = []
+        mine: list[tuple] = []
         for column in range(columns):
             starts, ends = (np.flatnonzero(edges[row, column] == sign) for sign in (1, -1))
             for a, b in zip((first + starts).tolist(), (first + ends).tolist(), strict=True):
@@ -503,4 +510,5 @@ def overlapping(layer, rows, columns, pixels, results=None):
             best = cost, height, width
         if height == rows:
             break
+    assert best is not None, "a map has at least one row"
     return best[1:]

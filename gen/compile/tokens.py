@@ -48,7 +48,7 @@ def synchronize(instructions, arch, used=None):
                 fields=i.fields | ({"early": 0} if i.opcode == Opcode.ARRAY else {}))
         for i in instructions]
     used = used or [accesses(i, arch) for i in instructions]
-    last = {}                                   # (space, unit, is_write) -> _Last
+    last: dict[tuple, _Last] = {}               # by (space, unit, is_write)
     covered = np.full((len(Unit), len(Unit)), -1, np.int64)
     for number, (i, touched) in enumerate(zip(instructions, used, strict=True)):
         if i.unit is None:

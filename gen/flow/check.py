@@ -23,6 +23,7 @@ from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
 from systolith.gen.report.report import host_lines
+from systolith.sim.model.graph import Graph
 
 from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .compile import compile_network
@@ -64,7 +65,7 @@ class Check:
     open: list = field(default_factory=list)
     layers: list = field(default_factory=list)
     memories: dict = field(default_factory=dict)
-    graph: object = None
+    graph: Graph | None = None
     notes: list = field(default_factory=list)
     quantized: str = ""
 
@@ -92,7 +93,9 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
     with calibration data as of `quantize.quantize`, or with random ones. Raises UserError where the
     file as a whole cannot be read as a network.
     """
-    refused, after, problems = {}, set(), []        # problems: (node's name, message)
+    refused: dict[str, str] = {}
+    after: set[str] = set()
+    problems: list[tuple] = []                      # (node's name, message)
 
     def refuse(node, error):
         if error is None:
@@ -205,7 +208,7 @@ def _explain(found, graph, arch, batch, error):
 
 def _layer_errors(graph, chip):
     """Why a chip cannot compute each of a network's layers."""
-    errors = []
+    errors: list[UserError] = []
     try:
         graph = widened(graph, chip)
         arranged, lanes = arrange(graph, chip)
@@ -283,7 +286,7 @@ def _described(layer, graph):
 def fates(model, graph):
     """[(node, operator, what it became)] in the order of the `onnx.ModelProto` that `graph` is."""
     nodes = nodes_of(model.graph)
-    layers = {}
+    layers: dict[str, list[str]] = {}
     for layer in graph.layers:
         for name in layer.nodes:
             layers.setdefault(name, []).append(_described(layer, graph))
@@ -336,10 +339,10 @@ def text_of(found, arch=None):
             for name, operator, became in found.nodes]
     lines += [text_table([["node", "operator", "becomes"], *rows]), ""]
     if found.layers:
-        rows = [[name, need, *([] if bits is None else [bits, bits - need])]
-                for name, need, bits in found.layers]
+        needs = [[name, need, *([] if bits is None else [bits, bits - need])]
+                 for name, need, bits in found.layers]
         heading = ["layer", "bits of its sums", *([] if arch is None else ["chip", "slack"])]
-        lines += [text_table([heading, *rows], "lrrr"[:len(heading)]), ""]
+        lines += [text_table([heading, *needs], "lrrr"[:len(heading)]), ""]
         if all(bits is None or bits >= need for _, need, bits in found.layers):
             lines += ["Bits come from the layers' actual weights and any activations: within them "
                       "no sum can overflow.", ""]
@@ -353,7 +356,7 @@ def text_of(found, arch=None):
         lines += host_lines(graph.host_work())
         lines += [f"Note: {note}." for note in note_lines(found.notes)]
     if found.problems:
-        lines += ["", *(f"{n}. {_told(*key, names)}" for n, (key, names) in
+        lines += ["", *(f"{n}. {_told(operator, text, names)}" for n, ((operator, text), names) in
                         enumerate(problems.items(), 1)), ""]
     lines.append(_verdict(found, arch))
     return "\n".join(lines)
@@ -362,7 +365,7 @@ def text_of(found, arch=None):
 def _alike(problems):
     """{(operator, what is wrong): names of the nodes} of messages; operator "" and no names of
     those that are about no node."""
-    found = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         match = _NODE.fullmatch(problem)
         key = (match["operator"], match["text"]) if match else ("", problem)

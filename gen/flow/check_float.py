@@ -60,7 +60,8 @@ def fates_of_float(model, rows):
     nodes = nodes_of(model.graph)
     became = {name: text for name, _, text in rows}
     constant = reader.computed_from_constants(model.graph, nodes)
-    makers, found = {}, []
+    makers: dict[str, str] = {}
+    found = []
     for node in nodes:
         if node.outputs[0] in constant:
             text = "constant"

@@ -138,7 +138,7 @@ def compare_with_onnx(graph, arch, model, inputs, float_model=None, float_source
                                 *(name for name in ends if name in known)]))
     images = len(next(iter(feeds.values())))
     fixed = _fixed_batch(model) or _fixed_batch(real)
-    answers = {}
+    answers: dict[str, list] = {}
     with progress.step(f"Comparing with {quantized.by} and float, {images:,} images",
                        images) as done:
         for start in range(0, images, fixed or _BATCH):

@@ -102,7 +102,8 @@ def graph_of(model, fixed=None):
     """
     model, fixed = read(model), fixed or {}
     if not is_quantized(model):
-        recipe = Recipe(*(str(fixed.get(key, "int8")) for key in ("activation", "weight")))
+        activation, weight = (str(fixed.get(key, "int8")) for key in ("activation", "weight"))
+        recipe = Recipe(activation, weight)
         model = quantized_for_check(model, recipe, None, "", _raise)
     return load(model)
 
@@ -155,9 +156,9 @@ def fit(graph, *, board="none", fixed=None, name="chip", area=True, progress=SIL
                 found.notes.append(f"uses of the {board.part.name}: " + ", ".join(
                     f"{part:.0%} of its {key.upper()}" for key, part in used.items()))
                 return found
-            if max(used, key=used.get) != "bram":
+            if max(used, key=used.__getitem__) != "bram":
                 break                           # smaller buffers are no help
-    most = max(used, key=used.get)
+    most = max(used, key=used.__getitem__)
     raise UserError(f"no chip for {graph.name} fits the {board.name}: the smallest that was tried, "
                     f"{arch.rows} x {arch.columns}, takes {whole[most]:,} {most.upper()} of "
                     f"{getattr(board.part, most):,}")
@@ -357,17 +358,17 @@ class _Search:
         keys = {path: key for key, path in _PATHS.items()}
         arch, board = found.arch, BOARDS.get(found.arch.board)
         target = board.part.target if board else "ecp5"
-        chips = {None: arch}
+        chips: dict[str | None, Arch] = {None: arch}
         for item in wanted:
-            key = keys[item.key]
+            name = keys[item.key]
             try:
-                chips[item.key] = replace(arch, **{key: without[key]})
+                chips[item.key] = replace(arch, **{name: without[name]})
             except ValueError:
                 continue
         with self.progress.step(f"Areas with and without each unit (Yosys, {target})",
                                 len(chips)) as done, ThreadPoolExecutor(2) as pool:
             jobs = {key: pool.submit(chip_area, chip, target) for key, chip in chips.items()}
-            areas = {}
+            areas: dict[str | None, dict] = {}
             for key, job in jobs.items():
                 areas[key] = job.result().total
                 done(len(areas))

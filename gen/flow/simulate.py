@@ -234,7 +234,8 @@ def _collect(build, found, places, golden, numbers, results, section, outputs):
 
 def _run_isa(build, codes, golden, found, progress):
     program, host = build.program, build.program.host
-    places, outputs, found.comparison = locate(program), {}, Comparison()
+    places, found.comparison = locate(program), Comparison()
+    outputs: dict[str, list] = {}
     with progress.step(f"Instruction-level simulator, {found.images:,} images",
                        found.images) as done:
         for numbers in _runs(program, found.images):
@@ -254,7 +255,8 @@ def _run_isa(build, codes, golden, found, progress):
 
 def _run_rtl(build, codes, golden, found, waves, latency, progress):
     program, host = build.program, build.program.host
-    places, outputs, found.comparison = locate(program), {}, Comparison()
+    places, found.comparison = locate(program), Comparison()
+    outputs: dict[str, list] = {}
     reads = [(host["output_offset"], host["output_bytes"])]
     verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
     starts = _runs(program, found.images)

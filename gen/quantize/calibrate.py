@@ -180,8 +180,8 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
         return _between(form, low, high, even_zero)
     sample = statistics.sample
     if method == "percentile":
-        ends = np.percentile(sample, [100 - percentile, percentile])
-        return _between(form, *(float(item) for item in ends), even_zero)
+        low, high = np.percentile(sample, [100 - percentile, percentile])
+        return _between(form, float(low), float(high), even_zero)
     sample = np.sort(sample)[::max(1, len(sample) // _TRIED)]
     weight = statistics.count / len(sample)
     extremes = np.asarray(statistics.extremes, np.float32)
@@ -191,7 +191,7 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
                    for factor, part in ((weight, sample), (1, extremes)))
 
     def best(ranges):
-        made = [_between(form, *item, even_zero) for item in ranges]
+        made = [_between(form, low, high, even_zero) for low, high in ranges]
         return ranges[int(np.argmin([error(item) for item in made]))]
     low, high = best([(low * part, high * part) for part in _parts(form)])
     if form.uniform and low < 0 < high:

@@ -64,7 +64,7 @@ def with_fixed_ranges(model, data, recipe, source="the calibration data", progre
             numbers[tensor] = (constant(np.float32(chosen.scale), f"{tensor}_fixed_scale"),
                                constant(np.uint8(chosen.zero + 128), f"{tensor}_fixed_zero"))
         return numbers[tensor]
-    renamed = {}
+    renamed: dict[str, str] = {}
     for node in graph.node:
         node = onnx.NodeProto.FromString(node.SerializeToString())
         node.input[:] = [renamed.get(name, name) for name in node.input]

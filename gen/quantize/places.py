@@ -41,8 +41,10 @@ class _Functions:
     """
 
     def __init__(self, network, tables):
-        self.network, self.source, self.before = network, {}, {}
-        within = set()
+        self.network = network
+        self.source: dict[str, str] = {}
+        self.before: dict[str, str] = {}
+        within: set[str] = set()
         for node in network.nodes if tables else ():
             data = [name for name in node.input if name and name not in network.constants]
             if not has(node.op_type, _TABLES) or (
@@ -146,9 +148,8 @@ class Places:
     def ask(self, tensor):
         """Have a tensor quantized; the quantizers that it comes from, of one group."""
         node = self.makers.get(tensor)
-        handed_on = node is not None and tensor not in self.host and (
-            has(node.op_type, VIEWS) or self._moves(node))
-        if not handed_on:
+        if node is None or tensor in self.host or not (
+                has(node.op_type, VIEWS) or self._moves(node)):
             if tensor not in self.group:
                 self.tensors.append(tensor)
                 self.group[tensor] = tensor

@@ -131,7 +131,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
     images = len(next(iter(feeds.values())))
     with progress.step(f"Calibrating on {images:,} images", images) as done:
         statistics = collect(network, feeds, places.tensors, done)
-    quantizers = {}
+    quantizers: dict = {}
     with progress.step(f"Choosing ranges for {len(places.tensors)} tensors"):
         for root in {places.root(name) for name in places.tensors}:
             members = [name for name in places.tensors if places.root(name) == root]

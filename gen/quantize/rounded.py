@@ -177,8 +177,8 @@ class _Walk:
         chosen = np.linspace(0, count - 1, images).round().astype(int)
         self.real = {name: array[chosen] for name, array in feeds.items()}
         self.found, self.alone = dict(self.real), dict(self.real)
-        self.chains = {name: [] for name in self.real}
-        self.last = {}
+        self.chains: dict[str, list] = {name: [] for name in self.real}
+        self.last: dict[str, int] = {}
         for number, node in enumerate(network.nodes):
             self.last.update(dict.fromkeys(node.input, number))
         self.number = -1

@@ -51,7 +51,7 @@ def _rows(results):
 
 def _curves(rows):
     """Rows with cycles, by network."""
-    curves = {}
+    curves: dict[str, list] = {}
     for row in rows:
         if row["cycles"] != "" and row["lut"] != "":
             curves.setdefault(row["network"], []).append(row)
@@ -84,7 +84,7 @@ def _front(curve):
 
 def _apart(front):
     """The points of a front that are far enough from each other for a label."""
-    kept = []
+    kept: list[dict] = []
     for row in front:
         if all(abs(math.log(row["lut"] / other["lut"])) > 0.03
                or abs(math.log(row["cycles"] / other["cycles"])) > 0.08 for other in kept):
@@ -110,11 +110,11 @@ def _picture(curves, path):
         axes.plot([row["lut"] for row in front], [row["cycles"] for row in front], color=color,
                   marker="o", markersize=6, linewidth=1.4,
                   label=f"{network} ({', '.join(dict.fromkeys(row['group'] for row in curve))})")
-        side = {"ha": "left", "va": "bottom"} if number % 2 else {"ha": "right", "va": "top"}
+        across, down = ("left", "bottom") if number % 2 else ("right", "top")
         shift = 5 if number % 2 else -5
         for row in _apart(front):
             axes.annotate(_label(row), (row["lut"], row["cycles"]), xytext=(shift, shift),
-                          textcoords="offset points", fontsize=8, color=color, **side)
+                          textcoords="offset points", fontsize=8, color=color, ha=across, va=down)
     axes.set(xscale="log", yscale="log", xlabel=f"LUTs of the core ({_target(curves)})",
              ylabel="cycles per image", title="Area against time; lines join the Pareto-optimal "
                                               "chips (rows x columns x lanes)")

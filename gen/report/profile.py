@@ -40,7 +40,7 @@ def work(program, timing):
     """
     arch = program.arch
     through_array = latencies.array_latency(arch, arithmetic_of(arch).stages)
-    spans = {unit: [] for unit in Unit}
+    spans: dict[Unit, list] = {unit: [] for unit in Unit}
     for code, (first, last) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             last += max(0, latencies.shortest_pass(arch) - steps(code, arch)) - through_array
@@ -79,7 +79,7 @@ def _windows(program, timing):
 
 def layer_windows(program, timing):
     """[(begin, end, layer)] that cut all cycles as `profile` counts them."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     for layer, begin, end in zip(*(part.tolist() for part in _windows(program, timing)),
                                  strict=True):
         if found and found[-1][2] == layer:
@@ -133,14 +133,14 @@ def profile(program, timing):
 
     total = np.bincount(layers, ends - begins, len(described)).astype(int).tolist()
     loaded, stored = moved(program)
-    spans = [[] for _ in described]
+    spans: list[list] = [[] for _ in described]
     for code, span in zip(program.instructions, timing.instructions, strict=True):
         if code.unit is not None:
             spans[code.layer].append(span)
     found = []
     for index, layer in enumerate(described):
         at_work = {name: cycles_of([name])[index] for name in units}
-        order = sorted(units, key=at_work.get, reverse=True)
+        order = sorted(units, key=at_work.__getitem__, reverse=True)
         reached = [0, *(cycles_of(order[:n + 1])[index] for n in range(len(order)))]
         charged = {name: after - before for name, before, after in
                    zip(order, reached, reached[1:], strict=False)}
@@ -151,6 +151,6 @@ def profile(program, timing):
             "cycles": total[index],
             "utilization": layer["macs"] / max(1, total[index] * program.arch.macs_per_cycle),
             "at_work": at_work, "charged": {name: charged[name] for name in BOUNDS},
-            "bound": max(BOUNDS, key=charged.get),
+            "bound": max(BOUNDS, key=charged.__getitem__),
             "loaded_bytes": loaded[index], "stored_bytes": stored[index]})
     return found

@@ -24,7 +24,7 @@ _STEPS = 1600
 
 def _shares(ranges, edges):
     """What part of each step between the edges (begin, end, look) ranges cover: {look: array}."""
-    looks = {}
+    looks: dict[tuple, list] = {}
     for begin, end, look in ranges:
         looks.setdefault(look, []).append((begin, end))
     return {look: np.diff(measure(merge(*np.array(own).T), edges)) / np.diff(edges)
@@ -51,7 +51,7 @@ def write_picture(program, timing, path, begin=0, end=None):
     end = timing.cycles if end is None else end
     edges = np.linspace(begin, end, _STEPS + 1)
     names = [layer["name"] for layer in program.host["layers"]]
-    palette = matplotlib.colormaps["tab20"].colors
+    palette = matplotlib.color_sequences["tab20"]
     palette = palette[::2] + palette[1::2]
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")

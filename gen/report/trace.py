@@ -152,7 +152,8 @@ def trace_events(program, timing, begin=0, end=None):
             "last cycle": cost["last_cycle"], "loaded bytes": sum(cost["loaded_bytes"].values()),
             "stored bytes": cost["stored_bytes"]})
     for unit, track in tracks(program, timing).items():
-        own = [(first, -last, number) for first, last, number in clip(track.slices, begin, end)]
+        own: list[tuple] = [(first, -last, number)
+                            for first, last, number in clip(track.slices, begin, end)]
         own += [(first, -last, state, giver)
                 for first, last, state, giver in clip(track.waits, begin, end)]
         for first, last, what, *giver in sorted(own, key=lambda item: (*item[:2], len(item))):

@@ -16,6 +16,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from amaranth.back import rtlil
 from systolith.gen.kit.errors import UserError
@@ -139,7 +140,7 @@ def parse_entries(texts):
 def reference(entry):
     """The entry's own element of 16 bits; None where there is none."""
     def wide(name):
-        fmt = parse(name)
+        fmt: Any = parse(name)
         if fmt.floating:
             return f"e{fmt.exp}m{15 - fmt.exp}"
         return "int16" if fmt.uniform else None

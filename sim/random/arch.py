@@ -11,8 +11,8 @@ from systolith.hw.spec.structures import Structure
 __all__ = ["random_arch"]
 
 _FLOATS = ("e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e4m1", "e2m5", "e3m4", "e4m3")
-#: What an activation or a weight may be instead, by family. No formats with codes of NaN: words
-#: are loaded from anywhere.
+#: What an activation or a weight may be instead, by family. No formats with codes of NaN: their
+#: programs load fresh words only.
 _OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", "e1m5", "e5m1"),
            "bipolar": ("bipolar1",)}
 #: What a weight alone may be.

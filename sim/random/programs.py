@@ -146,6 +146,8 @@ class _Writer:
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        self.all_numbers = all(len(form.finite_codes()) == 1 << form.width
+                               for form in (arch.activation, arch.weight))
         self.memories = [Memory(row.space) for row in loadable(arch)]
         self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
         self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
@@ -203,7 +205,8 @@ class _Writer:
         self.load(self.draw.choice(self.memories))
 
     def load(self, memory):
-        """Words of fresh data, or of whatever stands in the window already."""
+        """Words of fresh data, or of whatever stands in the window already, which is random bytes
+        in part: not where these may be codes of no number."""
         arch, draw = self.arch, self.draw
         size, depth = word_bytes(memory, arch), Space(memory).depth(arch)
         most = min(depth, max(arch.rows, 2048 // size, 1))
@@ -221,7 +224,7 @@ class _Writer:
         gap = draw.choice((0, 0, 1, draw.randrange(9))) * arch.beat_bytes
         row_stride = run * size + gap
         span = row_stride * (rows - 1) + run * size
-        if draw.random() < 0.7 or self.free + span > self.window:
+        if draw.random() < 0.7 or self.free + span > self.window or not self.all_numbers:
             address = self.window
             if draw.random() < 0.3:              # ends or starts at a 4 KiB boundary
                 address = -(-address // 4096) * 4096 - draw.choice((0, arch.beat_bytes))

@@ -3,9 +3,11 @@
 import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode, Pooling, decode
 from systolith.hw.spec.structures import Structure
 from systolith.sim.machine.access import AccessError, check_program
+from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.races import find_stall
 from systolith.sim.random.programs import random_arch, random_program
 
@@ -53,6 +55,17 @@ def test_programs_differ_and_come_back_from_their_image():
         (Destination.ACTIVATION, False, False), (Destination.STORE, True, False)}
     assert seen >= {(name, value) for name in ("accumulate", "early", "burst", "rows")
                     for value in (0, 1)}
+
+
+@pytest.mark.parametrize("activation, weight", [
+    ("p3109_k5p2", "p3109_k5p2"), ("int6", "ternary"), ("e5m2ieee", "e4m3fnuz")])
+def test_programs_read_numbers_alone_where_a_code_may_be_none(activation, weight):
+    arch = Arch(rows=4, columns=4, activation=activation, weight=weight, operand_depth=64,
+                table_depth=256, bus_bits=32, largest_k=200)
+    for seed in range(3):
+        program = random_program(arch, seed, synchronize)
+        # A code that is no number has no image, which is an error here.
+        Simulator(arch, bytearray(program.image)).run(program.instructions, seed)
 
 
 def test_a_program_must_not_overwrite_itself():

@@ -1,8 +1,10 @@
 """Calibration: the numbers that a float network's tensors take, and the quantizers for them."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from systolith.gen.importer.run import Evaluator, quantize_as
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format
@@ -29,12 +31,12 @@ class Quantizer:
     scale: float
     zero: int = 0
 
-    def __call__(self, values):
+    def __call__(self, values: ArrayLike) -> np.ndarray:
         """`values` quantized and dequantized, float32."""
         return quantize_as(self.format, values, self.scale, self.zero)
 
     @property
-    def limits(self):
+    def limits(self) -> tuple[float, float]:
         """The smallest and the largest number that is not clipped."""
         low, high = self.format.value_range
         return (low - self.zero) * self.scale, (high - self.zero) * self.scale
@@ -51,7 +53,7 @@ class Statistics:
     parts: list = field(default_factory=list)
     extremes: list = field(default_factory=list)
 
-    def add(self, array, share, rng):
+    def add(self, array: ArrayLike, share: float, rng: np.random.Generator) -> None:
         """Take in one batch; `share` of its numbers are kept."""
         flat = np.asarray(array, np.float32).reshape(-1)
         if not flat.size:
@@ -67,10 +69,11 @@ class Statistics:
         self.parts.append(flat if count >= flat.size else flat[rng.integers(0, flat.size, count)])
 
     @property
-    def sample(self):
+    def sample(self) -> np.ndarray:
+        """The numbers that are kept."""
         return np.concatenate(self.parts)
 
-    def join(self, others):
+    def join(self, others: "list[Statistics]") -> "Statistics":
         """The statistics of two tensors that share one scale."""
         every = [self, *others]
         return Statistics(min(item.low for item in every), max(item.high for item in every),
@@ -79,7 +82,8 @@ class Statistics:
                           [number for item in every for number in item.extremes])
 
 
-def calibration_feeds(network, data, source="the calibration data"):
+def calibration_feeds(network, data: ArrayLike | dict,
+                      source: str = "the calibration data") -> dict[str, np.ndarray]:
     """{input: float32 array [N, ...]} for a `FloatNetwork` from an array, or a dict of arrays.
 
     Raises UserError for missing inputs, wrong shapes, other things than numbers, NaN and infinity.
@@ -119,7 +123,8 @@ def calibration_feeds(network, data, source="the calibration data"):
     return feeds
 
 
-def collect(network, feeds, tensors, done=lambda count: None):
+def collect(network, feeds: dict[str, np.ndarray], tensors: Iterable[str],
+            done: Callable[[int], object] = lambda count: None) -> dict[str, Statistics]:
     """{tensor: `Statistics`} over all images; `done` is told how many have run."""
     images, rng = len(next(iter(feeds.values()))), np.random.default_rng(0)
     run, model = Evaluator(network.opsets), network.model()
@@ -137,7 +142,7 @@ def collect(network, feeds, tensors, done=lambda count: None):
     return found
 
 
-def largest(form):
+def largest(form: Format) -> float:
     """The largest magnitude of a format that tensors are scaled to: numbers of both signs have it,
     where there are any."""
     low, high = form.image_range
@@ -145,7 +150,7 @@ def largest(form):
     return float(np.ldexp(float(min(top, _IMAGES)), form.exponent))
 
 
-def _between(form, low, high, even_zero):
+def _between(form: Format, low: float, high: float, even_zero: bool) -> Quantizer:
     """The quantizer whose codes reach from `low` to `high`, 0 among them."""
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
@@ -163,12 +168,13 @@ def _between(form, low, high, even_zero):
     return Quantizer(form, scale, min(max(zero, least), most))
 
 
-def _scale(number):
+def _scale(number: float) -> float:
     """A scale that float32 has, not so small that quotients overflow."""
     return float(np.float32(max(number, 1e-30)))
 
 
-def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
+def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: float = 99.99,
+        even_zero: bool = False) -> Quantizer:
     """The `Quantizer` of a format for a tensor.
 
     "min-max" takes in all numbers, "percentile" all but `percentile` % of them at either end,
@@ -180,8 +186,8 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
         return _between(form, low, high, even_zero)
     sample = statistics.sample
     if method == "percentile":
-        low, high = np.percentile(sample, [100 - percentile, percentile])
-        return _between(form, float(low), float(high), even_zero)
+        low, high = map(float, np.percentile(sample, [100 - percentile, percentile]))
+        return _between(form, low, high, even_zero)
     sample = np.sort(sample)[::max(1, len(sample) // _TRIED)]
     weight = statistics.count / len(sample)
     extremes = np.asarray(statistics.extremes, np.float32)
@@ -200,7 +206,7 @@ def fit(form, statistics, method="mse", percentile=99.99, even_zero=False):
     return _between(form, low, high, even_zero)
 
 
-def _parts(form):
+def _parts(form: Format) -> np.ndarray:
     """Shares of the whole range to try."""
     if form.uniform:
         return np.linspace(1, 0.1, 91)
@@ -209,7 +215,8 @@ def _parts(form):
     return np.exp2(-np.arange(0, 3.5, 1 / 16))
 
 
-def fit_weights(form, weight, axis, method="mse"):
+def fit_weights(form: Format, weight: np.ndarray, axis: int,
+                method: str = "mse") -> tuple[np.ndarray, np.ndarray]:
     """(scales [channels], weights as they are after rounding) of a linear node's weights, with one
     scale for each slice along `axis`."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
@@ -231,7 +238,7 @@ def fit_weights(form, weight, axis, method="mse"):
     return scales, round_weights(form, weight, scales.reshape(shape))
 
 
-def round_weights(form, weight, scale):
+def round_weights(form: Format, weight: ArrayLike, scale: ArrayLike) -> np.ndarray:
     """Weights as they are after rounding with a scale that broadcasts."""
     top = largest(form)
     return quantize_as(form, weight, scale, 0, -top, top)

@@ -21,7 +21,7 @@ __all__ = ["is_dynamic", "with_fixed_ranges"]
 _KEPT = 1 << 18
 
 
-def is_dynamic(model):
+def is_dynamic(model: onnx.ModelProto) -> bool:
     """Whether scales of an `onnx.ModelProto` are computed from each input."""
     return any(node.op_type in DYNAMIC for node in model.graph.node)
 

@@ -27,7 +27,7 @@ _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QG
 _OPSET = 13
 
 
-def attribute(node, name, default):
+def attribute(node: onnx.NodeProto, name: str, default):
     """An attribute of an `onnx.NodeProto`."""
     for item in node.attribute:
         if item.name == name:
@@ -241,7 +241,8 @@ def _set_dense(network, node, weight, bias):
                    np.broadcast_to(bias.reshape(-1), len(weight)).copy())
 
 
-def set_parameters(network, node, weight, bias):
+def set_parameters(network, node: onnx.NodeProto, weight: np.ndarray,
+                   bias: np.ndarray | None) -> None:
     """Give a linear node weights and a bias (or None) of its own."""
     names = [network.new_name(f"{node.name}_weight")]
     network.constants[names[0]] = weight.astype(np.float32)

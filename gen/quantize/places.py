@@ -145,7 +145,7 @@ class Places:
         return has(node.op_type, MOVES) and (
             not has(node.op_type, Role.REPEAT) or mode == b"nearest")
 
-    def ask(self, tensor):
+    def ask(self, tensor: str) -> list[str]:
         """Have a tensor quantized; the quantizers that it comes from, of one group."""
         node = self.makers.get(tensor)
         if node is None or tensor in self.host or not (
@@ -162,7 +162,7 @@ class Places:
             self.group[self.root(item)] = first
         return found
 
-    def root(self, tensor):
+    def root(self, tensor: str) -> str:
         """The tensor whose scale a quantized tensor has."""
         while self.group[tensor] != tensor:
             tensor = self.group[tensor]
@@ -243,7 +243,7 @@ def _visit(places, node):
         places.ask(name)
 
 
-def find_places(network, tables=True):
+def find_places(network, tables: bool = True):
     """The `Places` of a `FloatNetwork`; `tables`: codes are short enough for tables."""
     places = Places(network, tables)
     for node in network.nodes:

@@ -14,9 +14,9 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.sizes import Part, open_sizes
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
-from systolith.hw.formats import parse
+from systolith.hw.formats import Format, parse
 
-from .calibrate import RANGES, calibration_feeds, collect, fit
+from .calibrate import RANGES, Quantizer, calibration_feeds, collect, fit
 from .equalize import equalize as equalize_network
 from .network import read_float
 from .places import find_places
@@ -48,7 +48,7 @@ class Recipe:
     equalize: bool = False
     correct_bias: bool = False
 
-    def formats(self):
+    def formats(self) -> tuple[Format, Format]:
         """(activation, weight) as formats. Raises UserError for what this recipe cannot be."""
         found = []
         for name in (self.activation, self.weight):
@@ -131,7 +131,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
     images = len(next(iter(feeds.values())))
     with progress.step(f"Calibrating on {images:,} images", images) as done:
         statistics = collect(network, feeds, places.tensors, done)
-    quantizers: dict = {}
+    quantizers: dict[str, Quantizer] = {}
     with progress.step(f"Choosing ranges for {len(places.tensors)} tensors"):
         for root in {places.root(name) for name in places.tensors}:
             members = [name for name in places.tensors if places.root(name) == root]

@@ -15,7 +15,7 @@ __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 _IMAGES, _NUMBERS = 128, 1 << 27
 
 
-def sqnr(exact, found):
+def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
     """Signal to quantization noise, in dB: 10 log10(sum of squares / sum of squared errors);
     infinite where they are equal."""
     exact, found = (np.asarray(item, np.float64) for item in (exact, found))

@@ -10,31 +10,32 @@ import onnx
 from onnx import helper, numpy_helper
 from systolith.gen.importer.file import OWN_DOMAIN
 from systolith.gen.importer.types import ELEMENT_TYPES
+from systolith.hw.formats import Format
 
 __all__ = ["even_zeros", "needed_opset", "write_model"]
 
 _QONNX = "qonnx.custom_op.general"
 
 
-def _standard(form):
+def _standard(form: Format) -> int | None:
     """The ONNX type of an integer format that QuantizeLinear of opset 21 knows, else None."""
     return ELEMENT_TYPES.get(form) if form.uniform and form.width >= 4 else None
 
 
-def _plain(activation):
+def _plain(activation: Format) -> bool:
     """Whether activations of a format are written by QuantizeLinear: not those of 4 bits, of which
     ONNX Runtime's optimizer makes models that it refuses itself (MaxPool of int4)."""
     return _standard(activation) is not None and activation.width > 4
 
 
-def needed_opset(activation, weight):
+def needed_opset(activation: Format, weight: Format) -> int:
     """The opset that a model with these formats needs at least."""
     new = _plain(activation) and (activation.width != 8 or (
         _standard(weight) is not None and weight.width != 8))
     return 21 if new else 13
 
 
-def even_zeros(activation):
+def even_zeros(activation: Format) -> bool:
     """Whether zero points must be even: Quant adds them before it rounds, the chip after."""
     return activation.uniform and not _plain(activation)
 
@@ -157,6 +158,6 @@ class _Writer:
                                  ir_version=10 if version > 20 else 8)
 
 
-def write_model(rounded):
+def write_model(rounded) -> onnx.ModelProto:
     """The `onnx.ModelProto` of a `RoundedNetwork`."""
     return _Writer(rounded).write()

@@ -24,6 +24,8 @@ count nothing are gated, and count in none of the sums.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+from systolith.hw.formats import Format
 
 __all__ = ["Planes", "combine", "horner", "planes_of"]
 
@@ -43,8 +45,8 @@ class Planes:
     scale: int
 
 
-def planes_of(fmt, codes):
-    """The `Planes` of `codes` (any shape) of an `Int` or `Bipolar` format.
+def planes_of(fmt: Format, codes: np.ndarray) -> Planes:
+    """The `Planes` of `codes` (any shape) of a `uniform` or `binary` format.
 
     Raises ValueError for other formats.
     """
@@ -58,7 +60,7 @@ def planes_of(fmt, codes):
     return Planes(2 * (codes >> places & 1) - 1, constant, scale)
 
 
-def horner(sums):
+def horner(sums: np.ndarray) -> np.ndarray:
     """The sum of 2**i * sums[i] as an accumulator that doubles adds it: last plane first.
 
     sums: int64 array [planes, ...]; returns [...].
@@ -69,7 +71,8 @@ def horner(sums):
     return total
 
 
-def combine(products, activation, weight, *, terms, weight_sums, activation_sums):
+def combine(products: np.ndarray, activation: Planes, weight: Planes, *, terms: ArrayLike,
+            weight_sums: np.ndarray, activation_sums: np.ndarray) -> np.ndarray:
     """Dot products from those of the planes.
 
     Parameters

@@ -10,7 +10,7 @@ from . import numerics
 __all__ = ["Decoder", "Encoder", "after_step"]
 
 
-def after_step(shape, operation, operand):
+def after_step(shape: tuple, operation: str, operand) -> tuple:
     """The shape after a step of an `Encoder`, from the shape before it, both without the batch."""
     if operation == "reshape":
         return tuple(operand)
@@ -30,7 +30,7 @@ def _padded(values, mode, around, number):
                         zip(around, values.shape, strict=True))]
 
 
-def rounded(values, kind):
+def rounded(values: np.ndarray, kind: str) -> np.ndarray:
     """float32 numbers rounded to "float16" or "bfloat16", as float32; those that are too large
     become infinite."""
     values = np.ascontiguousarray(values, np.float32)
@@ -76,7 +76,7 @@ class Encoder:
     high: int | None = None
     odd: bool = False
 
-    def encode(self, values, tensor):
+    def encode(self, values: np.ndarray, tensor) -> np.ndarray:
         """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
         values = np.asarray(values)
         if values.dtype.kind not in "fiub":
@@ -104,7 +104,7 @@ class Encoder:
             elif operation == "take":
                 values = values.reshape(len(values), -1)[:, operand]
             elif operation == "clip":
-                values = np.clip(values, *(np.float32(limit) for limit in operand))
+                values = np.clip(values, np.float32(operand[0]), np.float32(operand[1]))
             elif operation == "round":
                 values = rounded(values, operand)
             else:
@@ -166,7 +166,7 @@ class Decoder:
     order: np.ndarray | None = None
     rows: int = 1
 
-    def decode(self, codes, tensor):
+    def decode(self, codes: np.ndarray, tensor) -> np.ndarray:
         """float32 values (float16 where the output is) [N, *shape] from codes [N, C, H, W] of
         `tensor`."""
         codes = np.asarray(codes)
@@ -180,7 +180,7 @@ class Decoder:
             values = rounded(values, self.rounding)
         return values.astype(np.float16) if self.half else values
 
-    def reals(self, codes, tensor):
+    def reals(self, codes: np.ndarray, tensor) -> np.ndarray:
         """float64 of codes [N, C, H, W]."""
         if self.function is not None:
             least, numbers = self.function
@@ -189,11 +189,11 @@ class Decoder:
                 raise ValueError(f"codes of {tensor.name!r} are below the least that the output "
                                  f"{self.name!r} is a function of")
             return numbers[index]
-        if self.scale is None:
+        if self.scale is None or self.offset is None:
             values = tensor.real(codes)
         else:
-            scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
-            values = tensor.decode(codes) * scale + offset
+            values = (tensor.decode(codes) * np.reshape(self.scale, (-1, 1, 1))
+                      + np.reshape(self.offset, (-1, 1, 1)))
         if self.slope is not None:
             values = values * np.where(values < 0, np.reshape(self.slope, (-1, 1, 1)), 1)
         if self.low is not None or self.high is not None:

@@ -5,6 +5,7 @@ The order of a summation is part of each definition. Hardware: `hw/element/narro
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
 __all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers",
@@ -41,7 +42,8 @@ def windowed(products, rows, lanes, cut, bits):
 # Sums of short floats. Their numbers are held as float64, of which sums are rounded to odd: a
 # rounding to fewer bits after that is the rounding of the exact sum.
 
-def rounded(values, format, rounding="even", random=None):
+def rounded(values: ArrayLike, format, rounding: str = "even",
+            random: ArrayLike | None = None) -> np.ndarray:
     """The numbers of a `Float` that float64 numbers are rounded to; saturating, without -0.
 
     As `Format.encode` rounds, except "stochastic": `random`, an integer of RANDOM_BITS bits, is
@@ -70,7 +72,7 @@ def rounded(values, format, rounding="even", random=None):
     return np.copysign(np.ldexp(image, format.exponent), values) + 0.0
 
 
-def odd_sum(x, y):
+def odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x + y in float64, rounded to odd: what is not exact is the neighbour with an odd last bit."""
     total = x + y
     part = total - x
@@ -80,7 +82,7 @@ def odd_sum(x, y):
     return (bits + (away * (bits & 1 == 0)).astype(np.int64)).view(np.float64)
 
 
-def random_numbers(seed, count):
+def random_numbers(seed: int, count: int) -> np.ndarray:
     """The first numbers of RANDOM_BITS bits that an `Lfsr` gives from state `seed` on.
 
     For an integer [count], for an array of seeds [..., count].
@@ -157,7 +159,7 @@ def chunked_sum(codes, format, chunk=None, rounding="even", seed=None):
 
 # Activations bit by bit.
 
-def bit_planes(codes, bits, length=8):
+def bit_planes(codes: ArrayLike, bits: int, length: int = 8) -> np.ndarray:
     """Planes of integer codes, highest first.
 
     codes [..., n * length] -> [bits, ..., n]: in each plane one bit of each of `length` codes, the

@@ -6,7 +6,11 @@ split, or falls back to Python integers (arrays of dtype object). Nothing is eve
 where the contract rounds.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import ArrayLike
+from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
 __all__ = ["add_bias", "combine", "convolve", "first_results", "held_bias", "images_of",
@@ -17,12 +21,12 @@ __all__ = ["add_bias", "combine", "convolve", "first_results", "held_bias", "ima
 _PATCHES = 1 << 23
 
 
-def output_size(size, kernel, stride, dilation, pads):
+def output_size(size: int, kernel: int, stride: int, dilation: int, pads: tuple) -> int:
     """Pixels along one axis of a convolution; `pads` is (before, after)."""
     return (size + pads[0] + pads[1] - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def images_of(format, codes):
+def images_of(format: Format, codes: ArrayLike) -> np.ndarray:
     """`format.image(codes)` by table: fast for large arrays. ValueError for codes that are out of
     range or no numbers."""
     codes = np.asarray(codes)
@@ -194,7 +198,7 @@ def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation
     return np.concatenate(parts)
 
 
-def sum_ranges(weight, format):
+def sum_ranges(weight: np.ndarray, format: Format) -> tuple[list[int], list[int]]:
     """(smallest, largest) sums of each output channel, two lists of Python integers.
 
     Proven from the images `weight` [O, ...] and the range of the input format; no sum of any
@@ -229,7 +233,7 @@ def _over_windows(operation, values, window, stride, pads, **padding):
     return values
 
 
-def window_counts(sizes, window, stride, pads):
+def window_counts(sizes: Iterable[int], window: tuple, stride: tuple, pads: tuple) -> list[int]:
     """[down, across] of windows over a map of `sizes`; arguments as of `window_maxima`. ValueError
     where one of them holds no pixel."""
     counts = []
@@ -242,7 +246,8 @@ def window_counts(sizes, window, stride, pads):
     return counts
 
 
-def window_maxima(values, window, stride=None, pads=(0, 0, 0, 0)):
+def window_maxima(values: np.ndarray, window: tuple, stride: tuple | None = None,
+                  pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
     """Maxima of [N, C, H, W] over windows (py, px), the first at (-top, -left), `stride` (None:
     the window's size) apart; `pads` (top, left, bottom, right) are less than the window and never
     the largest. Rows and columns that fill no window are dropped.
@@ -251,12 +256,14 @@ def window_maxima(values, window, stride=None, pads=(0, 0, 0, 0)):
     return _over_windows(np.maximum, values, window, stride, pads, mode="edge")
 
 
-def window_sums(values, window, stride=None, pads=(0, 0, 0, 0)):
+def window_sums(values: np.ndarray, window: tuple, stride: tuple | None = None,
+                pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
     """Sums over windows; as `window_maxima` otherwise, with pads of 0."""
     return _over_windows(np.add, values, window, stride, pads)
 
 
-def pool(codes, format, window, stride=None, pads=(0, 0, 0, 0)):
+def pool(codes: np.ndarray, format: Format, window: tuple, stride: tuple | None = None,
+         pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
     """Max pooling of codes, in the order of their values; see `window_maxima`."""
     return format.from_ordered(window_maxima(format.ordered(codes), window, stride, pads))
 
@@ -327,7 +334,8 @@ def _nearest(product, shift, ties, layer, format):
     return np.clip(result, layer.low, layer.high).astype(np.int64)
 
 
-def held_bias(bias, multiplier, addend, below, bits):
+def held_bias(bias: np.ndarray, multiplier: np.ndarray, addend: np.ndarray, below: tuple | None,
+              bits: int) -> tuple[np.ndarray, np.ndarray, tuple | None]:
     """The biases nearest to these that a chip with `bits` fraction bits can hold.
 
     A bias is bias + addend / multiplier in units of the sum, all int64 arrays [O] and addends from
@@ -352,13 +360,13 @@ def held_bias(bias, multiplier, addend, below, bits):
     return bias + carry, nearest, below
 
 
-def round_reals(values, odd=False):
+def round_reals(values: ArrayLike, odd: bool = False) -> np.ndarray:
     """Floats to the nearest integers (float64), ties to even or, `odd`, to the odd ones."""
     values = np.asarray(values, np.float64)
     return np.rint(values + 1) - 1 if odd else np.rint(values)
 
 
-def add_bias(sums, bias):
+def add_bias(sums: np.ndarray, bias: ArrayLike) -> np.ndarray:
     """sums [N, O, ...] plus bias [O], exact: Python integers where int64 might not hold it."""
     shape = (1, -1) + (1,) * (sums.ndim - 2)
     bias = np.asarray(bias).reshape(shape)
@@ -367,12 +375,13 @@ def add_bias(sums, bias):
     return sums + bias
 
 
-def requantize(sums, layer, format):
+def requantize(sums: np.ndarray, layer, format: Format) -> np.ndarray:
     """Requantization: codes of `format` from accumulators; see `first_results`."""
     return format.from_ordered(first_results(sums, layer, format))
 
 
-def combine(first, codes, operand, format, own=None):
+def combine(first: np.ndarray, codes: np.ndarray, operand, format: Format,
+            own: Format | None = None) -> np.ndarray:
     """Ordered integers of the sums or products of first results and operands.
 
     first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of the format `own`
@@ -393,7 +402,7 @@ def combine(first, codes, operand, format, own=None):
     return _nearest(total, np.int64(operand.shift), np.int64(operand.ties), operand, format)
 
 
-def first_results(sums, layer, format):
+def first_results(sums: np.ndarray, layer, format: Format) -> np.ndarray:
     """Requantization: ordered integers from accumulators.
 
     sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier, shift and

@@ -65,12 +65,12 @@ class HostPart:
     work: dict = field(default_factory=dict)
 
     @property
-    def shapes(self):
+    def shapes(self) -> dict[str, tuple]:
         """{input of the network: shape without the batch dimension}"""
         return {item.name: _shape(item) for item in self.model.graph.input
                 if item.name in self.given}
 
-    def apply(self, values):
+    def apply(self, values: dict) -> dict:
         """{output: array} from {tensor: array [N, ...]}; image by image, so that shapes written
         into the network for one image hold. A result whose sizes differ from image to image is a
         list of arrays, one for each."""
@@ -79,14 +79,14 @@ class HostPart:
         rows = {item.name: max(1, *(size.dim_value for size in item.type.tensor_type.shape.dim[:1]),
                                1) for item in self.model.graph.input}
         names = [item.name for item in self.model.graph.output]
-        found = {name: [] for name in names}
+        found: dict[str, list] = {name: [] for name in names}
         for n in range(min(len(array) // rows[name] for name, array in feeds.items())):
             results = self.run({name: array[n * rows[name]:(n + 1) * rows[name]]
                                 for name, array in feeds.items()})
             for name in names:
                 found[name].append(np.asarray(results[name]))
-        found = {name: _joined(arrays, {1, *rows.values()}) for name, arrays in found.items()}
-        return {name: found[name] if name in found else values[name] for name in self.outputs}
+        return {name: _joined(found[name], {1, *rows.values()}) if name in found else values[name]
+                for name in self.outputs}
 
 
 def _joined(arrays, rows):

@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 from systolith.gen.importer.file import STANDARD
 from systolith.gen.importer.groups import each, in_scale_of_each
-from systolith.gen.importer.operators.table import affine
+from systolith.gen.importer.operators.elements import affine
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.types import FORMATS

@@ -1,5 +1,5 @@
 """The operators of ONNX, by subject. Importing the package registers all of them (`rows`)."""
 
-from . import linear, means, moves, pool, reduce, signs, table, upsample
+from . import elements, linear, means, moves, pool, reduce, shapes, signs, upsample
 
-__all__ = ["linear", "means", "moves", "pool", "reduce", "signs", "table", "upsample"]
+__all__ = ["elements", "linear", "means", "moves", "pool", "reduce", "shapes", "signs", "upsample"]

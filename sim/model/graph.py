@@ -5,12 +5,17 @@ of codes. `Graph.run` computes every tensor bit for bit as the chip does.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Format
+from systolith.hw.spec.arch import Arch
 
 from . import numerics
 from .edges import Decoder, Encoder
+
+if TYPE_CHECKING:                                # onnx, which it imports, takes long to load
+    from .tail import HostPart
 
 __all__ = ["Conv", "Decoder", "Encoder", "Graph", "Operand", "Tensor"]
 
@@ -43,14 +48,14 @@ class Tensor:
     zero_point: int = 0
     offset: float | np.ndarray = 0.0
 
-    def decode(self, codes):
+    def decode(self, codes: np.ndarray) -> np.ndarray:
         """Exact values (float64) of codes [N, C, H, W], scale and zero point left out."""
         if self.format is None:
             return np.asarray(codes).astype(np.float64)
         images = numerics.images_of(self.format, codes).astype(np.float64)
         return np.ldexp(images, self.format.exponent)
 
-    def real(self, codes):
+    def real(self, codes: np.ndarray) -> np.ndarray:
         """The numbers (float64) that codes [N, C, H, W] stand for."""
         scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
         return (self.decode(codes) - self.zero_point) * scale + offset
@@ -173,14 +178,14 @@ class Conv:
     pool_pads: tuple = (0, 0, 0, 0)
     pool_sum: bool = False
     least: np.ndarray | None = None
-    bias: np.ndarray | None = None
-    multiplier: np.ndarray | None = None
-    shift: np.ndarray | None = None
-    addend: np.ndarray | None = None
+    bias: np.ndarray = None  # type: ignore[assignment]
+    multiplier: np.ndarray = None  # type: ignore[assignment]
+    shift: np.ndarray = None  # type: ignore[assignment]
+    addend: np.ndarray = None  # type: ignore[assignment]
     zero_point: int = 0
     low: int = 0
     high: int = 0
-    ties: np.ndarray | None = None
+    ties: np.ndarray = None  # type: ignore[assignment]
     below: tuple | None = None
     raw: bool = False
     table: np.ndarray | None = None
@@ -190,7 +195,7 @@ class Conv:
     step: tuple = (1, 1)
     origin: tuple = (0, 0)
     nodes: list = field(default_factory=list)
-    input_shape: tuple | None = None
+    input_shape: tuple = None  # type: ignore[assignment]
 
     def __post_init__(self):
         self.weight = np.asarray(self.weight, dtype=np.int64)
@@ -213,11 +218,11 @@ class Conv:
                                  "raw sums")
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         """Channels that are read."""
         return self.weight.shape[1] * self.groups
 
-    def on_chip(self, arch):
+    def on_chip(self, arch: Arch) -> "Conv":
         """This layer with biases as the chip holds them."""
         if not self.addend.any():
             return self
@@ -225,7 +230,7 @@ class Conv:
                                                  self.below, arch.addend_bits)
         return replace(self, bias=bias, addend=addend, below=below)
 
-    def reading_all(self):
+    def reading_all(self) -> "Conv":
         """This layer with weights for all channels of the input: 0 for those not read, code 0
         where the format has no 0 (no chip computes such a layer)."""
         if self.channels is None:
@@ -236,14 +241,14 @@ class Conv:
         wide[:, self.channels] = weight
         return replace(self, weight=wide, groups=1, channels=None)
 
-    def target(self, array):
+    def target(self, array: np.ndarray) -> np.ndarray:
         """The view of `array` [..., C, H, W], laid out as the output, that this layer writes."""
         channels, height, width = self.output_shape
         (y, x), (sy, sx) = self.origin, self.step
         return array[..., self.first_channel:self.first_channel + channels,
                      y:y + (height - 1) * sy + 1:sy, x:x + (width - 1) * sx + 1:sx]
 
-    def dense_weight(self, fill=None):
+    def dense_weight(self, fill: int | None = None) -> np.ndarray:
         """Weight codes [O, I, kh, kw] of one group, with zeros, or `fill`, where input and output
         channel are of different groups."""
         if self.groups == 1:
@@ -257,7 +262,7 @@ class Conv:
         return dense
 
     @property
-    def conv_shape(self):
+    def conv_shape(self) -> tuple[int, ...]:
         """(channels, height, width) of the convolution's result, before pooling."""
         _, height, width = self.input_shape
         sizes = [numerics.output_size(size, self.weight.shape[2 + n], self.stride[n],
@@ -266,23 +271,23 @@ class Conv:
         return (len(self.weight), *sizes)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int, ...]:
         """(channels, height, width) of the results."""
         channels, *sizes = self.conv_shape
         return (channels, *numerics.window_counts(sizes, *self.windows))
 
     @property
-    def windows(self):
+    def windows(self) -> tuple[tuple, tuple, tuple]:
         """(size, stride, pads) of pooling."""
         return self.pool, self.pool_stride or self.pool, self.pool_pads
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Products per image, those with padding included."""
         _, height, width = self.conv_shape
         return self.weight.size * height * width
 
-    def sum_range(self, input_format):
+    def sum_range(self, input_format: Format) -> tuple[int, int]:
         """(smallest, largest) accumulator value that any input can lead to, at any time: the
         bounds hold for the sum of every subset of the products, of a whole window where sums are
         pooled."""
@@ -291,7 +296,7 @@ class Conv:
         times = self.pool[0] * self.pool[1] if self.pool_sum else 1
         return times * min(low), times * max(high)
 
-    def accumulator_bits(self, input_format):
+    def accumulator_bits(self, input_format: Format) -> int:
         """Bits of a signed accumulator that holds every sum of this layer, and its bias.
 
         Proven from the weights and the range of `input_format`.
@@ -300,7 +305,8 @@ class Conv:
         low, high = min(low, int(self.bias.min())), max(high, int(self.bias.max()))
         return max((-1 - low).bit_length(), high.bit_length()) + 1
 
-    def accumulate(self, codes, input_format, arch=None):
+    def accumulate(self, codes: np.ndarray, input_format: Format,
+                   arch: Arch | None = None) -> np.ndarray:
         """Accumulators [N, O, H, W] from input codes.
 
         With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
@@ -319,7 +325,7 @@ class Conv:
             pads = tuple(min(pad, 0) for pad in pads)
         geometry = dict(stride=self.stride, dilation=self.dilation, pads=pads,
                         pad_image=pad_image)
-        if not narrowed:
+        if arch is None or not narrowed:
             weight = numerics.images_of(self.weight_format, self.weight)
             return numerics.convolve(images, weight, groups=self.groups, **geometry)
         weight = numerics.images_of(self.weight_format, self.reading_all().dense_weight())
@@ -400,10 +406,10 @@ class Graph:
     tensors: dict
     layers: list
     outputs: list
-    encoders: list | None = None
-    decoders: list | None = None
-    tail: object | None = None
-    head: object | None = None
+    encoders: list[Encoder] = None  # type: ignore[assignment]
+    decoders: list[Decoder] = None  # type: ignore[assignment]
+    tail: "HostPart | None" = None
+    head: "HostPart | None" = None
     origins: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     digits: dict = field(default_factory=dict)
@@ -486,12 +492,12 @@ class Graph:
                              "raw")
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Products per image."""
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def input_shapes(self):
+    def input_shapes(self) -> dict[str, tuple]:
         """{ONNX input: its shape without the batch dimension}, of those that are needed."""
         made = self.head.outputs if self.head else ()
         shapes = {item.name: tuple(item.shape) for item in self.encoders if item.name not in made}
@@ -499,7 +505,7 @@ class Graph:
             shapes = {**(part.shapes if part else {}), **shapes}
         return shapes
 
-    def host_work(self):
+    def host_work(self) -> dict[str, dict]:
         """{"before" or "after": what the host computes there, as of `HostPart.work`}"""
         parts = {"before": self.head, "after": self.tail}
         return {where: part.work for where, part in parts.items() if part is not None}

@@ -5,13 +5,14 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Destination, Memory, Opcode, Unit
+from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.legality import OPTIONS
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES
 
 from .axi import ReadSignature
 
-__all__ = ["Sequencer"]
+__all__ = ["Sequencer", "is_legal"]
 
 
 class Sequencer(wiring.Component):
@@ -33,9 +34,10 @@ class Sequencer(wiring.Component):
 
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
     goes high in the next cycle. Nothing leaves while it is high. Errors found here are an illegal
-    instruction (unknown opcode, a count of 0, a token for or from itself, a memory that does not
-    exist, BEGIN missing or repeated), a wrong identity, an instruction outside the window, or
-    that came with a bus error (only when it would be executed: what is fetched after END does not
+    instruction (unknown opcode, a field out of its range such as a count of 0, a value of
+    `legality.OPTIONS` that needs a part which the chip lacks, a token for or from itself, BEGIN
+    missing or repeated), a wrong identity, an instruction outside the window, or one that came
+    with a bus error (only when it would be executed: what is fetched after END does not
     matter), and the watchdog. Of several in one cycle the one with the lowest unit number is
     held, the sequencer's being last.
 
@@ -219,7 +221,8 @@ class Sequencer(wiring.Component):
             for code, queue in queues.items():
                 view = isa.layout(code)(head[:isa.layout(code).size])
                 with m.Case(code):
-                    m.d.comb += [legal.eq(~first & self._legal(code, view)), room.eq(queue.w_rdy)]
+                    m.d.comb += [legal.eq(~first & is_legal(self.arch, code, view)),
+                                 room.eq(queue.w_rdy)]
             with m.Case(Opcode.END):
                 m.d.comb += [
                     legal.eq(~first),
@@ -241,27 +244,6 @@ class Sequencer(wiring.Component):
         with m.If(self.halt):
             m.d.sync += self.busy.eq(0)
         return fault
-
-    def _legal(self, opcode, view):
-        """No count is 0, no token goes to or comes from the unit itself, and what only some chips
-        have is there: operand memory, tables, activations from the top."""
-        legal = ~view.wait[opcode.unit] & ~view.signal[opcode.unit]
-        if opcode == Opcode.LOAD:
-            legal &= view.memory < Memory.TABLE + bool(self.arch.table_depth)
-        if opcode == Opcode.POST and not self.arch.table_depth:
-            legal &= ~view.table
-        for item in isa.OPCODES[opcode]:
-            if item.low == 1:
-                legal &= view[item.name] != 0
-        if not self.arch.operand_depth:
-            if opcode == Opcode.LOAD:
-                legal &= view.memory != Memory.OPERAND
-            if opcode == Opcode.POST:
-                legal &= ~view.operand & ((view.destination == Destination.ACTIVATION)
-                                          | (view.destination == Destination.STORE))
-        if not self.arch.depthwise and opcode == Opcode.ARRAY:
-            legal &= view.starts == 0
-        return legal
 
     def _elaborate_report(self, m, fault, leaves, layer, position):
         countdown = Signal(32, reset_less=True)
@@ -286,3 +268,30 @@ class Sequencer(wiring.Component):
             for unit in reversed(Unit):
                 with m.If(self.reports[unit].valid):
                     m.d.sync += own.eq(self.reports[unit])
+
+
+def is_legal(arch, opcode, view):
+    """Whether a chip executes the instruction in `view`, a view of `isa.layout(opcode)`: no token
+    goes to or comes from the unit itself, every field is in its range, and none has a value of
+    `legality.OPTIONS` that needs what the chip lacks."""
+    legal = ~view.wait[opcode.unit] & ~view.signal[opcode.unit]
+    for item in isa.OPCODES[opcode]:
+        if item.least is not None or item.most is not None:
+            legal &= _within(view[item.name], item.low, item.high)
+    for option in OPTIONS:
+        if option.opcode == opcode and option.missing(arch):
+            legal &= ~_within(view[option.field], option.low, option.high)
+    return legal
+
+
+def _within(value, low, high):
+    """Whether a field is from `low` to `high`; what its width says already takes no logic."""
+    shape = value.shape()
+    least = -(1 << shape.width - 1) if shape.signed else 0
+    most = least + (1 << shape.width) - 1
+    if low == high:
+        return value == low
+    if low == least:
+        return value <= high
+    above = value != least if low == least + 1 else value >= low
+    return above if high == most else above & (value <= high)

@@ -3,16 +3,17 @@
 import random
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 from systolith.hw.core.axi import ReadArbiter
-from systolith.hw.core.sequencer import Sequencer
+from systolith.hw.core.sequencer import Sequencer, is_legal
 from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.legality import OPTIONS
 from systolith.hw.spec.registers import SEQUENCER, ErrorCode
 
 from .axi_memory import AxiMemory
@@ -28,11 +29,9 @@ def begin(arch):
 def random_instruction(draw, opcode=None):
     opcode = opcode or draw.choice(UNIT_OPCODES)
     fields = {item.name: draw.randint(item.low, item.high) for item in isa.OPCODES[opcode]}
-    # What only other chips have.
-    for name, values in (("memory", 3), ("destination", 2), ("operand", 1), ("starts", 1),
-                         ("table", 1)):
-        if name in fields:
-            fields[name] %= values
+    for option in OPTIONS:                              # what only other chips have
+        if option.opcode == opcode:
+            fields[option.field] %= option.low
     own = 1 << opcode.unit
     return Instruction(opcode, wait=draw.randrange(16) & ~own, signal=draw.randrange(16) & ~own,
                        layer=draw.randrange(4096), fields=fields)
@@ -178,6 +177,7 @@ def patched(arch, opcode, **fields):
     lambda arch: patched(arch, Opcode.LOAD, memory=3),
     lambda arch: patched(arch, Opcode.POST, destination=2),
     lambda arch: patched(arch, Opcode.ARRAY, starts=1),
+    lambda arch: patched(arch, Opcode.ARRAY, double=1),                 # without bit planes
     lambda arch: patched(arch, Opcode.LOAD, wait=1),
     lambda arch: patched(arch, Opcode.STORE, signal=8),
     lambda arch: (0, begin(arch).encode()),                             # twice
@@ -192,6 +192,45 @@ def test_an_illegal_instruction_stops_the_core_and_is_named(bad):
     bench.run()
     assert bench.report == (ErrorCode.ILLEGAL, SEQUENCER, layer, 64 + 4 * 48)
     assert sum(map(len, bench.got.values())) <= 3
+
+
+LARGE = Arch(rows=4, columns=4, operand_depth=8, table_depth=256, depthwise=True)
+BINARY = Arch(rows=4, columns=4, activation="bipolar1", weight="bipolar1", bit_planes=True)
+
+
+@pytest.mark.parametrize("opcode", UNIT_OPCODES)
+@pytest.mark.parametrize("arch", [Arch(rows=2, columns=2), LARGE, BINARY],
+                         ids=["small", "large", "binary"])
+def test_what_is_legal_is_what_the_table_says(opcode, arch):
+    view, legal = Signal(isa.layout(opcode)), Signal()
+    m = Module()
+    m.d.comb += legal.eq(is_legal(arch, opcode, view))
+    plain = {item.name: max(item.low, 0) for item in isa.OPCODES[opcode]}
+    refused = {item.name: [] for item in isa.OPCODES[opcode]}
+    for option in OPTIONS:
+        if option.opcode == opcode and not getattr(arch, option.part):
+            refused[option.field].append((option.low, option.high))
+    if opcode == Opcode.POST:
+        assert bool(refused["table"]) == (arch is not LARGE)
+
+    async def bench(ctx):
+        for item in isa.OPCODES[opcode]:
+            edges = {0, item.low, item.high, *(end for ends in refused[item.name] for end in ends)}
+            for value in {edge + step for edge in edges for step in (-1, 0, 1)}:
+                least = -(1 << item.width - 1) if item.signed else 0
+                if least <= value < least + (1 << item.width):
+                    ctx.set(view, {"opcode": opcode, "wait": 0, "signal": 0} | plain | {
+                        item.name: value})
+                    expected = item.low <= value <= item.high and not any(
+                        low <= value <= high for low, high in refused[item.name])
+                    assert ctx.get(legal) == expected, (item.name, value)
+        for name in ("wait", "signal"):
+            for unit in Unit:
+                ctx.set(view, {"wait": 0, "signal": 0} | plain | {name: 1 << unit})
+                assert ctx.get(legal) == (unit != opcode.unit)
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_a_program_must_begin_with_begin_and_the_right_identity():

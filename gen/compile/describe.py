@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+from systolith.hw.spec.memories import MEMORIES
+
 from .prepare import accumulator_need
 
 __all__ = ["describe"]
@@ -137,9 +139,6 @@ def describe(graph, layers, plans, recipes, images, batch, places, sections, str
                  "accumulator_words": stream.accumulators.peak,
                  **({"operand_words": operands.peak} if arch.operand_depth else {}),
                  **({"table_words": stream.tables.peak} if arch.table_depth else {})},
-        "depth": {"activation_words": arch.activation_depth, "weight_words": arch.weight_depth,
-                  "parameter_words": arch.parameter_depth,
-                  "accumulator_words": arch.accumulator_depth,
-                  **({"operand_words": arch.operand_depth} if arch.operand_depth else {}),
-                  **({"table_words": arch.table_depth} if arch.table_depth else {})},
+        "depth": {f"{row.name}_words": row.depth(arch) for row in MEMORIES.values()
+                  if row.exists(arch)},
     }

@@ -6,8 +6,9 @@ here, computed once.
 
 from dataclasses import asdict, dataclass
 from math import gcd
+from typing import Any
 
-from systolith.hw.formats import Format, parse, sum_bits, term_bound
+from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
 from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch, check_fields
@@ -15,12 +16,14 @@ from .structures import SMALL_PRODUCT, Structure
 
 __all__ = ["Arch"]
 
+_INT8 = Int(8)
 
-def _up(value, multiple):
+
+def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _item_bytes(bits, beat_bytes):
+def _item_bytes(bits: int, beat_bytes: int) -> int:
     """Bytes that `bits` take in external memory: a power of two within a beat, or whole beats."""
     size = _up(bits, 8) // 8
     return _up(size, beat_bytes) if size > beat_bytes else 1 << (size - 1).bit_length()
@@ -38,7 +41,7 @@ class Arch:
         A board of `systolith.hw.board.boards`, or "none".
     rows, columns, lanes : int
         Processing elements down, across, and multipliers in each; from 1 up.
-    activation, weight : Format or str
+    activation, weight : Format, or its name
         Number formats of the operands. Results are rounded to the activation format.
     accumulator : int or None
         Bits of the accumulators, saturating; None: exact for `largest_k` products.
@@ -97,11 +100,11 @@ class Arch:
     rows: int
     columns: int
     lanes: int = 1
-    activation: Format | str = "int8"
-    weight: Format | str = "int8"
+    activation: Format = _INT8
+    weight: Format = _INT8
     accumulator: int | None = None
     largest_k: int = 4608
-    post_lanes: int | None = None
+    post_lanes: int = None  # type: ignore[assignment]      # a number once it is made
     activation_depth: int = 4096
     weight_depth: int = 1024
     accumulator_depth: int = 512
@@ -121,7 +124,7 @@ class Arch:
     counters: bool = True
     bit_planes: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("activation", "weight"):
             object.__setattr__(self, field, parse(getattr(self, field)))
         check_fields(self)
@@ -131,7 +134,7 @@ class Arch:
         check_arch(self)
 
     @property
-    def pe_structure(self):
+    def pe_structure(self) -> Structure:
         """`structure`, with "auto" resolved."""
         if self.structure != "auto":
             return Structure(self.structure)
@@ -140,68 +143,68 @@ class Arch:
         return Structure.LUT4 if small else Structure.DSP
 
     @property
-    def pe_dsp(self):
+    def pe_dsp(self) -> bool:
         """Whether processing elements are built for DSP blocks."""
         return self.pe_structure.is_dsp
 
     # Shape of the words.
 
     @property
-    def vector(self):
+    def vector(self) -> int:
         """Channels in an activation word: rows * lanes."""
         return self.rows * self.lanes
 
     @property
-    def group(self):
+    def group(self) -> int:
         """Channels that are written together: the most that fit activation words and columns."""
         return gcd(self.vector, self.columns)
 
     @property
-    def chunks(self):
+    def chunks(self) -> int:
         """Cycles that post-processing takes for one group: group / post_lanes."""
         return self.group // self.post_lanes
 
     @property
-    def groups_per_word(self):
+    def groups_per_word(self) -> int:
         return self.vector // self.group
 
     @property
-    def groups_per_columns(self):
+    def groups_per_columns(self) -> int:
         return self.columns // self.group
 
     @property
-    def macs_per_cycle(self):
+    def macs_per_cycle(self) -> int:
         return self.rows * self.columns * self.lanes
 
     # Exact sums.
 
     @property
-    def term_bound(self):
+    def term_bound(self) -> int:
         """Largest magnitude of one product's image."""
         return term_bound(self.activation, self.weight)
 
-    def sum_bits(self, terms):
+    def sum_bits(self, terms: int) -> int:
         """Bits of a signed number that holds every sum of `terms` products."""
         return sum_bits(self.activation, self.weight, terms)
 
     @property
-    def sum_exponent(self):
+    def sum_exponent(self) -> int:
         """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
         return self.activation.exponent + self.weight.exponent
 
     @property
-    def psum_bits(self):
+    def psum_bits(self) -> int:
         """Bits of a partial sum inside the array: rows * lanes products."""
         return self.sum_bits(self.vector)
 
     @property
-    def accumulator_bits(self):
+    def accumulator_bits(self) -> int:
         if self.accumulator is not None:
             return self.accumulator
         return self.sum_bits(max(self.largest_k, self.vector))
 
     @property
-    def first_bits(self):
+    def first_bits(self) -> int:
         """Bits of a signed number that holds every result before it meets its operand. Integers
         may be rounded more finely than the activation format does."""
         if self.operand_depth and self.activation.uniform:
@@ -209,7 +212,7 @@ class Arch:
         return self.last_bits
 
     @property
-    def last_bits(self):
+    def last_bits(self) -> int:
         """Bits of a signed number that holds every result, those that are looked up in tables
         among them."""
         width = self.activation.width
@@ -218,36 +221,36 @@ class Arch:
         return width + 1
 
     @property
-    def table_address_bits(self):
+    def table_address_bits(self) -> int:
         return (self.table_depth - 1).bit_length()
 
     @property
-    def raw_bits(self):
+    def raw_bits(self) -> int:
         """Bits of a result that is stored as it is, accumulator plus bias: 16, 32 or 128."""
         return next(bits for bits in (16, 32, 64, 128) if bits > self.accumulator_bits)
 
     # Memories: bits on the chip, bytes outside.
 
     @property
-    def beat_bytes(self):
+    def beat_bytes(self) -> int:
         return self.bus_bits // 8
 
     @property
-    def activation_bits(self):
+    def activation_bits(self) -> int:
         """Bits of an activation word."""
         return self.vector * self.activation.width
 
     @property
-    def group_bits(self):
+    def group_bits(self) -> int:
         return self.group * self.activation.width
 
     @property
-    def weight_bits(self):
+    def weight_bits(self) -> int:
         """Bits of a weight word: the weights of one array row."""
         return self.columns * self.lanes * self.weight.width
 
     @property
-    def parameter_bits(self):
+    def parameter_bits(self) -> int:
         """Bits of one channel's parameters: bias, multiplier, shift, addend, ties; on leaky chips
         multiplier, shift and addend for sums below zero, the first and last with a sign."""
         below = (MULTIPLIER_BITS + 1 + SHIFT_BITS + self.below_addend_bits) * self.leaky
@@ -255,60 +258,60 @@ class Arch:
                 + self.tie_bits + below)
 
     @property
-    def addend_bits(self):
+    def addend_bits(self) -> int:
         """Bits of what is added to a product for the fraction of the bias: the highest ones of
         MULTIPLIER_BITS."""
         return 0 if self.activation.binary else self.bias_fraction
 
     @property
-    def tie_bits(self):
+    def tie_bits(self) -> int:
         """Bits of a channel's rule for ties, which integers need."""
         return 2 if self.activation.uniform else 0
 
     @property
-    def below_addend_bits(self):
+    def below_addend_bits(self) -> int:
         """Bits of the addend for sums below zero, with its sign."""
         return self.addend_bits and self.addend_bits + 1
 
     @property
-    def group_bytes(self):
+    def group_bytes(self) -> int:
         """Bytes of a group outside; a group never shares a byte with another."""
         return _item_bytes(self.group_bits, self.beat_bytes)
 
     @property
-    def activation_bytes(self):
+    def activation_bytes(self) -> int:
         """Bytes of an activation word outside: its groups in order, then up to whole beats."""
         return _up(self.groups_per_word * self.group_bytes, self.beat_bytes)
 
     @property
-    def weight_bytes(self):
+    def weight_bytes(self) -> int:
         return _up(_up(self.weight_bits, 8) // 8, self.beat_bytes)
 
     @property
-    def parameter_bytes(self):
+    def parameter_bytes(self) -> int:
         """Bytes of a parameter word (post_lanes channels) outside."""
         return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
 
     @property
-    def table_bits(self):
+    def table_bits(self) -> int:
         """Bits of a table word: one result."""
         return self.activation.width
 
     @property
-    def table_bytes(self):
+    def table_bytes(self) -> int:
         """Bytes of a table word outside: one beat."""
         return _up(_up(self.activation.width, 8) // 8, self.beat_bytes)
 
     @property
-    def raw_bytes(self):
+    def raw_bytes(self) -> int:
         """Bytes of one chunk of raw results (post_lanes of them) outside."""
         return _item_bytes(self.post_lanes * self.raw_bits, self.beat_bytes)
 
     @property
-    def item_bits(self):
+    def item_bits(self) -> int:
         """Bits of what post-processing hands to the store unit: a group, or a raw chunk."""
         return max(8 * self.group_bytes, 8 * self.raw_bytes)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, the reverse of `Arch(**data)`."""
         return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}

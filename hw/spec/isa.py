@@ -46,7 +46,7 @@ class Opcode(IntEnum):
     END = 6
 
     @property
-    def unit(self):
+    def unit(self) -> Unit | None:
         """The unit that executes it; None: the sequencer."""
         return {2: Unit.LOAD, 3: Unit.ARRAY, 4: Unit.POST, 5: Unit.STORE}.get(int(self))
 
@@ -93,13 +93,13 @@ class Field:
     most: int | None = None
 
     @property
-    def low(self):
+    def low(self) -> int:
         if self.least is not None:
             return self.least
         return -(1 << (self.width - 1)) if self.signed else 0
 
     @property
-    def high(self):
+    def high(self) -> int:
         if self.most is not None:
             return self.most
         return (1 << (self.width - self.signed)) - 1
@@ -234,7 +234,7 @@ OPCODES = {
 }
 
 
-def layout(opcode):
+def layout(opcode: Opcode) -> data.StructLayout:
     """The instruction as an Amaranth layout, `INSTRUCTION_BITS` wide or less."""
     from amaranth import signed, unsigned
     return data.StructLayout({
@@ -242,7 +242,7 @@ def layout(opcode):
         for item in HEAD + OPCODES[opcode]})
 
 
-def description():
+def description() -> dict[str, list[tuple[str, int, bool]]]:
     """Everything that an identity must depend on, as plain data."""
     return {op.name: [(f.name, f.width, f.signed) for f in HEAD + fields]
             for op, fields in OPCODES.items()}
@@ -267,17 +267,17 @@ class Instruction:
         self.fields = {item.name: int(self.fields.get(item.name, item.least or 0))
                        for item in OPCODES[self.opcode]}
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> int:
         try:
             return self.__dict__["fields"][name]
         except KeyError:
             raise AttributeError(name) from None
 
     @property
-    def unit(self):
+    def unit(self) -> Unit | None:
         return self.opcode.unit
 
-    def encode(self):
+    def encode(self) -> int:
         """The instruction as a Python integer. Raises ValueError for a value out of range."""
         values = {"opcode": int(self.opcode), "wait": self.wait, "signal": self.signal,
                   "layer": self.layer, **self.fields}
@@ -291,10 +291,10 @@ class Instruction:
             position += item.width
         return word
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         return self.encode().to_bytes(INSTRUCTION_BYTES, "little")
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Assembler text, which `assemble` reads back."""
         def units(mask):
             return "+".join(unit.name.lower() for unit in Unit if mask >> unit & 1)
@@ -310,7 +310,7 @@ class Instruction:
         return " ".join(words)
 
 
-def decode(word):
+def decode(word: int | bytes | bytearray | memoryview) -> Instruction:
     """The instruction in an integer or bytes, the reverse of `Instruction.encode`.
 
     Raises ValueError for an unknown opcode, a value out of its field's range such as a count of 0,
@@ -339,7 +339,7 @@ def decode(word):
                        layer=values.pop("layer"), fields=values)
 
 
-def assemble(text):
+def assemble(text: str) -> Instruction:
     """The instruction of a line of assembler text."""
     name, *words = text.split()
     try:
@@ -356,7 +356,7 @@ def assemble(text):
                        fields={key: int(value) for key, value in values.items()})
 
 
-def markdown_table():
+def markdown_table() -> str:
     """The reference page's tables, one for the head and one for each instruction."""
     def table(title, fields, position):
         lines = [f"### {title}", "", "| bits | field | range | meaning |", "|---|---|---|---|"]

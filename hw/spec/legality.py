@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from .arch import Arch
 from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
 from .loops import coordinates, loops
@@ -103,7 +105,7 @@ BOUNDS = (
 )
 
 
-def transfers(i: Instruction, arch: Arch):
+def transfers(i: Instruction, arch: Arch) -> tuple[np.ndarray, int]:
     """The first byte of every contiguous transfer of a LOAD or STORE (int64 array of any shape),
     and the bytes of each."""
     if i.opcode == Opcode.LOAD:

@@ -1,6 +1,12 @@
 """The random bits of stochastic roundings; `hw/element/float_add.py` has the circuit."""
 
+from typing import TypeVar
+
+import numpy as np
+
 __all__ = ["RANDOM_BITS", "Lfsr"]
+
+T = TypeVar("T", int, np.ndarray)
 
 #: Random bits of a stochastic rounding.
 RANDOM_BITS = 16
@@ -15,7 +21,7 @@ class Lfsr:
     TAPS = 0x80200003
 
     @classmethod
-    def after(cls, state):
+    def after(cls, state: T) -> T:
         """The state one random number later, of an integer or an integer array."""
         for _ in range(RANDOM_BITS):
             state = (state >> 1) ^ (state & 1) * cls.TAPS

@@ -18,10 +18,10 @@ __all__ = ["begins", "coordinates", "item_count", "loops", "moved_bytes", "passe
 def loops(start: int, *nest: tuple[int, int]) -> np.ndarray:
     """Sums of `start` and one multiple of each stride: int64 array [count, count, ...], for
     (count, stride) of each loop, the outermost first."""
-    total = np.int64(start)
+    total = np.asarray(start, np.int64)
     for count, stride in nest:
         total = np.add.outer(total, np.arange(count, dtype=np.int64) * stride)
-    return np.asarray(total)
+    return total
 
 
 # ARRAY.

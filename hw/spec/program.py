@@ -50,7 +50,7 @@ class Program:
     window_bytes: int
     host: dict = field(default_factory=dict)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         header = json.dumps({
             "identity": f"{identity(self.arch):016x}", "arch": self.arch.to_dict(),
             "code_offset": self.code_offset, "instructions": len(self.instructions),
@@ -60,7 +60,7 @@ class Program:
         Path(path).write_bytes(content + hashlib.sha256(content).digest())
 
     @classmethod
-    def load(cls, path, arch=None):
+    def load(cls, path: str | Path, arch: Arch | None = None) -> "Program":
         """Read `path`; with `arch`, refuse a program for another chip. Raises ProgramError."""
         path = Path(path)
         content = path.read_bytes()

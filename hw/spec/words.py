@@ -5,7 +5,9 @@ little endian, bit 0 first. Arrays have one row a word; a function packs any num
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .arch import Arch
 from .numbers import MULTIPLIER_BITS, SHIFT_BITS
 
 __all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
@@ -80,18 +82,18 @@ def _unpack_codes(data, width, size, count):
     return _integers(_from_bytes(data, size, count * width), width)
 
 
-def pack_group_items(codes, arch):
+def pack_group_items(codes: ArrayLike, arch: Arch) -> bytes:
     """Groups of results, codes [items, group], as `group_bytes` bytes each."""
     codes = _rows(codes, arch.group, "groups")
     return _pack_codes(codes, arch.activation.width, arch.group_bytes).tobytes()
 
 
-def unpack_group_items(data, arch):
+def unpack_group_items(data: bytes, arch: Arch) -> np.ndarray:
     """Codes (int64) [items, group] from whole items."""
     return _unpack_codes(data, arch.activation.width, arch.group_bytes, arch.group)
 
 
-def pack_activation_words(codes, arch):
+def pack_activation_words(codes: ArrayLike, arch: Arch) -> bytes:
     """Codes [words, vector] as `activation_bytes` bytes each, every group in bytes of its own."""
     codes = _rows(codes, arch.vector, "activation words").reshape(-1, arch.group)
     groups = _pack_codes(codes, arch.activation.width, arch.group_bytes)
@@ -99,29 +101,31 @@ def pack_activation_words(codes, arch):
     return np.pad(groups, ((0, 0), (0, arch.activation_bytes - groups.shape[1]))).tobytes()
 
 
-def unpack_activation_words(data, arch):
+def unpack_activation_words(data: bytes, arch: Arch) -> np.ndarray:
     """Codes (int64) [words, vector] from whole words."""
-    data = np.frombuffer(data, np.uint8)
-    if data.size % arch.activation_bytes:
+    if len(data) % arch.activation_bytes:
         raise ValueError(f"the data must be whole words of {arch.activation_bytes} bytes, not "
-                         f"{data.size} bytes")
-    data = data.reshape(-1, arch.activation_bytes)[:, :arch.groups_per_word * arch.group_bytes]
-    return unpack_group_items(data.tobytes(), arch).reshape(-1, arch.vector)
+                         f"{len(data)} bytes")
+    words = np.frombuffer(data, np.uint8).reshape(-1, arch.activation_bytes)
+    groups = words[:, :arch.groups_per_word * arch.group_bytes]
+    return unpack_group_items(groups.tobytes(), arch).reshape(-1, arch.vector)
 
 
-def pack_weight_words(codes, arch):
+def pack_weight_words(codes: ArrayLike, arch: Arch) -> bytes:
     """Codes [words, columns * lanes], index column * lanes + lane, as `weight_bytes` bytes each."""
     codes = _rows(codes, arch.columns * arch.lanes, "weight words")
     return _pack_codes(codes, arch.weight.width, arch.weight_bytes).tobytes()
 
 
-def unpack_weight_words(data, arch):
+def unpack_weight_words(data: bytes, arch: Arch) -> np.ndarray:
     """Codes (int64) [words, columns * lanes] from whole words."""
     return _unpack_codes(data, arch.weight.width, arch.weight_bytes, arch.columns * arch.lanes)
 
 
-def pack_parameter_words(bias, multiplier, shift, arch, below=None, addend=None,
-                         ties=None):
+def pack_parameter_words(
+        bias: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, arch: Arch,
+        below: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+        addend: ArrayLike | None = None, ties: ArrayLike | None = None) -> bytes:
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
     `addend` (None: 0) is added to products, `ties` (None: 0) as of `sim.graph.Conv`. `below`:
@@ -133,7 +137,7 @@ def pack_parameter_words(bias, multiplier, shift, arch, below=None, addend=None,
     parts, top = [], 1 << arch.accumulator_bits - 1
     addend, ties = (np.zeros(np.shape(bias), np.int64) if item is None else item
                     for item in (addend, ties))
-    leaky = ()
+    leaky: tuple = ()
     if arch.leaky:
         factor, right, more = (multiplier, shift, addend) if below is None else below
         reach = 1 << MULTIPLIER_BITS
@@ -169,7 +173,7 @@ def _cut(addend, arch):
     return addend >> lost
 
 
-def unpack_parameter_words(data, arch):
+def unpack_parameter_words(data: bytes, arch: Arch) -> tuple[np.ndarray, ...]:
     """(bias, multiplier, shift, addend, ties), int64 [words, post_lanes] each, from whole words; on
     leaky chips also multiplier, shift and addend for sums below zero."""
     bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
@@ -190,7 +194,7 @@ def unpack_parameter_words(data, arch):
     return tuple(parts)
 
 
-def pack_table_words(values, arch):
+def pack_table_words(values: ArrayLike, arch: Arch) -> bytes:
     """Table words, ordered integers [words], as `table_bytes` bytes each."""
     width = arch.activation.width
     values = np.asarray(values)
@@ -200,19 +204,19 @@ def pack_table_words(values, arch):
     return _to_bytes(_bits(values[:, None], width), arch.table_bytes).tobytes()
 
 
-def unpack_table_words(data, arch):
+def unpack_table_words(data: bytes, arch: Arch) -> np.ndarray:
     """Ordered integers (int64) [words] from whole words."""
     width = arch.activation.width
     return _integers(_from_bytes(data, arch.table_bytes, width), width, signed=True)[:, 0]
 
 
-def pack_raw_items(values, arch):
+def pack_raw_items(values: ArrayLike, arch: Arch) -> bytes:
     """Raw results [items, post_lanes] (int64 or Python integers) as `raw_bytes` bytes each."""
     values = _rows(values, arch.post_lanes, "raw items")
     return _to_bytes(_bits(values, arch.raw_bits), arch.raw_bytes).tobytes()
 
 
-def unpack_raw_items(data, arch):
+def unpack_raw_items(data: bytes, arch: Arch) -> np.ndarray:
     """Raw results [items, post_lanes]: int64, or Python integers where raw_bits is over 64."""
     bits = _from_bytes(data, arch.raw_bytes, arch.post_lanes * arch.raw_bits)
     return _integers(bits, arch.raw_bits, signed=True)

@@ -8,10 +8,12 @@ disjoint and merged.
 from dataclasses import dataclass
 
 import numpy as np
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Pooling
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
 from systolith.hw.spec.loops import coordinates, loops, passes, results, window_columns
 from systolith.hw.spec.memories import Space
+from systolith.hw.spec.program import Program
 
 __all__ = ["Access", "AccessError", "accesses", "check", "check_program", "merge", "overlap",
            "words"]
@@ -29,7 +31,7 @@ class Access:
     is_write: bool
 
 
-def merge(starts, stops):
+def merge(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """The union of half-open ranges (any shapes that broadcast) as intervals; empty ones vanish."""
     starts, stops = (part.ravel() for part in np.broadcast_arrays(starts, stops))
     order = np.argsort(starts, kind="stable")
@@ -43,7 +45,7 @@ def merge(starts, stops):
     return np.stack((starts[first], reach[last]), axis=1)
 
 
-def overlap(one, other):
+def overlap(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two sets of intervals share a word."""
     if not len(one) or not len(other):
         return False
@@ -52,7 +54,7 @@ def overlap(one, other):
     return bool((other[after[inside], 0] < one[inside, 1]).any())
 
 
-def words(intervals):
+def words(intervals: np.ndarray) -> np.ndarray:
     """The numbers of all words in the intervals, ascending."""
     lengths = intervals[:, 1] - intervals[:, 0]
     ends = np.cumsum(lengths)
@@ -60,7 +62,9 @@ def words(intervals):
         intervals[:, 0] - ends + lengths, lengths)
 
 
-def _beats(starts, size, arch):
+def _beats(transfers, arch):
+    """Beats of (first bytes, size) of transfers, as intervals."""
+    starts, size = transfers
     return merge(starts // arch.beat_bytes, -(-(starts + size) // arch.beat_bytes))
 
 
@@ -75,7 +79,7 @@ def _sums_read(i):
     return merge(rows + runs[:, 0], rows + runs[:, 1])
 
 
-def accesses(instruction, arch):
+def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
     """All words that one instruction reads and writes, as a list of Access.
 
     An ARRAY that starts new sums does not read the accumulators; padding is not read. A POST to
@@ -85,7 +89,7 @@ def accesses(instruction, arch):
     i, opcode = instruction, instruction.opcode
     if opcode == Opcode.LOAD:
         base = loops(i.base, (i.rows, i.base_stride))
-        return [Access(Space.EXTERNAL, _beats(*transfers(i, arch), arch), False),
+        return [Access(Space.EXTERNAL, _beats(transfers(i, arch), arch), False),
                 Access(Space(i.memory), merge(base, base + i.words), True)]
     if opcode == Opcode.ARRAY:
         y, x = coordinates(i)
@@ -112,14 +116,14 @@ def accesses(instruction, arch):
         if i.operand:
             base = i.operand_base + offsets * (not i.broadcast)
             found.append(Access(Space.OPERAND, merge(base, base + 1), False))
-        for space, base, chosen in (
+        for space, first, chosen in (
                 (Space.OPERAND, i.copy_base, (Destination.OPERAND, Destination.BOTH)),
                 (Space.ACTIVATION, i.base, (Destination.ACTIVATION, Destination.BOTH))):
             if i.destination in chosen:
-                found.append(Access(space, merge(base + offsets, base + offsets + 1), True))
+                found.append(Access(space, merge(first + offsets, first + offsets + 1), True))
         return found
     if opcode == Opcode.STORE:
-        return [Access(Space.EXTERNAL, _beats(*transfers(i, arch), arch), True)]
+        return [Access(Space.EXTERNAL, _beats(transfers(i, arch), arch), True)]
     return []
 
 
@@ -128,7 +132,8 @@ def _require(condition, instruction, text):
         raise AccessError(f"{text}: {instruction}")
 
 
-def check(instruction, arch, window_bytes=None, used=None):
+def check(instruction: Instruction, arch: Arch, window_bytes: int | None = None,
+          used: list[Access] | None = None) -> None:
     """Refuse an instruction that this chip cannot execute as its fields say.
 
     Raises ValueError where a field is out of its range, and AccessError where
@@ -157,7 +162,7 @@ def check(instruction, arch, window_bytes=None, used=None):
              "the operand words that it reads and those that it writes must not overlap")
 
 
-def check_program(program):
+def check_program(program: Program) -> None:
     """`check` for every instruction of a Program, and what only the whole of it shows.
 
     Raises AccessError also where BEGIN is not the first or END not the last instruction, where

@@ -6,11 +6,14 @@ on the chip, or from that of the store that takes it away.
 """
 
 from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.hw.spec.loops import item_count
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 
 __all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate",
@@ -52,7 +55,7 @@ class Difference:
     found: int
     image: int = 0
 
-    def __str__(self):
+    def __str__(self) -> str:
         channel, y, x = self.element
         image = f"image {self.image} of the batch, " if self.image else ""
         return (f"layer {self.layer} ({self.name}), tensor {self.tensor!r}, {image}channel "
@@ -66,19 +69,21 @@ class Comparison:
     bits: int = 0
     first: Difference | None = None
 
-    def add(self, other):
+    def add(self, other: "Comparison") -> None:
         """Take in the comparison of a later image."""
         self.elements += other.elements
         self.bits += other.bits
         self.first = self.first or other.first
 
 
-def locate(program):
+def locate(program: Program) -> list[Place]:
     """A `Place` for each POST instruction of `program`, in program order."""
     arch, host = program.arch, program.host
-    places, waiting = [], deque()               # waiting: (place, item) on the way to STORE
+    places = []
+    waiting: deque[tuple[Place, int]] = deque()         # items on their way to STORE
     posts = Counter(i.layer for i in program.instructions if i.opcode == Opcode.POST)
-    rounds, seen = host["batch"] // host["together"], Counter()
+    rounds = host["batch"] // host["together"]
+    seen: Counter[int] = Counter()
     for i in program.instructions:
         if i.opcode == Opcode.POST:
             name = host["layers"][i.layer]["output"]
@@ -123,7 +128,8 @@ def _set(place, index, word, slot, arch, height, width):
     place.y[index], place.x[index] = np.divmod(pixel, width)
 
 
-def results_from_trace(trace, places, arch):
+def results_from_trace(trace: Sequence[tuple[int, int, int]], places: list[Place],
+                       arch: Arch) -> list[np.ndarray]:
     """Items of each POST, as `compare` takes them, from an RTL trace of (layer, raw, item).
 
     Raises ValueError where the trace is not as long as the program says, or names other layers.
@@ -144,7 +150,8 @@ def results_from_trace(trace, places, arch):
     return results
 
 
-def compare(program, places, results, expected):
+def compare(program: Program, places: list[Place], results: Sequence[np.ndarray],
+            expected: Mapping[str, np.ndarray]) -> Comparison:
     """Hold the results of one image against the golden model's tensors.
 
     Parameters
@@ -181,7 +188,8 @@ def compare(program, places, results, expected):
     return total
 
 
-def compare_outputs(program, outputs, expected):
+def compare_outputs(program: Program, outputs: Mapping[str, np.ndarray],
+                    expected: Mapping[str, np.ndarray]) -> Comparison:
     """Hold outputs as they came to memory, {name: codes [C, H, W]} or [N, C, H, W], against the
     golden model's."""
     arch, total = program.arch, Comparison()

@@ -24,6 +24,7 @@ from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import passes, steps
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import COUNTED, UnitState
 
 __all__ = ["Stuck", "Timing", "cycles"]
@@ -59,12 +60,12 @@ class Timing:
     activity: dict
 
     @property
-    def compute_cycles(self):
+    def compute_cycles(self) -> int:
         """Cycles from the first array pass to the last result, both included."""
         return self.compute_last - self.compute_first + 1
 
 
-def cycles(program, latency=32):
+def cycles(program: Program, latency: int = 32) -> Timing:
     """The `Timing` of a Program on its chip with a memory of this latency (1 or more).
 
     Raises Stuck for a program that never ends.
@@ -135,7 +136,7 @@ class _Model:
         self.items = _Channel()             # an item can be pushed
         self.item_room = _Channel([0] * timing.ITEMS)
 
-        self.times = [None] * len(program.instructions)
+        self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)
         self.activity = {unit: _Activity() for unit in Unit}
         self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
@@ -143,7 +144,8 @@ class _Model:
         self.reads_end = 0
         self.end_seen = None                # the cycle from which END is in the head
         # (first, period, last) of POST's writes, in each memory that it shares with LOAD
-        self.written = {Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
+        self.written: dict[Memory, deque[tuple[int, int, int]]] = {
+            Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
     # The kernel.
 

@@ -30,16 +30,22 @@
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import pack_activation_words, unpack_activation_words, unpack_raw_items
 
 __all__ = ["bit_planes", "pack_inputs", "pack_map", "unpack_map", "unpack_outputs",
            "unpack_raw_map", "unroll"]
 
 
-def unroll(codes, taps):
-    """The map whose channels are kernel taps: channel (ky * nx + kx) * C + c at (y, x) is channel
-    c at (y * step_y - pad_y + ky * dilation_y, x * step_x - ...), outside `fill`, or, with
-    `replicate`, the nearest pixel."""
+def unroll(codes: np.ndarray, taps: dict) -> np.ndarray:
+    """The map whose channels are kernel taps, from codes [C, H, W].
+
+    Channel (ky * nx + kx) * C + c at (y, x) is channel c at (y * step_y - pad_y + ky * dilation_y,
+    x * step_x - pad_x + kx * dilation_x). Outside the map it is `fill` or, with `replicate`, the
+    nearest pixel.
+    """
     (ny, nx), (dy, dx), (sy, sx), (py, px) = (
         taps[key] for key in ("taps", "dilation", "step", "pads"))
     _, height, width = taps["shape"]
@@ -54,7 +60,7 @@ def unroll(codes, taps):
     return np.concatenate(windows)
 
 
-def bit_planes(codes, count, vector):
+def bit_planes(codes: np.ndarray, count: int, vector: int) -> np.ndarray:
     """The `count` bits of signed codes [C, H, W] as codes of bipolar numbers, plane after plane,
     the sign's (inverted) first; each has lanes of code 0 up to whole words of `vector`."""
     channels = len(codes)
@@ -65,7 +71,7 @@ def bit_planes(codes, count, vector):
     return planes.reshape(-1, *codes.shape[1:])
 
 
-def pack_map(codes, arch):
+def pack_map(codes: np.ndarray, arch: Arch) -> bytes:
     """Codes [C, H, W] as activation words [block][y][x]; lanes without channel hold code 0."""
     codes = np.asarray(codes)
     channels, height, width = codes.shape
@@ -76,14 +82,14 @@ def pack_map(codes, arch):
     return pack_activation_words(words.reshape(-1, arch.vector), arch)
 
 
-def unpack_map(data, shape, arch):
+def unpack_map(data: bytes, shape: tuple[int, int, int], arch: Arch) -> np.ndarray:
     """Codes (int64) of this shape from activation words; the reverse of `pack_map`."""
     channels, height, width = shape
     words = unpack_activation_words(data, arch).reshape(-1, height, width, arch.vector)
     return words.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
 
 
-def unpack_raw_map(data, shape, arch):
+def unpack_raw_map(data: bytes, shape: tuple[int, int, int], arch: Arch) -> np.ndarray:
     """Sums [C, H, W] from raw results [column block][group][pixel][chunk][lane]."""
     channels, height, width = shape
     items = unpack_raw_items(data, arch)
@@ -99,7 +105,7 @@ def _laid_out(codes, taps, arch):
     return bit_planes(codes, taps["planes"], arch.vector) if taps["planes"] else codes
 
 
-def pack_inputs(program, codes):
+def pack_inputs(program: Program, codes: ArrayLike | dict[str, ArrayLike]) -> bytes:
     """The content of the input section, `input_bytes` bytes for `input_offset`.
 
     `codes` are codes [C, H, W] of the image, or [N, C, H, W] for a program with a batch of N; for
@@ -129,7 +135,7 @@ def pack_inputs(program, codes):
     return bytes(section)
 
 
-def unpack_outputs(program, data):
+def unpack_outputs(program: Program, data: bytes) -> dict[str, np.ndarray]:
     """{name: codes} (raw outputs: sums) from the output section's bytes: [C, H, W], or
     [N, C, H, W] for a program with a batch of N."""
     host, result = program.host, {}

@@ -8,15 +8,17 @@ therefore not early here; `sim.races` proves those).
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 from systolith.hw.spec import words as layout
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
-from systolith.hw.spec.memories import Space, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, item_bytes, word_bytes
 from systolith.sim.model.numerics import (
     add_bias,
     combine,
@@ -80,7 +82,7 @@ class Simulator:
     stores : list of Written, one for each STORE, in program order
     """
 
-    def __init__(self, arch, memory, *, strict=True):
+    def __init__(self, arch: Arch, memory: bytearray | np.ndarray, *, strict: bool = True):
         self.arch = arch
         self.memory = np.frombuffer(memory, np.uint8)
         if not self.memory.flags.writeable:
@@ -95,14 +97,15 @@ class Simulator:
         self.below = np.zeros((3, arch.parameter_depth, arch.post_lanes), np.int64)
         self.table = np.zeros(arch.table_depth, np.int64)
         self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
-        self.known = {space: np.zeros(space.depth(arch), bool)
-                      for space in Space if space != Space.EXTERNAL}
-        self.stream = deque()                    # (raw, bytes) of each item on its way to STORE
-        self.results, self.stores = [], []
+        self.known = {space: np.zeros(row.depth(arch), np.bool_) for space, row in MEMORIES.items()}
+        # (raw, bytes) of each item on its way to STORE
+        self.stream: deque[tuple[int, bytes]] = deque()
+        self.results: list[Result] = []
+        self.stores: list[Written] = []
 
     # Order.
 
-    def run(self, instructions, seed=None):
+    def run(self, instructions: Sequence[Instruction], seed: int | None = None) -> None:
         """Execute a program: from BEGIN to END, or any part of one.
 
         With a seed the next unit is drawn among those that may proceed; without, the earliest
@@ -112,7 +115,7 @@ class Simulator:
         cannot hold, and tokens or items left over in the end.
         """
         draw = random.Random(seed)
-        queues = {unit: deque() for unit in Unit}
+        queues: dict[Unit, deque[tuple[int, Instruction]]] = {unit: deque() for unit in Unit}
         for number, i in enumerate(instructions):
             if i.opcode == Opcode.BEGIN and i.identity != identity(self.arch):
                 raise ExecutionError(f"the program is for a chip of identity {i.identity:016x}, "
@@ -122,10 +125,10 @@ class Simulator:
         tokens = np.zeros((len(Unit), len(Unit)), int)           # [giver, taker]
         while any(queues.values()):
             ready = [unit for unit in Unit if queues[unit]
-                     and not self._missing(*queues[unit][0], tokens)]
+                     and not self._missing(queues[unit][0], tokens)]
             if not ready:
                 raise ExecutionError("deadlock: " + "; ".join(
-                    self._missing(*queue[0], tokens) for queue in queues.values() if queue))
+                    self._missing(queue[0], tokens) for queue in queues.values() if queue))
             unit = (min(ready, key=lambda unit: queues[unit][0][0]) if seed is None
                     else draw.choice(ready))
             number, i = queues[unit].popleft()
@@ -139,8 +142,9 @@ class Simulator:
         if self.stream:
             raise ExecutionError(f"{len(self.stream)} items from post that nobody stored")
 
-    def _missing(self, number, i, tokens):
-        """What the instruction waits for, in words; empty: nothing."""
+    def _missing(self, numbered, tokens):
+        """What a (number, instruction) waits for, in words; empty: nothing."""
+        number, i = numbered
         missing = [f"a token from {giver.name.lower()}" for giver in Unit
                    if i.wait >> giver & 1 and not tokens[giver, i.unit]]
         if i.opcode == Opcode.STORE and len(self.stream) < item_count(i, self.arch):

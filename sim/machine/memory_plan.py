@@ -22,7 +22,8 @@ import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.loops import results, windows
-from systolith.hw.spec.memories import Space, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
+from systolith.hw.spec.program import Program
 
 from .sums import ANY, NONE, Sums, axis_of, find_passes, find_pixels, may_see_nothing, sees_nothing
 
@@ -36,7 +37,7 @@ class MemoryPlanError(RuntimeError):
     """A program that reads a word that was overwritten too early or never written."""
 
 
-def check_memory_plan(program):
+def check_memory_plan(program: Program) -> dict[str, int]:
     """{memory: words that hold something at some time, up to the last one} of a program.
 
     Raises MemoryPlanError naming the instruction, the word, and what lies there instead.
@@ -52,12 +53,14 @@ class _Checker:
         self.names = list(self.host["tensors"])
         self.tensors = [self.host["tensors"][name] for name in self.names]
         self.number = {name: n for n, name in enumerate(self.names)}
-        self.maps = {space: np.full((space.depth(self.arch), self.arch.groups_per_word), -1)
+        slots = self.arch.groups_per_word
+        self.maps = {space: np.full((MEMORIES[space].depth(self.arch), slots), -1)
                      for space in (Space.ACTIVATION, Space.OPERAND)}
         # Byte addresses in the image of what lies there.
-        self.bytes = {space: np.full(space.depth(self.arch), -1)
+        self.bytes = {space: np.full(MEMORIES[space].depth(self.arch), -1)
                       for space in (Space.WEIGHT, Space.PARAMETER, Space.TABLE)}
-        self.sums, self.items = Sums(self.arch.accumulator_depth), deque()
+        self.sums = Sums(self.arch.accumulator_depth)
+        self.items: deque = deque()
         self.outside = {}                       # tensor -> rounds stored [place, word, part]
         self.real = [self._real(tensor) for tensor in self.tensors]
         for number, tensor in enumerate(self.tensors):
@@ -69,7 +72,8 @@ class _Checker:
             stored = self.outside[self.number[item["name"]]]
             stored[:] = np.arange(len(stored))[:, None, None]
         self.layers = [self._layer(entry) for entry in self.host["layers"]]
-        self.seen, self.count = Counter(), Counter(
+        self.seen: Counter = Counter()
+        self.count = Counter(
             (i.layer, i.opcode) for i in program.instructions if i.unit is not None)
 
     def _real(self, tensor):

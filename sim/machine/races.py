@@ -4,9 +4,11 @@ Both work on the instructions alone and share nothing with the pass that places 
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
-from systolith.hw.spec.isa import Destination, Opcode, Unit
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Destination, Instruction, Opcode, Unit
 from systolith.hw.spec.loops import item_count, reads, results
 from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS
@@ -21,7 +23,8 @@ def _pairs(instructions):
 
     A wait whose token nobody gives has None in place of the giver.
     """
-    given = {(giver, taker): deque() for giver in Unit for taker in Unit}
+    given: dict[tuple[Unit, Unit], deque[int]] = {
+        (giver, taker): deque() for giver in Unit for taker in Unit}
     for number, i in enumerate(instructions):
         for taker in Unit:
             if i.unit is not None and i.signal >> taker & 1:
@@ -49,7 +52,7 @@ def _in_step(read, post, array):
     return bool((written <= read + np.arange(address.size))[shared].all())
 
 
-def find_races(instructions, arch):
+def find_races(instructions: Sequence[Instruction], arch: Arch) -> list[tuple[int, int, Space]]:
     """Conflicting accesses of two units that tokens do not put into program order.
 
     Returns a list of (earlier, later, space): numbers of instructions. Empty: whatever the
@@ -60,7 +63,11 @@ def find_races(instructions, arch):
     order = {unit: [n for n, i in enumerate(instructions) if i.unit == unit] for unit in Unit}
     place = {n: k for mine in order.values() for k, n in enumerate(mine)}
     # known[n][unit]: how many instructions of the unit are surely done when n starts.
-    known, last, early, read = {}, dict.fromkeys(Unit), {}, {}
+    known: dict[int, np.ndarray] = {}
+    last: dict[Unit, int | None] = dict.fromkeys(Unit)
+    # of a POST: the ARRAY whose early token it has seen last, and words read since then
+    early: dict[int, int | None] = {}
+    read: dict[int, int] = {}
     waiting = {unit: deque(mine) for unit, mine in order.items()}
     while any(waiting.values()):
         for unit in Unit:
@@ -74,9 +81,9 @@ def find_races(instructions, arch):
         clock = known[before].copy() if before is not None else np.zeros(len(Unit), int)
         clock[unit] = place[n]
         if unit == Unit.POST:
-            early[n], read[n] = early.get(before), 0
+            early[n], read[n] = None, 0
             if before is not None:
-                done = instructions[before]
+                early[n], done = early.get(before), instructions[before]
                 read[n] = read[before] + reads(done).size
         for giver, source in sources[n].items():
             clock = np.maximum(clock, known[source])
@@ -106,7 +113,7 @@ def find_races(instructions, arch):
     return races
 
 
-def find_stall(instructions, arch):
+def find_stall(instructions: Sequence[Instruction], arch: Arch) -> list[int] | None:
     """Find a deadlock of a program on a chip with queues of `queue_depth` instructions.
 
     The sequencer hands out instructions in program order and stops before a full queue, and
@@ -116,7 +123,9 @@ def find_stall(instructions, arch):
     queues. Returns None, or the numbers of the instructions that all wait.
     """
     sources = _pairs(instructions)
-    queues, done, following = {unit: deque() for unit in Unit}, set(), 0
+    queues: dict[Unit, deque[int]] = {unit: deque() for unit in Unit}
+    done: set[int] = set()
+    following = 0
     room = dict.fromkeys(Unit, arch.queue_depth) | {Unit.POST: arch.queue_depth + 1}
     made, taken, buffered = {}, {}, 0
     for n, i in enumerate(instructions):

@@ -27,7 +27,15 @@ class Sums:
     """
     FIELDS = ("layer", "block", "passes", "round", "row", "column")
 
-    def __init__(self, depth):
+    layer: np.ndarray
+    block: np.ndarray
+    round: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    passes: np.ndarray
+    blind: np.ndarray
+
+    def __init__(self, depth: int):
         for name in (*self.FIELDS, "blind"):
             setattr(self, name, np.full(depth, -1))
         self.passes_blind = [()]

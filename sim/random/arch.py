@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import parse
@@ -20,7 +21,7 @@ _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e
             "bipolar": ()}
 
 
-def random_arch(seed, family=None):
+def random_arch(seed: int, family: str | None = None) -> Arch:
     """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
     draw, others = random.Random(f"chip {seed}"), random.Random(f"others {seed}")
     while True:
@@ -41,7 +42,7 @@ def random_arch(seed, family=None):
         depthwise = kind != "bipolar" and draw.random() < 0.3
         if depthwise:
             lanes, columns = 1, rows
-        facts = dict(
+        facts: dict[str, Any] = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
             weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),
             activation_depth=draw.randint(24, 200), weight_depth=rows * draw.randint(2, 24),
@@ -63,8 +64,8 @@ def random_arch(seed, family=None):
             if draw.random() < 0.4:
                 facts["accumulator"] = draw.choice(
                     (64, *(min(64, arch.psum_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
-            lanes = [n for n in range(1, arch.group + 1) if arch.group % n == 0]
-            facts["post_lanes"] = draw.choice(lanes)
+            facts["post_lanes"] = draw.choice(
+                [n for n in range(1, arch.group + 1) if arch.group % n == 0])
             facts["parameter_depth"] = arch.group * draw.randint(1, 6)
             return _random_inside(Arch(**facts), seed)
         except ValueError:                       # sums that need more than 64 bits

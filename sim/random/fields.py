@@ -1,12 +1,18 @@
 """Random numbers of post-processing, such that results spread over the format."""
 
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
 import numpy as np
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, MULTIPLIER_BITS
 
 __all__ = ["below_zero", "operand_fields", "parameters", "random_windows"]
 
 
-def parameters(arch, data, shape, scale):
+def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ...],
+               scale: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Bias, multiplier, shift and addend that spread sums of up to `scale` over the format's range,
     and some of any size."""
     top = 1 << arch.accumulator_bits - 1
@@ -15,7 +21,7 @@ def parameters(arch, data, shape, scale):
     format = arch.activation
     width = format.width
     if format.floating:
-        width += (1 << format.exp) - 3
+        width += (1 << format.width - format.significand_bits) - 3      # binades
     shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
                     + data.integers(-4, 4, shape), 0, 63)
     wild = data.random(shape)
@@ -35,9 +41,10 @@ def _addend(arch, data, multiplier):
     return np.sign(addend) * (abs(addend) >> lost << lost)
 
 
-def below_zero(arch, data, multiplier, shift):
-    """Multipliers, shifts and addends for sums below zero: smaller ones, negative ones, the same.
-    """
+def below_zero(arch: Arch, data: np.random.Generator, multiplier: np.ndarray,
+               shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Multipliers, shifts and addends for sums below zero: smaller than those above zero, negative
+    ones, or those above zero."""
     below = (multiplier * data.uniform(-1, 1, multiplier.shape)).astype(np.int64)
     kind = data.random(multiplier.shape)
     below = np.select([kind < 0.2, kind < 0.3], [multiplier, -multiplier], below)
@@ -45,8 +52,9 @@ def below_zero(arch, data, multiplier, shift):
             _addend(arch, data, below))
 
 
-def operand_fields(arch, draw):
-    """Fields of an operand, as of `Operand`, and limits of the first result."""
+def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple[int, int]]:
+    """Fields of a POST or an `Operand` (factors, zero points, limits), the right shift, and the
+    (smallest, largest) first result."""
     format = arch.activation
     bottom, top = format.ordered_range
     product = draw.random() < 0.4
@@ -73,7 +81,7 @@ def operand_fields(arch, draw):
                 low=low, high=high), shift, first
 
 
-def random_windows(draw, sizes):
+def random_windows(draw: Random, sizes: Sequence[int]) -> dict[str, Any]:
     """Fields pool, pool_stride and pool_pads of a `Conv` for a map (height, width)."""
     pool, stride, pads = [], [], []
     for size in sizes:

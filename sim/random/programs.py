@@ -6,11 +6,13 @@ this size can be. The same seed gives the same program.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec import words as layout
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
     INSTRUCTION_BYTES,
@@ -20,7 +22,7 @@ from systolith.hw.spec.isa import (
     Opcode,
     Pooling,
 )
-from systolith.hw.spec.memories import Space, item_bytes, loadable, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
@@ -34,7 +36,8 @@ __all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "r
 _STEPS = 600
 
 
-def random_program(arch, seed, synchronize, instructions=40):
+def random_program(arch: Arch, seed: int, synchronize: Callable[[list, Arch], list],
+                   instructions: int = 40) -> Program:
     """A Program of at most about `instructions` instructions.
 
     synchronize(instructions, arch) -> instructions fills in the tokens (`gen.tokens`). Every byte
@@ -43,7 +46,7 @@ def random_program(arch, seed, synchronize, instructions=40):
     return _Writer(arch, seed, instructions).program(synchronize)
 
 
-def random_graph(arch, seed, layers=3):
+def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[str, np.ndarray]]:
     """A small network that the chip can compute, and codes for one image of it.
 
     Returns (Graph, {input name: codes [1, C, H, W]}). A chain of convolutions, sometimes with a
@@ -90,7 +93,7 @@ def random_graph(arch, seed, layers=3):
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
             shift=shift, addend=0 * addend if raw else addend,
-            ties=[ties.randrange(3) for _ in range(filters)],
+            ties=np.array([ties.randrange(3) for _ in range(filters)]),
             zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
             high=top, raw=raw)
         if arch.leaky and other.random() < 0.5:
@@ -112,8 +115,8 @@ def random_graph(arch, seed, layers=3):
         fitting = [item.name for item in tensors if item.format is not None and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
         if arch.operand_depth and not raw and fitting and other.random() < 0.7:
-            fields, shift, (layer.low, layer.high) = operand_fields(arch, other)
-            layer.operand = Operand(other.choice(fitting), shift=shift, **fields,
+            fields, right, (layer.low, layer.high) = operand_fields(arch, other)
+            layer.operand = Operand(other.choice(fitting), shift=right, **fields,
                                     ties=ties.randrange(3))
             layer.zero_point = 0
         if arch.table_depth and not raw and other.random() < 0.5:
@@ -164,7 +167,7 @@ class _Writer:
         while len(self.instructions) < self.limit - 2:
             if draw.random() < 0.3:
                 self.layer = draw.randrange(1 << 12)
-            draw.choices(list(makers), makers.values())[0]()
+            draw.choices(list(makers), list(makers.values()))[0]()
         code = [Instruction(Opcode.BEGIN, {"identity": identity(arch)}), *self.instructions,
                 Instruction(Opcode.END)]
         code = synchronize(code, arch)
@@ -208,7 +211,7 @@ class _Writer:
         """Words of fresh data, or of whatever stands in the window already, which is random bytes
         in part: not where these may be codes of no number."""
         arch, draw = self.arch, self.draw
-        size, depth = word_bytes(memory, arch), Space(memory).depth(arch)
+        size, depth = word_bytes(memory, arch), MEMORIES[Space(memory)].depth(arch)
         most = min(depth, max(arch.rows, 2048 // size, 1))
         count = draw.randint(min(depth, arch.chunks if memory == Memory.PARAMETER else arch.rows),
                              max(most, min(depth, arch.chunks)))
@@ -263,10 +266,11 @@ class _Writer:
     def fresh_parameters(self, count):
         arch = self.arch
         scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
-        parts = parameters(arch, self.data, (count, arch.post_lanes), scale)
-        below = below_zero(arch, self.data, *parts[1:3]) if arch.leaky else None
-        ties = np.reshape([self.ties.randrange(4) for _ in range(parts[0].size)], parts[0].shape)
-        return layout.pack_parameter_words(*parts[:3], arch, below, parts[3], ties)
+        bias, multiplier, shift, addend = parameters(
+            arch, self.data, (count, arch.post_lanes), scale)
+        below = below_zero(arch, self.data, multiplier, shift) if arch.leaky else None
+        ties = np.reshape([self.ties.randrange(4) for _ in range(bias.size)], bias.shape)
+        return layout.pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties)
 
     # Computing.
 
@@ -401,9 +405,9 @@ class _Writer:
             if arch.operand_depth and (destination != Destination.ACTIVATION
                                        or draw.random() < 0.8):
                 depth = min(depth, arch.operand_depth)
-            fields |= self.place(*shape, depth)
+            fields |= self.place(shape, depth)
             if arch.operand_depth and not raw and draw.random() < 0.6:
-                fields |= self.operand(*shape, fields, destination)
+                fields |= self.operand(shape, fields, destination)
         if arch.table_depth and not raw and self.other.random() < 0.5:
             fields |= self.looked_up()
         if not self.add(
@@ -438,9 +442,9 @@ class _Writer:
             pooling=pooling if pooling != Pooling.LEAD or lead else Pooling.CARRIED), (
                 draw.randint(1, out_y), out_x)
 
-    def operand(self, out_y, out_x, fields, destination):
+    def operand(self, shape, fields, destination):
         """Fields of an operand whose words are known and will not be written, or none."""
-        draw = self.draw
+        draw, (out_y, out_x) = self.draw, shape
         offsets = np.add.outer(np.arange(out_y) * fields["stride_y"],
                                np.arange(out_x) * fields["stride_x"]).ravel()
         known = self.operands[:, fields["slot"]].copy()
@@ -468,9 +472,9 @@ class _Writer:
         high = self.other.randint(low, min(low + depth, depth) - 1)
         return dict(table=1, low=low, high=high, zero_point=self.other.randint(low, high))
 
-    def place(self, out_y, out_x, depth):
+    def place(self, shape, depth):
         """Where results go in memory: one after the other, or anywhere."""
-        arch, draw = self.arch, self.draw
+        arch, draw, (out_y, out_x) = self.arch, self.draw, shape
         stride_x, stride_y = 1, out_x
         if draw.random() < 0.4:
             stride_x, stride_y = draw.randint(-2, 3), draw.randint(-9, 12)

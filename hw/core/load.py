@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.memories import loadable, word_bytes
 from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
 from systolith.hw.spec.timing import LOAD_BURSTS, burst_limit, loads_in_work
 
@@ -76,16 +77,10 @@ class Load(ExecutionUnit):
         })
 
     def _word_beats(self) -> dict[Memory, int]:
-        """Beats of one word of each memory that the chip has."""
+        """Beats of a word of each memory."""
         arch = self.arch
-        beats = {Memory.ACTIVATION: arch.activation_bytes // arch.beat_bytes,
-                 Memory.WEIGHT: arch.weight_bytes // arch.beat_bytes,
-                 Memory.PARAMETER: arch.parameter_bytes // arch.beat_bytes}
-        if arch.operand_depth:
-            beats[Memory.OPERAND] = beats[Memory.ACTIVATION]
-        if arch.table_depth:
-            beats[Memory.TABLE] = arch.table_bytes // arch.beat_bytes
-        return beats
+        return {Memory(row.space): word_bytes(row.space, arch) // arch.beat_bytes
+                for row in loadable(arch)}
 
     def elaborate(self, platform):
         m = Module()

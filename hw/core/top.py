@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.memories import MEMORIES, Space
 
 from .axi import AXI4Signature, AXILiteSignature, ReadArbiter
 from .compute import Compute
@@ -138,12 +139,12 @@ class Core(wiring.Component):
         arch, compute, post = self.arch, self.compute, self.post
         # Tokens keep a word from being read while it is written; synthesis need not care for it.
         unchecked = {"no_rw_check": 1}
-        activations = Memory(shape=arch.activation_bits, depth=arch.activation_depth, init=[],
-                             attrs=unchecked)
-        weights = Memory(shape=arch.weight_bits, depth=arch.weight_depth, init=[],
-                         attrs=unchecked)
-        parameters = Memory(shape=arch.post_lanes * arch.parameter_bits,
-                            depth=arch.parameter_depth, init=[], attrs=unchecked)
+
+        def memory_of(space):
+            row = MEMORIES[space]
+            return Memory(shape=row.bits(arch), depth=row.depth(arch), init=[], attrs=unchecked)
+        activations, weights, parameters = map(
+            memory_of, (Space.ACTIVATION, Space.WEIGHT, Space.PARAMETER))
         m.submodules.activations = activations
         m.submodules.weights = weights
         m.submodules.parameters = parameters
@@ -160,8 +161,7 @@ class Core(wiring.Component):
         new = load.o.payload
         shared = [(activations, isa.Memory.ACTIVATION, post.write_enable, post.write_address)]
         if arch.operand_depth:
-            operands = Memory(shape=arch.activation_bits, depth=arch.operand_depth, init=[],
-                              attrs=unchecked)
+            operands = memory_of(Space.OPERAND)
             m.submodules.operands = operands
             port = operands.read_port()
             m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]

@@ -187,7 +187,8 @@ OPCODES = {
         Field("row", 8, "accumulator words from one row of a window to the next"),
         _signed("jump", 6, "distance in accumulator words from the last column of one window to "
                            "the first column of the next, minus 1"),
-        Field("turn", 10, "the same from a row's last window to the next row's first"),
+        Field("turn", 10, "distance in accumulator words from the last column of a row's last "
+                          "window to the first column of the next row's first window, minus 1"),
         Field("pooling", 2, "0: maximum over the window; 1: maximum over the window and the "
                             "column before it, which is kept from the result before, but for the "
                             "first result of a row; 2: as 1, and the first result of a row reads "
@@ -203,7 +204,7 @@ OPCODES = {
         Field("slot", 10, "which group of each word is written, and of the operand words read"),
         _signed("zero_point", 16, "added after rounding (integers)"),
         _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
-        _signed("high", 16, "largest result, likewise"),
+        _signed("high", 16, "largest result, as an ordered integer"),
         Field("copy_base", 19, "operand word of the first result, where one is written"),
         Field("operand", 1, "1: each result is combined with an operand; the fields below"),
         Field("product", 1, "1: multiplied with it; 0: added to it"),

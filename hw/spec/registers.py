@@ -84,7 +84,8 @@ REGISTERS = (
     Register("ID", 0x00, "r", "0x53595354"),
     Register("VERSION", 0x04, "r", "version of the register map"),
     Register("IDENTITY_LOW", 0x08, "r", "hash of chip description and instruction set, bits 31:0"),
-    Register("IDENTITY_HIGH", 0x0C, "r", "the same, bits 63:32"),
+    Register("IDENTITY_HIGH", 0x0C, "r",
+             "hash of chip description and instruction set, bits 63:32"),
     Register("CONTROL", 0x10, "w", "write 1 to bit 0: start (ignored while busy or after an "
                                    "error); to bit 1: soft reset, once the bus is quiet"),
     Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, [7:4] error code, [10:8] unit "

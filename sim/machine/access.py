@@ -69,7 +69,7 @@ def _beats(transfers, arch):
 
 
 def _sums_read(i):
-    """What `reads` gives for accumulators, as intervals."""
+    """Accumulator words that a POST instruction reads, as intervals."""
     if i.pool_y == 1 and not i.jump and not i.turn:
         count = i.out_y * (i.out_x * i.pool_x + (i.pooling == Pooling.LEAD))
         return np.array([[i.accumulator, i.accumulator + count]])

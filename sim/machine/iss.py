@@ -1,9 +1,9 @@
 """Instruction-level simulator: what every instruction does, bit for bit, without time.
 
-It is the executable form of `hw.isa`. Instructions run in token order, not in program order: among
-the units whose next instruction may proceed one is drawn at random, so that a missing token shows
-as a wrong result. An instruction takes effect as a whole (a token that the array gives early is
-therefore not early here; `sim.races` proves those).
+It is the executable form of `systolith.hw.spec.isa`. Instructions run in token order, not in
+program order: among the units whose next instruction may proceed one is drawn at random, so that
+a missing token shows as a wrong result. An instruction takes effect as a whole (a token that the
+array gives early is therefore not early here; `sim/machine/races.py` proves those).
 """
 
 import random
@@ -110,7 +110,7 @@ class Simulator:
 
         With a seed the next unit is drawn among those that may proceed; without, the earliest
         instruction in program order that may proceed comes next. Raises AccessError as
-        `sim.access.check` does, and ExecutionError for another chip's program, a deadlock (it
+        `access.check` does, and ExecutionError for another chip's program, a deadlock (it
         names what each unit waits for), an unknown value read, a sum that exact accumulators
         cannot hold, and tokens or items left over in the end.
         """

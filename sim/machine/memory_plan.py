@@ -3,7 +3,7 @@ meant to read.
 
 Every word on the chip, and every group of a map outside, carries a tag: which tensor (or byte of
 the memory image) it holds, in which round of a batch, and where it stands there. Instructions hand
-tags on in program order, which is the order of all that conflicts (`sim.races` proves that). A sum
+tags on in program order, which is the order of all that conflicts (`races` proves that). A sum
 knows which pixel of which layer it is, from the tags of what the array read for it, and how many of
 its passes it has had; a result must be made of the whole sums of its window, with the parameters of
 its channels and the operand of its pixel, and be written where it belongs. So maps that overlap

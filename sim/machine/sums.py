@@ -19,8 +19,10 @@ _PLACES = {"weight_base", "base", "accumulator", "accumulate", "early", "double"
 
 
 class Sums:
-    """What lies in the accumulators, int64 arrays [accumulator_depth]: layer (-1: nothing), column
-    block, how many of its passes a sum has had, round, row (of all images together), column.
+    """What each accumulator word holds: int64 arrays [accumulator_depth].
+
+    `layer` (-1: the word holds nothing), `block` of columns, `passes` that the sum has had, `round`
+    of a batch, `row` (counted over all images of the round) and `column` of the pixel.
 
     `blind` [accumulator_depth] is the place in `passes_blind` of the passes [((kernel y, count),
     (kernel x, count))] that have read nothing for a sum.
@@ -282,13 +284,13 @@ def _reads(axis, pixels, first, count):
 
 
 def sees_nothing(layer, blind, row, column):
-    """bool [sums]: whether pixels see nothing of the map in the passes `blind`, which an ARRAY
-    that read nothing has taken for them. `row` counts those of all images."""
+    """bool [sums]: whether the pixels at `row` and `column` read nothing but padding in the passes
+    `blind`. `row` is counted over all images of a round."""
     (y, rows), (x, columns) = blind
     return ~(_reads(layer.y, row % layer.y.pixels, y, rows) & _reads(layer.x, column, x, columns))
 
 
 def may_see_nothing(layer):
-    """Whether there are pixels that see nothing but padding."""
+    """Whether a layer has pixels that read nothing but padding in some pass."""
     return not all(_reads(axis, np.arange(axis.pixels), 0, axis.kernel).all()
                    for axis in (layer.y, layer.x))

@@ -40,8 +40,8 @@ def random_program(arch: Arch, seed: int, synchronize: Callable[[list, Arch], li
                    instructions: int = 40) -> Program:
     """A Program of at most about `instructions` instructions.
 
-    synchronize(instructions, arch) -> instructions fills in the tokens (`gen.tokens`). Every byte
-    of the window is in the image.
+    synchronize(instructions, arch) -> instructions fills in the tokens, as `gen/compile/tokens.py`
+    does. Every byte of the window is in the image.
     """
     return _Writer(arch, seed, instructions).program(synchronize)
 

@@ -44,7 +44,7 @@ from systolith.gen.importer.run import Runner
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 from systolith.gen.quantize.quantize import Recipe
-from systolith.gen.study.sweep import code_hash
+from systolith.gen.study.code import code_hash
 
 #: Who quantizes: "" the build; ONNX Runtime in one of its formats.
 VARIANTS = {"resnet8-ts": ("QDQ", "QOperator"), "mobilenet-v1-keras": ("QDQ", "QOperator"),
@@ -161,7 +161,9 @@ def measure(name, quantizer, path, folder, progress):
 
 def _key(path, quantizer):
     """A hash of all that a result depends on."""
-    found = hashlib.sha256(f"{code_hash()} {arch_for()} {quantizer}".encode())
+    code = code_hash((build.__module__, check.__module__, compare_with_onnx.__module__,
+                      simulate.__module__), ("amaranth", "onnx", "numpy", "onnxruntime"))
+    found = hashlib.sha256(f"{code} {arch_for()} {quantizer}".encode())
     for part in (path, path.with_name(f"{path.name}.data")):
         if part.exists():
             found.update(part.read_bytes())

@@ -103,8 +103,11 @@ _INSIDE = {
 #: The scratchpads have no module of their own: they are the memories of the core's.
 _MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+|S?[SD]P(X9)?B?")
 
+#: Where Linux is below, Yosys ends with the process that waits for it, however that one ends.
 _WORKER = """
-import sys
+import ctypes, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
 from pyosys import libyosys as ys
 design = ys.Design()
 for line in sys.stdin.read().splitlines():

@@ -34,7 +34,8 @@ def _rows(results):
                **{key.path: chip.get(key.field, result["settings"].get(key.path, ""))
                   for key in KEYS if key.section},
                "products_per_cycle": result.get("macs_per_cycle", ""),
-               "target": result.get("target", ""),
+               "target": result.get("target", ""), "part": result.get("part") or "",
+               "does_not_fit": "; ".join(result.get("exceeds", [])),
                **{key: result.get(key, "") for key in _FIGURES}}
         networks = result.get("networks") or {"": {}}
         for network, figures in networks.items():
@@ -42,10 +43,10 @@ def _rows(results):
                 "network": network,
                 **{key: figures.get(key, "") for key in ("macs", "cycles", "compute_cycles",
                                                          "utilization")},
-                "pareto": 0, "error": result["error"] or ""})
+                "pareto": 0, "error": result["error"] or figures.get("error") or ""})
     for curve in _curves(rows).values():
-        for n in pareto_front([(row["lut"], row["cycles"]) for row in curve]):
-            curve[n]["pareto"] = 1
+        for row in _front(curve):
+            row["pareto"] = 1
     return rows
 
 
@@ -79,7 +80,15 @@ def _label(row):
 
 
 def _front(curve):
-    return [curve[n] for n in pareto_front([(row["lut"], row["cycles"]) for row in curve])]
+    """The rows that no other beats, of those that fit their part, from the cheapest on."""
+    fitting, _ = _by_fit(curve)
+    return [fitting[n] for n in pareto_front([(row["lut"], row["cycles"]) for row in fitting])]
+
+
+def _by_fit(curve):
+    """(rows that fit their part or have none, rows that do not)."""
+    return ([row for row in curve if not row["does_not_fit"]],
+            [row for row in curve if row["does_not_fit"]])
 
 
 def _apart(front):
@@ -105,8 +114,13 @@ def _picture(curves, path):
     axes = figure.add_subplot()
     for number, (network, curve) in enumerate(curves.items()):
         color, front = f"C{number}", _front(curve)
-        axes.scatter([row["lut"] for row in curve], [row["cycles"] for row in curve], s=24,
+        fitting, others = _by_fit(curve)
+        axes.scatter([row["lut"] for row in fitting], [row["cycles"] for row in fitting], s=24,
                      color=color, alpha=0.45, linewidths=0)
+        if others:
+            axes.scatter([row["lut"] for row in others], [row["cycles"] for row in others], s=24,
+                         color=color, alpha=0.45, marker="x",
+                         label=f"{network}: does not fit the {others[0]['part']}")
         axes.plot([row["lut"] for row in front], [row["cycles"] for row in front], color=color,
                   marker="o", markersize=6, linewidth=1.4,
                   label=f"{network} ({', '.join(dict.fromkeys(row['group'] for row in curve))})")
@@ -130,6 +144,15 @@ def _picture(curves, path):
     return path
 
 
+def _hover(row):
+    lines = [f"{row['group']}: {_label(row)}", f"{row['array.activation']} x {row['array.weight']}",
+             *(f"{row[key]:,} {key.upper()}" for key in _FIGURES),
+             f"{row['cycles']:,} cycles, {100 * row['utilization']:.1f} % of the array"]
+    if row["does_not_fit"]:
+        lines.append(f"does not fit the {row['part']}: {row['does_not_fit']}")
+    return "<br>".join(lines)
+
+
 def _page(curves, path):
     import plotly.graph_objects as go
     figure = go.Figure()
@@ -139,15 +162,13 @@ def _page(curves, path):
         figure.add_scatter(
             x=[row["lut"] for row in front], y=[row["cycles"] for row in front], mode="lines",
             line={"color": color}, name=f"{network}: Pareto front", hoverinfo="skip")
-        figure.add_scatter(
-            x=[row["lut"] for row in curve], y=[row["cycles"] for row in curve], mode="markers",
-            marker={"color": color, "size": 9}, name=network, hoverinfo="text",
-            hovertext=["<br>".join([
-                f"{row['group']}: {_label(row)}",
-                f"{row['array.activation']} x {row['array.weight']}",
-                *(f"{row[key]:,} {key.upper()}" for key in _FIGURES),
-                f"{row['cycles']:,} cycles, {100 * row['utilization']:.1f} % of the array"])
-                for row in curve])
+        for rows, name, symbol in zip(_by_fit(curve), (network, f"{network}: does not fit"),
+                                      ("circle", "x"), strict=True):
+            if rows:
+                figure.add_scatter(
+                    x=[row["lut"] for row in rows], y=[row["cycles"] for row in rows],
+                    mode="markers", marker={"color": color, "size": 9, "symbol": symbol},
+                    name=name, hoverinfo="text", hovertext=[_hover(row) for row in rows])
     figure.update_xaxes(type="log", title=f"LUTs of the core ({_target(curves)})")
     figure.update_yaxes(type="log", title="cycles per image")
     figure.update_layout(title="Area against time", template="plotly_white")

@@ -21,7 +21,7 @@ from typing import Any
 from amaranth.back import rtlil
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
-from systolith.gen.kit.resume import in_processes, open_folder, read_results
+from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.gen.measure.area import AreaError
 from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
@@ -256,20 +256,20 @@ def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT,
     with progress.step(f"Circuits of {len(everything)} elements"):
         wanted = measurements(everything, targets, liberty)
     file = folder / RESULTS
-    known = read_results(file)
-    missing: dict = {}
-    for item in wanted:
-        if not item.problem and item.key not in known:
-            missing.setdefault(item.key, item)
-    with progress.step(f"Area of {len(wanted)} elements, {len(wanted) - len(missing)} known",
-                       max(1, len(missing))) as done, file.open("a") as lines:
-        for number, result in enumerate(in_processes(evaluate, list(missing.values()), jobs), 1):
-            lines.write(json.dumps(result) + "\n")
-            lines.flush()
-            known[result["key"]] = result
-            if show:
-                show(_line(result))
-            done(number)
+    with open_results(file) as kept:
+        missing: dict = {}
+        for item in wanted:
+            if not item.problem and item.key not in kept.known:
+                missing.setdefault(item.key, item)
+        with progress.step(f"Area of {len(wanted)} elements, {len(wanted) - len(missing)} known",
+                           max(1, len(missing))) as done:
+            found = in_processes(evaluate, missing.values(), jobs)
+            for number, result in enumerate(found, 1):
+                kept.add(result)
+                if show:
+                    show(_line(result))
+                done(number)
+    known = kept.known
     rows = _rows(everything, entries, targets, wanted, known)
     return rows, [file, *write_tables(rows, targets, folder, liberty)]
 

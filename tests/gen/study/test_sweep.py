@@ -2,17 +2,20 @@
 
 import csv
 import json
-import shutil
+import os
+import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import onnx
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
 from systolith.gen.report.pareto import pareto_front
 from systolith.gen.study import sweep as module
-from systolith.gen.study.sweep import evaluate, read_space, sweep
+from systolith.gen.study.sweep import AreaOf, evaluate, read_space, sweep
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "sweep"
 
@@ -41,19 +44,38 @@ def space(tmp_path):
     return path
 
 
-def fake(point):
-    """A point's result without Yosys: chips with more multipliers are larger and faster."""
-    if point.arch is None:
-        return {"key": point.key, "group": point.group, "settings": point.settings,
-                "error": point.problem}
-    macs = point.arch.macs_per_cycle
-    error = "Yosys failed: a test" if point.settings.get("array.rows") == 3 and macs == 6 else None
-    result = {"key": point.key, "group": point.group, "settings": point.settings, "error": error}
-    return result if error else result | {
-        "chip": point.arch.to_dict(), "macs_per_cycle": macs, "target": "ecp5", "lut": 100 * macs,
-        "ff": 7, "dsp": 0, "bram": 1, "networks": {"net": {
-            "macs": 1000, "cycles": 5000 // macs, "compute_cycles": 4000 // macs,
-            "utilization": 0.5}}}
+def fake(task):
+    """A result without Yosys: chips with more multipliers are larger and faster."""
+    macs = task.arch.macs_per_cycle
+    result = {"key": task.key, "kind": task.kind, "error": None}
+    if isinstance(task, AreaOf):
+        if (task.arch.rows, macs) == (3, 6):
+            return result | {"error": "Yosys failed: a test"}
+        return result | {"lut": 100 * macs, "ff": 7, "dsp": 0, "bram": 300 if macs == 16 else 1,
+                         "parts": {}, "processing_element": {}}
+    return result | {"macs": 1000, "cycles": 5000 // macs, "compute_cycles": 4000 // macs}
+
+
+class Asked(list):
+    """`fake` that keeps what it is asked for."""
+
+    def __call__(self, task):
+        self.append(task)
+        return fake(task)
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def rows_of(folder):
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def keys(points):
+    return [{point.area.key for point in points},
+            {task.key for point in points for task in point.cycles.values()}]
 
 
 def test_points_are_all_combinations(space):
@@ -65,18 +87,18 @@ def test_points_are_all_combinations(space):
     assert (first.arch.rows, first.arch.bus_bits, first.arch.weight_depth) == (2, 32, 512)
     assert points[1].arch.lanes == 2 and points[1].arch.bus_bits == 64
     assert str(points[-1].arch.activation) == "e3m2"
-    assert len({point.key for point in points}) == len(points)
+    assert [len(found) for found in keys(points)] == [14, 14]
 
 
 def test_results_resume_failures_and_files(space, tmp_path):
     folder = tmp_path / "out"
-    files = sweep(space, folder, evaluate=fake)
+    results, files = sweep(space, folder, evaluate=fake)
+    assert len(results) == 14
     assert [path.name for path in files] == ["results.jsonl", "results.csv", "pareto.png",
                                              "pareto.html"]
     lines = (folder / "results.jsonl").read_text().splitlines()
-    assert len(lines) == 14
-    with (folder / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    assert len(lines) == 28
+    rows = rows_of(folder)
     assert len(rows) == 14
     failed = [row for row in rows if row["error"]]
     assert [row["error"] for row in failed] == ["Yosys failed: a test"] and failed[0]["lut"] == ""
@@ -87,48 +109,120 @@ def test_results_resume_failures_and_files(space, tmp_path):
 
     # An interrupted run: the last line is cut off, others are missing.
     (folder / "results.jsonl").write_text("\n".join([*lines[:5], lines[5][:20]]))
-    asked = []
-    sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
-    again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    asked = Asked()
+    sweep(space, folder, evaluate=asked)
     known = {json.loads(line)["key"] for line in lines[:5]}
-    assert {point.key for point in asked} == {point.key for point in read_space(space)} - known
-    assert len({result["key"] for result in again}) == 14
+    every = set.union(*keys(read_space(space)))
+    assert {task.key for task in asked} == every - known
+    assert {line["key"] for line in lines_of(folder)} == every and len(lines_of(folder)) == 28
 
-    # Everything is known, what failed as well.
+    # Everything is known, what failed as well, until it is asked for.
     asked.clear()
-    sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
+    sweep(space, folder, evaluate=asked)
     assert not asked
+    sweep(space, folder, evaluate=asked, retry_failed=True)
+    assert [(task.kind, task.arch.rows, task.arch.macs_per_cycle) for task in asked] == [
+        ("area", 3, 6)]
+
+
+def test_names_boards_and_clocks_change_no_key(space):
+    before = keys(read_space(space))
+    space.write_text(space.read_text().replace('name = "int"', 'name = "other"').replace(
+        '"buffers.weights" = 512', '"buffers.weights" = 512, "clock.mhz" = 12.5'))
+    assert keys(read_space(space)) == before
+
+
+def test_area_and_cycles_have_keys_of_their_own(space, monkeypatch):
+    """Each changes with what its result depends on, and with nothing else."""
+    point = read_space(space)[0]
+
+    def changed(**what):
+        other = replace(point, **what)
+        return (other.area.key != point.area.key,
+                other.cycles["net"].key != point.cycles["net"].key)
+
+    def chip(**what):
+        return changed(arch=replace(point.arch, **what))
+    assert chip() == chip(name="other") == chip(clock_mhz=1.0) == (False, False)
+    assert chip(counters=False) == chip(structure="gates") == (True, False)
+    assert chip(rows=4) == chip(stages=1) == chip(shared_columns=2) == (True, True)
+    assert changed(target="ice40", dsp=False) == changed(dsp="post") == (True, False)
+    (path, _), = point.networks
+    assert changed(networks=((path, "other"),)) == (False, True)
+    assert changed(networks=((path.with_name("net.onnx"), point.networks[0][1]),)) == (False, False)
+
+    def code(modules, tools):
+        return " ".join([*modules, *tools])
+    monkeypatch.setattr(module, "code_hash", code)
+    seen = []
+    monkeypatch.setattr(module, "_key", lambda *facts: seen.append(str(facts)) or "key")
+    assert replace(point).area.key == replace(point).cycles["net"].key == "key"
+    assert "pyosys" in seen[0] and "measure.area" in seen[0] and "compile" not in seen[0]
+    assert "flow.compile" in seen[1] and "cycles" in seen[1] and "pyosys" not in seen[1]
 
 
 def test_results_of_other_code_are_kept_and_not_used(space, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     sweep(space, folder, evaluate=fake)
-    monkeypatch.setattr(module, "code_hash", lambda: "of other code")
-    asked = []
-    sweep(space, folder, evaluate=lambda point: asked.append(point) or fake(point))
-    assert len(asked) == 14
-    lines = (folder / "results.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 28
-    with (folder / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 14
+    other = module.code_hash
+    monkeypatch.setattr(module, "code_hash", lambda modules, tools: (
+        "of another Yosys" if "pyosys" in tools else other(modules, tools)))
+    asked = Asked()
+    sweep(space, folder, evaluate=asked)
+    assert [task.kind for task in asked] == ["area"] * 14
+    assert len({line["key"] for line in lines_of(folder)}) == len(lines_of(folder)) == 42
+    assert len(rows_of(folder)) == 14
 
 
-@pytest.mark.parametrize("package", ["hw", "sim", "gen"])
-def test_the_code_hash_is_of_all_sources_and_tools(package, tmp_path, monkeypatch):
-    before = module.code_hash()
-    assert before == module.code_hash.__wrapped__()
-    copy = tmp_path / package
-    real = Path(getattr(module, package).__file__).parent
-    shutil.copytree(real, copy, ignore=lambda folder, names: [
-        name for name in names if not name.endswith(".py") and "." in name])
-    monkeypatch.setattr(getattr(module, package), "__file__", str(copy / "__init__.py"))
-    assert module.code_hash.__wrapped__() == before
-    changed = next(iter(sorted(copy.rglob("[a-z]*.py"))))
-    changed.write_text(changed.read_text() + "# changed\n")
-    assert module.code_hash.__wrapped__() != before
-    monkeypatch.undo()
-    monkeypatch.setattr(module, "version", lambda name: "another")
-    assert module.code_hash.__wrapped__() != before
+def test_chips_that_share_a_result_are_measured_once(space, tmp_path):
+    space.write_text("""
+[[group]]
+chip = "ulx3s-8x8"
+networks = ["net.onnx"]
+vary = { "control.counters" = [true, false] }
+
+[[group]]
+chip = "ulx3s-8x8"
+networks = ["net.onnx"]
+""")
+    asked = Asked()
+    sweep(space, tmp_path / "out", evaluate=asked)
+    assert [task.kind for task in asked] == ["cycles", "area", "area"]
+    assert len(rows_of(tmp_path / "out")) == 3
+
+
+def test_a_chip_on_which_no_network_runs_is_not_synthesized(space, tmp_path):
+    def refuses(task):
+        return fake(task) | ({"error": "no such layer"} if task.kind == "cycles"
+                             and task.arch.rows == 3 else {})
+    sweep(space, tmp_path / "out", evaluate=refuses)
+    assert sum(line["kind"] == "area" for line in lines_of(tmp_path / "out")) == 8
+    assert [row["error"] for row in rows_of(tmp_path / "out")].count("no such layer") == 6
+
+
+def test_chips_that_do_not_fit_are_not_on_the_front(space, tmp_path):
+    """The fastest chip, of 16 products a cycle, takes 300 block RAMs of 208."""
+    results, _ = sweep(space, tmp_path / "out", evaluate=fake)
+    fastest = {n for n, result in enumerate(results) if result["macs_per_cycle"] == 24}
+    large = {n for n, result in enumerate(results) if result["macs_per_cycle"] == 16}
+    rows = rows_of(tmp_path / "out")
+    assert fastest and large
+    for n, row in enumerate(rows):
+        assert row["does_not_fit"] == ("300 BRAM of 208" if n in large else "")
+    assert not any(rows[n]["pareto"] == "1" for n in large)
+    page = (tmp_path / "out" / "pareto.html").read_text()
+    assert "does not fit the LFE5U-85F: 300 BRAM of 208" in page
+    # Without a part, the same chip is on it.
+    space.write_text(space.read_text().replace('name = "int"', 'name = "int"').replace(
+        'set = {', 'set = { "board" = "none",'))
+    sweep(space, tmp_path / "out", evaluate=fake)
+    rows = rows_of(tmp_path / "out")
+    assert any(rows[n]["pareto"] == "1" for n in large)
+    # A part of the space counts for all chips.
+    space.write_text('part = "LFE5U-25F"\n' + space.read_text())
+    results, _ = sweep(space, tmp_path / "out", evaluate=fake)
+    assert {result["part"] for result in results} == {"LFE5U-25F"}
+    assert results[min(large)]["exceeds"] == ["300 BRAM of 56"]
 
 
 @pytest.mark.parametrize("target, dsp, structure", [
@@ -145,36 +239,48 @@ def test_points_are_measured_as_systolith_area_measures(target, dsp, structure, 
     monkeypatch.setattr(area, "measure", measure)
     point = read_space(EXAMPLES / "formats.toml")[8]
     assert str(point.arch.activation) == "int8" and point.arch.structure == "auto"
-    evaluate(replace(point, target=target, dsp=dsp, networks=()))
+    evaluate(replace(point, target=target, dsp=dsp, networks=()).area)
     with pytest.raises(module.UserError, match="enough"):
         area.chip_area(point.arch, target, dsp=dsp)
     assert seen[0] == seen[1] and seen[0][0].pe_structure == structure
     assert seen[0][2] == {"dsp": bool(dsp), "pe_dsp": dsp is True}
 
 
-def test_results_are_in_the_file_before_the_next_point_starts(space, tmp_path):
+def test_results_are_in_the_file_before_the_next_starts(space, tmp_path):
     seen = []
 
-    def spy(point):
-        seen.append(len((tmp_path / "out" / "results.jsonl").read_text().splitlines()))
-        return fake(point)
+    def spy(task):
+        seen.append(len(lines_of(tmp_path / "out")))
+        return fake(task)
     sweep(space, tmp_path / "out", evaluate=spy)
-    assert seen == list(range(14))
+    assert seen == list(range(28))
 
 
-def test_another_network_is_another_point(space, tmp_path):
-    before = {point.key for point in read_space(space)}
+def test_another_network_is_counted_anew(space, tmp_path):
+    areas, counts = keys(read_space(space))
     (tmp_path / "net.onnx").write_bytes(b"another network")
-    assert before.isdisjoint(point.key for point in read_space(space))
+    assert keys(read_space(space))[0] == areas
+    assert keys(read_space(space))[1].isdisjoint(counts)
+
+
+def test_tensors_in_other_files_belong_to_the_network(space, tmp_path):
+    model = onnx.load(EXAMPLES / ".." / "digits" / "digits-cnn.onnx")
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data",
+              size_threshold=0)
+    areas, counts = keys(read_space(space))
+    content = bytearray((tmp_path / "net.data").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "net.data").write_bytes(content)
+    assert keys(read_space(space))[0] == areas
+    assert keys(read_space(space))[1].isdisjoint(counts)
 
 
 def test_chips_that_do_not_exist_are_recorded(space, tmp_path):
     space.write_text('[[group]]\nchip = "ulx3s-8x8"\nvary = { "buffers.weights" = [4, 2048] }\n')
     sweep(space, tmp_path / "out", evaluate=fake)
-    lines = [json.loads(line) for line in
-             (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert lines[0]["error"].startswith("buffers.weights must hold the 8 rows")
-    assert lines[1]["error"] is None
+    wrong, right = rows_of(tmp_path / "out")
+    assert wrong["error"].startswith("buffers.weights must hold the 8 rows")
+    assert right["error"] == ""
 
 
 def test_no_point_at_all_is_an_error(space, tmp_path):
@@ -189,6 +295,10 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("speed = 3\n" + SPACE, "speed is no key"),
     ("target = 'asic'\n" + SPACE, "target must be one of xc7"),
     ("dsp = 3\n" + SPACE, "dsp must be true, false or"),
+    ("part = 'Z80'\n" + SPACE, "part must be one of LFE5U-85F"),
+    ("part = 'XC7A35T'\ntarget = 'ecp5'\n" + SPACE, "the part XC7A35T is of 'xc7'"),
+    ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = ['net.onnx', '../net.onnx']",
+     "have the same file name"),
     ("[[group]]\nchip = 3", "group 1: chip must be a preset"),
     ("[[group]]\nchip = 'nix'", "'nix' is neither a file nor a preset"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nrange = {}", "range is no key. Keys of a group"),
@@ -203,6 +313,11 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("[[group]\n", "not valid TOML"),
 ])
 def test_mistakes(space, text, words):
+    folder = space.parent / "in"
+    folder.mkdir()
+    for name in ("net.onnx", "in/net.onnx"):
+        (space.parent / name).write_bytes(b"a network")
+    space = folder / "space.toml"
     space.write_text(text)
     with pytest.raises(UserError) as caught:
         read_space(space)
@@ -247,15 +362,14 @@ networks = ["{network}"]
 set = {{ "post.lanes" = 1, "bus.data_bits" = 32, "control.queue_depth" = 1 }}
 vary = {{ "array.columns" = [4] }}
 """)
-    point = read_space(tmp_path / "space.toml")[0]
-    result = evaluate(point)
-    assert result["error"] is None and result["key"] == point.key
+    (result,), _ = sweep(tmp_path / "space.toml", tmp_path / "out")
+    assert result["error"] is None
     assert result["lut"] > 1000 and result["ff"] > 1000
     assert result["lut"] == pytest.approx(sum(part["lut"] for part in result["parts"].values()))
+    assert result["part"] == "LFE5U-85F" and result["exceeds"] == []
     figures = result["networks"]["digits-mlp-bnn"]
     assert 0 < figures["utilization"] <= 1
     assert figures["cycles"] > figures["macs"] / result["macs_per_cycle"]
-    json.dumps(result)
 
 
 def test_failures_of_measuring_are_recorded(monkeypatch):
@@ -264,17 +378,51 @@ def test_failures_of_measuring_are_recorded(monkeypatch):
     def fail(*arguments, **options):
         raise module.UserError("Yosys failed: a test")
     monkeypatch.setattr(module, "chip_area", fail)
-    assert evaluate(point)["error"] == "Yosys failed: a test"
+    assert evaluate(point.area)["error"] == "Yosys failed: a test"
 
 
 def test_a_fault_at_one_point_leaves_the_others(space, tmp_path, monkeypatch, capsys):
     def broken(*arguments, **more):
         raise IndexError("planted")
     monkeypatch.setattr(module, "load", broken)
-    result = evaluate(read_space(space)[0])
+    result = evaluate(read_space(space)[0].cycles["net"])
     assert "fault of Systolith" in result["error"] and "IndexError: planted" in result["fault"]
+    assert str(space.parent / "net.onnx") in result["error"]
     assert main(["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]) == 4
     err = capsys.readouterr().err
     assert "IndexError: planted" in err and "Traceback" not in err
-    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == len(
-        read_space(space))
+    assert len(lines_of(tmp_path / "out")) == 14
+
+
+def test_the_command_says_what_failed_and_what_is_too_large(space, tmp_path, monkeypatch, capsys):
+    """And it measures failures again only where it is told to."""
+    asked = Asked()
+    monkeypatch.setattr(module, "sweep", partial(sweep, evaluate=asked))
+    command = ["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]
+    assert main(command) == 0
+    assert "14 chips: 1 failed, 1 do not fit their part" in capsys.readouterr().out
+    asked.clear()
+    assert main(command) == 0 and not asked
+    assert main([*command, "--retry-failed"]) == 0 and len(asked) == 1
+
+
+def killed_at_three_rows(task):
+    """`fake` in a process that is killed over a chip of three rows."""
+    if task.arch.rows == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fake(task)
+
+
+def test_a_killed_worker_costs_its_point_alone(space, tmp_path):
+    space.write_text("""
+[[group]]
+chip = { array = { rows = 2, columns = 2 } }
+vary = { "array.rows" = [2, 3] }
+""")
+    results, _ = sweep(space, tmp_path / "out", evaluate=killed_at_three_rows, jobs=2)
+    assert results[0]["error"] is None
+    assert "ended twice, the last time by SIGKILL" in results[1]["error"]
+    assert [line["error"] is None for line in lines_of(tmp_path / "out")] == [True, False]
+    asked = Asked()
+    sweep(space, tmp_path / "out", evaluate=asked)
+    assert not asked

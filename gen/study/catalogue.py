@@ -98,7 +98,7 @@ def every_entry():
     """The entries of the whole table."""
     names = [f"int{bits}" for bits in range(2, 17)] + list(_FLOATS)
     names += [name for name, fmt in catalogue().items() if name not in names
-              and not fmt.binary and getattr(fmt, "signed", True)]
+              and not fmt.binary and fmt.signed]
     return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
             + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
             + [Entry(*pair, columns=2) for pair in _SHARED]

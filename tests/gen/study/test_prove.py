@@ -45,7 +45,7 @@ def test_formats_of_the_same_circuit_are_proven_together(tmp_path):
     assert len(rows) == sum(len(result["cases"]) for result in results)
     assert {row["mismatches"] for row in rows} == {"0"}
     heading, structure, everything = summary(results)
-    assert dict(zip(heading, structure, strict=True))["format pairs"] == 4
+    assert dict(zip(heading, structure, strict=True))["format pairs"] == "4"
     assert structure[1:] == everything[1:]
 
     # Interrupted in the middle of a line, it goes on with what is missing.

@@ -36,13 +36,14 @@ class _Ended(KeyboardInterrupt):
 @contextmanager
 def _ended_by_signals():
     """Takes SIGTERM and SIGHUP as Ctrl-C, so that what runs is ended and what is unfinished
-    removed."""
+    removed; where they are ignored, as after nohup, they stay so."""
     def end(number, frame):
         raise _Ended(number)
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, end)
-                  for number in (signal.SIGTERM, signal.SIGHUP)}
+                  for number in (signal.SIGTERM, signal.SIGHUP)
+                  if signal.getsignal(number) is signal.SIG_DFL}
     try:
         yield
     finally:

@@ -150,9 +150,13 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, design, tmp_path, ca
     environment = os.environ | {"FAKE": "sleep after 1", "TMPDIR": str(temporary)}
     command = [sys.executable, "-c", COMMAND, "--chip", "tiny-2x4-bnn", "--board", "ulx3s-85f",
                "--seeds", "3", "--jobs", "2", "-o", str(out)]
+    # as after nohup: that must stay ignored, and is sent first
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGHUP, hangup)
     wait_for(lambda: all((tmp_path / f"pid-{seed}").exists() for seed in (2, 3)))
     numbers = [int((tmp_path / f"pid-{seed}").read_text() or 0) for seed in (2, 3)]
+    process.send_signal(signal.SIGHUP)
     process.send_signal(number)
     error = process.communicate(timeout=30)[1]
     assert process.returncode == 128 + number

@@ -126,9 +126,20 @@ def test_ice40():
     assert found.total["dsp"] == 2 and found.total["bram"] == 4 and found.total["lut"] > 0
 
 
+def test_gowin():
+    found = area.measure(DESIGN, "top", "gowin")
+    assert found.total["dsp"] == 1, "two multipliers of 8 x 8, each half of one of 18 x 18"
+    assert found.parts["scratchpads"] and found.total["bram"] == 1
+    assert found.parts["dma"] and area.count(found.parts["dma"])["ff"] == 3
+    assert found.total["lut"] > 0
+
+
 def test_how_cells_are_counted():
     assert area.count({"LUT4": 3, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "PFUMX": 9}) == {
         "lut": 13, "ff": 0, "dsp": 0, "bram": 0}
+    assert area.count({"ALU": 2, "LUT3": 1, "MUX2_LUT5": 1, "DFFNRE": 1, "DFFCE": 1, "MULT36X36": 1,
+                       "MULT9X9": 1, "SDPX9B": 1, "SP": 1, "RAM16SDP4": 1}) == {
+        "lut": 9, "ff": 2, "dsp": 4.5, "bram": 2}
     assert area.count({"RAMB18E1": 3, "FDRE": 2, "FDSE_1": 1, "LUT6": 1, "CARRY4": 4}) == {
         "lut": 1, "ff": 3, "dsp": 0, "bram": 1.5}
 

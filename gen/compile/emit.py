@@ -6,7 +6,7 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
-from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, steps
+from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
@@ -31,7 +31,7 @@ def _cycles(i, arch):
         cycles = steps(i, arch) if i.starts else max(pixels(i), shortest_pass(arch))
         return passes(i) * cycles
     if i.opcode == Opcode.POST:
-        cycles = i.out_y * i.out_x * i.pool_x * i.pool_y * arch.chunks
+        cycles = results(i) * i.pool_x * i.pool_y * arch.chunks
         if i.destination == Destination.STORE:
             beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
             cycles = max(cycles, item_count(i, arch) * beats)

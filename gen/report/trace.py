@@ -16,7 +16,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Memory, Opcode, Unit
-from systolith.hw.spec.loops import moved_bytes, passes, pixels
+from systolith.hw.spec.loops import moved_bytes, passes, pixels, results
 from systolith.hw.spec.registers import UnitState
 
 from .profile import layer_windows, profile
@@ -118,7 +118,7 @@ def _arguments(program, timing, number):
         known |= {"passes": passes(code),
                   "pixels of a pass": pixels(code)}
     else:
-        known |= {"results": code.out_y * code.out_x}
+        known |= {"results": results(code)}
     if code.wait:
         known["takes tokens of"] = _units(code.wait)
     if code.signal:

@@ -43,7 +43,9 @@ def steps(i: Instruction, arch: Arch) -> int:
 
 
 def results(i: Instruction) -> int:
-    """Sums that an ARRAY writes to each column's accumulators."""
+    """Sums that an ARRAY writes to each column's accumulators; groups of results of a POST."""
+    if i.opcode == Opcode.POST:
+        return i.out_y * i.out_x
     return i.out_y * i.results_x * i.starts if i.starts else pixels(i)
 
 
@@ -98,7 +100,7 @@ def windows(i: Instruction) -> np.ndarray:
             words = np.concatenate((words[:, :1], words), axis=1)
         index = np.add.outer(np.arange(i.out_x) * i.pool_x, np.arange(i.pool_x + 1))
         words = words[:, index]
-    return words.reshape(i.out_y * i.out_x, -1)
+    return words.reshape(results(i), -1)
 
 
 # POST and STORE, LOAD and STORE.
@@ -107,7 +109,7 @@ def item_count(i: Instruction, arch: Arch) -> int:
     """Items that a POST makes, or that a STORE takes: groups, or raw chunks."""
     if i.opcode == Opcode.STORE:
         return i.rows * i.items
-    return i.out_y * i.out_x * (arch.chunks if i.raw else 1)
+    return results(i) * (arch.chunks if i.raw else 1)
 
 
 def moved_bytes(i: Instruction, arch: Arch) -> int:

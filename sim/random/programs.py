@@ -23,6 +23,7 @@ from systolith.hw.spec.isa import (
     Pooling,
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
+from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
 from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
@@ -230,7 +231,7 @@ class _Writer:
         if draw.random() < 0.7 or self.free + span > self.window or not self.all_numbers:
             address = self.window
             if draw.random() < 0.3:              # ends or starts at a 4 KiB boundary
-                address = -(-address // 4096) * 4096 - draw.choice((0, arch.beat_bytes))
+                address = -(-address // PAGE_BYTES) * PAGE_BYTES - draw.choice((0, arch.beat_bytes))
                 address = max(address, self.window)
             self.window = address + span
             codes = self.fresh(memory, run * rows)

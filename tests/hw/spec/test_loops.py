@@ -70,7 +70,7 @@ def test_carried_columns_belong_to_two_windows():
 
 def test_items_and_bytes():
     post = Instruction(Opcode.POST, dict(out_y=2, out_x=5, destination=1))
-    assert loops.item_count(post, ARCH) == 10
+    assert loops.item_count(post, ARCH) == loops.results(post) == 10
     post.fields["raw"] = 1
     assert loops.item_count(post, ARCH) == 10 * ARCH.chunks == 30
     store = Instruction(Opcode.STORE, dict(rows=3, items=4))

@@ -40,7 +40,7 @@ class BlockMemory(wiring.Component):
     #: Response code of an access outside the memory.
     SLVERR = 2
 
-    def __init__(self, *, size, data_bits, single_port=False):
+    def __init__(self, *, size: int, data_bits: int, single_port: bool = False) -> None:
         if size < 4096 or size % 4096:
             raise ValueError(f"size must be a multiple of 4096 bytes, not {size!r}")
         self.size = size

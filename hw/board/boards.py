@@ -1,12 +1,14 @@
 """Boards: the parts that a chip can be put on, and what stands around the core there."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.arch import Arch
 
 from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
@@ -72,7 +74,8 @@ class SerialSystem(wiring.Component):
         The core's interrupt: it is done, or stopped on an error.
     """
 
-    def __init__(self, core, *, arch, divisor, memory_bytes, single_port=False):
+    def __init__(self, core: wiring.Component, *, arch: Arch, divisor: int, memory_bytes: int,
+                 single_port: bool = False) -> None:
         self.core = core
         self.arch = arch
         self.divisor = divisor
@@ -112,7 +115,8 @@ class SerialBoard(wiring.Component):
     Parameters
     ----------
     core : Component
-        As in `SerialSystem`, with the property `blocks`.
+        With the members `m_axi`, `s_axi` and `irq` of `systolith.hw.core.top.Core` and its property
+        `blocks`.
     arch : Arch
     memory_bytes : int
 
@@ -134,12 +138,12 @@ class SerialBoard(wiring.Component):
     BAUD = 1_000_000
     BLINK_BITS = 25
     SINGLE_PORT = False
-    PORTS: dict
+    PORTS: ClassVar[dict]
     CLOCK: str
     RX: str
     TX: str
 
-    def __init__(self, core, *, arch, memory_bytes):
+    def __init__(self, core: wiring.Component, *, arch: Arch, memory_bytes: int) -> None:
         self.arch = arch
         self.memory_bytes = memory_bytes
         self.system = SerialSystem(core, arch=arch, divisor=self.CLOCK_HZ // self.BAUD,
@@ -147,15 +151,15 @@ class SerialBoard(wiring.Component):
         super().__init__(self.PORTS)
 
     @property
-    def blocks(self):
+    def blocks(self) -> Mapping[str, wiring.Component]:
         """Verilog modules that must be emitted along: name -> block."""
         return self.system.core.blocks
 
-    def reset(self):
+    def reset(self) -> Value:
         """The reset of the board, high while it is held."""
         raise NotImplementedError
 
-    def shown(self, alive, activity, finished):
+    def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         """Assignments to the lights, from values that are high where a light is on: `alive`
         blinks; `activity` are host command, memory read, memory written."""
         raise NotImplementedError
@@ -193,16 +197,16 @@ class Ulx3s(SerialBoard):
     """
 
     CLOCK_HZ = 25_000_000
-    PORTS: ClassVar = {
+    PORTS: ClassVar[dict] = {
         "clk_25mhz": In(1), "btn": In(7), "ftdi_txd": In(1, init=1), "ftdi_rxd": Out(1, init=1),
         "led": Out(8), "wifi_gpio0": Out(1, init=1),
     }
     CLOCK, RX, TX = "clk_25mhz", "ftdi_txd", "ftdi_rxd"
 
-    def reset(self):
+    def reset(self) -> Value:
         return self.btn[1]
 
-    def shown(self, alive, activity, finished):
+    def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         return [
             self.led.eq(Cat(alive, *activity, finished, Const(0, 3))),
             # low would restart the board from its microcontroller
@@ -221,16 +225,16 @@ class Icebreaker(SerialBoard):
     CLOCK_HZ = 12_000_000
     BLINK_BITS = 24
     SINGLE_PORT = True
-    PORTS: ClassVar = {
+    PORTS: ClassVar[dict] = {
         "clk_12mhz": In(1), "btn_n": In(1), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
         "led_green_n": Out(1, init=1), "led_red_n": Out(1, init=1),
     }
     CLOCK, RX, TX = "clk_12mhz", "uart_rx", "uart_tx"
 
-    def reset(self):
+    def reset(self) -> Value:
         return ~self.btn_n
 
-    def shown(self, alive, activity, finished):
+    def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         return [self.led_green_n.eq(~alive), self.led_red_n.eq(~(activity[0] | finished))]
 
 
@@ -243,16 +247,16 @@ class TangNano20k(SerialBoard):
     """
 
     CLOCK_HZ = 27_000_000
-    PORTS: ClassVar = {
+    PORTS: ClassVar[dict] = {
         "clk_27mhz": In(1), "btn": In(2), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
         "led_n": Out(6, init=0x3F),
     }
     CLOCK, RX, TX = "clk_27mhz", "uart_rx", "uart_tx"
 
-    def reset(self):
+    def reset(self) -> Value:
         return self.btn[0]
 
-    def shown(self, alive, activity, finished):
+    def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         return [self.led_n.eq(~Cat(alive, *activity, finished, Const(0, 1)))]
 
 

@@ -40,7 +40,7 @@ class WordSignature(wiring.Signature):
         `data`, `error`; one for each request, also for a write.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             "request": Out(stream.Signature(
                 data.StructLayout({"address": 32, "write": 1, "data": 32}))),
@@ -54,7 +54,7 @@ class RegisterMaster(wiring.Component):
     Parameters
     ----------
     address_bits : int
-        Of the AXI4-Lite port; address bits above are ignored.
+        Width of the AXI4-Lite port's addresses; higher address bits are ignored.
 
     Members
     -------
@@ -62,7 +62,7 @@ class RegisterMaster(wiring.Component):
     axi : Out(AXILiteSignature)
     """
 
-    def __init__(self, *, address_bits):
+    def __init__(self, *, address_bits: int) -> None:
         self.address_bits = address_bits
         super().__init__({"words": In(WordSignature()), "axi": Out(AXILiteSignature(address_bits))})
 
@@ -103,6 +103,27 @@ class RegisterMaster(wiring.Component):
         return m
 
 
+class _Command:
+    """Registers of the command that is under way."""
+
+    def __init__(self) -> None:
+        self.write = Signal()       # it is W, not R
+        self.failed = Signal()      # a word has met an error
+        self.header = Signal(data.StructLayout({"address": 32, "more": 16}))
+        self.word = Signal(32)
+        self.place = Signal(3)      # byte of the header or of the word
+
+
+class _Access:
+    """Signals of the access to one word."""
+
+    def __init__(self) -> None:
+        self.request = Signal()
+        self.response = Signal()
+        self.error = Signal()
+        self.answer = Signal(32)    # the word that was read
+
+
 class SerialBridge(wiring.Component):
     """Executes the commands that come over a serial line.
 
@@ -122,7 +143,7 @@ class SerialBridge(wiring.Component):
         A command is under way.
     """
 
-    def __init__(self, *, divisor, timeout=1 << 22):
+    def __init__(self, *, divisor: int, timeout: int=1 << 22) -> None:
         self.divisor = divisor
         self.timeout = timeout
         super().__init__({
@@ -136,92 +157,13 @@ class SerialBridge(wiring.Component):
         m.submodules.transmitter = transmitter = UartTransmitter(divisor=self.divisor)
         m.d.comb += [receiver.line.eq(self.rx), self.tx.eq(transmitter.line)]
 
-        write, failed = Signal(), Signal()
-        header = Signal(data.StructLayout({"address": 32, "more": 16}))
-        word = Signal(32)
-        place = Signal(3)                       # byte of the header or of the word
+        command = _Command()
+        access = self._elaborate_access(m, command)
         silence = Signal(range(self.timeout + 1))
-
-        request, response = Signal(), Signal()  # of the side that the address selects
-        error, answer = Signal(), Signal(32)
-        to_registers = header.address[31]
-        for side, selected in ((self.registers, to_registers), (self.memory, ~to_registers)):
-            m.d.comb += [side.request.valid.eq(request & selected),
-                         side.request.payload.address.eq(header.address[:31]),
-                         side.request.payload.write.eq(write),
-                         side.request.payload.data.eq(word),
-                         side.response.ready.eq(request & selected)]
-        m.d.comb += [
-            response.eq(Mux(to_registers, self.registers.response.valid,
-                            self.memory.response.valid)),
-            answer.eq(Mux(to_registers, self.registers.response.payload.data,
-                          self.memory.response.payload.data)),
-            error.eq(Mux(to_registers, self.registers.response.payload.error,
-                         self.memory.response.payload.error)),
-        ]
-
         with m.FSM() as fsm:
-            with m.State("COMMAND"):
-                m.d.sync += [place.eq(0), failed.eq(0), write.eq(receiver.data == ord("W"))]
-                with m.If(receiver.strobe):
-                    with m.If((receiver.data == ord("W")) | (receiver.data == ord("R"))):
-                        m.next = "HEADER"
-                    with m.Else():
-                        m.next = "UNKNOWN"
-            with m.State("HEADER"):
-                with m.If(receiver.strobe):
-                    m.d.sync += [header.eq(Cat(header.as_value()[8:], receiver.data)),
-                                 place.eq(place + 1)]
-                    with m.If(place == 5):
-                        m.d.sync += place.eq(0)
-                        with m.If(write):
-                            m.next = "TAKE"
-                        with m.Else():
-                            m.next = "ACCESS"
-                with m.Elif(silence == self.timeout):
-                    m.next = "COMMAND"
-            with m.State("TAKE"):
-                with m.If(receiver.strobe):
-                    m.d.sync += [word.eq(Cat(word[8:], receiver.data)), place.eq(place + 1)]
-                    with m.If(place == 3):
-                        m.d.sync += place.eq(0)
-                        m.next = "ACCESS"
-                with m.Elif(silence == self.timeout):
-                    m.next = "COMMAND"
-            with m.State("ACCESS"):
-                m.d.comb += request.eq(1)
-                with m.If(response):
-                    m.d.sync += failed.eq(failed | error)
-                    with m.If(write):
-                        m.next = "NEXT"
-                    with m.Else():
-                        m.d.sync += word.eq(answer)
-                        m.next = "GIVE"
-            with m.State("GIVE"):
-                m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(word[:8])]
-                with m.If(transmitter.i.ready):
-                    m.d.sync += [word.eq(word[8:]), place.eq(place + 1)]
-                    with m.If(place == 3):
-                        m.d.sync += place.eq(0)
-                        m.next = "NEXT"
-            with m.State("NEXT"):
-                m.d.sync += [header.address[:31].eq(header.address[:31] + 4),
-                             header.more.eq(header.more - 1)]
-                with m.If(header.more == 0):
-                    m.next = "ANSWER"
-                with m.Elif(write):
-                    m.next = "TAKE"
-                with m.Else():
-                    m.next = "ACCESS"
-            with m.State("ANSWER"):
-                m.d.comb += [transmitter.i.valid.eq(1),
-                             transmitter.i.payload.eq(Mux(failed, ord("E"), ord("K")))]
-                with m.If(transmitter.i.ready):
-                    m.next = "COMMAND"
-            with m.State("UNKNOWN"):
-                m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(ord("?"))]
-                with m.If(transmitter.i.ready):
-                    m.next = "COMMAND"
+            self._elaborate_command(m, command, receiver, silence == self.timeout)
+            self._elaborate_words(m, command, access, transmitter)
+            self._elaborate_answers(m, command, transmitter)
         # A host that stops in the middle of a command must not lock the line.
         with m.If(receiver.strobe | ~(fsm.ongoing("HEADER") | fsm.ongoing("TAKE"))):
             m.d.sync += silence.eq(0)
@@ -229,3 +171,92 @@ class SerialBridge(wiring.Component):
             m.d.sync += silence.eq(silence + 1)
         m.d.comb += self.busy.eq(~fsm.ongoing("COMMAND"))
         return m
+
+    def _elaborate_access(self, m, command):
+        """The word's access at the side that the address selects."""
+        access = _Access()
+        header = command.header
+        to_registers = header.address[31]
+        for side, selected in ((self.registers, to_registers), (self.memory, ~to_registers)):
+            m.d.comb += [side.request.valid.eq(access.request & selected),
+                         side.request.payload.address.eq(header.address[:31]),
+                         side.request.payload.write.eq(command.write),
+                         side.request.payload.data.eq(command.word),
+                         side.response.ready.eq(access.request & selected)]
+        registers, memory = self.registers.response, self.memory.response
+        m.d.comb += [
+            access.response.eq(Mux(to_registers, registers.valid, memory.valid)),
+            access.answer.eq(Mux(to_registers, registers.payload.data, memory.payload.data)),
+            access.error.eq(Mux(to_registers, registers.payload.error, memory.payload.error)),
+        ]
+        return access
+
+    def _elaborate_command(self, m, command, receiver, forgotten):
+        """States in which the host sends: the command's byte, its header, words to be written."""
+        header, place, word = command.header, command.place, command.word
+        with m.State("COMMAND"):
+            m.d.sync += [place.eq(0), command.failed.eq(0),
+                         command.write.eq(receiver.data == ord("W"))]
+            with m.If(receiver.strobe):
+                with m.If((receiver.data == ord("W")) | (receiver.data == ord("R"))):
+                    m.next = "HEADER"
+                with m.Else():
+                    m.next = "UNKNOWN"
+        with m.State("HEADER"):
+            with m.If(receiver.strobe):
+                m.d.sync += [header.eq(Cat(header.as_value()[8:], receiver.data)),
+                             place.eq(place + 1)]
+                with m.If(place == 5):
+                    m.d.sync += place.eq(0)
+                    with m.If(command.write):
+                        m.next = "TAKE"
+                    with m.Else():
+                        m.next = "ACCESS"
+            with m.Elif(forgotten):
+                m.next = "COMMAND"
+        with m.State("TAKE"):
+            with m.If(receiver.strobe):
+                m.d.sync += [word.eq(Cat(word[8:], receiver.data)), place.eq(place + 1)]
+                with m.If(place == 3):
+                    m.d.sync += place.eq(0)
+                    m.next = "ACCESS"
+            with m.Elif(forgotten):
+                m.next = "COMMAND"
+
+    def _elaborate_words(self, m, command, access, transmitter):
+        """States of a word: its access, its bytes to the host, the step to the next one."""
+        header, place, word = command.header, command.place, command.word
+        with m.State("ACCESS"):
+            m.d.comb += access.request.eq(1)
+            with m.If(access.response):
+                m.d.sync += command.failed.eq(command.failed | access.error)
+                with m.If(command.write):
+                    m.next = "NEXT"
+                with m.Else():
+                    m.d.sync += word.eq(access.answer)
+                    m.next = "GIVE"
+        with m.State("GIVE"):
+            m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(word[:8])]
+            with m.If(transmitter.i.ready):
+                m.d.sync += [word.eq(word[8:]), place.eq(place + 1)]
+                with m.If(place == 3):
+                    m.d.sync += place.eq(0)
+                    m.next = "NEXT"
+        with m.State("NEXT"):
+            m.d.sync += [header.address[:31].eq(header.address[:31] + 4),
+                         header.more.eq(header.more - 1)]
+            with m.If(header.more == 0):
+                m.next = "ANSWER"
+            with m.Elif(command.write):
+                m.next = "TAKE"
+            with m.Else():
+                m.next = "ACCESS"
+
+    def _elaborate_answers(self, m, command, transmitter):
+        """States that send a command's last byte."""
+        for state, answer in (("ANSWER", Mux(command.failed, ord("E"), ord("K"))),
+                              ("UNKNOWN", ord("?"))):
+            with m.State(state):
+                m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(answer)]
+                with m.If(transmitter.i.ready):
+                    m.next = "COMMAND"

@@ -24,7 +24,7 @@ class UartTransmitter(wiring.Component):
         High when idle.
     """
 
-    def __init__(self, *, divisor):
+    def __init__(self, *, divisor: int) -> None:
         if divisor < 2:
             raise ValueError(f"divisor must be at least 2 cycles per bit, not {divisor!r}")
         self.divisor = divisor
@@ -65,7 +65,7 @@ class UartReceiver(wiring.Component):
         dropped.
     """
 
-    def __init__(self, *, divisor):
+    def __init__(self, *, divisor: int) -> None:
         if divisor < 4:
             raise ValueError(f"divisor must be at least 4 cycles per bit, not {divisor!r}")
         self.divisor = divisor

@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.arch import Arch
 
 __all__ = ["AccumulatorColumn"]
 
@@ -32,7 +33,7 @@ class AccumulatorColumn(wiring.Component):
     double : In(1)
         It adds to twice the word instead; only with arch.bit_planes.
     enable_out, first_out, valid_out, address_out, double_out : Out
-        The same, one cycle later, for the next column.
+        The control, one cycle later, for the next column.
     sum : In(signed(arch.psum_bits))
         The column's sum.
     read_address : In
@@ -41,7 +42,7 @@ class AccumulatorColumn(wiring.Component):
         Its word, one cycle later.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         address_bits = range(arch.accumulator_depth)
         double = {"double": In(1), "double_out": Out(1)} if arch.bit_planes else {}

@@ -16,6 +16,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import ARRAY_EDGE, column_delay
 
 from .blocks import place
@@ -63,7 +64,7 @@ class SystolicArray(wiring.Component):
         Exact sums in units of 2**arch.sum_exponent, column c delayed by `column_delay` cycles.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
                                     from_above=arch.depthwise)
@@ -76,12 +77,12 @@ class SystolicArray(wiring.Component):
         })
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an activation word to its sum at column 0."""
         return ARRAY_EDGE + self.arch.rows + self.pe.arithmetic.stages
 
     @property
-    def blocks(self):
+    def blocks(self) -> dict[str, wiring.Component]:
         """Verilog modules that must be emitted along: name -> block."""
         return {"systolith_pe": self.pe}
 

@@ -1,14 +1,15 @@
 """AXI4 and AXI4-Lite signatures, and the arbiter that shares the read channels."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import PAGE_BYTES
 
 __all__ = ["AXI4Signature", "AXILiteSignature", "ReadArbiter", "ReadSignature", "times"]
 
 
-def times(value, count):
+def times(value: Value, count: int) -> Value:
     """`value` times the constant `count`, in adders (Yosys would spend a multiplier block)."""
     return sum((value << n for n in range(1, count.bit_length()) if count >> n & 1),
                value if count & 1 else Const(0))
@@ -23,7 +24,7 @@ class AXI4Signature(wiring.Signature):
         Widths of the address and of a beat.
     """
 
-    def __init__(self, address_bits, data_bits):
+    def __init__(self, address_bits: int, data_bits: int) -> None:
         self.address_bits = address_bits
         self.data_bits = data_bits
         super().__init__({
@@ -38,7 +39,7 @@ class AXI4Signature(wiring.Signature):
             "rvalid": In(1), "rready": Out(1),
         })
 
-    def part(self, *channels):
+    def part(self, *channels: str) -> wiring.Signature:
         """The signals of some channels ("aw", "w", "b", "ar", "r") only, as a signature."""
         return wiring.Signature({name: member for name, member in self.members.items()
                                  if name.startswith(channels)})
@@ -60,7 +61,7 @@ class AXILiteSignature(wiring.Signature):
         Width of the address, in bytes.
     """
 
-    def __init__(self, address_bits):
+    def __init__(self, address_bits: int) -> None:
         self.address_bits = address_bits
         super().__init__({
             "awaddr": Out(address_bits), "awvalid": Out(1), "awready": In(1),
@@ -96,7 +97,7 @@ class ReadSignature(wiring.Signature):
         `data`, `error` (RRESP was not OKAY) and `last` (of its burst), in the order of requests.
     """
 
-    def __init__(self, data_bits):
+    def __init__(self, data_bits: int) -> None:
         self.data_bits = data_bits
         super().__init__({
             "request": Out(stream.Signature(data.StructLayout({"offset": 32, "beats": 9}))),
@@ -142,7 +143,7 @@ class ReadArbiter(wiring.Component):
     #: Bursts that may be outstanding: 4 of load, 4 fetched instructions in two parts each.
     OUTSTANDING = 12
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         client = In(ReadSignature(arch.bus_bits))
         super().__init__({

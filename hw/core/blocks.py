@@ -5,6 +5,8 @@ lines that Yosys does not finish. `place` puts an `Instance` of a module instead
 writes that module. Such a block has plain ports, one clock, and no reset.
 """
 
+from typing import Any
+
 from amaranth.back import verilog
 from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.lib import wiring
@@ -18,7 +20,7 @@ def _ports(block):
             block.signature.flatten(block)]
 
 
-def place(block, module, **connections):
+def place(block: wiring.Component, module: str, **connections: Any) -> Instance:
     """An `Instance` of the Verilog module `module` that `emit` writes from `block`.
 
     `connections` gives every input port a value and every output port a signal to drive.
@@ -38,7 +40,7 @@ def place(block, module, **connections):
         for name, flow, _ in ports})
 
 
-def emit(block, module):
+def emit(block: wiring.Component, module: str) -> str:
     """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
     domain = ClockDomain("sync", reset_less=True)
     fragment = Fragment.get(block, None)

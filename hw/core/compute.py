@@ -34,7 +34,7 @@ _LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
 class _Flow:
     """Signals that say which instruction is worked on and what happens in this cycle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fed = Signal()         # the feeder has taken the waiting instruction
         self.running = Signal()     # the streamer has an instruction's pixels
         self.feed = Signal()        # the feeder takes the waiting instruction

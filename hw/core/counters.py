@@ -31,7 +31,7 @@ class Counters(wiring.Component):
 
     WIDTH = 32
 
-    def __init__(self, count):
+    def __init__(self, count: int) -> None:
         self.count = count
         super().__init__({"clear": In(1), "events": In(count), "place": Out(range(count)),
                           "value": Out(self.WIDTH)})

@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.registers import (
@@ -61,7 +62,7 @@ class Csr(wiring.Component):
         The core is done, or has stopped on an error.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
             "bus": In(AXILiteSignature(8)),

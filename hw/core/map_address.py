@@ -26,7 +26,7 @@ class MapAddress(wiring.Component):
     start : In(1), instruction : In(POST layout), base : In(width)
         Stand at the first result of `instruction`, at `base`, from the next cycle on.
     fields : In(FIELDS)
-        Of the instruction, from the cycle after `start` on.
+        Fields of the instruction that is worked on, from the cycle after `start` on.
     step : In(1)
         Go on to the next result.
     word : Out(width)

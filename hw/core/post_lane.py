@@ -34,7 +34,7 @@ class PostLane(wiring.Component):
     parameters : In(arch.parameter_bits)
         From bit 0 up: bias, multiplier, shift, addend, ties (integers); on leaky chips multiplier,
         shift and addend for sums below zero. Addends are the highest bits of numbers of
-        MULTIPLIER_BITS bits, ties as of `rounding.nearest`.
+        MULTIPLIER_BITS bits, ties are those of `rounding.nearest`.
     raw : In(1)
         1: `raw_out` will be used; the multiplier counts as 1, shift and addend as 0.
     zero_point, low, high : In

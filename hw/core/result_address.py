@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 
 __all__ = ["ResultAddress"]
 
@@ -25,7 +26,7 @@ class ResultAddress(wiring.Component):
     Members
     -------
     start : In(1), instruction : In(ARRAY layout)
-        As the streamer's.
+        Take `instruction` and stand at its first pixel from the next cycle on.
     step : In(1)
         Go on to the next pixel.
     last_tap, last_column, last_pixel : In(1)
@@ -38,7 +39,7 @@ class ResultAddress(wiring.Component):
         Its accumulator word.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "step": In(1), "fields": In(_LAYOUT),

@@ -39,7 +39,7 @@ class ResultWriter(wiring.Component):
     start : In(1), instruction : In(POST layout)
         Results of `instruction` follow.
     fields : In(fields_layout(arch))
-        Of the instruction, from the cycle after `start` on.
+        Fields of the instruction that is worked on, from the cycle after `start` on.
     valid : In(1), chunk : In(range(chunks))
         Results of a whole window are at `codes` and `raws`, and which chunk of the group they are.
     codes : In(arch.post_lanes * activation.width)

@@ -1,19 +1,21 @@
 """Rounding of a scaled integer to the activation format, as every result is rounded."""
 
-from amaranth.hdl import Cat, Const, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed
+from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import TIE_BITS
 
 __all__ = ["clip", "nearest", "register"]
 
 
-def register(m, value, name):
+def register(m: Module, value: Value, name: str) -> Signal:
     """`value` one cycle later."""
     signal = Signal(value.shape(), name=name, reset_less=True)
     m.d.sync += signal.eq(value)
     return signal
 
 
-def nearest(m, number, shift, form, *, limit, ties=0, exact=0, kept=1):
+def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
+            ties: ValueLike = 0, exact: ValueLike = 0, kept: int = 1) -> tuple[Signal, Signal]:
     """The number of `form` that is nearest to number / 2**shift, as the numerics page says.
 
     Parameters
@@ -85,6 +87,6 @@ def _nearest_float(m, number, shift, form, exact, limit, kept):
     return Mux(negative, -small, small), Mux(negative, -rounded, rounded)[:kept].as_signed()
 
 
-def clip(value, low, high):
+def clip(value: Value, low: Value, high: Value) -> Value:
     """`value`, but at least `low` and at most `high`."""
     return Mux(value < low, low, Mux(value > high, high, value))

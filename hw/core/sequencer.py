@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.legality import OPTIONS
@@ -57,7 +58,7 @@ class Sequencer(wiring.Component):
         Cycles without `progress` before error 5; 0: never.
     read : Out(ReadSignature)
     load, array, post, store : Out(stream of isa.layout)
-        Instructions for each unit; `o[unit]` is the same by number.
+        Instructions for each unit; `o[unit]` is the stream of that `Unit`.
     unit_busy : In(4)
         One bit a unit: an instruction is in work (it may already have left the queue).
     progress : In(1)
@@ -71,7 +72,7 @@ class Sequencer(wiring.Component):
     busy, done, halt : Out(1)
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
             "start": In(1), "stop": In(1), "program": In(32), "watchdog": In(32),

@@ -26,7 +26,7 @@ _OUTSTANDING = data.StructLayout({"offset": _LAYOUT["address"].shape,
 class _Position:
     """Registers that say where the next burst begins, and what is left of its instruction."""
 
-    def __init__(self, run_beats):
+    def __init__(self, run_beats: Signal) -> None:
         address = _LAYOUT["address"].shape
         self.offset = Signal(address, reset_less=True)          # of the next burst
         self.run = Signal(address, reset_less=True)             # of the run's first byte
@@ -39,7 +39,7 @@ class _Position:
 class _Burst:
     """Registers of the burst whose beats are being made."""
 
-    def __init__(self, beat_bits, limit):
+    def __init__(self, beat_bits: int, limit: int) -> None:
         self.promised = Signal()        # it is begun, beats are left to be made
         self.lanes = Signal(beat_bits)  # its first byte within a beat
         self.beats = Signal(range(limit + 1), reset_less=True)      # left

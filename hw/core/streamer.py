@@ -40,7 +40,7 @@ class PixelStreamer(wiring.Component):
         The instruction that is kept.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
             "first_pixel": Out(1), "last_pixel": Out(1),

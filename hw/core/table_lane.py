@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from systolith.hw.spec.arch import Arch
 
 from .rounding import register
 
@@ -31,7 +32,7 @@ class TableLane(wiring.Component):
         A word to be written: an ordered integer in two's complement, `activation.width` bits.
     """
 
-    def __init__(self, *, arch):
+    def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
             "number": In(signed(arch.table_address_bits)),

@@ -29,7 +29,7 @@ class TokenCounters(wiring.Component):
         A counter is at its largest value, 2**TOKEN_BITS - 1, and gets a token, which is lost.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             "available": Out(4).array(4), "take": In(4).array(4), "give": In(4).array(4),
             "clear": In(1), "overflow": Out(1),

@@ -42,7 +42,7 @@ class WindowReader(wiring.Component):
     start : In(1), instruction : In(POST layout)
         Read `instruction` in this cycle; its first word is read in the next cycle at the earliest.
     fields : In(FIELDS)
-        Of the instruction, from the cycle after `start` on.
+        Fields of the instruction that is worked on, from the cycle after `start` on.
     room : In(1)
         The store unit's FIFO has room for one more item.
     reading : Out(1)

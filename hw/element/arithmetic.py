@@ -6,9 +6,10 @@ operands, and what the elements add up are exact fixed-point numbers.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
-from amaranth.hdl import Signal
-from systolith.hw.formats import sum_bits
+from amaranth.hdl import Module, Signal, Value
+from systolith.hw.formats import Format, sum_bits
 from systolith.hw.spec.rules import ArchError
 from systolith.hw.spec.structures import Structure
 
@@ -65,8 +66,9 @@ class Arithmetic(ABC):
     activation_bits: int
     weight_bits: int
 
-    def __init__(self, activation, weight, lanes, terms, *, structure=Structure.LUT4, stages=None,
-                 columns=1):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
+                 structure: Structure = Structure.LUT4, stages: int | None = None,
+                 columns: int = 1) -> None:
         self.activation = activation
         self.weight = weight
         self.lanes = lanes
@@ -81,7 +83,7 @@ class Arithmetic(ABC):
                                       f"{self.most_stages}, not {stages!r}")
 
     @abstractmethod
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         """Decode at the array's left edge, combinationally.
 
         Parameters
@@ -98,15 +100,15 @@ class Arithmetic(ABC):
         """
 
     @abstractmethod
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         """Decode at the array's top edge: lanes * weight.width bits to weight_bits bits."""
 
-    def decode_weights(self, m, codes):
+    def decode_weights(self, m: Module, codes: Sequence[Value]) -> list[Value]:
         """`decode_weight` of columns side by side: a list for a list."""
         return [self.decode_weight(m, column) for column in codes]
 
     @abstractmethod
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: "Operands", psum: Value) -> Value:
         """`psum` plus the dot product of the operands plus a constant (see `head`).
 
         Parameters
@@ -114,25 +116,26 @@ class Arithmetic(ABC):
         m : Module
             Takes the logic.
         operands : Operands
-            Gives the operands as of each stage, and registers between stages.
+            Gives the operands as they are in each stage, and registers between stages.
         psum : Value
-            The partial sum from above, as of the last stage.
+            The partial sum from above, as it is in the last stage.
 
         Returns
         -------
         Value
-            As of the last stage; its low psum_bits bits are registered as what goes down.
+            In the last stage; its low psum_bits bits are registered and go down.
         """
 
-    def accumulate_columns(self, m, operands, psums):
+    def accumulate_columns(self, m: Module, operands: Sequence["Operands"],
+                           psums: Sequence[Value]) -> list[Value]:
         """`accumulate` of columns side by side: a list for lists."""
         return [self.accumulate(m, *column) for column in zip(operands, psums, strict=True)]
 
-    def head(self, rows):
+    def head(self, rows: int) -> int:
         """The partial sum that enters a column of `rows` elements: minus what they add too much."""
         return 0
 
-    def total(self, psum, rows):
+    def total(self, psum: Value, rows: int) -> Value:
         """A column's sum, signed, from the partial sum that leaves its last element."""
         return psum
 
@@ -157,23 +160,24 @@ class Operands:
         What the registers' names begin with.
     """
 
-    def __init__(self, m, activation, weight, swap, *, stays=True, prefix=""):
+    def __init__(self, m: Module, activation: Value, weight: Value, swap: Value, *,
+                 stays: bool = True, prefix: str = "") -> None:
         self._m = m
         self._activations = [activation]
         self._weight = weight
         self._swaps = [swap]
         self._stays = stays
-        self._weights = []
+        self._weights: list[Signal] = []
         self.prefix = prefix
 
-    def a(self, stage):
+    def a(self, stage: int) -> Value:
         """The decoded activation in `stage`, from 0: delayed by so many cycles."""
         while len(self._activations) <= stage:
             self._activations.append(self.register(
                 self._activations[-1], f"a_stage{len(self._activations)}"))
         return self._activations[stage]
 
-    def w(self, stage):
+    def w(self, stage: int) -> Value:
         """The active weights in `stage`. Bits that no stage reads cost nothing.
 
         From shadow weights each stage takes its own as the swap passes it; from a bus the first
@@ -193,14 +197,14 @@ class Operands:
             self._weights.append(active)
         return self._weights[stage]
 
-    def register(self, value, name):
+    def register(self, value: Value, name: str) -> Signal:
         """`value` one stage later, in a register without reset."""
         register = Signal(value.shape(), name=self.prefix + name, reset_less=True)
         self._m.d.sync += register.eq(value)
         return register
 
 
-def tree_sum(values):
+def tree_sum(values: Sequence[Value]) -> Value:
     """The sum of a non-empty list of values, as a balanced tree of adders."""
     if len(values) == 1:
         return values[0]

@@ -11,7 +11,8 @@ what they are too large by is a constant (`row_offset`).
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from systolith.hw.formats import Format
 
 __all__ = ["Row", "booth_row", "digit_ranges", "digits", "recode", "row_offset", "row_width"]
 
@@ -35,24 +36,24 @@ class Row:
     most: int
 
     @property
-    def high(self):
+    def high(self) -> int:
         """One above the weight of the highest bit."""
         return self.low + len(self.bits)
 
 
-def digit_ranges(low, high):
+def digit_ranges(low: int, high: int) -> list[tuple[int, int]]:
     """(smallest, largest) of the radix-4 digits of integers from `low` to `high`, lowest first.
 
     As few digits as can be; what is above a lower digit is rounded up where that is negative.
     """
-    ranges = []
+    ranges: list[tuple[int, int]] = []
     while low < -2 or high + bool(ranges) > 2:
         ranges.append((-2, 1 + bool(ranges)))
         low, high = low >> 2, high >> 2
     return [*ranges, (low, high + bool(ranges))]
 
 
-def recode(bits, count):
+def recode(bits: Value, count: int) -> Value:
     """An integer written so that only the highest of its `count` digits has three bits.
 
     The lower ones range from -2 to 1 and stand as two bits; then follows one bit for what they
@@ -68,7 +69,8 @@ def recode(bits, count):
     return Cat((bits[:low] + twos)[:low + 1] ^ twos, bits[low:])
 
 
-def digits(bits, is_signed, count, recoded):
+def digits(bits: Value, is_signed: bool, count: int, recoded: bool) -> list[tuple[Value, Value,
+           Value]]:
     """(h, m, l) of each digit -2*h + m + l, from an integer or from what `recode` gives."""
     zero = Const(0, 1)
     low = 2 * (count - 1)
@@ -85,17 +87,18 @@ def digits(bits, is_signed, count, recoded):
     return [*lower, (above[1], above[0], below)]
 
 
-def row_width(fmt, ends):
+def row_width(fmt: Format, ends: tuple[int, int]) -> int:
     """Bits of a row: of a digit from ends[0] to ends[1] times a number of an Int format."""
     return fmt.width + (max(-ends[0], ends[1]) > 1) + (ends[0] < 0 and not fmt.signed)
 
 
-def row_offset(fmt, ends):
+def row_offset(fmt: Format, ends: tuple[int, int]) -> int:
     """How much larger such a row is than the product."""
     return (ends[0] < 0 or fmt.signed) << (row_width(fmt, ends) - 1)
 
 
-def booth_row(m, digit, ends, fmt, multiplicand, low, name):
+def booth_row(m: Module, digit: tuple[Value, Value, Value], ends: tuple[int, int], fmt: Format,
+              multiplicand: Value, low: int, name: str) -> Row:
     """The Row of a digit times a multiplicand.
 
     Parameters

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .arithmetic import Arithmetic
 from .element import ProcessingElement
 
 __all__ = ["Column"]
@@ -26,7 +27,7 @@ class Column(wiring.Component):
         cycles after the codes.
     """
 
-    def __init__(self, rules, rows):
+    def __init__(self, rules: Arithmetic, rows: int) -> None:
         self.rules = rules
         self.rows = rows
         self.latency = rules.stages + rows      # of the sum, from the vector with the codes

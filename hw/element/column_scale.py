@@ -7,6 +7,7 @@ scales of the two blocks that met, and added to a fixed-point window.
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.formats import Float
 
 __all__ = ["BlockAccumulator", "ColumnScale"]
 
@@ -35,7 +36,8 @@ class ColumnScale(wiring.Component):
     o : Out(signed(bits))
     """
 
-    def __init__(self, *, sum_bits, sum_exponent, activation_scale, weight_scale, exponent, bits):
+    def __init__(self, *, sum_bits: int, sum_exponent: int, activation_scale: Float,
+                 weight_scale: Float, exponent: int, bits: int) -> None:
         for scale in (activation_scale, weight_scale):
             if scale.signed or scale.radix != 2:
                 raise ValueError(f"scales must be floats without sign of radix 2, not {scale!r}")
@@ -84,14 +86,14 @@ class BlockAccumulator(wiring.Component):
     Members
     -------
     sum, activation_code, weight_code : In
-        As of `ColumnScale`.
+        A block's sum and the codes of its scales, as `ColumnScale` takes them.
     valid, first : In(1)
         A block's sum comes; the window is set to it instead of adding it.
     total : Out(signed(bits))
         The window, from the next cycle on.
     """
 
-    def __init__(self, scale):
+    def __init__(self, scale: ColumnScale) -> None:
         self.scale = scale
         super().__init__({
             "sum": In(scale.sum.shape()), "activation_code": In(len(scale.activation_code)),

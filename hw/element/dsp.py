@@ -10,11 +10,13 @@ A digit below that is negative takes one away from the digit above it, which its
 there, gives back.
 """
 
+from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Signal
-from systolith.hw.formats import sum_bits
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from systolith.hw.formats import Format, sum_bits
+from systolith.hw.spec.structures import Structure
 
-from .arithmetic import tree_sum
+from .arithmetic import Operands, tree_sum
 
 __all__ = ["DspProducts", "SignificandProducts"]
 
@@ -38,7 +40,7 @@ class DspProducts:
     Attributes
     ----------
     activation_bits, weight_bits : int
-        Of all lanes, decoded.
+        Widths of the decoded codes of all lanes.
     fast_stages, most_stages : int
         The second stage is a register for the product.
     offset : int
@@ -50,7 +52,8 @@ class DspProducts:
     most_stages = 2
     offset = 0
 
-    def __init__(self, activation, weight, lanes, columns, structure):
+    def __init__(self, activation: Format, weight: Format, lanes: int, columns: int,
+                 structure: Structure) -> None:
         self._formats = activation, weight
         # Joining two numbers takes one bit more: the lower one may take one away.
         self._digit = sum_bits(activation, weight, 2)
@@ -68,11 +71,11 @@ class DspProducts:
             self._pairs * (2 * fmt.width + 1) + self._alone * fmt.width for fmt in self._formats)
         self.weight_bits += self._alone * self._at_edge
 
-    def decode_activation(self, codes):
+    def decode_activation(self, codes: Value) -> Value:
         lanes, pairs = self._decode(codes, 0, [0, 1])
         return Cat(*pairs, *lanes)
 
-    def decode_weights(self, codes):
+    def decode_weights(self, codes: Sequence[Value]) -> list[Value]:
         """Decoded weights of all columns."""
         parts = [self._decode(column, 1, [1, 0]) for column in codes]
         if self._at_edge:
@@ -95,18 +98,19 @@ class DspProducts:
         return lanes[2 * self._pairs:], pairs
 
     def _joined(self, value, operand):
-        """The factors of pairs of lanes."""
+        """For each pair of lanes, one factor that holds both of their numbers."""
         fmt = self._formats[operand]
         bits = 2 * fmt.width + 1
         return [_join(value[n * bits:][:fmt.width], value[n * bits + fmt.width:(n + 1) * bits],
                       self._digit, fmt) for n in range(self._pairs)]
 
     def _single(self, value, operand, lane, bits):
-        """The `bits` bits of a single lane."""
+        """The code of lane `lane` of those that are not in pairs, `bits` bits of `value`."""
         start = self._pairs * (2 * self._formats[operand].width + 1)
         return value[start:].word_select(lane, bits)
 
-    def accumulate(self, m, operands, psums, stages):
+    def accumulate(self, m: Module, operands: Sequence[Operands], psums: Sequence[Value],
+                   stages: int) -> list[Value]:
         """`Arithmetic.accumulate_columns` of a list of columns."""
         activation, weight = self._formats
         w_bits = weight.width + self._at_edge
@@ -116,7 +120,7 @@ class DspProducts:
             m.d.comb += product.eq(a * w)
             return where.register(product, f"product{name}_held") if stages > 1 else product
 
-        terms = [[] for _ in operands]
+        terms: list[list[Value]] = [[] for _ in operands]
         for column, where in enumerate(operands):
             for n, (a, w) in enumerate(zip(self._joined(where.a(0), 0), self._joined(where.w(0), 1),
                                            strict=True)):
@@ -156,7 +160,7 @@ def _join(low, high, digit, fmt):
 
 
 def _digit_above(product, digit):
-    """The second digit of a product, as a number."""
+    """The upper of the two products in one, a signed Value: the lower one may have taken 1 away."""
     return product[digit:2 * digit].as_signed() + product[digit - 1]
 
 
@@ -166,7 +170,7 @@ class SignificandProducts:
     Parameters
     ----------
     bits : pair of int
-        Of the activations' significands and the weights', both unsigned.
+        Widths of the activations' and of the weights' significands, which are unsigned.
     columns : int
     structure : Structure
         Only those with DSP blocks join products.
@@ -177,7 +181,7 @@ class SignificandProducts:
         Whether products of two columns are joined; else those of two lanes are where they can.
     """
 
-    def __init__(self, bits, columns, structure):
+    def __init__(self, bits: Sequence[int], columns: int, structure: Structure) -> None:
         self._a_bits, self._w_bits = bits
         self._digit = sum(bits)
         # Signed blocks hold one bit less of unsigned numbers.
@@ -197,7 +201,8 @@ class SignificandProducts:
             high += 1
         return low, high
 
-    def multiply(self, a, w, times):
+    def multiply(self, a: Sequence[Value], w: Sequence[Sequence[Value]], times: Callable[...,
+                 Value]) -> list[list[Value]]:
         """Products [column][lane].
 
         Parameters
@@ -211,7 +216,7 @@ class SignificandProducts:
         """
         digit, lanes = self._digit, range(len(a))
         joined = len(w) // 2 * 2 if self.across else 0
-        products = [[None for _ in lanes] for _ in w]
+        products: list[list[Value]] = [[None for _ in lanes] for _ in w]
         for column in range(0, joined, 2):
             for lane in lanes:
                 both = Cat(w[column][lane], Const(0, self._a_bits), w[column + 1][lane])
@@ -219,14 +224,14 @@ class SignificandProducts:
                 products[column][lane] = product[:digit]
                 products[column + 1][lane] = product[digit:2 * digit]
         for column in range(joined, len(w)):
+            places = self._places or (0, 0)
             pairs = len(a) // 2 if self._places else 0
             for lane in range(0, 2 * pairs, 2):
                 factors = [Cat(low, Const(0, place - len(low)), high) for (low, high), place in
-                           zip((a[lane:lane + 2], w[column][lane:lane + 2]), self._places,
-                               strict=True)]
+                           zip((a[lane:lane + 2], w[column][lane:lane + 2]), places, strict=True)]
                 product = times(column, f"{lane}", *factors)
                 products[column][lane] = product[:digit]
-                products[column][lane + 1] = product[sum(self._places):][:digit]
+                products[column][lane + 1] = product[sum(places):][:digit]
             for lane in lanes[2 * pairs:]:
                 products[column][lane] = times(column, f"{lane}", a[lane], w[column][lane])
         return products

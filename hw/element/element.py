@@ -1,13 +1,16 @@
 """The processing element: one multiply-add of L lanes, with its weights held in place."""
 
 from itertools import product
+from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.formats import Format
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.rules import ArchError
 
-from .arithmetic import Operands
+from .arithmetic import Arithmetic, Operands
 from .floats import FloatArithmetic
 from .ints import IntArithmetic
 from .logs import LnsArithmetic
@@ -27,7 +30,8 @@ FAMILIES = {
 }
 
 
-def arithmetic(activation, weight, lanes, terms, **options):
+def arithmetic(activation: Format, weight: Format, lanes: int, terms: int,
+               **options: Any) -> Arithmetic:
     """The `Arithmetic` of two formats of one family; see there for the parameters.
 
     Raises ValueError for formats that have no products here.
@@ -39,7 +43,7 @@ def arithmetic(activation, weight, lanes, terms, **options):
                                   f"powers; bipolar; lns), not {activation} and {weight}")
 
 
-def arithmetic_of(arch):
+def arithmetic_of(arch: Arch) -> Arithmetic:
     """The `Arithmetic` of a chip's processing elements."""
     return arithmetic(arch.activation, arch.weight, arch.lanes, arch.vector,
                       structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns)
@@ -86,7 +90,8 @@ class ProcessingElement(wiring.Component):
     swap_in, swap_out, load_in, load_out, above_in : Signal(1)
     """
 
-    def __init__(self, arithmetic, *, shadow=True, from_above=False):
+    def __init__(self, arithmetic: Arithmetic, *, shadow: bool = True,
+                 from_above: bool = False) -> None:
         self.arithmetic = arithmetic
         self.shadow = shadow
         self.from_above = from_above

@@ -5,9 +5,10 @@ beyond the largest number saturate, a result of zero is +0. Codes of NaN and inf
 in: they are taken for the numbers that their fields would be elsewhere.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.formats import Format
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
 __all__ = ["ROUNDINGS", "FloatAdder", "ToFloat", "lfsr_after"]
@@ -19,7 +20,7 @@ __all__ = ["ROUNDINGS", "FloatAdder", "ToFloat", "lfsr_after"]
 ROUNDINGS = ("even", "away", "zero", "stochastic")
 
 
-def lfsr_after(state):
+def lfsr_after(state: Value) -> Value:
     """`Lfsr.after` of a Value. It is linear: its columns are what single bits give."""
     columns = [Lfsr.after(1 << place) for place in range(Lfsr.WIDTH)]
     return Cat(Cat(bit for bit, column in zip(state, columns, strict=True)
@@ -103,7 +104,7 @@ class ToFloat(wiring.Component):
     o : Out(format.width)
     """
 
-    def __init__(self, format, bits, exponent, rounding="even"):
+    def __init__(self, format: Format, bits: int, exponent: int, rounding: str = "even") -> None:
         _check(format, rounding)
         self.format = format
         self.exponent = exponent
@@ -142,7 +143,7 @@ class FloatAdder(wiring.Component):
     o : Out(format.width)
     """
 
-    def __init__(self, format, rounding="even"):
+    def __init__(self, format: Format, rounding: str = "even") -> None:
         _check(format, rounding)
         self.format = format
         self.rounding = rounding

@@ -10,14 +10,16 @@ the shift, the conditional complement and the addition share LUTs: an adder's bi
 inputs to spare if the partial sum is the adder's first operand.
 """
 
+from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
-from amaranth.hdl import Cat, Const, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data
-from systolith.hw.formats import sum_bits, term_bound
+from systolith.hw.formats import Format, sum_bits, term_bound
 from systolith.hw.spec.structures import Structure
 
-from .arithmetic import Arithmetic
+from .arithmetic import Arithmetic, Operands
 from .dsp import SignificandProducts
 from .significand import Factor
 
@@ -41,7 +43,8 @@ class FloatArithmetic(Arithmetic):
     addition.
     """
 
-    def __init__(self, activation, weight, lanes, terms, **options):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int,
+                 **options: Any) -> None:
         (left, self._left), (right, self._right) = activation.factors, weight.factors
         structure = Structure(options.get("structure", Structure.LUT4))
         luts = structure.is_lut
@@ -90,19 +93,20 @@ class FloatArithmetic(Arithmetic):
         last = min(bits, 1 + (bits > 3) + (bits > 5))
         return [2] * ((bits - last) // 2) + [1] * ((bits - last) % 2) + [last]
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         return _decode(self._a, self._left * self.lanes, codes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         return _decode(self._w, self._right * self.lanes, codes)
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         return self.accumulate_columns(m, [operands], [psum])[0]
 
-    def accumulate_columns(self, m, operands, psums):
+    def accumulate_columns(self, m: Module, operands: Sequence[Operands],
+                           psums: Sequence[Value]) -> list[Value]:
         a = data.View(self._activations, Cat(operands[0].a(0)))
         w = [data.View(self._weights, Cat(column.w(0))) for column in operands]
-        products = [None] * len(operands)
+        products: Sequence[list[Value] | None] = [None] * len(operands)
         if self._plain:
             # Sums of powers have significands of one bit: no multiplications.
             lanes = range(self.lanes)
@@ -199,13 +203,14 @@ class FloatArithmetic(Arithmetic):
         return Cat(*done, total)[:self._places]
 
     def _gating(self, a, w):
-        """The factor of one bit, as which the product is not more than a gate."""
+        """The significand that has a single bit, so that a product needs no more than gates; none
+        where products are not built so."""
         if not self._gate:
             return Const(0, 0)
         return a.significand if len(a.significand) == 1 else w.significand
 
     def _sum_of_shifts(self, a, w):
-        """In units of `_unit` places."""
+        """Places by which a product is shifted left, counted from the lowest place, `_unit`."""
         shifts = [Cat(Const(0, factor.unit - self._unit), fields.shift)
                   for factor, fields in ((self._a, a), (self._w, w)) if factor.largest_shift]
         return reduce(lambda x, y: x + y, shifts)[:sum(self._steps)] if shifts else Const(0, 0)

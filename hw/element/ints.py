@@ -1,11 +1,13 @@
 """Integer products: rows of a Booth multiplier fused with the running sum, or DSP blocks."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from amaranth.hdl import Cat, Value
+from amaranth.hdl import Cat, Module, Value
+from systolith.hw.formats import Format
 from systolith.hw.spec.structures import Structure
 
-from .arithmetic import Arithmetic
+from .arithmetic import Arithmetic, Operands
 from .booth import booth_row, digit_ranges, digits, recode, row_offset, row_width
 from .dsp import DspProducts
 from .row_sum import add_pairs, add_to_sum, chain, ripple
@@ -16,8 +18,9 @@ __all__ = ["IntArithmetic"]
 class IntArithmetic(Arithmetic):
     """Signed or unsigned integers of 1 to 16 bits each, and ternary ones."""
 
-    def __init__(self, activation, weight, lanes, terms, *, structure=Structure.LUT4, stages=None,
-                 columns=1):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
+                 structure: Structure = Structure.LUT4, stages: int | None = None,
+                 columns: int = 1) -> None:
         self._products = (
             DspProducts(activation, weight, lanes, columns, Structure(structure))
             if Structure(structure).is_dsp else
@@ -30,22 +33,23 @@ class IntArithmetic(Arithmetic):
         self.activation_bits = self._products.activation_bits
         self.weight_bits = self._products.weight_bits
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         return self._products.decode_activation(codes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         return self.decode_weights(m, [codes])[0]
 
-    def decode_weights(self, m, codes):
+    def decode_weights(self, m: Module, codes: Sequence[Value]) -> list[Value]:
         return self._products.decode_weights(codes)
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         return self.accumulate_columns(m, [operands], [psum])[0]
 
-    def accumulate_columns(self, m, operands, psums):
+    def accumulate_columns(self, m: Module, operands: Sequence[Operands],
+                           psums: Sequence[Value]) -> list[Value]:
         return self._products.accumulate(m, operands, psums, self.stages)
 
-    def head(self, rows):
+    def head(self, rows: int) -> int:
         half = 1 << (self.psum_bits - 1)
         return (half - rows * self._products.offset) % (2 * half) - half
 
@@ -59,7 +63,7 @@ class _BoothProducts:
     Attributes
     ----------
     activation_bits, weight_bits : int
-        Of all lanes, decoded.
+        Widths of the decoded codes of all lanes.
     fast_stages, most_stages : int
     offset : int
         How much more than the dot product an element adds.
@@ -69,7 +73,8 @@ class _BoothProducts:
 
     across = False
 
-    def __init__(self, activation, weight, lanes, structure):
+    def __init__(self, activation: Format, weight: Format, lanes: int,
+                 structure: Structure) -> None:
         self._activation, self._weight, self._lanes = activation, weight, lanes
         self._swapped = _row_bits(activation, weight) < _row_bits(weight, activation)
         self._multiplier, self._multiplicand = ((activation, weight) if self._swapped else
@@ -89,10 +94,10 @@ class _BoothProducts:
         self.most_stages = self._levels + 1
         self.fast_stages = -(-self.most_stages // 2)
 
-    def decode_activation(self, codes):
+    def decode_activation(self, codes: Value) -> Value:
         return self._decode(codes, self._activation, self._recoded and self._swapped)
 
-    def decode_weights(self, codes):
+    def decode_weights(self, codes: Sequence[Value]) -> list[Value]:
         return [self._decode(column, self._weight, self._recoded and not self._swapped)
                 for column in codes]
 
@@ -118,7 +123,8 @@ class _BoothProducts:
                     f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}"))
         return sorted(rows, key=lambda row: row.low)
 
-    def accumulate(self, m, operands, psums, stages):
+    def accumulate(self, m: Module, operands: Sequence[Operands], psums: Sequence[Value],
+                   stages: int) -> list[Value]:
         return [self._accumulate(m, *column, stages)
                 for column in zip(operands, psums, strict=True)]
 

@@ -5,9 +5,12 @@ by q places. Sums of products are exact in the units of the constants (Zhao et a
 2022).
 """
 
-from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value, signed
+from typing import Any
 
-from .arithmetic import Arithmetic, tree_sum
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from systolith.hw.formats import Format
+
+from .arithmetic import Arithmetic, Operands, tree_sum
 
 __all__ = ["LnsArithmetic"]
 
@@ -25,18 +28,19 @@ class LnsArithmetic(Arithmetic):
     fast_stages = 3
     most_stages = 3
 
-    def __init__(self, activation, weight, lanes, terms, **options):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int,
+                 **options: Any) -> None:
         super().__init__(activation, weight, lanes, terms, **options)
         self.activation_bits = lanes * (activation.width + 1)
         self.weight_bits = lanes * (weight.width + 1)
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         return _decode(self.activation, self.lanes, codes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         return _decode(self.weight, self.lanes, codes)
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         a, w = (Value.cast(value) for value in (operands.a(0), operands.w(0)))
         products = [self._product(m, operands, a.word_select(lane, len(a) // self.lanes),
                                   w.word_select(lane, len(w) // self.lanes), lane)
@@ -44,7 +48,7 @@ class LnsArithmetic(Arithmetic):
         return psum + tree_sum(products)
 
     def _product(self, m, operands, a, w, lane):
-        """The signed product of two decoded codes, as of the last stage."""
+        """The signed product of two decoded codes, in the last pipeline stage."""
         fmt = self.activation
         root_bits = fmt.root.bit_length() - 1
         log = Signal(range(fmt.largest_log + self.weight.largest_log + 1), name=f"log_{lane}")
@@ -78,6 +82,6 @@ class LnsArithmetic(Arithmetic):
 
 
 def _decode(fmt, lanes, codes):
-    """Each code with a bit above it: not zero."""
+    """The lanes' codes, each with one more bit above it that says that the number is not zero."""
     codes = [Value.cast(codes).word_select(lane, fmt.width) for lane in range(lanes)]
     return Cat(Cat(code, code[:-1].any()) for code in codes)

@@ -4,12 +4,13 @@ The order of summation is part of their definition; `sim/model/narrow_sums.py` h
 models.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.formats import Float
 from systolith.hw.spec.lfsr import Lfsr
 
-from .arithmetic import Arithmetic
+from .arithmetic import Arithmetic, Operands
 from .float_add import FloatAdder, lfsr_after
 
 __all__ = ["ChunkedAccumulator", "Windowed"]
@@ -27,14 +28,15 @@ class Windowed(Arithmetic):
     inner : Arithmetic
         Gives the dot products; with terms = lanes it is no wider than they are.
     cut : int
-        From 0.
+        Lowest bits that every partial sum loses, at least 0.
     bits : int
-        Of a partial sum, from 2.
+        Width of a partial sum, at least 2.
     registered : bool
         A pipeline stage of its own for the addition.
     """
 
-    def __init__(self, inner, cut, bits, *, registered=False):
+    def __init__(self, inner: Arithmetic, cut: int, bits: int, *,
+                 registered: bool = False) -> None:
         if cut < 0 or bits < 2:
             raise ValueError(f"a window must cut at least 0 bits and have at least 2, not cut="
                              f"{cut!r}, bits={bits!r}")
@@ -51,13 +53,13 @@ class Windowed(Arithmetic):
         self.psum_bits = bits
         self.psum_scale = cut
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         return self.inner.decode_activation(m, codes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         return self.inner.decode_weight(m, codes)
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         inner = self.inner
         own = Signal(signed(inner.psum_bits), name="own")
         head = Const(inner.head(1), signed(inner.psum_bits))
@@ -71,7 +73,7 @@ class Windowed(Arithmetic):
         fits = total[self.psum_bits - 1:].all() | ~total[self.psum_bits - 1:].any()
         return Mux(fits, total, Mux(total[-1], ~largest, largest))
 
-    def total(self, psum, rows):
+    def total(self, psum: Value, rows: int) -> Value:
         return Cat(Const(0, self.cut), psum).as_signed()
 
 
@@ -88,7 +90,7 @@ class ChunkedAccumulator(wiring.Component):
     Parameters
     ----------
     format : Float
-        Of terms and sums; see `FloatAdder`.
+        The format of terms and sums; see `FloatAdder`.
     chunk : int or None
         Terms in a chunk; the last chunk of a sum may be shorter. None: one chunk.
     rounding : str
@@ -110,7 +112,8 @@ class ChunkedAccumulator(wiring.Component):
         The registers: the sum of a chunk's terms, and of the chunks before.
     """
 
-    def __init__(self, format, chunk=None, rounding="even", seed=None):
+    def __init__(self, format: Float, chunk: int | None = None, rounding: str = "even",
+                 seed: int | None = None) -> None:
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk must be at least 1 or None, not {chunk!r}")
         if (rounding == "stochastic") != (seed is not None):

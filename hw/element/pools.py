@@ -8,14 +8,16 @@ weight pools, 2022).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Int
+from systolith.hw.formats import Format, Int
 from systolith.hw.formats.blocks import WeightPool
 
-from .arithmetic import Arithmetic, tree_sum
+from .arithmetic import Arithmetic, Operands, tree_sum
 
 __all__ = ["Plane", "PlaneAccumulator", "PoolArithmetic"]
 
@@ -30,14 +32,15 @@ class Plane(Int):
     family = "plane"
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"plane{self.bits}"
 
-    def product_image(self, weight, codes, weight_codes):
+    def product_image(self, weight: Format, codes: np.ndarray,
+                      weight_codes: np.ndarray) -> np.ndarray:
         """The sums of the weights whose bits are 1."""
         return weight.partial_sums()[weight_codes, self._codes(codes)]
 
-    def product_bound(self, weight):
+    def product_bound(self, weight: Format) -> int:
         return int(abs(weight.partial_sums()).max())
 
 
@@ -64,17 +67,18 @@ class PoolArithmetic(Arithmetic):
     fast_stages = 2
     most_stages = 2
 
-    def __init__(self, activation, weight, lanes, terms, *, at_edge=True, **options):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
+                 at_edge: bool = True, **options: Any) -> None:
         super().__init__(activation, weight, lanes, terms, **options)
         self.at_edge = at_edge
         self.activation_bits = lanes * activation.width
         self.weight_bits = lanes * (weight.LENGTH * weight.weight.width if at_edge
                                     else weight.width)
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         return Value.cast(codes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         if not self.at_edge:
             return Value.cast(codes)
         return Cat(self._looked_up(Value.cast(codes).word_select(lane, self.weight.width))
@@ -88,7 +92,7 @@ class PoolArithmetic(Arithmetic):
                 for vector in self.weight.vectors]
         return Array(Const(row, fmt.width * self.weight.LENGTH) for row in rows)[code]
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         fmt, length = self.weight.weight, self.weight.LENGTH
         shape = signed(fmt.width) if fmt.signed else unsigned(fmt.width)
         planes, codes = Value.cast(operands.a(0)), Value.cast(operands.w(0))
@@ -116,7 +120,7 @@ class PlaneAccumulator(wiring.Component):
     Parameters
     ----------
     sum_bits : int
-        Of a plane's sum.
+        Width of a plane's sum.
     activation_bits : int
         The most planes that there are.
 
@@ -133,7 +137,7 @@ class PlaneAccumulator(wiring.Component):
         From the next cycle on.
     """
 
-    def __init__(self, sum_bits, activation_bits):
+    def __init__(self, sum_bits: int, activation_bits: int) -> None:
         super().__init__({
             "sum": In(signed(sum_bits)), "valid": In(1), "first": In(1), "negative": In(1),
             "total": Out(signed(sum_bits + activation_bits)),

@@ -5,11 +5,12 @@ as XOR, AND and OR of bits, because a synthesis tool makes carry chains of `a + 
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import and_, or_, xor
 
-from amaranth.hdl import Cat, Const, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 __all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "compressed",
            "count_by_thresholds", "count_of", "majority"]
@@ -42,9 +43,9 @@ class Parities:
         Coordinates that remain with weight 1: one a tree, and the lane that is left over.
     """
 
-    def __init__(self, lanes, longest):
-        self.members = []
-        self.adders = []
+    def __init__(self, lanes: int, longest: int) -> None:
+        self.members: list[range] = []
+        self.adders: list[tuple[int, int, int]] = []
         self.sums = []
         for first in range(0, lanes, longest):
             mine = range(first, min(first + longest, lanes))
@@ -66,7 +67,7 @@ class Parities:
         self.adders.append((left, right, own))
         return own
 
-    def transform(self, bits):
+    def transform(self, bits: Value) -> Value:
         """The coordinates of `bits`, one per lane."""
         return Cat(Cat(bits[lane] for lane in lanes).xor() for lanes in self.members)
 
@@ -78,14 +79,14 @@ def _net(m, value):
     return net
 
 
-def majority(m, a, b, c, *, keep=False):
+def majority(m: Module, a: Value, b: Value, c: Value, *, keep: bool = False) -> Value:
     """Whether two of three bits are ones, with `keep` as a net that mappers leave there is."""
     net = Signal(name="carry", attrs={"keep": 1} if keep else {})
     m.d.comb += net.eq((a & b) | (c & (a | b)))
     return net
 
 
-def count_of(bits):
+def count_of(bits: Sequence[Value]) -> list[Value]:
     """How many of the bits are ones, as a list of bits, lowest first.
 
     Bit k is the parity of all products of 2**k of them (Lucas' theorem).
@@ -99,7 +100,7 @@ def count_of(bits):
     return [products[1 << k] for k in range(len(bits).bit_length())]
 
 
-def count_by_thresholds(bits):
+def count_by_thresholds(bits: Sequence[Value]) -> list[Value]:
     """Counts ones like `count_of`, but made of "at least n are ones" as sums of products.
 
     For LUTs that take all bits at once it is better: mappers take the bits' own logic apart less.
@@ -115,7 +116,7 @@ def count_by_thresholds(bits):
     return result
 
 
-def compress(m, columns, size):
+def compress(m: Module, columns: Mapping[int, list[Value]], size: int) -> dict[int, list[Value]]:
     """One level of counters of up to `size` bits, at least three each; the columns after it."""
     after = defaultdict(list)
     for weight in sorted(columns):
@@ -128,9 +129,9 @@ def compress(m, columns, size):
     return after
 
 
-def compressed(heights, size):
+def compressed(heights: Mapping[int, int], size: int) -> dict[int, int]:
     """The numbers of bits of a level of `compress`: weight -> bits, before and after."""
-    after = defaultdict(int)
+    after: defaultdict[int, int] = defaultdict(int)
     for weight, bits in heights.items():
         while bits >= 3:
             for higher in range(min(bits, size).bit_length()):
@@ -140,13 +141,15 @@ def compressed(heights, size):
     return after
 
 
-def add_in_tree(m, psum, columns, *, ripple):
+def add_in_tree(m: Module, psum: Value, columns: Mapping[int, list[Value]], *,
+                ripple: bool) -> Value:
     """`psum` plus the columns' bits, by full adders and one addition at the end.
 
     The addition is of gates if `ripple`, else it is left to synthesis, which has carry chains.
     """
     columns = defaultdict(list, columns)
-    number, carry_in = [], None
+    number: list[Value] = []
+    carry_in = None
     for weight in range(len(psum)):
         bits = columns[weight]
         if weight == 0 and len(bits) % 2 == 0 and bits:
@@ -169,7 +172,7 @@ def add_in_tree(m, psum, columns, *, ripple):
     return Cat(result)
 
 
-def add_in_rows(m, psum, columns):
+def add_in_rows(m: Module, psum: Value, columns: Mapping[int, list[Value]]) -> Value:
     """`psum` plus the columns' bits, by carry chains that count as they add.
 
     A LUT of six inputs in a carry chain has five left beside the bit of the first operand. So

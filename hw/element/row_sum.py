@@ -4,14 +4,16 @@ In both, a row's carry enters the adder that adds the row, whose lowest position
 it takes no adder of its own.
 """
 
-from amaranth.hdl import Cat, Const, Signal
+from collections.abc import Callable, Sequence
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from .booth import Row
 
 __all__ = ["add_pairs", "add_to_sum", "chain", "ripple"]
 
 
-def ripple(m, a, b, carry, name):
+def ripple(m: Module, a: Value, b: Value, carry: Value, name: str) -> Value:
     """a + b + carry as full adders one by one, in logic gates: one bit wider than the wider one."""
     bits = []
     width = max(len(a), len(b))
@@ -28,7 +30,7 @@ def ripple(m, a, b, carry, name):
     return total
 
 
-def chain(m, a, b, carry, name):
+def chain(m: Module, a: Value, b: Value, carry: Value, name: str) -> Value:
     """a + b + carry by a carry chain: one bit wider than the wider operand.
 
     Two operands and one bit are what synthesis takes for one chain with a carry-in. On 7-series
@@ -44,7 +46,8 @@ def _padded(bits, width):
     return Cat([*bits, *[Const(0, 1)] * (width - len(bits))][:width])
 
 
-def add_to_sum(m, total, rows, adder, name):
+def add_to_sum(m: Module, total: Value, rows: Sequence[Row], adder: Callable[..., Value],
+               name: str) -> Value:
     """A sum of fixed width plus all rows, modulo 2**width.
 
     Each row is added by a chain that ends where the next row has no bits any more: there its
@@ -82,8 +85,8 @@ def add_to_sum(m, total, rows, adder, name):
     return Cat(bits)
 
 
-def add_pairs(m, rows, adder, name):
-    """Half as many rows (and one if they are odd) with the same sum."""
+def add_pairs(m: Module, rows: Sequence[Row], adder: Callable[..., Value], name: str) -> list[Row]:
+    """Adds rows in pairs: half as many rows, and one if their number is odd, of unchanged sum."""
     added = []
     for n in range(0, len(rows) - 1, 2):
         left, right = rows[n:n + 2]
@@ -94,4 +97,4 @@ def add_pairs(m, rows, adder, name):
         total = adder(m, _padded(high, width), _padded(right.bits, width), right.carry,
                       f"{name}{n // 2}")
         added.append(Row(left.low, (*_padded(low, start), *total[:width]), left.carry, most))
-    return added + rows[len(rows) - len(rows) % 2:]
+    return [*added, *rows[len(rows) - len(rows) % 2:]]

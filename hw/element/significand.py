@@ -5,8 +5,9 @@ Short floats, powers of two and integers are one thing to a multiplier: image = 
 """
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Mux, signed
+from amaranth.hdl import Cat, Const, Mux, Value, signed
 from amaranth.lib import data
+from systolith.hw.formats import Format
 
 __all__ = ["Factor"]
 
@@ -35,7 +36,8 @@ class Factor:
         Places that a step of `shift` moves, and the largest shift in such steps.
     """
 
-    def __init__(self, fmt, *, whole=False, twos_complement=False, triple=False):
+    def __init__(self, fmt: Format, *, whole: bool = False, twos_complement: bool = False,
+                 triple: bool = False) -> None:
         self.fmt = fmt
         self.whole = whole
         self.unit, self.largest_shift = 1, 0
@@ -59,7 +61,7 @@ class Factor:
             "significand": bits, "shift": self.largest_shift.bit_length(), "sign": sign,
             "triple": (3 * max(self.magnitudes)).bit_length() if triple else 0})
 
-    def decode(self, code):
+    def decode(self, code: Value) -> Value:
         """The fields of a code, as layout.size bits. NaN and infinity are taken for numbers."""
         if self.fmt.uniform:
             significand, shift = code, Const(0, 0)

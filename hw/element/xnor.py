@@ -1,11 +1,13 @@
 """Binary products: +1 and -1 as single bits, XNOR for the product, counting for the sum."""
 
 from collections import defaultdict
+from typing import Any
 
-from amaranth.hdl import Cat, Const, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from systolith.hw.formats import Format
 from systolith.hw.spec.structures import Structure
 
-from .arithmetic import Arithmetic, tree_sum
+from .arithmetic import Arithmetic, Operands, tree_sum
 from .popcount import Parities, add_in_rows, add_in_tree, compress, compressed, majority
 
 __all__ = ["XnorArithmetic"]
@@ -27,7 +29,8 @@ class XnorArithmetic(Arithmetic):
 
     most_stages = 4
 
-    def __init__(self, activation, weight, lanes, terms, **options):
+    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int,
+                 **options: Any) -> None:
         self.fast_stages = 3
         super().__init__(activation, weight, lanes, terms, **options)
         # LUTs of four inputs take three levels for a parity of 63 lanes: too long for the clock.
@@ -46,13 +49,13 @@ class XnorArithmetic(Arithmetic):
             self.weight_bits += (lanes * below * self._factor).bit_length()
             self._too_much = lanes * below * (above + 1 >> 1 if activation.signed else above)
 
-    def decode_activation(self, m, codes):
+    def decode_activation(self, m: Module, codes: Value) -> Value:
         planes = [codes[bit::self.activation.width] for bit in range(self.activation.width)]
         if self.psum_scale == 0 and self.activation.signed:
             planes[-1] = ~planes[-1]
         return Cat(self._parities.transform(plane) for plane in planes)
 
-    def decode_weight(self, m, codes):
+    def decode_weight(self, m: Module, codes: Value) -> Value:
         width = self.weight.width
         planes = Cat(self._parities.transform(codes[bit::width]) for bit in range(width))
         if self.psum_scale:
@@ -61,7 +64,7 @@ class XnorArithmetic(Arithmetic):
         total = tree_sum([numbers.word_select(lane, width) for lane in range(self.lanes)])
         return Cat(planes, total * self._factor)[:self.weight_bits]
 
-    def accumulate(self, m, operands, psum):
+    def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         columns = self._first_columns(m, operands.a(0), operands.w(0))
         counter = 6 if self.structure is Structure.LUT6 else 3
         done = 0
@@ -90,7 +93,7 @@ class XnorArithmetic(Arithmetic):
 
     def _first_columns(self, m, a, w):
         """Bits whose sum, each at its weight, is the count of equal lanes."""
-        columns = defaultdict(list)
+        columns: defaultdict[int, list[Value]] = defaultdict(list)
         for i in range(self.activation.width):
             for j in range(self.weight.width):
                 equal = Signal(self.lanes, name=f"equal{i}_{j}")
@@ -103,12 +106,12 @@ class XnorArithmetic(Arithmetic):
             columns[weight] += [bit]
         return columns
 
-    def head(self, rows):
+    def head(self, rows: int) -> int:
         if self.psum_scale:
             return -((rows * self._too_much + 1) // 2)
         return -rows * self._too_much
 
-    def total(self, psum, rows):
+    def total(self, psum: Value, rows: int) -> Value:
         if self.psum_scale:
             return Cat(Const(rows * self._too_much % 2, 1), psum).as_signed()
         return psum

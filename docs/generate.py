@@ -66,6 +66,7 @@ says the same with `--help`.
 | 2 | wrong command line |
 | 3 | a difference was found |
 | 4 | Systolith itself is at fault: one line says where the traceback lies and which files to send |
+| 130, 143 | ended by Ctrl-C, by SIGTERM: what was unfinished is removed |
 """
 
 

@@ -275,6 +275,8 @@ def load_chip(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Arch:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises UserError for a missing file and for bad TOML."""
     try:
+        if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+            raise UserError(f"{path}: is no regular file")
         return tomllib.loads(Path(path).read_bytes().decode())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
@@ -282,6 +284,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a TOML file: it is no UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: lists or tables are nested too deeply; a chip needs one "
+                        "level") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -2,9 +2,11 @@
 
 Exit codes: 0 done; 1 something about the input is wrong, or a run did not come to its end; 2 the
 command line is wrong; 3 a difference was found (the core and the golden model, or a failed
-regression); 4 Systolith itself is at fault: one line says which files to send.
+regression); 4 Systolith itself is at fault: one line says which files to send;
+128 and the signal's number where one ended it: 130 for Ctrl-C, 143 for SIGTERM.
 """
 
+import errno
 import os
 import shlex
 import signal
@@ -21,6 +23,9 @@ from .options import other_chip
 from .parser import make_parser
 
 __all__ = ["main"]
+
+#: Errors of the system that say that there is no room for a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments=None):
@@ -65,12 +70,19 @@ def _main(arguments):
             # The reader of the output has gone; nothing is left to say, also not at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OK
+        # Numpy says in words alone that a file could not be written.
+        if error.errno in _FULL or (error.errno is None and "requested and" in str(error)):
+            return _fail(f"{error.filename or 'a file'}: cannot be written, "
+                         f"{(error.strerror or 'no space left on device').lower()}: free some "
+                         "space there and in the temporary folder")
         if error.filename is None:
             return _fault(error, arguments, options)
         return _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
         return 128 + (error.args[0] if isinstance(error, _Ended) else signal.SIGINT)
+    except MemoryError as error:
+        return _fail(f"there is not enough memory for this input{f': {error}' * bool(str(error))}")
     except Fault as error:
         return _fail(error, FAULT)
     except Exception as error:

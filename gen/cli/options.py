@@ -10,7 +10,7 @@ from systolith.gen.kit.files import write_file
 __all__ = [
     "add_batch", "add_chip", "add_dsp", "add_jobs", "add_json", "add_latency", "add_model",
     "add_output", "add_part", "add_recipe", "add_seed_jobs", "add_seeds", "add_set", "chip",
-    "count", "names", "no_recipe", "other_chip", "part", "recipe", "write_json", "wrote",
+    "count", "names", "no_recipe", "other_chip", "part", "recipe", "whole", "write_json", "wrote",
 ]
 
 
@@ -25,6 +25,13 @@ def count(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text!r}")
     return number
+
+
+def whole(text):
+    """A whole number from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, not {text!r}")
+    return int(text)
 
 
 def names(text):

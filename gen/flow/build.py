@@ -13,7 +13,7 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import new_folder
+from systolith.gen.kit.files import MANIFEST, changed_files, new_folder
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.measure.area import measure
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
@@ -27,7 +27,7 @@ from systolith.sim.model.graph import Graph
 
 from .compile import compile_network
 
-__all__ = ["Build", "build", "open_build"]
+__all__ = ["Build", "build", "check_files", "open_build"]
 
 CHIP, CORE, MODEL, PROGRAM = "chip.toml", "core.v", "model.onnx", "program.bin"
 #: The float network that the quantized one was made from, where it is known.
@@ -64,7 +64,7 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
         A quantized ONNX network; a float one with `calibration`.
     arch : Arch
     folder : path
-        Made, or replaced if it is an earlier build, when everything is there.
+        Made when everything is there; of an earlier build, its files are replaced.
     batch : int
         Images that a run of the program computes.
     area : bool
@@ -80,7 +80,7 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
     """
     folder, wanted = Path(folder), (part or Part()).of(model)
     board = BOARDS.get(arch.board)
-    with new_folder(folder, PROGRAM) as new:
+    with new_folder(folder) as new:
         quantized = None
         if calibration is not None and is_dynamic(found := read(wanted)):
             wanted = with_fixed_ranges(with_sizes(found, calibration), calibration,
@@ -110,16 +110,21 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
                 (new / f"{top}.v").write_text(whole)
                 constraints = resources.files("systolith.constraints") / board.constraints
                 (new / board.constraints).write_bytes(constraints.read_bytes())
+        # Yosys in the main thread, where Ctrl-C and SIGTERM arrive and end it.
         with ThreadPoolExecutor(1) as pool:
-            measured = pool.submit(_area, arch, whole, top, target, progress) if area else None
-            with progress.step("Counting cycles"):
-                report = make_report(program) | {
-                    "host": graph.host_work(),
-                    "notes": [note.to_dict() for note in graph.notes]}
+            counted = pool.submit(_report, program, graph, progress)
+            measured = _area(arch, whole, top, target, progress) if area else None
+            report = counted.result()
         if measured is not None:
-            report["area"] = measured.result().to_dict()
+            report["area"] = measured.to_dict()
         write_report(report, new)
     return Build(folder, arch, graph, program, quantized)
+
+
+def _report(program, graph, progress):
+    with progress.step("Counting cycles"):
+        return make_report(program) | {
+            "host": graph.host_work(), "notes": [note.to_dict() for note in graph.notes]}
 
 
 def _area(arch, verilog, top, target, progress):
@@ -132,7 +137,8 @@ def open_build(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `systolith build` makes one")
-    missing = [name for name in (CHIP, CORE, MODEL, PROGRAM) if not (folder / name).is_file()]
+    missing = [name for name in (CHIP, CORE, MODEL, PROGRAM, MANIFEST)
+               if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder}: is no complete build, {missing[0]} is missing; make it with "
                         "`systolith build`")
@@ -141,4 +147,15 @@ def open_build(folder):
         program = Program.load(folder / PROGRAM, arch)
     except ProgramError as error:
         raise UserError(str(error)) from None
+    check_files(folder)
     return Build(folder, arch, widened(load(folder / MODEL), arch), program)
+
+
+def check_files(folder):
+    """Refuse a build whose network, chip, program and Verilog do not belong together. Raises
+    UserError naming the file."""
+    changed = [name for name in changed_files(folder)
+               if Path(name).suffix in (".toml", ".v", ".onnx", ".bin")]
+    if changed:
+        raise UserError(f"{Path(folder) / changed[0]}: is not the file that `systolith build` "
+                        "wrote here, and need not belong to the others; build it anew")

@@ -1,5 +1,11 @@
-"""Files that are whole or not there: results are written beside their place and then renamed."""
+"""Files that are whole or not there: results are written beside their place and then renamed.
 
+A folder of results has a manifest, which names its files with their hashes: what it does not name,
+somebody else has put there, and what has another hash was changed.
+"""
+
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -8,7 +14,9 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["new_file", "new_folder", "write_file"]
+__all__ = ["MANIFEST", "changed_files", "new_file", "new_folder", "write_file", "write_manifest"]
+
+MANIFEST = "manifest.json"
 
 
 def write_file(path, content):
@@ -25,11 +33,21 @@ def write_file(path, content):
 def new_file(path):
     """A temporary path beside `path`, which takes its place when the block ends without error.
 
+    A symbolic link stays, and what it points to is replaced; a device or a pipe is written to.
     Raises UserError where the folder is missing or not writable, or `path` is a folder.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+            temporary = Path(folder) / f"file{path.suffix}"
+            yield temporary
+            try:
+                path.write_bytes(temporary.read_bytes())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+        return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix,
                                         dir=path.parent)
@@ -46,35 +64,93 @@ def new_file(path):
 
 
 @contextmanager
-def new_folder(path, marker):
-    """A temporary folder beside `path`, which takes its place when the block ends without error.
+def new_folder(path):
+    """A temporary folder, whose files go to the folder `path` when the block ends without error,
+    with a manifest of them.
 
-    What stood at `path` is replaced only then, and only if it is an empty folder or one that
-    holds a file named `marker`: another result of the same kind. Raises UserError otherwise.
+    Of what stood there, the files of the earlier result are replaced or removed, as its manifest
+    names them, and all others stay. A symbolic link is followed. Raises UserError where there is no
+    manifest among the files of the folder, or where one that it does not name is in the way.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; give the name of a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
-        raise UserError(f"{path}: holds other files than an earlier result (there is no {marker}); "
-                        "give the name of a new folder")
+    old: dict = {}
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / MANIFEST).is_file():
+            raise UserError(f"{path}: holds other files than an earlier result (there is no "
+                            f"{MANIFEST}); give the name of a new folder")
+        old = _manifest(path)
     try:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.",
+                                          dir=path if path.is_dir() else path.parent))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        write_manifest(temporary)
         if path.is_dir():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
-            path.rename(old / "old")
-            temporary.rename(path)
-            shutil.rmtree(old)
+            _replace(path, old, temporary)
         else:
+            temporary.chmod(0o777 & ~_umask())
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path, old, temporary):
+    """Put the files of `temporary` in place of the `old` ones in `path`."""
+    new = _manifest(temporary)
+    for name in new.keys() - old.keys():
+        if (path / name).exists():
+            raise UserError(f"{path / name}: was not written by Systolith, and the new result has "
+                            "a file of this name; move it away")
+    # Ended at any moment, the manifest names all files of both, and those of the other have
+    # another hash.
+    _write(path, old | new)
+    for name in new:
+        (temporary / name).replace(path / name)
+    for name in old.keys() - new.keys():
+        (path / name).unlink(missing_ok=True)
+    _write(path, new)
+
+
+def write_manifest(folder):
+    """Write the manifest of all files in a folder."""
+    _write(folder, {path.name: _hash(path) for path in sorted(Path(folder).iterdir())
+                    if path.is_file() and path.name != MANIFEST})
+
+
+def _write(folder, files):
+    text = json.dumps({"about": "files that Systolith wrote here, with their SHA-256",
+                       "files": files}, indent=2)
+    write_file(Path(folder) / MANIFEST, text + "\n")
+
+
+def _manifest(folder):
+    path = Path(folder) / MANIFEST
+    try:
+        files = json.loads(path.read_text())["files"]
+        # A name with a folder in it would reach beyond this one.
+        if all(Path(name).name == name and isinstance(files[name], str) for name in files):
+            return files
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path}: is no list of files that Systolith wrote; give the name of a new "
+                    "folder")
+
+
+def changed_files(folder):
+    """Names of the files in a folder of results that are missing or not as they were written.
+    Raises UserError where there is no manifest."""
+    return [name for name, known in _manifest(folder).items()
+            if not (Path(folder) / name).is_file() or _hash(Path(folder) / name) != known]
+
+
+def _hash(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask():

@@ -136,7 +136,7 @@ def write_pe(config, folder, *, progress=SILENT):
     `folder` holds something else.
     """
     rules = config.arithmetic()
-    with new_folder(folder, DATA) as temporary:
+    with new_folder(folder) as temporary:
         with progress.step(f"Verilog of {config.activation} x {config.weight}"):
             pe, edges = pe_verilog(rules), edge_verilog(rules)
             what = ("one processing element" if config.columns == 1 else

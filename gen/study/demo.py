@@ -54,7 +54,7 @@ def write_example(folder, examples=None):
     images, labels = read_digits(examples / DIGITS, (1, 28, 28))
     with np.load(examples / DIGITS) as file:
         calibration = file["calibration"][:, None].astype(np.float32) / np.float32(255)
-    with new_folder(folder, "labels.npy") as new:
+    with new_folder(folder) as new:
         for model in examples.glob("*.onnx"):
             shutil.copyfile(model, new / model.name)
         for name, array in (("x", images), ("labels", labels), ("calibration", calibration)):

@@ -274,8 +274,10 @@ class Report(Command):
         add_json(parser, "write the report as JSON")
 
     def run(self, options):
+        from systolith.gen.flow.build import check_files
         from systolith.gen.report.report import markdown, read_report
         report = read_report(options.dir)
+        check_files(options.dir)
         print(markdown(report))
         write_json(options.json, report)
         return OK

@@ -5,7 +5,7 @@ import os
 from systolith.gen.kit.progress import Reporter
 
 from ..command import FAULT, MISMATCH, OK, Command
-from ..options import add_jobs, add_output, add_seeds, count, names, wrote
+from ..options import add_jobs, add_output, add_seeds, count, names, whole, wrote
 
 __all__ = ["Demo", "Regress", "Sweep"]
 
@@ -55,7 +55,7 @@ class Regress(Command):
         parser.add_argument("--chips", type=names, metavar="NAME,...",
                             help="presets, TOML files, or random-N (default: random ones)")
         add_seeds(parser, 20)
-        parser.add_argument("--seed", type=int, metavar="N", help="this seed alone")
+        parser.add_argument("--seed", type=whole, metavar="N", help="this seed alone")
         add_jobs(parser, "simulations", 1)
         parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
         parser.add_argument("--waves", metavar="FILE.fst",

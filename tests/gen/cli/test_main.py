@@ -2,6 +2,7 @@
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli.main import main
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import open_build
+from systolith.gen.kit.files import MANIFEST, write_manifest
 from systolith.gen.measure.area import Area
 from systolith.gen.report.report import read_report
 from systolith.gen.study import demo as demo_module
@@ -92,8 +94,8 @@ def test_verilog(capsys, tmp_path):
 
 def test_build_lists_what_it_wrote(built):
     assert {path.name for path in built.iterdir()} == {
-        "chip.toml", "core.v", "model.onnx", "program.bin", "report.json", "report.md", "ulx3s.v",
-        "ulx3s.lpf"}
+        "chip.toml", "core.v", "manifest.json", "model.onnx", "program.bin",
+        "report.json", "report.md", "ulx3s.v", "ulx3s.lpf"}
     build = open_build(built)
     assert (build.arch.rows, build.arch.board) == (4, "ulx3s-85f")
     assert "module ulx3s(" in (built / "ulx3s.v").read_text()
@@ -158,6 +160,7 @@ def test_a_wrong_weight_is_a_difference_in_its_layer(capsys, copy, batch, engine
         image[place] ^= 0x55
     program.image = bytes(image)
     program.save(copy / "program.bin")
+    write_manifest(copy)
     code, out, _ = run(capsys, "simulate", copy, "--engine", engine, "--inputs", batch,
                        "--limit", 1)
     assert code == 3
@@ -237,6 +240,7 @@ def test_top_help_names_every_command(capsys):
 @pytest.mark.parametrize("arguments", [
     [], ["fly"], ["build"], ["check"], ["simulate", "x"], ["sweep", "s.toml"],
     ["simulate", "x", "--inputs", "y", "--limit", "0"], ["regress", "--jobs", "none"],
+    ["regress", "--seed", "-1"],
     ["simulate", "x", "--inputs", "y", "--engine", "fpga"]])
 def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):
     code, _, err = run(capsys, *arguments)
@@ -295,9 +299,16 @@ def test_a_failure_late_in_a_build_leaves_the_earlier_one_alone(capsys, copy, mo
 
 
 def test_a_build_replaces_an_earlier_one_and_nothing_else(capsys, copy, tmp_path):
-    (copy / "left.txt").write_text("over")
-    assert run(capsys, "build", MODEL, *CHIP, "-o", copy, "--no-area")[0] == 0
-    assert not (copy / "left.txt").exists()
+    (copy / "notes.txt").write_text("mine")
+    (copy / "quantization.csv").write_text("of an earlier build")
+    write_manifest(copy)
+    names = json.loads((copy / MANIFEST).read_text())
+    del names["files"]["notes.txt"]
+    (copy / MANIFEST).write_text(json.dumps(names))
+    (tmp_path / "link").symlink_to(copy)
+    assert run(capsys, "build", MODEL, *CHIP, "-o", tmp_path / "link", "--no-area")[0] == 0
+    assert (copy / "notes.txt").read_text() == "mine" and (tmp_path / "link").is_symlink()
+    assert not (copy / "quantization.csv").exists() and open_build(copy)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat")
     message = refused(capsys, "build", MODEL, *CHIP, "-o", tmp_path / "photos", "--no-area")
@@ -408,3 +419,50 @@ def test_a_fault_of_the_program_itself(capsys, monkeypatch, tmp_path):
     text = saved.read_text()
     assert "Traceback" in text and "in broken" in text and f"build {MODEL}" in text
     assert "4 a fault" in run(capsys, "--help")[1]
+
+
+# The machine's limits.
+
+def test_a_full_disk_is_one_line(capsys):
+    message = refused(capsys, "verilog", *CHIP, "-o", "/dev/full")
+    assert message == ("systolith: /dev/full: cannot be written, no space left on device: free "
+                       "some space there and in the temporary folder")
+
+
+def test_a_full_disk_as_numpy_says_it(capsys, monkeypatch, tmp_path):
+    def full(*arguments, **more):
+        raise OSError("784000 requested and 12 written")
+    monkeypatch.setattr("systolith.gen.flow.compile.compile_graph", full)
+    assert "a file: cannot be written, no space left" in refused(
+        capsys, "build", MODEL, *CHIP, "-o", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_larger_than_any_memory_is_one_line(capsys, tmp_path, built):
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {
+            "descr": "<f4", "fortran_order": False, "shape": (10 ** 13, 1, 28, 28)})
+    assert "not enough memory" in refused(capsys, "simulate", built, "--inputs", path)
+
+
+def test_chips_that_are_no_chips(capsys, tmp_path):
+    deep = tmp_path / "deep.toml"
+    deep.write_text(f"a = {'[' * 20000}{']' * 20000}\n")
+    assert "nested too deeply" in refused(capsys, "verilog", "--chip", deep, "-o", "core.v")
+    os.mkfifo(tmp_path / "fifo.toml")
+    for path in ("/dev/zero", tmp_path / "fifo.toml"):
+        assert "is no regular file" in refused(capsys, "verilog", "--chip", path, "-o", "core.v")
+
+
+@pytest.mark.parametrize("name", ["core.v", "model.onnx", "chip.toml", "ulx3s.v"])
+@pytest.mark.parametrize("command", ["report", "disasm"])
+def test_files_that_do_not_belong_together(capsys, copy, name, command):
+    assert run(capsys, command, copy)[0] == 0
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content + b"\n")
+    assert f"{copy / name}: is not the file that `systolith build` wrote" in refused(
+        capsys, command, copy)
+    (copy / name).write_bytes(content)
+    (copy / "report.md").unlink()       # nothing reads it
+    assert run(capsys, command, copy)[0] == 0

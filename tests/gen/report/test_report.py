@@ -7,7 +7,7 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import new_file, new_folder, write_file
+from systolith.gen.kit.files import MANIFEST, new_file, new_folder, write_file
 from systolith.gen.kit.progress import Reporter
 from systolith.gen.report.report import area_rows, make_report, markdown, read_report
 from systolith.gen.report.report import write_report as write
@@ -97,16 +97,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "out"
-    with new_folder(path, "mark") as new:
+    with new_folder(path) as new:
         (new / "mark").write_text("one")
-    with pytest.raises(ZeroDivisionError), new_folder(path, "mark") as new:
+    with pytest.raises(ZeroDivisionError), new_folder(path) as new:
         (new / "mark").write_text("two")
         raise ZeroDivisionError
     assert (path / "mark").read_text() == "one" and list(tmp_path.iterdir()) == [path]
-    with new_folder(path, "mark") as new:
+    with new_folder(path) as new:
         (new / "other").write_text("three")
-    assert [item.name for item in path.iterdir()] == ["other"]
-    with pytest.raises(UserError, match="there is no mark"), new_folder(path, "mark"):
+    assert {item.name for item in path.iterdir()} == {"other", MANIFEST}
+    (path / MANIFEST).unlink()
+    with pytest.raises(UserError, match=r"there is no manifest\.json"), new_folder(path):
         pass
     assert (path / "other").exists() and list(tmp_path.iterdir()) == [path]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from systolith.hw.formats import Bipolar, Int
 
+from .legal import has_weights
 from .planes import computed_formats
-from .prepare import has_weights
 from .tile import Layer
 from .widen import widened
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from systolith.hw.spec.memories import MEMORIES
 
-from .prepare import accumulator_need
+from .legal import accumulator_need
 
 __all__ = ["describe"]
 

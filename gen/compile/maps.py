@@ -9,9 +9,10 @@ from systolith.gen.kit.errors import UserError
 from systolith.sim.model.graph import Graph
 
 from .alloc import ALIGNMENT, Placement, place
+from .legal import check_channels, check_layer
 from .operands import OperandMemory
 from .planes import in_planes, lay_out_planes
-from .prepare import check_channels, check_layer, lay_out_taps
+from .taps import lay_out_taps
 from .tile import Layer
 from .tiling import plan_layer
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from systolith.gen.kit.notes import LEAST, Note
 
-from .prepare import bias_error
+from .bias import bias_error
 
 __all__ = ["bias_notes"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 
-from .prepare import accumulator_need, check_outside, largest_k, lay_out_taps
+from .legal import accumulator_need, check_outside, largest_k
+from .taps import lay_out_taps
 from .tile import Layer
 
 __all__ = ["computed_formats", "in_planes", "lay_out_planes"]

@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from systolith.gen.compile.arrange import arrange
+from systolith.gen.compile.bias import bias_error, bias_fraction
 from systolith.gen.compile.chip_formats import formats_needed, weight_formats
+from systolith.gen.compile.legal import accumulator_need, largest_k
 from systolith.gen.compile.maps import layers_of
 from systolith.gen.compile.operands import operand_lives
 from systolith.gen.compile.planes import computed_formats, in_planes
-from systolith.gen.compile.prepare import accumulator_need, bias_error, bias_fraction, largest_k
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader

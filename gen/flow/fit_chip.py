@@ -12,8 +12,8 @@ from pathlib import Path
 from systolith.gen.chip.toml import KEYS, commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.legal import accumulator_need, largest_k
 from systolith.gen.compile.planes import computed_formats
-from systolith.gen.compile.prepare import accumulator_need, largest_k
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.file import read

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from systolith.gen.chip.toml import load_chip
-from systolith.gen.compile.prepare import bias_error
+from systolith.gen.compile.bias import bias_error
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli.main import main
+from systolith.gen.compile.bias import bias_error
 from systolith.gen.compile.notes import bias_notes
-from systolith.gen.compile.prepare import bias_error
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.notes import LEAST, Note, lines

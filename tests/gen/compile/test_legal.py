@@ -5,12 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systolith.gen.compile.prepare import (
-    has_weights,
-    lay_out_taps,
-    parameter_bytes,
-    weight_bytes,
-)
+from systolith.gen.compile.layer_data import parameter_bytes, weight_bytes
+from systolith.gen.compile.legal import has_weights
+from systolith.gen.compile.taps import lay_out_taps
 from systolith.gen.compile.tile import Layer
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch

@@ -1,0 +1,329 @@
+"""The instructions of one layer."""
+
+from itertools import product
+
+from systolith.hw.spec import isa
+from systolith.hw.spec.isa import Destination, Memory, Opcode
+
+from .stream import Region
+from .tables import looked_up
+from .tile import boxes
+from .windows import row_words, window_fields
+
+__all__ = ["LayerCode"]
+
+_STORE = {item.name: item.high for item in isa.OPCODES[Opcode.STORE]}
+#: The shortest array instruction, in cycles, into which weights that are on their way are cut.
+_PIECE_CYCLES = 192
+#: The destination on the chip, by whether the activation and the operand memory want results.
+_INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
+           (False, True): Destination.OPERAND, (True, True): Destination.BOTH}
+
+
+def _words(box, arch):
+    """Weight words of a box of passes."""
+    return box[1] * box[3] * box[5] * arch.rows
+
+
+class LayerCode:
+    """Emits one layer into a Stream."""
+
+    def __init__(self, stream, layer, plan, source, operand, sink, weights, parameters, tables):
+        """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
+        `operand` likewise, (OperandMemory, outside), or None; `weights`, `parameters` and `tables`
+        are offsets in their sections."""
+        self.stream, self.layer, self.plan = stream, layer, plan
+        self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
+        self.image = 0                          # of those that lie together
+        self.weights, self.parameters, self.tables = weights, parameters, tables
+        self.buffers, self.turn = {}, 0         # buffer -> ((image, tile, part), Region)
+        _, self.height, self.width = sink.shape
+        self.first_group = layer.conv.first_channel // self.arch.group
+        self.broadcast = False                  # one operand word for all results of an image
+        if operand is not None:
+            size = ((operand.rows[1], operand.columns[1]) if isinstance(operand, Region)
+                    else operand[1][2:])
+            self.broadcast = size == (layer.images, 1)
+            if not isinstance(operand, Region):
+                operand[0].begin(layer)
+
+        cycles = max(layer.cycles(b - a, d - c) for tile in plan.tiles
+                     for (a, b), (c, d) in plan.sub_tiles(tile))
+        self.reused = plan.column_group > 1 or len(plan.tiles) * layer.images > 1 or (
+            len(plan.sub_tiles(plan.tiles[0])) > 1)
+        self.resident = self.reused and (
+            plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
+        most = max(-(-_PIECE_CYCLES * layer.passes // cycles), -(-layer.most_passes // 4))
+        if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
+            most = min(most, max(1, self.arch.weight_depth // self.arch.rows // 4))
+        self.most = most                        # passes that are loaded together
+        # Parameters are loaded in runs of whole column blocks, or of groups.
+        self.groups = layer.groups + sink.pad_lanes
+        half = self.arch.parameter_depth // 2 // self.arch.chunks
+        self.run = (self.groups if self.groups <= half
+                    else max(1, min(self.arch.groups_per_columns, half)))
+
+    def emit(self):
+        plan = self.plan
+        for first in range(0, self.layer.column_blocks, plan.column_group):
+            group = range(first, min(first + plan.column_group, self.layer.column_blocks))
+            for image, (number, tile) in product(
+                    range(self.layer.images), enumerate(plan.tiles)):
+                self.image = image
+                for block in group:
+                    for sub in plan.sub_tiles(tile):
+                        self._sub_tile(number, group, block, sub)
+
+    def _sub_tile(self, tile, group, block, sub):
+        sums = self.stream.accumulators.place(None, self.layer.words(sub))
+        accumulate, plane, offset = 0, 0, self.layer.weight_offsets[block]
+        for part, whole in enumerate(self.plan.parts):
+            for turn, used in enumerate(self.layer.used(whole, block)):
+                region = self._input(tile, part)
+                double = self.layer.plane(used) != plane
+                name = block, part, turn
+                for weight_base, box in self._weights(group, name, used, offset):
+                    self._array(region, box, sub, sums, weight_base, accumulate, double)
+                    accumulate, double = 1, False
+                plane = self.layer.plane(used)
+                offset += _words(used, self.arch)
+        operand = self._operand(block, sub)
+        for group in range(self.layer.column_groups(block)):
+            self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
+        if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
+            words = -(-self.sink.shape[0] // self.arch.vector)
+            for number in range(self.layer.groups,
+                                words * self.arch.groups_per_word - self.first_group):
+                self._post(sub, sums, 0, number)
+
+    # Input and weights.
+
+    @property
+    def _input_row(self):
+        """First row of the image in the stacked input map."""
+        return self.image * self.layer.conv.input_shape[1]
+
+    def _input(self, tile, part):
+        if isinstance(self.source, Region):
+            return self.source
+        name = self.image, tile, part
+        for key, region in self.buffers.values():
+            if key == name:
+                return region
+        plan, (base, outside) = self.plan, self.source
+        box = plan.parts[part]
+        rows, columns = plan.input_rectangle(plan.tiles[tile], box)
+        rows = rows[0] + self._input_row, rows[1] + self._input_row
+        first, end = self.stream.last_input
+        if not self.buffers and first < base + plan.buffer_words and base < end:
+            # The layer before, or its last tile, still reads where the first buffer lies.
+            self.turn = 1
+        buffer = self.turn % plan.buffers
+        self.turn += 1
+        start = base + buffer * plan.buffer_words
+        region = Region(start, rows, columns, box[4], box[5], outside)
+        self.buffers[buffer] = (name, region)
+        self.stream.last_input = start, start + plan.buffer_words
+        return region
+
+    def _operand(self, block, sub):
+        """The Region that holds the operands of a sub-tile, which are loaded; None: none."""
+        if self.operand is None:
+            return None
+        region, sub = self.operand, self._operand_rectangle(sub)
+        (y0, y1), _ = sub
+        if not isinstance(region, Region):
+            memory, outside = region
+            base, there, first, blocks = memory.buffer(self.layer, block, sub)
+            rows, columns = sub
+            region = Region(base, rows, columns, first, blocks, outside, y1 if there else y0,
+                            Memory.OPERAND)
+        self.stream.load_rows(region, y1)
+        return region
+
+    def _operand_rectangle(self, sub):
+        """Where a sub-tile's operands lie in their map."""
+        if self.broadcast:
+            return (self.image, self.image + 1), (0, 1)
+        row = self.image * self.layer.y.out
+        return (sub[0][0] + row, sub[0][1] + row), sub[1]
+
+    def _weights(self, group, name, used, offset):
+        """[(weight word, box)] that together are the box `used`, in pass order: the pieces in
+        which its weights are loaded, or as little as possible if they are there.
+
+        `name` tells boxes of one layer apart, `offset` is that of the first word in the layer.
+        """
+        layer, stream, arch = self.layer, self.stream, self.arch
+        base, ring = None, stream.weights
+        if self.resident:
+            key = (layer.index, group.start)
+            first, end = layer.weight_offsets[group.start], layer.weight_offsets[group.stop]
+            base = ring.find(key)
+            if base is None:
+                base = ring.place(key, end - first)
+                stream.loaded[key] = set()
+        loaded = self.resident and name in stream.loaded[key]
+        for box in boxes(used, layer.most_passes if loaded else self.most):
+            words = _words(box, arch)
+            if base is None:
+                piece = (layer.index, name, box)
+                where = ring.find(piece)
+                loaded = where is not None
+                if not loaded:
+                    where = ring.place(piece, words)
+            else:
+                where = base + offset - first
+            if not loaded:
+                stream.load(Memory.WEIGHT, "weights", self.weights + offset * arch.weight_bytes,
+                            where, words)
+            yield where, box
+            offset += words
+        if self.resident:
+            stream.loaded[key].add(name)
+
+    def _parameters(self, number):
+        """Where the parameters of a group of result channels lie, loaded when they are not there;
+        groups after the last one share the parameters that make -1."""
+        number = min(number, self.groups - 1)
+        run, chunks = number // self.run, self.arch.chunks
+        ring, name = self.stream.parameters, (self.layer.index, run)
+        base = ring.find(name)
+        if base is None:
+            words = (min(self.groups, (run + 1) * self.run) - run * self.run) * chunks
+            base = ring.place(name, words)
+            self.stream.load(
+                Memory.PARAMETER, "parameters",
+                self.parameters + run * self.run * chunks * self.arch.parameter_bytes, base, words)
+        return base + number % self.run * chunks
+
+    # Instructions.
+
+    def _array(self, region, box, sub, sums, weight_base, accumulate, double):
+        ky, rows, kx, columns, block, blocks = box
+        conv, y, x = self.layer.conv, self.layer.y, self.layer.x
+        above = self.layer.from_above
+        taps_y, taps_x = above.taps if above else (1, 1)
+        top, bottom, y_start = y.span(
+            sub[0], (ky * taps_y, min(y.kernel, (ky + rows) * taps_y)))
+        left, right, x_start = x.span(
+            sub[1], (kx * taps_x, min(x.kernel, (kx + columns) * taps_x)))
+        self.stream.load_rows(region, self._input_row + bottom)
+        width = region.width
+        base = (region.base + (block - region.first_block) * region.plane + left - region.columns[0]
+                + (self._input_row + top - region.rows[0]) * width)
+        height, across = sub[0][1] - sub[0][0], sub[1][1] - sub[1][0]
+        pad_code = self.layer.pad_code(box)
+        padding = any(conv.pads) and pad_code is not None
+        fields = dict(
+            weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
+            double=double,
+            kernel_y=rows, kernel_x=columns, blocks=blocks,
+            y_start=y_start * width, y_last=(bottom - top - 1) * width,
+            x_start=x_start, x_last=right - left - 1, replicate=conv.replicate and any(conv.pads),
+            stride_ky=taps_y * y.dilation * width * (rows > 1),
+            stride_kx=taps_x * x.dilation * (columns > 1),
+            stride_block=region.plane * (blocks > 1))
+        if above:
+            runs, out_x = -(-height // above.results), above.columns(self.layer, across)
+            zero = self.arch.activation.zero_code
+            self.stream.add(
+                Opcode.ARRAY, **fields, out_y=runs, out_x=out_x, pool_y=above.step,
+                stride_oy=above.results * y.stride * width * (runs > 1),
+                stride_ox=out_x > 1, stride_py=width * (above.step > 1), starts=above.results,
+                start_y=y.stride, start_x=x.stride, results_x=across,
+                pad_code=pad_code if padding else zero)
+            return
+        fields |= dict(pad_valid=padding, pad_code=pad_code if padding else 0)
+        if not self.layer.in_order:
+            (a, b), (c, d) = y.under(sub[0]), x.under(sub[1])
+            self.stream.add(
+                Opcode.ARRAY, **fields, out_y=b - a, out_x=d - c,
+                stride_oy=y.stride * width * (b - a > 1), stride_ox=x.stride * (d - c > 1))
+            return
+        self.stream.add(
+            Opcode.ARRAY, **fields, out_y=height, out_x=across, pool_y=y.pool, pool_x=x.pool,
+            stride_oy=y.stride * y.step * width * (height > 1),
+            stride_ox=x.stride * x.step * (across > 1),
+            stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1))
+
+    def _post(self, sub, sums, group, number, operand=None):
+        """POST of one group of columns, to the group `number` of result channels."""
+        for part, windows in window_fields(self.layer, sub, sums):
+            self._post_part(part, windows, group, number, operand)
+
+    def _post_part(self, sub, windows, group, number, operand):
+        """The results `sub` by one POST instruction, or by one for each row."""
+        (y0, _), (x0, _) = sub
+        conv, arch, sink = self.layer.conv, self.arch, self.sink
+        step_y, step_x = conv.step
+        row = self.image * (self.height // self.layer.images) + conv.origin[0] + y0 * step_y
+        pixel = row * self.width + conv.origin[1] + x0 * step_x
+        own, _ = divmod(number, arch.groups_per_word)
+        block, slot = divmod(self.first_group + number, arch.groups_per_word)
+        word = block * self.height * self.width + pixel
+        fields = windows | {"group": group, "parameters": self._parameters(number)}
+        if not conv.raw and not arch.activation.binary:
+            fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
+        if operand is not None:
+            fields |= self._combined(operand, own, sub) | {"slot": slot}
+        if conv.table is not None:
+            fields |= looked_up(self.stream, self.layer, self.tables)
+        inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
+                  "slot": slot, "stride_y": self.width * step_y, "stride_x": step_x}
+        inside |= {name: base + word for name, base in
+                   (("base", sink.chip), ("copy_base", sink.copy)) if base is not None}
+        if inside["destination"] is not None:
+            if fields.get("stride_y", self.width) != self.width and not fields["broadcast"]:
+                self._post_rows(fields, inside)
+            else:
+                self.stream.add(Opcode.POST, **fields | inside)
+        if sink.outside is None:
+            return
+        self.stream.add(Opcode.POST, **fields, destination=Destination.STORE, raw=conv.raw)
+        section, offset = sink.outside
+        if conv.raw:
+            pixel += number * self.height * self.width
+            self._store(section, offset + pixel * arch.chunks * arch.raw_bytes, sub,
+                        arch.chunks, arch.raw_bytes, arch.raw_bytes)
+        else:
+            address = offset + word * arch.activation_bytes + slot * arch.group_bytes
+            self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes)
+
+    def _combined(self, operand, block, sub):
+        """Fields that combine results with those of the region `operand`, which has rows of its
+        own length."""
+        mine, conv = self.layer.conv.operand, self.layer.conv
+        (row, _), (column, _) = self._operand_rectangle(sub)
+        base = (operand.base + (block - operand.first_block) * operand.plane
+                + (row - operand.rows[0]) * operand.width + column - operand.columns[0])
+        return {"operand": 1, "product": mine.product, "broadcast": self.broadcast,
+                "operand_base": base, "operand_zero": mine.operand_zero, "gain": mine.gain,
+                "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
+                "operand_ties": mine.ties,
+                "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
+                "first_low": conv.low, "first_high": conv.high,
+                "stride_y": operand.width, "stride_x": 1}
+
+    def _post_rows(self, fields, inside):
+        """POST row by row: operands stand closer together than results, and the strides are
+        common to both."""
+        for row in range(fields["out_y"]):
+            own = {"accumulator": row_words(fields), "operand_base": fields["stride_y"]}
+            there = {name: self.width for name in ("base", "copy_base") if name in inside}
+            self.stream.add(Opcode.POST, **fields | inside | {"out_y": 1} | {
+                name: (fields | inside)[name] + row * step for name, step in (own | there).items()})
+
+    def _store(self, section, address, sub, items, size, stride):
+        """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
+        (y0, y1), (x0, x1) = sub
+        rows, count = y1 - y0, (x1 - x0) * items
+        step_y, step_x = self.layer.conv.step
+        row_stride, stride = self.width * items * stride * step_y, stride * step_x
+        if rows == 1 or (row_stride == count * stride and rows * count <= _STORE["items"]):
+            rows, count = 1, rows * count
+        burst = stride == size and size % self.arch.beat_bytes == 0
+        self.stream.add(
+            Opcode.STORE, section, address=address, rows=rows, items=count,
+            row_stride=row_stride * (rows > 1), item_stride=stride,
+            raw=self.layer.conv.raw, burst=burst)

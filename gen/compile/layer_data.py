@@ -1,0 +1,84 @@
+"""The weight and parameter words of a layer."""
+
+from dataclasses import replace
+
+import numpy as np
+from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
+
+from .bias import chip_bias
+
+__all__ = ["parameter_bytes", "weight_bytes"]
+
+
+def _pass_words(layer, codes, dtype, fill):
+    """Codes [O, I, kh, kw] in passes [column block, ky, kx, block, row, column, lane]."""
+    arch, (channels, inputs, kernel_y, kernel_x) = layer.arch, codes.shape
+    out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
+    padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
+    padded[:channels, :inputs] = codes
+    if arch.weight.binary:
+        # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
+        idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
+        padded[:, inputs:] = idle.astype(dtype)[:, None, None]
+        # Columns without channel: their sums, too, must stay within the accumulators.
+        spare = np.full(vector, fill) if layer.pairs else np.arange(vector) % 2
+        padded[channels:] = spare.astype(dtype)[:, None, None]
+    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
+                           kernel_y, kernel_x)
+    return words.transpose(0, 5, 6, 2, 3, 1, 4)
+
+
+def weight_bytes(layer, parts):
+    """Weights of a layer as the array takes them, column block by column block.
+
+    In each, passes follow part by part, and in a part by kernel row, kernel column and block; a
+    pass is one word for every array row.
+    """
+    conv, arch = layer.conv, layer.arch
+    if layer.addends:
+        addends = [arch.weight.encode(images) for images in layer.addends]
+    elif conv.weight_format != arch.weight:
+        addends = [arch.weight.encode(conv.weight_format.decode(conv.weight))]
+    else:
+        addends = [conv.weight]
+    dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
+    if layer.from_above:
+        words = [layer.from_above.words(codes.astype(dtype), layer) for codes in addends]
+        return pack_weight_words(np.concatenate(
+            [words[turn][block].reshape(-1, arch.columns) for block in range(layer.column_blocks)
+             for turn, _ in layer.turns(layer.kernel, block)]), arch)
+    addends = [replace(conv, weight=codes, weight_format=arch.weight) for codes in addends]
+    turns = [_pass_words(layer, one.dense_weight(fill), dtype, fill) for one in addends
+             for fill in ((0, 1) if layer.pairs else (arch.weight.zero_code,))]
+    uniform = len(set(layer.spans)) == 1 and len(addends) == 1
+    together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
+    cut = []
+    for mine in together:
+        boxes = [item for part in parts for item in layer.turns(part, mine.start or 0)]
+        chosen = [turns[turn][mine, y:y + rows, x:x + columns, b:b + blocks]
+                  for turn, (y, rows, x, columns, b, blocks) in boxes]
+        cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
+                                   for item in chosen], axis=1))
+    return pack_weight_words(np.concatenate(
+        [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), arch)
+
+
+def parameter_bytes(layer):
+    """Parameters of a layer: `chunks` words for every group of result channels, and with bipolar
+    formats one more group at the end, whose results are always -1: it fills lanes without
+    channel."""
+    conv, arch = layer.conv, layer.arch
+    bipolar = arch.activation.binary
+    total = (layer.groups + bipolar) * arch.group
+    lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
+    # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
+    shifts = conv.shift if not bipolar else 0 if conv.least is None else conv.least
+    columns, held = [], conv.on_chip(arch)
+    for values, absent in ((chip_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shifts, 0),
+                           (held.addend, 0), (conv.ties, 0),
+                           *((item, 0) for item in held.below or ())):
+        column = np.full(total, absent, np.int64)
+        column[:layer.channels] = values
+        columns.append(column.reshape(-1, arch.post_lanes))
+    bias, multiplier, shift, addend, ties, *below = columns
+    return pack_parameter_words(bias, multiplier, shift, arch, below or None, addend, ties)

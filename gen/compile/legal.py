@@ -1,0 +1,221 @@
+"""What the chip can compute: each layer's formats, sizes, sums and parameters, or why not."""
+
+from systolith.gen.kit.errors import UserError, WrongFormat
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
+
+from .bias import bias_error, bias_fraction, chip_bias, odd_tail
+from .tile import MOST_ADDENDS
+
+__all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights",
+           "largest_k"]
+
+
+def accumulator_need(layer, input_format):
+    """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
+    if layer.arch.weight.binary and input_format.uniform:
+        return _need_of_planes(layer, input_format.width)
+    tail = layer.y.kernel * layer.x.kernel * odd_tail(layer)
+    low, high = layer.conv.sum_range(input_format)
+    if layer.pairs:                             # as far as sums may go between the two passes
+        high = 2 * layer.taps * layer.arch.vector * max(b - a for a, b in layer.spans)
+        low = -high
+    bias = chip_bias(layer)
+    times = layer.pool if layer.conv.pool_sum else 1
+    low = min(times * (low - tail), int(bias.min()))
+    high = max(times * (high + tail), int(bias.max()))
+    return max((-1 - low).bit_length(), high.bit_length()) + 1
+
+
+def _need_of_planes(layer, bits):
+    """Accumulator bits that a layer needs where its input is read plane by plane; pairs of idle
+    lanes cancel."""
+    conv = layer.conv
+    lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
+    products = layer.y.kernel * layer.x.kernel * lanes * (layer.pool if conv.pool_sum else 1)
+    return max(products * ((1 << bits) - 1), int(abs(conv.bias).max())).bit_length() + 1
+
+
+def _check_formats(layer, tensors, outside=False):
+    """Refuse a layer whose formats the chip does not have; `outside`: the host brings the input
+    into the chip's format. Who knows the whole network says what would help."""
+    conv, arch = layer.conv, layer.arch
+    for what, name in (("reads", conv.input), ("writes", conv.output))[outside:]:
+        tensor = tensors[name].format
+        if what == "writes" and conv.raw:
+            if tensor is not None:
+                raise ValueError(f"{layer.title} is raw, but {name!r} has the format {tensor}")
+            continue
+        if tensor is None:
+            raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
+                            "quantized; only outputs of the network can be raw")
+        if tensor != arch.activation:
+            raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
+                              f"{arch.activation}")
+    if conv.operand is not None:
+        _check_operand(layer, tensors)
+    if not has_weights(layer):
+        raise WrongFormat(f"{layer.title} has {conv.weight_format} weights, the chip's are "
+                          f"{arch.weight}")
+
+
+def has_weights(layer):
+    """Whether the chip's weights, or sums of a few, are the layer's."""
+    own, there = layer.conv.weight_format, layer.arch.weight
+    if there.holds(own) or not (own.uniform and there.uniform):
+        return there.holds(own)
+    (low, high), images = there.image_range, own.image(layer.conv.weight)
+    return bool((low <= images.min() and images.max() <= high)
+                or (own.complete and own.signed and there.complete and there.signed
+                    and len(layer.addends) <= MOST_ADDENDS))
+
+
+def _check_operand(layer, tensors):
+    conv, arch = layer.conv, layer.arch
+    name = conv.operand.tensor
+    if not arch.operand_depth:
+        raise UserError(
+            f"{layer.title} combines its results with {name!r}, and the chip has no operand "
+            "memory; set buffers.operands (words like those of buffers.activations)")
+    if tensors[name].format != arch.activation:
+        raise UserError(f"{layer.title} combines its results with {name!r} in "
+                        f"{tensors[name].format}, the chip computes in {arch.activation}; quantize "
+                        f"it to {arch.activation}")
+    if conv.step != (1, 1) or conv.first_channel // arch.group % arch.groups_per_word:
+        raise UserError(f"{layer.title} combines its results with {name!r} and writes every "
+                        f"{conv.step[0]} x {conv.step[1]}th pixel of {conv.output!r} from channel "
+                        f"{conv.first_channel}; with an operand it must write every pixel, from a "
+                        f"channel that is a multiple of {arch.vector}")
+    if conv.zero_point:
+        raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
+                         f"{conv.zero_point}")
+
+
+def _check_parameters(layer):
+    conv = layer.conv
+    if conv.raw and tuple(conv.step) != (1, 1):
+        raise UserError(f"{layer.title} writes sums that are not quantized to every "
+                        f"{conv.step[0]} x {conv.step[1]}th pixel; give its output a "
+                        "QuantizeLinear")
+    if conv.raw and tuple(conv.pool) != (1, 1):
+        raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
+                        "QuantizeLinear")
+    below = () if conv.below is None else (
+        ("multiplier below zero", abs(conv.below[0]), 1 << MULTIPLIER_BITS),
+        ("shift below zero", conv.below[1], 1 << SHIFT_BITS))
+    for name, values, top in (("multiplier", conv.multiplier, 1 << MULTIPLIER_BITS),
+                              ("shift", conv.shift, 1 << SHIFT_BITS), *below):
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < top:
+            raise UserError(f"{layer.title}: {name} must be from 0 to {top - 1}, not "
+                            f"{values.min()} to {values.max()}; the scales of its input, weights "
+                            "and output are too far apart")
+
+
+def _check_bias(layer):
+    conv, arch = layer.conv, layer.arch
+    error = bias_error(conv, arch)
+    if error > 0.5 and arch.bias_fraction < MULTIPLIER_BITS:
+        raise UserError(
+            f"{layer.title}: its bias would be off by {error:.3g} steps of its output, since "
+            "one step of its sums is so many of these and the chip holds only "
+            f"{arch.bias_fraction} fraction bits of a bias; set post.bias_fraction="
+            f"{bias_fraction(conv, arch)}")
+
+
+def _check_functions(layer):
+    conv, arch = layer.conv, layer.arch
+    if conv.below is not None and not arch.leaky:
+        raise UserError(f"{layer.title} multiplies sums below zero by another factor than the rest "
+                        "(LeakyRelu, PRelu), and the chip has no second multiplier; set "
+                        "post.leaky to true")
+    if conv.table is not None and len(conv.table) > arch.table_depth:
+        words = 1 << (len(conv.table) - 1).bit_length()
+        has = (f"the chip's has {arch.table_depth} words" if arch.table_depth
+               else "the chip has no table memory")
+        raise UserError(f"{layer.title} looks up its results in a table of {len(conv.table)}, and "
+                        f"{has}; set buffers.tables to {words}, or twice that for speed")
+
+
+def largest_k(arch, bits):
+    """The value of array.largest_k that gives exact accumulators so many bits."""
+    return -(-(1 << (bits - 2)) // arch.term_bound)
+
+
+def _check_pairs(layer):
+    conv = layer.conv
+    if layer.pairs and conv.raw:
+        raise UserError(f"{layer.title} has binary weights in {conv.groups} groups, and its sums "
+                        "are not quantized; give its output a BipolarQuant")
+
+
+def check_channels(conv):
+    """Refuse a layer that reads some channels of many and has no weight of 0 for the rest."""
+    if conv.channels is not None and conv.weight_format.zero_code is None:
+        raise UserError(
+            f"layer {conv.name!r} reads some channels of {conv.input!r}, and {conv.weight_format} "
+            "has no weight of 0 for the rest; read all channels, or choose a chip with integers "
+            "(array.activation, array.weight), on which signs are numbers")
+
+
+def check_outside(layer, tensors):
+    """Refuse a layer for its formats and parameters; what it reads, the host brings into the chip's
+    format."""
+    _check_formats(layer, tensors, outside=True)
+    _check_parameters(layer)
+
+
+def check_layer(layer, tensors, moved=False):
+    """Refuse a layer whose numbers this chip cannot compute exactly as the graph says. `moved`:
+    its input's channels have other places than in the graph.
+
+    Raises UserError naming layer, ONNX nodes, the reason and what would fix it.
+    """
+    conv, arch = layer.conv, layer.arch
+    _check_formats(layer, tensors)
+    _check_parameters(layer)
+    _check_functions(layer)
+    _check_bias(layer)
+    _check_pairs(layer)
+    bits = accumulator_need(layer, tensors[conv.input].format)
+    padded = any(conv.pads)
+    if odd_tail(layer) and padded and conv.pad_code != 0 and not conv.replicate:
+        raise UserError(
+            f"{layer.title}: {conv.inputs} channels leave an odd number of the "
+            f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
+            "padding must be -1 or replicated; make the number of channels even, or pad with -1")
+    if bits <= arch.accumulator_bits:
+        return
+    if layer.pairs and arch.accumulator is not None:
+        raise UserError(
+            f"{layer.title}: the pairs of passes of its groups could saturate accumulators of "
+            f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
+    if len(layer.addends) > 1 and arch.accumulator is not None:
+        raise UserError(
+            f"{layer.title}: some of its {conv.weight_format} weights are sums of the chip's "
+            f"{arch.weight}, whose passes could saturate accumulators of {arch.accumulator_bits} "
+            f"bits; set array.accumulator to {bits} or to \"exact\"")
+    if arch.accumulator is None:
+        raise UserError(
+            f"{layer.title}: its sums need accumulators of {bits} bits, the chip's exact ones have "
+            f"{arch.accumulator_bits} (array.largest_k = {arch.largest_k}); raise array.largest_k "
+            f"to {largest_k(arch, bits)}, or choose saturating ones by array.accumulator")
+    top = 1 << arch.accumulator_bits - 1
+    bias = chip_bias(layer)
+    if not -top <= int(bias.min()) <= int(bias.max()) < top:
+        raise UserError(
+            f"{layer.title}: a bias of {max(map(int, bias), key=abs)} does not fit accumulators of "
+            f"{arch.accumulator_bits} bits; raise array.accumulator")
+    if moved:
+        raise UserError(
+            f"{layer.title}: its input is put together of parts that are no multiples of "
+            f"{arch.group} channels (a group), and accumulators of {arch.accumulator_bits} bits "
+            f"could saturate at another point; set array.accumulator to {bits} or to \"exact\"")
+    if conv.pool_sum:
+        raise UserError(
+            f"{layer.title}: it adds up sums that could have saturated in accumulators of "
+            f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
+    if odd_tail(layer):
+        raise UserError(
+            f"{layer.title}: {conv.inputs} channels leave an odd number of the "
+            f"{arch.vector} lanes (rows * lanes) unused, and what the last one adds could saturate "
+            f"accumulators of {arch.accumulator_bits} bits at another point; set array.accumulator "
+            f"to {bits} or to \"exact\"")

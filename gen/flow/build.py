@@ -13,7 +13,7 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import MANIFEST, changed_files, new_folder
+from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, written_files
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.measure.area import measure
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
@@ -51,7 +51,8 @@ class Build:
 
     @property
     def files(self):
-        return sorted(path for path in self.folder.iterdir() if path.is_file())
+        """Paths of what `build` wrote."""
+        return written_files(self.folder)
 
 
 def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=None,

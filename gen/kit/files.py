@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["MANIFEST", "changed_files", "new_file", "new_folder", "write_file", "write_manifest"]
+__all__ = ["MANIFEST", "changed_files", "new_file", "new_folder", "write_file", "write_manifest",
+           "written_files"]
 
 MANIFEST = "manifest.json"
 
@@ -139,6 +140,12 @@ def _manifest(folder):
         pass
     raise UserError(f"{path}: is no list of files that Systolith wrote; give the name of a new "
                     "folder")
+
+
+def written_files(folder):
+    """Paths of the files in a folder of results that Systolith wrote, the manifest among them.
+    Raises UserError where there is none."""
+    return sorted(Path(folder) / name for name in [MANIFEST, *_manifest(folder)])
 
 
 def changed_files(folder):

@@ -10,7 +10,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow.build import build
 from systolith.gen.flow.simulate import simulate, write_arrays
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import new_folder
+from systolith.gen.kit.files import new_folder, written_files
 from systolith.gen.kit.progress import SILENT
 from systolith.gen.kit.tables import text_table
 from systolith.gen.report.report import FIGURES, read_report
@@ -59,7 +59,7 @@ def write_example(folder, examples=None):
             shutil.copyfile(model, new / model.name)
         for name, array in (("x", images), ("labels", labels), ("calibration", calibration)):
             np.save(new / f"{name}.npy", array)
-    return sorted(folder.iterdir())
+    return written_files(folder)
 
 
 def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, write_file
+from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, write_file, written_files
 
 
 def made(path, **files):
@@ -23,6 +23,7 @@ def test_what_somebody_else_put_there_stays(tmp_path):
     (path / "notes").write_text("mine")
     made(path, a="3", c="4")
     assert held(path) == {"a": "3", "c": "4", "notes": "mine"}
+    assert written_files(path) == [path / "a", path / "c", path / MANIFEST]
     with pytest.raises(UserError, match="notes: was not written by Systolith"):
         made(path, a="5", notes="6")
     assert held(path) == {"a": "3", "c": "4", "notes": "mine"} and changed_files(path) == []

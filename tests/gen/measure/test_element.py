@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.files import MANIFEST
 from systolith.gen.measure import element as pe
 from systolith.gen.measure import element_vectors
 from systolith.hw.formats import parse
@@ -39,7 +40,7 @@ def small(tmp_path_factory):
 
 
 def test_the_files(small):
-    assert sorted(path.name for path in small.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in small.iterdir()) == sorted([*FILES, MANIFEST])
     text = (small / "pe.v").read_text()
     assert len(re.findall(r"^module (\S+?)\(", text, re.MULTILINE)) == 1
     assert "systolith pe --activation e2m1 --weight e3m0 --lanes 1 --rows 5 --target xc7" in text

@@ -50,8 +50,10 @@ class Reporter:
     def step(self, text, total=None):
         """Show `text` while the block runs. The block is given a function: call it with the
         number of units done so far, out of `total`, to move the bar; or, where there is no total,
-        with words that say where it stands."""
+        with words that say where it stands. Of plain lines, those come at once whose words before
+        the first comma are new."""
         start = last = time.monotonic()
+        stage = None
         bars = self.bars
         if bars:
             task = bars.add_task(text, total=total, count="")
@@ -66,8 +68,9 @@ class Reporter:
             return
 
         def done(number):
-            nonlocal last
-            if self.shown and time.monotonic() - last > self.INTERVAL:
+            nonlocal last, stage
+            before, stage = stage, number.partition(",")[0] if total is None else None
+            if self.shown and (time.monotonic() - last > self.INTERVAL or stage != before):
                 last = time.monotonic()
                 print(f"{text}: {number if total is None else f'{number:,} of {total:,}'}",
                       file=self.stream, flush=True)

@@ -84,9 +84,11 @@ def test_the_extra_is_named(monkeypatch, tmp_path):
         place_and_route.board_timing(load_chip("ulx3s-8x8"))
 
 
-def test_the_placers_lines_become_progress(monkeypatch):
+@pytest.mark.parametrize("interval", [-1.0, 1e9])
+def test_the_placers_lines_become_progress(interval, monkeypatch):
+    """All of them, or in a short time those that begin a stage."""
     stream = io.StringIO()
-    monkeypatch.setattr(Reporter, "INTERVAL", -1.0)
+    monkeypatch.setattr(Reporter, "INTERVAL", interval)
     with Reporter(stream=stream) as progress, progress.step("Seed 1") as moved:
         stage = place_and_route._Stage(moved)
         for line in ("Info: Packing LUTs..", "Info: constrained", "Info: Creating initial analytic",
@@ -97,9 +99,11 @@ def test_the_placers_lines_become_progress(monkeypatch):
                      "Info:      36000 |     5786      29445 |  178   818 |      4476|  2.58 70.9|",
                      "Info:     iter=3 wires=5 overused=1234 overuse=7 archfail=NA"):
             stage.line(line + "\n")
-    assert stream.getvalue().splitlines()[1:-1] == [f"Seed 1: {where}" for where in (
-        "packing", "placing", "placing, round 4", "refining", "refining, round 5", "routing",
-        "routing, 4,476 arcs left", "routing, round 3, 1,234 wires used twice")]
+    stages = ["packing", "placing", "refining", "routing"]
+    every = ["packing", "placing", "placing, round 4", "refining", "refining, round 5", "routing",
+             "routing, 4,476 arcs left", "routing, round 3, 1,234 wires used twice"]
+    assert stream.getvalue().splitlines()[1:-1] == [
+        f"Seed 1: {where}" for where in (every if interval < 0 else stages)]
 
 
 def test_an_array_alone(tools, monkeypatch, capsys, tmp_path):

@@ -82,8 +82,7 @@ def bitstream(arch, folder, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
     interruption. Raises UserError where the board has no open flow, a tool is missing, the design
     does not fit, or no seed closes timing at the board's clock.
     """
-    board = BOARDS.get(arch.board)
-    flow = flow_of(board, arch.board)
+    board, flow = flow_of(arch.board)
     for tool in (flow.placer, flow.packer):
         tool.command()
     folder = open_folder(folder)

@@ -123,8 +123,9 @@ class Processes:
                 command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
             self._running.add(process)
+        assert process.stdin is not None and process.stdout is not None
         late = threading.Event()
-        timer = threading.Timer(timeout or 0, lambda: (late.set(), _end(process)))
+        timer = threading.Timer(timeout or 0, _end_late, (process, late))
         timer.daemon = True
         try:
             if timeout is not None:
@@ -152,6 +153,11 @@ class Processes:
         if stopped:
             raise Stopped
         return code, "".join(text)
+
+
+def _end_late(process, late):
+    late.set()
+    _end(process)
 
 
 def _end(process):

@@ -267,17 +267,16 @@ def _log(path):
         with open(path, "w") as file:
             yield file
         return
-    file = tempfile.NamedTemporaryFile("w", suffix=".log", prefix="systolith-yosys-",
-                                       delete=False)
-    with file:
+    with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="systolith-yosys-",
+                                     delete=False) as temporary:
         try:
-            yield file
+            yield temporary
         except AreaError:
             raise
         except BaseException:
-            Path(file.name).unlink()
+            Path(temporary.name).unlink()
             raise
-    Path(file.name).unlink()
+    Path(temporary.name).unlink()
 
 
 def _attribute(modules, module, part, times, parts):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Tool
+from systolith.hw.board.boards import BOARDS
 
 from .area import synthesis
 
@@ -83,9 +84,10 @@ FLOWS = {
 }
 
 
-def flow_of(board, name):
-    """The `Flow` of a board (None: the chip has none, whose key says `name`). Raises UserError."""
+def flow_of(name):
+    """The board of a name, and its `Flow`. Raises UserError where there is none."""
+    board = BOARDS.get(name)
     if board is None or board.part.name not in DEVICES:
         raise UserError(f"there is no open flow for the board {name!r}; choose one with --board "
                         "or the chip's key `board`")
-    return FLOWS[board.part.target]
+    return board, FLOWS[board.part.target]

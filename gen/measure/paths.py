@@ -55,7 +55,7 @@ def _path(hops):
     delays = {"routing": 0.0, "logic": 0.0}
     for hop in hops:
         delays["routing" if hop["type"] == "routing" else "logic"] += hop["delay"]
-    names = []
+    names: list[str] = []
     for hop in hops:
         name = own_name(hop["net"]) if hop["type"] == "routing" else None
         if name and (not names or names[-1] != name):

@@ -20,10 +20,9 @@ from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes, ToolError
 from systolith.gen.kit.progress import SILENT
-from systolith.hw.board.boards import BOARDS
 
 from .area import run_yosys
-from .flows import DEVICES, flow_of
+from .flows import DEVICES, Flow, flow_of
 from .paths import Path as CriticalPath
 from .paths import critical_paths
 
@@ -88,7 +87,7 @@ class Job:
     """
     folder: Path
     netlist: str
-    flow: object
+    flow: Flow
     part: str
     options: tuple = ()
 
@@ -106,8 +105,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
     Raises UserError where a tool is missing, the chip's board has no open flow, or the design does
     not fit.
     """
-    board = BOARDS.get(arch.board)
-    flow = flow_of(board, arch.board)
+    board, flow = flow_of(arch.board)
     flow.placer.command()
     with tempfile.TemporaryDirectory(prefix="systolith-timing-") as name:
         folder = Path(name)
@@ -121,7 +119,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
 def board_job(board, folder):
     """The `Job` of a board's top level in a folder with its netlist.json; the constraints are
     written there."""
-    flow = flow_of(board, board.name)
+    flow = flow_of(board.name)[1]
     constraints = folder / board.constraints
     constraints.write_bytes(
         (resources.files("systolith.constraints") / board.constraints).read_bytes())
@@ -131,7 +129,7 @@ def board_job(board, folder):
 
 def synthesize(verilog, board, netlist, *, pe_dsp, progress=SILENT):
     """Write the netlist of the Verilog text of a board's top level. Raises AreaError."""
-    flow = flow_of(board, board.name)
+    flow = flow_of(board.name)[1]
     with progress.step(f"Synthesis for the {board.name} (Yosys)"), \
             tempfile.TemporaryDirectory(prefix="systolith-synthesis-") as name:
         source, made = Path(name) / "design.v", Path(name) / "netlist.json"

@@ -22,8 +22,9 @@ lint: $(VENV)/installed-dev
 	mkdir -p build/typing/systolith
 	for part in hw sim gen constraints; do \
 		ln -sfn $(CURDIR)/$$part build/typing/systolith/$$part; done
+	ln -sfn $(CURDIR)/gen/api/__init__.py build/typing/systolith/__init__.py
 	cd build/typing && $(CURDIR)/$(VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml \
-		--explicit-package-bases -p systolith.hw -p systolith.sim -p systolith.gen
+		--explicit-package-bases -p systolith
 
 # The sdist is whole; the wheel, installed apart from this folder, builds and simulates.
 wheel-test: $(VENV)/installed-dev

@@ -1,6 +1,7 @@
 """The weight and parameter words of a layer."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
@@ -80,5 +81,6 @@ def parameter_bytes(layer):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
-    bias, multiplier, shift, addend, ties, *below = columns
-    return pack_parameter_words(bias, multiplier, shift, arch, below or None, addend, ties)
+    bias, multiplier, shift, addend, ties = columns[:5]
+    below: Any = tuple(columns[5:]) or None
+    return pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties)

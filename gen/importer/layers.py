@@ -7,6 +7,7 @@ becomes an exact integer threshold.
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from systolith.sim.model import numerics
@@ -118,6 +119,7 @@ def quantizing_layer(builder, value, target, output, node):
     padded = any(pad > 0 for pad in linear.pads)
     if linear.pad_image and padded:
         pad_code = int(codes_of(source.format, linear.pad_image, node))
+    more: dict[str, Any] = {"addend": addend[0] if addend else None, "ties": ties}
     return Conv(
         name=builder.unique(linear.name), input=value.source, output=output,
         weight=codes_of(form, images, node), weight_format=form,
@@ -126,7 +128,6 @@ def quantizing_layer(builder, value, target, output, node):
         channels=value.channels,
         **(value.pool.fields if value.pool else {"pool": value.window}),
         pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
-        addend=addend[0] if addend else None, below=below, raw=target is None,
-        ties=ties, nodes=list(value.nodes),
+        below=below, raw=target is None, nodes=list(value.nodes), **more,
         zero_point=0 if target is None else target.zero_point,
         low=0 if target is None else target.low, high=0 if target is None else target.high)

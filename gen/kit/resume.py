@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -152,14 +153,16 @@ def _scattered(function, items, jobs, lost):
                 if not idle:
                     idle.append(_Worker(function))
                     workers.append(idle[0])
-                number = waiting.popleft()
-                idle.pop().give(number, items[number])
-            busy = {worker.pipe: worker for worker in workers if worker.number is not None}
+                first = waiting.popleft()
+                idle.pop().give(first, items[first])
+            busy: dict[Any, _Worker] = {
+                worker.pipe: worker for worker in workers if worker.number is not None}
             if not busy:
                 return
             for pipe in connection.wait(list(busy)):
                 worker = busy[pipe]
-                number, worker.number = worker.number, None
+                number: Any = worker.number
+                worker.number = None
                 answer = worker.answer()
                 if answer is not None:
                     yield number, answer[0]
@@ -227,9 +230,11 @@ class _Worker:
 
     def end(self):
         """Wait for its end and see to it; whatever it has started and left ends as well."""
+        pid = self.process.pid
+        assert pid is not None                # it has been started
         self.process.join(_PATIENCE)
         try:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self.process.kill()
         self.process.join()
@@ -257,13 +262,15 @@ def _work(function, pipe):
 
 def _leave(*_):
     """End, with what is cleaned up on the way; nobody reads what is said about that."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(0)
 
 
 def _end_with_parent():
     """Wait for the end of the process that started this one, however it comes, and end."""
-    connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None                 # this is a process that another one started
+    connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(_PATIENCE)
     os.killpg(0, signal.SIGKILL)

@@ -264,8 +264,8 @@ def _log(path):
     """A file to write a log into: at `path`, or (None) a temporary one, of which only an AreaError
     leaves something."""
     if path is not None:
-        with open(path, "w") as file:
-            yield file
+        with open(path, "w") as kept:
+            yield kept
         return
     with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="systolith-yosys-",
                                      delete=False) as temporary:

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -209,8 +210,9 @@ def _prepare(arch, case):
                             f"expected: {error}")
         return found
     _check_order(program)
-    section = pack_inputs(program, codes if batch > 1 else {
-        name: values[0] for name, values in codes.items()})
+    given: dict[str, Any] = codes if batch > 1 else {
+        name: values[0] for name, values in codes.items()}
+    section = pack_inputs(program, given)
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
     offset = program.host["input_offset"]

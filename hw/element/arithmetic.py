@@ -7,6 +7,7 @@ operands, and what the elements add up are exact fixed-point numbers.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import Module, Signal, Value
 from systolith.hw.formats import Format, sum_bits
@@ -63,6 +64,9 @@ class Arithmetic(ABC):
     most_stages = 1
     psum_scale = 0
     across = False
+    #: Formats of this family, which alone have all that its elements ask of them.
+    activation: Any
+    weight: Any
     activation_bits: int
     weight_bits: int
 

@@ -5,10 +5,11 @@ beyond the largest number saturate, a result of zero is +0. Codes of NaN and inf
 in: they are taken for the numbers that their fields would be elsewhere.
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.formats import Format
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
 __all__ = ["ROUNDINGS", "FloatAdder", "ToFloat", "lfsr_after"]
@@ -104,7 +105,7 @@ class ToFloat(wiring.Component):
     o : Out(format.width)
     """
 
-    def __init__(self, format: Format, bits: int, exponent: int, rounding: str = "even") -> None:
+    def __init__(self, format: Any, bits: int, exponent: int, rounding: str = "even") -> None:
         _check(format, rounding)
         self.format = format
         self.exponent = exponent
@@ -143,7 +144,7 @@ class FloatAdder(wiring.Component):
     o : Out(format.width)
     """
 
-    def __init__(self, format: Format, rounding: str = "even") -> None:
+    def __init__(self, format: Any, rounding: str = "even") -> None:
         _check(format, rounding)
         self.format = format
         self.rounding = rounding

@@ -14,6 +14,7 @@ import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from numpy.typing import ArrayLike
 from systolith.hw.formats import Format, Int
 from systolith.hw.formats.blocks import WeightPool
 
@@ -35,12 +36,12 @@ class Plane(Int):
     def name(self) -> str:
         return f"plane{self.bits}"
 
-    def product_image(self, weight: Format, codes: np.ndarray,
-                      weight_codes: np.ndarray) -> np.ndarray:
+    def product_image(self, weight: Any, codes: ArrayLike,
+                      weight_codes: ArrayLike) -> np.ndarray:
         """The sums of the weights whose bits are 1."""
         return weight.partial_sums()[weight_codes, self._codes(codes)]
 
-    def product_bound(self, weight: Format) -> int:
+    def product_bound(self, weight: Any) -> int:
         return int(abs(weight.partial_sums()).max())
 
 
@@ -67,7 +68,7 @@ class PoolArithmetic(Arithmetic):
     fast_stages = 2
     most_stages = 2
 
-    def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
+    def __init__(self, activation: Format, weight: Any, lanes: int, terms: int, *,
                  at_edge: bool = True, **options: Any) -> None:
         super().__init__(activation, weight, lanes, terms, **options)
         self.at_edge = at_edge

@@ -4,10 +4,11 @@ Short floats, powers of two and integers are one thing to a multiplier: image = 
 (significand << shift), where an integer has no shift, and a power of two a significand of one bit.
 """
 
+from typing import Any
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Mux, Value, signed
 from amaranth.lib import data
-from systolith.hw.formats import Format
 
 __all__ = ["Factor"]
 
@@ -36,7 +37,7 @@ class Factor:
         Places that a step of `shift` moves, and the largest shift in such steps.
     """
 
-    def __init__(self, fmt: Format, *, whole: bool = False, twos_complement: bool = False,
+    def __init__(self, fmt: Any, *, whole: bool = False, twos_complement: bool = False,
                  triple: bool = False) -> None:
         self.fmt = fmt
         self.whole = whole

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm
 from types import NoneType
+from typing import Any
 
 import numpy as np
 from systolith.gen.importer.kinds import given, quantized
@@ -268,10 +269,10 @@ def _finely(builder, value, target, reach, step, node):
         unit *= 2
     while unit * most / 2 >= largest and largest:
         unit /= 2
-    low = -most - 1 if value.low is None else max(-most - 1, round(value.low / unit))
-    high = most if value.high is None else min(most, round(value.high / unit))
-    fine = replace(target, scale=unit, zero_point=0, low=min(low, most), high=max(high, low),
-                   sign=False, odd=False)
+    lowest: Any = -most - 1 if value.low is None else max(-most - 1, round(value.low / unit))
+    highest: Any = most if value.high is None else min(most, round(value.high / unit))
+    fine = replace(target, scale=unit, zero_point=0, low=min(lowest, most),
+                   high=max(highest, lowest), sign=False, odd=False)
     return quantizing_layer(builder, value, fine, "", node), unit
 
 

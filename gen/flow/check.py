@@ -5,7 +5,10 @@ map and what would make it map.
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+import onnx
 from systolith.gen.compile.arrange import arrange
 from systolith.gen.compile.bias import bias_error, bias_fraction
 from systolith.gen.compile.chip_formats import formats_needed, weight_formats
@@ -24,6 +27,7 @@ from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
 from systolith.gen.report.report import host_lines
+from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
 from .check_float import RANDOM, fates_of_float, quantized_for_check
@@ -85,8 +89,9 @@ class Check:
                 "notes": [note.to_dict() for note in self.notes]}
 
 
-def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
-          source="the calibration data"):
+def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch: int = 1,
+          calibration: Any = None, recipe: Recipe | None = None,
+          source: str = "the calibration data") -> Check:
     """The `Check` of a network (a path or an `onnx.ModelProto`) on a chip, for programs of `batch`
     images; None: on any.
 
@@ -117,7 +122,7 @@ def check(path, arch=None, *, batch=1, calibration=None, recipe=None,
             raise UserError("the network is quantized already; check it without calibration data")
     else:
         recipe = recipe or (Recipe() if arch is None else
-                            Recipe(arch.activation.name, arch.weight.name))
+                            Recipe(str(arch.activation), str(arch.weight)))
         quantized = (f"{recipe.activation} activations and {recipe.weight} weights, ranges from "
                      f"{RANDOM if calibration is None else source}")
         mapped = quantized_for_check(model, recipe, calibration, source, refuse)
@@ -284,7 +289,7 @@ def _described(layer, graph):
     return text
 
 
-def fates(model, graph):
+def fates(model: onnx.ModelProto, graph: Graph) -> list[tuple[str, str, str]]:
     """[(node, operator, what it became)] in the order of the `onnx.ModelProto` that `graph` is."""
     nodes = nodes_of(model.graph)
     layers: dict[str, list[str]] = {}
@@ -325,7 +330,7 @@ def fates(model, graph):
 
 # The text.
 
-def text_of(found, arch=None):
+def text_of(found: Check, arch: Arch | None = None) -> str:
     """The text that `systolith check` prints for a `Check`."""
     lines = []
     if found.quantized:

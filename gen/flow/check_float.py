@@ -1,6 +1,10 @@
 """A float network for `check`: quantized in memory, so that its mapping can be judged."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import onnx
 from systolith.gen.importer import reader
 from systolith.gen.importer.file import check_size
 from systolith.gen.importer.nodes import nodes_of
@@ -16,7 +20,8 @@ RANDOM = "random numbers in place of calibration data"
 _IMAGES = 1
 
 
-def quantized_for_check(model, recipe, data, source, refuse):
+def quantized_for_check(model: onnx.ModelProto, recipe: Recipe, data: Any, source: str,
+                        refuse: Callable) -> onnx.ModelProto | None:
     """A float `onnx.ModelProto` quantized by a `Recipe`; None where it cannot be for what `refuse`,
     as of `reader.load`, has been told.
 
@@ -54,7 +59,8 @@ def _random_inputs(model):
     return found
 
 
-def fates_of_float(model, rows):
+def fates_of_float(model: onnx.ModelProto,
+                   rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """[(node, operator, what it became)] of a float model's own nodes; `rows`: the same of the
     network that it was quantized to. What is there no longer was folded into what it reads."""
     nodes = nodes_of(model.graph)

@@ -2,18 +2,25 @@
 the float network, which shows where accuracy is lost."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 from systolith.gen.importer.file import read
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import Runner
 from systolith.gen.importer.unquantized import unquantized
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Graph
 
 __all__ = ["LayerComparison", "compare_with_onnx"]
 
+#: An ONNX file, or what it holds.
+Model = Path | str | onnx.ModelProto
 #: Images that run at a time.
 _BATCH = 16
 #: Quantizers whose results are not what they read, rounded.
@@ -97,8 +104,9 @@ class LayerComparison:
     answers: list
 
 
-def compare_with_onnx(graph, arch, model, inputs, float_model=None, float_source="", *,
-                      progress=SILENT):
+def compare_with_onnx(graph: Graph, arch: Arch, model: Model, inputs: Any,
+                      float_model: Model | None = None, float_source: str = "", *,
+                      progress: Reporter = SILENT) -> LayerComparison:
     """Compare every tensor of a `Graph` with two ONNX models.
 
     Parameters
@@ -118,26 +126,26 @@ def compare_with_onnx(graph, arch, model, inputs, float_model=None, float_source
 
     Raises UserError for inputs that do not fit, and where a model does not run.
     """
-    model = read(model)
+    own = read(model)
     if float_model is None:
-        real, float_source = unquantized(model), "the quantized model without its quantizers"
+        real, float_source = unquantized(own), "the quantized model without its quantizers"
     else:
         real = read(float_model)
-    feeds = _feeds(model, inputs)
-    _check_same_inputs(model, real, float_source)
+    feeds = _feeds(own, inputs)
+    _check_same_inputs(own, real, float_source)
     rows = _rows(graph)
     known = _tensors(real)
-    makers = {name: node for node in model.graph.node for name in node.output}
+    makers = {name: node for node in own.graph.node for name in node.output}
     for row in rows:
         if row.quantized_name is not None:
             row.float_name = _after_relu(
                 _float_name(row.quantized_name, makers, known), real, makers)
     ends = [item.name for item in graph.decoders]
-    quantized = Runner(model, _once([*(row.quantized_name for row in rows), *ends]))
+    quantized = Runner(own, _once([*(row.quantized_name for row in rows), *ends]))
     exact = Runner(real, _once([*(row.float_name for row in rows),
                                 *(name for name in ends if name in known)]))
     images = len(next(iter(feeds.values())))
-    fixed = _fixed_batch(model) or _fixed_batch(real)
+    fixed = _fixed_batch(own) or _fixed_batch(real)
     answers: dict[str, list] = {}
     with progress.step(f"Comparing with {quantized.by} and float, {images:,} images",
                        images) as done:

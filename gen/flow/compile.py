@@ -1,19 +1,26 @@
 """The one way from a network to a program: what `check` calls "it maps" is what `build` writes."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import onnx
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.notes import bias_notes
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import ChipError, UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.program import Program
 from systolith.sim.machine.memory_plan import check_memory_plan
+from systolith.sim.model.graph import Graph
 
 __all__ = ["compile_network"]
 
 
-def compile_network(network, arch, batch=1, *, name=None, progress=SILENT):
+def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, batch: int = 1, *,
+                    name: str | None = None,
+                    progress: Reporter = SILENT) -> tuple[Graph, Program]:
     """(Graph, Program) of a network on a chip, the memory plan checked.
 
     Parameters

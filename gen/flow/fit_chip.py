@@ -8,7 +8,9 @@ cycle model's, all traffic included; areas are those of Yosys with and without a
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import onnx
 from systolith.gen.chip.toml import KEYS, commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
@@ -19,7 +21,7 @@ from systolith.gen.compile.widen import widened
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import is_quantized, load
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import chip_area, measure
 from systolith.gen.quantize.quantize import Recipe
@@ -29,6 +31,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
+from systolith.sim.model.graph import Graph
 
 from .build import board_verilog
 from .check_float import quantized_for_check
@@ -84,7 +87,7 @@ class Fit:
         return text_table([["key", "value", "why", "cost"], *rows], "llll")
 
 
-def fitted_toml(found, network):
+def fitted_toml(found: Fit, network: Path | str) -> str:
     """The chip of a `Fit` as TOML, preceded by comments: what was chosen and why."""
     lines = [f"# Chosen for {Path(network).name}: {found.cycles:,} cycles an image."]
     for item in found.choices:
@@ -94,18 +97,19 @@ def fitted_toml(found, network):
                       commented_toml(found.arch)])
 
 
-def graph_of(model, fixed=None):
+def graph_of(model: Path | str | onnx.ModelProto, fixed: dict | None = None) -> Graph:
     """The `Graph` of an `onnx.ModelProto` or a path, as `fit` takes it.
 
     A float network is quantized in memory, with ranges from random numbers, to the formats in
     `fixed` (fields of `Arch`) or int8. Raises UserError where the network is refused.
     """
-    model, fixed = read(model), fixed or {}
-    if not is_quantized(model):
+    network: Any = read(model)
+    fixed = fixed or {}
+    if not is_quantized(network):
         activation, weight = (str(fixed.get(key, "int8")) for key in ("activation", "weight"))
         recipe = Recipe(activation, weight)
-        model = quantized_for_check(model, recipe, None, "", _raise)
-    return load(model)
+        network = quantized_for_check(network, recipe, None, "", _raise)
+    return load(network)
 
 
 def _raise(node, error):
@@ -113,7 +117,8 @@ def _raise(node, error):
         raise error
 
 
-def fit(graph, *, board="none", fixed=None, name="chip", area=True, progress=SILENT):
+def fit(graph: Graph, *, board: str = "none", fixed: dict | None = None, name: str = "chip",
+        area: bool = True, progress: Reporter = SILENT) -> Fit:
     """The `Fit` of a quantized network (a `Graph`).
 
     Parameters
@@ -131,37 +136,38 @@ def fit(graph, *, board="none", fixed=None, name="chip", area=True, progress=SIL
     Raises UserError where no chip computes the network, or none that fits the board.
     """
     fixed = dict(fixed or {}) | {"name": name, "board": board}
-    board = BOARDS.get(board)
+    place = BOARDS.get(board)
     search = None
-    for shape in _shapes(graph, fixed, board):
+    for shape in _shapes(graph, fixed, place):
         for share in _SHARES:
             search = _Search(graph, shape | fixed, set(fixed), progress)
             search.choose(share)
             arch, program = search.arch, search.program
-            if board is None:
+            if place is None:
                 return search.found(area)
-            if program.window_bytes > board.memory_bytes:
+            if program.window_bytes > place.memory_bytes:
                 raise UserError(
                     f"{graph.name} and its data take {program.window_bytes:,} bytes of memory, and "
-                    f"the {board.name} has {board.memory_bytes:,}; choose a smaller network or "
+                    f"the {place.name} has {place.memory_bytes:,}; choose a smaller network or "
                     "another board")
             if not area:
                 return search.found(area)
-            with progress.step(f"Area on the {board.part.name} (Yosys)"):
-                whole = measure(board_verilog(arch, core_verilog(arch)), board.module,
-                                board.part.target, pe_dsp=arch.pe_dsp).total
-            used = {key: whole[key] / getattr(board.part, key) for key in whole}
+            with progress.step(f"Area on the {place.part.name} (Yosys)"):
+                whole = measure(board_verilog(arch, core_verilog(arch)), place.module,
+                                place.part.target, pe_dsp=arch.pe_dsp).total
+            used = {key: whole[key] / getattr(place.part, key) for key in whole}
             if max(used.values()) <= 1:
                 found = search.found(area)
-                found.notes.append(f"uses of the {board.part.name}: " + ", ".join(
+                found.notes.append(f"uses of the {place.part.name}: " + ", ".join(
                     f"{part:.0%} of its {key.upper()}" for key, part in used.items()))
                 return found
             if max(used, key=used.__getitem__) != "bram":
                 break                           # smaller buffers are no help
+    assert place is not None
     most = max(used, key=used.__getitem__)
-    raise UserError(f"no chip for {graph.name} fits the {board.name}: the smallest that was tried, "
+    raise UserError(f"no chip for {graph.name} fits the {place.name}: the smallest that was tried, "
                     f"{arch.rows} x {arch.columns}, takes {whole[most]:,} {most.upper()} of "
-                    f"{getattr(board.part, most):,}")
+                    f"{getattr(place.part, most):,}")
 
 
 def _shapes(graph, fixed, board):

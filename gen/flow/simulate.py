@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.sim.machine.compare import (
     Comparison,
     compare,
@@ -20,11 +22,16 @@ from systolith.sim.machine.iss import Simulator
 from systolith.sim.rtl.core import Job, Run
 from systolith.sim.rtl.core import simulate as simulate_rtl
 
+from .build import Build
+
 __all__ = ["ENGINES", "Simulation", "first_images", "read_arrays", "simulate", "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
 #: Images that the golden model takes at once, and runs in one start of the RTL simulation.
 _GOLDEN_BATCH, _RTL_BATCH = 256, 16
+
+#: A batch [N, ...], or {ONNX input: batch}.
+Arrays = np.ndarray | dict[str, np.ndarray]
 
 
 @dataclass
@@ -91,7 +98,7 @@ class Simulation:
             "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
 
 
-def read_arrays(path):
+def read_arrays(path: Path | str) -> Arrays:
     """A batch from a .npy file, or a dict of batches from a .npz file. Raises UserError."""
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -108,14 +115,14 @@ def read_arrays(path):
                         "one") from None
 
 
-def first_images(inputs, limit):
+def first_images(inputs: Arrays, limit: int | None) -> Arrays:
     """The first `limit` images (None: all) of a batch, or of a dict of batches."""
     if isinstance(inputs, dict):
         return {name: array[:limit] for name, array in inputs.items()}
     return inputs[:limit]
 
 
-def write_arrays(path, outputs):
+def write_arrays(path: Path | str, outputs: Any) -> None:
     """Write an array as .npy, or a dict of arrays as .npz; of a list of arrays each by itself, as
     NAME/0, NAME/1 and so on."""
     if isinstance(outputs, list):
@@ -131,8 +138,9 @@ def write_arrays(path, outputs):
             np.save(file, outputs)
 
 
-def simulate(build, inputs, engine="golden", *, limit=None, waves=None, latency=32,
-             progress=SILENT):
+def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int | None = None,
+             waves: Path | str | None = None, latency: int = 32,
+             progress: Reporter = SILENT) -> Simulation:
     """Run a batch through a build.
 
     Parameters

@@ -1,6 +1,7 @@
 """A layer-by-layer comparison as a table on the screen, as CSV, and as a chart."""
 
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.files import new_file, write_file
 from systolith.gen.kit.tables import text_table
@@ -18,7 +19,7 @@ def _steps(number):
     return f"{number:.0f}" if number == int(number) else f"{number:.1f}"
 
 
-def comparison_table(found):
+def comparison_table(found: Any) -> str:
     """A `LayerComparison` as text."""
     lines = [["layer", "format", "results", "codes that differ", "largest, steps",
               "golden to quantized dB", "golden to float dB", "quantized to float dB"]]
@@ -43,7 +44,7 @@ def comparison_table(found):
     return "\n".join(text)
 
 
-def write_comparison(found, folder):
+def write_comparison(found: Any, folder: Path) -> list[Path]:
     """Write compare.csv and compare.png into a folder; their paths."""
     folder = Path(folder)
     return [write_file(folder / TABLE, rows_csv(found.rows)), _picture(found, folder / PICTURE)]

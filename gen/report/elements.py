@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from systolith.gen.kit.files import new_file, write_file
 from systolith.gen.kit.tables import text_table
@@ -22,7 +24,8 @@ _NOTES = {
     "ecp5": "", "ice40": "", "asic": ""}
 
 
-def write_tables(rows, targets, folder, liberty):
+def write_tables(rows: list[dict], targets: Sequence[str], folder: Path,
+                 liberty: Path | None) -> list[Path]:
     """Write area.csv, area.json, area.md and area.png; their paths. Rows are `area_table`'s."""
     return [write_file(folder / CSV, _csv(rows)),
             write_file(folder / JSON, json.dumps(rows, indent=2) + "\n"),
@@ -62,7 +65,7 @@ def _csv(rows):
     return text.getvalue()
 
 
-def markdown(rows, targets, liberty):
+def markdown(rows: list[dict], targets: Sequence[str], liberty: Path | None) -> str:
     """The tables as a Markdown page."""
     lines = ["# Area of processing elements", "",
              "By Yosys, one element alone: activation register, double-buffered weights, exact "

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 from systolith.gen.chip.toml import KEYS
 from systolith.gen.kit.files import new_file, write_file
@@ -13,7 +15,7 @@ TABLE, PICTURE, PAGE = "results.csv", "pareto.png", "pareto.html"
 _FIGURES = ("lut", "ff", "dsp", "bram")
 
 
-def pareto_front(pairs):
+def pareto_front(pairs: Sequence[tuple]) -> list[int]:
     """Indices of the (cost, time) pairs that no other pair beats in one and equals or beats in
     the other, from the cheapest to the fastest."""
     order = sorted(range(len(pairs)), key=lambda n: (pairs[n], n))
@@ -59,7 +61,7 @@ def _curves(rows):
     return curves
 
 
-def write_results(results, folder):
+def write_results(results: list[dict], folder: Path) -> list[Path]:
     """Write results.csv, and where cycles were counted pareto.png and pareto.html; their paths."""
     rows = _rows(results)
     text = io.StringIO()

@@ -6,7 +6,9 @@ from systolith.hw.spec import timing as latencies
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import moved_bytes, steps
 from systolith.hw.spec.memories import MEMORIES, Space, loadable
+from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import merge
+from systolith.sim.machine.cycles import Timing
 
 __all__ = ["BOUNDS", "layer_windows", "measure", "moved", "profile", "work"]
 
@@ -31,7 +33,7 @@ def _intervals(pairs):
     return merge(pairs[:, 0], pairs[:, 1] + 1)
 
 
-def work(program, timing):
+def work(program: Program, timing: Timing) -> dict[Unit, np.ndarray]:
     """{Unit: intervals, half-open} in which a unit moves data.
 
     LOAD: beats come; ARRAY: pixels are sent, or wait for a filling that takes longer than a pass;
@@ -56,7 +58,7 @@ def work(program, timing):
                          _intervals([wait[1:3] for wait in timing.waits[unit]])) for unit in Unit}
 
 
-def measure(intervals, points):
+def measure(intervals: np.ndarray, points: np.ndarray) -> np.ndarray:
     """For each point, the cycles of the intervals that lie before it."""
     lengths = np.concatenate([[0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
     place = np.searchsorted(intervals[:, 0], points)
@@ -77,7 +79,7 @@ def _windows(program, timing):
     return np.array(layers), np.array([0, *ends[:-1]]), np.array(ends)
 
 
-def layer_windows(program, timing):
+def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int, int]]:
     """[(begin, end, layer)] that cut all cycles as `profile` counts them."""
     found: list[tuple[int, int, int]] = []
     for layer, begin, end in zip(*(part.tolist() for part in _windows(program, timing)),
@@ -89,7 +91,7 @@ def layer_windows(program, timing):
     return found
 
 
-def moved(program):
+def moved(program: Program) -> tuple[list[dict[str, int]], list[int]]:
     """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
     arch, layers = program.arch, len(program.host["layers"])
     kinds = [row.content for row in loadable(arch)]
@@ -102,7 +104,7 @@ def moved(program):
     return loaded, stored
 
 
-def profile(program, timing):
+def profile(program: Program, timing: Timing) -> list[dict]:
     """For each layer of a program its cost, as plain data.
 
     Every cycle of a run is counted for one layer: the one whose pixels are sent to the array, or

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.tables import text_table
@@ -12,12 +14,12 @@ from systolith.gen.kit.tables import text_table
 __all__ = ["error_table", "files_beside", "rows_csv", "write_errors", "write_quantized"]
 
 
-def decibels(number):
+def decibels(number: float | None) -> str:
     """dB as text; None: nothing was lost."""
     return "exact" if number is None else f"{number:.1f}"
 
 
-def error_table(rows):
+def error_table(rows: Sequence[Any]) -> str:
     """`rows` of `RoundedNetwork.measure` as text."""
     lines = [["layer", "operators", "format", "range", "clipped", "weights dB", "alone dB",
               "with all before dB", "relative error"]]
@@ -32,7 +34,7 @@ def error_table(rows):
     return text_table(lines, "llllrrrrr")
 
 
-def rows_csv(rows):
+def rows_csv(rows: Sequence[dict]) -> str:
     """Dicts with the same keys as the text of a CSV file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -41,7 +43,7 @@ def rows_csv(rows):
     return text.getvalue()
 
 
-def write_errors(made, table, data):
+def write_errors(made: Any, table: Path | str, data: Path | str) -> list[Path]:
     """Write the rows of a `Quantized` as CSV, and as JSON with its recipe."""
     write_file(table, rows_csv(made.rows))
     write_file(data, json.dumps({"recipe": asdict(made.recipe), "images": made.images,
@@ -50,14 +52,14 @@ def write_errors(made, table, data):
     return [Path(table), Path(data)]
 
 
-def files_beside(path):
+def files_beside(path: Path | str) -> dict[str, Path]:
     """{"float", "csv", "json": path} of what is written beside a quantized model."""
     path = Path(path)
     return {"float": path.with_suffix(".float.onnx"), "csv": path.with_suffix(".csv"),
             "json": path.with_suffix(".json")}
 
 
-def write_quantized(made, path):
+def write_quantized(made: Any, path: Path | str) -> list[Path]:
     """Write a `Quantized`: the model, and beside it the float network that it is compared with and
     the errors. Returns the paths."""
     beside = files_beside(path)

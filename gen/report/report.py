@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
@@ -10,7 +11,9 @@ from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import PARTS
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
+from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
 
 from .profile import BOUNDS, profile
@@ -22,7 +25,7 @@ JSON, PAGE = "report.json", "report.md"
 FIGURES = ("lut", "ff", "dsp", "bram")
 
 
-def assumed_clock(arch):
+def assumed_clock(arch: Arch) -> tuple[float, str]:
     """(MHz, where the figure comes from)."""
     board = BOARDS.get(arch.board)
     if board is not None:
@@ -30,7 +33,7 @@ def assumed_clock(arch):
     return arch.clock_mhz, "assumed: clock.mhz of the chip"
 
 
-def make_report(program, latency=32):
+def make_report(program: Program, latency: int = 32) -> dict:
     """The report of a program as plain data, without area; cycles are the cycle model's for a
     memory of this latency."""
     arch, host = program.arch, program.host
@@ -76,13 +79,13 @@ def _tensor(item):
             **({"laid_out_as": item["map"]} if item.get("taps") else {})}
 
 
-def write_report(report, folder):
+def write_report(report: dict, folder: Path | str) -> None:
     """Write report.json and report.md into a folder."""
     write_file(Path(folder) / JSON, json.dumps(report, indent=2) + "\n")
     write_file(Path(folder) / PAGE, markdown(report))
 
 
-def read_report(folder):
+def read_report(folder: Path | str) -> dict:
     """The report in a build folder as data. Raises UserError where there is none."""
     path = Path(folder) / JSON
     try:
@@ -93,7 +96,7 @@ def read_report(folder):
         raise UserError(f"{path}: is no JSON; `systolith build` writes it anew") from None
 
 
-def area_rows(area, part=None):
+def area_rows(area: dict, part: Any = None) -> list[list]:
     """Rows for `text_table`: each part of an area (as data), the whole, and what the FPGA has.
 
     `part` is a dict of `FIGURES`, or None.
@@ -117,7 +120,7 @@ def _number(value):
     return f"{value:,}"
 
 
-def host_lines(work):
+def host_lines(work: dict[str, dict]) -> list[str]:
     """What the host computes, in words; `work` as of `Graph.host_work`."""
     lines = []
     for where, part in work.items():
@@ -132,7 +135,7 @@ def host_lines(work):
     return lines
 
 
-def markdown(report):
+def markdown(report: dict) -> str:
     """The report as a Markdown page."""
     network, chip, clock = report["network"], report["chip"], report["clock"]
     size = f"{chip['rows']} x {chip['columns']}"
@@ -246,7 +249,7 @@ def _costs(report):
             "longer, with its share of the layer's cycles.", ""]
 
 
-def units_table(activity, cycles):
+def units_table(activity: dict, cycles: int) -> str:
     """What each unit did in a run of so many cycles; `activity` is that of `Timing`."""
     states = {"running": "busy", "tokens": "waits for tokens", "memory": "waits for memory",
               "unit": "waits for its neighbour"}

@@ -6,8 +6,10 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import UnitState
 from systolith.sim.machine.access import merge
+from systolith.sim.machine.cycles import Timing
 
 from .profile import layer_windows, measure
 from .trace import clip, tracks
@@ -38,7 +40,8 @@ def _draw(axes, row, edges, heights, **look):
                       **look)
 
 
-def write_picture(program, timing, path, begin=0, end=None):
+def write_picture(program: Program, timing: Timing, path: Path | str, begin: int = 0,
+                  end: int | None = None) -> Path:
     """Draw the cycles [begin, end) of a program's run: its layers, and what each unit does for
     which of them, or waits for. PNG, SVG or PDF, by the file's name."""
     path = Path(path)

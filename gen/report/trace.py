@@ -9,6 +9,7 @@ versions of Perfetto read other units.
 import gzip
 import json
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from systolith.gen.kit.files import new_file
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.loops import moved_bytes, passes, pixels, results
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import UnitState
+from systolith.sim.machine.cycles import Timing
 
 from .profile import layer_windows, profile
 
@@ -47,7 +50,7 @@ class Track:
     waits: list
 
 
-def tracks(program, timing):
+def tracks(program: Program, timing: Timing) -> dict[Unit, Track]:
     """{Unit: Track} of a program and its `Timing`."""
     found = {}
     for unit in Unit:
@@ -76,7 +79,7 @@ def tracks(program, timing):
     return found
 
 
-def span(text, cycles):
+def span(text: str, cycles: int) -> tuple[int, int]:
     """(begin, end) from a text such as "1000:5000", ":5000" or "1000:". Raises UserError."""
     begin, colon, end = text.partition(":")
     try:
@@ -89,7 +92,7 @@ def span(text, cycles):
     return first, min(last, cycles)
 
 
-def clip(ranges, begin, end):
+def clip(ranges: Iterable[tuple], begin: int, end: int) -> list[tuple]:
     """The parts between two cycles of (begin, end, ...) ranges."""
     return [(max(item[0], begin), min(item[1], end), *item[2:]) for item in ranges
             if item[0] < end and item[1] > begin]
@@ -126,7 +129,8 @@ def _arguments(program, timing, number):
     return known | {key: int(value) for key, value in code.fields.items() if value}
 
 
-def trace_events(program, timing, begin=0, end=None):
+def trace_events(program: Program, timing: Timing, begin: int = 0,
+                 end: int | None = None) -> list[dict]:
     """The events of a program's run, or of its cycles [begin, end), as plain data."""
     end = timing.cycles if end is None else end
     names = [layer["name"] for layer in program.host["layers"]]
@@ -168,7 +172,8 @@ def trace_events(program, timing, begin=0, end=None):
     return events
 
 
-def write_trace(program, timing, path, begin=0, end=None):
+def write_trace(program: Program, timing: Timing, path: Path | str, begin: int = 0,
+                end: int | None = None) -> Path:
     """Write a trace, one event a line; packed where the file's name ends with .gz."""
     lines = ",\n".join(json.dumps(event, separators=(",", ":"))
                        for event in trace_events(program, timing, begin, end))

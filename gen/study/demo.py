@@ -88,8 +88,9 @@ def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
 
     report = read_report(folder)
     clock, area, board = report["clock"], report["area"]["total"], report["board"]
-    accuracy = np.mean(golden.outputs.argmax(1) == labels)
+    accuracy = np.mean(np.asarray(golden.outputs).argmax(1) == labels)
     compared = rtl.comparison
+    assert compared is not None and rtl.compute_cycles is not None, "RTL says both"
     rows = [
         ["network", f"{made.graph.name}: {len(made.graph.layers)} layers, "
                     f"{made.graph.macs:,} multiply-accumulates, weights and activations in "

@@ -67,8 +67,10 @@ class Tool:
         code, text = processes.run([*self.command(), *map(str, arguments)], **options)
         if code:
             errors = re.findall(r"^(?:ERROR|Error): (.*)", text, re.MULTILINE)
-            last = text.strip().splitlines()[-1:] or [f"it stopped silently, exit code {code}"]
-            raise ToolError(f"{self.name} failed: {(errors or last)[0]}", text)
+            last = text.strip().splitlines()[-1:]
+            why = errors[0] if errors else f"it stopped with exit code {code}" + (
+                f" after writing {last[0]!r}" if last else " and no word")
+            raise ToolError(f"{self.name} failed: {why}", text)
         return text
 
 

@@ -94,8 +94,9 @@ def test_a_native_program_is_taken_first(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text, message", [
     ("print('Info: x\\nERROR: no room\\nERROR: 1 error'); raise SystemExit(1)", "no room"),
-    ("print('what now'); raise SystemExit(1)", "what now"),
-    ("raise SystemExit(7)", "it stopped silently, exit code 7")])
+    ("print('what now'); raise SystemExit(1)",
+     "it stopped with exit code 1 after writing 'what now'"),
+    ("raise SystemExit(7)", "it stopped with exit code 7 and no word")])
 def test_a_failure_has_the_programs_own_words(text, message, tmp_path):
     with pytest.raises(ToolError, match=f"place failed: {message}$"), Processes() as processes:
         tool(natives=(), python=("-SEc", text)).run(processes, [], cwd=tmp_path)

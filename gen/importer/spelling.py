@@ -7,14 +7,20 @@ from onnx import helper
 
 __all__ = ["in_one_spelling"]
 
+#: The first opset in which Resize may be without roi and scales.
+_OPTIONAL_INPUTS = 13
+
 
 def in_one_spelling(model):
     """An `onnx.ModelProto` in which CastLike is Cast, as far as its type is known, and a Resize
-    has no empty constants, by which opset 11 said that it has no roi and no scales."""
+    has no empty constants, by which opset 11 said that it has no roi and no scales. In opset 11
+    itself they stay: there both inputs are required."""
     operators = {node.op_type for node in model.graph.node}
     if not operators & {"CastLike", "Resize"}:
         return model
-    empty = _empty_constants(model.graph)
+    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")),
+                default=0)
+    empty = _empty_constants(model.graph) if opset >= _OPTIONAL_INPUTS else set()
     types = _element_types(model) if "CastLike" in operators else {}
     changed = {}
     for number, node in enumerate(model.graph.node):

@@ -16,6 +16,7 @@ from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import FOREIGN, Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
+from systolith.gen.importer.spelling import in_one_spelling
 from systolith.gen.kit.errors import UserError
 
 __all__ = ["FloatNetwork", "attribute", "output_axis", "read_float",
@@ -145,7 +146,7 @@ def _converted(model, opset):
     if not standard or max(standard) >= opset:
         return model
     try:
-        return version_converter.convert_version(model, opset)
+        return in_one_spelling(version_converter.convert_version(model, opset))
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"the model uses opset {max(standard)}, and cannot be converted to "

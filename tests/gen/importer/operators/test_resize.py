@@ -23,7 +23,7 @@ def resize(shape, scales=(), sizes=(), roi=(), seed=1, opset=21, **attributes):
     scales = np.array([1, 1, *scales] if len(scales) else [], np.float32)
     inputs = [x, np.array(roi, np.float32), scales]
     if len(sizes):
-        inputs = [*inputs[:2], "", np.array([3, 4, *sizes], np.int64)]
+        inputs = [*inputs[:2], "" if opset > 11 else scales, np.array([3, 4, *sizes], np.int64)]
     x = qdq(net, net.node("Resize", *inputs, **attributes), 0.4871, 3)
     images = np.float32(net.rng.standard_normal((3, *shape)) * 4)
     bare = helper.make_model(helper.make_graph(net.nodes, "net", [net.input], [
@@ -78,6 +78,10 @@ def test_a_part_of_a_map():
     agree(*resize((3, 9, 7), (), (5, 6), roi, mode="linear", **crop), ())
     agree(*resize((3, 9, 7), (1.5, 0.5), opset=11, mode="nearest",
                   coordinate_transformation_mode="tf_half_pixel_for_nn"), ())
+
+
+def test_inputs_that_opset_11_requires_may_be_empty():
+    agree(*resize((3, 5, 6), (), (8, 4), opset=11, mode="linear"), ())
 
 
 @pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])

@@ -17,7 +17,7 @@ from systolith.gen.compile.tiling import estimate, plan_layer, traffic
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 
 def random_case(draw):

@@ -11,7 +11,8 @@ from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.numerics import output_size
 from systolith.sim.random import programs
 from systolith.sim.rtl import core

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.sim.model.graph import Conv, Graph
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph
 
 __all__ = ["arrange", "with_whole_operands"]
 
@@ -27,7 +28,7 @@ def _places(graph, name, group):
 
 
 def with_whole_operands(graph, arch):
-    """The same network where nothing that a layer combines its results with has holes: a layer
+    """A network where nothing that a layer combines its results with has holes: a layer
     copies it into a tensor of its own."""
     written = {conv.output for conv in graph.layers}
     holed = {conv.operand.tensor for conv in graph.layers if conv.operand is not None

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 __all__ = ["signs_as_numbers"]
 

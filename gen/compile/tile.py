@@ -21,7 +21,7 @@ import numpy as np
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import shortest_pass
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 from .axis import Axis
 from .depthwise import plan_from_above

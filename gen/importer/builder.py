@@ -10,7 +10,9 @@ from math import prod
 from types import NoneType
 
 import numpy as np
-from systolith.sim.model.graph import Conv, Decoder, Encoder, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.edges import Decoder, Encoder
+from systolith.sim.model.graph import Graph, Tensor
 
 from .codes import add_table, note_rescaled
 from .copies import join, plain, quantize_parts

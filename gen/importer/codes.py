@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 from systolith.sim.model import numerics
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 from .copies import plain
 from .kinds import given, quantized, reach

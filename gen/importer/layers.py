@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from systolith.sim.model import numerics
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 from .binary import as_signs, thresholds
 from .constant import settle_constant_channels

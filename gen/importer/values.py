@@ -125,7 +125,7 @@ class QuantizedConstant:
 
 @dataclass
 class HostInput:
-    """An ONNX input that no quantizer has seen yet; `steps` as of `sim.graph.Encoder`."""
+    """An ONNX input that no quantizer has seen yet; `steps` as of `sim.model.edges.Encoder`."""
     name: str
     input_shape: tuple
     shape: tuple
@@ -162,7 +162,7 @@ class Linear(Kind):
     dilation: tuple
     pads: tuple
     pad_image: int | None       # None: the nearest pixel
-    ties: np.ndarray | None = None      # as of `sim.graph.Conv`, where they are known already
+    ties: np.ndarray | None = None      # as of `sim.model.conv.Conv`, where they are known already
 
 
 @dataclass
@@ -191,13 +191,13 @@ class Pool:
 
     @classmethod
     def of(cls, layer):
-        """The max pooling of a `sim.graph.Conv`; None where it has none."""
+        """The max pooling of a `sim.model.conv.Conv`; None where it has none."""
         pool = cls(*layer.windows)
         return None if pool.size == pool.stride == (1, 1) else pool
 
     @property
     def fields(self):
-        """The fields of a `sim.graph.Conv` that say so."""
+        """The fields of a `sim.model.conv.Conv` that say so."""
         return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads,
                 "least": np.array(self.least) if self.least else None}
 

@@ -26,7 +26,8 @@ from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, wo
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
-from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.graph import Graph, Tensor
 
 from .arch import random_arch
 from .fields import below_zero, operand_fields, parameters, random_windows

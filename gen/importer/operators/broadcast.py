@@ -27,7 +27,7 @@ from systolith.gen.importer.values import (
     uniform,
 )
 from systolith.hw.formats import Int
-from systolith.sim.model.graph import Encoder
+from systolith.sim.model.edges import Encoder
 
 from .linear import linear
 from .stride import as_codes, plain_weights, stored

@@ -27,7 +27,7 @@ from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import Linear, Place, Value, like, uniform
 from systolith.hw.formats import Int
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
-from systolith.sim.model.graph import Operand
+from systolith.sim.model.conv import Operand
 
 from .addends import Addend, addends, folded
 

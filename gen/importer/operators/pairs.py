@@ -28,7 +28,7 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
-from systolith.sim.model.graph import Conv, Operand
+from systolith.sim.model.conv import Conv, Operand
 
 from .digits import added_up, gains
 

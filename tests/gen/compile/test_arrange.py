@@ -12,7 +12,8 @@ from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, locate
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch
 
 from ...networks import random_codes, requantization, run_program, wide_enough

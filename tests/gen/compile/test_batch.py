@@ -23,7 +23,8 @@ from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch
 
 from ...networks import random_codes, random_network, wide_enough

@@ -13,7 +13,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import unpack_outputs
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.rtl import core
 
 from ...networks import core_job, run_program

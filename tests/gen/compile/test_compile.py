@@ -18,7 +18,8 @@ from systolith.sim.machine.access import check_program
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch
 
 from ...networks import random_network, run_program, wide_enough

@@ -12,7 +12,8 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode
 from systolith.sim.machine import host
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 
 
 def chip(size=16, **options):

@@ -13,7 +13,8 @@ from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.words import unpack_parameter_words, unpack_weight_words
 from systolith.sim.machine.host import unroll
-from systolith.sim.model.graph import Conv, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Tensor
 from systolith.sim.random.programs import random_arch
 
 from ...networks import random_codes, random_layer, wide_enough

@@ -12,7 +12,8 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.graph import Graph, Tensor
 
 from ...networks import run_program
 

@@ -17,7 +17,8 @@ from systolith.hw.spec.isa import Opcode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import unpack_outputs
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.rtl import core
 
 from ...networks import core_job, run_program

@@ -8,7 +8,7 @@ from systolith.gen.compile.tile import Layer, boxes, even
 from systolith.gen.compile.tiling import plan_layer, traffic
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 
 from .test_axis import random_axis
 

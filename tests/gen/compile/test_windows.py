@@ -11,7 +11,7 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Pooling
 from systolith.hw.spec.loops import reads, windows
-from systolith.sim.model.graph import Conv
+from systolith.sim.model.conv import Conv
 from systolith.sim.random.programs import random_windows
 
 

@@ -8,7 +8,8 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, compare_outputs, locate, results_from_trace
 from systolith.sim.machine.host import pack_inputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 
 CHIPS = {
     "roomy": Arch(rows=3, columns=6, activation_depth=2048, weight_depth=512),

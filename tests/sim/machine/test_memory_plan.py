@@ -13,7 +13,8 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
-from systolith.sim.model.graph import Conv, Graph, Operand, Tensor
+from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch, random_graph
 
 from ...faulty_programs import in_order, mutate, outputs

@@ -5,7 +5,9 @@ import pytest
 from systolith.hw.formats import Bipolar, Int, parse
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model import numerics
-from systolith.sim.model.graph import Conv, Decoder, Encoder, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.edges import Decoder, Encoder
+from systolith.sim.model.graph import Graph, Tensor
 
 
 def requantized(rng, channels, format):

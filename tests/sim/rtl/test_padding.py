@@ -9,7 +9,8 @@ from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.graph import Conv, Graph, Tensor
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.rtl import core as rtl
 
 ARCH = Arch(rows=2, columns=3, lanes=13, activation="bipolar1", weight="bipolar1", post_lanes=1,

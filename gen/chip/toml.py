@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
@@ -31,12 +32,12 @@ __all__ = ["KEYS", "Key", "chip_from_dict", "commented_toml", "load_chip", "mark
 _DEFAULTS = {item.name: item.default for item in fields(Arch) if item.default is not MISSING}
 
 
-class Kind:
+class Kind(ABC):
     """What values a key takes, in the file and in `Arch`."""
 
+    @abstractmethod
     def read(self, value: object) -> object:
         """The field's value for `value` from the file. Raises ValueError: what is allowed."""
-        raise NotImplementedError
 
     def show(self, value: object) -> str:
         """A value of the field of `Arch`, as TOML."""

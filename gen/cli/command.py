@@ -1,11 +1,13 @@
 """What a command is: what its help says, what it takes, what it does, and the exit codes."""
 
+from abc import ABC, abstractmethod
+
 __all__ = ["FAULT", "MISMATCH", "OK", "WRONG", "Command"]
 
 OK, WRONG, MISMATCH, FAULT = 0, 1, 3, 4
 
 
-class Command:
+class Command(ABC):
     """One command of `systolith`; a subclass states the attributes and has both methods.
 
     Modules of commands import nothing heavy at their top, so that each run of `systolith` loads
@@ -27,10 +29,10 @@ class Command:
     text: str
     examples: str
 
+    @abstractmethod
     def arguments(self, parser):
         """Add the command's arguments to its `argparse.ArgumentParser`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, options):
         """Do it, with the parsed arguments. Returns the exit code; raises UserError."""
-        raise NotImplementedError

@@ -13,7 +13,6 @@ NOT_YET = {
     "gen/compile",
     "gen/flow",
     "gen/importer",
-    "gen/kit",
     "gen/measure",
     "gen/quantize",
     "gen/study",

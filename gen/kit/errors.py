@@ -1,5 +1,7 @@
 """The one error that users see: what was wrong, where, and what would fix it."""
 
+from collections.abc import Iterable
+
 __all__ = ["ChipError", "MiddleError", "UserError", "WrongFormat"]
 
 
@@ -12,10 +14,10 @@ class ChipError(UserError):
 
 
 class MiddleError(UserError):
-    """A node in the middle of a network that the chip cannot compute; `second` are the tensors with
-    which the part after it begins."""
+    """A node in the middle of a network that the chip cannot compute; `second` are the names of the
+    tensors that the part of the network after it reads."""
 
-    def __init__(self, message, second):
+    def __init__(self, message: str, second: Iterable[str]):
         super().__init__(message)
         self.second = second
 

@@ -6,6 +6,7 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["Fault", "save_fault"]
@@ -15,8 +16,9 @@ class Fault(Exception):
     """A fault of Systolith whose traceback is saved; the text is the line for the user."""
 
 
-def save_fault(error, what, *, beside=None, send=()):
-    """Save the traceback of an exception; the one line that says so.
+def save_fault(error: BaseException, what: str, *, beside: Path | str | None = None,
+               send: Sequence[Path | str] = ()) -> str:
+    """Save the traceback of an exception in a file; returns the line that tells the user.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ __all__ = ["MANIFEST", "changed_files", "new_file", "new_folder", "write_file", 
 MANIFEST = "manifest.json"
 
 
-def write_file(path, content):
+def write_file(path: Path | str, content: str | bytes) -> Path:
     """Write text or bytes to `path`, whole or not at all. Returns the path."""
     with new_file(path) as temporary:
         if isinstance(content, str):
@@ -31,7 +32,7 @@ def write_file(path, content):
 
 
 @contextmanager
-def new_file(path):
+def new_file(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends without error.
 
     A symbolic link stays, and what it points to is replaced; a device or a pipe is written to.
@@ -65,7 +66,7 @@ def new_file(path):
 
 
 @contextmanager
-def new_folder(path):
+def new_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder, whose files go to the folder `path` when the block ends without error,
     with a manifest of them.
 
@@ -117,7 +118,7 @@ def _replace(path, old, temporary):
     _write(path, new)
 
 
-def write_manifest(folder):
+def write_manifest(folder: Path | str) -> None:
     """Write the manifest of all files in a folder."""
     _write(folder, {path.name: _hash(path) for path in sorted(Path(folder).iterdir())
                     if path.is_file() and path.name != MANIFEST})
@@ -142,13 +143,13 @@ def _manifest(folder):
                     "folder")
 
 
-def written_files(folder):
+def written_files(folder: Path | str) -> list[Path]:
     """Paths of the files in a folder of results that Systolith wrote, the manifest among them.
     Raises UserError where there is none."""
     return sorted(Path(folder) / name for name in [MANIFEST, *_manifest(folder)])
 
 
-def changed_files(folder):
+def changed_files(folder: Path | str) -> list[str]:
     """Names of the files in a folder of results that are missing or not as they were written.
     Raises UserError where there is no manifest."""
     return [name for name, known in _manifest(folder).items()

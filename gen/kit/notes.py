@@ -1,4 +1,5 @@
-"""How far results can be from a network's own: what the chip rounds in the middle, beyond ties.
+"""How far results can be from those of the network: what the chip rounds in the middle, besides
+ties.
 
 Most layers are exact but at ties. Where one is not, the importer takes a note: the node, of which
 kind the rounding is, and how far it moves a number before its last rounding, in steps of the
@@ -6,13 +7,15 @@ quantizer after it. A number that is moved by d of a step gets another code only
 within d of a tie, so that about 2 * d of the codes are a step off.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import ceil
+from typing import Any
 
 __all__ = ["LEAST", "Note", "lines"]
 
-#: Of numbers that are moved by less than this many steps nothing is said: of 500 codes not even
-#: one is another, which is as many as the ties of some networks.
+#: Numbers that are moved by less than this many steps are not reported: fewer than one code of 500
+#: changes, about as many as the ties of some networks.
 LEAST = 1 / 1000
 #: How many nodes a line names.
 _NAMES = 3
@@ -62,12 +65,12 @@ class Note:
     unit: str = "step"
     detail: str = ""
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"what": _KINDS[self.kind][0].format(detail=self.detail)}
 
     @classmethod
-    def of(cls, data):
-        """The notes in data that `to_dict` made."""
+    def of(cls, data: Mapping[str, Any]) -> "Note":
+        """The note that `to_dict` turned into `data`."""
         return cls(**{item.name: data[item.name] for item in fields(cls)})
 
 
@@ -86,7 +89,7 @@ def _amount(unit, off):
     return f"codes are up to {ceil(off)} step{'s' * (ceil(off) > 1)} off"
 
 
-def lines(notes):
+def lines(notes: Iterable[Note]) -> list[str]:
     """A line for each kind of note, with the largest amount and the first nodes."""
     kinds: dict = {}
     found = []

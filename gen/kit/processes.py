@@ -1,5 +1,5 @@
-"""Programs of others: found on PATH or in an installed package, run side by side, never left
-running, and with their temporary files in a folder that goes away."""
+"""External programs: found on PATH or in an installed package, run in parallel, never left running,
+with their temporary files in a folder that is removed."""
 
 import contextlib
 import importlib.util
@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -18,15 +21,15 @@ __all__ = ["Processes", "Stopped", "Tool", "ToolError"]
 
 
 class ToolError(UserError):
-    """A program that failed: its own words; `log` is all that it wrote."""
+    """An external program failed. The text is its error message; `log` is all that it wrote."""
 
-    def __init__(self, message, log=""):
+    def __init__(self, message: str, log: str = ""):
         super().__init__(message)
         self.log = log
 
 
 class Stopped(Exception):
-    """A program was ended because all are."""
+    """Raised by `Processes.run` when `Processes.stop` has ended the program."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,15 @@ class Tool:
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     natives : tuple of str
-        Names that it has as a native program.
+        Names of its executable on PATH, the first one found is used.
     module : str
-        The Python module that brings it, which is looked for.
+        The Python module that contains the program where PATH has none.
     python : tuple of str
-        What runs that: arguments of the Python interpreter before the program's own.
+        Arguments of the Python interpreter that run the module's program, before the program's own.
     extra : str
-        The extra of Systolith that has the package.
+        The extra of Systolith that installs the package.
     """
     name: str
     natives: tuple[str, ...]
@@ -52,8 +55,9 @@ class Tool:
     python: tuple[str, ...]
     extra: str
 
-    def command(self):
-        """The words that run it. Raises UserError where it is not installed."""
+    def command(self) -> list[str]:
+        """The command line that runs it, without arguments. Raises UserError where it is not
+        installed."""
         for name in self.natives:
             if path := shutil.which(name):
                 return [path]
@@ -62,8 +66,9 @@ class Tool:
                             f"'systolith[{self.extra}]'")
         return [sys.executable, *self.python]
 
-    def run(self, processes, arguments, **options):
-        """Run it by `Processes.run`. Raises ToolError with its first words of an error."""
+    def run(self, processes: "Processes", arguments: Iterable[Path | str], **options: Any) -> str:
+        """Run it with `Processes.run` (`options` are its keywords); what it wrote. Raises ToolError
+        with the first line that begins with "Error:" where its exit code is not 0."""
         code, text = processes.run([*self.command(), *map(str, arguments)], **options)
         if code:
             errors = re.findall(r"^(?:ERROR|Error): (.*)", text, re.MULTILINE)
@@ -75,8 +80,8 @@ class Tool:
 
 
 class Processes:
-    """Programs that run at the same time, from any thread. Use as a context manager: when the
-    block is left, for whatever reason, none runs any more."""
+    """Programs that run at the same time, started from any thread. Use as a context manager: when
+    the block is left, for whatever reason, all of them have been ended."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -89,14 +94,16 @@ class Processes:
     def __exit__(self, *error):
         self.stop()
 
-    def stop(self):
-        """End all programs, and those that they have started; no other begins."""
+    def stop(self) -> None:
+        """End all programs, and what they have started; later calls of `run` raise Stopped."""
         with self._lock:
             self._stopped = True
             for process in self._running:
                 _end(process)
 
-    def run(self, command, *, cwd, temporary=None, input="", line=None, timeout=None):
+    def run(self, command: Sequence[str], *, cwd: Path | str, temporary: Path | str | None = None,
+            input: str = "", line: Callable[[str], object] | None = None,
+            timeout: float | None = None) -> tuple[int, str]:
         """Run a program to its end: (exit code, all that it wrote).
 
         Parameters
@@ -150,7 +157,7 @@ class Processes:
                 stopped = self._stopped
             process.stdout.close()
             process.wait()
-        if late.is_set():
+        if timeout is not None and late.is_set():
             raise subprocess.TimeoutExpired(command, timeout)
         if stopped:
             raise Stopped

@@ -2,13 +2,16 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 __all__ = ["SILENT", "Reporter"]
 
 
 class Reporter:
-    """Shows steps of work. Use as a context manager; steps may overlap, also between threads.
+    """Shows the steps of a command. Use as a context manager; steps may overlap, also between
+    threads.
 
     Parameters
     ----------
@@ -21,7 +24,7 @@ class Reporter:
     #: Seconds between two plain lines about the same step.
     INTERVAL = 10.0
 
-    def __init__(self, shown=True, stream=None):
+    def __init__(self, shown: bool = True, stream: TextIO | None = None):
         self.shown = shown
         self.stream = stream or sys.stderr
         self.bars = self._new_bars() if shown else None
@@ -47,11 +50,11 @@ class Reporter:
             self.bars.stop()
 
     @contextmanager
-    def step(self, text, total=None):
-        """Show `text` while the block runs. The block is given a function: call it with the
-        number of units done so far, out of `total`, to move the bar; or, where there is no total,
-        with words that say where it stands. Of plain lines, those come at once whose words before
-        the first comma are new."""
+    def step(self, text: str, total: int | None = None) -> Iterator[Callable[[Any], None]]:
+        """Show `text` while the block runs. The block is given a function: call it with the number
+        of units done so far, out of `total`, to move the bar; or, where there is no total, with a
+        text that says what is being done. As plain lines, such texts are shown at once where their
+        part before the first comma is new, else every INTERVAL seconds."""
         start = last = time.monotonic()
         stage = None
         bars = self.bars

@@ -1,4 +1,5 @@
-"""Long work in processes, whose results are kept line by line so that it can go on later.
+"""Long work in worker processes, whose results are written line by line so that a stopped run can
+continue later.
 
 Nothing here is lost with a process: a worker that is killed costs its item one more try, and
 workers end, with whatever they started, when the process that waits for them does.
@@ -15,22 +16,26 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UserError
 
 __all__ = ["Results", "WorkerLost", "in_processes", "open_folder", "open_results"]
 
-#: How often an item is given to a worker, where workers end over it.
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+#: How often an item is given to a worker, where the worker ends without an answer.
 _TRIES = 2
 #: Seconds in which a worker that is told to end does so; then it is killed.
 _PATIENCE = 5.0
 
 
-def open_folder(folder):
+def open_folder(folder: Path | str) -> Path:
     """The folder as a Path, made if it does not exist. Raises UserError."""
     folder = Path(folder)
     try:
@@ -49,11 +54,11 @@ class Results:
         What the file holds.
     """
 
-    def __init__(self, path, handle, known):
+    def __init__(self, path: Path, handle: int, known: dict[str, dict]):
         self.path, self.known = path, known
         self._handle = handle
 
-    def add(self, result):
+    def add(self, result: dict[str, Any]) -> None:
         """Append a result, whole or not at all. Raises OSError."""
         line = (json.dumps(result) + "\n").encode()
         size = os.fstat(self._handle).st_size
@@ -70,7 +75,7 @@ class Results:
 
 
 @contextmanager
-def open_results(path, failures=False):
+def open_results(path: Path | str, failures: bool = False) -> Iterator[Results]:
     """The `Results` in a file, which is made if it does not exist and is this process's alone until
     the block ends.
 
@@ -118,7 +123,9 @@ class WorkerLost(UserError):
     """A process that worked on an item has ended without a result, twice."""
 
 
-def in_processes(function, items, jobs, *, ordered=False, lost=None):
+def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs: int, *,
+                 ordered: bool = False,
+                 lost: Callable[[Item, str], Answer] | None = None) -> Iterator[Answer]:
     """`function` of each item, as they come or in the items' order; `jobs` at a time, each in a
     process of its own.
 

@@ -26,7 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow.check import check
 from systolith.gen.flow.compile import compile_network
-from systolith.gen.importer.reader import load, required_formats, supported_operators
+from systolith.gen.importer.checks import supported_operators
+from systolith.gen.importer.reader import load, required_formats
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, parse
 

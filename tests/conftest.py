@@ -6,8 +6,8 @@ of chance; no time limit for an example, since machines differ.
 
 import pytest
 from hypothesis import settings
-from systolith.gen.importer.dialects.host import Host
-from systolith.gen.importer.work import Work
+from systolith.gen.importer.host.ends import Host
+from systolith.gen.importer.host.work import Work
 
 from .tools import tools
 

@@ -19,7 +19,9 @@ from systolith.gen.compile.planes import computed_formats, in_planes
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
+from systolith.gen.importer.checks import is_quantized
 from systolith.gen.importer.file import read
+from systolith.gen.importer.folding import computed_from_constants
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.gen.kit.notes import lines as note_lines
@@ -117,7 +119,7 @@ def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch
                                   source)
         calibration = None
     nodes, mapped = nodes_of(model.graph), model
-    if reader.is_quantized(model):
+    if is_quantized(model):
         if calibration is not None:
             raise UserError("the network is quantized already; check it without calibration data")
     else:
@@ -296,7 +298,7 @@ def fates(model: onnx.ModelProto, graph: Graph) -> list[tuple[str, str, str]]:
     for layer in graph.layers:
         for name in layer.nodes:
             layers.setdefault(name, []).append(_described(layer, graph))
-    constant = reader.computed_from_constants(model.graph, nodes)
+    constant = computed_from_constants(model.graph, nodes)
     # What no quantizer has seen yet is the host's.
     raw = set(graph.input_shapes)
     before, after = (set(part.nodes) if part else set() for part in (graph.head, graph.tail))

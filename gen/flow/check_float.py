@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from systolith.gen.importer import reader
 from systolith.gen.importer.file import check_size
+from systolith.gen.importer.folding import computed_from_constants
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.kit.errors import UserError
@@ -65,7 +66,7 @@ def fates_of_float(model: onnx.ModelProto,
     network that it was quantized to. What is there no longer was folded into what it reads."""
     nodes = nodes_of(model.graph)
     became = {name: text for name, _, text in rows}
-    constant = reader.computed_from_constants(model.graph, nodes)
+    constant = computed_from_constants(model.graph, nodes)
     makers: dict[str, str] = {}
     found = []
     for node in nodes:

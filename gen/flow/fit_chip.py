@@ -18,8 +18,9 @@ from systolith.gen.compile.legal import accumulator_need, largest_k
 from systolith.gen.compile.planes import computed_formats
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
+from systolith.gen.importer.checks import is_quantized
 from systolith.gen.importer.file import read
-from systolith.gen.importer.reader import is_quantized, load
+from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table

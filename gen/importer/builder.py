@@ -30,24 +30,29 @@ __all__ = ["Builder"]
 class Builder:
     """Collects the tensors and layers of a graph.
 
-    `weight_format` is the format for layers that only rescale (a quantizer after a quantizer);
-    None where the network has no quantized weights.
+    Parameters
+    ----------
+    weight_format : Format or None
+        For layers that only rescale (a quantizer after a quantizer); None where the network has no
+        quantized weights.
+    roundings : {tensor of the model: (short float, whether it is of that type)}
+        As of `half.roundings`.
+    batch : int
+        Images that the model insists on; 0: any number.
     """
-    def __init__(self, weight_format):
+
+    def __init__(self, weight_format, roundings=None, batch=0):
         self.weight_format = weight_format
+        self.roundings, self.batch = roundings or {}, batch
         self.tensors, self.inputs, self.encoders = {}, [], []
         self.layers, self.outputs, self.decoders = [], [], []
         self.producers, self.limits, self.variants = {}, {}, {}
         self.copies, self.joined, self.plains, self.moved = [], {}, {}, {}
-        self.batch = None       # images that the model insists on
-        self.dense = set()      # names of the model's tensors as of `layout.read_by_dense`
         self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
         self.rescaled = {}      # the same where a layer without table makes it
-        self.roundings = {}     # tensor of the model -> as of `half.roundings`
         self.chosen = {}        # as of `identity`: (formats, target, gain, offset) -> weight, ties
         self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
         self.notes = Notes()
-        self.assumed = {}       # tensor that a refused node would make -> value like it
 
     # Reading.
 

@@ -5,15 +5,16 @@ from math import isfinite
 import onnx
 from systolith.gen.kit.errors import UserError
 
-from .file import one_line
+from .file import STANDARD, one_line
 from .values import Node
 
 __all__ = ["nodes_of"]
 
 
-def nodes_of(graph):
-    """The nodes of an `onnx.GraphProto`, each with a name of its own."""
-    nodes, taken = [], set()
+def nodes_of(graph: onnx.GraphProto) -> list[Node]:
+    """The nodes of a graph, each with a name of its own. Raises UserError for damaged attributes,
+    numbers that are not finite, and nodes without an output."""
+    nodes, taken = [], set[str]()
     for proto in graph.node:
         name = proto.name or (proto.output[0] if proto.output else proto.op_type)
         while name in taken:
@@ -32,6 +33,9 @@ def nodes_of(graph):
                                 f"not {value}")
         if not proto.output:
             raise UserError(f"node {name!r} ({proto.op_type}): has no output")
+        if not any(proto.input) and proto.domain not in STANDARD:
+            # The checker knows ONNX's own operators alone.
+            raise UserError(f"node {name!r} ({proto.op_type}): has no input")
         nodes.append(Node(name, proto.op_type, proto.domain, list(proto.input),
                           list(proto.output), attributes, proto))
     return nodes

@@ -14,8 +14,9 @@ from typing import Any
 import onnx
 
 from .file import STANDARD
+from .values import Node
 
-__all__ = ["ROWS", "Operator", "Role", "has", "operator"]
+__all__ = ["ROWS", "Operator", "Role", "has", "operator", "row_of"]
 
 
 class Role(Flag):
@@ -103,6 +104,12 @@ def operator(*names: str, roles: Role, domains: Collection[str] = STANDARD,
             ROWS[name] = Operator(name, function, frozenset(attributes), roles, domains)
         return function
     return register
+
+
+def row_of(node: Node) -> Operator | None:
+    """The `Operator` of a node; None where its name or domain is unknown."""
+    found = ROWS.get(node.operator)
+    return found if found is not None and node.domain in found.domains else None
 
 
 def has(name: str, roles: Role) -> bool:

@@ -13,10 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.kit.errors import UserError
 
-from .dialects.qdq import expand
+from .checks import expanded
 from .file import read
-from .nodes import nodes_of
-from .work import Work
+from .host.work import Work
 
 __all__ = ["Part", "open_sizes", "parse_sizes", "with_known_sizes"]
 
@@ -128,7 +127,7 @@ def _begin(model, inputs):
     """Make tensors inputs of the network."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output if name}
-    work = Work(model, [part for node in nodes_of(graph) for part in expand(node)])
+    work = Work(model, expanded(graph))
     for name in inputs:
         if name in _inputs(graph):
             continue

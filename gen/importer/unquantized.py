@@ -7,9 +7,8 @@ import onnx
 from onnx import helper, numpy_helper
 from systolith.hw.formats import Float, parse
 
-from . import reader
-from .dialects import qdq
-from .nodes import nodes_of
+from .checks import expanded
+from .folding import computed_from_constants
 from .run import FOREIGN, Evaluator
 from .types import format_of
 
@@ -34,8 +33,8 @@ class _Unquantized:
         self.source, graph = source, source.graph
         self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         self.inputs = {item.name for item in graph.input} - set(self.constants)
-        nodes = [part for node in nodes_of(graph) for part in qdq.expand(node)]
-        known = set(self.constants) | reader.computed_from_constants(graph, nodes)
+        nodes = expanded(graph)
+        known = set(self.constants) | computed_from_constants(graph, nodes)
         self.kept = {name for node in graph.node if node.op_type in _ON_CODES
                      for name in node.input}
         self.evaluator, self.scales, self.nodes = Evaluator(list(source.opset_import)), {}, []

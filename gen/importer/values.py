@@ -4,24 +4,29 @@ chip.
 Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
 """
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import isqrt, prod
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format
+from systolith.sim.model.conv import Conv
 
 from .file import check_finite, one_line
 
-__all__ = ["Constant", "HostInput", "Kind", "Linear", "Node", "Origin", "Pair", "Part", "Place",
-           "Pool", "QuantizedConstant", "Value", "activation", "codes_of", "constant", "exact",
-           "layout_of", "like", "per_channel", "shape_text", "square_root", "uniform",
-           "with_layout"]
+__all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Node", "Origin",
+           "Pair", "Part", "Place", "Pool", "QuantizedConstant", "Symbol", "Value", "activation",
+           "codes_of", "constant", "exact", "layout_of", "like", "per_channel", "shape_text",
+           "square_root", "uniform", "with_layout"]
 
 
-def exact(array):
-    """The numbers of an array as Fractions (dtype object), the same shape."""
+def exact(array: npt.ArrayLike) -> np.ndarray:
+    """The numbers of an array as Fractions: an array of dtype object and the same shape."""
     array = np.asarray(array)
     if array.dtype == object:
         return array
@@ -31,38 +36,41 @@ def exact(array):
     return result.reshape(array.shape)
 
 
-def square_root(number):
+def square_root(number: Fraction) -> Fraction:
     """The square root of a Fraction: exact where it is rational, else right to 512 bits."""
     scale = 1 << 1024
     product = number.numerator * number.denominator
     return Fraction(isqrt(product * scale * scale), scale * number.denominator)
 
 
-def uniform(array):
-    """The one value that all elements have, or None."""
+def uniform(array: npt.ArrayLike) -> Any:
+    """The one value that all elements of an array have; None where they differ."""
     flat = np.asarray(array, dtype=object).reshape(-1)
     return flat[0] if all(item == flat[0] for item in flat) else None
 
 
 @dataclass
 class Node:
-    """An ONNX node with its attributes as Python values."""
+    """An ONNX node with its attributes as Python values; `inputs` and `outputs` are names of
+    tensors, "" where one is left out. `proto` is the node of the file, or the one that this is a
+    part of (see `dialects.qdq.expand`)."""
     name: str
     operator: str
     domain: str
-    inputs: list
-    outputs: list
-    attributes: dict
-    proto: object
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    proto: NodeProto
 
     def __str__(self):
         return f"node {self.name!r} ({self.operator})"
 
-    def fail(self, message):
+    def fail(self, message: str) -> NoReturn:
+        """Raise a UserError that names the node."""
         raise UserError(f"{self}: {message}")
 
-    def expect(self, attribute, value, accepted):
-        """`value`, that of an attribute; UserError where it is not among `accepted`."""
+    def expect(self, attribute: str, value: Any, accepted: Collection) -> Any:
+        """`value`, that of an attribute. Raises UserError where it is not among `accepted`."""
         if value not in accepted:
             self.fail(f"attribute {attribute} must be "
                       f"{' or '.join(map(repr, accepted))}, not "
@@ -72,22 +80,24 @@ class Node:
 
 @dataclass
 class Constant:
-    """A constant of the network."""
+    """A constant of the network; numbers of dtype object are Fractions."""
     name: str
     array: np.ndarray
 
     @property
-    def numbers(self):
-        """The array as Fractions; UserError where a number is not finite."""
+    def numbers(self) -> np.ndarray:
+        """The array as Fractions. Raises UserError where a number is not finite."""
         check_finite(self.name, self.array)
         return exact(self.array)
 
     @property
-    def floats(self):
+    def floats(self) -> np.ndarray:
+        """The array in float32."""
         return self.array.astype(np.float64).astype(np.float32)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
         return self.array.shape
 
 
@@ -96,7 +106,8 @@ class QuantizedConstant:
     """A constant that has passed a quantizer: real = images * 2**format.exponent * scale.
 
     `images` (int64) and `scale` (float64) have the constant's shape. `codes` is the format of the
-    codes where the images, less a zero point, need another.
+    model's codes where subtracting the zero point gives images that need another, wider `format`;
+    None where both are the same.
     """
     name: str
     images: np.ndarray
@@ -105,64 +116,99 @@ class QuantizedConstant:
     codes: Format | None = None
 
     @property
-    def floats(self):
+    def floats(self) -> np.ndarray:
+        """The real numbers in float32."""
         images = np.ldexp(self.images.astype(np.float64), self.format.exponent)
         return (images * self.scale).astype(np.float32)
 
     array = floats
 
     @property
-    def numbers(self):
+    def numbers(self) -> np.ndarray:
         """The real numbers as Fractions."""
         unit = Fraction(2) ** self.format.exponent
         # numpy makes one number of arrays without dimensions
         return np.asarray(exact(self.images) * exact(self.scale) * unit, dtype=object)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the images."""
         return self.images.shape
 
 
 @dataclass
 class HostInput:
-    """An ONNX input that no quantizer has seen yet; `steps` as of `sim.model.edges.Encoder`."""
+    """Numbers that the host has and no quantizer has read yet: an ONNX input, or what operators
+    made of it.
+
+    Attributes
+    ----------
+    name : str
+        Of the network's input.
+    input_shape, shape : tuple
+        Of the input, and after `steps`; without the batch dimension.
+    bits : int
+        Of integer inputs, whose numbers are codes; 0: real numbers.
+    signed : bool
+        Whether these codes are signed.
+    steps : list of (operation, operand)
+        What the host does to the numbers before it encodes them, as of `sim.model.edges.Encoder`.
+    rounding : str
+        The short float that quantizers round the numbers to when they read them; "": float32.
+        Between the steps nothing is rounded, as in ONNX Runtime on a processor.
+    rows : int
+        As of `Value`; the steps see rows as the first dimension of an image.
+    """
     name: str
     input_shape: tuple
     shape: tuple
-    bits: int = 0               # of integer inputs: they are codes; 0: real numbers
+    bits: int = 0
     signed: bool = True
     steps: list = field(default_factory=list)
-    # The short float that quantizers read it in; "": float32. Between, as in ONNX Runtime on a
-    # processor, nothing is rounded.
     rounding: str = ""
-    rows: int = 1               # as of `Value`; steps have it before the shape
+    rows: int = 1
 
     @property
-    def whole(self):
+    def whole(self) -> tuple[int, ...]:
         """Shape of one image as the next step sees it: `shape`, with `rows` as its first dimension
         where it is not 1."""
         return self.shape if self.rows == 1 else (self.rows, *self.shape)
 
-    def then(self, operation, operand, shape=None):
+    def then(self, operation: str, operand: Any, shape: tuple | None = None) -> "HostInput":
+        """This input after one more step of the host, which gives the `shape` (None: the same)."""
         return replace(self, shape=self.shape if shape is None else shape,
                        steps=[*self.steps, (operation, operand)])
 
 
 class Kind:
-    """What a value can be computed from, other than the codes of a tensor; see `kinds`."""
+    """What a value can be computed from, other than the codes of a tensor; see `kinds`. A base
+    class."""
 
 
 @dataclass
 class Linear(Kind):
-    """A convolution of the source's images with `images` [O, I / groups, kh, kw] of `format`."""
+    """A convolution of the source's images with weights.
+
+    Attributes
+    ----------
+    name : str
+        Of the ONNX node.
+    images : int array [O, I / groups, kh, kw]
+        Of the weights, in `format`.
+    stride, dilation : (y, x)
+    pads : (top, left, bottom, right)
+        Pixels of `pad_image` around the map; None: of the nearest pixel.
+    ties : int array [O] or None
+        As of the requantization of a layer, where they are known already.
+    """
     name: str
     images: np.ndarray
     format: Format
     stride: tuple
     dilation: tuple
     pads: tuple
-    pad_image: int | None       # None: the nearest pixel
-    ties: np.ndarray | None = None      # as of `sim.model.conv.Conv`, where they are known already
+    pad_image: int | None
+    ties: np.ndarray | None = None
 
 
 @dataclass
@@ -177,48 +223,51 @@ class Pair(Kind):
 
 @dataclass(frozen=True)
 class Pool:
-    """Max pooling over windows of `size` that stand `stride` apart, all (y, x); `pads` (top, left,
-    bottom, right) are less than the window; padded pixels are ignored. `least`: for each channel
-    whether the minimum is taken instead, as a negative factor after the pooling needs; (): for
-    none."""
+    """Max pooling over windows of `size` with a `stride`, both (y, x).
+
+    `pads` (top, left, bottom, right) are less than the window; padded pixels are ignored. `least`
+    says for each channel whether the minimum is taken instead (min pooling), as a negative factor
+    after the pooling needs; (): for none.
+    """
     size: tuple
     stride: tuple
     pads: tuple = (0, 0, 0, 0)
     least: tuple = ()
 
-    #: What an instruction can address.
+    #: The largest window that an instruction can address.
     MOST = 15
 
     @classmethod
-    def of(cls, layer):
-        """The max pooling of a `sim.model.conv.Conv`; None where it has none."""
+    def of(cls, layer: Conv) -> "Pool | None":
+        """The max pooling of a layer; None where it has none."""
         pool = cls(*layer.windows)
         return None if pool.size == pool.stride == (1, 1) else pool
 
     @property
-    def fields(self):
-        """The fields of a `sim.model.conv.Conv` that say so."""
+    def fields(self) -> dict[str, Any]:
+        """The fields of a layer (`sim.model.conv.Conv`) with this pooling."""
         return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads,
                 "least": np.array(self.least) if self.least else None}
 
-    def scaled(self, gain):
+    def scaled(self, gain: np.ndarray) -> "Pool":
         """This pool followed by a per-channel factor: where the factor is negative, max pooling
         becomes min pooling."""
         least = np.array(self.least or [False] * len(gain)) ^ (gain < 0).astype(bool)
         return replace(self, least=tuple(least.tolist()) if least.any() else ())
 
-    def of_channels(self, channels):
-        """This pool of some of the channels alone."""
+    def of_channels(self, channels: Iterable[int]) -> "Pool":
+        """This pool, of some of the channels alone."""
         least = tuple(self.least[n] for n in channels) if self.least else ()
         return replace(self, least=least if any(least) else ())
 
-    def out(self, sizes):
-        """(height, width) of the pooled map, from those of the map."""
+    def out(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """(height, width) of the pooled map, from the `sizes` (height, width) of the map."""
         return tuple((sizes[n] + self.pads[n] + self.pads[n + 2] - self.size[n]) // self.stride[n]
                      + 1 for n in (0, 1))
 
-    def then(self, other):
-        """One pool that does the same as this one followed by `other`; None where there is none."""
+    def then(self, other: "Pool") -> "Pool | None":
+        """One pool with the same result as this one followed by `other`; None where there is none:
+        for windows with gaps, pads of the second pool, min pooling, or too large a window."""
         gaps = any(s > k for s, k in zip(self.stride, self.size, strict=True))
         size = tuple(k + (other.size[n] - 1) * self.stride[n] for n, k in enumerate(self.size))
         if gaps or any(other.pads) or max(size) > self.MOST or self.least or other.least:
@@ -230,11 +279,11 @@ class Pool:
 
 @dataclass
 class Value:
-    """Real numbers that the chip knows: real = gain * S + offset, clipped and pooled.
+    """Real numbers that the chip can compute: real = gain * S + offset, then clipped and pooled.
 
-    S is what `linear` says: the exact sum that a convolution (`Linear`) computes from the images of
-    the tensor `source`, these images themselves (None), both summed over windows, or another kind
-    of result; or, with `parts`, each part's own value.
+    `linear` says what S is: None: the images of the tensor `source`; a `Linear`: the exact sum that
+    a convolution computes from these images; either of them summed over windows (`window`); another
+    `Kind`: what that describes. With `parts`, each part has its own value.
 
     Attributes
     ----------
@@ -247,25 +296,25 @@ class Value:
     slope : array of Fraction [channels] or None
         Factor of numbers below zero, applied after gain and offset (PRelu); None: no such factor.
     low, high : Fraction or None
-        Limits, applied after the slope.
+        Limits, applied after the slope; None: no limit.
     pool : Pool or None
-        Max pooling, after all of these.
+        Max pooling, applied last.
     nodes : list of str
-        ONNX nodes since the source.
+        Names of the ONNX nodes between the source and this value.
     channels : array of int or None
         Channels of the source that are read; None: all.
     pads : (top, left, bottom, right)
-        Of the images, where linear is None: pixels of `pad_image` around them (None: the nearest
-        one), or, negative ones, cut off.
+        Where `linear` is None: pixels of `pad_image` around the images (`pad_image` None: copies of
+        the nearest pixel); negative: pixels that are cropped.
     parts : list of Part or None
     order : int64 array [rows * elements of shape] or None
-        The number of the element of `map` that stands at each place of `shape`; None: all of them
-        as they stand. See `layout`.
+        For each place of `shape`, the index of its element in `map`; None: the elements are in the
+        map's order. See `layout`.
     rows : int
-        How many times as many images as the network the ONNX tensor has: a reshape has made them
-        of another dimension, the first one of `order`.
+        Images of the ONNX tensor for each image of the network: more than 1 where a reshape has
+        made the batch dimension of another one. The first dimension of `order`.
     moved : list of str
-        The nodes that made the order.
+        Names of the nodes that made `order`.
     """
     source: str
     shape: tuple
@@ -288,10 +337,18 @@ class Value:
     moved: list = field(default_factory=list)
 
 
+#: A constant of the network, quantized or not.
+AnyConstant = Constant | QuantizedConstant
+#: What stands for an ONNX tensor while a network is read.
+Symbol = Constant | QuantizedConstant | HostInput | Value
+#: What the inputs of a node are; None: an input that is left out.
+Inputs = Sequence[Symbol | None]
+
+
 @dataclass
 class Origin:
-    """The tensor of the model that a tensor holds: its numbers are gain * image + offset, with the
-    images of the format, reshaped; `order` as of `Value`."""
+    """Which tensor of the model a tensor of the chip holds: the model's numbers are gain * image +
+    offset, in the `order` (as of `Value`; None: the map's own)."""
     name: str
     gain: float
     offset: float
@@ -300,7 +357,8 @@ class Origin:
 
 @dataclass
 class Place:
-    """Where the channels and pixels of a tensor go in another one: see `Part`."""
+    """Where a tensor is written into another one: its channels become those from `first_channel`
+    on, its pixel (y, x) the pixel (y, x) * step + origin."""
     first_channel: int = 0
     step: tuple = (1, 1)
     origin: tuple = (0, 0)
@@ -309,15 +367,16 @@ class Place:
 @dataclass
 class Part:
     """One part of a value in parts: the channels of `value` become those from `first_channel` on,
-    its pixel (y, x) the pixel (y, x) * step + origin."""
+    its pixel (y, x) the pixel (y, x) * step + origin of the whole."""
     value: Value
     first_channel: int = 0
     step: tuple = (1, 1)
     origin: tuple = (0, 0)
 
 
-def codes_of(format, images, node):
-    """Codes of `format` whose images are `images`; an error at `node` when there is none."""
+def codes_of(format: Format, images: npt.ArrayLike, node: Node) -> np.ndarray:
+    """The codes of `format` whose images are `images`, an array of the same shape. Raises UserError
+    at `node` where an image has no code."""
     images = np.asarray(images)
     codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
     wrong = format.image(codes) != images
@@ -331,39 +390,42 @@ def codes_of(format, images, node):
     return codes
 
 
-def activation(inputs, node):
-    """The first input, which must not be a constant."""
+def activation(inputs: Inputs, node: Node) -> HostInput | Value:
+    """The first input. Raises UserError at `node` where it is a constant."""
     if isinstance(inputs[0], (HostInput, Value)):
         return inputs[0]
-    return node.fail("its first input must be an activation, not a constant")
+    node.fail("its first input must be an activation, not a constant")
 
 
-def constant(value, node, what):
+def constant(value: Symbol | None, node: Node, what: str) -> AnyConstant:
+    """`value`, which is an input of `node`. Raises UserError where it is no constant; the message
+    calls it `what`."""
     if isinstance(value, (Constant, QuantizedConstant)):
         return value
-    return node.fail(f"{what} must be a constant, not computed by the network")
+    node.fail(f"{what} must be a constant, not computed by the network")
 
 
-def shape_text(shape):
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape without batch dimension as messages show it: [N, 3, 8, 8]."""
     return f"[N, {', '.join(map(str, shape))}]" if len(shape) else "[N]"
 
 
-def like(value, result):
-    """The value `result`, which has the shape of `value`, or of a `HostInput`, with its order."""
+def like(value: HostInput | Value, result: Value) -> Value:
+    """`result`, which has the shape of `value`, with its order of elements and its rows."""
     if isinstance(value, HostInput):
         return replace(result, rows=value.rows)
     return replace(result, order=value.order, rows=value.rows, moved=value.moved)
 
 
-def layout_of(value):
-    """For each place of a value's shape, [rows, *shape], the index of its element in the map."""
+def layout_of(value: Value) -> np.ndarray:
+    """The index in the map of the element at each place of a value: int array [rows, *shape]."""
     order = np.arange(value.rows * prod(value.shape)) if value.order is None else value.order
     return order.reshape(value.rows, *value.shape)
 
 
-def with_layout(value, index, node=None):
-    """The value whose places hold the elements `index` [rows, *shape] of its map; `node` is the one
-    that moves them."""
+def with_layout(value: Value, index: np.ndarray, node: Node | None = None) -> Value:
+    """The value whose places hold the elements `index` (int array [rows, *shape]) of its map.
+    `node`: the node that moves them, if one does."""
     order = index.reshape(-1)
     plain = order.size == prod(value.map) and (order == np.arange(order.size)).all()
     names = [] if node is None else [node.name]
@@ -372,9 +434,13 @@ def with_layout(value, index, node=None):
                    moved=[] if plain else list(dict.fromkeys([*value.moved, *names])))
 
 
-def per_channel(numbers, value, node, what):
+def per_channel(numbers: npt.ArrayLike, value: Value, node: Node, what: str) -> np.ndarray:
     """`numbers`, which broadcast against the ONNX shape of `value` with its batch dimension first,
-    as one number for each of its channels."""
+    as one number for each channel of its map (array of dtype object).
+
+    Raises UserError at `node` where their shape does not fit, or where numbers of one channel
+    differ; the message calls them `what`.
+    """
     numbers = np.asarray(numbers, dtype=object)
     full = (value.rows, *value.shape)
     natural = value.order is None and value.rows == 1
@@ -385,9 +451,9 @@ def per_channel(numbers, value, node, what):
             return np.broadcast_to(numbers.reshape(-1), full[1:2]).copy()
     different = list(dict.fromkeys(numbers.reshape(-1).tolist()))
     number_of = {item: n for n, item in enumerate(different)}
-    kinds = np.reshape([number_of[item] for item in numbers.reshape(-1).tolist()], numbers.shape)
+    kinds = np.array([number_of[item] for item in numbers.reshape(-1).tolist()], np.int64)
     try:
-        kinds = np.broadcast_to(kinds, full).reshape(-1)
+        kinds = np.broadcast_to(kinds.reshape(numbers.shape), full).reshape(-1)
     except ValueError:
         node.fail(f"{what} of shape {list(numbers.shape)} does not fit {shape_text(value.shape)}")
     channel = layout_of(value).reshape(-1) // prod(value.map[1:])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
-from systolith.gen.importer import reader as onnx_in
+from systolith.gen.importer.checks import checked_nodes, raise_error
 from systolith.gen.importer.file import read
 from systolith.gen.importer.half import as_float32
 from systolith.gen.importer.nodes import nodes_of
@@ -101,12 +101,12 @@ class FloatNetwork:
                                  ir_version=10 if version > 20 else 8)
 
 
-def read_float(path, opset=_OPSET, refuse=None):
+def read_float(path, opset=_OPSET, refuse=raise_error):
     """The `FloatNetwork` of an ONNX file (or `onnx.ModelProto`), with at least this opset.
 
     Raises UserError where the file is damaged, quantized already, or has an operator that no
-    chip and no host here knows; with `refuse`, a function of node and error, such operators are
-    told to it and stay.
+    chip and no host here knows. With a `refuse` that does not raise (as of `checks.checked_nodes`),
+    such operators stay in the network.
     """
     model = with_known_sizes(read(path))
     for node in model.graph.node:
@@ -117,7 +117,7 @@ def read_float(path, opset=_OPSET, refuse=None):
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
     model = as_float32(model, nodes_of(model.graph))
-    checked, before, after = onnx_in.checked_nodes(model, refuse)
+    checked, before, after = checked_nodes(model, refuse)
     graph = model.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = [item for item in graph.input if item.name not in constants]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from systolith.gen.importer import reader
+from systolith.gen.importer.checks import raise_error
 from systolith.gen.importer.file import read
+from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part, open_sizes
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT
@@ -101,8 +102,8 @@ class Quantized:
     equalized: list
 
 
-def quantize(model, data, recipe=None, *, source="the calibration data", measure=True, refuse=None,
-             progress=SILENT):
+def quantize(model, data, recipe=None, *, source="the calibration data", measure=True,
+             refuse=raise_error, progress=SILENT):
     """Quantize a float ONNX network.
 
     Parameters
@@ -116,8 +117,9 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
         Names the data in errors.
     measure : bool
         Run the rounded network for the error of every layer.
-    refuse : function of (node, UserError) or None
-        Is told what is not supported, instead of an error, as of `reader.load`.
+    refuse : function of (node, UserError)
+        Called for each node that is not supported, as of `reader.load`; by default it raises the
+        error.
 
     Returns a `Quantized`. Raises UserError; also where the importer refuses the result.
     """
@@ -147,7 +149,7 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
             rows = rounded.measure(feeds, recipe.correct_bias, done)
     result = write_model(rounded)
     with progress.step("Reading the quantized network"):
-        reader.load(result, refuse)
+        load(result, refuse)
     return Quantized(result, network.model(), rows, recipe, images, changed)
 
 

@@ -1,5 +1,5 @@
-"""Quantizers and host ends, by the tool that wrote the model. Importing the package registers the
-quantizers and, with them, all operators (`rows`)."""
+"""Quantizers, by the tool that wrote the model. Importing the package registers them and, with
+them, all operators (`rows`)."""
 
 from . import qdq, qonnx
 

@@ -51,9 +51,11 @@ def _along_axis(array, shape, axis, node, what):
     return array.reshape([-1 if n == axis % len(shape) else 1 for n in range(len(shape))])
 
 
-def _scale(value, node):
-    """The numbers of a scale, finite and positive."""
-    item = constant(value, node, "its scale")
+def _scale(inputs, node):
+    """The numbers of a scale, finite and positive; `inputs`: the scale, or nothing."""
+    if not inputs:
+        node.fail("must have an input and a scale")
+    item = constant(inputs[0], node, "its scale")
     array = np.asarray(item.array, dtype=np.float64)
     if not array.size:
         node.fail(f"its scale {item.name!r} is empty, and must hold one number or one for each "
@@ -108,7 +110,7 @@ def _moved(bits, signed):
 def _quantize(builder, node, inputs, axis=1, block_size=0, output_dtype=0, precision=0,
               saturate=1):
     node.expect("block_size", block_size, (0,))
-    scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
+    scale, (zero, kind) = _scale(inputs[1:2], node), _zero_point(inputs, node)
     if output_dtype:
         kind = _named_kind(output_dtype, node)
     kind = kind or Int(8, signed=False)
@@ -163,7 +165,7 @@ def _codes(builder, source, value, move):
 @operator("DequantizeLinear", roles=Role.QUANTIZER | Role.ROWS, domains=_DOMAINS)
 def _dequantize(builder, node, inputs, axis=1, block_size=0, output_dtype=0):
     node.expect("block_size", block_size, (0,))
-    scale, (zero, kind) = _scale(inputs[1], node), _zero_point(inputs, node)
+    scale, (zero, kind) = _scale(inputs[1:2], node), _zero_point(inputs, node)
     value = inputs[0]
     if isinstance(value, (Constant, QuantizedConstant)):
         return _dequantized_constant(node, value, scale, zero, kind, axis)
@@ -334,7 +336,7 @@ def _expand_to_float(node):
 def _bias_of_product(builder, node, inputs):
     """An int32 bias whose scale is the product of input and weight scale."""
     bias = constant(inputs[0], node, "its bias").numbers
-    scales = [exact(_scale(item, node)).reshape(-1) for item in inputs[1:3]]
+    scales = [exact(_scale([item], node)).reshape(-1) for item in inputs[1:3]]
     if scales[0].size != 1 or scales[1].size not in (1, bias.size) or bias.ndim > 1:
         node.fail(f"its bias of shape {list(bias.shape)} goes with scales of one number for the "
                   f"input and one or {bias.size} for the weights, not {scales[0].size} and "

@@ -150,10 +150,10 @@ def _float_quant(builder, node, inputs, has_inf=0, has_nan=0, has_subnormal=0,
     format = Float(exponent, mantissa, bias)
     top = format.max_code
     if len(inputs) > 5 and inputs[5] is not None:
-        limit = constant(inputs[5], node, "its largest value").numbers.reshape(-1)
-        if len(limit) != 1 or limit[0] <= 0:
+        numbers = constant(inputs[5], node, "its largest value").numbers.reshape(-1)
+        if len(numbers) != 1 or numbers[0] <= 0:
             node.fail("its largest value must be one positive number")
-        limit = float(limit[0])
+        limit = float(numbers[0])
         top = int(format.encode(limit))
         largest = float(format.decode(format.max_code))
         if limit < largest and float(format.decode(top)) != limit:

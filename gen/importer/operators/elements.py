@@ -2,10 +2,12 @@
 number, the larger and the smaller."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from systolith.gen.importer import layout
 from systolith.gen.importer.binary import never_zero, three_signs
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.rows import Role, operator
@@ -13,7 +15,9 @@ from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     Constant,
     HostInput,
+    Inputs,
     Linear,
+    Node,
     Pair,
     QuantizedConstant,
     Value,
@@ -200,7 +204,7 @@ def _clip(builder, node, inputs, min=None, max=None):
           "Erf", "Exp", "Floor", "Gelu", "HardSwish", "Log", "Mish", "Reciprocal", "Round", "Selu",
           "Shrink", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan",
           "Tanh", "ThresholdedRelu", roles=Role.FUNCTION)
-def _function(builder, node, inputs, **attributes):
+def _function(builder: Builder, node: Node, inputs: Inputs, **attributes: Any) -> Value:
     """An operator of one input, element by element: ONNX's reference computes it, with its
     attributes."""
     value = activation(inputs, node)

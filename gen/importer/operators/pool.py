@@ -10,10 +10,21 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd
 
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.rows import Role, operator
-from systolith.gen.importer.values import HostInput, Linear, Part, Pool, activation, uniform
+from systolith.gen.importer.values import (
+    HostInput,
+    Inputs,
+    Linear,
+    Node,
+    Part,
+    Pool,
+    Value,
+    activation,
+    uniform,
+)
 
 from .linear import as_map, spatial, window
 from .stride import as_codes, sampled, stored
@@ -188,7 +199,7 @@ def _max_pool(builder, node, inputs, ceil_mode=0, kernel_shape=None, storage_ord
 
 
 @operator("GlobalMaxPool", roles=Role.MAXIMUM | Role.MAPS | Role.SCALES)
-def _global_max_pool(builder, node, inputs):
+def _global_max_pool(builder: Builder, node: Node, inputs: Inputs) -> Value:
     value = activation(inputs, node)
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer before it")

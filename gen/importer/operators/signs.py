@@ -57,11 +57,11 @@ def _compared(strict, more):
     def compared(builder, node, inputs):
         first = not isinstance(inputs[0], (HostInput, Value))
         value = activation(inputs[::-1] if first else inputs, node)
-        numbers = constant(inputs[0 if first else 1], node, "one side")
+        side = constant(inputs[0 if first else 1], node, "one side")
         if isinstance(value, HostInput):
-            value = value.then("subtract", numbers.floats)
+            value = value.then("subtract", side.floats)
         else:
-            numbers = per_channel(numbers.numbers, value, node, "one side")
+            numbers = per_channel(side.numbers, value, node, "one side")
             value = moved_below(replace(value, nodes=[*value.nodes, node.name]), numbers,
                                 strict == (more != first))
         return Comparison(value if more != first else _negative(value), strict)

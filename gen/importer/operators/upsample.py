@@ -11,10 +11,11 @@ from math import floor, gcd, prod
 from typing import Any
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.file import check_size
 from systolith.gen.importer.rows import Role, operator
-from systolith.gen.importer.values import HostInput, Part, activation, constant
+from systolith.gen.importer.values import HostInput, Inputs, Node, Part, Value, activation, constant
 
 from . import resize as onnx_resize
 from .bilinear import MODES, enlarged
@@ -250,7 +251,8 @@ def _axes(node, sizes, kernel, strides=None, dilations=None, pads=None, output_p
 
 
 @operator("ConvTranspose", roles=Role.LINEAR | Role.MAPS, rest=_axes)
-def _conv_transpose(builder, node, inputs, group=1, kernel_shape=None, **windows):
+def _conv_transpose(builder: Builder, node: Node, inputs: Inputs, group: int = 1,
+                    kernel_shape: list[int] | None = None, **windows: Any) -> Value:
     value, weights = activation(inputs, node), weights_of(inputs[1], node)
     rank = len(weights.shape) - 2
     if isinstance(value, HostInput):

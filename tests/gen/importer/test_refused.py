@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
-from systolith.gen.importer.reader import load, supported_operators
+from systolith.gen.importer.checks import supported_operators
+from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
 from ...onnx_networks import QONNX, Network
@@ -153,6 +154,16 @@ def test_the_list_of_operators_is_complete():
     text = page.read_text().split("## Operators")[1]
     listed = set(text.split("\n\n")[2].replace("\n", " ").rstrip(". ").split(", "))
     assert listed == set(supported_operators())
+
+
+@pytest.mark.parametrize("operator, domain, message", [
+    ("Quant", QONNX, r"node 'made' \(Quant\): has no input"),
+    ("RandomNormal", "", r"node 'made' \(RandomNormal\): the operator is not supported")])
+def test_nodes_without_inputs(operator, domain, message):
+    def middle(net, x):
+        attributes = {} if domain else {"shape": [1, 3, 6, 6]}
+        return net.node("Add", x, net.node(operator, domain=domain, name="made", **attributes))
+    refused(model_of(*network(middle)), message)
 
 
 def test_unknown_attributes():

@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import pytest
 from systolith.gen.importer import rows
-from systolith.gen.importer.reader import load, supported_operators
+from systolith.gen.importer.checks import supported_operators
+from systolith.gen.importer.reader import load
 from systolith.gen.importer.rows import ROWS, Role, has, operator
 from systolith.gen.importer.values import Node
 from systolith.gen.kit.errors import UserError

@@ -11,8 +11,8 @@ from systolith.gen.flow.simulate import simulate
 from systolith.gen.importer.reader import load
 from systolith.gen.report.report import read_report
 
-from ...onnx_exact import integer_network, qdq, weights
-from ...onnx_networks import Network, run_onnx
+from ....onnx_exact import integer_network, qdq, weights
+from ....onnx_networks import Network, run_onnx
 
 CHIP = "sim-16x16-int8"
 
@@ -212,7 +212,7 @@ def test_without_onnx_runtime(tmp_path, monkeypatch):
     images, model = np.float32(net.rng.standard_normal((2, 3, 16, 16))), finished(net, [y])
     graph = load(model)
     theirs = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
-    monkeypatch.setattr("systolith.gen.importer.dialects.host.have_runtime", lambda: False)
+    monkeypatch.setattr("systolith.gen.importer.host.part.have_runtime", lambda: False)
     monkeypatch.setattr("systolith.gen.importer.run.have_runtime", lambda: False)
     graph = load(model)
     assert graph.tail.run.session is None

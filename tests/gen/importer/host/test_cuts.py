@@ -10,8 +10,8 @@ from onnx import helper, numpy_helper
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
-from ...onnx_exact import check, integer_network, spread, weights
-from ...onnx_networks import evaluate
+from ....onnx_exact import check, integer_network, spread, weights
+from ....onnx_networks import evaluate
 
 SHAPE = (4, 6, 8)
 SLOPES = np.float32([[[0.3]], [[-0.2]], [[1.7]], [[0.6]]])

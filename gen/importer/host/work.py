@@ -1,39 +1,40 @@
-"""What a network's nodes cost, and what depends on them: which part of a network is so small that
-the host can compute it.
+"""What a network's nodes cost, and which nodes depend on which: what decides whether a part of a
+network is so small that the host can compute it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 import onnx
-from onnx import TensorProto, helper
-
-from .file import QONNX
-from .rows import Role, has
-from .values import Node
+from onnx import ModelProto, TensorProto, helper
+from systolith.gen.importer.file import QONNX
+from systolith.gen.importer.folding import computed_from_constants
+from systolith.gen.importer.rows import Role, has
+from systolith.gen.importer.values import Node
 
 __all__ = ["Cost", "Work", "is_layer"]
 
-#: Operators whose multiply-accumulates count and that the chip has not.
+#: Operators with multiply-accumulates that the chip does not have.
 _OTHERS = {"Attention", "DeformConv", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU",
            "LSTM", "MultiHeadAttention", "QAttention", "RNN"}
 _RECURRENT = {"GRU", "LSTM", "RNN"}
-#: What weights pass between their quantizer and their layer.
+#: Operators that weights may pass between their quantizer and their layer.
 _MOVES = Role.CAST | Role.SAME | Role.VIEW | Role.TURN
-#: Elements from which on a constant's numbers are of no use to shapes.
+#: Constants with more elements than this hold no sizes that shape inference could use.
 _MANY = 1024
 
 
-def is_layer(node):
-    """Whether a node's multiply-accumulates count."""
+def is_layer(node: Node) -> bool:
+    """Whether a node has multiply-accumulates that `Cost` counts."""
     return node.operator in _OTHERS or has(node.operator, Role.LINEAR)
 
 
 @dataclass
 class Cost:
-    """Multiply-accumulates per image, those of quantized layers among them, and these layers'
-    weights."""
+    """What some nodes compute for one image: multiply-accumulates (`macs`), those of layers with
+    quantized weights among them (`quantized`), and the number of these layers' weights."""
     macs: int = 0
     quantized: int = 0
     weights: int = 0
@@ -50,17 +51,26 @@ class Work:
     ----------
     model : onnx.ModelProto
     nodes : list of Node
-        All of its nodes, QLinear operators taken apart.
+        All of its nodes, each after those that it reads, QLinear operators taken apart.
     quantized : bool
-        False: a float network, whose layers with constant weights will be.
+        False: a float network, whose layers with constant weights will be quantized.
+
+    Attributes
+    ----------
+    inputs : set of str
+        The model's inputs without those that have an initializer.
+    makers : {tensor: the Node that gives it}
+    readers : {tensor: list of the Nodes that read it}
     """
 
-    #: What the host may compute: shares of the network's quantized layers, by multiply-accumulates
-    #: or by weights, and of all multiply-accumulates.
+    #: The most that the host may compute: a share of the quantized layers, measured by
+    #: multiply-accumulates or by weights, and a share of all multiply-accumulates.
     MOST_QUANTIZED, MOST = 0.1, 0.5
 
-    def __init__(self, model, nodes, quantized=True):
+    def __init__(self, model: ModelProto, nodes: list[Node], quantized: bool = True):
         self.model, self.nodes, self.quantized = model, nodes, quantized
+        self.inputs = {item.name for item in model.graph.input} - {
+            item.name for item in model.graph.initializer}
         self.makers = {name: node for node in nodes for name in node.outputs if name}
         self.readers: dict[str, list] = {}
         for node in nodes:
@@ -69,7 +79,7 @@ class Work:
                     self.readers.setdefault(name, []).append(node)
 
     @cached_property
-    def kinds(self):
+    def kinds(self) -> dict[str, tuple]:
         """{tensor: (ONNX element type, sizes for one image, None where unknown)}"""
         graph = self.model.graph
         inputs, constants = [], []
@@ -105,16 +115,16 @@ class Work:
             found[item.name] = kind.elem_type, sizes
         return found
 
-    def element_type(self, tensor):
+    def element_type(self, tensor: str) -> int:
         """The ONNX element type of a tensor; float32 where it is not known."""
         return self.kinds.get(tensor, (0, None))[0] or TensorProto.FLOAT
 
-    def sizes(self, tensor):
+    def sizes(self, tensor: str) -> list[int] | None:
         """The sizes of a tensor for one image; None where one of them is not known."""
         sizes = self.kinds.get(tensor, (0, None))[1]
         return None if sizes is None or None in sizes else sizes
 
-    def cost(self, nodes):
+    def cost(self, nodes: Iterable[Node]) -> Cost:
         """The `Cost` of some nodes."""
         return sum((self._cost(node) for node in nodes if is_layer(node)), Cost())
 
@@ -146,11 +156,12 @@ class Work:
         return name in self.makers and has(self.makers[name].operator, Role.QUANTIZER)
 
     @cached_property
-    def total(self):
+    def total(self) -> Cost:
+        """The `Cost` of the whole network."""
         return self.cost(self.nodes)
 
-    def dependents(self, nodes):
-        """Nodes and all that depends on them, in the network's order."""
+    def dependents(self, nodes: Iterable[Node]) -> list[Node]:
+        """Some nodes and all nodes that depend on them, in the network's order."""
         found, waiting = set(), list(nodes)
         while waiting:
             node = waiting.pop()
@@ -159,8 +170,8 @@ class Work:
                 waiting += [item for name in node.outputs for item in self.readers.get(name, ())]
         return [node for node in self.nodes if id(node) in found]
 
-    def needed(self, tensors):
-        """Nodes that tensors depend on, in the network's order."""
+    def needed(self, tensors: Iterable[str]) -> list[Node]:
+        """The nodes that some tensors depend on, in the network's order."""
         wanted, found = set(tensors), list[Node]()
         for node in reversed(self.nodes):
             if wanted & set(node.outputs):
@@ -168,27 +179,22 @@ class Work:
                 wanted.update(node.inputs)
         return found
 
-    def crossing(self, nodes):
-        """Tensors, without constants, that cross the border of a set of nodes: read inside, written
-        outside."""
+    def crossing(self, nodes: list[Node]) -> list[str]:
+        """The tensors that enter a set of nodes: read by one of them and given by none, constants
+        left out."""
         inside = {name for node in nodes for name in node.outputs}
         return list(dict.fromkeys(
             name for node in nodes for name in node.inputs
             if name and name not in inside and name not in self.constants))
 
     @cached_property
-    def constants(self):
-        """Names of what depends on initializers only."""
-        known = {item.name for item in self.model.graph.initializer}
-        for node in self.nodes:
-            if all(name in known for name in node.inputs if name) and (
-                    node.inputs or node.operator == "Constant"):
-                known.update(node.outputs)
-        return known
+    def constants(self) -> set[str]:
+        """Names of the tensors that depend on initializers alone."""
+        return computed_from_constants(self.model.graph, self.nodes)
 
-    def is_small(self, nodes):
-        """Whether so little of the network's work is in some nodes that the host can do it; not
-        where the sizes of a layer in them are not known."""
+    def is_small(self, nodes: list[Node]) -> bool:
+        """Whether some nodes are so little of the network's work that the host can compute them
+        (`MOST_QUANTIZED`, `MOST`); False where the sizes of a layer among them are not known."""
         if any(self.sizes(node.outputs[0]) is None for node in nodes if is_layer(node)):
             return False
         part, whole = self.cost(nodes), self.total
@@ -198,7 +204,7 @@ class Work:
 
 
 def _for_shapes(node):
-    """A NodeProto like the node for shape inference; None where there is no such operator."""
+    """A NodeProto whose shapes ONNX infers as the node's; None where ONNX has no such operator."""
     if node.operator == "BiasOfProduct":
         return helper.make_node("Cast", node.inputs[:1], node.outputs, to=TensorProto.FLOAT)
     if node.domain in QONNX:

@@ -1,0 +1,1 @@
+"""What the host computes of a network: at its ends, before and after the chip."""

@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from systolith.gen.chip.verilog import core_verilog
     from systolith.gen.flow.build import Build, build, open_build
     from systolith.gen.flow.check import Check, check
+    from systolith.gen.flow.run import DeviceRun, run
     from systolith.gen.flow.simulate import Simulation, simulate
     from systolith.gen.kit.errors import UserError
     from systolith.gen.quantize.quantize import Quantized, Recipe, quantize
     from systolith.hw import formats
     from systolith.hw.spec.arch import Arch
 
-__all__ = ["Arch", "Build", "Check", "Quantized", "Recipe", "Simulation", "UserError",
+__all__ = ["Arch", "Build", "Check", "DeviceRun", "Quantized", "Recipe", "Simulation", "UserError",
            "__version__", "build", "check", "core_verilog", "formats", "load_chip", "open_build",
-           "preset_names", "quantize", "simulate"]
+           "preset_names", "quantize", "run", "simulate"]
 
 __version__ = version("systolith")
 
@@ -38,6 +39,7 @@ _HOMES = {"gen.chip.presets": ("preset_names",),
           "gen.chip.verilog": ("core_verilog",),
           "gen.flow.build": ("Build", "build", "open_build"),
           "gen.flow.check": ("Check", "check"),
+          "gen.flow.run": ("DeviceRun", "run"),
           "gen.flow.simulate": ("Simulation", "simulate"),
           "gen.kit.errors": ("UserError",),
           "gen.quantize.quantize": ("Quantized", "Recipe", "quantize"),

@@ -135,11 +135,13 @@ class _PlacedCore(wiring.Component):
         return m
 
 
-def board_verilog(arch, core):
+def board_verilog(arch: Arch, core: str, divisor: int | None = None) -> str:
     """Verilog of the top level of the chip's board, with what stands around the core.
 
-    `core` is the text of `core_verilog`, which is appended.
+    `core` is the text of `core_verilog`, which is appended. `divisor` are the clock cycles per bit
+    of the serial line, where they are not the board's own.
     """
     board = BOARDS[arch.board]
-    top = board.top(_PlacedCore(arch), arch=arch, memory_bytes=board.memory_bytes)
+    top = board.top(_PlacedCore(arch), arch=arch, memory_bytes=board.memory_bytes,
+                    divisor=divisor)
     return f"{design_verilog(top, board.module, arch)}\n{core}"

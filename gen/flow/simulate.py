@@ -9,6 +9,7 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
 from systolith.gen.kit.progress import SILENT, Reporter
+from systolith.hw.spec.program import Program
 from systolith.sim.machine.compare import (
     Comparison,
     compare,
@@ -24,7 +25,8 @@ from systolith.sim.rtl.core import simulate as simulate_rtl
 
 from .build import Build
 
-__all__ = ["ENGINES", "Simulation", "first_images", "read_arrays", "simulate", "write_arrays"]
+__all__ = ["ENGINES", "Arrays", "Codes", "Simulation", "encode", "first_images", "golden_codes",
+           "image_of", "read_arrays", "runs_of", "simulate", "write_arrays"]
 
 ENGINES = ("golden", "isa", "rtl")
 #: Images that the golden model takes at once, and runs in one start of the RTL simulation.
@@ -32,6 +34,8 @@ _GOLDEN_BATCH, _RTL_BATCH = 256, 16
 
 #: A batch [N, ...], or {ONNX input: batch}.
 Arrays = np.ndarray | dict[str, np.ndarray]
+#: {tensor name: codes [N, C, H, W]}.
+Codes = dict[str, np.ndarray]
 
 
 @dataclass
@@ -164,13 +168,9 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
         raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     if waves is not None and engine != "rtl":
         raise UserError("waveforms come from the engine rtl only")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit must be at least 1 image, not {limit}")
-    inputs = _numbers(inputs, limit)
-    codes = _encode(build.graph, inputs)
+    inputs, codes = encode(build, inputs, limit)
     images = len(next(iter(codes.values())))
-    with progress.step(f"Golden model, {images:,} images", images) as done:
-        golden = _golden(build, codes, images, done)
+    golden = golden_codes(build, codes, images, progress)
     timing = model_cycles(build.program, latency)
     found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
                        timing.cycles, timing.activity, build.program.host["batch"])
@@ -196,35 +196,40 @@ def _numbers(inputs, limit):
     return check("the batch", inputs)
 
 
-def _encode(graph, values):
-    """{tensor name: codes [N, C, H, W]}."""
+def encode(build: Build, inputs: Arrays, limit: int | None = None) -> tuple[Arrays, Codes]:
+    """(the first `limit` images, their codes) of a batch for a build. Raises UserError."""
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1 image, not {limit}")
+    inputs, graph = _numbers(inputs, limit), build.graph
     try:
-        codes = graph.encode_inputs(values)
+        codes = graph.encode_inputs(inputs)
     except ValueError as error:
         raise UserError(f"inputs do not fit the network: {error}") from None
     codes = codes if isinstance(codes, dict) else {graph.inputs[0].name: codes}
     if not len(next(iter(codes.values()))):
         raise UserError("the batch holds no image")
-    return codes
+    return inputs, codes
 
 
-def _golden(build, codes, images, done):
+def golden_codes(build: Build, codes: Codes, images: int, progress: Reporter = SILENT) -> Codes:
+    """The golden model's codes of all tensors."""
     parts = []
-    for start in range(0, images, _GOLDEN_BATCH):
-        batch = {name: item[start:start + _GOLDEN_BATCH] for name, item in codes.items()}
-        parts.append(build.graph.run(batch, build.arch))
-        done(min(images, start + _GOLDEN_BATCH))
+    with progress.step(f"Golden model, {images:,} images", images) as done:
+        for start in range(0, images, _GOLDEN_BATCH):
+            batch = {name: item[start:start + _GOLDEN_BATCH] for name, item in codes.items()}
+            parts.append(build.graph.run(batch, build.arch))
+            done(min(images, start + _GOLDEN_BATCH))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _image(tensors, numbers):
-    """What a run of the program takes: an image, or a batch."""
+def image_of(codes: Codes, numbers: np.ndarray) -> Codes:
+    """What a run of the program takes: an image's codes, or a batch's."""
     return {name: item[numbers] if len(numbers) > 1 else item[numbers[0]]
-            for name, item in tensors.items()}
+            for name, item in codes.items()}
 
 
-def _runs(program, images):
-    """[image numbers] of each run; the last image fills up the last run's batch."""
+def runs_of(program: Program, images: int) -> list[np.ndarray]:
+    """Image numbers of each run; the last image fills up the last run's batch."""
     batch = program.host["batch"]
     return [np.minimum(np.arange(start, start + batch), images - 1)
             for start in range(0, images, batch)]
@@ -232,7 +237,7 @@ def _runs(program, images):
 
 def _collect(build, found, places, golden, numbers, results, section, outputs):
     """Compare a run's results, and its outputs as they came to memory, with the golden model's."""
-    expected = _image(golden, numbers)
+    expected = image_of(golden, numbers)
     found.comparison.add(compare(build.program, places, results, expected))
     stored = unpack_outputs(build.program, section)
     found.comparison.add(compare_outputs(build.program, stored, expected))
@@ -246,10 +251,10 @@ def _run_isa(build, codes, golden, found, progress):
     outputs: dict[str, list] = {}
     with progress.step(f"Instruction-level simulator, {found.images:,} images",
                        found.images) as done:
-        for numbers in _runs(program, found.images):
+        for numbers in runs_of(program, found.images):
             memory = bytearray(program.window_bytes)
             memory[:len(program.image)] = program.image
-            data = pack_inputs(program, _image(codes, numbers))
+            data = pack_inputs(program, image_of(codes, numbers))
             memory[host["input_offset"]:host["input_offset"] + len(data)] = data
             simulator = Simulator(build.arch, memory)
             simulator.run(program.instructions, seed=int(numbers[0]))
@@ -267,13 +272,13 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
     outputs: dict[str, list] = {}
     reads = [(host["output_offset"], host["output_bytes"])]
     verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
-    starts = _runs(program, found.images)
+    starts = runs_of(program, found.images)
     batch = len(starts) if waves is not None else _RTL_BATCH
     with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
         for start in range(0, len(starts), batch):
             mine = starts[start:start + batch]
             job = Job(program=program, latency=latency, runs=[
-                Run(writes=[(host["input_offset"], pack_inputs(program, _image(codes, numbers)))],
+                Run(writes=[(host["input_offset"], pack_inputs(program, image_of(codes, numbers)))],
                     reads=reads) for numbers in mine])
             simulation = simulate_rtl(verilog, [job], waves=waves)
             for numbers, run in zip(mine, simulation.runs[0], strict=True):

@@ -119,6 +119,8 @@ class SerialBoard(wiring.Component):
         `blocks`.
     arch : Arch
     memory_bytes : int
+    divisor : int or None
+        Clock cycles per bit of the line; None: as many as `BAUD` takes.
 
     Attributes
     ----------
@@ -132,6 +134,8 @@ class SerialBoard(wiring.Component):
         Members of the component.
     CLOCK, RX, TX : str
         Ports of the clock and of the serial line as the board sees it.
+    IDLE : dict
+        The other inputs and what they are while nobody touches the board.
     """
 
     CLOCK_HZ: int
@@ -142,12 +146,15 @@ class SerialBoard(wiring.Component):
     CLOCK: str
     RX: str
     TX: str
+    IDLE: ClassVar[dict]
 
-    def __init__(self, core: wiring.Component, *, arch: Arch, memory_bytes: int) -> None:
+    def __init__(self, core: wiring.Component, *, arch: Arch, memory_bytes: int,
+                 divisor: int | None = None) -> None:
         self.arch = arch
         self.memory_bytes = memory_bytes
-        self.system = SerialSystem(core, arch=arch, divisor=self.CLOCK_HZ // self.BAUD,
-                                   memory_bytes=memory_bytes, single_port=self.SINGLE_PORT)
+        self.system = SerialSystem(core, arch=arch, memory_bytes=memory_bytes,
+                                   divisor=divisor or self.CLOCK_HZ // self.BAUD,
+                                   single_port=self.SINGLE_PORT)
         super().__init__(self.PORTS)
 
     @property
@@ -202,6 +209,7 @@ class Ulx3s(SerialBoard):
         "led": Out(8), "wifi_gpio0": Out(1, init=1),
     }
     CLOCK, RX, TX = "clk_25mhz", "ftdi_txd", "ftdi_rxd"
+    IDLE: ClassVar[dict] = {"btn": 1}
 
     def reset(self) -> Value:
         return self.btn[1]
@@ -230,6 +238,7 @@ class Icebreaker(SerialBoard):
         "led_green_n": Out(1, init=1), "led_red_n": Out(1, init=1),
     }
     CLOCK, RX, TX = "clk_12mhz", "uart_rx", "uart_tx"
+    IDLE: ClassVar[dict] = {"btn_n": 1}
 
     def reset(self) -> Value:
         return ~self.btn_n
@@ -252,6 +261,7 @@ class TangNano20k(SerialBoard):
         "led_n": Out(6, init=0x3F),
     }
     CLOCK, RX, TX = "clk_27mhz", "uart_rx", "uart_tx"
+    IDLE: ClassVar[dict] = {"btn": 0}
 
     def reset(self) -> Value:
         return self.btn[0]

@@ -131,8 +131,8 @@ class SerialBridge(wiring.Component):
     ----------
     divisor : int
         Clock cycles per bit of the line.
-    timeout : int
-        Cycles of silence after which a command is forgotten.
+    timeout : int or None
+        Cycles of silence after which a command is forgotten; None: the time of 13,107 bytes.
 
     Members
     -------
@@ -143,9 +143,9 @@ class SerialBridge(wiring.Component):
         A command is under way.
     """
 
-    def __init__(self, *, divisor: int, timeout: int=1 << 22) -> None:
+    def __init__(self, *, divisor: int, timeout: int | None = None) -> None:
         self.divisor = divisor
-        self.timeout = timeout
+        self.timeout = timeout or divisor << 17
         super().__init__({
             "rx": In(1, init=1), "tx": Out(1, init=1),
             "memory": Out(WordSignature()), "registers": Out(WordSignature()), "busy": Out(1),

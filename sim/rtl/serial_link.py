@@ -5,6 +5,7 @@ The commands are those of `systolith.hw.board.bridge`. Needs the package `pyseri
 """
 
 import time
+from typing import Any
 
 from systolith.hw.board.bridge import REGISTER_SPACE
 from systolith.hw.spec import registers
@@ -13,6 +14,12 @@ from .device import DeviceError
 
 __all__ = ["SerialLink"]
 
+_SILENT = "the board does not answer: is it connected, configured, and out of reset?"
+
+
+class _Garbled(DeviceError):
+    """Bytes were lost on the line, or came that are no answer."""
+
 
 class SerialLink:
     """What `sim.device.Device` asks of a transport.
@@ -20,34 +27,53 @@ class SerialLink:
     Parameters
     ----------
     port : str or object
-        The line's name, such as /dev/ttyUSB0, or an open one with `read(size)`, `write(data)`.
+        The line's name, such as /dev/ttyUSB0, or an open one with pyserial's `read(size)`,
+        `write(data)`, `in_waiting` and `reset_input_buffer()`.
     baud : int
         Bits a second, where the line is opened here.
     timeout : float
         Seconds to wait for an answer.
+    silence : float
+        Seconds of silence after which the bridge has forgotten an unfinished command, with a
+        margin: 0.13 at 1 Mbit/s.
     """
 
     #: Words in one command: as many as its 16-bit count can say.
     MOST = 1 << 16
     #: Seconds between two looks at STATUS.
     PAUSE = 0.002
+    #: Silences until a board counts as dead: the longest answer takes 2.6 s at 1 Mbit/s.
+    PATIENCE = 20
 
     #: The board's memory stands at address 0.
     window_base = 0
 
-    def __init__(self, port, baud=1_000_000, timeout=2.0):
+    def __init__(self, port: Any, baud: int = 1_000_000, timeout: float = 2.0,
+                 silence: float = 0.2) -> None:
+        self.silence = silence
         if isinstance(port, str):
-            import serial
-            port = serial.Serial(port, baud, timeout=timeout)
+            port = self._open(port, baud, timeout)
         self.port = port
 
-    def read_register(self, offset):
+    @staticmethod
+    def _open(name: str, baud: int, timeout: float) -> Any:
+        try:
+            import serial
+        except ImportError:
+            raise DeviceError("a serial line needs pyserial; `pip install 'systolith[board]'` "
+                              "brings it") from None
+        try:
+            return serial.Serial(name, baud, timeout=timeout)
+        except (serial.SerialException, ValueError, OSError) as error:
+            raise DeviceError(f"the serial line {name} cannot be opened: {error}") from None
+
+    def read_register(self, offset: int) -> int:
         return int.from_bytes(self._read(REGISTER_SPACE + offset, 1), "little")
 
-    def write_register(self, offset, value):
+    def write_register(self, offset: int, value: int) -> None:
         self._write(REGISTER_SPACE + offset, value.to_bytes(4, "little"))
 
-    def read_memory(self, offset, size):
+    def read_memory(self, offset: int, size: int) -> bytes:
         first, end = offset // 4 * 4, -(-(offset + size) // 4) * 4
         content = bytearray()
         while first + len(content) < end:
@@ -55,7 +81,7 @@ class SerialLink:
             content += self._read(first + len(content), words)
         return bytes(content[offset - first:offset - first + size])
 
-    def write_memory(self, offset, data):
+    def write_memory(self, offset: int, data: bytes) -> None:
         """Whole words are written; what they hold beside `data` is read before."""
         end = offset + len(data)
         front, back = offset % 4, -end % 4
@@ -65,7 +91,7 @@ class SerialLink:
         for start in range(0, len(data), step):
             self._write(offset - front + start, data[start:start + step])
 
-    def wait(self, limit):
+    def wait(self, limit: int | None) -> None:
         """Until the core is not busy any more. `limit` counts clock cycles, which a host does not
         see: with one, this looks at CYCLES."""
         while self.read_register(registers.address("STATUS")) & 1:
@@ -73,34 +99,59 @@ class SerialLink:
                 return
             time.sleep(self.PAUSE)
 
-    def _write(self, address, data):
-        self.port.write(self._head(b"W", address, len(data) // 4) + data)
-        self._finish(address)
+    def synchronize(self) -> None:
+        """Bring the board to where it waits for a command, whatever came before: another host's
+        unfinished command, noise, lost bytes. Raises DeviceError where it does not answer."""
+        for _ in range(self.PATIENCE):
+            # An unfinished command is forgotten after silence; an unfinished answer comes to its
+            # end.
+            time.sleep(self.silence)
+            self.port.reset_input_buffer()
+            self.port.write(b"?")
+            if self.port.read(1) == b"?":
+                time.sleep(self.silence / 16)
+                if not self.port.in_waiting:
+                    return
+        raise _Garbled(_SILENT)
 
-    def _read(self, address, words):
-        self.port.write(self._head(b"R", address, words))
-        data = self._take(4 * words)
-        self._finish(address)
+    def _write(self, address: int, data: bytes) -> None:
+        # A start that is given again would be a second run.
+        once = address == REGISTER_SPACE + registers.address("CONTROL")
+        self._ask(self._head(b"W", address, len(data) // 4) + data, address, 0, once)
+
+    def _read(self, address: int, words: int) -> bytes:
+        return self._ask(self._head(b"R", address, words), address, 4 * words, False)
+
+    def _ask(self, command: bytes, address: int, size: int, once: bool) -> bytes:
+        """One command, and a second time where its answer is lost or garbled; `size` bytes."""
+        try:
+            return self._try(command, address, size)
+        except _Garbled:
+            if once:
+                raise
+        self.synchronize()
+        return self._try(command, address, size)
+
+    def _try(self, command: bytes, address: int, size: int) -> bytes:
+        self.port.write(command)
+        data, answer = self._take(size), self._take(1)
+        if answer == b"E":
+            where = f"{address & ~REGISTER_SPACE:#x} of the " + (
+                "registers" if address & REGISTER_SPACE else "memory")
+            raise DeviceError(f"the board refused an access to byte {where}")
+        if answer != b"K":
+            raise _Garbled(f"the board answered {answer!r}; is it the right line and speed?")
         return data
 
     @staticmethod
-    def _head(command, address, words):
+    def _head(command: bytes, address: int, words: int) -> bytes:
         return command + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little")
 
-    def _finish(self, address):
-        answer = self._take(1)
-        if answer != b"K":
-            where = f"{address & ~REGISTER_SPACE:#x} of the " + (
-                "registers" if address & REGISTER_SPACE else "memory")
-            raise DeviceError(f"the board refused an access to byte {where}" if answer == b"E" else
-                              f"the board answered {answer!r}; is it the right line and speed?")
-
-    def _take(self, size):
+    def _take(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
             part = self.port.read(size - len(data))
             if not part:
-                raise DeviceError("the board does not answer: is it connected, configured, and out "
-                                  "of reset?")
+                raise _Garbled(_SILENT)
             data += part
         return bytes(data)

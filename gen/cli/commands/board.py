@@ -1,4 +1,4 @@
-"""Commands on a board: the file that configures it."""
+"""Commands on a board: the file that configures it, and running a build on it."""
 
 import shlex
 from dataclasses import replace
@@ -7,10 +7,20 @@ from pathlib import Path
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 
-from ..command import OK, Command
-from ..options import add_chip, add_output, add_seed_jobs, add_seeds, chip, wrote
+from ..command import MISMATCH, OK, Command
+from ..options import (
+    add_chip,
+    add_json,
+    add_output,
+    add_seed_jobs,
+    add_seeds,
+    chip,
+    count,
+    write_json,
+    wrote,
+)
 
-__all__ = ["Bitstream"]
+__all__ = ["Bitstream", "Run"]
 
 
 class Bitstream(Command):
@@ -67,3 +77,66 @@ class Bitstream(Command):
         wrote(made.report, made.file)
         print(f"configure the board: {shlex.join(made.load)}")
         return OK
+
+
+class Run(Command):
+    name, summary = "run", "run a build on a board"
+    text = (
+        "Run a build on a device, on a batch of inputs in the ONNX model's own layout and units "
+        "(float32). The\nhost's part of the network is done here.\n\n"
+        "  serial:PORT[@BAUD]                 a board that `systolith bitstream` has configured "
+        "(needs pyserial)\n"
+        "  mem:FILE@REGISTERS,WINDOW,BYTES    a core in this machine's address space, such as "
+        "/dev/mem on a Zynq:\n"
+        "                                     its registers, and the memory that is the core's "
+        "own\n"
+        "  sim:board                          the build's board in Verilator, from the serial "
+        "line's pins on\n\n"
+        "With --check the outputs are compared with the golden model, bit for bit (exit code 3 "
+        "where they differ).")
+    examples = (
+        "  systolith run out --device sim:board --inputs x.npy --limit 1 --check\n"
+        "  systolith run out --device serial:/dev/ttyUSB0 --inputs x.npy --outputs y.npy\n"
+        "  systolith run out --device mem:/dev/mem@0x43c00000,0x1f000000,0x1000000 --inputs x.npy")
+
+    def arguments(self, parser):
+        parser.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
+        parser.add_argument("--device", required=True, metavar="DEVICE")
+        parser.add_argument("--inputs", required=True, metavar="X.npy",
+                            help="batch; .npz with one array per input where there are several")
+        parser.add_argument("--outputs", metavar="Y.npy",
+                            help="the results; .npz where there are several")
+        parser.add_argument("--limit", type=count, metavar="N", help="the first N images only")
+        parser.add_argument("--check", action="store_true",
+                            help="compare the outputs with the golden model")
+        add_json(parser, "write the figures as JSON")
+
+    def run(self, options):
+        from systolith.gen.flow.build import open_build
+        from systolith.gen.flow.run import run
+        from systolith.gen.flow.simulate import read_arrays, write_arrays
+        inputs = read_arrays(options.inputs)
+        build = open_build(options.dir)
+        with Reporter() as progress:
+            found = run(build, inputs, options.device, limit=options.limit, check=options.check,
+                        progress=progress)
+        self._show(found)
+        if options.outputs:
+            write_arrays(options.outputs, found.outputs)
+            wrote(options.outputs)
+        write_json(options.json, found.to_dict())
+        return MISMATCH if found.comparison and found.comparison.bits else OK
+
+    def _show(self, found):
+        print(f"{found.images:,} images on {found.device}: {found.images_per_second:,.1f} images/s "
+              f"with all transfers; loading the program took {found.load_seconds:.1f} s")
+        if found.comparison:
+            print(f"against the golden model: {found.comparison.bits:,} bits differ in "
+                  f"{found.comparison.elements:,} results")
+        what = "per image" if found.batch == 1 else f"for a batch of {found.batch} images"
+        print(f"cycles {what}: {found.cycles:,} (cycle model, with its own memory: "
+              f"{found.cycles_model:,}), {found.compute_cycles:,} of them computing")
+        if found.activity is not None:
+            from systolith.gen.report.report import units_table
+            print("\ncycles of each unit by the core's counters:\n")
+            print(units_table(found.activity, found.cycles))

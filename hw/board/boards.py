@@ -293,7 +293,7 @@ class Board:
     """
     name: str
     part: Part
-    top: type
+    top: type["SerialBoard"]
     module: str
     clock_mhz: float
     memory_bytes: int

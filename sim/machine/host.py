@@ -29,6 +29,8 @@
 - `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.spec.arch import Arch
@@ -105,7 +107,7 @@ def _laid_out(codes, taps, arch):
     return bit_planes(codes, taps["planes"], arch.vector) if taps["planes"] else codes
 
 
-def pack_inputs(program: Program, codes: ArrayLike | dict[str, ArrayLike]) -> bytes:
+def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) -> bytes:
     """The content of the input section, `input_bytes` bytes for `input_offset`.
 
     `codes` are codes [C, H, W] of the image, or [N, C, H, W] for a program with a batch of N; for
@@ -113,7 +115,7 @@ def pack_inputs(program: Program, codes: ArrayLike | dict[str, ArrayLike]) -> by
     fit.
     """
     host, inputs = program.host, program.host["inputs"]
-    if not isinstance(codes, dict):
+    if not isinstance(codes, Mapping):
         if len(inputs) != 1:
             raise ValueError(f"the network has the inputs {', '.join(i['name'] for i in inputs)}: "
                              "give a dict of codes")

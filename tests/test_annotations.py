@@ -8,21 +8,13 @@ from .test_layout import ARROWS, FILES, ROOT, room_of
 
 #: Rooms of which some public functions are not annotated yet.
 NOT_YET = {
-    "gen/chip",
-    "gen/cli",
     "gen/compile",
     "gen/flow",
     "gen/importer",
-    "gen/measure",
     "gen/quantize",
-    "gen/study",
-    "hw/board",
     "hw/core",
-    "hw/element",
-    "hw/formats",
     "sim/machine",
     "sim/model",
-    "sim/rtl",
 }
 #: Special methods that are as public as their class.
 _SPECIAL = ("__init__", "__call__")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from types import MappingProxyType
+from typing import Any
 
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
@@ -44,7 +45,7 @@ def core_verilog(arch: Arch) -> str:
     return design_verilog(Core(arch=arch), "systolith_core", arch)
 
 
-def design_verilog(top, name, arch):
+def design_verilog(top: Any, name: str, arch: Arch) -> str:
     """Verilog of `top` as module `name`, with the blocks that `top.blocks` names.
 
     Parameters

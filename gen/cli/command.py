@@ -1,6 +1,7 @@
 """What a command is: what its help says, what it takes, what it does, and the exit codes."""
 
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser, Namespace
 
 __all__ = ["FAULT", "MISMATCH", "OK", "WRONG", "Command"]
 
@@ -30,9 +31,9 @@ class Command(ABC):
     examples: str
 
     @abstractmethod
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         """Add the command's arguments to its `argparse.ArgumentParser`."""
 
     @abstractmethod
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         """Do it, with the parsed arguments. Returns the exit code; raises UserError."""

@@ -3,9 +3,17 @@
 import argparse
 import json
 import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
+
+if TYPE_CHECKING:       # what takes long to load is imported where it is used
+    from systolith.gen.importer.sizes import Part
+    from systolith.gen.quantize.quantize import Recipe
+    from systolith.hw.spec.arch import Arch
 
 __all__ = [
     "add_batch", "add_chip", "add_dsp", "add_jobs", "add_json", "add_latency", "add_model",
@@ -16,7 +24,7 @@ __all__ = [
 
 # Kinds of values.
 
-def count(text):
+def count(text: str) -> int:
     """A whole number from 1 up."""
     try:
         number = int(text)
@@ -27,14 +35,14 @@ def count(text):
     return number
 
 
-def whole(text):
+def whole(text: str) -> int:
     """A whole number from 0 up."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, not {text!r}")
     return int(text)
 
 
-def names(text):
+def names(text: str) -> list[str]:
     """Words between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -49,7 +57,7 @@ def _sizes(text):
 
 # The chip.
 
-def add_chip(parser, required=True):
+def add_chip(parser: ArgumentParser, required: bool = True) -> None:
     """--chip and --set, for `chip`."""
     from systolith.gen.chip.presets import preset_names
     parser.add_argument("--chip", required=required, metavar="CHIP",
@@ -57,31 +65,31 @@ def add_chip(parser, required=True):
     add_set(parser)
 
 
-def add_set(parser):
+def add_set(parser: ArgumentParser) -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="change keys of the chip, such as array.rows=7 array.weight=int4")
 
 
-def chip(name, options):
+def chip(name: str, options: Namespace) -> "Arch":
     """The `Arch` of a preset or file, changed as --set says."""
     from systolith.gen.chip.toml import load_chip
     return load_chip(name, options.set)
 
 
-def other_chip(model):
+def other_chip(model: Path | str) -> str:
     """What makes a chip on which a model maps, as a sentence."""
     return f"A chip on which it maps: systolith init --for {shlex.quote(str(model))} -o chip.toml"
 
 
 # The network.
 
-def add_model(parser):
+def add_model(parser: ArgumentParser) -> None:
     """MODEL.onnx, and the options of what of it is read, for `part`."""
     parser.add_argument("model", metavar="MODEL.onnx")
     add_part(parser)
 
 
-def add_part(parser):
+def add_part(parser: ArgumentParser) -> None:
     """Options of what of a model is read, for `part`."""
     parser.add_argument("--shape", type=_sizes, action="append", default=[],
                         metavar="[NAME=]1,C,H,W",
@@ -95,7 +103,7 @@ def add_part(parser):
                              "become inputs")
 
 
-def part(options):
+def part(options: Namespace) -> "Part":
     """The `Part` of the model that the command line asks for."""
     from systolith.gen.importer.sizes import Part
     inputs = [name for name, _ in options.shape]
@@ -104,12 +112,12 @@ def part(options):
     return Part(dict(options.shape), tuple(options.cut), tuple(options.begin))
 
 
-def add_batch(parser):
+def add_batch(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N",
                         help="images that a run of the program computes (default: 1)")
 
 
-def add_recipe(parser, required):
+def add_recipe(parser: ArgumentParser, required: bool) -> None:
     """Options of post-training quantization, for `recipe`; without `required`, of a command for
     which they are extra."""
     group = parser.add_argument_group(
@@ -129,7 +137,7 @@ def add_recipe(parser, required):
                        help="move biases so that the mean of each layer's results stays")
 
 
-def recipe(options, activation, weight):
+def recipe(options: Namespace, activation: str, weight: str) -> "Recipe":
     """The `Recipe` that the command line asks for, with these names of formats."""
     from systolith.gen.quantize.quantize import Recipe
     if options.percentile is not None and options.range != "percentile":
@@ -140,7 +148,7 @@ def recipe(options, activation, weight):
                   correct_bias=options.correct_bias, **given)
 
 
-def no_recipe(options):
+def no_recipe(options: Namespace) -> None:
     """Refuse options of quantization without --calibration."""
     for name in ("range", "percentile", "equalize", "correct_bias"):
         if getattr(options, name):
@@ -149,47 +157,47 @@ def no_recipe(options):
 
 # Runs and results.
 
-def add_latency(parser):
+def add_latency(parser: ArgumentParser) -> None:
     parser.add_argument("--latency", type=count, default=32, metavar="CYCLES",
                         help="of the memory (default: %(default)s)")
 
 
-def add_dsp(parser):
+def add_dsp(parser: ArgumentParser) -> None:
     parser.add_argument("--dsp", action="store_true", help="products in DSP blocks")
 
 
-def add_seeds(parser, default):
+def add_seeds(parser: ArgumentParser, default: int) -> None:
     parser.add_argument("--seeds", type=count, default=default, metavar="N",
                         help="default: %(default)s")
 
 
-def add_seed_jobs(parser):
+def add_seed_jobs(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=count, metavar="N",
                         help="seeds at the same time (default: one a processor)")
 
 
-def add_jobs(parser, what, default):
+def add_jobs(parser: ArgumentParser, what: str, default: int) -> None:
     """--jobs: how many of `what` run at the same time."""
     parser.add_argument("--jobs", type=count, default=default, metavar="N",
                         help=f"{what} at the same time (default: %(default)s)")
 
 
-def add_output(parser, metavar, **more):
+def add_output(parser: ArgumentParser, metavar: str, **more: Any) -> None:
     """-o, --output: a file or a folder; required unless `more` has a default or help says it."""
     parser.add_argument("-o", "--output", metavar=metavar, **more)
 
 
-def wrote(*paths):
+def wrote(*paths: Path | str) -> None:
     """Say which files were written."""
     for path in paths:
         print(f"wrote {path}")
 
 
-def add_json(parser, help=None):
+def add_json(parser: ArgumentParser, help: str | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", help=help)
 
 
-def write_json(path, data):
+def write_json(path: Path | str | None, data: object) -> None:
     """Write what --json asks for; `path` None: nothing."""
     if path is not None:
         wrote(write_file(path, json.dumps(data, indent=2) + "\n"))

@@ -37,7 +37,7 @@ class _CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def make_parser(filled=False):
+def make_parser(filled: bool = False) -> argparse.ArgumentParser:
     """The parser of the command line; `options.run` of what it returns runs the command.
 
     With `filled`, all commands have their arguments, as for a list of them; otherwise one gets

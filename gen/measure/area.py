@@ -29,14 +29,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes
 from systolith.hw.spec import structures
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import structure_of
 
 __all__ = ["PARTS", "TARGETS", "Area", "AreaError", "built_for",
@@ -48,7 +51,7 @@ TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowi
 _ELEMENTS_OF = {"gowin": "ecp5"}
 
 
-def synthesis(target, top, *, dsp=True, pe_dsp=True):
+def synthesis(target: str, top: str, *, dsp: bool = True, pe_dsp: bool = True) -> list[str]:
     """Yosys commands from Verilog to mapped cells; see `measure`."""
     commands = [f"hierarchy -check -top {top}"]
     if dsp and not pe_dsp:
@@ -146,14 +149,14 @@ class Area:
     seconds: float = 0.0
 
     @property
-    def cells(self):
+    def cells(self) -> Counter:
         return sum(self.parts.values(), Counter())
 
     @property
-    def total(self):
+    def total(self) -> dict[str, float]:
         return count(self.cells)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data: `lut`, `ff`, `dsp`, `bram` and `cells` in `total` and in each of `parts`."""
         def entry(cells):
             return count(cells) | {"cells": dict(sorted(cells.items()))}
@@ -166,7 +169,7 @@ class Area:
         }
 
 
-def count(cells):
+def count(cells: Mapping[str, int]) -> dict[str, float]:
     """The figures to compare: a dict of `lut`, `ff`, `dsp` and `bram`."""
     def total(weights):
         number = sum(weights.get(name, 0) * times for name, times in cells.items())
@@ -176,7 +179,7 @@ def count(cells):
             "dsp": total(_DSP), "bram": total(_BRAM)}
 
 
-def chip_area(arch, target="ecp5", *, dsp=True, **options):
+def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True, **options: Any) -> Area:
     """The area of the core of `arch`, built for `target`; `dsp` says where DSP blocks may be: True
     (anywhere but for small products), "post" (in post-processing only) or False; other options are
     `measure`'s."""
@@ -186,7 +189,7 @@ def chip_area(arch, target="ecp5", *, dsp=True, **options):
                    pe_dsp=dsp is True and arch.pe_dsp, **options)
 
 
-def built_for(arch, target, *, dsp=True):
+def built_for(arch: Arch, target: str, *, dsp: bool = True) -> Arch:
     """`arch` with its structure "auto" resolved: the target's, or DSP blocks where they are worth
     it and allowed."""
     if arch.structure != "auto":
@@ -195,7 +198,8 @@ def built_for(arch, target, *, dsp=True):
                                               dsp and arch.pe_dsp))
 
 
-def measure(verilog, top, target="ecp5", *, dsp=True, pe_dsp=True, log=None, timeout=None):
+def measure(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = True, pe_dsp: bool = True,
+            log: Path | str | None = None, timeout: float | None = None) -> Area:
     """Map the design in the text `verilog` below the module `top`; an `Area`.
 
     Parameters
@@ -237,7 +241,8 @@ def _check(target):
         raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
 
 
-def run_yosys(commands, result, log=None, timeout=None):
+def run_yosys(commands: Iterable[str], result: Path, log: Path | str | None = None,
+              timeout: float | None = None) -> str:
     """Run Yosys, in the folder of the file `result`, until it has written that; its log as text.
 
     Paths in the commands are absolute ones. Raises AreaError; the log then stays, in `log` or else
@@ -291,7 +296,7 @@ def _attribute(modules, module, part, times, parts):
             parts[part][name] += times * number
 
 
-def leaves(modules, module):
+def leaves(modules: Mapping[str, Mapping[str, int]], module: str) -> Counter:
     """Cells of `module` with those of the modules in it; `modules` has a dict of cells for each."""
     cells: Counter = Counter()
     for name, number in modules[module].items():

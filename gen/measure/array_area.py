@@ -1,11 +1,13 @@
 """Area of a whole systolic array, edges and skew included, beside its processing elements alone."""
 
 from dataclasses import replace
+from typing import Any
 
 from systolith.gen.chip.verilog import design_verilog
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.core.array import SystolicArray
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.structures import structure_of
 
 from .area import built_for
@@ -17,12 +19,13 @@ __all__ = ["array_area", "array_verilog"]
 ARRAY = "systolith_array"
 
 
-def array_verilog(arch):
+def array_verilog(arch: Arch) -> str:
     """Verilog of the array of a chip alone: top module `systolith_array`."""
     return design_verilog(SystolicArray(arch=arch), ARRAY, arch)
 
 
-def array_area(arch, target, *, dsp=False, flatten=False, progress=SILENT):
+def array_area(arch: Arch, target: str, *, dsp: bool = False, flatten: bool = False,
+               progress: Reporter = SILENT) -> dict[str, Any]:
     """The array of `arch` and its element, both by `element_area`.
 
     The element is that of the table: one pipeline stage, double-buffered weights. An array whose

@@ -7,12 +7,15 @@ on either side: paths into and out of the array are short, only those inside it 
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.element.element import arithmetic_of
+from systolith.hw.formats import Format, parse
 from systolith.hw.spec.arch import Arch
 
 from .area import leaves, run_yosys
@@ -36,16 +39,17 @@ class ArrayTiming(Timing):
     stages: int
     area: dict
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"part": PART, "speed_grade": 6, "stages": self.stages,
                                     "array": self.area}
 
 
-def array_arch(activation, weight, *, rows=8, columns=8, lanes=1, stages=None, dsp=False):
+def array_arch(activation: Format | str, weight: Format | str, *, rows: int = 8, columns: int = 8,
+               lanes: int = 1, stages: int | None = None, dsp: bool = False) -> Arch:
     """The chip whose array is meant. Raises UserError where there is none."""
     try:
         arch = Arch(name=f"{activation} x {weight}", rows=rows, columns=columns, lanes=lanes,
-                    activation=activation, weight=weight, stages=stages,
+                    activation=parse(activation), weight=parse(weight), stages=stages,
                     structure="dsp" if dsp else "lut4")
         arithmetic_of(arch)
     except ValueError as error:
@@ -53,7 +57,7 @@ def array_arch(activation, weight, *, rows=8, columns=8, lanes=1, stages=None, d
     return arch
 
 
-def wrapper(arch):
+def wrapper(arch: Arch) -> str:
     """Verilog of the chains around the array, module `systolith_clock`."""
     widths = {"activations": arch.activation_bits, "swap": 1, "weights": arch.weight_bits}
     inputs, outputs = sum(widths.values()), arch.columns * arch.psum_bits
@@ -78,7 +82,8 @@ endmodule
 """
 
 
-def array_timing(arch, *, seeds=(1, 2, 3, 4, 5), jobs=None, progress=SILENT):
+def array_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3, 4, 5), jobs: int | None = None,
+                 progress: Reporter = SILENT) -> ArrayTiming:
     """Place and route the array of `arch` on an ECP5-85k of speed grade 6; an `ArrayTiming`.
 
     Elements built for DSP blocks may use DSP blocks, others get none. Raises UserError where

@@ -16,12 +16,12 @@ from pathlib import Path
 from amaranth.back import verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_folder, write_file
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import parse
-from systolith.hw.spec.structures import TARGETS, structure_of
+from systolith.hw.spec.structures import TARGETS, Structure, structure_of
 
 from .area import run_yosys
 from .element_vectors import COLUMNS, edge, vectors
@@ -51,11 +51,11 @@ class PeConfig:
     columns: int = 1
 
     @property
-    def structure(self):
+    def structure(self) -> Structure:
         return structure_of(self.target, self.dsp)
 
     @property
-    def command(self):
+    def command(self) -> str:
         """The command that writes this element."""
         words = ["systolith", "pe", "--activation", self.activation, "--weight", self.weight,
                  "--lanes", str(self.lanes), "--rows", str(self.rows), "--target", self.target,
@@ -87,7 +87,7 @@ class PeConfig:
                             f"{error}") from None
 
 
-def offset(rules):
+def offset(rules: Arithmetic) -> int:
     """What each element adds beyond its products, in units of a sum's lowest bit.
 
     A partial sum counts in steps of 2**psum_scale such units, of which one element may add a
@@ -96,7 +96,7 @@ def offset(rules):
     return -rules.head(1 << rules.psum_scale)
 
 
-def residue(rules, rows):
+def residue(rules: Arithmetic, rows: int) -> int:
     """What a column's sum has beyond its last partial sum: sum = (psum << psum_scale) + residue."""
     too_much = (rules.head(rows) << rules.psum_scale) + rows * offset(rules)
     return -too_much % (1 << rules.psum_bits + rules.psum_scale)
@@ -114,12 +114,12 @@ def _clean(text):
     return _START.sub("at_start ", text).strip("\n") + "\n"
 
 
-def pe_verilog(rules, module=TOP):
+def pe_verilog(rules: Arithmetic, module: str = TOP) -> str:
     """Verilog of the processing element of an `Arithmetic`."""
     return _clean(emit(ProcessingElement(rules), module))
 
 
-def edge_verilog(rules):
+def edge_verilog(rules: Arithmetic) -> str:
     """Verilog of the decoders at an array's edges: combinational, from `codes` to `decoded`."""
     texts = []
     for name, module in EDGES.items():
@@ -129,7 +129,7 @@ def edge_verilog(rules):
     return "\n".join(texts)
 
 
-def write_pe(config, folder, *, progress=SILENT):
+def write_pe(config: PeConfig, folder: Path | str, *, progress: Reporter = SILENT) -> list[Path]:
     """Write the element of a `PeConfig`; the paths of the files.
 
     Raises UserError for formats, lanes, rows, stages or a target that no element has, and where
@@ -278,7 +278,7 @@ def _ports(rules):
     ]
 
 
-def testbench(rules):
+def testbench(rules: Arithmetic) -> str:
     """A testbench that plays vectors.csv against element and decoders, and says PASS or FAIL."""
     return _TESTBENCH.format(
         codes_a=rules.lanes * rules.activation.width,

@@ -15,7 +15,9 @@ Targets have several flows of commands; the one that gives the smallest result c
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.structures import TARGETS
@@ -67,12 +69,12 @@ def _flows(target, top, dsp, flatten, liberty):
     return flows
 
 
-def merit(target):
+def merit(target: str) -> str:
     """The figure by which flows of a target are compared."""
     return {"ecp5": "slice_lut", "asic": "transistors"}.get(target, "lut")
 
 
-def find_liberty(path=None):
+def find_liberty(path: Path | str | None = None) -> Path | None:
     """The liberty file to use: `path`, else Debian's if it is there, else None.
 
     Raises UserError where `path` is no file.
@@ -84,7 +86,8 @@ def find_liberty(path=None):
     return LIBERTY if LIBERTY.is_file() else None
 
 
-def element_area(verilog, top, target, *, dsp=False, flatten=True, liberty=None):
+def element_area(verilog: str, top: str, target: str, *, dsp: bool = False, flatten: bool = True,
+                 liberty: Path | None = None) -> dict[str, Any]:
     """Map the module `top` of the text `verilog`.
 
     Parameters
@@ -135,7 +138,7 @@ def _run(verilog, top, commands, target, *, flattened, liberty=None):
         return report, json.loads(written.read_text())["modules"]
 
 
-def figures_of(cells, target):
+def figures_of(cells: Mapping[str, int], target: str) -> dict[str, Any]:
     """The figures of a count of cells by type; without transistors and bare carry."""
     def total(wanted):
         return sum(number for cell, number in cells.items() if wanted(cell))

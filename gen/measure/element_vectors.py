@@ -8,9 +8,13 @@ lane; else every pair of the corners; and random ones. Loads come as early, as l
 between as the element allows. Elements side by side have weights and sums of their own.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
+from systolith.hw.element.arithmetic import Arithmetic
+from systolith.hw.formats import Format
 
 __all__ = ["COLUMNS", "decoder_words", "edge", "vectors"]
 
@@ -19,7 +23,7 @@ COLUMNS = ["activation", "weight", "load", "swap", "a_in", "w_in", "psum_in", "c
 FILLINGS, RUN = 96, 24
 
 
-def corner_codes(fmt):
+def corner_codes(fmt: Format) -> np.ndarray:
     """Codes for test vectors: both ends of the range, the numbers around zero, and each bit
     alone."""
     codes = fmt.finite_codes()
@@ -30,7 +34,7 @@ def corner_codes(fmt):
     return np.unique(np.concatenate([order[:2], order[-2:], around, bits]))
 
 
-def runs(rules, random):
+def runs(rules: Arithmetic, random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """(weight codes by column and lane, activation codes by cycle and lane) of each filling."""
     found = []
     activation, weight, stages = rules.activation, rules.weight, rules.stages
@@ -54,7 +58,7 @@ def runs(rules, random):
     return found
 
 
-def edge(rules, name):
+def edge(rules: Arithmetic, name: str) -> tuple[Module, Signal, Signal]:
     """(module, codes, decoded) of the edge decoder of `name` ("activation", "weight"), the latter
     of all columns, the first one lowest."""
     m, bits = Module(), rules.lanes * getattr(rules, name).width
@@ -68,7 +72,7 @@ def edge(rules, name):
     return m, codes, decoded
 
 
-def decoder_words(rules, name, words):
+def decoder_words(rules: Arithmetic, name: str, words: Sequence[int]) -> list[int]:
     """What the edge decoder of `name` ("activation", "weight") makes of each of `words`."""
     m, codes, decoded = edge(rules, name)
     found = {}
@@ -90,7 +94,7 @@ def _words(codes, width):
             for row in codes]
 
 
-def vectors(rules, offset, seed=1):
+def vectors(rules: Arithmetic, offset: int, seed: int = 1) -> list[tuple[int, ...]]:
     """One tuple of `COLUMNS` a cycle; psum_in and psum_out modulo 2**rules.psum_bits.
 
     Of elements side by side weights and sums are words of all columns, the first one lowest.
@@ -124,7 +128,7 @@ def vectors(rules, offset, seed=1):
     psums = [[_psum(random, rules) for _ in range(columns)] for _ in range(cycles)]
     products = rules.activation.product_image(rules.weight, activations[:, None], active)
     products = products.astype(object).sum(axis=-1) + offset
-    result = []
+    result: list[tuple[int, ...]] = []
     a_words = _words(activations, rules.activation.width)
     w_words = _words(weights, rules.weight.width)
     a_in = decoder_words(rules, "activation", a_words)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Tool
-from systolith.hw.board.boards import BOARDS
+from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
 
@@ -84,7 +84,7 @@ FLOWS = {
 }
 
 
-def flow_of(name):
+def flow_of(name: str) -> tuple[Board, Flow]:
     """The board of a name, and its `Flow`. Raises UserError where there is none."""
     board = BOARDS.get(name)
     if board is None or board.part.name not in DEVICES:

@@ -6,7 +6,9 @@ that Yosys has made from the design's: a cell is called after a net at one of it
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Path", "critical_paths", "own_name"]
 
@@ -31,10 +33,10 @@ class Path:
     levels: int
 
     @property
-    def ns(self):
+    def ns(self) -> float:
         return self.logic + self.routing
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return {"ns": round(self.ns, 3), "logic_ns": round(self.logic, 3),
                 "routing_ns": round(self.routing, 3), "levels": self.levels,
                 "names": list(self.names)}
@@ -44,7 +46,7 @@ class Path:
                 f"{self.routing:.1f})")
 
 
-def critical_paths(report):
+def critical_paths(report: Mapping[str, Any]) -> list[Path]:
     """The paths from register to register in nextpnr's report, a `Path` each, slowest first."""
     found = [_path(path["path"]) for path in report.get("critical_paths", ())
              if "<async>" not in (path["from"], path["to"])]
@@ -69,7 +71,7 @@ def _path(hops):
                 sum(hop["type"] == "logic" for hop in hops))
 
 
-def own_name(name):
+def own_name(name: str) -> str | None:
     """The design's own name in that of a cell or a net; None where all of it was made by a tool."""
     name = _AROUND.sub("", name.removeprefix("\\"))
     name = _BITS.sub("", _MADE.sub("", _BITS.sub("", name)))

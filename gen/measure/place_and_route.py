@@ -10,16 +10,20 @@ import re
 import shutil
 import statistics
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes, ToolError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
+from systolith.hw.board.boards import Board
+from systolith.hw.spec.arch import Arch
 
 from .area import run_yosys
 from .flows import DEVICES, Flow, flow_of
@@ -51,15 +55,15 @@ class Timing:
     asked: float | None = None
 
     @property
-    def median(self):
+    def median(self) -> float:
         return statistics.median(self.mhz.values())
 
     @property
-    def best(self):
+    def best(self) -> int:
         """The seed with the fastest clock."""
         return max(self.mhz, key=lambda seed: self.mhz[seed])
 
-    def needs_to_close(self, what):
+    def needs_to_close(self, what: str) -> None:
         """Raises UserError where no seed reaches the clock that was asked for; `what` says whose
         it is."""
         if self.asked is not None and self.mhz[self.best] < self.asked:
@@ -70,7 +74,7 @@ class Timing:
                 + (f"; its slowest path is {slowest[0]}" if slowest else "")
                 + "; try more seeds, or a smaller chip")
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         found = {"mhz": self.median, "by_seed": self.mhz, "cells": self.cells,
                  "critical_paths": {seed: [path.to_dict() for path in paths]
                                     for seed, paths in self.paths.items()}}
@@ -91,15 +95,16 @@ class Job:
     part: str
     options: tuple = ()
 
-    def report(self, seed):
+    def report(self, seed: int) -> Path:
         """nextpnr's report; where it exists, the seed is done."""
         return self.folder / f"seed-{seed}.json"
 
-    def placed(self, seed):
+    def placed(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}{self.flow.suffixes[0]}"
 
 
-def board_timing(arch, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
+def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | None = None,
+                 progress: Reporter = SILENT) -> Timing:
     """Place and route the top level of the chip's board; a `Timing`.
 
     Raises UserError where a tool is missing, the chip's board has no open flow, or the design does
@@ -116,7 +121,7 @@ def board_timing(arch, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
                         asked=board.clock_mhz)
 
 
-def board_job(board, folder):
+def board_job(board: Board, folder: Path) -> Job:
     """The `Job` of a board's top level in a folder with its netlist.json; the constraints are
     written there."""
     flow = flow_of(board.name)[1]
@@ -127,7 +132,8 @@ def board_job(board, folder):
                (*flow.constraints(board.constraints), "--freq", f"{board.clock_mhz:g}"))
 
 
-def synthesize(verilog, board, netlist, *, pe_dsp, progress=SILENT):
+def synthesize(verilog: str, board: Board, netlist: Path, *, pe_dsp: bool,
+               progress: Reporter = SILENT) -> None:
     """Write the netlist of the Verilog text of a board's top level. Raises AreaError."""
     flow = flow_of(board.name)[1]
     with progress.step(f"Synthesis for the {board.name} (Yosys)"), \
@@ -139,13 +145,14 @@ def synthesize(verilog, board, netlist, *, pe_dsp, progress=SILENT):
         shutil.move(made, netlist)
 
 
-def jobs_for(seeds):
+def jobs_for(seeds: Sequence[int]) -> int:
     """How many seeds run side by side, if nothing else is said: one a processor."""
     return min(len(seeds), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                else os.cpu_count() or 1)
 
 
-def place_all(job, seeds, *, jobs=None, keep=False, progress=SILENT):
+def place_all(job: Job, seeds: Sequence[int], *, jobs: int | None = None, keep: bool = False,
+              progress: Reporter = SILENT) -> dict[int, dict[str, Any]]:
     """Place and route with each seed, `jobs` (None: one a processor) at a time: nextpnr's reports
     by seed.
 
@@ -242,7 +249,7 @@ def _told(error, part):
                                  for name, used, available in over), error.log)
 
 
-def achieved(reports, asked=None):
+def achieved(reports: Mapping[int, Mapping[str, Any]], asked: float | None = None) -> Timing:
     """The `Timing` of nextpnr's reports by seed."""
     mhz = {seed: round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
            for seed, report in reports.items()}
@@ -253,7 +260,7 @@ def achieved(reports, asked=None):
     return Timing(mhz, cells, paths, asked)
 
 
-def timing_text(timing):
+def timing_text(timing: Timing) -> str:
     """What was reached, as lines: clock, cells, and each seed's slowest path."""
     lines = [f"{timing.median:.1f} MHz, the median of "
              + ", ".join(f"{mhz:.1f}" for mhz in timing.mhz.values())]

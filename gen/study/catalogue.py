@@ -13,19 +13,22 @@ when the table is asked for anew; what a change of the code has changed is measu
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.gen.measure.area import AreaError
 from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
 from systolith.gen.report.elements import write_tables
+from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import structure_of
@@ -61,7 +64,7 @@ class Entry:
     plain: bool = False
 
     @property
-    def label(self):
+    def label(self) -> str:
         same = self.activation == self.weight
         name = self.activation if same else f"{self.activation} x {self.weight}"
         return f"{'plain ' if self.plain else ''}{name}" + (
@@ -69,10 +72,10 @@ class Entry:
             f", {self.columns} columns" if self.columns > 1 else "")
 
     @property
-    def products(self):
+    def products(self) -> int:
         return self.lanes * self.columns
 
-    def rules(self, structure):
+    def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""
         try:
             return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
@@ -89,12 +92,12 @@ class Measurement:
     entry: Entry
     target: str
     dsp: bool
-    liberty: str | None
+    liberty: Path | None
     key: str
     problem: str | None = None
 
 
-def every_entry():
+def every_entry() -> list[Entry]:
     """The entries of the whole table."""
     names = [f"int{bits}" for bits in range(2, 17)] + list(_FLOATS)
     names += [name for name, fmt in catalogue().items() if name not in names
@@ -105,7 +108,7 @@ def every_entry():
             + [Entry(name, name, 2) for name in _LANES])
 
 
-def parse_entries(texts):
+def parse_entries(texts: Iterable[str]) -> list[Entry]:
     """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`; `all`: the table's.
 
     `bipolar1` alone stands for several lanes. Raises UserError.
@@ -137,7 +140,7 @@ def parse_entries(texts):
     return list(dict.fromkeys(found))
 
 
-def reference(entry):
+def reference(entry: Entry) -> Entry | None:
     """The entry's own element of 16 bits; None where there is none."""
     def wide(name):
         fmt: Any = parse(name)
@@ -148,7 +151,7 @@ def reference(entry):
     return None if entry.plain or None in wide_names else Entry(*wide_names)
 
 
-def plain_verilog(bits, rows=ROWS):
+def plain_verilog(bits: int, rows: int = ROWS) -> str:
     """The plain element: registers as everywhere, and `psum_in + a_out * w_active`."""
     width = 2 * bits + (rows - 1).bit_length()
     return f"""
@@ -182,7 +185,8 @@ def _structure_text(entry, structure):
     return rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
 
 
-def measurements(entries, targets, liberty=None):
+def measurements(entries: Iterable[Entry], targets: Sequence[str],
+                 liberty: Path | None = None) -> list[Measurement]:
     """What must be measured: every entry on every target, and with DSP blocks where its circuit
     for them has products."""
     found = []
@@ -203,11 +207,11 @@ def measurements(entries, targets, liberty=None):
                 facts = [version("systolith"), version("pyosys"), text, target, dsp,
                          cells and hashlib.sha256(cells.read_bytes()).hexdigest()]
                 key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-                found.append(Measurement(entry, target, dsp, cells and str(cells), key))
+                found.append(Measurement(entry, target, dsp, cells, key))
     return found
 
 
-def evaluate(measurement):
+def evaluate(measurement: Measurement) -> dict[str, Any]:
     """Measure: plain data, one line of results.jsonl."""
     entry = measurement.entry
     result = {"key": measurement.key, "label": entry.label, "target": measurement.target,
@@ -221,8 +225,11 @@ def evaluate(measurement):
         return result | {"error": str(error)}
 
 
-def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT, show=None,
-               evaluate=evaluate):
+def area_table(texts: Iterable[str], targets: Sequence[str], folder: Path | str, *,
+               liberty: Path | None = None, jobs: int = 1, progress: Reporter = SILENT,
+               show: Callable[[str], object] | None = None,
+               evaluate: Callable[[Measurement], dict[str, Any]] = evaluate
+               ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Measure what is not known yet, and write the tables.
 
     Parameters
@@ -251,7 +258,7 @@ def area_table(texts, targets, folder, *, liberty=None, jobs=1, progress=SILENT,
         raise UserError("there are no formats to measure")
     folder = open_folder(folder)
     yardsticks = [Entry(f"int{bits}", f"int{bits}", plain=True) for bits in PLAIN]
-    own = [found for entry in entries if (found := reference(entry)) is not None]
+    own = [wide for entry in entries if (wide := reference(entry)) is not None]
     everything = list(dict.fromkeys([*yardsticks, Entry("int16", "int16"), *entries, *own]))
     with progress.step(f"Circuits of {len(everything)} elements"):
         wanted = measurements(everything, targets, liberty)

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ _FOLDERS = {package.__name__: Path(str(package.__file__)).parent for package in 
 
 
 @cache
-def code_hash(modules, tools):
+def code_hash(modules: tuple[str, ...], tools: tuple[str, ...]) -> str:
     """A hash of the code of some of Systolith's modules with all that they import of it, and of the
     versions of other packages.
 
@@ -33,7 +34,7 @@ def code_hash(modules, tools):
     return found.hexdigest()[:16]
 
 
-def sources(modules):
+def sources(modules: Iterable[str]) -> dict[str, Path]:
     """{name: path} of Systolith's modules with all that they import of it, inside functions as
     well, and the packages around them."""
     found: dict[str, Path] = {}

@@ -11,7 +11,7 @@ from systolith.gen.flow.build import build
 from systolith.gen.flow.simulate import simulate, write_arrays
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_folder, written_files
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
 from systolith.gen.report.report import FIGURES, read_report
 
@@ -28,7 +28,7 @@ class Demo:
     files: list
 
 
-def read_digits(path, shape):
+def read_digits(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(float32 images (N, *shape) from 0 to 1, labels [N]) of the held-out digits."""
     try:
         with np.load(path) as file:
@@ -44,7 +44,7 @@ def _shipped():
     return Path(str(resources.files("systolith.examples") / "digits"))
 
 
-def write_example(folder, examples=None):
+def write_example(folder: Path | str, examples: Path | str | None = None) -> list[Path]:
     """Copy the shipped networks to `folder` (made), with the digits as arrays; the paths.
 
     x.npy holds the held-out digits, float32 (1000, 1, 28, 28) from 0 to 1, labels.npy which digit
@@ -62,7 +62,8 @@ def write_example(folder, examples=None):
     return written_files(folder)
 
 
-def demo(examples=None, folder="build/demo", *, images=16, progress=SILENT):
+def demo(examples: Path | str | None = None, folder: Path | str = "build/demo", *,
+         images: int = 16, progress: Reporter = SILENT) -> Demo:
     """Build the shipped network for a ULX3S, measure accuracy, prove the RTL; a `Demo`.
 
     Parameters

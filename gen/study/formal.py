@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.core.blocks import emit
-from systolith.hw.element.arithmetic import tree_sum
+from systolith.hw.element.arithmetic import Arithmetic, tree_sum
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import parse
 
@@ -75,7 +76,7 @@ class _Held:
 class Step(_Component):
     """What an element of one stage adds up, from codes on, without its registers."""
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rules = self.arithmetic
         decoded = []
@@ -96,7 +97,7 @@ class Specification(_Component):
     plus a constant below 2**psum_scale.
     """
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         rules = self.arithmetic
         products = []
         for lane in range(rules.lanes):
@@ -132,7 +133,7 @@ class FormalResult:
     counterexample: dict | None = None
 
 
-def prove_step(rules, timeout=60, split=None):
+def prove_step(rules: Arithmetic, timeout: float = 60, split: bool | None = None) -> FormalResult:
     """Prove that the Step of one stage is its Specification.
 
     Parameters
@@ -178,7 +179,9 @@ def prove_step(rules, timeout=60, split=None):
     return FormalResult(None, seconds)
 
 
-def prove_formally(cases=CASES, structures=STRUCTURES, *, rows=16, timeout=900, progress=SILENT):
+def prove_formally(cases: Sequence[tuple[str, str, int]] = CASES,
+                   structures: Sequence[str] = STRUCTURES, *, rows: int = 16, timeout: float = 900,
+                   progress: Reporter = SILENT) -> tuple[list[list[str]], int]:
     """`prove_step` of each case for each structure.
 
     Returns rows of texts, the first one the heading, and how many were found wrong.

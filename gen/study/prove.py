@@ -12,17 +12,20 @@ import hashlib
 import io
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from systolith import hw
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
+from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import Structure
@@ -56,7 +59,7 @@ class Case:
     structure: str
     stages: int | None
 
-    def rules(self):
+    def rules(self) -> Arithmetic:
         return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
                           _ROWS * self.lanes, structure=self.structure, stages=self.stages,
                           columns=self.columns)
@@ -69,17 +72,17 @@ class Circuit:
     cases: tuple[Case, ...]
 
     @property
-    def operand_bits(self):
+    def operand_bits(self) -> tuple[int, int]:
         """Bits of the operands of all lanes: (activation, weight)."""
         case = self.cases[0]
-        return tuple(case.lanes * parse(name).width for name in (case.activation, case.weight))
+        return case.lanes * parse(case.activation).width, case.lanes * parse(case.weight).width
 
     @property
-    def exhaustive(self):
+    def exhaustive(self) -> bool:
         return max(self.operand_bits) <= _EXHAUSTIVE
 
     @property
-    def key(self):
+    def key(self) -> str:
         """A hash of all that the result depends on."""
         facts = [self.fingerprint, self.exhaustive, _definitions(),
                  sorted(map(repr, self.cases))]
@@ -102,7 +105,8 @@ def _hash_of(pattern):
     return digest.hexdigest()
 
 
-def cases_of(formats=None, structures=None):
+def cases_of(formats: Sequence[str] | None = None,
+             structures: Sequence[str] | None = None) -> list[Case]:
     """All cases of these formats, as activations and as weights.
 
     Parameters
@@ -145,7 +149,8 @@ def cases_of(formats=None, structures=None):
     return cases
 
 
-def circuits_of(cases, file, jobs=1, progress=SILENT):
+def circuits_of(cases: Sequence[Case], file: Path, jobs: int = 1,
+                progress: Reporter = SILENT) -> list[Circuit]:
     """The Circuits of these cases; `file` keeps which are known, as long as the code is the same.
 
     Raises UserError where the file holds something else.
@@ -214,7 +219,9 @@ def _verdict(case, observed):
     return verdict
 
 
-def prove(folder, formats=None, structures=None, *, jobs=1, progress=SILENT):
+def prove(folder: Path | str, formats: Sequence[str] | None = None,
+          structures: Sequence[str] | None = None, *, jobs: int = 1,
+          progress: Reporter = SILENT) -> tuple[list[dict[str, Any]], list[Path]]:
     """Prove every case that is not proven yet.
 
     Parameters
@@ -266,7 +273,7 @@ def _table(results):
     return text.getvalue()
 
 
-def summary(results):
+def summary(results: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """Rows of texts, the first one the heading: what was proven, by structure, and in all."""
     rows = [["structure", "operands", "format pairs", "circuits", "vectors", "operand pairs",
              "mismatches", "seconds"]]

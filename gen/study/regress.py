@@ -10,6 +10,7 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.hw.spec import words as layout
+from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
@@ -60,12 +62,12 @@ class Case:
     fault: bool = False
 
     @property
-    def command(self):
+    def command(self) -> str:
         """The command that repeats the case with waveforms."""
         return f"systolith regress --chips {self.chip} --seed {self.seed} --waves run.fst"
 
 
-def chip(name):
+def chip(name: str) -> Arch:
     """The chip of that name: `random-N` for a random one, else a preset or a TOML file."""
     prefix, _, number = name.partition("-")
     if prefix == "random" and number.isdecimal():
@@ -73,7 +75,9 @@ def chip(name):
     return load_chip(name)
 
 
-def regress(chips=None, seeds=20, jobs=1, junit=None, *, seed=None, waves=None, show=print):
+def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
+            junit: Path | str | None = None, *, seed: int | None = None,
+            waves: Path | str | None = None, show: Callable[[str], object] = print) -> list[Case]:
     """Run seeds on chips and say what came of each.
 
     Parameters

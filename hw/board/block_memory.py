@@ -48,7 +48,7 @@ class BlockMemory(wiring.Component):
         self.single_port = single_port
         super().__init__({"axi": In(AXI4Signature(32, data_bits)), "words": In(WordSignature())})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         axi, request, response = self.axi, self.words.request, self.words.response
         beat_bits = (self.data_bits // 8 - 1).bit_length()

@@ -86,7 +86,7 @@ class SerialSystem(wiring.Component):
             "writing": Out(1), "finished": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.memory_slave = memory = BlockMemory(
@@ -171,7 +171,7 @@ class SerialBoard(wiring.Component):
         blinks; `activity` are host command, memory read, memory written."""
         raise NotImplementedError
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = sync = ClockDomain()
         m.d.comb += sync.clk.eq(getattr(self, self.CLOCK))

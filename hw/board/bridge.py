@@ -66,7 +66,7 @@ class RegisterMaster(wiring.Component):
         self.address_bits = address_bits
         super().__init__({"words": In(WordSignature()), "axi": Out(AXILiteSignature(address_bits))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         axi, request, response = self.axi, self.words.request, self.words.response
         got = request.payload
@@ -151,7 +151,7 @@ class SerialBridge(wiring.Component):
             "memory": Out(WordSignature()), "registers": Out(WordSignature()), "busy": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.receiver = receiver = UartReceiver(divisor=self.divisor)
         m.submodules.transmitter = transmitter = UartTransmitter(divisor=self.divisor)

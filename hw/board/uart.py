@@ -30,7 +30,7 @@ class UartTransmitter(wiring.Component):
         self.divisor = divisor
         super().__init__({"i": In(stream.Signature(8)), "line": Out(1, init=1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         timer = Signal(range(self.divisor))
         left = Signal(range(11))
@@ -71,7 +71,7 @@ class UartReceiver(wiring.Component):
         self.divisor = divisor
         super().__init__({"line": In(1, init=1), "data": Out(8), "strobe": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         line = Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.line, line, init=1)

@@ -37,7 +37,7 @@ class Column(wiring.Component):
             "psum": Out(signed(rules.psum_bits)), "total": Out(signed(rules.sum_bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         psum = Const(self.rules.head(self.rows), signed(self.rules.psum_bits))
         for row in range(self.rows):

@@ -50,7 +50,7 @@ class ColumnScale(wiring.Component):
             "weight_code": In(weight_scale.width), "o": Out(signed(bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = len(self.o)
         term, left = self.sum, Const(0, 1)
@@ -101,7 +101,7 @@ class BlockAccumulator(wiring.Component):
             "total": Out(scale.o.shape()),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.scale = scale = self.scale
         m.d.comb += [scale.sum.eq(self.sum), scale.activation_code.eq(self.activation_code),

@@ -111,7 +111,7 @@ class ProcessingElement(wiring.Component):
             "w_in": In(weights), "psum_in": In(psum), "psum_out": Out(psum),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         a = Signal.like(self.a_out, reset_less=True)
         swap = Signal(reset_less=True)

@@ -115,7 +115,7 @@ class ToFloat(wiring.Component):
             **({"random": In(RANDOM_BITS)} if rounding == "stochastic" else {}),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         finer = self.format.exponent - self.exponent
         magnitude = Signal(len(self.image))
@@ -153,7 +153,7 @@ class FloatAdder(wiring.Component):
             **({"random": In(RANDOM_BITS)} if rounding == "stochastic" else {}),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         man = self.format.man
         a_is_larger = self.a[:-1] >= self.b[:-1]

@@ -130,7 +130,7 @@ class ChunkedAccumulator(wiring.Component):
             "inner": Out(format.width), "total": Out(format.width),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.adder = adder = self.adder
         first = Signal(init=1)          # the next term begins a chunk

@@ -144,7 +144,7 @@ class PlaneAccumulator(wiring.Component):
             "total": Out(signed(sum_bits + activation_bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         # -x is ~x + 1.
         plane = Signal(self.sum.shape())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .base import Format
 from .floats import Float
@@ -52,17 +53,18 @@ class BlockScaled:
                              f"not {self.scale}")
 
     @property
-    def bits_per_element(self):
+    def bits_per_element(self) -> float:
         """Bits that an element takes with its share of the scale (float)."""
         return self.element.width + self.scale.width / self.size
 
     @cached_property
-    def largest(self):
+    def largest(self) -> float:
         """The largest element, with its constant factor (float)."""
         element = self.element
         return float(np.ldexp(element.image_range[1], element.exponent + self.element_exponent))
 
-    def encode(self, values, axis=-1, rounding="even", seed=None):
+    def encode(self, values: ArrayLike, axis: int = -1, rounding: str = "even",
+               seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(codes of the elements, codes of the scales) of a tensor.
 
         Elements are rounded as `Format.encode` rounds values / scale in float64; that quotient is
@@ -95,7 +97,7 @@ class BlockScaled:
         codes = self.element.encode(np.moveaxis(values / factors, -1, axis), rounding, seed)
         return codes, np.moveaxis(scales, -1, axis)
 
-    def decode(self, codes, scales, axis=-1):
+    def decode(self, codes: ArrayLike, scales: ArrayLike, axis: int = -1) -> np.ndarray:
         """Values (float64) of what `encode` gives; nan in blocks whose scale is NaN."""
         elements = np.moveaxis(self.element.decode(codes), axis, -1)
         factors = self._spread(np.moveaxis(np.asarray(scales), axis, -1), elements)
@@ -115,7 +117,7 @@ class BlockScaled:
         return f"{self.element} in blocks of {self.size}, scale {self.scale}"
 
 
-def block_formats():
+def block_formats() -> dict[str, BlockScaled]:
     """Name -> BlockScaled: the MX formats, and MLS with its two elements.
 
     MX has an E8M0 scale for 32 elements. MLS has scales {1, 1.5} * 2^-k, k from 0 to 255, below
@@ -169,11 +171,11 @@ class WeightPool:
         object.__setattr__(self, "vectors", tuple(map(tuple, vectors.tolist())))
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Bits of a code, at least 1."""
         return max((len(self.vectors) - 1).bit_length(), 1)
 
-    def image(self, codes):
+    def image(self, codes: ArrayLike) -> np.ndarray:
         """The weights (int64) [..., 8] of codes [...]."""
         codes = np.asarray(codes)
         if codes.dtype.kind not in "iu" or (codes.size and not (
@@ -182,7 +184,7 @@ class WeightPool:
                              f"{len(self.vectors) - 1}")
         return np.array(self.vectors)[codes]
 
-    def encode(self, weights):
+    def encode(self, weights: ArrayLike) -> np.ndarray:
         """Codes (int64) [...] of the vectors nearest to `weights` [..., 8].
 
         Nearest by the sum of squared differences, of equally near ones the first; exact for
@@ -200,7 +202,7 @@ class WeightPool:
         distances = (vectors ** 2).sum(axis=1) - 2 * (weights @ vectors.T)
         return distances.argmin(axis=-1)
 
-    def partial_sums(self):
+    def partial_sums(self) -> np.ndarray:
         """Sums of chosen weights [P, 256]: entry n of a vector is the sum of the weights whose
         bits are 1 in n. A dot product with bit-serial activations adds entries up."""
         chosen = (np.arange(1 << self.LENGTH)[:, None] >> np.arange(self.LENGTH)) & 1

@@ -8,6 +8,7 @@ transfer is a few events, and waiting for the core is one.
 import pickle
 import time
 from pathlib import Path
+from typing import Any
 
 import cocotb
 from cocotb.task import bridge, resume
@@ -32,7 +33,7 @@ class SimulatedTransport:
 
     window_base = WINDOW_BASE
 
-    def __init__(self, dut):
+    def __init__(self, dut: Any):
         self.dut = dut
         self.clocks, self.seconds = 0, 0.0
         self.read_register = resume(self._read_register)
@@ -41,11 +42,11 @@ class SimulatedTransport:
         self.transfer = resume(self._transfer)
         self.start = resume(self._start)
 
-    def read_memory(self, offset, size):
+    def read_memory(self, offset: int, size: int) -> bytes:
         self.transfer(_DUMP, 0, offset, size)
         return Path("dump.bin").read_bytes()[:size]
 
-    def write_memory(self, offset, data):
+    def write_memory(self, offset: int, data: bytes) -> None:
         Path("load.bin").write_bytes(data)
         self.transfer(_LOAD, 0, offset, len(data))
 
@@ -127,7 +128,7 @@ def _run(dut, jobs):
 
 
 @cocotb.test()
-async def bench(dut):
+async def bench(dut: Any) -> None:
     jobs = pickle.loads(Path(str(cocotb.plusargs["jobs"])).read_bytes())
     try:
         outcome = await bridge(_run)(dut, jobs)

@@ -4,10 +4,12 @@ import os
 import pickle
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 
@@ -91,11 +93,12 @@ class Simulation:
     seconds: float
 
     @property
-    def clocks_per_second(self):
+    def clocks_per_second(self) -> float:
         return self.clocks / self.seconds if self.seconds else 0.0
 
 
-def build_core(verilog, arch, *, window_bytes=0, waves=False, optimize="-O1", cache=None):
+def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool = False,
+               optimize: str = "-O1", cache: Path | str | None = None) -> Path:
     """Compile `verilog` (a module `systolith_core` for `arch`) with memory and testbench.
 
     Returns the path of an executable for `simulate`; the same arguments give the same one again.
@@ -112,7 +115,9 @@ def build_core(verilog, arch, *, window_bytes=0, waves=False, optimize="-O1", ca
                     "SIZE_BITS": max(24, (window_bytes - 1).bit_length())})
 
 
-def simulate(verilog, jobs, *, waves=None, strict=True, optimize="-O1", cache=None, timeout=None):
+def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = None,
+             strict: bool = True, optimize: str = "-O1", cache: Path | str | None = None,
+             timeout: float | None = None) -> Simulation:
     """Run jobs, all for one chip, one after the other in one simulation.
 
     Parameters

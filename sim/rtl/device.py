@@ -1,16 +1,18 @@
 """The driver of a core on the host: load a program, run it, report how it ended. The same for
-simulated
-and real cores; they differ in the transport alone.
+simulated and real cores; they differ in the transport alone.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from systolith.hw.spec import registers
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
-__all__ = ["Device", "DeviceError", "RunResult", "Status"]
+__all__ = ["Device", "DeviceError", "RunResult", "Status", "Transport"]
 
 _MEANING = {
     ErrorCode.ILLEGAL: "illegal instruction, or BEGIN is missing",
@@ -42,7 +44,7 @@ class Status:
     units: dict
 
     @classmethod
-    def decode(cls, status, waiting, address):
+    def decode(cls, status: int, waiting: int, address: int) -> "Status":
         """From the registers. Raises DeviceError for values that no core gives."""
         number = status >> 8 & 7
         states = {}
@@ -95,31 +97,54 @@ class RunResult:
     outputs: list = field(default_factory=list)
 
     @property
-    def compute_cycles(self):
+    def compute_cycles(self) -> int:
         """From the start of the first array pass to the last result, both included."""
         return self.compute_last - self.compute_first + 1 if self.compute_last else 0
 
-    def check(self):
+    def check(self) -> "RunResult":
         """Raises DeviceError unless the run has reached its end."""
         if not self.status.done or self.status.error is not None:
             raise DeviceError(f"the run did not finish after {self.cycles} cycles: {self.status}")
         return self
 
 
+class Transport(Protocol):
+    """How a `Device` reaches the registers and the memory of its core."""
+
+    @property
+    def window_base(self) -> int:
+        """Where the window lies in the address space of the core's memory port; a multiple of
+        4096."""
+
+    @property
+    def read_register(self) -> Callable[[int], int]:
+        """Function of a register's byte offset: its 32-bit value."""
+
+    @property
+    def write_register(self) -> Callable[[int, int], None]:
+        """Function of a register's byte offset and its new value."""
+
+    @property
+    def wait(self) -> Callable[[int | None], None]:
+        """Function of a number of clock cycles (None: no limit) that returns when the core is not
+        busy any more, or after so many cycles."""
+
+    def read_memory(self, offset: int, size: int) -> bytes:
+        """`size` bytes of memory from byte `offset` of the window on."""
+
+    def write_memory(self, offset: int, data: bytes) -> None:
+        """Write `data` to memory from byte `offset` of the window on."""
+
+
 class Device:
-    """A core that runs programs.
+    """A core that runs programs. Raises DeviceError where the registers are not those of a core.
 
     Parameters
     ----------
-    transport : object
-        How registers and memory are reached: `read_register(offset)` and `write_register(offset,
-        value)`; `read_memory(offset, size)` and `write_memory(offset, data)`, counted in bytes
-        from the start of the window; `window_base`, where that lies in the address space of the
-        core's memory port, a multiple of 4096; `wait(limit)`, which returns when the core
-        interrupts, or after `limit` clock cycles (None: never).
+    transport : Transport
     """
 
-    def __init__(self, transport):
+    def __init__(self, transport: Transport):
         self.transport = transport
         found = self._read("ID")
         if found != registers.ID:
@@ -130,19 +155,19 @@ class Device:
                               f"version {registers.VERSION}")
 
     @property
-    def identity(self):
+    def identity(self) -> int:
         """The chip's identity, as `systolith.hw.spec.identity`."""
         return self._read("IDENTITY_LOW") | self._read("IDENTITY_HIGH") << 32
 
     @property
-    def status(self):
+    def status(self) -> Status:
         return Status.decode(*map(self._read, ("STATUS", "WAITING", "ERROR_ADDRESS")))
 
-    def reset(self):
+    def reset(self) -> None:
         """Soft reset, which also ends a run; needed after an error."""
         self._write("CONTROL", registers.CONTROL_RESET)
 
-    def load(self, program, watchdog=1 << 16):
+    def load(self, program: Program, watchdog: int = 1 << 16) -> None:
         """Put a `Program` into memory and open the window for it.
 
         watchdog: cycles without progress after which a run ends with an error; 0: never.
@@ -160,7 +185,8 @@ class Device:
         self._write("PROGRAM", program.code_offset)
         self._write("WATCHDOG", watchdog)
 
-    def run(self, writes=(), reads=(), limit=None):
+    def run(self, writes: Iterable[tuple[int, bytes]] = (), reads: Iterable[tuple[int, int]] = (),
+            limit: int | None = None) -> RunResult:
         """Run the program once; a `RunResult`, also after an error (see its `check`).
 
         writes: (offset in the window, bytes) to put into memory before the start.

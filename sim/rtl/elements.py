@@ -4,6 +4,7 @@ The expected products come from the formats' `product_image` in numpy, not from 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement
 
 from .players import play
@@ -43,7 +45,7 @@ class Bench(wiring.Component):
         a_out, swap_out, and load_out are what came in one cycle before.
     """
 
-    def __init__(self, arithmetic, *, shadow=False):
+    def __init__(self, arithmetic: Arithmetic, *, shadow: bool = False):
         self.arithmetic = arithmetic
         self.columns = columns = arithmetic.columns
         self.rows = arithmetic.terms // arithmetic.lanes
@@ -59,7 +61,7 @@ class Bench(wiring.Component):
             "handed_on": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rules, element = self.arithmetic, self.element
         m.submodules.element = element
@@ -102,7 +104,7 @@ class Bench(wiring.Component):
         return m
 
     @cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash of the circuit: equal for formats that make the same hardware."""
         text = rtlil.convert(self, name="bench", emit_src=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -148,7 +150,7 @@ def _random_psums(random, bits, shape):
     return psums
 
 
-def every_pair(bench, random):
+def every_pair(bench: Bench, random: np.random.Generator) -> Vectors:
     """Vectors in which every word of activation codes meets every word of weight codes.
 
     All codes take part, those of NaN too. Every activation word passes with each weight word in
@@ -182,7 +184,7 @@ def _split(words, lanes, width):
     return words[..., None] >> width * np.arange(lanes) & ((1 << width) - 1)
 
 
-def random_vectors(bench, random, count):
+def random_vectors(bench: Bench, random: np.random.Generator, count: int) -> Vectors:
     """Random finite codes, a third of them corners; loads and swaps at random, as often as allowed.
     """
     rules = bench.arithmetic
@@ -226,7 +228,7 @@ def _apart(values, width, parts):
                      for n in range(parts)], axis=1)
 
 
-def observe(benches, vectors):
+def observe(benches: Sequence[Bench], vectors: Sequence[Vectors]) -> list[Observed]:
     """Simulate benches, each with its Vectors.
 
     Returns a list of Observed. Raises AssertionError where an element does not hand on its
@@ -278,7 +280,7 @@ def _observed(bench, given, fields):
 
 # What must come out.
 
-def mismatches(arithmetic, observed):
+def mismatches(arithmetic: Arithmetic, observed: Observed) -> tuple[np.ndarray, int]:
     """Which observations are not what the formats say.
 
     An element must add the dot product of the images, scaled by 2**-psum_scale, plus one constant

@@ -6,7 +6,9 @@ Each component reads its inputs from a file and writes its outputs to another, b
 
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from amaranth.back import verilog
@@ -70,7 +72,8 @@ int main() {
 """
 
 
-def play(components, inputs):
+def play(components: Sequence[Any],
+         inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
     """Give every component one vector a clock.
 
     Parameters

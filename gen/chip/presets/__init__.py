@@ -5,7 +5,7 @@ from importlib import resources
 __all__ = ["preset_names"]
 
 
-def preset_names():
+def preset_names() -> list[str]:
     """Names of the shipped chips, smallest first."""
     folder = resources.files(__name__)
     names = [item.name.removesuffix(".toml") for item in folder.iterdir()

@@ -1,6 +1,7 @@
 """Commands on a board: the file that configures it, and running a build on it."""
 
 import shlex
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Bitstream(Command):
         "  systolith bitstream --chip tiny-2x4-bnn --board ulx3s-12f -o bits\n"
         "  systolith bitstream --chip ulx3s-8x8 --seeds 8 --jobs 4 -o bits")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         from systolith.hw.board.boards import BOARDS
         parser.add_argument("dir", nargs="?", metavar="DIR",
                             help="folder made by `systolith build`")
@@ -48,7 +49,7 @@ class Bitstream(Command):
         add_seed_jobs(parser)
         add_output(parser, "OUT", help="folder of the results (default: DIR/bitstream)")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.bitstream import bitstream, chip_of_build
         from systolith.gen.measure.place_and_route import timing_text
         if (options.dir is None) == (options.chip is None):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
@@ -43,7 +44,7 @@ class Init(Command):
         "  systolith init --for net.onnx -o chip.toml\n"
         "  systolith init --for net.onnx --board ulx3s-85f --set array.rows=8 -o chip.toml")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         from systolith.gen.chip.presets import preset_names
         from systolith.hw.board.boards import BOARDS
         parser.add_argument("--preset", metavar="NAME",
@@ -62,7 +63,7 @@ class Init(Command):
         add_output(parser, "FILE", help="default: standard output")
         parser.add_argument("--force", action="store_true", help="replace an existing file")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.chip.toml import commented_toml
         output = options.output
         if output is not None and Path(output).exists() and not options.force:
@@ -107,11 +108,11 @@ class Verilog(Command):
     examples = ("  systolith verilog --chip ulx3s-8x8 -o core.v\n"
                 "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         add_chip(parser)
         add_output(parser, "FILE", required=True)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.chip.verilog import core_verilog
         arch = chip(options.chip, options)
         with Reporter() as progress, progress.step(f"Writing the Verilog of {arch.name}"):
@@ -136,7 +137,7 @@ class Area(Command):
         "  systolith area --formats all --jobs 2 -o area\n"
         "  systolith area --formats e3m2,int8:e3m0,bipolar1:bipolar1:64 --targets xc7,asic -o area")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         from systolith.gen.measure.element_area import ELEMENT_TARGETS
         add_chip(parser, required=False)
         parser.add_argument("--target", choices=(*ELEMENT_TARGETS, "gowin"),
@@ -159,7 +160,7 @@ class Area(Command):
         parser.add_argument("--log", metavar="FILE", help="keep Yosys's log")
         add_json(parser)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         if (options.chip is None) == (options.formats is None):
             raise UserError("area needs either --chip (a chip, or with --array its array) or "
                             "--formats (a table of processing elements)")
@@ -245,7 +246,7 @@ class Timing(Command):
         "  systolith timing --array e3m2 --seeds 5\n"
         "  systolith timing --array bipolar1 --lanes 64 --stages 1 --json xnor.json")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         add_chip(parser, required=False)
         parser.add_argument("--array", metavar="FORMAT", help="of the array's activations")
         parser.add_argument("--weight", metavar="FORMAT",
@@ -261,7 +262,7 @@ class Timing(Command):
         add_seed_jobs(parser)
         add_json(parser)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         if (options.chip is None) == (options.array is None):
             raise UserError("timing needs either --chip (a chip on its board) or --array (a "
                             "systolic array alone)")

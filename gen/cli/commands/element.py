@@ -1,5 +1,7 @@
 """Commands on single processing elements."""
 
+from argparse import ArgumentParser, Namespace
+
 from systolith.gen.kit.progress import Reporter
 
 from ..command import MISMATCH, OK, Command
@@ -19,7 +21,7 @@ class Pe(Command):
         "  systolith pe --activation e3m2 --weight e3m2 -o pe-e3m2\n"
         "  systolith pe --activation bipolar1 --weight bipolar1 --lanes 64 --target ecp5 -o xnor")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         from systolith.gen.measure.element_area import ELEMENT_TARGETS
         for name in ("activation", "weight"):
             parser.add_argument(f"--{name}", required=True, metavar="FORMAT",
@@ -41,7 +43,7 @@ class Pe(Command):
         add_output(parser, "DIR", required=True,
                    help="made, or replaced if it holds an earlier element")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.measure.element import PeConfig, write_pe
         config = PeConfig(activation=options.activation, weight=options.weight,
                           lanes=options.lanes, rows=options.rows, target=options.target,
@@ -63,7 +65,7 @@ class Prove(Command):
         "  systolith prove --formats e4m3,e5m2,hfp8 --structures lut6,lut4 -o build/prove\n"
         "  systolith prove --formal")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         from systolith.hw.spec.structures import Structure
         parser.add_argument("--formal", action="store_true",
                             help="instead: equivalence of small elements with their specification "
@@ -75,15 +77,15 @@ class Prove(Command):
         add_jobs(parser, "simulations", 1)
         add_output(parser, "DIR", default="build/prove", help="default: %(default)s")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.kit.tables import text_table
         from systolith.gen.study.prove import prove, summary
         if options.formal:
             from systolith.gen.study.formal import prove_formally
             with Reporter() as progress:
-                table, wrong = prove_formally(progress=progress)
+                table, found = prove_formally(progress=progress)
             print(text_table(table, "llrllr"))
-            return MISMATCH if wrong else OK
+            return MISMATCH if found else OK
         with Reporter() as progress:
             results, files = prove(options.output, options.formats, options.structures,
                                    jobs=options.jobs, progress=progress)

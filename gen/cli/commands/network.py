@@ -1,5 +1,7 @@
 """Commands on a network: whether it maps, quantizing, building, running, and reading a build."""
 
+from argparse import ArgumentParser, Namespace
+
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 
@@ -52,14 +54,14 @@ class Check(Command):
         "  systolith check float.onnx --chip ulx3s-8x8-e3m2 --calibration x.npy\n"
         "  systolith check net.onnx --chip chip.toml --set buffers.operands=512 --json check.json")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
         add_chip(parser, required=False)
         add_batch(parser)
         add_recipe(parser, required=False)
         add_json(parser, "write what was found as JSON")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.check import check, text_of
         if options.set and options.chip is None:
             raise UserError("--set goes with --chip only")
@@ -88,7 +90,7 @@ class Quantize(Command):
         "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
         "out.onnx")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
         add_recipe(parser, required=True)
         for name in ("activation", "weight"):
@@ -98,7 +100,7 @@ class Quantize(Command):
         add_chip(parser, required=False)
         add_output(parser, "OUT.onnx", required=True)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.simulate import read_arrays
         from systolith.gen.quantize.quantize import quantize
         from systolith.gen.report.quantization import error_table, write_quantized
@@ -130,7 +132,7 @@ class Build(Command):
         "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
         "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
         add_chip(parser)
         add_output(parser, "DIR", required=True,
@@ -140,7 +142,7 @@ class Build(Command):
                             help="leave the area out, which takes most of the time")
         add_recipe(parser, required=False)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import build
         from systolith.gen.report.report import markdown, read_report
         arch = chip(options.chip, options)
@@ -176,7 +178,7 @@ class Simulate(Command):
         "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst\n"
         "  systolith simulate out --inputs x.npy --limit 100 --compare --float net.onnx")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         _add_build(parser, "folder made by `systolith build`")
         parser.add_argument("--engine", choices=("golden", "isa", "rtl"), default="golden",
                             help="default: %(default)s")
@@ -194,7 +196,7 @@ class Simulate(Command):
                                  "build knows, else the quantized network without its quantizers)")
         add_json(parser, "write the figures as JSON")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         from systolith.gen.flow.simulate import read_arrays, simulate, write_arrays
         from systolith.sim.machine.iss import ExecutionError
@@ -269,11 +271,11 @@ class Report(Command):
     text = "Show cycles, utilization, throughput, area, layers and memory of a build."
     examples = "  systolith report out\n  systolith report out --json figures.json"
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         _add_build(parser)
         add_json(parser, "write the report as JSON")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import check_files
         from systolith.gen.report.report import markdown, read_report
         report = read_report(options.dir)
@@ -295,7 +297,7 @@ class Trace(Command):
         "  systolith trace out -o trace.json.gz --latency 100\n"
         "  systolith trace out --picture timeline.png --cycles 1000:3000")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         _add_build(parser, "folder made by `systolith build`")
         add_output(parser, "FILE.json", help="Chrome's trace events; .json.gz: packed")
         parser.add_argument("--picture", metavar="FILE.png", help="draw it: .png, .svg or .pdf")
@@ -303,7 +305,7 @@ class Trace(Command):
                             help="these alone (default: all)")
         add_latency(parser)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         from systolith.gen.report.trace import span, write_trace
         from systolith.sim.machine.cycles import cycles
@@ -328,10 +330,10 @@ class Disasm(Command):
     text = "List the program of a build, one instruction a line, as the assembler reads it."
     examples = "  systolith disasm out | less"
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         _add_build(parser)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         program = open_build(options.dir).program
         layers = [layer["name"] for layer in program.host["layers"]]

@@ -1,6 +1,7 @@
 """Commands that run many cases, and the demo."""
 
 import os
+from argparse import ArgumentParser, Namespace
 
 from systolith.gen.kit.progress import Reporter
 
@@ -20,14 +21,14 @@ class Sweep(Command):
     examples = ("  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2\n"
                 "  systolith sweep examples/sweep/formats.toml -o sweep --retry-failed")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("space", metavar="SPACE.toml")
         add_output(parser, "DIR", required=True)
         add_jobs(parser, "points", os.cpu_count() or 1)
         parser.add_argument("--retry-failed", action="store_true",
                             help="measure again what failed in an earlier run")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.study.sweep import sweep
         with Reporter() as progress:
             results, files = sweep(options.space, options.output, jobs=options.jobs,
@@ -51,7 +52,7 @@ class Regress(Command):
         "  systolith regress --chips ulx3s-8x8,random-3 --seeds 1000 --junit night.xml\n"
         "  systolith regress --chips random-3 --seed 17 --waves run.fst")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--chips", type=names, metavar="NAME,...",
                             help="presets, TOML files, or random-N (default: random ones)")
         add_seeds(parser, 20)
@@ -61,7 +62,7 @@ class Regress(Command):
         parser.add_argument("--waves", metavar="FILE.fst",
                             help="waveforms of one seed on one chip")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.study.regress import regress
         cases = regress(options.chips, options.seeds, options.jobs, options.junit,
                         seed=options.seed, waves=options.waves)
@@ -79,7 +80,7 @@ class Demo(Command):
     examples = ("  systolith demo\n  systolith demo --images 100 -o build/demo\n"
                 "  systolith demo --files digits")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--examples", metavar="DIR",
                             help="another folder with digits-cnn.onnx and digits-test.npz")
         add_output(parser, "DIR", default="build/demo", help="default: %(default)s")
@@ -89,7 +90,7 @@ class Demo(Command):
                             help="only write the networks and the digits to this folder: *.onnx, "
                                  "x.npy, labels.npy, calibration.npy")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.study.demo import demo, write_example
         if options.files is not None:
             wrote(*write_example(options.files, options.examples))

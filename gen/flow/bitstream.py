@@ -5,15 +5,17 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.processes import Processes
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import open_folder
 from systolith.gen.measure.flows import flow_of
 from systolith.gen.measure.place_and_route import (
@@ -46,11 +48,11 @@ class Bitstream:
     board: Board
 
     @property
-    def load(self):
+    def load(self) -> list[str]:
         """The words of the command line that configures the board."""
         return ["openFPGALoader", "-b", self.board.loader, str(self.file)]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return {"file": self.file.name, "chip": self.arch.name,
                 "identity": f"{identity(self.arch):016x}", "board": self.board.name,
                 "part": self.board.part.name, "seed": self.timing.best,
@@ -58,7 +60,7 @@ class Bitstream:
                 "load": self.load}
 
 
-def chip_of_build(folder, board=None):
+def chip_of_build(folder: Path | str, board: str | None = None) -> tuple[Arch, str | None]:
     """The chip of a folder that `build` made, and a note where its board (or `board`, a name)
     cannot hold its program (else None). Raises UserError."""
     folder = Path(folder)
@@ -75,7 +77,8 @@ def chip_of_build(folder, board=None):
         f"{found.memory_bytes:,}: this bitstream can run smaller programs only")
 
 
-def bitstream(arch, folder, *, seeds=(1, 2, 3), jobs=None, progress=SILENT):
+def bitstream(arch: Arch, folder: Path | str, *, seeds: Sequence[int] = (1, 2, 3),
+              jobs: int | None = None, progress: Reporter = SILENT) -> Bitstream:
     """Make the bitstream of the chip's board in a folder; a `Bitstream`.
 
     Seeds that were placed there before, of the same design, are taken as they are, also after an

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import onnx
 from systolith.gen.chip.toml import commented_toml, load_chip
@@ -14,7 +15,7 @@ from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, written_files
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.measure.area import measure
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Quantized, Recipe, quantize, with_sizes
@@ -45,18 +46,20 @@ class Build:
     quantized: Quantized | None = None
 
     @property
-    def verilog(self):
+    def verilog(self) -> str:
         """The text of the core's Verilog."""
         return (self.folder / CORE).read_text()
 
     @property
-    def files(self):
+    def files(self) -> list[Path]:
         """Paths of what `build` wrote."""
         return written_files(self.folder)
 
 
-def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=None,
-          source="the calibration data", part=None, progress=SILENT):
+def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, area: bool = True,
+          calibration: Any = None, recipe: Recipe | None = None,
+          source: str = "the calibration data", part: Part | None = None,
+          progress: Reporter = SILENT) -> Build:
     """Compile an ONNX network for a chip and write everything into a folder.
 
     Parameters
@@ -94,7 +97,8 @@ def build(model, arch, folder, *, batch=1, area=True, calibration=None, recipe=N
             write_errors(quantized, new / "quantization.csv", new / "quantization.json")
             graph, program = compile_network(new / MODEL, arch, batch, progress=progress)
         else:
-            graph, program = compile_network(wanted, arch, batch, name=model, progress=progress)
+            graph, program = compile_network(wanted, arch, batch, name=str(model),
+                                             progress=progress)
             onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
                             new / MODEL)
             kept = files_beside(model)["float"]
@@ -133,7 +137,7 @@ def _area(arch, verilog, top, target, progress):
         return measure(verilog, top, target, pe_dsp=arch.pe_dsp)
 
 
-def open_build(folder):
+def open_build(folder: Path | str) -> Build:
     """The `Build` in a folder. Raises UserError where one is missing, damaged or mixed up."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -152,7 +156,7 @@ def open_build(folder):
     return Build(folder, arch, widened(load(folder / MODEL), arch), program)
 
 
-def check_files(folder):
+def check_files(folder: Path | str) -> None:
     """Refuse a build whose network, chip, program and Verilog do not belong together. Raises
     UserError naming the file."""
     changed = [name for name in changed_files(folder)

@@ -77,10 +77,10 @@ class Check:
     quantized: str = ""
 
     @property
-    def maps(self):
+    def maps(self) -> bool:
         return not self.problems
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         keys = ("node", "operator", "became"), ("name", "bits_needed", "bits")
         nodes, layers = ([dict(zip(names, row, strict=True)) for row in rows]
                          for names, rows in zip(keys, (self.nodes, self.layers), strict=True))

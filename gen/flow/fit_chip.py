@@ -82,7 +82,7 @@ class Fit:
     choices: list = field(default_factory=list)
     notes: list = field(default_factory=list)
 
-    def table(self):
+    def table(self) -> str:
         """The choices as a text table."""
         rows = [[item.key, item.value, item.reason, item.cost] for item in self.choices]
         return text_table([["key", "value", "why", "cost"], *rows], "llll")

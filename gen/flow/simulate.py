@@ -83,11 +83,11 @@ class Simulation:
     clocks_per_second: float | None = None
 
     @property
-    def utilization(self):
+    def utilization(self) -> float:
         """Products per cycle, all traffic included, as a share of what the array can do."""
         return self.batch * self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, without the outputs. `mismatches` are bits."""
         compared = self.comparison
         return {

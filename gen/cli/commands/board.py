@@ -100,7 +100,7 @@ class Run(Command):
         "  systolith run out --device serial:/dev/ttyUSB0 --inputs x.npy --outputs y.npy\n"
         "  systolith run out --device mem:/dev/mem@0x43c00000,0x1f000000,0x1000000 --inputs x.npy")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
         parser.add_argument("--device", required=True, metavar="DEVICE")
         parser.add_argument("--inputs", required=True, metavar="X.npy",
@@ -112,7 +112,7 @@ class Run(Command):
                             help="compare the outputs with the golden model")
         add_json(parser, "write the figures as JSON")
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         from systolith.gen.flow.run import run
         from systolith.gen.flow.simulate import read_arrays, write_arrays

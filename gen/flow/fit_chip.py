@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from systolith.gen.chip.toml import KEYS, commented_toml
+from systolith.gen.chip.keys import KEYS
+from systolith.gen.chip.toml import commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.legal import accumulator_need, largest_k

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from systolith.gen.chip.toml import KEYS
+from systolith.gen.chip.keys import KEYS
 from systolith.gen.kit.files import new_file, write_file
 
 __all__ = ["pareto_front", "write_results"]

@@ -33,7 +33,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from systolith.gen.chip.toml import KEYS, chip_from_dict, load_chip, read_toml
+from systolith.gen.chip.keys import KEYS
+from systolith.gen.chip.toml import chip_from_dict, load_chip, read_toml
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load

@@ -47,7 +47,7 @@ class Limit:
     optional: bool = False
 
 
-LIMITS = (
+LIMITS = {limit.field: limit for limit in (
     Limit("rows", 1, 256),
     Limit("columns", 1, 256),
     Limit("lanes", 1, 1024),
@@ -64,14 +64,14 @@ LIMITS = (
     Limit("stages", 1, 64, optional=True),
     Limit("post_lanes", 1, 256, optional=True),
     Limit("shared_columns", 1, 256),
-)
+)}
 #: Fields that are true or false.
 SWITCHES = ("leaky", "depthwise", "counters", "bit_planes")
 
 
 def check_fields(arch: Arch) -> None:
     """Raise ArchError where a field of LIMITS or SWITCHES is of a wrong type or out of range."""
-    for limit in LIMITS:
+    for limit in LIMITS.values():
         value = getattr(arch, limit.field)
         if value is None and limit.optional:
             continue

@@ -162,12 +162,6 @@ def test_commented_toml_reads_back(rows, columns, lanes, format, accumulator, cl
     assert chip(toml.commented_toml(arch)) == arch
 
 
-def test_every_field_of_arch_has_a_key():
-    assert {key.field for key in toml.KEYS} == set(Arch(rows=1, columns=1).to_dict())
-    for key in toml.KEYS:
-        assert f"`{key.path}`" in toml.markdown_table()
-
-
 def test_unsigned_activations_run_on_the_signed_array():
     unsigned = toml.load_chip("ulx3s-8x8", ["array.activation=uint8"])
     assert identity(unsigned) == identity(toml.load_chip("ulx3s-8x8"))

@@ -12,7 +12,7 @@ def values(**changes):
     return SimpleNamespace(**PLAIN | changes)
 
 
-@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.field)
+@pytest.mark.parametrize("limit", LIMITS.values(), ids=lambda limit: limit.field)
 def test_limits_hold_at_below_and_above(limit):
     for value in (limit.low, limit.high):
         check_fields(values(**{limit.field: value}))

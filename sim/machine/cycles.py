@@ -1,12 +1,11 @@
 """Cycle model: how long a program takes on the core, to the cycle, without simulating cycles.
 
-The units are processes that exchange *when* things happen: channels carry cycle numbers (a token
-is available, an item can be read, a queue has room), and a process that reads a channel waits
-until the number is known. What a process does between two readings it works out in one go: the
-passes of an ARRAY instruction are one sum, a burst is another. Most processes are independent, so
-they run without a global clock; only shared ports are arbitrated in cycle order: the read address
-channel, and the write ports that LOAD and POST share. There a process asks to be resumed `At` a
-cycle, and is when everything before that cycle is known.
+The units are processes that tell each other *when* things happen (see `events.py`): a token is
+available, an item can be read, a queue has room. Between two such readings, a process computes the
+cycles of all that it does in one step: the passes of an ARRAY instruction are one sum, the beats of
+a burst another. Most processes are independent, so they run without a global clock; only shared
+ports are arbitrated in cycle order: the read address channel, and the write ports that LOAD and
+POST share.
 
 Cycle 0 is the one in which the sequencer sees `start`. Memory behaves as `sim/rtl/memory.sv` does
 without stalls: a read burst's first beat comes `latency` cycles after its address was accepted,
@@ -16,7 +15,6 @@ write beat. The rules of each unit stand in its docstring in `hw`; this file rep
 
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import isa, timing
@@ -26,6 +24,8 @@ from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import COUNTED, UnitState
+
+from .events import At, Channel, Events
 
 __all__ = ["Stuck", "Timing", "cycles"]
 
@@ -73,18 +73,6 @@ def cycles(program: Program, latency: int = 32) -> Timing:
     return _Model(program, latency).run()
 
 
-class _Channel(deque):
-    """Values for one reader, in order; mostly the cycle from which on something is there."""
-    reader = None
-
-
-@dataclass(frozen=True)
-class _At:
-    """Asks to be resumed when all before `cycle` is known, in the order of (cycle, turn)."""
-    cycle: int
-    turn: int
-
-
 class _Activity:
     """One unit: the cycles in which it had an instruction, and its waits in these."""
 
@@ -122,19 +110,20 @@ class _Model:
         self.post_latency = timing.post_latency(self.arch)
         self.operand_latency = timing.operand_latency(self.arch)
         self.limit = timing.burst_limit(self.arch)
-        self.turn, self.later, self.runnable = 0, [], []
+        self.events = Events()
+        self._put = self.events.put
 
-        self.tokens = {(giver, taker): _Channel() for giver in Unit for taker in Unit}
-        self.code = {unit: _Channel() for unit in Unit}     # (visible at, number, instruction)
-        self.room = {unit: _Channel([0] * self.arch.queue_depth) for unit in Unit}
-        self.slots = _Channel([1] * timing.FETCHES)        # a fetch may be asked for
-        self.bursts = _Channel()            # what was asked for: (client, beats, first beat)
-        self.fetched = _Channel()           # (first beat, beats)
-        self.between = _Channel()           # from load's front to its back
-        self.between_room = _Channel([0] * timing.loads_in_work(self.arch))
-        self.load_room = _Channel([0] * timing.LOAD_BURSTS)
-        self.items = _Channel()             # an item can be pushed
-        self.item_room = _Channel([0] * timing.ITEMS)
+        self.tokens = {(giver, taker): Channel() for giver in Unit for taker in Unit}
+        self.code = {unit: Channel() for unit in Unit}     # (visible at, number, instruction)
+        self.room = {unit: Channel([0] * self.arch.queue_depth) for unit in Unit}
+        self.slots = Channel([1] * timing.FETCHES)        # a fetch may be asked for
+        self.bursts = Channel()            # what was asked for: (client, beats, first beat)
+        self.fetched = Channel()           # (first beat, beats)
+        self.between = Channel()           # from load's front to its back
+        self.between_room = Channel([0] * timing.loads_in_work(self.arch))
+        self.load_room = Channel([0] * timing.LOAD_BURSTS)
+        self.items = Channel()             # an item can be pushed
+        self.item_room = Channel([0] * timing.ITEMS)
 
         self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)
         self.activity = {unit: _Activity() for unit in Unit}
@@ -147,43 +136,12 @@ class _Model:
         self.written: dict[Memory, deque[tuple[int, int, int]]] = {
             Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
-    # The kernel.
-
     def run(self):
-        processes = [self._fetch(), self._dispatch(), self._load(), self._read(), self._array(),
-                     self._post(), self._store()]
-        for process in processes:
-            self._resume(process, None)
-        while self.later:
-            _, _, _, process = heappop(self.later)
-            self._resume(process, None)
+        self.events.run([self._fetch(), self._dispatch(), self._load(), self._read(),
+                         self._array(), self._post(), self._store()])
         return self._timing()
 
-    def _resume(self, process, value):
-        """Run a process, and all that it makes runnable, until every one waits."""
-        while True:
-            try:
-                wanted = process.send(value)
-                while type(wanted) is _Channel and wanted:
-                    wanted = process.send(wanted.popleft())
-            except StopIteration:
-                pass
-            else:
-                if type(wanted) is _Channel:
-                    wanted.reader = process
-                else:
-                    self.turn += 1
-                    heappush(self.later, (wanted.cycle, wanted.turn, self.turn, process))
-            if not self.runnable:
-                return
-            process, value = self.runnable.pop()
-
-    def _put(self, channel, value):
-        if channel.reader is None:
-            channel.append(value)
-        else:
-            self.runnable.append((channel.reader, value))
-            channel.reader = None
+    # Tokens.
 
     def _give(self, giver, instruction, cycle, takers=15):
         """Tokens given in `cycle`."""
@@ -229,7 +187,7 @@ class _Model:
             rest = isa.INSTRUCTION_BYTES
             while rest:
                 asked = max(slot, asked + 1)
-                yield _At(asked, 0)
+                yield At(asked, 0)
                 self.address_taken = asked
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
                 if offset + size > self.program.window_bytes:
@@ -288,10 +246,10 @@ class _Model:
             for row in range(code.rows):
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
                     asked = max(asked + 1, (yield self.load_room))
-                    yield _At(asked, 1)
+                    yield At(asked, 1)
                     while self.address_taken == asked:
                         asked += 1
-                        yield _At(asked, 1)
+                        yield At(asked, 1)
                     self._put(self.bursts, (Unit.LOAD, burst, asked + 1 + self.latency))
             self._put(self.room[Unit.LOAD], asked + 1)
 
@@ -335,8 +293,8 @@ class _Model:
     def _words(self, cycle, left, beats, size, written):
         """A burst of words that wait while POST writes there: (last beat, last word)."""
         taken = 0
-        yield _At(cycle, 2)
-        horizon = self.later[0][0] if self.later else None
+        yield At(cycle, 2)
+        horizon = self.events.horizon
         while beats:
             part = min(beats, (left - 1) % size + 1)
             last = max(cycle, taken) + part - 1
@@ -345,8 +303,8 @@ class _Model:
             cycle = last + 1
             if left % size == 0:
                 if horizon is not None and last + 1 > horizon:
-                    yield _At(last + 1, 2)
-                    horizon = self.later[0][0] if self.later else None
+                    yield At(last + 1, 2)
+                    horizon = self.events.horizon
                 taken = last + 1
                 while self._post_writes(taken, written):
                     taken += 1

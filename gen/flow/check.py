@@ -118,7 +118,8 @@ def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch
         model = with_fixed_ranges(with_sizes(model, calibration), calibration, recipe or Recipe(),
                                   source)
         calibration = None
-    nodes, mapped = nodes_of(model.graph), model
+    nodes = nodes_of(model.graph)
+    mapped: onnx.ModelProto | None = model
     if is_quantized(model):
         if calibration is not None:
             raise UserError("the network is quantized already; check it without calibration data")
@@ -130,7 +131,7 @@ def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch
         mapped = quantized_for_check(model, recipe, calibration, source, refuse)
     graph = None if mapped is None else reader.load(mapped, refuse)
     graph = None if problems else graph
-    if graph is None:
+    if graph is None or mapped is None:
         return Check([(node.name, node.operator,
                        f"{_REFUSED}{refused[node.name].removeprefix(f'{node}: ')}"
                        if node.name in refused else

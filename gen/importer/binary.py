@@ -1,21 +1,24 @@
-"""Binary layers: weights that are signs, thresholds on the integer sum, sums that are never 0."""
+"""Binary layers: weights that are signs, thresholds on the integer sum, signs of sums that are
+never 0."""
 
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
-from systolith.hw.formats import Bipolar
+from systolith.hw.formats import Bipolar, Format
 from systolith.sim.model import numerics
 
-from .values import exact
+from .values import Linear, Value, exact
 
 __all__ = ["as_signs", "moved_below", "never_zero", "three_signs", "thresholds"]
 
 
-def as_signs(images, format, scale):
-    """(images, format, scale) of a layer with binary weights, where all integer weights [O, ...] of
-    each output channel are one number or its negative; as they are otherwise. `scale` is [O]."""
+def as_signs(images: np.ndarray, format: Format,
+             scale: np.ndarray) -> tuple[np.ndarray, Format, np.ndarray]:
+    """(images, format, scale) of a layer's weights [O, ...], as +1 and -1 of the binary format
+    where all weights of each output channel are one integer or its negative; else unchanged.
+    `scale` [O] is that of each output channel."""
     size = abs(images).reshape(len(images), -1)
     if not format.uniform or not size.size or (size != size[:, :1]).any() or (
             size == 0).any():
@@ -23,9 +26,12 @@ def as_signs(images, format, scale):
     return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
 
 
-def moved_below(value, numbers, strict):
-    """`value` less `numbers` [channels], of which only the sign is wanted: where a bound of a
-    clipped value decides that, the channel is constant."""
+def moved_below(value: Value, numbers: np.ndarray, strict: bool) -> Value:
+    """`value` minus `numbers` [channels], for a reader that wants the sign alone.
+
+    A channel whose sign a limit of the clipped value decides becomes the constant 1 or -1, and the
+    limits are removed. `strict`: the sign of 0 is -1.
+    """
     gain, offset = value.gain.copy(), value.offset - numbers
     for channel, number in enumerate(numbers):
         if value.low is not None and (value.low > number or (
@@ -37,22 +43,29 @@ def moved_below(value, numbers, strict):
     return replace(value, gain=gain, offset=offset, low=None, high=None)
 
 
-def thresholds(images, gain, offset, format, strict, times=1):
-    """(bias, multiplier, shift) with sum + bias >= 0 exactly where gain * sum + offset >= 0, or,
-    `strict`, > 0; the gain is 0 or positive. Sums are added up over `times` pixels."""
+def thresholds(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, format: Format,
+               strict: bool, times: int = 1) -> tuple[list[int], ...]:
+    """(bias, multiplier, shift) of each channel with sum + bias >= 0 exactly where gain * sum +
+    offset >= 0 (`strict`: where it is > 0).
+
+    Gains are 0 or positive; `images` are the weights, `format` is that of the layer's input, and
+    sums are added up over `times` pixels.
+    """
     low, high = numerics.sum_ranges(images, format)
     bias = []
     for g, o, *ends in zip(gain, offset, low, high, strict=True):
         least, most = (times * item for item in ends)
-        always = -least if o > 0 or (o == 0 and not strict) else -(most + 1)
-        place = (ceil(o / g) - 1 if strict else floor(o / g)) if g else None
-        bias.append(min(max(place, -(most + 1)), -least) if g else always)
+        if g:
+            place = ceil(o / g) - 1 if strict else floor(o / g)
+            bias.append(min(max(place, -(most + 1)), -least))
+        else:
+            bias.append(-least if o > 0 or (o == 0 and not strict) else -(most + 1))
     return bias, [1] * len(bias), [0] * len(bias)
 
 
-def three_signs(value):
-    """A value of integers from -1 to 1 that are, rounded, ONNX's signs of `value`, the results of a
-    convolution: channels that are 0 nowhere go from -1 to 1 between two sums."""
+def three_signs(value: Value) -> Value:
+    """A value from -1 to 1 that, rounded to an integer, is ONNX's Sign (-1, 0 or 1) of `value`, the
+    result of a convolution. A channel whose sum is never 0 goes from -1 to 1 between two sums."""
     gain, offset = [], []
     for g, o in zip(value.gain, value.offset, strict=True):
         place, two = (-o / g if g else None), 2 * (g > 0) - 2 * (g < 0)
@@ -70,11 +83,12 @@ def three_signs(value):
                    slope=None, low=low, high=high)
 
 
-def never_zero(value, format):
-    """Whether a value, after binary weights on a tensor of `format`, is never 0 for any input, so
-    that its sign has two values: its sums have no zero (an odd number of products of signs), or
-    its offset keeps them from it."""
+def never_zero(value: Value, format: Format) -> bool:
+    """Whether the result of a convolution with binary weights on a tensor of `format` is never 0
+    for any input, so that its sign has two values: all sums are odd (an odd number of products of
+    signs), or the offset keeps them from 0."""
     linear, times = value.linear, value.window[0] * value.window[1]
+    assert isinstance(linear, Linear)
     low, high = numerics.sum_ranges(linear.images, format)
     signs = format.binary and not (
         linear.pad_image == 0 and any(pad > 0 for pad in linear.pads))

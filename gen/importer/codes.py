@@ -1,12 +1,14 @@
 """Functions of codes: what is computed element by element from one quantized tensor.
 
-Its results are a table of as many words as the tensor has codes. A quantizer after a `Function`
-makes a layer that copies the codes and looks them up; the builder remembers of each tensor that is
-made like this what it is a function of, so that a function of the result is again one table.
+The results are a table with one word for each code of the tensor. A quantizer after a `Function`
+makes a layer that copies the codes and looks them up in the table. The builder keeps, for each
+tensor made like this, which tensor it is a function of, so that a function of the result is again
+one table.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.sim.model import numerics
@@ -14,7 +16,11 @@ from systolith.sim.model.conv import Conv
 
 from .copies import plain
 from .kinds import given, quantized, reach
-from .values import Kind, Value, codes_of, uniform
+from .target import Target
+from .values import Kind, Node, Symbol, Value, codes_of, uniform
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["Function", "add_table", "ancestors", "lookup", "note_rescaled", "quantized_function",
            "reals"]
@@ -22,20 +28,23 @@ __all__ = ["Function", "add_table", "ancestors", "lookup", "note_rescaled", "qua
 
 @dataclass
 class Function(Kind):
-    """Results of an operator before gain and offset are applied: float32 for each ordered integer
-    that the source has, from the smallest to the largest."""
+    """The results of an operator, before the value's gain and offset are applied: float32 `numbers`
+    for each ordered integer of the source, from the smallest to the largest. `name` is the
+    node's."""
     name: str
     numbers: np.ndarray
 
 
-def quantized_function(value):
-    """Whether a value is a function of codes: what a quantizer made, or a Function of that."""
+def quantized_function(value: Symbol | None) -> bool:
+    """Whether a value is a function of codes: the codes of a tensor themselves, or a `Function` of
+    them."""
     return isinstance(value, Value) and (value.linear is None or isinstance(value.linear, Function))
 
 
-def ancestors(builder, value):
-    """[(tensor, for each ordered integer of it that of the value's source)], the source first, then
-    what it is a function of, and so on."""
+def ancestors(builder: "Builder", value: Value) -> list[tuple[str, np.ndarray]]:
+    """The tensors that a value's source is a function of: [(tensor, ordered integers)], the source
+    first, then the tensor that the source is a function of, and so on. The ordered integers are
+    those of the source that each ordered integer of the tensor gives."""
     name, (low, high) = value.source, builder.limits[value.source]
     orders = np.arange(low, high + 1)
     found = [(name, orders)]
@@ -47,8 +56,9 @@ def ancestors(builder, value):
     return found
 
 
-def reals(builder, value, orders, node):
-    """float32 of a function's value where its source has these ordered integers."""
+def reals(builder: "Builder", value: Value, orders: np.ndarray, node: Node) -> np.ndarray:
+    """The real numbers (float32) of a function of codes for the ordered integers `orders` of its
+    source. Raises UserError at `node` where channels differ."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if gain is None or offset is None:
         if isinstance(value.linear, Function):
@@ -69,8 +79,9 @@ def reals(builder, value, orders, node):
     return numbers if low is None and high is None else np.clip(numbers, low, high)
 
 
-def add_table(builder, value, target, name, node):
-    """The tensor that `target` makes of a function of codes: a layer that looks them up."""
+def add_table(builder: "Builder", value: Value, target: Target, name: str, node: Node) -> str:
+    """Add the layer that looks up a function of codes, quantized by `target`; returns the name of
+    its tensor, `name` or one like it. Raises UserError at `node`."""
     if value.linear is None:
         root, orders = ancestors(builder, value)[-1]
     else:
@@ -84,9 +95,10 @@ def add_table(builder, value, target, name, node):
     return tensor
 
 
-def note_rescaled(builder, value, target, tensor, node):
-    """Remember what `target` makes of every code of the value's source, if nothing else decides on
-    the tensor's codes."""
+def note_rescaled(builder: "Builder", value: Value, target: Target, tensor: str,
+                  node: Node) -> None:
+    """Note that `tensor` is a function of the codes of the value's source (what `target` makes of
+    each), if it depends on nothing else."""
     if (value.linear is None and value.slope is None and value.channels is None
             and not value.pool and not any(value.pads) and uniform(value.gain) is not None
             and uniform(value.offset) is not None and not target.format.binary):
@@ -112,8 +124,11 @@ def _results(builder, value, orders, target, node):
                    target.low, target.high)
 
 
-def lookup(builder, source, output, table, value, node):
-    """A layer that copies codes and looks them up."""
+def lookup(builder: "Builder", source: str, output: str, table: np.ndarray, value: Value,
+           node: Node) -> Conv:
+    """A layer that copies the codes of `source` and looks them up in `table` (ordered integers of
+    `output`), with the pooling and the nodes of `value`. Raises UserError at `node` where the
+    weights' format has no 1."""
     form = builder.tensors[source].format
     weight = builder.weight_format or form
     one = int(weight.image(weight.encode(1.0)))

@@ -1,11 +1,13 @@
-"""Channels whose result is the same for every input, or one of two: dead ones with weights of 0 or
-a tiny scale, and ones that their bias drives to a limit. They need no bias as long as theirs.
-"""
+"""Channels whose result is the same for every input, or one of two: channels with weights of 0 or a
+tiny scale, and channels that their bias drives to a limit. Their long biases become short ones."""
 
 from fractions import Fraction
 
 import numpy as np
+from systolith.hw.formats import Format
 from systolith.sim.model import numerics
+
+from .target import Target
 
 __all__ = ["settle_constant_channels"]
 
@@ -16,7 +18,9 @@ _TIE = Fraction(1, 1 << 20)
 _LONG = 1 << 24
 
 
-def settle_constant_channels(images, gain, offset, slope, target, format, times):
+def settle_constant_channels(images: np.ndarray, gain: np.ndarray, offset: np.ndarray,
+                             slope: np.ndarray | None, target: Target, format: Format,
+                             times: int) -> tuple[np.ndarray, np.ndarray]:
     """Take the weights from channels whose results are constant.
 
     Parameters

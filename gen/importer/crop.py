@@ -1,25 +1,33 @@
 """Values that are cropped, padded, or have their pixels rearranged."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .copies import join_pads, plain
 from .target import Target
-from .values import Part, Value, exact
+from .values import Node, Part, Value, exact
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["another_input", "cropped", "is_input", "parts_value", "rearranged"]
 
 
-def parts_value(parts, shape, sizes, node):
-    """The value joined from `parts`; `sizes` are those of its map."""
+def parts_value(parts: list[Part], shape: Sequence[int], sizes: Sequence[int], node: Node) -> Value:
+    """The value that `node` joins from `parts`, of an ONNX `shape` without batch dimension; `sizes`
+    are (channels, height, width) of its map."""
     ones = np.full(sizes[0], exact(1).item(), dtype=object)
     return Value("", tuple(shape), tuple(sizes), ones, 0 * ones, parts=parts, nodes=[node.name])
 
 
-def cropped(builder, node, value, pads, image=0):
-    """A value padded with `image`; negative pads crop."""
+def cropped(builder: "Builder", node: Node, value: Value, pads: Sequence[int],
+            image: int | None = 0) -> Value:
+    """A quantized value padded by `pads` (top, left, bottom, right) with `image` (None: the nearest
+    pixel); negative pads crop. Raises UserError at `node` where the value is not quantized."""
     if value.linear is not None or value.slope is not None:
         node.fail("cuts or pads what is not quantized; put a quantizer before it")
     together = join_pads(value.pads, pads)
@@ -43,8 +51,9 @@ def _unpooled(builder, value, node):
 
 
 def _runs(size, pads, mode):
-    """[(first, end, place)]: runs of neighbouring positions of which an axis consists that is
-    padded by `mode` of numpy.pad, or, where pads are negative, cut."""
+    """The runs of neighbouring pixels of which a padded axis consists: [(first, end, place)], the
+    source pixels first to end - 1 standing from `place` on. `mode` is that of numpy.pad; negative
+    pads crop."""
     index = np.pad(np.arange(size), [max(item, 0) for item in pads], mode=mode)
     index = index[max(-pads[0], 0):len(index) - max(-pads[1], 0)]
     steps = [list(run) for _, run in groupby(enumerate(index.tolist()),
@@ -52,10 +61,11 @@ def _runs(size, pads, mode):
     return [(run[0][1], run[-1][1] + 1, run[0][0]) for run in steps]
 
 
-def rearranged(builder, node, value, mode, rows, columns):
-    """A value padded with pixels from elsewhere, "reflect" or "wrap" of numpy.pad; `rows` and
-    `columns` are (before, after). The host does it to what only it has made, else they are
-    copies."""
+def rearranged(builder: "Builder", node: Node, value: Value, mode: str, rows: Sequence[int],
+               columns: Sequence[int]) -> Value:
+    """A value padded with pixels from elsewhere in the map: `mode` is "reflect" or "wrap" of
+    numpy.pad, `rows` and `columns` are (before, after), negative ones crop. The host pads the
+    network's inputs; other values become copies."""
     channels, height, width = value.map
     around = (0, 0), tuple(rows), tuple(columns)
     sizes = (channels, height + sum(rows), width + sum(columns))
@@ -71,16 +81,17 @@ def rearranged(builder, node, value, mode, rows, columns):
     return plain(builder, parts_value(parts, sizes, sizes, node), node)
 
 
-def is_input(builder, value):
-    """Whether a value is a whole input of the network, unchanged."""
+def is_input(builder: "Builder", value: Value) -> bool:
+    """Whether a value is a whole quantized input of the network, unchanged."""
     return (value.source in builder.inputs and value.linear is None and not value.parts
             and value.channels is None and not any(value.pads) and not value.pool
             and value.low is None and value.high is None)
 
 
-def another_input(builder, source, step, shape, node):
-    """A tensor like the input `source`, with which the host does one `step` more, as of
-    `Encoder`."""
+def another_input(builder: "Builder", source: str, step: tuple[str, Any], shape: Sequence[int],
+                  node: Node) -> str:
+    """Add an input tensor of the map `shape`: the input `source` after one more `step` (operation,
+    operand) of the host, as of `sim.model.edges.Encoder`. Returns its name."""
     encoder = next(item for item in builder.encoders if item.tensor == source)
     old = builder.tensors[source]
     name = builder.add_tensor(f"{source}_{node.name}", shape, Target(

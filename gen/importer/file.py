@@ -1,8 +1,8 @@
-"""Reading an ONNX file that may be anything: what is not sound is refused, in one line, before any
-memory is spent on it.
-"""
+"""Reading an ONNX file, which may hold anything: what is damaged or too large is refused, in one
+line, before any memory is spent on it."""
 
 import re
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -25,31 +25,35 @@ STANDARD = ("", "ai.onnx")
 OWN_DOMAIN = "systolith"
 #: Names of the domain of QONNX's operators, in the order of their age, and our own.
 QONNX = ("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general", OWN_DOMAIN)
-#: Bytes of a file; protobuf itself ends at four times as many.
+#: The most bytes of a file; protobuf's own limit is four times as much.
 _LARGEST_FILE = 1 << 29
-#: Elements of a tensor, and of its dimensions together where a size is 0.
+#: The most elements of a tensor; sizes of 0 count as 1.
 _LARGEST_TENSOR = 1 << 27
-#: Bits that one element of a type takes where it is stored as raw data, if not its numpy type's.
+#: Bits of one element as raw data, of types that take fewer than their numpy type.
 _PACKED = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 _PACKED |= {getattr(TensorProto, name): bits for name, bits in
             (("INT2", 2), ("UINT2", 2)) if hasattr(TensorProto, name)}
 
 
-def one_line(error, most=400):
-    """The text of an error of another library in one line of printable characters."""
+def one_line(error: object, most: int = 400) -> str:
+    """The text of another library's error in one line of at most `most` printable characters."""
     text = "".join(c if c.isprintable() else " " for c in str(error))
     text = re.sub(r"\s+", " ", re.split(r"==> Context", text)[0]).strip()
     return text if len(text) <= most else f"{text[:most]} ..."
 
 
-def read(model):
-    """The checked `onnx.ModelProto` of a path or of a ModelProto, its external data and functions
-    in place. Raises UserError."""
+def read(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    """The checked `onnx.ModelProto` of a path or of a ModelProto, with its external data loaded,
+    its functions inlined, and an opset that is read. Raises UserError."""
     if isinstance(model, onnx.ModelProto):
-        path, where = None, "the model"
-    else:
-        path = Path(model)
-        model, where = _parsed(path), str(path)
+        return _checked(model, None, "the model")
+    path = Path(model)
+    return _checked(_parsed(path), path, str(path))
+
+
+def _checked(model, path, where):
+    """What `read` gives, for a model that was parsed from the file `path` (None: from none);
+    `where` names it in errors."""
     if not model.graph.node:
         raise UserError(f"{where} is no ONNX file, or it is truncated: it has no nodes")
     standard = [item.version for item in model.opset_import if item.domain in STANDARD]
@@ -80,8 +84,8 @@ def read(model):
 
 
 def _without_empty_statements(model):
-    """The model with sizes below 1, by which some exporters say that they do not know them, open,
-    and without notes on tensors inside that say neither type nor shape."""
+    """The model with sizes below 1, by which some exporters say that they do not know them, left
+    open, and without descriptions of inner tensors that give neither type nor shape."""
     graph = model.graph
 
     def says_nothing(item):
@@ -104,7 +108,7 @@ def _without_empty_statements(model):
 
 
 def _check(model):
-    """ONNX's own checks; an output need not say its type and shape, as for ONNX Runtime."""
+    """ONNX's own checks; outputs without type or shape are accepted, as by ONNX Runtime."""
     silent = [item.name for item in model.graph.output
               if not item.type.tensor_type.HasField("shape")]
     if silent:
@@ -139,7 +143,7 @@ def _parsed(path):
 
 
 def _load_external(tensor, path):
-    """Put the data of a tensor, which lies in a file beside the model, into it."""
+    """Load the data of a tensor that the model keeps in a file of its own."""
     entries = {item.key: item.value for item in tensor.external_data}
     location = entries.get("location", "")
 
@@ -191,8 +195,8 @@ def _bytes(tensor):
     return -(-prod(tensor.dims) * bits // 8)
 
 
-def check_size(name, sizes):
-    """Refuse the shape of a tensor that has too many elements, or fewer than none."""
+def check_size(name: str, sizes: Sequence[int]) -> None:
+    """Raise UserError for the shape of a tensor that has too many elements, or a negative size."""
     if any(size < 0 for size in sizes):
         raise UserError(f"tensor {name!r} has the shape {list(sizes)}; sizes must not be negative")
     if prod(max(size, 1) for size in sizes) > _LARGEST_TENSOR:
@@ -200,8 +204,9 @@ def check_size(name, sizes):
                         f"supported, {_LARGEST_TENSOR:,}")
 
 
-def array_of(tensor, name):
-    """The numbers of a TensorProto. Raises UserError where it is damaged."""
+def array_of(tensor: TensorProto, name: str) -> np.ndarray:
+    """The numbers of a TensorProto; messages call it `name`. Raises UserError where it is damaged
+    or too large."""
     check_size(name, tensor.dims)
     if tensor.data_location == TensorProto.EXTERNAL:
         raise UserError(f"tensor {name!r} is the value of an attribute and lies in another file: "
@@ -213,8 +218,8 @@ def array_of(tensor, name):
         raise UserError(f"tensor {name!r} is damaged: {one_line(error)}") from None
 
 
-def check_finite(name, array):
-    """Refuse numbers that are none, naming tensor and index."""
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raise UserError for a tensor with infinities or NaNs; the message names tensor and index."""
     if array.dtype.kind not in "fV" or np.dtype(array.dtype).names:
         return
     wrong = ~np.isfinite(array.astype(np.float64))
@@ -224,8 +229,8 @@ def check_finite(name, array):
                         f"{list(index)}")
 
 
-def inferred_shapes(model):
-    """{tensor: shape without the batch dimension}, as far as ONNX infers them; unknown sizes are
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """{tensor: shape, the batch dimension included}, as far as ONNX infers them; unknown sizes are
     None. Raises UserError where the model is not valid."""
     for item in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
         check_size(item.name, [max(size.dim_value, 0) for size in item.type.tensor_type.shape.dim])

@@ -1,11 +1,14 @@
-"""Quantizers whose channels differ: in their limits, or in the sign of a factor after a MaxPool.
+"""Quantizers whose channels differ in zero point or limits, or in the sign of a factor after a
+MaxPool.
 
-An instruction has one zero point and one pair of limits for all its channels, so channels fall into
-groups, each of which is a layer that writes its part of one tensor.
+An instruction has one zero point and one pair of limits for all its channels, so channels are split
+into groups; each group is a layer that writes its channels of one tensor.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Int
@@ -13,13 +16,18 @@ from systolith.hw.formats import Int
 from .copies import join
 from .layers import quantizing_layer
 from .layout import picked
-from .values import HostInput, Linear, Place, Value, exact, per_channel, shape_text
+from .target import Target
+from .values import HostInput, Linear, Node, Place, Value, exact, per_channel, shape_text
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["each", "in_range_of_each", "in_scale_of_each", "mirrored"]
 
 
-def each(numbers, value, node, what):
-    """`numbers`, which broadcast against an activation, as one for each channel of its map."""
+def each(numbers: np.ndarray, value: HostInput | Value, node: Node, what: str) -> np.ndarray:
+    """`numbers`, which broadcast against an activation, as one number for each channel of its map.
+    Raises UserError at `node` where they do not fit; the message calls them `what`."""
     if isinstance(value, HostInput):
         if numbers.size == 1 or (numbers.ndim == len(value.shape) + 1
                                  and numbers.shape[1] == numbers.size == value.shape[0]):
@@ -29,10 +37,16 @@ def each(numbers, value, node, what):
     return per_channel(numbers, value, node, what)
 
 
-def in_scale_of_each(builder, value, target, scales, zeros, limits, name, node):
-    """(tensor, channels or None): the codes that quantizers make of a value whose channels have
-    `scales` and `zeros` (zero points) of their own, else as of `target`, whose scale is 1; `limits`
-    as of `in_range_of_each`. The value's channel n is the tensor's channel channels[n]."""
+def in_scale_of_each(builder: "Builder", value: HostInput | Value, target: Target,
+                     scales: np.ndarray, zeros: Sequence[int],
+                     limits: tuple[Sequence[int], Sequence[int]], name: str,
+                     node: Node) -> tuple[str, np.ndarray | None]:
+    """Quantize a value with a scale and a zero point for each channel.
+
+    `target` gives the format; its scale is 1. `scales` and `zeros` (zero points) have one number
+    for each channel; `limits` are (lows, highs) as of `in_range_of_each`, whose result this
+    returns.
+    """
     sides = (1, -1) + (1,) * (len(value.shape) - 1)
     if isinstance(value, HostInput):
         value = value.then("divide", np.float32(scales).reshape(sides))
@@ -54,10 +68,15 @@ def in_scale_of_each(builder, value, target, scales, zeros, limits, name, node):
     return in_range_of_each(builder, value, target, lows, highs, name, node, zeros)
 
 
-def in_range_of_each(builder, value, target, lows, highs, name, node, zeros=None):
-    """(tensor, channels or None): what `target` makes of a value, clipped to `lows`...`highs`
-    (ordered integers, [channels]), and with the zero points `zeros` if there are any; the value's
-    channel n is the tensor's channel channels[n]."""
+def in_range_of_each(builder: "Builder", value: HostInput | Value, target: Target,
+                     lows: Sequence[int], highs: Sequence[int], name: str, node: Node,
+                     zeros: Sequence[int] | None = None) -> tuple[str, np.ndarray | None]:
+    """Quantize a value by `target` with limits for each channel (`lows`, `highs`: ordered
+    integers), and with a zero point for each channel if there are `zeros`.
+
+    Returns (name of the tensor, channels): the value's channel n is the tensor's channel
+    channels[n]; None: in the same order. Raises UserError at `node`.
+    """
     zeros = [target.zero_point] * len(lows) if zeros is None else [int(item) for item in zeros]
     every = list(zip(lows, highs, zeros, strict=True))
     kinds = sorted(set(every))
@@ -101,8 +120,8 @@ def _separable(builder, value):
     return groups in (1, len(value.linear.images))
 
 
-def _quantized(builder, value, target, name, node):
-    """The value as `target` makes it."""
+def _quantized(builder, value, target, name, node) -> Value:
+    """The codes, as a value, that `target` makes of a value."""
     shape = value.shape
     source = builder.quantize(value, target, name, node)
     tensor = builder.tensors[source]
@@ -112,14 +131,15 @@ def _quantized(builder, value, target, name, node):
                  nodes=list(nodes))
 
 
-def mirrored(builder, value, target, name, node):
-    """The tensor that `target` makes of a pooled value some of whose factors are negative and stand
-    after the pooling: channels of which the smallest result of a window is wanted.
+def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: Node) -> str:
+    """Quantize a max-pooled value with negative factors after the pooling: min pooling for those
+    channels. Returns the name of the tensor.
 
-    Such a channel is computed with the other sign, so that the largest is wanted, as the code
-    low + high - code (floats: with the other sign), rounded alike since ties go to even; a layer
-    with weights of one and minus one turns it around.
+    Such a channel is computed with the other sign, so that max pooling finds the smallest result,
+    as the code low + high - code (floats: the negated code), which rounds alike since ties go to
+    even. A layer with weights of 1 and -1 turns its codes around. Raises UserError at `node`.
     """
+    assert value.pool is not None
     if value.slope is not None:
         node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool and a "
                   "slope below zero; put a quantizer between the two")
@@ -146,7 +166,7 @@ def mirrored(builder, value, target, name, node):
         if sign < 0:
             low, high = (None if item is None else -item for item in (part.high, part.low))
             part = replace(part, gain=-part.gain, offset=-part.offset, low=low, high=high,
-                           pool=replace(part.pool, least=()))
+                           pool=replace(value.pool, least=()))
         piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
         # Only codes matter from here on.
         builder.tensors[piece].zero_point = target.zero_point

@@ -1,8 +1,8 @@
 """Models in float16 and bfloat16: which tensors hold such numbers, and float networks in float32.
 
-Between quantizers, numbers of the chip are exact, and not rounded to a short float after every
-operator; so a result that lies near a tie may be one step from that of a program that computes in
-float16. What the host does, at the network's ends, is rounded as the model says.
+Between quantizers the chip's numbers are exact, not rounded to a short float after every operator,
+so a result near a tie may differ by one step from that of a program that computes in float16. What
+the host computes, at the network's ends, is rounded as the model says.
 """
 
 import numpy as np
@@ -11,18 +11,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .file import array_of
 from .rows import Role, has
+from .values import Node
 
 __all__ = ["HALF", "as_float32", "roundings"]
 
-#: ONNX's element types of real numbers of 16 bits, and what they are called in numpy.
+#: ONNX element types of 16-bit floats, and their names in numpy.
 HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 _REAL = {*HALF, TensorProto.FLOAT, TensorProto.DOUBLE}
-#: Operators that give some of the numbers that they read, or 0.
+#: Operators whose results are numbers that they read, or 0.
 _CHOOSE = Role.CAST | Role.MAXIMUM | Role.PICK | Role.SAME | Role.SHUFFLE | Role.TURN | Role.VIEW
 
 
 def _kinds(graph, nodes):
-    """{tensor: its ONNX element type}, where the types of inputs and constants say it."""
+    """{tensor: its ONNX element type}, as far as the types of inputs and constants decide it; 0:
+    unknown."""
     kinds = {item.name: item.type.tensor_type.elem_type for item in graph.input}
     kinds |= {item.name: item.data_type for item in graph.initializer}
     for node in nodes:
@@ -42,11 +44,11 @@ def _kinds(graph, nodes):
     return kinds
 
 
-def roundings(graph, nodes):
-    """{tensor: (the short float that its numbers are rounded to, whether it is of that type)} of
-    all tensors that hold float16 or bfloat16, or numbers that were such.
+def roundings(graph: onnx.GraphProto, nodes: list[Node]) -> dict[str, tuple[str, bool]]:
+    """The tensors that hold float16 or bfloat16, or numbers that were rounded to such a type:
+    {tensor: (that type's name in numpy, whether the tensor is of that type)}.
 
-    `nodes` are those of the `onnx.GraphProto`, each after those that it reads.
+    `nodes` are those of the graph, each after those that it reads.
     """
     kinds, found = _kinds(graph, nodes), {}
     for item in graph.input:
@@ -65,9 +67,9 @@ def roundings(graph, nodes):
     return found
 
 
-def as_float32(model, nodes):
+def as_float32(model: onnx.ModelProto, nodes: list[Node]) -> onnx.ModelProto:
     """A float network with float32 in place of float16, bfloat16 and double; the same model where
-    it has none. `nodes` are its nodes, each after those that it reads."""
+    it has none of them. `nodes` are its nodes, each after those that it reads."""
     others = _REAL - {TensorProto.FLOAT}
     kinds = _kinds(model.graph, nodes)
     if not others & set(kinds.values()):

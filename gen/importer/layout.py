@@ -1,17 +1,18 @@
-"""Where the elements of an ONNX tensor lie in a map, and moving them where a layer needs it.
+"""The order of an ONNX tensor's elements in a map, and moving elements where a layer needs it.
 
-A value has an ONNX shape and a map (channels, rows, columns), and `order` says which element of the
-map stands at each place of the shape. Transposes, reshapes, slices, shuffles of pixels and joins
-only change the order: what works element by element needs none. Tensors [N, T, C] lie as C
-channels of T pixels, so that a dense layer is a convolution of single pixels. What reads maps, a
-convolution or a pooling, gets a tensor whose elements lie as its shape says: nothing to do where
-channels change places or a rectangle is cut out, for the host where it is an input, and copies
-otherwise.
+A value has an ONNX shape and a map (channels, rows, columns); `order` gives, for each place of the
+shape, the element of the map. Transposes, reshapes, slices, shuffles of pixels and joins only
+change the order, and operators that work element by element read any order. Tensors [N, T, C] have
+a map of C channels with T pixels, so that a dense layer is a convolution of single pixels. An
+operator that reads maps, a convolution or a pooling, gets a tensor whose elements are in the order
+of its shape: by reading other channels or cropping where that suffices; by the host where the
+tensor is an input; else by copies.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import wraps
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,32 +22,43 @@ from .layers import moving_layer
 from .moves_plan import moves
 from .rows import ROWS, Role, has
 from .target import own_target
-from .values import HostInput, Linear, Value, layout_of, shape_text, with_layout
+from .values import HostInput, Inputs, Linear, Node, Value, layout_of, shape_text, with_layout
 
-__all__ = ["aligned", "any_layout", "as_pixels", "as_shaped", "filled", "joined_along", "laid_out",
-           "on_its_own", "part_of", "picked", "read_by_dense", "same_but_for_order"]
+if TYPE_CHECKING:
+    from .builder import Builder
 
-#: Operators that are the easier for one order of elements, of those that read any.
+__all__ = ["as_pixels", "as_shaped", "filled", "is_natural", "laid_out", "part_of", "picked",
+           "read_by_dense", "relaid", "sides"]
+
+#: Operators that read any order of elements, some orders at less cost.
 _ASK = Role.LINEAR | Role.VIEW | Role.MOVE | Role.REDUCE
 #: The most copies that one tensor may take.
 _MOST = 4096
 
 
-def _sides(shape):
-    """The sizes of the map (channels, rows, columns) of a tensor of 1 to 3 dimensions whose order
-    is the map's."""
+def sides(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The sizes (channels, rows, columns) of the map of a tensor of 1 to 3 dimensions whose
+    elements are in the map's order; None for other tensors. `shape` is without the batch
+    dimension."""
     return {1: (*shape, 1, 1), 2: (*shape[:1], 1, *shape[1:]), 3: tuple(shape)}.get(len(shape))
 
 
+def is_natural(value: Value) -> bool:
+    """Whether the elements of a value are in the order of its map, and the map has the sizes of the
+    value's shape."""
+    return value.order is None and tuple(value.map) == sides(value.shape)
+
+
 def _in_any_order(operator):
-    """Whether an operator reads values in any order: it works element by element, or moves
-    elements, or is a dense layer. All others get maps."""
+    """Whether an operator reads values in any order: operators that work element by element or move
+    elements, and dense layers. All others read maps."""
     return operator in ROWS and not has(operator, Role.MAPS)
 
 
-def read_by_dense(nodes):
-    """Names of the model's tensors of which dense layers multiply the last axis before anything
-    else asks how elements lie: an input among them is best turned around by the host."""
+def read_by_dense(nodes: Sequence[Node]) -> set[str]:
+    """Names of the model's tensors that only MatMul reads, directly or after operators that keep
+    the order of elements: the host best lays such an input out for dense layers. `nodes` stand each
+    after those that it reads."""
     dense, others = set(), set()
     for node in reversed(nodes):
         if node.operator == "MatMul":
@@ -61,8 +73,10 @@ def read_by_dense(nodes):
     return dense - others
 
 
-def laid_out(builder, node, inputs):
-    """The inputs of a node as its operator can read them: in any element order, or as maps."""
+def laid_out(builder: "Builder", node: Node, inputs: Inputs) -> Inputs:
+    """The inputs of a node as its operator reads them: in any order of elements, or as maps in the
+    order of their shapes. Raises UserError at `node` for rows (as of `Value`) that the operator
+    cannot read."""
     if not has(node.operator, Role.ROWS):
         for item in inputs:
             if isinstance(item, HostInput) and item.rows > 1:
@@ -79,34 +93,36 @@ def _refuse_rows(node, value):
               f"{value.rows}, ...] first")
 
 
-def as_shaped(builder, node, value):
-    """The value with a map of the same shape as the value, where it has up to 3 dimensions."""
+def as_shaped(builder: "Builder", node: Node, value: Value) -> Value:
+    """The value with its elements in the order of its shape, where that has up to 3 dimensions;
+    other values unchanged. Raises UserError at `node`."""
     if value.rows > 1:
         _refuse_rows(node, value)
-    sides = _sides(value.shape)
-    if sides is None or (value.order is None and tuple(value.map) == sides):
+    wanted = sides(value.shape)
+    if wanted is None or is_natural(value):
         return value
-    return replace(relaid(builder, node, value, layout_of(value).reshape(sides)),
+    return replace(relaid(builder, node, value, layout_of(value).reshape(wanted)),
                    shape=value.shape)
 
 
-def filled(builder, node, value):
-    """The value with a map in which each element of the order occurs once."""
+def filled(builder: "Builder", node: Node, value: Value) -> Value:
+    """The value with a map of which `order` has each element exactly once."""
     if value.order is None or (len(value.order) == prod(value.map)
                                and len(np.unique(value.order)) == len(value.order)):
         return value
     index = layout_of(value)
-    sides = _sides(index.shape[1:]) or (index[0].size, 1, 1)
     if value.rows > 1:
-        sides = index[0].size, 1, value.rows
-        return with_layout(relaid(builder, node, value, index.reshape(value.rows, -1).T.reshape(
-            sides)), np.arange(index.size).reshape(sides[0], -1).T.reshape(index.shape))
-    return replace(relaid(builder, node, value, index.reshape(sides)), shape=value.shape)
+        count = index[0].size
+        moved = relaid(builder, node, value,
+                       index.reshape(value.rows, -1).T.reshape(count, 1, value.rows))
+        return with_layout(moved, np.arange(index.size).reshape(count, -1).T.reshape(index.shape))
+    wanted = sides(index.shape[1:]) or (index[0].size, 1, 1)
+    return replace(relaid(builder, node, value, index.reshape(wanted)), shape=value.shape)
 
 
-def as_pixels(builder, node, value):
-    """(value, pixel of each row, channel of each column): a value [..., K] whose last axis lies
-    along channels, all of them, each row at a pixel of its own."""
+def as_pixels(builder: "Builder", node: Node, value: Value) -> tuple[Value, np.ndarray, np.ndarray]:
+    """(value, pixel of each row, channel of each column) of a value [..., K]: its last axis runs
+    along all channels of the map, and each of its rows is one pixel."""
     value = filled(builder, node, value)
     index = layout_of(value)
     rows = index.reshape(-1, index.shape[-1])
@@ -114,17 +130,17 @@ def as_pixels(builder, node, value):
     if (channel == channel[:1]).all() and (pixel == pixel[:, :1]).all():
         return value, pixel[:, 0], channel[0]
     lead = index.shape[:-1]
-    sides = (lead[1:] if len(lead) == 3 and value.rows == 1 else (1, len(rows)))
-    moved = relaid(builder, node, value, rows.T.reshape(-1, *sides))
+    plane = lead[1:] if len(lead) == 3 and value.rows == 1 else (1, len(rows))
+    moved = relaid(builder, node, value, rows.T.reshape(-1, *plane))
     order = np.arange(rows.size).reshape(rows.T.shape).T
     return (with_layout(moved, order.reshape(index.shape)), np.arange(len(rows)),
             np.arange(rows.shape[1]))
 
 
-def part_of(builder, node, value, index):
-    """The elements of a value that `index` [rows, *shape] names by their numbers in its map: whole
-    channels and rectangles of neighbouring pixels are taken at once, all else when a layer reads
-    it."""
+def part_of(builder: "Builder", node: Node, value: Value, index: np.ndarray) -> Value:
+    """The elements of a value whose numbers in its map are `index` (int array [rows, *shape]).
+    Whole channels and rectangles of pixels are selected at once; for other elements only the order
+    is kept, and a layer that needs it moves them."""
     if index.size == 0:
         node.fail("its result has no elements; keep at least one along each axis")
     later = with_layout(value, index, node)
@@ -154,16 +170,17 @@ def part_of(builder, node, value, index):
     return with_layout(part, order.reshape(index.shape))
 
 
-def picked(builder, node, value, channels):
-    """Some channels of a value's map, each once."""
+def picked(builder: "Builder", node: Node, value: Value, channels: np.ndarray) -> Value:
+    """The value with some `channels` of its map, each once. Raises UserError at `node` where they
+    cannot be separated from the others."""
     found = _picked(builder, node, value, channels)
     return found or node.fail(f"takes channels of the result of {value.nodes[-1]!r} before it is "
                               "quantized; put a quantizer between them")
 
 
 def _picked(builder, node, value, channels):
-    """Some channels of a value's map, each once; None where they cannot be had from what makes
-    it."""
+    """The value with some channels of its map, each once; None where what computes them cannot be
+    split: convolutions in groups, sums and products."""
     if len(channels) == value.map[0] and (channels == np.arange(len(channels))).all():
         return value
     value = plain(builder, value, node) if value.parts else value
@@ -193,7 +210,8 @@ def _picked(builder, node, value, channels):
 
 
 def _composed(builder, node, value, index):
-    """(source tensor, gain, offset of each channel of index, index into the source)."""
+    """(source tensor, gain, offset of each channel of `index`, index into the source) for the
+    elements `index` of a value's map."""
     if value.parts or any(pad > 0 for pad in value.pads) or (
             value.pool and (value.channels is not None or any(value.pads))):
         value = plain(builder, value, node)
@@ -211,8 +229,10 @@ def _composed(builder, node, value, index):
     return source, gain, offsets[:, 0], index
 
 
-def relaid(builder, node, value, index):
-    """The value whose map is `index` [C, H, W] of the value's map; its shape is that map."""
+def relaid(builder: "Builder", node: Node, value: Value, index: np.ndarray) -> Value:
+    """The value whose map, and shape, is `index` (int array [C, H, W]) of the value's map: by
+    reading other channels or cropping where that suffices, else in a tensor of its own. Raises
+    UserError at `node` for values that are not quantized."""
     _, height, width = value.map
     channel, pixel = np.divmod(index.reshape(len(index), -1), height * width)
     channels = channel[:, 0]
@@ -245,8 +265,9 @@ def relaid(builder, node, value, index):
 
 
 def _moved_tensor(builder, node, source, index, nodes):
-    """(tensor, its channels in the order of `index` or None) that holds `index` [C, H, W] of the
-    tensor `source`, made by the host where that is an input, else by copies."""
+    """(tensor, its channels in the order of `index`, or None: all as they are) that holds the
+    elements `index` [C, H, W] of the tensor `source`. The host makes it where the source is an
+    input, else copies do."""
     key = source, index.shape, index.tobytes()
     if key in builder.moved:
         return builder.moved[key]
@@ -287,207 +308,3 @@ def _copied(builder, node, source, index, nodes):
         builder.add_layer(moving_layer(builder, source, name, move, nodes, node), copy=True)
     whole = (place == np.arange(len(place))).all()
     return name, None if whole else place
-
-
-# Values in the same order.
-
-def _is_natural(value):
-    return value.order is None and tuple(value.map) == _sides(value.shape)
-
-
-def aligned(builder, node, values):
-    """Two values that are combined element by element, such that their maps lie alike: the second
-    may be one pixel of each channel, for all of the first's."""
-    if not all(isinstance(item, Value) for item in values) or all(map(_is_natural, values)):
-        return values
-    if len({item.rows for item in values}) > 1:
-        node.fail("combines tensors of different numbers of images, which a Reshape or Flatten "
-                  "made of another dimension; reshape both alike")
-    if len({tuple(item.shape) for item in values}) > 1:
-        return _broadcast(builder, node, values)
-    first, second = values
-    if tuple(first.map) == tuple(second.map) and np.array_equal(layout_of(first),
-                                                                layout_of(second)):
-        return values
-    return _same(builder, node, values)
-
-
-def _movable(builder, value):
-    """Rank of a value by how cheaply its elements can be moved (higher is cheaper); None: they
-    cannot."""
-    if value.linear is not None or value.slope is not None:
-        return None
-    return value.source not in builder.inputs
-
-
-def _same(builder, node, values):
-    """Two values of one shape, brought to the order of one of them."""
-    costs = [_movable(builder, item) for item in values]
-    if costs == [None, None]:
-        node.fail(f"combines the results of {values[0].nodes[-1]!r} and {values[1].nodes[-1]!r}, "
-                  "which lie in different orders, before they are quantized; put a quantizer "
-                  "after one of them")
-    mover = min((n for n in (0, 1) if costs[n] is not None), key=lambda n: (costs[n], -n))
-    kept = filled(builder, node, values[1 - mover])
-    places = np.zeros(prod(kept.map), np.int64)
-    places[layout_of(kept).reshape(-1)] = layout_of(values[mover]).reshape(-1)
-    moved = relaid(builder, node, values[mover], places.reshape(kept.map))
-    moved = replace(moved, shape=kept.shape, order=kept.order, rows=kept.rows)
-    result = [moved, kept] if mover == 0 else [kept, moved]
-    return result
-
-
-def _broadcast(builder, node, values):
-    """A value and one that ONNX broadcasts: one number for each channel."""
-    large = int(prod(values[0].shape) < prod(values[1].shape))
-    whole = filled(builder, node, values[large])
-    index, plane = layout_of(whole), prod(whole.map[1:])
-    try:
-        own = np.broadcast_to(layout_of(values[1 - large]), index.shape)
-    except ValueError:
-        return values
-    numbers = np.full(whole.map[0], -1, np.int64)
-    numbers[(index // plane).reshape(-1)] = own.reshape(-1)
-    if (numbers[index // plane] != own).any():
-        return values
-    moved = relaid(builder, node, values[1 - large], numbers.reshape(-1, 1, 1))
-    moved = replace(moved, shape=(whole.map[0], *[1] * (len(whole.shape) - 1)))
-    return [moved, whole] if large else [whole, moved]
-
-
-# Reductions.
-
-def any_layout(operator):
-    """An operator with attribute or input `axes` that reduces maps as one for values in any order:
-    each axis of the shape may be one or several axes of the map."""
-    @wraps(operator)
-    def reduced(builder, node, inputs, axes=None, keepdims=1, **others):
-        value, given = inputs[0], {"axes": axes, "keepdims": keepdims, **others}
-        if isinstance(value, HostInput) or not isinstance(value, Value) or _is_natural(value):
-            return operator(builder, node, inputs, **given)
-        if axes is None and len(inputs) > 1 and inputs[1] is not None:
-            axes = np.asarray(inputs[1].array).reshape(-1).tolist()
-        value = filled(builder, node, value)
-        rank = len(value.shape) + 1
-        places = None if not axes else _axes_of_map(value)
-        if axes and places is None and rank > 4 and value.rows == 1 and all(
-                axis % rank for axis in axes):
-            return _reduced_columns(builder, node, value, {axis % rank - 1 for axis in axes},
-                                    operator, keepdims)
-        if places is None or 0 in {axis % rank for axis in axes}:
-            return operator(builder, node, [as_shaped(builder, node, value), *inputs[1:]], **given)
-        axes = {axis % rank for axis in axes}
-        over = sorted(axis + 1 for n in axes for axis in places[n - 1])
-        result = replace(value, shape=tuple(value.map), order=None)
-        result = operator(builder, node, [result], over) if over else result
-        # The places of the results, from those of the first of the elements that each is made of.
-        index = layout_of(value)[0]
-        index = index[tuple(slice(0, 1) if n + 1 in axes else slice(None)
-                            for n in range(rank - 1))]
-        coordinates = [0 * item if n + 1 in over else item
-                       for n, item in enumerate(np.unravel_index(index, value.map))]
-        order = np.ravel_multi_index(coordinates, result.map)
-        shape = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
-        if not keepdims:
-            shape = [size for n, size in enumerate(shape) if n + 1 not in axes]
-        return with_layout(result, order.reshape(1, *shape))
-    return reduced
-
-
-def _reduced_columns(builder, node, value, axes, operator, keepdims):
-    """A reduction of the axes `axes` of a value's shape, which are moved to a map's columns, and
-    all others to its channels."""
-    index = layout_of(value)[0]
-    kept = [n for n in range(index.ndim) if n not in axes]
-    index = index.transpose(kept + sorted(axes)).reshape(
-        prod(value.shape[n] for n in kept), 1, -1)
-    result = operator(builder, node, [relaid(builder, node, value, index)], [3])
-    shape = [1 if n in axes else size for n, size in enumerate(value.shape)]
-    if not keepdims:
-        shape = [value.shape[n] for n in kept]
-    return with_layout(result, np.arange(len(index)).reshape(1, *shape))
-
-
-def _axes_of_map(value):
-    """For each axis of the shape of a value that is `filled`, those of the map (0 to 2) that it
-    consists of; None where it is not so simple."""
-    if value.rows > 1:
-        return None
-    index = layout_of(value)[0]
-    coordinates = np.stack(np.unravel_index(index, value.map))
-    places: list[list[int]] = [[] for _ in value.shape]
-    for axis, size in enumerate(value.map):
-        if size == 1:
-            continue
-        along = [n for n in range(index.ndim) if (np.diff(coordinates[axis], axis=n) != 0).any()]
-        if len(along) != 1:
-            return None
-        places[along[0]].append(axis)
-    if any(prod(value.map[axis] for axis in own) != size
-           for own, size in zip(places, value.shape, strict=True)):
-        return None
-    return places
-
-
-# Joining.
-
-def on_its_own(builder, node, value):
-    """The value as a map of its own shape, or else as one pixel of many channels."""
-    index = layout_of(value)
-    sides = _sides(value.shape) if value.rows == 1 else None
-    if sides is not None:
-        return as_shaped(builder, node, value)
-    moved = relaid(builder, node, value, index.reshape(-1, 1, 1))
-    return with_layout(moved, np.arange(index.size).reshape(index.shape))
-
-
-def joined_along(values, axis):
-    """(values, axis of the map, its sizes, order [rows, *shape]) of values joined along an axis of
-    their shapes, 0 being the first after the images; None where their maps do not fit. Each must be
-    `filled`."""
-    best = None
-    for along in range(3):
-        maps = [item.map for item in values]
-        if any(item[n] != maps[0][n] for item in maps for n in range(3) if n != along):
-            continue
-        sizes = list(maps[0])
-        sizes[along] = sum(item[along] for item in maps)
-        at, parts = 0, []
-        for item in values:
-            places = list(np.unravel_index(layout_of(item), item.map))
-            places[along] = places[along] + at
-            parts.append(np.ravel_multi_index(places, sizes))
-            at += item.map[along]
-        order = np.concatenate(parts, axis + 1)
-        rank = _simplicity(order, sizes)
-        if best is None or rank > best[0]:
-            best = rank, along, tuple(sizes), order
-    return best and (values, *best[1:])
-
-
-def _simplicity(order, sizes):
-    """How many kinds of layers can read a value in its order: 2 all, 1 dense layers only, 0
-    none."""
-    flat = order.reshape(-1)
-    if (flat == np.arange(flat.size)).all():
-        return 2
-    channel, pixel = np.divmod(order.reshape(-1, order.shape[-1]), prod(sizes[1:]))
-    return int((channel == channel[:1]).all() and (pixel == pixel[:, :1]).all())
-
-
-def same_but_for_order(values):
-    """Whether all values are the same elements, taken in several ways."""
-    first = values[0]
-    return all(item.source == first.source and item.linear is first.linear
-               and item.parts is first.parts and tuple(item.map) == tuple(first.map)
-               and item.pool == first.pool and item.window == first.window
-               and tuple(item.pads) == tuple(first.pads) and item.pad_image == first.pad_image
-               and (item.low, item.high) == (first.low, first.high)
-               and np.array_equal(item.gain, first.gain)
-               and np.array_equal(item.offset, first.offset)
-               and _equal(item.channels, first.channels) and _equal(item.slope, first.slope)
-               for item in values[1:])
-
-
-def _equal(one, other):
-    return (one is None) == (other is None) and (one is None or np.array_equal(one, other))

@@ -1,11 +1,12 @@
-"""What moves a map's elements to other places: copies of strided rectangles of whole channels.
+"""Moving a map's elements to other places by copies of strided rectangles of whole channels.
 
-`moves` says by which copies a map becomes another one, of which every element is some element of
-the first. `Move` is what one layer of weights of one can do: it reads some channels, every so many
-pixels of a rectangle, and writes them as neighbouring channels, again every so many pixels.
+`moves` finds the copies that turn a map into another one of which every element is some element of
+the first. A `Move` is what one layer with weights of 1 can do: it reads some channels at every so
+many pixels of a rectangle and writes them as neighbouring channels, again at every so many pixels.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -13,7 +14,7 @@ import numpy as np
 
 __all__ = ["Move", "moves"]
 
-#: The farthest that neighbouring pixels of a copy may lie apart, which an instruction can say.
+#: The largest distance of neighbouring pixels of a copy; an instruction has no more bits for it.
 _STEP = 100
 
 
@@ -30,12 +31,13 @@ class Move:
     step: tuple
 
 
-def moves(index, shape):
-    """(list of Move, place of each channel) that make the map `index` of a map of `shape`.
+def moves(index: np.ndarray, shape: Sequence[int]) -> tuple[list[Move], np.ndarray]:
+    """(list of Move, place of each channel): the copies that make the map `index` from a map of
+    `shape` (channels, height, width).
 
-    `index` [C, H, W] has the number of the element of the source that stands at each place.
-    Channels that come from the same pixels stand together in what the moves make: channel n of
-    the map wanted is its channel place[n].
+    `index` (int array [C, H, W]) has, for each place of the wanted map, the number of the source's
+    element. Channels that come from the same pixels are made next to each other: channel n of the
+    wanted map is channel place[n] of the map that the copies make.
     """
     _, height, width = shape
     channel, pixel = np.divmod(index.reshape(len(index), -1), height * width)
@@ -63,13 +65,14 @@ def moves(index, shape):
 
 
 def _labels(values):
-    """Small numbers that are equal where the values are, in the order of their first places."""
+    """Small numbers that are equal where the values are, in the order of first occurrence."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse.reshape(-1)]
 
 
 def _distinct(sources):
-    """Lists of rows of `sources` [rows, labels] that have different numbers in every column."""
+    """The rows of `sources` [rows, labels] in lists of row numbers, such that rows of one list
+    differ in every column."""
     sets: list[tuple[list[int], list[set[int]]]] = []
     for n, row in enumerate(sources.tolist()):
         found = next((item for item in sets if not any(
@@ -85,8 +88,9 @@ def _distinct(sources):
 
 
 def _rectangles(targets, pixel, across, width):
-    """[(corner, stride, sizes, origin, step)] that bring the source's pixels pixel[targets] to
-    these; `across` and `width` are the widths of the target and of the source."""
+    """[(corner, stride, sizes, origin, step)]: the copies that bring the source's pixels
+    pixel[targets] to the pixels `targets`; `across` and `width` are the widths of the target and of
+    the source."""
     rows = defaultdict(list)
     for target, source in zip(targets.tolist(), pixel[targets].tolist(), strict=True):
         (ty, tx), (sy, sx) = divmod(target, across), divmod(source, width)
@@ -104,7 +108,7 @@ def _rectangles(targets, pixel, across, width):
 
 
 def _runs(pairs):
-    """[(target, source, step, stride, count)]: pairs in which both numbers grow evenly."""
+    """[(target, source, step, stride, count)]: runs of pairs in which both numbers grow evenly."""
     found, rest = [], list(pairs)
     while rest:
         (target, source), count, step, stride = rest[0], 1, 1, 1

@@ -1,20 +1,28 @@
-"""The notes of a network while it is read: where the importer rounds in the middle."""
+"""The notes of a network while it is read: where the chip's results differ from the model's by more
+than at ties, because the importer rounds in between."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 from systolith.gen.kit.notes import LEAST, Note
+from systolith.sim.model.conv import Conv
 
 from .reach import reach_of
-from .values import Linear, Pair
+from .target import Target
+from .values import Linear, Pair, Value
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["Digit", "Notes"]
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A tensor that is a digit of a sum's addend.
+    """A tensor that is a digit of a sum's addend (see `operators.digits`).
 
     Attributes
     ----------
@@ -23,9 +31,9 @@ class Digit:
     addend : int
         The number of the addend.
     share : float
-        How much of a step of the sum's quantizer an error by one step of the tensor makes: 0 where
-        lower digits follow, which make up for it, and where nothing quantizes the sum, of which a
-        note of its own says more.
+        By how much of a step of the sum's quantizer the result is off where the tensor is off by
+        one step: 0 where lower digits follow, which make up for it, and where nothing quantizes
+        the sum, which a note of its own reports.
     """
     sum: str
     addend: int
@@ -33,28 +41,39 @@ class Digit:
 
 
 class Notes:
-    """The notes of a network while it is read."""
+    """Collects the notes of a network.
+
+    Attributes
+    ----------
+    found : {(kind, node, unit, detail): largest amount, or None}
+    rounded : {tensor: (kind, node, how far its images are off)}
+    written : {tensor: Digit}
+    """
 
     def __init__(self):
-        self.found = {}             # (kind, node, unit, detail) -> largest amount
-        self.rounded = {}           # tensor -> (kind, node, how far its images are off)
-        self.written = {}           # tensor -> Digit
+        self.found: dict[tuple, Any] = {}
+        self.rounded: dict[str, tuple] = {}
+        self.written: dict[str, Digit] = {}
 
-    def add(self, kind, node, off=None, unit="step", detail=""):
-        """Record a note, if the amount is large enough to matter; `node` is a name."""
+    def add(self, kind: str, node: str, off: Fraction | float | None = None, unit: str = "step",
+            detail: str = "") -> None:
+        """Record a note about the node of this name, if its amount `off` (None: no number) is large
+        enough to matter. `unit`: of the amount, as of `gen.kit.notes`."""
         if off == 0 or (unit == "step" and off is not None and off < LEAST):
             return
         key = kind, node, unit, detail
         self.found[key] = off if off is None else max(float(off), self.found.get(key, 0.0))
 
-    def tensor(self, name, kind, node, off):
-        """Remember that the images of a tensor are off by up to `off`."""
+    def tensor(self, name: str, kind: str, node: str, off: Fraction | int) -> None:
+        """Remember that the images of a tensor are off by up to `off`, because of the node of this
+        name."""
         if off:
             self.rounded[name] = kind, node, off
 
-    def digits(self, made, share, real):
-        """Take notes of a sum that is put together of digits (see `operators.digits`), of which a
-        unit is a `share` of its quantizer's step; where nothing quantizes it, that is `real`."""
+    def digits(self, made: Any, share: Fraction, real: Fraction | None) -> None:
+        """Take notes of a sum that is assembled from digits (`made`: as of `operators.digits`). A
+        unit of the digits is `share` of a step of the sum's quantizer, or, where nothing quantizes
+        the sum, the real number `real` (else None)."""
         if real is None:
             self.add("digits", made.name, made.off * share)
         else:
@@ -64,9 +83,9 @@ class Notes:
             self.written |= dict.fromkeys(lowest, digit)
             self.written |= dict.fromkeys(others, replace(digit, share=0.0))
 
-    def quantized(self, builder, value, target):
-        """Take notes of what becomes of tensors that are off in a value that `target` rounds; None:
-        nothing does."""
+    def quantized(self, builder: "Builder", value: Value, target: Target | None) -> None:
+        """Take notes of a value that reads tensors that are off, and that `target` rounds (None: an
+        output of the network)."""
         for (kind, node), off in self._of(builder, value).items():
             if target is None:
                 self.add(kind, node, off, "real")
@@ -74,7 +93,7 @@ class Notes:
                 self.add(kind, node, off / target.unit)
 
     def _of(self, builder, value):
-        """{(kind, node): how far a value is off}, in its real numbers."""
+        """{(kind, node): how far a value is off}, in real numbers."""
         total: dict[tuple, Fraction] = {}
         if not self.rounded:
             return total
@@ -101,8 +120,8 @@ class Notes:
         gain = max(map(abs, value.gain))
         return {key: off * gain for key, off in total.items()}
 
-    def kept(self, layers):
-        """The notes of nodes that the layers come from, and of the whole network."""
+    def kept(self, layers: Iterable[Conv]) -> list[Note]:
+        """The notes about the whole network and about nodes that the layers come from."""
         names = {"", *(name for layer in layers for name in layer.nodes)}
         return [Note(kind, node, off, unit, detail) for (kind, node, unit, detail), off in
                 self.found.items() if node in names]

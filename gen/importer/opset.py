@@ -1,16 +1,20 @@
-"""Models of opsets before those that are read, brought there by onnx's converter."""
+"""Models of opsets older than those that are read, converted by onnx's converter."""
+
+from collections.abc import Callable
 
 import numpy as np
+import onnx
 from onnx import helper, numpy_helper, version_converter
 from systolith.gen.kit.errors import UserError
 
 __all__ = ["OLDEST_OPSET", "READ_OPSET", "in_read_opset"]
 
-#: The oldest opset that is read as it is, and the oldest that is converted.
+#: The oldest opset that is read without conversion, and the oldest that is converted.
 READ_OPSET, OLDEST_OPSET = 11, 7
 
 
-def in_read_opset(model, where, one_line):
+def in_read_opset(model: onnx.ModelProto, where: str,
+                  one_line: Callable[[object], str]) -> onnx.ModelProto:
     """The model in an opset that is read.
 
     Parameters
@@ -18,10 +22,11 @@ def in_read_opset(model, where, one_line):
     model : onnx.ModelProto
         Checked by ONNX's checker.
     where : str
-        Names it in errors.
+        Names the model in errors.
     one_line : function of an error
+        Gives its text, as `file.one_line`.
 
-    Raises UserError where the converter cannot bring it there.
+    Raises UserError where the converter fails.
     """
     sizes = {node.output[0]: _coordinates(node, model.graph) for node in model.graph.node
              if node.op_type in ("Resize", "Upsample") and node.output}
@@ -46,7 +51,8 @@ def in_read_opset(model, where, one_line):
 
 
 def _coordinates(node, graph):
-    """Attributes of a Resize of opset 11 that say what an Upsample or Resize before it means."""
+    """The attributes with which a Resize of opset 11 samples like an Upsample, or a Resize of opset
+    10."""
     scales = next((item.floats for item in node.attribute if item.name == "scales"), None)
     if scales is None and len(node.input) > 1:
         scales = next((numpy_helper.to_array(item) for item in graph.initializer

@@ -1,12 +1,18 @@
-"""Which tensor of the model each tensor of the chip holds, for those who compare them."""
+"""Which tensor of the model each tensor of the chip holds, for comparisons of the two."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
+from systolith.sim.model.graph import Tensor
 
-from .values import Origin, uniform
+from .values import Origin, Value, uniform
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["origins"]
 
@@ -17,9 +23,11 @@ def _whole(value):
         len(value.order) == len(np.unique(value.order)) == prod(value.map))
 
 
-def origins(builder, values, tensors):
-    """{name of one of `tensors`: `Origin`} from the model's values by name. Where several hold
-    the same codes, the first one that stands for real numbers, if any does."""
+def origins(builder: "Builder", values: Mapping[str, Value],
+            tensors: Mapping[str, Tensor]) -> dict[str, Origin]:
+    """{name of one of the chip's `tensors`: its `Origin`}, from the model's `values` by name. Where
+    several of the model's tensors hold the same codes, the first that stands for real numbers is
+    taken, else the first."""
     variants = {}
     for (source, pool, _, _), (name, *_) in builder.variants.items():
         variants[source, pool] = None if (source, pool) in variants else name
@@ -42,7 +50,7 @@ def origins(builder, values, tensors):
         tensor = tensors.get(source)
         if tensor is None or tensor.format is None:
             continue
-        real = gain == Fraction(tensor.scale) * Fraction(2) ** tensor.format.exponent
+        real = gain == Fraction(float(tensor.scale)) * Fraction(2) ** tensor.format.exponent
         if source not in found or (real and not found[source][0]):
             found[source] = real, Origin(name, float(gain), float(offset), value.order)
     return {name: origin for name, (_, origin) in found.items()}

@@ -1,24 +1,29 @@
-"""How large a value can be: the ranges of images, of codes and of a convolution's sums."""
+"""How large a value can be: ranges of images, of codes and of a convolution's sums."""
 
 from math import prod
 from types import NoneType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .kinds import reach
-from .values import Linear
+from .values import Linear, Node, Value
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["image_limits", "reach_of"]
 
 
-def image_limits(builder, source):
-    """The smallest and the largest image in a tensor."""
+def image_limits(builder: "Builder", source: str) -> list[int]:
+    """[smallest, largest] image that a tensor can hold."""
     form = builder.tensors[source].format
     return [int(form.image(form.from_ordered(item))) for item in builder.limits[source]]
 
 
-def reach_of(builder, value, node):
-    """The largest magnitude of each channel of a value (array of Fraction [channels])."""
+def reach_of(builder: "Builder", value: Value, node: Node | None) -> np.ndarray:
+    """The largest magnitude of each channel of a value: array of Fraction [channels]. Raises
+    UserError at `node` where it is not known."""
     return reach(value.linear, builder, value, node)
 
 

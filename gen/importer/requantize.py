@@ -1,5 +1,7 @@
-"""Bias, multiplier, shift and addend of each channel: exact numbers as the chip has them."""
+"""Bias, multiplier, shift and addend of each channel: the integers of the chip for exact
+numbers."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 from math import floor
@@ -9,7 +11,9 @@ import numpy as np
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
 
+from .target import Target
 from .ties import EVEN, NONE, ODD
+from .values import Node
 
 __all__ = ["below_zero", "best_weight", "requantization"]
 
@@ -29,11 +33,14 @@ def _scaling(ratio, node):
     return multiplier, shift
 
 
-def best_weight(candidates, images, gain, offset, target, node):
-    """The weight for a layer that makes gain * image + offset of each of `images`, and its `ties`.
+def best_weight(candidates: list[int], images: np.ndarray, gain: Fraction, offset: Fraction,
+                target: Target | None, node: Node) -> tuple[int, int]:
+    """(weight, `ties`) for one channel of a layer that computes gain * image + offset of each of
+    `images`; the weight is one of `candidates`.
 
     It leaves the least error in the bias, and, for integers, no result different from what ONNX
-    Runtime makes of the same number in float32, if any weight does.
+    Runtime computes for the same number in float32, if any weight does. Raises UserError at `node`
+    where the multiplier would be too large.
     """
     plain = ODD if target is not None and target.odd else EVEN
     if gain == 0:
@@ -77,14 +84,19 @@ def best_weight(candidates, images, gain, offset, target, node):
 
 
 def _split(bias, multiplier):
-    """A bias as a whole number and an addend of products, the multiplier times the fraction."""
+    """(whole number, addend) of a bias: the addend is the multiplier times the bias's fraction."""
     whole = floor(bias)
     return whole, round((bias - whole) * multiplier)
 
 
-def requantization(images, gain, offset, target, node):
-    """(bias, multiplier, shift, addend) for every channel; channels that are constant lose their
-    weights (in place), so that any number can be their result."""
+def requantization(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, target: Target,
+                   node: Node) -> tuple[list[int], ...]:
+    """(bias, multiplier, shift, addend), a list with one integer for each channel, for real = gain
+    * sum + offset quantized by `target`.
+
+    The weights `images` [O, ...] of constant channels become 0 (in place), so that any number can
+    be their result. Raises UserError at `node` where an integer would be too large.
+    """
     bias, multiplier, shift, addend = [], [], [], []
     for channel, (g, o) in enumerate(zip(gain, offset, strict=True)):
         if g == 0 or not images[channel].any():
@@ -110,8 +122,11 @@ def requantization(images, gain, offset, target, node):
     return bias, multiplier, shift, addend
 
 
-def below_zero(images, gain, offset, slope, parameters, target, node):
-    """(multipliers, shifts, addends) for sums below zero; those above have `parameters`."""
+def below_zero(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, slope: np.ndarray,
+               parameters: Sequence[list[int]], target: Target,
+               node: Node) -> tuple[list[int], ...]:
+    """(multipliers, shifts, addends) for sums below zero, where real numbers are multiplied with
+    `slope` [channels]; `parameters` are what `requantization` gave for the other sums."""
     _, *same = parameters
     multiplier, shift, addend = (list(item) for item in same)
     for channel, (g, o, factor) in enumerate(zip(gain, offset, slope, strict=True)):

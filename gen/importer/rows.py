@@ -1,20 +1,23 @@
 """The operators that the importer reads, one row each: function, attributes, and roles.
 
-The modules of `operators` and `dialects` register their functions here. Whoever asks what an
-operator does to a tensor (the importer, the quantizer, the host's ends, what a part of a network
-costs) asks for its roles instead of naming operators.
+The modules of `operators` and `dialects` register their functions here. Modules that need to know
+what an operator does to a tensor (the importer, the quantizer, the host's ends, the costs of a part
+of a network) ask for its roles instead of naming operators.
 """
 
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from .file import STANDARD
-from .values import Node
+from .values import Inputs, Node
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["ROWS", "Operator", "Role", "has", "operator", "row_of"]
 
@@ -73,8 +76,9 @@ class Operator:
     roles: Role
     domains: Collection[str]
 
-    def __call__(self, builder, node, inputs):
-        """The value or values of the node's outputs."""
+    def __call__(self, builder: "Builder | None", node: Node, inputs: Inputs) -> Any:
+        """The value or values of the node's outputs; `builder` is None for constants. Raises
+        UserError."""
         known = {key: value for key, value in node.attributes.items() if key in self.attributes}
         return self.function(builder, node, inputs, **known)
 
@@ -84,10 +88,13 @@ ROWS: dict[str, Operator] = {}
 
 
 def operator(*names: str, roles: Role, domains: Collection[str] = STANDARD,
-             rest: Callable[..., Any] | None = None):
-    """Decorator: the function computes these operators. What the function hands on as `**` are the
-    parameters with defaults of the function `rest`, or, where that is None, whatever attributes
-    ONNX gives the operator."""
+             rest: Callable[..., Any] | None = None) -> Callable[[Callable], Callable]:
+    """Decorator: registers the function for these operators.
+
+    Where the function passes attributes on as `**`, they are the parameters with defaults of the
+    function `rest`; without `rest`, all attributes that ONNX gives the operator. Raises ValueError
+    for an operator that has a function.
+    """
     def register(function):
         _, _, _, *own = inspect.signature(function).parameters.values()
         handed_on = [] if rest is None else [

@@ -1,19 +1,21 @@
-"""Running ONNX networks node by node in float32: calibration, and what others say about a model.
+"""Running ONNX networks node by node in float32, for calibration and for comparisons.
 
 Standard nodes run in ONNX Runtime where it is installed, else in ONNX's reference evaluator, which
-is much slower; the quantizers of QONNX run here, from the formats' own numbers.
+is much slower; QONNX's quantizers are computed here, by the number formats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Float, parse
+from systolith.hw.formats import Bipolar, Float, Format, parse
 
 __all__ = ["FOREIGN", "Evaluator", "Runner", "have_runtime", "quantize_as", "run_model"]
 
@@ -23,7 +25,7 @@ FOREIGN = frozenset({"BipolarQuant", "FloatQuant", "FormatQuant", "IntQuant", "M
 _ROUNDINGS = {"CEIL": np.ceil, "FLOOR": np.floor, "ROUND": np.rint, "HALF_EVEN": np.rint}
 
 
-def have_runtime():
+def have_runtime() -> bool:
     """Whether ONNX Runtime is installed."""
     try:
         import onnxruntime  # noqa: F401
@@ -32,9 +34,9 @@ def have_runtime():
     return True
 
 
-def session(model, optimized=True, threads=0):
-    """An ONNX Runtime session for a model that it knows all operators of; with 0 threads, as many
-    as there are processors."""
+def session(model: onnx.ModelProto, optimized: bool = True, threads: int = 0) -> Any:
+    """An ONNX Runtime session (InferenceSession) for a model all of whose operators it knows;
+    `threads` 0: as many as there are processors. Raises what ONNX Runtime raises."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -45,11 +47,12 @@ def session(model, optimized=True, threads=0):
                                         providers=["CPUExecutionProvider"])
 
 
-def quantize_as(form, values, scale, zero=0, low=None, high=None):
-    """The numbers (float32) nearest to `values` that `form` has with this scale.
+def quantize_as(form: Format, values: npt.ArrayLike, scale: npt.ArrayLike, zero: float = 0,
+                low: float | None = None, high: float | None = None) -> np.ndarray:
+    """The numbers (float32) nearest to `values` that the format has with this scale.
 
-    `scale` broadcasts; `zero`, `low` and `high` are in codes of a `uniform` format. Divides in
-    float32, as ONNX does.
+    `scale` broadcasts; `zero`, `low` and `high` are codes of a `uniform` format (None: its own
+    limits). Divides in float32, as ONNX does.
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale, np.float32)
     if form.binary:
@@ -151,8 +154,9 @@ class Evaluator:
     """
     opsets: list
 
-    def run(self, node, inputs):
-        """The outputs of an `onnx.NodeProto` for its inputs: arrays, None where one is left out."""
+    def run(self, node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """The outputs of a node for its inputs (None: one that is left out). Raises UserError where
+        the node cannot be computed."""
         if node.op_type in FOREIGN:
             attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
             attributes = {key: item.decode() if isinstance(item, bytes) else item
@@ -187,8 +191,10 @@ class Evaluator:
             return ReferenceEvaluator(_node_model(same, kinds, opsets)).run(None, feeds)
         return _node_session(same.SerializeToString(), kinds, opsets).run(None, feeds)
 
-    def walk(self, model, feeds, wanted):
-        """{name: array} of the tensors `wanted` of a whole model, node by node."""
+    def walk(self, model: onnx.ModelProto, feeds: dict[str, np.ndarray],
+             wanted: Iterable[str]) -> dict[str, np.ndarray]:
+        """{name: array} of the tensors `wanted` of a whole model, computed node by node from its
+        inputs `feeds`. Raises UserError."""
         graph, wanted = model.graph, set(wanted)
         values = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         values |= feeds
@@ -210,16 +216,21 @@ class Evaluator:
 
 
 class Runner:
-    """Runs a whole model for some of its tensors: by ONNX Runtime where it knows all operators, so
-    that it fuses what it fuses for its users; else node by node.
+    """Runs a whole model for some of its tensors: in ONNX Runtime with its optimizations, as users
+    run it, where it knows all operators; else node by node.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    wanted : names of tensors
 
     Attributes
     ----------
     by : str
-        Who computes.
+        What computes the model, for messages.
     """
 
-    def __init__(self, model, wanted):
+    def __init__(self, model: onnx.ModelProto, wanted: Iterable[str]):
         self.model, self.wanted, self.session = model, list(wanted), None
         self.evaluator = Evaluator(list(model.opset_import))
         inputs = {item.name for item in model.graph.input}
@@ -247,8 +258,8 @@ class Runner:
         except Exception as error:
             raise _refused(error) from None
 
-    def run(self, feeds):
-        """{name: array} of the wanted tensors for one batch."""
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{name: array} of the wanted tensors for one batch of inputs `feeds`. Raises UserError."""
         if self.session is None:
             return self.evaluator.walk(self.model, feeds, self.wanted)
         try:
@@ -265,6 +276,8 @@ def _refused(error):
                      f"{str(error).strip().splitlines()[-1]}")
 
 
-def run_model(model, feeds, wanted):
-    """{name: array} of the tensors `wanted` for one batch, see `Runner`."""
+def run_model(model: onnx.ModelProto, feeds: dict[str, np.ndarray],
+              wanted: Iterable[str]) -> dict[str, np.ndarray]:
+    """{name: array} of the tensors `wanted` for one batch of inputs `feeds`, as of `Runner`. Raises
+    UserError."""
     return Runner(model, wanted).run(feeds)

@@ -1,29 +1,36 @@
-"""Channels of different scales: layers that read them, and tensors put together of such.
+"""Channels of different scales in one layer's input.
 
-A convolution sees one scale. Channels of others are read with weights that hold the ratio, where
-the products have codes; else the convolution is the sum of several, one for each of the scales.
+A convolution reads one scale. Channels of another scale are read with weights multiplied by the
+ratio of the scales, where the products have codes; else the convolution is the sum of several, one
+for each scale.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-from systolith.hw.formats import Int
+from systolith.hw.formats import Format, Int
 
 from .layout import picked
-from .values import Pair, Value, like, uniform
+from .values import Node, Pair, Value, like, uniform
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["MOST", "common_unit", "of_scales", "scaled"]
 
-#: Convolutions that one may fall into.
+#: The most convolutions that one is split into.
 MOST = 4
-#: Bits of weights that chips have where a network's weights have fewer.
+#: Bits that weights may grow to where the network's weights have fewer.
 _BITS = 8
 
 
-def scaled(value, gain, offset):
-    """gain * value + offset with numbers of each channel, or None where the value is clipped or has
-    a slope in such a way that these would change from channel to channel."""
+def scaled(value: Value, gain: np.ndarray, offset: np.ndarray) -> Value | None:
+    """gain * value + offset, with numbers [channels]; None where limits or a slope of the value
+    would then differ between channels."""
     low, high = value.low, value.high
     if value.slope is not None and ((gain <= 0).any() or offset.any()):
         return None
@@ -42,8 +49,9 @@ def scaled(value, gain, offset):
                    high=high, pool=pool)
 
 
-def common_unit(numbers):
-    """The largest number of which all are multiples, None where that is very small."""
+def common_unit(numbers: Sequence[Fraction]) -> Fraction | None:
+    """The largest number of which all (positive) numbers are multiples; None where it is less than
+    2**-14 of the first."""
     unit = numbers[0]
     for other in numbers[1:]:
         while other:
@@ -53,9 +61,14 @@ def common_unit(numbers):
     return unit
 
 
-def of_scales(builder, node, value, weights, geometry, linear):
-    """The convolution of channels of different scales. `weights`: (format, images, scale) as of
-    `operators.linear.linear`, which is `linear`, for one group."""
+def of_scales(builder: "Builder", node: Node, value: Value,
+              weights: tuple[Format, np.ndarray, np.ndarray], geometry: Callable | None,
+              linear: Callable[..., Value]) -> Value:
+    """The convolution, in one group, of channels of different scales.
+
+    `weights`: (format, images [O, I, kh, kw], scale [O]) and `geometry` are parameters of
+    `operators.linear.linear`, which is passed as `linear`. Raises UserError at `node`.
+    """
     format, images, scale = weights
     padded = geometry is not None and any(
         pad > 0 for pad in geometry(value.map[1:], images.shape[2:])[2])
@@ -77,7 +90,7 @@ def of_scales(builder, node, value, weights, geometry, linear):
     if len(runs) > MOST:
         node.fail(f"reads channels of {len(runs)} scales whose ratios its weights cannot hold; put "
                   "a quantizer before it, or give the channels one scale")
-    total = None
+    results = []
     for run in map(sorted, runs):
         unit, factors = _factors(value, images, run, bits) or (value.gain[run[0]], [1])
         part = picked(builder, node, value, np.array(run))
@@ -88,13 +101,13 @@ def of_scales(builder, node, value, weights, geometry, linear):
         if format.uniform:
             form = Int(max(format.width, int(abs(some).max(initial=0)).bit_length() + 1
                            if len(set(factors)) > 1 else 0))
-        result = linear(builder, node, part, form, some, scale, geometry)
-        total = result if total is None else _sum(total, result, node)
-    return total
+        results.append(linear(builder, node, part, form, some, scale, geometry))
+    return reduce(lambda total, result: _sum(total, result, node), results)
 
 
 def _without_constants(builder, node, value, weights, geometry, linear, padded):
-    """The convolution of channels some of which have a factor of 0."""
+    """The convolution of channels some of which a factor of 0 makes constant: these become part of
+    the offset."""
     format, images, scale = weights
     kept, constant = np.flatnonzero(value.gain), np.flatnonzero(value.gain == 0)
     numbers = value.offset[constant]
@@ -111,8 +124,8 @@ def _without_constants(builder, node, value, weights, geometry, linear, padded):
 
 
 def _factors(value, images, run, bits):
-    """(unit, factor of each channel): what the weights of channels `run` are multiplied with for
-    one unit of all; None where that needs more bits."""
+    """(unit, factor of each channel): the scale of the channels `run` is unit * factor, and the
+    factors times the weights are integers of at most `bits` bits; None where they are not."""
     gains = value.gain[run]
     unit = common_unit([abs(item) for item in gains])
     if unit is None:

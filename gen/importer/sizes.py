@@ -1,11 +1,12 @@
-"""The sizes that a network leaves open, and the part of it that is asked for.
+"""The sizes that a network leaves open, and the part of a network that is asked for.
 
-Exporters leave sizes of inputs open and compute others from them with Shape, Slice, Concat and the
-like. With sizes for the inputs all of that is constant.
+Exporters leave sizes of inputs open and compute other sizes from them with Shape, Slice, Concat and
+the like. Once the inputs have sizes, all of that is constant.
 """
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,15 +21,16 @@ from .host.work import Work
 __all__ = ["Part", "open_sizes", "parse_sizes", "with_known_sizes"]
 
 _MEASURES = {"Shape", "Size"}
-#: What exporters compute with sizes. None makes much of little.
+#: Operators with which exporters compute sizes; none gives many elements for few.
 _ON_SIZES = {"Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Identity", "Max",
              "Min", "Mod", "Mul", "Neg", "ReduceProd", "Reshape", "Slice", "Split", "Sqrt",
              "Squeeze", "Sub", "Unsqueeze", "Where"}
 _MOST = 1024
 
 
-def parse_sizes(text):
-    """(input or None, sizes) of NAME=1,3,96,96 or 1,3,96,96; the batch may be N."""
+def parse_sizes(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """(input or None, sizes) of a text such as x=1,3,96,96 or 1,3,96,96; the batch may be N. Raises
+    ValueError."""
     name, _, sizes = text.rpartition("=")
     found = [1 if item.strip() == "N" and n == 0 else item.strip()
              for n, item in enumerate(sizes.split(","))]
@@ -39,56 +41,54 @@ def parse_sizes(text):
     return name or None, tuple(map(int, found))
 
 
-def open_sizes(item):
-    """Whether an input (ValueInfoProto) leaves sizes open other than the batch."""
+def open_sizes(item: onnx.ValueInfoProto) -> bool:
+    """Whether an input leaves sizes other than the batch open."""
     return any(size.dim_value < 1 for size in item.type.tensor_type.shape.dim[1:])
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of a model is wanted.
+    """Which part of a model is wanted, with which sizes.
 
     Attributes
     ----------
-    sizes : dict
-        {input: its sizes, the batch of 1 first}; None stands for the only input.
+    sizes : {input: its sizes, the batch of 1 first}
+        None stands for the only input.
     outputs : sequence of str
         Tensors that become the network's outputs; none: the model's own.
     inputs : sequence of str
-        Tensors that become inputs; what they were computed from goes, as far as nothing else needs
-        it.
+        Tensors that become inputs; nodes that only they needed are removed.
     """
     sizes: dict = field(default_factory=dict)
     outputs: tuple = ()
     inputs: tuple = ()
 
-    def of(self, model):
-        """The part of a model, as an `onnx.ModelProto`; `model` itself, a path perhaps, where all
-        of it is wanted. Raises UserError for names that the model does not have and sizes that
-        contradict it."""
+    def of(self, model: str | Path | onnx.ModelProto) -> str | Path | onnx.ModelProto:
+        """The part of a model, as an `onnx.ModelProto`; `model` itself where all of it is wanted.
+        Raises UserError for names that the model does not have and sizes that contradict it."""
         if not self.sizes and not self.outputs and not self.inputs:
             return model
-        model = onnx.ModelProto.FromString(read(model).SerializeToString())
-        inputs = _inputs(model.graph)
+        part = onnx.ModelProto.FromString(read(model).SerializeToString())
+        inputs = _inputs(part.graph)
         for name, sizes in self.sizes.items():
             if name is None and len(inputs) != 1:
                 raise UserError(f"the network has {len(inputs)} inputs, {', '.join(inputs)}: say "
                                 "whose sizes these are, as NAME=SIZE,SIZE,...")
             _fix(inputs, name or next(iter(inputs), None), sizes)
         if self.sizes:
-            del model.graph.value_info[:]
-            for item in model.graph.output:
+            del part.graph.value_info[:]
+            for item in part.graph.output:
                 item.type.tensor_type.ClearField("shape")
-        model = with_known_sizes(model)
+        part = with_known_sizes(part)
         if self.inputs:
-            _begin(model, self.inputs)
+            _begin(part, self.inputs)
         if self.outputs or self.inputs:
-            _cut(model, self.outputs or [item.name for item in model.graph.output])
-        kinds = {item.name: item for item in _inferred(model).graph.output}
-        for item in model.graph.output:
+            _cut(part, self.outputs or [item.name for item in part.graph.output])
+        kinds = {item.name: item for item in _inferred(part).graph.output}
+        for item in part.graph.output:
             if item.name in kinds and kinds[item.name].type.tensor_type.HasField("shape"):
                 item.CopyFrom(kinds[item.name])
-        return model
+        return part
 
 
 def _inputs(graph):
@@ -187,9 +187,9 @@ def _inferred(model):
         return model
 
 
-def with_known_sizes(model):
-    """An `onnx.ModelProto` in which what is computed from sizes is constant, as far as these are
-    known. A batch that is open is taken as 1 for that, and reshapes keep whatever it is."""
+def with_known_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with constants in place of what is computed from sizes, as far as these are known.
+    An open batch counts as 1, and reshapes keep any batch."""
     if not any(node.op_type in _MEASURES for node in model.graph.node):
         return model
     model = onnx.ModelProto.FromString(model.SerializeToString())
@@ -246,7 +246,8 @@ def _shapes_of_one(model):
 
 
 def _on_sizes(node, shapes, known, opsets):
-    """What a node gives that measures, or computes with what is known; None for others."""
+    """The results of a node that measures a tensor, or that computes with known constants; None for
+    other nodes."""
     if node.op_type in _MEASURES:
         shape = shapes.get(node.input[0]) if node.input else None
         if shape is None or None in shape:
@@ -271,7 +272,7 @@ def _on_sizes(node, shapes, known, opsets):
 
 
 def _keep_batch(graph, computed, shapes):
-    """Have reshapes to sizes that were computed with a batch of 1 take any."""
+    """Let Reshapes whose sizes were computed with a batch of 1 accept any batch."""
     for node in graph.node:
         if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in computed:
             continue

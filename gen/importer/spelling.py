@@ -1,5 +1,5 @@
-"""Other spellings of what operators mean, as exporters and function bodies write them, in the one
-that is read."""
+"""Operators that exporters and function bodies write in several ways, in the one way that is
+read."""
 
 import numpy as np
 import onnx
@@ -11,10 +11,10 @@ __all__ = ["in_one_spelling"]
 _OPTIONAL_INPUTS = 13
 
 
-def in_one_spelling(model):
-    """An `onnx.ModelProto` in which CastLike is Cast, as far as its type is known, and a Resize
-    has no empty constants, by which opset 11 said that it has no roi and no scales. In opset 11
-    itself they stay: there both inputs are required."""
+def in_one_spelling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with Cast in place of CastLike, where its type is known, and Resizes without the
+    empty constants with which opset 11 says that roi or scales are left out (in opset 11 itself
+    they stay, since both inputs are required there)."""
     operators = {node.op_type for node in model.graph.node}
     if not operators & {"CastLike", "Resize"}:
         return model

@@ -1,6 +1,7 @@
 """Element types of ONNX and numpy that hold codes, and their number formats: one table."""
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 from systolith.hw.formats import Format, parse
 
@@ -28,7 +29,7 @@ ELEMENT_TYPES: dict[Format, int] = {parse(form): getattr(TensorProto, element)
 INTEGERS = {element for form, element in ELEMENT_TYPES.items() if form.uniform}
 
 
-def format_of(dtype) -> Format | None:
+def format_of(dtype: npt.DTypeLike) -> Format | None:
     """The format whose codes a numpy type holds, or None."""
     return FORMATS.get(np.dtype(dtype).name)
 

@@ -1,6 +1,6 @@
-"""A quantized network without rounding: what it would compute in float32 with the weights that it
-has. Quantizers become limits, since limits are what is left of a Relu that a quantizer took in.
-"""
+"""A quantized network without rounding: what it would compute in float32 with its weights.
+Quantizers become Clips, since their limits may stand for a Relu that a tool merged into the
+quantizer."""
 
 import numpy as np
 import onnx
@@ -20,11 +20,10 @@ _ON_CODES = {"ConvInteger", "MatMulInteger"}
 _KEPT = {"BipolarQuant", "MultiThreshold", "Trunc"}
 
 
-def unquantized(model):
-    """An `onnx.ModelProto` like `model` whose activations nothing rounds; tensors keep their names,
-    those of codes hold real numbers. Signs, thresholds and truncations stay, since networks with
-    them are none without, and codes for operators that compute with codes.
-    """
+def unquantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without rounding of activations. Tensors keep their names; those of codes hold real
+    numbers. Signs, thresholds and truncations stay, since networks with them compute nothing useful
+    without, and so do codes for operators that compute with codes (ConvInteger, MatMulInteger)."""
     return _Unquantized(model).model()
 
 

@@ -42,15 +42,16 @@ def addends(value, sign=1):
     """The Addends of a sum, those of sums in it among them."""
     found: list[Addend] = []
     for item, own in ((value.linear.first, sign), (value.linear.second, sign * value.linear.sign)):
-        inner = []
+        inner: list[Addend | None] = []
         if isinstance(item.linear, Pair) and not item.linear.product and Addend(item).direct:
             for part in addends(item, own):
                 term = scaled(part.value, item.gain, 0 * item.gain)
-                inner.append(term and Addend(term, part.sign))
+                inner.append(None if term is None else Addend(term, part.sign))
             if item.offset.any() and inner[0]:
                 moved = scaled(inner[0].value, item.gain ** 0, inner[0].sign * own * item.offset)
-                inner[0] = moved and Addend(moved, inner[0].sign)
-        found += inner if inner and None not in inner else [Addend(item, own)]
+                inner[0] = None if moved is None else Addend(moved, inner[0].sign)
+        whole = [part for part in inner if part is not None]
+        found += whole if whole and len(whole) == len(inner) else [Addend(item, own)]
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from systolith.gen.importer import layout
+from systolith.gen.importer.align import aligned
 from systolith.gen.importer.binary import never_zero, three_signs
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import quantized_function
@@ -80,7 +80,7 @@ def _arithmetic(host_operation, combine):
     def computed(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
-            inputs = layout.aligned(builder, node, inputs)
+            inputs = aligned(builder, node, inputs)
             values = [plain(builder, item, node) for item in inputs]
             values = spread(builder, node, values)
             sign = {"add": 1, "subtract": -1}.get(host_operation)
@@ -302,7 +302,7 @@ def _extreme(builder, node, inputs):
     if len(hosts) + len(values) > max(len(values), 1):
         node.fail("compares an input before it is quantized; put a quantizer before it")
     for item in values[1:]:
-        both = layout.aligned(builder, node, [value, item])
+        both = aligned(builder, node, [value, item])
         both = spread(builder, node, [plain(builder, part, node) for part in both], False)
         value = kink_extreme(node, both, node.operator == "Max") or combined(
             builder, node, both) or extreme_of(

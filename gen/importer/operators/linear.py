@@ -290,9 +290,12 @@ def _mean_of_pair(builder, node, value, window, divisor):
     # One pixel is the same for all of a window.
     times = exact(prod(window[0])).item() / divisor
     kernel, stride, dilation, pads = window
-    means = [mean(builder, node, item, kernel, stride, dilation, pads, divisor)
-             if item.map == value.map else
-             scaled(item, times * item.gain ** 0, 0 * item.gain) for item in pair]
+    means = []
+    for item in pair:
+        one = (mean(builder, node, item, kernel, stride, dilation, pads, divisor)
+               if item.map == value.map else scaled(item, times * item.gain ** 0, 0 * item.gain))
+        assert one is not None              # the factor is positive and the same for all channels
+        means.append(one)
     largest = max(item.map for item in means)
     return replace(value, offset=value.offset * times, map=largest, shape=largest,
                    nodes=[*value.nodes, node.name],

@@ -11,15 +11,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from systolith.gen.importer.align import joined_along, on_its_own, same_but_for_order
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value, rearranged
-from systolith.gen.importer.layout import (
-    filled,
-    joined_along,
-    on_its_own,
-    part_of,
-    same_but_for_order,
-)
+from systolith.gen.importer.layout import filled, part_of
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     HostInput,
@@ -158,13 +153,11 @@ def _concat(builder, node, inputs, axis=None):
         return with_layout(value, np.concatenate([layout_of(item) for item in inputs], axis + 1),
                            node)
     values = [filled(builder, node, item) for item in inputs]
-    found = joined_along(values, axis) or joined_along(
-        [on_its_own(builder, node, item) for item in values], axis)
-    if found is None:
-        node.fail("joins maps of different sizes, "
-                  + ", ".join(" x ".join(map(str, item.map)) for item in values)
-                  + ", as one dimension; make them equal")
-    values, along, sizes, order = found
+    values, along, sizes, order = joined_along(values, axis) or joined_along(
+        [on_its_own(builder, node, item) for item in values], axis) or node.fail(
+        "joins maps of different sizes, "
+        f"{', '.join(' x '.join(map(str, item.map)) for item in values)}, as one dimension; make "
+        "them equal")
     parts, at = [], 0
     for item in values:
         place = [0, 0, 0]

@@ -6,11 +6,12 @@ columns is the largest of negated codes.
 """
 
 from dataclasses import replace
+from functools import wraps
 from math import prod
 
 import numpy as np
 from systolith.gen.importer.copies import plain
-from systolith.gen.importer.layout import any_layout
+from systolith.gen.importer.layout import as_shaped, filled, is_natural, relaid
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
@@ -19,8 +20,10 @@ from systolith.gen.importer.values import (
     Value,
     activation,
     exact,
+    layout_of,
     shape_text,
     uniform,
+    with_layout,
 )
 
 from .extremes import extreme_of_channels
@@ -28,6 +31,78 @@ from .linear import as_map, linear, mean
 from .moves import axes_of
 from .pool import pooled_axes
 from .stride import as_codes, plain_weights
+
+
+def _any_layout(operator):
+    """An operator with attribute or input `axes` that reduces maps as one for values in any order:
+    each axis of the shape may be one or several axes of the map."""
+    @wraps(operator)
+    def reduced(builder, node, inputs, axes=None, keepdims=1, **others):
+        value, given = inputs[0], {"axes": axes, "keepdims": keepdims, **others}
+        if isinstance(value, HostInput) or not isinstance(value, Value) or is_natural(value):
+            return operator(builder, node, inputs, **given)
+        if axes is None and len(inputs) > 1 and inputs[1] is not None:
+            axes = np.asarray(inputs[1].array).reshape(-1).tolist()
+        value = filled(builder, node, value)
+        rank = len(value.shape) + 1
+        places = None if not axes else _axes_of_map(value)
+        if axes and places is None and rank > 4 and value.rows == 1 and all(
+                axis % rank for axis in axes):
+            return _reduced_columns(builder, node, value, {axis % rank - 1 for axis in axes},
+                                    operator, keepdims)
+        if places is None or 0 in {axis % rank for axis in axes}:
+            return operator(builder, node, [as_shaped(builder, node, value), *inputs[1:]], **given)
+        axes = {axis % rank for axis in axes}
+        over = sorted(axis + 1 for n in axes for axis in places[n - 1])
+        result = replace(value, shape=tuple(value.map), order=None)
+        result = operator(builder, node, [result], over) if over else result
+        # The places of the results, from those of the first of the elements that each is made of.
+        index = layout_of(value)[0]
+        index = index[tuple(slice(0, 1) if n + 1 in axes else slice(None)
+                            for n in range(rank - 1))]
+        coordinates = [0 * item if n + 1 in over else item
+                       for n, item in enumerate(np.unravel_index(index, value.map))]
+        order = np.ravel_multi_index(coordinates, result.map)
+        shape = [1 if n + 1 in axes else size for n, size in enumerate(value.shape)]
+        if not keepdims:
+            shape = [size for n, size in enumerate(shape) if n + 1 not in axes]
+        return with_layout(result, order.reshape(1, *shape))
+    return reduced
+
+
+def _reduced_columns(builder, node, value, axes, operator, keepdims):
+    """A reduction of the axes `axes` of a value's shape, which are moved to a map's columns, and
+    all others to its channels."""
+    index = layout_of(value)[0]
+    kept = [n for n in range(index.ndim) if n not in axes]
+    index = index.transpose(kept + sorted(axes)).reshape(
+        prod(value.shape[n] for n in kept), 1, -1)
+    result = operator(builder, node, [relaid(builder, node, value, index)], [3])
+    shape = [1 if n in axes else size for n, size in enumerate(value.shape)]
+    if not keepdims:
+        shape = [value.shape[n] for n in kept]
+    return with_layout(result, np.arange(len(index)).reshape(1, *shape))
+
+
+def _axes_of_map(value):
+    """For each axis of the shape of a value that is `filled`, those of the map (0 to 2) that it
+    consists of; None where it is not so simple."""
+    if value.rows > 1:
+        return None
+    index = layout_of(value)[0]
+    coordinates = np.stack(np.unravel_index(index, value.map))
+    places: list[list[int]] = [[] for _ in value.shape]
+    for axis, size in enumerate(value.map):
+        if size == 1:
+            continue
+        along = [n for n in range(index.ndim) if (np.diff(coordinates[axis], axis=n) != 0).any()]
+        if len(along) != 1:
+            return None
+        places[along[0]].append(axis)
+    if any(prod(value.map[axis] for axis in own) != size
+           for own, size in zip(places, value.shape, strict=True)):
+        return None
+    return places
 
 
 def _dimensions(value, axes, node):
@@ -47,7 +122,7 @@ def _dimensions(value, axes, node):
 
 @operator("ReduceMax", "ReduceMin", "ReduceSum", roles=Role.REDUCE)
 @operator("ReduceMean", roles=Role.REDUCE | Role.MEAN)
-@any_layout
+@_any_layout
 def _reduced(builder, node, inputs, axes=None, keepdims=1, noop_with_empty_axes=0):
     node.expect("noop_with_empty_axes", noop_with_empty_axes, (0, 1))
     value = activation(inputs, node)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .layout import as_shaped, filled, is_natural, relaid, sides
-from .values import Inputs, Node, Value, layout_of, with_layout
+from .values import Node, Value, layout_of, with_layout
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -18,24 +18,22 @@ __all__ = ["aligned", "joined_along", "on_its_own", "same_but_for_order"]
 
 # Element by element.
 
-def aligned(builder: "Builder", node: Node, values: Inputs) -> Inputs:
+def aligned(builder: "Builder", node: Node, values: Sequence[Value]) -> Sequence[Value]:
     """Two values that are combined element by element, with their elements in one order; the second
-    may be one pixel for each channel, for all pixels of the first. Other inputs are returned
-    unchanged. Raises UserError at `node` where values that are not quantized would have to be
-    moved."""
-    found = [item for item in values if isinstance(item, Value)]
-    if len(found) < len(values) or all(map(is_natural, found)):
+    may be one pixel for each channel, for all pixels of the first. Raises UserError at `node` where
+    values that are not quantized would have to be moved."""
+    if all(map(is_natural, values)):
         return values
-    if len({item.rows for item in found}) > 1:
+    if len({item.rows for item in values}) > 1:
         node.fail("combines tensors of different numbers of images, which a Reshape or Flatten "
                   "made of another dimension; reshape both alike")
-    if len({tuple(item.shape) for item in found}) > 1:
-        return _broadcast(builder, node, found)
-    first, second = found
+    if len({tuple(item.shape) for item in values}) > 1:
+        return _broadcast(builder, node, values)
+    first, second = values
     if tuple(first.map) == tuple(second.map) and np.array_equal(layout_of(first),
                                                                 layout_of(second)):
         return values
-    return _same(builder, node, found)
+    return _same(builder, node, values)
 
 
 def _movable(builder, value):

@@ -22,7 +22,7 @@ from .kinds import given, quantized
 from .layers import copy_layer, identity, quantizing_layer
 from .notes import Notes
 from .target import Target
-from .values import HostInput, Linear, Pool, Value, exact, uniform
+from .values import HostInput, Linear, Pool, exact, on_chip, uniform
 
 __all__ = ["Builder"]
 
@@ -59,11 +59,8 @@ class Builder:
     def read(self, value, node):
         """(source tensor, gain, offset array) of a value that a layer reads: real = gain * image
         + offset. An error at `node` where it is not quantized."""
-        if isinstance(value, HostInput):
-            node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
-        if not isinstance(value, Value):
-            node.fail("its first input must be an activation, not a constant")
-        value, gain = self.codes(value, node), uniform(value.gain)
+        value = self.codes(on_chip(value, node), node)
+        gain = uniform(value.gain)
         if gain is None:
             maker = f"after {value.nodes[-1]!r}" if value.nodes else "before it"
             node.fail("reads channels that have different scales; put a quantizer with one scale "

@@ -6,13 +6,17 @@ copies codes, which is always right; `passes.copies` then does without most of t
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Int
 
 from .layers import copy_layer
 from .target import Target, own_target
-from .values import Place, Value, uniform
+from .values import Node, Place, Value, uniform
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["join", "join_codes", "join_pads", "plain", "quantize_parts", "resolved"]
 
@@ -131,9 +135,10 @@ def join_codes(builder, name, shape, pieces, nodes, node):
     return result
 
 
-def plain(builder, value, node):
-    """The value as all channels of one tensor: parts are joined, some channels of a tensor are
-    copied. Results of a convolution that are not quantized are returned unchanged."""
+def plain(builder: "Builder", value: Value, node: Node) -> Value:
+    """The value as all channels of one tensor: parts are joined, some channels or pixels of a
+    tensor are copied. Results that are not quantized are returned unchanged. Raises UserError at
+    `node` where parts differ in scale or are not quantized."""
     if not isinstance(value, Value) or value.linear is not None:
         return value
     if value.parts:

@@ -23,7 +23,7 @@ class Target:
     ties go to the odd integer, before the zero point is added.
     """
     format: Format
-    scale: float
+    scale: float | Fraction
     zero_point: int
     low: int
     high: int

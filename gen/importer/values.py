@@ -21,8 +21,8 @@ from .file import check_finite, one_line
 
 __all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Node", "Origin",
            "Pair", "Part", "Place", "Pool", "QuantizedConstant", "Symbol", "Value", "activation",
-           "codes_of", "constant", "exact", "layout_of", "like", "per_channel", "shape_text",
-           "square_root", "uniform", "with_layout"]
+           "codes_of", "constant", "exact", "layout_of", "like", "on_chip", "per_channel",
+           "shape_text", "square_root", "uniform", "with_layout"]
 
 
 def exact(array: npt.ArrayLike) -> np.ndarray:
@@ -395,6 +395,16 @@ def activation(inputs: Inputs, node: Node) -> HostInput | Value:
     if isinstance(inputs[0], (HostInput, Value)):
         return inputs[0]
     node.fail("its first input must be an activation, not a constant")
+
+
+def on_chip(value: Symbol | None, node: Node) -> Value:
+    """`value`, which a layer reads. Raises UserError at `node` for an input that is not quantized
+    and for a constant."""
+    if isinstance(value, HostInput):
+        node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
+    if not isinstance(value, Value):
+        node.fail("its first input must be an activation, not a constant")
+    return value
 
 
 def constant(value: Symbol | None, node: Node, what: str) -> AnyConstant:

@@ -1,36 +1,39 @@
-"""The addends of sums: what they are, how far they reach, and which of them are one convolution."""
+"""The addends of sums: which values are added, how large they are, and which of them are one
+convolution."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from systolith.gen.importer.codes import Function
 from systolith.gen.importer.scales import scaled
-from systolith.gen.importer.values import Linear, Pair, Value
+from systolith.gen.importer.values import Kind, Linear, Pair, Value
 
 __all__ = ["Addend", "addends", "folded"]
 
 
 @dataclass
 class Addend:
-    """A value that is added, or subtracted (`sign` -1), and the largest magnitude that it can have
-    in each channel (array of Fraction)."""
+    """A value that is added (`sign` 1) or subtracted (-1). `reach`: the largest magnitude of each
+    channel (array of Fraction), once it is known."""
     value: Value
     sign: int = 1
     reach: np.ndarray | None = None
 
     @property
-    def linear(self):
+    def linear(self) -> Kind | None:
+        """What the value is computed from."""
         return self.value.linear
 
     @property
-    def clipped(self):
-        """Whether there is a limit other than 0."""
+    def clipped(self) -> bool:
+        """Whether the value has a limit other than 0."""
         return bool(self.value.low or self.value.high)
 
     @property
-    def direct(self):
-        """Whether nothing stands after the convolution or the codes but gain and offset."""
+    def direct(self) -> bool:
+        """Whether nothing but gain and offset follows the convolution or the codes."""
         value = self.value
         return (value.low is None and value.high is None and not value.pool
                 and value.slope is None)
@@ -38,10 +41,13 @@ class Addend:
 
 # Taking the sum apart.
 
-def addends(value, sign=1):
-    """The Addends of a sum, those of sums in it among them."""
+def addends(value: Value, sign: int = 1) -> list[Addend]:
+    """The Addends of a sum (a value with a `Pair`), those of sums in it included. `sign`: of the
+    sum itself."""
     found: list[Addend] = []
-    for item, own in ((value.linear.first, sign), (value.linear.second, sign * value.linear.sign)):
+    both = value.linear
+    assert isinstance(both, Pair)
+    for item, own in ((both.first, sign), (both.second, sign * both.sign)):
         inner: list[Addend | None] = []
         if isinstance(item.linear, Pair) and not item.linear.product and Addend(item).direct:
             for part in addends(item, own):
@@ -58,8 +64,8 @@ def addends(value, sign=1):
 # Convolutions of one tensor.
 
 def _together(one, other):
-    """Two convolutions of the same tensor merged into one, where their weights have codes in a
-    common unit; else None."""
+    """Two convolutions of the same tensor merged into one; None where their weights have no codes
+    in a common unit, or their kernels do not fit."""
     a, b = one.linear, other.linear
     if (one.source != other.source or a.format != b.format or a.stride != b.stride
             or not a.format.uniform or one.window != (1, 1) or other.window != (1, 1)
@@ -109,7 +115,8 @@ def _units(one, other):
 
 
 def _dense(images, count):
-    """Weights [O, count, kh, kw] of a depthwise convolution's, or of a dense one's."""
+    """The weights [O, count, kh, kw] of a dense convolution, from those of a dense or a depthwise
+    one; None for other groups."""
     if images.shape[1] == count:
         return images
     if images.shape[1] != 1 or len(images) != count:
@@ -119,8 +126,8 @@ def _dense(images, count):
     return wide
 
 
-def folded(addends):
-    """The Addends, those of one tensor as one where that is exact."""
+def folded(addends: Sequence[Addend]) -> list[Addend]:
+    """The Addends, with convolutions of one tensor merged into one where that is exact."""
     values: list[tuple] = []
     others = []
     formats = {item.value.source: item.linear.format for item in addends

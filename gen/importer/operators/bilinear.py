@@ -1,25 +1,28 @@
-"""Bilinear enlargement by whole factors: convolutions of two taps an axis with fixed weights.
+"""Bilinear upsampling by whole factors: convolutions with two fixed weights along each axis.
 
-Every s-th result along an axis lies at the same place between two pixels, so that s convolutions
-write every s-th result each; only with corners aligned each result is one of its own. Beyond the
-map its nearest pixels go on. Where products of both axes' weights have codes, rows and columns are
-done at once and exactly; else rows first, whose results are rounded to codes as fine as the input's
+Every s-th result along an axis lies at the same place between two pixels, so s convolutions write
+every s-th result each; only with aligned corners does each result need one of its own. The map is
+extended by its nearest pixels. Where the products of both axes' weights have codes, rows and
+columns are computed at once and exactly; else rows first, rounded to codes as fine as the input's
 range allows.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import floor, gcd, lcm
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
-from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import HostInput, Part, Value, exact
-from systolith.hw.formats import Int
+from systolith.gen.importer.target import Target, own_target
+from systolith.gen.importer.values import HostInput, Node, Part, Value, exact
+from systolith.hw.formats import Format, Int
 
-from .linear import as_map, linear
+from .linear import linear
+from .windows import as_map
 
 __all__ = ["MODES", "enlarged", "finer", "half_step", "images_of", "interpolating", "rounded"]
 
@@ -54,8 +57,9 @@ def _phases(size, factor, mode):
     return phases
 
 
-def images_of(format, weights):
-    """(images, unit) with weights = images * unit, or None where they have no codes."""
+def images_of(format: Format, weights: np.ndarray) -> tuple[np.ndarray, Fraction] | None:
+    """(images, unit) with weights (Fractions) = images * unit; None where the images have no codes
+    in `format`."""
     whole = lcm(*(item.denominator for item in weights.flat))
     numbers = [int(item * whole) for item in weights.flat]
     common = gcd(*numbers)
@@ -67,17 +71,18 @@ def images_of(format, weights):
     return images, Fraction(common, whole)
 
 
-def interpolating(format, *phases):
-    """The format for weights of these phases (lists of weights of 1-D taps for each axis): the
-    network's own where it has them all, axis by axis at least; else no integers of fewer than 8
-    bits."""
+def interpolating(format: Format, *phases: Sequence) -> Format:
+    """The format for interpolation weights. `phases` are, for each axis, lists of the weights of
+    its convolutions. It is the network's own `format` where that has them, at least axis by axis;
+    else integers of 8 bits in place of narrower ones."""
     exactly = all(images_of(format, np.array(item)) for axis in phases for item in axis)
     return format if exactly or not format.complete or format.width >= 8 else Int(8)
 
 
-def rounded(builder, node, format, weights):
-    """(images, unit) as near to the weights as codes come; together they weigh 1. Takes a note of
-    how far that is off."""
+def rounded(builder: Builder, node: Node, format: Format,
+            weights: np.ndarray) -> tuple[np.ndarray, Fraction]:
+    """(images, unit) with images * unit as near as possible to the weights (Fractions), which sum
+    to 1, as the images * unit do. Takes a note of the error."""
     exactly = images_of(format, weights)
     if exactly:
         return exactly
@@ -93,7 +98,7 @@ def rounded(builder, node, format, weights):
 
 
 def _parts(builder, node, value, format, phases):
-    """What convolutions make by the phases of both axes, as a list of Part."""
+    """The results of the convolutions of all phases of both axes, as a list of Part."""
     channels = value.map[0]
     parts, ones = [], np.full(channels, exact(1).item(), dtype=object)
     for down, across in product(*phases):
@@ -108,8 +113,10 @@ def _parts(builder, node, value, format, phases):
     return parts
 
 
-def enlarged(builder, node, value, factors, mode):
-    """A value enlarged by `factors` (y, x)."""
+def enlarged(builder: Builder, node: Node, value: HostInput | Value, factors: Sequence[int],
+             mode: str) -> Value:
+    """A quantized value enlarged by `factors` (y, x); `mode`: a coordinate_transformation_mode of
+    `MODES`. Raises UserError at `node`."""
     if isinstance(value, HostInput):
         node.fail("enlarges the input before it is quantized; put a quantizer before it")
     as_map(value, node)
@@ -132,9 +139,9 @@ def enlarged(builder, node, value, factors, mode):
     return parts_value(_parts(builder, node, value, format, axes), shape, sizes, node)
 
 
-def finer(target):
-    """(target, steps): the same range in steps of 1 / `steps`, as small as 8-bit integers allow;
-    of codes that use them all, and of other formats, the target itself."""
+def finer(target: Target) -> tuple[Target, int]:
+    """(target, steps): a target with the same range and a scale that is 1 / `steps` of the given
+    one, as small as 8-bit integers allow; the target itself, and 1, where these have no room."""
     steps, bits = 1, target.format.width
     if not target.format.complete or bits > 8:
         return target, steps
@@ -145,8 +152,8 @@ def finer(target):
         key: steps * getattr(target, key) for key in ("zero_point", "low", "high")}), steps
 
 
-def half_step(form):
-    """How far rounding to a format can move an image: floats' largest steps are meant."""
+def half_step(form: Format) -> Fraction:
+    """How far rounding to a format can move an image; for floats, where their steps are largest."""
     return Fraction(int(np.diff(np.unique(form.image(form.finite_codes()))).max()), 2)
 
 

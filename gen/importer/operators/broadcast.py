@@ -1,22 +1,26 @@
 """Maps that ONNX broadcasts to others, and constants that differ from pixel to pixel.
 
-A channel is repeated by weights of one, rows and columns by padding with the nearest pixel: one
-layer of its own, exact. A constant map is one more input of the program, which the host fills with
-the same codes for each image. Codes of 8 bits hold what a quantizer made; other numbers are put
-together of several codes each, with which their error is about 2**-17 of the largest of them.
+A channel is repeated by weights of 1, rows and columns by padding with the nearest pixel: one
+layer, exact. A constant map is one more input of the program, which the host fills with the same
+codes for each image. 8-bit codes hold what a quantizer made; other numbers are sums of several
+codes each, with an error of about 2**-17 of the largest number.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm, prod
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped
 from systolith.gen.importer.layout import as_shaped, filled
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
+    AnyConstant,
     Linear,
+    Node,
     QuantizedConstant,
     Value,
     exact,
@@ -34,7 +38,7 @@ from .stride import as_codes, plain_weights, stored
 
 __all__ = ["by_channel", "constant_map", "differs_by_position", "spread"]
 
-#: Codes of the most weight of which a number is put together, beside one of the least.
+#: How many codes of the largest weight make up a number, besides one of weight 1.
 _HIGH = 3
 
 
@@ -45,9 +49,10 @@ def _sides(shape):
 
 # Activations.
 
-def spread(builder, node, values, pixels=True):
-    """Two values that ONNX broadcasts to each other, such that their maps are the same; `pixels`:
-    one of them may stay one pixel of each channel."""
+def spread(builder: Builder, node: Node, values: Sequence[Value],
+           pixels: bool = True) -> Sequence[Value]:
+    """Two values that ONNX broadcasts to each other, with maps of equal sizes; with `pixels`, one
+    of them may keep a map of one pixel. Raises UserError at `node` where shapes do not fit."""
     maps = [tuple(item.map) for item in values]
     natural = all(item.order is None and item.rows == 1 and _sides(item.shape) == own
                   for item, own in zip(values, maps, strict=True))
@@ -101,9 +106,9 @@ def _repeated(builder, node, value, sizes):
 
 # Constants.
 
-def differs_by_position(numbers, value):
-    """Whether a constant that ONNX broadcasts against a value is not one number for each channel
-    of its map, or has more elements."""
+def differs_by_position(numbers: np.ndarray, value: Value) -> bool:
+    """Whether a constant that ONNX broadcasts against a value is not one number for each channel of
+    its map: it differs within a channel, or has more elements than the value."""
     full = (value.rows, *value.shape)
     try:
         shape = np.broadcast_shapes(numbers.shape, full)
@@ -120,17 +125,20 @@ def differs_by_position(numbers, value):
     return bool((first[channel] != found).any())
 
 
-def by_channel(builder, node, numbers, value, what):
-    """(`numbers`, which broadcast against a value, as one for each channel of its map; the value,
-    with a map of its shape where its channels are not those of its shape)."""
+def by_channel(builder: Builder, node: Node, numbers: np.ndarray, value: Value,
+               what: str) -> tuple[np.ndarray, Value]:
+    """(one number for each channel of the map, the value), for `numbers` that broadcast against the
+    value; the value gets a map of its shape where its channels are not those of its shape. Raises
+    UserError at `node`; the message calls the numbers `what`."""
     if differs_by_position(np.asarray(numbers, dtype=object), value) and value.rows == 1:
         value = as_shaped(builder, node, value)
     return per_channel(numbers, value, node, what), value
 
 
-def constant_map(builder, node, operand, numbers, value):
-    """(the constant, the value) with the same maps: `numbers` (Fractions) are those of `operand`,
-    or made of them."""
+def constant_map(builder: Builder, node: Node, operand: AnyConstant, numbers: np.ndarray,
+                 value: Value) -> tuple[Value, Value]:
+    """(the constant as a value, the value), with maps of equal sizes. `numbers` (Fractions) are the
+    constant's, or computed from those of `operand`. Raises UserError at `node`."""
     shape = np.broadcast_shapes(numbers.shape, (value.rows, *value.shape))
     if shape[1:] != tuple(value.shape):
         sizes = _sides(shape[1:])
@@ -158,7 +166,7 @@ def constant_map(builder, node, operand, numbers, value):
 
 
 def _input(builder, node, codes, scale, zero, format):
-    """A tensor that the host fills with the images `codes` [C, H, W]."""
+    """Add a tensor that the host fills with the images `codes` [C, H, W]; returns its name."""
     target = Target(format, float(scale), zero, int(codes.min()), int(codes.max()))
     name = builder.add_tensor(f"{node.name}_constant", codes.shape, target)
     reals = ((codes - zero) * float(scale)).astype(np.float32)
@@ -190,8 +198,8 @@ def _codes(builder, node, operand, numbers, format, in_map):
 
 
 def _of_several(builder, node, numbers, format):
-    """The constant as a convolution of several codes for each number: all of weight `top` but one
-    of weight 1. Codes and weights have 8 bits at least, whatever the network's own."""
+    """The constant as a convolution of several codes for each number: all with the weight `top` but
+    one with the weight 1. Codes and weights have at least 8 bits, whatever the network's own."""
     weight = builder.weight_format or format
     if not weight.uniform:
         node.fail(f"its constant of shape {list(numbers.shape)} differs by position, and no codes "

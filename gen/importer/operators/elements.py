@@ -1,5 +1,5 @@
-"""Operators that work element by element: arithmetic, batch norms, clips, slopes, functions of one
-number, the larger and the smaller."""
+"""Operators that work element by element: arithmetic, batch normalization, clips, slopes, functions
+of one number, Max and Min."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,12 +42,13 @@ from .pairs import pair
 __all__ = ["affine"]
 
 
-def affine(value, gain, offset, node):
-    """gain * value + offset; arrays of Fraction [channels]."""
+def affine(value: Value, gain: np.ndarray, offset: np.ndarray, node: Node) -> Value:
+    """gain * value + offset, with arrays of Fraction [channels]. Raises UserError at `node` where
+    limits or a slope of the value would then differ between channels."""
     low, high = value.low, value.high
     if value.slope is not None and ((gain <= 0).any() or (offset != 0).any()):
-        if kink_of(value) is not None:
-            return affine(kink_of(value), gain, offset, node)
+        if (kink := kink_of(value)) is not None:
+            return affine(kink, gain, offset, node)
         node.fail(f"scales or moves the result of {value.nodes[-1]!r}, which has one factor below "
                   "zero and another above; put a quantizer between them")
     if low is not None or high is not None:
@@ -55,8 +56,8 @@ def affine(value, gain, offset, node):
         if not any((low, high)) and (gain > 0).all() and not offset.any():
             common, moved = 1, 0                # 0 stays 0
         if common is None or moved is None or common == 0:
-            if kink_of(value) is not None:
-                return affine(kink_of(value), gain, offset, node)
+            if (kink := kink_of(value)) is not None:
+                return affine(kink, gain, offset, node)
             node.fail("scales channels differently after a Relu or Clip; put a quantizer "
                       "between them")
         low, high = (None if bound is None else common * bound + moved for bound in (low, high))
@@ -74,15 +75,16 @@ def affine(value, gain, offset, node):
 # Element by element.
 
 def _arithmetic(host_operation, combine):
-    """Add, Sub, Mul, Div: of two activations, or with one constant operand, where
-    `combine(numbers, first)` gives gain and offset, and `first` says that the constant is the
-    first operand."""
+    """The operator Add, Sub, Mul or Div, of two activations or of one and a constant.
+
+    `host_operation` is its name among the host's steps. `combine(numbers, first, node)` gives gain
+    and offset for a constant's `numbers`; `first`: the constant is the first operand.
+    """
     def computed(builder, node, inputs):
         constants = [isinstance(item, (Constant, QuantizedConstant)) for item in inputs]
         if all(isinstance(item, Value) for item in inputs):
             inputs = aligned(builder, node, inputs)
-            values = [plain(builder, item, node) for item in inputs]
-            values = spread(builder, node, values)
+            values = spread(builder, node, [plain(builder, item, node) for item in inputs])
             sign = {"add": 1, "subtract": -1}.get(host_operation)
             return (sign and kink_sum(node, values, sign)) or combined(
                 builder, node, values) or pair(node, values, host_operation)
@@ -117,7 +119,7 @@ def _quotient(numbers, first, node):
 
 
 def _with_map(builder, node, operand, value, operation, first):
-    """A value and a constant that differs by position."""
+    """The result for a value and a constant that differs by position."""
     numbers = operand.numbers
     if operation == "divide":
         numbers, operation = _quotient(numbers, first, node)[0], "multiply"
@@ -213,13 +215,15 @@ def _function(builder: Builder, node: Node, inputs: Inputs, **attributes: Any) -
     if not quantized_function(value):
         node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them, so that it is a function of codes")
-    return of_function(builder, node, [value])
+    made = of_function(builder, node, [value])
+    assert made is not None                     # one value is a function of one tensor
+    return made
 
 
 @operator("Sign", roles=Role.FUNCTION)
 def _sign(builder, node, inputs):
-    """Sign: of sums that are never 0 a sign of two values, of other sums one of three values; of
-    codes a function."""
+    """Sign: of sums that are never 0, one of two values; of other sums, one of three; of codes, a
+    function."""
     if not isinstance(inputs[0], Value) or not isinstance(inputs[0].linear, Linear):
         return _function(builder, node, inputs)
     value, one = inputs[0], exact(1).item()
@@ -302,8 +306,9 @@ def _extreme(builder, node, inputs):
     if len(hosts) + len(values) > max(len(values), 1):
         node.fail("compares an input before it is quantized; put a quantizer before it")
     for item in values[1:]:
-        both = aligned(builder, node, [value, item])
-        both = spread(builder, node, [plain(builder, part, node) for part in both], False)
+        assert isinstance(value, Value)         # of an input and a value, one was refused
+        both = spread(builder, node, [plain(builder, part, node) for part in
+                                      aligned(builder, node, [value, item])], False)
         value = kink_extreme(node, both, node.operator == "Max") or combined(
             builder, node, both) or extreme_of(
             builder, node, both, node.operator == "Min")

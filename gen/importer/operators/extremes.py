@@ -2,17 +2,19 @@
 
 Of codes with the same scale, max(a, b) = a + relu(b - a) and min(a, b) = a - relu(a - b), both
 exact: relu(b - a) has as many values as there are codes, so its zero point is the lowest one.
-Channels are compared in pairs, round by round. What has no quantizer yet, or another scale, is
-quantized first as the result will be: quantizers keep the order.
+Channels are compared in pairs, round by round. Values that are not quantized, or have another
+scale, are quantized first as the result will be, since quantizers keep the order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain, resolved
 from systolith.gen.importer.kinds import quantized
 from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import Kind, Part, Value, exact, like, shape_text, uniform
+from systolith.gen.importer.values import Kind, Node, Part, Value, exact, like, shape_text, uniform
 
 from .linear import linear
 from .pairs import pair
@@ -23,15 +25,17 @@ __all__ = ["Extreme", "extreme_of", "extreme_of_channels"]
 
 @dataclass
 class Extreme(Kind):
-    """The largest, or `least` of them, of values, or of the channels of the only one."""
+    """The largest (`least`: the smallest) of `values`, or, with `channels`, of the channels of the
+    only value. `name`: the node's."""
     name: str
     values: list
     least: bool
     channels: bool = False
 
 
-def extreme_of(builder, node, values, least):
-    """The largest or least of several values of the same shape, element by element."""
+def extreme_of(builder: Builder, node: Node, values: Sequence[Value], least: bool) -> Value:
+    """The largest (`least`: the smallest) of values of the same shape, element by element. Raises
+    UserError at `node` where shapes differ."""
     values = [plain(builder, item, node) for item in values]
     first = values[0]
     for item in values[1:]:
@@ -42,8 +46,8 @@ def extreme_of(builder, node, values, least):
                          first.shape)
 
 
-def extreme_of_channels(builder, node, value, least):
-    """The largest or least of all channels of a value, for each pixel."""
+def extreme_of_channels(builder: Builder, node: Node, value: Value, least: bool) -> Value:
+    """The largest (`least`: the smallest) of all channels of a value, for each pixel."""
     value = plain(builder, value, node)
     sizes = (1, *value.map[1:])
     return _now_or_later(builder, node, value, Extreme(node.name, [value], least, True), sizes,
@@ -51,8 +55,8 @@ def extreme_of_channels(builder, node, value, least):
 
 
 def _now_or_later(builder, node, value, extreme, sizes, shape):
-    """The value of an Extreme: in codes where all are codes of the same scale, else when a
-    quantizer says which."""
+    """The value of an Extreme: computed in codes where all values have codes of the same scale;
+    else left to the quantizer after it."""
     targets = {_own(builder, item) for item in extreme.values}
     if None not in targets and len(targets) == 1 and len(
             {(uniform(item.gain), uniform(item.offset)) for item in extreme.values}) == 1:
@@ -74,8 +78,8 @@ def _now_or_later(builder, node, value, extreme, sizes, shape):
 
 
 def _own(builder, value):
-    """What identifies the codes of a quantized value, limits aside; None for values that are not
-    quantized."""
+    """(format, scale, zero point) of a quantized value's codes; None for values that are not
+    quantized, or whose pooled codes a negative factor turns around."""
     gain, offset = uniform(value.gain), uniform(value.offset)
     if value.linear is not None or value.slope is not None or not gain or offset is None:
         return None
@@ -114,7 +118,8 @@ def _(extreme: Extreme, builder, value, target, name, node):
 
 
 def _found(builder, extreme, sources, target, name, node):
-    """The tensor of an Extreme of tensors that have the scale and zero point of `target`."""
+    """The tensor of an Extreme of tensors (`sources`) that have the scale and zero point of
+    `target`; returns its name."""
     if extreme.channels:
         return _of_channels(builder, extreme, sources[0], target, name, node)
     made = sources[0]
@@ -129,6 +134,7 @@ def _found(builder, extreme, sources, target, name, node):
 
 
 def _of_channels(builder, extreme, source, target, name, node):
+    """The tensor of an Extreme of the channels of the tensor `source`; returns its name."""
     while (channels := builder.tensors[source].shape[0]) > 1:
         value = _value(builder, source, extreme)
         format, one = plain_weights(builder, value, node)
@@ -155,7 +161,8 @@ def _of_channels(builder, extreme, source, target, name, node):
 
 
 def _grouped(weights, groups):
-    """Weights [O, C] as those of groups [O, C / groups, 1, 1]."""
+    """The weights [O, C / groups, 1, 1] of a convolution in groups, from those of a dense one [O,
+    C]."""
     each = weights.shape[1] // groups
     blocks = weights.reshape(len(weights), groups, each)
     if groups > 1:
@@ -164,14 +171,14 @@ def _grouped(weights, groups):
 
 
 def _value(builder, source, extreme):
-    """The codes of a tensor as a value of its own scale."""
+    """The codes of a tensor as a value with the tensor's own scale."""
     own, shape = own_target(builder, source), tuple(builder.tensors[source].shape)
     units = np.full(shape[0], own.unit, dtype=object)
     return Value(source, shape, shape, units, -own.zero_point * units, nodes=[extreme.name])
 
 
 def _beyond(builder, extreme, difference, target, name, node):
-    """relu of a difference of two codes, exact, as a value."""
+    """relu(difference) of two codes, exact, as a value."""
     low, high = target.format.image_range
     all_codes = replace(target, zero_point=low, low=low, high=high)
     made = builder.quantize(difference, all_codes, f"{name}_beyond", node)
@@ -179,6 +186,6 @@ def _beyond(builder, extreme, difference, target, name, node):
 
 
 def _combined(builder, extreme, beyond, first, target, name, node):
-    """The tensor of first +- beyond."""
+    """The tensor of first + beyond, or, for the least, first - beyond; returns its name."""
     value = pair(node, [first, beyond], "subtract" if extreme.least else "add")
     return builder.quantize(replace(value, nodes=[extreme.name]), target, name, node)

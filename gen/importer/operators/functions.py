@@ -1,21 +1,29 @@
-"""Functions of one number: operators that work element by element, evaluated on every code.
+"""Functions of one number: operators that work element by element, evaluated for every code.
 
-Whatever is computed element by element from one quantized tensor and constants is a function of its
-codes, quantizers in between included: a `Function`, computed in float32 by ONNX's reference.
+Whatever is computed element by element from one quantized tensor and constants, quantizers in
+between included, is a function of its codes: a `Function`, which ONNX's reference evaluator
+computes in float32.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from onnx import TensorProto, defs, helper
 from onnx.reference import ReferenceEvaluator
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import Function, ancestors, quantized_function, reals
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.values import (
+    Constant,
     HostInput,
+    Inputs,
     Linear,
+    Node,
     Pair,
+    QuantizedConstant,
+    Symbol,
     Value,
     exact,
     layout_of,
@@ -28,7 +36,7 @@ __all__ = ["combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"
 
 
 def _whole(builder, value, node):
-    """The value as all of one tensor, unpooled."""
+    """The value as a whole tensor, its pooling done."""
     value = plain(builder, value, node)
     if value.slope is not None and not is_sign(builder, value):
         node.fail(f"reads the result of {value.nodes[-1]!r}, whose channels have different slopes, "
@@ -41,9 +49,9 @@ def _whole(builder, value, node):
     return builder.pooled_codes(value, node)
 
 
-def evaluated(node, arrays):
-    """The node's result for float32 arrays and constants, computed by ONNX's reference
-    evaluator."""
+def evaluated(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The result (float32) of a node for the float32 arrays of its inputs, by ONNX's reference
+    evaluator. Raises UserError where that fails."""
     names = [f"x{n}" for n in range(len(arrays))]
     part = helper.make_node(node.operator, names, ["y"], **node.attributes)
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
@@ -61,9 +69,9 @@ def evaluated(node, arrays):
     return np.asarray(result, np.float32)
 
 
-def of_function(builder, node, inputs):
-    """The Function that a node makes of values that are functions of one tensor, and constants;
-    None where there is no such tensor."""
+def of_function(builder: Builder, node: Node, inputs: Inputs) -> Value | None:
+    """The Function that a node computes from functions of one tensor and constants; None where the
+    inputs are no functions of one tensor. Raises UserError."""
     values = [_whole(builder, item, node) for item in inputs if isinstance(item, Value)]
     if all(is_sign(builder, item) for item in values):
         return _of_signs(node, values, inputs)
@@ -80,7 +88,7 @@ def of_function(builder, node, inputs):
     for item in inputs:
         if isinstance(item, Value):
             arrays.append(next(numbers))
-        elif item is not None:
+        elif isinstance(item, (Constant, QuantizedConstant)):
             array = item.floats.reshape(-1)
             if array.size == 0 or (array != array[0]).any():
                 instead = ("put a quantizer before it" if has(
@@ -100,13 +108,13 @@ def of_function(builder, node, inputs):
                              linear=Function(node.name, evaluated(node, arrays))))
 
 
-def is_sign(builder, value):
-    """Whether a value is a tensor of signs, scaled, moved or clipped."""
+def is_sign(builder: Builder, value: Symbol | None) -> bool:
+    """Whether a value is a binary tensor, scaled, moved, clipped or pooled."""
     return (isinstance(value, Value) and value.linear is None and not value.parts
             and builder.tensors[value.source].format.binary)
 
 
-def of_sign(value, function):
+def of_sign(value: Value, function: Callable[[np.ndarray], np.ndarray]) -> Value:
     """A value that `is_sign`, not pooled, with `function` applied to its two numbers, an array of
     Fraction [2, channels]."""
     low, high = function(_two_numbers(value))
@@ -115,7 +123,8 @@ def of_sign(value, function):
 
 
 def _two_numbers(value):
-    """The two numbers of a value that `is_sign`, for codes -1 and +1: [2, channels]."""
+    """The two numbers of a value that `is_sign`, for the codes -1 and 1: array of Fraction [2,
+    channels]."""
     numbers = np.array([value.offset - value.gain, value.offset + value.gain])
     if value.slope is not None:
         numbers = np.where(numbers < 0, numbers * value.slope, numbers)
@@ -125,8 +134,8 @@ def _two_numbers(value):
 
 
 def _of_signs(node, values, inputs):
-    """The result of a node whose operands are signs of one tensor and constants; None where they
-    are of several tensors."""
+    """The result of a node whose inputs are one binary tensor and constants; None where they are
+    several tensors."""
     if len({(item.source, tuple(item.map), tuple(item.shape), layout_of(item).tobytes())
             for item in values}) > 1:
         return None
@@ -147,9 +156,9 @@ def _of_signs(node, values, inputs):
                    nodes=[*values[0].nodes, node.name])
 
 
-def combined(builder, node, values):
-    """The Function that a node makes of several activations of which one at least is a function
-    of codes, all of the same; else None. Sums of a tensor and itself with another scale need no
+def combined(builder: Builder, node: Node, values: Sequence[Value]) -> Value | None:
+    """The Function that a node computes from several activations that are functions of the same
+    codes; None where at least one is not. Sums of a tensor and itself with another scale need no
     table, products do."""
     if all(is_sign(builder, item) and item.source == values[0].source for item in values):
         return of_function(builder, node, values)
@@ -162,7 +171,7 @@ def combined(builder, node, values):
 
 def _of_clipped(builder, node, values):
     """Whether values are computed from one tensor and one of them has limits or an offset, such as
-    x * clip(x + 3): then a table must compute their sum or product."""
+    x * clip(x + 3), so that a table must compute their sum or product."""
     if len({item.source for item in values}) > 1 or values[0].parts or (
             builder.tensors[values[0].source].format.width > 8):
         return False
@@ -173,19 +182,23 @@ def _of_clipped(builder, node, values):
 
 # Slopes.
 
-def leaky(builder, node, value, slopes):
-    """LeakyRelu and PRelu: `slopes` [channels] below zero."""
+def leaky(builder: Builder, node: Node, value: HostInput | Value,
+          slopes: np.ndarray | None) -> Value | None:
+    """The value with numbers below zero multiplied by `slopes` (array of Fraction [channels]):
+    LeakyRelu and PRelu. None where the value is a function of codes, so that a table computes it.
+    Raises UserError at `node`."""
     if isinstance(value, HostInput):
         node.fail("reads an input of the network before it is quantized; put a quantizer before "
                   "it")
+    assert slopes is not None               # every Value has some
     if quantized_function(value) and (uniform(slopes) is not None
                                       or isinstance(value.linear, Function)):
         return None
     value = plain(builder, value, node)
     if is_sign(builder, value):
-        value = _whole(builder, value, node)
-        return replace(of_sign(value, lambda numbers: np.where(
-            numbers < 0, numbers * slopes, numbers)), nodes=[*value.nodes, node.name])
+        signs = _whole(builder, value, node)
+        return replace(of_sign(signs, lambda numbers: np.where(
+            numbers < 0, numbers * slopes, numbers)), nodes=[*signs.nodes, node.name])
     sums = isinstance(value.linear, Pair) and not value.linear.product
     if not sums and not isinstance(value.linear, Linear | None):
         node.fail(f"reads the sum {value.nodes[-1]!r} before it is quantized; put a quantizer "

@@ -1,19 +1,21 @@
-"""Functions of two slopes: channels multiplied with one number where a value is at least 0 and with
-another one below, and moved afterwards (PRelu with an offset after it, DPReLU, and their like
-spelled out with Relus).
+"""Functions with two slopes: channels multiplied by one number where a value is at least 0 and by
+another where it is below, then moved (PRelu with an offset after it, DPReLU, and the same written
+with Relus).
 
-What a chip with `post.leaky` cannot say in one layer is the largest, or the smallest, of two lines:
-max(a * u, c * u) where a is at least c. Rounding keeps the order, so two layers make both lines as
-codes, side by side, and a third one takes the largest of each pair.
+What a chip with `post.leaky` cannot compute in one layer is the larger, or the smaller, of two
+lines: max(a * u, c * u) where a is at least c. Rounding keeps the order, so two layers compute both
+lines as codes, side by side, and max pooling in a third layer takes the larger of each pair.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity
-from systolith.gen.importer.values import Kind, Linear, Place, Pool, Value, exact
+from systolith.gen.importer.values import Kind, Linear, Node, Place, Pool, Value, exact
 
 from .pairs import Pair
 
@@ -22,16 +24,16 @@ __all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum"]
 
 @dataclass
 class Kink(Kind):
-    """above * u where u, the value `base`, is at least 0, below * u elsewhere; arrays of Fraction
-    [channels]."""
+    """above * u where u, the value `base`, is at least 0, and below * u elsewhere; `above` and
+    `below` are arrays of Fraction [channels]."""
     base: Value
     above: np.ndarray
     below: np.ndarray
 
 
-def kink_of(value):
-    """The value as a scaled and moved Kink; None where it cannot be one, since it is pooled or has
-    more than one bound."""
+def kink_of(value: Value) -> Value | None:
+    """The value as a Kink with gain and offset; None where it cannot be one, since it is pooled or
+    has more than one limit."""
     if isinstance(value.linear, Kink):
         return value if value.low is None and value.high is None and not value.pool else None
     bounded = [value.low, value.high].count(None) < 2
@@ -52,26 +54,26 @@ def kink_of(value):
                    channels=None, pads=(0, 0, 0, 0))
 
 
-def kink_sum(node, values, sign):
-    """The sum (`sign` 1) or difference (-1) of two functions of one value that nothing has
-    quantized; None of anything else."""
+def kink_sum(node: Node, values: Sequence[Value], sign: int) -> Value | None:
+    """The sum (`sign` 1) or difference (-1) of two functions with two slopes of one value that is
+    not quantized; None for other values."""
     both = _of_one(values)
     if both is None:
         return None
-    first, *sides = both
+    first, *sides = both[:3]
     above, below = (mine + sign * other for mine, other in sides)
-    offsets = [kink_of(item).offset for item in values]
+    offsets = [item.offset for item in both[3]]
     return _two_slopes(node, values, first, above, below, offsets[0] + sign * offsets[1])
 
 
-def kink_extreme(node, values, larger):
-    """The largest, or the smallest, of two functions of one value that nothing has quantized, both
-    the same at 0; None of anything else."""
+def kink_extreme(node: Node, values: Sequence[Value], larger: bool) -> Value | None:
+    """The larger (or the smaller) of two functions with two slopes of one value that is not
+    quantized, if both are the same at 0; None for other values."""
     both = _of_one(values)
     if both is None:
         return None
-    first, (above, other_above), (below, other_below) = both
-    offsets = [kink_of(item).offset for item in values]
+    first, (above, other_above), (below, other_below), kinks = both
+    offsets = [item.offset for item in kinks]
     if (offsets[0] != offsets[1]).any():
         return None
     above, below = ((np.maximum(above, other_above), np.minimum(below, other_below)) if larger else
@@ -79,23 +81,26 @@ def kink_extreme(node, values, larger):
     return _two_slopes(node, values, first, above, below, offsets[0])
 
 
-def _of_one(values):
-    """(the first as a Kink, both slopes above 0, both below) of two values that are functions of
-    one value, as far as slopes go; None where they are not."""
-    own = [item.linear.base.linear if isinstance(item.linear, Kink) else item.linear
-           for item in values]
-    if own[0] is not own[1] or (own[0] is None and not any(
+def _of_one(values) -> Any:
+    """(the first as a Kink, both slopes above 0, both slopes below 0, both as Kinks) of two values
+    that are functions with two slopes of one value; None where they are not."""
+    bases = [item.linear.base.linear if isinstance(item.linear, Kink) else item.linear
+             for item in values]
+    if bases[0] is not bases[1] or (bases[0] is None and not any(
             isinstance(item.linear, Kink) for item in values)):
         return None
     first, second = map(kink_of, values)
-    ratio = first and second and _ratio(first.linear.base, second.linear.base)
+    if first is None or second is None:
+        return None
+    own, other = first.linear, second.linear
+    assert isinstance(own, Kink) and isinstance(other, Kink)
+    ratio = _ratio(own.base, other.base)
     if ratio is None:
         return None
-    turned, kink = (ratio < 0).astype(bool), second.linear
-    factor = second.gain * ratio
-    return (first, (first.gain * first.linear.above,
-                    factor * np.where(turned, kink.below, kink.above)),
-            (first.gain * first.linear.below, factor * np.where(turned, kink.above, kink.below)))
+    turned, factor = (ratio < 0).astype(bool), second.gain * ratio
+    return (first, (first.gain * own.above, factor * np.where(turned, other.below, other.above)),
+            (first.gain * own.below, factor * np.where(turned, other.above, other.below)),
+            (first, second))
 
 
 def _two_slopes(node, values, first, above, below, offset):
@@ -109,7 +114,8 @@ def _two_slopes(node, values, first, above, below, offset):
 
 
 def _ratio(first, second):
-    """How many times the second value is the first one, [channels], or None."""
+    """How many times the first value the second one is: array of Fraction [channels]; None where it
+    is no multiple."""
     same = (first.source == second.source and first.linear is second.linear
             and first.window == second.window and first.map == second.map
             and first.pads == second.pads and (
@@ -166,8 +172,8 @@ def _line(base, factors, offset, **rest):
 
 
 def _sloped(above, below):
-    """(factors, slopes) such that f(u) = factor * u where that is at least 0, else slope * factor *
-    u; None where a channel has no such numbers."""
+    """(factors, slopes) with f(u) = factor * u where that is at least 0, else slope * factor * u;
+    None where a channel has no such numbers."""
     factors, slopes = [], []
     for a, c in zip(above, below, strict=True):
         if a > 0 or a == c:

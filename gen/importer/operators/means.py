@@ -1,21 +1,43 @@
 """AveragePool and GlobalAveragePool: means over windows of a map.
 
-Where the divisor is not the same everywhere, since padding does not count or windows reach over the
-padded map, the map falls into rectangles of one divisor each, which layers of their own make.
+Where windows have different divisors, since padding does not count or windows reach beyond the
+padded map, the map is split into rectangles with one divisor each, each computed by a layer of its
+own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 
+import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
+from systolith.gen.importer.kernels import format_of, spread
 from systolith.gen.importer.rows import Role, operator
-from systolith.gen.importer.values import HostInput, Part, activation
+from systolith.gen.importer.scales import scaled
+from systolith.gen.importer.values import (
+    HostInput,
+    Linear,
+    Node,
+    Pair,
+    Part,
+    Value,
+    activation,
+    exact,
+)
+from systolith.hw.spec import isa
 
-from .linear import as_map, has_zero, mean, spatial, window
+from .linear import has_zero, linear
+from .windows import as_map, spatial, window
+
+_WINDOW = {item.name: item.high for item in isa.OPCODES[isa.Opcode.POST]}["pool_x"]
+_SIDE = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}["pool_y"]
 
 
-def _map(inputs, node):
+def _map(inputs, node: Node) -> Value:
+    """The first input, as a map; refused at `node` if it is none."""
     value = activation(inputs, node)
     if isinstance(value, HostInput):
         node.fail("pools the input before it is quantized; put a quantizer before it")
@@ -36,8 +58,10 @@ class Axis:
     count: int = 1
 
     @classmethod
-    def of(cls, size, kernel, stride, dilation, pads, ceil_mode, node):
-        """From the attributes of an AveragePool."""
+    def of(cls, size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int],
+           ceil_mode: int, node: Node) -> "Axis":
+        """The axis of an AveragePool with these attributes; `pads` are (before, after). Raises
+        UserError at `node` where the window is larger than the input."""
         rest = size + sum(pads) - dilation * (kernel - 1) - 1
         count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
         if ceil_mode and (count - 1) * stride >= size + pads[0]:
@@ -48,10 +72,14 @@ class Axis:
         before, after = pads
         return cls(size, kernel, stride, dilation, before, after, count)
 
-    def runs(self, counted, padded):
-        """[(first result, results, divisor, kernel, pads)] of neighbouring windows with the same
-        divisor: of their pixels in the map, or, `counted`, in the padded map; "all": all. Without
-        `padded`, no pads are above 0."""
+    def runs(self, counted: bool | str, padded: bool) -> list[tuple]:
+        """The runs of neighbouring windows with one divisor: [(first result, results, divisor,
+        kernel, pads)].
+
+        The divisor is the number of a window's pixels in the map; `counted`: in the padded map;
+        `counted` "all": of all its pixels. `padded` False: pads of the runs are at most 0, since
+        the map cannot be padded with zeros.
+        """
         found: list[list] = []
         for n in range(self.count):
             places = [n * self.stride - self.before + k * self.dilation
@@ -114,3 +142,109 @@ def _global_average_pool(builder, node, inputs):
     if len(value.shape) == 2:
         result.shape = result.map[0], 1
     return result
+
+
+# The mean. Means are linear: without a quantizer between them, a convolution before or after a mean
+# becomes one convolution with it.
+
+def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequence[int],
+         stride: Sequence[int], dilation: Sequence[int], pads: Sequence[int],
+         divisor: int | None = None) -> Value:
+    """The means over windows of a value's map, or their sums divided by `divisor`.
+
+    `kernel`, `stride` and `dilation` are (y, x); `pads` (top, left, bottom, right) are zeros,
+    negative ones crop. Windows that do not overlap and are not too large are summed after the layer
+    (sum pooling); others become a convolution. Raises UserError at `node`.
+    """
+    divisor = divisor or prod(kernel)
+    if isinstance(value, HostInput):
+        node.fail("pools the input before it is quantized; put a quantizer before it")
+    value = plain(builder, value, node) if value.parts else value
+    kernel, stride, dilation = tuple(kernel), tuple(stride), tuple(dilation)
+    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
+             and max(kernel) <= _SIDE)
+    if isinstance(value.linear, Pair):
+        return _mean_of_pair(builder, node, value, (kernel, stride, dilation, pads), divisor)
+    if value.linear is not None:
+        return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor)
+    channels = value.map[0]
+    format = builder.weight_format or builder.tensors[value.source].format
+    one = int(format.image(format.encode(1.0)))
+    if one < 1:
+        node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
+                  "weights to more bits")
+    # The stride of a window that covers the map has no effect, and a long one costs cycles.
+    stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
+                   enumerate(zip(kernel, value.map[1:], stride, strict=True)))
+    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
+    scale = np.full(channels, exact(1).item() / (one * divisor), dtype=object)
+    result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+                    lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
+                        stride, dilation, tuple(pads)), channels)
+    if apart:
+        result.offset = result.offset * prod(kernel)
+        _add_up(result, kernel)
+    return result
+
+
+def _add_up(value, kernel):
+    """The value with sum pooling over windows."""
+    sizes = (size // n for size, n in zip(value.map[1:], kernel, strict=True))
+    value.map = value.shape = (value.map[0], *sizes)
+    value.window = kernel
+
+
+def _mean_of_pair(builder, node, value, window, divisor):
+    """The mean of a sum of two values, as the sum of their means; `window`: (kernel, stride,
+    dilation, pads) of `mean`."""
+    both, pair = value.linear, [value.linear.first, value.linear.second]
+    if both.product or value.pool or value.slope is not None or value.low is not None or (
+            value.high is not None):
+        node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
+                  "a product, or a sum with a Clip or pooling; put a quantizer between them")
+    if any(window[-1]):
+        node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
+                  "between them")
+    # One pixel is the same for all of a window.
+    times = exact(prod(window[0])).item() / divisor
+    kernel, stride, dilation, pads = window
+    means = []
+    for item in pair:
+        one = (mean(builder, node, item, kernel, stride, dilation, pads, divisor)
+               if item.map == value.map else scaled(item, times * item.gain ** 0, 0 * item.gain))
+        assert one is not None              # the factor is positive and the same for all channels
+        means.append(one)
+    largest = max(item.map for item in means)
+    return replace(value, offset=value.offset * times, map=largest, shape=largest,
+                   nodes=[*value.nodes, node.name],
+                   linear=replace(both, first=means[0], second=means[1]))
+
+
+def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
+    """The mean of the results of a convolution that no quantizer follows."""
+    if (not isinstance(value.linear, Linear) or value.window != (1, 1) or value.pool
+            or value.slope is not None or value.low is not None or value.high is not None
+            or any(p > 0 for p in pads)):
+        node.fail(f"averages the result of {value.nodes[-1]!r} before it is quantized, and that is "
+                  "a sum, clipped, pooled or padded; put a quantizer between them")
+    own, before, nodes = value.linear, value, [*value.nodes, node.name]
+    # The offsets of all pixels of a window, divided by its divisor.
+    value = replace(value, gain=value.gain / divisor, nodes=nodes,
+                    offset=value.offset * prod(kernel) / divisor)
+    if apart:
+        _add_up(value, kernel)
+        return value
+    steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
+    images = spread(own.images, own.dilation, kernel, steps)
+    form = format_of(images, own.format, before, node)
+    strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
+    sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
+             enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]
+    if min(sizes) < 1:
+        node.fail(f"its window {list(kernel)} is larger than its input {list(value.map[1:])}; make "
+                  "the window smaller or the pads larger")
+    shape = (value.map[0], *sizes)
+    cut = tuple(p + q * s for p, q, s in zip(own.pads, pads, own.stride * 2, strict=True))
+    return replace(value, map=shape, shape=shape,
+                   linear=replace(own, images=images, format=form, stride=strides,
+                                  dilation=(1, 1), pads=cut))

@@ -1,10 +1,11 @@
 """Operators that move elements and compute nothing: Concat, Split, Slice, Gather, Pad, Transpose,
 DepthToSpace, SpaceToDepth.
 
-The next layers read their results as channels or pixels of the tensors that there are, with weights
-and pads that fit, or in another order; see `layout` and `copies`.
+The layers after them read the result as channels or pixels of existing tensors, with weights and
+pads to match, or in another order of elements; see `layout` and `copies`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
@@ -18,7 +19,10 @@ from systolith.gen.importer.layout import filled, part_of
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     HostInput,
+    Inputs,
+    Node,
     Part,
+    Symbol,
     Value,
     activation,
     constant,
@@ -33,8 +37,10 @@ from systolith.sim.model.edges import after_step
 __all__ = ["axes_of", "integers"]
 
 
-def axes_of(node, axes, inputs, place=1):
-    """The axes that a node names, by attribute (`axes`) or input; None where it names none."""
+def axes_of(node: Node, axes: Sequence[int] | None, inputs: Inputs,
+            place: int = 1) -> list[int] | None:
+    """The axes that a node names by attribute (`axes`) or by the input at `place`; None where it
+    names none. Raises UserError."""
     if axes is not None:
         return [int(item) for item in axes]
     if len(inputs) > place and inputs[place] is not None:
@@ -42,8 +48,9 @@ def axes_of(node, axes, inputs, place=1):
     return None
 
 
-def integers(value, node, what):
-    """The integers of a constant."""
+def integers(value: Symbol | None, node: Node, what: str) -> list[int]:
+    """The integers of a constant, an input of `node` that messages call `what`. Raises UserError
+    where it is no constant, or not of integers."""
     array = np.asarray(constant(value, node, what).array)
     if array.dtype.kind not in "iu":
         node.fail(f"{what} must be integers, not {array.dtype}")
@@ -53,14 +60,14 @@ def integers(value, node, what):
 # Elements by number.
 
 def _layout(value):
-    """The number of each element of a value's map, or of an input, [rows, *shape]."""
+    """The number of each element in a value's map, or in an input: int array [rows, *shape]."""
     if isinstance(value, HostInput):
         return np.arange(prod(value.shape)).reshape(1, *value.shape)
     return layout_of(value)
 
 
 def _moved(builder, node, value, index):
-    """The elements `index` [rows, *shape] of a value, numbers as of `_layout`."""
+    """The elements of a value whose numbers, as of `_layout`, are `index` [rows, *shape]."""
     if isinstance(value, HostInput):
         if index.size == 0:
             node.fail("its result has no elements; keep at least one along each axis")
@@ -119,6 +126,7 @@ def _to_depth(builder, node, inputs, blocksize=0):
 
 
 def _block(node, value, block):
+    """The attribute blocksize. Raises UserError where it or the value does not fit."""
     if len(value.shape) != 3 or block < 1:
         node.fail(f"takes maps [N, C, H, W] and an attribute blocksize from 1 up, not "
                   f"{shape_text(value.shape)} and {block}")
@@ -180,7 +188,7 @@ def _check_joined(node, inputs, axis):
 
 
 def _joined_inputs(node, inputs, axis):
-    """The Concat of parts of one input as that input, whose elements the host moves."""
+    """The Concat of parts of one input of the network, as one step of the host."""
     axis = _axis(node, inputs[0], axis)
     _check_joined(node, inputs, axis)
     first = inputs[0]
@@ -272,8 +280,8 @@ def _pad(builder, node, inputs, mode="constant"):
     value = activation(inputs, node)
     rank = len(value.shape) + 1
     pads = integers(inputs[1], node, "its pads")
-    axes = axes_of(node, None, inputs, 3)
-    axes = range(rank) if axes is None else [axis % rank for axis in axes]
+    given = axes_of(node, None, inputs, 3)
+    axes = list(range(rank)) if given is None else [axis % rank for axis in given]
     if len(pads) != 2 * len(axes):
         node.fail(f"its pads must be {2 * len(axes)} numbers, not {pads}")
     around = [(0, 0)] * rank

@@ -1,10 +1,11 @@
 """Sums and products of two activations: layers whose results are combined with an operand.
 
-A sum becomes a layer that reads one of the two as it is, through weights of one, and has the other
-one as its operand. Where a convolution makes one of them for nobody else, that convolution takes
-the layer's place, and the sum costs nothing.
+Such a layer reads one of the two unchanged, with weights of 1, and has the other as its operand.
+Where a convolution computes one of them and nothing else reads it, that convolution takes the
+layer's place (`passes.sums`), and the sum costs nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import gcd, lcm
@@ -18,6 +19,7 @@ from systolith.gen.importer.reach import image_limits
 from systolith.gen.importer.ties import EVEN, ties_of_sum
 from systolith.gen.importer.values import (
     Linear,
+    Node,
     Pair,
     Value,
     codes_of,
@@ -30,13 +32,15 @@ from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv, Operand
 
-from .digits import added_up, gains
+from .digits import gains
+from .sums import added_up
 
 __all__ = ["pair"]
 
 
-def pair(node, inputs, operation):
-    """The value of an Add, Sub or Mul of two activations."""
+def pair(node: Node, inputs: Sequence[Value], operation: str) -> Value:
+    """The sum, difference or product (`operation`: "add", "subtract", "multiply") of two
+    activations. Raises UserError at `node` for other operations and for shapes that do not fit."""
     if operation not in ("add", "subtract", "multiply"):
         node.fail("needs a constant as one of its operands; two activations are not supported")
     first, second = inputs
@@ -87,8 +91,8 @@ def _(both: Pair, builder, value, decoder, node):
 
 
 def _added_values(builder, value, target, node):
-    """The value of a sum as a convolution's, where no layer with one operand can make what `target`
-    rounds; else None."""
+    """A sum as the results of one convolution, where no layer with one operand can compute what
+    `target` quantizes; else None."""
     both = value.linear
     if both.product:
         return None
@@ -109,7 +113,7 @@ def _added_values(builder, value, target, node):
 
 
 def _is_code(value):
-    """Whether a value can be an operand."""
+    """Whether a value can be an operand: codes of one scale."""
     return (value.linear is None and value.slope is None and bool(uniform(value.gain))
             and not (value.pool and value.pool.least))
 
@@ -121,7 +125,7 @@ def _has_zero(value):
 
 
 def _is_first(value):
-    """Whether a value that is no code can be the first result of a layer with an operand."""
+    """Whether the results of a convolution can be the first results of a layer with an operand."""
     return isinstance(value.linear, Linear) and not (value.pool and value.pool.least)
 
 
@@ -187,8 +191,9 @@ def _combined_layer(builder, value, target, output, node):
 
 
 def _off(conv, factors, integers, shift, reach, product, rounded):
-    """How far a combined result can be off before it is rounded, in steps: its first results, if
-    they are `rounded`, by half of theirs, and both factors."""
+    """How far a combined result can be off before it is rounded, in steps of the target: because
+    the first results are `rounded` (if they are) by half of their step, and because both factors
+    are."""
     first, second = max(abs(conv.low), abs(conv.high)), max(reach)
     errors = [abs(factor - Fraction(integer, 1 << shift)) for factor, integer in
               zip(factors, integers, strict=True)]
@@ -200,8 +205,9 @@ def _off(conv, factors, integers, shift, reach, product, rounded):
 
 
 def _operand(builder, value, node, product=False):
-    """(tensor, gain, zero point, what is added to that for each channel) of a quantized value,
-    which is nothing where it is part of a product."""
+    """(tensor, gain, zero point, rest) of a quantized value: `rest` [channels] is what must be
+    added where the zero point cannot express the offset. Raises UserError at `node` for a `product`
+    that would have a rest."""
     source, gain, offset = builder.read(value, node)
     form, zero = builder.tensors[source].format, uniform(offset)
     zero = None if zero is None else -zero / gain
@@ -216,7 +222,7 @@ def _operand(builder, value, node, product=False):
 
 
 def _moved(builder, value, added, target, node):
-    """A value with a number added to each channel."""
+    """A value with the number `added` added to each channel, as the results of a convolution."""
     if value.low is not None or value.high is not None or value.slope is not None:
         node.fail(f"adds something to {value.nodes[-1]!r} after a Relu, Clip or slope; put a "
                   "quantizer between them")
@@ -228,8 +234,8 @@ def _moved(builder, value, added, target, node):
 
 
 def _as_it_is(builder, value, node):
-    """A layer whose first results are the images of a quantized value less their zero point;
-    (Conv, what one of them stands for, the zero point)."""
+    """(Conv, what one step of its first results stands for, zero point): a layer whose first
+    results are the images of a quantized value, less the zero point."""
     source, gain, zero, _ = _operand(builder, value, node)
     form = builder.tensors[source].format
     weight = builder.weight_format or form
@@ -250,9 +256,9 @@ def _as_it_is(builder, value, node):
 
 
 def _finely(builder, value, target, reach, step, node):
-    """The layer of a value that no quantizer follows, rounded as finely as first results can be:
-    (Conv, what one step of them stands for). They hold values up to `reach`; `step` is that of the
-    final result."""
+    """(Conv, what one step of its first results stands for) of a value that no quantizer follows,
+    rounded as finely as first results can be. They hold values up to `reach`; `step` is that of the
+    combined result."""
     if not target.format.uniform:
         node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   f"between them, as results in {target.format} need")
@@ -277,8 +283,8 @@ def _finely(builder, value, target, reach, step, node):
 
 
 def _gains_of_sign(ratios):
-    """Even integers in the ratio of two numbers, or as near to it as they come: with no shift, 1
-    added to their sum of multiples makes a sign of it."""
+    """Even integers in the ratio of two numbers, or as near to it as they can be. Without a shift,
+    1 added to the sum of their products never leaves a sign undecided."""
     most = (1 << GAIN_BITS - 2) - 1
     common = lcm(*(item.denominator for item in ratios))
     whole = [int(item * common) for item in ratios]

@@ -1,11 +1,11 @@
-"""MaxPool and GlobalMaxPool: the largest of windows of a map.
+"""MaxPool and GlobalMaxPool: max pooling of a map.
 
-Post-processing does it after the layer that makes the map; where there is none, or where others
-read the map, too, after a layer that copies it. Windows with gaps of d - 1 pixels are windows
-without gaps on every d-th pixel: each such part of the map is pooled by itself, and writes the
-results that it has.
+The layer that makes the map pools it; where no layer does, or where other layers read the map too,
+a layer that copies the map pools it. Windows with a dilation d are windows without dilation on
+every d-th pixel: each such part of the map is pooled separately and writes its own results.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd
@@ -26,14 +26,14 @@ from systolith.gen.importer.values import (
     uniform,
 )
 
-from .linear import as_map, spatial, window
 from .stride import as_codes, sampled, stored
+from .windows import as_map, spatial, window
 
 __all__ = ["pooled_axes"]
 
 
 def _pooled(builder, value, pool, node):
-    """Max pooling of a value, merged with the pooling that it has already where one pass can do
+    """Max pooling of a value, merged with pooling that the value already has where one pass can do
     both."""
     if pool.size == pool.stride == (1, 1):
         return replace(value, nodes=[*value.nodes, node.name])
@@ -53,8 +53,8 @@ def _pooled(builder, value, pool, node):
 
 
 def _pool_steps(size, stride, pads, count):
-    """[(size, stride, pads)] of pooling steps along one axis that together pool windows of `size`,
-    each small enough for an instruction; `count` is how many there are."""
+    """The pooling steps along one axis that together pool windows of `size`, each small enough for
+    an instruction: [(size, stride, pads)]. `count`: results along the axis."""
     most = Pool.MOST
     if size <= most:
         return [(size, stride, pads)]
@@ -68,8 +68,9 @@ def _pool_steps(size, stride, pads, count):
             *_pool_steps(rest, rest if count == 1 else stride // step, (0, 0), count)]
 
 
-def pooled_axes(builder, value, axes, node):
-    """Max pooling over windows of any size; `axes` are (size, stride, pads, results)."""
+def pooled_axes(builder: Builder, value: Value, axes: Sequence[tuple], node: Node) -> Value:
+    """Max pooling over windows of any size; `axes` are (size, stride, (pads before, after),
+    results) for rows and columns. Raises UserError at `node`."""
     steps = [_pool_steps(*axis) for axis in axes]
     while len(steps[0]) != len(steps[1]):
         min(steps, key=len).append((1, 1, (0, 0)))
@@ -81,8 +82,8 @@ def pooled_axes(builder, value, axes, node):
 
 @dataclass
 class Gaps:
-    """One axis of dilated pooling: windows of `kernel` pixels that are `dilation` apart; the first
-    window starts `before` pixels before the map."""
+    """One axis of dilated max pooling: `count` windows of `kernel` pixels, `dilation` apart, over
+    `size` pixels; the first window starts `before` pixels before the map."""
     size: int
     kernel: int
     stride: int
@@ -91,8 +92,10 @@ class Gaps:
     count: int
 
     @classmethod
-    def of(cls, size, kernel, stride, dilation, pads, ceil_mode, node):
-        """From the attributes of a MaxPool."""
+    def of(cls, size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int],
+           ceil_mode: int, node: Node) -> "Gaps":
+        """The axis of a MaxPool with these attributes; `pads` are (before, after). Raises UserError
+        at `node` where a window has no pixel of the map."""
         reach = dilation * (kernel - 1) + 1
         rest = size + sum(pads) - reach
         count = (-(-rest // stride) if ceil_mode else rest // stride) + 1
@@ -107,9 +110,9 @@ class Gaps:
                           "must be less than the window")
         return cls(size, kernel, stride, dilation, pads[0], count)
 
-    def phases(self):
-        """[(first result, step of results, first pixel, pixels, stride, pads, results)]: windows
-        without gaps on every `dilation`-th pixel."""
+    def phases(self) -> list[tuple]:
+        """Windows without dilation on every `dilation`-th pixel that together are the axis: [(first
+        result, step of results, first pixel, pixels, stride, (pads before, after), results)]."""
         common = gcd(self.stride, self.dilation)
         turns, stride = self.dilation // common, self.stride // common
         found = []
@@ -159,7 +162,8 @@ def _with_gaps(builder, value, axes, node):
 
 
 @operator("MaxPool", roles=Role.MAXIMUM | Role.MAPS | Role.SCALES, rest=window)
-def _max_pool(builder, node, inputs, ceil_mode=0, kernel_shape=None, storage_order=0, **windows):
+def _max_pool(builder, node: Node, inputs, ceil_mode=0, kernel_shape=None, storage_order=0,
+              **windows):
     value = activation(inputs, node)
     if len(node.outputs) > 1 and node.outputs[1]:
         node.fail("its second output, the indices, is not supported; remove it")

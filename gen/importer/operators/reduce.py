@@ -1,8 +1,8 @@
 """ReduceMean, ReduceSum, ReduceMax and ReduceMin over any axes but the batch.
 
-Rows and columns are windows as large as the map. Sums over channels are convolutions with equal
-weights; the largest of channels is found in pairs (`onnx_extremes`). The smallest of rows and
-columns is the largest of negated codes.
+Rows and columns are pooled with windows as large as the map. Sums over channels are convolutions
+with equal weights; the largest of the channels is found in pairs (`extremes`). The smallest of rows
+and columns is the largest of the negated codes.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
     HostInput,
+    Node,
     Pool,
     Value,
     activation,
@@ -27,15 +28,18 @@ from systolith.gen.importer.values import (
 )
 
 from .extremes import extreme_of_channels
-from .linear import as_map, linear, mean
+from .linear import linear
+from .means import mean
 from .moves import axes_of
 from .pool import pooled_axes
 from .stride import as_codes, plain_weights
+from .windows import as_map
 
 
 def _any_layout(operator):
-    """An operator with attribute or input `axes` that reduces maps as one for values in any order:
-    each axis of the shape may be one or several axes of the map."""
+    """Decorator for an operator with attribute or input `axes` that reduces maps: it then reduces
+    values in any order of elements, where an axis of the shape may be one or several axes of the
+    map."""
     @wraps(operator)
     def reduced(builder, node, inputs, axes=None, keepdims=1, **others):
         value, given = inputs[0], {"axes": axes, "keepdims": keepdims, **others}
@@ -71,8 +75,8 @@ def _any_layout(operator):
 
 
 def _reduced_columns(builder, node, value, axes, operator, keepdims):
-    """A reduction of the axes `axes` of a value's shape, which are moved to a map's columns, and
-    all others to its channels."""
+    """The reduction of the axes `axes` of a value's shape, after these are moved to the map's
+    columns and all others to its channels."""
     index = layout_of(value)[0]
     kept = [n for n in range(index.ndim) if n not in axes]
     index = index.transpose(kept + sorted(axes)).reshape(
@@ -85,8 +89,8 @@ def _reduced_columns(builder, node, value, axes, operator, keepdims):
 
 
 def _axes_of_map(value):
-    """For each axis of the shape of a value that is `filled`, those of the map (0 to 2) that it
-    consists of; None where it is not so simple."""
+    """For each axis of the shape of a value that is `filled`, the axes of the map (0 to 2) that it
+    consists of; None where an axis of the map belongs to several."""
     if value.rows > 1:
         return None
     index = layout_of(value)[0]
@@ -106,8 +110,8 @@ def _axes_of_map(value):
 
 
 def _dimensions(value, axes, node):
-    """Which of (channels, rows, columns) of a value's map the given axes of its shape (without the
-    batch) are; dimensions of 1 are left out."""
+    """Which of (channels, rows, columns) of a value's map the `axes` of its shape (0: the first
+    after the batch) are; dimensions of 1 are left out."""
     if len(value.shape) == 1:
         return {n for n, size in enumerate(value.map) if size > 1}
     large = [n for n, size in enumerate(value.map) if size > 1]
@@ -123,7 +127,7 @@ def _dimensions(value, axes, node):
 @operator("ReduceMax", "ReduceMin", "ReduceSum", roles=Role.REDUCE)
 @operator("ReduceMean", roles=Role.REDUCE | Role.MEAN)
 @_any_layout
-def _reduced(builder, node, inputs, axes=None, keepdims=1, noop_with_empty_axes=0):
+def _reduced(builder, node: Node, inputs, axes=None, keepdims=1, noop_with_empty_axes=0):
     node.expect("noop_with_empty_axes", noop_with_empty_axes, (0, 1))
     value = activation(inputs, node)
     axes = axes_of(node, axes, inputs)

@@ -1,25 +1,27 @@
-"""Resize by any factor: where results lie among the pixels, and convolutions that make them.
+"""Resize by any factor: where results lie among the pixels, and the convolutions that compute them.
 
 Along an axis the results n, n + p, n + 2 p, ... lie at equal distances and at the same place
 between two pixels, for the smallest such p: p convolutions of one or two taps with a stride write
-every p-th result each. Beyond the map its nearest pixels go on.
+every p-th result each. The map is extended by its nearest pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from math import floor, lcm
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
 from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import HostInput, Part, Value, exact
+from systolith.gen.importer.values import HostInput, Node, Part, Value, exact
 
 from .bilinear import finer, half_step, images_of, interpolating, rounded
-from .linear import as_map, linear
+from .linear import linear
 from .stride import as_codes, plain_weights, sampled, stored
+from .windows import as_map
 
 __all__ = ["MODES", "NEAREST", "TOGETHER", "Axis", "resized"]
 
@@ -33,8 +35,8 @@ _NOISE = np.float32(1e-5)
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of `size` pixels that becomes `out`, `scale` (a Fraction) times as long; `roi`: the
-    part that tf_crop_and_resize takes."""
+    """An axis of `size` pixels that becomes `out` pixels, `scale` (a Fraction) times as many.
+    `roi`: (first, last) of the part that tf_crop_and_resize takes, as shares of the axis."""
     size: int
     out: int
     scale: Fraction
@@ -81,7 +83,7 @@ NEAREST: dict[str, Callable] = {
 
 
 def _binary(scale):
-    """Whether float32 is exact with a factor: a power of two."""
+    """Whether a factor is a power of two, with which float32 is exact."""
     return bin(scale.numerator * scale.denominator).count("1") == 1
 
 
@@ -107,7 +109,8 @@ def _places(axis, mode, nearest, node):
 
 
 def _phases(places):
-    """[(first result, step of results, first pixel, stride, results, weights)]."""
+    """The convolutions along an axis: [(first result, step of results, first pixel, stride,
+    results, weights)]."""
     many = len(places)
     for step in range(1, many + 1):
         runs = [places[n::step] for n in range(step)]
@@ -124,8 +127,10 @@ def _same(size):
     return _phases([(n, (Fraction(1),)) for n in range(size)])
 
 
-def resized(builder, node, value, axes, mode, nearest):
-    """A value with `axes` (y, x); `nearest`: attribute nearest_mode, None: linear."""
+def resized(builder: Builder, node: Node, value: HostInput | Value, axes: Sequence[Axis], mode: str,
+            nearest: str | None) -> Value:
+    """A quantized value resized along `axes` (y, x). `mode`: coordinate_transformation_mode;
+    `nearest`: nearest_mode, None for linear interpolation. Raises UserError at `node`."""
     if isinstance(value, HostInput):
         node.fail("resizes the input before it is quantized; put a quantizer before it")
     as_map(value, node)
@@ -195,14 +200,14 @@ def _linear(builder, node, value, down, across, sizes):
 
 
 def _whole(weights):
-    """(whole numbers, unit) of weights."""
+    """(integers, unit) of weights: weights = integers * unit."""
     whole = lcm(*(item.denominator for item in weights.flat))
     return np.array([int(item * whole) for item in weights.flat]).reshape(weights.shape), Fraction(
         1, whole)
 
 
 def _copied(builder, node, value, copies):
-    """A value with each channel repeated so many times in a row."""
+    """A value with each channel repeated `copies` times in a row."""
     codes, _ = as_codes(builder, value, node)
     format, one = plain_weights(builder, value, node)
     channels = value.map[0]
@@ -216,8 +221,8 @@ def _copied(builder, node, value, copies):
 
 
 def _interpolated(builder, node, value, format, down, across, copies=1):
-    """Parts by the phases of both axes, not quantized; each channel is there `copies` times, so
-    that weights may be so many times as large as a code's."""
+    """The results of both axes' phases, not quantized, as a list of Part. Each channel stands there
+    `copies` times in a row, so that weights may be that many times as large as a code's."""
     channels, parts = value.map[0] // copies, []
     ones = np.full(channels, exact(1).item(), dtype=object)
     for y, x in product(down, across):

@@ -21,7 +21,7 @@ __all__: list[str] = []
 
 
 def _reshaped(value, shape, node, rows=None):
-    """The value's elements in another shape; `rows` as of `Value`, None: unchanged."""
+    """The value's elements in another shape; `rows` as of `Value` (None: unchanged)."""
     rows = getattr(value, "rows", 1) if rows is None else rows
     if prod(shape) * rows != prod(value.shape) * getattr(value, "rows", 1):
         node.fail(f"cannot turn {shape_text(value.shape)} into {shape_text(shape)}: the batch "

@@ -1,7 +1,7 @@
-"""Signs by a model's own rule: comparisons with constants and the choice of two numbers by them.
+"""Signs: comparisons with constants, and the choice between two numbers by a comparison.
 
-A comparison says what becomes of a number that is equal: x >= t and x > t differ in sign(0). Both
-are exact thresholds on the integer sum.
+A comparison decides equality too: x >= t and x > t differ in the sign of 0. Both are exact
+thresholds on the integer sum.
 """
 
 from dataclasses import dataclass, replace
@@ -9,10 +9,12 @@ from fractions import Fraction
 
 import numpy as np
 from systolith.gen.importer.binary import moved_below
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     HostInput,
+    Node,
     Value,
     activation,
     constant,
@@ -25,7 +27,7 @@ from systolith.hw.formats import Bipolar
 
 __all__ = ["Comparison", "as_numbers", "cast"]
 
-#: Less than the numbers that networks compare, and more than 0 after any scaling.
+#: Less than numbers that networks compare, and still more than 0 after any scaling.
 _LITTLE = np.float32(1e-30)
 
 
@@ -36,11 +38,12 @@ class Comparison:
     strict: bool
 
     @property
-    def shape(self):
+    def shape(self) -> tuple:
+        """The ONNX shape without the batch dimension."""
         return self.value.shape
 
-    def negated(self):
-        """Where it does not hold: the negative is more than 0, or at least 0."""
+    def negated(self) -> "Comparison":
+        """Where this comparison does not hold: the negated value is more than 0, or at least 0."""
         return Comparison(_negative(self.value), not self.strict)
 
 
@@ -68,8 +71,10 @@ def _compared(strict, more):
     return compared
 
 
-def as_numbers(builder, node, comparison, yes, no):
-    """The number `yes` where a comparison holds, `no` elsewhere, as a bipolar tensor."""
+def as_numbers(builder: Builder, node: Node, comparison: Comparison, yes: Fraction,
+               no: Fraction) -> Value:
+    """The number `yes` where a comparison holds and `no` elsewhere, as a binary tensor. Raises
+    UserError at `node` where both are equal."""
     if yes == no:
         node.fail("chooses between two equal numbers, so its result is constant; replace the node "
                   "by that constant")
@@ -108,7 +113,7 @@ def _not(builder, node, inputs):
     return inputs[0].negated()
 
 
-def cast(builder, node, comparison):
+def cast(builder: Builder, node: Node, comparison: Comparison) -> Value:
     """A comparison as the numbers 0 and 1."""
     one = exact(1).item()
     return as_numbers(builder, node, comparison, one, 0 * one)

@@ -1,10 +1,12 @@
-"""Functions of sums that are not quantized before the function: convolution, SiLU, quantizer.
+"""Functions of sums that are not quantized before the function, such as convolution, SiLU,
+quantizer.
 
-The sums are rounded to steps so fine that from one to the next the function's value changes by at
-most half a step of the quantizer after it; the rounded sums are looked up in a table of as many
-words as that takes. Results are what exact sums would give, or the neighbouring code.
+The sums are rounded to steps so fine that the function's value changes by at most half a step of
+the quantizer after it from one to the next; the rounded sums are looked up in a table with that
+many words. The results are those of exact sums, or the neighbouring code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
@@ -17,6 +19,7 @@ from systolith.gen.importer.values import (
     Constant,
     Kind,
     Linear,
+    Node,
     QuantizedConstant,
     Value,
     exact,
@@ -32,24 +35,25 @@ __all__ = ["Smooth", "applied"]
 #: The least and the most words of a table; functions that would need more are rounded in coarser
 #: steps.
 _WORDS = 253, 2045
-#: How far the result may move from one word to the next, in steps.
+#: By how many steps the result may change from one word to the next.
 _MOVE = 0.5
-#: Points at which a function is looked at to find out where and how it moves.
+#: Points at which a function is evaluated to find where and by how much it changes.
 _POINTS = 1 << 14
 
 
 
 @dataclass
 class Smooth(Kind):
-    """A function of the real numbers of the value `base`: float32 array to float32 array."""
+    """A function of the real numbers of the value `base`: `function` maps float32 arrays to float32
+    arrays. `name`: the node's."""
     name: str
     base: Value
     function: Any
 
 
-def applied(node, inputs):
-    """What an element-wise node makes of values that are functions of one convolution's results,
-    and constants of one number; None for anything else."""
+def applied(node: Node, inputs: Sequence[Any]) -> Value | None:
+    """The function that an element-wise node computes from functions of one convolution's results
+    and constants of one number; None for other inputs."""
     values = [item for item in inputs if isinstance(item, Value)]
     if not has(node.operator, Role.ELEMENTWISE) or not values:
         return None
@@ -79,8 +83,8 @@ def applied(node, inputs):
 
 
 def _function_of(base, value):
-    """The value as a function of the base, which is a convolution's results scaled and moved; None
-    where it is none."""
+    """The value as a function of `base`, the scaled and moved results of a convolution; None where
+    it is no such function."""
     if value.pool or value.slope is not None or value.window != base.window:
         return None
     if isinstance(value.linear, Smooth):
@@ -153,7 +157,7 @@ def _layer(builder, value, target, output, node):
 
 
 def _range(builder, value):
-    """The smallest and largest real number over all inputs."""
+    """The smallest and the largest real number that a convolution's results can be."""
     low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     ends = [float(gain * times * item + offset) for gain, offset, *sums in

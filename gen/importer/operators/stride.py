@@ -1,18 +1,22 @@
-"""Every n-th pixel of a map, as dilated pooling and resizing need."""
+"""Every n-th pixel of a map, which dilated pooling and resizing need."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import Linear, Value, exact
+from systolith.gen.importer.builder import Builder
+from systolith.gen.importer.target import Target, own_target
+from systolith.gen.importer.values import Linear, Node, Value, exact
+from systolith.hw.formats import Format
 
 from .linear import linear
 
 __all__ = ["as_codes", "plain_weights", "sampled", "stored"]
 
 
-def plain_weights(builder, value, node):
-    """(format, image) of weights of one, for layers that copy or add up."""
+def plain_weights(builder: Builder, value: Value, node: Node) -> tuple[Format, int]:
+    """(format, image) of weights of 1, for layers that copy or add up. Raises UserError at `node`
+    where the weights' format has no 1."""
     format = builder.weight_format or builder.tensors[value.source].format
     one = 0 if format.binary else int(format.image(format.encode(1.0)))
     if one < 1:
@@ -21,9 +25,10 @@ def plain_weights(builder, value, node):
     return format, one
 
 
-def as_codes(builder, value, node):
-    """(codes, restored) of a quantized value, pooled and clipped where it is: `codes` is the value
-    of its tensor's own scale, and `restored` gives the numbers back to a value of such codes."""
+def as_codes(builder: Builder, value: Value, node: Node) -> tuple[Value, Callable[[Value], Value]]:
+    """(codes, restored) of a quantized value, its pooling and clipping done: `codes` has the scale
+    of its tensor, and `restored` gives a value with such codes the numbers of the given value.
+    Raises UserError at `node` for values that are not quantized."""
     gain, offset = value.gain, value.offset
     if value.slope is not None:
         node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
@@ -39,9 +44,10 @@ def as_codes(builder, value, node):
     return codes, lambda made: replace(made, gain=gain, offset=offset)
 
 
-def stored(builder, codes, source, name, node, target=None):
-    """A value of codes like those of the tensor `source`, rounded to these, or to those of
-    `target`, as a tensor."""
+def stored(builder: Builder, codes: Value, source: str, name: str, node: Node,
+           target: Target | None = None) -> Value:
+    """`codes`, which are like those of the tensor `source`, in a tensor of their own called `name`
+    or like it, rounded by `target` (None: to codes like those of `source`)."""
     own = target or own_target(builder, source)
     made = builder.quantize(codes, own, name, node)
     shape = tuple(builder.tensors[made].shape)
@@ -49,10 +55,11 @@ def stored(builder, codes, source, name, node, target=None):
     return Value(made, shape, shape, units, -own.zero_point * units, nodes=codes.nodes)
 
 
-def sampled(builder, node, value, first, step, count):
-    """The pixels first + n * step, n < count, of both axes, all (y, x), of a value: a convolution
-    that no quantizer follows with a longer stride, or one that copies. Pixels beyond the map are
-    the nearest ones, and only quantized values have them."""
+def sampled(builder: Builder, node: Node, value: Value, first: Sequence[int], step: Sequence[int],
+            count: Sequence[int]) -> Value:
+    """The pixels first + n * step, n < count, of a value; all three are (y, x). A convolution that
+    no quantizer follows gets a longer stride; quantized values are copied. Pixels beyond the map
+    are the nearest ones, of quantized values only. Raises UserError at `node`."""
     sizes = value.map[1:]
     pads = tuple(-n for n in first) + tuple(
         n + (many - 1) * s + 1 - size for n, s, many, size in

@@ -1,7 +1,7 @@
 """Nearest upsampling and transposed convolution: values whose parts are interleaved pixel by pixel.
 
-Of a transposed convolution of stride s, every s-th result meets the same taps of the kernel: s * s
-ordinary convolutions of smaller kernels, each of which writes every s-th pixel of every s-th row.
+In a transposed convolution of stride s, every s-th result uses the same taps of the kernel: s * s
+ordinary convolutions with smaller kernels, each of which writes every s-th pixel of every s-th row.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,26 @@ from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.file import check_size
 from systolith.gen.importer.rows import Role, operator
-from systolith.gen.importer.values import HostInput, Inputs, Node, Part, Value, activation, constant
+from systolith.gen.importer.values import (
+    HostInput,
+    Inputs,
+    Node,
+    Part,
+    Value,
+    activation,
+    constant,
+    on_chip,
+)
 
 from . import resize as onnx_resize
 from .bilinear import MODES, enlarged
-from .linear import add_bias, as_map, linear, spatial, weight_scale, weights_of
+from .linear import add_bias, linear
+from .weights import weight_scale, weights_of
+from .windows import as_map, spatial
 
 
 def _repeated(node, value, factors):
-    """Every pixel of a value `factors` (y, x) times."""
+    """A value with every pixel repeated `factors` (y, x) times."""
     if isinstance(value, HostInput):
         node.fail("enlarges the input before it is quantized; put a quantizer before it")
     as_map(value, node)
@@ -36,7 +47,7 @@ def _repeated(node, value, factors):
 
 
 def _whole_factors(node, value, scales):
-    """(y, x) of whole factors for the batch dimension and all others."""
+    """(y, x): whole factors, from scales of all dimensions, the batch first."""
     rank = len(value.shape) + 1
     if len(scales) != rank or any(item < 1 or item != int(item) for item in scales) or (
             scales[0] != 1 or scales[1] != 1):
@@ -99,7 +110,7 @@ def _roi(node, value, inputs, axes, place):
 
 
 @operator("Resize", roles=Role.REPEAT | Role.MAPS)
-def _resize(builder, node, inputs, antialias=0, axes=None,
+def _resize(builder, node: Node, inputs, antialias=0, axes=None,
             coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75, exclude_outside=0,
             extrapolation_value=0.0, keep_aspect_ratio_policy="stretch", mode="nearest",
             nearest_mode="round_prefer_floor"):
@@ -201,7 +212,8 @@ def _tiled(node, value, times):
 
 @dataclass
 class Axis:
-    """One axis of a transposed convolution."""
+    """One axis of a transposed convolution: `size` pixels read; `pads` (before, after) remove
+    results, `more` adds some at the end."""
     size: int
     kernel: int
     stride: int = 1
@@ -210,13 +222,14 @@ class Axis:
     more: int = 0
 
     @property
-    def out(self):
+    def out(self) -> int:
+        """Results along the axis."""
         return ((self.size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
                 - sum(self.pads) + self.more)
 
-    def phase(self, origin):
-        """For the results origin, origin + stride, ...: the taps that meet them, in the order in
-        which a convolution has them; its dilation, its pads."""
+    def phase(self, origin: int) -> tuple[list[int], int, tuple[int, int]]:
+        """The convolution that computes the results origin, origin + stride, ...: (taps in the
+        order of a convolution's kernel, dilation, pads (before, after))."""
         taps = [k for k in range(self.kernel)
                 if (origin + self.pads[0] - k * self.dilation) % self.stride == 0][::-1]
         first, last = ((origin + self.pads[0] - k * self.dilation) // self.stride
@@ -253,10 +266,8 @@ def _axes(node, sizes, kernel, strides=None, dilations=None, pads=None, output_p
 @operator("ConvTranspose", roles=Role.LINEAR | Role.MAPS, rest=_axes)
 def _conv_transpose(builder: Builder, node: Node, inputs: Inputs, group: int = 1,
                     kernel_shape: list[int] | None = None, **windows: Any) -> Value:
-    value, weights = activation(inputs, node), weights_of(inputs[1], node)
+    value, weights = on_chip(inputs[0], node), weights_of(inputs[1], node)
     rank = len(weights.shape) - 2
-    if isinstance(value, HostInput):
-        node.fail(f"reads the input {value.name!r} as it is; put a quantizer before it")
     as_map(value, node)
     if len(value.shape) - 1 != rank:
         node.fail(f"its weights have {rank + 2} dimensions, and its input has "

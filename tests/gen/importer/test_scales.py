@@ -10,7 +10,7 @@ from systolith.gen.kit.errors import UserError
 from ...onnx_exact import CHIPS, on_chip, qdq
 from ...onnx_networks import Network, evaluate
 from .dialects.test_qonnx import compare
-from .operators.test_digits import CHIP, Case
+from .operators.test_sums import CHIP, Case
 from .test_groups import convolution, network
 
 

@@ -28,7 +28,7 @@ def main():
             total = reported(made)["cycles"]["total"]
             loaded = sum(sum(item.values()) for item in moved(made.program)[0])
             rows.append({"network": name, "batch": batch,
-                         "together": made.program.host["together"],
+                         "together": made.program.host.together,
                          "cycles": total, "cycles per image": round(total / batch),
                          "loaded bytes per image": round(loaded / batch),
                          "used": made.graph.macs * batch / arch.macs_per_cycle / total})

@@ -56,11 +56,11 @@ def check(made, inputs, engine, latency=32):
 
 
 def layer_rows(program):
-    return [{"layer": item["name"], "output": " x ".join(map(str, item["output_shape"])),
-             "kernel": " x ".join(map(str, item["kernel"])), "ideal": item["ideal_cycles"],
-             "passes": item["array_cycles"], "tiles": item["tiles"],
+    return [{"layer": item.name, "output": " x ".join(map(str, item.output_shape)),
+             "kernel": " x ".join(map(str, item.kernel)), "ideal": item.ideal_cycles,
+             "passes": item.array_cycles, "tiles": item.tiles,
              **{f"{key} bytes": size for key, size in loaded.items()}}
-            for item, loaded in zip(program.host["layers"], moved(program)[0], strict=True)]
+            for item, loaded in zip(program.host.layers, moved(program)[0], strict=True)]
 
 
 def main():

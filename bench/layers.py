@@ -37,9 +37,9 @@ def main():
         if (model.cycles, model.compute_cycles) != (run.cycles, run.compute_cycles):
             raise RuntimeError(f"{name}: the cycle model gives {model.cycles} cycles, the RTL "
                                f"{run.cycles}")
-        passes = sum(layer["array_cycles"] for layer in program.host["layers"])
-        bus = -(-sum(section["bytes"] for section in program.host["memory"]
-                     if section["section"] in READ) // arch.beat_bytes)
+        passes = sum(layer.array_cycles for layer in program.host.layers)
+        bus = -(-sum(section.bytes for section in program.host.memory
+                     if section.section in READ) // arch.beat_bytes)
         rows.append({
             "network": name, "layers": len(graph.layers), "passes": passes, "bus": bus,
             "compute_cycles": run.compute_cycles, "cycles": run.cycles,

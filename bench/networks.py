@@ -21,12 +21,12 @@ def rows_of(program, timing):
         if i.opcode == Opcode.POST:
             ends[i.layer] = max(end, ends.get(i.layer, 0))
     rows, before = [], timing.compute_first
-    for index, layer in enumerate(program.host["layers"]):
+    for index, layer in enumerate(program.host.layers):
         rows.append({
-            "layer": layer["name"], "output": " x ".join(map(str, layer["output_shape"])),
-            "kernel": " x ".join(map(str, layer["kernel"])),
-            "with": layer["operand"]["operation"] if layer["operand"] else "",
-            "ideal": layer["ideal_cycles"], "passes": layer["array_cycles"],
+            "layer": layer.name, "output": " x ".join(map(str, layer.output_shape)),
+            "kernel": " x ".join(map(str, layer.kernel)),
+            "with": layer.operand.operation if layer.operand else "",
+            "ideal": layer.ideal_cycles, "passes": layer.array_cycles,
             "cycles": ends[index] - before})
         before = ends[index]
     return rows

@@ -206,8 +206,8 @@ def gather(program, simulator):
     maps = {}
 
     def plane(layer):
-        name = host["layers"][layer]["output"]
-        channels, height, width = host["tensors"][name]["shape"]
+        name = host.layers[layer].output
+        channels, height, width = host.tensors[name].shape
         groups = -(-channels // arch.vector) * arch.groups_per_word
         groups = max(groups, -(-channels // arch.group))
         return name, height, width, maps.setdefault(name, np.full(
@@ -221,14 +221,14 @@ def gather(program, simulator):
         oy, ox = (index.ravel() for index in np.indices((i.out_y, i.out_x)))
         base, where = ((i.base, "chip") if i.destination != Destination.OPERAND
                        else (i.copy_base, "operand"))
-        word = base + oy * i.stride_y + ox * i.stride_x - host["tensors"][name][where]
+        word = base + oy * i.stride_y + ox * i.stride_x - getattr(host.tensors[name], where)
         block, pixel = np.divmod(word, height * width)
         array[block * arch.groups_per_word + i.slot, pixel // width, pixel % width] = result.items
     for stored in simulator.stores:
         name, height, width, array = plane(stored.layer)
-        offset = stored.addresses - host["tensors"][name]["external"]
+        offset = stored.addresses - host.tensors[name].external
         data = stored.data.tobytes()
-        if host["tensors"][name]["raw"]:
+        if host.tensors[name].raw:
             item, chunk = np.divmod(offset // arch.raw_bytes, arch.chunks)
             group, pixel = np.divmod(item, height * width)
             values = unpack_raw_items(data, arch)
@@ -248,19 +248,19 @@ def run_program(program, codes, seed=0, strict=True):
     rng = np.random.default_rng(seed)
     memory = rng.integers(0, 256, program.window_bytes).astype(np.uint8)
     memory[:len(program.image)] = np.frombuffer(program.image, np.uint8)
-    start = program.host["input_offset"]
+    start = program.host.input_offset
     data = pack_inputs(program, codes)
     memory[start:start + len(data)] = np.frombuffer(data, np.uint8)
     simulator = Simulator(program.arch, memory, strict=strict)
     simulator.run(program.instructions, seed)
-    start = program.host["output_offset"]
-    outputs = unpack_outputs(program, memory[start:start + program.host["output_bytes"]].tobytes())
+    start = program.host.output_offset
+    outputs = unpack_outputs(program, memory[start:start + program.host.output_bytes].tobytes())
     maps = {}
     for name, array in gather(program, simulator).items():
-        channels, height, width = program.host["tensors"][name]["shape"]
+        channels, height, width = program.host.tensors[name].shape
         array = array.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
-        lanes = program.host["tensors"][name]["channels"]
-        maps[name] = array if lanes is None else array[lanes]
+        lanes = program.host.tensors[name].channels
+        maps[name] = array if lanes is None else array[list(lanes)]
     return outputs, maps, simulator
 
 
@@ -268,7 +268,7 @@ def core_job(program, codes, latency):
     """An `core.Job` of one image [C, H, W], whose one output is the network's outputs in memory."""
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
-    start, data = program.host["input_offset"], pack_inputs(program, codes)
+    start, data = program.host.input_offset, pack_inputs(program, codes)
     memory[start:start + len(data)] = data
-    outside = program.host["output_offset"], program.host["output_bytes"]
+    outside = program.host.output_offset, program.host.output_bytes
     return core.Job(program, [core.Run([(0, bytes(memory))], [outside])], latency=latency)

@@ -77,7 +77,7 @@ def test_resnets(name):
 def test_layers():
     for name, (shape, stack) in layers.NETWORKS.items():
         made = common.built(common.int8_network(name, shape, stack), CHIP)
-        assert len(made.program.host["layers"]) == len(stack)
+        assert len(made.program.host.layers) == len(stack)
 
 
 @pytest.mark.parametrize("name", field_networks.SMALL)

@@ -56,7 +56,7 @@ def program_hash(network, name):
 
 
 def hash_of_program(program):
-    host = json.dumps(program.host, sort_keys=True, default=str)
+    host = json.dumps(program.host.to_json(), sort_keys=True)
     return _hash(bytes(program.image) + host.encode())
 
 

@@ -8,6 +8,8 @@ be overwritten while they are still to be read.
 
 from dataclasses import dataclass, field
 
+from systolith.hw.spec.host import Section
+
 __all__ = ["ALIGNMENT", "Placement", "Ring", "Sections", "place"]
 
 #: Sections and the tensors in them start at multiples of this many bytes.
@@ -165,7 +167,7 @@ class Sections:
             address += size
         return address
 
-    def table(self):
-        """[{section, offset, bytes}] in ascending order, without empty sections."""
-        return [{"section": name, "offset": self.starts[name], "bytes": size}
-                for name, size in self.sizes.items() if size]
+    def table(self) -> tuple[Section, ...]:
+        """The `Section`s of the window in ascending order, without empty ones."""
+        return tuple(Section(name, self.starts[name], size)
+                     for name, size in self.sizes.items() if size)

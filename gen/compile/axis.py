@@ -1,24 +1,12 @@
 """One axis of a layer: which pixels make a result, which input positions make a pixel."""
 
-from dataclasses import dataclass
+from systolith.hw.spec import host
 
 __all__ = ["Axis"]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a convolution: `size` input positions, `pixels` results before pooling, `out`
-    after it. Windows of `pool` pixels stand `step` apart, the first at -`margin`."""
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad: int
-    pool: int
-    out: int
-    step: int
-    margin: int
-    pixels: int
+class Axis(host.Axis):
+    """An axis of a layer that is being cut."""
 
     @property
     def apart(self):

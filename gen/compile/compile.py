@@ -66,10 +66,9 @@ def compile_graph(graph, arch, batch=1):
     batch : int
         Images that a run of the program computes.
 
-    Returns a `systolith.hw.spec.program.Program`; `host` holds what
-    `systolith.sim.machine.host` documents. Raises UserError for what this chip cannot compute:
-    number formats, accumulators that are too short for the weights, fields that an instruction does
-    not have room for.
+    Returns a `systolith.hw.spec.program.Program`. Raises UserError for what this chip cannot
+    compute: number formats, accumulators that are too short for the weights, fields that an
+    instruction does not have room for.
     """
     if len(graph.layers) > 1 << 12:
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")

@@ -1,7 +1,7 @@
-"""The description that a program carries for the host, as plain data: `Program.host`."""
+"""The description of a program for the host: `Program.host`."""
 
-from dataclasses import asdict
-
+from systolith.hw.spec import host
+from systolith.hw.spec.host import Host
 from systolith.hw.spec.memories import MEMORIES
 
 from .legal import accumulator_need
@@ -9,21 +9,26 @@ from .legal import accumulator_need
 __all__ = ["describe"]
 
 
-def _input(name, shape, graph, recipe, place, starts, arch):
-    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
-            "stride": place.stride, "words": place.size // arch.activation_bytes,
-            "shape": list(graph.tensors[name].shape), "map": list(shape),
-            "layout": "activation", "taps": recipe,
-            "note": recipe and "first layer's taps are laid out by the host"}
+def _input(name, shape, graph, taps, place, starts, arch):
+    return host.Input(
+        name=name, offset=starts[place.section] + place.offset, bytes=place.size,
+        stride=place.stride, words=place.size // arch.activation_bytes,
+        shape=tuple(graph.tensors[name].shape), map=tuple(shape), layout="activation", taps=taps,
+        note=None if taps is None else "first layer's taps are laid out by the host")
 
 
 def _output(name, shape, graph, raw, place, starts, lanes):
-    mine, channels = list(graph.tensors[name].shape), lanes.get(name)
-    return {"name": name, "offset": starts[place.section] + place.offset, "bytes": place.size,
-            "stride": place.stride, "map": list(shape),
-            "shape": mine if channels is None else [len(channels), *mine[1:]],
-            "channels": None if channels is None else channels.tolist(),
-            "layout": "raw" if raw else "activation"}
+    mine, channels = tuple(graph.tensors[name].shape), lanes.get(name)
+    return host.Output(
+        name=name, offset=starts[place.section] + place.offset, bytes=place.size,
+        stride=place.stride, map=tuple(shape),
+        shape=mine if channels is None else (len(channels), *mine[1:]),
+        channels=_numbers(channels), layout="raw" if raw else "activation")
+
+
+def _numbers(array):
+    """The numbers of an array, or None."""
+    return None if array is None else tuple(int(n) for n in array)
 
 
 def _kind(conv):
@@ -35,8 +40,7 @@ def _kind(conv):
 
 def _operand(operand):
     """What a layer's results are combined with, or None."""
-    return operand and {"tensor": operand.tensor,
-                        "operation": "product" if operand.product else "sum"}
+    return operand and host.Operand(operand.tensor, "product" if operand.product else "sum")
 
 
 def _function(conv):
@@ -48,41 +52,38 @@ def _function(conv):
 def _array(conv, layer, plan, offsets, starts):
     """A layer as the array sees it, and where its constants lie."""
     above = layer.from_above
-    return {
-        "images": layer.images, "y": asdict(layer.y), "x": asdict(layer.x),
-        "in_order": layer.in_order, "origin": list(conv.origin), "step": list(conv.step),
-        "first_group": conv.first_channel // layer.arch.group, "groups": layer.groups,
-        "above": above and {"taps": list(above.taps), "results": above.results,
-                            "step": above.step},
-        "passes": [[list(box) for part in plan.parts for box in layer.used(part, block)]
-                   for block in range(layer.column_blocks)],
-        **{name[:-1] if name == "tables" else name: starts[name] + offset
-           for name, offset in offsets.items()}}
+    return host.ArrayView(
+        images=layer.images, y=host.Axis(**vars(layer.y)), x=host.Axis(**vars(layer.x)),
+        in_order=layer.in_order, origin=tuple(conv.origin), step=tuple(conv.step),
+        first_group=conv.first_channel // layer.arch.group, groups=layer.groups,
+        above=above and host.Above(tuple(above.taps), above.results, above.step),
+        passes=tuple(tuple(host.Box(*box) for part in plan.parts for box in layer.used(part, block))
+                     for block in range(layer.column_blocks)),
+        weights=starts["weights"] + offsets["weights"],
+        parameters=starts["parameters"] + offsets["parameters"],
+        table=starts["tables"] + offsets["tables"])
 
 
-def _layer(conv, layer, plan, images, rounds, arch, tensors, recipes):
+def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
     """`conv` is the layer of one image; counts are those of the whole program."""
-    channels = None if conv.input in recipes else conv.channels
-    return {
-        "name": conv.name, "nodes": list(conv.nodes), "kind": _kind(conv),
-        "macs": rounds * images * conv.macs,
-        "input": conv.input, "output": conv.output, "input_shape": list(conv.input_shape),
-        "output_shape": list(conv.output_shape), "kernel": list(conv.weight.shape[2:]),
-        "stride": list(conv.stride), "dilation": list(conv.dilation), "pads": list(conv.pads),
-        "pool": list(conv.pool), "pool_stride": list(conv.windows[1]),
-        "pool_pads": list(conv.pool_pads), "pool_sum": bool(conv.pool_sum), "raw": bool(conv.raw),
-        "weight_bits": conv.weight.size * arch.weight.width,
-        "passes": rounds * layer.images * layer.passes * sum(
+    return host.Layer(
+        name=conv.name, nodes=tuple(conv.nodes), kind=_kind(conv),
+        macs=rounds * images * conv.macs,
+        input=conv.input, output=conv.output, input_shape=tuple(conv.input_shape),
+        output_shape=tuple(conv.output_shape), kernel=tuple(conv.weight.shape[2:]),
+        stride=tuple(conv.stride), dilation=tuple(conv.dilation), pads=tuple(conv.pads),
+        pool=tuple(conv.pool), pool_stride=tuple(conv.windows[1]),
+        pool_pads=tuple(conv.pool_pads), pool_sum=bool(conv.pool_sum), raw=bool(conv.raw),
+        weight_bits=conv.weight.size * arch.weight.width,
+        passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
-        "array_cycles": rounds * plan.cycles,
-        "ideal_cycles": -(-rounds * images * conv.macs // arch.macs_per_cycle),
-        "accumulator_bits": accumulator_need(layer, tensors[conv.input].format),
-        "tiles": len(plan.tiles), "parts": len(plan.parts), "input_buffers": plan.buffers,
-        "loop_order": plan.order, "column_group": plan.column_group,
-        "channels": None if channels is None else [int(n) for n in channels],
-        "operand": _operand(conv.operand),
-        "function": _function(conv),
-    }
+        array_cycles=rounds * plan.cycles,
+        ideal_cycles=-(-rounds * images * conv.macs // arch.macs_per_cycle),
+        accumulator_bits=accumulator_need(layer, tensors[conv.input].format),
+        tiles=len(plan.tiles), parts=len(plan.parts), input_buffers=plan.buffers,
+        loop_order=plan.order, column_group=plan.column_group,
+        channels=None if conv.input in taps else _numbers(conv.channels),
+        operand=_operand(conv.operand), function=_function(conv), array=array)
 
 
 def _peak(layers, plans, placement, shapes, arch):
@@ -94,51 +95,47 @@ def _peak(layers, plans, placement, shapes, arch):
     return max(ends, default=0)
 
 
-def describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes,
+def describe(graph, layers, plans, taps, images, batch, places, sections, stream, lanes,
              offsets):
-    """`Program.host`: see `systolith.sim.machine.host` for the fields. `graph` and `recipes`
-    are those of one image."""
+    """The `Host` of a program. `graph` and `taps` ({input tensor: Taps}) are those of one image."""
     arch, starts, where = stream.arch, sections.starts, places.where
     placement, operands = places.placement, places.operands
     raw = {conv.output: bool(conv.raw) for conv in graph.layers}
     shapes = {}
     for name, tensor in graph.tensors.items():
-        channels, height, width = recipes[name]["shape"] if name in recipes else tensor.shape
+        channels, height, width = taps[name].shape if name in taps else tensor.shape
         shapes[name] = channels, images * height, width
-    inputs = [_input(item.name, shapes[item.name], graph, recipes.get(item.name),
-                     where[item.name], starts, arch) for item in graph.inputs]
-    outputs = [_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
-               for name in dict.fromkeys(graph.outputs)]
+    inputs = tuple(_input(item.name, shapes[item.name], graph, taps.get(item.name),
+                          where[item.name], starts, arch) for item in graph.inputs)
+    outputs = tuple(_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
+                    for name in dict.fromkeys(graph.outputs))
     tensors = {}
     for name in shapes:
         if name in placement.maps or name in operands.maps or name in where:
             place = where.get(name)
-            tensors[name] = {
-                "shape": list(shapes[name]), "raw": raw.get(name, False),
-                "channels": lanes[name].tolist() if name in lanes else None,
-                "chip": placement.maps.get(name), "lives": list(placement.lives.get(name, [])),
-                "operand": operands.maps.get(name),
-                "operand_lives": list(operands.lives[name]) if name in operands.maps else [],
-                "external": place and starts[place.section] + place.offset,
-                "stride": place.stride if place else 0,
-                "section": place and place.section, "bytes": place.size if place else 0}
-    return {
-        "network": graph.name, "batch": batch, "together": images,
-        "inputs": inputs, "outputs": outputs, "tensors": tensors,
-        "input_offset": starts["inputs"], "input_bytes": sections.sizes["inputs"],
-        "output_offset": starts["outputs"], "output_bytes": sections.sizes["outputs"],
-        "layers": [_layer(conv, layer, plan, images, batch // images, arch, graph.tensors,
-                          recipes) | {"array": _array(conv, layer, plan, mine, starts)}
-                   for conv, layer, plan, mine in zip(graph.layers, layers, plans, offsets,
-                                                      strict=True)],
-        "macs": graph.macs,
-        "memory": sections.table(),
-        "peak": {"activation_words": _peak(layers, plans, placement, shapes, arch),
-                 "weight_words": stream.weights.peak,
-                 "parameter_words": stream.parameters.peak,
-                 "accumulator_words": stream.accumulators.peak,
-                 **({"operand_words": operands.peak} if arch.operand_depth else {}),
-                 **({"table_words": stream.tables.peak} if arch.table_depth else {})},
-        "depth": {f"{row.name}_words": row.depth(arch) for row in MEMORIES.values()
-                  if row.exists(arch)},
-    }
+            tensors[name] = host.TensorPlace(
+                shape=shapes[name], raw=raw.get(name, False), channels=_numbers(lanes.get(name)),
+                chip=placement.maps.get(name), lives=tuple(placement.lives.get(name, ())),
+                operand=operands.maps.get(name),
+                operand_lives=tuple(operands.lives[name]) if name in operands.maps else (),
+                external=place and starts[place.section] + place.offset,
+                stride=place.stride if place else 0,
+                section=place and place.section, bytes=place.size if place else 0)
+    return Host(
+        network=graph.name, batch=batch, together=images, inputs=inputs, outputs=outputs,
+        tensors=tensors,
+        input_offset=starts["inputs"], input_bytes=sections.sizes["inputs"],
+        output_offset=starts["outputs"], output_bytes=sections.sizes["outputs"],
+        layers=tuple(_layer(conv, layer, plan, images, batch // images, arch, graph.tensors, taps,
+                            _array(conv, layer, plan, mine, starts))
+                     for conv, layer, plan, mine in zip(graph.layers, layers, plans, offsets,
+                                                        strict=True)),
+        macs=graph.macs, memory=sections.table(),
+        peak={"activation_words": _peak(layers, plans, placement, shapes, arch),
+              "weight_words": stream.weights.peak,
+              "parameter_words": stream.parameters.peak,
+              "accumulator_words": stream.accumulators.peak,
+              **({"operand_words": operands.peak} if arch.operand_depth else {}),
+              **({"table_words": stream.tables.peak} if arch.table_depth else {})},
+        depth={f"{row.name}_words": row.depth(arch) for row in MEMORIES.values()
+               if row.exists(arch)})

@@ -31,9 +31,9 @@ def _lives_of(graph):
 
 
 def layers_of(graph, arch, combined, lanes, refuse=None):
-    """[Layer] as the array sees them, and {input tensor: recipe} for taps and planes that the
-    host lays out. Raises UserError where the chip cannot compute a layer; with `refuse`, a function
-    of the error, that is told of each instead, and the layer stays as it is."""
+    """[Layer] as the array sees them, and {input tensor: Taps} of what the host lays out.
+    Raises UserError where the chip cannot compute a layer; with `refuse`, a function of the error,
+    that is told of each instead, and the layer stays as it is."""
     layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
@@ -55,7 +55,7 @@ def layers_of(graph, arch, combined, lanes, refuse=None):
 
 
 def _laid_out(layer, graph, alone, moved):
-    """(Layer, recipe or None) of one of them, checked; `alone`: its input is the network's and
+    """(Layer, Taps or None) of one of them, checked; `alone`: its input is the network's and
     nothing else needs it; `moved`: its input's channels have other places than in the graph."""
     conv, arch, tensors = layer.conv, layer.arch, graph.tensors
     if in_planes(conv, tensors, arch):
@@ -122,7 +122,7 @@ def _outside(graph, recipes, images, rounds, placement, lives, operands, section
     def size(name):
         channels, height, width = graph.tensors[name].shape
         if name in recipes:
-            channels, height, width = recipes[name]["shape"]
+            channels, height, width = recipes[name].shape
             height *= images
         if name in written and written[name].raw:
             groups = -(-channels // arch.group)

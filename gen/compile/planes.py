@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
+from systolith.hw.spec.host import Taps
 
 from .legal import accumulator_need, check_outside, largest_k
 from .taps import lay_out_taps
@@ -65,7 +66,7 @@ def _check(layer, tensors, alone):
 
 
 def lay_out_planes(layer, tensors, alone):
-    """(Layer, recipe): the layer that reads the planes, and how the host lays them out.
+    """(Layer, Taps): the layer that reads the planes, and how the host lays them out.
 
     `alone`: its input is one of the network, and no other layer or output needs it. Raises
     UserError where the chip cannot compute it.
@@ -81,8 +82,8 @@ def lay_out_planes(layer, tensors, alone):
     conv = layer.conv
     channels, *sizes = conv.input_shape
     if recipe is None:
-        recipe = {"taps": [1, 1], "dilation": [1, 1], "step": [1, 1], "pads": [0, 0], "fill": 0,
-                  "replicate": False, "planes": None, "shape": list(conv.input_shape)}
+        recipe = Taps(taps=(1, 1), dilation=(1, 1), step=(1, 1), pads=(0, 0), fill=0,
+                      replicate=False, planes=None, shape=tuple(conv.input_shape))
     lanes = layer.blocks * vector
     if (lanes - channels) % 2 and any(p > 0 for p in conv.pads) and not (
             conv.replicate or conv.pad_code == 1 << count - 1):
@@ -99,9 +100,9 @@ def lay_out_planes(layer, tensors, alone):
     times = layer.pool if conv.pool_sum else 1
     bias = 2 * conv.bias - times * added
     pad_code = None if conv.replicate else int(conv.pad_code) ^ 1 << count - 1
-    recipe |= {"planes": count, "shape": [count * lanes, *sizes]}
+    recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes))
     conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias, pad_code=pad_code,
-                   input_shape=tuple(recipe["shape"]))
+                   input_shape=recipe.shape)
     layer = Layer(layer.index, conv, layer.arch, planes=count, idle=lanes - channels)
     need, there = accumulator_need(layer, form), layer.arch.accumulator_bits
     if need > there:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+from systolith.hw.spec.host import Taps
 
 from .legal import accumulator_need
 from .tile import Layer
@@ -45,7 +46,7 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
     A first layer has few channels and leaves most array rows empty; the map that the host writes
     holds `ny * nx` taps in each word instead, channel (ky * nx + kx) * channels + c. Chosen for
     the fewest cycles of array and bus, as long as the map stays below twice its size or leaves
-    half of the activation memory. Returns (Layer, recipe): the layer that reads such a map, and
+    half of the activation memory. Returns (Layer, Taps): the layer that reads such a map, and
     how it is made, or the same layer and None where nothing is gained. The sums are the same
     products; where saturating accumulators could tell the difference, nothing is changed.
     `planes`: the input is so many maps of one bit each, one after the other; `minus`: the code of
@@ -95,15 +96,14 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
             for axis, size in zip(axes, conv.input_shape[1:], strict=True)):
         return layer, None
     (host_y, conv_y), (host_x, conv_x) = axes
-    recipe = {
-        "taps": list(taps), "dilation": list(conv.dilation), "step": [host_y[1], host_x[1]],
-        "pads": [host_y[2], host_x[2]], "fill": 0 if fill is None else int(fill),
-        "replicate": conv.replicate, "planes": None,
-        "shape": [taps[0] * taps[1] * channels, host_y[3], host_x[3]],
-    }
+    recipe = Taps(
+        taps=tuple(taps), dilation=tuple(conv.dilation), step=(host_y[1], host_x[1]),
+        pads=(host_y[2], host_x[2]), fill=0 if fill is None else int(fill),
+        replicate=conv.replicate, planes=None,
+        shape=(taps[0] * taps[1] * channels, host_y[3], host_x[3]))
     packed = replace(
         conv, weight=_tap_weights(conv, taps, 0 if zero is None else zero),
         stride=(conv_y[1], conv_x[1]), dilation=(conv_y[2], conv_x[2]),
         pads=(conv_y[3][0], conv_x[3][0], conv_y[3][1], conv_x[3][1]),
-        input_shape=tuple(recipe["shape"]))
+        input_shape=recipe.shape)
     return Layer(layer.index, packed, arch), recipe

@@ -183,8 +183,8 @@ def _check_chip(found, graph, arch, batch):
     _note_layers(found, graph, arch)
     found.notes = graph.notes
     host = program.host
-    found.memories = {name.removesuffix("_words"): (used, host["depth"][name])
-                      for name, used in host["peak"].items()}
+    found.memories = {name.removesuffix("_words"): (used, host.depth[name])
+                      for name, used in host.peak.items()}
 
 
 def _note_layers(found, graph, chip):

@@ -174,8 +174,8 @@ def run(build: Build, inputs: Arrays, device: str, *, limit: int | None = None,
                 for numbers in runs_of(program, images):
                     data = pack_inputs(program, image_of(codes, numbers))
                     result = core.run(
-                        writes=[(host["input_offset"], data)],
-                        reads=[(host["output_offset"], host["output_bytes"])]).check()
+                        writes=[(host.input_offset, data)],
+                        reads=[(host.output_offset, host.output_bytes)]).check()
                     for name, part in unpack_outputs(program, result.outputs[0]).items():
                         outputs.setdefault(name, []).append(
                             part if len(numbers) > 1 else part[None])
@@ -196,6 +196,6 @@ def run(build: Build, inputs: Arrays, device: str, *, limit: int | None = None,
     slowest = max(found, key=lambda item: item.cycles)
     decoded = build.graph.decode_outputs({name: stored[name] for name in build.graph.outputs},
                                          inputs)
-    return DeviceRun(device, images, decoded, host["batch"], slowest.cycles,
+    return DeviceRun(device, images, decoded, host.batch, slowest.cycles,
                      model_cycles(program).cycles, slowest.compute_cycles, slowest.activity,
                      seconds, load_seconds, comparison)

@@ -173,7 +173,7 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
     golden = golden_codes(build, codes, images, progress)
     timing = model_cycles(build.program, latency)
     found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
-                       timing.cycles, timing.activity, build.program.host["batch"])
+                       timing.cycles, timing.activity, build.program.host.batch)
     outputs = golden
     if engine == "isa":
         outputs = _run_isa(build, codes, golden, found, progress)
@@ -230,7 +230,7 @@ def image_of(codes: Codes, numbers: np.ndarray) -> Codes:
 
 def runs_of(program: Program, images: int) -> list[np.ndarray]:
     """Image numbers of each run; the last image fills up the last run's batch."""
-    batch = program.host["batch"]
+    batch = program.host.batch
     return [np.minimum(np.arange(start, start + batch), images - 1)
             for start in range(0, images, batch)]
 
@@ -255,11 +255,11 @@ def _run_isa(build, codes, golden, found, progress):
             memory = bytearray(program.window_bytes)
             memory[:len(program.image)] = program.image
             data = pack_inputs(program, image_of(codes, numbers))
-            memory[host["input_offset"]:host["input_offset"] + len(data)] = data
+            memory[host.input_offset:host.input_offset + len(data)] = data
             simulator = Simulator(build.arch, memory)
             simulator.run(program.instructions, seed=int(numbers[0]))
             results = sorted(simulator.results, key=lambda result: result.number)
-            section = memory[host["output_offset"]:host["output_offset"] + host["output_bytes"]]
+            section = memory[host.output_offset:host.output_offset + host.output_bytes]
             _collect(build, found, places, golden, numbers, [result.items for result in results],
                      bytes(section), outputs)
             done(int(numbers[-1]) + 1)
@@ -270,7 +270,7 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
     program, host = build.program, build.program.host
     places, found.comparison = locate(program), Comparison()
     outputs: dict[str, list] = {}
-    reads = [(host["output_offset"], host["output_bytes"])]
+    reads = [(host.output_offset, host.output_bytes)]
     verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
     starts = runs_of(program, found.images)
     batch = len(starts) if waves is not None else _RTL_BATCH
@@ -278,7 +278,7 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
         for start in range(0, len(starts), batch):
             mine = starts[start:start + batch]
             job = Job(program=program, latency=latency, runs=[
-                Run(writes=[(host["input_offset"], pack_inputs(program, image_of(codes, numbers)))],
+                Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
                     reads=reads) for numbers in mine])
             simulation = simulate_rtl(verilog, [job], waves=waves)
             for numbers, run in zip(mine, simulation.runs[0], strict=True):

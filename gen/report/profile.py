@@ -93,7 +93,7 @@ def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int, int]
 
 def moved(program: Program) -> tuple[list[dict[str, int]], list[int]]:
     """For each layer the bytes that its LOADs bring, by their kind, and that its STOREs write."""
-    arch, layers = program.arch, len(program.host["layers"])
+    arch, layers = program.arch, len(program.host.layers)
     kinds = [row.content for row in loadable(arch)]
     loaded, stored = [dict.fromkeys(kinds, 0) for _ in range(layers)], [0] * layers
     for code in program.instructions:
@@ -117,7 +117,7 @@ def profile(program: Program, timing: Timing) -> list[dict]:
     layer's own instructions, `utilization` (of the array, in `cycles`), `loaded_bytes` by kind,
     and `stored_bytes`.
     """
-    described = program.host["layers"]
+    described = program.host.layers
     layers, begins, ends = _windows(program, timing)
     units = {unit.name.lower(): intervals for unit, intervals in work(program, timing).items()}
     unions = {}
@@ -151,7 +151,7 @@ def profile(program: Program, timing: Timing) -> list[dict]:
             "first_cycle": min(start for start, _ in spans[index]),
             "last_cycle": max(end for _, end in spans[index]),
             "cycles": total[index],
-            "utilization": layer["macs"] / max(1, total[index] * program.arch.macs_per_cycle),
+            "utilization": layer.macs / max(1, total[index] * program.arch.macs_per_cycle),
             "at_work": at_work, "charged": {name: charged[name] for name in BOUNDS},
             "bound": max(BOUNDS, key=charged.__getitem__),
             "loaded_bytes": loaded[index], "stored_bytes": stored[index]})

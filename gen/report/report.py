@@ -12,6 +12,7 @@ from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import PARTS
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Input
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
@@ -40,12 +41,12 @@ def make_report(program: Program, latency: int = 32) -> dict:
     board = BOARDS.get(arch.board)
     mhz, source = assumed_clock(arch)
     timing = cycles(program, latency)
-    macs = host["batch"] * host["macs"]
+    macs = host.batch * host.macs
     report = {
-        "network": {"name": host["network"], "macs": host["macs"], "layers": len(host["layers"]),
-                    "batch": host["batch"],
-                    "inputs": [_tensor(item) for item in host["inputs"]],
-                    "outputs": [_tensor(item) for item in host["outputs"]]},
+        "network": {"name": host.network, "macs": host.macs, "layers": len(host.layers),
+                    "batch": host.batch,
+                    "inputs": [_tensor(item) for item in host.inputs],
+                    "outputs": [_tensor(item) for item in host.outputs]},
         "chip": arch.to_dict() | {"identity": f"{identity(arch):016x}",
                                   "macs_per_cycle": arch.macs_per_cycle,
                                   "accumulator_bits": arch.accumulator_bits},
@@ -54,15 +55,16 @@ def make_report(program: Program, latency: int = 32) -> dict:
             "total": timing.cycles, "compute": timing.compute_cycles, "latency": latency,
             "utilization": macs / (timing.cycles * arch.macs_per_cycle),
             "compute_utilization": macs / (timing.compute_cycles * arch.macs_per_cycle),
-            "images_per_second": host["batch"] * mhz * 1e6 / timing.cycles},
+            "images_per_second": host.batch * mhz * 1e6 / timing.cycles},
         "units": timing.activity,
-        "layers": [layer | cost for layer, cost in
-                   zip(host["layers"], profile(program, timing), strict=True)],
+        "layers": [layer.to_json() | cost for layer, cost in
+                   zip(host.layers, profile(program, timing), strict=True)],
         "memory": {
             "window_bytes": program.window_bytes, "image_bytes": len(program.image),
-            "instructions": len(program.instructions), "sections": host["memory"],
-            "on_chip": {name: {"used": host["peak"][name], "of": host["depth"][name]}
-                        for name in host["peak"]}},
+            "instructions": len(program.instructions),
+            "sections": [part.to_json() for part in host.memory],
+            "on_chip": {name: {"used": host.peak[name], "of": host.depth[name]}
+                        for name in host.peak}},
         "area": None,
     }
     if board is not None:
@@ -75,8 +77,8 @@ def make_report(program: Program, latency: int = 32) -> dict:
 
 def _tensor(item):
     """Name and shape; of an input also its map in memory, where the host lays out kernel taps."""
-    return {"name": item["name"], "shape": item["shape"],
-            **({"laid_out_as": item["map"]} if item.get("taps") else {})}
+    return {"name": item.name, "shape": list(item.shape),
+            **({"laid_out_as": list(item.map)} if isinstance(item, Input) and item.taps else {})}
 
 
 def write_report(report: dict, folder: Path | str) -> None:

@@ -53,7 +53,7 @@ def write_picture(program: Program, timing: Timing, path: Path | str, begin: int
     from matplotlib.patches import Patch
     end = timing.cycles if end is None else end
     edges = np.linspace(begin, end, _STEPS + 1)
-    names = [layer["name"] for layer in program.host["layers"]]
+    names = [layer.name for layer in program.host.layers]
     palette = matplotlib.color_sequences["tab20"]
     palette = palette[::2] + palette[1::2]
 
@@ -90,7 +90,7 @@ def write_picture(program: Program, timing: Timing, path: Path | str, begin: int
     rows = ["layer", *(unit.name for unit in Unit)]
     axes.set(xlim=(begin, end), ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)),
              yticklabels=rows, xlabel="cycle",
-             title=f"{program.host['network']} on {program.arch.name}")
+             title=f"{program.host.network} on {program.arch.name}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):

@@ -133,10 +133,10 @@ def trace_events(program: Program, timing: Timing, begin: int = 0,
                  end: int | None = None) -> list[dict]:
     """The events of a program's run, or of its cycles [begin, end), as plain data."""
     end = timing.cycles if end is None else end
-    names = [layer["name"] for layer in program.host["layers"]]
+    names = [layer.name for layer in program.host.layers]
     chip = program.arch.name
     events = [{"name": "process_name", "ph": "M", "pid": _PROCESS, "tid": _PROCESS, "args": {
-        "name": f"{program.host['network']} on {chip} (1 us is 1 cycle)"}}]
+        "name": f"{program.host.network} on {chip} (1 us is 1 cycle)"}}]
     for place, name in enumerate(("Layers", *(unit.name.capitalize() for unit in Unit))):
         for key, value in (("name", name), ("sort_index", place)):
             events.append({"name": f"thread_{key}", "ph": "M", "pid": _PROCESS,
@@ -150,7 +150,7 @@ def trace_events(program: Program, timing: Timing, begin: int = 0,
     for first, last, layer in clip(layer_windows(program, timing), begin, end):
         cost = costs[layer]
         add(0, names[layer], "layer", first, last, args={
-            "layer": layer, "macs": program.host["layers"][layer]["macs"],
+            "layer": layer, "macs": program.host.layers[layer].macs,
             "cycles": cost["cycles"], "utilization": round(cost["utilization"], 4),
             "bound": cost["bound"], "first cycle": cost["first_cycle"],
             "last cycle": cost["last_cycle"], "loaded bytes": sum(cost["loaded_bytes"].values()),
@@ -177,7 +177,7 @@ def write_trace(program: Program, timing: Timing, path: Path | str, begin: int =
     """Write a trace, one event a line; packed where the file's name ends with .gz."""
     lines = ",\n".join(json.dumps(event, separators=(",", ":"))
                        for event in trace_events(program, timing, begin, end))
-    about = {"network": program.host["network"], "chip": program.arch.name,
+    about = {"network": program.host.network, "chip": program.arch.name,
              "identity": f"{identity(program.arch):016x}", "cycles": str(timing.cycles),
              "unit of time": "cycle"}
     text = f'{{"traceEvents":[\n{lines}\n],\n"otherData":{json.dumps(about)}}}\n'.encode()

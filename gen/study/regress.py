@@ -219,14 +219,14 @@ def _prepare(arch, case):
     section = pack_inputs(program, given)
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
-    offset = program.host["input_offset"]
+    offset = program.host.input_offset
     memory[offset:offset + len(section)] = section
     # The whole window is written, so that what the program leaves alone can be compared, too.
     found.append((job(program, [(0, bytes(memory))]), Simulator(arch, memory), "network"))
     simulator = found[-1][1]
     simulator.run(program.instructions, case.seed)
-    first = program.host["output_offset"]
-    outputs = unpack_outputs(program, bytes(memory[first:first + program.host["output_bytes"]]))
+    first = program.host.output_offset
+    outputs = unpack_outputs(program, bytes(memory[first:first + program.host.output_bytes]))
     golden = graph.run(codes, arch)
     for name in graph.outputs:
         if not np.array_equal(outputs[name].reshape(golden[name].shape), golden[name]):

@@ -146,7 +146,7 @@ class CyclesOf:
     def measure(self) -> dict[str, Any]:
         _, program = compile_network(_graph(self.network, self.content), self.arch)
         timing = cycles(program)
-        return {"macs": program.host["macs"], "cycles": timing.cycles,
+        return {"macs": program.host.macs, "cycles": timing.cycles,
                 "compute_cycles": timing.compute_cycles}
 
 

@@ -9,14 +9,28 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import isa
 from .arch import Arch
+from .host import Host
 from .identity import identity
+from .records import Record, RecordError
 
 __all__ = ["Program", "ProgramError"]
 
 _MAGIC = b"SYSTOLITH PROGRAM 1\n"
+
+
+@dataclass(frozen=True)
+class _Header(Record):
+    identity: str
+    arch: dict[str, Any]
+    code_offset: int
+    instructions: int
+    image_bytes: int
+    window_bytes: int
+    host: dict[str, Any]
 
 
 class ProgramError(ValueError):
@@ -39,23 +53,21 @@ class Program:
         Where the instructions stand in the image.
     window_bytes : int
         Size of the window; the core touches nothing outside.
-    host : dict
-        Plain data for the host: `inputs` and `outputs` (name, offset, shape, layout, scale, ...),
-        `layers` (name, kind, macs, ...).
+    host : Host
+        What the host must know, and what the layers are.
     """
     arch: Arch
     instructions: list
     image: bytes
     code_offset: int
     window_bytes: int
-    host: dict = field(default_factory=dict)
+    host: Host = field(default_factory=Host)
 
     def save(self, path: str | Path) -> None:
-        header = json.dumps({
-            "identity": f"{identity(self.arch):016x}", "arch": self.arch.to_dict(),
-            "code_offset": self.code_offset, "instructions": len(self.instructions),
-            "image_bytes": len(self.image), "window_bytes": self.window_bytes, "host": self.host,
-        }, sort_keys=True).encode()
+        header = json.dumps(_Header(
+            f"{identity(self.arch):016x}", self.arch.to_dict(), self.code_offset,
+            len(self.instructions), len(self.image), self.window_bytes, self.host.to_json(),
+        ).to_json(), sort_keys=True).encode()
         content = _MAGIC + len(header).to_bytes(4, "little") + header + bytes(self.image)
         Path(path).write_bytes(content + hashlib.sha256(content).digest())
 
@@ -72,18 +84,32 @@ class Program:
                 hashlib.sha256(content[:-32]).digest() != content[-32:]):
             raise ProgramError(f"{path} is truncated or damaged: its checksum is wrong; build it "
                                "again")
-        header = json.loads(content[start:start + size])
+        try:
+            header = _Header.from_json(json.loads(content[start:start + size]), "the header")
+        except RecordError as error:
+            raise ProgramError(f"{path}: {error}; build it again") from None
+        except ValueError:
+            raise ProgramError(f"{path}: the header is no JSON; build it again") from None
         image = content[start + size:-32]
-        made_for = Arch(**header["arch"])
-        if f"{identity(made_for):016x}" != header["identity"]:
+        try:
+            made_for = Arch(**header.arch)
+        except (TypeError, ValueError) as error:
+            raise ProgramError(f"{path} was made by another version, which describes chips in "
+                               f"another way ({error}); build it again") from None
+        if f"{identity(made_for):016x}" != header.identity:
             raise ProgramError(f"{path} was made for another version of the instruction set "
-                               f"(identity {header['identity']}); build it again")
+                               f"(identity {header.identity}); build it again")
         if arch is not None and identity(arch) != identity(made_for):
             raise ProgramError(f"{path} was made for the chip {made_for.name!r} (identity "
                                f"{identity(made_for):016x}), not for {arch.name!r} (identity "
                                f"{identity(arch):016x}); build it again for this chip")
-        offset = header["code_offset"]
+        offset = header.code_offset
         code = [image[offset + n * isa.INSTRUCTION_BYTES:offset + (n + 1) * isa.INSTRUCTION_BYTES]
-                for n in range(header["instructions"])]
+                for n in range(header.instructions)]
+        try:
+            host = Host.from_json(header.host, "host")
+        except RecordError as error:
+            raise ProgramError(f"{path} was made by another version: {error}; build it again"
+                               ) from None
         return cls(made_for, [isa.decode(word) for word in code], image, offset,
-                   header["window_bytes"], header["host"])
+                   header.window_bytes, host)

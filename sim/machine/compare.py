@@ -82,12 +82,12 @@ def locate(program: Program) -> list[Place]:
     places = []
     waiting: deque[tuple[Place, int]] = deque()         # items on their way to STORE
     posts = Counter(i.layer for i in program.instructions if i.opcode == Opcode.POST)
-    rounds = host["batch"] // host["together"]
+    rounds = host.rounds
     seen: Counter[int] = Counter()
     for i in program.instructions:
         if i.opcode == Opcode.POST:
-            name = host["layers"][i.layer]["output"]
-            _, height, width = host["tensors"][name]["shape"]
+            name = host.layers[i.layer].output
+            _, height, width = host.tensors[name].shape
             count = item_count(i, arch)
             number = seen[i.layer] * rounds // posts[i.layer]
             seen[i.layer] += 1
@@ -98,9 +98,11 @@ def locate(program: Program) -> list[Place]:
                 waiting.extend((place, n) for n in range(count))
                 continue
             oy, ox = np.divmod(np.arange(count), i.out_x)
-            inside = ((i.base, "chip") if i.destination != Destination.OPERAND
-                      else (i.copy_base, "operand"))
-            word = inside[0] + oy * i.stride_y + ox * i.stride_x - host["tensors"][name][inside[1]]
+            base, start = ((i.base, host.tensors[name].chip)
+                           if i.destination != Destination.OPERAND
+                           else (i.copy_base, host.tensors[name].operand))
+            assert start is not None, "a map that results are written to lies there"
+            word = base + oy * i.stride_y + ox * i.stride_x - start
             _set(place, slice(None), word, i.slot, arch, height, width)
         elif i.opcode == Opcode.STORE:
             row, item = np.divmod(np.arange(i.rows * i.items), i.items)
@@ -108,9 +110,10 @@ def locate(program: Program) -> list[Place]:
             address = i.address + row * i.row_stride + item * (size if i.burst else i.item_stride)
             for at in address:
                 place, n = waiting.popleft()
-                tensor = host["tensors"][place.tensor]
-                _, height, width = tensor["shape"]
-                offset = int(at) - tensor["external"] - place.round * tensor["stride"]
+                tensor = host.tensors[place.tensor]
+                assert tensor.external is not None, "a map that STORE writes lies outside"
+                _, height, width = tensor.shape
+                offset = int(at) - tensor.external - place.round * tensor.stride
                 if i.raw:
                     pixel, chunk = divmod(offset // size, arch.chunks)
                     group, pixel = divmod(pixel, height * width)
@@ -164,7 +167,7 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
     expected : dict
         Tensor name to codes [C, H, W], or [N, C, H, W] for a program with a batch of N.
     """
-    arch, total, together = program.arch, Comparison(), program.host["together"]
+    arch, total, together = program.arch, Comparison(), program.host.together
     tall = {}                                   # (tensor, round): images one under the other
     for place, items in zip(places, results, strict=True):
         key = place.tensor, place.round
@@ -174,10 +177,10 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
                 golden[first:first + together] if golden.ndim == 4 else golden[None]), axis=1)
         golden = tall[key]
         channel = place.channel[:, None] + np.arange(items.shape[1])
-        lanes = program.host["tensors"][place.tensor]["channels"]
+        lanes = program.host.tensors[place.tensor].channels
         if lanes is not None:
             own = np.full(int(channel.max()) + lanes[-1] + 1, len(golden))
-            own[lanes] = np.arange(len(lanes))
+            own[list(lanes)] = np.arange(len(lanes))
             channel = own[channel]
         real = channel < len(golden)
         at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
@@ -194,8 +197,8 @@ def compare_outputs(program: Program, outputs: Mapping[str, np.ndarray],
     golden model's."""
     arch, total = program.arch, Comparison()
     for name, codes in outputs.items():
-        layer, raw = next((number, item["raw"]) for number, item in
-                          enumerate(program.host["layers"]) if item["output"] == name)
+        layer, raw = next((number, item.raw) for number, item in
+                          enumerate(program.host.layers) if item.output == name)
         codes, wanted = (np.reshape(item, (-1, *np.shape(item)[-3:]))
                          for item in (codes, expected[name]))
         # Images one under the other, as `_compare` takes them.
@@ -203,7 +206,7 @@ def compare_outputs(program: Program, outputs: Mapping[str, np.ndarray],
         at = np.argwhere(np.ones(codes.shape, bool))
         total.add(_compare(program, layer, name, at, codes.ravel(), wanted.ravel(),
                            arch.raw_bits if raw else arch.activation.width, 0,
-                           codes.shape[1] // program.host["batch"]))
+                           codes.shape[1] // program.host.batch))
     return total
 
 
@@ -216,7 +219,7 @@ def _compare(program, layer, tensor, at, found, expected, bits, image, height):
     mask = (1 << bits) - 1
     n = int(np.argmax(differs))
     channel, y, x = map(int, at[n])
-    first = Difference(layer, program.host["layers"][layer]["name"], tensor,
+    first = Difference(layer, program.host.layers[layer].name, tensor,
                        (channel, y % height, x), int(expected[n]), int(found[n]),
                        image + y // height)
     return Comparison(len(found), sum(

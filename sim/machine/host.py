@@ -1,32 +1,5 @@
-"""The host's part of a run: inputs written into their section, outputs read from theirs.
-
-`Program.host` is plain data:
-
-- `batch`: images that a run computes, in rounds of so many that are `together`: their maps lie one
-  under the other, as one map of so many times the rows;
-- `inputs`: for every network input `name`, `offset` (from the start of the window) and `bytes` of
-  the first round's map, `stride` bytes to the next round's, `words`, `shape` of an image's codes as
-  the host has them, `map` (channels, height, width) as it lies in memory, `layout` ("activation":
-  [block][y][x] of activation words), and `taps`: None, or how kernel taps become channels of an
-  image's map (see `unroll`), and their bits `planes` (`bit_planes`);
-- `outputs`: `name`, `offset`, `bytes`, `stride`, `shape`, `map` (as it lies in memory), `channels`
-  (which channels of the map those of the shape are, or None: all), `layout`: "activation" as above,
-  or "raw": [column block][group][pixel][chunk][lane] of sums;
-- `input_offset`, `input_bytes`, `output_offset`, `output_bytes`: the sections of all inputs and
-  of all outputs;
-- `tensors`: where every feature map lies: `chip` (first activation word, or None) while layers
-  `lives` run, `operand` (first operand word, or None) while layers `operand_lives` run, `external`
-  (offset, or None; `stride` as above), its `shape` there, and `channels` as of outputs;
-- `layers`: for every layer its name, ONNX nodes, shapes, products, passes, cycles and tiling, the
-  `channels` of its input that it reads (None: all), and `array`, the layer as the array sees it:
-  along `y` and `x` the sizes of an image's input, kernel, stride, dilation, padding, pooling
-  windows and results (`Axis` of the compiler); `images` that it takes one after the other;
-  `in_order`:
-  pixels come window by window; `origin`, `step`, `first_group`: where in its output it writes;
-  `groups` of channels; `above`: how taps lie where activations come from the top; `passes`: for
-  each column block the boxes of passes (first kernel row, rows, column, columns, block, blocks) in
-  the order of their weights; addresses of its `weights`, `parameters` and `table`;
-- `memory`: the sections of the window; `peak`, `depth`: words used of each memory on the chip.
+"""The host's part of a run: inputs written into their section, outputs read from theirs, as
+`hw.spec.host` describes them.
 """
 
 from collections.abc import Mapping
@@ -34,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Taps
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import pack_activation_words, unpack_activation_words, unpack_raw_items
 
@@ -41,21 +15,20 @@ __all__ = ["bit_planes", "pack_inputs", "pack_map", "unpack_map", "unpack_output
            "unpack_raw_map", "unroll"]
 
 
-def unroll(codes: np.ndarray, taps: dict) -> np.ndarray:
+def unroll(codes: np.ndarray, taps: Taps) -> np.ndarray:
     """The map whose channels are kernel taps, from codes [C, H, W].
 
     Channel (ky * nx + kx) * C + c at (y, x) is channel c at (y * step_y - pad_y + ky * dilation_y,
     x * step_x - pad_x + kx * dilation_x). Outside the map it is `fill` or, with `replicate`, the
     nearest pixel.
     """
-    (ny, nx), (dy, dx), (sy, sx), (py, px) = (
-        taps[key] for key in ("taps", "dilation", "step", "pads"))
-    _, height, width = taps["shape"]
+    (ny, nx), (dy, dx), (sy, sx), (py, px) = taps.taps, taps.dilation, taps.step, taps.pads
+    _, height, width = taps.shape
     reach_y, reach_x = ((height - 1) * sy + (ny - 1) * dy + 1, (width - 1) * sx + (nx - 1) * dx + 1)
     around = [(0, 0), *((pad, max(0, reach - pad - size)) for pad, reach, size in
                         zip((py, px), (reach_y, reach_x), codes.shape[1:], strict=True))]
-    padded = np.pad(codes, around, **{"mode": "edge"} if taps["replicate"] else
-                    {"constant_values": taps["fill"]})
+    padded = np.pad(codes, around, **{"mode": "edge"} if taps.replicate else
+                    {"constant_values": taps.fill})
     windows = [padded[:, ky * dy:ky * dy + (height - 1) * sy + 1:sy,
                       kx * dx:kx * dx + (width - 1) * sx + 1:sx]
                for ky in range(ny) for kx in range(nx)]
@@ -101,10 +74,10 @@ def unpack_raw_map(data: bytes, shape: tuple[int, int, int], arch: Arch) -> np.n
 
 def _laid_out(codes, taps, arch):
     """An image as it lies in memory; `taps` as of the program's inputs."""
-    if not taps:
+    if taps is None:
         return codes
     codes = unroll(codes, taps)
-    return bit_planes(codes, taps["planes"], arch.vector) if taps["planes"] else codes
+    return bit_planes(codes, taps.planes, arch.vector) if taps.planes else codes
 
 
 def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) -> bytes:
@@ -114,25 +87,25 @@ def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) ->
     several inputs a dict of name to codes. Raises ValueError for a shape or a name that does not
     fit.
     """
-    host, inputs = program.host, program.host["inputs"]
+    host, inputs = program.host, program.host.inputs
     if not isinstance(codes, Mapping):
         if len(inputs) != 1:
-            raise ValueError(f"the network has the inputs {', '.join(i['name'] for i in inputs)}: "
+            raise ValueError(f"the network has the inputs {', '.join(i.name for i in inputs)}: "
                              "give a dict of codes")
-        codes = {inputs[0]["name"]: codes}
-    section, batch, together = bytearray(host["input_bytes"]), host["batch"], host["together"]
+        codes = {inputs[0].name: codes}
+    section, batch, together = bytearray(host.input_bytes), host.batch, host.together
     for item in inputs:
-        if item["name"] not in codes:
-            raise ValueError(f"codes for input {item['name']!r} are missing")
-        array, shape = np.asarray(codes[item["name"]]), tuple(item["shape"])
+        if item.name not in codes:
+            raise ValueError(f"codes for input {item.name!r} are missing")
+        array, shape = np.asarray(codes[item.name]), item.shape
         if array.shape != (shape if batch == 1 else (batch, *shape)):
-            raise ValueError(f"codes of {item['name']!r} must have the shape "
+            raise ValueError(f"codes of {item.name!r} must have the shape "
                              f"{shape if batch == 1 else (batch, *shape)}, not {array.shape}")
-        images = [_laid_out(image, item["taps"], program.arch)
+        images = [_laid_out(image, item.taps, program.arch)
                   for image in array.reshape(batch, *shape)]
         for start in range(0, batch, together):
             data = pack_map(np.concatenate(images[start:start + together], axis=1), program.arch)
-            offset = item["offset"] - host["input_offset"] + start // together * item["stride"]
+            offset = item.offset - host.input_offset + start // together * item.stride
             section[offset:offset + len(data)] = data
     return bytes(section)
 
@@ -141,16 +114,16 @@ def unpack_outputs(program: Program, data: bytes) -> dict[str, np.ndarray]:
     """{name: codes} (raw outputs: sums) from the output section's bytes: [C, H, W], or
     [N, C, H, W] for a program with a batch of N."""
     host, result = program.host, {}
-    batch, together = host["batch"], host["together"]
-    if len(data) != host["output_bytes"]:
-        raise ValueError(f"the output section has {host['output_bytes']} bytes, not {len(data)}")
-    for item in host["outputs"]:
-        unpack, images = unpack_raw_map if item["layout"] == "raw" else unpack_map, []
-        for number in range(batch // together):
-            start = item["offset"] - host["output_offset"] + number * item["stride"]
-            codes = unpack(data[start:start + item["bytes"]], item["map"], program.arch)
+    batch, together = host.batch, host.together
+    if len(data) != host.output_bytes:
+        raise ValueError(f"the output section has {host.output_bytes} bytes, not {len(data)}")
+    for item in host.outputs:
+        unpack, images = unpack_raw_map if item.layout == "raw" else unpack_map, []
+        for number in range(host.rounds):
+            start = item.offset - host.output_offset + number * item.stride
+            codes = unpack(data[start:start + item.bytes], item.map, program.arch)
             images += np.split(codes, together, axis=1)
         codes = np.stack(images)
-        codes = codes if item["channels"] is None else codes[:, item["channels"]]
-        result[item["name"]] = codes if batch > 1 else codes[0]
+        codes = codes if item.channels is None else codes[:, list(item.channels)]
+        result[item.name] = codes if batch > 1 else codes[0]
     return result

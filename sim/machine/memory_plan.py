@@ -25,7 +25,7 @@ from systolith.hw.spec.loops import results, windows
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
 from systolith.hw.spec.program import Program
 
-from .sums import ANY, NONE, Sums, axis_of, find_passes, find_pixels, may_see_nothing, sees_nothing
+from .sums import ANY, NONE, Sums, find_passes, find_pixels, lines_of, may_see_nothing, sees_nothing
 
 __all__ = ["MemoryPlanError", "check_memory_plan"]
 
@@ -49,9 +49,9 @@ class _Checker:
     def __init__(self, program):
         self.program, self.arch, self.host = program, program.arch, program.host
         self.image = np.frombuffer(program.image, np.uint8)
-        self.rounds = self.host["batch"] // self.host["together"]
-        self.names = list(self.host["tensors"])
-        self.tensors = [self.host["tensors"][name] for name in self.names]
+        self.rounds = self.host.rounds
+        self.names = list(self.host.tensors)
+        self.tensors = [self.host.tensors[name] for name in self.names]
         self.number = {name: n for n, name in enumerate(self.names)}
         slots = self.arch.groups_per_word
         self.maps = {space: np.full((MEMORIES[space].depth(self.arch), slots), -1)
@@ -64,14 +64,14 @@ class _Checker:
         self.outside = {}                       # tensor -> rounds stored [place, word, part]
         self.real = [self._real(tensor) for tensor in self.tensors]
         for number, tensor in enumerate(self.tensors):
-            if tensor["external"] is not None:
-                places = self.rounds if tensor["stride"] else 1
+            if tensor.external is not None:
+                places = self.rounds if tensor.stride else 1
                 words, parts = self._real_parts(number).shape
                 self.outside[number] = np.full((places, words, parts), -1)
-        for item in self.host["inputs"]:
-            stored = self.outside[self.number[item["name"]]]
+        for item in self.host.inputs:
+            stored = self.outside[self.number[item.name]]
             stored[:] = np.arange(len(stored))[:, None, None]
-        self.layers = [self._layer(entry) for entry in self.host["layers"]]
+        self.layers = [self._layer(entry) for entry in self.host.layers]
         self.seen: Counter = Counter()
         self.count = Counter(
             (i.layer, i.opcode) for i in program.instructions if i.unit is not None)
@@ -79,15 +79,15 @@ class _Checker:
     def _real(self, tensor):
         """bool [blocks, groups]: which groups of a map's words hold a channel."""
         groups = self.arch.groups_per_word
-        real = np.zeros(-(-tensor["shape"][0] // self.arch.vector) * groups, bool)
-        channels = range(tensor["shape"][0]) if tensor["channels"] is None else tensor["channels"]
+        real = np.zeros(-(-tensor.shape[0] // self.arch.vector) * groups, bool)
+        channels = range(tensor.shape[0]) if tensor.channels is None else tensor.channels
         real[np.asarray(channels) // self.arch.group] = True
         return real.reshape(-1, groups)
 
     def _real_parts(self, number):
         """bool [words, parts] of a map outside: its words' groups, or the chunks of raw sums."""
-        channels, height, width = self.tensors[number]["shape"]
-        if self.tensors[number]["raw"]:
+        channels, height, width = self.tensors[number].shape
+        if self.tensors[number].raw:
             return np.ones((-(-channels // self.arch.group) * height * width, self.arch.chunks),
                            bool)
         return np.repeat(self.real[number], height * width, axis=0)
@@ -101,35 +101,28 @@ class _Checker:
         - wanted: bool [blocks, groups], which groups of its input's words hold a channel that it
           reads. The others of a joined map may not be there yet.
         """
-        stated, number = entry["array"], self.number[entry["input"]]
-        layer = SimpleNamespace(**stated, name=entry["name"], input=entry["input"],
-                                output=self.number[entry["output"]], operand=entry["operand"],
+        stated, number = entry.array, self.number[entry.input]
+        layer = SimpleNamespace(**vars(stated), name=entry.name, input=entry.input,
+                                output=self.number[entry.output], operand=entry.operand,
                                 geometries={})
-        above = stated["above"] or {"taps": (0, 0)}
-        for n, name in enumerate("yx"):
-            own = stated["above"] and above | {"taps": above["taps"][n],
-                                               "results": (above["results"], None)[n]}
-            setattr(layer, name, axis_of(stated[name], stated["in_order"], own))
-        layer.runs = []
-        for boxes in stated["passes"]:
-            sizes = [box[1] * box[3] * box[5] for box in boxes]
-            layer.runs.append(list(zip(accumulate(sizes, initial=0), boxes, strict=False)))
+        layer.y, layer.x = lines_of(stated)
+        layer.runs = [list(zip(accumulate((box.passes for box in boxes), initial=0), boxes,
+                               strict=False)) for boxes in stated.passes]
         layer.block_passes = list(accumulate(
-            (sum(box[1] * box[3] * box[5] for box in boxes) for boxes in stated["passes"]),
-            initial=0))
+            (sum(box.passes for box in boxes) for boxes in stated.passes), initial=0))
         layer.wanted = self.real[number]
         if self.arch.activation.binary:
             # Lanes without channel must hold -1, so that they cancel.
             layer.wanted = np.ones_like(layer.wanted)
-        elif entry["channels"] is not None:
+        elif entry.channels is not None:
             wanted = np.zeros(layer.wanted.size, bool)
-            wanted[np.asarray(entry["channels"]) // self.arch.group] = True
+            wanted[np.asarray(entry.channels) // self.arch.group] = True
             layer.wanted = wanted.reshape(layer.wanted.shape)
         return layer
 
     def fail(self, number, text):
         code = self.program.instructions[number]
-        layer = self.host["layers"][code.layer]["name"]
+        layer = self.host.layers[code.layer].name
         raise MemoryPlanError(f"instruction {number} of layer {layer!r} {text}: {code}")
 
     def run(self):
@@ -152,12 +145,12 @@ class _Checker:
 
     def _check_ranges(self):
         """Sections, and the tensors in them, do not overlap."""
-        sections = [(item["offset"], item["offset"] + item["bytes"], item["section"])
-                    for item in self.host["memory"]]
-        maps = [(place, place + tensor["bytes"], name)
-                for name, tensor in self.host["tensors"].items() if tensor["external"] is not None
-                for place in tensor["external"] + tensor["stride"] * np.arange(
-                    self.rounds if tensor["stride"] else 1)]
+        sections = [(item.offset, item.offset + item.bytes, item.section)
+                    for item in self.host.memory]
+        maps = [(place, place + tensor.bytes, name)
+                for name, tensor in self.host.tensors.items() if tensor.external is not None
+                for place in tensor.external + tensor.stride * np.arange(
+                    self.rounds if tensor.stride else 1)]
         for what, ranges in (("sections", sections), ("tensors", maps)):
             ranges.sort()
             for one, two in pairwise(ranges):
@@ -169,12 +162,12 @@ class _Checker:
                                       f"{self.program.window_bytes} bytes")
 
     def _check_outputs(self):
-        for item in self.host["outputs"]:
-            number = self.number[item["name"]]
+        for item in self.host.outputs:
+            number = self.number[item.name]
             stored = self.outside[number]
             good = stored == np.arange(len(stored))[:, None, None]
             if not (good | ~self._real_parts(number)).all():
-                raise MemoryPlanError(f"nothing writes all of the output {item['name']!r}")
+                raise MemoryPlanError(f"nothing writes all of the output {item.name!r}")
 
     def _check_peaks(self):
         used = {space.name.lower(): tags for space, tags in self.bytes.items()} | {
@@ -183,7 +176,7 @@ class _Checker:
         peaks = {name: int(np.flatnonzero(tags >= 0).max(initial=-1)) + 1
                  for name, tags in used.items()}
         for name, peak in peaks.items():
-            stated = self.host["peak"].get(f"{name}_words", 0)
+            stated = self.host.peak.get(f"{name}_words", 0)
             if peak > stated:
                 raise MemoryPlanError(f"the program uses {peak} words of the {name} memory and "
                                       f"states a peak of {stated}")
@@ -194,12 +187,12 @@ class _Checker:
         item = self.tensors[tensor]
         if tensor not in self.outside:
             self.fail(number, f"moves {self.names[tensor]!r}, which does not lie outside")
-        place, rest = np.divmod(addresses - item["external"], item["stride"] or 1 << 62)
+        place, rest = np.divmod(addresses - item.external, item.stride or 1 << 62)
         places = len(self.outside[tensor])
-        if (place < 0).any() or (place >= places).any() or (rest >= item["bytes"]).any():
+        if (place < 0).any() or (place >= places).any() or (rest >= item.bytes).any():
             self.fail(number, f"leaves the bytes of {self.names[tensor]!r}")
-        part = self.arch.raw_bytes if item["raw"] else self.arch.group_bytes
-        whole = part * self.arch.chunks if item["raw"] else self.arch.activation_bytes
+        part = self.arch.raw_bytes if item.raw else self.arch.group_bytes
+        whole = part * self.arch.chunks if item.raw else self.arch.activation_bytes
         word, rest = np.divmod(rest, whole)
         if (rest % part).any() or (i.opcode == Opcode.LOAD and rest.any()):
             self.fail(number, f"moves {self.names[tensor]!r} in other pieces than it has")
@@ -212,7 +205,7 @@ class _Checker:
 
     def _place(self, tensor, word):
         """(block, row, column) of a word of a map."""
-        _, height, width = self.tensors[tensor]["shape"]
+        _, height, width = self.tensors[tensor].shape
         block, rest = np.divmod(word, height * width)
         return (block, *np.divmod(rest, width))
 
@@ -240,7 +233,7 @@ class _Checker:
         broadcast to the shape of `addresses`."""
         if addresses.size and not 0 <= addresses.min() <= addresses.max() < len(self.maps[space]):
             self.fail(number, f"reads {space.name.lower()} words that are not there")
-        _, height, width = self.tensors[tensor]["shape"]
+        _, height, width = self.tensors[tensor].shape
         wanted = self._tag(tensor, round, (block * height + row) * width + column)
         tags = self.maps[space][addresses]
         wrong = (tags != wanted[..., None]) & needed
@@ -264,7 +257,7 @@ class _Checker:
             self.bytes[space][base] = start
             return
         layer = self.layers[i.layer]
-        name = layer.input if i.memory == Memory.ACTIVATION else layer.operand["tensor"]
+        name = layer.input if i.memory == Memory.ACTIVATION else layer.operand.tensor
         tensor = self.number[name]
         place, word, _ = self._where(number, i, tensor, start)
         round = self.outside[tensor][place, word]               # [words, groups]
@@ -312,15 +305,14 @@ class _Checker:
         if i.destination == Destination.STORE:
             self.items.append(made)
             return
-        both = (Destination.BOTH,)
-        for space, base, where, chosen in (
-                (Space.ACTIVATION, i.base, "chip", (Destination.ACTIVATION, *both)),
-                (Space.OPERAND, i.copy_base, "operand", (Destination.OPERAND, *both))):
+        tensor, both = self.tensors[layer.output], (Destination.BOTH,)
+        for space, base, start, chosen in (
+                (Space.ACTIVATION, i.base, tensor.chip, (Destination.ACTIVATION, *both)),
+                (Space.OPERAND, i.copy_base, tensor.operand, (Destination.OPERAND, *both))):
             if i.destination in chosen:
-                start = self.tensors[layer.output][where]
                 word = base + offsets - (start or 0)
                 if start is None or word.min() < 0 or word.max() >= self.real[
-                        layer.output].shape[0] * np.prod(self.tensors[layer.output]["shape"][1:]):
+                        layer.output].shape[0] * np.prod(tensor.shape[1:]):
                     self.fail(number, f"writes outside of {self.names[layer.output]!r}")
                 block, row, column = self._place(layer.output, word)
                 self._check_results(number, made, block * self.arch.groups_per_word + i.slot
@@ -394,7 +386,7 @@ class _Checker:
     def _check_results(self, number, made, group, row, column):
         """Results go to rows and columns of their group's channels where they belong."""
         layer = made.layer
-        images, (height, _) = layer.images, self.tensors[layer.output]["shape"][1:]
+        images, (height, _) = layer.images, self.tensors[layer.output].shape[1:]
         image, row = np.divmod(row, height // images)
         good, own = np.ones(made.count, bool), []
         for name, place, first, last in (("y", row, made.top, made.bottom),
@@ -420,8 +412,8 @@ class _Checker:
     def _check_operands(self, number, made, image, row, column):
         where, tags = made.operands
         layer, groups = made.layer, self.arch.groups_per_word
-        tensor = self.number[layer.operand["tensor"]]
-        _, height, width = self.tensors[tensor]["shape"]
+        tensor = self.number[layer.operand.tensor]
+        _, height, width = self.tensors[tensor].shape
         broadcast = (height, width) == (layer.images, 1)
         row = image if broadcast else image * layer.y.out + row
         word = (made.group // groups * height + row) * width + column * (not broadcast)

@@ -3,12 +3,13 @@
 Part of the check of memory plans (`sim.memory_plan`): this is its ARRAY instruction.
 """
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import numpy as np
+from systolith.hw.spec.host import Above, ArrayView, Axis
 from systolith.hw.spec.memories import Space
 
-__all__ = ["ANY", "NONE", "Sums", "axis_of", "find_passes", "find_pixels", "may_see_nothing",
+__all__ = ["ANY", "NONE", "Sums", "find_passes", "find_pixels", "lines_of", "may_see_nothing",
            "sees_nothing"]
 
 #: In place of a pixel's row or column, or of a round. ANY: unknown, for the sum has seen nothing
@@ -72,20 +73,31 @@ class Sums:
         return bool(good.all())
 
 
-def axis_of(fields, in_order, above):
-    """One axis of a layer as the program states it (see `sim.host`), with the input positions from
-    one run of pixels to the next (`run`), from one pixel of a run to the next (`pixel`), and from
-    one pass to the next (`tap`)."""
-    axis = SimpleNamespace(**fields)
-    if above:
-        # Along a column of pixels, runs of words begin so many results each.
-        axis.run = above["results"] * axis.stride if above["results"] else 1
-        axis.pixel, axis.tap = 1, above["taps"] * axis.dilation
-    else:
-        axis.run = axis.stride * (axis.step if in_order else 1)
-        axis.pixel, axis.tap = axis.stride, axis.dilation
-    axis.above = above
-    return axis
+@dataclass(frozen=True)
+class Line(Axis):
+    """An axis of a layer, with the input positions from one run of pixels to the next (`run`), from
+    one pixel of a run to the next (`pixel`), and from one pass to the next (`tap`); `taps` of a
+    pass, and how they lie where activations come from the top (`above`, None: they do not)."""
+    run: int
+    pixel: int
+    tap: int
+    taps: int
+    above: Above | None
+
+
+def lines_of(layer: ArrayView) -> tuple[Line, Line]:
+    """The lines y and x of a layer."""
+    above = layer.above
+    if above is None:
+        y, x = (Line(**vars(axis), run=axis.stride * (axis.step if layer.in_order else 1),
+                     pixel=axis.stride, tap=axis.dilation, taps=1, above=None)
+                for axis in (layer.y, layer.x))
+        return y, x
+    # Along a column of pixels, runs of words begin so many results each.
+    y, x = (Line(**vars(axis), run=run, pixel=1, tap=taps * axis.dilation, taps=taps, above=above)
+            for axis, run, taps in ((layer.y, above.results * layer.y.stride, above.taps[0]),
+                                    (layer.x, 1, above.taps[1])))
+    return y, x
 
 
 def find_passes(tags, i, layer, arch):
@@ -150,12 +162,12 @@ def _of_results(origin, name, i, axis, right, first_tap):
         found = origin // axis.stride + shape[:, None] + np.arange(getattr(i, f"pool_{name}"))
         return (found if 0 <= found.min() and found.max() < axis.pixels else
                 f"computes pixels that the map does not have, along {name}")
-    taps, dilation, stride = axis.above["taps"], axis.dilation, axis.stride
+    taps, dilation, stride = axis.taps, axis.dilation, axis.stride
     # Each run of words begins results `stride` words apart; the taps of a pass lie `dilation`
     # words apart, and the last pass may have fewer.
     if name == "y":
         count, runs = i.starts, i.out_y
-        begin, known = i.start_y, count == axis.above["results"] and i.pool_y == axis.above["step"]
+        begin, known = i.start_y, count == axis.above.results and i.pool_y == axis.above.step
     else:
         count, runs, right = i.results_x, 1, right.swapaxes(1, 2)
         begin, known = i.start_x, True
@@ -277,7 +289,7 @@ def _check_edge(checker, number, i, layer, geometry):
 def _reads(axis, pixels, first, count):
     """bool [pixels]: whether rows (or columns) of pixels see any of the map in `count` passes from
     `first` on."""
-    taps = axis.above["taps"] if axis.above else 1
+    taps = axis.taps
     tap = np.arange(first * taps, min(axis.kernel, (first + count) * taps))
     places = np.add.outer(np.asarray(pixels) * axis.stride - axis.pad, tap * axis.dilation)
     return ((places >= 0) & (places < axis.size)).any(axis=-1)

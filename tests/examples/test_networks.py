@@ -45,8 +45,8 @@ def test_pooling_behind_parts_costs_no_layer_and_few_pixels():
         assert [layer.pool for layer in graph.layers] == [(3, 3), (1, 1), (3, 3), (3, 3)]
         codes = graph.encode_inputs(np.float32(net.rng.normal(0, 1, (1, 3, size, size))))
         arch = replace(load_chip("sim-16x16-int8"), accumulator_depth=256, activation_depth=2048)
-        layers = on_chip(graph, codes, arch).host["layers"]
-        assert all(layer["array_cycles"] < 1.5 * layer["ideal_cycles"] for layer in layers)
+        layers = on_chip(graph, codes, arch).host.layers
+        assert all(layer.array_cycles < 1.5 * layer.ideal_cycles for layer in layers)
 
 
 @pytest.mark.parametrize("make, most", [
@@ -66,4 +66,4 @@ def test_programs_and_onnx_runtime(make, most):
     assert cycles(program).cycles <= most
     mean = next(layer for layer in graph.layers if layer.groups == layer.inputs > 1
                 and layer.output_shape[1:] == (1, 1))
-    assert program.host["macs"] == net.macs + mean.macs
+    assert program.host.macs == net.macs + mean.macs

@@ -336,7 +336,7 @@ class Disasm(Command):
     def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         program = open_build(options.dir).program
-        layers = [layer["name"] for layer in program.host["layers"]]
+        layers = [layer.name for layer in program.host.layers]
         for number, instruction in enumerate(program.instructions):
             layer = f"    # {layers[instruction.layer]}" if instruction.unit is not None else ""
             print(f"{number:5}  {instruction}{layer}")

@@ -150,7 +150,7 @@ def test_rtl_equals_golden_and_the_cycle_model(capsys, built, batch, tmp_path):
 @pytest.mark.parametrize("engine", ["isa", "rtl"])
 def test_a_wrong_weight_is_a_difference_in_its_layer(capsys, copy, batch, engine):
     program = open_build(copy).program
-    sections = {item["section"]: item["offset"] for item in program.host["memory"]}
+    sections = {item.section: item.offset for item in program.host.memory}
     # the first weights that conv2 loads
     first = next(i for i in program.instructions if i.opcode == isa.Opcode.LOAD and i.layer == 1
                  and i.memory == isa.Memory.WEIGHT)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from systolith.gen.compile.alloc import ALIGNMENT, Ring, Sections, place
+from systolith.hw.spec.host import Section
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -76,7 +77,5 @@ def test_sections_follow_each_other_aligned():
         0, ALIGNMENT, 0]
     sections.add("code", 5)
     assert sections.close() == 5 * ALIGNMENT
-    assert sections.table() == [
-        {"section": "code", "offset": 0, "bytes": 64},
-        {"section": "data", "offset": 64, "bytes": 192},
-        {"section": "rest", "offset": 256, "bytes": 64}]
+    assert sections.table() == (
+        Section("code", 0, 64), Section("data", 64, 192), Section("rest", 256, 64))

@@ -37,12 +37,12 @@ def run(program, codes, seed=0):
     host = program.host
     memory = np.random.default_rng(seed).integers(0, 256, program.window_bytes).astype(np.uint8)
     memory[:len(program.image)] = np.frombuffer(program.image, np.uint8)
-    start, data = host["input_offset"], pack_inputs(program, codes)
+    start, data = host.input_offset, pack_inputs(program, codes)
     memory[start:start + len(data)] = np.frombuffer(data, np.uint8)
     simulator = Simulator(program.arch, memory)
     simulator.run(program.instructions, seed)
-    start = host["output_offset"]
-    outputs = unpack_outputs(program, memory[start:start + host["output_bytes"]].tobytes())
+    start = host.output_offset
+    outputs = unpack_outputs(program, memory[start:start + host.output_bytes].tobytes())
     results = [item.items for item in sorted(simulator.results, key=lambda one: one.number)]
     return outputs, results
 
@@ -80,7 +80,7 @@ def test_every_image_of_a_batch_is_computed_as_alone(seed):
     except UserError as error:
         assert "could saturate" in str(error)
         return
-    assert program.host["batch"] == images
+    assert program.host.batch == images
     if len(program.instructions) < 600:         # the others only cost time
         assert_computes(program, graph, batch_of(graph, images, seed), seed)
 
@@ -105,9 +105,9 @@ def test_a_dense_layer_has_a_pixel_for_every_image():
     arch = Arch(rows=8, columns=8, weight_depth=128)
     graph = dense((64, 64, 64, 10))
     alone, program = compile_graph(graph, arch), compile_graph(graph, arch, 16)
-    assert program.host["together"] == 16
+    assert program.host.together == 16
     assert loaded(program, Memory.WEIGHT) == loaded(alone, Memory.WEIGHT)
-    assert program.host["layers"][0]["passes"] == alone.host["layers"][0]["passes"]
+    assert program.host.layers[0].passes == alone.host.layers[0].passes
     assert cycles(program).cycles < 16 * cycles(alone).cycles / 8
     assert_computes(program, graph, batch_of(graph, 16, 0))
 
@@ -132,7 +132,7 @@ def test_a_build_for_a_batch_fills_up_its_last_run(tmp_path):
     images = np.random.default_rng(0).uniform(0, 1, (5, 1, 28, 28)).astype(np.float32)
     made = build(EXAMPLE, load_chip("sim-16x16-int8"), tmp_path / "out", batch=2, area=False)
     again = open_build(tmp_path / "out")
-    assert made.program.host["batch"] == again.program.host["batch"] == 2
+    assert made.program.host.batch == again.program.host.batch == 2
     found = simulate(again, images, "isa")
     assert found.comparison.bits == 0 and len(found.outputs) == 5
     assert (found.outputs == simulate(again, images).outputs).all()

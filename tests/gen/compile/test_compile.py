@@ -53,8 +53,8 @@ def assert_sound(program):
     assert find_races(program.instructions, arch) == []
     assert find_stall(program.instructions, arch) is None
 
-    sections = {item["section"]: range(item["offset"], item["offset"] + item["bytes"])
-                for item in host["memory"]}
+    sections = {item.section: range(item.offset, item.offset + item.bytes)
+                for item in host.memory}
     for one, two in pairwise(sorted(sections.values(), key=lambda part: part.start)):
         assert one.stop <= two.start
     assert max(part.stop for part in sections.values()) <= program.window_bytes
@@ -63,8 +63,8 @@ def assert_sound(program):
                                      ("code", "weights", "parameters", "tables")
                                      if name in sections)
 
-    outside = sorted((item["external"], item["external"] + item["bytes"], item["section"])
-                     for item in host["tensors"].values() if item["external"] is not None)
+    outside = sorted((item.external, item.external + item.bytes, item.section)
+                     for item in host.tensors.values() if item.external is not None)
     for one, two in pairwise(outside):
         assert one[1] <= two[0]
     for start, stop, section in outside:
@@ -72,9 +72,9 @@ def assert_sound(program):
 
     for where, lives, depth in (("chip", "lives", arch.activation_depth),
                                 ("operand", "operand_lives", arch.operand_depth)):
-        inside = [(item[where], item[where] + -(-item["shape"][0] // arch.vector)
-                   * item["shape"][1] * item["shape"][2], *item[lives])
-                  for item in host["tensors"].values() if item[where] is not None]
+        inside = [(start, start + -(-item.shape[0] // arch.vector) * item.shape[1] * item.shape[2],
+                   *getattr(item, lives))
+                  for item in host.tensors.values() if (start := getattr(item, where)) is not None]
         for n, one in enumerate(inside):
             assert one[1] <= depth
             for two in inside[:n]:
@@ -83,17 +83,17 @@ def assert_sound(program):
 
     for i in program.instructions:
         if i.opcode == Opcode.LOAD:
-            layer = host["layers"][i.layer]
-            tensor = host["tensors"][layer["operand"]["tensor"] if i.memory == Memory.OPERAND
-                                     else layer["input"]]
+            layer = host.layers[i.layer]
+            tensor = host.tensors[layer.operand.tensor if i.memory == Memory.OPERAND
+                                  else layer.input]
             allowed = {Memory.WEIGHT: sections.get("weights"),
                        Memory.PARAMETER: sections.get("parameters"),
                        Memory.TABLE: sections.get("tables"),
-                       }.get(i.memory, range(tensor["external"] or 0,
-                                             (tensor["external"] or 0) + tensor["bytes"]))
+                       }.get(i.memory, range(tensor.external or 0,
+                                             (tensor.external or 0) + tensor.bytes))
         elif i.opcode == Opcode.STORE:
-            tensor = host["tensors"][host["layers"][i.layer]["output"]]
-            allowed = range(tensor["external"], tensor["external"] + tensor["bytes"])
+            tensor = host.tensors[host.layers[i.layer].output]
+            allowed = range(tensor.external, tensor.external + tensor.bytes)
         else:
             continue
         last = i.address + (i.rows - 1) * i.row_stride
@@ -193,8 +193,8 @@ def test_tiling(memories, shape, layers, plan):
     graph = chain(shape, *layers)
     codes = {"in": np.random.default_rng(1).integers(0, 256, (1, *shape))}
     program = compile_graph(graph, arch)
-    for layer, expected in zip(program.host["layers"], plan, strict=True):
-        assert expected.items() <= layer.items()
+    for layer, expected in zip(program.host.layers, plan, strict=True):
+        assert expected.items() <= vars(layer).items()
     assert_sound(program)
     assert_computes(program, graph, codes, 1)
 
@@ -219,7 +219,7 @@ def test_weights_that_fit_are_loaded_once():
         {"out": 10, "kernel": "dense"}), arch)
     loaded = sum(i.rows * i.words for i in program.instructions
                  if i.opcode == Opcode.LOAD and i.memory == Memory.WEIGHT)
-    size = next(item["bytes"] for item in program.host["memory"] if item["section"] == "weights")
+    size = next(item.bytes for item in program.host.memory if item.section == "weights")
     assert loaded * arch.weight_bytes == size
 
 
@@ -237,18 +237,18 @@ def test_a_small_layer_costs_few_cycles_beyond_its_passes():
     arch = load_chip("sim-16x16-int8")
     layers = [{"out": 16, "kernel": 3}] * 10 + [{"out": 10, "kernel": "dense", "raw": True}]
     program = compile_graph(chain((16, 8, 8), *layers), arch)
-    passes = sum(layer["array_cycles"] for layer in program.host["layers"])
+    passes = sum(layer.array_cycles for layer in program.host.layers)
     assert cycles(program).compute_cycles - passes <= 50 * len(layers)
 
 
 def test_grouped_convolutions_skip_passes_without_weights():
     arch = replace(SMALL, weight_depth=512)
     graph = chain((24, 9, 9), {"out": 24, "kernel": 3})
-    dense = compile_graph(graph, arch).host["layers"][0]["passes"]
+    dense = compile_graph(graph, arch).host.layers[0].passes
     apart = np.arange(24)[:, None] // 6 != np.arange(24) // 6
     graph.layers[0].weight[apart] = 0
     program = compile_graph(graph, arch)
-    assert program.host["layers"][0]["passes"] == dense // 3        # 2 of 6 blocks of channels
+    assert program.host.layers[0].passes == dense // 3        # 2 of 6 blocks of channels
     codes = {"in": np.random.default_rng(0).integers(0, 256, (1, 24, 9, 9))}
     assert_computes(program, graph, codes, 1)
 

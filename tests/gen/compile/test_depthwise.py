@@ -43,11 +43,11 @@ def run(conv, arch, seed=0):
     codes = np.random.default_rng(seed).integers(0, 1 << form.width, (1, *conv.input_shape))
     memory = bytearray(program.image).ljust(program.window_bytes, b"\0")
     section = host.pack_inputs(program, codes[0])
-    at = program.host["input_offset"]
+    at = program.host.input_offset
     memory[at:at + len(section)] = section
     Simulator(arch, memory).run(program.instructions, seed=seed)
-    at = program.host["output_offset"]
-    found = host.unpack_outputs(program, bytes(memory[at:at + program.host["output_bytes"]]))
+    at = program.host.output_offset
+    found = host.unpack_outputs(program, bytes(memory[at:at + program.host.output_bytes]))
     return found["out"], graph.run(codes)["out"][0], program
 
 

@@ -50,7 +50,7 @@ def test_a_first_layer_of_one_channel_fills_the_rows(rows, taps, passes):
                 input_shape=(1, 28, 28))
     layer, recipe = lay_out_taps(Layer(0, conv, arch), Int(8))
     assert layer.most_passes == passes
-    assert sorted(recipe["taps"]) == taps
+    assert sorted(recipe.taps) == taps
 
 
 @pytest.mark.parametrize("weights, held", [([-1, 0, 1], True), ([-2, 0, 1], False)])
@@ -65,7 +65,7 @@ def test_a_large_kernel_of_few_channels_leaves_no_row_empty():
     conv = Conv("conv", "in", "out", np.ones((64, 3, 7, 7), int), Int(8), stride=(2, 2),
                 pads=(3, 3, 3, 3), input_shape=(3, 224, 224))
     layer, recipe = lay_out_taps(Layer(0, conv, arch), Int(8))
-    assert recipe["taps"] == [7, 7] and layer.most_passes == 10
+    assert recipe.taps == (7, 7) and layer.most_passes == 10
 
 
 def test_saturating_accumulators_keep_their_passes():

@@ -73,7 +73,7 @@ def test_maps_stay_in_operand_memory_while_they_fit(broadcast):
     assert operand_lives(graph) == {"in": (1, 1), "b.out": (1, 3), "other": (4, 4)}
     pixels = 3 * 9 * 7
     other = 3 if broadcast else pixels
-    assert program.host["peak"]["operand_words"] <= 2 * pixels
+    assert program.host.peak["operand_words"] <= 2 * pixels
     # both inputs come from outside, once
     assert [layer["operand"] for layer in moved(program)[0]] == [
         0, pixels * CHIP.activation_bytes, 0, 0, other * CHIP.activation_bytes]
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_loaded_for_each_sub_tile(depth, groups, facts):
         assert depth < least and "raise buffers.operands" in str(error)
         program = assert_computes(graph, codes, replace(arch, operand_depth=least))
     layers, _ = moved(program)
-    assert program.host["peak"]["operand_words"] <= program.arch.operand_depth
+    assert program.host.peak["operand_words"] <= program.arch.operand_depth
     assert layers[1]["operand"] >= 20 * arch.activation_bytes
     assert layers[3]["operand"] > 0
 
@@ -116,7 +116,7 @@ def test_a_shortcut_of_its_own_goes_to_operand_memory_alone():
     program = assert_computes(graph, codes, CHIP)
     assert {i.destination for i in program.instructions
             if i.opcode == Opcode.POST and i.layer == 1} == {Destination.OPERAND}
-    assert program.host["tensors"]["b.out"]["chip"] is None
+    assert program.host.tensors["b.out"].chip is None
 
 
 @pytest.mark.parametrize("change, text", [

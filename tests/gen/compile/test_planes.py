@@ -86,7 +86,7 @@ def test_the_planes_of_an_image_are_as_many_passes():
     program = compute(graph, codes, arch)
     arrays = [i for i in program.instructions if i.opcode == Opcode.ARRAY and i.layer == 0]
     assert sum(i.double for i in arrays) == 7 * sum(not i.accumulate for i in arrays)
-    assert program.host["layers"][0]["passes"] == 8 * sum(not i.accumulate for i in arrays)
+    assert program.host.layers[0].passes == 8 * sum(not i.accumulate for i in arrays)
 
 
 def test_on_the_core():

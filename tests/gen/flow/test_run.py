@@ -56,9 +56,9 @@ def test_a_board_computes_what_the_golden_model_does(made):
 
 def test_a_wrong_result_is_seen(made, monkeypatch):
     image = bytearray(made.program.image)
-    section = next(part for part in made.program.host["memory"] if part["section"] == "weights")
-    start = section["offset"]
-    image[start:start + section["bytes"]] = bytes(section["bytes"])
+    section = next(part for part in made.program.host.memory if part.section == "weights")
+    start = section.offset
+    image[start:start + section.bytes] = bytes(section.bytes)
     monkeypatch.setattr(made.program, "image", bytes(image))
     assert run(made, images(made, 1), "sim:board", check=True).comparison.bits
 

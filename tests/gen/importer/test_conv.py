@@ -118,9 +118,9 @@ def test_on_the_core():
         program = compile_graph(graph, arch)
         memory = bytearray(program.window_bytes)
         memory[:len(program.image)] = program.image
-        start, content = program.host["input_offset"], pack_inputs(program, codes[0])
+        start, content = program.host.input_offset, pack_inputs(program, codes[0])
         memory[start:start + len(content)] = content
-        outside = program.host["output_offset"], program.host["output_bytes"]
+        outside = program.host.output_offset, program.host.output_bytes
         jobs.append(rtl.Job(program, [rtl.Run([(0, bytes(memory))], [outside])], latency=5,
                             stalls=0.2, seed=len(jobs)))
         right.append((program, graph.outputs[0], graph.run(codes)[graph.outputs[0]][0]))

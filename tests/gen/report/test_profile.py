@@ -9,6 +9,7 @@ from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, O
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
 
+from ...hosts import stated
 from ...networks import random_network
 
 ARCH = Arch(rows=4, columns=4, weight_depth=256, activation_depth=4096, bus_bits=64)
@@ -19,7 +20,7 @@ def made_of(code, layers=1, macs=100):
     code = [Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)}), *code,
             Instruction(Opcode.END)]
     text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
-    return Program(ARCH, code, text, 0, 1 << 16, {"layers": [{"macs": macs}] * layers})
+    return Program(ARCH, code, text, 0, 1 << 16, stated(layers, macs=macs))
 
 
 def costs(code, latency=8, **kwargs):
@@ -35,7 +36,7 @@ def test_every_cycle_is_counted_once(seed):
     program = compile_graph(random_network(seed, arch, layers=4)[0], arch)
     timing = cycles(program)
     found = profile(program, timing)
-    assert len(found) == len(program.host["layers"])
+    assert len(found) == len(program.host.layers)
     assert sum(layer["cycles"] for layer in found) == timing.cycles
     for layer in found:
         assert sum(layer["charged"].values()) == layer["cycles"]
@@ -43,7 +44,7 @@ def test_every_cycle_is_counted_once(seed):
         assert layer["charged"]["latency"] <= layer["cycles"] - max(layer["at_work"].values())
     # what each layer's array does, and what the bus brings, is what was planned
     assert sum(layer["at_work"]["array"] for layer in found) == pytest.approx(
-        sum(layer["array_cycles"] for layer in program.host["layers"]), abs=2 * arch.rows)
+        sum(layer.array_cycles for layer in program.host.layers), abs=2 * arch.rows)
     beats = sum(sum(layer["loaded_bytes"].values()) for layer in found) // arch.beat_bytes
     loading = timing.activity["load"]["running"]
     assert beats <= loading <= beats + 4 * len(program.instructions)

@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_cycle_model(programs):
     report, timing = make_report(program, latency=7), cycles(program, 7)
     found = report["cycles"]
     assert (found["total"], found["compute"]) == (timing.cycles, timing.compute_cycles)
-    assert found["utilization"] == pytest.approx(program.host["macs"] / timing.cycles / 64)
+    assert found["utilization"] == pytest.approx(program.host.macs / timing.cycles / 64)
     assert found["images_per_second"] == pytest.approx(25e6 / timing.cycles)
     assert report["network"]["macs"] == sum(layer["macs"] for layer in report["layers"])
     for before, after in zip(report["layers"], report["layers"][1:], strict=False):
@@ -146,7 +146,7 @@ def test_bars_on_a_terminal(monkeypatch):
 def test_what_the_host_lays_out_is_said(programs):
     program = programs["none"]
     report = make_report(program) | {"area": None}
-    recipe = program.host["inputs"][0]["taps"]
+    recipe = program.host.inputs[0].taps
     assert ("The host writes the input" in markdown(report)) == bool(recipe)
     tapped = {**report["network"]["inputs"][0], "laid_out_as": [9, 4, 4]}
     report["network"] = {**report["network"], "inputs": [tapped]}

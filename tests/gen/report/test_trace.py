@@ -73,7 +73,7 @@ def test_every_instruction_is_there_once_with_what_it_does(run):
     for number in numbers:
         code, event = program.instructions[number], found[number]
         assert event["tid"] == 2 + code.unit and event["cat"] == code.unit.name.lower()
-        assert event["name"].startswith(program.host["layers"][code.layer]["name"])
+        assert event["name"].startswith(program.host.layers[code.layer].name)
         first, last = timing.instructions[number]
         assert first <= event["ts"] and event["ts"] + event["dur"] <= last + 1
         assert ("takes tokens of" in event["args"]) == bool(code.wait)
@@ -97,7 +97,7 @@ def test_layers_share_out_all_cycles(run):
     program, timing = run
     layers = [event for event in trace_events(program, timing) if event.get("cat") == "layer"]
     assert [event["name"] for event in layers] == [
-        layer["name"] for layer in program.host["layers"]]
+        layer.name for layer in program.host.layers]
     assert layers[0]["ts"] == 0 and sum(event["dur"] for event in layers) == timing.cycles
     assert all(event["dur"] == event["args"]["cycles"] for event in layers)
 

@@ -42,7 +42,7 @@ def network(raw):
 def run(program, arch, codes):
     memory = bytearray(program.window_bytes)
     memory[:len(program.image)] = program.image
-    data, start = pack_inputs(program, codes), program.host["input_offset"]
+    data, start = pack_inputs(program, codes), program.host.input_offset
     memory[start:start + len(data)] = data
     simulator = Simulator(arch, memory)
     simulator.run(program.instructions, seed=1)

@@ -1,8 +1,11 @@
 """The host's packing against plain loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Host, Input, Output, Taps
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import pack_raw_items
 from systolith.sim.machine.host import (
@@ -47,31 +50,30 @@ def test_unrolled_maps_hold_the_taps(seed):
     codes = rng.integers(0, 99, (channels, height, width))
     ny, nx, dy, dx, sy, sx, rows, columns = rng.integers(1, 4, 8)
     py, px = rng.integers(0, 4, 2)
-    taps = {"taps": [ny, nx], "dilation": [dy, dx], "step": [sy, sx], "pads": [py, px],
-            "fill": 77, "replicate": seed % 3 == 0, "planes": None,
-            "shape": [ny * nx * channels, rows, columns]}
+    taps = Taps(taps=(ny, nx), dilation=(dy, dx), step=(sy, sx), pads=(py, px), fill=77,
+                replicate=seed % 3 == 0, planes=None, shape=(ny * nx * channels, rows, columns))
     found = unroll(codes, taps)
-    assert found.shape == tuple(taps["shape"])
+    assert found.shape == taps.shape
     for (channel, y, x), code in np.ndenumerate(found):
         tap, c = divmod(channel, channels)
         iy = y * sy - py + tap // nx * dy
         ix = x * sx - px + tap % nx * dx
-        if taps["replicate"]:
+        if taps.replicate:
             iy, ix = max(0, min(iy, height - 1)), max(0, min(ix, width - 1))
         inside = 0 <= iy < height and 0 <= ix < width
         assert code == (codes[c, iy, ix] if inside else 77)
 
 
 def _program(batch=1, together=1):
-    inputs = [{"name": "a", "offset": 128, "stride": 64, "shape": [2, 1, 3], "taps": None},
-              {"name": "b", "offset": 256, "stride": 128, "shape": [7, 2, 2], "taps": None}]
-    outputs = [{"name": "y", "offset": 512, "bytes": 3 * together * ARCH.activation_bytes,
-                "stride": 64, "shape": [2, 1, 3], "map": [2, together, 3],
-                "channels": None, "layout": "activation"}]
-    return Program(ARCH, [], b"", 0, 1024, {
-        "batch": batch, "together": together, "inputs": inputs, "input_offset": 128,
-        "input_bytes": 256,
-        "outputs": outputs, "output_offset": 512, "output_bytes": 64})
+    inputs = tuple(
+        Input(name=name, offset=offset, bytes=0, stride=stride, words=0, shape=shape, map=shape,
+              layout="activation", taps=None, note=None)
+        for name, offset, stride, shape in (("a", 128, 64, (2, 1, 3)), ("b", 256, 128, (7, 2, 2))))
+    outputs = (Output(name="y", offset=512, bytes=3 * together * ARCH.activation_bytes, stride=64,
+                      map=(2, together, 3), shape=(2, 1, 3), channels=None, layout="activation"),)
+    return Program(ARCH, [], b"", 0, 1024, Host(
+        batch=batch, together=together, inputs=inputs, input_offset=128, input_bytes=256,
+        outputs=outputs, output_offset=512, output_bytes=64))
 
 
 def test_sections_hold_every_input_at_its_offset():
@@ -85,7 +87,7 @@ def test_sections_hold_every_input_at_its_offset():
 
 def test_images_of_a_batch_lie_in_rounds_one_under_the_other():
     program = _program(4, 2)
-    program.host |= {"input_bytes": 384, "output_bytes": 128}
+    program.host = replace(program.host, input_bytes=384, output_bytes=128)
     a, b = np.arange(24).reshape(4, 2, 1, 3), np.arange(112).reshape(4, 7, 2, 2) % 32
     data = pack_inputs(program, {"a": a, "b": b})
     for number, start in enumerate((0, 64)):

@@ -42,7 +42,7 @@ def test_a_program_of_the_compiler_passes(batch):
     program = compile_graph(network(), ARCH, batch)
     found = check_memory_plan(program)
     for name, words in found.items():
-        assert words == program.host["peak"].get(f"{name}_words", 0)
+        assert words == program.host.peak.get(f"{name}_words", 0)
 
 
 @pytest.mark.parametrize("rows", [5, 7])
@@ -182,14 +182,14 @@ def test_an_output_that_is_not_stored_is_seen():
 
 def test_tensors_that_overlap_outside_are_named():
     program = compile_graph(network(), ARCH)
-    tensors = program.host["tensors"]
-    tensors["map4"]["external"] = tensors["map0"]["external"] + 64
+    tensors = program.host.tensors
+    tensors["map4"] = replace(tensors["map4"], external=tensors["map0"].external + 64)
     with pytest.raises(MemoryPlanError, match="the tensors 'map0' and 'map4' overlap"):
         check_memory_plan(program)
 
 
 def test_a_peak_that_is_too_low_is_seen():
     program = compile_graph(network(), ARCH)
-    program.host["peak"]["activation_words"] -= 1
+    program.host.peak["activation_words"] -= 1
     with pytest.raises(MemoryPlanError, match="states a peak of"):
         check_memory_plan(program)

@@ -60,8 +60,8 @@ def test_a_program_runs(path):
         device = Device(mapped)
         device.load(program)
         mapped.write_register(registers.address("STATUS"), 1)
-        found = device.run(writes=[(host["input_offset"], pack_inputs(program, codes[0]))],
-                           reads=[(host["output_offset"], host["output_bytes"])]).check()
+        found = device.run(writes=[(host.input_offset, pack_inputs(program, codes[0]))],
+                           reads=[(host.output_offset, host.output_bytes)]).check()
         assert mapped.read_register(registers.address("WINDOW_BASE")) == WINDOW
     golden = graph.run(codes, ARCH)
     for name, values in unpack_outputs(program, found.outputs[0]).items():

@@ -52,9 +52,9 @@ def found():
     for program, codes, _ in everything:
         memory = bytearray(program.window_bytes)
         memory[:len(program.image)] = program.image
-        start, data = program.host["input_offset"], pack_inputs(program, codes)
+        start, data = program.host.input_offset, pack_inputs(program, codes)
         memory[start:start + len(data)] = data
-        outside = program.host["output_offset"], program.host["output_bytes"]
+        outside = program.host.output_offset, program.host.output_bytes
         jobs.append(rtl.Job(program, [rtl.Run([(0, bytes(memory))], [outside])], stalls=0.3,
                             latency=5, seed=len(jobs)))
     results = {}

@@ -106,8 +106,8 @@ def test_functions_cost_no_layer_and_are_onnx_runtimes(name, tmp_path):
     assert [layer.table is not None for layer in graph.layers] == [True, False]
     images = np.float32(np.random.default_rng(1).standard_normal((9, 3, 8, 8)))
     program = assert_onnx_runtimes(graph, path, images)
-    assert program.host["layers"][0]["function"] == "table"
-    assert program.host["peak"]["table_words"] <= 256
+    assert program.host.layers[0].function == "table"
+    assert program.host.peak["table_words"] <= 256
 
 
 def test_a_slope_for_each_channel_takes_a_layer_with_two_factors(tmp_path):

@@ -1,0 +1,28 @@
+"""Made-up records of `hw.spec.host`, one value in every field."""
+
+from dataclasses import replace
+
+from systolith.hw.spec.host import ArrayView, Axis, Box, Host, Layer
+
+_AXIS = Axis(size=4, kernel=1, stride=1, dilation=1, pad=0, pool=1, out=4, step=1, margin=0,
+             pixels=4)
+_LAYER = Layer(
+    name="conv", nodes=("Conv_0",), kind="conv", macs=100, input="a", output="b",
+    input_shape=(4, 4, 4), output_shape=(4, 4, 4), kernel=(1, 1), stride=(1, 1), dilation=(1, 1),
+    pads=(0, 0, 0, 0), pool=(1, 1), pool_stride=(1, 1), pool_pads=(0, 0, 0, 0), pool_sum=False,
+    raw=False, weight_bits=128, passes=1, array_cycles=16, ideal_cycles=16, accumulator_bits=18,
+    tiles=1, parts=1, input_buffers=0, loop_order="columns", column_group=1, channels=None,
+    operand=None, function=None, array=ArrayView(
+        images=1, y=_AXIS, x=_AXIS, in_order=True, origin=(0, 0), step=(1, 1), first_group=0,
+        groups=1, above=None, passes=((Box(0, 1, 0, 1, 0, 1),),), weights=64, parameters=128,
+        table=192))
+
+
+def stated_layer(**fields) -> Layer:
+    """A layer with these fields, and others that are legal and say nothing."""
+    return replace(_LAYER, **fields)
+
+
+def stated(layers: int, **fields) -> Host:
+    """A host part of so many equal layers, with these fields of each."""
+    return Host(layers=(stated_layer(**fields),) * layers)

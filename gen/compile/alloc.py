@@ -1,11 +1,12 @@
-"""Memory allocation: feature maps in activation memory, weights and parameters in their rings,
+"""Memory allocation: feature maps in activation memory, weights and parameters in ring buffers,
 sections in external memory.
 
-Nothing here looks at time: a write waits for the readers of the words that it overwrites (tokens),
-so placement affects speed only, never correctness - but for feature maps, which must not
-be overwritten while they are still to be read.
+Feature maps must not be overwritten before their last reader, so that maps that are alive during
+the same layer get separate places. All other placement affects speed alone: tokens make each write
+wait for the instructions that still read the words it overwrites.
 """
 
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from systolith.hw.spec.host import Section
@@ -17,26 +18,34 @@ ALIGNMENT = 64
 
 
 class Ring:
-    """A memory whose words are given out in turn, the oldest first to be overwritten.
+    """A memory used as a ring buffer: each new item takes the words after the previous one and
+    overwrites what is oldest.
 
     Parameters
     ----------
     depth : int
-        Words.
+        Words of the memory.
+
+    Attributes
+    ----------
+    peak : int
+        The most words that were in use, counted from word 0.
     """
 
-    def __init__(self, depth):
+    def __init__(self, depth: int):
         self.depth = depth
         self.peak = 0
         self._next = 0
-        self._kept = {}                         # name -> (base, words)
+        self._kept: dict[Hashable, tuple[int, int]] = {}        # name -> (base, words)
 
-    def find(self, name):
-        """The base of what was placed under this name, None where that was overwritten."""
+    def find(self, name: Hashable) -> int | None:
+        """The first word of the item that was placed under this name; None where a part of it has
+        been overwritten since."""
         return self._kept[name][0] if name in self._kept else None
 
-    def place(self, name, words):
-        """The base of `words` neighbouring words, at most `depth`; what lay there is forgotten."""
+    def place(self, name: Hashable, words: int) -> int:
+        """Place an item of `words` consecutive words; returns its first word. Items that it
+        overwrites are no longer found. Raises ValueError for more words than the memory has."""
         if words > self.depth:
             raise ValueError(f"{words} words do not fit a memory of {self.depth}")
         base = self._next if self._next + words <= self.depth else 0
@@ -50,16 +59,17 @@ class Ring:
 
 @dataclass
 class Placement:
-    """Places in activation memory.
+    """Places in a memory for feature maps.
 
     Attributes
     ----------
     maps : dict of str to int
-        First word of every tensor that lies on the chip as a whole.
+        First word of every tensor that lies in the memory as a whole.
     lives : dict of str to (first, last)
-        The layers during which each of them must stay, both included.
+        The indices of the first and last layer during which each of them must stay.
     gaps : dict of int to (base, words)
-        The largest free range during each layer whose input is outside: its input buffers.
+        For the index of each layer whose input is in external memory, the largest range that no
+        tensor uses during this layer; its input buffers go there.
     """
     maps: dict = field(default_factory=dict)
     lives: dict = field(default_factory=dict)
@@ -67,8 +77,9 @@ class Placement:
 
 
 def _fit(sizes, lives, depth):
-    """First word of every item so that items alive together do not overlap; None where the
-    attempt fails. Large ones first, then by start: two orders that fail on different inputs."""
+    """{tensor: first word} such that tensors alive during the same layer do not overlap; None where
+    none is found. First fit, in the order of sizes, then in the order of first layers: the two
+    orders fail on different inputs."""
     orders = (lambda name: (-sizes[name], lives[name], name), lambda name: (lives[name], name))
     for order in orders:
         placed: dict[str, int] = {}
@@ -87,7 +98,7 @@ def _fit(sizes, lives, depth):
 
 
 def _largest_gap(layer, maps, sizes, lives, depth):
-    """(base, words) of the longest range that no map alive during `layer` touches."""
+    """(first word, words) of the longest range that no map alive during `layer` uses."""
     best, start = (0, 0), 0
     taken = sorted((maps[name], maps[name] + sizes[name]) for name in maps
                    if lives[name][0] <= layer <= lives[name][1])
@@ -98,25 +109,28 @@ def _largest_gap(layer, maps, sizes, lives, depth):
     return best
 
 
-def place(sizes, lives, needs, layers, depth):
-    """Decide which feature maps lie on the chip, and where.
+def place(sizes: Mapping[str, int], lives: Mapping[str, tuple[int, int]],
+          needs: Callable[[int, dict[str, int]], int], layers: int, depth: int) -> Placement:
+    """Decide which feature maps lie in a memory on the chip, and where.
+
+    As long as maps and input buffers do not fit during some layer, the largest tensor alive during
+    this layer is left in external memory.
 
     Parameters
     ----------
     sizes : dict of str to int
-        Words of every tensor that could.
+        Words of every tensor that may lie in the memory.
     lives : dict of str to (first, last)
-        Layers during which it would have to, both included.
+        Indices of the first and last layer during which the tensor would have to stay there.
     needs : function (layer, maps) -> int
-        Words of input buffers that a layer wants when the tensors `maps` are on the chip; 0 where
+        Words of input buffers that a layer needs when the tensors `maps` are in the memory; 0 where
         its input is one of them.
     layers : int
-        How many layers there are.
+        Number of layers.
     depth : int
         Words of the memory.
 
-    Returns a Placement. As long as something does not fit, the largest tensor that is in the way
-    is left outside.
+    Returns the `Placement`.
     """
     sizes = {name: size for name, size in sizes.items() if size <= depth}
     while True:
@@ -144,23 +158,31 @@ def place(sizes, lives, needs, layers, depth):
 
 
 class Sections:
-    """External memory: named sections one after the other, each of named items.
+    """The layout of external memory: named sections, one after the other, each made of items.
 
-    Items get offsets in their section as they come; sections get addresses in `close`.
+    `add` gives an item its offset in its section; `close` gives the sections their addresses.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Bytes of each section, so far.
+    starts : dict of str to int
+        Byte address of each section; empty before `close`.
     """
 
-    def __init__(self, *names):
+    def __init__(self, *names: str):
         self.sizes = dict.fromkeys(names, 0)
-        self.starts = {}
+        self.starts: dict[str, int] = {}
 
-    def add(self, section, size):
-        """The offset in `section` of an item of `size` bytes."""
+    def add(self, section: str, size: int) -> int:
+        """Append an item of `size` bytes to a section; returns its byte offset there, a multiple of
+        ALIGNMENT."""
         offset = self.sizes[section]
         self.sizes[section] = -(-(offset + size) // ALIGNMENT) * ALIGNMENT
         return offset
 
-    def close(self):
-        """Fix the addresses. Returns the size of the window."""
+    def close(self) -> int:
+        """Give every section its address. Returns the bytes of all sections together."""
         address = 0
         for name, size in self.sizes.items():
             self.starts[name] = address

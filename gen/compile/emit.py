@@ -1,30 +1,35 @@
-"""From instructions in sequential order to the stream that the chip fetches, and its image."""
+"""From instructions in sequential order to the stream that the chip fetches, and to the image of
+external memory."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
 from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
-from systolith.sim.machine.access import AccessError, accesses, check, words
+from systolith.sim.machine.access import Access, AccessError, accesses, check, words
 
+from .alloc import Sections
+from .tile import Layer
 from .tokens import outstanding, synchronize
 
 __all__ = ["assemble_image", "finish", "interleave"]
 
-#: Cycles from a request to its data, and from the last pixel to its sum: guesses that only the
-#: order of instructions depends on.
+#: Cycles from a request to its data, and from the last pixel to its sum: estimates, on which
+#: nothing but the order of instructions depends.
 _LATENCY = 40
-#: Cycles between items that are bursts of their own: four are on their way at a time.
+#: Cycles between items that are stored by bursts of their own, of which four are outstanding.
 _ITEM_CYCLES = 9
 
 
 def _cycles(i, arch):
-    """Cycles that an instruction keeps its unit busy, roughly."""
+    """Estimated cycles for which an instruction keeps its unit busy."""
     if i.opcode == Opcode.LOAD:
         return 4 + moved_bytes(i, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
@@ -41,7 +46,7 @@ def _cycles(i, arch):
 
 
 class _Times:
-    """For every word of a space, when it is free to be read and free to be written."""
+    """For every word of a memory, the cycles from which on it can be read and be written."""
 
     def __init__(self):
         self.written, self.read = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -64,14 +69,16 @@ class _Times:
         times[index] = np.maximum(times[index], done)
 
 
-def interleave(instructions, used, arch):
-    """The order in which instructions can start, each unit's in its own: their numbers.
+def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]],
+               arch: Arch) -> list[int]:
+    """The indices of instructions in the order of their estimated starts.
 
-    The stream is dispatched in order and a full queue holds up all later instructions, so an
-    instruction should stand where its time comes: loads ahead of their use by as much as memory
-    allows, a tile's post-processing beside the next tile's array instruction. Times are estimated
-    from the words that instructions touch, `used` (see `sim.access.accesses`). Executing them one
-    by one in this order is right if it was before: what conflicts starts in the same order.
+    The sequencer dispatches in order, and a full queue stops all later instructions. So each
+    instruction should stand in the stream where its unit becomes free for it: loads as early as the
+    memories have room, the post-processing of a tile next to the array instruction of the next
+    tile. Starts are estimated from the words that instructions access (`used`, as of
+    `sim.machine.access.accesses`). Instructions of one unit, and those that conflict, keep their
+    order, so that executing them one by one in the new order is right if it was in the old one.
     """
     spaces = {space: _Times() for space in Space}
     writes = [a.intervals for mine in used for a in mine
@@ -80,7 +87,8 @@ def interleave(instructions, used, arch):
                   max((int(part[-1, 1]) for part in writes), default=0))
 
     def within(mine):
-        """(times, words, access) of what can conflict: outside, only what is stored."""
+        """(times, words, access) of the accesses of an instruction that can conflict with others:
+        in external memory those to the range that is written."""
         for access in mine:
             index = words(access.intervals)
             if access.space == Space.EXTERNAL:
@@ -91,7 +99,8 @@ def interleave(instructions, used, arch):
         return max((times.ready(index, access.is_write) for times, index, access in touched),
                    default=0)
 
-    free, starts = dict.fromkeys(Unit, 0), []
+    free: dict[Unit | None, int] = dict.fromkeys(Unit, 0)
+    starts = []
     streams: deque = deque()
     stores = deque(mine for i, mine in zip(instructions, used, strict=True)
                    if i.opcode == Opcode.STORE)
@@ -99,8 +108,8 @@ def interleave(instructions, used, arch):
         touched = list(within(mine))
         start = max(free[i.unit], ready(touched))
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
-            # Post stops where no STORE takes its results: its STORE must be able to start, and
-            # must follow at once, not after what waits for this POST.
+            # POST stops where no STORE takes its results, so that its STORE must be able to start
+            # at the same time.
             start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
             streams.append((start, start + _cycles(i, arch)))
         done = start + _cycles(i, arch)
@@ -119,11 +128,14 @@ def interleave(instructions, used, arch):
     return sorted(range(len(starts)), key=starts.__getitem__)
 
 
-def finish(code, sections, arch, layers):
-    """Give addresses to (Instruction, section) pairs, order them, add tokens, BEGIN and END.
+def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, arch: Arch,
+           layers: Sequence[Layer]) -> tuple[list[Instruction], int, int]:
+    """Give (Instruction, section) pairs of `Stream.code` their addresses, order them, and add
+    tokens, BEGIN and END. The addresses are written into the given instructions.
 
-    Returns (instructions, code offset, bytes of the window). Raises UserError where a value does
-    not fit its field, naming the layer.
+    Returns (instructions, byte offset of the code, bytes of the window). Raises UserError, which
+    names the layer, where a value does not fit its field, and where the window exceeds 32-bit
+    addresses.
     """
     sections.add("code", (len(code) + 2) * INSTRUCTION_BYTES)
     window = sections.close()
@@ -144,16 +156,17 @@ def finish(code, sections, arch, layers):
     order = interleave(instructions, used, arch)
     ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
     if outstanding(ordered, arch) >> TOKEN_BITS:
-        # Too far ahead for the token counters: every load right before its use.
+        # Loads come too early for the token counters: keep the sequential order.
         ordered = synchronize(instructions, arch, used)
     begin = Instruction(Opcode.BEGIN, {"identity": identity(arch)})
     return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
 
 
-def assemble_image(code, sections, constants):
-    """The bytes of external memory up to the end of the tables.
+def assemble_image(code: Sequence[Instruction], sections: Sections,
+                   constants: Mapping[str, Sequence[tuple[int, bytes]]]) -> bytes:
+    """The bytes of external memory from the start of the window to the end of the tables.
 
-    `constants` is {section: [(offset, bytes)]}.
+    `constants` is {section: [(byte offset in the section, bytes)]}; all else is 0.
     """
     image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
     start = sections.starts["code"]

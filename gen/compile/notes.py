@@ -3,21 +3,24 @@
 from collections import defaultdict
 
 from systolith.gen.kit.notes import LEAST, Note
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Graph
 
 from .bias import bias_error
 
 __all__ = ["bias_notes"]
 
 
-def bias_notes(graph, arch):
-    """[Note] of biases that a chip holds with an error; those of the digits of a sum as one, in the
-    steps of the sum."""
+def bias_notes(graph: Graph, arch: Arch) -> list[Note]:
+    """The `Note` of each layer whose bias the chip holds with an error of LEAST steps of its output
+    or more. The layers of a sum that is computed digit by digit have one note together, in steps of
+    the sum."""
     found = []
     sums: dict[str, dict] = defaultdict(dict)
     for conv in graph.layers:
         error, digit = bias_error(conv, arch), graph.digits.get(conv.output)
         if digit is not None:
-            # Of several ranges of a digit one moves, the others are at their limits.
+            # A digit's results are clipped to several ranges; at any sum one of them changes.
             mine = sums[digit.sum]
             mine[digit.addend] = max(error * digit.share, mine.get(digit.addend, 0.0))
         elif error >= LEAST:

@@ -1,14 +1,20 @@
-"""Operand memory: which feature maps lie there, and where a layer finds its operand."""
+"""Operand memory: which feature maps it holds, and where a layer reads its operand."""
+
+from collections.abc import Sequence
 
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Graph
 
 from .alloc import Ring, place
+from .tile import Layer
 
 __all__ = ["OperandMemory", "operand_lives"]
 
 
-def operand_lives(graph):
-    """{tensor: (first layer, last layer)} of what results are combined with."""
+def operand_lives(graph: Graph) -> dict[str, tuple[int, int]]:
+    """{tensor: (first layer, last layer)} of the tensors that are operands of a layer: indices of
+    the layer that writes it first and of the layer that reads it last."""
     lives: dict[str, tuple[int, int]] = {}
     writers: dict[str, int] = {}
     for index, conv in enumerate(graph.layers):
@@ -27,7 +33,7 @@ def _words(shape, arch):
 
 
 def _least_results(layer):
-    """Results that a sub-tile has at least."""
+    """The fewest results that a sub-tile can have."""
     return layer.from_above.results if layer.from_above else 1
 
 
@@ -47,20 +53,22 @@ def _word_range(layer, column_block):
 class OperandMemory:
     """Allocation of the operand memory.
 
-    A map stays there from its making to its last use if it fits; otherwise its words come from
-    external memory, those of a sub-tile and its column block at a time, into a ring in what is
-    left.
+    A map stays there from the layer that writes it to the last one that reads it, if it fits.
+    Otherwise, the words that each sub-tile and column block need are loaded from external memory
+    into a ring buffer in the largest free range.
 
     Attributes
     ----------
     lives : dict of str to (first layer, last layer)
     maps : dict of str to int
         First word of every map that lies there as a whole.
+    gaps : dict of int to (base, words)
+        Ring buffers, by the index of the layer that loads its operands.
     peak : int
-        Words used.
+        The most words in use, counted from word 0.
     """
 
-    def __init__(self, graph, layers, arch):
+    def __init__(self, graph: Graph, layers: Sequence[Layer], arch: Arch):
         self.arch = arch
         self.lives = operand_lives(graph)
         shapes = {name: graph.tensors[name].shape for name in self.lives}
@@ -76,31 +84,32 @@ class OperandMemory:
             return max(least, min(most, arch.operand_depth // 2))
         placement = place(sizes, self.lives, needs, len(layers), arch.operand_depth)
         self.maps, self.gaps = placement.maps, placement.gaps
-        self.rings = {}
+        self.rings: dict[int, Ring] = {}
         self.peak = max((base + sizes[name] for name, base in self.maps.items()), default=0)
 
-    def most_results(self, layer):
-        """The most results of a sub-tile whose operands fit; None: any number.
-
-        Raises UserError where there is no room for a single one.
+    def most_results(self, layer: Layer) -> int | None:
+        """The most results that a sub-tile of a layer may have so that its operands fit twice; None
+        where the layer loads none. Raises UserError where not even the smallest sub-tile's fit.
         """
         if layer.index not in self.gaps:
             return None
         room, each, least = self.gaps[layer.index][1], _most_words(layer), _least_results(layer)
         if room < each * least:
+            assert layer.conv.operand is not None       # else it has no gap
             raise UserError(
                 f"{layer.title} combines its results with {layer.conv.operand.tensor!r}, of which "
                 f"{each * least} words must lie in the operand memory at least, and it has "
                 f"{self.arch.operand_depth}; raise buffers.operands")
         return max(least, room // (2 * each))
 
-    def begin(self, layer):
-        """Forget what was loaded for this layer: other images come."""
+    def begin(self, layer: Layer) -> None:
+        """Start a layer on other images, for which no operand is loaded."""
         self.rings[layer.index] = Ring(self.gaps[layer.index][1])
 
-    def buffer(self, layer, column_block, sub):
-        """Where the operands of a sub-tile ((y0, y1), (x0, x1)) and column block go: (base,
-        whether they are there already, first block of channels, blocks)."""
+    def buffer(self, layer: Layer, column_block: int,
+               sub: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, bool, int, int]:
+        """(first word, whether they are loaded already, first block of channels, blocks) of the
+        operands of a sub-tile ((y0, y1), (x0, x1)) and column block."""
         ring, start = self.rings[layer.index], self.gaps[layer.index][0]
         (y0, y1), (x0, x1) = sub
         first, end = _word_range(layer, column_block)

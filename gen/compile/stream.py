@@ -1,9 +1,11 @@
-"""The stream of instructions as it is written, and the rectangles of maps that it moves."""
+"""The stream of instructions while it is emitted, and the parts of feature maps that it moves."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Memory, Opcode
 from systolith.hw.spec.memories import word_bytes
 
@@ -12,25 +14,27 @@ from .alloc import Ring
 __all__ = ["Region", "Sink", "Stream"]
 
 _LOAD = {item.name: item.high for item in isa.OPCODES[Opcode.LOAD]}
-#: Far beyond what any network needs; half a gigabyte while it is compiled.
+#: Far more than any network needs; they take half a gigabyte of memory while they are compiled.
 _MOST_INSTRUCTIONS = 1 << 19
 
 
 @dataclass
 class Region:
-    """A rectangle of a feature map in activation memory, planes of blocks one after the other.
+    """A rectangle of a feature map in activation or operand memory: for each block of channels a
+    plane of rows * columns words, plane after plane.
 
     Attributes
     ----------
     base : int
         Word of its first row and column in its first block.
     rows, columns : (first, end)
-        In the map.
+        Which of the map's rows and columns.
     first_block, blocks : int
+        Which of the map's blocks of channels, a word of `rows * lanes` of the array each.
     outside : (section, offset, height, width) or None
-        Where the map lies in external memory; None: it is made on the chip.
+        Where the map lies in external memory (offset in bytes); None: the chip computes it.
     loaded : int
-        Rows before this one are on their way or there.
+        The first row of the map for which no LOAD has been emitted.
     memory : Memory
         The activation memory, or the operand memory.
     """
@@ -44,34 +48,43 @@ class Region:
     memory: Memory = Memory.ACTIVATION
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.columns[1] - self.columns[0]
 
     @property
-    def plane(self):
+    def plane(self) -> int:
         return (self.rows[1] - self.rows[0]) * self.width
 
 
 class Stream:
-    """Instructions in an order in which executing them one by one is right, and the state that
-    goes from layer to layer: what lies in the rings, which accumulators come next.
+    """The instructions of a program, in an order in which they can be executed one by one, and the
+    state that passes from layer to layer.
 
     Attributes
     ----------
     code : list of (Instruction, section or None)
-        Addresses are offsets in the section until it has one.
+        The address of an instruction with a section is an offset in it.
+    weights, parameters, accumulators, tables : Ring
+        Allocation of the four memories.
+    loaded : dict
+        What is in weight memory of the weights that stay there for several images.
+    last_input : (first, end)
+        Activation words of the input that was loaded last.
+    layer : int
+        Index of the layer that is emitted.
     """
 
-    def __init__(self, arch):
+    def __init__(self, arch: Arch):
         self.arch = arch
-        self.code = []
+        self.code: list[tuple[Instruction, str | None]] = []
         self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
         self.accumulators, self.tables = Ring(arch.accumulator_depth), Ring(arch.table_depth)
-        self.loaded = {}                        # resident set of weights: pieces that are there
-        self.last_input = (0, 0)                # activation words of the input loaded last
+        self.loaded: dict = {}
+        self.last_input = (0, 0)
         self.layer = 0
 
-    def add(self, opcode, section=None, **fields):
+    def add(self, opcode: Opcode, section: str | None = None, **fields: Any) -> None:
+        """Append an instruction. Raises UserError where the program becomes too long."""
         if len(self.code) == _MOST_INSTRUCTIONS:
             raise UserError(
                 f"layer {self.layer} of the network takes the program beyond {len(self.code):,} "
@@ -79,8 +92,10 @@ class Stream:
                 "buffers.activations and buffers.accumulators, or cut the network's input")
         self.code.append((Instruction(opcode, fields, layer=self.layer), section))
 
-    def load(self, memory, section, address, base, words):
-        """LOAD neighbouring words."""
+    def load(self, memory: Memory, section: str | None, address: int, base: int,
+             words: int) -> None:
+        """Append LOADs of `words` consecutive words to word `base` of a memory on the chip, from
+        the byte `address`."""
         most = _LOAD["words"]
         for start in range(0, words, most):
             self.add(Opcode.LOAD, section, memory=memory, base=base + start,
@@ -88,7 +103,8 @@ class Stream:
                      words=min(most, words - start))
 
     def _load_runs(self, memory, section, address, base, runs, words, row_stride, base_stride):
-        """LOAD `runs` runs of activation words; the strides are bytes and words."""
+        """Append LOADs of `runs` runs of `words` consecutive words each; `row_stride` is the
+        distance of two runs in bytes of external memory, `base_stride` in words of the memory."""
         if words > _LOAD["words"]:
             for run in range(runs):
                 self.load(memory, section, address + run * row_stride,
@@ -100,8 +116,8 @@ class Stream:
                      address=address + start * row_stride, base=base + start * base_stride,
                      row_stride=row_stride * (count > 1), base_stride=base_stride * (count > 1))
 
-    def load_rows(self, region, end):
-        """LOAD the rows of a region up to `end` that are not there yet."""
+    def load_rows(self, region: Region, end: int) -> None:
+        """Append LOADs of the rows of a region before row `end` of the map that have none yet."""
         first = max(region.loaded, region.rows[0])
         if region.outside is None or end <= first or not region.width:
             return
@@ -129,17 +145,19 @@ class Stream:
 
 @dataclass
 class Sink:
-    """Where the results of a layer go: places in activation memory, in external memory, or both.
+    """Where the results of a layer go: activation memory, operand memory, external memory, or
+    several of them.
 
     Attributes
     ----------
     shape : (channels, height, width)
-        Of the tensor, of which the layer may write a part.
+        Of the tensor; the layer may write a part of it.
     chip, copy : int or None
-        First word of the map, in activation and operand memory.
+        First word of the tensor in activation and in operand memory; None: it is not there.
     outside : (section, offset) or None
+        Where it lies in external memory (offset in bytes); None: it is not there.
     pad_lanes : bool
-        Lanes after the last channel must hold -1: bipolar maps that are read again.
+        The lanes after the last channel must hold -1: a bipolar map that is read again.
     """
     shape: tuple
     chip: int | None = None

@@ -1,26 +1,27 @@
-"""How a layer whose input is outside is cut into tiles: of all even cuts the fastest, and of those
-that are about as fast the one that loads the fewest bytes.
+"""How a layer whose input is in external memory is cut into tiles: of all cuts into even pieces the
+fastest, and of those that are about as fast the one that loads the fewest bytes.
 """
 
 from itertools import product
 
 from systolith.gen.kit.errors import UserError
 
-from .tile import LIMITS, POST_LIMITS, STEP_CYCLES, Plan, even, overlapping, pieces
+from .tile import LIMITS, POST_LIMITS, STEP_CYCLES, Layer, Plan, even, overlapping, pieces
 
 __all__ = ["estimate", "plan_layer", "traffic"]
 
-#: What a tile costs beyond its passes, in cycles: small tiles also leave the next layer's loads
-#: little time to hide in.
+#: Cycles that each tile is estimated to cost besides its passes: among others, during small tiles
+#: there is little time to load for the next layer.
 _TILE_CYCLES = 128
-#: Of the tilings that a first estimate finds, so many of the fastest and of those of the least
-#: traffic are looked at closely; chosen is the one of the least traffic among those that take
-#: `_SLACK` times the cycles of the fastest at most.
+#: By a first estimate, `_TRIED` of the fastest tilings and as many of those with the least traffic
+#: are selected. Chosen is the one with the least traffic among those of them that take at most
+#: `_SLACK` times the cycles of the fastest.
 _TRIED, _SLACK = 6, 1.02
 
 
 def _loaded(layer, words, tiles, sub_tiles, group):
-    """(input bytes, weight bytes) when all tiles have `words` words together."""
+    """(input bytes, weight bytes) that a layer loads whose tiles have inputs of `words` words in
+    all; `group` column blocks are computed on a tile before the next tile comes."""
     arch, images = layer.arch, layer.images
     rounds = -(-layer.column_blocks // group) if tiles * images > 1 else 1
     if layer.most_weight_words > arch.weight_depth:
@@ -31,8 +32,8 @@ def _loaded(layer, words, tiles, sub_tiles, group):
             times * layer.weight_words * arch.weight_bytes)
 
 
-def traffic(plan):
-    """(input bytes, weight bytes) that a plan with input buffers loads."""
+def traffic(plan: Plan) -> tuple[int, int]:
+    """(input bytes, weight bytes) that a layer loads by a plan with input buffers."""
     layer = plan.layer
     group = 1 if len(plan.parts) > 1 else plan.column_group
     return _loaded(layer, plan.loaded_words, len(plan.tiles),
@@ -40,8 +41,9 @@ def traffic(plan):
 
 
 def _accumulator_pixels(layer):
-    """The most pixels of a sub-tile: half of the accumulators, so that post-processing drains one
-    half while the array fills the other."""
+    """The most pixels of a sub-tile: half of the accumulators, so that post-processing reads one
+    half while the array fills the other; all of them where half does not hold one pooling window.
+    Raises UserError where all of them do not, and for windows that POST cannot pool."""
     depth = layer.arch.accumulator_depth
     if not layer.in_order and (layer.y.pool > POST_LIMITS["pool_y"]
                                or layer.x.pool > POST_LIMITS["row"]):
@@ -57,8 +59,8 @@ def _accumulator_pixels(layer):
 
 
 def _cuts(axis):
-    """[(pieces, input positions of the longest, those of all together)]: all ways to cut the
-    results of an axis evenly that differ in the longest piece."""
+    """[(pieces, input positions of the longest piece, those of all pieces)]: the ways to cut the
+    results of an axis into even pieces, one for each length of the longest piece."""
     found = []
     for count in sorted({-(-axis.out // size) for size in range(1, axis.out + 1)}):
         pieces = even(axis.out, count)
@@ -68,8 +70,8 @@ def _cuts(axis):
 
 
 def _groups(layer):
-    """Numbers of column blocks for a tile that may load the fewest bytes: all of them, and even
-    shares whose weights stay."""
+    """Numbers of column blocks that may be computed on a tile before the next one comes: all of
+    them, and an even share whose weights fit the weight memory."""
     resident = min(layer.column_blocks,
                    max(1, layer.arch.weight_depth // layer.most_weight_words))
     rounds = -(-layer.column_blocks // resident)
@@ -77,8 +79,8 @@ def _groups(layer):
 
 
 def _estimated_cycles(layer, tiles, rows, columns, pixels):
-    """(sub-tiles of a tile, cycles of all passes) with tiles as large as one of [rows) x
-    [columns) results."""
+    """(sub-tiles of a tile, cycles of all passes) of `tiles` tiles of the size [rows) x [columns)
+    results."""
     rows, columns = rows[1] - rows[0], columns[1] - columns[0]
     if not layer.in_order:
         return 1, layer.images * tiles * _step(layer, layer.cycles(rows, columns))
@@ -89,8 +91,9 @@ def _estimated_cycles(layer, tiles, rows, columns, pixels):
 
 
 def _whole_kernel(layer, words, buffers, pixels, results):
-    """Plans whose tiles hold all taps and blocks: of all even cuts into rectangles that fit, and
-    all groups of column blocks, the few that seem to be the fastest."""
+    """Plans whose tiles have the input of all taps and blocks in memory: of all cuts into even
+    rectangles that fit `words` activation words, with each of `_groups`, those that a first
+    estimate selects."""
     found, limit = [], words // buffers // layer.blocks
     for (down, height, rows), (across, width, columns) in product(_cuts(layer.y), _cuts(layer.x)):
         if height * width > limit:
@@ -111,8 +114,9 @@ def _whole_kernel(layer, words, buffers, pixels, results):
 
 def _input_parts(layer, rows, columns, limit):
     """Boxes that together are the kernel, each with an input of at most `limit` words for a tile
-    of `rows` x `columns` results; None where there are none. Saturating accumulators depend on
-    the order of the passes, so for them the boxes keep it, and planes follow each other."""
+    of `rows` x `columns` results; None where one tap and one block exceed it. Results of saturating
+    accumulators depend on the order of the passes, so for them the boxes keep it. Bit planes follow
+    each other in any case."""
     (_, kernel_y, _, kernel_x, _, blocks) = layer.kernel
     y, x, blocks = layer.y, layer.x, blocks // layer.planes
 
@@ -136,8 +140,8 @@ def _input_parts(layer, rows, columns, limit):
 
 
 def _split_kernel(layer, words, buffers, pixels, results):
-    """[A plan whose tiles are sub-tiles and whose input is loaded part by part]; none where not
-    even one tap and one block fit."""
+    """[The plan whose tiles are sub-tiles and whose input is loaded part by part]; [] where not
+    even the input of one tap and one block fits."""
     if layer.in_order:
         columns = min(layer.x.out, pixels // layer.pool, LIMITS["out_x"])
         rows = min(layer.y.out, pixels // layer.pool // columns, LIMITS["out_y"])
@@ -159,14 +163,16 @@ def _split_kernel(layer, words, buffers, pixels, results):
 
 
 def _step(layer, cycles):
-    """Cycles of a sub-tile's passes, at least those of its instructions."""
+    """Cycles of a sub-tile whose passes take `cycles`: at least STEP_CYCLES for each
+    instruction."""
     return max(cycles, STEP_CYCLES * layer.column_blocks)
 
 
 def _span(layer, loaded, cycles, tiles, buffers):
-    """Cycles of a layer, roughly: with two buffers loading runs while the array computes, but for
-    the first tile, whose first column block needs all of it. What is loaded counts a little in any
-    case, since neighbouring layers load, too."""
+    """Estimated cycles of a layer from what it loads (bytes) and the cycles of its passes. With two
+    input buffers, loading overlaps with computing except for the first tile, whose input must be
+    there before its first column block. A quarter of the loading time is added in any case, because
+    neighbouring layers load at the same time."""
     pixels, weights = (size / layer.arch.beat_bytes for size in loaded)
     load, tiles = pixels + weights, tiles * layer.images
     if buffers == 1 and tiles > 1:
@@ -177,7 +183,7 @@ def _span(layer, loaded, cycles, tiles, buffers):
     return total + load / 4 + _TILE_CYCLES * tiles
 
 
-def estimate(plan):
+def estimate(plan: Plan) -> float:
     """Estimated cycles of a plan."""
     layer = plan.layer
     cycles = layer.images * sum(_step(layer, layer.cycles(b - a, d - c)) for tile in plan.tiles
@@ -185,10 +191,16 @@ def estimate(plan):
     return _span(layer, traffic(plan), cycles, len(plan.tiles), plan.buffers)
 
 
-def plan_layer(layer, words, results=None):
-    """The Plan for a layer whose input is outside, with `words` activation words for its
-    buffers; None for `words`: the input lies in activation memory. Sub-tiles have at most
-    `results` results.
+def plan_layer(layer: Layer, words: int | None, results: int | None = None) -> Plan:
+    """The `Plan` for a layer.
+
+    Parameters
+    ----------
+    layer : Layer
+    words : int or None
+        Activation words for its input buffers; None: its whole input is in activation memory.
+    results : int or None
+        The most results of a sub-tile; None: any number.
 
     Raises UserError where the memories are too small for any plan.
     """

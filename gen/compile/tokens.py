@@ -1,23 +1,27 @@
-"""Tokens: from instructions in a valid sequential order to units that may run concurrently.
+"""Tokens: what orders the units, which run concurrently, where their instructions conflict.
 
-A unit executes its instructions in order, and the k-th token that a unit gives to another meets
-the k-th wait of that other. So one token covers all that the giver has done before, and a wait
-is needed only where a conflict is newer than what has been waited for already.
+Each unit executes its own instructions in order, and the k-th token that unit A gives to unit B is
+taken by the k-th instruction of B that waits for A. So a token says that A has finished all its
+instructions up to the one that gave it, and B needs another wait only for a conflict with a later
+instruction of A.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Instruction, Opcode, Unit
 from systolith.hw.spec.loops import reads, results
 from systolith.hw.spec.memories import Space
-from systolith.sim.machine.access import accesses, overlap, words
+from systolith.sim.machine.access import Access, accesses, overlap, words
 
 __all__ = ["outstanding", "synchronize"]
 
 
 class _Last:
-    """For every word of a space the latest instruction of one unit that touched it, or -1."""
+    """For every word of a memory, the number of the last instruction that accessed it; -1: none
+    has. `index` are sorted word addresses, int64 array."""
 
     def __init__(self):
         self.words = np.full(0, -1, np.int64)
@@ -34,14 +38,20 @@ class _Last:
         self.words[index] = number
 
 
-def synchronize(instructions, arch, used=None):
-    """The instructions with `wait`, `signal` and `early` filled in.
+def synchronize(instructions: Iterable[Instruction], arch: Arch,
+                used: Sequence[list[Access]] | None = None) -> list[Instruction]:
+    """Copies of instructions with `wait`, `signal` and `early` filled in; old values are dropped.
 
-    `instructions` stand in an order in which executing them one after the other is right. Every
-    read that follows a write of the same word by another unit, every write that follows a read
-    and every write that follows a write is ordered by a token; what flows from POST to STORE
-    through their stream needs none. Old tokens are dropped. `used` is `accesses` of each, where
-    known. Returns new instructions.
+    Every pair of accesses to one word by two units, of which at least one writes, is ordered by a
+    token. The stream of items from POST to STORE needs none.
+
+    Parameters
+    ----------
+    instructions : sequence of Instruction
+        In an order in which the program is right if they are executed one after the other.
+    arch : Arch
+    used : sequence, or None
+        `accesses` of each instruction, where they are known.
     """
     instructions = [
         replace(i, wait=0, signal=0,
@@ -50,10 +60,10 @@ def synchronize(instructions, arch, used=None):
     used = used or [accesses(i, arch) for i in instructions]
     last: dict[tuple, _Last] = {}               # by (space, unit, is_write)
     covered = np.full((len(Unit), len(Unit)), -1, np.int64)
-    for number, (i, touched) in enumerate(zip(instructions, used, strict=True)):
+    for number, (i, mine) in enumerate(zip(instructions, used, strict=True)):
         if i.unit is None:
             continue
-        touched = [(access.space, access.is_write, words(access.intervals)) for access in touched]
+        touched = [(access.space, access.is_write, words(access.intervals)) for access in mine]
         for unit in set(Unit) - {i.unit}:
             need = max((last[key].latest(index) for space, is_write, index in touched
                         for key in ((space, unit, True), (space, unit, False))
@@ -69,15 +79,17 @@ def synchronize(instructions, arch, used=None):
 
 
 def _set_early(instructions, used):
-    """Mark the ARRAY instructions whose token for post may be given at the first finished sum.
+    """Set `early` in the ARRAY instructions whose token for POST may be given when the first sum of
+    their last pass is written, instead of the last one.
 
-    All POST instructions from the one that takes the token up to the next that takes one rely on
-    it. It may be early if the only thing that orders any of them after this ARRAY instruction
-    is reading sums, never ahead of their writing: the array writes one word a cycle, post reads
-    at most one a cycle, so the k-th word that post reads since the token must not come after the
-    k-th that the array wrote; windows with rows look ahead. Earlier ARRAY instructions have
-    finished by then: sums leave the array in program order. With activations from the top the
-    array writes in another order.
+    All POST instructions between the one that takes the token and the next one that takes a token
+    of ARRAY rely on it. The token may be early if these conflict with the ARRAY instruction in the
+    accumulators alone, and never read a sum before it is written: the array writes one word a
+    cycle and POST reads at most one a cycle, so it is enough that the k-th word that POST reads
+    after the token is among the first k words that the array writes. Pooling windows of several
+    rows read ahead and break that rule. Sums of earlier ARRAY instructions are there by then,
+    because sums leave the array in program order. With activations from the top the array writes
+    in another order, so these tokens are never early.
     """
     givers = iter([n for n, i in enumerate(instructions)
                    if i.unit == Unit.ARRAY and i.signal >> Unit.POST & 1])
@@ -103,17 +115,21 @@ def _set_early(instructions, used):
 
 
 def _in_step(place, read, count):
-    """Whether post, which has read `read` words, may read words that are the array's `place`-th,
-    one a cycle, while it writes its `count` words."""
+    """Whether POST never reads a sum before it is written.
+
+    `place` (int64 array): for each word that POST reads, in order, which of the array's `count`
+    words it is; others are below 0 or from `count` up. `read`: words that POST has read before,
+    since the token.
+    """
     late = place > read + np.arange(place.size)
     return not (late & (place < count)).any()
 
 
-def outstanding(instructions, arch):
-    """The most tokens that can wait to be taken, for any pair of units, whatever the timing.
+def outstanding(instructions: Sequence[Instruction], arch: Arch) -> int:
+    """The highest value that any token counter can reach, whatever the timing of the units.
 
-    A unit that stands still before its k-th wait lets others run on until later instructions fill
-    its queue (`queue_depth`, and one on the way) and the sequencer stops.
+    While a unit waits for a token, the others continue until its queue is full (`queue_depth`
+    instructions, and one on the way there) and the sequencer stops.
     """
     most = 0
     for taker in Unit:

@@ -1,16 +1,23 @@
-"""POST's loops over the accumulators: which words each result of a sub-tile pools."""
+"""The loops of POST over the accumulators: which words each result of a sub-tile pools."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from systolith.hw.spec.isa import Pooling
+
+from .tile import Layer
 
 __all__ = ["row_words", "window_fields"]
 
 
-def window_fields(layer, sub, sums):
-    """[(rectangle of results, POST's fields for their windows)] for a sub-tile, whose pixels lie
-    from accumulator word `sums` on.
+def window_fields(layer: Layer, sub: tuple[tuple[int, int], tuple[int, int]],
+                  sums: int) -> list[tuple[tuple, dict[str, Any]]]:
+    """[(rectangle of results, fields of the POST that pools their windows)] for a sub-tile
+    ((y0, y1), (x0, x1)) of results, whose sums begin at accumulator word `sums`.
 
-    Windows that the map's edge cuts off are instructions of their own. Where the last column of
-    each window is the first of the next one, it is read once.
+    Windows that the edge of the map cuts off have instructions of their own. Where the last column
+    of each window is the first one of the next, POST carries it over instead of reading it twice
+    (`Pooling.CARRIED`, `Pooling.LEAD`).
     """
     (y0, y1), (x0, x1) = sub
     pooled = Pooling.SUM if layer.conv.pool_sum and layer.pool > 1 else Pooling.LARGEST
@@ -35,7 +42,8 @@ def window_fields(layer, sub, sums):
 
 
 def _across(axis, out, pooled):
-    """[(first result, end, first pixel, columns to read for each, pooling)]."""
+    """[(first result, end, first pixel, columns that are read for each result, pooling)] of runs
+    of results [out) across a sub-tile."""
     runs = axis.windows(out)
     if pooled == Pooling.SUM or axis.pool != axis.step + 1:
         return [(*run, pooled) for run in runs]
@@ -45,8 +53,8 @@ def _across(axis, out, pooled):
             parts.append((first, end, pixel, columns, pooled))
         elif parts and parts[-1][1] - parts[-1][0] == 1 and (
                 parts[-1][3:] == (axis.step, Pooling.LARGEST)):
-            # After a window that lacks its first column, all others read as many columns as it
-            # does.
+            # The edge cuts off the first column of the window before: it reads as many columns as
+            # all others, which carry one over.
             before = parts.pop()
             parts.append((before[0], end, before[2], axis.step, Pooling.CARRIED))
         else:
@@ -54,8 +62,9 @@ def _across(axis, out, pooled):
     return parts
 
 
-def row_words(fields):
-    """Accumulator words from the first one of a row of results to that of the next."""
+def row_words(fields: Mapping[str, Any]) -> int:
+    """Accumulator words from the first word that one row of results reads to that of the next
+    row, by the fields of a POST."""
     lead = fields["pooling"] == Pooling.LEAD
     return (fields["out_x"] * (fields["pool_x"] + fields.get("jump", 0)) + lead
             - fields.get("jump", 0) + fields.get("turn", 0))

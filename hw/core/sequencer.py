@@ -1,46 +1,45 @@
 """Sequencer: fetches instructions, checks them and hands them to the units' queues."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.hw.spec.legality import OPTIONS
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES
 
 from .axi import ReadSignature
+from .legality import InstructionCheck
+from .queues import InstructionQueues
 
-__all__ = ["Sequencer", "is_legal"]
+__all__ = ["Sequencer"]
+
+#: An instruction is three chunks of 16 bytes, and chunks never straddle a page.
+_CHUNKS = isa.INSTRUCTION_BYTES // 16
 
 
 class Sequencer(wiring.Component):
     """Runs one program from BEGIN to END.
 
-    In the cycle after `start`, `busy` goes high and the first request is made. Each instruction
-    is one burst, or two where it crosses a 4 KiB page. A request for instruction n is made as
-    soon as instruction n - `FETCHES` has left (the cycle after) and the one before was taken.
+    Each instruction is one burst, or two where it crosses a 4 KiB page. Beats are checked and
+    written to the queues while they come. `busy` is high from the cycle after `start` on.
 
-    Timing: a beat that arrives in cycle t can be shifted into the head from cycle t + 2 on, one
-    beat a cycle in order; the instruction whose last beat is shifted in cycle t leaves in cycle
-    t + 1 or, if its queue is full then, as soon as it is not; the next instruction's first beat
-    can be shifted in the cycle in which it leaves. An instruction that leaves in cycle t is at
-    the output of its unit's queue, if that was empty, from cycle t + 1. A queue that is popped
-    in cycle t has room from cycle t + 1.
+    Timing: an instruction whose last beat comes in cycle t is executed (BEGIN, END) or committed to
+    its unit's queue in cycle t + 4; when it reaches its unit says `InstructionQueues`. A request
+    is made in cycle t + 1 if in cycle t one could be: the last one was taken before t, no queue is
+    full, and fewer than `FETCHES` instructions are requested and not committed. After END nothing
+    is requested, and what still comes does not matter.
 
-    END leaves when all queues are empty, no unit is busy and the bus is quiet; `done` is high
-    and `busy` low from the cycle after.
+    END has been executed when all queues are empty, no unit is busy and the bus is quiet; `done` is
+    high and `busy` low two cycles later.
 
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
-    goes high in the next cycle. Nothing leaves while it is high. Errors found here are an illegal
-    instruction (unknown opcode, a field out of its range such as a count of 0, a value of
-    `legality.OPTIONS` that needs a part which the chip lacks, a token for or from itself, BEGIN
-    missing or repeated), a wrong identity, an instruction outside the window, or one that came
-    with a bus error (only when it would be executed: what is fetched after END does not
-    matter), and the watchdog. Of several in one cycle the one with the lowest unit number is
-    held, the sequencer's being last.
+    goes high two cycles after a unit's report. Nothing is committed from the cycle after on. Errors
+    found here are an illegal instruction (see `InstructionCheck`; BEGIN missing or repeated), a
+    wrong identity, an instruction outside the window, or one that came with a bus error (not after
+    END), and the watchdog. Of several in one cycle the one with the lowest unit number is held, the
+    sequencer's being last.
 
     Parameters
     ----------
@@ -67,13 +66,15 @@ class Sequencer(wiring.Component):
         No transaction is outstanding on the memory bus.
     overflow : In(1)
         From the token counters.
-    reports[unit] : In(REPORT)
+    reports : In(REPORT), of LOAD and of STORE
+        The other units find no errors.
     report : Out(REPORT)
     busy, done, halt : Out(1)
     """
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
+        self.beats = isa.INSTRUCTION_BITS // arch.bus_bits
         super().__init__({
             "start": In(1), "stop": In(1), "program": In(32), "watchdog": In(32),
             "read": Out(ReadSignature(arch.bus_bits)),
@@ -82,182 +83,168 @@ class Sequencer(wiring.Component):
             "post": Out(stream.Signature(isa.layout(Opcode.POST))),
             "store": Out(stream.Signature(isa.layout(Opcode.STORE))),
             "unit_busy": In(4), "progress": In(1), "quiet": In(1), "overflow": In(1),
-            "reports": In(REPORT).array(4), "report": Out(REPORT),
+            "reports": In(REPORT).array(2), "report": Out(REPORT),
             "busy": Out(1), "done": Out(1), "halt": Out(1),
         })
         self.o = (self.load, self.array, self.post, self.store)
 
     def elaborate(self, platform):
         m = Module()
-        arch = self.arch
-        beats = isa.INSTRUCTION_BITS // arch.bus_bits
+        m.submodules.check = check = InstructionCheck(arch=self.arch)
+        m.submodules.queues = queues = InstructionQueues(arch=self.arch)
+        for own, queue in zip(self.o, queues.o, strict=True):
+            wiring.connect(m, wiring.flipped(own), queue)
+        m.d.comb += self.halt.eq(self.report.valid | self.stop)
 
-        # Beats wait in a narrow memory, so that wide words exist only once here (the head, a
-        # shift register) and once in each queue.
-        m.submodules.beats = beat_fifo = ResetInserter(self.start)(fifo.SyncFIFOBuffered(
-            width=arch.bus_bits + 1, depth=FETCHES * beats))
-        head = Signal(isa.INSTRUCTION_BITS, reset_less=True)
-        head_error = Signal()
-        shifted = Signal(range(beats + 1))
-        full = Signal()
-        leaves = Signal()
-        shift = Signal()
-        m.d.comb += [
-            beat_fifo.w_data.eq(Cat(self.read.beats.payload.data, self.read.beats.payload.error)),
-            beat_fifo.w_en.eq(self.read.beats.valid),
-            self.read.beats.ready.eq(1),
-            full.eq(shifted == beats),
-            shift.eq(beat_fifo.r_rdy & (~full | leaves)),
-            beat_fifo.r_en.eq(shift),
-            self.halt.eq(self.report.valid | self.stop),
-        ]
-        with m.If(shift):
-            m.d.sync += [
-                head.eq(Cat(head[arch.bus_bits:], beat_fifo.r_data[:-1])),
-                head_error.eq(beat_fifo.r_data[-1] | (head_error & ~leaves)),
-            ]
-        with m.If(self.start):
-            m.d.sync += [shifted.eq(0), head_error.eq(0)]
-        with m.Elif(leaves):
-            m.d.sync += shifted.eq(shift)
-            with m.If(~shift):
-                m.d.sync += head_error.eq(0)
-        with m.Elif(shift):
-            m.d.sync += shifted.eq(shifted + 1)
-
-        position = Signal(32, reset_less=True)
-        with m.If(self.start):
-            m.d.sync += position.eq(self.program)
-        with m.Elif(leaves):
-            m.d.sync += position.eq(position + isa.INSTRUCTION_BYTES)
-
-        common = isa.layout(Opcode.END)(head[:isa.layout(Opcode.END).size])
-        is_end = Signal()
-        m.d.comb += is_end.eq(full & (common.opcode == Opcode.END))
-        missing = self._elaborate_fetch(m, leaves, is_end)
-        fault = self._elaborate_dispatch(m, head, full, leaves, is_end)
-        with m.If(full & head_error):
-            m.d.comb += fault.eq(ErrorCode.BUS)
-        with m.Elif(missing):
-            m.d.comb += fault.eq(ErrorCode.WINDOW)
-        self._elaborate_report(m, fault, leaves, common.layer, position)
-        return m
-
-    def _elaborate_fetch(self, m, leaves, is_end):
-        """Requests; returns the signal that the instruction needed next lies outside."""
-        # An instruction is three chunks of 16 bytes, and chunks never straddle a page.
-        chunk_beats = 128 // self.arch.bus_bits
-        offset = Signal(32, reset_less=True)
-        rest = Signal(2)
-        slots = Signal(range(FETCHES + 1))
-        refused = Signal()
-        length = Signal(2)
-        request = self.read.request
-        m.d.comb += [
-            length.eq(rest),
-            request.valid.eq(self.busy & ~self.halt & ~is_end & ~refused
-                             & ((slots != 0) | (rest != 3))),
-            request.payload.offset.eq(offset),
-            request.payload.beats.eq(length * chunk_beats),
-        ]
-        with m.If(offset[4:12] == 255):
-            m.d.comb += length.eq(1)
-        with m.Elif((offset[4:12] == 254) & rest[0]):
-            m.d.comb += length.eq(2)
-
-        taken = request.valid & request.ready
-        begun = Signal()
-        m.d.comb += begun.eq(taken & (rest == 3))
-        with m.If(self.start):
-            m.d.sync += [
-                offset.eq(self.program),
-                rest.eq(3),
-                slots.eq(FETCHES),
-                refused.eq(0),
-            ]
-        with m.Else():
-            with m.If(taken):
-                m.d.sync += [
-                    offset[4:].eq(offset[4:] + length),
-                    rest.eq(Mux(length == rest, 3, rest - length)),
-                    refused.eq(self.read.refused),
-                ]
-            with m.If(begun & ~leaves):
-                m.d.sync += slots.eq(slots - 1)
-            with m.Elif(leaves & ~begun):
-                m.d.sync += slots.eq(slots + 1)
-        # what is not outside has been fetched and has left
-        return refused & (slots == FETCHES - 1)
-
-    def _elaborate_dispatch(self, m, head, full, leaves, is_end):
-        """Queues; returns the signal that holds the error code of the head, or 0."""
+        # In one cycle an instruction is complete and judged, in the next one executed.
+        complete, failed, opcode, layer = self._elaborate_beats(m, check, queues)
+        good, executed, ended = Signal(), Signal(), Signal()
+        commit, ends = Signal(len(Unit)), Signal()
+        fault, faulty_layer = Signal(4), Signal.like(layer, reset_less=True)
+        asking, position, missing = self._elaborate_fetch(m, queues, executed, ended)
         first = Signal()
-        room = Signal()
-        legal = Signal()
-        fault = Signal(4)
-        opcode = head[:4]
-        go = Signal()
-        m.d.comb += [
-            go.eq(self.busy & full & ~self.halt & (fault == 0)),
-            leaves.eq(go & room),
+        begins = opcode == Opcode.BEGIN
+        wrong_order = first != begins
+        m.d.comb += good.eq(complete & self.busy & ~ended & ~self.halt & ~failed & ~check.illegal
+                            & ~check.foreign & ~wrong_order)
+        m.d.sync += [
+            executed.eq(good), ends.eq(opcode == Opcode.END),
+            commit.eq(Mux(good & _has_unit(opcode), 1 << _unit(opcode), 0)),
+            fault.eq(0), faulty_layer.eq(layer),
         ]
-        queues = {}
-        for code in Opcode:
-            if code.unit is None:
-                continue
-            queues[code] = queue = fifo.SyncFIFO(width=isa.layout(code).size,
-                                                 depth=self.arch.queue_depth)
-            m.submodules[f"queue_{code.name.lower()}"] = queue
-            m.d.comb += [
-                queue.w_data.eq(head),
-                queue.w_en.eq(go & (opcode == code)),
-                self.o[code.unit].payload.eq(queue.r_data),
-                self.o[code.unit].valid.eq(queue.r_rdy),
-                queue.r_en.eq(self.o[code.unit].ready),
-            ]
-        begin = isa.layout(Opcode.BEGIN)(head[:isa.layout(Opcode.BEGIN).size])
-        with m.Switch(opcode):
-            with m.Case(Opcode.BEGIN):
-                m.d.comb += [legal.eq(first), room.eq(1)]
-            for code, queue in queues.items():
-                view = isa.layout(code)(head[:isa.layout(code).size])
-                with m.Case(code):
-                    m.d.comb += [legal.eq(~first & is_legal(self.arch, code, view)),
-                                 room.eq(queue.w_rdy)]
-            with m.Case(Opcode.END):
-                m.d.comb += [
-                    legal.eq(~first),
-                    room.eq(~Cat(queue.r_rdy for queue in queues.values()).any()
-                            & (self.unit_busy == 0) & self.quiet),
-                ]
-        with m.If(self.busy & full):
-            with m.If(~legal):
-                m.d.comb += fault.eq(ErrorCode.ILLEGAL)
-            with m.Elif(first & (begin.identity != identity(self.arch))):
-                m.d.comb += fault.eq(ErrorCode.IDENTITY)
+        with m.If(complete & ~ended):
+            with m.If(failed):
+                m.d.sync += fault.eq(ErrorCode.BUS)
+            with m.Elif(check.illegal | wrong_order):
+                m.d.sync += fault.eq(ErrorCode.ILLEGAL)
+            with m.Elif(check.foreign):
+                m.d.sync += fault.eq(ErrorCode.IDENTITY)
+        with m.Elif(missing):
+            m.d.sync += fault.eq(ErrorCode.WINDOW)
+        m.d.comb += queues.commit.eq(commit)
 
+        idle = Signal()
+        m.d.sync += idle.eq(queues.empty & (self.unit_busy == 0) & self.quiet & ~asking)
         with m.If(self.start):
-            m.d.sync += [first.eq(1), self.busy.eq(1), self.done.eq(0)]
-        with m.Elif(leaves):
-            m.d.sync += first.eq(0)
-            with m.If(is_end):
-                m.d.sync += [self.busy.eq(0), self.done.eq(1)]
+            m.d.sync += [first.eq(1), ended.eq(0), self.busy.eq(1), self.done.eq(0)]
+        with m.Elif(executed):
+            m.d.sync += [first.eq(0), ended.eq(ends)]
+        with m.Elif(self.busy & ended & idle & ~self.halt):
+            m.d.sync += [self.busy.eq(0), self.done.eq(1)]
         with m.If(self.halt):
             m.d.sync += self.busy.eq(0)
-        return fault
+        self._elaborate_report(m, fault, executed, faulty_layer, position)
+        return m
 
-    def _elaborate_report(self, m, fault, leaves, layer, position):
-        countdown = Signal(32, reset_less=True)
-        expired = Signal()
-        m.d.comb += expired.eq((countdown == 0) & (self.watchdog != 0))
-        with m.If(self.start | leaves | self.progress | self.read.beats.valid):
-            m.d.sync += countdown.eq(self.watchdog)
+    def _elaborate_beats(self, m, check, queues):
+        """From the bus to the check and to the queues' memory. Returns signals of the cycle in
+        which an instruction is complete: that it is, that a beat of it came with an error, its
+        opcode and its layer."""
+        beats = self.read.beats
+        beat, last_beat = (Signal(self.arch.bus_bits, name=name, reset_less=True)
+                           for name in ("beat", "last_beat"))
+        place, last_place = (Signal(range(self.beats), name=name)
+                             for name in ("place", "last_place"))
+        came, written = Signal(), Signal()
+        error, failed, complete = Signal(), Signal(), Signal()
+        head = isa.layout(Opcode.END)
+        opcode = Signal(4, reset_less=True)
+        layer = Signal(head["layer"].shape, reset_less=True)
+        m.d.comb += [
+            beats.ready.eq(1),
+            check.valid.eq(came), check.beat.eq(beat), check.last_beat.eq(last_beat),
+            check.place.eq(place),
+            queues.clear.eq(self.start),
+            queues.write.eq(written & _has_unit(check.opcode)),
+            queues.beat.eq(last_beat), queues.place.eq(last_place),
+            queues.unit.eq(_unit(check.opcode)),
+        ]
+        m.d.sync += [came.eq(beats.valid), written.eq(came),
+                     complete.eq(written & (last_place == self.beats - 1))]
+        with m.If(beats.valid):
+            m.d.sync += [beat.eq(beats.payload.data), error.eq(beats.payload.error)]
+        with m.If(came):
+            m.d.sync += [last_beat.eq(beat), last_place.eq(place),
+                         place.eq(Mux(place == self.beats - 1, 0, place + 1))]
+        with m.If(self.start):
+            m.d.sync += place.eq(0)
+        with m.If(written & (last_place == 0)):
+            view = head(last_beat[:head.size])
+            m.d.sync += [opcode.eq(view.opcode), layer.eq(view.layer)]
+        # the beat's error is known with it; what is kept is that of the beats up to the last one
+        late = Signal()
+        m.d.sync += late.eq(error)
+        with m.If(written):
+            m.d.sync += failed.eq(late | (failed & (last_place != 0)))
+        return complete, failed, opcode, layer
+
+    def _elaborate_fetch(self, m, queues, executed, ended):
+        """Requests. Returns the signal that one is made, the offset of the instruction that is
+        executed next, and the signal that it lies outside the window."""
+        # The next request begins at `offset`; `ahead` chunks before it have been requested and not
+        # executed. `rest` are left of its instruction, `length` of them are requested at once.
+        offset = Signal(28, reset_less=True)
+        rest, length, now = Signal(2), Signal(2), Signal(2)
+        ahead = Signal(range(_CHUNKS * FETCHES + 1))
+        refused, asking, taken = Signal(), Signal(), Signal()
+        request = self.read.request
+        m.d.comb += [
+            request.valid.eq(asking),
+            request.payload.offset.eq(offset << 4),
+            request.payload.beats.eq(length * (128 // self.arch.bus_bits)),
+            taken.eq(asking & request.ready),
+            now.eq(rest),
+        ]
+        with m.If(offset[:8] == 255):
+            m.d.comb += now.eq(1)
+        with m.Elif((offset[:8] == 254) & rest[0]):
+            m.d.comb += now.eq(2)
+        with m.If(~asking):
+            m.d.sync += [
+                length.eq(now),
+                asking.eq(self.busy & ~self.halt & ~ended & ~refused & ~queues.full
+                          & ((rest != _CHUNKS) | (ahead <= _CHUNKS * (FETCHES - 1)))),
+            ]
+        with m.Elif(request.ready):
+            m.d.sync += asking.eq(0)
+        got = taken & ~self.read.refused
+        with m.If(self.start):
+            m.d.sync += [offset.eq(self.program[4:]), rest.eq(_CHUNKS), ahead.eq(0),
+                         refused.eq(0), asking.eq(0)]
         with m.Else():
-            m.d.sync += countdown.eq(countdown - 1)
+            with m.If(got):
+                m.d.sync += [offset.eq(offset + length),
+                             rest.eq(Mux(length == rest, _CHUNKS, rest - length))]
+            with m.If(taken & self.read.refused):
+                m.d.sync += refused.eq(1)
+            m.d.sync += ahead.eq(ahead + Mux(got, length, 0) - Mux(executed, _CHUNKS, 0))
+        position = Signal(32)
+        m.d.comb += position.eq((offset - ahead)[:len(offset)] << 4)
+        # what is not outside has come and been executed
+        return asking, position, refused & ~ended & (ahead < _CHUNKS)
 
+    def _elaborate_report(self, m, fault, executed, layer, position):
+        # `age` counts the cycles since something moved, from 1 up, and stops after 2**32.
+        age = Signal(33, init=1)
+        expired, moved = Signal(), Signal()
+        m.d.sync += [
+            moved.eq(self.start | executed | self.progress | self.read.beats.valid),
+            expired.eq(self.busy & (age == self.watchdog)),
+        ]
+        with m.If(moved | ~self.busy):
+            m.d.sync += age.eq(1)
+        with m.Elif(~age[-1]):
+            m.d.sync += age.eq(age + 1)
+
+        # Of a unit's report, the register before: the way from there is long.
+        told = Signal(REPORT)
+        one, other = self.reports
+        m.d.sync += told.eq(Mux(one.valid, one.as_value(), other.as_value()))
+        own = self.report
         with m.If(self.busy & ~self.halt):
-            own = self.report
-            with m.If(self.overflow | expired | (fault != 0)):
+            with m.If(told.valid):
+                m.d.sync += own.eq(told)
+            with m.Elif(self.overflow | expired | (fault != 0)):
                 m.d.sync += [
                     own.valid.eq(1),
                     own.unit.eq(SEQUENCER),
@@ -266,33 +253,13 @@ class Sequencer(wiring.Component):
                     own.code.eq(Mux(fault != 0, fault,
                                     Mux(expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS))),
                 ]
-            for unit in reversed(Unit):
-                with m.If(self.reports[unit].valid):
-                    m.d.sync += own.eq(self.reports[unit])
 
 
-def is_legal(arch, opcode, view):
-    """Whether a chip executes the instruction in `view`, a view of `isa.layout(opcode)`: no token
-    goes to or comes from the unit itself, every field is in its range, and none has a value of
-    `legality.OPTIONS` that needs what the chip lacks."""
-    legal = ~view.wait[opcode.unit] & ~view.signal[opcode.unit]
-    for item in isa.OPCODES[opcode]:
-        if item.least is not None or item.most is not None:
-            legal &= _within(view[item.name], item.low, item.high)
-    for option in OPTIONS:
-        if option.opcode == opcode and option.missing(arch):
-            legal &= ~_within(view[option.field], option.low, option.high)
-    return legal
+def _has_unit(opcode):
+    """Whether an opcode is one of those from LOAD to STORE."""
+    return ~opcode[3] & (opcode[1] ^ opcode[2])
 
 
-def _within(value, low, high):
-    """Whether a field is from `low` to `high`; what its width says already takes no logic."""
-    shape = value.shape()
-    least = -(1 << shape.width - 1) if shape.signed else 0
-    most = least + (1 << shape.width) - 1
-    if low == high:
-        return value == low
-    if low == least:
-        return value <= high
-    above = value != least if low == least + 1 else value >= low
-    return above if high == most else above & (value <= high)
+def _unit(opcode):
+    """The number of the unit of an opcode that has one."""
+    return Cat(opcode[0], opcode[2])

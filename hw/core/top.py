@@ -89,9 +89,8 @@ class Core(wiring.Component):
                 csr.state[unit].eq(component.state),
                 csr.missing[unit].eq(component.missing),
             ]
-        for unit, master in ((Unit.LOAD, load), (Unit.STORE, store)):
-            m.d.comb += [sequencer.reports[unit].eq(master.report),
-                         master.halt.eq(sequencer.halt)]
+        for report, master in zip(sequencer.reports, (load, store), strict=True):
+            m.d.comb += [report.eq(master.report), master.halt.eq(sequencer.halt)]
         progress = reduce(or_, (unit.progress for unit in units.values())) | arbiter.progress
         self._elaborate_control(m, csr, sequencer, tokens, progress, arbiter.quiet & store.quiet)
         m.d.comb += [csr.compute_start.eq(self.compute.started),

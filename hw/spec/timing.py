@@ -6,15 +6,17 @@ without the components. When things happen is said in the docstring of each comp
 
 from systolith.hw.formats import Format
 
+from . import isa
 from .arch import Arch
 from .numbers import PAGE_BYTES
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "REVISIT", "STORE_BURSTS",
-           "TABLE_LOOKUP", "array_latency", "burst_limit", "column_delay", "loads_in_work",
+           "TABLE_LOOKUP", "array_latency", "burst_limit", "column_delay", "delivery_beats",
+           "loads_in_work",
            "operand_lane_latency", "operand_latency", "post_lane_latency", "post_latency",
            "rounding_latency", "shortest_pass"]
 
-#: Instructions that the sequencer has requested or fetched and that have not left it.
+#: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
 #: Read bursts of LOAD that may be outstanding.
 LOAD_BURSTS = 4
@@ -38,6 +40,12 @@ def burst_limit(arch: Arch) -> int:
     Bursts end at the multiples of this length in the address space, so none crosses a page.
     """
     return min(arch.burst_beats, PAGE_BYTES // arch.beat_bytes)
+
+
+def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:
+    """Beats of an instruction that its unit needs, up to its last field."""
+    bits = sum(item.width for item in isa.HEAD + isa.OPCODES[opcode])
+    return -(-bits // arch.bus_bits)
 
 
 def loads_in_work(arch: Arch) -> int:

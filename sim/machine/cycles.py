@@ -13,6 +13,7 @@ beats follow one a cycle in the order of addresses, a response `latency` cycles 
 write beat. The rules of each unit stand in its docstring in `hw`; this file repeats them as sums.
 """
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 
@@ -114,9 +115,15 @@ class _Model:
         self._put = self.events.put
 
         self.tokens = {(giver, taker): Channel() for giver in Unit for taker in Unit}
-        self.code = {unit: Channel() for unit in Unit}     # (visible at, number, instruction)
-        self.room = {unit: Channel([0] * self.arch.queue_depth) for unit in Unit}
-        self.slots = Channel([1] * timing.FETCHES)        # a fetch may be asked for
+        # Of each unit: (can be read from, number, instruction), in the queue and before the unit;
+        # from when on its register is free; when each instruction went into the queue and out.
+        self.queued = {unit: Channel() for unit in Unit}
+        self.code = {unit: Channel() for unit in Unit}
+        self.room = {unit: Channel([0]) for unit in Unit}
+        self.into: dict[Unit, list[int]] = {unit: [] for unit in Unit}
+        self.out_of = {unit: Channel() for unit in Unit}
+        self.reading_ends = 0               # the cycle from which the queues can be read again
+        self.slots = Channel([1] * timing.FETCHES)        # a fetch may be decided on
         self.bursts = Channel()            # what was asked for: (client, beats, first beat)
         self.fetched = Channel()           # (first beat, beats)
         self.between = Channel()           # from load's front to its back
@@ -137,8 +144,8 @@ class _Model:
             Memory.ACTIVATION: deque(), Memory.OPERAND: deque()}
 
     def run(self):
-        self.events.run([self._fetch(), self._dispatch(), self._load(), self._read(),
-                         self._array(), self._post(), self._store()])
+        self.events.run([self._fetch(), self._execute(), *map(self._deliver, Unit), self._load(),
+                         self._read(), self._array(), self._post(), self._store()])
         return self._timing()
 
     # Tokens.
@@ -166,8 +173,8 @@ class _Model:
         if waiting or self.end_seen is None:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
-        last = max([self.end_seen, self.reads_end + 1,
-                    *(activity.end + 1 for activity in self.activity.values())])
+        last = 1 + max([self.end_seen, self.reads_end + 1,
+                        *(activity.end + 1 for activity in self.activity.values())])
         self.times[-1] = (last, last)
         self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.answers)
         return Timing(cycles=last, compute_first=(self.first_pass or 1) - 1,
@@ -179,14 +186,21 @@ class _Model:
     # The sequencer.
 
     def _fetch(self):
-        # What follows END is fetched, too: the slots are free before END is in the head.
         arch = self.arch
         offset, asked = self.program.code_offset, 0
+        went: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         while True:
-            slot = yield self.slots
+            decided = max((yield self.slots), asked + 1)
             rest = isa.INSTRUCTION_BYTES
             while rest:
-                asked = max(slot, asked + 1)
+                decided = max(decided, asked + 1)
+                yield At(decided, 0)
+                while (later := (yield from self._room_in_queues(decided, went))) > decided:
+                    decided = later
+                    yield At(decided, 0)
+                if self.end_seen is not None and self.end_seen <= decided:
+                    return
+                asked = decided + 1
                 yield At(asked, 0)
                 self.address_taken = asked
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
@@ -196,27 +210,49 @@ class _Model:
                 rest -= size
                 offset += size
 
-    def _dispatch(self):
-        shifted = left = 0
+    def _room_in_queues(self, cycle, went):
+        """The first cycle from `cycle` on in which no queue is full, as far as is known in `cycle`;
+        `went` has when the instructions left that are known to have left."""
+        for unit in Unit:
+            there = bisect_right(self.into[unit], cycle)
+            least = there - self.arch.queue_depth + 1
+            while len(went[unit]) < least:
+                went[unit].append((yield self.out_of[unit]))
+            if least > 0:
+                cycle = max(cycle, went[unit][least - 1])
+        return cycle
+
+    def _execute(self):
         for number, code in enumerate(self.program.instructions):
             rest = isa.INSTRUCTION_BYTES // self.arch.beat_bytes
-            earliest = left
             while rest:
                 first, beats = yield self.fetched
-                shifted = max(first + 2, shifted + 1, earliest) + beats - 1
                 rest -= beats
-            full = shifted + 1
+            executed = first + beats - 1 + 4
             if code.opcode == Opcode.END:
                 # it waits for empty queues, idle units and a quiet bus: for all other processes
-                self.end_seen = full
+                self.end_seen = executed + 1
                 return
-            left = full
             if code.unit is None:
-                self.times[number] = (left, left)
+                self.times[number] = (executed, executed)
             else:
-                left = max(left, (yield self.room[code.unit]))
-                self._put(self.code[code.unit], (left + 1, number, code))
-            self._put(self.slots, left + 1)
+                self.into[code.unit].append(executed + 1)
+                self._put(self.queued[code.unit], (executed + 1, number, code))
+            self._put(self.slots, executed + 1)
+
+    def _deliver(self, unit):
+        """From a unit's queue into its register; one unit at a time."""
+        while True:
+            chosen, number, code = yield self.queued[unit]
+            chosen = max(chosen, (yield self.room[unit]))
+            yield At(chosen, unit)
+            while self.reading_ends > chosen:
+                chosen = self.reading_ends
+                yield At(chosen, unit)
+            beats = timing.delivery_beats(self.arch, code.opcode)
+            self.reading_ends = chosen + beats + 1
+            self._put(self.out_of[unit], chosen + 1)
+            self._put(self.code[unit], (chosen + beats + 2, number, code))
 
     # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 

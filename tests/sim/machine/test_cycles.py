@@ -140,11 +140,11 @@ def test_a_pass_of_one_pixel_before_one_from_the_top():
 def test_the_smallest_program_by_hand():
     arch = Arch(rows=4, columns=4, bus_bits=64)
     timing = cycles(program(arch, []), latency=32)
-    # asked in cycle 1, on the bus in 2, 6 beats from 34 on, each shifted two cycles later: BEGIN
-    # leaves in 42. Six requests of 6 beats were made before END is seen in 48.
-    assert timing.instructions[0] == (42, 42)
-    # the fifth request, made in 43, brings its last beat in 81
-    assert timing.cycles == 82
+    # decided in cycle 1, asked in 2, on the bus in 3, 6 beats from 35 to 40: BEGIN is executed in
+    # 44, END six cycles later. Five requests of 6 beats were made before.
+    assert timing.instructions[0] == (44, 44)
+    # the fifth request, made in 46, brings its last beat in 84, which is seen two cycles later
+    assert timing.cycles == 86
     assert not any(timing.waits.values())
     assert not any(count for unit in timing.activity.values() for count in unit.values())
 

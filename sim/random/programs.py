@@ -86,6 +86,9 @@ def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[st
         bias, multiplier, shift, addend = parameters(
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
+        tie = np.array([ties.randrange(3) for _ in range(filters)])
+        if raw:                                  # nothing is requantized
+            multiplier, shift, addend, tie = 0 * shift + 1, 0 * shift, 0 * shift, 0 * shift + 1
         bottom, top = format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         layer = Conv(
@@ -94,12 +97,12 @@ def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[st
             arch.weight, groups=groups,
             stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
             pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
-            shift=shift, addend=0 * addend if raw else addend,
-            ties=np.array([ties.randrange(3) for _ in range(filters)]),
+            shift=shift, addend=addend, ties=tie,
             zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
             high=top, raw=raw)
         if arch.leaky and other.random() < 0.5:
-            layer.below = below_zero(arch, data, multiplier, shift)
+            below = below_zero(arch, data, multiplier, shift)
+            layer.below = None if raw else below
         if any(pads) and (not format.has_zero or draw.random() < 0.5):
             layer.pad_code = int(draw.choice(format.finite_codes()))
             if not format.has_zero and (-channels) % arch.vector % 2:

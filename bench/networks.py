@@ -41,7 +41,7 @@ def main():
         made = built(quantized_resnet(name), arch)
         graph, program = made.graph, made.program
         timing = cycles(program, options.latency)
-        macs = sum(conv.macs for conv in graph.layers if not conv.pool_sum)
+        macs = sum(conv.macs for conv in graph.layers if not conv.pool.sum)
         rows.append({"network": name, "MACs": macs, "ideal": -(-macs // arch.macs_per_cycle),
                      "compute_cycles": timing.compute_cycles, "cycles": timing.cycles})
         layers[name] = rows_of(program, timing)

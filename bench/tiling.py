@@ -18,6 +18,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.requantization import Requantization
 
 
 def random_case(draw):
@@ -27,8 +29,8 @@ def random_case(draw):
     kernel, stride = draw.choice(((1, 1), (1, 2), (3, 1), (3, 1), (3, 2), (5, 1)))
     channels, out, size = draw.choice((16, 32, 64)), draw.choice((16, 48, 64)), draw.randint(6, 20)
     conv = Conv("conv", "in", "out", np.ones((out, channels, kernel, kernel), int), Int(8),
-                stride=(stride, stride), pads=(kernel // 2,) * 4,
-                input_shape=(channels, size, size))
+                Geometry((stride, stride), pads=(kernel // 2,) * 4),
+                requantization=Requantization.plain(out), input_shape=(channels, size, size))
     layer = Layer(0, conv, arch)
     return layer, int(layer.input_words * draw.uniform(0.15, 1.1))
 

@@ -11,9 +11,12 @@ from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.numerics import output_size
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.requantization import Below, Operand, Requantization
 from systolith.sim.random import programs
 from systolith.sim.rtl import core
 
@@ -63,35 +66,37 @@ def random_layer(draw, rng, arch, name, tensor):
     if replicate:
         pad_code = None
     out = channels if same else draw.randint(1, 2 * arch.columns + 3)
-    conv = Conv(name, tensor.name, f"{name}.out",
-                random_codes(rng, arch.weight, (out, channels, *kernel)), arch.weight,
-                stride=tuple(stride), dilation=tuple(dilation),
-                pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code=pad_code,
-                replicate=replicate, nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
+    weight = random_codes(rng, arch.weight, (out, channels, *kernel))
     if arch.weight.zero_code is not None and draw.random() < 0.3:    # groups of channels
         apart = np.arange(out)[:, None] * channels // out != np.arange(channels)
-        conv.weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
-    pool = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
-    conv.pool = tuple(min(p, size) for p, size in zip(pool, conv.conv_shape[1:], strict=True))
-    other = random.Random(f"windows {name} {channels} {pool}")
+        weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
+    geometry = Geometry(tuple(stride), tuple(dilation), (
+        pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code, replicate)
+    conv = Conv(name, tensor.name, f"{name}.out", weight, arch.weight, geometry,
+                nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
+    sizes = conv.conv_shape[1:]
+    size = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
+    pool = Pool(tuple(min(p, pixels) for p, pixels in zip(size, sizes, strict=True)))
+    other = random.Random(f"windows {name} {channels} {size}")
     if not same and other.random() < 0.3:
-        windows = programs.random_windows(other, conv.conv_shape[1:])
-        if np.prod(windows["pool"]) <= arch.accumulator_depth:
-            conv = replace(conv, **windows)
-    if bipolar and random.Random(f"least {name} {channels} {pool}").random() < 0.5:
-        conv.least = rng.random(out) < 0.5
-    conv.pool_sum = (conv.pool != (1, 1) and arch.accumulator is None and not odd
-                     and random.Random(f"{name} {channels} {pool}").random() < 0.4)
-    return conv
+        windows = programs.random_windows(other, sizes)
+        if np.prod(windows.size) <= arch.accumulator_depth:
+            pool = windows
+    if bipolar and random.Random(f"least {name} {channels} {size}").random() < 0.5:
+        pool = replace(pool, least=tuple(rng.random(out) < 0.5))
+    summed = (pool.size != (1, 1) and arch.accumulator is None and not odd
+              and random.Random(f"{name} {channels} {size}").random() < 0.4)
+    return replace(conv, pool=replace(pool, sum=summed))
 
 
 def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
-    """Give a layer an operand, sometimes: a map that fits, or a new input. Returns its codes."""
+    """(the layer, its operand's codes): with an operand, sometimes: a map that fits, or a new
+    input. Without one None for the codes."""
     shape = conv.output_shape
     fitting = [item.name for item in tensors.values() if item.format is not None
                and tuple(item.shape) in (shape, (shape[0], 1, 1))]
     if draw.random() < 0.3:
-        return None
+        return conv, None
     if fitting and draw.random() < 0.7:
         name = draw.choice(fitting)
     else:
@@ -100,32 +105,35 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
         inputs.append(Tensor(name, shape, arch.activation))
         tensors[name] = inputs[-1]
         codes[name] = values[name] = random_codes(rng, arch.activation, (1, *shape))
-    fields, shift, (conv.low, conv.high) = programs.operand_fields(arch, draw)
-    conv.operand = Operand(name, shift=shift, **fields)
-    conv.zero_point = 0
-    return values[name]
+    fields, shift, (low, high) = programs.operand_fields(arch, draw)
+    own = replace(conv.requantization, zero_point=0, low=low, high=high)
+    return replace(conv, operand=Operand(name, shift=shift, **fields),
+                   requantization=own), values[name]
 
 
 def bend(draw, rng, conv, arch):
-    """Give a layer fractions of biases and a way of its ties; a table, or other multipliers for
+    """A layer with fractions of biases and a way of its ties; a table, or other multipliers for
     sums below zero, sometimes."""
-    if conv.raw:
-        return
+    own, operand, table = conv.requantization, conv.operand, None
+    if own is None:
+        return conv
     other = np.random.default_rng(len(conv.name) + int(abs(conv.bias).sum()))
     unit, fraction = 1 << MULTIPLIER_BITS - arch.addend_bits, other.random(len(conv.weight))
-    conv.addend = (conv.multiplier * fraction).astype(np.int64) // unit * unit
-    conv.ties = other.integers(0, 3, len(conv.weight))
-    if conv.operand is not None:
-        conv.operand.ties = int(other.integers(0, 3))
+    addend, below = (own.multiplier * fraction).astype(np.int64) // unit * unit, None
+    ties = other.integers(0, 3, len(conv.weight))
+    if operand is not None:
+        operand = replace(operand, ties=int(other.integers(0, 3)))
     if arch.leaky and draw.random() < 0.5:
         slope = rng.uniform(-1, 1, len(conv.weight))
-        factor = (conv.multiplier * slope).astype(np.int64)
-        conv.below = factor, conv.shift, np.sign(factor) * (
-            (abs(factor) * fraction).astype(np.int64) // unit * unit)
-    limits = conv.operand or conv
+        factor = (own.multiplier * slope).astype(np.int64)
+        below = Below(factor, own.shift, np.sign(factor) * (
+            (abs(factor) * fraction).astype(np.int64) // unit * unit))
+    limits = conv.limits
     if arch.table_depth and draw.random() < 0.5:
         codes = random_codes(rng, arch.activation, limits.high - limits.low + 1)
-        conv.table = arch.activation.ordered(codes)
+        table = arch.activation.ordered(codes)
+    return replace(conv, operand=operand, table=table, requantization=replace(
+        own, addend=addend, ties=ties, below=below))
 
 
 def random_network(seed, arch, layers=None, size=None):
@@ -153,24 +161,25 @@ def random_network(seed, arch, layers=None, size=None):
                           int(conv.sum_range(arch.activation)[0] - low)))
         if arch.accumulator is not None:
             room = min(spread, high)
-        conv.bias = rng.integers(-room, room, len(conv.weight)) // 2
-        conv.raw = draw.random() < 0.15
-        if conv.raw:
-            conv.pool, conv.pool_stride, conv.pool_pads = (1, 1), None, (0,) * 4
+        conv = replace(conv, bias=rng.integers(-room, room, len(conv.weight)) // 2)
+        if draw.random() < 0.15:
+            conv = replace(conv, pool=Pool())
         else:
-            conv.multiplier, conv.shift = requantization(rng, sums, arch.activation)
+            own = Requantization(*requantization(rng, sums, arch.activation))
             if isinstance(arch.activation, Float):
                 top = arch.activation.max_code
-                conv.low, conv.high = draw.choice(((-top, top), (0, top), (-top // 2, top // 2)))
+                least, most = draw.choice(((-top, top), (0, top), (-top // 2, top // 2)))
+                own = replace(own, low=least, high=most)
             elif not isinstance(arch.activation, Bipolar):
                 low_code, high_code = arch.activation.image_range
-                conv.zero_point = draw.choice((0, draw.randint(low_code, high_code)))
-                conv.low, conv.high = draw.choice(((low_code, high_code),
-                                                   (conv.zero_point, high_code)))
+                zero_point = draw.choice((0, draw.randint(low_code, high_code)))
+                least = draw.choice((low_code, zero_point))
+                own = replace(own, zero_point=zero_point, low=least, high=high_code)
+            conv = replace(conv, requantization=own)
         operand = None
         if arch.operand_depth and not conv.raw:
-            operand = random_operand(draw, rng, conv, tensors, inputs, codes, values, arch)
-        bend(random.Random(f"functions {seed} {n}"), rng, conv, arch)
+            conv, operand = random_operand(draw, rng, conv, tensors, inputs, codes, values, arch)
+        conv = bend(random.Random(f"functions {seed} {n}"), rng, conv, arch)
         tensor = Tensor(conv.output, conv.output_shape, None if conv.raw else arch.activation)
         tensors[tensor.name] = tensor
         values[tensor.name] = conv.run(values[source.name], arch.activation, tensor.format, arch,

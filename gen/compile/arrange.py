@@ -11,6 +11,7 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph
+from systolith.sim.model.requantization import Requantization
 
 __all__ = ["arrange", "with_whole_operands"]
 
@@ -18,7 +19,7 @@ __all__ = ["arrange", "with_whole_operands"]
 def _places(graph, name, group):
     """Where every channel of a tensor lies, when each part begins with a group; None: as they
     are."""
-    starts = sorted({conv.first_channel for conv in graph.layers if conv.output == name})
+    starts = sorted({conv.placement.first_channel for conv in graph.layers if conv.output == name})
     total = graph.tensors[name].shape[0]
     places, where = np.arange(total), 0
     for start, end in zip(starts, [*starts[1:], total], strict=True):
@@ -60,9 +61,11 @@ def _copy(writer, tensor):
     one = int(weights.encode(np.array(1.0)))
     orders = form.ordered(form.finite_codes())
     weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
+    requantization = Requantization(
+        np.ones(channels, np.int64), np.full(channels, -weights.exponent), low=int(orders.min()),
+        high=int(orders.max()))
     return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
-                shift=np.full(channels, -weights.exponent), low=int(orders.min()),
-                high=int(orders.max()), nodes=writer.nodes)
+                requantization=requantization, nodes=writer.nodes)
 
 
 def arrange(graph, arch):
@@ -90,7 +93,8 @@ def arrange(graph, arch):
             where = places[conv.input]
             conv = replace(conv, channels=where if conv.channels is None else where[conv.channels])
         if conv.output in places:
-            conv = replace(conv, first_channel=int(places[conv.output][conv.first_channel]))
+            first = int(places[conv.output][conv.placement.first_channel])
+            conv = replace(conv, placement=replace(conv.placement, first_channel=first))
         layers.append(conv)
     layers = [replace(conv, input_shape=tuple(tensors[conv.input].shape)) for conv in layers]
     return Arranged(graph, tensors, layers), places

@@ -47,7 +47,8 @@ def _as_one(layer, graph):
     reach, window = (y.kernel - 1) * y.dilation + 1, y.step * y.stride
     _, height, _ = graph.tensors[conv.output].shape
     one = tuple(graph.tensors[conv.operand.tensor].shape[1:]) if conv.operand else None
-    if (any(conv.pads[::2]) or not y.apart or layer.from_above or height != y.out * conv.step[0]
+    if (any(conv.geometry.pads[::2]) or not y.apart or layer.from_above
+            or height != y.out * conv.placement.step[0]
             or one not in (None, conv.output_shape[1:])):
         return None
     if y.out == y.pool == y.step == 1:
@@ -67,8 +68,9 @@ def stack_layers(layers, graph, images):
             found.append(replace(layer, images=images))
             continue
         channels, height, width = conv.input_shape
+        geometry = replace(conv.geometry, stride=(stride, conv.geometry.stride[1]))
         found.append(replace(layer, conv=replace(
-            conv, stride=(stride, conv.stride[1]), input_shape=(channels, images * height, width))))
+            conv, geometry=geometry, input_shape=(channels, images * height, width))))
     return found
 
 

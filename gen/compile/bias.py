@@ -30,10 +30,10 @@ def bias_error(conv, arch):
     held = conv.on_chip(arch)
     if held is conv:
         return 0.0
-    carry = (held.bias - conv.bias).astype(np.float64)
-    sides = [(conv.multiplier, conv.shift, conv.addend, held.addend)]
-    if conv.below is not None:
-        sides.append((*conv.below, held.below[2]))
+    carry, own = (held.bias - conv.bias).astype(np.float64), conv.requantization
+    sides = [(own.multiplier, own.shift, own.addend, held.requantization.addend)]
+    if own.below is not None:
+        sides.append((*own.below, held.requantization.below.addend))
     error = max(float(np.abs(np.ldexp(carry * factor + other - addend, -shift)).max())
                 for factor, shift, addend, other in sides)
     operand = conv.operand

@@ -48,7 +48,7 @@ def _emit_round(number, stream, layers, plans, offsets, places):
             name = conv.operand.tensor
             operand = combined.get(name) or (places.operands, outside(name))
         shape = graph.tensors[conv.output].shape
-        last = conv.first_channel + layer.channels == shape[0]
+        last = conv.placement.first_channel + layer.channels == shape[0]
         sink = Sink(shape, places.placement.maps.get(conv.output),
                     places.operands.maps.get(conv.output),
                     places.address(conv.output, number) if conv.output in places.where else None,

@@ -34,7 +34,7 @@ def _numbers(array):
 def _kind(conv):
     """Kind of a layer for reports: "dense" where the kernel covers the map, else "conv"."""
     _, height, width = conv.input_shape
-    dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.pads)
+    dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.geometry.pads)
     return "dense" if dense else "conv"
 
 
@@ -46,16 +46,16 @@ def _operand(operand):
 def _function(conv):
     """Nonlinear function of a layer's results, or None: "table", or "leaky" (two factors in every
     channel)."""
-    return "table" if conv.table is not None else "leaky" if conv.below is not None else None
+    return "table" if conv.table is not None else "leaky" if conv.leaky else None
 
 
 def _array(conv, layer, plan, offsets, starts):
     """A layer as the array sees it, and where its constants lie."""
-    above = layer.from_above
+    above, place = layer.from_above, conv.placement
     return host.ArrayView(
         images=layer.images, y=host.Axis(**vars(layer.y)), x=host.Axis(**vars(layer.x)),
-        in_order=layer.in_order, origin=tuple(conv.origin), step=tuple(conv.step),
-        first_group=conv.first_channel // layer.arch.group, groups=layer.groups,
+        in_order=layer.in_order, origin=place.origin, step=place.step,
+        first_group=place.first_channel // layer.arch.group, groups=layer.groups,
         above=above and host.Above(tuple(above.taps), above.results, above.step),
         passes=tuple(tuple(host.Box(*box) for part in plan.parts for box in layer.used(part, block))
                      for block in range(layer.column_blocks)),
@@ -66,14 +66,14 @@ def _array(conv, layer, plan, offsets, starts):
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
     """`conv` is the layer of one image; counts are those of the whole program."""
+    geometry, pool = conv.geometry, conv.pool
     return host.Layer(
-        name=conv.name, nodes=tuple(conv.nodes), kind=_kind(conv),
+        name=conv.name, nodes=conv.nodes, kind=_kind(conv),
         macs=rounds * images * conv.macs,
         input=conv.input, output=conv.output, input_shape=tuple(conv.input_shape),
         output_shape=tuple(conv.output_shape), kernel=tuple(conv.weight.shape[2:]),
-        stride=tuple(conv.stride), dilation=tuple(conv.dilation), pads=tuple(conv.pads),
-        pool=tuple(conv.pool), pool_stride=tuple(conv.windows[1]),
-        pool_pads=tuple(conv.pool_pads), pool_sum=bool(conv.pool_sum), raw=bool(conv.raw),
+        stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
+        pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
         weight_bits=conv.weight.size * arch.weight.width,
         passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
@@ -100,7 +100,7 @@ def describe(graph, layers, plans, taps, images, batch, places, sections, stream
     """The `Host` of a program. `graph` and `taps` ({input tensor: Taps}) are those of one image."""
     arch, starts, where = stream.arch, sections.starts, places.where
     placement, operands = places.placement, places.operands
-    raw = {conv.output: bool(conv.raw) for conv in graph.layers}
+    raw = {conv.output: conv.raw for conv in graph.layers}
     shapes = {}
     for name, tensor in graph.tensors.items():
         channels, height, width = taps[name].shape if name in taps else tensor.shape

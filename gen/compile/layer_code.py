@@ -38,7 +38,7 @@ class LayerCode:
         self.weights, self.parameters, self.tables = weights, parameters, tables
         self.buffers, self.turn = {}, 0         # buffer -> ((image, tile, part), Region)
         _, self.height, self.width = sink.shape
-        self.first_group = layer.conv.first_channel // self.arch.group
+        self.first_group = layer.conv.placement.first_channel // self.arch.group
         self.broadcast = False                  # one operand word for all results of an image
         if operand is not None:
             size = ((operand.rows[1], operand.columns[1]) if isinstance(operand, Region)
@@ -214,13 +214,14 @@ class LayerCode:
                 + (self._input_row + top - region.rows[0]) * width)
         height, across = sub[0][1] - sub[0][0], sub[1][1] - sub[1][0]
         pad_code = self.layer.pad_code(box)
-        padding = any(conv.pads) and pad_code is not None
+        padded = any(conv.geometry.pads)
+        padding = padded and pad_code is not None
         fields = dict(
             weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
             double=double,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
             y_start=y_start * width, y_last=(bottom - top - 1) * width,
-            x_start=x_start, x_last=right - left - 1, replicate=conv.replicate and any(conv.pads),
+            x_start=x_start, x_last=right - left - 1, replicate=conv.geometry.replicate and padded,
             stride_ky=taps_y * y.dilation * width * (rows > 1),
             stride_kx=taps_x * x.dilation * (columns > 1),
             stride_block=region.plane * (blocks > 1))
@@ -256,17 +257,18 @@ class LayerCode:
         """The results `sub` by one POST instruction, or by one for each row."""
         (y0, _), (x0, _) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
-        step_y, step_x = conv.step
-        row = self.image * (self.height // self.layer.images) + conv.origin[0] + y0 * step_y
-        pixel = row * self.width + conv.origin[1] + x0 * step_x
-        own, _ = divmod(number, arch.groups_per_word)
+        (step_y, step_x), (first_y, first_x) = conv.placement.step, conv.placement.origin
+        row = self.image * (self.height // self.layer.images) + first_y + y0 * step_y
+        pixel = row * self.width + first_x + x0 * step_x
+        mine, _ = divmod(number, arch.groups_per_word)
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
         fields = windows | {"group": group, "parameters": self._parameters(number)}
         if not conv.raw and not arch.activation.binary:
-            fields |= {"zero_point": conv.zero_point, "low": conv.low, "high": conv.high}
+            own = conv.requantization
+            fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high}
         if operand is not None:
-            fields |= self._combined(operand, own, sub) | {"slot": slot}
+            fields |= self._combined(operand, mine, sub) | {"slot": slot}
         if conv.table is not None:
             fields |= looked_up(self.stream, self.layer, self.tables)
         inside = {"destination": _INSIDE[sink.chip is not None, sink.copy is not None],
@@ -302,7 +304,7 @@ class LayerCode:
                 "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
                 "operand_ties": mine.ties,
                 "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
-                "first_low": conv.low, "first_high": conv.high,
+                "first_low": conv.requantization.low, "first_high": conv.requantization.high,
                 "stride_y": operand.width, "stride_x": 1}
 
     def _post_rows(self, fields, inside):
@@ -318,7 +320,7 @@ class LayerCode:
         """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
         (y0, y1), (x0, x1) = sub
         rows, count = y1 - y0, (x1 - x0) * items
-        step_y, step_x = self.layer.conv.step
+        step_y, step_x = self.layer.conv.placement.step
         row_stride, stride = self.width * items * stride * step_y, stride * step_x
         if rows == 1 or (row_stride == count * stride and rows * count <= _STORE["items"]):
             rows, count = 1, rows * count

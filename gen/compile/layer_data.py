@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
+from systolith.sim.model.requantization import Requantization
 
 from .bias import chip_bias
 
@@ -72,11 +73,12 @@ def parameter_bytes(layer):
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
+    held = conv.on_chip(arch).requantization or Requantization.plain(layer.channels)
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
-    shifts = conv.shift if not bipolar else 0 if conv.least is None else conv.least
-    columns, held = [], conv.on_chip(arch)
-    for values, absent in ((chip_bias(layer), lowest), (conv.multiplier, int(bipolar)), (shifts, 0),
-                           (held.addend, 0), (conv.ties, 0),
+    shifts = held.shift if not bipolar else conv.pool.least or 0
+    columns = []
+    for values, absent in ((chip_bias(layer), lowest), (held.multiplier, int(bipolar)), (shifts, 0),
+                           (held.addend, 0), (held.ties, 0),
                            *((item, 0) for item in held.below or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values

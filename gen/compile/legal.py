@@ -20,7 +20,7 @@ def accumulator_need(layer, input_format):
         high = 2 * layer.taps * layer.arch.vector * max(b - a for a, b in layer.spans)
         low = -high
     bias = chip_bias(layer)
-    times = layer.pool if layer.conv.pool_sum else 1
+    times = layer.conv.pool.summed
     low = min(times * (low - tail), int(bias.min()))
     high = max(times * (high + tail), int(bias.max()))
     return max((-1 - low).bit_length(), high.bit_length()) + 1
@@ -31,7 +31,7 @@ def _need_of_planes(layer, bits):
     lanes cancel."""
     conv = layer.conv
     lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
-    products = layer.y.kernel * layer.x.kernel * lanes * (layer.pool if conv.pool_sum else 1)
+    products = layer.y.kernel * layer.x.kernel * lanes * conv.pool.summed
     return max(products * ((1 << bits) - 1), int(abs(conv.bias).max())).bit_length() + 1
 
 
@@ -80,30 +80,33 @@ def _check_operand(layer, tensors):
         raise UserError(f"{layer.title} combines its results with {name!r} in "
                         f"{tensors[name].format}, the chip computes in {arch.activation}; quantize "
                         f"it to {arch.activation}")
-    if conv.step != (1, 1) or conv.first_channel // arch.group % arch.groups_per_word:
+    place = conv.placement
+    if place.step != (1, 1) or place.first_channel // arch.group % arch.groups_per_word:
         raise UserError(f"{layer.title} combines its results with {name!r} and writes every "
-                        f"{conv.step[0]} x {conv.step[1]}th pixel of {conv.output!r} from channel "
-                        f"{conv.first_channel}; with an operand it must write every pixel, from a "
-                        f"channel that is a multiple of {arch.vector}")
-    if conv.zero_point:
+                        f"{place.step[0]} x {place.step[1]}th pixel of {conv.output!r} from "
+                        f"channel {place.first_channel}; with an operand it must write every "
+                        f"pixel, from a channel that is a multiple of {arch.vector}")
+    if conv.requantization.zero_point:
         raise ValueError(f"{layer.title} has an operand, so its own zero_point must be 0, not "
-                         f"{conv.zero_point}")
+                         f"{conv.requantization.zero_point}")
 
 
 def _check_parameters(layer):
-    conv = layer.conv
-    if conv.raw and tuple(conv.step) != (1, 1):
-        raise UserError(f"{layer.title} writes sums that are not quantized to every "
-                        f"{conv.step[0]} x {conv.step[1]}th pixel; give its output a "
-                        "QuantizeLinear")
-    if conv.raw and tuple(conv.pool) != (1, 1):
-        raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
-                        "QuantizeLinear")
-    below = () if conv.below is None else (
-        ("multiplier below zero", abs(conv.below[0]), 1 << MULTIPLIER_BITS),
-        ("shift below zero", conv.below[1], 1 << SHIFT_BITS))
-    for name, values, top in (("multiplier", conv.multiplier, 1 << MULTIPLIER_BITS),
-                              ("shift", conv.shift, 1 << SHIFT_BITS), *below):
+    conv, own = layer.conv, layer.conv.requantization
+    if own is None:
+        step = conv.placement.step
+        if step != (1, 1):
+            raise UserError(f"{layer.title} writes sums that are not quantized to every "
+                            f"{step[0]} x {step[1]}th pixel; give its output a QuantizeLinear")
+        if conv.pool.size != (1, 1):
+            raise UserError(f"{layer.title} pools sums that are not quantized; give its output a "
+                            "QuantizeLinear")
+        return
+    below = () if own.below is None else (
+        ("multiplier below zero", abs(own.below.multiplier), 1 << MULTIPLIER_BITS),
+        ("shift below zero", own.below.shift, 1 << SHIFT_BITS))
+    for name, values, top in (("multiplier", own.multiplier, 1 << MULTIPLIER_BITS),
+                              ("shift", own.shift, 1 << SHIFT_BITS), *below):
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < top:
             raise UserError(f"{layer.title}: {name} must be from 0 to {top - 1}, not "
                             f"{values.min()} to {values.max()}; the scales of its input, weights "
@@ -123,7 +126,7 @@ def _check_bias(layer):
 
 def _check_functions(layer):
     conv, arch = layer.conv, layer.arch
-    if conv.below is not None and not arch.leaky:
+    if conv.leaky and not arch.leaky:
         raise UserError(f"{layer.title} multiplies sums below zero by another factor than the rest "
                         "(LeakyRelu, PRelu), and the chip has no second multiplier; set "
                         "post.leaky to true")
@@ -143,8 +146,8 @@ def largest_k(arch, bits):
 def _check_pairs(layer):
     conv = layer.conv
     if layer.pairs and conv.raw:
-        raise UserError(f"{layer.title} has binary weights in {conv.groups} groups, and its sums "
-                        "are not quantized; give its output a BipolarQuant")
+        raise UserError(f"{layer.title} has binary weights in {conv.geometry.groups} groups, and "
+                        "its sums are not quantized; give its output a BipolarQuant")
 
 
 def check_channels(conv):
@@ -176,8 +179,9 @@ def check_layer(layer, tensors, moved=False):
     _check_bias(layer)
     _check_pairs(layer)
     bits = accumulator_need(layer, tensors[conv.input].format)
-    padded = any(conv.pads)
-    if odd_tail(layer) and padded and conv.pad_code != 0 and not conv.replicate:
+    geometry = conv.geometry
+    if odd_tail(layer) and any(geometry.pads) and geometry.pad_code != 0 and (
+            not geometry.replicate):
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
@@ -209,7 +213,7 @@ def check_layer(layer, tensors, moved=False):
             f"{layer.title}: its input is put together of parts that are no multiples of "
             f"{arch.group} channels (a group), and accumulators of {arch.accumulator_bits} bits "
             f"could saturate at another point; set array.accumulator to {bits} or to \"exact\"")
-    if conv.pool_sum:
+    if conv.pool.sum:
         raise UserError(
             f"{layer.title}: it adds up sums that could have saturated in accumulators of "
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")

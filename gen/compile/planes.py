@@ -32,7 +32,7 @@ def computed_formats(graph):
     network signs are numbers of the other formats."""
     inputs = {item.name for item in graph.inputs}
     planes = {layer.input for layer in graph.layers if layer.weight_format.binary
-              and layer.input in inputs and not layer.raw and layer.groups == 1
+              and layer.input in inputs and not layer.raw and layer.geometry.groups == 1
               and graph.tensors[layer.input].format.uniform}
     binary = all(tensor.format.binary for tensor in graph.tensors.values()
                  if tensor.format and tensor.name not in planes) and all(
@@ -56,9 +56,10 @@ def _check(layer, tensors, alone):
         raise UserError(
             f"{layer.title} reads {conv.input!r} in {form}, and a binary chip reads integers only "
             "where they are an input of the network that one layer reads")
-    if conv.groups > 1:
-        raise UserError(f"{layer.title} reads {conv.input!r} in {form} in {conv.groups} groups; "
-                        "planes of bits are for layers without groups")
+    if conv.geometry.groups > 1:
+        raise UserError(f"{layer.title} reads {conv.input!r} in {form} in "
+                        f"{conv.geometry.groups} groups; planes of bits are for layers without "
+                        "groups")
     if conv.raw:
         raise UserError(f"{layer.title} reads {conv.input!r} in {form} and its sums are not "
                         "quantized; give its output a BipolarQuant")
@@ -75,8 +76,8 @@ def lay_out_planes(layer, tensors, alone):
     form, vector = tensors[layer.conv.input].format, layer.arch.vector
     count = form.width
     conv = layer.conv
-    if conv.pad_code is None and not conv.replicate:
-        conv = replace(conv, pad_code=form.zero_code)
+    if conv.geometry.pad_code is None and not conv.geometry.replicate:
+        conv = replace(conv, geometry=replace(conv.geometry, pad_code=form.zero_code))
     layer, recipe = lay_out_taps(Layer(layer.index, conv, layer.arch), form, count,
                                  1 << count - 1)
     conv = layer.conv
@@ -85,8 +86,9 @@ def lay_out_planes(layer, tensors, alone):
         recipe = Taps(taps=(1, 1), dilation=(1, 1), step=(1, 1), pads=(0, 0), fill=0,
                       replicate=False, planes=None, shape=tuple(conv.input_shape))
     lanes = layer.blocks * vector
-    if (lanes - channels) % 2 and any(p > 0 for p in conv.pads) and not (
-            conv.replicate or conv.pad_code == 1 << count - 1):
+    geometry = conv.geometry
+    if (lanes - channels) % 2 and geometry.padded and not (
+            geometry.replicate or geometry.pad_code == 1 << count - 1):
         raise UserError(
             f"{layer.title}: {channels} channels leave an odd number of the {vector} lanes (rows * "
             "lanes) unused, and a bipolar lane has no zero; make the number of channels even")
@@ -97,12 +99,11 @@ def lay_out_planes(layer, tensors, alone):
         tail, (len(conv.weight), lanes - channels, *conv.weight.shape[2:]))], axis=1)
     added = (2 * conv.weight - 1).sum(axis=(1, 2, 3))
     added = added + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
-    times = layer.pool if conv.pool_sum else 1
-    bias = 2 * conv.bias - times * added
-    pad_code = None if conv.replicate else int(conv.pad_code) ^ 1 << count - 1
+    bias = 2 * conv.bias - conv.pool.summed * added
+    pad_code = None if geometry.replicate else int(geometry.pad_code) ^ 1 << count - 1
     recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes))
-    conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias, pad_code=pad_code,
-                   input_shape=recipe.shape)
+    conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias,
+                   geometry=replace(geometry, pad_code=pad_code), input_shape=recipe.shape)
     layer = Layer(layer.index, conv, layer.arch, planes=count, idle=lanes - channels)
     need, there = accumulator_need(layer, form), layer.arch.accumulator_bits
     if need > there:

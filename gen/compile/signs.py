@@ -11,6 +11,9 @@ import numpy as np
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.placement import Placement
+from systolith.sim.model.requantization import Below, Requantization
 
 __all__ = ["signs_as_numbers"]
 
@@ -96,7 +99,7 @@ class _Signs:
     def _add(self, conv):
         source, target = (self.old.tensors[name] for name in (conv.input, conv.output))
         sign = _is_sign(target) and not conv.raw
-        turned = conv.least if conv.least is not None and conv.least.any() else None
+        turned = np.array(conv.pool.least) if any(conv.pool.least) else None
         # A float has no number between 0 and its neighbours that a bias of whole units could make:
         # its sign is taken of -1, 0 and 1.
         last = sign and (turned is not None or self.arch.activation.floating)
@@ -105,7 +108,7 @@ class _Signs:
             name = self._number(f"{conv.output}_signs")
             self.tensors[name] = replace(self.tensors[conv.output], name=name,
                                          shape=conv.output_shape)
-            conv = replace(conv, output=name, first_channel=0, step=(1, 1), origin=(0, 0))
+            conv = replace(conv, output=name, placement=Placement())
         if turned is not None:
             conv = self._turned(conv, turned)
         conv, more = self._in_numbers(conv, source)
@@ -122,7 +125,7 @@ class _Signs:
         images = np.where(turned[:, None, None, None], -images, images)
         weight = conv.weight_format.encode(np.ldexp(images.astype(np.float64),
                                                     conv.weight_format.exponent))
-        return replace(conv, weight=weight, least=None,
+        return replace(conv, weight=weight, pool=replace(conv.pool, least=()),
                        bias=np.where(turned, -conv.bias - 1, conv.bias))
 
     def _in_numbers(self, conv, source):
@@ -130,8 +133,9 @@ class _Signs:
         more = 0
         if _is_sign(source):
             more -= self.exponent
-            if conv.pad_code is not None:
-                conv = replace(conv, pad_code=int(self.codes[conv.pad_code]))
+            if conv.geometry.pad_code is not None:
+                conv = replace(conv, geometry=replace(
+                    conv.geometry, pad_code=int(self.codes[conv.geometry.pad_code])))
         if conv.weight_format.binary:
             form = self.arch.weight
             weight = form.encode(conv.weight_format.decode(conv.weight))
@@ -144,33 +148,37 @@ class _Signs:
             conv = replace(conv, operand=replace(operand, operand_gain=gain))
         if not more:
             return conv, more
-        if conv.raw:
+        own = conv.requantization
+        if own is None:
             tensor = self.tensors[conv.output]
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
         # The fraction of the bias, so many times as large, has a whole part.
-        whole = (conv.addend << more) // np.maximum(conv.multiplier, 1)
+        whole = (own.addend << more) // np.maximum(own.multiplier, 1)
 
         def scaled(multiplier, shift, addend):
             rest = (abs(addend) << more) - whole * abs(multiplier)
             rest = np.sign(multiplier) * np.clip(rest, 0, abs(multiplier))
             return _scaled(multiplier, shift, rest, more)
-        multiplier, shift, addend = scaled(conv.multiplier, conv.shift, conv.addend)
-        return replace(conv, bias=(conv.bias << more) + whole, multiplier=multiplier, shift=shift,
-                       addend=addend, below=conv.below and scaled(*conv.below)), more
+        multiplier, shift, addend = scaled(own.multiplier, own.shift, own.addend)
+        return replace(conv, bias=(conv.bias << more) + whole, requantization=replace(
+            own, multiplier=multiplier, shift=shift, addend=addend,
+            below=own.below and Below(*scaled(*own.below)))), more
 
     def _sign(self, conv, more):
         """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
         form, count = self.arch.activation, len(conv.weight)
+        multiplier = np.full(count, 1 << _TOP)
         if form.floating:
-            low, high = -int(self.codes[1]), int(self.codes[1])
             # One step of the sum makes 1 at least.
-            shift = max(_TOP + more + self.exponent, 0)
-            return replace(conv, multiplier=np.full(count, 1 << _TOP), low=low, high=high,
-                           shift=np.full(count, shift), addend=None, ties=None)
-        # 2 * (s + b) + 1 is never 0.
-        return replace(conv, multiplier=np.full(count, 1 << _TOP), low=-1, high=1, zero_point=1,
-                       shift=np.full(count, _TOP - 1), addend=None, ties=None)
+            shift = np.full(count, max(_TOP + more + self.exponent, 0))
+            own = Requantization(multiplier, shift, low=-int(self.codes[1]),
+                                 high=int(self.codes[1]))
+        else:
+            # 2 * (s + b) + 1 is never 0.
+            own = Requantization(multiplier, np.full(count, _TOP - 1), low=-1, high=1,
+                                 zero_point=1)
+        return replace(conv, requantization=own)
 
     def _copy(self, conv, source, turned):
         """The layer that writes the signs of `source`, some turned, where `conv` wrote them."""
@@ -178,14 +186,12 @@ class _Signs:
         numbers = np.where(np.zeros(count, bool) if turned is None else turned, -1.0, 1.0)
         more = -form.exponent - self.exponent
         bias = 0 if self.arch.activation.uniform else 1 << more - 1
-        copy = Conv(f"{conv.name}_signs", source, conv.output,
-                    form.encode(numbers).reshape(count, 1, 1, 1), form, groups=count,
-                    bias=np.full(count, bias), first_channel=conv.first_channel, step=conv.step,
-                    origin=conv.origin, nodes=list(conv.nodes))
         # A turned 0 is one of the others.
-        if bias and turned is not None:
-            copy.bias = np.where(turned, -bias, bias)
-        return self._sign(copy, more - 1)
+        biases = np.where(turned, -bias, bias) if turned is not None else np.full(count, bias)
+        return self._sign(Conv(
+            f"{conv.name}_signs", source, conv.output, form.encode(numbers).reshape(count, 1, 1, 1),
+            form, Geometry(groups=count), biases, placement=conv.placement, nodes=conv.nodes),
+            more - 1)
 
 
 def _scaled(multiplier, shift, addend, more):

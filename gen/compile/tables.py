@@ -19,7 +19,7 @@ def looked_up(stream, layer, offset):
     Integers are moved to where it lies in the memory; floats' tables lie where the numbers say.
     """
     conv, arch, ring = layer.conv, layer.arch, stream.tables
-    limits, words = conv.operand or conv, len(conv.table)
+    limits, words = conv.limits, len(conv.table)
     name, fixed = conv.table.tobytes(), arch.activation.floating
     base = ring.find(name)
     if base is None:

@@ -53,14 +53,14 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
     padding
     that is -1 in every bipolar lane.
     """
-    conv, arch = layer.conv, layer.arch
+    conv, geometry, arch = layer.conv, layer.conv.geometry, layer.arch
     channels = conv.input_shape[0]
     zero = conv.weight_format.zero_code
-    fill = conv.pad_code if conv.pad_code is not None else input_format.zero_code
+    fill = geometry.pad_code if geometry.pad_code is not None else input_format.zero_code
     ordered = (arch.accumulator is not None and input_format == arch.activation
                and accumulator_need(layer, input_format) > arch.accumulator_bits)
-    if conv.groups > 1 or ordered or min(conv.pads) < 0 or (
-            fill is None and any(conv.pads) and not conv.replicate):
+    if geometry.groups > 1 or ordered or min(geometry.pads) < 0 or (
+            fill is None and any(geometry.pads) and not geometry.replicate):
         return layer, None
     across = [axis.under((0, axis.out))[1] for axis in (layer.y, layer.x)]
     pixels = layer.pixels(layer.y.out, layer.x.out)
@@ -69,14 +69,14 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
     for taps in product(*map(_candidates, kernel)):
         if zero is None and any(k % n for k, n in zip(kernel, taps, strict=True)):
             continue
-        axes = [_tap_axis(conv.input_shape[1 + n], kernel[n], conv.stride[n], conv.dilation[n],
-                          conv.pads[n::2], across[n], taps[n])
+        axes = [_tap_axis(conv.input_shape[1 + n], kernel[n], geometry.stride[n],
+                          geometry.dilation[n], geometry.pads[n::2], across[n], taps[n])
                 for n in (0, 1)]
         blocks = -(-taps[0] * taps[1] * channels // arch.vector)
         passes = axes[0][1][0] * axes[1][1][0] * blocks
         odd = zero is None and (blocks * arch.vector - taps[0] * taps[1] * channels) % 2
         padded = any(any(axis[1][3]) for axis in axes)
-        if odd and padded and conv.pad_code != minus and not conv.replicate:
+        if odd and padded and geometry.pad_code != minus and not geometry.replicate:
             continue                            # see `check_layer`
         words = planes * blocks * axes[0][0][3] * axes[1][0][3]
         again = axes[0][1][0] > 1 or axes[1][1][0] > 1
@@ -97,13 +97,14 @@ def lay_out_taps(layer, input_format, planes=1, minus=0):
         return layer, None
     (host_y, conv_y), (host_x, conv_x) = axes
     recipe = Taps(
-        taps=tuple(taps), dilation=tuple(conv.dilation), step=(host_y[1], host_x[1]),
+        taps=tuple(taps), dilation=geometry.dilation, step=(host_y[1], host_x[1]),
         pads=(host_y[2], host_x[2]), fill=0 if fill is None else int(fill),
-        replicate=conv.replicate, planes=None,
+        replicate=geometry.replicate, planes=None,
         shape=(taps[0] * taps[1] * channels, host_y[3], host_x[3]))
     packed = replace(
         conv, weight=_tap_weights(conv, taps, 0 if zero is None else zero),
-        stride=(conv_y[1], conv_x[1]), dilation=(conv_y[2], conv_x[2]),
-        pads=(conv_y[3][0], conv_x[3][0], conv_y[3][1], conv_x[3][1]),
+        geometry=replace(
+            geometry, stride=(conv_y[1], conv_x[1]), dilation=(conv_y[2], conv_x[2]),
+            pads=(conv_y[3][0], conv_x[3][0], conv_y[3][1], conv_x[3][1])),
         input_shape=recipe.shape)
     return Layer(layer.index, packed, arch), recipe

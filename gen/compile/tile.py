@@ -70,7 +70,7 @@ class Layer:
         one under the other. All properties are those of one of them.
     planes : int
         So many equal runs of the input's blocks are planes of bits, most significant first: sums
-        double from one to the next. `conv.pad_code` then has one bit for each.
+        double from one to the next. `conv.geometry.pad_code` then has one bit for each.
     idle : int
         Lanes of each plane that no channel fills.
     """
@@ -86,7 +86,7 @@ class Layer:
         """Whether binary weights of 0, for channels of other groups, are made of two passes with
         weights +1 and -1: all sums are twice what they stand for, and lanes without channel cancel,
         too."""
-        return self.conv.groups > 1 and self.conv.weight_format.zero_code is None
+        return self.conv.geometry.groups > 1 and self.conv.weight_format.zero_code is None
 
     @cached_property
     def addends(self):
@@ -135,11 +135,11 @@ class Layer:
         return f"layer {self.conv.name!r}" + (f" (ONNX nodes {nodes})" if nodes else "")
 
     def _axis(self, n):
-        conv = self.conv
+        conv, geometry, pool = self.conv, self.conv.geometry, self.conv.pool
         assert conv.input_shape is not None, "a Graph says it"
-        return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], conv.stride[n],
-                    conv.dilation[n], conv.pads[n], conv.pool[n], conv.output_shape[1 + n],
-                    conv.windows[1][n], conv.pool_pads[n], conv.conv_shape[1 + n])
+        return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], geometry.stride[n],
+                    geometry.dilation[n], geometry.pads[n], pool.size[n], conv.output_shape[1 + n],
+                    pool.stride[n], pool.pads[n], conv.conv_shape[1 + n])
 
     @cached_property
     def y(self):
@@ -187,8 +187,9 @@ class Layer:
         passes outside of the span would add nothing. At least one block each.
         """
         conv, arch = self.conv, self.arch
-        if conv.groups > 1:
-            outputs, inputs = len(conv.weight) // conv.groups, conv.weight.shape[1]
+        groups = conv.geometry.groups
+        if groups > 1:
+            outputs, inputs = len(conv.weight) // groups, conv.weight.shape[1]
             first = [n * arch.columns for n in range(self.column_blocks)]
             last = [min(n + arch.columns, self.channels) - 1 for n in first]
             return [(a // outputs * inputs // arch.vector,
@@ -238,9 +239,10 @@ class Layer:
 
     def pad_code(self, box):
         """The code of padding in a box that `used` gives, or None."""
-        if self.conv.pad_code is None or self.planes == 1:
-            return self.conv.pad_code
-        return self.conv.pad_code >> (self.planes - 1 - self.plane(box)) & 1
+        code = self.conv.geometry.pad_code
+        if code is None or self.planes == 1:
+            return code
+        return code >> (self.planes - 1 - self.plane(box)) & 1
 
     @cached_property
     def weight_offsets(self):

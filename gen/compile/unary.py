@@ -19,6 +19,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar
 from systolith.sim.model import numerics
 from systolith.sim.model.graph import Tensor
+from systolith.sim.model.requantization import Requantization
 
 __all__ = ["integers_as_signs"]
 
@@ -61,6 +62,17 @@ def _title(layer):
     return f"layer {layer.name!r} (ONNX nodes {', '.join(map(str, layer.nodes))})"
 
 
+def _padded(layer):
+    """Whether a layer reads padding that is one number everywhere."""
+    return layer.geometry.padded and not layer.geometry.replicate
+
+
+def _pad_image(layer, form):
+    """The number that a layer's padding stands for; `form`: of its input."""
+    code = layer.geometry.pad_code
+    return 0 if code is None else int(form.image(code))
+
+
 def _steps(graph, tensor):
     """(low, high) of a tensor, widened until what its readers pad with is one of both or half-way
     between."""
@@ -68,7 +80,7 @@ def _steps(graph, tensor):
     for layer in graph.layers:
         writes = layer.output == tensor.name
         combines = layer.operand is not None and (writes or layer.operand.tensor == tensor.name)
-        if combines or (writes and (layer.table is not None or layer.below is not None)):
+        if combines or (writes and (layer.table is not None or layer.leaky)):
             raise UserError(f"{_title(layer)} combines two maps, applies a function or has a "
                             "slope, and a binary chip's results are signs; choose a chip with "
                             "integers (array.activation, array.weight), on which signs are "
@@ -77,10 +89,10 @@ def _steps(graph, tensor):
         raise UserError(f"tensor {tensor.name!r} is an output of the network in {tensor.format}, "
                         "and a binary chip's results are signs or sums; leave out the quantizer "
                         "at the end, or choose a chip with integers")
-    low, high = min(item.low for item in writers), max(item.high for item in writers)
-    pads = {0 if layer.pad_code is None else int(tensor.format.image(layer.pad_code))
-            for layer in graph.layers if layer.input == tensor.name
-            and any(pad > 0 for pad in layer.pads) and not layer.replicate}
+    low = min(item.requantization.low for item in writers)
+    high = max(item.requantization.high for item in writers)
+    pads = {_pad_image(layer, tensor.format) for layer in graph.layers
+            if layer.input == tensor.name and _padded(layer)}
     if len(pads) > 1:
         raise UserError(f"tensor {tensor.name!r} is padded with {' and '.join(map(str, pads))} by "
                         "its readers; on a binary chip, which has it as signs, the pads must be "
@@ -104,34 +116,39 @@ def _read(layer, graph, steps):
     low, high = steps[layer.input]
     count, form = high - low, graph.tensors[layer.input].format
     images = numerics.images_of(layer.weight_format, layer.weight)
-    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
-    added = (low + high) * times * images.sum(axis=(1, 2, 3))
+    added = (low + high) * layer.pool.summed * images.sum(axis=(1, 2, 3))
     pad_code = None
-    if any(pad > 0 for pad in layer.pads) and not layer.replicate:
-        number = 0 if layer.pad_code is None else int(form.image(layer.pad_code))
+    if _padded(layer):
+        number = _pad_image(layer, form)
         pad_code = {2 * low: 0, 2 * high: 1}.get(2 * number) if 2 * number != low + high else None
     channels = layer.channels
     if channels is not None:
         channels = (channels[:, None] * count + np.arange(count)).ravel()
-    return replace(layer, weight=np.repeat(layer.weight, count, axis=1), pad_code=pad_code,
-                   channels=channels, bias=2 * layer.bias + added, input_shape=None), 2, added
+    return replace(layer, weight=np.repeat(layer.weight, count, axis=1),
+                   geometry=replace(layer.geometry, pad_code=pad_code), channels=channels,
+                   bias=2 * layer.bias + added, input_shape=None), 2, added
+
+
+def _sum_ranges(layer, form):
+    """(smallest, largest) sums of each channel [channels, 1] of a layer with inputs of a format."""
+    images = numerics.images_of(layer.weight_format, layer.weight)
+    return (layer.pool.summed * np.array(side, np.int64)[:, None]
+            for side in numerics.sum_ranges(images, form))
 
 
 def _limits(layer, graph, ends):
     """[channels, results]: the least sums that make the results above the lowest; one more than the
     largest sum there is where none does."""
     low, high = ends
-    images = numerics.images_of(layer.weight_format, layer.weight)
-    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
-    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
-        images, graph.tensors[layer.input].format))
+    least, most = _sum_ranges(layer, graph.tensors[layer.input].format)
     results = np.arange(low + 1, high + 1)[None]
     form = graph.tensors[layer.output].format
     below = np.broadcast_to(least - 1, (len(least), results.size)).copy()
     above = np.broadcast_to(most + 1, below.shape).copy()
     while (above - below > 1).any():            # results rise with sums
         middle = (below + above) // 2
-        reached = numerics.first_results(middle[None], layer, form)[0] >= results
+        sums = numerics.add_bias(middle[None], layer.bias)
+        reached = layer.requantization.results(sums, form)[0] >= results
         inside = above - below > 1
         above = np.where(inside & reached, middle, above)
         below = np.where(inside & ~reached, middle, below)
@@ -142,12 +159,9 @@ def _written(layer, limits, tensors):
     """The layer that writes signs instead of integers: whether what it accumulates reaches `limits`
     [channels, results]."""
     count = limits.shape[1]
-    images = numerics.images_of(layer.weight_format, layer.weight)
-    times = layer.pool[0] * layer.pool[1] if layer.pool_sum else 1
-    least, most = (times * np.array(side, np.int64)[:, None] for side in numerics.sum_ranges(
-        images, tensors[layer.input].format))
+    least, most = _sum_ranges(layer, tensors[layer.input].format)
     bias = np.clip(-limits, -most - 1, -least).ravel()
-    ones = np.ones(len(bias), np.int64)
+    placement = replace(layer.placement, first_channel=layer.placement.first_channel * count)
     return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=bias,
-                   multiplier=ones, shift=0 * ones, zero_point=0, low=0, high=1,
-                   first_channel=layer.first_channel * count, addend=None, ties=None)
+                   requantization=Requantization.plain(len(bias), low=0, high=1),
+                   placement=placement)

@@ -36,9 +36,10 @@ def _widened(graph, arch):
     layers = []
     for conv in graph.layers:
         old = graph.tensors[conv.input]
-        if conv.pad_code is not None and narrow(old):
-            image = int(old.format.image(conv.pad_code))
-            conv = replace(conv, pad_code=image % (1 << chip.width))
+        if conv.geometry.pad_code is not None and narrow(old):
+            image = int(old.format.image(conv.geometry.pad_code))
+            conv = replace(conv, geometry=replace(
+                conv.geometry, pad_code=image % (1 << chip.width)))
         layers.append(conv)
     return replace(graph, inputs=[tensors[item.name] for item in graph.inputs], tensors=tensors,
                    layers=layers)

@@ -20,7 +20,7 @@ def window_fields(layer: Layer, sub: tuple[tuple[int, int], tuple[int, int]],
     (`Pooling.CARRIED`, `Pooling.LEAD`).
     """
     (y0, y1), (x0, x1) = sub
-    pooled = Pooling.SUM if layer.conv.pool_sum and layer.pool > 1 else Pooling.LARGEST
+    pooled = Pooling.SUM if layer.conv.pool.sum and layer.pool > 1 else Pooling.LARGEST
     if layer.in_order:
         return [(sub, dict(accumulator=sums, out_y=y1 - y0, out_x=x1 - x0, pool_x=layer.pool,
                            pooling=pooled))]

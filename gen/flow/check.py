@@ -234,7 +234,7 @@ def _with_units(graph, chip, needs, changes):
         changes["buffers.operands"] = fields["operand_depth"] = chip.activation_depth
     if not chip.bit_planes and any(in_planes(conv, graph.tensors, chip) for conv in graph.layers):
         changes["array.bit_planes"] = fields["bit_planes"] = True
-    if not chip.leaky and any(conv.below is not None for conv in graph.layers):
+    if not chip.leaky and any(conv.leaky for conv in graph.layers):
         changes["post.leaky"] = fields["leaky"] = True
     fraction = max((bias_fraction(conv, chip) for conv in graph.layers
                     if bias_error(conv, chip) > 0.5), default=0)
@@ -266,29 +266,31 @@ def _shape(shape):
 
 def _described(layer, graph):
     """A layer in a few words."""
-    kernel = layer.weight.shape[2:]
+    kernel, groups = layer.weight.shape[2:], layer.geometry.groups
+    pool, place = layer.pool, layer.placement
     height, width = layer.input_shape[1:]
-    if layer.groups > 1:
-        kind = "depthwise" if layer.groups == layer.inputs == len(layer.weight) else "grouped"
+    if groups > 1:
+        kind = "depthwise" if groups == layer.inputs == len(layer.weight) else "grouped"
     else:
-        kind = "dense" if kernel == (height, width) and not any(layer.pads) else "convolution"
+        whole = kernel == (height, width) and not any(layer.geometry.pads)
+        kind = "dense" if whole else "convolution"
     text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
-    if tuple(layer.pool) != (1, 1):
-        text += f", {'sums of' if layer.pool_sum else 'max pooling'} {_shape(layer.pool)}"
-        if layer.windows[1] != layer.pool:
-            text += f" every {_shape(layer.windows[1])}"
+    if pool.size != (1, 1):
+        text += f", {'sums of' if pool.sum else 'max pooling'} {_shape(pool.size)}"
+        if pool.stride != pool.size:
+            text += f" every {_shape(pool.stride)}"
     if layer.operand is not None:
         text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
-    if layer.below is not None:
+    if layer.leaky:
         text += ", other factors below zero"
     if layer.table is not None:
         text += ", a function by table"
     if layer.channels is not None:
         text += f", some channels of {layer.input}"
     if len(layer.weight) != graph.tensors[layer.output].shape[0]:
-        text += f", channels {layer.first_channel} on of {layer.output}"
-    if tuple(layer.step) != (1, 1):
-        text += f", every {_shape(layer.step)}th pixel from {_shape(layer.origin)}"
+        text += f", channels {place.first_channel} on of {layer.output}"
+    if place.step != (1, 1):
+        text += f", every {_shape(place.step)}th pixel from {_shape(place.origin)}"
     return text
 
 

@@ -262,7 +262,7 @@ class _Search:
             self._set("table_depth", words << several,
                       f"{len(tables)} layers look up functions" + (
                           ", each loaded while the one before is used" if several else ""))
-        slopes = [layer for layer in layers if layer.below is not None]
+        slopes = [layer for layer in layers if layer.leaky]
         if slopes:
             self._set("leaky", True, f"{len(slopes)} layers have slopes below zero")
         if self.arch.activation.binary and any(
@@ -279,8 +279,7 @@ class _Search:
                                   graph.tensors[layer.input].format)
                  for n, layer in enumerate(graph.layers)]
         # Room for other weights, too, which training may give: the longest dot product.
-        longest = max(layer.weight[0].size * (layer.pool[0] * layer.pool[1] if layer.pool_sum
-                                              else 1) for layer in graph.layers)
+        longest = max(layer.weight[0].size * layer.pool.summed for layer in graph.layers)
         reason = "the longest dot product of the network"
         if arch.sum_bits(max(longest, arch.vector)) < max(needs):
             longest, reason = largest_k(arch, max(needs)), f"sums and biases need {max(needs)} bits"
@@ -301,7 +300,8 @@ class _Search:
     def _options(self):
         """Units that save cycles."""
         depthwise = [layer for layer in self.graph.layers
-                     if 1 < layer.groups == layer.inputs and layer.weight.shape[2:] != (1, 1)]
+                     if 1 < layer.geometry.groups == layer.inputs
+                     and layer.weight.shape[2:] != (1, 1)]
         now = self._measured()
         if depthwise and "depthwise" not in self.fixed:
             then = self._measured(depthwise=True)

@@ -22,7 +22,7 @@ from .kinds import given, quantized
 from .layers import copy_layer, identity, quantizing_layer
 from .notes import Notes
 from .target import Target
-from .values import HostInput, Linear, Pool, exact, on_chip, uniform
+from .values import HostInput, Linear, exact, on_chip, uniform
 
 __all__ = ["Builder"]
 
@@ -138,7 +138,7 @@ class Builder:
 
     def add_layer(self, layer, copy=False):
         """Add a layer; `copy`: all that it does is to copy codes."""
-        layer.input_shape = tuple(self.tensors[layer.input].shape)
+        layer = replace(layer, input_shape=tuple(self.tensors[layer.input].shape))
         self.layers.append(layer)
         if copy:
             self.copies.append(layer)
@@ -171,22 +171,23 @@ class Builder:
         name = self.add_tensor(name, shape, target)
         made = self.producers.get(source)
         own = pool
-        if made is not None and pool and (mine := Pool.of(made)):
-            own = None if made.pool_sum else mine.then(pool)
+        if made is not None and pool and not made.pool.nothing:
+            own = made.pool.then(pool)
             made = made if own else None
         if made is None or (made.operand is not None and pool):
             self.add_layer(copy_layer(self, source, name, pool, nodes, node))
         elif made.operand is not None:
-            self.add_layer(replace(made, output=name, nodes=[*made.nodes, *nodes],
+            self.add_layer(replace(made, output=name, nodes=(*made.nodes, *nodes),
                                    operand=replace(made.operand, low=low, high=high)))
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
-            limits: dict = {"low": low, "high": high}
-            if made.table is not None:
+            if made.table is None:
+                limits = {"requantization": replace(made.requantization, low=low, high=high)}
+            else:
                 limits = {"table": np.clip(made.table, low, high)}
-            self.add_layer(replace(made, output=name, nodes=[*made.nodes, *nodes], **limits,
-                                   **(own.fields if own else {})))
+            self.add_layer(replace(made, output=name, nodes=(*made.nodes, *nodes), **limits,
+                                   pool=own or made.pool))
         self.variants[key] = name, nodes, node
         return name
 
@@ -273,7 +274,6 @@ class Builder:
                     and source not in self.joined
                     and not self.tensors[source].format.binary):
                 copy = copy_layer(self, source, variant, pool, nodes, node)
-                copy.input_shape = tuple(self.tensors[source].shape)
                 layers[made[variant]] = copy
         return layers
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.requantization import Requantization
 
 from .copies import plain
 from .kinds import given, quantized, reach
@@ -138,10 +141,11 @@ def lookup(builder: "Builder", source: str, output: str, table: np.ndarray, valu
     channels = builder.tensors[source].shape[0]
     low, high = builder.limits[source]
     codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)
+    own = Requantization(np.full(channels, 1 << 25),
+                         np.full(channels, 25 + one.bit_length() - 1), low=low, high=high)
     return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
-                weight, groups=channels, multiplier=np.full(channels, 1 << 25),
-                shift=np.full(channels, 25 + one.bit_length() - 1), low=low, high=high,
-                table=table, nodes=list(value.nodes), **(value.pool.fields if value.pool else {}))
+                weight, Geometry(groups=channels), requantization=own, pool=value.pool or Pool(),
+                table=table, nodes=tuple(value.nodes))
 
 
 # As a kind of values.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Int
+from systolith.sim.model.placement import Placement
 
 from .layers import copy_layer
 from .target import Target, own_target
-from .values import Node, Place, Value, uniform
+from .values import Node, Value, uniform
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -111,9 +112,8 @@ def join(builder, name, shape, pieces, target, nodes, node):
         builder.joined[name] = pieces, target, nodes, node
     for piece, part in pieces:
         layer = copy_layer(builder, piece, name, None, nodes, node)
-        layer.first_channel, layer.step, layer.origin = (
-            part.first_channel, part.step, part.origin)
-        builder.add_layer(layer, copy=True)
+        builder.add_layer(replace(layer, placement=Placement(
+            part.first_channel, part.step, part.origin)), copy=True)
     return name
 
 
@@ -246,7 +246,7 @@ def _of_scales(builder, value, node):
         return None
     pieces, at = [], 0
     for item in values:
-        pieces.append((item.source, Place(at)))
+        pieces.append((item.source, Placement(at)))
         at += item.map[0]
     name = f"{value.nodes[-1]}_joined"
     source = join_codes(builder, name, value.map, pieces, value.nodes, node)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Int
+from systolith.sim.model.placement import Placement
 
 from .copies import join
 from .layers import quantizing_layer
 from .layout import picked
 from .target import Target
-from .values import HostInput, Linear, Node, Place, Value, exact, per_channel, shape_text
+from .values import HostInput, Linear, Node, Value, exact, per_channel, shape_text
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -101,7 +102,7 @@ def in_range_of_each(builder: "Builder", value: HostInput | Value, target: Targe
                                 f"{name}_part", node)
         # Only codes matter from here on.
         builder.tensors[part].zero_point = target.zero_point
-        pieces.append((part, Place(len(order))))
+        pieces.append((part, Placement(len(order))))
         order += own
     moved = order != sorted(order)
     made = join(builder, f"{name}_grouped" if moved else name, value.map, pieces, target,
@@ -170,7 +171,7 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
         piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
         # Only codes matter from here on.
         builder.tensors[piece].zero_point = target.zero_point
-        pieces.append((piece, Place(len(order))))
+        pieces.append((piece, Placement(len(order))))
         order += own.tolist()
     joined = pieces[0][0]
     if len(pieces) > 1:

@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.placement import Placement
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.requantization import Requantization
 
 from .binary import as_signs, thresholds
 from .constant import settle_constant_channels
@@ -46,9 +50,8 @@ def moving_layer(builder, source, output, move, nodes, node):
                   channels=None if whole else move.channels,
                   pads=(-move.corner[0], -move.corner[1], *ends))
     layer = quantizing_layer(builder, value, own_target(builder, source), output, node)
-    layer.stride, layer.step, layer.origin = move.stride, move.step, move.origin
-    layer.first_channel = move.first_channel
-    return layer
+    return replace(layer, geometry=replace(layer.geometry, stride=move.stride),
+                   placement=Placement(move.first_channel, move.step, move.origin))
 
 
 def identity(builder, value, target, node):
@@ -119,15 +122,12 @@ def quantizing_layer(builder, value, target, output, node):
     padded = any(pad > 0 for pad in linear.pads)
     if linear.pad_image and padded:
         pad_code = int(codes_of(source.format, linear.pad_image, node))
-    more: dict[str, Any] = {"addend": addend[0] if addend else None, "ties": ties}
+    more: dict[str, Any] = {"addend": addend[0] if addend else None, "ties": ties, "below": below}
+    own = None if target is None else Requantization(
+        multiplier, shift, zero_point=target.zero_point, low=target.low, high=target.high, **more)
     return Conv(
-        name=builder.unique(linear.name), input=value.source, output=output,
-        weight=codes_of(form, images, node), weight_format=form,
-        stride=linear.stride, dilation=linear.dilation, pads=linear.pads,
-        pad_code=pad_code, replicate=linear.pad_image is None and padded, groups=groups,
-        channels=value.channels,
-        **(value.pool.fields if value.pool else {"pool": value.window}),
-        pool_sum=value.window != (1, 1), bias=bias, multiplier=multiplier, shift=shift,
-        below=below, raw=target is None, nodes=list(value.nodes), **more,
-        zero_point=0 if target is None else target.zero_point,
-        low=0 if target is None else target.low, high=0 if target is None else target.high)
+        builder.unique(linear.name), value.source, output, codes_of(form, images, node), form,
+        Geometry(linear.stride, linear.dilation, linear.pads, pad_code,
+                 linear.pad_image is None and padded, groups),
+        bias, own, value.pool or Pool(value.window, sum=value.window != (1, 1)),
+        channels=value.channels, nodes=value.nodes)

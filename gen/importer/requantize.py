@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 from math import floor
-from types import SimpleNamespace
 
 import numpy as np
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
+from systolith.sim.model.requantization import Requantization
 
 from .target import Target
 from .ties import EVEN, NONE, ODD
@@ -69,12 +69,11 @@ def best_weight(candidates: list[int], images: np.ndarray, gain: Fraction, offse
         step = abs(gain) / weight
         multiplier, shift = _scaling(step / target.unit, node)
         bias, addend = _split(offset / step, multiplier)
-        layer = SimpleNamespace(bias=[bias], multiplier=[multiplier], addend=[addend],
-                                shift=[shift], zero_point=target.zero_point, low=target.low,
-                                high=target.high, ties=[ties])
-        sums = weight * (images if gain > 0 else -images)
-        codes = numerics.requantize(sums[None, None], layer, target.format)[0, 0]
-        wrong = (target.format.ordered(codes) != expected).sum()
+        numbers = [np.array([item]) for item in (multiplier, shift, addend, ties)]
+        own = Requantization(numbers[0], numbers[1], numbers[2], numbers[3],
+                             zero_point=target.zero_point, low=target.low, high=target.high)
+        sums = numerics.add_bias(weight * (images if gain > 0 else -images)[None, None], bias)
+        wrong = (own.results(sums, target.format)[0, 0] != expected).sum()
         if best is None or wrong < best[0]:
             best = wrong, weight, ties
         if wrong == 0:

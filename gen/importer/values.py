@@ -4,7 +4,7 @@ chip.
 Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import isqrt, prod
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from onnx import NodeProto
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format
-from systolith.sim.model.conv import Conv
+from systolith.sim.model.pool import Pool
 
 from .file import check_finite, one_line
 
 __all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Node", "Origin",
-           "Pair", "Part", "Place", "Pool", "QuantizedConstant", "Symbol", "Value", "activation",
+           "Pair", "Part", "QuantizedConstant", "Symbol", "Value", "activation",
            "codes_of", "constant", "exact", "layout_of", "like", "on_chip", "per_channel",
            "shape_text", "square_root", "uniform", "with_layout"]
 
@@ -221,62 +221,6 @@ class Pair(Kind):
     sign: int = 1
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Max pooling over windows of `size` with a `stride`, both (y, x).
-
-    `pads` (top, left, bottom, right) are less than the window; padded pixels are ignored. `least`
-    says for each channel whether the minimum is taken instead (min pooling), as a negative factor
-    after the pooling needs; (): for none.
-    """
-    size: tuple
-    stride: tuple
-    pads: tuple = (0, 0, 0, 0)
-    least: tuple = ()
-
-    #: The largest window that an instruction can address.
-    MOST = 15
-
-    @classmethod
-    def of(cls, layer: Conv) -> "Pool | None":
-        """The max pooling of a layer; None where it has none."""
-        pool = cls(*layer.windows)
-        return None if pool.size == pool.stride == (1, 1) else pool
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields of a layer (`sim.model.conv.Conv`) with this pooling."""
-        return {"pool": self.size, "pool_stride": self.stride, "pool_pads": self.pads,
-                "least": np.array(self.least) if self.least else None}
-
-    def scaled(self, gain: np.ndarray) -> "Pool":
-        """This pool followed by a per-channel factor: where the factor is negative, max pooling
-        becomes min pooling."""
-        least = np.array(self.least or [False] * len(gain)) ^ (gain < 0).astype(bool)
-        return replace(self, least=tuple(least.tolist()) if least.any() else ())
-
-    def of_channels(self, channels: Iterable[int]) -> "Pool":
-        """This pool, of some of the channels alone."""
-        least = tuple(self.least[n] for n in channels) if self.least else ()
-        return replace(self, least=least if any(least) else ())
-
-    def out(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """(height, width) of the pooled map, from the `sizes` (height, width) of the map."""
-        return tuple((sizes[n] + self.pads[n] + self.pads[n + 2] - self.size[n]) // self.stride[n]
-                     + 1 for n in (0, 1))
-
-    def then(self, other: "Pool") -> "Pool | None":
-        """One pool with the same result as this one followed by `other`; None where there is none:
-        for windows with gaps, pads of the second pool, min pooling, or too large a window."""
-        gaps = any(s > k for s, k in zip(self.stride, self.size, strict=True))
-        size = tuple(k + (other.size[n] - 1) * self.stride[n] for n, k in enumerate(self.size))
-        if gaps or any(other.pads) or max(size) > self.MOST or self.least or other.least:
-            return None
-        # The pads at the end reach as far as the last window does, as they did before.
-        return Pool(size, tuple(s * t for s, t in zip(self.stride, other.stride, strict=True)),
-                    self.pads)
-
-
 @dataclass
 class Value:
     """Real numbers that the chip can compute: real = gain * S + offset, then clipped and pooled.
@@ -353,15 +297,6 @@ class Origin:
     gain: float
     offset: float
     order: np.ndarray | None = None
-
-
-@dataclass
-class Place:
-    """Where a tensor is written into another one: its channels become those from `first_channel`
-    on, its pixel (y, x) the pixel (y, x) * step + origin."""
-    first_channel: int = 0
-    step: tuple = (1, 1)
-    origin: tuple = (0, 0)
 
 
 @dataclass

@@ -128,9 +128,9 @@ def pack_parameter_words(
         addend: ArrayLike | None = None, ties: ArrayLike | None = None) -> bytes:
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
-    `addend` (None: 0) is added to products, `ties` (None: 0) as of `sim.model.conv.Conv`. `below`:
-    (multiplier, shift, addend) for sums below zero, on leaky chips, of which all but the shift may
-    be negative; None: the same as for others.
+    `addend` (None: 0) is added to products, `ties` (None: 0) as of `Requantization` (sim/model).
+    `below`: (multiplier, shift, addend) for sums below zero, on leaky chips, of which all but the
+    shift may be negative; None: the same as for others.
     Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
     multiplier 26 bits, shift 6 bits, addend the highest `addend_bits` of 26 bits.
     """

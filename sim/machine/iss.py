@@ -10,7 +10,6 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 from systolith.hw.spec import words as layout
@@ -19,13 +18,8 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
 from systolith.hw.spec.memories import MEMORIES, item_bytes, word_bytes
-from systolith.sim.model.numerics import (
-    add_bias,
-    combine,
-    convolve,
-    first_results,
-    images_of,
-)
+from systolith.sim.model.numerics import add_bias, convolve, images_of
+from systolith.sim.model.requantization import Below, Operand, Requantization
 
 from .access import accesses, check, words
 
@@ -242,33 +236,36 @@ class Simulator:
         columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
         sums = self.accumulators[windows(i), columns]            # [results, words, group]
         chunks = slice(i.parameters, i.parameters + arch.chunks)
-        channel = SimpleNamespace(
-            bias=self.bias[chunks].ravel(), multiplier=self.multiplier[chunks].ravel(),
-            shift=self.shift[chunks].ravel(), addend=self.addend[chunks].ravel(),
-            ties=self.ties[chunks].ravel(), zero_point=0 if i.operand else i.zero_point,
-            below=self.below[:, chunks].reshape(3, -1) if arch.leaky else None,
-            low=i.first_low if i.operand else i.low, high=i.first_high if i.operand else i.high,
-            least=arch.activation.binary & self.shift[chunks].ravel())
+        bias, multiplier, shift, addend, ties = (item[chunks].ravel() for item in (
+            self.bias, self.multiplier, self.shift, self.addend, self.ties))
+        first_limits = (dict(low=i.first_low, high=i.first_high) if i.operand else
+                        dict(low=i.low, high=i.high, zero_point=i.zero_point))
+        requantization = Requantization(
+            multiplier, shift, addend, ties,
+            Below(*self.below[:, chunks].reshape(3, -1)) if arch.leaky else None, **first_limits)
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
         count = len(sums)
         if i.pooling == Pooling.SUM:
-            sums = self._window_sums(sums, channel.bias)
-        sums = sums.reshape(-1, arch.group)
+            sums = self._window_sums(sums, bias)
+        sums = add_bias(sums.reshape(-1, arch.group), bias)
         if i.raw:
-            items = add_bias(sums, channel.bias).reshape(-1, arch.post_lanes)
+            items = sums.reshape(-1, arch.post_lanes)
             data = layout.pack_raw_items(items, arch)
         else:
-            first = first_results(sums, channel, arch.activation)
+            first = requantization.results(sums, arch.activation)
             if i.table and not i.operand:
                 first = self.table[first % arch.table_depth]
             first = first.reshape(count, -1, arch.group)
-            first = np.where(channel.least, first.min(axis=1), first.max(axis=1))
+            least = arch.activation.binary & shift
+            first = np.where(least, first.min(axis=1), first.max(axis=1))
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
-                operand = SimpleNamespace(**i.fields, shift=i.operand_shift, ties=i.operand_ties)
-                first = combine(first, codes, operand, arch.activation)
+                operand = Operand("", bool(i.product), i.gain, i.operand_gain, i.operand_zero,
+                                  i.operand_shift, i.operand_ties, zero_point=i.zero_point,
+                                  low=i.low, high=i.high)
+                first = operand.results(first, codes, arch.activation)
                 if i.table:
                     first = self.table[first % arch.table_depth]
             items = arch.activation.from_ordered(first)

@@ -4,7 +4,7 @@ A `Graph` is a list of `Conv` layers (dense layers among them) that read and wri
 of codes. `Graph.run` computes every tensor bit for bit as the chip does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from systolith.hw.formats import Format
 
 from . import numerics
 from .edges import Decoder, Encoder
+from .placement import Placement
 
 if TYPE_CHECKING:                                # onnx, which it imports, takes long to load
     from .tail import HostPart
@@ -107,12 +108,14 @@ class Graph:
         if self.decoders is None:
             self.decoders = [Decoder(name, self.tensors[name].shape, name)
                              for name in self.outputs]
+        self.layers = [
+            replace(layer, input_shape=tuple(self.tensors[layer.input].shape))
+            if layer.input in self.tensors else layer for layer in self.layers]
         written = {item.name: None for item in self.inputs}
         for layer in self.layers:
             if layer.input not in written:
                 raise ValueError(f"layer {layer.name!r} reads {layer.input!r} before anything "
                                  "writes it")
-            layer.input_shape = tuple(self.tensors[layer.input].shape)
             self._check_input(layer, written[layer.input])
             if min(layer.output_shape) < 1:
                 raise ValueError(f"layer {layer.name!r} leaves no output pixel: its result would "
@@ -146,16 +149,16 @@ class Graph:
         says so for all tensors that there are."""
         shape = tuple(self.tensors[layer.output].shape)
         if sum(other.output == layer.output for other in self.layers) == 1:
-            whole = layer.first_channel == 0 and layer.step == (1, 1) and layer.origin == (0, 0)
-            if not whole or shape != layer.output_shape:
+            if layer.placement != Placement() or shape != layer.output_shape:
                 raise ValueError(f"tensor {layer.output!r} must have the shape "
                                  f"{layer.output_shape}, not {shape}")
             return None
         written = written[layer.output] if layer.output in written else np.zeros(shape, bool)
+        place = layer.placement
         if written is not None and layer.target(written).shape != layer.output_shape:
             raise ValueError(f"the results of layer {layer.name!r}, {layer.output_shape} with "
-                             f"step {layer.step} from channel {layer.first_channel} and pixel "
-                             f"{layer.origin}, do not fit {layer.output!r} of shape {shape}")
+                             f"step {place.step} from channel {place.first_channel} and pixel "
+                             f"{place.origin}, do not fit {layer.output!r} of shape {shape}")
         if written is None or layer.target(written).any():
             raise ValueError(f"layer {layer.name!r} writes what another layer has written to "
                              f"{layer.output!r}")

@@ -7,14 +7,18 @@ where the contract rounds.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
+if TYPE_CHECKING:                                # whose methods these functions are
+    from .requantization import Operand, Requantization
+
 __all__ = ["add_bias", "combine", "convolve", "first_results", "held_bias", "images_of",
-           "output_size", "pool", "requantize", "round_reals", "saturating_convolve", "sum_ranges",
+           "output_size", "pool", "round_reals", "saturating_convolve", "sum_ranges",
            "window_counts", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
@@ -293,8 +297,9 @@ def _round_shift(values, shift):
 def _round_half(values, shift, ties):
     """values / 2**shift to the nearest integer, up where it is half-way.
 
-    Where `ties` (as of `Conv`) is not 0, what is half-way in its first TIE_BITS + 1 fraction bits,
-    0.1000... or the number below, is a tie and goes to the even (1) or the odd (2) neighbour.
+    Where `ties` (as of `Requantization`) is not 0, what is half-way in its first TIE_BITS + 1
+    fraction bits, 0.1000... or the number below, is a tie and goes to the even (1) or the odd (2)
+    neighbour.
     """
     one = 1 if values.dtype == object else np.int64(1)
     floor = values >> shift
@@ -307,16 +312,16 @@ def _round_half(values, shift, ties):
     return floor + up
 
 
-def _requantize(sums, multiplier, addend, shift, ties, layer, format):
+def _requantize(sums, multiplier, addend, shift, ties, limits, format):
     """Ordered integers (bipolar: codes) of sums that already hold the bias; one dtype throughout,
     int64 only where |sums * multiplier| < 2**61."""
     product = sums * multiplier
     if format.binary:
         return (product >= 0).astype(np.int64)
-    return _nearest(product + addend, shift, ties, layer, format)
+    return _nearest(product + addend, shift, ties, limits, format)
 
 
-def _nearest(product, shift, ties, layer, format):
+def _nearest(product, shift, ties, limits, format):
     """Ordered integers nearest to product / 2**shift, plus the zero point, clipped."""
     if format.floating:
         magnitude = np.abs(product)
@@ -330,8 +335,8 @@ def _nearest(product, shift, ties, layer, format):
     else:
         if product.dtype == object:
             shift = shift.astype(object)
-        result = _round_half(product, shift, ties) + layer.zero_point
-    return np.clip(result, layer.low, layer.high).astype(np.int64)
+        result = _round_half(product, shift, ties) + limits.zero_point
+    return np.clip(result, limits.low, limits.high).astype(np.int64)
 
 
 def held_bias(bias: np.ndarray, multiplier: np.ndarray, addend: np.ndarray, below: tuple | None,
@@ -375,19 +380,12 @@ def add_bias(sums: np.ndarray, bias: ArrayLike) -> np.ndarray:
     return sums + bias
 
 
-def requantize(sums: np.ndarray, layer, format: Format) -> np.ndarray:
-    """Requantization: codes of `format` from accumulators; see `first_results`."""
-    return format.from_ordered(first_results(sums, layer, format))
-
-
-def combine(first: np.ndarray, codes: np.ndarray, operand, format: Format,
+def combine(first: np.ndarray, codes: np.ndarray, operand: "Operand", format: Format,
             own: Format | None = None) -> np.ndarray:
     """Ordered integers of the sums or products of first results and operands.
 
     first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of the format `own`
-    (None: of `format`, too); `operand` has product, gain, operand_gain, operand_zero, shift,
-    zero_point, low, high and ties (see `graph.Operand`). Both count as images, integers less the
-    zero point.
+    (None: of `format`, too). Both count as images, integers less the zero point.
     """
     if format.floating:
         first = images_of(format, format.from_ordered(first))
@@ -402,39 +400,33 @@ def combine(first: np.ndarray, codes: np.ndarray, operand, format: Format,
     return _nearest(total, np.int64(operand.shift), np.int64(operand.ties), operand, format)
 
 
-def first_results(sums: np.ndarray, layer, format: Format) -> np.ndarray:
-    """Requantization: ordered integers from accumulators.
+def first_results(sums: np.ndarray, requantization: "Requantization",
+                  format: Format) -> np.ndarray:
+    """Requantization: ordered integers from sums, bias included.
 
-    sums [N, O, ...] are exact integers of any size; `layer` has bias, multiplier, shift and
-    perhaps addend (else 0) and ties (else 1) for every channel, zero_point, low and high (see
-    `Conv`). Steps: add the bias, multiply, add the addend, shift right and round, to the nearest
-    float of the format or to an integer plus zero point, saturate, clip. Bipolar: 1 where the
+    sums [N, O, ...] are exact integers of any size. Steps: multiply, add the addend, shift right
+    and round, to the nearest float of the format or to an integer plus zero point, saturate, clip;
+    sums below zero with numbers of their own where `requantization` has such. Bipolar: 1 where the
     product is not negative.
-    Where `layer` has `below`, (multipliers, shifts, addends), these are for sums below zero, bias
-    included.
     """
-    sums = add_bias(sums, layer.bias)
     shape = (1, -1) + (1,) * (sums.ndim - 2)
-    addend, ties = (np.full(len(layer.bias), default) if item is None else item for item, default in
-                    ((getattr(layer, "addend", None), 0), (getattr(layer, "ties", None), 1)))
     multiplier, shift, addend, ties = (
-        np.broadcast_to(np.reshape(item, shape), sums.shape)
-        for item in (layer.multiplier, layer.shift, addend, ties))
-    below = getattr(layer, "below", None)
-    if below is not None:
+        np.broadcast_to(item.reshape(shape), sums.shape) for item in (
+            requantization.multiplier, requantization.shift, requantization.addend,
+            requantization.ties))
+    if requantization.below is not None:
         multiplier, shift, addend = (
-            np.where(sums < 0, np.reshape(item, shape), other)
-            for item, other in zip(below, (multiplier, shift, addend), strict=True))
+            np.where(sums < 0, item.reshape(shape), other) for item, other in
+            zip(requantization.below, (multiplier, shift, addend), strict=True))
     limit = 1 << (61 - MULTIPLIER_BITS)
     wide = (sums >= limit) | (sums <= -limit)
     if not wide.any():
-        result = _requantize(sums.astype(np.int64), multiplier, addend, shift, ties, layer, format)
-    else:
-        result = np.empty(sums.shape, dtype=np.int64)
-        for part, dtype in ((~wide, np.int64), (wide, object)):
-            if part.any():
-                result[part] = _requantize(sums[part].astype(dtype),
-                                           multiplier[part].astype(dtype),
-                                           addend[part].astype(dtype), shift[part], ties[part],
-                                           layer, format)
+        return _requantize(sums.astype(np.int64), multiplier, addend, shift, ties, requantization,
+                           format)
+    result = np.empty(sums.shape, dtype=np.int64)
+    for part, dtype in ((~wide, np.int64), (wide, object)):
+        if part.any():
+            result[part] = _requantize(sums[part].astype(dtype), multiplier[part].astype(dtype),
+                                       addend[part].astype(dtype), shift[part], ties[part],
+                                       requantization, format)
     return result

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, MULTIPLIER_BITS
+from systolith.sim.model.pool import Pool
 
 __all__ = ["below_zero", "operand_fields", "parameters", "random_windows"]
 
@@ -81,16 +82,16 @@ def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple
                 low=low, high=high), shift, first
 
 
-def random_windows(draw: Random, sizes: Sequence[int]) -> dict[str, Any]:
-    """Fields pool, pool_stride and pool_pads of a `Conv` for a map (height, width)."""
-    pool, stride, pads = [], [], []
-    for size in sizes:
-        pool.append(draw.choice((1, 2, 3, 3, 4)))
+def random_windows(draw: Random, sizes: Sequence[int]) -> Pool:
+    """Max pooling of a map (height, width)."""
+    size, stride, pads = [], [], []
+    for pixels in sizes:
+        size.append(draw.choice((1, 2, 3, 3, 4)))
         stride.append(draw.randint(1, 4))
-        before = draw.randrange(pool[-1])
+        before = draw.randrange(size[-1])
         # The last window holds a pixel, and the first one is there.
-        out = draw.randint(1, (size - 1 + before) // stride[-1] + 1)
-        reach = (out - 1) * stride[-1] + pool[-1]
-        pads.append((before, max(0, reach - size - before)))
-    return dict(pool=tuple(pool), pool_stride=tuple(stride),
-                pool_pads=tuple(pad for side in zip(*pads, strict=True) for pad in side))
+        out = draw.randint(1, (pixels - 1 + before) // stride[-1] + 1)
+        reach = (out - 1) * stride[-1] + size[-1]
+        pads.append((before, max(0, reach - pixels - before)))
+    return Pool(tuple(size), tuple(stride),
+                tuple(pad for side in zip(*pads, strict=True) for pad in side))

@@ -26,8 +26,11 @@ from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, wo
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
-from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.requantization import Below, Operand, Requantization
 
 from .arch import random_arch
 from .fields import below_zero, operand_fields, parameters, random_windows
@@ -87,48 +90,48 @@ def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[st
             arch, data, filters,
             min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
         tie = np.array([ties.randrange(3) for _ in range(filters)])
-        if raw:                                  # nothing is requantized
-            multiplier, shift, addend, tie = 0 * shift + 1, 0 * shift, 0 * shift, 0 * shift + 1
         bottom, top = format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
-        layer = Conv(
-            f"layer{number}", source.name, f"map{number}",
-            data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel)),
-            arch.weight, groups=groups,
-            stride=(draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation=dilation,
-            pads=tuple(pads), input_shape=source.shape, bias=bias // 2, multiplier=multiplier,
-            shift=shift, addend=addend, ties=tie,
-            zero_point=0 if raw else zero_point, low=draw.choice((bottom, zero_point)),
-            high=top, raw=raw)
-        if arch.leaky and other.random() < 0.5:
-            below = below_zero(arch, data, multiplier, shift)
-            layer.below = None if raw else below
+        weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
+        geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation,
+                            tuple(pads), groups=groups)
+        low = draw.choice((bottom, zero_point))
+        leaky = arch.leaky and other.random() < 0.5
+        below = Below(*below_zero(arch, data, multiplier, shift)) if leaky else None
         if any(pads) and (not format.has_zero or draw.random() < 0.5):
-            layer.pad_code = int(draw.choice(format.finite_codes()))
+            pad_code = int(draw.choice(format.finite_codes()))
             if not format.has_zero and (-channels) % arch.vector % 2:
-                layer.pad_code = 0               # the code that an odd number of idle lanes allows
+                pad_code = 0                     # the code that an odd number of idle lanes allows
+            geometry = replace(geometry, pad_code=pad_code)
         if any(pads) and other.random() < 0.3:
-            layer.pad_code, layer.replicate = None, True
-        pool = draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
-        if not raw and all(part <= size for part, size in zip(pool, layer.conv_shape[1:],
-                                                             strict=True)):
-            layer.pool = pool
+            geometry = replace(geometry, pad_code=None, replicate=True)
+        layer = Conv(
+            f"layer{number}", source.name, f"map{number}", weight, arch.weight, geometry,
+            bias // 2, None if raw else Requantization(
+                multiplier, shift, addend, tie, below, zero_point=zero_point, low=low, high=top),
+            input_shape=source.shape)
+        sizes, pool = layer.conv_shape[1:], draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
+        if not raw and all(part <= size for part, size in zip(pool, sizes, strict=True)):
+            layer = replace(layer, pool=Pool(pool))
         if not raw and other.random() < 0.3:
-            windows = random_windows(other, layer.conv_shape[1:])
-            if np.prod(windows["pool"]) <= arch.accumulator_depth:
-                layer = replace(layer, **windows)
+            windows = random_windows(other, sizes)
+            if np.prod(windows.size) <= arch.accumulator_depth:
+                layer = replace(layer, pool=windows)
         fitting = [item.name for item in tensors if item.format is not None and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
-        if arch.operand_depth and not raw and fitting and other.random() < 0.7:
-            fields, right, (layer.low, layer.high) = operand_fields(arch, other)
-            layer.operand = Operand(other.choice(fitting), shift=right, **fields,
-                                    ties=ties.randrange(3))
-            layer.zero_point = 0
-        if arch.table_depth and not raw and other.random() < 0.5:
-            limits = layer.operand or layer
-            layer.table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
+        own = layer.requantization
+        if arch.operand_depth and own is not None and fitting and other.random() < 0.7:
+            fields, right, (low, high) = operand_fields(arch, other)
+            operand = Operand(other.choice(fitting), shift=right, **fields, ties=ties.randrange(3))
+            layer = replace(layer, operand=operand, requantization=replace(
+                own, zero_point=0, low=low, high=high))
+        limits = layer.limits
+        if arch.table_depth and limits is not None and other.random() < 0.5:
+            table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
+            layer = replace(layer, table=table)
         if format.binary and other.random() < 0.5:
-            layer.least = data.random(filters) < 0.5
+            least = tuple(data.random(filters) < 0.5)
+            layer = replace(layer, pool=replace(layer.pool, least=least))
         convolutions.append(layer)
         tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
     read = {layer.input for layer in convolutions} | {

@@ -42,7 +42,7 @@ def test_pooling_behind_parts_costs_no_layer_and_few_pixels():
         x = net.concat(net.conv(x, 32, 1), net.conv(x, 32, 3))
         model = net.model(net.max_pool(x, 3, 2))
         graph = load(model)
-        assert [layer.pool for layer in graph.layers] == [(3, 3), (1, 1), (3, 3), (3, 3)]
+        assert [layer.pool.size for layer in graph.layers] == [(3, 3), (1, 1), (3, 3), (3, 3)]
         codes = graph.encode_inputs(np.float32(net.rng.normal(0, 1, (1, 3, size, size))))
         arch = replace(load_chip("sim-16x16-int8"), accumulator_depth=256, activation_depth=2048)
         layers = on_chip(graph, codes, arch).host.layers
@@ -64,6 +64,6 @@ def test_programs_and_onnx_runtime(make, most):
     assert np.abs(found - expected).max() <= 3 / 16 and np.ptp(found) > 0.4
     program = on_chip(graph, codes, load_chip("sim-16x16-int8"))
     assert cycles(program).cycles <= most
-    mean = next(layer for layer in graph.layers if layer.groups == layer.inputs > 1
+    mean = next(layer for layer in graph.layers if layer.geometry.groups == layer.inputs > 1
                 and layer.output_shape[1:] == (1, 1))
     assert program.host.macs == net.macs + mean.macs

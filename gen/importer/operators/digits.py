@@ -22,7 +22,7 @@ from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import Linear, Node, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
-from systolith.sim.model.conv import Operand
+from systolith.sim.model.requantization import Operand
 
 from .addends import Addend
 
@@ -170,10 +170,9 @@ class Digits:
         for n in range(ranges):
             name = builder.add_tensor(f"{self.name}_low", numbers.map, self.target)
             layer = quantizing_layer(builder, numbers, fine, name, self.node)
-            layer.operand = Operand(
+            builder.add_layer(replace(layer, operand=Operand(
                 high, gain=integers[0], operand_gain=integers[1], shift=shift,
-                zero_point=self._place(n, ranges), low=-self.most, high=self.most)
-            builder.add_layer(layer)
+                zero_point=self._place(n, ranges), low=-self.most, high=self.most)))
             yield name
 
     def _ranges(self, base):

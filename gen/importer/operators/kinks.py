@@ -15,7 +15,9 @@ import numpy as np
 from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity
-from systolith.gen.importer.values import Kind, Linear, Node, Place, Pool, Value, exact
+from systolith.gen.importer.values import Kind, Linear, Node, Value, exact
+from systolith.sim.model.placement import Placement
+from systolith.sim.model.pool import Pool
 
 from .pairs import Pair
 
@@ -152,7 +154,7 @@ def _(kink: Kink, builder, value, target, name, node):
     least = (above < below).astype(bool)
     channels, height, width = base.map
     both = join(builder, f"{name}_both", (channels, height, 2 * width),
-                [(line, Place(0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
+                [(line, Placement(0, (1, 2), (0, n))) for n, line in enumerate(lines)], target,
                 value.nodes, node)
     gain = np.full(channels, target.unit, dtype=object)
     pairs = Value(both, base.map, base.map, gain, -target.zero_point * gain, nodes=value.nodes,

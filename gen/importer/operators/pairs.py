@@ -30,7 +30,9 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
-from systolith.sim.model.conv import Conv, Operand
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.requantization import Operand, Requantization
 
 from .digits import gains
 from .sums import added_up
@@ -183,18 +185,18 @@ def _combined_layer(builder, value, target, output, node):
             abs(item - zero) for item in image_limits(builder, source)], both.product,
             first.linear is not None))
     ties = EVEN if target.sign else ties_of_sum(factors, target)
-    conv.name, conv.output = builder.unique(both.name), output
-    conv.operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift,
-                           target.zero_point, target.low, target.high, ties)
-    conv.nodes = [*first.nodes, *value.nodes]
-    return conv
+    operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,
+                      zero_point=target.zero_point, low=target.low, high=target.high)
+    return replace(conv, name=builder.unique(both.name), output=output, operand=operand,
+                   nodes=(*first.nodes, *value.nodes))
 
 
 def _off(conv, factors, integers, shift, reach, product, rounded):
     """How far a combined result can be off before it is rounded, in steps of the target: because
     the first results are `rounded` (if they are) by half of their step, and because both factors
     are."""
-    first, second = max(abs(conv.low), abs(conv.high)), max(reach)
+    own = conv.requantization
+    first, second = max(abs(own.low), abs(own.high)), max(reach)
     errors = [abs(factor - Fraction(integer, 1 << shift)) for factor, integer in
               zip(factors, integers, strict=True)]
     half = abs(factors[0]) / 2 * rounded
@@ -248,10 +250,11 @@ def _as_it_is(builder, value, node):
     # One is a power of two: 1 / one = multiplier / 2**shift.
     signs = form.binary
     low, high = image_limits(builder, source) if signs else builder.limits[source]
-    conv = Conv("", source, "", codes_of(weight, images, node), weight, groups=channels,
-                bias=np.full(channels, -zero * one), multiplier=np.full(channels, 1 << 25),
-                shift=np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
-                high=high - zero)
+    own = Requantization(np.full(channels, 1 << 25),
+                         np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
+                         high=high - zero)
+    conv = Conv("", source, "", codes_of(weight, images, node), weight, Geometry(groups=channels),
+                np.full(channels, -zero * one), own)
     return conv, gain, zero
 
 

@@ -20,11 +20,11 @@ from systolith.gen.importer.values import (
     Linear,
     Node,
     Part,
-    Pool,
     Value,
     activation,
     uniform,
 )
+from systolith.sim.model.pool import Pool
 
 from .stride import as_codes, sampled, stored
 from .windows import as_map, spatial, window
@@ -35,7 +35,7 @@ __all__ = ["pooled_axes"]
 def _pooled(builder, value, pool, node):
     """Max pooling of a value, merged with pooling that the value already has where one pass can do
     both."""
-    if pool.size == pool.stride == (1, 1):
+    if pool.nothing:
         return replace(value, nodes=[*value.nodes, node.name])
     if any(value.pads) or (value.parts and value.pool):
         value = plain(builder, value, node)

@@ -17,7 +17,6 @@ from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
     HostInput,
     Node,
-    Pool,
     Value,
     activation,
     exact,
@@ -26,6 +25,7 @@ from systolith.gen.importer.values import (
     uniform,
     with_layout,
 )
+from systolith.sim.model.pool import Pool
 
 from .extremes import extreme_of_channels
 from .linear import linear

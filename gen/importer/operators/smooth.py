@@ -152,8 +152,8 @@ def _layer(builder, value, target, output, node):
     fine = replace(target, scale=step, zero_point=0, low=first, high=last, odd=False)
     layer = quantizing_layer(builder, replace(base, nodes=value.nodes), fine, output, node)
     numbers = numerics.round_reals(steps_at(np.arange(first, last + 1) * step), target.odd)
-    layer.table = numbers.astype(np.int64) + target.zero_point
-    return replace(layer, **value.pool.fields) if value.pool else layer
+    return replace(layer, table=numbers.astype(np.int64) + target.zero_point,
+                   pool=value.pool or layer.pool)
 
 
 def _range(builder, value):

@@ -19,8 +19,9 @@ from systolith.gen.importer.layers import identity
 from systolith.gen.importer.reach import reach_of
 from systolith.gen.importer.scales import common_unit, scaled
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import Linear, Node, Pair, Place, Value, like, uniform
+from systolith.gen.importer.values import Linear, Node, Pair, Value, like, uniform
 from systolith.hw.formats import Int
+from systolith.sim.model.placement import Placement
 
 from .addends import Addend, addends, folded
 from .digits import Digits
@@ -189,7 +190,7 @@ def _joined(made, found, wanted, clipped):
         main, tap, unit, factor, images = best
         gain, offset = unit / factor, main.value.offset * main.sign
         source = main.value.source
-        pieces, first = [(source, Place(0))], builder.tensors[source].shape[0]
+        pieces, first = [(source, Placement(0))], builder.tensors[source].shape[0]
         linear = replace(main.linear, name=made.name, images=images)
     else:
         unit, factor = _unit(made, found, wanted, clipped), np.full(channels, 1, dtype=object)
@@ -209,7 +210,7 @@ def _joined(made, found, wanted, clipped):
     wide = np.zeros((channels, total, *linear.images.shape[2:]), np.int64)
     wide[:, own] = linear.images
     for tensor, weights in made.pieces:
-        pieces.append((tensor, Place(first)))
+        pieces.append((tensor, Placement(first)))
         numbers = np.arange(len(weights))
         wide[numbers % channels, first + numbers, tap[0], tap[1]] = weights
         first += len(weights)

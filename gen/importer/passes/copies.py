@@ -10,13 +10,14 @@ from itertools import count as count_from
 
 import numpy as np
 from systolith.gen.importer.copies import join_pads
+from systolith.sim.model.placement import Placement
 
 __all__ = ["remove_copies"]
 
 
 def _place(layer):
     """What a layer writes, and so what no other layer writes."""
-    return layer.output, layer.first_channel, tuple(layer.step), tuple(layer.origin)
+    return layer.output, layer.placement
 
 
 def remove_copies(graph, copies):
@@ -25,60 +26,64 @@ def remove_copies(graph, copies):
     `copies`: layers of which some are the graph's, or write what a layer of the graph writes, and
     which do nothing but copy codes. The order in which they are removed is theirs.
     """
-    # Copies of the layers, which the functions below change.
-    layers = [replace(layer, nodes=list(layer.nodes)) for layer in graph.layers]
-    places = {_place(layer): layer for layer in layers}
+    layers = dict(enumerate(graph.layers))      # numbers tell which is which as layers change
+    places = {_place(layer): n for n, layer in layers.items()}
     copies = [places[_place(copy)] for copy in copies if _place(copy) in places]
     for copy in copies:
-        if not _read_from_source(graph, layers, copy):
-            _write_to_target(graph, layers, copy)
-    copies = [copy for copy in copies if any(copy is layer for layer in layers)]
-    for source in dict.fromkeys(copy.input for copy in copies):
-        _split(graph, layers, source, [copy for copy in copies if copy.input == source])
-    return replace(graph, layers=layers)
+        layers = (_read_from_source(graph, layers, copy) or _written_to_target(graph, layers, copy)
+                  or layers)
+    left: dict[str, list[int]] = {}
+    for copy in copies:
+        if copy in layers:
+            left.setdefault(layers[copy].input, []).append(copy)
+    for source, copies in left.items():
+        layers = _split(graph, layers, source, copies) or layers
+    return replace(graph, layers=list(layers.values()))
 
+
+# Each of these takes {number: layer} in the network's order and gives another one; None where it
+# can do nothing.
 
 def _split(graph, layers, source, copies):
     """Split a layer whose output is read only by copies of some channels: one layer for each copy,
     which writes to the copy's place, where that takes no more passes.
     """
-    makers = [n for n, layer in enumerate(layers) if layer.output == source]
+    makers = [n for n, layer in layers.items() if layer.output == source]
     count = graph.tensors[source].shape[0]
-    if len(makers) != 1 or source in graph.outputs or _is_input(graph, source):
-        return
-    maker, parts = layers[makers[0]], [_channels(copy, count) for copy in copies]
-    readers = [layer for layer in layers if layer.input == source or _combines(layer, source)]
-    together = np.concatenate(parts)
-    depthwise = maker.groups > 1 and maker.groups == len(maker.weight) and (
-        maker.weight.shape[1] == 1)
+    if len(makers) != 1 or source in graph.outputs or _is_input(graph, source) or not all(
+            copy in layers for copy in copies):
+        return None
+    maker, moves = layers[makers[0]], [layers[copy] for copy in copies]
+    parts = [_channels(copy, count) for copy in moves]
+    readers = [n for n, layer in layers.items()
+               if layer.input == source or _combines(layer, source)]
+    together, groups = np.concatenate(parts), maker.geometry.groups
+    depthwise = groups > 1 and groups == len(maker.weight) and maker.weight.shape[1] == 1
     if (len(readers) != len(copies) or len(np.unique(together)) < len(together)
-            or maker.operand is not None or maker.step != (1, 1) or any(maker.origin)
-            or maker.first_channel or (maker.groups > 1 and not depthwise)
-            or (maker.groups > 1 and maker.weight_format.zero_code is None)
-            or any(any(copy.pads) or copy.stride != (1, 1) for copy in copies)
+            or maker.operand is not None or maker.placement != Placement()
+            or (groups > 1 and not depthwise)
+            or (groups > 1 and maker.weight_format.zero_code is None)
+            or any(any(copy.geometry.pads) or copy.geometry.stride != (1, 1) for copy in moves)
             or not _worth_splitting(maker, parts)):
-        return
-    inputs = _channels(maker, graph.tensors[maker.input].shape[0])
-    names = {layer.name for layer in layers}
+        return None
+    width = graph.tensors[maker.input].shape[0]
+    inputs = _channels(maker, width)
+    names = {layer.name for layer in layers.values()}
     made = []
-    for n, (copy, own) in enumerate(zip(copies, parts, strict=True)):
-        own_inputs = inputs[own] if depthwise else inputs
-        whole = _whole(own_inputs, graph.tensors[maker.input].shape[0])
+    for n, (copy, own) in enumerate(zip(moves, parts, strict=True)):
+        whole = _whole(inputs[own] if depthwise else inputs, width)
         name = maker.name if n == 0 else next(
             text for m in count_from(n + 1) if (text := f"{maker.name}_{m}") not in names)
         names.add(name)
         made.append(replace(
             maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
-            groups=len(own) if depthwise else 1, bias=maker.bias[own],
-            multiplier=maker.multiplier[own], shift=maker.shift[own],
-            addend=maker.addend[own], ties=maker.ties[own],
-            below=None if maker.below is None else tuple(item[own] for item in maker.below),
-            least=None if maker.least is None else maker.least[own],
-            first_channel=copy.first_channel, step=copy.step, origin=copy.origin,
-            nodes=list(dict.fromkeys([*maker.nodes, *copy.nodes]))))
-    layers[makers[0]:makers[0] + 1] = made
-    for copy in copies:
-        _drop(layers, copy)
+            geometry=replace(maker.geometry, groups=len(own) if depthwise else 1),
+            bias=maker.bias[own], pool=maker.pool.of_channels(own),
+            requantization=maker.requantization and maker.requantization.of_channels(own),
+            placement=copy.placement, nodes=dict.fromkeys([*maker.nodes, *copy.nodes])))
+    split = list(zip(count_from(max(layers) + 1), made))
+    return {key: layer for n, old in layers.items() if n not in copies
+            for key, layer in (split if n == makers[0] else [(n, old)])}
 
 
 #: Rows and columns of an array, about: what makes more layers worth it does not depend much on it.
@@ -90,17 +95,13 @@ def _worth_splitting(maker, parts):
     channels and its copies."""
     columns = sum(-(-len(own) // _SIDE) for own in parts)
     more = columns - -(-len(maker.weight) // _SIDE)
-    deep = 1 if maker.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
+    deep = 1 if maker.geometry.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
     copied = sum(len(np.unique(own // _SIDE)) * -(-len(own) // _SIDE) for own in parts)
     return more * deep <= copied + len(parts)
 
 
 def _is_input(graph, name):
     return any(item.name == name for item in graph.inputs)
-
-
-def _drop(layers, copy):
-    layers[:] = [layer for layer in layers if layer is not copy]
 
 
 def _combines(layer, name):
@@ -120,82 +121,99 @@ def _may_pick(layer):
     """Whether a layer can read some channels of many: with weights that have a zero, and at no
     cost unless it is depthwise with a kernel, which the chip computes in a way of its own."""
     return layer.weight_format.zero_code is not None and (
-        layer.groups == 1 or layer.weight.shape[2:] == (1, 1))
+        layer.geometry.groups == 1 or layer.weight.shape[2:] == (1, 1))
 
 
 def _pad_code(graph, reader, name):
     """The code in another tensor's format of what a layer pads with; None: it has none, or pads
     with nothing."""
     old, new = (graph.tensors[item].format for item in (reader.input, name))
-    if reader.pad_code is None or old == new:
-        return reader.pad_code
-    number = old.decode(reader.pad_code)
+    pad_code = reader.geometry.pad_code
+    if pad_code is None or old == new:
+        return pad_code
+    number = old.decode(pad_code)
     code = int(new.encode(number))
     return code if new.decode(code) == number else None
 
 
-def _read_from_source(graph, layers, copy):
-    """Make all readers of a copy read from its source instead; False if one of them cannot."""
+def _joined_edges(graph, copy, reader):
+    """The geometry of a reader of a copy that reads the copy's source instead; None where there is
+    none."""
+    outer, own = copy.geometry, reader.geometry
+    if outer.padded and own.padded and (
+            (outer.pad_code, outer.replicate) != (own.pad_code, own.replicate)):
+        return None
+    pads, code = join_pads(outer.pads, own.pads), _pad_code(graph, reader, copy.input)
+    if pads is None or (code is None and own.pad_code is not None):
+        return None
+    if outer.padded:
+        return replace(own, pads=pads, pad_code=outer.pad_code, replicate=outer.replicate)
+    return replace(own, pads=pads, pad_code=code)
+
+
+def _read_from_source(graph, layers, number):
+    """The layers without a copy, all of whose readers read from its source instead."""
+    copy = layers[number]
     count = graph.tensors[copy.input].shape[0]
     picked = _whole(_channels(copy, count), count)
-    if copy.output in graph.outputs or copy.step != (1, 1) or copy.stride != (1, 1) or sum(
-            layer.output == copy.output for layer in layers) > 1:
-        return False
-    if any(_combines(layer, copy.output) for layer in layers):
-        return False
-    readers = [layer for layer in layers if layer.input == copy.output]
-    for reader in readers:
-        if picked is not None and not _may_pick(reader):
-            return False
-        if any(p > 0 for p in copy.pads) and any(p > 0 for p in reader.pads) and (
-                (copy.pad_code, copy.replicate) != (reader.pad_code, reader.replicate)):
-            return False
-        if join_pads(copy.pads, reader.pads) is None:
-            return False
-    codes = [_pad_code(graph, reader, copy.input) for reader in readers]
-    if any(code is None and reader.pad_code is not None
-           for code, reader in zip(codes, readers, strict=True)):
-        return False
-    for reader, code in zip(readers, codes, strict=True):
-        channels = _channels(copy, count)[_channels(reader, len(copy.weight))]
-        if any(p > 0 for p in copy.pads):
-            code, reader.replicate = copy.pad_code, copy.replicate
-        reader.input, reader.pad_code = copy.input, code
-        reader.channels = _whole(channels, count)
-        reader.pads = join_pads(copy.pads, reader.pads)
-        reader.nodes = [*copy.nodes, *(node for node in reader.nodes if node not in copy.nodes)]
-    _drop(layers, copy)
-    return True
+    if copy.output in graph.outputs or copy.placement.step != (1, 1) or (
+            copy.geometry.stride != (1, 1)) or sum(
+            layer.output == copy.output for layer in layers.values()) > 1:
+        return None
+    changed = {}
+    for n, layer in layers.items():
+        if _combines(layer, copy.output):
+            return None
+        if layer.input != copy.output:
+            continue
+        geometry = _joined_edges(graph, copy, layer)
+        if geometry is None or (picked is not None and not _may_pick(layer)):
+            return None
+        channels = _channels(copy, count)[_channels(layer, len(copy.weight))]
+        changed[n] = replace(layer, input=copy.input, geometry=geometry,
+                             channels=_whole(channels, count),
+                             nodes=_after(copy.nodes, layer.nodes))
+    return _without(layers | changed, number)
 
 
-def _write_to_target(graph, layers, copy):
-    """Make the layers that write the source of a copy write to its target instead."""
+def _after(names, others):
+    """Names of nodes, and those of others that are not among them."""
+    return *names, *(name for name in others if name not in names)
+
+
+def _without(layers, number):
+    return {n: layer for n, layer in layers.items() if n != number}
+
+
+def _written_to_target(graph, layers, number):
+    """The layers without a copy, to whose target those write that write its source."""
+    copy = layers[number]
     source, target = copy.input, copy.output
     count = graph.tensors[source].shape[0]
-    if (_is_input(graph, source) or source in graph.outputs or any(copy.pads)
-            or copy.stride != (1, 1)
+    if (_is_input(graph, source) or source in graph.outputs or any(copy.geometry.pads)
+            or copy.geometry.stride != (1, 1)
             or _whole(_channels(copy, count), count) is not None):
-        return
-    readers = [layer for layer in layers if layer.input == source and layer is not copy]
+        return None
+    readers = [layer for n, layer in layers.items() if layer.input == source and n != number]
     if any(_combines(layer, source) or (_combines(layer, target) and layer.output == source)
-           for layer in layers):
-        return
+           for layer in layers.values()):
+        return None
     # Operands lie like the results of their layer: at the beginning of a tensor.
-    if any(layer.output == source and layer.operand is not None for layer in layers) and (
-            copy.first_channel or copy.step != (1, 1) or any(copy.origin)):
-        return
+    if copy.placement != Placement() and any(
+            layer.output == source and layer.operand is not None for layer in layers.values()):
+        return None
     sizes = [graph.tensors[name].shape[1:] for name in (source, target)]
     if readers and (sizes[0] != sizes[1] or not all(map(_may_pick, readers))
                     or any(reader.output == target for reader in readers)):
-        return
-    for layer in layers:
+        return None
+    changed = {}
+    for n, layer in _without(layers, number).items():
         if layer.output == source:
-            layer.output = target
-            layer.first_channel += copy.first_channel
-            layer.origin = tuple(copy.origin[n] + layer.origin[n] * copy.step[n] for n in (0, 1))
-            layer.step = tuple(copy.step[n] * layer.step[n] for n in (0, 1))
-            layer.nodes += [node for node in copy.nodes if node not in layer.nodes]
-    for reader in readers:
-        reader.input, reader.pad_code = target, _pad_code(graph, reader, target)
-        reader.channels = copy.first_channel + _channels(reader, count)
-    _drop(layers, copy)
+            layer = replace(layer, output=target, placement=layer.placement.inside(copy.placement),
+                            nodes=_after(layer.nodes, copy.nodes))
+        if layer.input == source:
+            geometry = replace(layer.geometry, pad_code=_pad_code(graph, layer, target))
+            layer = replace(layer, input=target, geometry=geometry,
+                            channels=copy.placement.first_channel + _channels(layer, count))
+        changed[n] = layer
+    return changed

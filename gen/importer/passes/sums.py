@@ -23,11 +23,12 @@ def fuse_sums(graph, zeros):
         best = None
         for swapped, source, own in ((False, layer.input, zero),
                                      (True, layer.operand.tensor, layer.operand.operand_zero)):
-            number = next((n for n, item in enumerate(layers) if item.output == source), None)
-            if (number is not None and not graph.tensors[source].format.binary
-                    and uses[source] == 1 and layers[number].operand is None
-                    and layers[number].table is None and layers[number].zero_point == own
-                    and layers[number].output_shape == layer.output_shape
+            number = next((n for n, item in enumerate(layers) if item.output == source), -1)
+            made = layers[number] if number >= 0 else None
+            if (made is not None and not graph.tensors[source].format.binary
+                    and uses[source] == 1 and made.operand is None and made.table is None
+                    and made.requantization.zero_point == own
+                    and made.output_shape == layer.output_shape
                     and (best is None or number > best[0])):
                 best = number, swapped, own
         if best is None:
@@ -38,8 +39,9 @@ def fuse_sums(graph, zeros):
             operand = replace(operand, tensor=layer.input, operand_zero=zero)
             if not operand.product:
                 operand = replace(operand, gain=operand.operand_gain, operand_gain=operand.gain)
-        nodes = list(dict.fromkeys([*made.nodes, *layer.nodes]))
-        layers[place] = replace(made, output=output, zero_point=0, low=made.low - own,
-                                high=made.high - own, operand=operand, nodes=nodes)
+        first = made.requantization
+        first = replace(first, zero_point=0, low=first.low - own, high=first.high - own)
+        layers[place] = replace(made, output=output, requantization=first, operand=operand,
+                                nodes=dict.fromkeys([*made.nodes, *layer.nodes]))
         del layers[number]
     return replace(graph, layers=layers)

@@ -4,7 +4,8 @@
 from dataclasses import replace
 
 import numpy as np
-from systolith.gen.importer.values import Pool
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.placement import Placement
 
 __all__ = ["fuse_tables", "to_host"]
 
@@ -37,36 +38,36 @@ def fuse_tables(graph):
 
 def _is_lookup(layer):
     """Whether a layer only looks up codes in a table, and perhaps pools them."""
-    return (layer.operand is None and layer.channels is None and layer.step == (1, 1)
-            and layer.weight.shape[1:] == (1, 1, 1) and layer.groups == len(layer.weight)
-            and not any(layer.pads) and layer.first_channel == 0 and not layer.pool_sum
-            and layer.stride == (1, 1) and layer.zero_point == 0
-            and not layer.bias.any() and not layer.addend.any()
-            and len(set(layer.weight.flat)) == 1 and (layer.multiplier == 1 << 25).all())
+    own = layer.requantization
+    return (layer.operand is None and layer.channels is None and layer.weight.shape[1:] == (1, 1, 1)
+            and layer.geometry == Geometry(groups=len(layer.weight)) and not layer.pool.sum
+            and layer.placement == Placement() and own.zero_point == 0
+            and not layer.bias.any() and not own.addend.any()
+            and len(set(layer.weight.flat)) == 1 and (own.multiplier == 1 << 25).all())
 
 
 def _takes(maker, lookup, makers):
-    limits = maker.operand or maker
-    if maker.raw or maker.table is not None or limits.low < lookup.low or (
-            limits.high > lookup.high):
+    limits, read = maker.limits, lookup.requantization
+    if limits is None or maker.table is not None or limits.low < read.low or (
+            limits.high > read.high):
         return False
-    own, after = Pool.of(maker), Pool.of(lookup)
-    if maker.operand is not None or maker.pool_sum:
-        return after is None
-    if own is None:
-        return makers == 1 or after is None
+    own, after = maker.pool, lookup.pool
+    if maker.operand is not None or own.sum:
+        return after.nothing
+    if own.nothing:
+        return makers == 1 or after.nothing
     # Max pooling runs after the table lookup.
     return makers == 1 and _monotone(lookup.table) and (
-        after is None or own.then(after) is not None)
+        after.nothing or own.then(after) is not None)
 
 
 def _looking_up(maker, lookup):
-    limits = maker.operand or maker
-    table = lookup.table[limits.low - lookup.low:limits.high - lookup.low + 1]
-    own, after = Pool.of(maker), Pool.of(lookup)
-    pool = own.then(after) if own and after else own or after
-    return replace(maker, output=lookup.output, table=table, **(pool.fields if pool else {}),
-                   nodes=list(dict.fromkeys([*maker.nodes, *lookup.nodes])))
+    limits, least = maker.limits, lookup.requantization.low
+    table = lookup.table[limits.low - least:limits.high - least + 1]
+    own, after = maker.pool, lookup.pool
+    pool = own if after.nothing else after if own.nothing else own.then(after)
+    return replace(maker, output=lookup.output, table=table, pool=pool,
+                   nodes=dict.fromkeys([*maker.nodes, *lookup.nodes]))
 
 
 def to_host(graph):
@@ -79,7 +80,7 @@ def to_host(graph):
     for layer in [item for item in layers if item.table is not None and _is_lookup(item)]:
         name, source = layer.output, layer.input
         mine = [item for item in decoders if item.tensor == name]
-        if name in read or source in inputs or Pool.of(layer) or sum(
+        if name in read or source in inputs or not layer.pool.nothing or sum(
                 item.output == name for item in layers) > 1 or any(
                 item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
                 for item in mine):
@@ -91,7 +92,7 @@ def to_host(graph):
                 one = replace(decoder, **{key: item if item is None else item[:1] for key, item in
                                           (("scale", decoder.scale), ("offset", decoder.offset))})
                 decoders[n] = replace(
-                    decoder, function=(layer.low, one.reals(codes, tensor).ravel()),
+                    decoder, function=(layer.requantization.low, one.reals(codes, tensor).ravel()),
                     tensor=source, scale=None, offset=None, low=None, high=None)
         layers = [item for item in layers if item is not layer]
         outputs = list(dict.fromkeys(source if item == name else item for item in outputs))

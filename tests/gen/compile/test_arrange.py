@@ -12,10 +12,10 @@ from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, locate
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch
 
+from ...layers import changed, convolution
 from ...networks import random_codes, requantization, run_program, wide_enough
 from .test_compile import assert_computes, cramped
 
@@ -36,16 +36,15 @@ class Parts:
         shape = self.tensors[source].shape
         count = shape[0] if channels is None else len(channels)
         form, weight = self.arch.activation, self.arch.weight
-        conv = Conv(f"layer{len(self.layers)}", source, output,
-                    random_codes(self.rng, weight, (outputs, count // groups, *kernel)), weight,
-                    groups=groups, channels=channels, input_shape=shape, **fields)
+        conv = convolution(
+            f"layer{len(self.layers)}", source, output,
+            random_codes(self.rng, weight, (outputs, count // groups, *kernel)), weight,
+            groups=groups, channels=channels, input_shape=shape, **fields)
         images = random_codes(self.rng, form, (1, *shape))
-        conv.multiplier, conv.shift = requantization(
-            self.rng, conv.accumulate(images, form), form)
-        if isinstance(form, Float):
-            conv.low, conv.high = -form.max_code, form.max_code
-        elif not isinstance(form, Bipolar):
-            conv.low, conv.high = form.image_range
+        multiplier, shift = requantization(self.rng, conv.accumulate(images, form), form)
+        low, high = ((-form.max_code, form.max_code) if isinstance(form, Float) else
+                     (0, 0) if isinstance(form, Bipolar) else form.image_range)
+        conv = changed(conv, multiplier=multiplier, shift=shift, low=low, high=high)
         self.layers.append(conv)
         return conv
 
@@ -116,7 +115,7 @@ def test_channels_lie_in_groups():
     graph = net.graph(["joined"])
     arranged, places = arrange(graph, CHIP)
     assert places["joined"].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
-    assert [conv.first_channel for conv in arranged.layers] == [0, 4, 8]
+    assert [conv.placement.first_channel for conv in arranged.layers] == [0, 4, 8]
     assert arrange(graph, replace(CHIP, columns=1, post_lanes=1)) == (graph, {})
 
 

@@ -23,10 +23,10 @@ from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.random.programs import random_arch
 
+from ...layers import convolution
 from ...networks import random_codes, random_network, wide_enough
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "digits" / "digits-cnn-int8.onnx"
@@ -89,9 +89,10 @@ def dense(sizes):
     """A Graph of dense layers."""
     rng, int8 = np.random.default_rng(1), Int(8)
     tensors = [Tensor(f"map{n}", (size, 1, 1), int8) for n, size in enumerate(sizes)]
-    layers = [Conv(f"dense{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (out, size, 1, 1)),
-                   int8, multiplier=np.full(out, 1 << 16), shift=np.full(out, 27), low=-128,
-                   high=127) for n, (size, out) in enumerate(pairwise(sizes))]
+    layers = [convolution(
+        f"dense{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (out, size, 1, 1)), int8,
+        multiplier=np.full(out, 1 << 16), shift=np.full(out, 27), low=-128, high=127)
+        for n, (size, out) in enumerate(pairwise(sizes))]
     return Graph("dense", tensors[:1], {item.name: item for item in tensors}, layers,
                  [tensors[-1].name])
 
@@ -116,9 +117,10 @@ def test_weights_that_fit_stay_from_image_to_image():
     arch = Arch(rows=4, columns=4, activation_depth=400, weight_depth=512)
     rng, int8 = np.random.default_rng(2), Int(8)
     tensors = [Tensor(f"map{n}", (4, 12, 12), int8) for n in range(4)]
-    layers = [Conv(f"conv{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (4, 4, 3, 3)), int8,
-                   pads=(1, 1, 1, 1), multiplier=np.full(4, 1 << 16), shift=np.full(4, 26),
-                   low=-128, high=127) for n in range(3)]
+    layers = [convolution(
+        f"conv{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (4, 4, 3, 3)), int8,
+        pads=(1, 1, 1, 1), multiplier=np.full(4, 1 << 16), shift=np.full(4, 26), low=-128, high=127)
+        for n in range(3)]
     graph = Graph("convs", tensors[:1], {item.name: item for item in tensors}, layers, ["map3"])
     alone, program = compile_graph(graph, arch), compile_graph(graph, arch, 5)
     for memory in (Memory.WEIGHT, Memory.PARAMETER):

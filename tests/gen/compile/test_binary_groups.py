@@ -13,10 +13,11 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import unpack_outputs
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
 from systolith.sim.rtl import core
 
+from ...layers import changed, convolution
 from ...networks import core_job, run_program
 from ...onnx_networks import Network, evaluate
 
@@ -27,10 +28,10 @@ ARCH = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1"
 def layer(rng, groups, shape, outputs, kernel, **geometry):
     """A Graph of one layer in groups, and codes of an image."""
     binary = Bipolar(1)
-    conv = Conv("conv", "in", "out", rng.integers(0, 2, (outputs, shape[0] // groups, *kernel)),
-                binary, groups=groups, high=1, bias=rng.integers(-3, 4, outputs), **geometry)
+    conv = convolution(
+        "conv", "in", "out", rng.integers(0, 2, (outputs, shape[0] // groups, *kernel)), binary,
+        groups=groups, high=1, bias=rng.integers(-3, 4, outputs), input_shape=shape, **geometry)
     tensors = {"in": Tensor("in", shape, binary)}
-    conv.input_shape = shape
     tensors["out"] = Tensor("out", conv.output_shape, binary)
     return (Graph("groups", [tensors["in"]], tensors, [conv], ["out"]),
             rng.integers(0, 2, (1, *shape)))
@@ -58,9 +59,8 @@ def test_groups_equal_the_golden_model(data):
 def test_on_the_core():
     jobs, right = [], []
     # Windows apart and overlapping, of which some channels want the smallest result.
-    apart = dict(least=np.arange(20) % 3 == 0, pool=(2, 2))
-    overlapping = dict(least=np.arange(10) % 2 == 0, pool=(3, 2), pool_stride=(1, 1),
-                       pool_pads=(1, 0, 1, 1))
+    apart = dict(pool=Pool((2, 2), least=tuple(np.arange(20) % 3 == 0)))
+    overlapping = dict(pool=Pool((3, 2), (1, 1), (1, 0, 1, 1), tuple(np.arange(10) % 2 == 0)))
     for seed, (groups, how) in enumerate([(7, {}), (20, dict(pad_code=1, **apart)),
                                           (4, dict(replicate=True)),
                                           (10, dict(pad_code=0, **overlapping))]):
@@ -96,14 +96,14 @@ def test_a_depthwise_separable_network():
 
 
 @pytest.mark.parametrize("change, arch, message", [
-    (dict(raw=True), {}, "binary weights in 8 groups, and its sums are not quantized"),
+    (dict(requantization=None), {}, "binary weights in 8 groups, and its sums are not quantized"),
     ({}, dict(accumulator=6), "could saturate"),
     ({}, dict(largest_k=20), "raise array.largest_k"),
 ])
 def test_refused(change, arch, message):
     graph, _ = layer(np.random.default_rng(4), 8, (8, 4, 4), 8, (3, 3))
-    for key, value in change.items():
-        setattr(graph.layers[0], key, value)
+    if change:
+        graph.layers[0] = changed(graph.layers[0], **change)
         graph.tensors["out"].format = None
     with pytest.raises(UserError, match=message):
         compile_graph(graph, replace(ARCH, **arch))

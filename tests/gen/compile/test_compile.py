@@ -18,10 +18,11 @@ from systolith.sim.machine.access import check_program
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
 from systolith.sim.random.programs import random_arch
 
+from ...layers import changed, convolution
 from ...networks import random_network, run_program, wide_enough
 
 
@@ -137,7 +138,7 @@ def test_small_memories_change_nothing_but_time(seed):
 
 
 def chain(shape, *layers, format="int8"):
-    """A Graph of layers, each a dict for Conv with `out` and `kernel`; "same" padding."""
+    """A Graph of layers, each a dict for `convolution` with `out` and `kernel`; "same" padding."""
     rng, tensors, convs = np.random.default_rng(3), {}, []
     format = parse(format)
     tensor = tensors["in"] = Tensor("in", shape, format)
@@ -146,13 +147,14 @@ def chain(shape, *layers, format="int8"):
         out, kernel = layer.pop("out"), layer.pop("kernel")
         kernel = tensor.shape[1:] if kernel == "dense" else (kernel, kernel)
         side = kernel[0] // 2 if kernel != tensor.shape[1:] else 0
-        conv = Conv(f"conv{n}", tensor.name, f"map{n}",
-                    rng.integers(0, 1 << format.width, (out, tensor.shape[0], *kernel)),
-                    **{"weight_format": format, "pads": (side,) * 4,
-                       "bias": rng.integers(-99, 99, out),
-                       "multiplier": rng.integers(1 << 16, 1 << 17, out),
-                       "shift": np.full(out, 29), "low": -128, "high": 127,
-                       "nodes": [f"node{n}"], "input_shape": tensor.shape} | layer)
+        weight = rng.integers(0, 1 << format.width, (out, tensor.shape[0], *kernel))
+        numbers = {"bias": rng.integers(-99, 99, out),
+                   "multiplier": rng.integers(1 << 16, 1 << 17, out), "shift": np.full(out, 29),
+                   "low": -128, "high": 127}
+        raw = layer.pop("raw", False)
+        conv = convolution(f"conv{n}", tensor.name, f"map{n}", weight, format, raw, **{
+            **({} if raw else numbers), "pads": (side,) * 4, "nodes": [f"node{n}"],
+            "input_shape": tensor.shape} | layer)
         tensor = tensors[conv.output] = Tensor(
             conv.output, conv.output_shape, None if conv.raw else format)
         convs.append(conv)
@@ -215,8 +217,8 @@ def test_the_host_data_survives_the_program_file(tmp_path):
 def test_weights_that_fit_are_loaded_once():
     arch = load_chip("sim-16x16-int8")
     program = compile_graph(chain(
-        (16, 18, 18), *({"out": 40, "kernel": 3, "pool": (2, 2)},) * 2, {"out": 30, "kernel": 3},
-        {"out": 10, "kernel": "dense"}), arch)
+        (16, 18, 18), *({"out": 40, "kernel": 3, "pool": Pool((2, 2))},) * 2,
+        {"out": 30, "kernel": 3}, {"out": 10, "kernel": "dense"}), arch)
     loaded = sum(i.rows * i.words for i in program.instructions
                  if i.opcode == Opcode.LOAD and i.memory == Memory.WEIGHT)
     size = next(item.bytes for item in program.host.memory if item.section == "weights")
@@ -246,7 +248,8 @@ def test_grouped_convolutions_skip_passes_without_weights():
     graph = chain((24, 9, 9), {"out": 24, "kernel": 3})
     dense = compile_graph(graph, arch).host.layers[0].passes
     apart = np.arange(24)[:, None] // 6 != np.arange(24) // 6
-    graph.layers[0].weight[apart] = 0
+    graph.layers[0] = changed(graph.layers[0], weight=np.where(
+        apart[..., None, None], 0, graph.layers[0].weight))
     program = compile_graph(graph, arch)
     assert program.host.layers[0].passes == dense // 3        # 2 of 6 blocks of channels
     codes = {"in": np.random.default_rng(0).integers(0, 256, (1, 24, 9, 9))}
@@ -255,7 +258,7 @@ def test_grouped_convolutions_skip_passes_without_weights():
 
 def test_a_weight_format_that_is_narrower_needs_no_other_chip():
     graph = chain((5, 6, 6), {"out": 7, "kernel": 3, "weight_format": Int(3)})
-    graph.layers[0].weight &= 7
+    graph.layers[0] = changed(graph.layers[0], weight=graph.layers[0].weight & 7)
     codes = {"in": np.random.default_rng(0).integers(0, 256, (1, 5, 6, 6))}
     assert_computes(compile_graph(graph, SMALL), graph, codes, 1)
 
@@ -272,8 +275,9 @@ def test_other_formats_are_refused():
     assert text == ("layer 'conv0' (ONNX nodes node0) reads 'in' in int8, the chip computes in "
                     'int4; set array.activation to "int8" and array.weight to "int8", or '
                     "quantize the network to int4")
-    graph.layers[0].weight_format = Int(12)
-    graph.layers[0].weight[0, 0, 0, 0] = 1000
+    weight = graph.layers[0].weight.copy()
+    weight[0, 0, 0, 0] = 1000
+    graph.layers[0] = changed(graph.layers[0], weight=weight, weight_format=Int(12))
     assert refused(graph, SMALL).endswith("has int12 weights, the chip's are int8; set "
                                           'array.weight to "int12", or quantize the weights to '
                                           "int8")
@@ -281,7 +285,7 @@ def test_other_formats_are_refused():
 
 def test_sums_that_need_longer_accumulators_are_refused_with_the_key_to_raise():
     graph = chain((64, 5, 5), {"out": 4, "kernel": 3})
-    graph.layers[0].weight[:] = 0x80
+    graph.layers[0] = changed(graph.layers[0], weight=0 * graph.layers[0].weight + 0x80)
     arch = replace(SMALL, largest_k=100)
     text = refused(graph, arch)
     assert "layer 'conv0' (ONNX nodes node0): its sums need accumulators of 25 bits" in text
@@ -302,22 +306,21 @@ def test_a_bias_must_fit_saturating_accumulators():
 def test_bipolar_tails_that_do_not_cancel_are_refused_with_padding_only():
     arch = Arch(rows=2, columns=3, lanes=4, activation="bipolar1", weight="bipolar1")
     graph = chain((5, 6, 6), {"out": 4, "kernel": 3}, {"out": 4, "kernel": 3}, format="bipolar1")
-    for layer in graph.layers:
-        layer.pad_code = 1
-    graph.layers[1].weight = graph.layers[1].weight[:, :4]
+    graph.layers = [changed(layer, pad_code=1) for layer in graph.layers]
+    graph.layers[1] = changed(graph.layers[1], weight=graph.layers[1].weight[:, :4])
     compile_graph(graph, arch)                  # 5 channels, but as 15 with their taps
     wide = chain((4, 6, 6), {"out": 5, "kernel": 1}, {"out": 4, "kernel": 3}, format="bipolar1")
-    wide.layers[1].pad_code = 1
+    wide.layers[1] = changed(wide.layers[1], pad_code=1)
     text = refused(wide, arch)
     assert text.startswith("layer 'conv1' (ONNX nodes node1): 5 channels leave an odd number of the"
                            " 8 lanes (rows * lanes) unused")
-    wide.layers[1].pad_code = 0
+    wide.layers[1] = changed(wide.layers[1], pad_code=0)
     codes = {"in": np.random.default_rng(0).integers(0, 2, (1, 4, 6, 6))}
     assert_computes(compile_graph(wide, arch), wide, codes, 0)
 
 
 def test_memories_that_are_too_small_for_anything_are_refused_with_numbers():
-    graph = chain((3, 12, 12), {"out": 4, "kernel": 3, "pool": (3, 3)})
+    graph = chain((3, 12, 12), {"out": 4, "kernel": 3, "pool": Pool((3, 3))})
     text = refused(graph, replace(SMALL, accumulator_depth=8))
     assert "a pooling window of 3 x 3 needs 9 accumulator words, the chip has 8; raise " in text
     text = refused(graph, replace(SMALL, activation_depth=8))

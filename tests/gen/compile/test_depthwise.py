@@ -12,8 +12,10 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode
 from systolith.sim.machine import host
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+
+from ...layers import changed, convolution
 
 
 def chip(size=16, **options):
@@ -26,11 +28,11 @@ def depthwise(shape, kernel, seed=0, format="int8", **geometry):
     """A depthwise convolution of random weights."""
     random, form = np.random.default_rng(seed), parse(format)
     low, high = form.image_range
-    return Conv("conv", "in", "out", random.integers(0, 1 << form.width, (shape[0], 1, *kernel)),
-                form, groups=shape[0], bias=random.integers(-50, 50, shape[0]),
-                multiplier=random.integers(1 << 17, 1 << 18, shape[0]),
-                shift=np.full(shape[0], 17 + form.width), low=low, high=high, input_shape=shape,
-                **geometry)
+    return convolution(
+        "conv", "in", "out", random.integers(0, 1 << form.width, (shape[0], 1, *kernel)), form,
+        groups=shape[0], bias=random.integers(-50, 50, shape[0]),
+        multiplier=random.integers(1 << 17, 1 << 18, shape[0]),
+        shift=np.full(shape[0], 17 + form.width), low=low, high=high, input_shape=shape, **geometry)
 
 
 def run(conv, arch, seed=0):
@@ -87,8 +89,8 @@ def test_programs_equal_the_golden_model(data):
 
 
 def test_the_mode_is_used_and_in_floats_too():
-    conv = depthwise((20, 9, 9), (3, 3), format="e3m2", pads=(1, 1, 1, 1))
-    conv.low, conv.high = -31, 31
+    conv = changed(depthwise((20, 9, 9), (3, 3), format="e3m2", pads=(1, 1, 1, 1)), low=-31,
+                   high=31)
     found, expected, program = run(conv, chip(activation="e3m2", weight="e3m2"))
     assert (found == expected).all()
     assert any(i.starts for i in program.instructions if i.opcode == Opcode.ARRAY)
@@ -96,8 +98,9 @@ def test_the_mode_is_used_and_in_floats_too():
 
 @pytest.mark.parametrize("conv, options", [
     (depthwise((16, 9, 9), (3, 3)), dict(depthwise=False)),
-    (depthwise((16, 9, 9), (3, 3), pool=(2, 2)), {}),           # results in another order
-    (depthwise((16, 9, 9), (3, 3), pool_stride=(1, 2)), {}),    # results that pooling leaves out
+    (depthwise((16, 9, 9), (3, 3), pool=Pool((2, 2))), {}),     # results in another order
+    # results that pooling leaves out
+    (depthwise((16, 9, 9), (3, 3), pool=Pool((1, 1), (1, 2))), {}),
     (depthwise((16, 9, 9), (3, 3)), dict(accumulator=24)),      # passes in another order
     (depthwise((16, 9, 9), (3, 3)), dict(activation_depth=16)),     # taps that come part by part
     (depthwise((16, 9, 9), (1, 1)), {}),                        # nothing to gain

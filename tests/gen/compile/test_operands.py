@@ -12,9 +12,10 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.conv import Conv, Operand
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.requantization import Operand
 
+from ...layers import changed, convolution
 from ...networks import run_program
 
 INT8 = Int(8)
@@ -25,17 +26,16 @@ CHIP = Arch(rows=4, columns=8, activation_depth=1024, weight_depth=512, accumula
 def block_of(rng, name, source, operand, shape, groups=1, raw=False):
     """A 3x3 convolution as large as its input, combined with `operand`."""
     channels = shape[0]
-    conv = Conv(name, source, f"{name}.out",
-                rng.integers(0, 256, (channels, channels // groups, 3, 3)), INT8, groups=groups,
-                pads=(1, 1, 1, 1), bias=rng.integers(-99, 99, channels),
-                multiplier=rng.integers(1 << 24, 1 << 25, channels),
-                shift=np.full(channels, 33), low=-128, high=127, input_shape=shape)
-    if operand is not None:
-        conv.low, conv.high = -(1 << 16), (1 << 16) - 1
-        conv.shift -= 4
-        conv.operand = Operand(operand, gain=1 << 20, operand_gain=-(1 << 23) - 77, operand_zero=5,
-                               shift=24, zero_point=-7, low=-100, high=127)
-    return conv
+    conv = convolution(
+        name, source, f"{name}.out", rng.integers(0, 256, (channels, channels // groups, 3, 3)),
+        INT8, groups=groups, pads=(1, 1, 1, 1), bias=rng.integers(-99, 99, channels),
+        multiplier=rng.integers(1 << 24, 1 << 25, channels), shift=np.full(channels, 33), low=-128,
+        high=127, input_shape=shape)
+    if operand is None:
+        return conv
+    return changed(conv, shift=np.full(channels, 29), low=-(1 << 16), high=(1 << 16) - 1,
+                   operand=Operand(operand, gain=1 << 20, operand_gain=-(1 << 23) - 77,
+                                   operand_zero=5, shift=24, zero_point=-7, low=-100, high=127))
 
 
 def network(shape=(12, 9, 7), groups=1, broadcast=False):
@@ -48,8 +48,8 @@ def network(shape=(12, 9, 7), groups=1, broadcast=False):
     tensors = [Tensor(name, shape, INT8) for name in ("in", *(item.output for item in layers))]
     tensors.append(Tensor("other", (shape[0], 1, 1) if broadcast else shape, INT8))
     if broadcast:
-        layers[-1].operand.product = True
-        layers[-1].operand.shift = 31
+        layers[-1] = replace(layers[-1], operand=replace(
+            layers[-1].operand, product=True, shift=31))
     graph = Graph("blocks", [tensors[0], tensors[-1]], {item.name: item for item in tensors},
                   layers, ["e.out"])
     return graph, {item.name: rng.integers(0, 256, (1, *item.shape)) for item in graph.inputs}
@@ -112,7 +112,8 @@ def test_rows_are_posted_one_by_one_where_operands_stand_closer_than_results():
 
 def test_a_shortcut_of_its_own_goes_to_operand_memory_alone():
     graph, codes = network()
-    graph.layers[2].input = "in"                 # then nothing but d's sum reads b.out
+    # Then nothing but d's sum reads b.out.
+    graph.layers[2] = replace(graph.layers[2], input="in")
     program = assert_computes(graph, codes, CHIP)
     assert {i.destination for i in program.instructions
             if i.opcode == Opcode.POST and i.layer == 1} == {Destination.OPERAND}
@@ -125,15 +126,16 @@ def test_a_shortcut_of_its_own_goes_to_operand_memory_alone():
 def test_operands_that_do_not_fit_the_graph(change, text):
     graph, _ = network()
     graph.tensors["other"].shape = (12, 3, 1)
-    graph.layers[4].operand = None
-    graph.layers[3].operand = replace(graph.layers[3].operand, **change)
+    graph.layers[4] = replace(graph.layers[4], operand=None)
+    graph.layers[3] = replace(graph.layers[3], operand=replace(graph.layers[3].operand, **change))
     with pytest.raises(ValueError, match=text):
         Graph("wrong", graph.inputs, graph.tensors, graph.layers, graph.outputs)
 
 
 def test_what_the_instructions_cannot_hold():
     graph, _ = network()
-    graph.layers[3].operand.gain = 1 << 27
+    layer = graph.layers[3]
+    graph.layers[3] = replace(layer, operand=replace(layer.operand, gain=1 << 27))
     with pytest.raises(UserError, match=r"layer 'd'.*POST\.gain must be from"):
         compile_graph(graph, CHIP)
     with pytest.raises(UserError, match=r"layer 'b' combines its results with 'in'.* no operand"):

@@ -17,10 +17,11 @@ from systolith.hw.spec.isa import Opcode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import unpack_outputs
 from systolith.sim.machine.races import find_races
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
 from systolith.sim.rtl import core
 
+from ...layers import changed, convolution
 from ...networks import core_job, run_program
 from ...onnx_networks import Network, evaluate
 
@@ -31,14 +32,14 @@ ARCH = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1"
 def network(rng, bits, shape, kernel, outputs=6, **geometry):
     """A convolution of integers and a binary one behind it, and codes of an image."""
     binary, form = Bipolar(1), Int(bits)
-    first = Conv("first", "in", "map", rng.integers(0, 2, (outputs, shape[0], *kernel)), binary,
-                 high=1, input_shape=shape, **geometry)
+    first = convolution("first", "in", "map", rng.integers(0, 2, (outputs, shape[0], *kernel)),
+                        binary, high=1, input_shape=shape, **geometry)
     codes = rng.integers(0, 1 << bits, (1, *shape))
     sums = first.accumulate(codes, form)
-    times = first.pool[0] * first.pool[1] if first.pool_sum else 1
-    first.bias = times * -np.int64(np.median(sums, axis=(0, 2, 3))) + rng.integers(-2, 3, outputs)
-    second = Conv("second", "map", "out", rng.integers(0, 2, (5, outputs, 1, 1)), binary, raw=True,
-                  input_shape=first.output_shape)
+    middle = first.pool.summed * -np.int64(np.median(sums, axis=(0, 2, 3)))
+    first = changed(first, bias=middle + rng.integers(-2, 3, outputs))
+    second = convolution("second", "map", "out", rng.integers(0, 2, (5, outputs, 1, 1)), binary,
+                         raw=True, input_shape=first.output_shape)
     tensors = {"in": Tensor("in", shape, form), "map": Tensor("map", first.output_shape, binary),
                "out": Tensor("out", second.output_shape, None)}
     return Graph("planes", [tensors["in"]], tensors, [first, second], ["out"]), codes
@@ -69,8 +70,7 @@ def test_programs_equal_the_exact_sums(data):
     pool = draw(st.sampled_from([(1, 1), (1, 1), (1 + tall, 1)]))
     graph, codes = network(
         np.random.default_rng(draw(st.integers(0, 999))), bits, shape, kernel, pads=pads,
-        stride=stride, pool=pool,
-        pool_sum=draw(st.booleans()) and pool != (1, 1), **how[kind])
+        stride=stride, pool=Pool(pool, sum=draw(st.booleans()) and pool != (1, 1)), **how[kind])
     arch = replace(ARCH, activation_depth=draw(st.sampled_from([40, 2048])),
                    weight_depth=draw(st.sampled_from([3, 12, 400])),
                    accumulator_depth=draw(st.sampled_from([8, 64])))
@@ -94,7 +94,7 @@ def test_on_the_core():
     jobs, right = [], []
     for seed, (bits, shape, kernel, geometry) in enumerate([
             (8, (3, 6, 5), (3, 3), dict(pads=(1, 1, 1, 1))),
-            (4, (20, 5, 4), (2, 3), dict(pads=(0, 1, 1, 1), replicate=True, pool=(2, 1))),
+            (4, (20, 5, 4), (2, 3), dict(pads=(0, 1, 1, 1), replicate=True, pool=Pool((2, 1)))),
             (2, (7, 4, 4), (1, 2), dict(stride=(2, 1)))]):
         graph, codes = network(np.random.default_rng(seed), bits, shape, kernel, **geometry)
         program = compile_graph(graph, ARCH)
@@ -149,7 +149,7 @@ def test_binary_networks_of_images(bits, signed, mode):
     (replace(ARCH, bit_planes=False), {}, "set array.bit_planes to true"),
     (replace(ARCH, largest_k=100), {}, "accumulators of 14 bits, the chip has 8; set "
                                        "array.accumulator to .* array.largest_k to at least 4096"),
-    (ARCH, dict(raw=True), "its sums are not quantized; give its output a BipolarQuant"),
+    (ARCH, dict(requantization=None), "its sums are not quantized; give its output a BipolarQuant"),
 ])
 def test_refused(arch, change, message):
     graph, _ = network(np.random.default_rng(2), 8, (4, 4, 4), (2, 2))

@@ -8,8 +8,9 @@ from systolith.gen.compile.tile import Layer, boxes, even
 from systolith.gen.compile.tiling import plan_layer, traffic
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.sim.model.conv import Conv
+from systolith.sim.model.pool import Pool
 
+from ...layers import convolution
 from .test_axis import random_axis
 
 
@@ -51,11 +52,11 @@ def test_a_plan_covers_every_result_once_and_fits(seed):
                 accumulator=draw.choice((None, 24)))
     y, x = random_axis(draw), random_axis(draw)
     channels, out = draw.randint(1, 30), draw.randint(1, 20)
-    conv = Conv("conv", "in", "out", np.ones((out, channels, y.kernel, x.kernel), int), Int(8),
-                stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
-                pads=(y.pad, x.pad, 6, 6), pool=(y.pool, x.pool), pool_stride=(y.step, x.step),
-                pool_pads=(y.margin, x.margin, 0, 0),
-                input_shape=(channels, y.size, x.size))
+    conv = convolution(
+        "conv", "in", "out", np.ones((out, channels, y.kernel, x.kernel), int), Int(8),
+        stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation), pads=(y.pad, x.pad, 6, 6),
+        pool=Pool((y.pool, x.pool), (y.step, x.step), (y.margin, x.margin, 0, 0)),
+        input_shape=(channels, y.size, x.size))
     layer = Layer(0, conv, arch)
     words = draw.choice((None, arch.activation_depth, arch.activation_depth // 2))
     plan = plan_layer(layer, words)
@@ -83,7 +84,7 @@ def test_weights_of_zero_narrow_the_blocks_of_a_column_block():
     arch = Arch(rows=2, columns=3)
     weight = np.zeros((9, 8, 1, 2), int)
     weight[0, 2:4], weight[1, 7], weight[4, 3, 0, 1] = 1, 1, 1
-    layer = Layer(0, Conv("conv", "in", "out", weight, Int(8), input_shape=(8, 4, 4)), arch)
+    layer = Layer(0, convolution("conv", "in", "out", weight, Int(8), input_shape=(8, 4, 4)), arch)
     assert layer.spans == [(1, 4), (1, 2), (0, 1)]
     assert layer.weight_offsets == [0, 12, 16, 20]
     assert layer.used((0, 1, 0, 2, 0, 2), 0) == [(0, 1, 0, 2, 1, 1)]
@@ -93,7 +94,7 @@ def test_weights_of_zero_narrow_the_blocks_of_a_column_block():
 @pytest.mark.parametrize("channels, sub_tiles", [(32, 4), (256, 1)])
 def test_weights_that_cannot_wait_for_a_second_sub_tile_are_used_at_once(channels, sub_tiles):
     arch = Arch(rows=16, columns=16, weight_depth=2048, accumulator_depth=2048)
-    layer = Layer(0, Conv("conv", "in", "out", np.ones((32, channels, 3, 3), int), Int(8),
-                          pads=(1, 1, 1, 1), input_shape=(channels, 16, 16)), arch)
+    layer = Layer(0, convolution("conv", "in", "out", np.ones((32, channels, 3, 3), int), Int(8),
+                                 pads=(1, 1, 1, 1), input_shape=(channels, 16, 16)), arch)
     plan = plan_layer(layer, None)
     assert len(plan.sub_tiles(plan.tiles[0])) == sub_tiles

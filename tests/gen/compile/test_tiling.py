@@ -8,7 +8,8 @@ from systolith.gen.compile.tile import Layer, Plan, even
 from systolith.gen.compile.tiling import estimate, plan_layer, traffic
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.sim.model.conv import Conv
+
+from ...layers import convolution
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -16,9 +17,10 @@ def test_no_even_tiling_is_faster_or_as_fast_with_less_traffic(seed):
     draw = random.Random(seed)
     arch = Arch(rows=8, columns=8, weight_depth=8 * draw.choice((4, 9, 40)), accumulator_depth=128)
     kernel, stride = draw.choice(((1, 1), (1, 2), (3, 1), (3, 2)))
-    conv = Conv("conv", "in", "out", np.ones((draw.choice((8, 24)), 16, kernel, kernel), int),
-                Int(8), stride=(stride, stride), pads=(kernel // 2,) * 4,
-                input_shape=(16, draw.randint(5, 12), draw.randint(5, 12)))
+    conv = convolution(
+        "conv", "in", "out", np.ones((draw.choice((8, 24)), 16, kernel, kernel), int), Int(8),
+        stride=(stride, stride), pads=(kernel // 2,) * 4,
+        input_shape=(16, draw.randint(5, 12), draw.randint(5, 12)))
     layer = Layer(0, conv, arch)
     words = int(layer.input_words * draw.uniform(0.3, 1.1))
     chosen, cost = plan_layer(layer, words), []

@@ -1,6 +1,7 @@
 """POST's windows: the pixels of each result, as few words read as there can be."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Pooling
 from systolith.hw.spec.loops import reads, windows
-from systolith.sim.model.conv import Conv
+from systolith.sim.model.pool import Pool
 from systolith.sim.random.programs import random_windows
+
+from ...layers import convolution
 
 
 def layer_of(shape, arch, **fields):
-    conv = Conv("conv", "in", "out", np.ones((4, 4, 1, 1), int), Int(8), input_shape=(4, *shape),
-                **fields)
+    conv = convolution("conv", "in", "out", np.ones((4, 4, 1, 1), int), Int(8),
+                       input_shape=(4, *shape), **fields)
     return Layer(0, conv, arch)
 
 
@@ -26,7 +29,8 @@ def test_every_result_has_the_pixels_of_its_window(seed):
     draw = random.Random(seed)
     arch = Arch(rows=4, columns=4, accumulator_depth=draw.randint(32, 120))
     shape = draw.randint(1, 14), draw.randint(1, 14)
-    layer = layer_of(shape, arch, **random_windows(draw, shape), pool_sum=draw.random() < 0.3)
+    pool = replace(random_windows(draw, shape), sum=draw.random() < 0.3)
+    layer = layer_of(shape, arch, pool=pool)
     seen = np.zeros(layer.conv.output_shape[1:], int)
     for sub in plan_layer(layer, None).sub_tiles(((0, layer.y.out), (0, layer.x.out))):
         # Pixels as the array places them: window by window, or row by row.
@@ -58,8 +62,8 @@ def test_every_result_has_the_pixels_of_its_window(seed):
 @pytest.mark.parametrize("pads, reads_of_a_row", [((0, 0, 0, 0), 3 * 11), ((1, 1, 0, 0), 3 * 10)])
 def test_a_column_that_windows_share_is_read_once(pads, reads_of_a_row):
     size = 11 - pads[1]
-    layer = layer_of((size, size), Arch(rows=4, columns=4, accumulator_depth=512), pool=(3, 3),
-                     pool_stride=(2, 2), pool_pads=pads)
+    layer = layer_of((size, size), Arch(rows=4, columns=4, accumulator_depth=512),
+                     pool=Pool((3, 3), (2, 2), pads))
     parts = window_fields(layer, ((0, 5), (0, 5)), 0)
     assert len(parts) == 1 + (pads[0] > 0)
     (rows, _), fields = parts[-1]

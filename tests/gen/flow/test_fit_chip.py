@@ -36,7 +36,7 @@ def test_network_maps_on_its_chip(make):
     assert cycles(found.program).cycles == found.cycles
     assert (arch.operand_depth > 0) == any(layer.operand for layer in graph.layers)
     assert (arch.table_depth > 0) == any(layer.table is not None for layer in graph.layers)
-    assert arch.leaky == any(layer.below is not None for layer in graph.layers)
+    assert arch.leaky == any(layer.leaky for layer in graph.layers)
     # Half of any buffer costs cycles, or the network does not map.
     for key in ("weight_depth", "activation_depth", "accumulator_depth"):
         smaller = replace(arch, **{key: getattr(arch, key) // 2})

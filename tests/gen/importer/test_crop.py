@@ -50,7 +50,8 @@ def test_what_replicates_is_the_layer_behind(first):
     y = net.node("Pad", x, np.array([0, 0, 1, 2, 0, 0, 1, 2]), mode="edge")
     graph, _ = check(net, spread(net, net.node("Conv", y, weights(net, 5, 4, 3, 5))))
     last = graph.layers[-1]
-    assert len(graph.layers) == 2 - first and last.replicate and last.pads == (1, 2, 1, 2)
+    assert len(graph.layers) == 2 - first
+    assert last.geometry.replicate and last.geometry.pads == (1, 2, 1, 2)
 
 
 def test_reflected_inputs_are_the_hosts():

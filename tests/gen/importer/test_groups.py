@@ -125,7 +125,7 @@ def test_factors_all_negative_need_no_join():
     x = net.node("Neg", net.node("MaxPool", x, kernel_shape=[2, 2]))
     graph = compare(net.model(net.quant(x, 2.0 ** -3), net.quant(
         net.node("Clip", x, np.float32(-1), np.float32(2)), 2.0 ** -4)), images)
-    assert len(graph.layers) == 4 and {layer.groups for layer in graph.layers} == {1, 5}
+    assert len(graph.layers) == 4 and {layer.geometry.groups for layer in graph.layers} == {1, 5}
 
 
 @pytest.mark.parametrize("settings, message", [

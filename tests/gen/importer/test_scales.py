@@ -177,7 +177,7 @@ def test_padding_of_a_part_of_few_bits(zero):
     model = net.model(*ends)
     images = np.float32(net.rng.standard_normal((4, 4, 6, 6)))
     graph = load(model)
-    part, = (layer for layer in graph.layers if any(layer.pads))
+    part, = (layer for layer in graph.layers if any(layer.geometry.pads))
     assert graph.tensors[part.input].format.bits == 8 and part.channels is not None
     codes = graph.encode_inputs(images)
     found, expected = graph.decode_outputs(graph.run(codes)), evaluate(model, images)

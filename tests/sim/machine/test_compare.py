@@ -8,8 +8,10 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, compare_outputs, locate, results_from_trace
 from systolith.sim.machine.host import pack_inputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+
+from ...layers import convolution
 
 CHIPS = {
     "roomy": Arch(rows=3, columns=6, activation_depth=2048, weight_depth=512),
@@ -23,18 +25,19 @@ def network(raw):
     """Three layers: padded 3x3, strided with pooling, dense; the last one raw or not."""
     rng, int8 = np.random.default_rng(3), Int(8)
     shapes = [(5, 9, 7), (7, 9, 7), (4, 2, 1), (3, 1, 1)]
-    options = [dict(kernel=(3, 3), pads=(1,) * 4), dict(kernel=(2, 3), stride=(2, 2), pool=(2, 2)),
-               dict(kernel=(2, 1))]
+    options = [dict(kernel=(3, 3), pads=(1,) * 4),
+               dict(kernel=(2, 3), stride=(2, 2), pool=Pool((2, 2))), dict(kernel=(2, 1))]
     tensors = {"t0": Tensor("t0", shapes[0], int8)}
     layers = []
     for n, option in enumerate(options):
         channels, kernel = shapes[n + 1][0], option.pop("kernel")
         last_raw = raw and n == 2
-        layers.append(Conv(
-            name=f"layer{n}", input=f"t{n}", output=f"t{n + 1}", weight_format=int8,
-            weight=rng.integers(0, 256, (channels, shapes[n][0], *kernel)),
-            bias=rng.integers(-99, 99, channels), multiplier=rng.integers(1, 999, channels),
-            shift=np.full(channels, 16), low=-128, high=127, raw=last_raw, **option))
+        weight = rng.integers(0, 256, (channels, shapes[n][0], *kernel))
+        bias, multiplier = rng.integers(-99, 99, channels), rng.integers(1, 999, channels)
+        own = {} if last_raw else dict(multiplier=multiplier, shift=np.full(channels, 16),
+                                       low=-128, high=127)
+        layers.append(convolution(f"layer{n}", f"t{n}", f"t{n + 1}", weight, int8, last_raw,
+                                  bias=bias, **own, **option))
         tensors[f"t{n + 1}"] = Tensor(f"t{n + 1}", shapes[n + 1], None if last_raw else int8)
     return Graph("three", [tensors["t0"]], tensors, layers, ["t3"])
 

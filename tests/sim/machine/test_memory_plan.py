@@ -13,11 +13,12 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Opcode
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
-from systolith.sim.model.conv import Conv, Operand
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.requantization import Operand
 from systolith.sim.random.programs import random_arch, random_graph
 
 from ...faulty_programs import in_order, mutate, outputs
+from ...layers import changed, convolution
 
 ARCH = Arch(rows=4, columns=4, activation_depth=400, weight_depth=200, accumulator_depth=64,
             operand_depth=300)
@@ -27,12 +28,12 @@ def network(layers=4):
     """Convolutions one behind the other, the last one added to the first one's result."""
     rng, int8 = np.random.default_rng(5), Int(8)
     tensors = [Tensor(f"map{n}", (8, 6, 6), int8) for n in range(layers + 1)]
-    convs = [Conv(f"conv{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (8, 8, 3, 3)), int8,
-                  pads=(1, 1, 1, 1), multiplier=np.full(8, 1 << 16), shift=np.full(8, 27),
-                  low=-128, high=127, nodes=[f"node{n}"]) for n in range(layers)]
-    convs[-1].operand = Operand("map1", gain=1 << 20, operand_gain=1 << 20, shift=21, low=-128,
-                                high=127)
-    convs[-1].low, convs[-1].high = -(1 << 19), (1 << 19) - 1
+    convs = [convolution(
+        f"conv{n}", f"map{n}", f"map{n + 1}", rng.integers(0, 256, (8, 8, 3, 3)), int8,
+        pads=(1, 1, 1, 1), multiplier=np.full(8, 1 << 16), shift=np.full(8, 27), low=-128, high=127,
+        nodes=[f"node{n}"]) for n in range(layers)]
+    convs[-1] = changed(convs[-1], low=-(1 << 19), high=(1 << 19) - 1, operand=Operand(
+        "map1", gain=1 << 20, operand_gain=1 << 20, shift=21, low=-128, high=127))
     return Graph("net", tensors[:1], {item.name: item for item in tensors}, convs,
                  [tensors[-1].name])
 
@@ -62,7 +63,7 @@ def test_rows_that_come_along_from_the_top_need_no_reader(rows):
 def test_a_joined_map_is_read_before_all_of_it_is_there(depth):
     graph, arch = joined(depth)
     check_memory_plan(compile_graph(graph, arch, 2))
-    graph.layers[1].channels = np.arange(8)
+    graph.layers[1] = changed(graph.layers[1], channels=np.arange(8))
     with pytest.raises(MemoryPlanError, match=r"of layer 'b' (loads|reads)"):
         check_memory_plan(compile_graph(graph, arch))
 
@@ -74,9 +75,9 @@ def joined(depth):
                for name, channels in (("in", 8), ("joined", 24), ("out", 8))]
 
     def conv(name, source, target, inputs, **more):
-        return Conv(name, source, target, rng.integers(0, 256, (8, inputs, 3, 3)), int8,
-                    pads=(1, 1, 1, 1), multiplier=np.full(8, 1 << 16), shift=np.full(8, 27),
-                    low=-128, high=127, **more)
+        return convolution(
+            name, source, target, rng.integers(0, 256, (8, inputs, 3, 3)), int8, pads=(1, 1, 1, 1),
+            multiplier=np.full(8, 1 << 16), shift=np.full(8, 27), low=-128, high=127, **more)
     convs = [conv("a", "in", "joined", 8, first_channel=16),
              conv("b", "joined", "joined", 8, first_channel=8, channels=np.arange(16, 24)),
              conv("c", "joined", "joined", 16, channels=np.arange(8, 24)),
@@ -88,9 +89,9 @@ def joined(depth):
 def depthwise(rows):
     """(Graph, Arch): a depthwise layer whose activations come from the top."""
     rng, int8 = np.random.default_rng(rows), Int(8)
-    conv = Conv("conv", "in", "out", rng.integers(0, 256, (6, 1, 3, 3)), int8, groups=6,
-                pads=(1, 1, 1, 1), multiplier=np.full(6, 1 << 16), shift=np.full(6, 24),
-                low=-128, high=127)
+    conv = convolution(
+        "conv", "in", "out", rng.integers(0, 256, (6, 1, 3, 3)), int8, groups=6, pads=(1, 1, 1, 1),
+        multiplier=np.full(6, 1 << 16), shift=np.full(6, 24), low=-128, high=127)
     tensors = [Tensor(name, (6, rows, 9), int8) for name in ("in", "out")]
     graph = Graph("net", tensors[:1], {item.name: item for item in tensors}, [conv], ["out"])
     return graph, Arch(rows=16, columns=16, activation_depth=400, weight_depth=200,

@@ -5,9 +5,11 @@ import pytest
 from systolith.hw.formats import Bipolar, Int, parse
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model import numerics
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.edges import Decoder, Encoder
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+
+from ...layers import changed, convolution
 
 
 def requantized(rng, channels, format):
@@ -28,10 +30,11 @@ def network(rng, format):
                Tensor("b", (2, 4, 3), format),
                Tensor("y", (4, 1, 1), None, rng.uniform(0.5, 2, 4), 0, rng.uniform(-1, 1, 4))]
     layers = [
-        Conv("first", "x", "a", codes(5, 3, 3, 2), format, pads=(1, 0, 1, 1), pool=(2, 2),
-             **requantized(rng, 5, format)),
-        Conv("second", "a", "b", codes(2, 5, 1, 1), format, **requantized(rng, 2, format)),
-        Conv("third", "a", "y", codes(4, 5, 4, 3), format, bias=rng.integers(-9, 9, 4), raw=True)]
+        convolution("first", "x", "a", codes(5, 3, 3, 2), format, pads=(1, 0, 1, 1),
+                    pool=Pool((2, 2)), **requantized(rng, 5, format)),
+        convolution("second", "a", "b", codes(2, 5, 1, 1), format, **requantized(rng, 2, format)),
+        convolution("third", "a", "y", codes(4, 5, 4, 3), format, raw=True,
+                    bias=rng.integers(-9, 9, 4))]
     return Graph("net", tensors[:1], {item.name: item for item in tensors}, layers, ["b", "y"])
 
 
@@ -43,9 +46,11 @@ def test_running_is_layer_by_layer_and_pooling_comes_last(format):
     codes = rng.integers(0, 1 << format.width, (6, 3, 9, 7))
     result = graph.run(codes)
     first, _, third = graph.layers
-    sums = numerics.convolve(format.image(codes), format.image(first.weight), pads=first.pads)
+    sums = numerics.convolve(format.image(codes), format.image(first.weight),
+                             pads=first.geometry.pads)
     # The graph pools sums, the chip pools results: the same, since requantizing is monotone.
-    pooled = numerics.pool(numerics.requantize(sums, first, format), format, first.pool)
+    results = first.requantization.results(numerics.add_bias(sums, first.bias), format)
+    pooled = numerics.pool(format.from_ordered(results), format, first.pool.size)
     assert (result["a"] == pooled).all()
     sums = np.einsum("nchw,ochw->no", format.image(result["a"]), format.image(third.weight))
     assert (result["y"][:, :, 0, 0] == sums + third.bias).all()
@@ -62,7 +67,8 @@ def test_a_pad_code_is_not_the_same_as_no_padding():
     codes, weight = rng.integers(0, 256, (2, 1, 3, 3)), rng.integers(1, 100, (1, 1, 3, 3))
     results = []
     for pad_code in (None, 0x85):
-        layer = Conv("c", "x", "y", weight, format, pads=(1, 1, 1, 1), pad_code=pad_code, raw=True)
+        layer = convolution("c", "x", "y", weight, format, raw=True, pads=(1, 1, 1, 1),
+                            pad_code=pad_code)
         tensors = {"x": Tensor("x", (1, 3, 3), format), "y": Tensor("y", (1, 3, 3), None)}
         results.append(Graph("g", [tensors["x"]], tensors, [layer], ["y"]).run(codes)["y"])
     padded = np.full((2, 1, 5, 5), 0x85 - 256)
@@ -91,16 +97,19 @@ def test_narrow_accumulators_saturate_pass_by_pass():
     # Two passes of one lane: 100 * 100, then -100 * 100. 13 bits end at 4095.
     format = Int(8)
     weight = np.array([100, 256 - 100]).reshape(1, 2, 1, 1)
-    layer = Conv("c", "x", "y", weight, format, raw=True)
-    tensors = {"x": Tensor("x", (2, 1, 1), format), "y": Tensor("y", (1, 1, 1), None)}
-    graph = Graph("g", [tensors["x"]], tensors, [layer], ["y"])
+    def one(weight):
+        tensors = {"x": Tensor("x", (weight.shape[1], 1, 1), format),
+                   "y": Tensor("y", (1, 1, 1), None)}
+        return Graph("g", [tensors["x"]], tensors, [
+            convolution("c", "x", "y", weight, format, raw=True)], ["y"])
+    graph = one(weight)
     codes = np.full((1, 2, 1, 1), 100)
     narrow = Arch(rows=1, columns=1, accumulator=16)
     exact = Arch(rows=1, columns=1)
     assert graph.run(codes)["y"].item() == graph.run(codes, exact)["y"].item() == 0
     weight = np.full((1, 5, 1, 1), 127)
     weight[0, 4] = 129
-    layer.weight, tensors["x"].shape = weight, (5, 1, 1)
+    graph = one(weight)
     codes = np.full((1, 5, 1, 1), 128)
     codes[0, 4] = 127
     assert graph.run(codes, narrow)["y"].item() == -(1 << 15)
@@ -207,10 +216,9 @@ def test_outputs_come_in_the_onnx_shape_and_units():
     (dict(input="nothing"), "reads 'nothing' before anything writes it"),
     (dict(weight=np.zeros((5, 2, 3, 2), int)), "weights for 2 channels, and its input has 3"),
     (dict(pads=(0, 0, 0, 0)), r"tensor 'a' must have the shape \(5, 3, 3\), not \(5, 4, 3\)"),
-    (dict(pool=(10, 1)), "leaves no output pixel")])
+    (dict(pool=Pool((10, 1))), "leaves no output pixel")])
 def test_graphs_that_do_not_fit_together_are_refused(change, message):
     graph = network(np.random.default_rng(10), Int(8))
-    for key, value in change.items():
-        setattr(graph.layers[0], key, value)
+    layers = [changed(graph.layers[0], **change), *graph.layers[1:]]
     with pytest.raises(ValueError, match=message):
-        Graph("g", graph.inputs, graph.tensors, graph.layers, graph.outputs)
+        Graph("g", graph.inputs, graph.tensors, layers, graph.outputs)

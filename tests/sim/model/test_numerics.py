@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.sim.model import numerics
+from systolith.sim.model.requantization import Requantization
 
 FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
            Float(4, 0), Float(1, 3), Bipolar(1)]
@@ -115,20 +115,20 @@ def magnitudes(format):
     return [(int(format.image(np.int64(code))), code) for code in codes]
 
 
-def contract(total, layer, channel, format):
+def contract(total, own, channel, format):
     """One result by the contract's words, in Fractions: an ordered integer."""
-    product = (total + int(layer.bias[channel])) * int(layer.multiplier[channel])
+    product = total * int(own.multiplier[channel])
     if isinstance(format, Bipolar):
         return int(product >= 0)
-    value = Fraction(product, 1 << int(layer.shift[channel]))
+    value = Fraction(product, 1 << int(own.shift[channel]))
     if isinstance(format, Float):
         # The nearest of all magnitudes, the even code on a tie.
         magnitude = min(magnitudes(format),
                         key=lambda item: (abs(item[0] - abs(value)), item[1] & 1))[1]
         result = -magnitude if value < 0 else magnitude
     else:
-        result = round(value) + layer.zero_point       # Python rounds Fractions to even
-    return min(max(result, layer.low), layer.high)
+        result = round(value) + own.zero_point         # Python rounds Fractions to even
+    return min(max(result, own.low), own.high)
 
 
 @st.composite
@@ -150,26 +150,26 @@ def requantizations(draw):
     else:
         high = 1 if isinstance(format, Bipolar) else format.max_code
         low = 0 if isinstance(format, Bipolar) else -high
-    layer = SimpleNamespace(
-        bias=numbers(channels, bits=min(size, 62)),
+    own = Requantization(
         multiplier=(rng.integers(0, 1 << MULTIPLIER_BITS, channels)
                     >> rng.integers(0, MULTIPLIER_BITS, channels)),
         shift=np.clip(scale + rng.integers(-3, 4, channels), 0, 63),
         zero_point=draw(st.integers(-9, 9)) if isinstance(format, Int) else 0,
         low=draw(st.integers(low, (low + high) // 2)),
         high=draw(st.integers((low + high) // 2, high)))
-    return total, layer, format
+    return total, own, format
 
 
 @settings(max_examples=120)
 @given(requantizations())
 def test_requantizing_follows_the_contract(case):
-    total, layer, format = case
-    codes = numerics.requantize(total, layer, format)
+    total, own, format = case
+    results = numerics.first_results(total, own, format)
     expected = np.empty(total.shape, dtype=np.int64)
     for index in np.ndindex(total.shape):
-        expected[index] = contract(int(total[index]), layer, index[1], format)
-    assert (format.ordered(codes) == expected).all()
+        expected[index] = contract(int(total[index]), own, index[1], format)
+    assert (results == expected).all()
+    codes = format.from_ordered(results)
     assert codes.min() >= 0 and codes.max() < 1 << format.width
 
 
@@ -179,17 +179,16 @@ def test_ties_round_to_even_codes(format):
     total = np.arange(-2000, 2000)[None, None, None]
     low, high = (format.image_range if isinstance(format, Int)
                  else (-format.max_code, format.max_code))
-    layer = SimpleNamespace(bias=np.zeros(1, int), multiplier=np.ones(1, int),
-                            shift=np.ones(1, int), zero_point=0, low=low, high=high)
-    codes = numerics.requantize(total, layer, format)
+    own = Requantization(np.ones(1, int), np.ones(1, int), low=low, high=high)
+    codes = format.from_ordered(numerics.first_results(total, own, format))
     assert (format.decode(codes)
             == format.decode(format.encode(np.ldexp(total / 2, format.exponent)))).all()
 
 
 def test_a_result_that_rounds_to_zero_is_plus_zero():
-    layer = SimpleNamespace(bias=np.zeros(1, int), multiplier=np.ones(1, int),
-                            shift=np.full(1, 9), zero_point=0, low=-31, high=31)
-    assert numerics.requantize(np.full((1, 1, 1, 1), -1), layer, parse("e3m2")).item() == 0
+    own = Requantization(np.ones(1, int), np.full(1, 9), low=-31, high=31)
+    results = numerics.first_results(np.full((1, 1, 1, 1), -1), own, parse("e3m2"))
+    assert parse("e3m2").from_ordered(results).item() == 0
 
 
 # Pooling.

@@ -9,9 +9,10 @@ from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.rtl import core as rtl
+
+from ...layers import convolution
 
 ARCH = Arch(rows=2, columns=3, lanes=13, activation="bipolar1", weight="bipolar1", post_lanes=1,
             activation_depth=256, weight_depth=64, largest_k=1000)
@@ -35,10 +36,9 @@ def made(case):
     sums = np.array([[[bias[o] + (padded[:, y:y + 3, x:x + 3] * weight[o]).sum()
                        for x in range(SIZE)] for y in range(SIZE)] for o in range(4)])
     binary = parse("bipolar1")
-    conv = Conv("conv", "in", "out", (weight + 1) // 2, binary, pads=(1, 1, 1, 1), raw=True,
-                pad_code=None if replicate or padding == 0 else (padding + 1) // 2,
-                replicate=replicate, bias=bias,
-                input_shape=(channels, SIZE, SIZE))
+    conv = convolution("conv", "in", "out", (weight + 1) // 2, binary, raw=True, pads=(1, 1, 1, 1),
+                       pad_code=None if replicate or padding == 0 else (padding + 1) // 2,
+                       replicate=replicate, bias=bias, input_shape=(channels, SIZE, SIZE))
     tensors = {"in": Tensor("in", (channels, SIZE, SIZE), binary),
                "out": Tensor("out", conv.output_shape, None)}
     graph = Graph("padding", [tensors["in"]], tensors, [conv], ["out"])

@@ -88,9 +88,9 @@ def test_float_networks(exponent, mantissa, exact):
                     allowed=0 if exact else 0.02)
     name = str(Float(exponent, mantissa))
     assert required_formats(graph) == ([name], [name])
-    assert [layer.pool for layer in graph.layers] == [(2, 2), (1, 1), (1, 1)]
-    assert graph.layers[0].low == 0 and graph.layers[1].low < 0
-    assert graph.layers[0].pad_code is None
+    assert [layer.pool.size for layer in graph.layers] == [(2, 2), (1, 1), (1, 1)]
+    assert graph.layers[0].requantization.low == 0 and graph.layers[1].requantization.low < 0
+    assert graph.layers[0].geometry.pad_code is None
 
 
 def test_the_largest_value_limits_inputs_weights_and_results():
@@ -102,7 +102,7 @@ def test_the_largest_value_limits_inputs_weights_and_results():
                              4, 3, largest=448)
     model = net.model(net.float_quant(net.node("Conv", x, weight), 0.25, 4, 3, largest=448))
     graph = compare(model, np.float32(rng.standard_normal((20, 3, 4, 4)) * 4), allowed=0.002)
-    assert graph.encoders[0].high == 0x7e == graph.layers[0].high
+    assert graph.encoders[0].high == 0x7e == graph.layers[0].requantization.high
     assert (graph.layers[0].weight & 0x7f).max() == 0x7e
 
 
@@ -179,7 +179,7 @@ def test_binary_convolutions_pad_with_true_zeros():
     weight = net.bipolar_quant(net.constant(signs(rng, 4, 6, 2, 2)))
     x = net.bipolar_quant(batch_norm(net, net.node("Conv", x, weight), 4))
     graph = compare(net.model(x), np.float32(rng.standard_normal((30, 3, 7, 8))))
-    assert graph.layers[0].pad_code is None and graph.layers[0].pool == (2, 2)
+    assert graph.layers[0].geometry.pad_code is None and graph.layers[0].pool.size == (2, 2)
     assert len(graph.layers) == 2
 
 

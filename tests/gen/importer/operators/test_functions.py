@@ -113,7 +113,7 @@ def test_functions_cost_no_layer_and_are_onnx_runtimes(name, tmp_path):
 def test_a_slope_for_each_channel_takes_a_layer_with_two_factors(tmp_path):
     slopes = np.float32([0.25, -0.5, 0, 1, 1.75, 0.01])[:, None, None]
     graph = quantized_network(one("PRelu", slopes), tmp_path / "m.onnx")
-    assert [layer.below is not None for layer in graph.layers] == [False, True, False]
+    assert [layer.leaky for layer in graph.layers] == [False, True, False]
     images = np.float32(np.random.default_rng(1).standard_normal((9, 3, 8, 8)))
     assert_onnx_runtimes(graph, tmp_path / "m.onnx", images)
 

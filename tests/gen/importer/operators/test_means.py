@@ -86,7 +86,7 @@ def test_means_of_whole_axes(operator, attributes, relu):
     else:
         x = net.node(operator, x)
     graph, _ = check(net, spread(net, x), count=9, rarely=0.02)
-    assert graph.layers[-1].groups == 6
+    assert graph.layers[-1].geometry.groups == 6
 
 
 def test_averages_of_one_dimensional_maps():

@@ -23,7 +23,7 @@ def test_concat_moves_nothing():
     a, b = (qdq(net, conv(net, x, 3, n), 8, 3) for n in (5, 6))
     joined = qdq(net, net.node("Concat", a, b, axis=1), 8, 3)
     graph, programs = check(net, spread(net, conv(net, joined, 11, 7, 2, scale=8)))
-    assert [layer.first_channel for layer in graph.layers] == [0, 5, 0]
+    assert [layer.placement.first_channel for layer in graph.layers] == [0, 5, 0]
     assert len(graph.layers) == 3 and [len(p.host.layers) for p in programs] == [3, 3]
 
 

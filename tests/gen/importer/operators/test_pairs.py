@@ -97,7 +97,7 @@ def test_residual_networks_are_what_onnx_runtime_computes(seed, tmp_path):
         steps = found - theirs[layer.output]
         steps = (steps + 128) % 256 - 128
         # Averages of 4 codes stand on a tie every fourth time, which floats miss either way.
-        allowed = 0.2 if layer.pool_sum or "averagepool" in layer.name else 0.001
+        allowed = 0.2 if layer.pool.sum or "averagepool" in layer.name else 0.001
         assert abs(steps).max() <= 1 and (steps != 0).mean() <= allowed, layer.name
 
     program = compile_graph(graph, CHIP)
@@ -148,7 +148,7 @@ def test_a_branch_that_is_not_quantized_before_its_sum(operator, activation):
     model, images = unquantized_branch(np.random.default_rng(5), operator, activation)
     graph = compare(model, images, allowed=0.001)
     layer, = (layer for layer in graph.layers if layer.operand)
-    assert len(graph.layers) == 1 and layer.high == (1 << FIRST_BITS - 1) - 1
+    assert len(graph.layers) == 1 and layer.requantization.high == (1 << FIRST_BITS - 1) - 1
     codes = graph.run(graph.encode_inputs(images))
     if activation == 8:
         program = compile_graph(graph, CHIP)
@@ -182,8 +182,8 @@ def test_averages(attributes, layers):
     x = net.quant("x", 1 / 16)
     x = net.quant(net.node("AveragePool", x, **attributes), 1 / 64)
     graph = compare(net.model(x), np.float32(2 * rng.standard_normal((30, 5, 6, 5))), 0.001)
-    assert graph.layers[0].pool == layers
-    assert graph.layers[0].pool_sum == (layers != (1, 1))
+    assert graph.layers[0].pool.size == layers
+    assert graph.layers[0].pool.sum == (layers != (1, 1))
 
 
 @pytest.mark.usefixtures("chip_alone")

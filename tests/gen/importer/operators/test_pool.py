@@ -62,7 +62,7 @@ def test_pooling_of_a_joined_map_is_done_part_by_part():
     pooled = qdq(net, net.node("MaxPool", joined, kernel_shape=[3, 3], strides=[2, 2],
                                ceil_mode=1), 1 / 2, -128)
     graph, _ = check(net, qdq(net, net.node("Conv", pooled, weights(net, 3, 12, 1, 1)), 8, 3))
-    assert [layer.pool for layer in graph.layers] == [(3, 3), (3, 3), (1, 1)]
+    assert [layer.pool.size for layer in graph.layers] == [(3, 3), (3, 3), (1, 1)]
     assert graph.layers[0].output == graph.layers[1].output == graph.layers[2].input
 
 
@@ -72,7 +72,7 @@ def test_a_map_with_several_readers_is_pooled_by_a_layer_of_its_own():
     pooled = qdq(net, net.node("MaxPool", first, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), 1 / 2, 4)
     second = qdq(net, net.node("Conv", first, weights(net, 4, 4, 1, 1)), 4, 4)
     graph, _ = check(net, pooled, second)
-    assert sorted(layer.pool for layer in graph.layers) == [(1, 1), (1, 1), (3, 3)]
+    assert sorted(layer.pool.size for layer in graph.layers) == [(1, 1), (1, 1), (3, 3)]
 
 
 @pytest.mark.parametrize("attributes", [
@@ -153,7 +153,8 @@ def test_a_convolution_is_computed_once_for_windows_with_gaps():
     x = net.node("Conv", x, weights(net, 4, 3, 3, 3), pads=[1, 1, 1, 1])
     x = net.node("MaxPool", x, kernel_shape=[3, 3], dilations=[2, 2])
     graph, _ = check(net, qdq(net, x, 1, 0))
-    assert [(layer.stride, layer.step, layer.conv_shape[1:]) for layer in graph.layers] == [
+    assert [(layer.geometry.stride, layer.placement.step, layer.conv_shape[1:])
+            for layer in graph.layers] == [
         ((2, 2), (2, 2), (4, 4))] * 4
 
 

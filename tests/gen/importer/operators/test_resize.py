@@ -63,7 +63,7 @@ def test_any_mode(mode, nearest):
 
 def test_half_in_one_layer():
     graph = agree(*resize((3, 8, 6), (0.5, 0.5), mode="linear"))
-    assert [layer.stride for layer in graph.layers[1:]] == [(2, 2)]
+    assert [layer.geometry.stride for layer in graph.layers[1:]] == [(2, 2)]
 
 
 def test_one_axis():

@@ -121,7 +121,7 @@ def test_factors_of_both_signs_behind_pooling(sign, windows):
     codes = graph.encode_inputs(images)
     found = graph.decode_outputs(graph.run(codes))
     assert np.allclose(found, evaluate(model, images)[x])
-    assert [bool(layer.least.any()) for layer in graph.layers] == [True, True]
+    assert [any(layer.pool.least) for layer in graph.layers] == [True, True]
     arch = Arch(rows=3, columns=4, lanes=5, activation="bipolar1", weight="bipolar1")
     program = compile_graph(graph, arch)
     outputs, _, _ = run_program(program, codes[0], 3)

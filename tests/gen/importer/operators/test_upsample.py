@@ -45,7 +45,7 @@ def test_one_dimension_and_what_reads_it():
     y = net.node("ConvTranspose", x, weights(net, 3, 6, 4), strides=[2], pads=[1, 1])
     y = net.node("Conv", qdq(net, y, 8, 3), weights(net, 4, 6, 3), pads=[1, 1])
     graph, _ = check(net, spread(net, y), count=6)
-    assert [layer.step for layer in graph.layers] == [(1, 2), (1, 2), (1, 1)]
+    assert [layer.placement.step for layer in graph.layers] == [(1, 2), (1, 2), (1, 1)]
 
 
 @pytest.mark.parametrize("operator", ["scales", "sizes", "half_pixel"])

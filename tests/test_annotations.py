@@ -10,7 +10,6 @@ from .test_layout import ARROWS, FILES, ROOT, room_of
 NOT_YET = {
     "gen/compile",
     "gen/importer",
-    "gen/quantize",
     "hw/core",
     "sim/machine",
     "sim/model",

@@ -16,7 +16,7 @@ from .values import Node
 __all__ = ["HALF", "as_float32", "roundings"]
 
 #: ONNX element types of 16-bit floats, and their names in numpy.
-HALF = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+HALF: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 _REAL = {*HALF, TensorProto.FLOAT, TensorProto.DOUBLE}
 #: Operators whose results are numbers that they read, or 0.
 _CHOOSE = Role.CAST | Role.MAXIMUM | Role.PICK | Role.SAME | Role.SHUFFLE | Role.TURN | Role.VIEW

@@ -7,6 +7,7 @@ the like. Once the inputs have sizes, all of that is constant.
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import onnx
@@ -62,6 +63,12 @@ class Part:
     sizes: dict = field(default_factory=dict)
     outputs: tuple = ()
     inputs: tuple = ()
+
+    @overload
+    def of(self, model: onnx.ModelProto) -> onnx.ModelProto: ...
+
+    @overload
+    def of(self, model: str | Path | onnx.ModelProto) -> str | Path | onnx.ModelProto: ...
 
     def of(self, model: str | Path | onnx.ModelProto) -> str | Path | onnx.ModelProto:
         """The part of a model, as an `onnx.ModelProto`; `model` itself where all of it is wanted.

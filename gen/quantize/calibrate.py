@@ -1,7 +1,8 @@
-"""Calibration: the numbers that a float network's tensors take, and the quantizers for them."""
+"""Calibration: the numbers that a float network's tensors take, and quantizers for them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,16 +10,18 @@ from systolith.gen.importer.run import Evaluator, quantize_as
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format
 
+from .network import FloatNetwork
+
 __all__ = ["RANGES", "Quantizer", "Statistics", "calibration_feeds", "collect", "fit",
            "fit_weights", "largest", "round_weights"]
 
 #: How the range of a quantizer is chosen.
 RANGES = ("min-max", "percentile", "mse")
-#: Numbers of a tensor that are kept; those that the errors of many ranges are tried on; the
-#: smallest and the largest ones that are kept and tried in any case.
+#: Numbers of a tensor that are kept as a sample; numbers on which ranges are tried; smallest and
+#: largest numbers that are kept and tried in any case.
 _KEPT, _TRIED, _EXTREME = 1 << 18, 1 << 14, 256
-#: Floats with larger images keep their largest exponents free: sums of their products would need
-#: more bits than a bias has. They have exponents to spare.
+#: Floats with larger images leave their largest exponents unused: sums of their products would need
+#: more bits than a bias has.
 _IMAGES = 1 << 24
 #: Images that run at a time.
 _BATCH = 16
@@ -44,9 +47,8 @@ class Quantizer:
 
 @dataclass
 class Statistics:
-    """Statistics of a tensor's numbers: exact limits, a random sample of its numbers, the `count`
-    of all, and
-    those of them that lie furthest out."""
+    """Statistics of a tensor's numbers: the limits `low` and `high`, the `count` of numbers, a
+    random sample of them (`parts`), and the smallest and largest ones (`extremes`)."""
     low: float = np.inf
     high: float = -np.inf
     count: int = 0
@@ -54,7 +56,7 @@ class Statistics:
     extremes: list = field(default_factory=list)
 
     def add(self, array: ArrayLike, share: float, rng: np.random.Generator) -> None:
-        """Take in one batch; `share` of its numbers are kept."""
+        """Add the numbers of one batch; `share` of them are kept in the sample."""
         flat = np.asarray(array, np.float32).reshape(-1)
         if not flat.size:
             return
@@ -70,11 +72,11 @@ class Statistics:
 
     @property
     def sample(self) -> np.ndarray:
-        """The numbers that are kept."""
+        """The random sample of the numbers."""
         return np.concatenate(self.parts)
 
     def join(self, others: "list[Statistics]") -> "Statistics":
-        """The statistics of two tensors that share one scale."""
+        """The statistics of several tensors that share one scale."""
         every = [self, *others]
         return Statistics(min(item.low for item in every), max(item.high for item in every),
                           sum(item.count for item in every),
@@ -82,11 +84,12 @@ class Statistics:
                           [number for item in every for number in item.extremes])
 
 
-def calibration_feeds(network, data: ArrayLike | dict,
+def calibration_feeds(network: FloatNetwork | SimpleNamespace, data: ArrayLike | dict,
                       source: str = "the calibration data") -> dict[str, np.ndarray]:
-    """{input: float32 array [N, ...]} for a `FloatNetwork` from an array, or a dict of arrays.
+    """{input: float32 array [N, ...]} of a network's `inputs` from an array, or a dict of arrays.
 
-    Raises UserError for missing inputs, wrong shapes, other things than numbers, NaN and infinity.
+    `source` names the data in errors. Raises UserError for missing inputs, wrong shapes, data that
+    are not numbers, NaN and infinity.
     """
     names = [item.name for item in network.inputs]
     if not isinstance(data, dict):
@@ -123,9 +126,10 @@ def calibration_feeds(network, data: ArrayLike | dict,
     return feeds
 
 
-def collect(network, feeds: dict[str, np.ndarray], tensors: Iterable[str],
+def collect(network: FloatNetwork, feeds: dict[str, np.ndarray], tensors: Iterable[str],
             done: Callable[[int], object] = lambda count: None) -> dict[str, Statistics]:
-    """{tensor: `Statistics`} over all images; `done` is told how many have run."""
+    """{tensor: `Statistics`} over all images of `feeds`; `done` is called with the number of images
+    that have run. Raises UserError for numbers that are not finite."""
     images, rng = len(next(iter(feeds.values()))), np.random.default_rng(0)
     run, model = Evaluator(network.opsets), network.model()
     found = {name: Statistics() for name in tensors}
@@ -143,15 +147,15 @@ def collect(network, feeds: dict[str, np.ndarray], tensors: Iterable[str],
 
 
 def largest(form: Format) -> float:
-    """The largest magnitude of a format that tensors are scaled to: numbers of both signs have it,
-    where there are any."""
+    """The largest magnitude of a format that tensors are scaled to; signed formats have it with
+    both signs."""
     low, high = form.image_range
     top = min(high, -low) if form.signed else high
     return float(np.ldexp(float(min(top, _IMAGES)), form.exponent))
 
 
 def _between(form: Format, low: float, high: float, even_zero: bool) -> Quantizer:
-    """The quantizer whose codes reach from `low` to `high`, 0 among them."""
+    """The quantizer whose codes reach from `low` to `high`, extended to include 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         high = 1.0
@@ -163,23 +167,24 @@ def _between(form: Format, low: float, high: float, even_zero: bool) -> Quantize
     zero = least - low / scale
     zero = 2 * round(zero / 2) if even_zero else round(zero)
     if even_zero and low and high:
-        # A zero point off its place must not cut an end off.
+        # Rounding the zero point to an even one must not clip an end.
         scale = _scale(max(high / max(most - zero, 0.5), low / min(least - zero, -0.5)))
     return Quantizer(form, scale, min(max(zero, least), most))
 
 
 def _scale(number: float) -> float:
-    """A scale that float32 has, not so small that quotients overflow."""
+    """The nearest scale that float32 has, not so small that quotients overflow."""
     return float(np.float32(max(number, 1e-30)))
 
 
 def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: float = 99.99,
         even_zero: bool = False) -> Quantizer:
-    """The `Quantizer` of a format for a tensor.
+    """The `Quantizer` of a format for a tensor with these statistics.
 
-    "min-max" takes in all numbers, "percentile" all but `percentile` % of them at either end,
-    "mse" leaves the least squared error, among ranges between a tenth of the whole and the whole.
-    With `even_zero`, an integer's zero point is even: see `importer/dialects/qonnx.py`.
+    Ranges by `method`: "min-max" includes all numbers; "percentile" all but 100 - `percentile`
+    percent at either end; "mse" gives the least squared error, among ranges between a tenth of the
+    whole and the whole. With `even_zero`, an integer's zero point is even: see
+    `gen/importer/dialects/qonnx.py`.
     """
     low, high = statistics.low, statistics.high
     if method == "min-max" or low == high:
@@ -207,18 +212,18 @@ def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: f
 
 
 def _parts(form: Format) -> np.ndarray:
-    """Shares of the whole range to try."""
+    """The shares of the whole range that are tried."""
     if form.uniform:
         return np.linspace(1, 0.1, 91)
-    # The steps of a float follow its exponent: what counts is the place within a binade, and how
-    # far the largest number may be cut.
+    # A float's steps follow its exponent: the scale matters within a factor of two, and the largest
+    # numbers may be clipped.
     return np.exp2(-np.arange(0, 3.5, 1 / 16))
 
 
 def fit_weights(form: Format, weight: np.ndarray, axis: int,
                 method: str = "mse") -> tuple[np.ndarray, np.ndarray]:
-    """(scales [channels], weights as they are after rounding) of a linear node's weights, with one
-    scale for each slice along `axis`."""
+    """(scales [channels], rounded weights) of a linear node's weights, with one scale for each
+    slice along `axis`. `method`: "mse" or "min-max", as of `fit`."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
     top = largest(form)
     whole = np.abs(rows).max(axis=1)
@@ -239,8 +244,6 @@ def fit_weights(form: Format, weight: np.ndarray, axis: int,
 
 
 def round_weights(form: Format, weight: ArrayLike, scale: ArrayLike) -> np.ndarray:
-    """Weights as they are after rounding with a scale that broadcasts."""
+    """The weights (float32) after rounding to a format with a scale that broadcasts."""
     top = largest(form)
     return quantize_as(form, weight, scale, 0, -top, top)
-
-

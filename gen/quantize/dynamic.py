@@ -1,45 +1,51 @@
 """Networks whose scales are computed from each input, as onnxruntime.quantization.quantize_dynamic
-writes them: calibration data fix them, and what remains is a quantized network."""
+writes them: calibration data give them fixed scales, so that they are quantized networks."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 from systolith.gen.importer.dialects.qdq import DYNAMIC
 from systolith.gen.importer.run import Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.formats import Int
 
 from .calibrate import Statistics, calibration_feeds, fit
 
 __all__ = ["is_dynamic", "with_fixed_ranges"]
 
-#: Numbers of a tensor that are kept for choosing its range.
+#: Numbers of a tensor that are kept as a sample.
 _KEPT = 1 << 18
 
 
 def is_dynamic(model: onnx.ModelProto) -> bool:
-    """Whether scales of an `onnx.ModelProto` are computed from each input."""
+    """Whether a model computes scales from each input."""
     return any(node.op_type in DYNAMIC for node in model.graph.node)
 
 
-def with_fixed_ranges(model, data, recipe, source="the calibration data", progress=SILENT):
-    """The same network with scales and zero points that are constant.
+def with_fixed_ranges(model: onnx.ModelProto, data: ArrayLike | dict, recipe: Any,
+                      source: str = "the calibration data",
+                      progress: Reporter = SILENT) -> onnx.ModelProto:
+    """The same network with constant scales and zero points.
 
     Parameters
     ----------
     model : onnx.ModelProto
     data : array or dict of arrays
-        Inputs [N, ...], float32; sizes that the model leaves open are theirs already.
+        Inputs [N, ...], float32, with the sizes of the model's inputs.
     recipe : quantize.Recipe
-        Says how ranges are chosen; codes are uint8, as the model's.
+        Gives the method of choosing ranges; codes are uint8, as the model's.
     source : str
         Names the data in errors.
+    progress : Reporter
 
-    Returns an `onnx.ModelProto`. Raises UserError.
+    Raises UserError for data that do not fit, numbers that are not finite, and a scale or zero
+    point that is an output of the network.
     """
     model = onnx.ModelProto.FromString(with_known_sizes(model).SerializeToString())
     graph = model.graph
@@ -96,7 +102,8 @@ def with_fixed_ranges(model, data, recipe, source="the calibration data", progre
 
 
 def _statistics(model, feeds, wanted, progress):
-    """{tensor: `Statistics`}; image by image, since each has ranges of its own in the model."""
+    """{tensor: `Statistics`} of the tensors `wanted`, image by image, since the model computes a
+    range for each image."""
     images, rng = len(next(iter(feeds.values()))), np.random.default_rng(0)
     run, found = Evaluator(list(model.opset_import)), {name: Statistics() for name in wanted}
     with progress.step(f"Calibrating on {images:,} images", images) as done:

@@ -1,24 +1,23 @@
-"""Cross-layer equalization: channels between two layers scaled so that both layers' weights spread
-alike.
+"""Cross-layer equalization: channels between two layers are scaled so that the weights of both
+layers have similar ranges.
 
-Where nothing but Relu, max pooling or the like stands between two layers, a channel's weights in
-the first can be divided by any positive number and those in the second be multiplied by it. The
-number is that
-of Nagel et al., Data-free quantization through weight equalization and bias correction, 2019:
-s = sqrt(r1 * r2) / r2 with the largest magnitudes r1 of the first layer's weights and r2 of the
-second's.
+Where only Relu, max pooling or the like stands between two layers, the weights of a channel in the
+first can be divided by any positive number s and those in the second be multiplied by it. The
+number is that of Nagel et al., Data-free quantization through weight equalization and bias
+correction, 2019: s = sqrt(r1 * r2) / r2, where r1 and r2 are the largest magnitudes of the
+channel's weights in the first and in the second layer.
 """
 
 import numpy as np
 from systolith.gen.importer.rows import Role, has
 
-from .network import attribute, set_parameters
+from .network import FloatNetwork, attribute, set_parameters
 
 __all__ = ["equalize"]
 
 _LAYERS = ("Conv", "Gemm")
 _ROUNDS = 20
-#: Channels whose weights are all smaller than this share of the layer's stay as they are.
+#: Channels whose weights are all smaller than this share of the layer's largest are not changed.
 _DEAD = 1e-6
 
 
@@ -27,7 +26,8 @@ def _weights(network, node):
 
 
 def _pairs(network):
-    """[(layer, layer after it, pixels of a channel in the latter's weights, tensors between)]"""
+    """The pairs of layers that can be equalized: [(layer, layer after it, weights of a channel in
+    the latter's kernel, tensors between them)]."""
     pairs = []
     for first in network.nodes:
         if _weights(network, first) is None or (
@@ -51,8 +51,8 @@ def _pairs(network):
 
 
 def _inputs(network, node, channels):
-    """Weights of `node` for each of its input channels and each output, or 0 where they
-    do not fit."""
+    """How many weights `node` has for each of `channels` channels and each output, besides its
+    kernel; 0 where they do not fit."""
     weight = _weights(network, node)
     if weight is None:
         return 0
@@ -63,15 +63,15 @@ def _inputs(network, node, channels):
 
 
 def _second(weight, groups, channels):
-    """View of the second layer's weights, [groups, outputs, channels of the group, rest]."""
+    """A view of the second layer's weights: [groups, outputs, channels of the group, rest]."""
     return weight.reshape(groups, len(weight) // groups, channels // groups, -1)
 
 
-def equalize(network):
-    """Equalize a `FloatNetwork` in place; the names of layers that changed.
+def equalize(network: FloatNetwork) -> list[str]:
+    """Equalize a `FloatNetwork` in place; returns the names of the layers that changed.
 
-    What the network computes stays, but for float32's rounding. Tensors between the layers get
-    other numbers, and so new names.
+    The network computes the same, except for float32's rounding. Tensors between the layers hold
+    other numbers afterwards, and have new names.
     """
     pairs = _pairs(network)
     for node in {id(node): node for first, second, *_ in pairs for node in (first, second)
@@ -91,7 +91,7 @@ def equalize(network):
 
 
 def _equalize_pair(network, first, second):
-    """Equalize two layers; the largest factor of any channel."""
+    """Equalize two layers; returns the largest factor of a channel."""
     front = network.constants[first.input[1]]
     channels = len(front)
     groups = attribute(second, "group", 1) if second.op_type == "Conv" else 1

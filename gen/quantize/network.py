@@ -1,15 +1,17 @@
-"""A float ONNX network, tidied up for quantization: constants computed, batch norms and other
-factors folded into the layers before them, dense layers all of one form.
+"""A float ONNX network prepared for quantization: constants computed, batch normalization and other
+factors folded into the layers before them, dense layers as Gemm.
 
-Names of tensors stay: what a tensor of the result is called, it is called in the user's model.
+Tensors keep their names: a tensor of the result has the name that it has in the user's model.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
-from systolith.gen.importer.checks import checked_nodes, raise_error
+from systolith.gen.importer.checks import Refuse, checked_nodes, raise_error
 from systolith.gen.importer.file import read
 from systolith.gen.importer.half import as_float32
 from systolith.gen.importer.nodes import nodes_of
@@ -19,8 +21,7 @@ from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.importer.spelling import in_one_spelling
 from systolith.gen.kit.errors import UserError
 
-__all__ = ["FloatNetwork", "attribute", "output_axis", "read_float",
-           "set_parameters"]
+__all__ = ["FloatNetwork", "attribute", "output_axis", "read_float", "set_parameters"]
 
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm",
               "ConvInteger", "MatMulInteger", *FOREIGN}
@@ -28,16 +29,16 @@ _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QG
 _OPSET = 13
 
 
-def attribute(node: onnx.NodeProto, name: str, default):
-    """An attribute of an `onnx.NodeProto`."""
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of a node's attribute; `default` where the node does not have it."""
     for item in node.attribute:
         if item.name == name:
             return helper.get_attribute_value(item)
     return default
 
 
-def output_axis(node):
-    """The axis of a linear node's weights that its output channels lie along."""
+def output_axis(node: onnx.NodeProto) -> int:
+    """The axis of a linear node's weights along which its output channels lie."""
     if node.op_type == "ConvTranspose":
         return 1
     return 1 if node.op_type == "MatMul" else 0
@@ -51,10 +52,10 @@ class FloatNetwork:
     ----------
     name : str
     nodes : list of NodeProto
-        In topological order.
-    constants : dict of str to array
+        Each after those that it reads.
+    constants : {tensor: array}
     inputs, outputs : list of ValueInfoProto
-        What the user feeds and gets.
+        Of the whole network.
     opsets : list of OperatorSetIdProto
     before, after : set of str
         Tensors that only the host can compute, before and after the chip.
@@ -68,29 +69,31 @@ class FloatNetwork:
     before: set = field(default_factory=set)
     after: set = field(default_factory=set)
 
-    def producer(self, tensor):
-        """The node that makes a tensor; None for inputs and constants."""
+    def producer(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that gives a tensor; None for inputs and constants."""
         return next((node for node in self.nodes if tensor in node.output), None)
 
-    def readers(self, tensor):
+    def readers(self, tensor: str) -> list[onnx.NodeProto]:
+        """The nodes that read a tensor."""
         return [node for node in self.nodes if tensor in node.input]
 
-    def alone(self, tensor):
-        """The only node that reads a tensor that is no output of the network, or None."""
+    def alone(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that reads a tensor, if it is the only one and the tensor is no output of the
+        network; else None."""
         uses = [node for node in self.nodes for name in node.input if name == tensor]
         outputs = [item for item in self.outputs if item.name == tensor]
         return uses[0] if len(uses) == 1 and not outputs else None
 
-    def new_name(self, name):
-        """`name`, or one like it that no tensor has."""
+    def new_name(self, name: str) -> str:
+        """`name`, or, where a tensor has it, a name like it that none has."""
         taken = {*self.constants, *(item.name for item in self.inputs),
                  *(name for node in self.nodes for name in node.output)}
         while name in taken:
             name += "_"
         return name
 
-    def model(self):
-        """The network as an `onnx.ModelProto`."""
+    def model(self) -> onnx.ModelProto:
+        """The network as a model."""
         used = {name for node in self.nodes for name in node.input}
         graph = helper.make_graph(
             self.nodes, self.name, self.inputs, self.outputs,
@@ -101,12 +104,13 @@ class FloatNetwork:
                                  ir_version=10 if version > 20 else 8)
 
 
-def read_float(path, opset=_OPSET, refuse=raise_error):
-    """The `FloatNetwork` of an ONNX file (or `onnx.ModelProto`), with at least this opset.
+def read_float(path: str | Path | onnx.ModelProto, opset: int = _OPSET,
+               refuse: Refuse = raise_error) -> FloatNetwork:
+    """The `FloatNetwork` of an ONNX file or model, converted to at least the opset `opset`.
 
-    Raises UserError where the file is damaged, quantized already, or has an operator that no
-    chip and no host here knows. With a `refuse` that does not raise (as of `checks.checked_nodes`),
-    such operators stay in the network.
+    Raises UserError where the file is damaged, the network is quantized already, or an operator in
+    its middle is known to neither chip nor host. With a `refuse` that does not raise (as of
+    `checks.checked_nodes`), such operators stay in the network.
     """
     model = with_known_sizes(read(path))
     for node in model.graph.node:
@@ -154,7 +158,7 @@ def _converted(model, opset):
 
 
 def _free_batch(network):
-    """Let reshapes take any number of images where the network's inputs say a fixed one."""
+    """Let Reshapes accept any number of images where the network's inputs have a fixed one."""
     sizes = {item.type.tensor_type.shape.dim[0].dim_value for item in network.inputs
              if item.type.tensor_type.shape.dim}
     for node in network.nodes:
@@ -164,7 +168,7 @@ def _free_batch(network):
         if len(shape) > 1 and shape[0] in sizes - {0} and not (
                 attribute(node, "allowzero", 0) and 0 in shape):
             shape[0] = 0
-            # PyTorch's exporter says that zeros are sizes wherever there are none.
+            # PyTorch's exporter sets it even where no size is 0.
             _drop_attribute(node, "allowzero")
             name = network.new_name(f"{node.input[1]}_any_batch")
             network.constants[name] = shape
@@ -177,7 +181,7 @@ def _drop_attribute(node, name):
 
 
 def _compute_constants(network):
-    """Compute what depends on constants only."""
+    """Replace nodes that depend on constants alone by their results."""
     run, rest = Evaluator(network.opsets), []
     for node in network.nodes:
         if all(not name or name in network.constants for name in node.input) and (
@@ -191,7 +195,7 @@ def _compute_constants(network):
 
 
 def _remove(network, node, tensor):
-    """Remove a node that only hands on `tensor`."""
+    """Remove a node whose output is its input `tensor`."""
     network.nodes.remove(node)
     result = node.output[0]
     if result not in {item.name for item in network.outputs}:
@@ -208,6 +212,7 @@ def _remove(network, node, tensor):
 
 
 def _drop_empty(network):
+    """Remove nodes that give what they read, except those that read an output of the network."""
     for node in list(network.nodes):
         if has(node.op_type, Role.SAME) and node.input[0] not in {
                 item.name for item in network.outputs}:
@@ -217,8 +222,8 @@ def _drop_empty(network):
 # Dense layers.
 
 def _dense(network):
-    """Gemm without alpha, beta and transA, its weights [O, K]; a MatMul of a row and constant
-    weights becomes one, with the Add after it as its bias."""
+    """Write every Gemm without alpha, beta and transA, its weights [O, K]; write a MatMul of a row
+    with constant weights as a Gemm, with the Add after it as its bias."""
     for node in list(network.nodes):
         weight = network.constants.get(node.input[1]) if len(node.input) > 1 else None
         if node.op_type == "Gemm" and weight is not None and not attribute(node, "transA", 0):
@@ -242,9 +247,9 @@ def _set_dense(network, node, weight, bias):
                    np.broadcast_to(bias.reshape(-1), len(weight)).copy())
 
 
-def set_parameters(network, node: onnx.NodeProto, weight: np.ndarray,
+def set_parameters(network: FloatNetwork, node: onnx.NodeProto, weight: np.ndarray,
                    bias: np.ndarray | None) -> None:
-    """Give a linear node weights and a bias (or None) of its own."""
+    """Give a linear node weights and a bias (None: no bias) of its own, as new constants."""
     names = [network.new_name(f"{node.name}_weight")]
     network.constants[names[0]] = weight.astype(np.float32)
     if bias is not None:
@@ -254,7 +259,7 @@ def set_parameters(network, node: onnx.NodeProto, weight: np.ndarray,
 
 
 def _rank(network, tensor):
-    """Dimensions of a tensor, None where ONNX cannot infer them."""
+    """The number of a tensor's dimensions; None where ONNX cannot infer it."""
     model = onnx.shape_inference.infer_shapes(network.model())
     for item in [*model.graph.value_info, *model.graph.output, *model.graph.input]:
         if item.name == tensor and item.type.tensor_type.HasField("shape"):
@@ -265,7 +270,8 @@ def _rank(network, tensor):
 # Folding.
 
 def _factors(network, node, channels, rank):
-    """(factor, term) [channels] of a node that scales and moves each channel; None for others."""
+    """(factor, term), arrays [channels], of a node that multiplies and moves each channel; None for
+    other nodes."""
     constants = network.constants
     if has(node.op_type, Role.NORM):
         if any(name not in constants for name in node.input[1:]) or (
@@ -294,7 +300,7 @@ def _factors(network, node, channels, rank):
 
 
 def _fold_one(network):
-    """Fold one node into the linear node before it; returns whether there was one."""
+    """Fold one node into the linear node before it; returns whether there was such a node."""
     for node in network.nodes:
         weight = network.constants.get(node.input[1]) if len(node.input) > 1 else None
         if node.op_type == "MatMul" or not has(node.op_type, Role.LINEAR) or weight is None:
@@ -325,4 +331,3 @@ def _fold_one(network):
         network.nodes.remove(reader)
         return True
     return False
-

@@ -1,30 +1,32 @@
 """Where the quantizers of a network stand.
 
-What a layer reads must be quantized; what lies between a layer and that quantizer (Relu, Clip, a
-factor) becomes one layer with it. So quantizers are asked for by readers: each asks for its inputs,
-and the quantizer stands as late as it can. Operators that move elements hand the wish on to what
-they read.
+What a layer reads must be quantized; operators between that quantizer and the layer before it
+(Relu, Clip, a factor) are computed by that layer. So each layer asks for its inputs to be
+quantized, and a quantizer stands as late as it can. Operators that move elements pass the request
+on to what they read.
 """
 
+import onnx
 from systolith.gen.importer.rows import Role, has
 
 from .network import FloatNetwork
 
 __all__ = ["MOVES", "VIEWS", "Places", "find_places"]
 
-#: What changes the shape alone.
+#: Operators that change the shape alone.
 VIEWS = Role.SAME | Role.VIEW
-#: What moves elements, or picks some; of what repeats them, only what does not interpolate.
+#: Operators that move elements or pick some; of those that repeat elements, only what does not
+#: interpolate.
 MOVES = Role.MOVE | Role.MAXIMUM | Role.REPEAT
-#: What is computed of a tensor with a constant for each channel, or of two tensors.
+#: Operators on a tensor and a constant for each channel, or on two tensors.
 _SCALED = Role.ARITHMETIC | Role.NORM
-#: What one layer computes together with a Relu, a Clip or a factor after it.
+#: Operators that a layer computes together with a Relu, a Clip or a factor after them.
 _LAYER = Role.LINEAR | Role.MEAN | Role.CLIP | _SCALED
 #: Operators that the host computes before the first quantizer.
 _HOST_STARTS = VIEWS | Role.CLIP | _SCALED | Role.CAST | Role.TURN
-#: Operators at a network's end that the host computes of a layer's sums, and Softmax.
+#: Operators that the host can compute from a layer's sums at a network's end, besides Softmax.
 _ENDS = Role.FUNCTION | Role.PICK | Role.TURN
-#: Operators of which a table computes any chain.
+#: Operators any chain of which one table computes.
 _TABLES = Role.FUNCTION | Role.CLIP | Role.ARITHMETIC | Role.EXTREME | Role.POWER
 
 
@@ -34,10 +36,9 @@ class _Functions:
 
     Attributes
     ----------
-    source : dict of str to str
-        {result: the tensor that it is a function of}.
+    source : {result: the tensor that it is a function of}
     inner : set of str
-        Tensors that only such results are computed from.
+        Tensors from which only such results are computed.
     """
 
     def __init__(self, network, tables):
@@ -70,7 +71,7 @@ class _Functions:
             for reader in network.readers(name))}
 
     def _chain(self, tensor):
-        """A tensor, the one that it is a function of, and so on up to the source."""
+        """A tensor, the tensor that it is a function of, and so on up to the source."""
         chain = [tensor]
         while chain[-1] in self.before:
             chain.append(self.before[chain[-1]])
@@ -80,19 +81,27 @@ class _Functions:
 class Places:
     """The quantizers of a network.
 
+    Parameters
+    ----------
+    network : FloatNetwork
+    tables : bool
+        Whether codes are short enough for tables.
+
     Attributes
     ----------
     tensors : list of str
-        What is quantized, in the network's order.
-    group : dict of str to str
-        Of each of them, the one whose scale it has: joined tensors have one in common.
+        The tensors that are quantized, in the network's order.
+    group : {such a tensor: one that has the same scale, itself if it is the first}
+        Joined tensors share one scale; see `root`.
+    makers : {tensor: the NodeProto that gives it}
     host : set of str
-        Tensors that the host computes before the first quantizers, inputs among them.
+        Tensors that the host computes before the first quantizers, inputs included.
     tail : set of str
-        What the host computes after the chip.
+        Tensors that the host computes after the chip.
+    functions : _Functions
     """
 
-    def __init__(self, network: FloatNetwork, tables=True):
+    def __init__(self, network: FloatNetwork, tables: bool = True):
         self.network = network
         self.functions = _Functions(network, tables)
         self.makers = {name: node for node in network.nodes for name in node.output if name}
@@ -114,9 +123,9 @@ class Places:
                 self.tail.update(node.output)
 
     def _made_of_sums(self):
-        """Tensors that the host can make at the network's end of the exact sums of layers alone:
-        functions of them, what is moved or joined, and arithmetic on that, as detectors decode
-        their boxes. Arithmetic on sums themselves is the chip's."""
+        """Tensors that the host can compute at the network's end from the exact sums of layers:
+        functions of them, what is moved or joined, and arithmetic on the result, as detectors
+        decode their boxes. The chip does arithmetic on the sums themselves."""
         found: set[str] = set()
         for node in self.network.nodes:
             data = self._data(node)
@@ -132,7 +141,7 @@ class Places:
         return found
 
     def _data(self, node):
-        """The inputs of a node that are computed."""
+        """The inputs of a node that are no constants."""
         return [name for name in node.input if name and name not in self.network.constants]
 
     def _from_host(self, node):
@@ -146,7 +155,8 @@ class Places:
             not has(node.op_type, Role.REPEAT) or mode == b"nearest")
 
     def ask(self, tensor: str) -> list[str]:
-        """Have a tensor quantized; the quantizers that it comes from, of one group."""
+        """Ask for a tensor to be quantized; returns the quantized tensors that it consists of,
+        which share one scale."""
         node = self.makers.get(tensor)
         if node is None or tensor in self.host or not (
                 has(node.op_type, VIEWS) or self._moves(node)):
@@ -154,7 +164,7 @@ class Places:
                 self.tensors.append(tensor)
                 self.group[tensor] = tensor
             return [tensor]
-        # Only what is joined has several inputs; the others' are shapes and the like.
+        # Concat alone joins several tensors; further inputs of others are shapes and the like.
         inputs = self._data(node) if node.op_type == "Concat" else [node.input[0]]
         found = [item for name in inputs for item in self.ask(name)]
         first = self.root(found[0])
@@ -163,20 +173,20 @@ class Places:
         return found
 
     def root(self, tensor: str) -> str:
-        """The tensor whose scale a quantized tensor has."""
+        """The tensor that stands for all that share a quantized tensor's scale."""
         while self.group[tensor] != tensor:
             tensor = self.group[tensor]
         return tensor
 
-    def carried(self, tensor):
-        """Whether a tensor needs no quantizer before a Relu, a Clip or a factor: one layer
-        makes both."""
+    def carried(self, tensor: str) -> bool:
+        """Whether a tensor needs no quantizer before a Relu, a Clip or a factor, since the layer
+        that computes the tensor computes that too."""
         node = self.makers.get(tensor)
         return (node is not None and tensor not in self.host
                 and self.network.alone(tensor) is not None and has(node.op_type, _LAYER))
 
-    def clipped(self, tensor):
-        """Whether there are limits on a tensor that is not quantized."""
+    def clipped(self, tensor: str) -> bool:
+        """Whether a tensor is not quantized and has limits."""
         node = self.makers.get(tensor)
         if node is None or tensor in self.group or tensor in self.host:
             return False
@@ -184,8 +194,8 @@ class Places:
         return has(node.op_type, Role.CLIP) or (
             has(node.op_type, Role.ARITHMETIC) and len(data) == 1 and self.clipped(data[0]))
 
-    def paired(self, tensor):
-        """Whether a tensor that is not quantized is a sum or product of two others."""
+    def paired(self, tensor: str) -> bool:
+        """Whether a tensor is not quantized and is the sum or product of two others."""
         node = self.makers.get(tensor)
         if node is None or tensor in self.group or tensor in self.host or (
                 not has(node.op_type, Role.ARITHMETIC | Role.CLIP)):
@@ -193,15 +203,15 @@ class Places:
         data = self._data(node)
         return len(data) == 2 or self.paired(data[0])
 
-    def uniform(self, node):
-        """Whether a node has one number for all channels."""
+    def uniform(self, node: onnx.NodeProto) -> bool:
+        """Whether a node computes with the same number for all channels."""
         return has(node.op_type, Role.CLIP) or all(
             array.size == 1 for name, array in self.network.constants.items()
             if name in node.input)
 
-    def raw(self, tensor):
-        """Whether a result of the network can be the exact sums of a layer: its scale, its limits
-        and its shape are the host's work then."""
+    def raw(self, tensor: str) -> bool:
+        """Whether a result of the network can be the exact sums of a layer, so that the host
+        applies its scale, limits and shape."""
         node = self.makers.get(tensor)
         while node is not None and has(node.op_type, VIEWS | Role.CLIP):
             tensor = node.input[0]
@@ -213,6 +223,7 @@ class Places:
 
 
 def _visit(places, node):
+    """Ask for the quantizers that a node needs."""
     data = places._data(node)
     if all(name in places.host or name in places.functions.inner for name in node.output):
         return
@@ -243,12 +254,12 @@ def _visit(places, node):
         places.ask(name)
 
 
-def find_places(network, tables: bool = True):
-    """The `Places` of a `FloatNetwork`; `tables`: codes are short enough for tables."""
+def find_places(network: FloatNetwork, tables: bool = True) -> Places:
+    """The `Places` of a network; `tables`: codes are short enough for tables."""
     places = Places(network, tables)
     for node in network.nodes:
         _visit(places, node)
-    # Functions that no layer has inside: their results are codes.
+    # Functions that no layer computes with its sums give codes.
     for node in network.nodes:
         if not has(node.op_type, _LAYER | VIEWS) and not places._moves(node) and (
                 node.output[0] not in places.host | places.tail | places.functions.inner):

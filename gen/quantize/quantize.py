@@ -1,20 +1,22 @@
 """Post-training quantization: a float network and calibration data become a quantized network.
 
-The steps: `float_network` tidies the network up, `equalize` balances its channels,
-`quantizer_places` says where quantizers stand, `calibrate` chooses their ranges, `rounded_network`
-rounds weights, corrects biases and measures errors, `quantized_model` writes it down.
+The steps: `network` prepares the network, `equalize` balances its channels, `places` decides where
+quantizers stand, `calibrate` chooses their ranges, `rounded` rounds weights, corrects biases and
+measures errors, `write` writes the model.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
-from systolith.gen.importer.checks import raise_error
+from numpy.typing import ArrayLike
+from systolith.gen.importer.checks import Refuse, raise_error
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part, open_sizes
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.progress import SILENT
+from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.formats import Format, parse
 
 from .calibrate import RANGES, Quantizer, calibration_feeds, collect, fit
@@ -36,11 +38,13 @@ class Recipe:
     activation, weight : str
         Number formats, as `hw.formats.parse` reads them.
     range : str
-        One of `calibrate.RANGES`.
+        How ranges are chosen: one of `calibrate.RANGES`.
     percentile : float
-        Of the numbers of a tensor, how many are within its range ("percentile" only), in %.
-    equalize, correct_bias : bool
-        Cross-layer equalization before quantizing; biases moved so that every layer's mean stays.
+        For "percentile": how many of a tensor's numbers are within its range, in percent.
+    equalize : bool
+        Whether cross-layer equalization runs before quantization.
+    correct_bias : bool
+        Whether biases are corrected so that the mean of every layer's results stays.
     """
     activation: str = "int8"
     weight: str = "int8"
@@ -50,7 +54,8 @@ class Recipe:
     correct_bias: bool = False
 
     def formats(self) -> tuple[Format, Format]:
-        """(activation, weight) as formats. Raises UserError for what this recipe cannot be."""
+        """(activation, weight) as formats. Raises UserError for a recipe that no network can
+        have."""
         found = []
         for name in (self.activation, self.weight):
             try:
@@ -85,9 +90,9 @@ class Quantized:
     model : onnx.ModelProto
         The quantized network.
     float_model : onnx.ModelProto
-        The float network whose tensors it is compared with: tidied up, perhaps equalized.
+        The float network that it is compared with: prepared, perhaps equalized.
     rows : list of dict
-        The error of every layer, see `rounded_network.RoundedNetwork.measure`.
+        The error of every layer, as of `rounded.RoundedNetwork.measure`.
     recipe : Recipe
     images : int
         Calibration images.
@@ -102,8 +107,10 @@ class Quantized:
     equalized: list
 
 
-def quantize(model, data, recipe=None, *, source="the calibration data", measure=True,
-             refuse=raise_error, progress=SILENT):
+def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
+             recipe: Recipe | None = None, *, source: str = "the calibration data",
+             measure: bool = True, refuse: Refuse = raise_error,
+             progress: Reporter = SILENT) -> Quantized:
     """Quantize a float ONNX network.
 
     Parameters
@@ -153,13 +160,14 @@ def quantize(model, data, recipe=None, *, source="the calibration data", measure
     return Quantized(result, network.model(), rows, recipe, images, changed)
 
 
-def with_sizes(model, data):
-    """The model with the sizes of the calibration data where its inputs leave sizes open."""
-    model = read(model)
-    constants = {item.name for item in model.graph.initializer}
-    inputs = [item for item in model.graph.input if item.name not in constants]
+def with_sizes(model: str | Path | onnx.ModelProto, data: ArrayLike | dict) -> onnx.ModelProto:
+    """The model with the sizes of the calibration data where its inputs leave sizes open. Raises
+    UserError."""
+    found = read(model)
+    constants = {item.name for item in found.graph.initializer}
+    inputs = [item for item in found.graph.input if item.name not in constants]
     if not isinstance(data, dict):
         data = {inputs[0].name: data} if len(inputs) == 1 else {}
     shapes = {item.name: np.shape(data[item.name]) for item in inputs
               if item.name in data and open_sizes(item)}
-    return Part({name: (1, *shape[1:]) for name, shape in shapes.items()}).of(model)
+    return Part({name: (1, *shape[1:]) for name, shape in shapes.items()}).of(found)

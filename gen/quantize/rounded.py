@@ -1,23 +1,28 @@
-"""A float network with quantizers and rounded weights: biases corrected, errors measured."""
+"""A float network with quantizers and rounded weights: biases are corrected, errors measured."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import onnx
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import Evaluator
+from systolith.hw.formats import Format
 
-from .calibrate import fit_weights, largest, round_weights
-from .network import attribute, output_axis, set_parameters
+from .calibrate import Quantizer, fit_weights, largest, round_weights
+from .network import FloatNetwork, attribute, output_axis, set_parameters
+from .places import Places
 
 __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 
-#: Images that errors are measured on, at most; and numbers that are held at a time.
+#: The most images that errors are measured on, and the most numbers that are held at a time.
 _IMAGES, _NUMBERS = 128, 1 << 27
 
 
 def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
-    """Signal to quantization noise, in dB: 10 log10(sum of squares / sum of squared errors);
-    infinite where they are equal."""
+    """Signal-to-quantization-noise ratio in dB, 10 log10(sum of squares / sum of squared errors);
+    infinite where both arrays are equal."""
     exact, found = (np.asarray(item, np.float64) for item in (exact, found))
     noise, signal = np.square(exact - found).sum(), np.square(exact).sum()
     if noise == 0:
@@ -27,18 +32,19 @@ def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
 
 @dataclass
 class RoundedLayer:
-    """The weights of a linear node.
+    """The weights and the bias of a linear node.
 
     Attributes
     ----------
+    axis : int
+        Of the weights, along which each slice has a scale.
     scales : array [slices]
-        One for each slice of the weights along `axis`.
     weight : array
-        As it is after rounding.
+        The rounded weights.
     bias : array [channels] or None
-        In real numbers, not rounded yet.
+        Real numbers, not rounded yet.
     unit : array [channels]
-        The real number that one step of the layer's sums stands for.
+        The real number of one step of the layer's sums.
     """
     axis: int
     scales: np.ndarray
@@ -47,30 +53,35 @@ class RoundedLayer:
     unit: np.ndarray
 
     @property
-    def bias_steps(self):
-        """The bias in whole steps of the sums (float64)."""
+    def bias_steps(self) -> np.ndarray:
+        """The bias in whole steps of the sums (float64); there must be a bias."""
         return np.rint(self.bias / self.unit)
 
     @property
-    def rounded_bias(self):
+    def rounded_bias(self) -> np.ndarray | None:
+        """The bias after rounding to steps of the sums (float32); None where there is none."""
         return None if self.bias is None else (self.bias_steps * self.unit).astype(np.float32)
 
 
 class RoundedNetwork:
-    """A network and all that quantization chose for it.
+    """A network and everything that quantization chose for it.
+
+    Parameters
+    ----------
+    method : str
+        How scales of weights are chosen: "mse" or "min-max", as of `calibrate.fit_weights`.
 
     Attributes
     ----------
     network : FloatNetwork
     places : Places
-    quantizers : dict of str to Quantizer
-        Of the tensors that `places` names.
+    quantizers : {tensor that `places` names: Quantizer}
     weight_format : Format
-    layers : dict of str to RoundedLayer
-        Of the linear nodes, by name.
+    layers : {name of a linear node: RoundedLayer}
     """
 
-    def __init__(self, network, places, quantizers, weight_format, method):
+    def __init__(self, network: FloatNetwork, places: Places, quantizers: dict[str, Quantizer],
+                 weight_format: Format, method: str):
         self.network, self.places, self.quantizers = network, places, quantizers
         self.weight_format = weight_format
         self.layers = {node.name: self._round(node, method) for node in network.nodes
@@ -79,8 +90,8 @@ class RoundedNetwork:
                        and (len(node.input) < 3 or not node.input[2]
                             or node.input[2] in network.constants)}
 
-    def quantizer_of(self, tensor):
-        """The quantizer whose numbers a tensor holds."""
+    def quantizer_of(self, tensor: str) -> Quantizer:
+        """The quantizer that gave the numbers of a tensor."""
         while tensor not in self.quantizers:
             tensor = self.places.makers[tensor].input[0]
         return self.quantizers[tensor]
@@ -96,8 +107,8 @@ class RoundedNetwork:
         step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.exponent)
         moved = self._moved(node)
         if bias is not None or moved:
-            # Weights that are next to nothing beside their bias would make sums of more bits than
-            # accumulators have: a coarser scale costs less than a step of the result.
+            # Weights far smaller than their bias would need more bits of sums than accumulators
+            # have; a coarser scale costs less than a step of the result.
             most = 512 * given.scale * largest(given.format) * largest(form)
             ends = np.zeros(groups * len(scales)) if bias is None else np.abs(bias)
             least = ((ends + moved).reshape(groups, -1).max(axis=0) / most).astype(np.float32)
@@ -109,7 +120,8 @@ class RoundedNetwork:
                             np.tile(step * scales.astype(np.float64), groups))
 
     def _moved(self, node):
-        """What is added to a layer's results before they are quantized, beside its bias."""
+        """The number that is added to a layer's results before they are quantized, besides its
+        bias."""
         reader = self.network.alone(node.output[0])
         if reader is None or reader.op_type != "HardSigmoid":
             return 0.0
@@ -117,7 +129,7 @@ class RoundedNetwork:
         return abs(attribute(reader, "beta", 0.5) / alpha) if alpha else 0.0
 
     def _give_biases(self):
-        """Give every layer a bias that has none."""
+        """Give a bias of 0 to every layer without one."""
         for node in self.network.nodes:
             layer = self.layers.get(node.name)
             if layer is not None and layer.bias is None and node.op_type != "MatMul":
@@ -125,8 +137,10 @@ class RoundedNetwork:
                 set_parameters(self.network, node, self.network.constants[node.input[1]],
                                layer.bias)
 
-    def inputs(self, node, values):
-        """The inputs of a node with the rounded weights of its layer, if it has any."""
+    def inputs(self, node: onnx.NodeProto,
+               values: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
+        """The inputs of a node: its layer's rounded weights and bias, if it has any, else the
+        arrays of `values` and the network's constants."""
         given = [values[name] if name in values else self.network.constants.get(name)
                  for name in node.input]
         layer = self.layers.get(node.name)
@@ -134,7 +148,8 @@ class RoundedNetwork:
             given = [given[0], layer.weight, *([] if layer.bias is None else [layer.rounded_bias])]
         return given
 
-    def measure(self, feeds, correct=False, done=lambda count: None):
+    def measure(self, feeds: dict[str, np.ndarray], correct: bool = False,
+                done: Callable[[int], object] = lambda count: None) -> list[dict[str, Any]]:
         """Run the float network beside the rounded one, layer by layer.
 
         Parameters
@@ -190,10 +205,12 @@ class _Walk:
         return sum(array.size for array in [*feeds.values(), *found.values()])
 
     def inputs(self):
+        """The rows of the network's inputs."""
         return [row for name in list(self.real) for row in self._row(name, None)]
 
     def run(self, node, correct):
-        """Compute a node's outputs in all three networks."""
+        """Compute a node's outputs in all three networks; `correct`: with the bias of its layer
+        corrected."""
         self.number += 1
         layer = self.rounded.layers.get(node.name)
         constants = self.network.constants
@@ -222,7 +239,7 @@ class _Walk:
             self.chains[name] = [*chain, node]
 
     def rows(self, node):
-        """The rows of a node's outputs; what no later node reads is let go."""
+        """The rows of a node's outputs; tensors that no later node reads are dropped."""
         made = [row for name in node.output if name for row in self._row(name, node)]
         for name in [*node.input, *node.output]:
             if self.last.get(name, -1) <= self.number:
@@ -231,6 +248,7 @@ class _Walk:
         return made
 
     def _row(self, name, node):
+        """[the row of a tensor], or [] where it has neither a quantizer nor is an output."""
         quantizer = self.rounded.quantizers.get(name)
         output = name in {item.name for item in self.network.outputs}
         if quantizer is None and not (output and node is not None):
@@ -267,4 +285,5 @@ class _Walk:
 
 
 def _finite(number):
+    """The number; None where it is infinite or None."""
     return None if number is None or np.isinf(number) else number

@@ -1,8 +1,9 @@
 """A rounded network as an ONNX file that the importer reads, and ONNX Runtime where it can.
 
-Integers of 8 and 16 bits, and weights of 4 bits beside them, are written as ONNX Runtime's own
-quantizer writes them, QuantizeLinear and DequantizeLinear; other integers and floats with QONNX's
-Quant and FloatQuant; floats that these cannot say with FormatQuant of the domain `systolith`.
+Integers of 8 and 16 bits, and weights of 4 bits together with them, are written as ONNX Runtime's
+quantizer writes them, with QuantizeLinear and DequantizeLinear; other integers and floats with
+QONNX's Quant and FloatQuant; floats that these cannot express with FormatQuant of the domain
+`systolith`.
 """
 
 import numpy as np
@@ -11,6 +12,8 @@ from onnx import helper, numpy_helper
 from systolith.gen.importer.file import OWN_DOMAIN
 from systolith.gen.importer.types import ELEMENT_TYPES
 from systolith.hw.formats import Format
+
+from .rounded import RoundedNetwork
 
 __all__ = ["even_zeros", "needed_opset", "write_model"]
 
@@ -23,20 +26,21 @@ def _standard(form: Format) -> int | None:
 
 
 def _plain(activation: Format) -> bool:
-    """Whether activations of a format are written by QuantizeLinear: not those of 4 bits, of which
-    ONNX Runtime's optimizer makes models that it refuses itself (MaxPool of int4)."""
+    """Whether activations of a format are written with QuantizeLinear. Those of 4 bits are not:
+    ONNX Runtime's optimizer turns them into models that it then refuses (MaxPool of int4)."""
     return _standard(activation) is not None and activation.width > 4
 
 
 def needed_opset(activation: Format, weight: Format) -> int:
-    """The opset that a model with these formats needs at least."""
+    """The lowest opset of a model with these formats."""
     new = _plain(activation) and (activation.width != 8 or (
         _standard(weight) is not None and weight.width != 8))
     return 21 if new else 13
 
 
 def even_zeros(activation: Format) -> bool:
-    """Whether zero points must be even: Quant adds them before it rounds, the chip after."""
+    """Whether zero points must be even, since Quant adds them before it rounds and the chip
+    after."""
     return activation.uniform and not _plain(activation)
 
 
@@ -47,7 +51,8 @@ class _Writer:
         self.outputs = {item.name for item in self.network.outputs}
 
     def constant(self, name, array, kind=None):
-        """A constant, once for each name; `kind`: its ONNX type, if not the array's own."""
+        """Add a constant, once for each name; returns the name. `kind`: its ONNX type (None: the
+        array's own)."""
         if name not in self.constants:
             array = np.asarray(array)
             if kind is not None:
@@ -61,7 +66,8 @@ class _Writer:
         return output
 
     def quantize(self, tensor, quantizer, source, result):
-        """Quantize `source` into `result`; names begin with `tensor`."""
+        """Add nodes that quantize `source` into `result`; names of constants begin with `tensor`.
+        Returns `result`."""
         form = quantizer.format
         if not _plain(form):
             return self.foreign(form, source, result, tensor, quantizer.scale, quantizer.zero)
@@ -71,7 +77,7 @@ class _Writer:
         return self.node("DequantizeLinear", [codes, *numbers], result)
 
     def foreign(self, form, source, result, name, scale, zero=0, narrow=0):
-        """A quantizer to a format that ONNX's own operators do not have."""
+        """Add a quantizer to a format that ONNX's own operators do not have; returns `result`."""
         scale = self.constant(f"{name}_scale", np.float32(scale))
 
         def number(value):
@@ -88,7 +94,7 @@ class _Writer:
         return self.node("FormatQuant", [source, scale], result, OWN_DOMAIN, format=form.name)
 
     def weights(self, node, layer):
-        """Names of a layer's weights and bias after their quantizers."""
+        """Names of a layer's weights and bias, after their quantizers."""
         form, name = self.rounded.weight_format, f"{node.name}_weight"
         plain = _plain(self.rounded.quantizer_of(node.input[0]).format)
         kind, per_slice = _standard(form) if plain else None, [1] * layer.weight.ndim
@@ -109,8 +115,8 @@ class _Writer:
         return names
 
     def bias(self, node, layer, kind):
-        """The bias: int32 in steps of the sums where these are integers that ONNX Runtime adds up,
-        else as it is after rounding."""
+        """The name of the bias: int32 in steps of the sums where ONNX Runtime adds up integers;
+        else real numbers, rounded."""
         name, steps = f"{node.name}_bias", layer.bias_steps
         if kind is None or (np.abs(steps) >= 2.0 ** 31).any():
             return self.constant(name, layer.rounded_bias)
@@ -121,7 +127,7 @@ class _Writer:
             f"{name}_dequantized", axis=0)
 
     def place(self, tensor):
-        """The quantizer of a tensor that has been made."""
+        """Add the quantizer of a tensor that has been written, if it has one."""
         quantizer = self.rounded.quantizers.get(tensor)
         if quantizer is None:
             return
@@ -158,6 +164,6 @@ class _Writer:
                                  ir_version=10 if version > 20 else 8)
 
 
-def write_model(rounded) -> onnx.ModelProto:
-    """The `onnx.ModelProto` of a `RoundedNetwork`."""
+def write_model(rounded: RoundedNetwork) -> onnx.ModelProto:
+    """The ONNX model of a `RoundedNetwork`."""
     return _Writer(rounded).write()

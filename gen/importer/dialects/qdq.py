@@ -1,7 +1,7 @@
-"""QuantizeLinear and DequantizeLinear, and operators on integers, as ONNX Runtime writes them.
+"""QuantizeLinear and DequantizeLinear, and ONNX Runtime's operators on integers.
 
 A tensor of integer codes is a value like any other: its real numbers are the ONNX codes. Unsigned
-codes of n bits are stored as signed ones, moved by 2**(n - 1).
+codes of n bits are stored as signed ones, less 2**(n - 1).
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ __all__ = ["DYNAMIC", "EXPANDED", "expand"]
 
 #: Where QuantizeLinear and DequantizeLinear live.
 _DOMAINS = (*STANDARD, "com.microsoft")
-#: Operators that compute the range of their first input.
+#: Operators that compute the range of their first input at run time.
 DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 #: The element type of sums and biases, which no format holds.
 _INT32 = "int32"
@@ -93,7 +93,7 @@ def _is_float(kind):
 
 
 def _named_kind(number, node):
-    """`_kind` of an ONNX element type."""
+    """The format whose codes an ONNX element type holds, or _INT32."""
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
     except (KeyError, TypeError, ValueError):
@@ -102,7 +102,7 @@ def _named_kind(number, node):
 
 
 def _moved(bits, signed):
-    """What is subtracted from unsigned codes to make them signed."""
+    """The number that is subtracted from unsigned codes to make them signed; 0 for signed ones."""
     return 0 if signed else 1 << (bits - 1)
 
 
@@ -141,7 +141,7 @@ def _quantize(builder, node, inputs, axis=1, block_size=0, output_dtype=0, preci
 
 
 def _quantized_constant(node, name, real, scale, zero, kind, axis):
-    """The codes of a constant."""
+    """What QuantizeLinear makes of a constant."""
     scale, zero = (_along_axis(item, real.shape, axis, node, what) for item, what in
                    ((scale.astype(np.float32), "its scale"), (zero, "its zero point")))
     if _is_float(kind):
@@ -154,8 +154,8 @@ def _quantized_constant(node, name, real, scale, zero, kind, axis):
 
 
 def _codes(builder, source, value, move):
-    """The value whose real numbers are the ONNX codes in tensor `source`, which lie like those of
-    `value`."""
+    """The value whose real numbers are the ONNX codes in tensor `source`, in the order of elements
+    of `value`."""
     tensor = builder.tensors[source]
     ones = np.full(tensor.shape[0], exact(1).item(), dtype=object)
     unit = exact(2).item() ** tensor.format.exponent
@@ -205,9 +205,10 @@ def _dequantized_constant(node, value, scale, zero, kind, axis):
                              kind.chip_format)
 
 
-def expand(node):
-    """QLinearConv, QLinearAdd, QGemm and the like as nodes that dequantize, compute and quantize;
-    Sum as Adds; any other node as itself."""
+def expand(node: Node) -> list[Node]:
+    """The nodes that a node stands for: QLinearConv, QLinearAdd, QGemm and the like as nodes that
+    dequantize, compute and quantize; Sum as Adds; any other node as itself. Raises UserError for
+    attributes of the wrong type and missing inputs."""
     if node.operator == "Sum" and node.inputs:
         return _expand_sum(node)
     if node.operator not in _EXPANSIONS:
@@ -227,7 +228,11 @@ def _part(node, operator, inputs, output, **attributes):
 
 
 def _expand(node, operator, operands, bias, result, axis, **attributes):
-    """`operands`, `result`: (tensor, scale, zero point); `bias`: (tensor, name of its scale)."""
+    """The nodes of an operator on quantized operands.
+
+    `operands` and `result` are names (tensor, scale, zero point); `bias` is the name of the bias,
+    or ""; `axis` is that of the scales of all operands but the first.
+    """
     name = node.outputs[0]
     parts, reals = [], []
     for n, operand in enumerate(operands):
@@ -270,7 +275,7 @@ def _expand_average(node):
 def _expand_one(node):
     """QLinearLeakyRelu and the like: one operand, the operator's own attributes."""
     name = node.outputs[0]
-    # Not the operator's own: where channels stand, and which opset's Softmax QLinearSoftmax is.
+    # Not the operator's own: the axis of channels, and the opset whose Softmax QLinearSoftmax is.
     attributes = {key: item for key, item in node.attributes.items()
                   if key not in ("channels_last", "opset")}
     return [_part(node, "DequantizeLinear", node.inputs[:3], f"{name}/operand"),

@@ -1,8 +1,8 @@
 """The quantizers of QONNX: FloatQuant, Quant (IntQuant), BipolarQuant, Trunc, MultiThreshold; and
-FormatQuant for all formats that these cannot say.
+FormatQuant for formats that these cannot express.
 
-Quant adds its zero point before it rounds, the chip after: with an odd zero point, ties go to the
-odd integer there.
+Quant adds its zero point before it rounds, the chip after: with an odd zero point, the chip rounds
+ties to the odd integer.
 """
 
 from dataclasses import replace
@@ -32,9 +32,8 @@ from .stairs import moved_to_nearest, staircase
 
 __all__: list[str] = []
 
-#: Attribute rounding_mode, of constants.
+#: Attribute rounding_mode: what rounds constants.
 _TO_WHOLE = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil}
-
 
 
 def _scale(inputs, node):
@@ -54,7 +53,7 @@ def _scale(inputs, node):
 
 
 def _whole(inputs, index, node, what):
-    """An input that is one whole number."""
+    """An input that is one integer."""
     if len(inputs) <= index:
         node.fail(f"must have {what}, input {index}")
     array = constant(inputs[index], node, what).numbers.reshape(-1)
@@ -66,7 +65,7 @@ def _whole(inputs, index, node, what):
 
 
 def _whole_numbers(inputs, index, node, what):
-    """An input of whole numbers, as an int64 array; one number where all are the same."""
+    """An input of integers, as an int64 array; one number where all are the same."""
     if len(inputs) <= index:
         node.fail(f"must have {what}, input {index}")
     array = constant(inputs[index], node, what).numbers
@@ -89,8 +88,8 @@ def _rounding(node, given, accepted=("ROUND",)):
 
 
 def _apply(builder, node, value, target, scale, limits=None):
-    """The value, or the constant, that a quantizer with this target makes; `limits`: (smallest,
-    largest) ordered integers of each channel."""
+    """The value, or the constant, that a quantizer with this target makes. `limits`: (lows, highs),
+    ordered integers of each channel; None: those of the target."""
     if isinstance(value, (Constant, QuantizedConstant)):
         real = value.floats
         try:
@@ -163,7 +162,8 @@ def _float_quant(builder, node, inputs, has_inf=0, has_nan=0, has_subnormal=0,
 
 
 def _range(bits, signed, narrow):
-    """(smallest, largest) code of so many bits."""
+    """(smallest, largest) code of `bits` bits; `narrow`: without the code that has no counterpart
+    of the other sign, or the largest unsigned one."""
     if signed:
         return narrow - (1 << (bits - 1)), (1 << (bits - 1)) - 1
     return 0, (1 << bits) - 1 - narrow
@@ -206,7 +206,7 @@ def _quant(builder, node, inputs, signed=1, narrow=1, rounding_mode=None):
 
 
 def _quant_of_each(builder, node, value, scale, numbers, kind, rounding):
-    """What Quant makes where channels have zero points or bit widths (`numbers`) of their own;
+    """The result of a Quant whose channels have zero points or bit widths (`numbers`) of their own;
     `kind`: (signed, narrow)."""
     zeros, widths = numbers
     if widths.min() < 1 + kind[0] or widths.max() > 16:
@@ -243,8 +243,8 @@ def _quant_of_each(builder, node, value, scale, numbers, kind, rounding):
 
 
 def _of_one_scale(images, scale, bits):
-    """(images, scale, bits) of a constant; where scales differ along more than one axis, in
-    their largest common unit, if codes of 16 bits hold that."""
+    """(images, scale, bits) of a constant, in the largest common unit of its scales where these
+    differ along more than one axis and codes of 16 bits suffice; else unchanged."""
     differ = [(scale != np.take(scale, [0], axis=n)).any() for n in range(scale.ndim)]
     if sum(differ) < 2:
         return images, scale, bits
@@ -261,7 +261,7 @@ def _of_one_scale(images, scale, bits):
 
 
 def _format_of(images, bits):
-    """Signed integers that have all of `images`, of `bits` bits at least."""
+    """The signed integers of at least `bits` bits that have codes for all of `images`."""
     ends = int(images.min(initial=0)), int(images.max(initial=0))
     return Int(max(bits, max((-1 - ends[0]).bit_length(), ends[1].bit_length()) + 1))
 
@@ -278,7 +278,7 @@ def _bipolar_quant(builder, node, inputs):
 
 
 def _to_a_side(builder, node, value, scale, numbers, rounding):
-    """The result of a quantizer with rounding FLOOR or CEIL; `numbers`: zero point and limits."""
+    """The result of a Quant with rounding FLOOR or CEIL; `numbers`: zero point and limits."""
     zero, low, high = numbers
     unit = _one_scale(scale, node)
     if rounding == "FLOOR":
@@ -299,8 +299,8 @@ def _one_scale(scale, node):
 
 @operator("Trunc", roles=Role.QUANTIZER, domains=QONNX)
 def _trunc(builder, node, inputs, signed=1, narrow=0, rounding_mode=None):
-    """Trunc: drops the last bits of a whole number. Version 1 has 5 inputs, version 2
-    says the new scale, signed and narrow, and has 6."""
+    """Trunc: drops the last bits of an integer. Version 1 has 5 inputs; version 2 has 6, the new
+    scale among them, and the attributes signed and narrow."""
     if len(inputs) not in (5, 6):
         node.fail(f"must have 5 inputs, or 6 in version 2, not {len(inputs)}")
     value, scale = activation(inputs, node), _one_scale(_scale(inputs, node), node)

@@ -1,10 +1,10 @@
-"""Quantizers by thresholds: QONNX's MultiThreshold, and rounding to other neighbours than the
-nearest (floor, ceil; Trunc).
+"""Quantizers by thresholds: QONNX's MultiThreshold, and rounding to a side (floor, ceil; Trunc).
 
 Such a quantizer counts the thresholds that a value reaches. The chip rounds (S + bias) * multiplier
-to nearest, S being an integer: a staircase of equal steps. Of all such staircases one is chosen
-that is on the right side of every threshold for every integer S, so that it is exact, although the
-numbers between integers differ. Weights are doubled where only that lets one exist.
+to nearest, S being an integer sum: a staircase of equal steps. Among all such staircases one is
+chosen whose edges lie on the right side of every integer S, so that it counts exactly, although
+real numbers between the sums would be counted differently. Weights are doubled where only that
+makes such a staircase possible.
 """
 
 from dataclasses import replace
@@ -13,28 +13,30 @@ from math import ceil, floor
 
 import numpy as np
 from systolith.gen.importer.binary import moved_below
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.file import QONNX
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import HostInput, Linear, Value, constant, exact, like
+from systolith.gen.importer.values import HostInput, Linear, Node, Value, constant, exact, like
 from systolith.hw.formats import Bipolar, Int
 from systolith.sim.model import numerics
 
 __all__ = ["moved_to_nearest", "staircase"]
 
-#: The share of sums between the first and the last threshold that may come out one step off where
-#: no staircase is exact.
+#: The share of sums between the first and the last threshold that may be counted wrong where no
+#: staircase is exact.
 _ALLOWED = 0.1
 #: Factors of the weights that are tried.
 _FACTORS = (1, 2, 4, 8, 16)
 
 
-def staircase(builder, node, value, thresholds, strict=False):
-    """The tensor that counts thresholds which a value reaches (`strict`: exceeds), as a value
-    whose real numbers are the counts.
+def staircase(builder: Builder, node: Node, value: HostInput | Value, thresholds: np.ndarray,
+              strict: bool = False) -> Value:
+    """The number of thresholds that a value reaches (`strict`: exceeds), as a quantized value.
 
-    `thresholds` is an array of Fraction [channels or 1, T], at most 4,095 of them.
+    `thresholds` is an array of Fraction [channels or 1, T], T at most 4,095. Raises UserError at
+    `node` where equal steps would count too many sums wrong.
     """
     thresholds = np.sort(thresholds, axis=1)
     count = thresholds.shape[1]
@@ -54,10 +56,11 @@ def staircase(builder, node, value, thresholds, strict=False):
     return like(value, Value(source, tuple(value.shape), shape, ones, move * ones))
 
 
-def moved_to_nearest(value, units, rounding, node):
-    """A value which, rounded to the nearest multiple of `units` (Fractions, one for each channel),
-    gives what `rounding` (FLOOR or CEIL) makes of `value`: moved by a half less half of the
-    distance between a multiple and the number next to it."""
+def moved_to_nearest(value: HostInput | Value, units: np.ndarray, rounding: str,
+                     node: Node) -> HostInput | Value:
+    """A value that, rounded to the nearest multiple of `units` (Fractions [channels]), is `value`
+    rounded down or up (`rounding`: FLOOR or CEIL) to a multiple: moved by half a unit, less half
+    the distance between a multiple and the next number. Raises UserError at `node`."""
     down = rounding == "FLOOR"
     if isinstance(value, HostInput):
         sides = (1, -1) + (1,) * (len(value.shape) - 1)
@@ -81,7 +84,7 @@ def moved_to_nearest(value, units, rounding, node):
 
 
 def _on_the_host(value, node, thresholds):
-    """The input scaled such that rounding to nearest counts thresholds; ties just above."""
+    """The input scaled so that rounding to nearest counts thresholds; ties go up."""
     spans = thresholds[:, -1] - thresholds[:, 0]
     steps = [span / (thresholds.shape[1] - 1) if span else Fraction(1) for span in spans]
     wanted = thresholds[:, :1] + np.outer(np.array(steps, object), np.arange(thresholds.shape[1]))
@@ -158,37 +161,58 @@ def _weighted(builder, value, target, node):
 
 
 def _line(thresholds, gain, offset, clip, strict, reach):
-    """(gain, offset, share of wrong sums) of the staircase of one channel: count = gain * S +
-    offset, rounded. `clip`: limits of the value after its own gain and offset; `reach`: the
-    smallest and the largest S."""
+    """The staircase of one channel: (gain, offset, share of sums that are counted wrong), such that
+    gain * S + offset, rounded, is how many thresholds the value of the integer sum S reaches.
+
+    `thresholds` (Fractions, sorted) are those of gain * S + offset, clipped to `clip` (low, high;
+    None: no limit); `strict`: a value must exceed them. `reach`: the smallest and the largest S.
+    """
     def met(number, threshold):
         return number > threshold if strict else number >= threshold
-    always = -1 if clip[0] is None else sum(met(clip[0], item) for item in thresholds) - 1
-    never = [clip[1] is not None and not met(clip[1], item) for item in thresholds]
+    low, high = clip
     if gain == 0:
-        number = offset
-        number = number if clip[0] is None else max(number, clip[0])
-        number = number if clip[1] is None else min(number, clip[1])
+        number = offset if low is None else max(offset, low)
+        number = number if high is None else min(number, high)
         return Fraction(0), Fraction(sum(met(number, item) for item in thresholds)), Fraction(0)
     sign = 1 if gain > 0 else -1
     least, most = reach if gain > 0 else (-reach[1], -reach[0])
-    # The first integer sum that meets each threshold, as far as sums reach.
-    met_at = [(item - offset) / abs(gain) for item in thresholds]
-    met_at = [floor(item) + 1 if strict else ceil(item) for item in met_at]
-    met_at = [least if n <= always else most + 1 if never[n] else min(max(item, least), most + 1)
-              for n, item in enumerate(met_at)]
-    first = np.array([float(item) for item in met_at])
-    # Step i must lie above first - 1 and below first; beyond the reach one side is enough.
-    above = np.where(first <= least, -np.inf, first - 1)
-    below = np.where(first > most, np.inf, first)
+    # The first S (of a negative gain: -S) that meets each threshold: least, if all do, most + 1, if
+    # none does.
+    first = []
+    for threshold in thresholds:
+        place = (threshold - offset) / abs(gain)
+        place = floor(place) + 1 if strict else ceil(place)
+        if low is not None and met(low, threshold):
+            place = least
+        elif high is not None and not met(high, threshold):
+            place = most + 1
+        first.append(min(max(place, least), most + 1))
+    inside = [n for n, place in enumerate(first) if least < place <= most]
+    if not inside:
+        return Fraction(0), Fraction(sum(place <= least for place in first)), Fraction(0)
+    base, step = _steps(first, inside, least, most)
+    wrong = sum(_missed(base + step * Fraction(2 * n + 1, 2), first[n]) for n in inside)
+    return sign / step, -base / step, Fraction(wrong, max(first[inside[-1]] - first[inside[0]], 1))
+
+
+def _missed(edge, first):
+    """How many sums an edge of a staircase counts wrong: none if it lies above first - 1 and below
+    `first`, the first sum after it."""
+    return 0 if first - 1 < edge < first else max(abs(ceil(edge) - first), 1)
+
+
+def _steps(first, inside, least, most):
+    """(base, step), Fractions, of the staircase whose edges base + step * (n + 1/2) lie best above
+    first[n] - 1 and below first[n]. `inside` are the n of thresholds that some sums from `least` to
+    `most` reach and others do not."""
     places = np.arange(len(first)) + 0.5
-    inside = np.flatnonzero((above > -np.inf) & (below < np.inf))
-    if not len(inside):
-        met_by_all = int((first <= least).sum())
-        return Fraction(0), Fraction(met_by_all), Fraction(0)
+    sums = np.array(first, np.float64)
+    # Beyond the reach one side is enough.
+    above = np.where(sums <= least, -np.inf, sums - 1)
+    below = np.where(sums > most, np.inf, sums)
     a, b = inside[0], inside[-1]
-    step = (first[b] - first[a]) / (b - a) if b > a else 1.0
-    start = round(first[a] - 0.5 - step * places[a])
+    step = (sums[b] - sums[a]) / (b - a) if b > a else 1.0
+    start = round(sums[a] - 0.5 - step * places[a])
     best = None
     for base in sorted(range(start - 4, start + 5), key=lambda item: abs(item - start)):
         lowest = max(((above - base) / places).max(), 0.0)
@@ -196,15 +220,12 @@ def _line(thresholds, gain, offset, clip, strict, reach):
         size = (lowest + highest) / 2 if highest < np.inf else max(2 * lowest, 1.0)
         edges = np.clip(np.ceil(base + max(size, 1e-9) * places), least, most + 1)
         # Exact where there is room for a step; the more room, the less a multiplier's bits matter.
-        wrong = (0.0 if highest > lowest else
-                 np.abs(edges - first)[inside].sum() / max(first[b] - first[a], 1.0))
+        wrong = 0.0 if highest > lowest else np.abs(edges - sums)[inside].sum()
         key = wrong, -(highest - lowest)
         if size > 0 and (best is None or key < best[0]):
             best = key, base, size
-    if best is None:
-        return sign / Fraction(step), -start / Fraction(step), Fraction(1)
-    step = Fraction(best[2]).limit_denominator(1 << 40)
-    return sign / step, -best[1] / step, Fraction(best[0][0])
+    base, size = (start, step) if best is None else best[1:]
+    return Fraction(base), Fraction(size).limit_denominator(1 << 40)
 
 
 @operator("MultiThreshold", roles=Role.QUANTIZER | Role.MAPS, domains=QONNX)

@@ -46,12 +46,13 @@ NUMBERS = {*_REAL, *INTEGERS, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.
 
 #: Operators that make codes of real numbers.
 ENCODES = Role.QUANTIZER | Role.COMPARE
-#: What the chip does with a function of sums.
+#: Operators after which the chip can compute a function of sums, by a table.
 _ON_CHIP = {"IntQuant", "MaxPool", "Quant", "QuantizeLinear"}
-#: Operators whose results are not the same each time, or whose scales the chip must know.
+#: Operators whose results differ from run to run, or whose scales the chip must know.
 _NEVER = {"Bernoulli", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "Multinomial",
           "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-#: What moves elements, joins them and takes some: at the end, the host does that as it reads them.
+#: Operators that move elements, join tensors and take parts of them: at the network's end, the host
+#: does that as it reads.
 _MOVES = Role.SAME | Role.VIEW | Role.MOVE | Role.REPEAT
 #: QONNX's quantizers as `run` computes them: values of attributes, the default first.
 _ROUND = {"rounding_mode": ("ROUND", "CEIL", "FLOOR", "HALF_EVEN")}
@@ -315,14 +316,15 @@ def _takes_functions(node, values):
 
 
 def _is_moved(value):
-    """Whether all that was done to tensors since their quantizers was to join them or to take parts
-    of them: the host does that as it reads them."""
+    """Whether all that was done to a value since its quantizers was to join tensors or to take
+    parts of them: the host does that as it reads them."""
     return value.linear is None and not value.pool and bool(
         value.parts or value.channels is not None or any(value.pads))
 
 
 def _reason(builder, node, inputs):
-    """Why the host must compute a node unless a quantizer follows, or None."""
+    """Why the host must compute a node unless a quantizer follows; None where the chip can compute
+    it."""
     values = [item for item in inputs if isinstance(item, (Value, HostInput))]
     first = values[0] if values else None
     linear = [item.linear for item in values if isinstance(item, Value)]
@@ -338,8 +340,8 @@ def _reason(builder, node, inputs):
     return None
 
 
-def host_tensor(name, element, sizes):
-    """The HostInput of a tensor of this ONNX element type, `sizes` without the batch."""
+def host_tensor(name: str, element: int, sizes: Sequence[int]) -> HostInput:
+    """The HostInput of a tensor with this ONNX element type; `sizes` are without the batch."""
     form = element_format(element) if element in INTEGERS else None
     bits, signed = (form.width, form.signed) if form else (0, True)
     half = HALF.get(element, "")

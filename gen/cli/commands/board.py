@@ -1,4 +1,4 @@
-"""Commands on a board: the file that configures it, and running a build on it."""
+"""Commands on a board: the file that configures it, running a build on it, a host in C."""
 
 import shlex
 from argparse import ArgumentParser, Namespace
@@ -21,7 +21,7 @@ from ..options import (
     wrote,
 )
 
-__all__ = ["Bitstream", "Run"]
+__all__ = ["Bitstream", "Host", "Run"]
 
 
 class Bitstream(Command):
@@ -141,3 +141,28 @@ class Run(Command):
             from systolith.gen.report.report import units_table
             print("\ncycles of each unit by the core's counters:\n")
             print(units_table(found.activity, found.cycles))
+
+
+class Host(Command):
+    name, summary = "host", "write the host's part of a build in C"
+    text = (
+        "Write one C file that runs a build without Python: it loads program.bin into the core's "
+        "memory,\nquantizes float32 images, runs them, and writes float32 results, bit for bit "
+        "those of `systolith run`.\nIt needs Linux and a C compiler, no library. Networks whose "
+        "host computes more than quantizing\nand dequantizing are refused.")
+    examples = (
+        "  systolith host out -o host.c\n"
+        "  cc -O2 -ffp-contract=off -o host host.c -lm\n"
+        "  ./host /dev/ttyUSB0 out/program.bin x.f32 y.f32")
+
+    def arguments(self, parser):
+        parser.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
+        add_output(parser, "HOST.c", required=True)
+
+    def run(self, options):
+        from systolith.gen.flow.build import open_build
+        from systolith.gen.flow.host_c import host_c
+        from systolith.gen.kit.files import write_file
+        write_file(options.output, host_c(open_build(options.dir)))
+        wrote(options.output)
+        return OK

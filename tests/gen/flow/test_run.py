@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.flow.build import CORE, Build
+from systolith.gen.flow.build import CORE, PROGRAM, Build
 from systolith.gen.flow.run import connect, run
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
@@ -17,6 +17,7 @@ from systolith.sim.rtl.device import Device
 from systolith.sim.rtl.serial_link import SerialLink
 
 from ...networks import random_network
+from . import test_host_c as c
 
 ARCH = Arch(name="small", board="ulx3s-85f", rows=3, columns=2, activation="int4",
             weight="int4", bus_bits=32, activation_depth=256, weight_depth=64,
@@ -28,7 +29,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("build")
     graph, _ = random_network(2, ARCH, layers=2, size=6)
     (folder / CORE).write_text(core_verilog(ARCH))
-    return Build(folder, ARCH, graph, compile_graph(graph, ARCH))
+    program = compile_graph(graph, ARCH)
+    program.save(folder / PROGRAM)
+    return Build(folder, ARCH, graph, program)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,15 @@ def test_a_board_computes_what_the_golden_model_does(made):
          for name in made.graph.outputs}, x)
     assert np.array_equal(found.outputs, golden)
     assert 0 < found.compute_cycles < found.cycles < 2 * found.cycles_model
+
+
+def test_the_host_in_c(made, board, tmp_path):
+    x, host, program = images(made, 2), c.compiled(made, tmp_path), made.folder / PROGRAM
+    done, results = c.ran(host, board.path, program, x, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(results, c.expected(made, x).ravel())
+    done, _ = c.ran(host, "/dev/null", program, x, tmp_path)
+    assert done.returncode == 1 and "is no serial line" in done.stderr
 
 
 def test_a_wrong_result_is_seen(made, monkeypatch):

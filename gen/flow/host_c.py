@@ -309,8 +309,8 @@ def host_c(build: Build) -> str:
     constants = _constants(build, content) | {"IMAGE_FLOATS": sum(sizes.values())}
     own = resources.files("systolith.gen.flow") / "host.c"
     return (
-        f"/* Runs {_quoted(graph.name)} on the chip {_quoted(arch.name)}. Written by Systolith for one\n"
-        " * program.bin.\n"
+        f"/* Runs {_quoted(graph.name)} on the chip {_quoted(arch.name)}, by one program.bin.\n"
+        " * Written by Systolith.\n"
         " *\n"
         " *     cc -O2 -ffp-contract=off -o host host.c -lm\n"
         " *     ./host /dev/ttyUSB0 program.bin x.f32 y.f32\n"

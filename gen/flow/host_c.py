@@ -50,7 +50,9 @@ def _floats(keys: np.ndarray) -> np.ndarray:
 def _quantizer(encoder: Encoder, tensor: Tensor) -> _Quantizer:
     """The quantizer of a scalar `encoder`, found by bisection over all float32 numbers. Raises
     UserError where it is no monotone function."""
-    number = replace(tensor, shape=(1, 1, 1))
+    number, form = replace(tensor, shape=(1, 1, 1)), tensor.format
+    if form is None:
+        raise _refuse(f"the input {encoder.name}", "is not quantized")
 
     def codes_of(values):
         with np.errstate(over="ignore"):
@@ -58,7 +60,7 @@ def _quantizer(encoder: Encoder, tensor: Tensor) -> _Quantizer:
 
     def order(values):
         codes = codes_of(values)
-        return codes if number.format.binary else number.format.ordered(codes)
+        return codes if form.binary else form.ordered(codes)
 
     most = int(np.float32(np.finfo(np.float32).max).view(np.uint32))
     first, last = order(_floats(np.array([-most, most])))
@@ -198,19 +200,20 @@ def _output(build: Build, number: int, decoder: Decoder) -> tuple[str, str]:
     item = next(found for found in build.program.host.outputs if found.name == tensor.name)
     text, final = "", decoder.function is not None
     raw = tensor.format is None
-    if not raw:
+    if tensor.format is not None:
         codes = np.arange(1 << tensor.format.width)
-        if final:
+        if decoder.function is not None:
             least, table = decoder.function
             place = np.clip(tensor.format.ordered(codes) - least, 0, len(table) - 1)
             numbers = np.asarray(table)[place]
         else:
             numbers = tensor.decode(codes)
         text += _list("double", f"numbers_{number}", numbers, _double)
-    own = decoder.scale is None or decoder.offset is None
-    scale = np.atleast_1d(tensor.scale if own else decoder.scale).ravel()
-    add = np.atleast_1d(tensor.offset if own else decoder.offset).ravel()
-    scale, add = np.broadcast_arrays(scale, add)
+    if own := decoder.scale is None or decoder.offset is None:
+        factors = tensor.scale, tensor.offset
+    else:
+        factors = decoder.scale, decoder.offset
+    scale, add = np.broadcast_arrays(*(np.ravel(np.asarray(item)) for item in factors))
     text += _list("double", f"scale_{number}", scale, _double)
     text += _list("double", f"add_{number}", add, _double)
     slope = decoder.slope

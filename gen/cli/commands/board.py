@@ -155,11 +155,11 @@ class Host(Command):
         "  cc -O2 -ffp-contract=off -o host host.c -lm\n"
         "  ./host /dev/ttyUSB0 out/program.bin x.f32 y.f32")
 
-    def arguments(self, parser):
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("dir", metavar="DIR", help="folder made by `systolith build`")
         add_output(parser, "HOST.c", required=True)
 
-    def run(self, options):
+    def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import open_build
         from systolith.gen.flow.host_c import host_c
         from systolith.gen.kit.files import write_file

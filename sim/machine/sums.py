@@ -1,32 +1,44 @@
 """What the array's sums are: which pixel of which layer, from the tags of what it has read.
 
-Part of the check of memory plans (`sim.memory_plan`): this is its ARRAY instruction.
+The part of `memory_plan.py` that executes ARRAY instructions on tags.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Above, ArrayView, Axis
+from systolith.hw.spec.isa import Instruction
 from systolith.hw.spec.memories import Space
+
+from .contents import Contents
 
 __all__ = ["ANY", "NONE", "Sums", "find_passes", "find_pixels", "lines_of", "may_see_nothing",
            "sees_nothing"]
 
-#: In place of a pixel's row or column, or of a round. ANY: unknown, for the sum has seen nothing
-#: but padding. NONE: no pixel, the sum came along with others and lacks some of its products.
+#: Instead of a pixel's row or column, or of a round. ANY: unknown, because the array has read
+#: nothing but padding for the sum. NONE: the sum is of no pixel, because it lacks some products;
+#: the array computed it along with others.
 ANY, NONE = -1, -2
 #: Fields of ARRAY on which its loops do not depend.
 _PLACES = {"weight_base", "base", "accumulator", "accumulate", "early", "double", "pad_code"}
 
 
 class Sums:
-    """What each accumulator word holds: int64 arrays [accumulator_depth].
+    """What each accumulator word holds.
 
-    `layer` (-1: the word holds nothing), `block` of columns, `passes` that the sum has had, `round`
-    of a batch, `row` (counted over all images of the round) and `column` of the pixel.
-
-    `blind` [accumulator_depth] is the place in `passes_blind` of the passes [((kernel y, count),
-    (kernel x, count))] that have read nothing for a sum.
+    Attributes
+    ----------
+    layer, block, passes, round, row, column : int64 arrays [accumulator_depth]
+        Of each word's sum: the layer (-1: the word holds nothing), the block of columns, the number
+        of passes so far, the round of the batch, and the pixel; rows are counted over all images of
+        the round.
+    blind : int64 array [accumulator_depth]
+        An index into `passes_blind`.
+    passes_blind : list of tuples
+        Sets of passes, as (((first kernel row, count), (first kernel column, count)), ...), in
+        which the array has read nothing but padding for a sum.
     """
     FIELDS = ("layer", "block", "passes", "round", "row", "column")
 
@@ -41,9 +53,11 @@ class Sums:
     def __init__(self, depth: int):
         for name in (*self.FIELDS, "blind"):
             setattr(self, name, np.full(depth, -1))
-        self.passes_blind = [()]
+        self.passes_blind: list[tuple] = [()]
 
-    def begin(self, mine, values):
+    def begin(self, mine: slice, values: dict[str, Any]) -> None:
+        """Put new sums into words. `values`: by the names in FIELDS integers or arrays [sums], and
+        "blind", the passes that have read nothing for them, or None."""
         for name in self.FIELDS:
             getattr(self, name)[mine] = values[name]
         self.blind[mine] = 0
@@ -57,9 +71,9 @@ class Sums:
             where = np.arange(len(self.blind))[mine]
             self.blind[where[self.blind[mine] == before]] = len(self.passes_blind) - 1
 
-    def add(self, mine, first, values):
-        """Add passes from number `first` on. Returns whether the sums are those that wait for
-        them."""
+    def add(self, mine: slice, first: int, values: dict[str, Any]) -> bool:
+        """Add passes, the first of which has the number `first`, to the sums in words; `values` as
+        of `begin`. Returns whether these are sums of the same pixels with all passes before."""
         good = self.passes[mine] == first
         for name in ("layer", "block"):
             good &= getattr(self, name)[mine] == values[name]
@@ -100,9 +114,11 @@ def lines_of(layer: ArrayView) -> tuple[Line, Line]:
     return y, x
 
 
-def find_passes(tags, i, layer, arch):
-    """(column block, number of the first pass, its (kernel y, kernel x, block)) of an ARRAY whose
-    weight words have these tags; or a string that says what is wrong."""
+def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
+                ) -> tuple[int, int, tuple[int, int, int]] | str:
+    """(column block, number of the first pass, its (kernel row, kernel column, block)) of the ARRAY
+    instruction `i` of a layer whose weight words have these tags, int64 array [words]; or, as a
+    text, what the instruction does wrong."""
     size = arch.weight_bytes
     first, rest = divmod(int(tags[0]) - layer.weights, size * arch.rows)
     if tags.min() < 0 or (np.diff(tags) != size).any() or rest or not (
@@ -240,30 +256,34 @@ class _Geometry:
         return words, rows[:, None], columns, down, across
 
 
-def find_pixels(checker, number, i, layer, taps):
-    """{round, row, column} of the sums of an ARRAY instruction, ANY where it reads nothing but
-    padding; arrays in the order of the sums. `taps` is the (kernel y, kernel x, block) of its first
-    pass. Fails by `checker.fail` where what it reads is not the pixels of its passes."""
+def find_pixels(contents: Contents, number: int, i: Instruction, layer: Any,
+                taps: tuple[int, int, int]) -> dict[str, Any]:
+    """The pixels of the sums that an ARRAY instruction computes, by what it reads: "round", "row"
+    and "column", integers or int64 arrays in the order of the sums, ANY where it reads nothing but
+    padding; and "blind", the passes that read nothing but padding, or None.
+
+    `number` is the index of the instruction `i`, `taps` the (kernel row, kernel column, block) of
+    its first pass. Raises MemoryPlanError where what it reads is not the pixels of its passes."""
     if taps[2] + i.blocks > len(layer.wanted):
-        checker.fail(number, f"reads blocks that {layer.input!r} does not have")
+        contents.fail(number, f"reads blocks that {layer.input!r} does not have")
     key = (taps, *(value for name, value in i.fields.items() if name not in _PLACES))
     if key not in layer.geometries:
         layer.geometries[key] = _Geometry(i, layer, taps)
     geometry = layer.geometries[key]
     if geometry.empty:
         if geometry.needed.any() and i.replicate:
-            _check_edge(checker, number, i, layer, geometry)
+            _check_edge(contents, number, i, layer, geometry)
         return {**dict.fromkeys(("round", "row", "column"), ANY),
                 "blind": ((taps[0], i.kernel_y), (taps[1], i.kernel_x))}
-    tensor, round, (_, row, column) = checker.look_up(
+    tensor, round, (_, row, column) = contents.look_up(
         number, Space.ACTIVATION, i.base + geometry.block * i.stride_block
         + sum(geometry.first_word), geometry.group, layer.input)
     image, row = divmod(row, layer.y.size)
     found = geometry.at((row - geometry.first_place[0], column - geometry.first_place[1]))
     if isinstance(found, str):
-        checker.fail(number, f"{found} of {layer.input!r}")
+        contents.fail(number, f"{found} of {layer.input!r}")
     words, rows, columns, down, across = found
-    checker.check_map(
+    contents.check_map(
         number, Space.ACTIVATION, i.base + words, tensor, round,
         geometry.blocks[:, None, None], image * layer.y.size + rows, columns,
         geometry.needed[:, None, None])
@@ -272,18 +292,18 @@ def find_pixels(checker, number, i, layer, taps):
     return {"round": round, "row": down, "column": across, "blind": None}
 
 
-def _check_edge(checker, number, i, layer, geometry):
+def _check_edge(contents, number, i, layer, geometry):
     """Where padding is replicated and all is padding: the map's edge is what is read."""
     lasts = i.y_last, i.x_last
     words = [int(part.flat[0]) for part, _ in geometry.visited]
     address = i.base + geometry.block * i.stride_block + sum(
         min(max(word, 0), last) for word, last in zip(words, lasts, strict=True))
-    _, _, (_, row, column) = checker.look_up(number, Space.ACTIVATION, address, geometry.group,
+    _, _, (_, row, column) = contents.look_up(number, Space.ACTIVATION, address, geometry.group,
                                              layer.input)
     for word, last, place, axis in zip(words, lasts, (row % layer.y.size, column),
                                        (layer.y, layer.x), strict=True):
         if (word < 0 and place != 0) or (word > last and place != axis.size - 1):
-            checker.fail(number, f"replicates what is not the edge of {layer.input!r}")
+            contents.fail(number, f"replicates what is not the edge of {layer.input!r}")
 
 
 def _reads(axis, pixels, first, count):
@@ -295,14 +315,16 @@ def _reads(axis, pixels, first, count):
     return ((places >= 0) & (places < axis.size)).any(axis=-1)
 
 
-def sees_nothing(layer, blind, row, column):
-    """bool [sums]: whether the pixels at `row` and `column` read nothing but padding in the passes
-    `blind`. `row` is counted over all images of a round."""
+def sees_nothing(layer: Any, blind: tuple[tuple[int, int], tuple[int, int]], row: np.ndarray,
+                 column: np.ndarray) -> np.ndarray:
+    """bool [sums]: whether the pixels at `row` and `column` (int64 arrays [sums]) read nothing but
+    padding in the passes `blind` ((first kernel row, count), (first kernel column, count)). Rows
+    are counted over all images of a round."""
     (y, rows), (x, columns) = blind
     return ~(_reads(layer.y, row % layer.y.pixels, y, rows) & _reads(layer.x, column, x, columns))
 
 
-def may_see_nothing(layer):
+def may_see_nothing(layer: Any) -> bool:
     """Whether a layer has pixels that read nothing but padding in some pass."""
     return not all(_reads(axis, np.arange(axis.pixels), 0, axis.kernel).all()
                    for axis in (layer.y, layer.x))

@@ -1,8 +1,8 @@
 """Area by Yosys: LUTs, flip-flops, DSP blocks and block RAMs, in total and by part of the chip.
 
-The hierarchy is kept while mapping, so every module is mapped once however often it stands in
-the design: a 32 x 32 array costs the time of one processing element. What an optimizer could
-still save across the borders of modules is therefore not counted off.
+The hierarchy is kept while mapping, so that each module is mapped once, however many instances it
+has: a 32 x 32 array takes the time of one processing element. Savings across the borders of
+modules, which a flattened design might allow, are not included.
 
 How cells are counted:
 
@@ -47,7 +47,7 @@ __all__ = ["PARTS", "TARGETS", "Area", "AreaError", "built_for",
 
 #: Targets for which a whole chip can be mapped.
 TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowin")
-#: Whose processing elements those of another target are.
+#: Targets whose processing elements are built like those of another target.
 _ELEMENTS_OF = {"gowin": "ecp5"}
 
 
@@ -103,10 +103,11 @@ _INSIDE = {
     "array control": {"array": "array edges", "systolith_accumulator": "accumulators"},
     "array edges": {"systolith_pe": "processing elements"},
 }
-#: The scratchpads have no module of their own: they are the memories of the core's.
+#: Cells of the scratchpads, which are memories directly in the module of the core.
 _MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+|S?[SD]P(X9)?B?")
 
-#: Where Linux is below, Yosys ends with the process that waits for it, however that one ends.
+#: Runs Yosys on commands from standard input. On Linux, it is killed when the process that waits
+#: for it ends, however that happens.
 _WORKER = """
 import ctypes, signal, sys
 if sys.platform == "linux":
@@ -119,7 +120,7 @@ for line in sys.stdin.read().splitlines():
 
 
 class AreaError(UserError):
-    """Yosys did not finish: its own last words, and where its log is."""
+    """Yosys failed. The text has its error message and the path of its log."""
 
 
 @dataclass
@@ -135,7 +136,7 @@ class Area:
     pe : Counter or None
         Cells of one processing element.
     pe_count : int
-        How often it stands in the design.
+        Its instances in the design.
     in_flipflops : list of str
         Memories that no block RAM or LUT RAM fits: module, name and bits.
     seconds : float
@@ -170,7 +171,7 @@ class Area:
 
 
 def count(cells: Mapping[str, int]) -> dict[str, float]:
-    """The figures to compare: a dict of `lut`, `ff`, `dsp` and `bram`."""
+    """`lut`, `ff`, `dsp` and `bram` of a count of cells by type, as the module's docstring says."""
     def total(weights):
         number = sum(weights.get(name, 0) * times for name, times in cells.items())
         return int(number) if number == int(number) else number
@@ -243,10 +244,10 @@ def _check(target):
 
 def run_yosys(commands: Iterable[str], result: Path, log: Path | str | None = None,
               timeout: float | None = None) -> str:
-    """Run Yosys, in the folder of the file `result`, until it has written that; its log as text.
+    """Run Yosys on `commands`, which must write the file `result`; returns its log.
 
-    Paths in the commands are absolute ones. Raises AreaError; the log then stays, in `log` or else
-    in a temporary file.
+    It runs in the folder of `result`; other paths in the commands must be absolute. Raises
+    AreaError where it fails; the log is then kept, in `log` or else in a temporary file.
     """
     with Processes() as processes, _log(log) as file:
         try:
@@ -266,8 +267,8 @@ def run_yosys(commands: Iterable[str], result: Path, log: Path | str | None = No
 
 @contextmanager
 def _log(path):
-    """A file to write a log into: at `path`, or (None) a temporary one, of which only an AreaError
-    leaves something."""
+    """An open file for a log: `path`, or where that is None a temporary file, which is removed
+    unless the block raises AreaError."""
     if path is not None:
         with open(path, "w") as kept:
             yield kept
@@ -297,7 +298,8 @@ def _attribute(modules, module, part, times, parts):
 
 
 def leaves(modules: Mapping[str, Mapping[str, int]], module: str) -> Counter:
-    """Cells of `module` with those of the modules in it; `modules` has a dict of cells for each."""
+    """{cell: number} of a module and of all modules inside it. `modules`: for each module its cells
+    and the instances in it."""
     cells: Counter = Counter()
     for name, number in modules[module].items():
         if name in modules:

@@ -1,8 +1,8 @@
 """The clock that a systolic array alone reaches on an ECP5: place and route, several seeds.
 
-Two pins feed the array through chains of registers and read it through another one, so that every
-input and output is used and no pin is waited for. Between chain and array stands one more register
-on either side: paths into and out of the array are short, only those inside it count.
+One pin feeds the inputs of the array through a chain of registers, and another pin shows a function
+of all outputs, so that nothing is optimized away and pins do not limit the clock. Further registers
+before and after the array keep the paths to and from it short: only paths inside it count.
 """
 
 import json
@@ -27,7 +27,7 @@ from .place_and_route import Job, Timing, achieved, place_all
 __all__ = ["ArrayTiming", "array_arch", "array_timing", "wrapper"]
 
 TOP = "systolith_clock"
-#: More than any array reaches: the placer does no more than it is asked for.
+#: More than any array reaches, because the placer stops improving when the target is met.
 ASKED_MHZ = 250
 PART = "LFE5U-85F"
 
@@ -46,7 +46,7 @@ class ArrayTiming(Timing):
 
 def array_arch(activation: Format | str, weight: Format | str, *, rows: int = 8, columns: int = 8,
                lanes: int = 1, stages: int | None = None, dsp: bool = False) -> Arch:
-    """The chip whose array is meant. Raises UserError where there is none."""
+    """A chip with such an array. Raises UserError where there is none in these formats."""
     try:
         arch = Arch(name=f"{activation} x {weight}", rows=rows, columns=columns, lanes=lanes,
                     activation=parse(activation), weight=parse(weight), stages=stages,

@@ -28,7 +28,7 @@ __all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
            "find_liberty", "merit"]
 
 ELEMENT_TARGETS = tuple(TARGETS)
-#: A real library of standard cells, where Debian's package qflow-tech-osu018 puts it.
+#: A library of standard cells, where Debian's package qflow-tech-osu018 installs it.
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 
 _GATES = "AND,NAND,OR,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"

@@ -1,4 +1,4 @@
-"""The slowest paths of a placed design, told in the design's own names.
+"""The slowest paths of a placed design, in the names of its own modules and signals.
 
 nextpnr's report has one path for each pair of clock edges, hop by hop, in names of cells and nets
 that Yosys has made from the design's: a cell is called after a net at one of its pins, as in
@@ -12,9 +12,9 @@ from typing import Any
 
 __all__ = ["Path", "critical_paths", "own_name"]
 
-#: Where a cell's name leaves the design's own part; names of signals have no capitals.
+#: The part of a cell's name that Yosys has appended; names of the design have no capitals.
 _MADE = re.compile(r"(_(?=[A-Z][A-Z0-9]+(_|\$|$))|\$(?=[A-Za-z])).*")
-#: Hierarchy that says nothing: the core inside the board's top level.
+#: The hierarchy of the board's top level around the core, which is left out.
 _AROUND = re.compile(r"^system\.core\.placed\.")
 _BITS = re.compile(r"(\[\d+\])+$")
 

@@ -1,7 +1,7 @@
 """The clock that a board's top level reaches: Yosys and nextpnr, several seeds side by side.
 
-Needs the extra `boards`, or nextpnr on PATH. One result of a placer is chance, so that the median
-of several seeds counts for a measurement, and the best one for a bitstream.
+Needs the extra `boards`, or nextpnr on PATH. The result of a placer varies with its seed, so a
+measurement takes the median of several seeds, and a bitstream the best one.
 """
 
 import json

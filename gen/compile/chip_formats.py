@@ -4,8 +4,10 @@ import json
 from dataclasses import dataclass, field, replace
 
 from systolith.hw.formats import Bipolar, Int
+from systolith.hw.spec.rules import ArchError
 
 from .legal import has_weights
+from .needs import KEY_OF, WITHOUT
 from .planes import computed_formats
 from .tile import Layer
 from .widen import widened
@@ -61,16 +63,18 @@ def formats_needed(graph, arch):
             found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "
                                   f"and the chip's are {arch.weight}")
         fields["weight"] = max(others, key=lambda item: item.width)
-    if arch.bit_planes and not fields.get("activation", arch.activation).binary:
-        fields["bit_planes"] = False
-    try:
-        found.chip = replace(arch, **fields)
-    except ValueError as error:
-        found.problems.append(f"a chip like this in these formats cannot be: {error}; choose "
-                              "another preset")
-    else:
-        found.changes = {f"array.{name}": item if item is False else str(item)
-                         for name, item in fields.items()}
+    without: dict[str, int] = {}
+    while found.chip is None:
+        try:
+            found.chip = replace(arch, **fields, **without)
+        except ArchError as error:
+            if error.field in without or error.field not in WITHOUT:
+                found.problems.append(f"a chip like this in these formats cannot be: {error}; "
+                                      "choose another preset")
+                return found
+            without[error.field] = WITHOUT[error.field]     # a unit that they rule out
+    found.changes = {f"array.{name}": str(item) for name, item in fields.items()}
+    found.changes |= {KEY_OF[name]: item for name, item in without.items()}
     return found
 
 

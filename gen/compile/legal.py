@@ -3,11 +3,11 @@
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 
-from .bias import bias_error, bias_fraction, chip_bias, odd_tail
+from .bias import chip_bias, odd_tail
+from .needs import check_needs, largest_k
 from .tile import MOST_ADDENDS
 
-__all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights",
-           "largest_k"]
+__all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights"]
 
 
 def accumulator_need(layer, input_format):
@@ -51,8 +51,6 @@ def _check_formats(layer, tensors, outside=False):
         if tensor != arch.activation:
             raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                               f"{arch.activation}")
-    if conv.operand is not None:
-        _check_operand(layer, tensors)
     if not has_weights(layer):
         raise WrongFormat(f"{layer.title} has {conv.weight_format} weights, the chip's are "
                           f"{arch.weight}")
@@ -71,11 +69,9 @@ def has_weights(layer):
 
 def _check_operand(layer, tensors):
     conv, arch = layer.conv, layer.arch
+    if conv.operand is None:
+        return
     name = conv.operand.tensor
-    if not arch.operand_depth:
-        raise UserError(
-            f"{layer.title} combines its results with {name!r}, and the chip has no operand "
-            "memory; set buffers.operands (words like those of buffers.activations)")
     if tensors[name].format != arch.activation:
         raise UserError(f"{layer.title} combines its results with {name!r} in "
                         f"{tensors[name].format}, the chip computes in {arch.activation}; quantize "
@@ -113,36 +109,6 @@ def _check_parameters(layer):
                             "and output are too far apart")
 
 
-def _check_bias(layer):
-    conv, arch = layer.conv, layer.arch
-    error = bias_error(conv, arch)
-    if error > 0.5 and arch.bias_fraction < MULTIPLIER_BITS:
-        raise UserError(
-            f"{layer.title}: its bias would be off by {error:.3g} steps of its output, since "
-            "one step of its sums is so many of these and the chip holds only "
-            f"{arch.bias_fraction} fraction bits of a bias; set post.bias_fraction="
-            f"{bias_fraction(conv, arch)}")
-
-
-def _check_functions(layer):
-    conv, arch = layer.conv, layer.arch
-    if conv.leaky and not arch.leaky:
-        raise UserError(f"{layer.title} multiplies sums below zero by another factor than the rest "
-                        "(LeakyRelu, PRelu), and the chip has no second multiplier; set "
-                        "post.leaky to true")
-    if conv.table is not None and len(conv.table) > arch.table_depth:
-        words = 1 << (len(conv.table) - 1).bit_length()
-        has = (f"the chip's has {arch.table_depth} words" if arch.table_depth
-               else "the chip has no table memory")
-        raise UserError(f"{layer.title} looks up its results in a table of {len(conv.table)}, and "
-                        f"{has}; set buffers.tables to {words}, or twice that for speed")
-
-
-def largest_k(arch, bits):
-    """The value of array.largest_k that gives exact accumulators so many bits."""
-    return -(-(1 << (bits - 2)) // arch.term_bound)
-
-
 def _check_pairs(layer):
     conv = layer.conv
     if layer.pairs and conv.raw:
@@ -164,6 +130,7 @@ def check_outside(layer, tensors):
     format."""
     _check_formats(layer, tensors, outside=True)
     _check_parameters(layer)
+    _check_operand(layer, tensors)
 
 
 def check_layer(layer, tensors, moved=False):
@@ -175,8 +142,8 @@ def check_layer(layer, tensors, moved=False):
     conv, arch = layer.conv, layer.arch
     _check_formats(layer, tensors)
     _check_parameters(layer)
-    _check_functions(layer)
-    _check_bias(layer)
+    check_needs(layer, tensors)
+    _check_operand(layer, tensors)
     _check_pairs(layer)
     bits = accumulator_need(layer, tensors[conv.input].format)
     geometry = conv.geometry

@@ -10,8 +10,9 @@ from systolith.sim.model.graph import Graph
 
 from .alloc import ALIGNMENT, Placement, place
 from .legal import check_channels, check_layer
+from .needs import in_planes
 from .operands import OperandMemory
-from .planes import in_planes, lay_out_planes
+from .planes import lay_out_planes
 from .taps import lay_out_taps
 from .tile import Layer
 from .tiling import plan_layer

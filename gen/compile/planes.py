@@ -14,16 +14,12 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.host import Taps
 
-from .legal import accumulator_need, check_outside, largest_k
+from .legal import accumulator_need, check_outside
+from .needs import check_needs, largest_k
 from .taps import lay_out_taps
 from .tile import Layer
 
-__all__ = ["computed_formats", "in_planes", "lay_out_planes"]
-
-
-def in_planes(conv, tensors, arch):
-    """Whether a layer reads integers on a binary chip."""
-    return arch.activation.binary and tensors[conv.input].format.uniform
+__all__ = ["computed_formats", "lay_out_planes"]
 
 
 def computed_formats(graph):
@@ -45,13 +41,8 @@ def computed_formats(graph):
 
 
 def _check(layer, tensors, alone):
-    conv, arch = layer.conv, layer.arch
-    form = tensors[conv.input].format
-    if not arch.bit_planes:
-        raise UserError(
-            f"{layer.title} reads {conv.input!r} in {form}, the chip computes in "
-            f"{arch.activation}; set array.bit_planes to true (then it computes the planes of "
-            "bits of its input one after the other), or quantize the input to one bit")
+    conv, form = layer.conv, tensors[layer.conv.input].format
+    check_needs(layer, tensors)
     if not alone:
         raise UserError(
             f"{layer.title} reads {conv.input!r} in {form}, and a binary chip reads integers only "

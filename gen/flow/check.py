@@ -10,12 +10,12 @@ from typing import Any
 
 import onnx
 from systolith.gen.compile.arrange import arrange
-from systolith.gen.compile.bias import bias_error, bias_fraction
 from systolith.gen.compile.chip_formats import formats_needed, weight_formats
-from systolith.gen.compile.legal import accumulator_need, largest_k
+from systolith.gen.compile.legal import accumulator_need
 from systolith.gen.compile.maps import layers_of
+from systolith.gen.compile.needs import needed, wide_enough
 from systolith.gen.compile.operands import operand_lives
-from systolith.gen.compile.planes import computed_formats, in_planes
+from systolith.gen.compile.planes import computed_formats
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
@@ -229,28 +229,13 @@ def _layer_errors(graph, chip):
 
 def _with_units(graph, chip, needs, changes):
     """The chip with the units and widths that the layers need; `changes` gets its keys."""
-    fields = {}
-    if not chip.operand_depth and any(conv.operand for conv in graph.layers):
-        changes["buffers.operands"] = fields["operand_depth"] = chip.activation_depth
-    if not chip.bit_planes and any(in_planes(conv, graph.tensors, chip) for conv in graph.layers):
-        changes["array.bit_planes"] = fields["bit_planes"] = True
-    if not chip.leaky and any(conv.leaky for conv in graph.layers):
-        changes["post.leaky"] = fields["leaky"] = True
-    fraction = max((bias_fraction(conv, chip) for conv in graph.layers
-                    if bias_error(conv, chip) > 0.5), default=0)
-    if fraction > chip.bias_fraction:
-        changes["post.bias_fraction"] = fields["bias_fraction"] = fraction
-    table = max((len(conv.table) for conv in graph.layers if conv.table is not None), default=0)
-    if table > chip.table_depth:
-        words = 1 << (table - 1).bit_length()
-        changes["buffers.tables"] = fields["table_depth"] = words
+    fields: dict[str, Any] = {}
+    for need, value, _ in needed(graph, chip):
+        changes[need.key] = fields[need.field] = value
     bits = max(needs, default=0)
     if bits > chip.accumulator_bits:
-        if chip.accumulator is None:
-            most = min(largest_k(chip, bits), 1 << 20)
-            changes["array.largest_k"] = fields["largest_k"] = most
-        else:
-            changes["array.accumulator"] = fields["accumulator"] = bits
+        key, field, value = wide_enough(chip, bits)
+        changes[key] = fields[field] = value
     try:
         return replace(chip, **fields)
     except ValueError:

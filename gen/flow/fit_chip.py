@@ -15,7 +15,8 @@ from systolith.gen.chip.keys import KEYS
 from systolith.gen.chip.toml import commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.compile.legal import accumulator_need, largest_k
+from systolith.gen.compile.legal import accumulator_need
+from systolith.gen.compile.needs import SAVINGS, WITHOUT, needed, wide_enough
 from systolith.gen.compile.planes import computed_formats
 from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
@@ -30,7 +31,9 @@ from systolith.gen.quantize.quantize import Recipe
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.rules import LIMITS
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.model.graph import Graph
@@ -42,14 +45,17 @@ __all__ = ["Choice", "Fit", "fit", "fitted_toml", "graph_of"]
 
 #: Buffers in words, before they are halved, and the least that is tried. Weights come first: they
 #: are read once an image, so that less of them costs least.
-_BUFFERS = {"weight_depth": (16384, 64), "activation_depth": (16384, 64),
-            "operand_depth": (8192, 64), "accumulator_depth": (2048, 32),
-            "parameter_depth": (512, 16)}
+_BUFFERS = {MEMORIES[space].depth_field: sizes for space, sizes in (
+    (Space.WEIGHT, (16384, 64)), (Space.ACTIVATION, (16384, 64)), (Space.OPERAND, (8192, 64)),
+    (Space.ACCUMULATOR, (2048, 32)), (Space.PARAMETER, (512, 16)))}
+_ROWS = {row.depth_field: row for row in MEMORIES.values()}
 #: Cycles that all halved buffers together may cost, as a share; on boards, the next share is tried
 #: where the chip does not fit the part.
 _SHARES = (0.03, 0.15, 1.0)
 #: What an option must save of the cycles to be taken.
 _WORTH = 0.05
+#: {field: the value with which a chip does not have that unit}
+_LEFT_OUT = WITHOUT | {"post_lanes": None}
 _PATHS = {key.field: key.path for key in KEYS}
 
 
@@ -248,26 +254,12 @@ class _Search:
 
     def _units(self):
         """Set the units that layers need."""
-        graph = widened(self.graph, self.arch)
-        codes, layers = 1 << self.arch.activation.width, graph.layers
-        combined = [layer for layer in layers if layer.operand is not None]
-        if combined:
-            self._set("operand_depth", _BUFFERS["operand_depth"][0],
-                      f"{len(combined)} layers add or multiply two maps")
-        tables = [layer for layer in layers if layer.table is not None]
-        if tables:
-            longest = max(codes, *(len(layer.table) for layer in tables))
-            words = 1 << (longest - 1).bit_length()
-            several = len(tables) > 1
-            self._set("table_depth", words << several,
-                      f"{len(tables)} layers look up functions" + (
-                          ", each loaded while the one before is used" if several else ""))
-        slopes = [layer for layer in layers if layer.leaky]
-        if slopes:
-            self._set("leaky", True, f"{len(slopes)} layers have slopes below zero")
-        if self.arch.activation.binary and any(
-                graph.tensors[layer.input].format.uniform for layer in layers):
-            self._set("bit_planes", True, "layers read integers, plane by plane")
+        for need, value, layers in needed(widened(self.graph, self.arch), self.arch):
+            twice = bool(need.several) and len(layers) > 1
+            if twice:
+                value = min(2 * value, LIMITS[need.field].high)
+            self._set(need.field, value,
+                      _counted(need, layers) + (f"; {need.several}" if twice else ""))
 
     def _largest_k(self):
         """Accumulators as wide as the layers' own weights need."""
@@ -282,16 +274,17 @@ class _Search:
         longest = max(layer.weight[0].size * layer.pool.summed for layer in graph.layers)
         reason = "the longest dot product of the network"
         if arch.sum_bits(max(longest, arch.vector)) < max(needs):
-            longest, reason = largest_k(arch, max(needs)), f"sums and biases need {max(needs)} bits"
-        self._set("largest_k", min(longest, 1 << 20), reason)
+            longest = wide_enough(arch, max(needs))[2]
+            reason = f"sums and biases need {max(needs)} bits"
+        self._set("largest_k", min(longest, LIMITS["largest_k"].high), reason)
 
     def _generous(self):
         """Buffers in which the network maps."""
         for key, (words, _) in _BUFFERS.items():
-            if key != "operand_depth" or self.fields.get("operand_depth"):
-                self._set(key, words, "")
+            if not _ROWS[key].optional or self.fields.get(key):
+                self._set(key, words, self.reasons.get(key, ""))
         while self._measured() == float("inf"):
-            grown = {key: min(2 * self.fields[key], _MOST[key]) for key in _BUFFERS
+            grown = {key: min(2 * self.fields[key], LIMITS[key].high) for key in _BUFFERS
                      if self.fields.get(key) and key not in self.fixed}
             if all(self.fields[key] == words for key, words in grown.items()):
                 raise UserError(str(self.error))
@@ -299,16 +292,15 @@ class _Search:
 
     def _options(self):
         """Units that save cycles."""
-        depthwise = [layer for layer in self.graph.layers
-                     if 1 < layer.geometry.groups == layer.inputs
-                     and layer.weight.shape[2:] != (1, 1)]
         now = self._measured()
-        if depthwise and "depthwise" not in self.fixed:
-            then = self._measured(depthwise=True)
-            if then < (1 - _WORTH) * now:
-                self._set("depthwise", True, f"{len(depthwise)} depthwise layers; without it "
-                          f"{now / then - 1:.0%} more cycles")
-                now = then
+        for saving in SAVINGS:
+            layers = saving.layers(self.graph, self.arch)
+            if layers and saving.field not in self.fixed:
+                then = self._measured(**{saving.field: True})
+                if then < (1 - _WORTH) * now:
+                    self._set(saving.field, True, f"{_counted(saving, layers)}; without it "
+                              f"{now / then - 1:.0%} more cycles")
+                    now = then
         lanes = self.arch.post_lanes
         while "post_lanes" not in self.fixed and self.arch.group % (2 * lanes) == 0:
             then = self._measured(post_lanes=2 * lanes)
@@ -360,9 +352,7 @@ class _Search:
 
     def _costs(self, found):
         """Fill in what units cost."""
-        without = {"operand_depth": 0, "table_depth": 0, "leaky": False, "depthwise": False,
-                   "bit_planes": False, "post_lanes": None}
-        wanted = [item for item in found.choices if item.key in {_PATHS[key] for key in without}]
+        wanted = [item for item in found.choices if item.key in {_PATHS[key] for key in _LEFT_OUT}]
         keys = {path: key for key, path in _PATHS.items()}
         arch, board = found.arch, BOARDS.get(found.arch.board)
         target = board.part.target if board else "ecp5"
@@ -370,7 +360,7 @@ class _Search:
         for item in wanted:
             name = keys[item.key]
             try:
-                chips[item.key] = replace(arch, **{name: without[name]})
+                chips[item.key] = replace(arch, **{name: _LEFT_OUT[name]})
             except ValueError:
                 continue
         with self.progress.step(f"Areas with and without each unit (Yosys, {target})",
@@ -389,18 +379,15 @@ class _Search:
             f"{number:,} {what.upper()}" for what, number in areas[None].items()))
 
 
-#: The most words of each buffer.
-_MOST = {"weight_depth": 1 << 20, "activation_depth": 1 << 20, "operand_depth": 1 << 20,
-         "accumulator_depth": 1 << 14, "parameter_depth": 1 << 12}
+def _counted(need, layers):
+    """What a unit is for, and in how many layers."""
+    return f"{need.what} ({len(layers)} layer{'s' * (len(layers) > 1)})"
 
 
 def _memory(arch, key):
-    """The size of a buffer as text; empty for other fields."""
-    bits = {"weight_depth": arch.weight_bits, "activation_depth": arch.activation_bits,
-            "operand_depth": arch.activation_bits, "table_depth": arch.activation.width,
-            "accumulator_depth": arch.columns * arch.accumulator_bits,
-            "parameter_depth": arch.post_lanes * arch.parameter_bits}.get(key)
-    return f"{getattr(arch, key) * bits / 1024:,.0f} kbit of memory" if bits else ""
+    """The size of the memory whose depth is a field, as text; empty for other fields."""
+    row = _ROWS.get(key)
+    return f"{row.depth(arch) * row.bits(arch) / 1024:,.0f} kbit of memory" if row else ""
 
 
 def _shown(key, value):

@@ -7,6 +7,8 @@ from typing import Any
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.rules import SWITCHES, ArchError
 from systolith.hw.spec.structures import Structure
 
 __all__ = ["random_arch"]
@@ -19,6 +21,8 @@ _OTHERS = {"int": ("int1", "int9", "int12", "int16"), "float": ("e5m2", "e1m2", 
 #: What a weight alone may be.
 _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e3m0x2", "e3m0r4"),
             "bipolar": ()}
+#: {switch: what its draws are called}, where not by its name, so that old seeds keep their chips.
+_STREAMS = {"bit_planes": "planes"}
 
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
@@ -49,18 +53,16 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
             burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5),
             depthwise=depthwise)
-        if kind == "bipolar":
-            facts["bit_planes"] = random.Random(f"planes {seed}").random() < 0.5
         if kind != "bipolar" and (other := random.Random(f"operands {seed}")).random() < 0.6:
             facts["operand_depth"] = other.randint(10, 120)
         other = random.Random(f"functions {seed}")
-        if kind != "bipolar" and other.random() < 0.5:
-            facts["leaky"] = other.random() < 0.5
-            width = parse(activation).width
-            if width <= 8:
-                facts["table_depth"] = 1 << width + other.choice((0, 0, 1, 2))
+        functions = kind != "bipolar" and other.random() < 0.5
+        facts["leaky"] = functions and other.random() < 0.5
+        if functions and (width := parse(activation).width) <= 8:
+            facts["table_depth"] = 1 << width + other.choice((0, 0, 1, 2))
         try:
-            arch = Arch(**facts)
+            arch = _with_switches(facts, seed)
+            facts |= {field: getattr(arch, field) for field in SWITCHES}
             if draw.random() < 0.4:
                 facts["accumulator"] = draw.choice(
                     (64, *(min(64, arch.psum_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
@@ -70,6 +72,20 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             return _random_inside(Arch(**facts), seed)
         except ValueError:                       # sums that need more than 64 bits
             continue
+
+
+def _with_switches(facts, seed):
+    """The chip of `facts`, fields of `Arch`, with every other switch that programs depend on drawn,
+    and left off where the chip's rules forbid it. Raises ArchError for the rest."""
+    drawn: dict[str, Any] = {
+        field: random.Random(f"{_STREAMS.get(field, field)} {seed}").random() < 0.5
+        for field in SWITCHES if field not in facts and field not in WITHOUT_EFFECT}
+    while True:
+        try:
+            return Arch(**facts, **drawn)
+        except ArchError as error:
+            if not drawn.pop(error.field, False):
+                raise
 
 
 def _random_inside(arch, seed):

@@ -10,6 +10,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli.command import OK, WRONG
 from systolith.gen.cli.main import main
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.needs import WITHOUT, needed
 from systolith.gen.flow.build import build
 from systolith.gen.flow.fit_chip import fit, graph_of
 from systolith.gen.kit.errors import UserError
@@ -45,7 +46,11 @@ def test_network_maps_on_its_chip(make):
         except UserError:
             continue
         assert cycles(program).cycles > found.cycles or getattr(arch, key) < 128
-    keys = {item.key for item in found.choices}
+    reasons = {item.key: item.reason for item in found.choices}
+    for need, _, layers in needed(graph, replace(arch, **WITHOUT)):
+        plural = "s" * (len(layers) > 1)
+        assert reasons[need.key].startswith(f"{need.what} ({len(layers)} layer{plural})")
+    keys = set(reasons)
     assert {"array.activation", "array.weight", "buffers.weights", "array.largest_k"} <= keys
 
 

@@ -4,7 +4,9 @@ import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.formats import Bipolar, Float, Int
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import WITHOUT_EFFECT
 from systolith.hw.spec.isa import Destination, Opcode, Pooling, decode
+from systolith.hw.spec.rules import LIMITS, SWITCHES
 from systolith.hw.spec.structures import Structure
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.iss import Simulator
@@ -25,6 +27,9 @@ def test_chips_differ_in_every_way():
                  lambda a: a.raw_bits == 128,
                  lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
         assert {bool(fact(arch)) for arch in chips} == {False, True}
+    units = [limit.field for limit in LIMITS.values() if limit.low == 0]
+    for field in {*SWITCHES, *units} - {*WITHOUT_EFFECT, "bias_fraction"}:
+        assert {bool(getattr(arch, field)) for arch in chips} == {False, True}, field
     assert {arch.structure for arch in chips} == {"auto", *Structure}
     assert random_arch(7) == random_arch(7)
     assert isinstance(random_arch(7, "float").activation, Float)

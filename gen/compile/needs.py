@@ -1,0 +1,167 @@
+"""What layers need of a chip: one row for each field of `Arch` that some layers need to be larger
+than none, or that saves some of them cycles.
+
+The compiler refuses a layer by these rows, `check` says by them which keys to change, and
+`init --for` chooses a chip's units by them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.rules import LIMITS
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
+
+from .bias import bias_error, bias_fraction
+
+__all__ = ["KEY_OF", "NEEDS", "SAVINGS", "WITHOUT", "Need", "check_needs", "in_planes", "largest_k",
+           "needed", "wide_enough"]
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A field of `Arch`, and what layers need of it.
+
+    Attributes
+    ----------
+    field : str
+    key : str
+        The field's key in a chip file.
+    value : function of (Conv, tensors, Arch)
+        The least value of the field with which the chip computes the layer; 0 or False where the
+        layer needs nothing.
+    what : str
+        For what, as a noun in the plural.
+    refusal : function of (Conv, tensors, Arch, value)
+        What the layer does that this chip cannot, and the edit that mends it, as the end of a
+        sentence that starts with the layer's name.
+    enough : function of (Arch, value), or None
+        The value to choose for a chip whose layers need `value`; None: that one.
+    several : str
+        Why a network with several such layers is faster with twice the value; empty: it is not.
+    """
+    field: str
+    key: str
+    value: Callable[[Conv, Tensors, Arch], int]
+    what: str
+    refusal: Callable[[Conv, Tensors, Arch, int], str] | None = None
+    enough: Callable[[Arch, int], int] | None = None
+    several: str = ""
+
+    def layers(self, graph: Graph, arch: Arch) -> list[Conv]:
+        """The layers of a graph that need it."""
+        return [conv for conv in graph.layers if self.value(conv, graph.tensors, arch)]
+
+
+def in_planes(conv: Conv, tensors: Tensors, arch: Arch) -> bool:
+    """Whether a layer reads integers on a binary chip."""
+    form = tensors[conv.input].format
+    return arch.activation.binary and form is not None and form.uniform
+
+
+def _no_operands(conv, tensors, arch, value):
+    return (f"combines its results with {conv.operand.tensor!r}, and the chip has no operand "
+            "memory; set buffers.operands (words like those of buffers.activations)")
+
+
+def _table_words(conv, tensors, arch):
+    """Words of a memory for the layer's table: a power of two, at least one for each code."""
+    if conv.table is None:
+        return 0
+    return 1 << max(arch.activation.width, (len(conv.table) - 1).bit_length())
+
+
+def _short_table(conv, tensors, arch, value):
+    has = (f"the chip's has {arch.table_depth} words" if arch.table_depth
+           else "the chip has no table memory")
+    return (f"looks up its results in a table of {len(conv.table)}, and {has}; set buffers.tables "
+            f"to {value}, or twice that for speed")
+
+
+def _one_slope(conv, tensors, arch, value):
+    return ("multiplies sums below zero by another factor than the rest (LeakyRelu, PRelu), and "
+            "the chip has no second multiplier; set post.leaky to true")
+
+
+def _bias_bits(conv, tensors, arch):
+    return bias_fraction(conv, arch) if bias_error(conv, arch) > 0.5 else 0
+
+
+def _short_bias(conv, tensors, arch, value):
+    return (f"has a bias that would be off by {bias_error(conv, arch):.3g} steps of its output, "
+            "since one step of its sums is so many of these and the chip holds only "
+            f"{arch.bias_fraction} fraction bits of a bias; set post.bias_fraction={value}")
+
+
+def _no_planes(conv, tensors, arch, value):
+    return (f"reads {conv.input!r} in {tensors[conv.input].format}, the chip computes in "
+            f"{arch.activation}; set array.bit_planes to true (then it computes the planes of "
+            "bits of its input one after the other), or quantize the input to one bit")
+
+
+def _is_depthwise(conv, tensors, arch):
+    return 1 < conv.geometry.groups == conv.inputs and conv.weight.shape[2:] != (1, 1)
+
+
+#: Without them the chip cannot compute the layer.
+NEEDS = (
+    Need("operand_depth", "buffers.operands",
+         lambda conv, tensors, arch: int(conv.operand is not None),
+         "sums and products of two maps", _no_operands,
+         enough=lambda arch, value: arch.activation_depth),
+    Need("bit_planes", "array.bit_planes", in_planes, "integer inputs, bit plane by bit plane",
+         _no_planes),
+    Need("leaky", "post.leaky", lambda conv, tensors, arch: conv.leaky,
+         "slopes below zero", _one_slope),
+    Need("bias_fraction", "post.bias_fraction", _bias_bits,
+         "biases of layers whose sums have coarse steps", _short_bias),
+    Need("table_depth", "buffers.tables", _table_words, "functions by table", _short_table,
+         several="each is loaded while the one before is used"),
+)
+#: Without them the chip computes the layer in more cycles.
+SAVINGS = (
+    Need("depthwise", "array.depthwise", _is_depthwise, "depthwise convolutions"),
+)
+#: {field of a unit: its key}, and {field: the value with which a chip does not have the unit}.
+KEY_OF = {need.field: need.key for need in (*NEEDS, *SAVINGS)}
+WITHOUT = {item.name: item.default for item in fields(Arch)
+           if item.name in KEY_OF and not item.default}
+
+
+def needed(graph: Graph, arch: Arch) -> Iterator[tuple[Need, Any, list[Conv]]]:
+    """(row of NEEDS, value to choose, layers) for each field of a chip of which a network's layers
+    need more."""
+    for need in NEEDS:
+        values = [need.value(conv, graph.tensors, arch) for conv in graph.layers]
+        most = max(values, default=0)
+        if most > getattr(arch, need.field):
+            yield (need, need.enough(arch, most) if need.enough else most,
+                   [conv for conv, value in zip(graph.layers, values, strict=True) if value])
+
+
+def check_needs(layer: Any, tensors: Tensors) -> None:
+    """Raise UserError where the chip of a `Layer` has less of a field than the layer needs."""
+    conv, arch = layer.conv, layer.arch
+    for need in NEEDS:
+        value = need.value(conv, tensors, arch)
+        if value > getattr(arch, need.field):
+            assert need.refusal is not None
+            raise UserError(f"{layer.title} {need.refusal(conv, tensors, arch, value)}")
+
+
+def largest_k(arch: Arch, bits: int) -> int:
+    """The value of `largest_k` with which exact accumulators have so many bits."""
+    return -(-(1 << (bits - 2)) // arch.term_bound)
+
+
+def wide_enough(arch: Arch, bits: int) -> tuple[str, str, int]:
+    """(key of the chip file, field of `Arch`, value) that gives accumulators so many bits, as far
+    as the field goes."""
+    if arch.accumulator is None:
+        return "array.largest_k", "largest_k", min(largest_k(arch, bits), LIMITS["largest_k"].high)
+    return "array.accumulator", "accumulator", bits

@@ -1,0 +1,115 @@
+"""What layers need of a chip: each row refuses what the chip lacks, and the value that it names is
+the least that is enough."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from systolith.gen.chip.toml import KEYS
+from systolith.gen.compile.chip_formats import formats_needed
+from systolith.gen.compile.needs import (
+    NEEDS,
+    SAVINGS,
+    WITHOUT,
+    check_needs,
+    needed,
+    wide_enough,
+)
+from systolith.gen.compile.tile import Layer
+from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Bipolar, Int
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.requantization import Below, Operand, Requantization
+
+ONES = np.ones(2, int)
+PLAIN = Requantization.plain(2, -128, 127)
+BASE = {"weight": np.ones((2, 2, 1, 1), int), "weight_format": Int(8), "input_shape": (2, 3, 3),
+        "requantization": PLAIN}
+#: {field: (what a layer that needs it is like, its input's format, the chip, the least value)}
+NEEDY = {
+    "operand_depth": ({"operand": Operand(tensor="side")}, Int(8), Arch(rows=2, columns=2), 1),
+    "leaky": ({"requantization": replace(PLAIN, below=Below(ONES, ONES, 0 * ONES))}, Int(8),
+              Arch(rows=2, columns=2), True),
+    "table_depth": ({"table": np.zeros(300, int), "requantization": replace(PLAIN, high=171)},
+                    Int(8), Arch(rows=2, columns=2), 512),
+    "bias_fraction": ({"requantization": replace(PLAIN, multiplier=ONES << 25, shift=ONES * 20,
+                                                 addend=ONES * 0x1555555)},
+                      Int(8), Arch(rows=2, columns=2, bias_fraction=2), 6),
+    "bit_planes": ({"weight_format": Bipolar(1)}, Int(4),
+                   Arch(rows=2, columns=2, activation="bipolar1", weight="bipolar1"), True),
+}
+
+
+def graph_of(field):
+    """A network of one layer that needs a field, and the chip, which lacks it."""
+    facts, form, arch, _ = NEEDY[field]
+    tensors = {name: Tensor(name, (2, 3, 3), form) for name in ("in", "side")}
+    tensors["out"] = Tensor("out", (2, 3, 3), arch.activation)
+    conv = Conv("conv", "in", "out", **BASE | facts)
+    return Graph("net", [tensors["in"], tensors["side"]], tensors, [conv], ["out"]), arch
+
+
+@pytest.mark.parametrize("need", NEEDS, ids=lambda need: need.field)
+def test_the_least_value_is_enough_and_one_less_is_refused(need):
+    graph, arch = graph_of(need.field)
+    least = NEEDY[need.field][-1]
+    conv = graph.layers[0]
+    assert need.value(conv, graph.tensors, arch) == least
+    with pytest.raises(UserError, match=rf"^layer 'conv' .*{need.key}") as caught:
+        check_needs(Layer(0, conv, arch), graph.tensors)
+    less = least // 2 if need.field == "table_depth" else type(least)(least - 1)
+    with pytest.raises(UserError, match=need.key):
+        check_needs(Layer(0, conv, replace(arch, **{need.field: less})), graph.tensors)
+    if need.enough is None:
+        assert str(least).lower() in str(caught.value).rpartition(need.key)[2]
+    chip = replace(arch, **{need.field: least})
+    check_needs(Layer(0, conv, chip), graph.tensors)
+    assert not list(needed(graph, chip))
+    [(found, value, layers)] = needed(graph, arch)
+    assert found is need and layers == [conv]
+    chip = replace(arch, **{need.field: value})
+    check_needs(Layer(0, conv, chip), graph.tensors)
+
+
+def test_a_table_of_a_clipped_function_takes_a_word_for_every_code():
+    """The chip's rules allow no shorter one."""
+    graph, arch = graph_of("table_depth")
+    graph.layers[0] = replace(graph.layers[0], table=np.zeros(16, int),
+                              requantization=replace(PLAIN, low=-8, high=7))
+    [(need, value, _)] = needed(graph, arch)
+    assert value == 256
+    replace(arch, **{need.field: value})
+
+
+def test_keys_are_those_of_the_chip_file():
+    keys = {key.field: key.path for key in KEYS}
+    assert {need.field: need.key for need in (*NEEDS, *SAVINGS)}.items() <= keys.items()
+    for arch in (Arch(rows=2, columns=2), Arch(rows=2, columns=2, accumulator=20)):
+        key, field, _ = wide_enough(arch, 30)
+        assert keys[field] == key
+
+
+def test_wide_enough_accumulators_hold_the_bits_and_smaller_ones_do_not():
+    arch = Arch(rows=2, columns=2)
+    _, field, value = wide_enough(arch, 30)
+    assert replace(arch, **{field: value}).accumulator_bits == 30
+    assert replace(arch, **{field: value - 1}).accumulator_bits < 30
+    assert wide_enough(replace(arch, accumulator=20), 30)[1:] == ("accumulator", 30)
+    # As far as the field goes.
+    replace(arch, largest_k=wide_enough(arch, 60)[2])
+
+
+def test_units_that_new_formats_rule_out_are_left_out():
+    binary = Tensor("in", (2, 3, 3), Bipolar(1))
+    conv = Conv("conv", "in", "out", **BASE | {"weight_format": Bipolar(1)})
+    graph = Graph("net", [binary], {"in": binary, "out": replace(binary, name="out")}, [conv],
+                  ["out"])
+    arch = Arch(rows=2, columns=2, activation="e3m2", weight="e3m2", operand_depth=64,
+                table_depth=64, leaky=True, depthwise=True)
+    found = formats_needed(graph, arch)
+    assert found.changes == {
+        "array.activation": "bipolar1", "array.weight": "bipolar1", "buffers.operands": 0,
+        "buffers.tables": 0, "post.leaky": False, "array.depthwise": False}
+    assert all(getattr(found.chip, field) == value for field, value in WITHOUT.items())

@@ -2,7 +2,7 @@
 
 from systolith.hw.spec import host
 from systolith.hw.spec.host import Host
-from systolith.hw.spec.memories import MEMORIES
+from systolith.hw.spec.memories import MEMORIES, Space
 
 from .legal import accumulator_need
 
@@ -131,11 +131,10 @@ def describe(graph, layers, plans, taps, images, batch, places, sections, stream
                      for conv, layer, plan, mine in zip(graph.layers, layers, plans, offsets,
                                                         strict=True)),
         macs=graph.macs, memory=sections.table(),
-        peak={"activation_words": _peak(layers, plans, placement, shapes, arch),
-              "weight_words": stream.weights.peak,
-              "parameter_words": stream.parameters.peak,
-              "accumulator_words": stream.accumulators.peak,
-              **({"operand_words": operands.peak} if arch.operand_depth else {}),
-              **({"table_words": stream.tables.peak} if arch.table_depth else {})},
+        peak={f"{MEMORIES[space].name}_words": words for space, words in (
+            (Space.ACTIVATION, _peak(layers, plans, placement, shapes, arch)),
+            (Space.WEIGHT, stream.weights.peak), (Space.PARAMETER, stream.parameters.peak),
+            (Space.ACCUMULATOR, stream.accumulators.peak), (Space.OPERAND, operands.peak),
+            (Space.TABLE, stream.tables.peak)) if MEMORIES[space].exists(arch)},
         depth={f"{row.name}_words": row.depth(arch) for row in MEMORIES.values()
                if row.exists(arch)})

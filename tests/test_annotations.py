@@ -11,7 +11,6 @@ NOT_YET = {
     "gen/compile",
     "gen/importer",
     "hw/core",
-    "sim/model",
 }
 #: Special methods that are as public as their class.
 _SPECIAL = ("__init__", "__call__")

@@ -242,7 +242,7 @@ class Builder:
             if value.pool and (value.slope < 0).any():
                 node.fail("is an output of the network and a MaxPool of numbers with a negative "
                           "slope; put a quantizer after it")
-            decoder.slope = value.slope.astype(np.float64)
+            decoder = replace(decoder, slope=value.slope.astype(np.float64))
         tensor, fields = given(value.linear, self, value, decoder, node)
         self.decoders.append(replace(decoder, tensor=tensor, **fields))
         if tensor not in self.outputs:
@@ -330,7 +330,8 @@ def _(sums: Linear, builder, value, decoder, node):
     tensor = Tensor(builder.unique(decoder.name), value.map, None)
     builder.tensors[tensor.name] = tensor
     layer = quantizing_layer(builder, value, None, tensor.name, node)
-    tensor.scale = value.gain.astype(np.float64)
-    tensor.offset = (value.offset - value.gain * exact(layer.bias)).astype(np.float64)
+    offset = value.offset - value.gain * exact(layer.bias)
+    builder.tensors[tensor.name] = replace(tensor, scale=value.gain.astype(np.float64),
+                                           offset=offset.astype(np.float64))
     builder.add_layer(layer)
     return tensor.name, {}

@@ -101,7 +101,7 @@ def in_range_of_each(builder: "Builder", value: HostInput | Value, target: Targe
                                 replace(target, low=low, high=high, zero_point=zero),
                                 f"{name}_part", node)
         # Only codes matter from here on.
-        builder.tensors[part].zero_point = target.zero_point
+        builder.tensors[part] = replace(builder.tensors[part], zero_point=target.zero_point)
         pieces.append((part, Placement(len(order))))
         order += own
     moved = order != sorted(order)
@@ -170,7 +170,7 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
                            pool=replace(value.pool, least=()))
         piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
         # Only codes matter from here on.
-        builder.tensors[piece].zero_point = target.zero_point
+        builder.tensors[piece] = replace(builder.tensors[piece], zero_point=target.zero_point)
         pieces.append((piece, Placement(len(order))))
         order += own.tolist()
     joined = pieces[0][0]

@@ -79,7 +79,7 @@ class Conv:
         arrays = dict(weight=self.weight, bias=bias, channels=self.channels, table=self.table)
         for name, array in arrays.items():
             if array is not None:
-                object.__setattr__(self, name, np.asarray(array, dtype=np.int64))
+                object.__setattr__(self, name, numerics.constant(array))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         if self.table is not None:
             limits = self.limits

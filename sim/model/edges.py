@@ -2,15 +2,17 @@
 real numbers."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from . import numerics
+from .tensor import Tensor
 
 __all__ = ["Decoder", "Encoder", "after_step"]
 
 
-def after_step(shape: tuple, operation: str, operand) -> tuple:
+def after_step(shape: tuple, operation: str, operand: Any) -> tuple:
     """The shape after a step of an `Encoder`, from the shape before it, both without the batch."""
     if operation == "reshape":
         return tuple(operand)
@@ -42,7 +44,7 @@ def rounded(values: np.ndarray, kind: str) -> np.ndarray:
         return values.astype(np.float16).astype(np.float32)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoder:
     """How the host turns one ONNX input into the codes of one tensor.
 
@@ -76,7 +78,7 @@ class Encoder:
     high: int | None = None
     odd: bool = False
 
-    def encode(self, values: np.ndarray, tensor) -> np.ndarray:
+    def encode(self, values: np.ndarray, tensor: Tensor) -> np.ndarray:
         """Codes [N, C, H, W] of `tensor` from float32 values [N, *shape]."""
         values = np.asarray(values)
         if values.dtype.kind not in "fiub":
@@ -112,16 +114,18 @@ class Encoder:
         values = values / np.float32(tensor.scale)
         if tensor.zero_point or self.odd:
             values = numerics.round_reals(values, self.odd) + tensor.zero_point
-        codes = tensor.format.encode(values)
-        if not tensor.format.binary:
-            order = tensor.format.ordered(codes)
+        form = tensor.format
+        assert form is not None, "an input holds codes"
+        codes = form.encode(values)
+        if not form.binary:
+            order = form.ordered(codes)
             if self.low is not None:
                 order = np.clip(order, self.low, self.high)
-            codes = tensor.format.from_ordered(order)
+            codes = form.from_ordered(order)
         return codes.reshape(len(values), *tensor.shape)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decoder:
     """How the host turns the codes of one tensor into one ONNX output.
 
@@ -166,7 +170,7 @@ class Decoder:
     order: np.ndarray | None = None
     rows: int = 1
 
-    def decode(self, codes: np.ndarray, tensor) -> np.ndarray:
+    def decode(self, codes: np.ndarray, tensor: Tensor) -> np.ndarray:
         """float32 values (float16 where the output is) [N, *shape] from codes [N, C, H, W] of
         `tensor`."""
         codes = np.asarray(codes)
@@ -180,10 +184,11 @@ class Decoder:
             values = rounded(values, self.rounding)
         return values.astype(np.float16) if self.half else values
 
-    def reals(self, codes: np.ndarray, tensor) -> np.ndarray:
+    def reals(self, codes: np.ndarray, tensor: Tensor) -> np.ndarray:
         """float64 of codes [N, C, H, W]."""
         if self.function is not None:
             least, numbers = self.function
+            assert tensor.format is not None, "functions are of codes"
             index = tensor.format.ordered(codes) - least
             if index.size and index.min() < 0:
                 raise ValueError(f"codes of {tensor.name!r} are below the least that the output "

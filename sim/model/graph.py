@@ -5,56 +5,20 @@ of codes. `Graph.run` computes every tensor bit for bit as the chip does.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from systolith.hw.formats import Format
+from systolith.hw.spec.arch import Arch
 
-from . import numerics
+from .conv import Conv
 from .edges import Decoder, Encoder
 from .placement import Placement
+from .tensor import Tensor
 
 if TYPE_CHECKING:                                # onnx, which it imports, takes long to load
     from .tail import HostPart
 
 __all__ = ["Graph", "Tensor"]
-
-
-@dataclass
-class Tensor:
-    """A feature map of one image.
-
-    Attributes
-    ----------
-    name : str
-    shape : (channels, height, width)
-    format : Format or None
-        Number format of the codes; None: raw integers (accumulator plus bias).
-    scale : float or array [channels]
-        real = scale * (decode(code) - zero_point) + offset; an array for raw tensors only.
-    zero_point : int
-        What stands for 0, in units of the decoded code; integer formats only.
-    offset : float or array [channels]
-        Added on the host, raw tensors only.
-    """
-    name: str
-    shape: tuple
-    format: Format | None
-    scale: float | np.ndarray = 1.0
-    zero_point: int = 0
-    offset: float | np.ndarray = 0.0
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Exact values (float64) of codes [N, C, H, W], scale and zero point left out."""
-        if self.format is None:
-            return np.asarray(codes).astype(np.float64)
-        images = numerics.images_of(self.format, codes).astype(np.float64)
-        return np.ldexp(images, self.format.exponent)
-
-    def real(self, codes: np.ndarray) -> np.ndarray:
-        """The numbers (float64) that codes [N, C, H, W] stand for."""
-        scale, offset = (np.reshape(item, (-1, 1, 1)) for item in (self.scale, self.offset))
-        return (self.decode(codes) - self.zero_point) * scale + offset
 
 
 @dataclass
@@ -90,10 +54,10 @@ class Graph:
         importer.
     """
     name: str
-    inputs: list
-    tensors: dict
-    layers: list
-    outputs: list
+    inputs: list[Tensor]
+    tensors: dict[str, Tensor]
+    layers: list[Conv]
+    outputs: list[str]
     encoders: list[Encoder] = None  # type: ignore[assignment]
     decoders: list[Decoder] = None  # type: ignore[assignment]
     tail: "HostPart | None" = None
@@ -175,7 +139,7 @@ class Graph:
             raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
                              f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
         form, own = self.tensors[layer.output].format, self.tensors[name].format
-        if layer.raw or form.binary or own is None or (
+        if layer.raw or form is None or form.binary or own is None or (
                 own != form and not (own.binary or own.uniform)):
             raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
                              "or the operand of integers or signs, the result no sign, and neither "
@@ -212,7 +176,7 @@ class Graph:
             raise ValueError(f"inputs must be {', '.join(names)}, not {', '.join(values)}")
         return values
 
-    def encode_inputs(self, values):
+    def encode_inputs(self, values: Any) -> Any:
         """Codes [N, C, H, W] (int64) for the network's input from numbers in the ONNX layout.
 
         `values` is a float32 array (N, ...) as the ONNX input takes it, or, for several inputs, a
@@ -228,7 +192,7 @@ class Graph:
                              + ", ".join(str(len(item)) for item in values.values()))
         return codes if len(self.inputs) > 1 else codes[self.inputs[0].name]
 
-    def decode_outputs(self, codes, inputs=None):
+    def decode_outputs(self, codes: Any, inputs: Any = None) -> Any:
         """Arrays in the ONNX outputs' layout and units, float32 but for what the host counts.
 
         `codes` is what `run` returns, or the codes of the only output tensor. `inputs`, as of
@@ -252,13 +216,15 @@ class Graph:
             values = self.tail.apply(values)
         return values if len(values) > 1 else next(iter(values.values()))
 
-    def run(self, codes, arch=None):
+    def run(self, codes: np.ndarray | dict[str, np.ndarray],
+            arch: Arch | None = None) -> dict[str, np.ndarray]:
         """Codes of every tensor, {name: [N, C, H, W]}, from the codes of the input.
 
         `codes` is what `encode_inputs` returns. With `arch`, accumulators saturate pass by pass
         and biases are rounded as that chip's; without, biases have MULTIPLIER_BITS fraction bits,
         and sums are exact, as they are on a chip whose accumulators are.
-        Raw tensors hold int64, or Python integers where those do not fit.
+        Raw tensors hold int64, or Python integers where those do not fit. ValueError for codes of
+        a wrong shape, and where a layer reads raw sums.
         """
         if not isinstance(codes, dict):
             codes = {self.inputs[0].name: codes}
@@ -271,11 +237,14 @@ class Graph:
             result[item.name] = array.astype(np.int64)
         for layer in self.layers:
             layer = layer if arch is None else layer.on_chip(arch)
-            part = layer.run(result[layer.input], self.tensors[layer.input].format,
-                             self.tensors[layer.output].format, arch,
-                             *(() if layer.operand is None else (
-                                 result[layer.operand.tensor],
-                                 self.tensors[layer.operand.tensor].format)))
+            form = self.tensors[layer.input].format
+            if form is None:
+                raise ValueError(f"layer {layer.name!r} reads {layer.input!r}, which holds raw "
+                                 "sums")
+            operand = () if layer.operand is None else (
+                result[layer.operand.tensor], self.tensors[layer.operand.tensor].format)
+            part = layer.run(result[layer.input], form, self.tensors[layer.output].format, arch,
+                             *operand)
             shape = (len(part), *self.tensors[layer.output].shape)
             if part.shape == shape:
                 result[layer.output] = part

@@ -4,15 +4,18 @@ The order of a summation is part of each definition. Hardware: `hw/element/narro
 `hw/element/float_add.py`, `hw/element/column_scale.py`.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
+from systolith.hw.formats import Float
 from systolith.hw.spec.lfsr import RANDOM_BITS, Lfsr
 
 __all__ = ["bit_planes", "block_sums", "chunked_sum", "chunked_sums", "odd_sum", "random_numbers",
            "rounded", "windowed"]
 
 
-def windowed(products, rows, lanes, cut, bits):
+def windowed(products: ArrayLike, rows: int, lanes: int, cut: int, bits: int) -> np.ndarray:
     """Column sums in a narrowed window.
 
     The products of an element's lanes are added exactly, the `cut` lowest bits of that are
@@ -42,7 +45,7 @@ def windowed(products, rows, lanes, cut, bits):
 # Sums of short floats. Their numbers are held as float64, of which sums are rounded to odd: a
 # rounding to fewer bits after that is the rounding of the exact sum.
 
-def rounded(values: ArrayLike, format, rounding: str = "even",
+def rounded(values: ArrayLike, format: Float, rounding: str = "even",
             random: ArrayLike | None = None) -> np.ndarray:
     """The numbers of a `Float` that float64 numbers are rounded to; saturating, without -0.
 
@@ -82,19 +85,21 @@ def odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (bits + (away * (bits & 1 == 0)).astype(np.int64)).view(np.float64)
 
 
-def random_numbers(seed: int, count: int) -> np.ndarray:
+def random_numbers(seed: int | np.ndarray, count: int) -> np.ndarray:
     """The first numbers of RANDOM_BITS bits that an `Lfsr` gives from state `seed` on.
 
     For an integer [count], for an array of seeds [..., count].
     """
     numbers = np.empty((*np.shape(seed), count), np.int64)
+    state: Any = seed
     for n in range(count):
-        numbers[..., n] = seed & ((1 << RANDOM_BITS) - 1)
-        seed = Lfsr.after(seed)
+        numbers[..., n] = state & ((1 << RANDOM_BITS) - 1)
+        state = Lfsr.after(state)
     return numbers
 
 
-def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
+def chunked_sums(codes: ArrayLike, format: Float, chunk: int | None = None, rounding: str = "even",
+                 seed: int | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """All sums on the way of a chunked floating-point summation.
 
     Terms are added in their order to the sum of their chunk, which starts as its first term; each
@@ -133,6 +138,7 @@ def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
     inside = np.pad(values, fill).reshape(*values.shape[:-1], count, chunk)
     numbers = None
     if rounding == "stochastic":
+        assert seed is not None, "stochastic rounding needs random numbers"
         numbers = random_numbers(seed, terms)
         numbers = np.pad(numbers, [(0, 0)] * (numbers.ndim - 1) + fill[-1:])
         numbers = numbers.reshape(*numbers.shape[:-1], count, chunk)
@@ -152,7 +158,8 @@ def chunked_sums(codes, format, chunk=None, rounding="even", seed=None):
     return inside.reshape(*values.shape[:-1], -1)[..., :terms], totals
 
 
-def chunked_sum(codes, format, chunk=None, rounding="even", seed=None):
+def chunked_sum(codes: ArrayLike, format: Float, chunk: int | None = None, rounding: str = "even",
+                seed: int | np.ndarray | None = None) -> np.ndarray:
     """The code of the last of the totals of `chunked_sums`; [..., K] -> [...]."""
     return format.encode(chunked_sums(codes, format, chunk, rounding, seed)[1][..., -1])
 
@@ -174,8 +181,9 @@ def bit_planes(codes: ArrayLike, bits: int, length: int = 8) -> np.ndarray:
 
 # Scales of blocks.
 
-def block_sums(sums, activation_codes, weight_codes, *, activation_scale, weight_scale,
-               sum_exponent, exponent, bits):
+def block_sums(sums: ArrayLike, activation_codes: ArrayLike, weight_codes: ArrayLike, *,
+               activation_scale: Float, weight_scale: Float, sum_exponent: int, exponent: int,
+               bits: int) -> np.ndarray:
     """Sums of scaled blocks in a window.
 
     Each block's sum is multiplied by both scales, exactly, and cut to units of 2**exponent (toward

@@ -7,7 +7,7 @@ where the contract rounds.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +17,22 @@ from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 if TYPE_CHECKING:                                # whose methods these functions are
     from .requantization import Operand, Requantization
 
-__all__ = ["add_bias", "combine", "convolve", "first_results", "held_bias", "images_of",
+__all__ = ["add_bias", "combine", "constant", "convolve", "first_results", "held_bias", "images_of",
            "output_size", "pool", "round_reals", "saturating_convolve", "sum_ranges",
            "window_counts", "window_maxima", "window_sums"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
+
+
+def constant(numbers: ArrayLike) -> np.ndarray:
+    """An int64 array of these numbers that nobody writes to, for records that do not change: a
+    copy, unless they are such an array already."""
+    array = np.asarray(numbers, dtype=np.int64)
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, pads: tuple) -> int:
@@ -129,8 +139,9 @@ def _largest(images, pad_image):
     return max(int(images.max(initial=0)), -int(images.min(initial=0)), abs(int(pad_image)))
 
 
-def convolve(images, weight, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), pad_image=0,
-             groups=1):
+def convolve(images: ArrayLike, weight: ArrayLike, *, stride: tuple = (1, 1),
+             dilation: tuple = (1, 1), pads: tuple = (0, 0, 0, 0), pad_image: int = 0,
+             groups: int = 1) -> np.ndarray:
     """Exact convolution (correlation, as networks mean it) of integers.
 
     images [N, I, H, W] and weight [O, I / groups, kh, kw] are integer arrays, `stride` and
@@ -170,8 +181,9 @@ def _grouped(limbs, patches, groups):
     return total
 
 
-def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation=(1, 1),
-                        pads=(0, 0, 0, 0), pad_image=0):
+def saturating_convolve(images: ArrayLike, weight: ArrayLike, *, bits: int, vector: int,
+                        stride: tuple = (1, 1), dilation: tuple = (1, 1),
+                        pads: tuple = (0, 0, 0, 0), pad_image: int = 0) -> np.ndarray:
     """Convolution as accumulators of `bits` bits compute it.
 
     The sum of each pass, `vector` channels under one tap, is exact; adding it to the accumulator
@@ -182,7 +194,8 @@ def saturating_convolve(images, weight, *, bits, vector, stride=(1, 1), dilation
     _check_channels(images, weight)
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     largest = _largest(images, pad_image)
-    geometry = dict(stride=stride, dilation=dilation, pads=pads, pad_image=pad_image)
+    geometry: dict[str, Any] = dict(stride=stride, dilation=dilation, pads=pads,
+                                    pad_image=pad_image)
     bound = np.abs(weight).reshape(len(weight), -1).sum(axis=1, dtype=object).max(initial=0)
     if int(bound) * largest <= high:
         return convolve(images, weight, **geometry)

@@ -68,10 +68,9 @@ class Requantization(Limits):
         for name, default in (("multiplier", 1), ("shift", 0), ("addend", 0), ("ties", 1)):
             value = getattr(self, name)
             value = np.full(count, default) if value is None else value
-            object.__setattr__(self, name, np.asarray(value, dtype=np.int64))
+            object.__setattr__(self, name, numerics.constant(value))
         if self.below is not None:
-            object.__setattr__(self, "below", Below(
-                *(np.asarray(item, dtype=np.int64) for item in self.below)))
+            object.__setattr__(self, "below", Below(*map(numerics.constant, self.below)))
 
     @classmethod
     def plain(cls, count: int, low: int = 0, high: int = 0) -> "Requantization":

@@ -104,6 +104,6 @@ def test_refused(change, arch, message):
     graph, _ = layer(np.random.default_rng(4), 8, (8, 4, 4), 8, (3, 3))
     if change:
         graph.layers[0] = changed(graph.layers[0], **change)
-        graph.tensors["out"].format = None
+        graph.tensors["out"] = replace(graph.tensors["out"], format=None)
     with pytest.raises(UserError, match=message):
         compile_graph(graph, replace(ARCH, **arch))

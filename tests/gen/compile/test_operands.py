@@ -125,7 +125,7 @@ def test_a_shortcut_of_its_own_goes_to_operand_memory_alone():
     (dict(tensor="other"), r"must have the shape \(12, 9, 7\) or \(12, 1, 1\), not \(12, 3, 1\)")])
 def test_operands_that_do_not_fit_the_graph(change, text):
     graph, _ = network()
-    graph.tensors["other"].shape = (12, 3, 1)
+    graph.tensors["other"] = replace(graph.tensors["other"], shape=(12, 3, 1))
     graph.layers[4] = replace(graph.layers[4], operand=None)
     graph.layers[3] = replace(graph.layers[3], operand=replace(graph.layers[3].operand, **change))
     with pytest.raises(ValueError, match=text):

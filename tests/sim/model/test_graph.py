@@ -1,5 +1,7 @@
 """The golden model's data: running, converting, bounding, refusing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from systolith.hw.formats import Bipolar, Int, parse
@@ -78,25 +80,11 @@ def test_a_pad_code_is_not_the_same_as_no_padding():
     assert (results[0][..., 1, 1] == results[1][..., 1, 1]).all()
 
 
-@pytest.mark.parametrize("format", [Int(8), Int(3), parse("e3m2"), Bipolar(1)], ids=str)
-def test_accumulator_bits_suffice_and_are_needed(format):
-    rng = np.random.default_rng(7)
-    layer = network(rng, format).layers[0]
-    bits = layer.accumulator_bits(format)
-    weight = format.image(layer.weight).astype(object).reshape(len(layer.weight), -1)
-    low, high = format.image_range
-    low, high = min(low, 0), max(high, 0)
-    most = int(np.where(weight > 0, weight * high, weight * low).sum(axis=1).max())
-    least = int(np.where(weight > 0, weight * low, weight * high).sum(axis=1).min())
-    most, least = max(most, layer.bias.max()), min(least, layer.bias.min())
-    assert most < 1 << (bits - 1) and least >= -(1 << (bits - 1))
-    assert most >= 1 << (bits - 2) or least < -(1 << (bits - 2))
-
-
 def test_narrow_accumulators_saturate_pass_by_pass():
     # Two passes of one lane: 100 * 100, then -100 * 100. 13 bits end at 4095.
     format = Int(8)
     weight = np.array([100, 256 - 100]).reshape(1, 2, 1, 1)
+
     def one(weight):
         tensors = {"x": Tensor("x", (weight.shape[1], 1, 1), format),
                    "y": Tensor("y", (1, 1, 1), None)}
@@ -222,3 +210,22 @@ def test_graphs_that_do_not_fit_together_are_refused(change, message):
     layers = [changed(graph.layers[0], **change), *graph.layers[1:]]
     with pytest.raises(ValueError, match=message):
         Graph("g", graph.inputs, graph.tensors, layers, graph.outputs)
+
+
+def test_a_layer_that_reads_sums_does_not_run():
+    form, rng = Int(8), np.random.default_rng(11)
+    tensors = {"x": Tensor("x", (1, 2, 2), form), "sums": Tensor("sums", (1, 2, 2), None),
+               "y": Tensor("y", (1, 2, 2), None)}
+    layers = [convolution(source, source, output, rng.integers(0, 9, (1, 1, 1, 1)), form, raw=True)
+              for source, output in (("x", "sums"), ("sums", "y"))]
+    graph = Graph("g", [tensors["x"]], tensors, layers, ["y"])
+    with pytest.raises(ValueError, match="layer 'sums' reads 'sums', which holds raw sums"):
+        graph.run(np.zeros((1, 1, 2, 2), int))
+
+
+def test_a_graph_says_its_layers_the_shape_of_their_input_and_leaves_the_given_ones():
+    graph = network(np.random.default_rng(12), Int(8))
+    bare = [replace(layer, input_shape=None) for layer in graph.layers]
+    again = Graph("g", graph.inputs, graph.tensors, bare, graph.outputs)
+    assert [layer.input_shape for layer in again.layers] == [(3, 9, 7), (5, 4, 3), (5, 4, 3)]
+    assert all(layer.input_shape is None for layer in bare)

@@ -1,18 +1,24 @@
-"""From symbolic values to a graph: the tensors and layers that a network needs while it is read.
+"""From symbolic values to a graph: the tensors and layers that a network needs, added while it is
+read.
 
 A quantizer turns a `Value` into a tensor of codes and the layers that make it (`layers`); an output
-of the network becomes what the host reads.
+of the network becomes a tensor that the host reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from types import NoneType
+from typing import Any
 
 import numpy as np
+from systolith.hw.formats import Format
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.edges import Decoder, Encoder
 from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.tail import HostPart
 
 from .codes import add_table, note_rescaled
 from .copies import join, plain, quantize_parts
@@ -22,7 +28,7 @@ from .kinds import given, quantized
 from .layers import copy_layer, identity, quantizing_layer
 from .notes import Notes
 from .target import Target
-from .values import HostInput, Linear, exact, on_chip, uniform
+from .values import HostInput, Linear, Node, Symbol, Value, exact, on_chip, uniform
 
 __all__ = ["Builder"]
 
@@ -39,26 +45,60 @@ class Builder:
         As of `half.roundings`.
     batch : int
         Images that the model insists on; 0: any number.
+
+    Attributes
+    ----------
+    tensors : {name: Tensor}
+    limits : {name of a tensor: (smallest, largest) ordered integer that it can hold}
+    inputs, outputs : list of str
+        Names of the chip's tensors that the host fills and reads.
+    encoders, decoders : list of Encoder, list of Decoder
+    layers : list of Conv
+        Each after those that make what it reads.
+    copies : list of Conv
+        Layers that only copy codes.
+    producers : {tensor: the Conv that makes it, unless that only copies codes}
+    variants : {(tensor, Pool or None, low, high): (name of it pooled and clipped, nodes, node)}
+    joined : {tensor: (pieces, target, nodes, node), as of `copies.join`}
+    plains : what `copies.plain` made, by what it is
+    moved : what `layout` made, by source and order of elements
+    functions : {tensor that a table makes: (tensor it is a function of, its ordered integers for
+        each of that tensor's, names of nodes)}
+    rescaled : {tensor that a layer without table makes: the same}
+    chosen : {(formats, target, gain, offset): (weight, ties), as of `layers.identity`}
+    sums : {tensor of a sum: zero point of the tensor that its layer reads}
+    notes : Notes
     """
 
-    def __init__(self, weight_format, roundings=None, batch=0):
+    def __init__(self, weight_format: Format | None,
+                 roundings: dict[str, tuple[str, bool]] | None = None, batch: int = 0):
         self.weight_format = weight_format
         self.roundings, self.batch = roundings or {}, batch
-        self.tensors, self.inputs, self.encoders = {}, [], []
-        self.layers, self.outputs, self.decoders = [], [], []
-        self.producers, self.limits, self.variants = {}, {}, {}
-        self.copies, self.joined, self.plains, self.moved = [], {}, {}, {}
-        self.functions = {}     # tensor -> (tensor it is a function of, ordered integers, nodes)
-        self.rescaled = {}      # the same where a layer without table makes it
-        self.chosen = {}        # as of `identity`: (formats, target, gain, offset) -> weight, ties
-        self.sums = {}          # tensor of a sum -> zero point of what its layer reads as it is
+        self.tensors: dict[str, Any] = {}       # Any: only the outputs' have no format
+        self.limits: dict[str, tuple[int, int]] = {}
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.encoders: list[Encoder] = []
+        self.decoders: list[Decoder] = []
+        self.layers: list[Conv] = []
+        self.copies: list[Conv] = []
+        self.producers: dict[str, Conv] = {}
+        self.variants: dict[tuple, tuple] = {}
+        self.joined: dict[str, tuple] = {}
+        self.plains: dict[tuple, Any] = {}
+        self.moved: dict[tuple, tuple] = {}
+        self.functions: dict[str, tuple] = {}
+        self.rescaled: dict[str, tuple] = {}
+        self.chosen: dict[tuple, tuple[int, int]] = {}
+        self.sums: dict[str, int] = {}
         self.notes = Notes()
 
     # Reading.
 
-    def read(self, value, node):
-        """(source tensor, gain, offset array) of a value that a layer reads: real = gain * image
-        + offset. An error at `node` where it is not quantized."""
+    def read(self, value: Symbol | None, node: Node) -> tuple[str, Any, np.ndarray]:
+        """(source tensor, gain, offset [channels]) of a value that a layer reads: real = gain *
+        image + offset. Raises UserError at `node` where the value is not quantized, or its channels
+        have different scales."""
         value = self.codes(on_chip(value, node), node)
         gain = uniform(value.gain)
         if gain is None:
@@ -67,9 +107,9 @@ class Builder:
                       f"{maker}")
         return value.source, gain, value.offset
 
-    def codes(self, value, node):
+    def codes(self, value: Value, node: Node) -> Value:
         """A quantized value as codes, its pooling and clipping done; channels may have different
-        scales. An error at `node` where it is not quantized."""
+        scales. Raises UserError at `node` where the value is not quantized."""
         if value.linear is not None or value.slope is not None:
             node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized; put a "
                       "quantizer between them")
@@ -91,9 +131,10 @@ class Builder:
         source = self.variant(value.source, None, low, high, value.nodes, node)
         return replace(value, source=source, low=None, high=None)
 
-    def pooled_codes(self, value, node, needed=True):
-        """The value of codes with its max pooling done; where the minimum of the codes is wanted,
-        an error at `node`, or, if not `needed`, the value unchanged."""
+    def pooled_codes(self, value: Value, node: Node, needed: bool = True) -> Value:
+        """A value of codes with its max pooling done. Where that is min pooling of the codes,
+        raises UserError at `node`, or, if the pooling is not `needed`, returns the value
+        unchanged."""
         if not value.pool:
             return value
         least = np.array(value.pool.least or [False] * len(value.gain))
@@ -110,6 +151,7 @@ class Builder:
 
     @staticmethod
     def _order(format, image, value, node):
+        """The ordered integer of an image. Raises UserError at `node` where it has no code."""
         if image.denominator == 1 and not format.binary:
             code = format.encode(np.ldexp(float(image), format.exponent))
             if int(format.image(code)) == image:
@@ -120,8 +162,8 @@ class Builder:
 
     # Tensors and layers.
 
-    def unique(self, name):
-        """`name`, or a name like it that no tensor and no layer has."""
+    def unique(self, name: str) -> str:
+        """`name`, or a name like it, that no tensor and no layer has."""
         taken = {*self.tensors, *(layer.name for layer in self.layers)}
         unique, count = name, 1
         while unique in taken:
@@ -129,15 +171,17 @@ class Builder:
             unique = f"{name}_{count}"
         return unique
 
-    def add_tensor(self, name, shape, target):
+    def add_tensor(self, name: str, shape: Sequence[int], target: Target) -> str:
+        """Add a tensor of the map `shape` that holds codes of `target`; returns its name, `name` or
+        one like it."""
         name = self.unique(name)
-        self.tensors[name] = Tensor(name, tuple(shape), target.format, target.scale,
+        self.tensors[name] = Tensor(name, tuple(shape), target.format, float(target.scale),
                                     target.zero_point)
         self.limits[name] = target.low, target.high
         return name
 
-    def add_layer(self, layer, copy=False):
-        """Add a layer; `copy`: all that it does is to copy codes."""
+    def add_layer(self, layer: Conv, copy: bool = False) -> None:
+        """Add a layer; `copy`: it only copies codes."""
         layer = replace(layer, input_shape=tuple(self.tensors[layer.input].shape))
         self.layers.append(layer)
         if copy:
@@ -145,9 +189,11 @@ class Builder:
         else:
             self.producers[layer.output] = layer
 
-    def variant(self, source, pool, low, high, nodes, node):
-        """The tensor `source`, pooled (a Pool or None) and clipped: made by a copy of the layer
-        that makes it."""
+    def variant(self, source: str, pool: Pool | None, low: int, high: int, nodes: Sequence[str],
+                node: Node) -> str:
+        """The name of the tensor `source` pooled and clipped to the ordered integers `low` to
+        `high`: made by another copy of the layer that makes `source`, which stands for the ONNX
+        `nodes` too."""
         bounds = self.limits[source]
         if pool is None and (low, high) == bounds:
             return source
@@ -182,18 +228,19 @@ class Builder:
             if source in self.sums:
                 self.sums[name] = self.sums[source]
         else:
-            if made.table is None:
-                limits = {"requantization": replace(made.requantization, low=low, high=high)}
-            else:
-                limits = {"table": np.clip(made.table, low, high)}
-            self.add_layer(replace(made, output=name, nodes=(*made.nodes, *nodes), **limits,
-                                   pool=own or made.pool))
+            layer = replace(made, output=name, nodes=(*made.nodes, *nodes), pool=own or made.pool)
+            if made.table is not None:
+                layer = replace(layer, table=np.clip(made.table, low, high))
+            elif made.requantization is not None:
+                layer = replace(layer, requantization=replace(made.requantization, low=low,
+                                                              high=high))
+            self.add_layer(layer)
         self.variants[key] = name, nodes, node
         return name
 
-    def quantize(self, value, target, name, node):
-        """The name of the tensor that holds `value` quantized by `target`; `name` if the tensor is
-        new."""
+    def quantize(self, value: HostInput | Value, target: Target, name: str, node: Node) -> str:
+        """Quantize a value by `target`; returns the name of its tensor: `name`, or one like it, if
+        the tensor is new. Raises UserError at `node` where no layers can compute it."""
         if isinstance(value, HostInput):
             return self._quantize_input(value, target, name, node)
         self.notes.quantized(self, value, target)
@@ -201,9 +248,10 @@ class Builder:
             return quantize_parts(self, value, target, name, node)
         return quantized(value.linear, self, value, target, name, node)
 
-    def quantize_sums(self, value, target, name, node, copy=False):
-        """The name of the new tensor of codes or sums that one layer rounds by `target`; `copy`:
-        all that it does is to copy codes."""
+    def quantize_sums(self, value: Value, target: Target, name: str, node: Node,
+                      copy: bool = False) -> str:
+        """Quantize codes or sums of a convolution by `target` with one layer; returns the name of
+        its tensor. `copy`: the layer only copies codes."""
         if value.pool and value.pool.least and not target.format.binary:
             value = identity(self, value, target, node) if value.linear is None else value
             return mirrored(self, value, target, name, node)
@@ -229,8 +277,9 @@ class Builder:
 
     # The end.
 
-    def output(self, value, name, node):
-        """Make `value` the ONNX output `name`."""
+    def output(self, value: Value, name: str, node: Node) -> None:
+        """Make a value the network's output `name`. Raises UserError at `node` where it must be
+        quantized first."""
         low = None if value.low is None else float(value.low)
         high = None if value.high is None else float(value.high)
         rounding, half = self.roundings.get(name, ("", False))
@@ -248,9 +297,9 @@ class Builder:
         if tensor not in self.outputs:
             self.outputs.append(tensor)
 
-    def graph(self, name, head=None, tail=None):
-        """The Graph of the layers that outputs depend on, as they were made; `head` and `tail` as
-        of `Graph`."""
+    def graph(self, name: str, head: HostPart | None = None, tail: HostPart | None = None) -> Graph:
+        """The Graph, called `name`, of the layers that outputs depend on; `head` and `tail` as of
+        `Graph`."""
         used, layers = set(self.outputs), list[Conv]()
         for layer in reversed(self.layers):
             if layer.output in used:
@@ -264,9 +313,9 @@ class Builder:
                      head, digits=self.notes.written)
 
     def _sharing_variants(self, layers):
-        """The layers, the tensor pooled where both a tensor and its pooled variant are used,
-        instead of being computed twice. Binary tensors stay as they are: on a binary chip a copy of
-        one is a layer of pairs of passes."""
+        """The layers; where both a tensor and a pooled variant of it are used, the variant is
+        pooled from the tensor instead of being computed a second time. Binary tensors stay as they
+        are: on a binary chip a copy of one is a layer of pairs of passes."""
         layers, made = list(layers), {layer.output: n for n, layer in enumerate(layers)}
         for (source, pool, _, _), (variant, nodes, node) in self.variants.items():
             layer = layers[made[variant]] if variant in made else None

@@ -8,7 +8,7 @@ one table.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from systolith.sim.model import numerics
@@ -78,8 +78,11 @@ def reals(builder: "Builder", value: Value, orders: np.ndarray, node: Node) -> n
         format = builder.tensors[value.source].format
         images = format.image(format.from_ordered(orders))
         numbers = np.array([float(gain * int(image) + offset) for image in images], np.float32)
-    low, high = (None if item is None else np.float32(item) for item in (value.low, value.high))
-    return numbers if low is None and high is None else np.clip(numbers, low, high)
+    if value.low is None and value.high is None:
+        return numbers
+    ends: list[Any] = [None if item is None else np.float32(item)
+                       for item in (value.low, value.high)]
+    return np.clip(numbers, *ends)
 
 
 def add_table(builder: "Builder", value: Value, target: Target, name: str, node: Node) -> str:

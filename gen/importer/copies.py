@@ -1,12 +1,13 @@
-"""Tensors that are put together of others, and parts of tensors: layers that copy codes.
+"""Tensors that are joined from others, and parts of tensors: layers that copy codes.
 
-Concat, Pad, Split and their like compute nothing. While a network is read, each is a layer that
-copies codes, which is always right; `passes.copies` then does without most of them.
+Concat, Pad, Split and the like compute nothing. While a network is read, each becomes a layer that
+copies codes, which is always right; `passes.copies` then removes most of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from systolith.hw.formats import Int
@@ -14,7 +15,7 @@ from systolith.sim.model.placement import Placement
 
 from .layers import copy_layer
 from .target import Target, own_target
-from .values import Node, Value, uniform
+from .values import Node, Part, Value, uniform
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["join", "join_codes", "join_pads", "plain", "quantize_parts", "resolved"]
 
 
-def join_pads(inner, outer):
-    """Pads of a layer with pads `outer` on a map that has got pads `inner`, without regard to
-    their codes; None where what is cut off would be padded again."""
+def join_pads(inner: Sequence[int], outer: Sequence[int]) -> tuple[int, ...] | None:
+    """The pads (top, left, bottom, right) that are `outer` pads around a map with `inner` pads,
+    whatever their codes; None where `inner` crops what `outer` would pad again."""
     if any(p < 0 < q for p, q in zip(inner, outer, strict=True)):
         return None
     return tuple(p + q for p, q in zip(inner, outer, strict=True))
@@ -32,8 +33,9 @@ def join_pads(inner, outer):
 
 # Values.
 
-def resolved(value, part, node):
-    """A part of a value with the gain, offset, limits and pooling of the whole applied."""
+def resolved(value: Value, part: Part, node: Node) -> Value:
+    """A part of a value with the gain, offset, limits and pooling of the whole applied. Raises
+    UserError at `node` where both pool and one pooling cannot do it."""
     own, first = part.value, part.first_channel
     gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
     ends = []
@@ -60,11 +62,12 @@ def resolved(value, part, node):
 
 
 def _apart(value):
-    """Whether the parts of a value have pixels between each other's."""
+    """Whether the parts of a value are interleaved pixel by pixel."""
     return any(part.step != (1, 1) or any(part.origin) for part in value.parts)
 
 
 def _check_parts(value, node):
+    """Refuse a value in parts whose gain, offset or pooling its parts cannot apply."""
     if value.pool and _apart(value):
         node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
@@ -81,21 +84,23 @@ def _check_parts(value, node):
                       "between them")
 
 
-def quantize_parts(builder, value, target, name, node):
-    """The name of the tensor that `target` makes of a value in parts."""
+def quantize_parts(builder: "Builder", value: Value, target: Target, name: str, node: Node) -> str:
+    """Quantize a value in parts by `target`; returns the name of its tensor, `name` or one like it.
+    Raises UserError at `node`."""
+    parts = value.parts or []
     if value.pool and not value.pool.least and _apart(value):
         # Quantizers keep the order, so codes can be pooled as well.
         ends = [[part.origin[n] + (part.value.map[1 + n] - 1) * part.step[n] + 1
-                 for part in value.parts] for n in (0, 1)]
-        made = quantize_parts(builder, replace(value, pool=None, map=(
+                 for part in parts] for n in (0, 1)]
+        whole = quantize_parts(builder, replace(value, pool=None, map=(
             value.map[0], *map(max, ends))), target, name, node)
         gain = np.full(value.map[0], target.unit, dtype=object)
-        codes = replace(value, source=made, parts=None, gain=gain,
+        codes = replace(value, source=whole, parts=None, gain=gain,
                         offset=-target.zero_point * gain, low=None, high=None, order=None)
         return builder.pooled_codes(codes, node).source
     _check_parts(value, node)
-    pieces, made = [], {}
-    for part in value.parts:
+    pieces, made = [], dict[tuple, str]()
+    for part in parts:
         key = id(part.value), part.first_channel
         if key not in made:
             made[key] = builder.quantize(resolved(value, part, node), target, f"{name}_part", node)
@@ -103,8 +108,11 @@ def quantize_parts(builder, value, target, name, node):
     return join(builder, name, value.map, pieces, target, value.nodes, node)
 
 
-def join(builder, name, shape, pieces, target, nodes, node):
-    """A new tensor joined from `pieces`, (tensor, Part) each."""
+def join(builder: "Builder", name: str, shape: Sequence[int], pieces: Sequence[tuple[str, Any]],
+         target: Target, nodes: Sequence[str], node: Node) -> str:
+    """Add a tensor of the map `shape` that is joined from `pieces`, (tensor, Part or Placement)
+    each, and holds codes of `target`; returns its name, `name` or one like it. `nodes`: names of
+    the ONNX nodes that its copies stand for."""
     limits = [builder.limits[piece] for piece, _ in pieces]
     bounds = min(low for low, _ in limits), max(high for _, high in limits)
     name = builder.add_tensor(name, shape, replace(target, low=bounds[0], high=bounds[1]))
@@ -117,16 +125,17 @@ def join(builder, name, shape, pieces, target, nodes, node):
     return name
 
 
-def join_codes(builder, name, shape, pieces, nodes, node):
-    """A new tensor joined from the integer codes of `pieces`, (tensor, Part) each, whatever their
-    scales."""
+def join_codes(builder: "Builder", name: str, shape: Sequence[int],
+               pieces: Sequence[tuple[str, Any]], nodes: Sequence[str], node: Node) -> str:
+    """Add a tensor that is joined from the integer codes of `pieces`, whatever their scales;
+    otherwise as of `join`."""
     kept = {piece: builder.tensors[piece] for piece, _ in pieces}
     form = max((tensor.format for tensor in kept.values()), key=lambda item: item.width)
     limits = [builder.limits[piece] for piece in kept]
     target = Target(form, 1.0, 0, min(low for low, _ in limits),
                             max(high for _, high in limits))
     for piece, tensor in kept.items():
-        # So that copies copy codes.
+        # With equal scales, copies copy codes.
         builder.tensors[piece] = replace(tensor, scale=1.0, zero_point=0)
     result = join(builder, name, shape, pieces, target, nodes, node)
     builder.tensors.update(kept)
@@ -144,7 +153,7 @@ def plain(builder: "Builder", value: Value, node: Node) -> Value:
     if value.parts:
         key = (id(value.parts), value.low, value.high, value.pool, *value.gain, *value.offset)
         if key not in builder.plains:
-            # The parts are kept, so that no others can have their identity.
+            # Keeping the parts keeps their id from being given to others.
             builder.plains[key] = value.parts, _joined(builder, value, node)
         made = builder.plains[key][1]
         return replace(made, shape=value.shape, order=value.order, rows=value.rows,
@@ -169,6 +178,7 @@ def plain(builder: "Builder", value: Value, node: Node) -> Value:
 
 
 def _unpooled(builder, value):
+    """The map (channels, height, width) of a value before its pooling."""
     top, left, bottom, right = value.pads
     _, height, width = builder.tensors[value.source].shape
     return value.map[0], height + top + bottom, width + left + right
@@ -176,6 +186,7 @@ def _unpooled(builder, value):
 
 def _joined(builder, value, node):
     # A part may be in parts itself, as upsampling before a Concat makes them.
+    """A value in parts as codes of one tensor."""
     value = replace(value, parts=[
         replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
         for part in value.parts])
@@ -216,8 +227,9 @@ def _joined(builder, value, node):
 
 
 def _unclipped(value, parts, format, node):
-    """(a value in parts, (low, high)): the same without limits, and these, where the limits of its
-    `parts`, with all of the value's own applied, are no codes, which a copy would round."""
+    """(a value in parts, (low, high)): without its limits, and these, where the limits of its
+    `parts` (with the value's own applied) have no codes, so that copies would round them; else the
+    value itself and (None, None)."""
     def has_code(part, bound):
         image = (bound - part.offset[0]) / part.gain[0]
         return image.denominator == 1 and format.image(format.encode(

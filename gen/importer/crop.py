@@ -35,7 +35,7 @@ def cropped(builder: "Builder", node: Node, value: Value, pads: Sequence[int],
     if value.parts or value.pool or together is None or (
             all(padded) and image != value.pad_image):
         value = plain(builder, _unpooled(builder, value, node), node)
-        together = pads
+        together = tuple(pads)
     top, left, bottom, right = pads
     channels, height, width = value.map
     return replace(value, pads=together, pad_image=image if padded[1] else value.pad_image,

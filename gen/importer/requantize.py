@@ -9,7 +9,7 @@ from math import floor
 import numpy as np
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
-from systolith.sim.model.requantization import Requantization
+from systolith.sim.model.requantization import Below, Requantization
 
 from .target import Target
 from .ties import EVEN, NONE, ODD
@@ -123,9 +123,9 @@ def requantization(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, tar
 
 def below_zero(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, slope: np.ndarray,
                parameters: Sequence[list[int]], target: Target,
-               node: Node) -> tuple[list[int], ...]:
-    """(multipliers, shifts, addends) for sums below zero, where real numbers are multiplied with
-    `slope` [channels]; `parameters` are what `requantization` gave for the other sums."""
+               node: Node) -> Below:
+    """The requantization of sums below zero, where real numbers are multiplied with `slope`
+    [channels]; `parameters` are what `requantization` gave for the other sums."""
     _, *same = parameters
     multiplier, shift, addend = (list(item) for item in same)
     for channel, (g, o, factor) in enumerate(zip(gain, offset, slope, strict=True)):
@@ -136,4 +136,4 @@ def below_zero(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, slope: 
             sign = 1 if factor > 0 else -1
             multiplier[channel] = sign * number
             addend[channel] = sign * _split(o / g, number)[1]
-    return multiplier, shift, addend
+    return Below(*map(np.array, (multiplier, shift, addend)))

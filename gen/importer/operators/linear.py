@@ -94,7 +94,7 @@ def linear(builder: Builder, node: Node, value: Symbol | None, format: Format, i
     if tensor.format.binary:
         images, format, scale = as_signs(images, format, scale)
     _check_inputs(images, groups, value, node)
-    stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
+    stride, dilation, pads = (1, 1), (1, 1), tuple[int, ...]((0, 0, 0, 0))
     if geometry is not None:
         stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
     padding = any(p > 0 for p in pads)

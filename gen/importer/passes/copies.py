@@ -1,53 +1,55 @@
-"""Doing without copies: layers write straight into what a copy would make, or read straight from
-what it would take.
+"""Removing copies: layers write directly where a copy would write, or read directly what it would
+read.
 
-While a network is read, Concat, Pad, Split and their like are layers that copy codes, which is
-always right, and costs time on the chip.
+While a network is read, Concat, Pad, Split and the like become layers that copy codes, which is
+always right, but takes time on the chip.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count as count_from
 
 import numpy as np
 from systolith.gen.importer.copies import join_pads
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Graph
 from systolith.sim.model.placement import Placement
 
 __all__ = ["remove_copies"]
 
 
 def _place(layer):
-    """What a layer writes, and so what no other layer writes."""
+    """What a layer writes, and no other layer does."""
     return layer.output, layer.placement
 
 
-def remove_copies(graph, copies):
+def remove_copies(graph: Graph, copies: Sequence[Conv]) -> Graph:
     """The Graph without the copies that are not needed.
 
-    `copies`: layers of which some are the graph's, or write what a layer of the graph writes, and
-    which do nothing but copy codes. The order in which they are removed is theirs.
+    `copies` are layers that only copy codes; some are the graph's, or write what a layer of the
+    graph writes. They are removed in this order.
     """
     layers = dict(enumerate(graph.layers))      # numbers tell which is which as layers change
     places = {_place(layer): n for n, layer in layers.items()}
-    copies = [places[_place(copy)] for copy in copies if _place(copy) in places]
-    for copy in copies:
+    numbers = [places[_place(copy)] for copy in copies if _place(copy) in places]
+    for copy in numbers:
         layers = (_read_from_source(graph, layers, copy) or _written_to_target(graph, layers, copy)
                   or layers)
     left: dict[str, list[int]] = {}
-    for copy in copies:
+    for copy in numbers:
         if copy in layers:
             left.setdefault(layers[copy].input, []).append(copy)
-    for source, copies in left.items():
-        layers = _split(graph, layers, source, copies) or layers
+    for source, some in left.items():
+        layers = _split(graph, layers, source, some) or layers
     return replace(graph, layers=list(layers.values()))
 
 
-# Each of these takes {number: layer} in the network's order and gives another one; None where it
+# Each of these takes {number: layer} in the network's order and returns another one; None where it
 # can do nothing.
 
 def _split(graph, layers, source, copies):
-    """Split a layer whose output is read only by copies of some channels: one layer for each copy,
-    which writes to the copy's place, where that takes no more passes.
-    """
+    """The layers with one that only copies of some of its channels read split into one layer for
+    each copy, which writes what the copy would write; None where that would take more passes."""
     makers = [n for n, layer in layers.items() if layer.output == source]
     count = graph.tensors[source].shape[0]
     if len(makers) != 1 or source in graph.outputs or _is_input(graph, source) or not all(
@@ -86,7 +88,7 @@ def _split(graph, layers, source, copies):
             for key, layer in (split if n == makers[0] else [(n, old)])}
 
 
-#: Rows and columns of an array, about: what makes more layers worth it does not depend much on it.
+#: Rows and columns of a typical array; whether splitting is worth it hardly depends on them.
 _SIDE = 16
 
 
@@ -118,15 +120,16 @@ def _whole(channels, count):
 
 
 def _may_pick(layer):
-    """Whether a layer can read some channels of many: with weights that have a zero, and at no
-    cost unless it is depthwise with a kernel, which the chip computes in a way of its own."""
+    """Whether a layer can read some of a tensor's channels: it needs weights with a zero, and a
+    depthwise layer with a kernel larger than 1 x 1, which the chip computes in its own way, would
+    take longer."""
     return layer.weight_format.zero_code is not None and (
         layer.geometry.groups == 1 or layer.weight.shape[2:] == (1, 1))
 
 
 def _pad_code(graph, reader, name):
-    """The code in another tensor's format of what a layer pads with; None: it has none, or pads
-    with nothing."""
+    """The code in another tensor's format of what a layer pads with; None: there is none, or
+    padding contributes nothing."""
     old, new = (graph.tensors[item].format for item in (reader.input, name))
     pad_code = reader.geometry.pad_code
     if pad_code is None or old == new:
@@ -137,8 +140,8 @@ def _pad_code(graph, reader, name):
 
 
 def _joined_edges(graph, copy, reader):
-    """The geometry of a reader of a copy that reads the copy's source instead; None where there is
-    none."""
+    """The geometry of a reader of a copy when it reads the copy's source instead; None where no
+    geometry does."""
     outer, own = copy.geometry, reader.geometry
     if outer.padded and own.padded and (
             (outer.pad_code, outer.replicate) != (own.pad_code, own.replicate)):
@@ -152,7 +155,8 @@ def _joined_edges(graph, copy, reader):
 
 
 def _read_from_source(graph, layers, number):
-    """The layers without a copy, all of whose readers read from its source instead."""
+    """The layers without a copy, whose readers all read its source instead; None where one of them
+    cannot."""
     copy = layers[number]
     count = graph.tensors[copy.input].shape[0]
     picked = _whole(_channels(copy, count), count)
@@ -186,7 +190,8 @@ def _without(layers, number):
 
 
 def _written_to_target(graph, layers, number):
-    """The layers without a copy, to whose target those write that write its source."""
+    """The layers without a copy, where the layers that write its source write its target instead;
+    None where they cannot."""
     copy = layers[number]
     source, target = copy.input, copy.output
     count = graph.tensors[source].shape[0]
@@ -198,7 +203,7 @@ def _written_to_target(graph, layers, number):
     if any(_combines(layer, source) or (_combines(layer, target) and layer.output == source)
            for layer in layers.values()):
         return None
-    # Operands lie like the results of their layer: at the beginning of a tensor.
+    # An operand has the placement of its layer's results: at the start of a tensor.
     if copy.placement != Placement() and any(
             layer.output == source and layer.operand is not None for layer in layers.values()):
         return None

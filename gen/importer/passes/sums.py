@@ -1,16 +1,19 @@
-"""Layers with an operand, in the convolution that makes one of the two tensors that they combine.
-"""
+"""Sums and products of two tensors, merged into the convolution that makes one of the two."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+
+from systolith.sim.model.graph import Graph
 
 __all__ = ["fuse_sums"]
 
 
-def fuse_sums(graph, zeros):
-    """The Graph, its sums and products where possible in the convolutions that make one of the two.
+def fuse_sums(graph: Graph, zeros: Mapping[str, int]) -> Graph:
+    """The Graph with each layer that has an operand merged into the convolution that makes one of
+    the two tensors, where nothing else reads that tensor.
 
-    `zeros`: {name of the sum's tensor: zero point of what its layer reads as it is}.
+    `zeros`: {tensor of a sum: zero point of the tensor that its layer reads}.
     """
     layers = list(graph.layers)
     for output, zero in zeros.items():

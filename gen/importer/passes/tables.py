@@ -1,10 +1,11 @@
-"""Layers that only look up codes: done without, by the layer that makes the codes or by the host.
-"""
+"""Removing layers that only look up codes: the layer that makes the codes looks them up, or the
+host does."""
 
 from dataclasses import replace
 
 import numpy as np
 from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.graph import Graph
 from systolith.sim.model.placement import Placement
 
 __all__ = ["fuse_tables", "to_host"]
@@ -14,9 +15,9 @@ def _monotone(table):
     return bool((np.diff(table) >= 0).all())
 
 
-def fuse_tables(graph):
-    """The Graph, its layers that only look up codes made part of the layers that make the codes,
-    where nothing else reads them."""
+def fuse_tables(graph: Graph) -> Graph:
+    """The Graph with each layer that only looks up codes merged into the layers that make the
+    codes, where nothing else reads these."""
     layers = list(graph.layers)
     for lookup in [layer for layer in layers if layer.table is not None]:
         if not _is_lookup(lookup):
@@ -47,6 +48,7 @@ def _is_lookup(layer):
 
 
 def _takes(maker, lookup, makers):
+    """Whether a layer, one of `makers` that write what `lookup` reads, can do the lookup."""
     limits, read = maker.limits, lookup.requantization
     if limits is None or maker.table is not None or limits.low < read.low or (
             limits.high > read.high):
@@ -62,6 +64,7 @@ def _takes(maker, lookup, makers):
 
 
 def _looking_up(maker, lookup):
+    """The layer `maker` with the lookup merged into it."""
     limits, least = maker.limits, lookup.requantization.low
     table = lookup.table[limits.low - least:limits.high - least + 1]
     own, after = maker.pool, lookup.pool
@@ -70,9 +73,9 @@ def _looking_up(maker, lookup):
                    nodes=dict.fromkeys([*maker.nodes, *lookup.nodes]))
 
 
-def to_host(graph):
-    """The Graph, its table lookups whose results only the host reads left to the host: decoders
-    look the numbers up."""
+def to_host(graph: Graph) -> Graph:
+    """The Graph without the table lookups whose results only the host reads: decoders look these
+    numbers up."""
     read = {name for layer in graph.layers for name in (
         layer.input, *([layer.operand.tensor] if layer.operand else []))}
     inputs = {item.name for item in graph.inputs}
@@ -82,15 +85,16 @@ def to_host(graph):
         mine = [item for item in decoders if item.tensor == name]
         if name in read or source in inputs or not layer.pool.nothing or sum(
                 item.output == name for item in layers) > 1 or any(
-                item.scale is not None and len(set(item.scale)) + len(set(item.offset)) > 2
-                for item in mine):
+                item.scale is not None and item.offset is not None
+                and len(set(item.scale)) + len(set(item.offset)) > 2 for item in mine):
             continue
         tensor = graph.tensors[name]
         codes = tensor.format.from_ordered(layer.table)[None, None, None]
         for n, decoder in enumerate(decoders):
             if decoder.tensor == name:
-                one = replace(decoder, **{key: item if item is None else item[:1] for key, item in
-                                          (("scale", decoder.scale), ("offset", decoder.offset))})
+                scale, offset = (item if item is None else item[:1]
+                                 for item in (decoder.scale, decoder.offset))
+                one = replace(decoder, scale=scale, offset=offset)
                 decoders[n] = replace(
                     decoder, function=(layer.requantization.low, one.reals(codes, tensor).ravel()),
                     tensor=source, scale=None, offset=None, low=None, high=None)

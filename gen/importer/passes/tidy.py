@@ -3,17 +3,19 @@
 from dataclasses import replace
 from itertools import count
 
+from systolith.sim.model.graph import Graph
+
 __all__ = ["flatten_inputs", "name_layers", "trimmed"]
 
 
-def trimmed(graph):
+def trimmed(graph: Graph) -> Graph:
     """The Graph without tensors that no layer writes any more."""
     kept = [item.name for item in graph.inputs] + [layer.output for layer in graph.layers]
     return replace(graph, tensors={name: graph.tensors[name] for name in kept})
 
 
-def name_layers(graph):
-    """The Graph, layers of the same node with names of their own."""
+def name_layers(graph: Graph) -> Graph:
+    """The Graph with a name of its own for each layer."""
     given = {layer.name for layer in graph.layers}
     taken: set[str] = set()
     layers = []
@@ -26,8 +28,8 @@ def name_layers(graph):
     return replace(graph, layers=layers)
 
 
-def flatten_inputs(graph):
-    """The Graph, inputs that only dense layers read as one pixel of many channels."""
+def flatten_inputs(graph: Graph) -> Graph:
+    """The Graph with each input that only dense layers read as one pixel with many channels."""
     combined = {layer.operand.tensor for layer in graph.layers if layer.operand is not None}
     tensors, dense = dict(graph.tensors), set()
     for item in graph.inputs:

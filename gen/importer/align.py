@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .layout import as_shaped, filled, is_natural, relaid, sides
-from .values import Node, Value, layout_of, with_layout
+from .nodes import Node
+from .values import Value, layout_of, with_layout
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -9,7 +9,8 @@ import numpy as np
 from systolith.hw.formats import Bipolar, Format
 from systolith.sim.model import numerics
 
-from .values import Linear, Value, exact
+from .rationals import exact
+from .values import Linear, Value
 
 __all__ = ["as_signs", "moved_below", "never_zero", "three_signs", "thresholds"]
 

@@ -26,9 +26,11 @@ from .groups import mirrored
 from .kernels import unwindowed
 from .kinds import given, quantized
 from .layers import copy_layer, identity, quantizing_layer
+from .nodes import Node
 from .notes import Notes
+from .rationals import exact, uniform
 from .target import Target
-from .values import HostInput, Linear, Node, Symbol, Value, exact, on_chip, uniform
+from .values import HostInput, Linear, Symbol, Value, on_chip
 
 __all__ = ["Builder"]
 

@@ -14,9 +14,8 @@ from .folding import computed_from_constants, initializers
 from .host.cuts import with_cuts
 from .host.ends import computable, ends_of
 from .host.work import Work
-from .nodes import nodes_of
+from .nodes import Node, nodes_of
 from .rows import ROWS, Role, has, row_of
-from .values import Node
 
 __all__ = ["Refuse", "check_quantized", "checked_nodes", "expanded", "is_quantized", "ordered",
            "raise_error", "supported_operators", "unknown_operators"]
@@ -118,12 +117,14 @@ def ordered(nodes: list[Node], given: set[str], graph: GraphProto) -> list[Node]
     for node in nodes:
         for item in node.outputs:
             if item and (item in written or item in given):
-                node.fail(f"writes {item!r}, which {written.get(item, 'an input')} gives already")
+                node.fail(f"writes {item!r}, which {written.get(item, 'an input')} gives already; "
+                          "rename one of the two")
             written[item] = node
     for node in nodes:
         for item in node.inputs:
             if item and item not in written and item not in given:
-                node.fail(f"reads {item!r}, which is no input, no initializer and no node's output")
+                node.fail(f"reads {item!r}, which is no input, no initializer and no node's "
+                          "output; make it an input, or read another tensor")
     known, waiting, result = set(given), list(nodes), list[Node]()
     while waiting:
         ready = [node for node in waiting

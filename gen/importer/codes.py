@@ -19,8 +19,10 @@ from systolith.sim.model.requantization import Requantization
 
 from .copies import plain
 from .kinds import given, quantized, reach
+from .nodes import Node
+from .rationals import uniform
 from .target import Target
-from .values import Kind, Node, Symbol, Value, codes_of, uniform
+from .values import Kind, Symbol, Value, codes_of
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -7,15 +7,17 @@ copies codes, which is always right; `passes.copies` then removes most of them.
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from systolith.hw.formats import Int
 from systolith.sim.model.placement import Placement
 
 from .layers import copy_layer
+from .nodes import Node
+from .rationals import uniform
 from .target import Target, own_target
-from .values import Node, Part, Value, uniform
+from .values import Part, Value
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -36,7 +38,7 @@ def join_pads(inner: Sequence[int], outer: Sequence[int]) -> tuple[int, ...] | N
 def resolved(value: Value, part: Part, node: Node) -> Value:
     """A part of a value with the gain, offset, limits and pooling of the whole applied. Raises
     UserError at `node` where both pool and one pooling cannot do it."""
-    own, first = part.value, part.first_channel
+    own, first = part.value, part.placement.first_channel
     gain, offset = (item[first:first + own.map[0]] for item in (value.gain, value.offset))
     ends = []
     for bound in (own.low, own.high):
@@ -63,7 +65,7 @@ def resolved(value: Value, part: Part, node: Node) -> Value:
 
 def _apart(value):
     """Whether the parts of a value are interleaved pixel by pixel."""
-    return any(part.step != (1, 1) or any(part.origin) for part in value.parts)
+    return any(part.placement.apart for part in value.parts)
 
 
 def _check_parts(value, node):
@@ -72,7 +74,8 @@ def _check_parts(value, node):
         node.fail(f"pools the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
     for part in value.parts:
-        some = slice(part.first_channel, part.first_channel + part.value.map[0])
+        first = part.placement.first_channel
+        some = slice(first, first + part.value.map[0])
         gain, offset = value.gain[some], value.offset[some]
         if part.value.slope is not None and ((gain != 1).any() or value.offset.any()):
             node.fail("scales a value that has one factor below zero and another above "
@@ -90,7 +93,7 @@ def quantize_parts(builder: "Builder", value: Value, target: Target, name: str, 
     parts = value.parts or []
     if value.pool and not value.pool.least and _apart(value):
         # Quantizers keep the order, so codes can be pooled as well.
-        ends = [[part.origin[n] + (part.value.map[1 + n] - 1) * part.step[n] + 1
+        ends = [[part.placement.origin[n] + (part.value.map[1 + n] - 1) * part.placement.step[n] + 1
                  for part in parts] for n in (0, 1)]
         whole = quantize_parts(builder, replace(value, pool=None, map=(
             value.map[0], *map(max, ends))), target, name, node)
@@ -101,32 +104,32 @@ def quantize_parts(builder: "Builder", value: Value, target: Target, name: str, 
     _check_parts(value, node)
     pieces, made = [], dict[tuple, str]()
     for part in parts:
-        key = id(part.value), part.first_channel
+        key = id(part.value), part.placement.first_channel
         if key not in made:
             made[key] = builder.quantize(resolved(value, part, node), target, f"{name}_part", node)
-        pieces.append((made[key], part))
+        pieces.append((made[key], part.placement))
     return join(builder, name, value.map, pieces, target, value.nodes, node)
 
 
-def join(builder: "Builder", name: str, shape: Sequence[int], pieces: Sequence[tuple[str, Any]],
-         target: Target, nodes: Sequence[str], node: Node) -> str:
-    """Add a tensor of the map `shape` that is joined from `pieces`, (tensor, Part or Placement)
-    each, and holds codes of `target`; returns its name, `name` or one like it. `nodes`: names of
-    the ONNX nodes that its copies stand for."""
+def join(builder: "Builder", name: str, shape: Sequence[int],
+         pieces: Sequence[tuple[str, Placement]], target: Target, nodes: Sequence[str],
+         node: Node) -> str:
+    """Add a tensor of the map `shape` that is joined from `pieces`, (tensor, Placement) each, and
+    holds codes of `target`; returns its name, `name` or one like it. `nodes`: names of the ONNX
+    nodes that its copies stand for."""
     limits = [builder.limits[piece] for piece, _ in pieces]
     bounds = min(low for low, _ in limits), max(high for _, high in limits)
     name = builder.add_tensor(name, shape, replace(target, low=bounds[0], high=bounds[1]))
-    if all(part.step == (1, 1) and not any(part.origin) for _, part in pieces):
+    if not any(placement.apart for _, placement in pieces):
         builder.joined[name] = pieces, target, nodes, node
-    for piece, part in pieces:
+    for piece, placement in pieces:
         layer = copy_layer(builder, piece, name, None, nodes, node)
-        builder.add_layer(replace(layer, placement=Placement(
-            part.first_channel, part.step, part.origin)), copy=True)
+        builder.add_layer(replace(layer, placement=placement), copy=True)
     return name
 
 
 def join_codes(builder: "Builder", name: str, shape: Sequence[int],
-               pieces: Sequence[tuple[str, Any]], nodes: Sequence[str], node: Node) -> str:
+               pieces: Sequence[tuple[str, Placement]], nodes: Sequence[str], node: Node) -> str:
     """Add a tensor that is joined from the integer codes of `pieces`, whatever their scales;
     otherwise as of `join`."""
     kept = {piece: builder.tensors[piece] for piece, _ in pieces}
@@ -249,8 +252,8 @@ def _unclipped(value, parts, format, node):
 def _of_scales(builder, value, node):
     """A value in parts whose scales differ, joined as codes; None where its parts are not whole
     channels of integers."""
-    parts = sorted(value.parts, key=lambda part: part.first_channel)
-    if any(part.step != (1, 1) or any(part.origin) for part in parts):
+    parts = sorted(value.parts, key=lambda part: part.placement.first_channel)
+    if _apart(value):
         return None
     values = [builder.codes(plain(builder, resolved(value, part, node), node), node)
               for part in parts]

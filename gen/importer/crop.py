@@ -6,10 +6,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from systolith.sim.model.placement import Placement
 
 from .copies import join_pads, plain
+from .nodes import Node
+from .rationals import exact
 from .target import Target
-from .values import Node, Part, Value, exact
+from .values import Part, Value
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -29,7 +32,7 @@ def cropped(builder: "Builder", node: Node, value: Value, pads: Sequence[int],
     """A quantized value padded by `pads` (top, left, bottom, right) with `image` (None: the nearest
     pixel); negative pads crop. Raises UserError at `node` where the value is not quantized."""
     if value.linear is not None or value.slope is not None:
-        node.fail("cuts or pads what is not quantized; put a quantizer before it")
+        node.fail("crops or pads a value that is not quantized; put a quantizer before it")
     together = join_pads(value.pads, pads)
     padded = [any(p > 0 for p in item) for item in (value.pads, pads)]
     if value.parts or value.pool or together is None or (
@@ -77,7 +80,7 @@ def rearranged(builder: "Builder", node: Node, value: Value, mode: str, rows: Se
     for top, bottom, y in _runs(height, rows, mode):
         for left, right, x in _runs(width, columns, mode):
             part = cropped(builder, node, value, (-top, -left, bottom - height, right - width))
-            parts.append(Part(part, 0, (1, 1), (y, x)))
+            parts.append(Part(part, Placement(0, (1, 1), (y, x))))
     return plain(builder, parts_value(parts, sizes, sizes, node), node)
 
 

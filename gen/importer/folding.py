@@ -10,8 +10,9 @@ from onnx.reference import ReferenceEvaluator
 from systolith.gen.kit.errors import UserError
 
 from .file import array_of, check_finite, check_size, one_line
+from .nodes import Node
 from .rows import Role, has, row_of
-from .values import AnyConstant, Constant, Node, QuantizedConstant
+from .values import AnyConstant, Constant, QuantizedConstant
 
 __all__ = ["computed_from_constants", "folded", "initializers"]
 
@@ -40,13 +41,17 @@ def initializers(graph: GraphProto) -> dict[str, Constant]:
 def computed_from_constants(graph: GraphProto, nodes: Iterable[Node]) -> set[str]:
     """Names of all tensors that depend on initializers alone, these among them."""
     known = {item.name for item in graph.initializer}
-    waiting = list(nodes)
-    while True:
-        found = [node for node in waiting if _reads_only(node, known)]
-        if not found:
-            return known
-        known.update(name for node in found for name in node.outputs)
-        waiting = [node for node in waiting if not _reads_only(node, known)]
+    waiting, before = list(nodes), -1
+    while len(known) != before:                 # nodes may stand before those that they read
+        before = len(known)
+        rest = []
+        for node in waiting:
+            if _reads_only(node, known):
+                known.update(node.outputs)
+            else:
+                rest.append(node)
+        waiting = rest
+    return known
 
 
 def _reads_only(node, known):

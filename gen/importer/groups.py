@@ -17,8 +17,10 @@ from systolith.sim.model.placement import Placement
 from .copies import join
 from .layers import quantizing_layer
 from .layout import picked
+from .nodes import Node
+from .rationals import exact
 from .target import Target
-from .values import HostInput, Linear, Node, Value, exact, per_channel, shape_text
+from .values import HostInput, Linear, Value, per_channel, shape_text
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .file import array_of
+from .nodes import Node
 from .rows import Role, has
-from .values import Node
 
 __all__ = ["HALF", "as_float32", "roundings"]
 

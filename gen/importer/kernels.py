@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 from systolith.hw.formats import Format, Int
 
-from .values import Linear, Node, Value
+from .nodes import Node
+from .values import Linear, Value
 
 __all__ = ["format_of", "spread", "unwindowed"]
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from systolith.sim.model.edges import Decoder
 
+from .nodes import Node
 from .target import Target
-from .values import Node, Value
+from .values import Value
 
 if TYPE_CHECKING:
     from .builder import Builder

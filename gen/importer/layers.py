@@ -22,10 +22,12 @@ from systolith.sim.model.requantization import Requantization
 from .binary import as_signs, thresholds
 from .constant import settle_constant_channels
 from .moves_plan import Move
+from .nodes import Node
+from .rationals import exact
 from .requantize import below_zero, best_weight, requantization
 from .target import Target, own_target
 from .ties import ties_of
-from .values import Linear, Node, Value, codes_of, exact
+from .values import Linear, Value, codes_of
 
 if TYPE_CHECKING:
     from .builder import Builder

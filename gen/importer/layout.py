@@ -20,9 +20,10 @@ from .copies import plain
 from .crop import another_input, cropped
 from .layers import moving_layer
 from .moves_plan import moves
+from .nodes import Node
 from .rows import ROWS, Role, has
 from .target import own_target
-from .values import HostInput, Inputs, Linear, Node, Value, layout_of, shape_text, with_layout
+from .values import HostInput, Inputs, Linear, Value, layout_of, shape_text, with_layout
 
 if TYPE_CHECKING:
     from .builder import Builder

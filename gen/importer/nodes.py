@@ -1,14 +1,45 @@
-"""The nodes of an ONNX file with their attributes as Python values."""
+"""The nodes of an ONNX file, with their attributes as Python values."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from math import isfinite
+from typing import Any, NoReturn
 
 import onnx
 from systolith.gen.kit.errors import UserError
 
 from .file import STANDARD, one_line
-from .values import Node
 
-__all__ = ["nodes_of"]
+__all__ = ["Node", "nodes_of"]
+
+
+@dataclass
+class Node:
+    """An ONNX node with its attributes as Python values; `inputs` and `outputs` are names of
+    tensors, "" where one is left out. `proto` is the node of the file, or the one that this is a
+    part of (see `dialects.qdq.expand`)."""
+    name: str
+    operator: str
+    domain: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    proto: onnx.NodeProto
+
+    def __str__(self):
+        return f"node {self.name!r} ({self.operator})"
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise a UserError that names the node."""
+        raise UserError(f"{self}: {message}")
+
+    def expect(self, attribute: str, value: Any, accepted: Collection) -> Any:
+        """`value`, that of an attribute. Raises UserError where it is not among `accepted`."""
+        if value not in accepted:
+            self.fail(f"attribute {attribute} must be "
+                      f"{' or '.join(map(repr, accepted))}, not "
+                      f"{one_line(repr(value), 80)}")
+        return value
 
 
 def nodes_of(graph: onnx.GraphProto) -> list[Node]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from systolith.sim.model.graph import Tensor
 
-from .values import Origin, Value, uniform
+from .rationals import uniform
+from .values import Origin, Value
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .kinds import reach
-from .values import Linear, Node, Value
+from .nodes import Node
+from .values import Linear, Value
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -32,12 +32,13 @@ from .half import roundings
 from .host.cuts import cuts, with_cuts
 from .host.ends import NUMBERS, Given, Host, HostResult, computable, host_tensor
 from .layout import as_pixels, laid_out, read_by_dense
+from .nodes import Node
 from .origins import origins
 from .passes import finished
 from .rows import Role, has, row_of
 from .sizes import Part, with_known_sizes
 from .target import Target
-from .values import HostInput, Inputs, Node, QuantizedConstant, Symbol, Value
+from .values import HostInput, Inputs, QuantizedConstant, Symbol, Value
 
 __all__ = ["Reader", "host_input", "load", "required_formats"]
 

@@ -11,9 +11,9 @@ from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.requantization import Below, Requantization
 
+from .nodes import Node
 from .target import Target
 from .ties import EVEN, NONE, ODD
-from .values import Node
 
 __all__ = ["below_zero", "best_weight", "requantization"]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from .file import STANDARD
-from .values import Inputs, Node
+from .nodes import Node
+from .values import Inputs
 
 if TYPE_CHECKING:
     from .builder import Builder

@@ -15,7 +15,9 @@ import numpy as np
 from systolith.hw.formats import Format, Int
 
 from .layout import picked
-from .values import Node, Pair, Value, like, uniform
+from .nodes import Node
+from .rationals import uniform
+from .values import Pair, Value, like
 
 if TYPE_CHECKING:
     from .builder import Builder

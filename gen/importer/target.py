@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from systolith.hw.formats import Format, Int
 
-from .values import Node, Value
+from .nodes import Node
+from .values import Value
 
 if TYPE_CHECKING:
     from .builder import Builder

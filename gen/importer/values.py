@@ -4,78 +4,25 @@ chip.
 Scales and offsets are exact rational numbers (arrays of `Fraction`, one for each channel).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import isqrt, prod
-from typing import Any, NoReturn
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto
-from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format
+from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 
-from .file import check_finite, one_line
+from .file import check_finite
+from .nodes import Node
+from .rationals import exact
 
-__all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Node", "Origin",
-           "Pair", "Part", "QuantizedConstant", "Symbol", "Value", "activation",
-           "codes_of", "constant", "exact", "layout_of", "like", "on_chip", "per_channel",
-           "shape_text", "square_root", "uniform", "with_layout"]
-
-
-def exact(array: npt.ArrayLike) -> np.ndarray:
-    """The numbers of an array as Fractions: an array of dtype object and the same shape."""
-    array = np.asarray(array)
-    if array.dtype == object:
-        return array
-    numbers = array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
-    result = np.empty(array.size, dtype=object)
-    result[:] = [Fraction(item) for item in numbers.reshape(-1).tolist()]
-    return result.reshape(array.shape)
-
-
-def square_root(number: Fraction) -> Fraction:
-    """The square root of a Fraction: exact where it is rational, else right to 512 bits."""
-    scale = 1 << 1024
-    product = number.numerator * number.denominator
-    return Fraction(isqrt(product * scale * scale), scale * number.denominator)
-
-
-def uniform(array: npt.ArrayLike) -> Any:
-    """The one value that all elements of an array have; None where they differ."""
-    flat = np.asarray(array, dtype=object).reshape(-1)
-    return flat[0] if all(item == flat[0] for item in flat) else None
-
-
-@dataclass
-class Node:
-    """An ONNX node with its attributes as Python values; `inputs` and `outputs` are names of
-    tensors, "" where one is left out. `proto` is the node of the file, or the one that this is a
-    part of (see `dialects.qdq.expand`)."""
-    name: str
-    operator: str
-    domain: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-    proto: NodeProto
-
-    def __str__(self):
-        return f"node {self.name!r} ({self.operator})"
-
-    def fail(self, message: str) -> NoReturn:
-        """Raise a UserError that names the node."""
-        raise UserError(f"{self}: {message}")
-
-    def expect(self, attribute: str, value: Any, accepted: Collection) -> Any:
-        """`value`, that of an attribute. Raises UserError where it is not among `accepted`."""
-        if value not in accepted:
-            self.fail(f"attribute {attribute} must be "
-                      f"{' or '.join(map(repr, accepted))}, not "
-                      f"{one_line(repr(value), 80)}")
-        return value
+__all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Origin", "Pair",
+           "Part", "QuantizedConstant", "Symbol", "Value", "activation", "codes_of", "constant",
+           "layout_of", "like", "on_chip", "per_channel", "shape_text", "with_layout"]
 
 
 @dataclass
@@ -301,12 +248,9 @@ class Origin:
 
 @dataclass
 class Part:
-    """One part of a value in parts: the channels of `value` become those from `first_channel` on,
-    its pixel (y, x) the pixel (y, x) * step + origin of the whole."""
+    """One part of a value in parts; `placement`: where its map lies in the whole."""
     value: Value
-    first_channel: int = 0
-    step: tuple = (1, 1)
-    origin: tuple = (0, 0)
+    placement: Placement = field(default_factory=Placement)
 
 
 def codes_of(format: Format, images: npt.ArrayLike, node: Node) -> np.ndarray:

@@ -26,6 +26,11 @@ class Placement:
         for name in ("step", "origin"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    @property
+    def apart(self) -> bool:
+        """Whether the pixels are not those of the other map from its first pixel on."""
+        return self.step != (1, 1) or any(self.origin)
+
     def target(self, array: np.ndarray, shape: tuple) -> np.ndarray:
         """The view of `array` [..., C, H, W] in which a map of `shape` (channels, height, width)
         lies; smaller where the array does not hold all of it."""

@@ -11,19 +11,19 @@ import onnx
 from onnx import numpy_helper
 from systolith.gen.importer.file import STANDARD
 from systolith.gen.importer.groups import each, in_scale_of_each
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.operators.elements import affine
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.types import FORMATS
 from systolith.gen.importer.values import (
     Constant,
     HostInput,
-    Node,
     QuantizedConstant,
     Value,
     activation,
     constant,
-    exact,
     like,
     per_channel,
 )
@@ -343,9 +343,8 @@ def _bias_of_product(builder, node, inputs):
     bias = constant(inputs[0], node, "its bias").numbers
     scales = [exact(_scale([item], node)).reshape(-1) for item in inputs[1:3]]
     if scales[0].size != 1 or scales[1].size not in (1, bias.size) or bias.ndim > 1:
-        node.fail(f"its bias of shape {list(bias.shape)} goes with scales of one number for the "
-                  f"input and one or {bias.size} for the weights, not {scales[0].size} and "
-                  f"{scales[1].size}")
+        node.fail(f"its bias of shape {list(bias.shape)} needs one scale for the input and one or "
+                  f"{bias.size} for the weights, not {scales[0].size} and {scales[1].size}")
     return Constant(node.inputs[0], np.asarray(bias * (scales[0] * scales[1]), dtype=object))
 
 

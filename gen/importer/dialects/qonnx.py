@@ -12,6 +12,7 @@ from math import gcd
 import numpy as np
 from systolith.gen.importer.file import QONNX
 from systolith.gen.importer.groups import each, in_range_of_each, in_scale_of_each
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
@@ -21,9 +22,7 @@ from systolith.gen.importer.values import (
     Value,
     activation,
     constant,
-    exact,
     like,
-    uniform,
 )
 from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.sim.model import numerics

@@ -16,9 +16,11 @@ from systolith.gen.importer.binary import moved_below
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.file import QONNX
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import HostInput, Linear, Node, Value, constant, exact, like
+from systolith.gen.importer.values import HostInput, Linear, Value, constant, like
 from systolith.hw.formats import Bipolar, Int
 from systolith.sim.model import numerics
 

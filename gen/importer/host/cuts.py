@@ -1,8 +1,9 @@
 """Where to cut a network whose middle the chip cannot compute, so that the part before the refused
 node and the part after it are networks of their own."""
 
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rows import has
-from systolith.gen.importer.values import Linear, Node, Value
+from systolith.gen.importer.values import Linear, Value
 from systolith.gen.kit.errors import MiddleError, UserError
 
 from .ends import ENCODES, HostResult

@@ -17,6 +17,7 @@ from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.crop import is_input
 from systolith.gen.importer.file import QONNX, STANDARD
 from systolith.gen.importer.half import HALF
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.operators.smooth import applied
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import have_runtime
@@ -25,7 +26,6 @@ from systolith.gen.importer.values import (
     Constant,
     HostInput,
     Linear,
-    Node,
     QuantizedConstant,
     Symbol,
     Value,

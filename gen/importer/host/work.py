@@ -11,8 +11,8 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 from systolith.gen.importer.file import QONNX
 from systolith.gen.importer.folding import computed_from_constants
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rows import Role, has
-from systolith.gen.importer.values import Node
 
 __all__ = ["Cost", "Work", "is_layer"]
 

@@ -17,9 +17,12 @@ import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.target import Target, own_target
-from systolith.gen.importer.values import HostInput, Node, Part, Value, exact
+from systolith.gen.importer.values import HostInput, Part, Value
 from systolith.hw.formats import Format, Int
+from systolith.sim.model.placement import Placement
 
 from .linear import linear
 from .windows import as_map
@@ -109,7 +112,7 @@ def _parts(builder, node, value, format, phases):
         scale = ones * unit / Fraction(2) ** format.exponent
         part = linear(builder, node, padded, format, images, scale,
                       lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)), channels)
-        parts.append(Part(part, 0, (down[1], across[1]), (down[0], across[0])))
+        parts.append(Part(part, Placement(0, (down[1], across[1]), (down[0], across[0]))))
     return parts
 
 

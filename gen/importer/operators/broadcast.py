@@ -16,19 +16,18 @@ from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped
 from systolith.gen.importer.layout import as_shaped, filled
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
     AnyConstant,
     Linear,
-    Node,
     QuantizedConstant,
     Value,
-    exact,
     layout_of,
     like,
     per_channel,
     shape_text,
-    uniform,
 )
 from systolith.hw.formats import Int
 from systolith.sim.model.edges import Encoder

@@ -6,15 +6,15 @@ from math import prod
 import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.layout import as_pixels, filled
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     Constant,
     Inputs,
-    Node,
     QuantizedConstant,
     Value,
     constant,
-    exact,
     layout_of,
     per_channel,
     shape_text,

@@ -17,9 +17,10 @@ from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import Function, lookup, reals
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.layers import quantizing_layer
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.scales import scaled
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import Linear, Node, Value
+from systolith.gen.importer.values import Linear, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.requantization import Operand

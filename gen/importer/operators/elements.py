@@ -10,6 +10,8 @@ from systolith.gen.importer.binary import never_zero, three_signs
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import quantized_function
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, square_root, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import (
@@ -17,18 +19,14 @@ from systolith.gen.importer.values import (
     HostInput,
     Inputs,
     Linear,
-    Node,
     Pair,
     QuantizedConstant,
     Value,
     activation,
     constant,
-    exact,
     like,
     per_channel,
     shape_text,
-    square_root,
-    uniform,
 )
 from systolith.hw.formats import Int
 

@@ -13,8 +13,10 @@ import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain, resolved
 from systolith.gen.importer.kinds import quantized
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import Kind, Node, Part, Value, exact, like, shape_text, uniform
+from systolith.gen.importer.values import Kind, Part, Value, like, shape_text
 
 from .linear import linear
 from .pairs import pair

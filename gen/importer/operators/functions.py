@@ -14,21 +14,20 @@ from onnx.reference import ReferenceEvaluator
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import Function, ancestors, quantized_function, reals
 from systolith.gen.importer.copies import plain
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.values import (
     Constant,
     HostInput,
     Inputs,
     Linear,
-    Node,
     Pair,
     QuantizedConstant,
     Symbol,
     Value,
-    exact,
     layout_of,
     like,
-    uniform,
 )
 
 __all__ = ["combined", "evaluated", "is_sign", "leaky", "of_function", "of_sign"]
@@ -44,7 +43,7 @@ def _whole(builder, value, node):
     if not value.pool:
         return value
     if value.linear is not None:
-        node.fail(f"reads a maximum of the result of {value.nodes[-1]!r} before it is quantized; "
+        node.fail(f"reads a MaxPool of the result of {value.nodes[-1]!r} before it is quantized; "
                   "put a quantizer between them")
     return builder.pooled_codes(value, node)
 

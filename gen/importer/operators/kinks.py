@@ -15,7 +15,9 @@ import numpy as np
 from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity
-from systolith.gen.importer.values import Kind, Linear, Node, Value, exact
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
+from systolith.gen.importer.values import Kind, Linear, Value
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 

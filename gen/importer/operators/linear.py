@@ -8,19 +8,11 @@ from systolith.gen.importer.binary import as_signs
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import join_pads, plain
 from systolith.gen.importer.kernels import format_of, spread
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import of_scales
-from systolith.gen.importer.values import (
-    Inputs,
-    Linear,
-    Node,
-    Symbol,
-    Value,
-    constant,
-    exact,
-    on_chip,
-    uniform,
-)
+from systolith.gen.importer.values import Inputs, Linear, Symbol, Value, constant, on_chip
 from systolith.hw.formats import Format
 from systolith.sim.model import numerics
 

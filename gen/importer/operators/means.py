@@ -15,19 +15,13 @@ from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.kernels import format_of, spread
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import scaled
-from systolith.gen.importer.values import (
-    HostInput,
-    Linear,
-    Node,
-    Pair,
-    Part,
-    Value,
-    activation,
-    exact,
-)
+from systolith.gen.importer.values import HostInput, Linear, Pair, Part, Value, activation
 from systolith.hw.spec import isa
+from systolith.sim.model.placement import Placement
 
 from .linear import has_zero, linear
 from .windows import as_map, spatial, window
@@ -128,7 +122,7 @@ def _average_pool(builder, node, inputs, ceil_mode=0, count_include_pad=0, kerne
         part = mean(builder, node, value, (y[3], x[3]), [axis.stride for axis in axes],
                     [axis.dilation for axis in axes], (y[4][0], x[4][0], y[4][1], x[4][1]),
                     y[2] * x[2])
-        parts.append(Part(part, 0, (1, 1), (y[0], x[0])))
+        parts.append(Part(part, Placement(0, (1, 1), (y[0], x[0]))))
     shape = (value.map[0], *(axis.count for axis in axes))
     result = parts[0].value if len(parts) == 1 else parts_value(parts, shape, shape, node)
     return replace(result, shape=shape if rank == 2 else (shape[0], shape[2]))

@@ -16,23 +16,23 @@ from systolith.gen.importer.align import joined_along, on_its_own, same_but_for_
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value, rearranged
 from systolith.gen.importer.layout import filled, part_of
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     HostInput,
     Inputs,
-    Node,
     Part,
     Symbol,
     Value,
     activation,
     constant,
-    exact,
     layout_of,
     shape_text,
-    uniform,
     with_layout,
 )
 from systolith.sim.model.edges import after_step
+from systolith.sim.model.placement import Placement
 
 __all__ = ["axes_of", "integers"]
 
@@ -171,7 +171,7 @@ def _concat(builder, node, inputs, axis=None):
         place = [0, 0, 0]
         place[along] = at
         part = replace(item, shape=tuple(item.map), order=None, rows=1)
-        parts.append(Part(part, place[0], (1, 1), (place[1], place[2])))
+        parts.append(Part(part, Placement(place[0], (1, 1), (place[1], place[2]))))
         at += item.map[along]
     return with_layout(parts_value(parts, sizes, sizes, node), order)
 

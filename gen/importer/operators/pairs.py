@@ -15,19 +15,11 @@ from typing import Any
 import numpy as np
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity, quantizing_layer
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.reach import image_limits
 from systolith.gen.importer.ties import EVEN, ties_of_sum
-from systolith.gen.importer.values import (
-    Linear,
-    Node,
-    Pair,
-    Value,
-    codes_of,
-    exact,
-    like,
-    shape_text,
-    uniform,
-)
+from systolith.gen.importer.values import Linear, Pair, Value, codes_of, like, shape_text
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv

@@ -13,17 +13,11 @@ from math import gcd
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import uniform
 from systolith.gen.importer.rows import Role, operator
-from systolith.gen.importer.values import (
-    HostInput,
-    Inputs,
-    Linear,
-    Node,
-    Part,
-    Value,
-    activation,
-    uniform,
-)
+from systolith.gen.importer.values import HostInput, Inputs, Linear, Part, Value, activation
+from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 
 from .stride import as_codes, sampled, stored
@@ -153,7 +147,7 @@ def _with_gaps(builder, value, axes, node):
             for axis, item in zip(axes, (y, x), strict=True)], node)
         if copied and small:
             part = stored(builder, part, codes.source, f"{node.name}_part", node)
-        parts.append(Part(restored(part), 0, (y[1], x[1]), (y[0], x[0])))
+        parts.append(Part(restored(part), Placement(0, (y[1], x[1]), (y[0], x[0]))))
     sizes = (channels, *(axis.count for axis in axes))
     shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
     if len(parts) == 1:

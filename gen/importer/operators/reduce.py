@@ -12,17 +12,16 @@ from math import prod
 import numpy as np
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.layout import as_shaped, filled, is_natural, relaid
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import (
     HostInput,
-    Node,
     Value,
     activation,
-    exact,
     layout_of,
     shape_text,
-    uniform,
     with_layout,
 )
 from systolith.sim.model.pool import Pool

@@ -15,8 +15,11 @@ import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import cropped, parts_value
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.target import own_target
-from systolith.gen.importer.values import HostInput, Node, Part, Value, exact
+from systolith.gen.importer.values import HostInput, Part, Value
+from systolith.sim.model.placement import Placement
 
 from .bilinear import finer, half_step, images_of, interpolating, rounded
 from .linear import linear
@@ -148,8 +151,8 @@ def resized(builder: Builder, node: Node, value: HostInput | Value, axes: Sequen
 
 def _nearest(builder, node, value, down, across, sizes):
     if value.linear is not None:
-        parts = [Part(sampled(builder, node, value, (y[2], x[2]), (y[3], x[3]), (y[4], x[4])), 0,
-                      (y[1], x[1]), (y[0], x[0])) for y, x in product(down, across)]
+        parts = [Part(sampled(builder, node, value, (y[2], x[2]), (y[3], x[3]), (y[4], x[4])),
+                      Placement(0, (y[1], x[1]), (y[0], x[0]))) for y, x in product(down, across)]
         return parts_value(parts, sizes, sizes, node)
     if len(down) * len(across) > len(down) + len(across):
         middle = sizes[0], sizes[1], value.map[2]
@@ -161,7 +164,7 @@ def _nearest(builder, node, value, down, across, sizes):
     for y, x in product(down, across):
         part = sampled(builder, node, codes, (y[2], x[2]), (y[3], x[3]), (y[4], x[4]))
         part = stored(builder, part, codes.source, f"{node.name}_part", node)
-        parts.append(Part(restored(part), 0, (y[1], x[1]), (y[0], x[0])))
+        parts.append(Part(restored(part), Placement(0, (y[1], x[1]), (y[0], x[0]))))
     return parts[0].value if len(parts) == 1 else parts_value(parts, sizes, sizes, node)
 
 
@@ -245,5 +248,5 @@ def _interpolated(builder, node, value, format, down, across, copies=1):
                       np.broadcast_to(images, (channels, *images.shape)).copy(),
                       ones * unit / Fraction(2) ** format.exponent,
                       lambda size, kernel, s=(y[3], x[3]): (s, (1, 1), (0, 0, 0, 0)), channels)
-        parts.append(Part(part, 0, (y[1], x[1]), (y[0], x[0])))
+        parts.append(Part(part, Placement(0, (y[1], x[1]), (y[0], x[0]))))
     return parts

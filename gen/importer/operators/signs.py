@@ -10,19 +10,11 @@ from fractions import Fraction
 import numpy as np
 from systolith.gen.importer.binary import moved_below
 from systolith.gen.importer.builder import Builder
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import (
-    HostInput,
-    Node,
-    Value,
-    activation,
-    constant,
-    exact,
-    like,
-    per_channel,
-    uniform,
-)
+from systolith.gen.importer.values import HostInput, Value, activation, constant, like, per_channel
 from systolith.hw.formats import Bipolar
 
 __all__ = ["Comparison", "as_numbers", "cast"]

@@ -14,18 +14,10 @@ from typing import Any
 import numpy as np
 from systolith.gen.importer.kinds import quantized
 from systolith.gen.importer.layers import quantizing_layer
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, has
-from systolith.gen.importer.values import (
-    Constant,
-    Kind,
-    Linear,
-    Node,
-    QuantizedConstant,
-    Value,
-    exact,
-    like,
-    uniform,
-)
+from systolith.gen.importer.values import Constant, Kind, Linear, QuantizedConstant, Value, like
 from systolith.sim.model import numerics
 
 from .functions import evaluated

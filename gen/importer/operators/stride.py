@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.gen.importer.builder import Builder
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.target import Target, own_target
-from systolith.gen.importer.values import Linear, Node, Value, exact
+from systolith.gen.importer.values import Linear, Value
 from systolith.hw.formats import Format
 
 from .linear import linear

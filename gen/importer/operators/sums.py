@@ -16,10 +16,12 @@ from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.codes import Function
 from systolith.gen.importer.copies import join_codes, plain
 from systolith.gen.importer.layers import identity
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import uniform
 from systolith.gen.importer.reach import reach_of
 from systolith.gen.importer.scales import common_unit, scaled
 from systolith.gen.importer.target import Target
-from systolith.gen.importer.values import Linear, Node, Pair, Value, like, uniform
+from systolith.gen.importer.values import Linear, Pair, Value, like
 from systolith.hw.formats import Int
 from systolith.sim.model.placement import Placement
 
@@ -106,7 +108,7 @@ def _check(builder, item, node):
         node.fail(f"adds the result of {name!r} before it is quantized; put a quantizer between "
                   "them, as results in other formats than integers need")
     if isinstance(value.linear, Function) and value.pool:
-        node.fail(f"adds a maximum of the result of {name!r} before it is quantized; put a "
+        node.fail(f"adds a MaxPool of the result of {name!r} before it is quantized; put a "
                   "quantizer between them")
 
 

@@ -14,17 +14,18 @@ import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.crop import parts_value
 from systolith.gen.importer.file import check_size
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import (
     HostInput,
     Inputs,
-    Node,
     Part,
     Value,
     activation,
     constant,
     on_chip,
 )
+from systolith.sim.model.placement import Placement
 
 from . import resize as onnx_resize
 from .bilinear import MODES, enlarged
@@ -42,7 +43,8 @@ def _repeated(node, value, factors):
     sizes = channels, height * factors[0], width * factors[1]
     check_size(node.outputs[0], sizes)
     shape = sizes if len(value.shape) == 3 else (channels, sizes[2])
-    parts = [Part(value, 0, tuple(factors), origin) for origin in product(*map(range, factors))]
+    parts = [Part(value, Placement(0, tuple(factors), origin))
+             for origin in product(*map(range, factors))]
     return parts_value(parts, shape, sizes, node)
 
 
@@ -204,7 +206,7 @@ def _tiled(node, value, times):
     sizes = channels * times[1], height, width
     check_size(node.outputs[0], sizes)
     shape = sizes if len(value.shape) == 3 else (sizes[0], width)
-    return parts_value([Part(result, n * channels, (1, 1), (0, 0)) for n in range(times[1])],
+    return parts_value([Part(result, Placement(n * channels)) for n in range(times[1])],
                        shape, sizes, node)
 
 
@@ -296,6 +298,6 @@ def _conv_transpose(builder: Builder, node: Node, inputs: Inputs, group: int = 1
         part = linear(builder, node, value, weights.format, some, scale,
                       lambda size, kernel, d=(dy, dx), p=pads: ((1, 1), d, p), group)
         add_bias(part, inputs[2:3], node)
-        parts.append(Part(part, 0, tuple(axis.stride for axis in axes), origin))
+        parts.append(Part(part, Placement(0, tuple(axis.stride for axis in axes), origin)))
     sizes = (group * each, *(axis.out for axis in axes))
     return parts_value(parts, sizes if rank == 2 else (sizes[0], sizes[2]), sizes, node)

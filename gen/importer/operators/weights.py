@@ -1,7 +1,9 @@
 """The constant weights of layers: quantized, or plain numbers that are codes times a scale."""
 
 import numpy as np
-from systolith.gen.importer.values import Constant, Node, QuantizedConstant, Symbol, exact
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.rationals import exact
+from systolith.gen.importer.values import Constant, QuantizedConstant, Symbol
 from systolith.hw.formats import Bipolar, Int
 
 __all__ = ["weight_scale", "weights_of"]

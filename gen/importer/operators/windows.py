@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from systolith.gen.importer.values import Node, Value, shape_text
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.values import Value, shape_text
 
 __all__ = ["as_map", "spatial", "window"]
 

@@ -79,7 +79,7 @@ def test_pads_in_front_of_the_first_quantizer(mode):
      r"mode 'reflect' with pads .* needs more pixels than \[N, 3, 6, 6\] has"),
     (lambda net, x: net.node("Pad", net.node("Conv", x, weights(net, 3, 3, 1, 1)),
                              np.array([0, 0, 1, 0, 0, 0, 0, 0]), mode="edge"),
-     "cuts or pads what is not quantized; put a quantizer before it"),
+     "crops or pads a value that is not quantized; put a quantizer before it"),
 ])
 def test_refused(middle, message):
     net, x = integer_network(np.random.default_rng(5), (3, 6, 6))

@@ -3,7 +3,8 @@
 import pytest
 from systolith.gen.importer import operators
 from systolith.gen.importer.kinds import given, quantized, reach
-from systolith.gen.importer.values import Kind, Node
+from systolith.gen.importer.nodes import Node
+from systolith.gen.importer.values import Kind
 from systolith.gen.kit.errors import UserError
 
 

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from systolith.gen.importer import rows
 from systolith.gen.importer.checks import supported_operators
+from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.rows import ROWS, Role, has, operator
-from systolith.gen.importer.values import Node
 from systolith.gen.kit.errors import UserError
 
 from ...onnx_networks import Network

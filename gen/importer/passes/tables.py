@@ -88,7 +88,8 @@ def to_host(graph: Graph) -> Graph:
                 item.scale is not None and item.offset is not None
                 and len(set(item.scale)) + len(set(item.offset)) > 2 for item in mine):
             continue
-        tensor = graph.tensors[name]
+        tensor, own = graph.tensors[name], layer.requantization
+        assert tensor.format is not None and layer.table is not None and own is not None
         codes = tensor.format.from_ordered(layer.table)[None, None, None]
         for n, decoder in enumerate(decoders):
             if decoder.tensor == name:
@@ -96,7 +97,7 @@ def to_host(graph: Graph) -> Graph:
                                  for item in (decoder.scale, decoder.offset))
                 one = replace(decoder, scale=scale, offset=offset)
                 decoders[n] = replace(
-                    decoder, function=(layer.requantization.low, one.reals(codes, tensor).ravel()),
+                    decoder, function=(own.low, one.reals(codes, tensor).ravel()),
                     tensor=source, scale=None, offset=None, low=None, high=None)
         layers = [item for item in layers if item is not layer]
         outputs = list(dict.fromkeys(source if item == name else item for item in outputs))

@@ -1,4 +1,4 @@
-"""The chip's arithmetic on whole arrays, exact: convolution, sums, requantizing, pooling.
+"""Exact sums of whole arrays: convolutions, their ranges, biases.
 
 All functions take and return numpy integers. Sums that fit are computed as floating-point matrix
 products, whose every intermediate result is proven to be an exact integer; what does not fit is
@@ -6,20 +6,14 @@ split, or falls back to Python integers (arrays of dtype object). Nothing is eve
 where the contract rounds.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
-if TYPE_CHECKING:                                # whose methods these functions are
-    from .requantization import Operand, Requantization
-
-__all__ = ["add_bias", "combine", "constant", "convolve", "first_results", "held_bias", "images_of",
-           "output_size", "pool", "round_reals", "saturating_convolve", "sum_ranges",
-           "window_counts", "window_maxima", "window_sums"]
+__all__ = ["add_bias", "constant", "convolve", "images_of", "output_size", "round_reals",
+           "saturating_convolve", "sum_ranges"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -232,152 +226,6 @@ def sum_ranges(weight: np.ndarray, format: Format) -> tuple[list[int], list[int]
     return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 
 
-# Windows over ordered integers (see `Format.ordered`): what clipping and pooling compare.
-
-def _over_windows(operation, values, window, stride, pads, **padding):
-    """`operation` over the rows of windows, then over their columns."""
-    if any(pads):
-        values = np.pad(values, ((0, 0), (0, 0), pads[::2], pads[1::2]), **padding)
-    for axis, size, step in zip((2, 3), window, stride or window, strict=True):
-        count = (values.shape[axis] - size) // step + 1
-        result = None
-        for first in range(size):
-            cut = [slice(None)] * 4
-            cut[axis] = slice(first, first + (count - 1) * step + 1, step)
-            part = values[tuple(cut)]
-            result = part if result is None else operation(result, part)
-        values = result
-    return values
-
-
-def window_counts(sizes: Iterable[int], window: tuple, stride: tuple, pads: tuple) -> list[int]:
-    """[down, across] of windows over a map of `sizes`; arguments as of `window_maxima`. ValueError
-    where one of them holds no pixel."""
-    counts = []
-    for n, size in enumerate(sizes):
-        before, after = pads[n::2]
-        counts.append(output_size(size, window[n], stride[n], 1, (before, after)))
-        if max(before, after) >= window[n] or (counts[-1] - 1) * stride[n] - before >= size:
-            raise ValueError(f"windows of {window} with pads of {pads}, {stride} apart, over a map "
-                             f"of {sizes}: some hold no pixel")
-    return counts
-
-
-def window_maxima(values: np.ndarray, window: tuple, stride: tuple | None = None,
-                  pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
-    """Maxima of [N, C, H, W] over windows (py, px), the first at (-top, -left), `stride` (None:
-    the window's size) apart; `pads` (top, left, bottom, right) are less than the window and never
-    the largest. Rows and columns that fill no window are dropped.
-    """
-    # The pixels at the edges lie in every window that reaches over them.
-    return _over_windows(np.maximum, values, window, stride, pads, mode="edge")
-
-
-def window_sums(values: np.ndarray, window: tuple, stride: tuple | None = None,
-                pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
-    """Sums over windows; as `window_maxima` otherwise, with pads of 0."""
-    return _over_windows(np.add, values, window, stride, pads)
-
-
-def pool(codes: np.ndarray, format: Format, window: tuple, stride: tuple | None = None,
-         pads: tuple = (0, 0, 0, 0)) -> np.ndarray:
-    """Max pooling of codes, in the order of their values; see `window_maxima`."""
-    return format.from_ordered(window_maxima(format.ordered(codes), window, stride, pads))
-
-
-# Requantizing.
-
-_bit_length = np.frompyfunc(lambda value: int(value).bit_length(), 1, 1)
-
-
-def _leading_one(values):
-    """Position of the leading one of non-negative integers; 0 for 0."""
-    if values.dtype == object:
-        return np.maximum(_bit_length(values).astype(np.int64) - 1, 0)
-    lead = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1, 0)
-    return lead - ((np.int64(1) << lead) > np.maximum(values, 1))    # float64 had rounded up
-
-
-def _round_shift(values, shift):
-    """values / 2**shift to the nearest integer, exact ties to even."""
-    one = 1 if values.dtype == object else np.int64(1)
-    floor = values >> shift
-    rest = values - (floor << shift)
-    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
-    return floor + ((rest > half) | ((rest == half) & (shift > 0) & ((floor & 1) == 1)))
-
-
-def _round_half(values, shift, ties):
-    """values / 2**shift to the nearest integer, up where it is half-way.
-
-    Where `ties` (as of `Requantization`) is not 0, what is half-way in its first TIE_BITS + 1
-    fraction bits, 0.1000... or the number below, is a tie and goes to the even (1) or the odd (2)
-    neighbour.
-    """
-    one = 1 if values.dtype == object else np.int64(1)
-    floor = values >> shift
-    rest = values - (floor << shift)
-    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
-    lost = np.maximum(shift - (TIE_BITS + 1), 0)
-    place = (rest >> lost) - (half >> lost)                      # from the tie, in these bits
-    tie = (shift > 0) & (ties > 0) & ((place == 0) | ((place == -1) & (shift > TIE_BITS)))
-    up = np.where(tie, (floor & 1) ^ (ties >> 1) == 1, (shift > 0) & (place >= 0))
-    return floor + up
-
-
-def _requantize(sums, multiplier, addend, shift, ties, limits, format):
-    """Ordered integers (bipolar: codes) of sums that already hold the bias; one dtype throughout,
-    int64 only where |sums * multiplier| < 2**61."""
-    product = sums * multiplier
-    if format.binary:
-        return (product >= 0).astype(np.int64)
-    return _nearest(product + addend, shift, ties, limits, format)
-
-
-def _nearest(product, shift, ties, limits, format):
-    """Ordered integers nearest to product / 2**shift, plus the zero point, clipped."""
-    if format.floating:
-        magnitude = np.abs(product)
-        up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
-        total = shift + up
-        if magnitude.dtype == object:
-            total = total.astype(object)
-        magnitude = _round_shift(magnitude, total) + (up << format.man)
-        magnitude = np.minimum(magnitude, format.max_code)
-        result = np.where(product < 0, -magnitude, magnitude)
-    else:
-        if product.dtype == object:
-            shift = shift.astype(object)
-        result = _round_half(product, shift, ties) + limits.zero_point
-    return np.clip(result, limits.low, limits.high).astype(np.int64)
-
-
-def held_bias(bias: np.ndarray, multiplier: np.ndarray, addend: np.ndarray, below: tuple | None,
-              bits: int) -> tuple[np.ndarray, np.ndarray, tuple | None]:
-    """The biases nearest to these that a chip with `bits` fraction bits can hold.
-
-    A bias is bias + addend / multiplier in units of the sum, all int64 arrays [O] and addends from
-    0 to the multiplier; `below` has the multipliers and shifts of sums below zero and their addends
-    with the multipliers' sign, or is None. Returns (bias, addend, below): addends are multiples of
-    2**(MULTIPLIER_BITS - bits) and no larger than the multipliers.
-    """
-    unit = np.int64(1) << (MULTIPLIER_BITS - bits)
-
-    def rounded(number, most):
-        least = number // unit * unit
-        top = np.minimum(least + unit, most)
-        return np.where(top - number < number - least, top, least)
-    nearest = rounded(addend, multiplier)
-    # The next whole bias, where that is nearest.
-    carry = (nearest == multiplier) & (multiplier > 0)
-    nearest = np.where(carry, 0, nearest // unit * unit)
-    if below is not None:
-        factor, shift, other = below
-        other = rounded(abs(other), abs(factor) // unit * unit) * np.sign(factor)
-        below = factor, shift, np.where(carry, 0, other)
-    return bias + carry, nearest, below
-
-
 def round_reals(values: ArrayLike, odd: bool = False) -> np.ndarray:
     """Floats to the nearest integers (float64), ties to even or, `odd`, to the odd ones."""
     values = np.asarray(values, np.float64)
@@ -391,55 +239,3 @@ def add_bias(sums: np.ndarray, bias: ArrayLike) -> np.ndarray:
     if sums.dtype != object and max(_largest(sums, 0), _largest(bias, 0)) >> 62:
         sums = sums.astype(object)
     return sums + bias
-
-
-def combine(first: np.ndarray, codes: np.ndarray, operand: "Operand", format: Format,
-            own: Format | None = None) -> np.ndarray:
-    """Ordered integers of the sums or products of first results and operands.
-
-    first [N, C, H, W] are ordered integers, codes [N, C, H, W] or [N, C, 1, 1] of the format `own`
-    (None: of `format`, too). Both count as images, integers less the zero point.
-    """
-    if format.floating:
-        first = images_of(format, format.from_ordered(first))
-    other = images_of(own or format, codes) - operand.operand_zero
-    low, high = format.image_range
-    if max(-low, high) >> 17:
-        first, other = first.astype(object), other.astype(object)
-    if operand.product:
-        total = first * other * operand.gain
-    else:
-        total = first * operand.gain + other * operand.operand_gain
-    return _nearest(total, np.int64(operand.shift), np.int64(operand.ties), operand, format)
-
-
-def first_results(sums: np.ndarray, requantization: "Requantization",
-                  format: Format) -> np.ndarray:
-    """Requantization: ordered integers from sums, bias included.
-
-    sums [N, O, ...] are exact integers of any size. Steps: multiply, add the addend, shift right
-    and round, to the nearest float of the format or to an integer plus zero point, saturate, clip;
-    sums below zero with numbers of their own where `requantization` has such. Bipolar: 1 where the
-    product is not negative.
-    """
-    shape = (1, -1) + (1,) * (sums.ndim - 2)
-    multiplier, shift, addend, ties = (
-        np.broadcast_to(item.reshape(shape), sums.shape) for item in (
-            requantization.multiplier, requantization.shift, requantization.addend,
-            requantization.ties))
-    if requantization.below is not None:
-        multiplier, shift, addend = (
-            np.where(sums < 0, item.reshape(shape), other) for item, other in
-            zip(requantization.below, (multiplier, shift, addend), strict=True))
-    limit = 1 << (61 - MULTIPLIER_BITS)
-    wide = (sums >= limit) | (sums <= -limit)
-    if not wide.any():
-        return _requantize(sums.astype(np.int64), multiplier, addend, shift, ties, requantization,
-                           format)
-    result = np.empty(sums.shape, dtype=np.int64)
-    for part, dtype in ((~wide, np.int64), (wide, object)):
-        if part.any():
-            result[part] = _requantize(sums[part].astype(dtype), multiplier[part].astype(dtype),
-                                       addend[part].astype(dtype), shift[part], ties[part],
-                                       requantization, format)
-    return result

@@ -57,19 +57,45 @@ class Pool:
     def out(self, sizes: Iterable[int]) -> tuple[int, int]:
         """(height, width) of the pooled map, from those of the map. ValueError where a window
         holds no pixel."""
-        height, width = numerics.window_counts(sizes, self.size, self.stride, self.pads)
+        sizes, counts = tuple(sizes), []
+        for n, pixels in enumerate(sizes):
+            before, after = self.pads[n::2]
+            counts.append(numerics.output_size(pixels, self.size[n], self.stride[n], 1,
+                                               (before, after)))
+            if max(before, after) >= self.size[n] or (
+                    (counts[-1] - 1) * self.stride[n] - before >= pixels):
+                raise ValueError(f"windows of {self.size} with pads of {self.pads}, {self.stride} "
+                                 f"apart, over a map of {list(sizes)}: some hold no pixel")
+        height, width = counts
         return height, width
 
     def sums(self, sums: np.ndarray) -> np.ndarray:
-        """[N, C, H, W] -> the sums of windows."""
-        return numerics.window_sums(sums, self.size, self.stride, self.pads)
+        """[N, C, H, W] -> the sums of windows; pads count as 0."""
+        return self._over_windows(np.add, sums)
 
     def extremes(self, values: np.ndarray) -> np.ndarray:
-        """[N, C, H, W] -> the largest of each window, or the smallest, as `least` says."""
-        if not any(self.least):
-            return numerics.window_maxima(values, self.size, self.stride, self.pads)
-        turn = np.where(self.least, -1, 1)[:, None, None]
-        return turn * numerics.window_maxima(turn * values, self.size, self.stride, self.pads)
+        """[N, C, H, W] -> the largest of each window, or the smallest, as `least` says. Floats as
+        ordered integers (see `Format.ordered`): what pooling compares."""
+        if any(self.least):
+            turn = np.where(self.least, -1, 1)[:, None, None]
+            return turn * replace(self, least=()).extremes(turn * values)
+        # The pixels at the edges lie in every window that reaches over them.
+        return self._over_windows(np.maximum, values, mode="edge")
+
+    def _over_windows(self, operation, values, **padding):
+        """`operation` over the rows of windows, then over their columns."""
+        if any(self.pads):
+            values = np.pad(values, ((0, 0), (0, 0), self.pads[::2], self.pads[1::2]), **padding)
+        for axis, size, step in zip((2, 3), self.size, self.stride, strict=True):
+            count = (values.shape[axis] - size) // step + 1
+            result = None
+            for first in range(size):
+                cut = [slice(None)] * 4
+                cut[axis] = slice(first, first + (count - 1) * step + 1, step)
+                part = values[tuple(cut)]
+                result = part if result is None else operation(result, part)
+            values = result
+        return values
 
     def scaled(self, gain: np.ndarray) -> "Pool":
         """This pool followed by a factor for each channel: where the factor is negative, max

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from systolith.hw.formats import Format
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
 
 from . import numerics
 
@@ -27,6 +28,24 @@ class Limits:
     low: int = 0
     high: int = 0
 
+    def _nearest(self, product, shift, ties, format):
+        """Ordered integers of `format` nearest to product / 2**shift, plus the zero point, clipped;
+        shifts and ties (as of `Requantization`) are int64 arrays that broadcast with products."""
+        if format.floating:
+            magnitude = np.abs(product)
+            up = np.maximum(_leading_one(magnitude) - shift - format.man, 0)
+            total = shift + up
+            if magnitude.dtype == object:
+                total = total.astype(object)
+            magnitude = _round_shift(magnitude, total) + (up << format.man)
+            magnitude = np.minimum(magnitude, format.max_code)
+            result = np.where(product < 0, -magnitude, magnitude)
+        else:
+            if product.dtype == object:
+                shift = shift.astype(object)
+            result = _round_half(product, shift, ties) + self.zero_point
+        return np.clip(result, self.low, self.high).astype(np.int64)
+
 
 class Below(NamedTuple):
     """Requantization of sums below zero, bias included: int64 arrays [O]. Multipliers may be
@@ -42,7 +61,7 @@ class Below(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Requantization(Limits):
-    """How each channel's sums become ordered integers; see `numerics.first_results`.
+    """How each channel's sums become ordered integers.
 
     Attributes
     ----------
@@ -52,8 +71,9 @@ class Requantization(Limits):
         addend None: 0.
     ties : int64 array [O]
         What results half-way between two integers go to, before the zero point is added: 1 the even
-        one, 2 the odd one, and what is next to them, too, see `numerics.first_results`; 0 the
-        nearest, for channels without such results. None: 1.
+        one, 2 the odd one. Half-way is what TIE_BITS + 1 fraction bits show as 0.1000... or as the
+        number below, which stands for it with a multiplier that is rounded. 0: up, and nothing else
+        counts as half-way. None: 1.
     below : Below or None
         The same for sums below zero. None: as for others.
     """
@@ -83,8 +103,39 @@ class Requantization(Limits):
         return self.below is None or bool(self.below.multiplier.min() >= 0)
 
     def results(self, sums: np.ndarray, format: Format) -> np.ndarray:
-        """Ordered integers of `format` from sums [N, O, ...], bias included."""
-        return numerics.first_results(sums, self, format)
+        """Ordered integers of `format` from sums [N, O, ...], bias included, of any size.
+
+        Steps: multiply, add the addend, shift right and round, to the nearest float of the format
+        or to an integer plus zero point, saturate, clip; sums below zero with `below`, where there
+        is such. Bipolar: 1 where the product is not negative.
+        """
+        shape = (1, -1) + (1,) * (sums.ndim - 2)
+        multiplier, shift, addend, ties = (
+            np.broadcast_to(item.reshape(shape), sums.shape)
+            for item in (self.multiplier, self.shift, self.addend, self.ties))
+        if self.below is not None:
+            multiplier, shift, addend = (
+                np.where(sums < 0, item.reshape(shape), other) for item, other in
+                zip(self.below, (multiplier, shift, addend), strict=True))
+        limit = 1 << (61 - MULTIPLIER_BITS)
+        wide = (sums >= limit) | (sums <= -limit)
+        if not wide.any():
+            return self._results(sums.astype(np.int64), multiplier, addend, shift, ties, format)
+        result = np.empty(sums.shape, dtype=np.int64)
+        for part, dtype in ((~wide, np.int64), (wide, object)):
+            if part.any():
+                result[part] = self._results(
+                    sums[part].astype(dtype), multiplier[part].astype(dtype),
+                    addend[part].astype(dtype), shift[part], ties[part], format)
+        return result
+
+    def _results(self, sums, multiplier, addend, shift, ties, format):
+        """Ordered integers (bipolar: codes) of sums; one dtype throughout, int64 only where
+        |sums * multiplier| < 2**61."""
+        product = sums * multiplier
+        if format.binary:
+            return (product >= 0).astype(np.int64)
+        return self._nearest(product + addend, shift, ties, format)
 
     def of_channels(self, channels: np.ndarray | slice) -> "Requantization":
         """That of some of the channels alone."""
@@ -94,12 +145,25 @@ class Requantization(Limits):
 
     def held(self, bias: np.ndarray, bits: int) -> "tuple[np.ndarray, Requantization]":
         """(bias [O], requantization) nearest to these of a chip whose biases have `bits` fraction
-        bits; see `numerics.held_bias`."""
+        bits: addends are multiples of 2**(MULTIPLIER_BITS - bits) and no larger than the
+        multipliers."""
         if not self.addend.any():
             return bias, self
-        bias, addend, below = numerics.held_bias(bias, self.multiplier, self.addend, self.below,
-                                                 bits)
-        return bias, replace(self, addend=addend, below=None if below is None else Below(*below))
+        unit = np.int64(1) << (MULTIPLIER_BITS - bits)
+
+        def rounded(number, most):
+            least = number // unit * unit
+            top = np.minimum(least + unit, most)
+            return np.where(top - number < number - least, top, least)
+        nearest = rounded(self.addend, self.multiplier)
+        # The next whole bias, where that is nearest.
+        carry = (nearest == self.multiplier) & (self.multiplier > 0)
+        nearest, below = np.where(carry, 0, nearest // unit * unit), self.below
+        if below is not None:
+            factor = below.multiplier
+            other = rounded(abs(below.addend), abs(factor) // unit * unit) * np.sign(factor)
+            below = below._replace(addend=np.where(carry, 0, other))
+        return bias + carry, replace(self, addend=nearest, below=below)
 
 
 @dataclass(frozen=True)
@@ -133,6 +197,57 @@ class Operand(Limits):
 
     def results(self, first: np.ndarray, codes: np.ndarray, format: Format,
                 own: Format | None = None) -> np.ndarray:
-        """Ordered integers of `format` from first results [N, C, H, W] and the operand's codes of
-        the format `own` (None: of `format`, too); see `numerics.combine`."""
-        return numerics.combine(first, codes, self, format, own)
+        """Ordered integers of `format` from first results [N, C, H, W], ordered integers, and the
+        operand's codes, [N, C, H, W] or [N, C, 1, 1], of the format `own` (None: of `format`,
+        too)."""
+        if format.floating:
+            first = numerics.images_of(format, format.from_ordered(first))
+        other = numerics.images_of(own or format, codes) - self.operand_zero
+        low, high = format.image_range
+        if max(-low, high) >> 17:
+            first, other = first.astype(object), other.astype(object)
+        if self.product:
+            total = first * other * self.gain
+        else:
+            total = first * self.gain + other * self.operand_gain
+        return self._nearest(total, np.int64(self.shift), np.int64(self.ties), format)
+
+
+# Rounding.
+
+_bit_length = np.frompyfunc(lambda value: int(value).bit_length(), 1, 1)
+
+
+def _leading_one(values):
+    """Position of the leading one of non-negative integers; 0 for 0."""
+    if values.dtype == object:
+        return np.maximum(_bit_length(values).astype(np.int64) - 1, 0)
+    lead = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1, 0)
+    return lead - ((np.int64(1) << lead) > np.maximum(values, 1))    # float64 had rounded up
+
+
+def _round_shift(values, shift):
+    """values / 2**shift to the nearest integer, exact ties to even."""
+    one = 1 if values.dtype == object else np.int64(1)
+    floor = values >> shift
+    rest = values - (floor << shift)
+    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
+    return floor + ((rest > half) | ((rest == half) & (shift > 0) & ((floor & 1) == 1)))
+
+
+def _round_half(values, shift, ties):
+    """values / 2**shift to the nearest integer, up where it is half-way.
+
+    Where `ties` (as of `Requantization`) is not 0, what is half-way in its first TIE_BITS + 1
+    fraction bits, 0.1000... or the number below, is a tie and goes to the even (1) or the odd (2)
+    neighbour.
+    """
+    one = 1 if values.dtype == object else np.int64(1)
+    floor = values >> shift
+    rest = values - (floor << shift)
+    half = (one << np.maximum(shift, 1) - 1) * (shift > 0)      # 1 << 63 would be negative
+    lost = np.maximum(shift - (TIE_BITS + 1), 0)
+    place = (rest >> lost) - (half >> lost)                      # from the tie, in these bits
+    tie = (shift > 0) & (ties > 0) & ((place == 0) | ((place == -1) & (shift > TIE_BITS)))
+    up = np.where(tie, (floor & 1) ^ (ties >> 1) == 1, (shift > 0) & (place >= 0))
+    return floor + up

@@ -52,8 +52,8 @@ def test_running_is_layer_by_layer_and_pooling_comes_last(format):
                              pads=first.geometry.pads)
     # The graph pools sums, the chip pools results: the same, since requantizing is monotone.
     results = first.requantization.results(numerics.add_bias(sums, first.bias), format)
-    pooled = numerics.pool(format.from_ordered(results), format, first.pool.size)
-    assert (result["a"] == pooled).all()
+    pooled = results[:, :, :8, :6].reshape(6, 5, 4, 2, 3, 2).max(axis=(3, 5))
+    assert (result["a"] == format.from_ordered(pooled)).all()
     sums = np.einsum("nchw,ochw->no", format.image(result["a"]), format.image(third.weight))
     assert (result["y"][:, :, 0, 0] == sums + third.bias).all()
     assert (graph.run(codes[2:3])["y"] == result["y"][2:3]).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from systolith.hw.formats import Bipolar, Int, parse
 from systolith.sim.model.pool import Pool
 
 
@@ -79,3 +80,16 @@ def test_negative_factors_turn_the_largest_into_the_smallest():
     assert pool.scaled(np.array([1, -1, 1])) == Pool((2, 2))
     assert pool.of_channels([1, 0]).least == (True, False)
     assert pool.of_channels([0, 2]) == Pool((2, 2))
+
+
+@pytest.mark.parametrize("format", [Int(8), parse("e3m2"), parse("e4m3"), Bipolar(1)], ids=str)
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 1), (2, 5)])
+def test_pooling_keeps_the_largest_value(format, window):
+    codes = np.random.default_rng(3).integers(0, 1 << format.width, (2, 3, 7, 11))
+    result = format.decode(format.from_ordered(Pool(window).extremes(format.ordered(codes))))
+    values = format.decode(codes)
+    for y, x in np.ndindex(result.shape[2:]):
+        rows = slice(y * window[0], (y + 1) * window[0])
+        columns = slice(x * window[1], (x + 1) * window[1])
+        assert (result[:, :, y, x] == values[:, :, rows, columns].max(axis=(2, 3))).all()
+    assert result.shape[2:] == (7 // window[0], 11 // window[1])

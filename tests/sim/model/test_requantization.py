@@ -2,15 +2,18 @@
 
 from dataclasses import FrozenInstanceError
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from systolith.hw.formats import Int, parse
+from systolith.hw.formats import Bipolar, Float, Int, parse
 from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
+FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
+           Float(4, 0), Float(1, 3), Bipolar(1)]
 INT8 = Int(8)
 
 
@@ -105,3 +108,88 @@ def test_an_operand_of_floats_is_added_as_numbers():
     own = Operand("r", low=-31, high=31)
     found = form.decode(form.from_ordered(own.results(first, codes, form)))
     assert found.ravel().tolist() == [1.5, -1.0]
+
+
+# Rounding, against Fractions.
+
+@cache
+def magnitudes(format):
+    """All magnitudes of a float format in units of its smallest: [(value, code)]."""
+    codes = range(format.max_code + 1)
+    return [(int(format.image(np.int64(code))), code) for code in codes]
+
+
+def contract(total, own, channel, format):
+    """One result by the contract's words, in Fractions: an ordered integer."""
+    product = total * int(own.multiplier[channel])
+    if isinstance(format, Bipolar):
+        return int(product >= 0)
+    value = Fraction(product, 1 << int(own.shift[channel]))
+    if isinstance(format, Float):
+        # The nearest of all magnitudes, the even code on a tie.
+        magnitude = min(magnitudes(format),
+                        key=lambda item: (abs(item[0] - abs(value)), item[1] & 1))[1]
+        result = -magnitude if value < 0 else magnitude
+    else:
+        result = round(value) + own.zero_point         # Python rounds Fractions to even
+    return min(max(result, own.low), own.high)
+
+
+@st.composite
+def requantizations(draw):
+    format = draw(st.sampled_from(FORMATS))
+    channels, size = draw(st.integers(1, 4)), draw(st.sampled_from([4, 12, 30, 44, 62, 80]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+
+    def numbers(*shape, bits):
+        values = [int.from_bytes(rng.bytes(12)) % (1 << int(rng.integers(1, bits + 1)))
+                  for _ in range(int(np.prod(shape)))]
+        signs = rng.integers(0, 2, len(values)) * 2 - 1
+        return np.array([value * int(sign) for value, sign in zip(values, signs, strict=True)],
+                        dtype=object if bits > 62 else np.int64).reshape(shape)
+    total = numbers(2, channels, 2, 2, bits=size)
+    scale = draw(st.integers(0, min(63, size + 4)))
+    if isinstance(format, Int):
+        low, high = format.image_range
+    else:
+        high = 1 if isinstance(format, Bipolar) else format.max_code
+        low = 0 if isinstance(format, Bipolar) else -high
+    own = Requantization(
+        multiplier=(rng.integers(0, 1 << MULTIPLIER_BITS, channels)
+                    >> rng.integers(0, MULTIPLIER_BITS, channels)),
+        shift=np.clip(scale + rng.integers(-3, 4, channels), 0, 63),
+        zero_point=draw(st.integers(-9, 9)) if isinstance(format, Int) else 0,
+        low=draw(st.integers(low, (low + high) // 2)),
+        high=draw(st.integers((low + high) // 2, high)))
+    return total, own, format
+
+
+@settings(max_examples=120)
+@given(requantizations())
+def test_requantizing_follows_the_contract(case):
+    total, own, format = case
+    results = own.results(total, format)
+    expected = np.empty(total.shape, dtype=np.int64)
+    for index in np.ndindex(total.shape):
+        expected[index] = contract(int(total[index]), own, index[1], format)
+    assert (results == expected).all()
+    codes = format.from_ordered(results)
+    assert codes.min() >= 0 and codes.max() < 1 << format.width
+
+
+@pytest.mark.parametrize("format", [Int(8), parse("e3m2"), parse("e4m3")], ids=str)
+def test_ties_round_to_even_codes(format):
+    # Halves of every image step: shift 1.
+    total = np.arange(-2000, 2000)[None, None, None]
+    low, high = (format.image_range if isinstance(format, Int)
+                 else (-format.max_code, format.max_code))
+    own = Requantization(np.ones(1, int), np.ones(1, int), low=low, high=high)
+    codes = format.from_ordered(own.results(total, format))
+    assert (format.decode(codes)
+            == format.decode(format.encode(np.ldexp(total / 2, format.exponent)))).all()
+
+
+def test_a_result_that_rounds_to_zero_is_plus_zero():
+    own = Requantization(np.ones(1, int), np.full(1, 9), low=-31, high=31)
+    results = own.results(np.full((1, 1, 1, 1), -1), parse("e3m2"))
+    assert parse("e3m2").from_ordered(results).item() == 0

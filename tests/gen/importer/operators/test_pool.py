@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from systolith.gen.importer.operators.pool import _pool_steps
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
-from systolith.sim.model.numerics import window_maxima
+from systolith.sim.model.pool import Pool
 
 from ....onnx_exact import CHIPS, bias, check, integer_network, qdq, weights
 
@@ -123,10 +123,10 @@ def test_the_golden_model_is_onnx_runtime(data):
 def test_large_windows_are_small_ones_behind_each_other(size, stride, count):
     values = np.random.default_rng(size).integers(-99, 99, (1, 1, 1, (count - 1) * stride + size))
     values[..., np.random.default_rng(0).random(values.shape[3]) < 0.9] = -100
-    expected = window_maxima(values, (1, size), (1, stride))
+    expected = Pool((1, size), (1, stride)).extremes(values)
     for small, step, pads in _pool_steps(size, stride, (0, 0), count):
         assert small <= 15 and pads == (0, 0)
-        values = window_maxima(values, (1, small), (1, step))
+        values = Pool((1, small), (1, step)).extremes(values)
     assert (values == expected).all()
 
 

@@ -12,7 +12,8 @@ import random
 
 import numpy as np
 from common import arguments, report
-from systolith.gen.compile.tile import Layer, Plan
+from systolith.gen.compile.layer import Layer
+from systolith.gen.compile.plan import Plan
 from systolith.gen.compile.tiling import estimate, plan_layer, traffic
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int

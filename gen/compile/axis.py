@@ -9,25 +9,25 @@ class Axis(host.Axis):
     """An axis of a layer that is being cut."""
 
     @property
-    def apart(self):
+    def apart(self) -> bool:
         """Whether windows do not overlap, and all are whole."""
         return (self.step >= self.pool and self.margin == 0
                 and (self.out - 1) * self.step + self.pool <= self.pixels)
 
-    def window(self, n):
+    def window(self, n: int) -> tuple[int, int]:
         """(first, end) of the pixels that result `n` pools."""
         first = n * self.step - self.margin
         return max(0, first), min(self.pixels, first + self.pool)
 
-    def under(self, out):
+    def under(self, out: tuple[int, int]) -> tuple[int, int]:
         """[first, end) pixels of results [out)."""
         return self.window(out[0])[0], self.window(out[1] - 1)[1]
 
-    def most_under(self, results):
+    def most_under(self, results: int) -> int:
         """The most pixels that so many neighbouring results pool."""
         return min(self.pixels, (results - 1) * self.step + self.pool)
 
-    def windows(self, out):
+    def windows(self, out: tuple[int, int]) -> list[list[int]]:
         """Results [out) in runs of windows of one size that stand `step` apart:
         [(first result, end, first pixel, pixels of a window)]."""
         runs: list[list[int]] = []
@@ -40,7 +40,7 @@ class Axis(host.Axis):
                 runs.append([n, n + 1, first, end - first])
         return runs
 
-    def span(self, out, taps):
+    def span(self, out: tuple[int, int], taps: tuple[int, int]) -> tuple[int, int, int]:
         """(first, last, start) for results [out) under taps [taps): the input positions
         [first, last) that they read, and the first pixel's position relative to `first`. Where all
         of them are padding, it is the nearest position."""
@@ -51,13 +51,13 @@ class Axis(host.Axis):
         first = min(max(start, 0), self.size - 1)
         return first, max(min(stop, self.size), first + 1), start - first
 
-    def extent(self, results, taps=None):
+    def extent(self, results: int, taps: int | None = None) -> int:
         """The most input positions that so many neighbouring results read under so many taps."""
         taps = self.kernel if taps is None else taps
         return min(self.size, (self.most_under(results) - 1) * self.stride
                    + (taps - 1) * self.dilation + 1)
 
-    def most(self, limit):
+    def most(self, limit: int) -> int:
         """The most results that read at most `limit` positions; 0 where none does."""
         if self.extent(self.out) <= limit:
             return self.out

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.rules import ArchError
 
+from .layer import Layer
 from .legal import has_weights
 from .needs import KEY_OF, WITHOUT
 from .planes import computed_formats
-from .tile import Layer
 from .widen import widened
 
 __all__ = ["FormatsNeeded", "format_advice", "formats_needed", "weight_formats"]

@@ -9,13 +9,17 @@ multipliers is busy with as many taps. Kernels with more taps take several passe
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-from systolith.hw.spec import isa
+
+from .limits import ARRAY
+
+if TYPE_CHECKING:
+    from .layer import Layer
 
 __all__ = ["FromAbove", "plan_from_above"]
 
-_LIMITS = {item.name: item.high for item in isa.OPCODES[isa.Opcode.ARRAY]}
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,21 @@ class FromAbove:
     results: int
     step: int
 
-    def columns(self, layer, width):
+    def columns(self, layer: "Layer", width: int) -> int:
         """Columns of pixels that are sent for `width` results."""
         return (width - 1) * layer.x.stride + (self.taps[1] - 1) * layer.x.dilation + 1
 
-    def cycles(self, layer, height, width):
+    def cycles(self, layer: "Layer", height: int, width: int) -> int:
         """Cycles of all passes over height x width results."""
         runs = -(-height // self.results)
         return self.passes[0] * self.passes[1] * (
             layer.arch.rows + runs * self.columns(layer, width) * self.step)
 
-    def words(self, weight, layer):
+    def words(self, weight: np.ndarray, layer: "Layer") -> np.ndarray:
         """Codes [column blocks, passes, rows, columns] from codes [C, 1, kh, kw]."""
         arch, (taps_y, taps_x), (down, across) = layer.arch, self.taps, self.passes
         zero = arch.weight.zero_code
+        assert zero is not None                 # formats of such chips have one
         weight = np.pad(weight[:, 0], (
             (0, layer.column_blocks * arch.columns - len(weight)),
             (0, down * taps_y - weight.shape[2]), (0, across * taps_x - weight.shape[3])),
@@ -64,7 +69,7 @@ class FromAbove:
         return words.reshape(layer.column_blocks, down * across, arch.rows, arch.columns)
 
 
-def plan_from_above(layer):
+def plan_from_above(layer: "Layer") -> FromAbove | None:
     """The FromAbove of the fewest cycles, or None where the layer is not depthwise, the chip has
     no such mode, or the usual way is as fast."""
     conv, arch, y, x = layer.conv, layer.arch, layer.y, layer.x
@@ -76,17 +81,17 @@ def plan_from_above(layer):
         return None                     # passes in another order; taps that come part by part
     if max(layer.pool, y.step, x.step) > 1:
         return None                     # pooled, or results that pooling leaves out
-    if y.stride > _LIMITS["start_y"] or x.stride > _LIMITS["start_x"]:
+    if y.stride > ARRAY["start_y"] or x.stride > ARRAY["start_x"]:
         return None
-    width = min(x.out, _LIMITS["out_x"] // x.stride, max(1, arch.accumulator_depth // 2))
+    width = min(x.out, ARRAY["out_x"] // x.stride, max(1, arch.accumulator_depth // 2))
     sums = max(1, arch.accumulator_depth // 2 // width)         # rows of results at a time
     best = None
     for taps_y, taps_x in product(range(1, y.kernel + 1), range(1, x.kernel + 1)):
         passes = -(-y.kernel // taps_y), -(-x.kernel // taps_x)
-        for results in range(1, min(_LIMITS["starts"], sums, y.out) + 1):
+        for results in range(1, min(ARRAY["starts"], sums, y.out) + 1):
             step = (results - 1) * y.stride + (taps_y - 1) * y.dilation + 1
             last = step * (taps_x - 1) * x.dilation + (taps_y - 1) * y.dilation
-            if step > _LIMITS["pool_y"] or last >= arch.rows:
+            if step > ARRAY["pool_y"] or last >= arch.rows:
                 break
             plan = FromAbove((taps_y, taps_x), passes, results, step)
             cycles = plan.cycles(layer, min(y.out, sums // results * results), width)

@@ -57,7 +57,7 @@ def _array(conv, layer, plan, offsets, starts):
         in_order=layer.in_order, origin=place.origin, step=place.step,
         first_group=place.first_channel // layer.arch.group, groups=layer.groups,
         above=above and host.Above(tuple(above.taps), above.results, above.step),
-        passes=tuple(tuple(host.Box(*box) for part in plan.parts for box in layer.used(part, block))
+        passes=tuple(tuple(box for part in plan.parts for box in layer.used(part, block))
                      for block in range(layer.column_blocks)),
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],

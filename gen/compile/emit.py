@@ -16,7 +16,7 @@ from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.machine.access import Access, AccessError, accesses, check, words
 
 from .alloc import Sections
-from .tile import Layer
+from .layer import Layer
 from .tokens import outstanding, synchronize
 
 __all__ = ["assemble_image", "finish", "interleave"]

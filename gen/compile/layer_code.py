@@ -5,9 +5,9 @@ from itertools import product
 from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Memory, Opcode
 
+from .boxes import boxes
 from .stream import Region
 from .tables import looked_up
-from .tile import boxes
 from .windows import row_words, window_fields
 
 __all__ = ["LayerCode"]
@@ -18,11 +18,6 @@ _PIECE_CYCLES = 192
 #: The destination on the chip, by whether the activation and the operand memory want results.
 _INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
            (False, True): Destination.OPERAND, (True, True): Destination.BOTH}
-
-
-def _words(box, arch):
-    """Weight words of a box of passes."""
-    return box[1] * box[3] * box[5] * arch.rows
 
 
 class LayerCode:
@@ -86,7 +81,7 @@ class LayerCode:
                     self._array(region, box, sub, sums, weight_base, accumulate, double)
                     accumulate, double = 1, False
                 plane = self.layer.plane(used)
-                offset += _words(used, self.arch)
+                offset += used.passes * self.arch.rows
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
@@ -121,7 +116,7 @@ class LayerCode:
         buffer = self.turn % plan.buffers
         self.turn += 1
         start = base + buffer * plan.buffer_words
-        region = Region(start, rows, columns, box[4], box[5], outside)
+        region = Region(start, rows, columns, box.block, box.blocks, outside)
         self.buffers[buffer] = (name, region)
         self.stream.last_input = start, start + plan.buffer_words
         return region
@@ -165,7 +160,7 @@ class LayerCode:
                 stream.loaded[key] = set()
         loaded = self.resident and name in stream.loaded[key]
         for box in boxes(used, layer.most_passes if loaded else self.most):
-            words = _words(box, arch)
+            words = box.passes * arch.rows
             if base is None:
                 piece = (layer.index, name, box)
                 where = ring.find(piece)

@@ -4,8 +4,8 @@ from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 
 from .bias import chip_bias, odd_tail
+from .layer import MOST_ADDENDS
 from .needs import check_needs, largest_k
-from .tile import MOST_ADDENDS
 
 __all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights"]
 

@@ -9,12 +9,12 @@ from systolith.gen.kit.errors import UserError
 from systolith.sim.model.graph import Graph
 
 from .alloc import ALIGNMENT, Placement, place
+from .layer import Layer
 from .legal import check_channels, check_layer
 from .needs import in_planes
 from .operands import OperandMemory
 from .planes import lay_out_planes
 from .taps import lay_out_taps
-from .tile import Layer
 from .tiling import plan_layer
 
 __all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]

@@ -7,7 +7,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
 from .alloc import Ring, place
-from .tile import Layer
+from .layer import Layer
 
 __all__ = ["OperandMemory", "operand_lives"]
 

@@ -14,10 +14,10 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.host import Taps
 
+from .layer import Layer
 from .legal import accumulator_need, check_outside
 from .needs import check_needs, largest_k
 from .taps import lay_out_taps
-from .tile import Layer
 
 __all__ = ["computed_formats", "lay_out_planes"]
 

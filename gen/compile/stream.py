@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Memory, Opcode
 from systolith.hw.spec.memories import word_bytes
 
 from .alloc import Ring
+from .limits import LOAD
 
 __all__ = ["Region", "Sink", "Stream"]
 
-_LOAD = {item.name: item.high for item in isa.OPCODES[Opcode.LOAD]}
 #: Far more than any network needs; they take half a gigabyte of memory while they are compiled.
 _MOST_INSTRUCTIONS = 1 << 19
 
@@ -96,7 +95,7 @@ class Stream:
              words: int) -> None:
         """Append LOADs of `words` consecutive words to word `base` of a memory on the chip, from
         the byte `address`."""
-        most = _LOAD["words"]
+        most = LOAD["words"]
         for start in range(0, words, most):
             self.add(Opcode.LOAD, section, memory=memory, base=base + start,
                      address=address + start * word_bytes(memory, self.arch),
@@ -105,13 +104,13 @@ class Stream:
     def _load_runs(self, memory, section, address, base, runs, words, row_stride, base_stride):
         """Append LOADs of `runs` runs of `words` consecutive words each; `row_stride` is the
         distance of two runs in bytes of external memory, `base_stride` in words of the memory."""
-        if words > _LOAD["words"]:
+        if words > LOAD["words"]:
             for run in range(runs):
                 self.load(memory, section, address + run * row_stride,
                           base + run * base_stride, words)
             return
-        for start in range(0, runs, _LOAD["rows"]):
-            count = min(_LOAD["rows"], runs - start)
+        for start in range(0, runs, LOAD["rows"]):
+            count = min(LOAD["rows"], runs - start)
             self.add(Opcode.LOAD, section, memory=memory, rows=count, words=words,
                      address=address + start * row_stride, base=base + start * base_stride,
                      row_stride=row_stride * (count > 1), base_stride=base_stride * (count > 1))

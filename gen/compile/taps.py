@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 from systolith.hw.spec.host import Taps
 
+from .layer import Layer
 from .legal import accumulator_need
-from .tile import Layer
 
 __all__ = ["lay_out_taps"]
 

@@ -6,7 +6,10 @@ from itertools import product
 
 from systolith.gen.kit.errors import UserError
 
-from .tile import LIMITS, POST_LIMITS, STEP_CYCLES, Layer, Plan, even, overlapping, pieces
+from .boxes import Box, even, pieces
+from .layer import Layer
+from .limits import LIMITS, POST
+from .plan import STEP_CYCLES, Plan, overlapping
 
 __all__ = ["estimate", "plan_layer", "traffic"]
 
@@ -45,11 +48,11 @@ def _accumulator_pixels(layer):
     half while the array fills the other; all of them where half does not hold one pooling window.
     Raises UserError where all of them do not, and for windows that POST cannot pool."""
     depth = layer.arch.accumulator_depth
-    if not layer.in_order and (layer.y.pool > POST_LIMITS["pool_y"]
-                               or layer.x.pool > POST_LIMITS["row"]):
+    if not layer.in_order and (layer.y.pool > POST["pool_y"]
+                               or layer.x.pool > POST["row"]):
         raise UserError(
             f"{layer.title}: pools windows of {layer.y.pool} x {layer.x.pool} that overlap or are "
-            f"padded, and may pool {POST_LIMITS['pool_y']} x {POST_LIMITS['row']} at most; choose "
+            f"padded, and may pool {POST['pool_y']} x {POST['row']} at most; choose "
             "a smaller window")
     if layer.pool > depth:
         raise UserError(
@@ -124,7 +127,7 @@ def _input_parts(layer, rows, columns, limit):
         return y.extent(rows, taps_y) * x.extent(columns, taps_x) * count <= limit
 
     def cut(taps_y, taps_x, count):
-        return [(a, b - a, c, d - c, n * blocks + e, f - e) for n in range(layer.planes)
+        return [Box(a, b - a, c, d - c, n * blocks + e, f - e) for n in range(layer.planes)
                 for a, b in pieces(kernel_y, taps_y) for c, d in pieces(kernel_x, taps_x)
                 for e, f in pieces(blocks, count)]
 
@@ -157,7 +160,8 @@ def _split_kernel(layer, words, buffers, pixels, results):
             columns = (columns + 1) // 2
         else:
             return []
-    size = max(layer.y.extent(rows, p[1]) * layer.x.extent(columns, p[3]) * p[5] for p in parts)
+    size = max(layer.y.extent(rows, part.rows) * layer.x.extent(columns, part.columns) * part.blocks
+               for part in parts)
     tiles = product(pieces(layer.y.out, rows), pieces(layer.x.out, columns))
     return [Plan(layer, list(tiles), parts, pixels, buffers, size)]
 

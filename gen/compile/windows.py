@@ -5,7 +5,7 @@ from typing import Any
 
 from systolith.hw.spec.isa import Pooling
 
-from .tile import Layer
+from .layer import Layer
 
 __all__ = ["row_words", "window_fields"]
 

@@ -11,12 +11,12 @@ from typing import Any
 import onnx
 from systolith.gen.compile.arrange import arrange
 from systolith.gen.compile.chip_formats import formats_needed, weight_formats
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.legal import accumulator_need
 from systolith.gen.compile.maps import layers_of
 from systolith.gen.compile.needs import needed, wide_enough
 from systolith.gen.compile.operands import operand_lives
 from systolith.gen.compile.planes import computed_formats
-from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
 from systolith.gen.importer.checks import is_quantized

@@ -15,10 +15,10 @@ from systolith.gen.chip.keys import KEYS
 from systolith.gen.chip.toml import commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.legal import accumulator_need
 from systolith.gen.compile.needs import SAVINGS, WITHOUT, needed, wide_enough
 from systolith.gen.compile.planes import computed_formats
-from systolith.gen.compile.tile import Layer
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.checks import is_quantized
 from systolith.gen.importer.file import read

@@ -240,7 +240,7 @@ class Layer(Record):
     accumulator_bits : int
         That hold every sum which the layer's weights can make.
     tiles, parts, input_buffers, loop_order, column_group
-        How it is cut, see `gen/compile/tile.py`.
+        How it is cut, see `gen/compile/plan.py`.
     channels : tuple of int or None
         Of its input, that it reads; None: all.
     function : str or None

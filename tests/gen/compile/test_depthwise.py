@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.depthwise import plan_from_above
-from systolith.gen.compile.tile import Layer
+from systolith.gen.compile.layer import Layer
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode

@@ -8,7 +8,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.compile import emit
 from systolith.gen.compile.alloc import Sections
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.compile.tile import Layer
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tokens import outstanding
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.isa import Instruction, Memory, Opcode, Unit

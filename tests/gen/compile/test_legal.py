@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.layer_data import parameter_bytes, weight_bytes
 from systolith.gen.compile.legal import has_weights
 from systolith.gen.compile.taps import lay_out_taps
-from systolith.gen.compile.tile import Layer
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.words import unpack_parameter_words, unpack_weight_words

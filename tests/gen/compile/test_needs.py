@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from systolith.gen.chip.toml import KEYS
 from systolith.gen.compile.chip_formats import formats_needed
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.needs import (
     NEEDS,
     SAVINGS,
@@ -15,7 +16,6 @@ from systolith.gen.compile.needs import (
     needed,
     wide_enough,
 )
-from systolith.gen.compile.tile import Layer
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch

@@ -4,7 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from systolith.gen.compile.tile import Layer, Plan, even
+from systolith.gen.compile.boxes import even
+from systolith.gen.compile.layer import Layer
+from systolith.gen.compile.plan import Plan
 from systolith.gen.compile.tiling import estimate, plan_layer, traffic
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from systolith.gen.compile.boxes import runs_of
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.compile.tile import Layer, _runs_of
+from systolith.gen.compile.layer import Layer
 from systolith.gen.flow.check import check
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
@@ -101,9 +102,9 @@ def test_runs_are_a_partition(seed):
     made = rng.random((4, 5, 3)) < seed / 4
     box = (1, 3, 0, 4, 1, 2)
     seen = np.zeros(made.shape, int)
-    for y, rows, x, columns, first, blocks in _runs_of(made, box):
+    for y, rows, x, columns, first, blocks in runs_of(made, box):
         seen[y:y + rows, x:x + columns, first:first + blocks] += 1
     inside = np.zeros(made.shape, int)
     inside[1:4, 0:4, 1:3] = 1
     assert (seen == made * inside).all()
-    assert seed != 4 or _runs_of(made, box) == [box]
+    assert seed != 4 or runs_of(made, box) == [box]

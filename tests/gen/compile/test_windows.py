@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systolith.gen.compile.tile import Layer
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tiling import plan_layer
 from systolith.gen.compile.windows import row_words, window_fields
 from systolith.hw.formats import Int

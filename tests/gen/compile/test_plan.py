@@ -1,10 +1,10 @@
-"""Tiling: every result, tap and block exactly once, in order, and within the memories."""
+"""Plans: every result, tap and block exactly once, in order, and within the memories."""
 
 import random
 
 import numpy as np
 import pytest
-from systolith.gen.compile.tile import Layer, boxes, even
+from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tiling import plan_layer, traffic
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
@@ -12,35 +12,7 @@ from systolith.sim.model.pool import Pool
 
 from ...layers import convolution
 from .test_axis import random_axis
-
-
-def passes(cut):
-    return [(ky, kx, b) for y, rows, x, columns, first, blocks in cut
-            for ky in range(y, y + rows) for kx in range(x, x + columns)
-            for b in range(first, first + blocks)]
-
-
-@pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 12, 30, 1000])
-def test_boxes_are_the_same_passes_in_the_same_order(most):
-    for box in ((0, 3, 0, 3, 0, 4), (1, 2, 0, 5, 3, 1), (0, 1, 0, 1, 0, 37), (0, 7, 2, 1, 0, 2)):
-        cut = boxes(box, most)
-        assert passes(cut) == passes([box])
-        assert all(rows * columns * blocks <= most for _, rows, _, columns, _, blocks in cut)
-
-
-def test_boxes_fit_the_fields_of_an_array_instruction():
-    cut = boxes((0, 300, 0, 2, 0, 1), 1 << 30)
-    assert passes(cut) == passes([(0, 300, 0, 2, 0, 1)])
-    assert max(box[1] for box in cut) <= 255
-    assert max(box[3] for box in boxes((0, 2, 0, 256, 0, 1), 1 << 30)) <= 255
-    assert max(box[5] for box in boxes((0, 1, 0, 1, 0, 5000), 1 << 30)) <= 4095
-
-
-def test_even_parts_differ_by_one_at_most():
-    for total in range(1, 30):
-        for parts in range(1, total + 1):
-            sizes = [b - a for a, b in even(total, parts)]
-            assert sum(sizes) == total and max(sizes) - min(sizes) <= 1
+from .test_boxes import passes
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -77,18 +49,7 @@ def test_a_plan_covers_every_result_once_and_fits(seed):
         for tile in plan.tiles:
             for part in plan.parts:
                 (a, b), (c, d) = plan.input_rectangle(tile, part)
-                assert (b - a) * (d - c) * part[5] <= plan.buffer_words
-
-
-def test_weights_of_zero_narrow_the_blocks_of_a_column_block():
-    arch = Arch(rows=2, columns=3)
-    weight = np.zeros((9, 8, 1, 2), int)
-    weight[0, 2:4], weight[1, 7], weight[4, 3, 0, 1] = 1, 1, 1
-    layer = Layer(0, convolution("conv", "in", "out", weight, Int(8), input_shape=(8, 4, 4)), arch)
-    assert layer.spans == [(1, 4), (1, 2), (0, 1)]
-    assert layer.weight_offsets == [0, 12, 16, 20]
-    assert layer.used((0, 1, 0, 2, 0, 2), 0) == [(0, 1, 0, 2, 1, 1)]
-    assert layer.used((0, 1, 0, 2, 2, 2), 1) == []
+                assert (b - a) * (d - c) * part.blocks <= plan.buffer_words
 
 
 @pytest.mark.parametrize("channels, sub_tiles", [(32, 4), (256, 1)])

@@ -1,0 +1,332 @@
+"""One layer as the array sees it: its axes, its passes and what they cost."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+import numpy as np
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Box
+from systolith.hw.spec.timing import shortest_pass
+from systolith.sim.model.conv import Conv
+
+from .axis import Axis
+from .boxes import Rectangle, runs_of
+from .depthwise import FromAbove, plan_from_above
+from .limits import LIMITS, POST
+
+__all__ = ["MOST_ADDENDS", "Layer"]
+
+#: Weights of the chip of which one weight of a layer may be the sum.
+MOST_ADDENDS = 3
+
+
+@dataclass
+class Layer:
+    """A convolution as the array sees it.
+
+    Attributes
+    ----------
+    index : int
+        Of the layer in the network.
+    conv : Conv
+        With the input shape that lies in memory: taps that the host writes as channels are
+        channels here.
+    arch : Arch
+    images : int
+        Images that the layer computes one after the other, each with padding of its own; their maps
+        lie one below the other. All properties are those of one image.
+    planes : int
+        The blocks of the input are so many bit planes of as many blocks each, most significant
+        first: sums are doubled from one plane to the next. `conv.geometry.pad_code` then has one
+        bit for each plane. 1: the input is no bit planes.
+    idle : int
+        Lanes of each plane that no channel fills.
+    """
+    index: int
+    conv: Conv
+    arch: Arch
+    images: int = 1
+    planes: int = 1
+    idle: int = 0
+
+    @property
+    def pairs(self) -> bool:
+        """Whether each pass is made twice, with weights that differ where a weight should be 0 and
+        agree elsewhere: binary weights of grouped convolutions, which have no 0 for the channels of
+        other groups. All sums are then twice those of the layer, and idle lanes cancel."""
+        return self.conv.geometry.groups > 1 and self.conv.weight_format.zero_code is None
+
+    @cached_property
+    def addends(self) -> list[np.ndarray]:
+        """Weights in the chip's range whose sum is the layer's weights: int64 arrays of images
+        [O, I / groups, kh, kw]; [] where the chip has the format of the layer's weights.
+
+        Each weight is clipped to the range, and what remains goes to the next addend. So asymmetric
+        weights of as many bits as the chip's, less their zero point, have two addends, and the
+        second has few passes where few weights exceed the range."""
+        conv, form = self.conv, self.arch.weight
+        assert not isinstance(form, str)
+        if not (form.complete and conv.weight_format.complete) or (
+                conv.weight_format.width <= form.width):
+            return []
+        rest, (low, high) = conv.weight_format.image(conv.weight), form.image_range
+        found: list[np.ndarray] = []
+        while rest.any() or not found:
+            if len(found) == MOST_ADDENDS:
+                return [*found, rest]           # too many: `check_layer` refuses it
+            found.append(np.clip(rest, low, high))
+            rest = rest - found[-1]
+        return found
+
+    @cached_property
+    def _more(self):
+        """For each addend but the first, a bool array [column block, kernel row, kernel column,
+        block]: whether it needs that pass."""
+        conv, arch, found = self.conv, self.arch, []
+        for images in self.addends[1:]:
+            dense = replace(conv, weight=images).dense_weight(0) != 0
+            padded = np.zeros((self.column_blocks * arch.columns, self.blocks * arch.vector,
+                               *dense.shape[2:]), bool)
+            padded[:dense.shape[0], :dense.shape[1]] = dense
+            made = np.asarray(padded.reshape(
+                self.column_blocks, arch.columns, self.blocks, arch.vector,
+                *dense.shape[2:]).any(axis=(1, 3))).transpose(0, 2, 3, 1)
+            for block, (first, end) in enumerate(self.spans):
+                mine = made[block, :, :, first:end]
+                # Where most passes are needed, or activations come from the top, all are made.
+                if mine.any() and (self.from_above or mine.mean() > 0.5):
+                    mine[...] = True
+            found.append(made)
+        return found
+
+    @property
+    def title(self) -> str:
+        """The layer in messages: its name and its ONNX nodes."""
+        nodes = ", ".join(map(str, self.conv.nodes))
+        return f"layer {self.conv.name!r}" + (f" (ONNX nodes {nodes})" if nodes else "")
+
+    def _axis(self, n):
+        conv, geometry, pool = self.conv, self.conv.geometry, self.conv.pool
+        assert conv.input_shape is not None, "a Graph says it"
+        return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], geometry.stride[n],
+                    geometry.dilation[n], geometry.pads[n], pool.size[n], conv.output_shape[1 + n],
+                    pool.stride[n], pool.pads[n], conv.conv_shape[1 + n])
+
+    @cached_property
+    def y(self) -> Axis:
+        return self._axis(0)
+
+    @cached_property
+    def x(self) -> Axis:
+        return self._axis(1)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of input channels: activation words of one input pixel."""
+        return -(-self.conv.inputs // self.arch.vector)
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.conv.weight.shape[0]
+
+    @property
+    def column_blocks(self) -> int:
+        """Blocks of output channels that the array computes together."""
+        return -(-self.channels // self.arch.columns)
+
+    @property
+    def kernel(self) -> Box:
+        """The box of all passes."""
+        return Box(0, self.y.kernel, 0, self.x.kernel, 0, self.blocks)
+
+    @cached_property
+    def from_above(self) -> FromAbove | None:
+        """How activations come from the top of the array; None: they come from the left."""
+        return plan_from_above(self)
+
+    @property
+    def taps(self) -> int:
+        """Passes for one block of input channels."""
+        if self.from_above:
+            return self.from_above.passes[0] * self.from_above.passes[1]
+        return self.y.kernel * self.x.kernel
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """[(first, end)] for each column block: the blocks of input channels for which it has
+        weights other than 0, at least one. Passes for other blocks would add nothing and are not
+        made: those of other groups, and those at which a network's own weights are 0.
+        """
+        conv, arch = self.conv, self.arch
+        groups = conv.geometry.groups
+        if groups > 1:
+            outputs, inputs = len(conv.weight) // groups, conv.weight.shape[1]
+            first = [n * arch.columns for n in range(self.column_blocks)]
+            last = [min(n + arch.columns, self.channels) - 1 for n in first]
+            return [(a // outputs * inputs // arch.vector,
+                     -(-(b // outputs + 1) * inputs // arch.vector))
+                    for a, b in zip(first, last, strict=True)]
+        zero = conv.weight_format.zero_code
+        if zero is None or self.blocks == 1:
+            return [(0, self.blocks)] * self.column_blocks
+        any_tap = (conv.weight != zero).any(axis=(2, 3))
+        out, vector = self.column_blocks * arch.columns, self.blocks * arch.vector
+        padded = np.zeros((out, vector), bool)
+        padded[:any_tap.shape[0], :any_tap.shape[1]] = any_tap
+        used = np.asarray(padded.reshape(
+            self.column_blocks, arch.columns, self.blocks, -1).any((1, 3)))
+        last = self.blocks - used[:, ::-1].argmax(axis=1)
+        return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
+                zip(used, used.argmax(axis=1), last, strict=True)]
+
+    def turns(self, box: Box, column_block: int) -> list[tuple[int, Box]]:
+        """[(turn, box)]: the passes of a box that a column block needs; fewer where weights are 0.
+
+        Each turn has weights of its own: the first (0) and the second (1) of `pairs`, or else the
+        number of the addend. Bit planes have a box each. With activations from the top, rows and
+        columns of a box are passes instead of taps, and the box is that of all passes."""
+        first, end = self.spans[column_block]
+        if self.from_above:
+            down, across = self.from_above.passes
+            whole = Box(0, down, 0, across, first, end - first)
+            return [(0, whole), *((n, whole) for n, made in enumerate(self._more, 1)
+                                  if made[column_block].any())]
+        first, end = max(first, box.block), min(end, box.block + box.blocks)
+        each = self.blocks // self.planes
+        cut = [(max(first, n * each), min(end, (n + 1) * each)) for n in range(self.planes)]
+        found = [box._replace(block=a, blocks=b - a) for a, b in cut if a < b]
+        if self.pairs:
+            return [(turn, item) for turn in (0, 1) for item in found]
+        return [*((0, item) for item in found),
+                *((n, item) for n, made in enumerate(self._more, 1)
+                  for item in runs_of(
+                      made[column_block], box._replace(block=first, blocks=end - first)))]
+
+    def used(self, box: Box, column_block: int) -> list[Box]:
+        """The boxes of `turns`."""
+        return [item for _, item in self.turns(box, column_block)]
+
+    def plane(self, box: Box) -> int:
+        """The number of the bit plane of a box of `turns`."""
+        return box.block * self.planes // self.blocks
+
+    def pad_code(self, box: Box) -> int | None:
+        """The code of padding in a box of `turns`; None: padding adds nothing."""
+        code = self.conv.geometry.pad_code
+        if code is None or self.planes == 1:
+            return code
+        return code >> (self.planes - 1 - self.plane(box)) & 1
+
+    @cached_property
+    def weight_offsets(self) -> list[int]:
+        """The first weight word of each column block, counted from the first of the layer, and the
+        number of all."""
+        passes = [self.taps * (b - a) * (1 + self.pairs) for a, b in self.spans]
+        for made in self._more:
+            passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
+                           else int(mine[:, :, a:b].sum()))
+                      for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
+        return [0, *(self.arch.rows * n for n in accumulate(passes))]
+
+    @property
+    def weight_words(self) -> int:
+        """Weight words of all column blocks."""
+        return self.weight_offsets[-1]
+
+    @cached_property
+    def most_weight_words(self) -> int:
+        """Weight words of the column block with the most."""
+        return max(b - a for a, b in pairwise(self.weight_offsets))
+
+    @property
+    def passes(self) -> int:
+        """Passes for one sub-tile, all column blocks together."""
+        return self.weight_words // self.arch.rows
+
+    @property
+    def most_passes(self) -> int:
+        """Passes for one sub-tile of the column block with the most."""
+        return self.most_weight_words // self.arch.rows
+
+    @property
+    def pool(self) -> int:
+        """Pixels of a pooling window."""
+        return self.y.pool * self.x.pool
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the array computes the pixels of each pooling window one after the other.
+        Otherwise it computes a rectangle of pixels row by row, each pixel once, in which windows
+        overlap."""
+        fits = self.y.pool <= LIMITS["pool_y"] and self.x.pool <= LIMITS["pool_x"]
+        return self.y.apart and self.x.apart and fits and self.pool <= POST["pool_x"]
+
+    def pixels(self, height: int, width: int) -> int:
+        """The most pixels that a rectangle of height x width results can need."""
+        if self.in_order:
+            return height * width * self.pool
+        return self.y.most_under(height) * self.x.most_under(width)
+
+    def words(self, sub: Rectangle) -> int:
+        """Accumulator words of a sub-tile."""
+        (y0, y1), (x0, x1) = sub
+        if not self.in_order:
+            (y0, y1), (x0, x1) = self.y.under(sub[0]), self.x.under(sub[1])
+            return (y1 - y0) * (x1 - x0)
+        rows = y1 - y0
+        if self.from_above:
+            rows = -(-rows // self.from_above.results) * self.from_above.results
+        return rows * (x1 - x0) * self.pool
+
+    @property
+    def widest(self) -> int:
+        """The most results across a sub-tile for which the fields of POST hold the pixels of a
+        row."""
+        if self.in_order or (self.y.out == 1 and self.y.most_under(1) == 1):
+            return LIMITS["out_x"]
+        row = min(POST["row"], (POST["turn"] + 1) // self.y.step)
+        if self.x.pixels <= row:
+            return self.x.out
+        return max(1, (row - self.x.pool) // self.x.step + 1)
+
+    @property
+    def results(self) -> int:
+        """Results of a channel."""
+        return self.y.out * self.x.out
+
+    @property
+    def input_words(self) -> int:
+        """Activation words of the whole input."""
+        return self.blocks * self.y.size * self.x.size
+
+    @property
+    def groups(self) -> int:
+        """Groups (`arch.group` channels) of the output that hold at least one of its channels."""
+        return -(-self.channels // self.arch.group)
+
+    def column_groups(self, column_block: int) -> int:
+        """Groups of a column block that hold at least one channel of the output."""
+        first = column_block * self.arch.groups_per_columns
+        return min(self.arch.groups_per_columns, self.groups - first)
+
+    @property
+    def window(self) -> int:
+        """Activation words of the smallest input that an ARRAY instruction can read: what one
+        result's pooling window reads by one tap and in one block; with activations from the top, by
+        all taps and in all blocks."""
+        if self.from_above:
+            return self.blocks * self.y.extent(1) * self.x.extent(1)
+        return self.y.extent(1, 1) * self.x.extent(1, 1)
+
+    def pass_cycles(self, pixels: int) -> int:
+        """Cycles of a pass over so many pixels."""
+        return max(pixels, shortest_pass(self.arch))
+
+    def cycles(self, height: int, width: int) -> int:
+        """Cycles of all passes over height x width results."""
+        if self.from_above:
+            blocks = self.passes // self.taps
+            return blocks * self.from_above.cycles(self, height, width)
+        return self.passes * self.pass_cycles(self.pixels(height, width))

@@ -1,6 +1,7 @@
 """Convolutions on a value's map: of every layer with weights, and Conv."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,70 +70,85 @@ def linear(builder: Builder, node: Node, value: Symbol | None, format: Format, i
     value = on_chip(value, node)
     if value.parts:
         value = plain(builder, value, node)
-    averaged, several = _averaged(builder, value), False
-    if averaged:
-        one, counts, steps = averaged
-        source, gain, offset = value.source, value.gain[0] * one, value.offset
-    elif value.linear is None and uniform(value.gain) is None:
-        if groups == 1 and images.shape[1] > 1:
-            _check_inputs(images, groups, value, node)
-            return of_scales(builder, node, value, (format, images, scale), geometry, linear)
-        codes = builder.codes(value, node)
-        source, gain, offset = codes.source, _of_groups(codes.gain, groups, node), value.offset
-        several = True
-    else:
-        source, gain, offset = builder.read(value, node)
+    _check_inputs(images, groups, value, node)
+    averaged = _averaged(builder, value)
+    if value.linear is None and uniform(value.gain) is None and groups == 1 and (
+            images.shape[1] > 1):
+        return of_scales(builder, node, value, (format, images, scale), geometry, linear)
+    source, gain, offset = _read(builder, node, value, averaged)
     tensor = builder.tensors[source]
     if tensor.format.binary:
         images, format, scale = as_signs(images, format, scale)
-    _check_inputs(images, groups, value, node)
-    stride, dilation, pads = (1, 1), (1, 1), tuple[int, ...]((0, 0, 0, 0))
+    stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
         stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
-    padding = any(p > 0 for p in pads)
-    pad_image = _pad_image(tensor, codes.gain if several else gain, offset, node) if padding else 0
-    if any(value.pads):
-        together = join_pads(value.pads, pads)
-        padded = any(p > 0 for p in value.pads)
-        if together is None or (padded and padding and pad_image != value.pad_image):
-            return linear(builder, node, plain(builder, value, node), format, images, scale,
-                           geometry, groups)
-        pads, pad_image = together, value.pad_image if padded else pad_image
-    kernel, added_up = images, (1, 1)
+    edges = _edges(value, pads, lambda: _pad_image(tensor, gain, offset, node))
+    if edges is None:
+        return linear(builder, node, plain(builder, value, node), format, images, scale, geometry,
+                      groups)
+    kernel = Linear(node.name, images, format, tuple(stride), tuple(dilation), *edges)
+    window = (1, 1)
     if averaged:
-        if any(pads):
-            node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
-                      "quantizer between them")
-        if value.window != (1, 1) and images.shape[2:] == stride == (1, 1):
-            added_up = value.window
-        else:
-            kernel = spread(images, [d * n for d, n in zip(dilation, steps, strict=True)], counts,
-                             (1, 1))
-            format = format_of(kernel, format, value, node)
-            stride = tuple(s * n for s, n in zip(stride, steps, strict=True))
-            dilation = (1, 1)
-    sizes = [numerics.output_size(size, kernel.shape[2 + n], stride[n], dilation[n], pads[n::2])
-             // added_up[n] for n, size in enumerate(tensor.shape[1:])]
+        kernel, window = _with_mean(kernel, value, averaged, node)
+    sizes = [numerics.output_size(size, kernel.images.shape[2 + n], kernel.stride[n],
+                                  kernel.dilation[n], kernel.pads[n::2]) // window[n]
+             for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels; "
                   "make the kernel smaller or the pads larger")
-    gain = np.repeat(gain, len(images) // groups) if several else gain
+    outputs = len(images)
     unit = scale * exact(2) ** format.exponent
     # The contribution of the input's offset, at padding too: the padding's image plus offset is 0.
     if uniform(offset) is not None:
         added = images.sum(axis=(1, 2, 3)).astype(object) * offset[0]
     else:
-        offsets = np.repeat(np.reshape(offset, (groups, -1)), len(images) // groups, axis=0)
+        offsets = np.repeat(np.reshape(offset, (groups, -1)), outputs // groups, axis=0)
         added = (images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
-    shape = (len(images), *sizes)
-    return Value(source, shape, shape, gain * unit, added * unit,
-                 Linear(node.name, kernel, format, stride, dilation, pads, pad_image),
+    gains = np.repeat(_of_groups(gain, groups, node), outputs // groups)
+    shape = (outputs, *sizes)
+    return Value(source, shape, shape, gains * unit, added * unit, kernel,
                  nodes=[*(value.nodes if source == value.source else []), node.name],
-                 channels=value.channels, window=added_up)
+                 channels=value.channels, window=window)
 
 
-# Means: convolutions of every channel by itself with equal weights. They are linear, so that what
-# comes before or after without a quantizer between becomes one convolution with them.
+def _read(builder, node, value, averaged):
+    """(source tensor, gain [channels], offset [channels]) of what a convolution reads of a value;
+    `averaged`: as of `_averaged`."""
+    if averaged:
+        return value.source, value.gain * averaged[0], value.offset
+    if value.linear is None and uniform(value.gain) is None:
+        codes = builder.codes(value, node)
+        return codes.source, codes.gain, codes.offset
+    source, gain, offset = builder.read(value, node)
+    return source, np.full(len(offset), gain, dtype=object), offset
+
+
+def _edges(value, pads, zero):
+    """(pads, image of padding pixels) of a convolution with `pads` on a value that may be padded or
+    cropped itself; None where that cannot be one. `zero()`: the image that stands for 0."""
+    padding = any(p > 0 for p in pads)
+    image = zero() if padding else 0
+    if not any(value.pads):
+        return tuple(pads), image
+    together, padded = join_pads(value.pads, pads), any(p > 0 for p in value.pads)
+    if together is None or (padded and padding and image != value.pad_image):
+        return None
+    return together, value.pad_image if padded else image
+
+
+def _with_mean(kernel, value, averaged, node):
+    """(Linear, window of sum pooling): a convolution of a mean, `value`, as one convolution."""
+    if any(kernel.pads):
+        node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
+                  "quantizer between them")
+    _, counts, steps = averaged
+    if value.window != (1, 1) and kernel.images.shape[2:] == kernel.stride == (1, 1):
+        return kernel, value.window
+    apart = [d * n for d, n in zip(kernel.dilation, steps, strict=True)]
+    images = spread(kernel.images, apart, counts, (1, 1))
+    return replace(kernel, images=images, format=format_of(images, kernel.format, value, node),
+                   stride=tuple(s * n for s, n in zip(kernel.stride, steps, strict=True)),
+                   dilation=(1, 1)), (1, 1)
 
 
 def _averaged(builder, value):

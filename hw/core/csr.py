@@ -1,6 +1,6 @@
 """The component that serves the registers of `systolith.hw.spec.registers` to the host."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
@@ -12,6 +12,7 @@ from systolith.hw.spec.registers import (
     REGISTERS,
     REPORT,
     VERSION,
+    UnitState,
     address,
     counter,
 )
@@ -25,19 +26,21 @@ __all__ = ["Csr"]
 class Csr(wiring.Component):
     """AXI4-Lite slave with the registers of `REGISTERS`, and the counters.
 
-    A write is accepted in the cycle in which address and data are both valid and no response is
-    waiting; byte strobes are ignored. `start` is high in the cycle after the accepted write. A
-    read answers in the cycle after its address, that of a unit's counter a few cycles later: when
-    the counter comes by (see `Counters`). Reserved offsets read as 0. WINDOW_BASE,
-    WINDOW_SIZE and PROGRAM cannot be written while the core is busy.
+    No output of the bus depends on one of its inputs in the same cycle. A write is accepted in the
+    cycle after the one in which address and data are both valid and no response is waiting; byte
+    strobes are ignored. `start` is high in the cycle after the accepted write. A read answers two
+    cycles after its address, that of a unit's counter a few cycles later: when the counter comes by
+    (see `Counters`). Reserved offsets read as 0. WINDOW_BASE, WINDOW_SIZE and PROGRAM cannot be
+    written while the core is busy.
 
     Soft reset: `stop` goes high in the cycle after the write and stays until `quiet` is high; in
-    that cycle `reset` is high. This component must not be reset by it. The counters keep their
-    values until the next start.
+    that cycle `reset` is high. This component must not be reset by it. A start that is written
+    meanwhile, or with the reset, follows in the cycle after; until then STATUS says busy and `irq`
+    is low. The counters keep their values until the next start.
 
     CYCLES counts the cycles in which `busy` is high; the counters of units, where the chip has
-    them, those of these in which the unit was in the state. They count a cycle later, so that a
-    state may be a long way of logic.
+    them, those of these in which the unit was in the state. They count two cycles later, and
+    WAITING is a cycle old, so that a state may be a long way of logic.
 
     Parameters
     ----------
@@ -77,109 +80,128 @@ class Csr(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cycles = Signal(32)
-        first = Signal(32)
-        first_seen = Signal()
-        last = Signal(32)
+        wanted = Signal()           # a start that waits for the soft reset
+        # What the units say, a cycle later.
+        busy = Signal()
+        state, missing = ([Signal(4, name=f"{name}_{unit.name.lower()}") for unit in Unit]
+                          for name in ("state", "missing"))
+        m.d.sync += busy.eq(self.busy)
+        for unit in Unit:
+            m.d.sync += [
+                state[unit].eq(self.state[unit]),
+                # never undefined: an instruction that is not there has undefined fields
+                missing[unit].eq(Mux(self.state[unit] == UnitState.TOKENS,
+                                     self.missing[unit], 0)),
+            ]
+
+        cycles, first, last = self._elaborate_cycles(m, busy)
         content = {
             "ID": ID, "VERSION": VERSION,
             "IDENTITY_LOW": identity(self.arch) & 0xFFFFFFFF,
             "IDENTITY_HIGH": identity(self.arch) >> 32,
-            "CONTROL": 0,
-            "STATUS": Cat(self.busy, self.done, self.report.valid, Const(0, 1),
+            "STATUS": Cat(self.busy | self.start | wanted, self.done, self.report.valid, self.stop,
                           self.report.code, self.report.unit, Const(0, 5), self.report.layer),
-            "WAITING": Cat(*(Cat(self.state[unit], self.missing[unit]) for unit in Unit)),
+            "WAITING": Cat(*(Cat(state[unit], missing[unit]) for unit in Unit)),
             "ERROR_ADDRESS": self.report.address,
             "WINDOW_BASE": self.window_base, "WINDOW_SIZE": self.window_size,
             "PROGRAM": self.program, "WATCHDOG": self.watchdog,
             "CYCLES": cycles, "COMPUTE_FIRST": first, "COMPUTE_LAST": last,
             "COUNTERS": int(self.arch.counters),
         }
-        passing = self._elaborate_counters(m) if self.arch.counters else None
+        passing = self._elaborate_counters(m, busy, state) if self.arch.counters else None
         self._elaborate_read(m, content, passing)
-        self._elaborate_write(m)
-
-        with m.If(self.start):
-            m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
-        with m.Elif(self.busy):
-            m.d.sync += cycles.eq(cycles + 1)
-            with m.If(self.compute_start & ~first_seen):
-                m.d.sync += [first.eq(cycles), first_seen.eq(1)]
-            with m.If(self.result_written):
-                m.d.sync += last.eq(cycles)
-
+        self._elaborate_write(m, wanted)
         m.d.comb += [
             self.reset.eq(self.stop & self.quiet),
-            self.irq.eq(self.done | self.report.valid),
+            self.irq.eq((self.done | self.report.valid) & ~self.start & ~wanted),
         ]
         return m
 
-    def _elaborate_counters(self, m):
+    def _elaborate_cycles(self, m, busy):
+        """CYCLES, and its values at the first pass and the last result; `busy` of the cycle
+        before, in which these events were."""
+        cycles, before, first, last = (
+            Signal(32, name=name) for name in ("cycles", "before", "first", "last"))
+        first_seen, passed, written = Signal(), Signal(), Signal()
+        m.d.sync += [before.eq(cycles), passed.eq(self.compute_start),
+                     written.eq(self.result_written)]
+        with m.If(self.start):
+            m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
+        with m.Else():
+            with m.If(self.busy):
+                m.d.sync += cycles.eq(cycles + 1)
+            with m.If(busy & passed & ~first_seen):
+                m.d.sync += [first.eq(before), first_seen.eq(1)]
+            with m.If(busy & written):
+                m.d.sync += last.eq(before)
+        return cycles, first, last
+
+    def _elaborate_counters(self, m, busy, state):
         """Counters of the units' states; returns (number of a register, its value), which change
         in every cycle."""
-        names = [(unit, state) for unit, states in COUNTED.items() for state in states]
+        names = [(unit, name) for unit, states in COUNTED.items() for name in states]
         m.submodules.counters = counters = Counters(len(names))
         seen = Signal(len(names))
-        m.d.sync += seen.eq(Cat(self.busy & (self.state[unit] == state) for unit, state in names))
+        m.d.sync += seen.eq(Cat(busy & (state[unit] == name) for unit, name in names))
         m.d.comb += [counters.clear.eq(self.start), counters.events.eq(seen)]
         numbers = Array(address(counter(*name)) >> 2 for name in names)
-        return numbers[counters.place], counters.value
+        number, value = Signal(6), Signal.like(counters.value)
+        m.d.sync += [number.eq(numbers[counters.place]), value.eq(counters.value)]
+        return number, value
 
     def _elaborate_read(self, m, content, passing):
         bus = self.bus
-        number = bus.araddr[2:]
-        awaited = Signal()          # a counter that has not come by yet
-        m.d.comb += bus.arready.eq(~bus.rvalid & ~awaited)
+        number = Signal(6)
+        reading = Signal()          # the register of this number
+        m.d.comb += bus.arready.eq(~bus.rvalid & ~reading)
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(bus.arvalid & bus.arready):
-            m.d.sync += bus.rvalid.eq(1)
+        with m.If(bus.arready):
+            m.d.sync += [number.eq(bus.araddr[2:]), reading.eq(bus.arvalid)]
+        with m.If(reading):
+            m.d.sync += [reading.eq(0), bus.rvalid.eq(1)]
             with m.Switch(number):
                 for register in REGISTERS:
                     with m.Case(register.offset >> 2):
                         if register.name in content:
                             m.d.sync += bus.rdata.eq(content[register.name])
-                        elif passing is None:
+                        elif passing is None or register.access == "w":
                             m.d.sync += bus.rdata.eq(0)
                         else:
-                            m.d.sync += [bus.rvalid.eq(0), awaited.eq(1)]
+                            place, value = passing
+                            m.d.sync += bus.rdata.eq(value)
+                            with m.If(place != number):
+                                m.d.sync += [reading.eq(1), bus.rvalid.eq(0)]
                 with m.Default():
                     m.d.sync += bus.rdata.eq(0)
-        if passing is not None:
-            wanted = Signal.like(number)
-            place, value = passing
-            with m.If(bus.arready):
-                m.d.sync += wanted.eq(number)
-            with m.If(awaited & (place == wanted)):
-                m.d.sync += [awaited.eq(0), bus.rvalid.eq(1), bus.rdata.eq(value)]
 
-    def _elaborate_write(self, m):
+    def _elaborate_write(self, m, wanted):
         bus = self.bus
         accepted = Signal()
-        m.d.comb += [
-            accepted.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
-            bus.awready.eq(accepted),
-            bus.wready.eq(accepted),
-        ]
+        m.d.comb += [bus.awready.eq(accepted), bus.wready.eq(accepted)]
+        m.d.sync += accepted.eq(bus.awvalid & bus.wvalid & ~bus.bvalid & ~accepted)
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
-        m.d.sync += self.start.eq(0)
-        with m.If(self.reset):
-            m.d.sync += self.stop.eq(0)
         with m.If(accepted):
             m.d.sync += bus.bvalid.eq(1)
-            with m.Switch(bus.awaddr[2:]):
-                with m.Case(address("CONTROL") >> 2):
-                    stopping = self.stop | bus.wdata[1]
-                    m.d.sync += [
-                        self.start.eq(bus.wdata[0] & ~stopping & ~self.busy & ~self.start
-                                      & ~self.report.valid),
-                        self.stop.eq(stopping),
-                    ]
-                for name in ("WINDOW_BASE", "WINDOW_SIZE", "PROGRAM", "WATCHDOG"):
-                    register = getattr(self, name.lower())
-                    low = {"WINDOW_BASE": 12, "PROGRAM": 6}.get(name, 0)
-                    with m.Case(address(name) >> 2):
-                        with m.If(~(self.busy | self.start) | (name == "WATCHDOG")):
-                            m.d.sync += register[low:].eq(bus.wdata[low:])
-        return m
+
+        number = bus.awaddr[2:]
+        begin, cease = Signal(), Signal()
+        control = accepted & (number == address("CONTROL") >> 2)
+        m.d.comb += [begin.eq(control & bus.wdata[0]), cease.eq(control & bus.wdata[1])]
+        m.d.sync += self.start.eq(0)
+        with m.If(cease):
+            m.d.sync += [self.stop.eq(1), wanted.eq(begin)]
+        with m.Elif(self.reset):
+            m.d.sync += [self.stop.eq(0), wanted.eq(0), self.start.eq(begin | wanted)]
+        with m.Elif(self.stop):
+            m.d.sync += wanted.eq(begin | wanted)
+        with m.Else():
+            m.d.sync += self.start.eq(begin & ~self.busy & ~self.start & ~self.report.valid)
+
+        for name in ("WINDOW_BASE", "WINDOW_SIZE", "PROGRAM", "WATCHDOG"):
+            register = getattr(self, name.lower())
+            low = {"WINDOW_BASE": 12, "PROGRAM": 6}.get(name, 0)
+            free = 1 if name == "WATCHDOG" else ~(self.busy | self.start | wanted)
+            with m.If(accepted & (number == address(name) >> 2) & free):
+                m.d.sync += register[low:].eq(bus.wdata[low:])

@@ -1,47 +1,43 @@
 """Load: fills the chip's memories from external memory."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.memories import loadable, word_bytes
-from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
-from systolith.hw.spec.timing import LOAD_BURSTS, burst_limit, loads_in_work
+from systolith.hw.spec.registers import UnitState
+from systolith.hw.spec.timing import LOAD_BURSTS
 
-from .axi import ReadSignature, times
+from .arbiter import LoadSignature, load_tag
+from .axi import times
+from .bursts import Bursts
 from .unit import ExecutionUnit
 
 __all__ = ["Load"]
 
 _LAYOUT = isa.layout(Opcode.LOAD)
 
-#: What the back half needs of an instruction.
-_BETWEEN = data.StructLayout({name: _LAYOUT[name].shape for name in (
-    "memory", "rows", "words", "base", "base_stride", "signal", "layer")})
-
 
 class Load(ExecutionUnit):
     """Executes LOAD instructions.
 
-    A front half asks for bursts; a back half puts the beats together into words. Up to
-    `timing.loads_in_work` instructions lie between the two, so that the latency of many small loads
-    overlaps. Bursts end at multiples of `timing.burst_limit` beats and at the end of a run; up to
-    `LOAD_BURSTS` are outstanding.
+    A front half makes runs of beats, one for each row, which `Bursts` cuts; a back half puts the
+    beats together into words. Each burst carries what the back needs, so that bursts of several
+    instructions may be outstanding, `LOAD_BURSTS` in all, and the latency of many small loads
+    overlaps.
 
-    Timing of the front: an instruction is started (tokens taken) in the first cycle s in which it
-    is at `i`, its tokens are available and there is room between front and back. Its first
-    request is made in cycle s + 1; one request a cycle, while fewer than `LOAD_BURSTS` bursts are
-    asked for and not completely received (a burst whose last beat comes in cycle t makes room
-    from t + 1). `i` is popped with its last request; the next instruction starts in the cycle
-    after at the earliest.
+    Timing of the front: the first run of an instruction that is at `i` from cycle v on is ready
+    from v + 1; that of the next row two cycles after the one before was handed to `Bursts`. An
+    instruction is started (tokens taken) with its first run: in the first cycle in which the run
+    is ready, tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
+    A burst is asked for while fewer than `LOAD_BURSTS` are asked for and not completely received
+    (one whose last beat comes in cycle t makes room from t + 1).
 
-    Timing of the back: the instruction started in cycle s can take beats from cycle s + 2 on, or
-    from two cycles after the last beat of the one before, if that is later. Beats are taken one a
-    cycle, except while a finished word waits. A word whose last beat comes in cycle t is at `o`
-    from cycle t + 1. When the instruction's last word is taken in cycle t, `give` is high in
-    cycle t + 1.
+    Timing of the back: beats are taken one a cycle, except while a finished word waits. A word
+    whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
+    is taken in cycle t, `give` is high in cycle t + 1.
 
     While `halt` is high nothing is started and nothing is asked for.
 
@@ -54,26 +50,24 @@ class Load(ExecutionUnit):
     i, available, take, give, busy, progress, state, missing
         See `UnitSignature`. `busy`: an instruction has been started and its tokens have not been
         given. `progress`: a word is taken at `o`.
-    read : Out(ReadSignature)
+    read : Out(LoadSignature)
     o : Out(stream)
         One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
         word as each memory has it in `activation` (the operand memory, too), `weight`, `parameter`
         and, if the chip has tables, `table` (only the one that `memory` names is meaningful).
     halt : In(1)
-    report : Out(REPORT)
-        A bus error (address: of the burst) or a request outside the window (address: its first
-        byte).
     """
 
     def __init__(self, *, arch: Arch) -> None:
+        tag = load_tag(arch)
         super().__init__(Opcode.LOAD, arch=arch, own={
-            "read": Out(ReadSignature(arch.bus_bits)),
+            "read": Out(LoadSignature(arch)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": _LAYOUT["memory"].shape, "address": _LAYOUT["base"].shape,
+                "memory": tag["memory"].shape, "address": tag["base"].shape,
                 "activation": arch.activation_bits, "weight": arch.weight_bits,
                 "parameter": arch.post_lanes * arch.parameter_bits,
                 **({"table": arch.activation.width} if arch.table_depth else {})}))),
-            "halt": In(1), "report": Out(REPORT),
+            "halt": In(1),
         })
 
     def _word_beats(self) -> dict[Memory, int]:
@@ -84,186 +78,147 @@ class Load(ExecutionUnit):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.between = queue = fifo.SyncFIFO(
-            width=_BETWEEN.size, depth=loads_in_work(self.arch))
-        # the offset of every burst that is outstanding
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=_LAYOUT["address"].width,
-                                                    depth=LOAD_BURSTS)
+        request, beats = self.read.request, self.read.beats
+        run_bits = _LAYOUT["words"].width + max(self._word_beats().values()).bit_length()
+        m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits,
+                                              tag=load_tag(self.arch))
+        outstanding = Signal(range(LOAD_BURSTS + 1))
+        room = outstanding != LOAD_BURSTS
+        m.d.comb += [
+            request.payload.eq(bursts.o.payload),
+            request.valid.eq(bursts.o.valid & room & ~self.halt),
+            bursts.o.ready.eq(request.ready & room & ~self.halt),
+        ]
+        asked = request.valid & request.ready
+        ended = beats.valid & beats.ready & beats.payload.stops
+        with m.If(asked & ~ended):
+            m.d.sync += outstanding.eq(outstanding + 1)
+        with m.Elif(ended & ~asked):
+            m.d.sync += outstanding.eq(outstanding - 1)
 
-        issuing = self._elaborate_front(m, queue, bursts)
-        giving = self._elaborate_back(m, queue, bursts)
-        waits = self.i.valid & ~issuing & (self.missing != 0)
+        started = self._elaborate_front(m, bursts)
+        giving = self._elaborate_back(m)
+        # in work before a word is complete; at all
+        reads = Signal()
         works = Signal()
         m.d.comb += [
-            works.eq(issuing | queue.r_rdy | giving),
+            reads.eq(started | bursts.busy | (outstanding != 0)),
+            works.eq(reads | self.o.valid | giving),
             self.busy.eq(works),
             self.progress.eq(self.o.valid & self.o.ready),
             self.state.eq(UnitState.IDLE),
         ]
         with m.If(self.o.valid & ~self.o.ready):
             m.d.comb += self.state.eq(UnitState.UNIT)
-        with m.Elif(queue.r_rdy & ~self.read.beats.valid):
+        with m.Elif(reads & ~beats.valid):
             m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif(waits & ~works):
+        with m.Elif((self.missing != 0) & ~works):
             m.d.comb += self.state.eq(UnitState.TOKENS)
         with m.Elif(works | self.i.valid):
             m.d.comb += self.state.eq(UnitState.RUNNING)
         return m
 
-    def _elaborate_front(self, m, queue, bursts):
-        """Starts instructions and asks for bursts; returns the signal that one is being asked
-        for."""
-        arch = self.arch
-        instruction = self.i.payload
-        limit = burst_limit(arch)
-        limit_bits = (limit - 1).bit_length()
-        beat_bits = (arch.beat_bytes - 1).bit_length()
-        word_beats = self._word_beats()
+    def _elaborate_front(self, m, bursts):
+        """Starts instructions and makes their runs; returns the signal that there are more runs to
+        come of one that is started."""
+        instruction, run = self.i.payload, bursts.run
+        beat_bits = 32 - len(run.payload.offset)
 
-        row_beats = Signal(_LAYOUT["words"].width + max(word_beats.values()).bit_length())
+        beats = Signal.like(run.payload.beats)
         with m.Switch(instruction.memory):
-            for memory, count in word_beats.items():
+            for memory, count in self._word_beats().items():
                 with m.Case(memory):
-                    m.d.comb += row_beats.eq(times(instruction.words, count))
+                    m.d.comb += beats.eq(times(instruction.words, count))
 
-        issuing = Signal()
-        # everything in beats from here on
-        offset = Signal(_LAYOUT["address"].width - beat_bits, reset_less=True)
-        row = Signal.like(offset)
-        next_row = Signal.like(offset)
-        left = Signal.like(row_beats, reset_less=True)
-        rows = Signal(_LAYOUT["rows"].shape, reset_less=True)
+        # the run that is ready, or was the last one
+        ready = Signal()
+        offset = Signal.like(run.payload.offset, reset_less=True)
+        base = Signal.like(run.payload.tag.base, reset_less=True)
+        length = Signal.like(beats, reset_less=True)
+        wait = Signal.like(instruction.wait, reset_less=True)
+        final = Signal()
+        # of the run to be made ready: its number, from 1 up
+        number = Signal(_LAYOUT["rows"].shape, init=1)
+
+        started = Signal()
         start = Signal()
+        accept = Signal()
         m.d.comb += [
-            self.missing.eq(Mux(issuing, 0, instruction.wait & ~self.available)),
-            start.eq(self.i.valid & ~issuing & (self.missing == 0) & queue.w_rdy & ~self.halt),
-            self.take.eq(Mux(start, instruction.wait, 0)),
-            queue.w_en.eq(start),
-            queue.w_data.eq(Cat(instruction[name] for name, _ in _BETWEEN)),
+            self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
+            run.valid.eq(ready & (self.missing == 0) & ~self.halt),
+            accept.eq(run.valid & run.ready),
+            start.eq(accept & ~started),
+            self.take.eq(Mux(start, wait, 0)),
+            self.i.ready.eq(accept & final),
+            run.payload.offset.eq(offset),
+            run.payload.beats.eq(length),
+            run.payload.tag.memory.eq(instruction.memory),
+            run.payload.tag.base.eq(base),
+            run.payload.tag.layer.eq(instruction.layer),
+            run.payload.tag.signal.eq(instruction.signal),
+            run.payload.tag.final.eq(final),
         ]
-
-        # up to the next multiple of the limit, or the end of the row
-        request = self.read.request
-        reach = Signal(range(limit + 1))
-        row_ends = Signal()
-        m.d.comb += [
-            reach.eq(limit - offset[:limit_bits]),
-            row_ends.eq(left <= reach),
-            next_row.eq(row + instruction.row_stride[beat_bits:]),
-            request.valid.eq(issuing & bursts.w_rdy & ~self.halt),
-            request.payload.offset.eq(Cat(Const(0, beat_bits), offset)),
-            request.payload.beats.eq(Mux(row_ends, left, reach)),
-            bursts.w_data.eq(request.payload.offset),
-            bursts.w_en.eq(request.valid & request.ready & ~self.read.refused),
-            self.i.ready.eq(request.valid & request.ready & row_ends & (rows == 1)),
-        ]
-        with m.If(start):
+        with m.If(accept):
+            m.d.sync += [ready.eq(0), started.eq(~final)]
+            with m.If(final):
+                m.d.sync += number.eq(1)
+        with m.Elif(self.i.valid & ~ready):
             m.d.sync += [
-                issuing.eq(1),
-                offset.eq(instruction.address[beat_bits:]),
-                row.eq(instruction.address[beat_bits:]),
-                left.eq(row_beats),
-                rows.eq(instruction.rows),
+                ready.eq(1), length.eq(beats), wait.eq(instruction.wait),
+                offset.eq(Mux(started, offset + instruction.row_stride[beat_bits:],
+                              instruction.address[beat_bits:])),
+                base.eq(Mux(started, base + instruction.base_stride, instruction.base)),
+                final.eq(number == instruction.rows),
+                number.eq(number + 1),
             ]
-        with m.Elif(request.valid & request.ready):
-            with m.If(row_ends):
-                m.d.sync += [
-                    offset.eq(next_row),
-                    row.eq(next_row),
-                    left.eq(row_beats),
-                    rows.eq(rows - 1),
-                    issuing.eq(rows != 1),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    offset.eq((offset[limit_bits:] + 1) << limit_bits),
-                    left.eq(left - reach),
-                ]
-        return issuing
+        return started
 
-    def _elaborate_back(self, m, queue, bursts):
-        """Puts beats together into words; returns the signal that a word or a token is on its way
-        out."""
-        word_beats = self._word_beats()
-        instruction = data.View(_BETWEEN, queue.r_data)
-        slots = max(word_beats.values())
-
-        active = Signal()
-        beat = Signal(range(slots))
-        words = Signal(_LAYOUT["words"].shape, reset_less=True)
-        rows = Signal(_LAYOUT["rows"].shape, reset_less=True)
-        address = Signal(_LAYOUT["base"].shape, reset_less=True)
-        row = Signal.like(address)
-        taken = Signal()
-        word_ends = Signal()
-        instruction_ends = Signal()
-        m.d.comb += [
-            self.read.beats.ready.eq(active & (~self.o.valid | self.o.ready)),
-            taken.eq(self.read.beats.valid & self.read.beats.ready),
-            instruction_ends.eq(taken & word_ends & (words == 1) & (rows == 1)),
-            bursts.r_en.eq(taken & self.read.beats.payload.last),
-            queue.r_en.eq(instruction_ends),
-        ]
-        with m.Switch(instruction.memory):
-            for memory, count in word_beats.items():
-                with m.Case(memory):
-                    m.d.comb += word_ends.eq(beat == count - 1)
-
-        with m.If(~active):
-            m.d.sync += [
-                active.eq(queue.r_rdy),
-                words.eq(instruction.words),
-                rows.eq(instruction.rows),
-                address.eq(instruction.base),
-                row.eq(instruction.base),
-            ]
-        with m.Elif(taken):
-            m.d.sync += beat.eq(Mux(word_ends, 0, beat + 1))
-            with m.If(word_ends):
-                m.d.sync += [words.eq(words - 1), address.eq(address + 1)]
-                with m.If(words == 1):
-                    next_row = (row + instruction.base_stride)[:len(row)]
-                    m.d.sync += [
-                        words.eq(instruction.words),
-                        rows.eq(rows - 1),
-                        address.eq(next_row),
-                        row.eq(next_row),
-                    ]
-            with m.If(instruction_ends):
-                m.d.sync += active.eq(0)
-
-        giving = self._elaborate_output(m, instruction, address, taken, beat, word_ends,
-                                        instruction_ends)
-        self._elaborate_report(m, instruction, taken, bursts)
-        return self.o.valid | giving
-
-    def _elaborate_output(self, m, instruction, address, taken, beat, word_ends, instruction_ends):
-        """The register of the word at `o` and its tokens; returns the signal that the last cycle
-        has taken a word.
+    def _elaborate_back(self, m):
+        """Puts beats together into words; returns the signal that the last cycle has taken one.
 
         The register of the beats is the register of the output: the next word's first beat comes
         in while the word leaves.
         """
-        arch = self.arch
-        slots = max(self._word_beats().values())
+        arch, beats = self.arch, self.read.beats
+        word_beats = self._word_beats()
+        slots = max(word_beats.values())
+        tag = beats.payload.tag
+
+        beat = Signal(range(slots))         # of the word
+        address = Signal.like(tag.base, reset_less=True)
+        word = Signal.like(tag.base)        # address of the word that the beat belongs to
+        taken = Signal()
+        word_ends = Signal()
+        m.d.comb += [
+            beats.ready.eq(~self.o.valid | self.o.ready),
+            taken.eq(beats.valid & beats.ready),
+            word.eq(Mux(beats.payload.starts & beats.payload.first, tag.base, address)),
+        ]
+        with m.Switch(tag.memory):
+            for memory, count in word_beats.items():
+                with m.Case(memory):
+                    m.d.comb += word_ends.eq(beat == count - 1)
+
         content = Signal(slots * arch.bus_bits, reset_less=True)
         signal = Signal(4)
         giving = Signal()
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         with m.If(taken):
+            m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             with m.Switch(beat):
                 for slot in range(slots):
                     with m.Case(slot):
                         m.d.sync += content.word_select(slot, arch.bus_bits).eq(
-                            self.read.beats.payload.data)
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(taken & word_ends):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.payload.memory.eq(instruction.memory),
-                self.o.payload.address.eq(address),
-                signal.eq(Mux(instruction_ends, instruction.signal, 0)),
-            ]
+                            beats.payload.data)
+            with m.If(word_ends):
+                m.d.sync += [
+                    self.o.valid.eq(1),
+                    self.o.payload.memory.eq(tag.memory),
+                    self.o.payload.address.eq(word),
+                    signal.eq(Mux(beats.payload.stops & beats.payload.ends & tag.final,
+                                  tag.signal, 0)),
+                ]
         m.d.sync += [
             giving.eq(self.o.valid & self.o.ready),
             self.give.eq(Mux(self.o.valid & self.o.ready, signal, 0)),
@@ -278,21 +233,3 @@ class Load(ExecutionUnit):
         if arch.table_depth:
             m.d.comb += self.o.payload.table.eq(content)
         return giving
-
-    def _elaborate_report(self, m, instruction, taken, bursts):
-        """Bus errors of the back half's instruction, refused requests of the front half's."""
-        with m.If(taken & self.read.beats.payload.error):
-            m.d.comb += [
-                self.report.valid.eq(1),
-                self.report.code.eq(ErrorCode.BUS),
-                self.report.layer.eq(instruction.layer),
-                self.report.address.eq(bursts.r_data),
-            ]
-        with m.Elif(self.read.refused):
-            m.d.comb += [
-                self.report.valid.eq(1),
-                self.report.code.eq(ErrorCode.WINDOW),
-                self.report.layer.eq(self.i.payload.layer),
-                self.report.address.eq(self.read.request.payload.offset),
-            ]
-        m.d.comb += self.report.unit.eq(Unit.LOAD)

@@ -1,6 +1,6 @@
 """Sequencer: fetches instructions, checks them and hands them to the units' queues."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -27,9 +27,9 @@ class Sequencer(wiring.Component):
 
     Timing: an instruction whose last beat comes in cycle t is executed (BEGIN, END) or committed to
     its unit's queue in cycle t + 4; when it reaches its unit says `InstructionQueues`. A request
-    is made in cycle t + 1 if in cycle t one could be: the last one was taken before t, no queue is
-    full, and fewer than `FETCHES` instructions are requested and not committed. After END nothing
-    is requested, and what still comes does not matter.
+    is made in cycle t + 1 if in cycle t one could be: the last one was taken before t - 1, no queue
+    is full, and fewer than `FETCHES` instructions are requested and not committed. After END
+    nothing is requested, and what still comes does not matter.
 
     END has been executed when all queues are empty, no unit is busy and the bus is quiet; `done` is
     high and `busy` low two cycles later.
@@ -77,7 +77,7 @@ class Sequencer(wiring.Component):
         self.beats = isa.INSTRUCTION_BITS // arch.bus_bits
         super().__init__({
             "start": In(1), "stop": In(1), "program": In(32), "watchdog": In(32),
-            "read": Out(ReadSignature(arch.bus_bits)),
+            "read": Out(ReadSignature(arch)),
             "load": Out(stream.Signature(isa.layout(Opcode.LOAD))),
             "array": Out(stream.Signature(isa.layout(Opcode.ARRAY))),
             "post": Out(stream.Signature(isa.layout(Opcode.POST))),
@@ -186,12 +186,14 @@ class Sequencer(wiring.Component):
         offset = Signal(28, reset_less=True)
         rest, length, now = Signal(2), Signal(2), Signal(2)
         ahead = Signal(range(_CHUNKS * FETCHES + 1))
-        refused, asking, taken = Signal(), Signal(), Signal()
+        last = Signal(8, reset_less=True)       # of the requested chunks, its place in the page
+        refused, asking, taken, asked = Signal(), Signal(), Signal(), Signal()
+        chunk_bits = (128 // self.arch.bus_bits - 1).bit_length()       # of a beat's number
         request = self.read.request
         m.d.comb += [
             request.valid.eq(asking),
-            request.payload.offset.eq(offset << 4),
-            request.payload.beats.eq(length * (128 // self.arch.bus_bits)),
+            request.payload.offset.eq(Cat(Const(0, chunk_bits), offset)),
+            request.payload.last.eq(Cat(Const((1 << chunk_bits) - 1, chunk_bits), last)),
             taken.eq(asking & request.ready),
             now.eq(rest),
         ]
@@ -199,15 +201,16 @@ class Sequencer(wiring.Component):
             m.d.comb += now.eq(1)
         with m.Elif((offset[:8] == 254) & rest[0]):
             m.d.comb += now.eq(2)
-        with m.If(~asking):
+        m.d.sync += asked.eq(taken)     # then the arbiter says whether it was outside
+        with m.If(~asking & ~asked):
             m.d.sync += [
-                length.eq(now),
+                length.eq(now), last.eq(offset[:8] + now - 1),
                 asking.eq(self.busy & ~self.halt & ~ended & ~refused & ~queues.full
                           & ((rest != _CHUNKS) | (ahead <= _CHUNKS * (FETCHES - 1)))),
             ]
-        with m.Elif(request.ready):
+        with m.Elif(taken):
             m.d.sync += asking.eq(0)
-        got = taken & ~self.read.refused
+        got = asked & ~self.read.refused
         with m.If(self.start):
             m.d.sync += [offset.eq(self.program[4:]), rest.eq(_CHUNKS), ahead.eq(0),
                          refused.eq(0), asking.eq(0)]
@@ -215,7 +218,7 @@ class Sequencer(wiring.Component):
             with m.If(got):
                 m.d.sync += [offset.eq(offset + length),
                              rest.eq(Mux(length == rest, _CHUNKS, rest - length))]
-            with m.If(taken & self.read.refused):
+            with m.If(asked & self.read.refused):
                 m.d.sync += refused.eq(1)
             m.d.sync += ahead.eq(ahead + Mux(got, length, 0) - Mux(executed, _CHUNKS, 0))
         position = Signal(32)

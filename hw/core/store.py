@@ -1,68 +1,56 @@
 """Store: writes results to external memory."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
-from systolith.hw.spec.timing import STORE_BURSTS, burst_limit
+from systolith.hw.spec.timing import STORE_BURSTS
 
 from .axi import AXI4Signature, times
+from .burst_queue import BurstQueue
+from .bursts import Bursts, Outside
 from .unit import ExecutionUnit
 
 __all__ = ["Store"]
 
 _LAYOUT = isa.layout(Opcode.STORE)
 
-#: What is kept of a burst until its response comes; `signal` in an instruction's last burst only.
-_OUTSTANDING = data.StructLayout({"offset": _LAYOUT["address"].shape,
-                                  "layer": _LAYOUT["layer"].shape,
-                                  "signal": _LAYOUT["signal"].shape})
-
-
-class _Position:
-    """Registers that say where the next burst begins, and what is left of its instruction."""
-
-    def __init__(self, run_beats: Signal) -> None:
-        address = _LAYOUT["address"].shape
-        self.offset = Signal(address, reset_less=True)          # of the next burst
-        self.run = Signal(address, reset_less=True)             # of the run's first byte
-        self.row = Signal(address, reset_less=True)             # of the row's first byte
-        self.left = Signal.like(run_beats, reset_less=True)     # beats of the run
-        self.runs = Signal(_LAYOUT["items"].shape, reset_less=True)     # of the row
-        self.rows = Signal(_LAYOUT["rows"].shape, reset_less=True)
-
 
 class _Burst:
     """Registers of the burst whose beats are being made."""
 
-    def __init__(self, beat_bits: int, limit: int) -> None:
-        self.promised = Signal()        # it is begun, beats are left to be made
-        self.lanes = Signal(beat_bits)  # its first byte within a beat
-        self.beats = Signal(range(limit + 1), reset_less=True)      # left
-        self.last_burst = Signal(reset_less=True)                   # of its instruction
+    def __init__(self, lanes: int) -> None:
+        self.promised = Signal()                # it is begun, beats are left to be made
+        self.lanes = Signal(lanes, reset_less=True)     # its first byte within a beat, in items
+        self.raw = Signal(reset_less=True)
+        self.more = Signal(8, reset_less=True)  # beats after the next one
 
 
 class Store(ExecutionUnit):
     """Executes STORE instructions on the items that post-processing sends.
 
-    A run is what bursts may span: with `burst` all items of a row, otherwise one item. Bursts end
-    at multiples of `timing.burst_limit` beats and at the end of a run. Up to `STORE_BURSTS` are
-    outstanding, of the next instruction too.
+    A run is what bursts may span: with `burst` all items of a row, otherwise one item. A front half
+    makes runs, which `Bursts` cuts; a back half begins bursts on AW and makes their beats. The
+    front works ahead, into the next instruction. Up to `STORE_BURSTS` bursts are outstanding.
 
-    Timing: an instruction is started (tokens taken) in the first cycle s in which it is at `i`,
-    its tokens are available and the one before has left `i`. A burst is begun in the first cycle
-    in which an item is at `items`, the AW channel is free or accepts, and fewer than
-    `STORE_BURSTS` are outstanding (a response in cycle t makes room from t + 1): in cycle s + 1
-    or, for later bursts, in the cycle after the last beat of the one before was made, at the
-    earliest. Begun in cycle b, it is on AW from b + 1, and its beats are made from b + 1 on, one
-    in every cycle in which there is an item and the W channel is free or accepts; a beat made in
-    cycle t is on W from t + 1. An item is taken in the cycle in which its last beat is made, and
-    `i` with the last one. When the last response comes in cycle t, `give` is high in cycle t + 1;
-    responses are accepted at once.
+    Timing of the front: the first run of an instruction that is at `i` from cycle v on is ready
+    from v + 1; the next ones two cycles after the one before was handed to `Bursts`. An instruction
+    is started (tokens taken) with its first run: in the first cycle in which the run is ready,
+    tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
+
+    Timing of the back: a burst is begun in the first cycle in which `Bursts` offers it, an item is
+    at `items`, the one before has made its beats and AW is free, and fewer than `STORE_BURSTS` are
+    outstanding (a response in cycle t makes room from t + 1). Begun in cycle b, it is on AW from
+    b + 1, and its beats are made from b + 1 on, one in every cycle in which there is an item and
+    the W channel is free or accepts; a beat made in cycle t is on W from t + 1. An item is taken in
+    the cycle in which its last beat is made. When the last response comes in cycle t, `give` is
+    high in cycle t + 1; responses are accepted at once.
+
+    A burst outside the window is not begun. It is reported when those before it are answered, and
+    no further one is begun.
 
     While `halt` is high nothing is started or begun, and the beats of a burst that was begun are
     sent without strobes and without items.
@@ -75,7 +63,7 @@ class Store(ExecutionUnit):
     -------
     i, available, take, give, busy, progress, state, missing
         See `UnitSignature`. `busy`: an instruction has been started and its tokens have not been
-        given. `progress`: a handshake takes place on AW, W or B.
+        given. `progress`: a handshake took place on AW, W or B in the cycle before.
     items : In(stream of arch.item_bits)
         A group in its lowest 8 * group_bytes bits or a raw chunk in its lowest 8 * raw_bytes.
     axi : Out(AXI4Signature.part("aw", "w", "b"))
@@ -85,7 +73,8 @@ class Store(ExecutionUnit):
     quiet : Out(1)
         Nothing is on AW or W, promised, or outstanding.
     report : Out(REPORT)
-        A burst outside the window, which is not begun, or a bus error; its first byte.
+        In the cycle after: a burst outside the window, a bus error (the address is the burst's
+        first byte), or a response that nothing waits for.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -95,31 +84,30 @@ class Store(ExecutionUnit):
             "window_base": In(32), "window_size": In(32),
             "halt": In(1), "quiet": Out(1), "report": Out(REPORT),
         })
+        #: What goes along with a run. `lanes`: the item's place in the beat, where it is smaller.
+        self._tag = data.StructLayout({
+            "lanes": self._beat_bits() - self._unit_bits(), "raw": 1, "final": 1,
+            "layer": _LAYOUT["layer"].shape, "signal": _LAYOUT["signal"].shape})
 
     def elaborate(self, platform):
         m = Module()
-        most = max(self._item_beats().values())
-        item_beats = Signal(range(most + 1))
-        run_beats = Signal(_LAYOUT["items"].width + most.bit_length())
-        with m.Switch(self.i.payload.raw):
-            for raw, count in self._item_beats().items():
-                with m.Case(raw):
-                    m.d.comb += [
-                        item_beats.eq(count),
-                        run_beats.eq(Mux(self.i.payload.burst,
-                                         times(self.i.payload.items, count), count)),
-                    ]
+        run_bits = _LAYOUT["items"].width + max(self._item_beats().values()).bit_length()
+        m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits, tag=self._tag)
+        #: What is kept of a burst until its response comes; `signal` in an instruction's last only.
+        entry = data.StructLayout({
+            "refused": 1, "signal": _LAYOUT["signal"].shape, "layer": _LAYOUT["layer"].shape,
+            "offset": bursts.o.payload.offset.shape()})
+        m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=STORE_BURSTS)
+        answer = data.View(entry, queue.oldest)
 
-        started = Signal()      # an instruction is in work
-        position = _Position(run_beats)
-        burst = _Burst(self._beat_bits(), burst_limit(self.arch))
-        m.submodules.bursts = bursts = fifo.SyncFIFO(width=_OUTSTANDING.size, depth=STORE_BURSTS)
-        start = self._elaborate_start(m, started, position, run_beats)
-        begin, outside = self._elaborate_bursts(m, started, position, run_beats, burst, bursts)
-        make = self._elaborate_beats(m, started, burst, item_beats)
-        answer = self._elaborate_responses(m, bursts)
-        self._elaborate_state(m, started, burst, bursts, begin | make | start)
-        self._elaborate_report(m, answer, outside, position.offset)
+        started = self._elaborate_front(m, bursts.run)
+        burst = _Burst(len(bursts.o.payload.tag.lanes))
+        begin = self._elaborate_bursts(m, bursts.o, burst, queue, data.View(entry, queue.new))
+        make = self._elaborate_beats(m, burst)
+        self._elaborate_responses(m, queue, answer)
+        front = Signal()
+        m.d.comb += front.eq(started | bursts.busy)
+        self._elaborate_state(m, front, bursts.o.valid, burst, queue, begin | make)
         return m
 
     def _item_bytes(self) -> dict[int, int]:
@@ -135,130 +123,134 @@ class Store(ExecutionUnit):
         """Bits of an address within a beat."""
         return (self.arch.beat_bytes - 1).bit_length()
 
-    def _runs_in_row(self):
-        return Mux(self.i.payload.burst, 1, self.i.payload.items)
+    def _unit_bits(self) -> int:
+        """Lowest bits of addresses that are always 0: within a beat, and within an item."""
+        return (min(self.arch.beat_bytes, *self._item_bytes().values()) - 1).bit_length()
 
-    def _elaborate_start(self, m, started, position, run_beats):
-        """Takes an instruction's tokens and first position; returns the signal of that cycle."""
+    def _elaborate_front(self, m, run):
+        """Starts instructions and makes their runs; returns the signal that there are more runs to
+        come of one that is started."""
         instruction = self.i.payload
-        start = Signal()
-        m.d.comb += [
-            self.missing.eq(Mux(started, 0, instruction.wait & ~self.available)),
-            start.eq(self.i.valid & ~started & (self.missing == 0) & ~self.halt),
-            self.take.eq(Mux(start, instruction.wait, 0)),
-        ]
-        with m.If(start):
-            m.d.sync += [
-                started.eq(1),
-                position.offset.eq(instruction.address),
-                position.run.eq(instruction.address),
-                position.row.eq(instruction.address),
-                position.left.eq(run_beats),
-                position.runs.eq(self._runs_in_row()),
-                position.rows.eq(instruction.rows),
-            ]
-        return start
+        unit_bits, lane_bits = self._unit_bits(), len(run.payload.tag.lanes)
+        beats = Signal.like(run.payload.beats)
+        with m.Switch(instruction.raw):
+            for raw, count in self._item_beats().items():
+                with m.Case(raw):
+                    m.d.comb += beats.eq(Mux(instruction.burst, times(instruction.items, count),
+                                             count))
 
-    def _elaborate_bursts(self, m, started, position, run_beats, burst, bursts):
-        """Begins bursts on AW and goes on to the next position; returns the signal of a burst that
-        begins, and of one that would but lies outside the window."""
-        axi, instruction = self.axi, self.i.payload
-        beat_bits, page_bits = self._beat_bits(), (PAGE_BYTES - 1).bit_length()
-        limit = burst_limit(self.arch)
-        limit_bits = (limit - 1).bit_length()
-        offset, left = position.offset, position.left
-        reach = Signal(range(limit + 1))
-        run_ends = Signal()
-        length = Signal(range(limit + 1))
-        last_beat = Signal(len(offset) - beat_bits)
-        outside = Signal()
+        # the run that is ready, or was the last one; addresses as far as they can be other than 0
         ready = Signal()
-        begin = Signal()
-        beat_offset = offset[beat_bits:]
+        offset = Signal(32 - unit_bits, reset_less=True)
+        row = Signal(32 - unit_bits, reset_less=True)       # of the row's first run
+        length = Signal.like(beats, reset_less=True)
+        wait = Signal.like(instruction.wait, reset_less=True)
+        row_ends = Signal()
+        last_row = Signal()
+        # of the run to be made ready: its number in the row, and that of its row, from 1 up
+        number = Signal(_LAYOUT["items"].shape, init=1)
+        row_number = Signal(_LAYOUT["rows"].shape, init=1)
+
+        started = Signal()
+        accept = Signal()
+        final = Signal()
         m.d.comb += [
-            reach.eq(limit - beat_offset[:limit_bits]),
-            run_ends.eq(left <= reach),
-            length.eq(Mux(run_ends, left, reach)),
-            # bursts stay within a page, so that no long adder is needed here
-            last_beat.eq(Cat((offset[beat_bits:page_bits] + (length - 1))[:page_bits - beat_bits],
-                             offset[page_bits:])),
-            outside.eq(last_beat >= self.window_size[beat_bits:]),
-            ready.eq(started & ~burst.promised & self.items.valid & bursts.w_rdy & ~self.halt
-                     & (~axi.awvalid | axi.awready)),
-            begin.eq(ready & ~outside),
+            final.eq(row_ends & last_row),
+            self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
+            run.valid.eq(ready & (self.missing == 0) & ~self.halt),
+            accept.eq(run.valid & run.ready),
+            self.take.eq(Mux(accept & ~started, wait, 0)),
+            self.i.ready.eq(accept & final),
+            run.payload.offset.eq(offset[lane_bits:]),
+            run.payload.beats.eq(length),
+            run.payload.tag.lanes.eq(offset[:lane_bits]),
+            run.payload.tag.raw.eq(instruction.raw),
+            run.payload.tag.layer.eq(instruction.layer),
+            run.payload.tag.signal.eq(instruction.signal),
+            run.payload.tag.final.eq(final),
         ]
-        next_row = position.row + instruction.row_stride
-        next_run = position.run + instruction.item_stride
-        ends = run_ends & (position.runs == 1) & (position.rows == 1)
+        following = Signal(32 - unit_bits)
+        stride = Mux(row_ends, instruction.row_stride, instruction.item_stride)
+        m.d.comb += following.eq(Mux(row_ends, row, offset) + stride[unit_bits:])
+        with m.If(accept):
+            m.d.sync += [ready.eq(0), started.eq(~final)]
+            with m.If(row_ends):
+                m.d.sync += number.eq(1)
+            with m.If(final):
+                m.d.sync += row_number.eq(1)
+        with m.Elif(self.i.valid & ~ready):
+            m.d.sync += [
+                ready.eq(1), length.eq(beats), wait.eq(instruction.wait),
+                offset.eq(Mux(started, following, instruction.address[unit_bits:])),
+                row_ends.eq(instruction.burst | (number == instruction.items)),
+                number.eq(number + 1),
+            ]
+            with m.If(~started | row_ends):
+                m.d.sync += [
+                    row.eq(Mux(started, following, instruction.address[unit_bits:])),
+                    last_row.eq(row_number == instruction.rows),
+                    row_number.eq(row_number + 1),
+                ]
+        return started
+
+    def _elaborate_bursts(self, m, offered, burst, queue, new):
+        """Begins bursts on AW; returns the signal of that cycle. `new`: what is kept of it."""
+        axi, tag = self.axi, offered.payload.tag
+        m.submodules.outside = check = Outside(arch=self.arch)
+        closed = Signal()           # one was outside
+        begin = Signal()
         m.d.comb += [
-            axi.awsize.eq(beat_bits),
+            check.offset.eq(offered.payload.offset), check.last.eq(offered.payload.last),
+            check.window_base.eq(self.window_base), check.window_size.eq(self.window_size),
+            begin.eq(offered.valid & self.items.valid & ~queue.full & ~burst.promised
+                     & ~axi.awvalid & ~closed & ~self.halt),
+            offered.ready.eq(begin),
+            axi.awsize.eq(self._beat_bits()),
             axi.awburst.eq(1),
-            bursts.w_en.eq(begin),
-            bursts.w_data.eq(Cat(offset, instruction.layer, Mux(ends, instruction.signal, 0))),
+            queue.write.eq(begin),
+            new.refused.eq(check.outside),
+            new.signal.eq(Mux(offered.payload.ends & tag.final, tag.signal, 0)),
+            new.layer.eq(tag.layer),
+            new.offset.eq(offered.payload.offset),
         ]
         with m.If(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
+        with m.If(~axi.awvalid):
+            m.d.sync += [axi.awaddr.eq(check.address), axi.awlen.eq(check.length)]
+        with m.If(~burst.promised):
+            m.d.sync += [burst.lanes.eq(tag.lanes), burst.raw.eq(tag.raw),
+                         burst.more.eq(check.length)]
         with m.If(begin):
-            m.d.sync += [
-                axi.awvalid.eq(1),
-                axi.awaddr.eq(Cat(Const(0, beat_bits), offset[beat_bits:page_bits],
-                                  offset[page_bits:] + self.window_base[page_bits:])),
-                axi.awlen.eq(length - 1),
-                burst.lanes.eq(offset[:beat_bits]),
-                burst.beats.eq(length),
-                burst.promised.eq(1),
-                burst.last_burst.eq(ends),
-            ]
-            with m.If(~run_ends):
-                m.d.sync += [
-                    offset[beat_bits:].eq((beat_offset[limit_bits:] + 1) << limit_bits),
-                    left.eq(left - reach),
-                ]
-            with m.Elif(position.runs != 1):
-                m.d.sync += [
-                    offset.eq(next_run),
-                    position.run.eq(next_run),
-                    left.eq(run_beats),
-                    position.runs.eq(position.runs - 1),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    offset.eq(next_row),
-                    position.run.eq(next_row),
-                    position.row.eq(next_row),
-                    left.eq(run_beats),
-                    position.runs.eq(self._runs_in_row()),
-                    position.rows.eq(position.rows - 1),
-                ]
-        return begin, ready & outside
+            m.d.sync += [axi.awvalid.eq(~check.outside), burst.promised.eq(~check.outside),
+                         closed.eq(check.outside)]
+        return begin
 
-    def _elaborate_beats(self, m, started, burst, item_beats):
+    def _elaborate_beats(self, m, burst):
         """Makes the beats of the burst that is begun, on W; returns the signal of a beat."""
         axi = self.axi
-        beats = burst.beats
+        item_beats = self._item_beats()
         free = ~axi.wvalid | axi.wready
         make = Signal()
-        beat = Signal(range(max(self._item_beats().values())))      # of the item
-        item_ends = beat == (item_beats - 1)
+        last = Signal()
+        beat = Signal(range(max(item_beats.values())))      # of the item
+        item_ends = beat == Mux(burst.raw, item_beats[1] - 1, item_beats[0] - 1)
         m.d.comb += [
             make.eq(burst.promised & free & (self.items.valid | self.halt)),
+            last.eq(burst.more == 0),
             self.items.ready.eq(make & item_ends & ~self.halt),
-            self.i.ready.eq(make & (beats == 1) & burst.last_burst),
         ]
         with m.If(axi.wready):
             m.d.sync += axi.wvalid.eq(0)
         with m.If(make):
             m.d.sync += [
                 axi.wvalid.eq(1),
-                axi.wlast.eq(beats == 1),
-                beats.eq(beats - 1),
+                burst.promised.eq(~last),
+                burst.more.eq(burst.more - 1),
                 beat.eq(Mux(item_ends, 0, beat + 1)),
             ]
-            with m.If(beats == 1):
-                m.d.sync += burst.promised.eq(0)
-                with m.If(burst.last_burst):
-                    m.d.sync += started.eq(0)
-            with m.Switch(self.i.payload.raw):
+        with m.If(free):
+            m.d.sync += axi.wlast.eq(last)
+            with m.Switch(burst.raw):
                 for raw, size in self._item_bytes().items():
                     with m.Case(raw):
                         self._elaborate_beat(m, size, beat, burst.lanes)
@@ -276,64 +268,57 @@ class Store(ExecutionUnit):
             ]
         else:
             # the item stands in every place, the strobes choose one
+            item_bits = (size - 1).bit_length()
             m.d.sync += [
                 self.axi.wdata.eq(self.items.payload[:8 * size].replicate(
                     arch.beat_bytes // size)),
-                self.axi.wstrb.eq(((1 << size) - 1)
-                                  << Cat(Const(0, size.bit_length() - 1),
-                                         lanes[size.bit_length() - 1:])),
+                self.axi.wstrb.eq(((1 << size) - 1) << Cat(
+                    Const(0, item_bits), lanes[item_bits - self._unit_bits():])),
             ]
 
-    def _elaborate_responses(self, m, bursts):
-        """Takes responses and gives the tokens of instructions that are answered whole; returns
-        what is kept of the burst that is answered next."""
-        answer = data.View(_OUTSTANDING, bursts.r_data)
+    def _elaborate_responses(self, m, queue, answer):
+        """Takes responses, gives the tokens of instructions that are answered whole, and reports
+        what went wrong."""
+        axi = self.axi
+        refused = Signal()
         m.d.comb += [
-            self.axi.bready.eq(1),
-            bursts.r_en.eq(self.axi.bvalid),
+            axi.bready.eq(1),
+            refused.eq(queue.some & answer.refused),
+            queue.read.eq(queue.some & (axi.bvalid | answer.refused)),
         ]
-        m.d.sync += self.give.eq(Mux(self.axi.bvalid, answer.signal, 0))
-        return answer
+        # The unit's number is assigned with the rest: a constant of its own, as part of a signal
+        # whose other parts change, is lost where Verilog simulators wait for a change.
+        m.d.sync += [
+            self.give.eq(Mux(axi.bvalid & queue.some, answer.signal, 0)),
+            self.report.valid.eq(refused | (axi.bvalid & ((axi.bresp != 0) | ~queue.some))),
+            self.report.unit.eq(Unit.STORE),
+            self.report.code.eq(Mux(~queue.some | (axi.bvalid & answer.refused),
+                                    ErrorCode.PROTOCOL,
+                                    Mux(answer.refused, ErrorCode.WINDOW, ErrorCode.BUS))),
+            self.report.layer.eq(answer.layer),
+            self.report.address.eq(Cat(Const(0, self._beat_bits()), answer.offset)),
+        ]
 
-    def _elaborate_state(self, m, started, burst, bursts, moves):
-        """What the sequencer and the registers see; `moves`: something is begun or made."""
+    def _elaborate_state(self, m, front, offered, burst, queue, moves):
+        """What the sequencer and the registers see. `front`: the front half has runs or bursts of
+        a started instruction; `offered`: one can be begun; `moves`: one is, or a beat is made."""
         axi = self.axi
         works = Signal()
         m.d.comb += [
-            works.eq(started | bursts.r_rdy | (self.give != 0)),
+            works.eq(front | burst.promised | queue.some | (self.give != 0)),
             self.busy.eq(works),
-            self.progress.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | axi.bvalid),
-            self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~burst.promised & ~bursts.r_rdy),
+            self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~burst.promised & ~queue.some),
             self.state.eq(UnitState.IDLE),
         ]
+        m.d.sync += self.progress.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
+                                     | axi.bvalid)
         with m.If(moves):
             m.d.comb += self.state.eq(UnitState.RUNNING)
-        with m.Elif(started & ~self.items.valid):
+        with m.Elif((front | burst.promised) & ~self.items.valid):
             m.d.comb += self.state.eq(UnitState.UNIT)
-        with m.Elif(started | bursts.r_rdy):
+        with m.Elif(burst.promised | offered | (queue.some & ~front)):
             m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif(self.i.valid & (self.missing != 0) & ~works):
+        with m.Elif((self.missing != 0) & ~works):
             m.d.comb += self.state.eq(UnitState.TOKENS)
         with m.Elif(works | self.i.valid):
             m.d.comb += self.state.eq(UnitState.RUNNING)
-
-    def _elaborate_report(self, m, answer, outside, offset):
-        """A bus error of the burst that is answered, or the one at `offset` outside the window."""
-        # The unit's number is not set once for both: a constant of its own, as part of a signal
-        # whose other parts change, is lost where Verilog simulators wait for a change.
-        with m.If(self.axi.bvalid & (self.axi.bresp != 0)):
-            m.d.comb += [
-                self.report.valid.eq(1),
-                self.report.unit.eq(Unit.STORE),
-                self.report.code.eq(ErrorCode.BUS),
-                self.report.layer.eq(answer.layer),
-                self.report.address.eq(answer.offset),
-            ]
-        with m.Elif(outside):
-            m.d.comb += [
-                self.report.valid.eq(1),
-                self.report.unit.eq(Unit.STORE),
-                self.report.code.eq(ErrorCode.WINDOW),
-                self.report.layer.eq(self.i.payload.layer),
-                self.report.address.eq(offset),
-            ]

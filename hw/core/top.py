@@ -12,7 +12,8 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.memories import MEMORIES, Space
 
-from .axi import AXI4Signature, AXILiteSignature, ReadArbiter
+from .arbiter import ReadArbiter
+from .axi import AXI4Signature, AXILiteSignature
 from .compute import Compute
 from .csr import Csr
 from .load import Load
@@ -89,8 +90,11 @@ class Core(wiring.Component):
                 csr.state[unit].eq(component.state),
                 csr.missing[unit].eq(component.missing),
             ]
-        for report, master in zip(sequencer.reports, (load, store), strict=True):
-            m.d.comb += [report.eq(master.report), master.halt.eq(sequencer.halt)]
+        m.d.comb += [
+            *(own.eq(report) for own, report in
+              zip(sequencer.reports, (arbiter.report, store.report), strict=True)),
+            *(halt.eq(sequencer.halt) for halt in (load.halt, store.halt, arbiter.halt)),
+        ]
         progress = reduce(or_, (unit.progress for unit in units.values())) | arbiter.progress
         self._elaborate_control(m, csr, sequencer, tokens, progress, arbiter.quiet & store.quiet)
         m.d.comb += [csr.compute_start.eq(self.compute.started),
@@ -122,7 +126,6 @@ class Core(wiring.Component):
     def _elaborate_bus(self, m, csr, sequencer, arbiter, load, store):
         """External memory: the arbiter reads for sequencer and load, the store unit writes."""
         m.d.comb += [
-            arbiter.halt.eq(sequencer.halt),
             arbiter.window_base.eq(csr.window_base), arbiter.window_size.eq(csr.window_size),
             store.window_base.eq(csr.window_base), store.window_size.eq(csr.window_size),
         ]

@@ -11,8 +11,8 @@ from amaranth.lib import data
 from .isa import Unit
 
 __all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT", "SEQUENCER",
-           "VERSION", "ErrorCode", "Register", "UnitState", "address", "counter",
-           "markdown_table"]
+           "STATUS_RESETTING", "VERSION", "ErrorCode", "Register", "UnitState", "address",
+           "counter", "markdown_table"]
 
 #: Content of the ID register: "STYS" in memory order.
 ID = 0x53595354
@@ -21,6 +21,8 @@ VERSION = 2
 #: The bits of CONTROL.
 CONTROL_START = 1
 CONTROL_RESET = 2
+#: The bit of STATUS that says that a soft reset waits for the bus.
+STATUS_RESETTING = 8
 #: The sequencer's number where a unit is named.
 SEQUENCER = 4
 
@@ -33,6 +35,7 @@ class ErrorCode(IntEnum):
     BUS = 4         #: RRESP or BRESP was not OKAY
     WATCHDOG = 5    #: no progress
     TOKENS = 6      #: a token counter overflowed
+    PROTOCOL = 7    #: RLAST at the wrong beat, or an answer that nothing had asked for
 
 
 class UnitState(IntEnum):
@@ -87,9 +90,11 @@ REGISTERS = (
     Register("IDENTITY_HIGH", 0x0C, "r",
              "hash of chip description and instruction set, bits 63:32"),
     Register("CONTROL", 0x10, "w", "write 1 to bit 0: start (ignored while busy or after an "
-                                   "error); to bit 1: soft reset, once the bus is quiet"),
-    Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, [7:4] error code, [10:8] unit "
-                                  "(0 load, 1 array, 2 post, 3 store, 4 sequencer), [27:16] layer"),
+                                   "error); to bit 1: soft reset, once the bus is quiet; a start "
+                                   "with it, or until then, follows it"),
+    Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, 3 resetting: a soft reset waits "
+                                  "for the bus, [7:4] error code, [10:8] unit (0 load, 1 array, "
+                                  "2 post, 3 store, 4 sequencer), [27:16] layer"),
     Register("WAITING", 0x18, "r", "8 bits a unit: [3:0] 0 idle, 1 running, 2 waiting for tokens, "
                                    "3 for memory, 4 for the next unit; [7:4] the units whose "
                                    "tokens are missing"),

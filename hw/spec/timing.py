@@ -12,7 +12,6 @@ from .numbers import PAGE_BYTES
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "REVISIT", "STORE_BURSTS",
            "TABLE_LOOKUP", "array_latency", "burst_limit", "column_delay", "delivery_beats",
-           "loads_in_work",
            "operand_lane_latency", "operand_latency", "post_lane_latency", "post_latency",
            "rounding_latency", "shortest_pass"]
 
@@ -21,7 +20,7 @@ FETCHES = 4
 #: Read bursts of LOAD that may be outstanding.
 LOAD_BURSTS = 4
 #: Write bursts of STORE that may be outstanding.
-STORE_BURSTS = 4
+STORE_BURSTS = 16
 #: Items between POST and STORE; enough to hide the pipeline at full rate.
 ITEMS = 16
 #: Cycles from a sum's control, one cycle before the sum, to the first read of the accumulators
@@ -46,11 +45,6 @@ def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:
     """Beats of an instruction that its unit needs, up to its last field."""
     bits = sum(item.width for item in isa.HEAD + isa.OPCODES[opcode])
     return -(-bits // arch.bus_bits)
-
-
-def loads_in_work(arch: Arch) -> int:
-    """LOAD instructions whose bursts are requested while words of an earlier one still come."""
-    return min(4, arch.queue_depth)
 
 
 def shortest_pass(arch: Arch) -> int:

@@ -126,8 +126,7 @@ class _Model:
         self.slots = Channel([1] * timing.FETCHES)        # a fetch may be decided on
         self.bursts = Channel()            # what was asked for: (client, beats, first beat)
         self.fetched = Channel()           # (first beat, beats)
-        self.between = Channel()           # from load's front to its back
-        self.between_room = Channel([0] * timing.loads_in_work(self.arch))
+        self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
         self.items = Channel()             # an item can be pushed
         self.item_room = Channel([0] * timing.ITEMS)
@@ -136,7 +135,7 @@ class _Model:
         self.activity = {unit: _Activity() for unit in Unit}
         self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
-        self.address_taken = -1             # last cycle in which fetch asked
+        self.address_free = 0               # a burst can be issued on the read address channel
         self.reads_end = 0
         self.end_seen = None                # the cycle from which END is in the head
         # (first, period, last) of POST's writes, in each memory that it shares with LOAD
@@ -187,28 +186,36 @@ class _Model:
 
     def _fetch(self):
         arch = self.arch
-        offset, asked = self.program.code_offset, 0
+        offset, issued = self.program.code_offset, -1
         went: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         while True:
-            decided = max((yield self.slots), asked + 1)
+            decided = yield self.slots
             rest = isa.INSTRUCTION_BYTES
             while rest:
-                decided = max(decided, asked + 1)
+                decided = max(decided, issued + 2)
                 yield At(decided, 0)
                 while (later := (yield from self._room_in_queues(decided, went))) > decided:
                     decided = later
                     yield At(decided, 0)
                 if self.end_seen is not None and self.end_seen <= decided:
                     return
-                asked = decided + 1
-                yield At(asked, 0)
-                self.address_taken = asked
+                issued = yield from self._issue(decided + 1, 0)
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
                 if offset + size > self.program.window_bytes:
                     return
-                self._put(self.bursts, (None, size // arch.beat_bytes, asked + 1 + self.latency))
+                self._put(self.bursts, (None, size // arch.beat_bytes, issued + 1 + self.latency))
                 rest -= size
                 offset += size
+
+    def _issue(self, cycle, turn):
+        """Generates what to wait for until a burst is issued that can be from `cycle` on; its value
+        is when. The lower turn goes first."""
+        while True:
+            cycle = max(cycle, self.address_free)
+            yield At(cycle, turn)
+            if cycle >= self.address_free:
+                self.address_free = cycle + 2
+                return cycle
 
     def _room_in_queues(self, cycle, went):
         """The first cycle from `cycle` on in which no queue is full, as far as is known in `cycle`;
@@ -269,31 +276,32 @@ class _Model:
         return word_bytes(memory, self.arch) // self.arch.beat_bytes
 
     def _load(self):
-        asked = 0
+        popped = offered = 0    # the last instruction, and run, was handed on
         while True:
             visible, number, code = yield self.code[Unit.LOAD]
-            here = max(visible, asked + 1)
+            here = max(visible, popped + 1)
             granted = yield from self._take(Unit.LOAD, code)
             wanted = here, granted, self.activity[Unit.LOAD].giver
-            start = max(here, granted, (yield self.between_room))
-            self._put(self.between, (wanted, start, number, code))
-            asked = start
+            ready, start = here + 1, None
             beats = code.words * self._word_beats(code.memory)
             for row in range(code.rows):
+                popped = max(ready, granted, offered)
+                ready = popped + 2
+                if start is None:
+                    start = popped
+                    self._put(self.loading, (wanted, start, number, code))
+                if row == code.rows - 1:
+                    self._put(self.room[Unit.LOAD], popped + 1)
+                offered = popped
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
-                    asked = max(asked + 1, (yield self.load_room))
-                    yield At(asked, 1)
-                    while self.address_taken == asked:
-                        asked += 1
-                        yield At(asked, 1)
-                    self._put(self.bursts, (Unit.LOAD, burst, asked + 1 + self.latency))
-            self._put(self.room[Unit.LOAD], asked + 1)
+                    offered = max(offered + 2, (yield self.load_room))
+                    offered = yield from self._issue(offered, 1)
+                    self._put(self.bursts, (Unit.LOAD, burst, offered + 1 + self.latency))
 
     def _read(self):
         end = 0             # the last beat accepted
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
-        active = 0          # when load's back can take its first beat
         load = self.activity[Unit.LOAD]
         while True:
             client, beats, earliest = yield self.bursts
@@ -304,14 +312,13 @@ class _Model:
                 self.reads_end = end
                 continue
             if not left:
-                (here, granted, giver), start, number, code = yield self.between
-                load.wait(UnitState.TOKENS, max(here, load.end + 1), granted - 1, giver)
+                (here, granted, giver), start, number, code = yield self.loading
+                load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
                 size = self._word_beats(code.memory)
                 left = code.rows * code.words * size
-                active = max(start + 2, active)
             end = max(earliest, end + 1)
             load.wait(UnitState.MEMORY, max(start + 1, word_taken), end - 1)
-            end = max(end, active, word_taken) + beats - 1
+            end = max(end, word_taken) + beats - 1
             word_taken = end + 1
             if code.memory in self.written:
                 end, word_taken = yield from self._words(
@@ -320,8 +327,6 @@ class _Model:
             self.reads_end = end
             self._put(self.load_room, end + 1)
             if not left:
-                active = end + 2
-                self._put(self.between_room, end + 1)
                 self._give(Unit.LOAD, code, word_taken + 1)
                 load.add(here, word_taken + 1)
                 self.times[number] = (start, word_taken + 1)
@@ -429,56 +434,61 @@ class _Model:
     # Store.
 
     def _store(self):
-        free = 0                    # an instruction can start
+        popped = begun = 0          # the last instruction was handed on; the last burst begun
         made = 0                    # the last beat
         responses = deque([0] * timing.STORE_BURSTS)
         activity = self.activity[Unit.STORE]
         while True:
             visible, number, code = yield self.code[Unit.STORE]
-            here = max(visible, free)
+            here = max(visible, popped + 1)
             granted = yield from self._take(Unit.STORE, code)
-            start = max(here, granted)
-            last, response = self.answers
-            activity.wait(UnitState.MEMORY, last, min(response, start - 1))
-            activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
-                          activity.giver)
+            ready, start = here + 1, 0
             size = self.arch.raw_bytes if code.raw else self.arch.group_bytes
             item_beats = max(1, size // self.arch.beat_bytes)
-            beat, ready = 0, None
-            made = start
-            for address, beats in self._runs(code, item_beats):
+            beat, item = 0, None
+            runs = self._runs(code, item_beats)
+            for left, (address, beats) in zip(reversed(range(len(runs))), runs, strict=True):
+                popped = max(ready, granted, begun)
+                ready = popped + 2
+                offered = popped + 2
+                if not start:
+                    start = popped
+                    last, response = self.answers
+                    activity.wait(UnitState.MEMORY, last, min(response, start))
+                    activity.wait(UnitState.TOKENS, max(here + 1, activity.end + 1), granted - 1,
+                                  activity.giver)
+                if not left:
+                    self._put(self.room[Unit.STORE], popped + 1)
                 for burst in self._bursts_of(address, beats):
-                    if ready is None:
-                        ready = (yield self.items) + 2
-                    activity.wait(UnitState.UNIT, made + 1, ready - 1)
-                    made = max(made + 1, ready)
+                    if item is None:
+                        item = (yield self.items) + 2
+                    begun = max(made + 1, start + 1)
+                    activity.wait(UnitState.UNIT, begun, item - 1)
+                    begun = max(begun, item, offered)
                     room = responses.popleft() + 1
-                    activity.wait(UnitState.MEMORY, made, room - 1)
-                    made = max(made, room)
+                    activity.wait(UnitState.MEMORY, begun, room - 1)
+                    made = begun = max(begun, room)
+                    offered = begun + 2
                     for _ in range(burst):
-                        if ready is None:
-                            ready = (yield self.items) + 2
-                            activity.wait(UnitState.UNIT, made + 1, ready - 1)
-                        made = max(made + 1, ready)
+                        if item is None:
+                            item = (yield self.items) + 2
+                            activity.wait(UnitState.UNIT, made + 1, item - 1)
+                        made = max(made + 1, item)
                         beat += 1
                         if beat == item_beats:
-                            beat, ready = 0, None
+                            beat, item = 0, None
                             self._put(self.item_room, made + 1)
                     response = made + 1 + self.latency
                     responses.append(response)
-            free = made + 1
-            self._put(self.room[Unit.STORE], made + 1)
             self._give(Unit.STORE, code, response + 1)
             activity.add(here, response + (code.signal != 0))
             self.answers = (made + 1, response)
             self.times[number] = (start, response + 1)
 
     def _runs(self, code, item_beats):
-        """(address, beats) of each run that bursts may span."""
-        for row in range(code.rows):
-            address = code.address + row * code.row_stride
-            if code.burst:
-                yield address, code.items * item_beats
-            else:
-                for item in range(code.items):
-                    yield address + item * code.item_stride, item_beats
+        """[(address, beats)] of the runs that bursts may span."""
+        rows = [code.address + row * code.row_stride for row in range(code.rows)]
+        if code.burst:
+            return [(address, code.items * item_beats) for address in rows]
+        return [(address + item * code.item_stride, item_beats)
+                for address in rows for item in range(code.items)]

@@ -2,6 +2,7 @@
 simulated and real cores; they differ in the transport alone.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,7 @@ _MEANING = {
     ErrorCode.BUS: "the memory bus answered with an error",
     ErrorCode.WATCHDOG: "no progress for as long as the watchdog allows",
     ErrorCode.TOKENS: "more tokens given than a counter holds",
+    ErrorCode.PROTOCOL: "the memory bus ended a burst at the wrong beat, or answered unasked",
 }
 
 
@@ -32,11 +34,13 @@ class DeviceError(RuntimeError):
 class Status:
     """STATUS, WAITING and ERROR_ADDRESS, decoded. `str()` tells it in a sentence.
 
+    `resetting`: a soft reset waits until the memory bus is quiet.
     `error` is None or an `ErrorCode`; `unit`, `layer` and `address` say where it was found.
     `units` maps a unit's name to (UnitState, names of units whose token it waits for).
     """
     busy: bool
     done: bool
+    resetting: bool
     error: ErrorCode | None
     unit: str
     layer: int
@@ -54,7 +58,7 @@ class Status:
                 states[unit.name.lower()] = (UnitState(code & 15), [
                     giver.name.lower() for giver in Unit if code >> (4 + giver) & 1])
             return cls(
-                busy=bool(status & 1), done=bool(status & 2),
+                busy=bool(status & 1), done=bool(status & 2), resetting=bool(status & 8),
                 error=ErrorCode(status >> 4 & 15) if status & 4 else None,
                 unit="sequencer" if number == registers.SEQUENCER else Unit(number).name.lower(),
                 layer=status >> 16 & 0xFFF, address=address, units=states)
@@ -63,6 +67,8 @@ class Status:
                               "is it a Systolith core?") from None
 
     def __str__(self):
+        if self.resetting:
+            return "a soft reset waits for what the memory bus still owes"
         if self.done and self.error is None:
             return "done"
         if self.error is None:
@@ -144,6 +150,9 @@ class Device:
     transport : Transport
     """
 
+    #: How long a soft reset may take: so many looks at STATUS and so many seconds, both.
+    RESET_READS, RESET_SECONDS = 1000, 0.1
+
     def __init__(self, transport: Transport):
         self.transport = transport
         found = self._read("ID")
@@ -164,8 +173,23 @@ class Device:
         return Status.decode(*map(self._read, ("STATUS", "WAITING", "ERROR_ADDRESS")))
 
     def reset(self) -> None:
-        """Soft reset, which also ends a run; needed after an error."""
+        """Soft reset, which also ends a run; needed after an error.
+
+        Raises DeviceError where the memory bus does not bring what the core has asked for: then
+        core and memory need a reset by their reset inputs.
+        """
         self._write("CONTROL", registers.CONTROL_RESET)
+        self._wait_for_reset()
+
+    def _wait_for_reset(self):
+        reads, end = self.RESET_READS, time.monotonic() + self.RESET_SECONDS
+        while self._read("STATUS") & registers.STATUS_RESETTING:
+            reads -= 1
+            if reads <= 0 and time.monotonic() > end:
+                raise DeviceError(
+                    "the soft reset does not end: the memory bus owes answers to bursts of the run "
+                    "before; reset core and memory by their reset inputs, or configure the FPGA "
+                    "again")
 
     def load(self, program: Program, watchdog: int = 1 << 16) -> None:
         """Put a `Program` into memory and open the window for it.
@@ -192,7 +216,14 @@ class Device:
         writes: (offset in the window, bytes) to put into memory before the start.
         reads: (offset, size) to take from memory in the end.
         limit: clock cycles to wait; the core is left running when they are over.
+        Raises DeviceError where nothing would end the wait: without a limit and with the watchdog
+        off, or where the bus is not quiet after a soft reset.
         """
+        self._wait_for_reset()
+        if limit is None and not self._read("WATCHDOG"):
+            raise DeviceError("with the watchdog off (WATCHDOG is 0) a run needs a limit of "
+                              "cycles, or nothing ends the wait for a core that hangs: "
+                              "run(limit=...) or load(program, watchdog=...)")
         for offset, content in writes:
             self.transport.write_memory(offset, content)
         self._write("CONTROL", registers.CONTROL_START)

@@ -21,11 +21,15 @@ class AxiMemory:
         Draws every ready, and every valid, at one in two.
     bad : container of int
         Byte addresses whose beats (reads) or bursts (writes, by first address) answer SLVERR.
+    flipped, twice : container of int
+        Byte addresses of beats that are read with the wrong RLAST, or that come twice.
     """
 
-    def __init__(self, content, *, bus_bits, base=0, latency=32, stalls=None, bad=()):
+    def __init__(self, content, *, bus_bits, base=0, latency=32, stalls=None, bad=(), flipped=(),
+                 twice=()):
         self.content, self.base, self.latency = content, base, latency
         self.size, self.stalls, self.bad = bus_bits // 8, stalls, bad
+        self.flipped, self.twice = flipped, twice
         self.reads, self.addresses, self.responses = deque(), deque(), deque()
         self.data = deque()         # write beats whose address has not come
         self.waits = False          # a read beat was offered and not taken
@@ -96,7 +100,7 @@ class AxiMemory:
             ctx.set(axi.rid, identifier)
             ctx.set(axi.rdata, int.from_bytes(data, "little"))
             ctx.set(axi.rresp, 2 * (address in self.bad))
-            ctx.set(axi.rlast, last)
+            ctx.set(axi.rlast, last ^ (address in self.flipped))
 
     def _accept_read(self, now):
         self.waits = now["rvalid"] and not now["rready"]
@@ -105,8 +109,10 @@ class AxiMemory:
         if now["arvalid"] and now["arready"]:
             beats = self._burst("ar", now["araddr"], now["arlen"], now["arsize"], now["arburst"])
             for beat in range(beats):
-                self.reads.append((self.cycle + self.latency, now["arid"],
-                                   now["araddr"] + beat * self.size, beat == beats - 1))
+                address = now["araddr"] + beat * self.size
+                for _ in range(1 + (address in self.twice)):
+                    self.reads.append((self.cycle + self.latency, now["arid"], address,
+                                       beat == beats - 1))
 
     def _offer_write(self, ctx, axi):
         ctx.set(axi.awready, self._lucky())

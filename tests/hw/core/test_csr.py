@@ -81,7 +81,8 @@ def test_status_and_waiting_show_what_the_core_says():
         for unit in Unit:
             ctx.set(component.state[unit], unit + 1)
             ctx.set(component.missing[unit], 8 >> unit)
-        assert await read(ctx, component.bus, "WAITING") == 0x14234281
+        # units whose tokens are missing: of array only, the others do not wait for any
+        assert await read(ctx, component.bus, "WAITING") == 0x04034201
     simulate(bench)
 
 
@@ -122,6 +123,57 @@ def test_soft_reset_stops_at_once_and_resets_when_the_bus_is_quiet():
         assert not ctx.get(component.stop)
     simulate(bench, watch)
     assert [reset for reset in resets if reset[0]] == [(1, 1)]
+
+
+@pytest.mark.parametrize("when", ["with it", "after it", "in its last cycle"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_start_that_meets_a_soft_reset_follows_it(when, again):
+    seen = []
+
+    async def watch(ctx, component):
+        while True:
+            *_, reset, start = await ctx.tick().sample(component.reset, component.start)
+            seen.append("reset" if reset else "start" if start else None)
+
+    async def bench(ctx, component):
+        ctx.set(component.done, 1)
+        start, reset = registers.CONTROL_START, registers.CONTROL_RESET
+        ctx.set(component.report.valid, 1)      # a start alone would be ignored
+        await write(ctx, component.bus, "CONTROL", reset | (start if when == "with it" else 0))
+        await ctx.tick().repeat(5)
+        assert await read(ctx, component.bus, "STATUS") & 9 == 8 | (when == "with it")
+        assert ctx.get(component.irq) == (when != "with it")
+        if when == "after it":
+            await write(ctx, component.bus, "CONTROL", start)
+        elif when == "in its last cycle":
+            ctx.set(component.bus.awaddr, registers.address("CONTROL"))
+            ctx.set(component.bus.wdata, start)
+            ctx.set(component.bus.awvalid, 1)
+            ctx.set(component.bus.wvalid, 1)
+            await ctx.tick()
+            ctx.set(component.quiet, 1)
+            await ctx.tick()
+            ctx.set(component.bus.awvalid, 0)
+            ctx.set(component.bus.wvalid, 0)
+            ctx.set(component.bus.bready, 1)
+            await ctx.tick()
+            ctx.set(component.bus.bready, 0)
+        if again:       # a reset without a start takes it back
+            await write(ctx, component.bus, "CONTROL", reset)
+        ctx.set(component.quiet, 1)
+        while ctx.get(component.stop):
+            await ctx.tick()
+        ctx.set(component.report.valid, 0)
+        await ctx.tick().repeat(5)
+        assert not await read(ctx, component.bus, "STATUS") & 8
+    simulate(bench, watch)
+    happened = [item for item in seen if item]
+    if not again:
+        assert happened == ["reset", "start"]
+    elif when == "in its last cycle":
+        assert happened[:2] == ["reset", "start"]       # it was under way
+    else:
+        assert happened == ["reset"]
 
 
 def test_counters_count_states_and_start_again_from_0():

@@ -1,12 +1,13 @@
 """The load unit: every word of random instructions, full rate, bursts, tokens, errors."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from systolith.hw.core.axi import ReadArbiter
+from systolith.hw.core.arbiter import ReadArbiter, load_tag
 from systolith.hw.core.load import Load
 from systolith.hw.spec import isa
 from systolith.hw.spec import words as layout
@@ -57,21 +58,25 @@ def random_instruction(draw, arch, window):
 
 
 def expected_words(arch, code, content):
+    bits = load_tag(arch)["base"].width
     for row in range(code.rows):
         for word in range(code.words):
             start = code.address + row * code.row_stride + word * word_bytes(arch, code.memory)
             data = bytes(content[start:start + word_bytes(arch, code.memory)])
-            yield (code.memory, (code.base + row * code.base_stride + word) % (1 << 20),
+            yield (code.memory, (code.base + row * code.base_stride + word) % (1 << bits),
                    word_of(arch, code.memory, data))
 
 
 class Bench:
-    """A load unit and its arbiter in front of a memory; records words, tokens and reports."""
+    """A load unit and its arbiter before a memory; records words, tokens and reports."""
 
-    def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), window=None):
+    def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), flipped=(), twice=(),
+                 window=None):
         self.arch = arch
         self.memory = AxiMemory(content, bus_bits=arch.bus_bits, base=BASE, latency=latency,
-                                stalls=stalls, bad={BASE + offset for offset in bad})
+                                stalls=stalls, bad={BASE + offset for offset in bad},
+                                flipped={BASE + offset for offset in flipped},
+                                twice={BASE + offset for offset in twice})
         self.stalls = stalls
         self.load, self.arbiter = Load(arch=arch), ReadArbiter(arch=arch)
         self.words, self.gives, self.takes, self.reports = [], [], [], []
@@ -94,7 +99,8 @@ class Bench:
             ctx.set(load.halt, halted)
             ctx.set(self.arbiter.halt, halted)
             _, _, valid, ready, word, give, take, report = await ctx.tick().sample(
-                load.o.valid, load.o.ready, load.o.payload, load.give, load.take, load.report)
+                load.o.valid, load.o.ready, load.o.payload, load.give, load.take,
+                self.arbiter.report)
             if valid and ready:
                 memory = Memory(word.memory)
                 self.words.append((memory, word.address, getattr(word, names[memory]), cycle))
@@ -117,6 +123,7 @@ class Bench:
                 ctx.set(self.load.available, 15)
             for code in instructions:
                 await put(ctx, self.load.i, isa.layout(Opcode.LOAD).from_bits(code.encode()))
+            await ctx.tick()        # busy from the cycle after the instruction is taken
             fed.append(True)
 
         async def wait(ctx):
@@ -196,7 +203,7 @@ def test_an_instruction_waits_for_its_tokens_and_takes_them_once():
     bench = Bench(arch, bytearray(4096))
     bench.run([Instruction(Opcode.LOAD, wait=0b0110, fields={"memory": Memory.WEIGHT})], available)
     assert bench.takes == [(0b0110, 40)]
-    assert [burst[3] for burst in bench.memory.bursts] == [42]
+    assert [burst[3] for burst in bench.memory.bursts] == [43]
 
 
 def test_a_burst_outside_the_window_is_reported_and_never_asked_for():
@@ -227,3 +234,39 @@ def test_a_bus_error_is_reported_with_its_burst_and_all_reads_are_drained(stalle
     bench.run([code] * 3)
     assert bench.reports == [(ErrorCode.BUS, 0, 9, 192)]
     assert not bench.memory.reads
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+@pytest.mark.parametrize("offset, burst", [(192, 192), (200, 192), (248, 192), (256, 256),
+                                           (1432, 1408)])
+def test_rlast_at_the_wrong_beat_is_an_error_of_its_own_and_all_reads_are_drained(
+        offset, burst, stalled):
+    arch = Arch(rows=8, columns=8, bus_bits=64, burst_beats=8)
+    code = Instruction(Opcode.LOAD, layer=9, fields={"memory": Memory.WEIGHT, "words": 60})
+    others = [replace(code, fields=code.fields | {"address": 480 * n}) for n in (1, 2)]
+    bench = Bench(arch, bytearray(8192), flipped={offset},
+                  stalls=random.Random(6) if stalled else None)
+    bench.run([code, *others])
+    assert bench.reports == [(ErrorCode.PROTOCOL, 0, 9, burst)]
+    assert not bench.memory.reads
+
+
+@pytest.mark.parametrize("offset, burst", [(0, 0), (192, 192), (248, 192), (1432, 1408)])
+def test_a_beat_that_comes_twice_is_noticed(offset, burst):
+    arch = Arch(rows=8, columns=8, bus_bits=64, burst_beats=8)
+    bench = Bench(arch, bytearray(8192), twice={offset})
+    bench.run([Instruction(Opcode.LOAD, layer=9, fields={
+        "memory": Memory.WEIGHT, "words": 60, "address": 480 * n}) for n in range(3)])
+    ((code, _, layer, address),) = bench.reports
+    # the burst itself, the one after, or none: the last beat of all was one more
+    assert code == ErrorCode.PROTOCOL and layer == 9
+    assert address in (burst, burst + 64) or offset == 1432
+
+
+def test_an_answer_that_nothing_asked_for_is_an_error():
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    bench = Bench(arch, bytearray(64))
+    bench.memory.reads.append((5, 0, BASE, True))
+    bench.run([Instruction(Opcode.LOAD, wait=2, fields={"memory": Memory.WEIGHT})],
+              lambda ctx, load: ctx.tick().repeat(1))
+    assert [report[0] for report in bench.reports] == [ErrorCode.PROTOCOL]

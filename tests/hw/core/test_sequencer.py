@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from systolith.hw.core.axi import ReadArbiter
+from systolith.hw.core.arbiter import ReadArbiter
 from systolith.hw.core.sequencer import Sequencer
 from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec import isa

@@ -93,6 +93,7 @@ class Bench:
             ctx.set(self.store.available, 15)
             for code in instructions:
                 await put(ctx, self.store.i, isa.layout(Opcode.STORE).from_bits(code.encode()))
+            await ctx.tick()        # busy from the cycle after the instruction is taken
             fed.append(True)
 
         async def send(ctx):
@@ -206,3 +207,11 @@ def test_a_bus_error_is_reported_and_promised_beats_are_sent_without_strobes(sta
     assert strobes[128] == 0xFF
     assert 0 in strobes.values()
     assert sum(beats for _, _, beats, _ in bench.memory.bursts) == len(bench.memory.written)
+
+
+def test_an_answer_that_nothing_asked_for_is_an_error():
+    arch = Arch(rows=8, columns=8)
+    bench = Bench(arch, bytearray(4096))
+    bench.memory.responses.append((5, 0))
+    bench.run([Instruction(Opcode.STORE)], [])
+    assert [report[0] for report in bench.reports] == [ErrorCode.PROTOCOL]

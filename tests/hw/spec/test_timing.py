@@ -14,8 +14,6 @@ def test_bursts_divide_a_page(bus_bits, burst_beats, limit):
 def test_a_pass_is_never_shorter_than_the_accumulators_or_the_filling_take():
     assert [timing.shortest_pass(Arch(rows=rows, columns=2)) for rows in (1, 3, 4, 9)] == [
         3, 3, 4, 9]
-    assert [timing.loads_in_work(Arch(rows=2, columns=2, queue_depth=depth))
-            for depth in (1, 4, 9)] == [1, 4, 4]
 
 
 def test_latencies_add_up():

@@ -95,6 +95,46 @@ def test_registers_that_no_core_has(status, waiting):
         Status.decode(status, waiting, 0)
 
 
+class Slow(Registers):
+    """A core whose soft reset ends at the given look at STATUS."""
+
+    def __init__(self, looks, **values):
+        super().__init__(**values)
+        self.looks = looks
+
+    def read_register(self, offset):
+        value = super().read_register(offset)
+        if self.names[offset] == "STATUS" and self.looks:
+            self.looks -= 1
+            value |= registers.STATUS_RESETTING
+        return value
+
+
+def test_a_soft_reset_is_waited_for_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(Device, "RESET_SECONDS", 0.001)
+    slow = Slow(5)
+    Device(slow).reset()
+    assert slow.told == [("CONTROL", registers.CONTROL_RESET)] and not slow.looks
+    slow = Slow(5)
+    Device(slow).run()      # the start is not lost
+    assert slow.told[0] == ("CONTROL", registers.CONTROL_START) and not slow.looks
+    for command in (Device.reset, Device.run):
+        slow = Slow(1 << 30)
+        with pytest.raises(DeviceError, match=r"the soft reset does not end: .* reset inputs"):
+            command(Device(slow))
+        assert ("CONTROL", registers.CONTROL_START) not in slow.told
+    assert str(Status.decode(8, 0, 0)).startswith("a soft reset waits for")
+
+
+def test_without_a_watchdog_a_run_needs_a_limit():
+    transport = Registers(WATCHDOG=0)
+    with pytest.raises(DeviceError, match=r"WATCHDOG is 0.*run\(limit=...\) or load\("):
+        Device(transport).run()
+    assert not transport.told
+    Device(transport).run(limit=7)
+    assert transport.told[-1] == ("wait", 7)
+
+
 def test_a_run_that_did_not_finish():
     result = Device(Registers(STATUS=1, WAITING=3)).run()
     with pytest.raises(DeviceError, match="did not finish after 48 cycles: busy; load waits for"):

@@ -1,0 +1,224 @@
+"""The arbiter that shares the AXI read channels between instruction fetch and LOAD."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.memories import loadable
+from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
+from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS
+
+from .axi import AXI4Signature, ReadSignature
+from .burst_queue import BurstQueue
+from .bursts import Outside, burst_layout
+
+__all__ = ["LoadSignature", "ReadArbiter", "load_tag"]
+
+
+def load_tag(arch: Arch) -> data.StructLayout:
+    """What LOAD says of a run: the `memory` that it fills, the run's first word `base` there, the
+    instruction's `layer` and `signal`, and whether it is the instruction's `final` run."""
+    load = isa.layout(Opcode.LOAD)
+    words = max(row.depth(arch) for row in loadable(arch))
+    return data.StructLayout({
+        "memory": load["memory"].shape, "base": (words - 1).bit_length(),
+        "layer": load["layer"].shape, "signal": load["signal"].shape, "final": 1})
+
+
+class LoadSignature(wiring.Signature):
+    """What LOAD has of `ReadArbiter`: bursts to ask for, and the beats that come back.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    request : Out(stream of burst_layout)
+    beats : In(stream)
+        `data`, `burst` (what was asked for; without its `offset` and `last`), `starts` and `stops`
+        (the burst's first and last beat), in the order of requests.
+    """
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+        burst = burst_layout(arch, load_tag(arch))
+        super().__init__({
+            "request": Out(stream.Signature(burst)),
+            "beats": In(stream.Signature(data.StructLayout({
+                "data": arch.bus_bits, "first": 1, "ends": 1, "tag": load_tag(arch),
+                "starts": 1, "stops": 1}))),
+        })
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other.arch == self.arch
+
+    def __repr__(self):
+        return f"LoadSignature({self.arch.name!r})"
+
+
+class ReadArbiter(wiring.Component):
+    """Shares the AXI read channels between instruction fetch and LOAD, with one identifier: beats
+    come in the order of the addresses.
+
+    Timing: a burst is issued in the first cycle in which the AR channel is free; it is on it from
+    the cycle after, and the next one can be issued two cycles after it at the earliest. Fetch goes
+    first.
+
+    What was issued waits in a queue until its last beat has come. How many beats that takes is
+    counted; RLAST is compared with it. Bursts outside the window are taken, but not issued. Fetch
+    is told so in the next cycle; LOAD's is reported when what was before it has come, and no
+    further one of it is taken.
+
+    While `halt` is high no request is taken, and beats are accepted and dropped.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    fetch : In(ReadSignature)
+    load : In(LoadSignature)
+    axi : Out(AXI4Signature.part("ar", "r"))
+    window_base, window_size : In(32)
+        Base (multiple of 4096) that is added to offsets, and bytes in the window.
+    halt : In(1)
+    progress : Out(1)
+        In the cycle before, a handshake took place on AR or R.
+    quiet : Out(1)
+        No burst is on the AR channel or outstanding.
+    report : Out(REPORT)
+        In the cycle after: a bus error or a burst outside the window of LOAD's, RLAST at the wrong
+        beat, or a beat that nothing has asked for. The address is the burst's first byte.
+    """
+
+    #: Bursts that may be outstanding: those of LOAD, and fetched instructions in two parts each.
+    OUTSTANDING = 1 << (LOAD_BURSTS + 2 * FETCHES - 1).bit_length()
+
+    def __init__(self, *, arch: Arch) -> None:
+        self.arch = arch
+        super().__init__({
+            "fetch": In(ReadSignature(arch)), "load": In(LoadSignature(arch)),
+            "axi": Out(AXI4Signature(32, arch.bus_bits).part("ar", "r")),
+            "window_base": In(32), "window_size": In(32), "halt": In(1),
+            "progress": Out(1), "quiet": Out(1), "report": Out(REPORT),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        arch, axi = self.arch, self.axi
+        burst = burst_layout(arch, load_tag(arch))
+        entry = data.StructLayout({
+            "load": 1, "refused": 1, "more": 8, "offset": burst["offset"].shape,
+            "first": 1, "ends": 1, "tag": load_tag(arch)})
+        m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=self.OUTSTANDING)
+        self._elaborate_issue(m, queue, entry)
+        head = self._elaborate_head(m, queue, entry)
+        kept, load, fetch = head.burst, self.load.beats, self.fetch.beats
+        m.d.comb += [
+            axi.rready.eq(head.empty | (head.valid & ~kept.refused
+                                        & (~kept.load | load.ready | self.halt))),
+            head.taken.eq(axi.rvalid & axi.rready),
+            load.valid.eq(axi.rvalid & head.valid & kept.load & ~kept.refused & ~self.halt),
+            load.payload.data.eq(axi.rdata),
+            load.payload.first.eq(kept.first), load.payload.ends.eq(kept.ends),
+            load.payload.tag.eq(kept.tag),
+            load.payload.starts.eq(head.starts), load.payload.stops.eq(head.last),
+            fetch.valid.eq(axi.rvalid & head.valid & ~kept.load & ~self.halt),
+            fetch.payload.data.eq(axi.rdata),
+            fetch.payload.error.eq(axi.rresp != 0),
+            fetch.payload.last.eq(head.last),
+            self.quiet.eq(head.empty & ~axi.arvalid),
+        ]
+        m.d.sync += self.progress.eq((axi.arvalid & axi.arready) | head.taken)
+        self._elaborate_report(m, head)
+        return m
+
+    def _elaborate_issue(self, m, queue, entry):
+        """Puts bursts on AR and into the queue."""
+        axi, fetch, load = self.axi, self.fetch.request, self.load.request
+        beat_bits = (self.arch.beat_bytes - 1).bit_length()
+        m.submodules.outside = check = Outside(arch=self.arch)
+        closed = Signal()           # a burst of LOAD's was outside
+        free = Signal()
+        issue = Signal()
+        m.d.comb += [
+            free.eq(~axi.arvalid & ~self.halt),
+            fetch.ready.eq(free),
+            load.ready.eq(free & ~fetch.valid & ~closed),
+            issue.eq(free & (fetch.valid | (load.valid & ~closed))),
+            check.offset.eq(Mux(fetch.valid, fetch.payload.offset, load.payload.offset)),
+            check.last.eq(Mux(fetch.valid, fetch.payload.last, load.payload.last)),
+            check.window_base.eq(self.window_base),
+            check.window_size.eq(self.window_size),
+        ]
+        new = data.View(entry, queue.new)
+        m.d.comb += [
+            queue.write.eq(issue),
+            new.load.eq(~fetch.valid),
+            new.refused.eq(check.outside),
+            new.more.eq(check.length),
+            new.offset.eq(check.offset),
+            new.first.eq(load.payload.first), new.ends.eq(load.payload.ends),
+            new.tag.eq(load.payload.tag),
+            axi.arid.eq(0), axi.arsize.eq(beat_bits), axi.arburst.eq(1),
+        ]
+        with m.If(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+        with m.If(issue):
+            m.d.sync += axi.arvalid.eq(~check.outside)
+            with m.If(~fetch.valid):
+                m.d.sync += closed.eq(check.outside)
+        with m.If(free):
+            m.d.sync += [axi.araddr.eq(check.address), axi.arlen.eq(check.length),
+                         self.fetch.refused.eq(check.outside)]
+
+    def _elaborate_head(self, m, queue, entry):
+        """Registers of the burst whose beats come; returns its `_Head`."""
+        head = _Head(entry)
+        kept, new = head.burst, data.View(entry, queue.oldest)
+        m.d.comb += [
+            head.empty.eq(~head.valid & ~queue.some),
+            head.over.eq(head.valid & (kept.refused | (head.taken & head.last))),
+            queue.read.eq(queue.some & (~head.valid | head.over)),
+        ]
+        with m.If(~head.valid | head.over):
+            m.d.sync += [head.valid.eq(queue.some), kept.eq(new), head.starts.eq(1),
+                         head.last.eq(new.more == 0)]
+        with m.Elif(head.taken):
+            m.d.sync += [kept.more.eq(kept.more - 1), head.starts.eq(0),
+                         head.last.eq(kept.more == 1)]
+        return head
+
+    def _elaborate_report(self, m, head):
+        """What is wrong with a beat, or was with a burst; registered, since beats come late."""
+        beat, rule = Signal(), Signal()
+        kept = head.burst
+        m.d.comb += [
+            rule.eq(head.taken & (head.empty | (self.axi.rlast != head.last))),
+            beat.eq(head.taken & kept.load & (self.axi.rresp != 0)),
+        ]
+        m.d.sync += [
+            self.report.valid.eq(rule | beat | (head.valid & kept.refused & kept.load)),
+            self.report.unit.eq(Mux(kept.load, Unit.LOAD, SEQUENCER)),
+            self.report.code.eq(Mux(head.taken, Mux(beat & ~head.empty, ErrorCode.BUS,
+                                                    ErrorCode.PROTOCOL), ErrorCode.WINDOW)),
+            self.report.layer.eq(Mux(kept.load, kept.tag.layer, 0)),
+            self.report.address.eq(Cat(Const(0, 32 - len(kept.offset)), kept.offset)),
+        ]
+
+
+class _Head:
+    """Registers of the burst whose beats come, and signals that say how it stands."""
+
+    def __init__(self, entry: data.StructLayout) -> None:
+        self.valid = Signal()
+        self.burst = Signal(entry, reset_less=True)         # `more`: beats after this one
+        self.starts = Signal(reset_less=True)               # this beat is its first one
+        self.last = Signal(reset_less=True)                 # this beat is its last one
+        self.taken = Signal()                               # a beat is taken
+        self.over = Signal()                                # the burst ends in this cycle
+        self.empty = Signal()                               # nothing is outstanding

@@ -1,0 +1,56 @@
+"""The queue of bursts that are outstanding."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["BurstQueue"]
+
+
+class BurstQueue(wiring.Component):
+    """A FIFO in distributed memory whose flags are registers.
+
+    What is written in cycle t can be read from cycle t + 1 on. Nothing is written while it is full,
+    nor read while there is nothing.
+
+    Parameters
+    ----------
+    width : int
+        Bits of an entry.
+    depth : int
+        Entries; a power of two.
+
+    Members
+    -------
+    write, read : In(1)
+        An entry is written, the oldest one removed, in this cycle.
+    new : In(width), oldest : Out(width)
+    some, full : Out(1)
+        There is an entry; there is room for none.
+    """
+
+    def __init__(self, *, width: int, depth: int) -> None:
+        if depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two, not {depth}")
+        self.width, self.depth = width, depth
+        super().__init__({"write": In(1), "read": In(1), "new": In(width), "oldest": Out(width),
+                          "some": Out(1), "full": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.entries = entries = Memory(shape=self.width, depth=self.depth, init=[])
+        target, source = entries.write_port(), entries.read_port(domain="comb")
+        level = Signal(range(self.depth + 1))
+        m.d.comb += [
+            target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(source.data)]
+        with m.If(self.write):
+            m.d.sync += target.addr.eq(target.addr + 1)
+        with m.If(self.read):
+            m.d.sync += source.addr.eq(source.addr + 1)
+        with m.If(self.write & ~self.read):
+            m.d.sync += [level.eq(level + 1), self.some.eq(1),
+                         self.full.eq(level == self.depth - 1)]
+        with m.Elif(self.read & ~self.write):
+            m.d.sync += [level.eq(level - 1), self.some.eq(level != 1), self.full.eq(0)]
+        return m

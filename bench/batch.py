@@ -25,13 +25,13 @@ def main():
             model, arch = quantized_resnet(name), load_chip("sim-16x16-int8")
         for batch in map(int, options.batches.split(",")):
             made = built(model, arch, batch=batch)
-            total = reported(made)["cycles"]["total"]
+            total = reported(made).cycles.total
             loaded = sum(sum(item.values()) for item in moved(made.program)[0])
             rows.append({"network": name, "batch": batch,
                          "together": made.program.host.together,
                          "cycles": total, "cycles per image": round(total / batch),
                          "loaded bytes per image": round(loaded / batch),
-                         "used": made.graph.macs * batch / arch.macs_per_cycle / total})
+                         "used": arch.utilization(made.graph.macs * batch, total)})
     report("Cycles per image in batches", rows, options.json)
 
 

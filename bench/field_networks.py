@@ -154,7 +154,7 @@ def measure(name, make, options):
     tail = made.graph.tail
     host = Counter(node.op_type for node in tail.model.graph.node) if tail else {}
     row = {"network": name, "layers": len(made.graph.layers), "MACs": net.macs,
-           "ideal": net.macs // arch.macs_per_cycle, "cycles": figures["cycles"]["total"],
+           "ideal": net.macs // arch.macs_per_cycle, "cycles": figures.cycles.total,
            **{title: min((row[key] for row in ends if row[key] is not None), default=float("nan"))
               for title, key in (("dB", "golden_to_float_db"),
                                  ("ONNX Runtime dB", "quantized_to_float_db"))},

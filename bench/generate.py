@@ -32,9 +32,9 @@ def main():
         "processor s": processor_seconds() - processor, "lines": text.count("\n"),
         "PE modules": len(re.findall(r"^module systolith_pe\b", text, re.MULTILINE)),
         "PE instances": area.pe_count,
-        **{key.upper(): value for key, value in area.total.items()}}
+        **{key.upper(): value for key, value in area.total.to_json().items()}}
     report(f"Verilog and hierarchical area for {options.target}", [row], options.json,
-           area=area.to_dict())
+           area=area.to_json())
 
 
 if __name__ == "__main__":

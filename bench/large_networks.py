@@ -84,9 +84,9 @@ def main():
         loaded = sum(sum(item.values()) for item in moved(made.program)[0])
         rows.append({
             "network": name, "MACs": net.macs, "ideal": net.macs // arch.macs_per_cycle,
-            "cycles": figures["cycles"]["total"],
-            "compute_cycles": figures["cycles"]["compute"],
-            "used": net.macs / arch.macs_per_cycle / figures["cycles"]["total"],
+            "cycles": figures.cycles.total,
+            "compute_cycles": figures.cycles.compute,
+            "used": arch.utilization(net.macs, figures.cycles.total),
             "loaded bytes": loaded, "window bytes": made.program.window_bytes,
             "build s": building.seconds, "golden s": golden.seconds})
         for engine, wanted in (("isa", options.check), ("rtl", options.rtl)):

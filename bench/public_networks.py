@@ -151,7 +151,7 @@ def measure(name, quantizer, path, folder, progress):
         "nodes": len(onnx.load(path, load_external_data=False).graph.node),
         "layers": len(made.graph.layers), "MACs": made.graph.macs,
         "ideal": made.graph.macs // arch.macs_per_cycle,
-        "cycles": reported(made)["cycles"]["total"],
+        "cycles": reported(made).cycles.total,
         "chip dB": worst("golden_to_float_db"), "chip dB, ORT": worst("quantized_to_float_db"),
         "result dB": decibels(exact, found),
         "result dB, ORT": decibels(exact, results_of(quantized, batch)),

@@ -79,7 +79,7 @@ def measure(name, packages, recipe, options):
              if item["codes_differing"] is not None and item["format"] != "sums"]
     row = {
         "model": name, "MACs": graph.macs, "layers": len(graph.layers),
-        "cycles": reported(build)["cycles"]["total"],
+        "cycles": reported(build).cycles.total,
         "ideal": graph.macs // arch.macs_per_cycle,
         "codes differing %": 100 * sum(item["codes_differing"] for item in known)
         / sum(item["elements"] for item in known),

@@ -1,8 +1,11 @@
-"""Made-up records of `hw.spec.host`, one value in every field."""
+"""Made-up host parts of programs, one value in every field."""
 
 from dataclasses import replace
 
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import ArrayView, Axis, Box, Host, Layer
+from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.program import Program
 
 _AXIS = Axis(size=4, kernel=1, stride=1, dilation=1, pad=0, pool=1, out=4, step=1, margin=0,
              pixels=4)
@@ -26,3 +29,10 @@ def stated_layer(**fields) -> Layer:
 def stated(layers: int, **fields) -> Host:
     """A host part of so many equal layers, with these fields of each."""
     return Host(layers=(stated_layer(**fields),) * layers)
+
+
+def smallest_program(arch: Arch, window_bytes: int = 4096) -> Program:
+    """A program of one layer whose array computes 15 pixels."""
+    code = [Instruction(Opcode.BEGIN), Instruction(Opcode.ARRAY, fields={"out_y": 3, "out_x": 5}),
+            Instruction(Opcode.END)]
+    return Program(arch, code, b"", 0, window_bytes, stated(1))

@@ -62,7 +62,7 @@ def test_ds_cnn_on_presets(preset, tmp_path):
     path = tmp_path / "net.onnx"
     path.write_bytes(net.model(output).SerializeToString())
     made = build(path, load_chip(preset), tmp_path / "build", area=False)
-    assert read_report(made.folder)["cycles"]["total"] < 25_000
+    assert read_report(made.folder).cycles.total < 25_000
 
 
 def test_batches():

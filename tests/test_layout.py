@@ -34,7 +34,7 @@ ARROWS = {
     "gen/compile": _DESCRIPTIONS | {"gen/kit", "sim/model", "sim/machine"},
     "gen/quantize": {"hw/formats", "gen/kit", "gen/importer"},
     "gen/measure": _HARDWARE | {"gen/kit", "gen/chip", "constraints"},
-    "gen/report": _HARDWARE | {"gen/kit", "gen/chip", "gen/measure", "sim/machine"},
+    "gen/report": _HARDWARE | {"gen/kit", "gen/chip", "gen/measure", "sim/model", "sim/machine"},
     "gen/flow": _HARDWARE | _SIMULATION | _TOOLS | {"constraints"},
     "gen/study": {"hw", "sim", "gen"} | _HARDWARE | _SIMULATION | _TOOLS | {"gen/flow"},
     "gen/api": _DESCRIPTIONS | {"hw", "gen/kit", "gen/chip", "gen/quantize", "gen/flow"},

@@ -71,7 +71,7 @@ def chip_of_build(folder: Path | str, board: str | None = None) -> tuple[Arch, s
     found = BOARDS.get(board or arch.board)
     if found is None or not (folder / PROGRAM).is_file():
         return arch, None
-    needed = read_report(folder)["memory"]["window_bytes"]
+    needed = read_report(folder).memory.window_bytes
     return arch, None if needed <= found.memory_bytes else (
         f"the program in {folder} needs {needed:,} bytes of memory, the {found.name} has "
         f"{found.memory_bytes:,}: this bitstream can run smaller programs only")

@@ -1,7 +1,7 @@
 """From a network and a chip to a folder with everything: Verilog, program, constraints, report."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -120,16 +120,13 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
             counted = pool.submit(_report, program, graph, progress)
             measured = _area(arch, whole, top, target, progress) if area else None
             report = counted.result()
-        if measured is not None:
-            report["area"] = measured.to_dict()
-        write_report(report, new)
+        write_report(replace(report, area=measured), new)
     return Build(folder, arch, graph, program, quantized)
 
 
 def _report(program, graph, progress):
     with progress.step("Counting cycles"):
-        return make_report(program) | {
-            "host": graph.host_work(), "notes": [note.to_dict() for note in graph.notes]}
+        return replace(make_report(program), host=graph.host_work(), notes=tuple(graph.notes))
 
 
 def _area(arch, verilog, top, target, progress):

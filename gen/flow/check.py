@@ -29,6 +29,7 @@ from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
 from systolith.gen.report.report import host_lines
+from systolith.hw.spec import records
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
@@ -86,9 +87,9 @@ class Check:
                          for names, rows in zip(keys, (self.nodes, self.layers), strict=True))
         return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
                 "open": self.open, "quantized": self.quantized, "nodes": nodes,
-                "host": self.graph.host_work() if self.graph else {},
+                "host": records.to_json(self.graph.host_work()) if self.graph else {},
                 "layers": layers, "memories": self.memories,
-                "notes": [note.to_dict() for note in self.notes]}
+                "notes": [note.to_json() for note in self.notes]}
 
 
 def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch: int = 1,

@@ -26,7 +26,7 @@ from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
-from systolith.gen.measure.area import chip_area, measure
+from systolith.gen.measure.area import FIGURES, chip_area, measure
 from systolith.gen.quantize.quantize import Recipe
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Int
@@ -163,7 +163,7 @@ def fit(graph: Graph, *, board: str = "none", fixed: dict | None = None, name: s
             with progress.step(f"Area on the {place.part.name} (Yosys)"):
                 whole = measure(board_verilog(arch, core_verilog(arch)), place.module,
                                 place.part.target, pe_dsp=arch.pe_dsp).total
-            used = {key: whole[key] / getattr(place.part, key) for key in whole}
+            used = {key: getattr(whole, key) / getattr(place.part, key) for key in FIGURES}
             if max(used.values()) <= 1:
                 found = search.found(area)
                 found.notes.append(f"uses of the {place.part.name}: " + ", ".join(
@@ -173,9 +173,9 @@ def fit(graph: Graph, *, board: str = "none", fixed: dict | None = None, name: s
                 break                           # smaller buffers are no help
     assert place is not None
     most = max(used, key=used.__getitem__)
+    takes, there = getattr(whole, most), getattr(place.part, most)
     raise UserError(f"no chip for {graph.name} fits the {place.name}: the smallest that was tried, "
-                    f"{arch.rows} x {arch.columns}, takes {whole[most]:,} {most.upper()} of "
-                    f"{getattr(place.part, most):,}")
+                    f"{arch.rows} x {arch.columns}, takes {takes:,} {most.upper()} of {there:,}")
 
 
 def _shapes(graph, fixed, board):
@@ -366,9 +366,9 @@ class _Search:
         with self.progress.step(f"Areas with and without each unit (Yosys, {target})",
                                 len(chips)) as done, ThreadPoolExecutor(2) as pool:
             jobs = {key: pool.submit(chip_area, chip, target) for key, chip in chips.items()}
-            areas: dict[str | None, dict] = {}
+            areas: dict[str | None, dict[str, float]] = {}
             for key, job in jobs.items():
-                areas[key] = job.result().total
+                areas[key] = job.result().total.to_json()
                 done(len(areas))
         for item in found.choices:
             if item.key in areas:

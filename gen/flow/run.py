@@ -13,6 +13,7 @@ from systolith.gen.chip.verilog import board_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.spec.counts import Counts
 from systolith.sim.machine.compare import Comparison, compare_outputs
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
@@ -23,7 +24,7 @@ from systolith.sim.rtl.serial_link import SerialLink
 from systolith.sim.rtl.verilate import SimulationError
 
 from .build import Build
-from .simulate import Arrays, encode, golden_codes, image_of, runs_of
+from .simulate import Arrays, Counted, encode, golden_codes, image_of, runs_of
 
 __all__ = ["DEVICES", "DeviceRun", "connect", "run"]
 
@@ -32,7 +33,7 @@ DEVICES = "serial:PORT[@BAUD], mem:FILE@REGISTERS,WINDOW,BYTES, sim:board"
 
 
 @dataclass
-class DeviceRun:
+class DeviceRun(Counted):
     """Outputs and figures of a run on a device.
 
     Attributes
@@ -44,14 +45,10 @@ class DeviceRun:
         float32, in the ONNX model's layout and units.
     batch : int
         Images that a run of the program computes.
-    cycles : int
-        Of a run, the most, should runs differ.
-    cycles_model : int
-        The cycle model's figure, with the memory's latency of `simulate`.
-    compute_cycles : int
-        From the first array pass to the last result, of the run with the most cycles.
-    activity : dict or None
-        For each unit the cycles of each state, by the core's counters, of that run.
+    run : Counts
+        Cycles of a run; of the longest, should runs differ.
+    model : Counts
+        The same by the cycle model, with the memory's latency of `simulate`.
     seconds : float
         From the first image's inputs on their way to the last one's outputs here; without the
         program's loading, without the host's part of the network.
@@ -64,10 +61,8 @@ class DeviceRun:
     images: int
     outputs: Any
     batch: int
-    cycles: int
-    cycles_model: int
-    compute_cycles: int
-    activity: dict | None
+    run: Counts
+    model: Counts
     seconds: float
     load_seconds: float
     comparison: Comparison | None = None
@@ -193,9 +188,7 @@ def run(build: Build, inputs: Arrays, device: str, *, limit: int | None = None,
             comparison.add(compare_outputs(
                 program, {name: item[number] for name, item in stored.items()},
                 {name: item[number] for name, item in golden.items()}))
-    slowest = max(found, key=lambda item: item.cycles)
     decoded = build.graph.decode_outputs({name: stored[name] for name in build.graph.outputs},
                                          inputs)
-    return DeviceRun(device, images, decoded, host.batch, slowest.cycles,
-                     model_cycles(program).cycles, slowest.compute_cycles, slowest.activity,
-                     seconds, load_seconds, comparison)
+    return DeviceRun(device, images, decoded, host.batch, max(found, key=lambda item: item.cycles),
+                     model_cycles(program), seconds, load_seconds, comparison)

@@ -9,6 +9,8 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file
 from systolith.gen.kit.progress import SILENT, Reporter
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.compare import (
     Comparison,
@@ -38,8 +40,36 @@ Arrays = np.ndarray | dict[str, np.ndarray]
 Codes = dict[str, np.ndarray]
 
 
+class Counted:
+    """What has cycles of a run on a core (`run`; None where there was none), and of the same run by
+    the cycle model (`model`)."""
+    run: Counts | None
+    model: Counts
+
+    @property
+    def cycles(self) -> int | None:
+        """Of `run`, all traffic included."""
+        return None if self.run is None else self.run.cycles
+
+    @property
+    def compute_cycles(self) -> int | None:
+        """Of `run`, from the first array pass to the last result."""
+        return None if self.run is None else self.run.compute_cycles
+
+    @property
+    def activity(self) -> dict[str, dict[str, int]] | None:
+        """Of `run`, for each unit the cycles of each state, by the core's counters; None also where
+        the chip has none."""
+        return None if self.run is None else self.run.activity
+
+    @property
+    def cycles_model(self) -> int:
+        """The cycle model's figure for `cycles`."""
+        return self.model.cycles
+
+
 @dataclass
-class Simulation:
+class Simulation(Counted):
     """Outputs and figures of a simulation.
 
     Attributes
@@ -52,19 +82,13 @@ class Simulation:
         Per image.
     batch : int
         Images that a run of the program computes.
+    arch : Arch
+    model : Counts
+        Cycles of a run by the cycle model.
+    run : Counts or None
+        Of a run in RTL; the longest, should runs differ.
     comparison : Comparison or None
         Every layer's results against the golden model; None for the golden model itself.
-    cycles, compute_cycles : int or None
-        Of a run in RTL, everything included; from the first array pass to the last result.
-        The most, should runs differ.
-    cycles_model : int
-        The cycle model's figure for the former.
-    macs_per_cycle : int
-    activity : dict or None
-        In RTL, by the core's counters: for each unit the cycles of each state (see `RunResult`), of
-        the image that took the most; None also where the chip has no counters.
-    activity_model : dict
-        The same by the cycle model.
     clocks_per_second : float or None
         Of the RTL simulation.
     """
@@ -72,20 +96,18 @@ class Simulation:
     images: int
     outputs: object
     macs: int
-    macs_per_cycle: int
-    cycles_model: int
-    activity_model: dict
-    batch: int = 1
+    batch: int
+    arch: Arch
+    model: Counts
+    run: Counts | None = None
     comparison: Comparison | None = None
-    cycles: int | None = None
-    compute_cycles: int | None = None
-    activity: dict | None = None
     clocks_per_second: float | None = None
 
     @property
     def utilization(self) -> float:
-        """Products per cycle, all traffic included, as a share of what the array can do."""
-        return self.batch * self.macs / ((self.cycles or self.cycles_model) * self.macs_per_cycle)
+        """Multiply-accumulates per cycle, all traffic included, as a share of what the array can
+        do; by the cycle model where nothing ran in RTL."""
+        return self.arch.utilization(self.batch * self.macs, (self.run or self.model).cycles)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the outputs. `mismatches` are bits."""
@@ -98,7 +120,7 @@ class Simulation:
             "compared_elements": None if compared is None else compared.elements,
             "cycles": self.cycles, "cycles_model": self.cycles_model,
             "compute_cycles": self.compute_cycles, "units": self.activity,
-            "units_model": self.activity_model, "macs": self.macs,
+            "units_model": self.model.activity, "macs": self.macs,
             "utilization": self.utilization, "clocks_per_second": self.clocks_per_second}
 
 
@@ -171,9 +193,8 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
     inputs, codes = encode(build, inputs, limit)
     images = len(next(iter(codes.values())))
     golden = golden_codes(build, codes, images, progress)
-    timing = model_cycles(build.program, latency)
-    found = Simulation(engine, images, None, build.graph.macs, build.arch.macs_per_cycle,
-                       timing.cycles, timing.activity, build.program.host.batch)
+    found = Simulation(engine, images, None, build.graph.macs, build.program.host.batch, build.arch,
+                       model_cycles(build.program, latency))
     outputs = golden
     if engine == "isa":
         outputs = _run_isa(build, codes, golden, found, progress)
@@ -288,8 +309,6 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
                 runs.append(run)
             clocks, seconds = clocks + simulation.clocks, seconds + simulation.seconds
             done(int(mine[-1][-1]) + 1)
-    slowest = max(runs, key=lambda run: run.cycles)
-    found.cycles, found.compute_cycles = slowest.cycles, slowest.compute_cycles
-    found.activity = slowest.activity
+    found.run = max(runs, key=lambda run: run.cycles)
     found.clocks_per_second = clocks / seconds if seconds else math.nan
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}

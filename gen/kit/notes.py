@@ -7,8 +7,8 @@ quantizer after it. A number that is moved by d of a step gets another code only
 within d of a tie, so that about 2 * d of the codes are a step off.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
@@ -65,13 +65,9 @@ class Note:
     unit: str = "step"
     detail: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the fields, and what is rounded in a sentence."""
         return asdict(self) | {"what": _KINDS[self.kind][0].format(detail=self.detail)}
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> "Note":
-        """The note that `to_dict` turned into `data`."""
-        return cls(**{item.name: data[item.name] for item in fields(cls)})
 
 
 def _amount(unit, off):

@@ -31,18 +31,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes
+from systolith.hw.board.boards import Part
 from systolith.hw.spec import structures
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.records import FLAT, OPTIONAL, Record
 from systolith.hw.spec.structures import structure_of
 
-__all__ = ["PARTS", "TARGETS", "Area", "AreaError", "built_for",
+__all__ = ["FIGURES", "PARTS", "TARGETS", "Area", "AreaError", "Figures", "built_for",
            "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
 
 #: Targets for which a whole chip can be mapped.
@@ -123,6 +125,47 @@ class AreaError(UserError):
     """Yosys failed. The text has its error message and the path of its log."""
 
 
+@dataclass(frozen=True)
+class Figures(Record):
+    """What areas are compared by: LUTs, flip-flops, DSP blocks and block RAMs, in the units of the
+    target; of small ones perhaps a half."""
+    lut: float
+    ff: float
+    dsp: float
+    bram: float
+
+    @classmethod
+    def of(cls, part: Part) -> Self:
+        """What a part has."""
+        return cls(part.lut, part.ff, part.dsp, part.bram)
+
+
+#: Their names.
+FIGURES = tuple(item.name for item in fields(Figures))
+
+
+@dataclass(frozen=True)
+class _PartData(Record):
+    figures: Figures = field(metadata=FLAT)
+    cells: dict[str, int]
+    count: int | None = field(default=None, metadata=OPTIONAL)
+
+    @classmethod
+    def of(cls, cells, times=None):
+        return cls(count(cells), dict(sorted(cells.items())), times)
+
+
+@dataclass(frozen=True)
+class _AreaData(Record):
+    target: str
+    figures: Figures = field(metadata=FLAT)
+    total: _PartData
+    parts: dict[str, _PartData]
+    processing_element: _PartData | None
+    memories_in_flipflops: tuple[str, ...]
+    seconds: float
+
+
 @dataclass
 class Area:
     """Area of a design, in total and by part.
@@ -154,30 +197,35 @@ class Area:
         return sum(self.parts.values(), Counter())
 
     @property
-    def total(self) -> dict[str, float]:
+    def total(self) -> Figures:
         return count(self.cells)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Plain data: `lut`, `ff`, `dsp`, `bram` and `cells` in `total` and in each of `parts`."""
-        def entry(cells):
-            return count(cells) | {"cells": dict(sorted(cells.items()))}
-        return {
-            "target": self.target, **self.total, "total": entry(self.cells),
-            "parts": {name: entry(cells) for name, cells in self.parts.items()},
-            "processing_element": None if self.pe is None else
-            entry(self.pe) | {"count": self.pe_count},
-            "memories_in_flipflops": self.in_flipflops, "seconds": round(self.seconds, 2),
-        }
+        return _AreaData(
+            self.target, self.total, _PartData.of(self.cells),
+            {name: _PartData.of(cells) for name, cells in self.parts.items()},
+            None if self.pe is None else _PartData.of(self.pe, self.pe_count),
+            tuple(self.in_flipflops), round(self.seconds, 2)).to_json()
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> Self:
+        """The reverse. Raises RecordError naming the field that is missing or of a wrong type."""
+        found = _AreaData.from_json(data, where)
+        pe = found.processing_element
+        return cls(found.target, {name: Counter(part.cells) for name, part in found.parts.items()},
+                   None if pe is None else Counter(pe.cells), (pe and pe.count) or 0,
+                   list(found.memories_in_flipflops), found.seconds)
 
 
-def count(cells: Mapping[str, int]) -> dict[str, float]:
-    """`lut`, `ff`, `dsp` and `bram` of a count of cells by type, as the module's docstring says."""
+def count(cells: Mapping[str, int]) -> Figures:
+    """The figures of a count of cells by type, as the module's docstring says."""
     def total(weights):
         number = sum(weights.get(name, 0) * times for name, times in cells.items())
         return int(number) if number == int(number) else number
-    return {"lut": total(_LUT),
-            "ff": sum(times for name, times in cells.items() if _FF.fullmatch(name)),
-            "dsp": total(_DSP), "bram": total(_BRAM)}
+    return Figures(
+        lut=total(_LUT), ff=sum(times for name, times in cells.items() if _FF.fullmatch(name)),
+        dsp=total(_DSP), bram=total(_BRAM))
 
 
 def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True, **options: Any) -> Area:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from systolith.gen.chip.keys import KEYS
 from systolith.gen.kit.files import new_file, write_file
+from systolith.gen.measure.area import FIGURES
 
 __all__ = ["pareto_front", "write_results"]
 
 TABLE, PICTURE, PAGE = "results.csv", "pareto.png", "pareto.html"
-_FIGURES = ("lut", "ff", "dsp", "bram")
 
 
 def pareto_front(pairs: Sequence[tuple]) -> list[int]:
@@ -38,7 +38,7 @@ def _rows(results):
                "products_per_cycle": result.get("macs_per_cycle", ""),
                "target": result.get("target", ""), "part": result.get("part") or "",
                "does_not_fit": "; ".join(result.get("exceeds", [])),
-               **{key: result.get(key, "") for key in _FIGURES}}
+               **{key: result.get(key, "") for key in FIGURES}}
         networks = result.get("networks") or {"": {}}
         for network, figures in networks.items():
             rows.append(row | {
@@ -148,7 +148,7 @@ def _picture(curves, path):
 
 def _hover(row):
     lines = [f"{row['group']}: {_label(row)}", f"{row['array.activation']} x {row['array.weight']}",
-             *(f"{row[key]:,} {key.upper()}" for key in _FIGURES),
+             *(f"{row[key]:,} {key.upper()}" for key in FIGURES),
              f"{row['cycles']:,} cycles, {100 * row['utilization']:.1f} % of the array"]
     if row["does_not_fit"]:
         lines.append(f"does not fit the {row['part']}: {row['does_not_fit']}")

@@ -1,5 +1,7 @@
 """What each layer costs and what bounds it, from the cycle model's times of its instructions."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing as latencies
@@ -7,14 +9,50 @@ from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import moved_bytes, steps
 from systolith.hw.spec.memories import MEMORIES, Space, loadable
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.records import Record
 from systolith.sim.machine.access import merge
 from systolith.sim.machine.cycles import Timing
 
-__all__ = ["BOUNDS", "layer_windows", "measure", "moved", "profile", "work"]
+__all__ = ["BOUNDS", "Cost", "layer_windows", "measure", "moved", "profile", "work"]
 
 #: What may bound a layer, as texts of the report.
 BOUNDS = {"array": "array passes", "post": "POST", "load": "bus, loads", "store": "bus, stores",
           "latency": "latency"}
+
+
+@dataclass(frozen=True)
+class Cost(Record):
+    """What a layer costs.
+
+    Attributes
+    ----------
+    first_cycle, last_cycle : int
+        Of the layer's own instructions; those of other layers overlap.
+    cycles : int
+        That are counted for the layer: those in which its pixels are sent to the array, or are next
+        to be.
+    utilization : float
+        Of the array, in `cycles`.
+    at_work : dict of str to int
+        Of `cycles`, those in which array, post, load and store moved data, for whatever layer.
+    charged : dict of str to int
+        `cycles` shared out: each to the one of these at work that has the most cycles in the layer,
+        or to latency where none is (pipelines, memory, tokens on their way).
+    bound : str
+        What is charged the most.
+    loaded_bytes : dict of str to int
+        By what they are.
+    stored_bytes : int
+    """
+    first_cycle: int
+    last_cycle: int
+    cycles: int
+    utilization: float
+    at_work: dict[str, int]
+    charged: dict[str, int]
+    bound: str
+    loaded_bytes: dict[str, int]
+    stored_bytes: int
 
 
 def _minus(one, other):
@@ -104,18 +142,12 @@ def moved(program: Program) -> tuple[list[dict[str, int]], list[int]]:
     return loaded, stored
 
 
-def profile(program: Program, timing: Timing) -> list[dict]:
-    """For each layer of a program its cost, as plain data.
+def profile(program: Program, timing: Timing) -> list[Cost]:
+    """The `Cost` of each layer of a program.
 
-    Every cycle of a run is counted for one layer: the one whose pixels are sent to the array, or
-    are next to be, so that the layers' `cycles` sum up to those of the run, although layers
-    overlap: the first layer's begin with the run, the last one's end with it. `at_work` has,
-    of these cycles, those in which array, post, load and store moved data (for whatever layer).
-    Each cycle is then charged to the one of these at work that has the most cycles in the layer,
-    and to latency where none is (pipelines, memory, tokens on their way): `charged`, which sums up
-    to `cycles`. `bound` is what is charged the most. Further `first_cycle` and `last_cycle` of the
-    layer's own instructions, `utilization` (of the array, in `cycles`), `loaded_bytes` by kind,
-    and `stored_bytes`.
+    Every cycle of a run is counted for one layer, so that the layers' `cycles` sum up to those of
+    the run, although layers overlap: the first layer's begin with the run, the last one's end with
+    it.
     """
     described = program.host.layers
     layers, begins, ends = _windows(program, timing)
@@ -147,12 +179,11 @@ def profile(program: Program, timing: Timing) -> list[dict]:
         charged = {name: after - before for name, before, after in
                    zip(order, reached, reached[1:], strict=False)}
         charged["latency"] = total[index] - reached[-1]
-        found.append({
-            "first_cycle": min(start for start, _ in spans[index]),
-            "last_cycle": max(end for _, end in spans[index]),
-            "cycles": total[index],
-            "utilization": layer.macs / max(1, total[index] * program.arch.macs_per_cycle),
-            "at_work": at_work, "charged": {name: charged[name] for name in BOUNDS},
-            "bound": max(BOUNDS, key=charged.__getitem__),
-            "loaded_bytes": loaded[index], "stored_bytes": stored[index]})
+        found.append(Cost(
+            first_cycle=min(start for start, _ in spans[index]),
+            last_cycle=max(end for _, end in spans[index]),
+            cycles=total[index], utilization=program.arch.utilization(layer.macs, total[index]),
+            at_work=at_work, charged={name: charged[name] for name in BOUNDS},
+            bound=max(BOUNDS, key=charged.__getitem__),
+            loaded_bytes=loaded[index], stored_bytes=stored[index]))
     return found

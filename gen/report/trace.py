@@ -151,10 +151,10 @@ def trace_events(program: Program, timing: Timing, begin: int = 0,
         cost = costs[layer]
         add(0, names[layer], "layer", first, last, args={
             "layer": layer, "macs": program.host.layers[layer].macs,
-            "cycles": cost["cycles"], "utilization": round(cost["utilization"], 4),
-            "bound": cost["bound"], "first cycle": cost["first_cycle"],
-            "last cycle": cost["last_cycle"], "loaded bytes": sum(cost["loaded_bytes"].values()),
-            "stored bytes": cost["stored_bytes"]})
+            "cycles": cost.cycles, "utilization": round(cost.utilization, 4),
+            "bound": cost.bound, "first cycle": cost.first_cycle,
+            "last cycle": cost.last_cycle, "loaded bytes": sum(cost.loaded_bytes.values()),
+            "stored bytes": cost.stored_bytes})
     for unit, track in tracks(program, timing).items():
         own: list[tuple] = [(first, -last, number)
                             for first, last, number in clip(track.slices, begin, end)]

@@ -1,7 +1,7 @@
 """The whole path on handwritten digits: network, chip, program, proof and figures."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_folder, written_files
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
-from systolith.gen.report.report import FIGURES, read_report
+from systolith.gen.measure.area import FIGURES
+from systolith.gen.report.report import read_report
 
 __all__ = ["Demo", "demo", "read_digits", "write_example"]
 
@@ -88,10 +89,12 @@ def demo(examples: Path | str | None = None, folder: Path | str = "build/demo", 
         write_arrays(path, array)
 
     report = read_report(folder)
-    clock, area, board = report["clock"], report["area"]["total"], report["board"]
+    clock, area, board = report.clock, report.area, report.board
     accuracy = np.mean(np.asarray(golden.outputs).argmax(1) == labels)
     compared = rtl.comparison
-    assert compared is not None and rtl.compute_cycles is not None, "RTL says both"
+    assert compared is not None and rtl.run is not None, "RTL says both"
+    computing = rtl.arch.utilization(rtl.macs, rtl.run.compute_cycles)
+    assert area is not None and board is not None, "the build has an area, and the chip a board"
     rows = [
         ["network", f"{made.graph.name}: {len(made.graph.layers)} layers, "
                     f"{made.graph.macs:,} multiply-accumulates, weights and activations in "
@@ -101,15 +104,14 @@ def demo(examples: Path | str | None = None, folder: Path | str = "build/demo", 
                                         "(golden model)"],
         ["RTL against golden model", f"{rtl.images} images, {compared.elements:,} results of all "
                                      f"layers, mismatching bits: {compared.bits}"],
-        ["cycles per image", f"{rtl.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
+        ["cycles per image", f"{rtl.run.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
         ["array utilization", f"{100 * rtl.utilization:.1f} %, all traffic included "
-                              f"({100 * rtl.macs / rtl.compute_cycles / rtl.macs_per_cycle:.1f} "
-                              "% while computing)"],
-        ["throughput", f"{clock['mhz'] * 1e6 / rtl.cycles:,.0f} images/s at {clock['mhz']:g} MHz "
-                       f"({clock['source']})"],
-        [f"area on the {board['part']}", ", ".join(
-            f"{area[key]:,} {key.upper()} ({100 * area[key] / board['has'][key]:.0f} %)"
-            for key in FIGURES)],
+                              f"({100 * computing:.1f} % while computing)"],
+        ["throughput", f"{clock.images_per_second(rtl.batch, rtl.run.cycles):,.0f} images/s at "
+                       f"{clock.mhz:g} MHz ({clock.source})"],
+        [f"area on the {board.part}", ", ".join(
+            f"{used:,} {key.upper()} ({100 * used / there:.0f} %)" for key, used, there in
+            zip(FIGURES, astuple(area.total), astuple(board.has), strict=True))],
         ["simulation speed", f"{rtl.clocks_per_second:,.0f} clocks/s"]]
     if compared.first:
         rows.append(["first difference", str(compared.first)])

@@ -42,7 +42,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import Fault, save_fault
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
-from systolith.gen.measure.area import TARGETS, built_for, chip_area, count
+from systolith.gen.measure.area import FIGURES, TARGETS, built_for, chip_area, count
 from systolith.gen.report.pareto import write_results
 from systolith.hw.board.boards import BOARDS, PARTS
 from systolith.hw.element.element import arithmetic_of
@@ -118,9 +118,9 @@ class AreaOf:
     def measure(self) -> dict[str, Any]:
         area = chip_area(self.arch, self.target, dsp=self.dsp)
         assert area.pe is not None              # every chip has processing elements
-        return {**area.total,
-                "parts": {name: count(cells) for name, cells in area.parts.items()},
-                "processing_element": count(area.pe)}
+        return {**area.total.to_json(),
+                "parts": {name: count(cells).to_json() for name, cells in area.parts.items()},
+                "processing_element": count(area.pe).to_json()}
 
 
 @dataclass(frozen=True)
@@ -379,13 +379,13 @@ def _result(point, known):
               "networks": {}}
     if point.arch is None:
         return result
-    products = point.arch.macs_per_cycle
-    result |= {"chip": point.arch.to_dict(), "macs_per_cycle": products}
+    result |= {"chip": point.arch.to_dict(), "macs_per_cycle": point.arch.macs_per_cycle}
     for name, task in point.cycles.items():
         figures = known[task.key]
         result["fault"] = result["fault"] or figures.get("fault")
         if figures["error"] is None:
-            figures = figures | {"utilization": figures["macs"] / (figures["cycles"] * products)}
+            figures = figures | {"utilization": point.arch.utilization(figures["macs"],
+                                                                       figures["cycles"])}
         result["networks"][name] = figures
     errors = [figures["error"] for figures in result["networks"].values()]
     if errors and all(errors):
@@ -393,11 +393,9 @@ def _result(point, known):
     area = known[point.area.key]
     if area["error"] is not None:
         return result | {"error": area["error"], "fault": result["fault"] or area.get("fault")}
-    result |= {name: area[name] for name in ("lut", "ff", "dsp", "bram", "parts",
-                                             "processing_element")}
+    result |= {name: area[name] for name in (*FIGURES, "parts", "processing_element")}
     if point.part:
         has = PARTS[point.part]
         result["exceeds"] = [f"{result[name]:,} {name.upper()} of {getattr(has, name):,}"
-                             for name in ("lut", "ff", "dsp", "bram")
-                             if result[name] > getattr(has, name)]
+                             for name in FIGURES if result[name] > getattr(has, name)]
     return result

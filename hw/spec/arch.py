@@ -176,6 +176,11 @@ class Arch:
     def macs_per_cycle(self) -> int:
         return self.rows * self.columns * self.lanes
 
+    def utilization(self, macs: int, cycles: int) -> float:
+        """The share that so many multiply-accumulates are of what the array can do in so many
+        cycles; 0 in none."""
+        return macs / (cycles * self.macs_per_cycle) if cycles else 0.0
+
     # Exact sums.
 
     @property

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import isa, timing
+from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import passes, steps
 from systolith.hw.spec.memories import word_bytes
@@ -35,35 +36,24 @@ class Stuck(RuntimeError):
     """A program that would never end: which instruction each unit would wait for."""
 
 
-@dataclass(frozen=True)
-class Timing:
+@dataclass
+class Timing(Counts):
     """Cycle counts as the core's registers show them, and when each instruction was at work.
 
     Attributes
     ----------
-    cycles, compute_first, compute_last : int
-        As in the registers CYCLES, COMPUTE_FIRST and COMPUTE_LAST.
     instructions : list of (start, end)
         In program order, in cycles after the start: when its tokens were taken (ARRAY: its first
         pixel decided on) and when its own were given; BEGIN and END: when they left.
     waits : dict of Unit to list of (UnitState, first, last, unit)
         When each unit waited, both cycles included, in order: the unit is the one whose token came
         last, None where it did not wait for tokens.
-    activity : dict of str to dict of str to int
-        For each unit's name the cycles of each state that is counted ("running", "tokens",
-        "memory", "unit"), as in the registers BUSY_LOAD, WAIT_TOKENS_LOAD and so on.
+    activity : dict
+        Counted whether or not the chip has counters.
     """
-    cycles: int
-    compute_first: int
-    compute_last: int
+    activity: dict[str, dict[str, int]]
     instructions: list
     waits: dict
-    activity: dict
-
-    @property
-    def compute_cycles(self) -> int:
-        """Cycles from the first array pass to the last result, both included."""
-        return self.compute_last - self.compute_first + 1
 
 
 def cycles(program: Program, latency: int = 32) -> Timing:

@@ -12,6 +12,7 @@ from systolith.hw.spec.arch import Arch
 
 from .conv import Conv
 from .edges import Decoder, Encoder
+from .host_work import HostWork
 from .placement import Placement
 from .tensor import Tensor
 
@@ -159,8 +160,8 @@ class Graph:
             shapes = {**(part.shapes if part else {}), **shapes}
         return shapes
 
-    def host_work(self) -> dict[str, dict]:
-        """{"before" or "after": what the host computes there, as of `HostPart.work`}"""
+    def host_work(self) -> dict[str, HostWork]:
+        """{"before" or "after": what the host computes there}"""
         parts = {"before": self.head, "after": self.tail}
         return {where: part.work for where, part in parts.items() if part is not None}
 

@@ -1,10 +1,12 @@
 """What the host computes before and after the chip: parts of an ONNX network, on real numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, helper
+
+from .host_work import HostWork
 
 __all__ = ["HostPart"]
 
@@ -54,15 +56,15 @@ class HostPart:
         What `apply` gives: outputs of the model, or what it was given.
     given : list of str
         Inputs of the model that are inputs of the network.
-    work : dict
-        Plain data about it, for reports.
+    work : HostWork
+        How much it is.
     """
     model: ModelProto
     nodes: list
     run: Callable
     outputs: list
     given: list
-    work: dict = field(default_factory=dict)
+    work: HostWork
 
     @property
     def shapes(self) -> dict[str, tuple]:

@@ -5,9 +5,10 @@ simulated and real cores; they differ in the transport alone.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from systolith.hw.spec import registers
+from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.program import Program
@@ -87,27 +88,12 @@ class Status:
 
 
 @dataclass
-class RunResult:
-    """One run: how it ended, what it took, what it left in memory.
-
-    `compute_first` and `compute_last` are the cycles, counted from the start, of the first array
-    pass and of the last result; `activity` for each unit's name the cycles of each state that is
-    counted ("running", "tokens", "memory", "unit"), None where the chip has no counters; `outputs`
-    what was read from memory, in the order asked for.
-    """
+class RunResult(Counts):
+    """One run: what it took, how it ended, and what it left in memory, in the order asked for."""
     status: Status
-    cycles: int
-    compute_first: int
-    compute_last: int
-    activity: dict | None
     outputs: list = field(default_factory=list)
 
-    @property
-    def compute_cycles(self) -> int:
-        """From the start of the first array pass to the last result, both included."""
-        return self.compute_last - self.compute_first + 1 if self.compute_last else 0
-
-    def check(self) -> "RunResult":
+    def check(self) -> Self:
         """Raises DeviceError unless the run has reached its end."""
         if not self.status.done or self.status.error is not None:
             raise DeviceError(f"the run did not finish after {self.cycles} cycles: {self.status}")

@@ -215,21 +215,21 @@ class Area(Command):
 
     def _chip(self, options):
         from systolith.gen.kit.tables import text_table
-        from systolith.gen.measure.area import chip_area
+        from systolith.gen.measure.area import Figures, chip_area
         from systolith.gen.report.report import area_rows
         from systolith.hw.board.boards import BOARDS
         arch = chip(options.chip, options)
         board = BOARDS.get(arch.board)
         target = options.target or (board.part.target if board else "ecp5")
         with Reporter() as progress, progress.step(f"Area of {arch.name} for {target} (Yosys)"):
-            area = chip_area(arch, target, dsp=not options.no_dsp, log=options.log).to_dict()
+            area = chip_area(arch, target, dsp=not options.no_dsp, log=options.log)
         device = board.part if board and board.part.target == target else None
         print(f"The core of {arch.name} for {target}, by Yosys, hierarchy kept"
               + (f"; the part is the {device.name}" if device else "") + "\n")
-        print(text_table(area_rows(area, device and vars(device)), "lrrrr"))
-        if area["memories_in_flipflops"]:
-            print("\nmemories that became flip-flops:", ", ".join(area["memories_in_flipflops"]))
-        write_json(options.json, area)
+        print(text_table(area_rows(area, None if device is None else Figures.of(device)), "lrrrr"))
+        if area.in_flipflops:
+            print("\nmemories that became flip-flops:", ", ".join(area.in_flipflops))
+        write_json(options.json, area.to_json())
         return OK
 
 

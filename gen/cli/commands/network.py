@@ -260,7 +260,7 @@ class Simulate(Command):
         if found.activity is None:
             print("the chip has no counters of its units (control.counters)")
             return
-        same = found.activity == found.activity_model
+        same = found.activity == found.model.activity
         print("\ncycles of each unit by the core's counters, "
               f"{'the same as' if same else 'not those of'} the cycle model:\n")
         print(units_table(found.activity, found.cycles))
@@ -281,7 +281,7 @@ class Report(Command):
         report = read_report(options.dir)
         check_files(options.dir)
         print(markdown(report))
-        write_json(options.json, report)
+        write_json(options.json, report.to_json())
         return OK
 
 

@@ -9,6 +9,7 @@ from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
 from systolith.gen.importer.values import Constant, QuantizedConstant
 from systolith.gen.kit.errors import UserError
+from systolith.sim.model.host_work import HostWork
 from systolith.sim.model.tail import HostPart
 
 from .work import Work
@@ -58,9 +59,10 @@ def host_part(work: Work, nodes: list[Node], values: dict, cuts: list[str], made
     model = helper.make_model(graph, opset_imports=work.model.opset_import,
                               ir_version=min(work.model.ir_version or 8, 10))
     cost, whole = work.cost(nodes), work.total
-    facts = {"nodes": len(nodes), "operators": dict(Counter(node.operator for node in nodes)),
-             "reads": [name for name, _ in inputs], "gives": list(made), "macs": cost.macs,
-             "share": cost.macs / whole.macs if whole.macs else 0.0, "why": why}
+    facts = HostWork(
+        nodes=len(nodes), operators=dict(Counter(node.operator for node in nodes)),
+        reads=tuple(name for name, _ in inputs), gives=tuple(made), macs=cost.macs,
+        share=cost.macs / whole.macs if whole.macs else 0.0, why=why)
     return HostPart(model, [node.name for node in nodes], _Run(model), list(outputs), given, facts)
 
 

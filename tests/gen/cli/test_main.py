@@ -111,7 +111,7 @@ def test_build_measures_the_area_of_the_board(capsys, tmp_path, monkeypatch):
     code, out, _ = run(capsys, "build", MODEL, *CHIP, "-o", tmp_path / "out")
     assert code == 0 and asked == [("ulx3s", "ecp5", {"pe_dsp": False})]
     assert "the part has" in out and "83,640" in out
-    assert read_report(tmp_path / "out")["area"]["lut"] == 12
+    assert read_report(tmp_path / "out").area.total.lut == 12
 
 
 def test_golden_and_isa_agree_and_write_numpy(capsys, built, batch, tmp_path):
@@ -171,7 +171,8 @@ def test_report_and_its_json(capsys, built, tmp_path):
     code, out, _ = run(capsys, "report", built, "--json", tmp_path / "r.json")
     report = json.loads((tmp_path / "r.json").read_text())
     assert code == 0 and "# digits-cnn on ulx3s-8x8-e3m2" in out
-    assert report == read_report(built)
+    assert report == json.loads((built / "report.json").read_text())
+    assert report == read_report(built).to_json()
 
 
 def test_trace(capsys, built, tmp_path):
@@ -337,8 +338,13 @@ def test_damaged_builds(capsys, copy, batch):
     (copy / "chip.toml").write_text(text)
     (copy / "core.v").unlink()
     assert "core.v is missing" in refused(capsys, "disasm", copy)
+    data = json.loads((copy / "report.json").read_text())
     (copy / "report.json").write_text("{")
     assert "is no JSON" in refused(capsys, "report", copy)
+    del data["layers"][1]["cycles"]
+    (copy / "report.json").write_text(json.dumps(data))
+    assert "report.json: layers[1].cycles is missing; `systolith build` writes it anew" in refused(
+        capsys, "report", copy)
 
 
 @pytest.mark.parametrize("make, words", [

@@ -16,8 +16,10 @@ from systolith.gen.chip.toml import commented_toml, load_chip
 from systolith.gen.chip.verilog import design_verilog
 from systolith.gen.cli.main import main
 from systolith.gen.flow import bitstream as module
+from systolith.gen.report.report import make_report, write_report
 from systolith.hw.board.boards import BOARDS
 
+from ...hosts import smallest_program
 from ...hw.board.test_boards import StubCore
 
 #: The command without Verilog and Yosys, in a process of its own.
@@ -126,7 +128,7 @@ def test_other_files_are_left_alone(design, tmp_path, capsys):
 def test_of_a_build_and_a_program_that_is_too_large(design, tmp_path, capsys):
     (tmp_path / "chip.toml").write_text(commented_toml(load_chip("ulx3s-bnn")))
     (tmp_path / "program.bin").touch()
-    (tmp_path / "report.json").write_text(json.dumps({"memory": {"window_bytes": 100_000}}))
+    write_report(make_report(smallest_program(load_chip("ulx3s-bnn"), 100_000)), tmp_path)
     assert main(["bitstream", str(tmp_path), "--seeds", "1"]) == 0
     assert (tmp_path / "bitstream" / "ulx3s.bit").exists()
     assert "note" not in capsys.readouterr().out

@@ -13,6 +13,7 @@ from systolith.gen.compile.notes import bias_notes
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.notes import LEAST, Note, lines
+from systolith.hw.spec.records import from_json
 
 from ...onnx_exact import qdq
 from ...onnx_networks import QONNX, Network, evaluate, run_onnx
@@ -218,7 +219,7 @@ def test_every_command_says_it(tmp_path, capsys, monkeypatch):
     line, = (line for line in capsys.readouterr().out.splitlines() if said in line)
     note, = json.loads(figures.read_text())["notes"]
     assert line.startswith("Note: ") and repr(note["node"]) in line
-    assert lines([Note.of(note)]) == [line.removeprefix("Note: ").removesuffix(".")]
+    assert lines([from_json(Note, note, "note")]) == [line.removeprefix("Note: ").removesuffix(".")]
     assert main(["build", str(path), "--chip", "sim-16x16-int8", "--no-area",
                  "-o", str(tmp_path / "b")]) == 0
     assert line.removeprefix("Note: ") in capsys.readouterr().out

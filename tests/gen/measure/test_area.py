@@ -1,14 +1,17 @@
 """Area: counts of designs that are known by hand, attribution to parts, failures that are seen."""
 
+import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.records import RecordError
 
 # Two multiply-add elements in an array, a block RAM, a memory that only flip-flops can hold,
 # 5 loose flip-flops, and a chain of 3 registers in the DMA.
@@ -61,19 +64,19 @@ def test_parts_are_attributed_and_sum_to_the_whole(ecp5):
     figures = {name: area.count(cells) for name, cells in ecp5.parts.items()}
     assert list(figures) == ["processing elements", "array edges", "array control", "scratchpads",
                              "dma", "control", "core top"]
-    assert figures["processing elements"] == {"lut": 40, "ff": 40, "dsp": 2, "bram": 0}
-    assert figures["array edges"] == {"lut": 0, "ff": 8, "dsp": 0, "bram": 0}
-    assert figures["array control"]["ff"] == 2 and figures["array control"]["lut"] >= 3
-    assert figures["scratchpads"] == {"lut": 0, "ff": 0, "dsp": 0, "bram": 1}
-    assert figures["dma"] == {"lut": 0, "ff": 3, "dsp": 0, "bram": 0}
-    assert figures["control"]["ff"] == 64 and figures["control"]["lut"] > 8
-    assert figures["core top"]["ff"] >= 5
-    for key in ("lut", "ff", "dsp", "bram"):
-        assert ecp5.total[key] == sum(item[key] for item in figures.values())
+    assert figures["processing elements"] == area.Figures(40, 40, 2, 0)
+    assert figures["array edges"] == area.Figures(0, 8, 0, 0)
+    assert figures["array control"].ff == 2 and figures["array control"].lut >= 3
+    assert figures["scratchpads"] == area.Figures(0, 0, 0, 1)
+    assert figures["dma"] == area.Figures(0, 3, 0, 0)
+    assert figures["control"].ff == 64 and figures["control"].lut > 8
+    assert figures["core top"].ff >= 5
+    for key in area.FIGURES:
+        assert getattr(ecp5.total, key) == sum(getattr(item, key) for item in figures.values())
 
 
 def test_one_processing_element(ecp5):
-    assert (area.count(ecp5.pe), ecp5.pe_count) == ({"lut": 20, "ff": 20, "dsp": 1, "bram": 0}, 2)
+    assert (area.count(ecp5.pe), ecp5.pe_count) == (area.Figures(20, 20, 1, 0), 2)
 
 
 def test_memories_in_flipflops_are_named(ecp5):
@@ -81,10 +84,20 @@ def test_memories_in_flipflops_are_named(ecp5):
 
 
 def test_plain_data(ecp5):
-    data = ecp5.to_dict()
+    data = ecp5.to_json()
     assert {"lut", "ff", "dsp", "bram", "total", "parts"} <= set(data)
     assert data["processing_element"]["count"] == 2
     assert data["total"]["cells"]["MULT18X18D"] == 2
+    again = area.Area.from_json(json.loads(json.dumps(data)), "area")
+    assert again.to_json() == data
+    assert (again.parts, again.pe, again.pe_count, again.in_flipflops) == (
+        ecp5.parts, ecp5.pe, ecp5.pe_count, ecp5.in_flipflops)
+    alone = area.Area("xc7", {"dma": Counter(LUT6=2, RAMB18E1=1)})
+    assert alone.to_json()["bram"] == 0.5
+    assert area.Area.from_json(alone.to_json(), "area") == alone
+    del data["parts"]["dma"]["cells"]
+    with pytest.raises(RecordError, match=r"^area\.parts\.dma\.cells is missing$"):
+        area.Area.from_json(data, "area")
 
 
 def test_a_board_around_the_core():
@@ -95,19 +108,19 @@ module b(input clk, input [9:0] a, input [15:0] d, output [19:0] s, output reg o
   \\b.core core(clk, a, o, d, s);
 endmodule
 """
-    figures = area.measure(core + board, "b").to_dict()["parts"]
+    figures = area.measure(core + board, "b").to_json()["parts"]
     assert figures["board"]["ff"] == 1
     assert figures["scratchpads"]["bram"] == 1
 
 
 def test_multipliers_of_luts():
     found = area.measure(DESIGN, "top", "ecp5", dsp=False)
-    assert found.total["dsp"] == 0 and found.total["lut"] > 300
+    assert found.total.dsp == 0 and found.total.lut > 300
 
 
 def test_multipliers_of_luts_in_the_processing_elements_only():
     found = area.measure(DESIGN, "top", "ecp5", pe_dsp=False)
-    assert found.total["dsp"] == 0 and area.count(found.pe)["lut"] > 60
+    assert found.total.dsp == 0 and area.count(found.pe).lut > 60
 
 
 @pytest.mark.parametrize("name, target, dsp, structure", [
@@ -123,25 +136,24 @@ def test_what_processing_elements_are_built_for(name, target, dsp, structure):
 
 def test_ice40():
     found = area.measure(DESIGN, "top", "ice40")
-    assert found.total["dsp"] == 2 and found.total["bram"] == 4 and found.total["lut"] > 0
+    assert found.total.dsp == 2 and found.total.bram == 4 and found.total.lut > 0
 
 
 def test_gowin():
     found = area.measure(DESIGN, "top", "gowin")
-    assert found.total["dsp"] == 1, "two multipliers of 8 x 8, each half of one of 18 x 18"
-    assert found.parts["scratchpads"] and found.total["bram"] == 1
-    assert found.parts["dma"] and area.count(found.parts["dma"])["ff"] == 3
-    assert found.total["lut"] > 0
+    assert found.total.dsp == 1, "two multipliers of 8 x 8, each half of one of 18 x 18"
+    assert found.parts["scratchpads"] and found.total.bram == 1
+    assert found.parts["dma"] and area.count(found.parts["dma"]).ff == 3
+    assert found.total.lut > 0
 
 
 def test_how_cells_are_counted():
-    assert area.count({"LUT4": 3, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "PFUMX": 9}) == {
-        "lut": 13, "ff": 0, "dsp": 0, "bram": 0}
-    assert area.count({"ALU": 2, "LUT3": 1, "MUX2_LUT5": 1, "DFFNRE": 1, "DFFCE": 1, "MULT36X36": 1,
-                       "MULT9X9": 1, "SDPX9B": 1, "SP": 1, "RAM16SDP4": 1}) == {
-        "lut": 9, "ff": 2, "dsp": 4.5, "bram": 2}
-    assert area.count({"RAMB18E1": 3, "FDRE": 2, "FDSE_1": 1, "LUT6": 1, "CARRY4": 4}) == {
-        "lut": 1, "ff": 3, "dsp": 0, "bram": 1.5}
+    for cells, figures in (
+            ({"LUT4": 3, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "PFUMX": 9}, (13, 0, 0, 0)),
+            ({"ALU": 2, "LUT3": 1, "MUX2_LUT5": 1, "DFFNRE": 1, "DFFCE": 1, "MULT36X36": 1,
+              "MULT9X9": 1, "SDPX9B": 1, "SP": 1, "RAM16SDP4": 1}, (9, 2, 4.5, 2)),
+            ({"RAMB18E1": 3, "FDRE": 2, "FDSE_1": 1, "LUT6": 1, "CARRY4": 4}, (1, 3, 0, 1.5))):
+        assert area.count(cells) == area.Figures(*figures)
 
 
 def test_what_yosys_refuses_is_an_error_with_its_words(tmp_path):

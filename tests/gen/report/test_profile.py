@@ -37,19 +37,19 @@ def test_every_cycle_is_counted_once(seed):
     timing = cycles(program)
     found = profile(program, timing)
     assert len(found) == len(program.host.layers)
-    assert sum(layer["cycles"] for layer in found) == timing.cycles
+    assert sum(layer.cycles for layer in found) == timing.cycles
     for layer in found:
-        assert sum(layer["charged"].values()) == layer["cycles"]
-        assert all(0 <= count <= layer["cycles"] for count in layer["at_work"].values())
-        assert layer["charged"]["latency"] <= layer["cycles"] - max(layer["at_work"].values())
+        assert sum(layer.charged.values()) == layer.cycles
+        assert all(0 <= count <= layer.cycles for count in layer.at_work.values())
+        assert layer.charged["latency"] <= layer.cycles - max(layer.at_work.values())
     # what each layer's array does, and what the bus brings, is what was planned
-    assert sum(layer["at_work"]["array"] for layer in found) == pytest.approx(
+    assert sum(layer.at_work["array"] for layer in found) == pytest.approx(
         sum(layer.array_cycles for layer in program.host.layers), abs=2 * arch.rows)
-    beats = sum(sum(layer["loaded_bytes"].values()) for layer in found) // arch.beat_bytes
+    beats = sum(sum(layer.loaded_bytes.values()) for layer in found) // arch.beat_bytes
     loading = timing.activity["load"]["running"]
     assert beats <= loading <= beats + 4 * len(program.instructions)
     writing = timing.activity["store"]["running"]
-    assert sum(layer["stored_bytes"] for layer in found) // arch.beat_bytes <= writing
+    assert sum(layer.stored_bytes for layer in found) // arch.beat_bytes <= writing
 
 
 def test_work_is_what_the_counters_call_running():
@@ -83,9 +83,9 @@ BOUND = {
 @pytest.mark.parametrize("bound", BOUND)
 def test_what_bounds_a_layer(bound):
     (layer,), timing = costs(BOUND[bound], latency=100 if bound == "latency" else 8)
-    assert layer["bound"] == bound, layer
-    assert layer["cycles"] == timing.cycles
-    assert layer["utilization"] == pytest.approx(100 / 16 / timing.cycles)
+    assert layer.bound == bound, layer
+    assert layer.cycles == timing.cycles
+    assert layer.utilization == pytest.approx(100 / 16 / timing.cycles)
 
 
 def test_layers_end_with_their_last_pixel_and_bytes_are_theirs():
@@ -97,9 +97,9 @@ def test_layers_end_with_their_last_pixel_and_bytes_are_theirs():
                     fields={"out_x": 9, "destination": Destination.STORE}),
         Instruction(Opcode.STORE, layer=1, fields={"items": 9, "item_stride": 8})]
     (first, second), timing = costs(code, layers=2)
-    assert second["loaded_bytes"] == {"input": 0, "weights": 14 * ARCH.weight_bytes,
+    assert second.loaded_bytes == {"input": 0, "weights": 14 * ARCH.weight_bytes,
                                       "parameters": 0}
-    assert second["stored_bytes"] == 9 * ARCH.group_bytes
-    assert not any(first["loaded_bytes"].values()) and not first["stored_bytes"]
-    assert (first["at_work"]["array"], second["at_work"]["array"]) == (400, 200)
-    assert first["cycles"] == timing.instructions[2][0] + 400 - 1
+    assert second.stored_bytes == 9 * ARCH.group_bytes
+    assert not any(first.loaded_bytes.values()) and not first.stored_bytes
+    assert (first.at_work["array"], second.at_work["array"]) == (400, 200)
+    assert first.cycles == timing.instructions[2][0] + 400 - 1

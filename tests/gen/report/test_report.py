@@ -2,6 +2,9 @@
 
 import io
 import time
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from systolith.gen.chip.toml import load_chip
@@ -9,6 +12,8 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import MANIFEST, new_file, new_folder, write_file
 from systolith.gen.kit.progress import Reporter
+from systolith.gen.measure.area import Area, Figures
+from systolith.gen.report.contents import Clock
 from systolith.gen.report.report import area_rows, make_report, markdown, read_report
 from systolith.gen.report.report import write_report as write
 from systolith.hw.board.boards import BOARDS
@@ -29,56 +34,53 @@ def programs():
 def test_figures_are_those_of_the_cycle_model(programs):
     program = programs["board"]
     report, timing = make_report(program, latency=7), cycles(program, 7)
-    found = report["cycles"]
-    assert (found["total"], found["compute"]) == (timing.cycles, timing.compute_cycles)
-    assert found["utilization"] == pytest.approx(program.host.macs / timing.cycles / 64)
-    assert found["images_per_second"] == pytest.approx(25e6 / timing.cycles)
-    assert report["network"]["macs"] == sum(layer["macs"] for layer in report["layers"])
-    for before, after in zip(report["layers"], report["layers"][1:], strict=False):
-        assert before["last_cycle"] <= after["last_cycle"] <= timing.cycles
+    found = report.cycles
+    assert (found.total, found.compute) == (timing.cycles, timing.compute_cycles)
+    assert found.utilization == pytest.approx(program.host.macs / timing.cycles / 64)
+    assert found.images_per_second == pytest.approx(25e6 / timing.cycles)
+    assert report.network.macs == sum(item.layer.macs for item in report.layers)
+    for before, after in pairwise(report.layers):
+        assert before.cost.last_cycle <= after.cost.last_cycle <= timing.cycles
 
 
 def test_clock_says_where_it_comes_from(programs):
-    assert make_report(programs["board"])["clock"] == {
-        "mhz": 25.0, "source": "oscillator of the ulx3s-85f"}
-    assert make_report(programs["none"])["clock"] == {
-        "mhz": 100.0, "source": "assumed: clock.mhz of the chip"}
+    assert make_report(programs["board"]).clock == Clock(25.0, "oscillator of the ulx3s-85f")
+    assert make_report(programs["none"]).clock == Clock(100.0, "assumed: clock.mhz of the chip")
 
 
 def test_page_and_data_agree(programs, tmp_path):
     for program in programs.values():
-        report = make_report(program)
-        report["area"] = AREA
+        report = replace(make_report(program), area=AREA)
         write(report, tmp_path)
         assert read_report(tmp_path) == report
         page = (tmp_path / "report.md").read_text()
         assert page == markdown(report)
-        assert f"{report['cycles']['total']:,} (cycle model" in page
-        assert all(layer["name"] in page for layer in report["layers"])
+        assert f"{report.cycles.total:,} (cycle model" in page
+        assert all(item.layer.name in page for item in report.layers)
     assert "the part has" not in page and "core alone, ecp5" in page
 
 
 def test_a_program_that_does_not_fit_the_board_is_told(programs):
     report = make_report(programs["board"])
-    assert report["board"]["program_fits"] and "the program fits." in markdown(report)
-    report["board"] |= {"program_fits": False}
-    assert "**does not fit**" in markdown(report)
+    assert report.board.program_fits and "the program fits." in markdown(report)
+    smaller = replace(report, board=replace(report.board, program_fits=False))
+    assert "**does not fit**" in markdown(smaller)
 
 
-FIGURES = {"lut": 1000, "ff": 20, "dsp": 3, "bram": 0.5}
-AREA = {"target": "ecp5", "total": FIGURES,
-        "parts": {"dma": FIGURES, "processing elements": FIGURES},
-        "processing_element": {"lut": 10, "ff": 2, "dsp": 1, "bram": 0, "count": 3},
-        "memories_in_flipflops": ["core.x: 4 x 4"]}
+AREA = Area("ecp5", {"dma": Counter(LUT4=300, TRELLIS_FF=15, DP16KD=1, MULT9X9=1),
+                     "processing elements": Counter(LUT4=700, TRELLIS_FF=5, MULT18X18D=2)},
+            Counter(LUT4=10, TRELLIS_FF=2, MULT18X18D=1), 3, ["core.x: 4 x 4"])
 
 
 def test_area_table():
-    rows = area_rows(AREA, vars(BOARDS["ulx3s-85f"].part))
+    rows = area_rows(AREA, Figures.of(BOARDS["ulx3s-85f"].part))
     assert [row[0] for row in rows] == ["part", "one processing element", "processing elements (3)",
                                         "dma", "**total**", "the part has", "used"]
+    assert rows[0][1:] == ["LUT", "FF", "DSP", "BRAM"]
     assert rows[1] == ["one processing element", "10", "2", "1", "0"]
-    assert rows[4] == ["**total**", "1,000", "20", "3", "0.5"]
-    assert rows[6][1:] == ["1.2 %", "0.0 %", "1.9 %", "0.2 %"]
+    assert rows[4] == ["**total**", "1,000", "20", "2.5", "1"]
+    assert rows[5] == ["the part has", "83,640", "83,640", "156", "208"]
+    assert rows[6][1:] == ["1.2 %", "0.0 %", "1.6 %", "0.5 %"]
     assert len(area_rows(AREA)) == 5
 
 
@@ -145,9 +147,9 @@ def test_bars_on_a_terminal(monkeypatch):
 
 def test_what_the_host_lays_out_is_said(programs):
     program = programs["none"]
-    report = make_report(program) | {"area": None}
+    report = make_report(program)
     recipe = program.host.inputs[0].taps
     assert ("The host writes the input" in markdown(report)) == bool(recipe)
-    tapped = {**report["network"]["inputs"][0], "laid_out_as": [9, 4, 4]}
-    report["network"] = {**report["network"], "inputs": [tapped]}
+    tapped = replace(report.network.inputs[0], laid_out_as=(9, 4, 4))
+    report = replace(report, network=replace(report.network, inputs=(tapped,)))
     assert "as 9 x 4 x 4 instead of" in markdown(report)

@@ -7,6 +7,7 @@ import pytest
 from systolith.gen.flow import build as build_module
 from systolith.gen.measure.area import Area
 from systolith.gen.study import demo as module
+from systolith.hw.spec.counts import Counts
 from systolith.sim.machine.compare import Comparison, Difference
 
 
@@ -40,7 +41,7 @@ def test_a_difference_is_shown(tmp_path, monkeypatch):
         found = real(build, inputs, "golden" if engine == "rtl" else engine, **options)
         if engine == "rtl":
             found.comparison = Comparison(10, 3, Difference(1, "conv2", "t", (4, 5, 6), 7, 8))
-            found.cycles = found.compute_cycles = 9
+            found.run = Counts(cycles=9, compute_first=1, compute_last=9, activity=None)
             found.clocks_per_second = 1.0
         return found
     monkeypatch.setattr(module, "simulate", wrong)

@@ -104,9 +104,9 @@ def test_a_whole_detection_head(quantized, tmp_path):
     images = np.float32(net.rng.standard_normal((2, 3, 32, 32)))
     made = compared(model, images, tmp_path, 2e-3)
     assert made.graph.tail is not None and len(made.graph.layers) >= 9
-    work = read_report(made.folder)["host"]["after"]
-    assert work["operators"]["Softmax"] == 1 and work["gives"] == [y]
-    assert 0 < work["share"] < 0.1
+    work = read_report(made.folder).host["after"]
+    assert work.operators["Softmax"] == 1 and work.gives == (y,)
+    assert 0 < work.share < 0.1
     text = "\n".join(check(model, load_chip(CHIP)).nodes[-1])
     assert "host, after the output" in text
 

@@ -129,8 +129,8 @@ def test_little_work_that_follows_is_the_hosts_too(outputs, quantized_weights):
     for found, theirs in zip(*both(model), strict=True):
         np.testing.assert_allclose(found, theirs, rtol=2e-5, atol=1e-6)
     work = load(model).host_work()["after"]
-    assert work["macs"] == 10 * outputs and work["operators"]["Gemm"] == 1
-    assert work["gives"] == ["y"] and "Softmax" in work["why"]
+    assert work.macs == 10 * outputs and work.operators["Gemm"] == 1
+    assert work.gives == ("y",) and "Softmax" in work.why
 
 
 def test_a_middle_that_the_chip_cannot_compute_is_refused_with_the_cuts():

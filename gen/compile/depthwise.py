@@ -73,8 +73,7 @@ def plan_from_above(layer: "Layer") -> FromAbove | None:
     """The FromAbove of the fewest cycles, or None where the layer is not depthwise, the chip has
     no such mode, or the usual way is as fast."""
     conv, arch, y, x = layer.conv, layer.arch, layer.y, layer.x
-    groups = conv.geometry.groups
-    if not arch.depthwise or groups != conv.inputs != 1 or len(conv.weight) != groups:
+    if not arch.depthwise or not conv.depthwise:
         return None
     window = layer.blocks * y.extent(1) * x.extent(1)
     if arch.accumulator is not None or window > arch.activation_depth // 2:

@@ -33,9 +33,7 @@ def _numbers(array):
 
 def _kind(conv):
     """Kind of a layer for reports: "dense" where the kernel covers the map, else "conv"."""
-    _, height, width = conv.input_shape
-    dense = tuple(conv.weight.shape[2:]) == (height, width) and not any(conv.geometry.pads)
-    return "dense" if dense else "conv"
+    return "dense" if conv.dense else "conv"
 
 
 def _operand(operand):

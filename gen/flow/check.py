@@ -252,14 +252,11 @@ def _shape(shape):
 
 def _described(layer, graph):
     """A layer in a few words."""
-    kernel, groups = layer.weight.shape[2:], layer.geometry.groups
-    pool, place = layer.pool, layer.placement
-    height, width = layer.input_shape[1:]
-    if groups > 1:
-        kind = "depthwise" if groups == layer.inputs == len(layer.weight) else "grouped"
+    kernel, pool, place = layer.weight.shape[2:], layer.pool, layer.placement
+    if layer.geometry.groups > 1:
+        kind = "depthwise" if layer.depthwise else "grouped"
     else:
-        whole = kernel == (height, width) and not any(layer.geometry.pads)
-        kind = "dense" if whole else "convolution"
+        kind = "dense" if layer.dense else "convolution"
     text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
     if pool.size != (1, 1):
         text += f", {'sums of' if pool.sum else 'max pooling'} {_shape(pool.size)}"

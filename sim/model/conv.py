@@ -108,6 +108,17 @@ class Conv:
         """Channels that are read."""
         return self.weight.shape[1] * self.geometry.groups
 
+    @property
+    def dense(self) -> bool:
+        """Whether the kernel is the whole map, so that there is one result a channel."""
+        return tuple(self.weight.shape[2:]) == tuple(self.input_shape[1:]) and not any(
+            self.geometry.pads)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel, be it the only one, has a kernel of its own."""
+        return self.geometry.groups == self.inputs == len(self.weight)
+
     def on_chip(self, arch: Arch) -> "Conv":
         """This layer with biases as the chip holds them."""
         if self.requantization is None:

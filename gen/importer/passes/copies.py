@@ -60,10 +60,9 @@ def _split(graph, layers, source, copies):
     readers = [n for n, layer in layers.items()
                if layer.input == source or _combines(layer, source)]
     together, groups = np.concatenate(parts), maker.geometry.groups
-    depthwise = groups > 1 and groups == len(maker.weight) and maker.weight.shape[1] == 1
     if (len(readers) != len(copies) or len(np.unique(together)) < len(together)
             or maker.operand is not None or maker.placement != Placement()
-            or (groups > 1 and not depthwise)
+            or (groups > 1 and not maker.depthwise)
             or (groups > 1 and maker.weight_format.zero_code is None)
             or any(any(copy.geometry.pads) or copy.geometry.stride != (1, 1) for copy in moves)
             or not _worth_splitting(maker, parts)):
@@ -73,13 +72,13 @@ def _split(graph, layers, source, copies):
     names = {layer.name for layer in layers.values()}
     made = []
     for n, (copy, own) in enumerate(zip(moves, parts, strict=True)):
-        whole = _whole(inputs[own] if depthwise else inputs, width)
+        whole = _whole(inputs[own] if maker.depthwise else inputs, width)
         name = maker.name if n == 0 else next(
             text for m in count_from(n + 1) if (text := f"{maker.name}_{m}") not in names)
         names.add(name)
         made.append(replace(
             maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
-            geometry=replace(maker.geometry, groups=len(own) if depthwise else 1),
+            geometry=replace(maker.geometry, groups=len(own) if maker.depthwise else 1),
             bias=maker.bias[own], pool=maker.pool.of_channels(own),
             requantization=maker.requantization and maker.requantization.of_channels(own),
             placement=copy.placement, nodes=dict.fromkeys([*maker.nodes, *copy.nodes])))

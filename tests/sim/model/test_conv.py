@@ -82,6 +82,16 @@ def test_groups_are_dense_weights_with_zeros():
     assert layer.dense_weight(9)[0, :, 0, 0].tolist() == [1, 2, 9, 9]
 
 
+@pytest.mark.parametrize("outputs, inputs, groups, depthwise", [
+    (4, 4, 4, True), (8, 4, 4, False), (4, 4, 2, False), (1, 1, 1, True), (1, 4, 1, False)])
+def test_a_kernel_for_each_channel_or_as_large_as_the_map(outputs, inputs, groups, depthwise):
+    layer = Conv("c", "x", "y", np.ones((outputs, inputs // groups, 3, 2)), INT8,
+                 Geometry(groups=groups), input_shape=(inputs, 3, 2))
+    assert layer.depthwise == depthwise and layer.dense
+    assert not replace(layer, geometry=Geometry(pads=(1, 0, 0, 0), groups=groups)).dense
+    assert not replace(layer, input_shape=(inputs, 3, 3)).dense
+
+
 @pytest.mark.parametrize("format", [Int(8), Int(3), parse("e3m2"), Bipolar(1)], ids=str)
 def test_accumulator_bits_suffice_and_are_needed(format):
     rng = np.random.default_rng(7)

@@ -95,21 +95,29 @@ def in_range_of_each(builder: "Builder", value: HostInput | Value, target: Targe
         target = replace(target, zero_point=zeros[0])
         value = _quantized(builder, value, replace(target, low=min(lows), high=max(highs)),
                            f"{name}_wide", node)
-    order: list[int] = []
-    pieces = []
+    groups = []
     for low, high, zero in kinds:
-        own = [n for n, kind in enumerate(every) if kind == (low, high, zero)]
-        part = builder.quantize(picked(builder, node, value, np.array(own)),
-                                replace(target, low=low, high=high, zero_point=zero),
-                                f"{name}_part", node)
-        # Only codes matter from here on.
-        builder.tensors[part] = replace(builder.tensors[part], zero_point=target.zero_point)
-        pieces.append((part, Placement(len(order))))
-        order += own
-    moved = order != sorted(order)
+        own = np.array([n for n, kind in enumerate(every) if kind == (low, high, zero)])
+        groups.append((own, picked(builder, node, value, own),
+                       replace(target, low=low, high=high, zero_point=zero)))
+    pieces, order = _pieces(builder, groups, target, name, node)
+    moved = (order != np.sort(order)).any()
     made = join(builder, f"{name}_grouped" if moved else name, value.map, pieces, target,
                 value.nodes, node)
     return made, np.argsort(order) if moved else None
+
+
+def _pieces(builder, groups, target, name, node):
+    """([(tensor, Placement)], channels in the order of the tensors) of groups of channels,
+    (channels, value, Target) each, after quantizing. All tensors get the zero point of `target`,
+    since what is joined from them reads codes alone."""
+    pieces, count = [], 0
+    for own, value, each_target in groups:
+        piece = builder.quantize(value, each_target, f"{name}_part", node)
+        builder.tensors[piece] = replace(builder.tensors[piece], zero_point=target.zero_point)
+        pieces.append((piece, Placement(count)))
+        count += len(own)
+    return pieces, np.concatenate([own for own, *_ in groups])
 
 
 def _separable(builder, value):
@@ -143,53 +151,47 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
     even. A layer with weights of 1 and -1 turns its codes around. Raises UserError at `node`.
     """
     assert value.pool is not None
+    maker = f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool"
     if value.slope is not None:
-        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool and a "
-                  "slope below zero; put a quantizer between the two")
+        node.fail(f"{maker} and a slope below zero; put a quantizer between the two")
     form = builder.weight_format or target.format
-    form = Int(2) if form.binary else form    # with a 0 for the other channels
+    form = Int(2) if form.binary else form      # with a 0 for the other channels
     one = int(form.image(form.encode(1.0)))
     if one < 1 or int(form.image(form.encode(-1.0))) != -one:
-        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool; that "
-                  f"needs weights of 1 and -1, which {form} does not have: put the MaxPool after "
-                  "the factor")
-    turned = np.array(value.pool.least)
+        node.fail(f"{maker}; that needs weights of 1 and -1, which {form} does not have: put the "
+                  "MaxPool after the factor")
     if not _separable(builder, value):
-        node.fail(f"rounds {value.nodes[-1]!r}, which has a negative factor after a MaxPool of a "
-                  "convolution in groups; put a quantizer between them")
+        node.fail(f"{maker} of a convolution in groups; put a quantizer between them")
+    turned = np.array(value.pool.least)
     opposite = replace(target, zero_point=target.low + target.high - target.zero_point)
     if target.format.floating:
         opposite = replace(target, low=-target.high, high=-target.low)
-    order: list[int] = []
-    pieces = []
-    for sign, own in ((1, np.flatnonzero(~turned)), (-1, np.flatnonzero(turned))):
-        if not len(own):
-            continue
-        part = picked(builder, node, value, own)
-        if sign < 0:
-            low, high = (None if item is None else -item for item in (part.high, part.low))
-            part = replace(part, gain=-part.gain, offset=-part.offset, low=low, high=high,
-                           pool=replace(value.pool, least=()))
-        piece = builder.quantize(part, target if sign > 0 else opposite, f"{name}_part", node)
-        # Only codes matter from here on.
-        builder.tensors[piece] = replace(builder.tensors[piece], zero_point=target.zero_point)
-        pieces.append((piece, Placement(len(order))))
-        order += own.tolist()
-    joined = pieces[0][0]
+    groups = []
+    if not turned.all():
+        own = np.flatnonzero(~turned)
+        groups.append((own, picked(builder, node, value, own), target))
+    if turned.any():
+        own = np.flatnonzero(turned)
+        groups.append((own, _negative(picked(builder, node, value, own)), opposite))
+    pieces, order = _pieces(builder, groups, target, name, node)
+    joined, channels = pieces[0][0], len(turned)
+    images = np.full((channels, 1, 1, 1), one)
     if len(pieces) > 1:
         joined = join(builder, f"{name}_joined", value.map, pieces, target, value.nodes, node)
-    channels = len(turned)
-    signs = np.where(turned, -1, 1)
-    images = np.zeros((channels, channels, 1, 1), np.int64)
-    images[np.arange(channels), np.argsort(order), 0, 0] = one
-    if len(pieces) == 1:
-        images = np.full((channels, 1, 1, 1), one)
-    unit = target.unit
+        images = np.zeros((channels, channels, 1, 1), np.int64)
+        images[np.arange(channels), np.argsort(order), 0, 0] = one
+    gain = np.where(turned, -1, 1).astype(object) * target.unit
     zeros = np.where(turned, opposite.zero_point, target.zero_point).astype(object)
-    gain = signs.astype(object) * unit
     back = Value(joined, value.shape, value.map, gain / Fraction(one), -gain * zeros,
                  Linear(next(iter(value.nodes), node.name), images, form, (1, 1), (1, 1),
                         (0, 0, 0, 0), 0), nodes=list(value.nodes))
     result = builder.add_tensor(name, value.map, target)
     builder.add_layer(quantizing_layer(builder, back, target, result, node))
     return result
+
+
+def _negative(value):
+    """A min-pooled value with the other sign, which is max-pooled."""
+    low, high = (None if item is None else -item for item in (value.high, value.low))
+    return replace(value, gain=-value.gain, offset=-value.offset, low=low, high=high,
+                   pool=replace(value.pool, least=()))

@@ -54,44 +54,20 @@ def with_fixed_ranges(model: onnx.ModelProto, data: ArrayLike | dict, recipe: An
     feeds = calibration_feeds(SimpleNamespace(inputs=inputs), data, source)
     wanted = {node.input[0] for node in graph.node if node.op_type in DYNAMIC}
     statistics = _statistics(model, feeds, wanted, progress)
-    nodes, numbers, taken = [], {}, {name for node in graph.node for name in node.output}
-
-    def constant(array, name):
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        graph.initializer.append(numpy_helper.from_array(array, name))
-        return name
-
-    def ranges(tensor):
-        """Names of the constant scale and zero point of a tensor."""
-        if tensor not in numbers:
-            chosen = fit(Int(8), statistics[tensor], recipe.range, recipe.percentile)
-            numbers[tensor] = (constant(np.float32(chosen.scale), f"{tensor}_fixed_scale"),
-                               constant(np.uint8(chosen.zero + 128), f"{tensor}_fixed_zero"))
-        return numbers[tensor]
-    renamed: dict[str, str] = {}
+    numbers = {tensor: fit(Int(8), statistics[tensor], recipe.range, recipe.percentile)
+               for tensor in dict.fromkeys(node.input[0] for node in graph.node
+                                           if node.op_type in DYNAMIC)}
+    names = {tensor: _constants(graph, tensor, chosen) for tensor, chosen in numbers.items()}
+    nodes, renamed = [], dict[str, str]()
     for node in graph.node:
         node = onnx.NodeProto.FromString(node.SerializeToString())
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.op_type not in DYNAMIC:
             nodes.append(node)
             continue
-        tensor, pair = node.input[0], ranges(node.input[0])
-        codes = node.output[0]
+        nodes += _fixed(node, names[node.input[0]])
         if node.op_type == "DynamicQuantizeLinear":
-            renamed |= dict(zip(node.output[1:], pair, strict=False))
-        else:
-            codes = f"{codes}_codes"
-            b, scale, zero, bias = (*node.input[1:], *[""] * 4)[:4]
-            read = [codes, b, pair[0], scale, pair[1], zero, bias]
-            while not read[-1]:
-                del read[-1]
-        nodes.append(helper.make_node("QuantizeLinear", [tensor, *pair], [codes],
-                                      node.name and f"{node.name}_quantizer"))
-        if node.op_type != "DynamicQuantizeLinear":
-            nodes.append(helper.make_node("MatMulIntegerToFloat", read, node.output, node.name,
-                                          domain=node.domain))
+            renamed |= dict(zip(node.output[1:], names[node.input[0]], strict=False))
     for item in graph.output:
         if item.name in renamed:
             raise UserError(f"output {item.name!r} is a scale or zero point that is computed from "
@@ -99,6 +75,39 @@ def with_fixed_ranges(model: onnx.ModelProto, data: ArrayLike | dict, recipe: An
     del graph.node[:]
     graph.node.extend(nodes)
     return model
+
+
+def _constants(graph, tensor, chosen):
+    """Add the scale and the zero point (uint8) of a tensor's `Quantizer` (int8) to a graph; returns
+    their names."""
+    taken = {item.name for item in [*graph.initializer, *graph.input]} | {
+        name for node in graph.node for name in node.output}
+    names = []
+    for array, name in ((np.float32(chosen.scale), f"{tensor}_fixed_scale"),
+                        (np.uint8(chosen.zero + 128), f"{tensor}_fixed_zero")):
+        while name in taken:
+            name += "_"
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
+        names.append(name)
+    return names
+
+
+def _fixed(node, numbers):
+    """The nodes that do what a dynamic one does, with these names of its input's scale and zero
+    point."""
+    tensor, codes = node.input[0], node.output[0]
+    if node.op_type != "DynamicQuantizeLinear":
+        codes = f"{codes}_codes"
+    quantizer = helper.make_node("QuantizeLinear", [tensor, *numbers], [codes],
+                                 node.name and f"{node.name}_quantizer")
+    if node.op_type == "DynamicQuantizeLinear":
+        return [quantizer]
+    b, scale, zero, bias = (*node.input[1:], *[""] * 4)[:4]
+    read = [codes, b, numbers[0], scale, numbers[1], zero, bias]
+    while not read[-1]:
+        del read[-1]
+    return [quantizer, helper.make_node("MatMulIntegerToFloat", read, node.output, node.name,
+                                        domain=node.domain)]
 
 
 def _statistics(model, feeds, wanted, progress):

@@ -134,6 +134,38 @@ def _combined_layer(builder, value, target, output, node):
     if not scale or (both.product and any(added)):
         node.fail(f"quantizes the result of {both.name!r} after an addition or a scale per "
                   f"channel; put a quantizer right after {both.name!r}")
+    first, second, signs = _sides(both, node)
+    source, gain, zero, rest = _operand(builder, second, node, both.product)
+    added = added / scale + signs[1] * rest
+    if any(added) or (first.linear is None and any(
+            _operand(builder, first, node, both.product)[3])):
+        first = _moved(builder, first, signs[0] * added, target, node)
+    reach = [abs(item - zero) for item in image_limits(builder, source)]
+    if first.linear is None:
+        conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
+    else:
+        step = 1 if target.sign else target.unit / abs(scale)
+        conv, unit = _finely(builder, first, target,
+                             _largest_first(both, target, scale, gain, max(reach)), step, node)
+    factors = ([scale * gain * unit, Fraction(0)] if both.product else
+               [signs[0] * scale * unit, signs[1] * scale * gain])
+    if target.sign:
+        integers, shift, ties = _gains_of_sign(factors), 0, EVEN
+        target = replace(target, zero_point=-1 if target.strict else 1)
+    else:
+        factors = [item / target.unit for item in factors]
+        integers, shift = gains(factors, node)
+        ties = ties_of_sum(factors, target)
+        builder.notes.add("combined", both.name, _off(
+            conv, factors, integers, shift, reach, both.product, first.linear is not None))
+    operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,
+                      zero_point=target.zero_point, low=target.low, high=target.high)
+    return replace(conv, name=builder.unique(both.name), output=output, operand=operand,
+                   nodes=(*first.nodes, *value.nodes))
+
+
+def _sides(both, node):
+    """(value whose layer combines, value that is its operand, signs of the two)."""
     first, second, signs = both.first, both.second, [1, both.sign]
     if second.linear is not None and first.linear is None and second.map == first.map:
         first, second, signs = second, first, signs[::-1]
@@ -144,43 +176,20 @@ def _combined_layer(builder, value, target, output, node):
         inner = first.linear.name
         node.fail(f"quantizes the result of {both.name!r}, which reads that of {inner!r} before it "
                   f"is quantized; put a quantizer after {inner!r}")
-    source, gain, zero, rest = _operand(builder, second, node, both.product)
-    added = added / scale + signs[1] * rest
-    if any(added) or (first.linear is None and any(
-            _operand(builder, first, node, both.product)[3])):
-        first = _moved(builder, first, signs[0] * added, target, node)
-    limits = [gain * (item - zero) for item in image_limits(builder, source)]
-    factors = [signs[0] * scale, signs[1] * scale * gain]
-    if both.product:
-        factors = [scale * gain, Fraction(0)]
-    if first.linear is None:
-        conv, unit, builder.sums[output] = _as_it_is(builder, first, node)
-    elif target.sign:
-        # Results whose sign the operand cannot change may have any size.
-        reach = None if both.product else 2 * max(map(abs, limits))
-        conv, unit = _finely(builder, first, target, reach, 1, node)
-    else:
-        # Beyond this the result saturates for every operand but 0.
-        ends = [target.unit * (item - target.zero_point) / scale
-                for item in (target.low - 1, target.high + 1)]
-        reach = max(map(abs, ends))
-        reach = reach / abs(gain) if both.product else reach + max(map(abs, limits))
-        conv, unit = _finely(builder, first, target, reach, target.unit / abs(scale), node)
-    factors[0] *= unit
+    return first, second, signs
+
+
+def _largest_first(both, target, scale, gain, reach):
+    """The largest first result that matters; None: all do. Beyond it, the combined result saturates
+    for every operand but 0. `gain`: real number of a step of the operand, which has up to `reach`
+    steps."""
     if target.sign:
-        integers, shift = _gains_of_sign(factors), 0
-        target = replace(target, zero_point=-1 if target.strict else 1)
-    else:
-        factors = [item / target.unit for item in factors]
-        integers, shift = gains(factors, node)
-        builder.notes.add("combined", both.name, _off(conv, factors, integers, shift, [
-            abs(item - zero) for item in image_limits(builder, source)], both.product,
-            first.linear is not None))
-    ties = EVEN if target.sign else ties_of_sum(factors, target)
-    operand = Operand(source, both.product, integers[0], integers[1], int(zero), shift, ties,
-                      zero_point=target.zero_point, low=target.low, high=target.high)
-    return replace(conv, name=builder.unique(both.name), output=output, operand=operand,
-                   nodes=(*first.nodes, *value.nodes))
+        # Results whose sign the operand cannot change may have any size.
+        return None if both.product else 2 * abs(gain) * reach
+    ends = [target.unit * (item - target.zero_point) / scale
+            for item in (target.low - 1, target.high + 1)]
+    most = max(map(abs, ends))
+    return most / abs(gain) if both.product else most + abs(gain) * reach
 
 
 def _off(conv, factors, integers, shift, reach, product, rounded):

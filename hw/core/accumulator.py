@@ -16,7 +16,7 @@ __all__ = ["AccumulatorColumn"]
 class AccumulatorColumn(wiring.Component):
     """Accumulators below one array column.
 
-    The control for a sum comes one cycle before the sum; the result is in the memory for reads
+    The control for a sum comes two cycles before the sum; the result is in the memory for reads
     from `timing.REVISIT` cycles after the control on. The same word must not be added to earlier:
     nothing is forwarded.
 
@@ -27,9 +27,9 @@ class AccumulatorColumn(wiring.Component):
     Members
     -------
     enable, first, valid, address : In
-        A sum arrives in the next cycle; it overwrites word `address` if `first`, else adds to it,
-        exactly, or saturating where arch.accumulator says so. Without `valid` it is padding that
-        contributes nothing, whatever the array has made of it: zero stands for it.
+        A sum arrives in the cycle after the next one; it overwrites word `address` if `first`, else
+        adds to it, exactly, or saturating where arch.accumulator says so. Without `valid` it is
+        padding that contributes nothing, whatever the array has made of it: zero stands for it.
     double : In(1)
         It adds to twice the word instead; only with arch.bit_planes.
     enable_out, first_out, valid_out, address_out, double_out : Out
@@ -66,26 +66,35 @@ class AccumulatorColumn(wiring.Component):
         own, drain = memory.read_port(), memory.read_port()
         write = memory.write_port()
 
-        enable = Signal(reset_less=True)
-        first = Signal(reset_less=True)
-        valid = Signal(reset_less=True)
-        address = Signal.like(self.address, reset_less=True)
+        def delayed(value, name):
+            register = Signal.like(value, name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+        enable, first, valid, address = (delayed(getattr(self, name), name) for name in (
+            "enable", "first", "valid", "address"))
         m.d.comb += [own.addr.eq(self.address), drain.addr.eq(self.read_address),
                      self.read_data.eq(drain.data),
                      self.enable_out.eq(enable), self.first_out.eq(first),
                      self.valid_out.eq(valid), self.address_out.eq(address)]
-        m.d.sync += [enable.eq(self.enable), first.eq(self.first), valid.eq(self.valid),
-                     address.eq(self.address)]
-
-        held = own.data
+        held = Signal(signed(bits + self.arch.bit_planes), reset_less=True)
+        word = own.data
         if self.arch.bit_planes:
-            double = Signal(reset_less=True)
+            double = delayed(self.double, "double")
             m.d.comb += self.double_out.eq(double)
-            m.d.sync += double.eq(self.double)
-            held = Mux(double, own.data << 1, own.data)
+            word = Mux(double, own.data << 1, own.data)
+        m.d.sync += held.eq(Mux(first, 0, word))
+
+        # With the sum:
+        adds = delayed(valid, "adds")
+        writes, number = delayed(enable, "enable_then"), self.sum
         total = Signal(signed(bits + 1 + self.arch.bit_planes))
-        m.d.comb += total.eq(Mux(valid, self.sum, 0) + Mux(first, 0, held))
-        m.d.sync += [write.en.eq(enable), write.addr.eq(address)]
+        if self.arch.bit_planes:
+            number = Mux(adds, self.sum, 0)
+        else:
+            # Padding that is the first writes zero, by the register's reset; other padding nothing.
+            writes = writes & (adds | delayed(first, "first_then"))
+        m.d.comb += total.eq(number + held)
+        m.d.sync += [write.en.eq(writes), write.addr.eq(delayed(address, "address_then"))]
         if self.arch.accumulator is None:
             m.d.sync += write.data.eq(total)
         else:
@@ -94,4 +103,7 @@ class AccumulatorColumn(wiring.Component):
                 m.d.sync += write.data.eq(total)
             with m.Else():
                 m.d.sync += write.data.eq(Mux(total[-1], -(1 << (bits - 1)), (1 << (bits - 1)) - 1))
+        if not self.arch.bit_planes:
+            with m.If(~adds):
+                m.d.sync += write.data.eq(0)
         return m

@@ -4,9 +4,9 @@
                                       array --> accumulators
     activation memory --> pixels ----/
 
-The feeder works up to one pass ahead of the pixels, across instructions, so that passes follow
-each other without a gap. Latencies are counted from the cycle s in which a pixel is decided on:
-its address is out in s + 1, its word enters the array in s + 2.
+Passes follow each other without a gap, across instructions, too. Latencies are counted from the
+cycle s in which a pixel is decided on: its coordinates are there in s + 1, its address is out in
+s + 2, its word enters the array in s + WORD.
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import REVISIT, array_latency, column_delay
+from systolith.hw.spec.timing import REVISIT, WORD, array_latency, column_delay
 
 from .accumulator import AccumulatorColumn
 from .array import SystolicArray
@@ -28,32 +28,31 @@ from .unit import ExecutionUnit
 __all__ = ["Compute"]
 
 _LAYOUT = isa.layout(isa.Opcode.ARRAY)
-_LOAD, _POST = 1 << isa.Unit.LOAD, 1 << isa.Unit.POST
+_POST = 1 << isa.Unit.POST
 
 
 class _Flow:
-    """Signals that say which instruction is worked on and what happens in this cycle."""
+    """What is known of the instruction whose pixels are decided on, and of the cycle before."""
 
     def __init__(self) -> None:
-        self.fed = Signal()         # the feeder has taken the waiting instruction
-        self.running = Signal()     # the streamer has an instruction's pixels
-        self.feed = Signal()        # the feeder takes the waiting instruction
-        self.begin = Signal()       # the streamer takes it
-        self.slot = Signal()        # a pixel is decided on
-        self.finish = Signal()      # and is its instruction's last one
+        self.begun = Signal()       # it has begun in the cycle before
+        self.fields = {name: Signal(_LAYOUT[name].shape, name=name, reset_less=True)
+                       for name in ("accumulate", "early", "signal", "double")}
+        self.above = Signal(reset_less=True)    # its activations come from the top
 
 
 class Compute(ExecutionUnit):
     """Executes ARRAY instructions: the array, what feeds it, and its accumulators.
 
-    Timing: an instruction's tokens from LOAD are taken when its first filling starts, the other
-    ones when its pixels start, at the earliest in the cycle of the last pixel before it; its
-    first pixel is decided on in the next cycle, if its filling can be swapped in. A pass of n
+    Timing: an instruction begins one cycle after it is at `i` with all its tokens, at the earliest
+    in the cycle of the last pixel before it; tokens are taken and `i` is popped in the next cycle.
+    Its first pixel is decided on in that cycle, if its filling can be swapped in. A pass of n
     pixels takes max(n, timing.shortest_pass) cycles; a pass that adds to sums of an earlier
-    instruction waits until 3 cycles after that one's last pixel. The sum of a pixel decided on in
-    cycle s is written in s + latency in the last column, and earlier in the others; tokens are
-    given in that cycle, for the instruction's last pixel, or (early) the first pixel of its last
-    pass. Where activations come from the top, pixels start `rows` cycles after the swap.
+    instruction waits until `REVISIT` cycles after that one's last pixel. The sum of a pixel decided
+    on in cycle s is written in s + latency + 1 in the last column, and earlier in the others.
+    Tokens are given in the cycle before, since none of its takers can read the sum in the next
+    cycle: for the instruction's last pixel, or (early) the first pixel of its last pass. Where
+    activations come from the top, pixels start `rows` cycles after the swap.
 
     Parameters
     ----------
@@ -89,13 +88,13 @@ class Compute(ExecutionUnit):
 
     @property
     def latency(self) -> int:
-        """Cycles from the decision on a pixel to the write of its last column's sum."""
+        """Cycles from the decision on a pixel to its tokens, one before its last sum is written."""
         return array_latency(self.arch, self.array.pe.arithmetic.stages)
 
     @property
     def _to_column(self) -> int:
         """Cycles from the decision on a pixel to column 0's accumulator control."""
-        return 2 + self.array.latency - 1
+        return WORD + self.array.latency - 2
 
     @property
     def blocks(self) -> dict[str, wiring.Component]:
@@ -107,113 +106,129 @@ class Compute(ExecutionUnit):
         arch = self.arch
         m.submodules.array = self.array
         m.submodules.feeder = self.feeder
-        m.submodules.pixels = pixels = PixelStreamer()
+        m.submodules.pixels = pixels = PixelStreamer(arch=arch)
         flow = _Flow()
         missing = self._elaborate_issue(m, flow, pixels)
-        from_above = self._elaborate_steps(m, flow, pixels)
+        self._elaborate_steps(m, flow, pixels)
         m.submodules.results = results = ResultAddress(arch=arch)
-        m.d.comb += [
-            results.start.eq(flow.begin), results.instruction.eq(self.i.payload),
-            results.step.eq(flow.slot), results.fields.eq(pixels.fields),
-            results.last_tap.eq(pixels.last_tap), results.last_column.eq(pixels.last_column),
-            results.last_pixel.eq(pixels.last_pixel),
-        ]
-        self._elaborate_pixels(m, flow, pixels, from_above)
+        # Results are counted a cycle later than pixels.
+        m.d.comb += [results.start.eq(flow.begun), results.instruction.eq(self.i.payload)]
+        m.d.sync += [getattr(results, name).eq(value) for name, value in (
+            ("step", pixels.step), ("last_tap", pixels.last_tap),
+            ("last_column", pixels.last_column), ("last_pixel", pixels.last_pixel))]
+        self._elaborate_pixels(m, flow, pixels)
         self._elaborate_sums(m, self._delayed_control(m, flow, pixels, results))
         in_flight = self._elaborate_tokens(m, flow, pixels)
-        self._elaborate_state(m, flow, missing, in_flight)
+        self._elaborate_state(m, flow, pixels, missing, in_flight)
         return m
 
     def _elaborate_issue(self, m, flow, pixels):
-        """Which instruction: the feeder takes the waiting one first, the pixels pop it. Returns
-        the units whose tokens are missing."""
-        instruction, feeder = self.i.payload, self.feeder
-        missing = Signal(4)
+        """Which instruction. Returns the units whose tokens are missing."""
+        instruction = self.i.payload
+        missing, above = Signal(4), Signal(reset_less=True)
         m.d.comb += [
             missing.eq(instruction.wait & ~self.available),
-            flow.feed.eq(self.i.valid & ~flow.fed & feeder.idle & ~missing[isa.Unit.LOAD]),
-            flow.begin.eq(self.i.valid & flow.fed & ~(missing & ~_LOAD).any()
-                          & (~flow.running | flow.finish)),
-            self.i.ready.eq(flow.begin),
-            self.take.eq(Mux(flow.feed, instruction.wait & _LOAD, 0)
-                         | Mux(flow.begin, instruction.wait & ~_LOAD, 0)),
-            feeder.start.eq(flow.feed), feeder.instruction.eq(instruction),
-            pixels.start.eq(flow.begin), pixels.instruction.eq(instruction),
+            self.i.ready.eq(flow.begun),
+            self.take.eq(Mux(flow.begun, instruction.wait, 0)),
+            pixels.instruction.eq(instruction),
         ]
-        with m.If(flow.feed | flow.begin):
-            m.d.sync += flow.fed.eq(flow.feed)
-        with m.If(flow.begin | flow.finish):
-            m.d.sync += flow.running.eq(flow.begin)
+        m.d.sync += [flow.begun.eq(pixels.begin), above.eq(instruction.starts != 0),
+                     pixels.ready.eq(self.i.valid & (missing == 0) & ~pixels.begin & ~flow.begun)]
+        with m.If(pixels.begin):
+            m.d.sync += [kept.eq(instruction[name]) for name, kept in flow.fields.items()]
+            m.d.sync += flow.above.eq(above)
         return missing
 
     def _elaborate_steps(self, m, flow, pixels):
-        """Whether a pixel is decided on, and whether it swaps weights in. Returns the signal that
-        activations come from the top, or None on chips where they never do."""
-        feeder, fields = self.feeder, pixels.fields
-        settle = Signal(range(REVISIT))   # earlier sums are still on their way
-        adds = Signal()
+        """When weights are swapped in, and with them a pass begins."""
+        feeder = self.feeder
+        settle = Signal(range(REVISIT))
+        settled = Signal(init=1)        # in the next cycle no sums are still on their way
+        adds = Signal(reset_less=True)  # to sums of an earlier instruction
+        may, may_begin = Signal(), Signal()
         can_swap = Signal()
         m.d.comb += [
-            adds.eq(pixels.first_pass & fields.accumulate),
-            can_swap.eq(flow.running & pixels.first_pixel & feeder.loaded
-                        & ~(adds & (settle != 0))),
-            flow.slot.eq(can_swap | (flow.running & ~pixels.first_pixel)),
-            feeder.swap.eq(can_swap),
-            pixels.step.eq(flow.slot),
-            flow.finish.eq(flow.slot & pixels.last_pixel & pixels.last_pass),
+            pixels.enter.eq(can_swap),
+            feeder.swap.eq(can_swap & pixels.running & pixels.first_pixel),
+            feeder.first.eq(pixels.first_pass),
             self.started.eq(feeder.swap),
+            may.eq(~adds | pixels.step | settled),
+            may_begin.eq(~self.i.payload.accumulate | (settled & ~pixels.step)),
         ]
-        with m.If(flow.slot):
-            m.d.sync += settle.eq(REVISIT - 1)
+        m.d.sync += can_swap.eq(feeder.loaded & ~feeder.swap & Mux(pixels.begin, may_begin, may))
+        with m.If(pixels.begin):
+            m.d.sync += adds.eq(self.i.payload.accumulate)
+        with m.Elif(pixels.step):
+            m.d.sync += adds.eq(0)
+        with m.If(pixels.step):
+            m.d.sync += [settle.eq(REVISIT - 1), settled.eq(0)]
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
-        if not self.arch.depthwise:
-            return None
-        # From the top: the bus first brings all weights, then pixels.
-        from_above = Signal()
-        filled = Signal()
-        m.d.comb += from_above.eq(fields.starts != 0)
-        with m.If(from_above):
-            m.d.comb += [
-                feeder.swap.eq(can_swap & ~filled),
-                flow.slot.eq(flow.running
-                             & (~pixels.first_pixel | (filled & ~feeder.filling)))]
-        with m.If(feeder.swap | flow.slot):
-            m.d.sync += filled.eq(feeder.swap & from_above)
-        return from_above
+            with m.If(settle == 2):
+                m.d.sync += settled.eq(1)
+        base = Signal(_LAYOUT["weight_base"].shape, name="weight_base", reset_less=True)
+        m.d.comb += feeder.base.eq(base)
+        with m.If(flow.begun):
+            m.d.sync += base.eq(self.i.payload.weight_base)
+        if self.arch.depthwise:
+            # From the top: the bus first brings all weights, then pixels.
+            filled = Signal()
+            with m.If(flow.above):
+                m.d.comb += [
+                    pixels.enter.eq(filled & feeder.filled),
+                    feeder.swap.eq(can_swap & pixels.running & pixels.first_pixel & ~filled)]
+            with m.If(feeder.swap | pixels.step):
+                m.d.sync += filled.eq(feeder.swap & flow.above)
 
-    def _elaborate_pixels(self, m, flow, pixels, from_above):
-        """A pixel's way: decision, address, word, array."""
+    def _elaborate_pixels(self, m, flow, pixels):
+        """A pixel's way: decision, coordinates, address, word, array."""
         arch, array = self.arch, self.array
-        entering = Signal(data.StructLayout({"swap": 1, "inside": 1, "from_above": 1,
-                                             "pad_code": arch.activation.width}))
-        at_memory, at_array = Signal.like(entering), Signal.like(entering)
-        m.d.comb += [entering.swap.eq(self.feeder.swap), entering.inside.eq(pixels.inside),
-                     entering.pad_code.eq(pixels.fields.pad_code)]
-        m.d.sync += [at_memory.eq(entering), at_array.eq(at_memory)]
+
+        def later(value, cycles, name):
+            for stage in range(cycles):
+                register = Signal.like(value, name=f"{name}_{stage}")
+                m.d.sync += register.eq(value)
+                value = register
+            return value
+        pad_code = Signal(arch.activation.width, reset_less=True)
+        with m.If(flow.begun):
+            m.d.sync += pad_code.eq(self.i.payload.pad_code)
+        word, weights = Signal.like(self.activation_data), Signal.like(self.weight_data)
+        m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
         m.d.comb += [
-            self.activation_address.eq(pixels.address), array.swap.eq(at_array.swap),
-            array.activations.eq(Mux(at_array.inside, self.activation_data,
-                                     at_array.pad_code.replicate(arch.vector))),
-            array.weights.eq(self.weight_data), self.weight_address.eq(self.feeder.address),
+            self.activation_address.eq(pixels.address),
+            self.weight_address.eq(self.feeder.address),
+            array.swap.eq(later(self.feeder.swap, WORD, "swap")), array.weights.eq(weights),
+            array.activations.eq(Mux(
+                later(pixels.inside, WORD - 2, "inside"), word,
+                later(pad_code, WORD - 1, "pad").replicate(arch.vector))),
         ]
-        if from_above is not None:
-            m.d.comb += [entering.from_above.eq(flow.slot & from_above),
-                         array.from_above.eq(at_array.from_above)]
+        if arch.depthwise:
+            m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
 
     def _delayed_control(self, m, flow, pixels, results):
         """What column 0's accumulator does with a pixel's sum, when the sum is about to arrive."""
-        arch, fields = self.arch, pixels.fields
+        arch, new = self.arch, self.i.payload
         control = Signal(data.StructLayout({
             "enable": 1, "first": 1, "valid": 1, "address": range(arch.accumulator_depth),
             **({"double": 1} if arch.bit_planes else {})}))
-        m.d.comb += [control.enable.eq(flow.slot & results.begins),
-                     control.address.eq(results.address),
-                     control.valid.eq(pixels.inside | fields.pad_valid | (fields.starts != 0)),
-                     control.first.eq(pixels.first_pass & ~fields.accumulate)]
+        def after(value):
+            register = Signal.like(value, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+        # two cycles after the decision
+        counts = Signal(reset_less=True)        # padding, too
+        with m.If(flow.begun):
+            m.d.sync += counts.eq(new.pad_valid | (new.starts != 0))
+        adds = after(flow.fields["accumulate"])
+        m.d.comb += [control.enable.eq(after(after(pixels.step) & results.begins)),
+                     control.address.eq(after(results.address)),
+                     control.valid.eq(pixels.inside | after(counts)),
+                     control.first.eq(after(after(pixels.first_pass) & ~adds))]
         if arch.bit_planes:
-            m.d.comb += control.double.eq(pixels.first_pass & fields.double)
-        for stage in range(self._to_column):
+            m.d.comb += control.double.eq(
+                after(after(pixels.first_pass & flow.fields["double"])))
+        for stage in range(2, self._to_column):
             delayed = Signal.like(control, name=f"control_{stage}", reset_less=True)
             m.d.sync += delayed.eq(control)
             control = delayed
@@ -237,14 +252,14 @@ class Compute(ExecutionUnit):
     def _elaborate_tokens(self, m, flow, pixels):
         """Tokens travel along with the pixels that they wait for. Returns the number of
         instructions whose sums are not all written."""
-        fields = pixels.fields
-        early = fields.signal & Mux(fields.early, _POST, 0)
+        signal = flow.fields["signal"]
+        early = signal & Mux(flow.fields["early"], _POST, 0)
         giving = Signal(data.StructLayout({"tokens": 4, "done": 1}))
         m.d.comb += [
             giving.tokens.eq(
                 Mux(self.feeder.swap & pixels.last_pass, early, 0)
-                | Mux(flow.finish, fields.signal & ~early, 0)),
-            giving.done.eq(flow.finish),
+                | Mux(pixels.finish, signal & ~early, 0)),
+            giving.done.eq(pixels.finish),
         ]
         for stage in range(self.latency):
             delayed = Signal.like(giving, name=f"giving_{stage}")
@@ -252,18 +267,18 @@ class Compute(ExecutionUnit):
             giving = delayed
         in_flight = Signal(range(self.latency + 2))
         m.d.comb += self.give.eq(giving.tokens)
-        m.d.sync += in_flight.eq(in_flight + flow.begin - giving.done)
+        m.d.sync += in_flight.eq(in_flight + flow.begun - giving.done)
         return in_flight
 
-    def _elaborate_state(self, m, flow, missing, in_flight):
+    def _elaborate_state(self, m, flow, pixels, missing, in_flight):
         """What the sequencer and the registers see."""
         m.d.comb += [
             self.busy.eq(self.i.valid | (in_flight != 0)),
-            self.progress.eq(flow.slot | flow.feed | flow.begin | (self.give != 0)),
+            self.progress.eq(pixels.step | flow.begun | (self.give != 0)),
         ]
-        with m.If(flow.running | (in_flight != 0)):
+        with m.If(pixels.running | (in_flight != 0)):
             m.d.comb += self.state.eq(UnitState.RUNNING)
         with m.Elif(self.i.valid):
-            m.d.comb += [self.missing.eq(missing & Mux(flow.fed, ~_LOAD, -1)),
+            m.d.comb += [self.missing.eq(missing),
                          self.state.eq(Mux(self.missing != 0, UnitState.TOKENS,
                                            UnitState.RUNNING))]

@@ -31,8 +31,6 @@ class ResultAddress(wiring.Component):
         Go on to the next pixel.
     last_tap, last_column, last_pixel : In(1)
         The streamer's flags of the present pixel.
-    fields : In(ARRAY layout)
-        The instruction that the streamer keeps.
     begins : Out(1)
         The present pixel begins a result.
     address : Out(range(accumulator_depth))
@@ -42,21 +40,27 @@ class ResultAddress(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
-            "start": In(1), "instruction": In(_LAYOUT), "step": In(1), "fields": In(_LAYOUT),
+            "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
             "last_tap": In(1), "last_column": In(1), "last_pixel": In(1),
             "begins": Out(1), "address": Out(range(arch.accumulator_depth)),
         })
 
     def elaborate(self, platform):
         m = Module()
+        new = self.instruction
         address = Signal.like(self.address, reset_less=True)
         m.d.comb += self.address.eq(address)
+        fields = {name: Signal(new[name].shape(), name=name, reset_less=True) for name in
+                  ("accumulator", *(("starts", "start_x", "start_y", "results_x")
+                                    if self.arch.depthwise else ()))}
+        with m.If(self.start):
+            m.d.sync += [kept.eq(new[name]) for name, kept in fields.items()]
         if not self.arch.depthwise:
             m.d.comb += self.begins.eq(1)
             with m.If(self.step):
-                m.d.sync += address.eq(Mux(self.last_pixel, self.fields.accumulator, address + 1))
+                m.d.sync += address.eq(Mux(self.last_pixel, fields["accumulator"], address + 1))
             with m.If(self.start):
-                m.d.sync += address.eq(self.instruction.accumulator)
+                m.d.sync += address.eq(new.accumulator)
             return m
 
         # Distance to the next start, and how many are left, down and across.
@@ -65,15 +69,15 @@ class ResultAddress(wiring.Component):
         left = {"y": Signal(_LAYOUT["starts"].shape, name="y_left", reset_less=True),
                 "x": Signal(_LAYOUT["results_x"].shape, name="x_left", reset_less=True)}
         column = Signal.like(address)               # the first result of this column of pixels
-        behind = Signal.like(address)               # the word after the result begun last
-        fields, top = self.fields, Signal.like(address)
+        after = Signal.like(address)                # the word after the result begun last
+        top = Signal.like(address)
         open_ = {axis: (wait[axis] == 0) & (left[axis] != 0) for axis in "yx"}
-        from_above = fields.starts != 0
+        from_above = fields["starts"] != 0
         m.d.comb += [self.begins.eq(~from_above | (open_["y"] & open_["x"])),
-                     top.eq(Mux(self.begins, address + 1, behind))]
+                     top.eq(Mux(self.begins, address + 1, after))]
 
         def restart(source, *axes):
-            counts = {"y": source.starts, "x": source.results_x}
+            counts = {"y": source["starts"], "x": source["results_x"]}
             return [[wait[axis].eq(0), left[axis].eq(counts[axis])] for axis in axes]
 
         def advance(axis, every):
@@ -81,9 +85,9 @@ class ResultAddress(wiring.Component):
                     left[axis].eq(left[axis] - open_[axis])]
 
         with m.If(self.step):
-            m.d.sync += behind.eq(top)
+            m.d.sync += after.eq(top)
             with m.If(self.last_pixel):
-                m.d.sync += [address.eq(fields.accumulator), column.eq(fields.accumulator),
+                m.d.sync += [address.eq(fields["accumulator"]), column.eq(fields["accumulator"]),
                              *restart(fields, "y", "x")]
             with m.Elif(~from_above):
                 m.d.sync += address.eq(address + 1)
@@ -91,12 +95,11 @@ class ResultAddress(wiring.Component):
                 m.d.sync += [address.eq(top), column.eq(top), *restart(fields, "y", "x")]
             with m.Elif(self.last_tap):
                 m.d.sync += [column.eq(column + open_["x"]), address.eq(column + open_["x"]),
-                             *restart(fields, "y"), *advance("x", fields.start_x)]
+                             *restart(fields, "y"), *advance("x", fields["start_x"])]
             with m.Else():
-                m.d.sync += [*advance("y", fields.start_y),
-                             address.eq(address + Mux(self.begins, fields.results_x, 0))]
+                m.d.sync += [*advance("y", fields["start_y"]),
+                             address.eq(address + Mux(self.begins, fields["results_x"], 0))]
         with m.If(self.start):
-            new = self.instruction
             m.d.sync += [address.eq(new.accumulator), column.eq(new.accumulator),
                          *restart(new, "y", "x")]
         return m

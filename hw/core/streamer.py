@@ -1,148 +1,201 @@
 """The affine address generator: which activation word each pixel of each pass reads."""
 
+from functools import reduce
+from operator import and_, or_
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
 
 __all__ = ["PixelStreamer"]
 
 _LAYOUT = isa.layout(isa.Opcode.ARRAY)
+#: From the innermost to the outermost.
+_LOOPS = ("pool_x", "pool_y", "out_x", "out_y", "blocks", "kernel_x", "kernel_y")
 
 
 class PixelStreamer(wiring.Component):
     """Walks through the passes (kernel_y, kernel_x, blocks) and pixels (out_y, out_x, pool_y,
-    pool_x) of one ARRAY instruction, one pixel per `step`.
+    pool_x) of ARRAY instructions, one pixel a cycle, but for each pass's first one, which waits for
+    `enter`.
 
+    An instruction begins when it is `ready`, at the earliest with the last step of the one before
+    it, or, if that one's passes have one pixel, in the next cycle. Its own first step may be in the
+    cycle after it has begun. A step only counts the loops; coordinates
+    follow one cycle later and the address another one.
     Coordinates are kept scaled to words, so that address and window test need no multiplier:
     x and y each have a value at the pass's first pixel, at the pixel row's, and now.
 
+    Parameters
+    ----------
+    arch : Arch
+        Its activation memory is addressed.
+
     Members
     -------
-    start : In(1)
-        Take `instruction` and stand at its first pixel from the next cycle on.
     instruction : In(ARRAY layout)
-        Read in the cycle of `start` and kept.
-    step : In(1)
-        Go on to the next pixel. Not to be given together with `start`, but in the last one.
+        Must be there from the cycle before `begin` until the one after it.
+    ready : In(1)
+        It may begin.
+    enter : In(1)
+        If the present pixel is its pass's first, go on to the next one.
+    begin : Out(1)
+        `instruction` begins: it is the present one from the next cycle on.
+    running : Out(1)
+        There is a present instruction, and a present pixel.
+    step : Out(1)
+        In the next cycle, the next pixel is the present one.
+    finish : Out(1)
+        And there is none, or that of the next instruction.
     first_pixel, last_pixel : Out(1)
         The present pixel is the pass's first, its last.
     last_tap, last_column : Out(1)
         It is the last of the loops pool_y and pool_x, of these and out_x.
     first_pass, last_pass : Out(1)
         The present pass is the instruction's first, its last.
-    address : Out(as base)
-        The activation word, one cycle after the others; where padding is replicated, that of the
-        nearest pixel.
     inside : Out(1)
-        0: the pixel is padding, the address means nothing.
-    fields : Out(ARRAY layout)
-        The instruction that is kept.
+        Two cycles after the flags. 0: the pixel is padding, the address means nothing.
+    address : Out(range(activation_depth))
+        The activation word, with `inside`; where padding is replicated, that of the nearest pixel.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, arch: Arch) -> None:
         super().__init__({
-            "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
+            "instruction": In(_LAYOUT), "ready": In(1), "enter": In(1),
+            "begin": Out(1), "running": Out(1), "step": Out(1), "finish": Out(1),
             "first_pixel": Out(1), "last_pixel": Out(1),
             "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
-            "address": Out(_LAYOUT["base"].shape), "inside": Out(1), "fields": Out(_LAYOUT),
+            "inside": Out(1), "address": Out(range(arch.activation_depth)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        kept = Signal(_LAYOUT, reset_less=True)
-        m.d.comb += self.fields.eq(kept)
+        moves = self._elaborate_loops(m)
+        self._elaborate_coordinates(m, moves)
+        return m
 
-        loops = ("pool_x", "pool_y", "out_x", "out_y", "blocks", "kernel_x", "kernel_y")
-        left, last = {}, {}
-        for name in loops:                      # how many steps are still to come
-            left[name] = Signal(kept[name].shape(), name=f"{name}_left", reset_less=True)
-            last[name] = Signal(name=f"{name}_last")
-            m.d.comb += last[name].eq(left[name] == 0)
-        pixel_done = Signal()
+    def _elaborate_loops(self, m):
+        """Counts the loops. Returns what that does to the coordinates, one cycle later: for each
+        loop whether it has gone on; "begin"; and whether x and y begin "x to row" again, "x to
+        pass", "x to start" and so on."""
+        new = self.instruction
+        m.d.comb += [
+            self.step.eq(self.running & (~self.first_pixel | self.enter)),
+            self.finish.eq(self.step & self.last_pixel & self.last_pass),
+            # after a pass of one pixel a cycle later, which keeps `enter` out of a long path
+            self.begin.eq(self.ready & (~self.running | (
+                ~self.first_pixel & self.last_pixel & self.last_pass))),
+        ]
+        with m.If(self.begin | self.finish):
+            m.d.sync += self.running.eq(self.begin)
+        last, moves, touched = {}, {}, {}
+        reached = self.step             # the loop goes on, or starts again
+        for name in _LOOPS:
+            count = Signal(new[name].shape(), name=name, reset_less=True)
+            following = Signal.like(count, name=f"{name}_following")    # the number of the next
+            last[name] = Signal(name=f"{name}_last", reset_less=True)
+            new_single, single = (Signal(name=f"{name}_{what}", reset_less=True)
+                                  for what in ("new_single", "single"))
+            moves[name] = Signal(name=f"{name}_moved", reset_less=True)
+            touched[name] = reached
+            m.d.sync += [new_single.eq(new[name] == 1), moves[name].eq(reached & ~last[name])]
+            with m.If(self.begin):
+                m.d.sync += [count.eq(new[name]), single.eq(new_single),
+                             last[name].eq(new_single)]
+            with m.Elif(reached):
+                m.d.sync += last[name].eq(Mux(last[name], single, following == count))
+            with m.If(self.begin | (reached & last[name])):
+                m.d.sync += following.eq(2)
+            with m.Elif(reached):
+                m.d.sync += following.eq(following + 1)
+            reached = reached & last[name]
+
+        def gone(first, *others):
+            """One of these loops, which follow each other outward, goes on."""
+            return touched[first] & ~reduce(and_, (last[name] for name in (first, *others)))
+        for what, value in (
+                ("begin", self.begin),
+                ("x to row", gone("pool_y", "out_x")),
+                ("x to pass", gone("out_y", "blocks", "kernel_x")),
+                ("x to start", touched["kernel_y"] | self.begin),
+                ("y to row", gone("out_x", "out_y")),
+                ("y to pass", gone("blocks", "kernel_x", "kernel_y"))):
+            moves[what] = Signal(name=what.replace(" ", "_"), reset_less=True)
+            m.d.sync += moves[what].eq(value)
+        moves["y to start"] = moves["begin"]
         m.d.comb += [
             self.last_tap.eq(last["pool_x"] & last["pool_y"]),
             self.last_column.eq(self.last_tap & last["out_x"]),
-            pixel_done.eq(self.last_column & last["out_y"]),
-            self.last_pixel.eq(pixel_done),
+            self.last_pixel.eq(self.last_column & last["out_y"]),
             self.last_pass.eq(last["blocks"] & last["kernel_x"] & last["kernel_y"]),
         ]
-        first_pixel = Signal(reset_less=True)
-        first_pass = Signal(reset_less=True)
-        m.d.comb += [self.first_pixel.eq(first_pixel), self.first_pass.eq(first_pass)]
+        with m.If(self.begin):
+            m.d.sync += [self.first_pixel.eq(1), self.first_pass.eq(1)]
+        with m.Elif(self.step):
+            m.d.sync += self.first_pixel.eq(self.last_pixel)
+            with m.If(self.last_pixel):
+                m.d.sync += self.first_pass.eq(0)
+        return moves
 
-        y_pass, y_row, y = (Signal(_LAYOUT["y_start"].shape, name=n, reset_less=True)
-                            for n in ("y_pass", "y_row", "y"))
-        x_pass, x_row, x = (Signal(_LAYOUT["x_start"].shape, name=n, reset_less=True)
-                            for n in ("x_pass", "x_row", "x"))
-        base = Signal(_LAYOUT["base"].shape, reset_less=True)
-        # The nearest pixel: a comparison takes as long as a sum, so the selection that depends on
-        # it is made in the next cycle, from registered candidates. Negative coordinates are large
-        # as unsigned numbers.
-        y_outside, x_outside = (Signal(name=f"{n}_outside") for n in "yx")
-        y_behind, x_behind = (Signal(name=f"{n}_behind", reset_less=True) for n in "yx")
-        row, last_row = (Signal.like(base, name=n) for n in ("row", "last_row"))
-        column, last_column = (Signal(_LAYOUT["x_last"].shape, name=n, reset_less=True)
-                               for n in ("column", "last_column"))
-        m.d.comb += [
-            y_outside.eq(y.as_unsigned() > kept.y_last),
-            x_outside.eq(x.as_unsigned() > kept.x_last),
-            self.inside.eq(kept.replicate | ~(y_outside | x_outside)),
-            self.address.eq(Mux(y_behind, last_row, row) + Mux(x_behind, last_column, column)),
-        ]
-        m.d.sync += [
-            y_behind.eq(y_outside & ~y[-1]), row.eq(base + Mux(y[-1], 0, y)),
-            last_row.eq(base + kept.y_last),
-            x_behind.eq(x_outside & ~x[-1]), column.eq(Mux(x[-1], 0, x)),
-            last_column.eq(kept.x_last),
-        ]
+    def _elaborate_coordinates(self, m, moves):
+        new, begins = self.instruction, moves["begin"]
+        # Where passes begin is needed in the cycle after `begin`, the rest from the next one on.
+        early, late = ({name: Signal(new[name].shape(), name=name, reset_less=True)
+                        for name in names} for names in (
+            ("base", "x_start", "y_start"),
+            ("stride_px", "stride_ox", "stride_kx", "stride_py", "stride_oy", "stride_ky",
+             "stride_block", "x_last", "y_last", "replicate")))
+        for present, fields in ((self.begin, early), (begins, late)):
+            with m.If(present):
+                m.d.sync += [kept.eq(new[name]) for name, kept in fields.items()]
 
-        def restart(source, *names):
-            return [left[name].eq(source[name] - 1) for name in names]
-
-        with m.If(self.step):
-            m.d.sync += first_pixel.eq(pixel_done)
-            with m.If(~last["pool_x"]):
-                m.d.sync += [left["pool_x"].eq(left["pool_x"] - 1), x.eq(x + kept.stride_px)]
-            with m.Elif(~last["pool_y"]):
-                m.d.sync += [left["pool_y"].eq(left["pool_y"] - 1), *restart(kept, "pool_x"),
-                             x.eq(x_row), y.eq(y + kept.stride_py)]
-            with m.Elif(~last["out_x"]):
-                x_next = x_row + kept.stride_ox
-                m.d.sync += [left["out_x"].eq(left["out_x"] - 1),
-                             *restart(kept, "pool_x", "pool_y"),
-                             x_row.eq(x_next), x.eq(x_next), y.eq(y_row)]
-            with m.Elif(~last["out_y"]):
-                y_next = y_row + kept.stride_oy
-                m.d.sync += [left["out_y"].eq(left["out_y"] - 1),
-                             *restart(kept, "pool_x", "pool_y", "out_x"),
-                             x_row.eq(x_pass), x.eq(x_pass), y_row.eq(y_next), y.eq(y_next)]
-            with m.Else():
-                m.d.sync += [*restart(kept, "pool_x", "pool_y", "out_x", "out_y"),
-                             first_pass.eq(0)]
-                with m.If(~last["blocks"]):
-                    m.d.sync += [left["blocks"].eq(left["blocks"] - 1),
-                                 base.eq(base + kept.stride_block),
-                                 x_row.eq(x_pass), x.eq(x_pass), y_row.eq(y_pass), y.eq(y_pass)]
-                with m.Elif(~last["kernel_x"]):
-                    x_next = x_pass + kept.stride_kx
-                    m.d.sync += [left["kernel_x"].eq(left["kernel_x"] - 1),
-                                 *restart(kept, "blocks"), base.eq(kept.base),
-                                 x_pass.eq(x_next), x_row.eq(x_next), x.eq(x_next),
-                                 y_row.eq(y_pass), y.eq(y_pass)]
-                with m.Else():
-                    y_next = y_pass + kept.stride_ky
-                    m.d.sync += [left["kernel_y"].eq(left["kernel_y"] - 1),
-                                 *restart(kept, "blocks", "kernel_x"), base.eq(kept.base),
-                                 x_pass.eq(kept.x_start), x_row.eq(kept.x_start),
-                                 x.eq(kept.x_start),
-                                 y_pass.eq(y_next), y_row.eq(y_next), y.eq(y_next)]
-        with m.If(self.start):
-            new = self.instruction
-            m.d.sync += [
-                kept.eq(new), *restart(new, *loops), base.eq(new.base),
-                x_pass.eq(new.x_start), x_row.eq(new.x_start), x.eq(new.x_start),
-                y_pass.eq(new.y_start), y_row.eq(new.y_start), y.eq(new.y_start),
-                first_pixel.eq(1), first_pass.eq(1),
+        def walk(axis):
+            """A coordinate: it begins again at its value of the row, of the pass or of the
+            instruction, or goes on from there or from where it is, in one adder."""
+            now, row, first = (Signal(new[f"{axis}_start"].shape(), name=f"{axis}{of}",
+                                      reset_less=True) for of in ("", "_row", "_pass"))
+            origin, by, reached = (Signal.like(now, name=f"{axis}_{what}")
+                                   for what in ("origin", "by", "next"))
+            to_row, to_pass, to_start = (moves[f"{axis} to {what}"]
+                                         for what in ("row", "pass", "start"))
+            m.d.comb += [
+                origin.eq(_one_of((to_start, early[f"{axis}_start"]), (to_pass, first),
+                                  (to_row, row), (moves[f"pool_{axis}"], now))),
+                by.eq(_one_of(*((moves[name], late[f"stride_{name[0]}{axis}"])
+                                for name in (f"pool_{axis}", f"out_{axis}", f"kernel_{axis}")))),
+                reached.eq(origin + by),
             ]
-        return m
+            with m.If(to_start | to_pass | to_row | moves[f"pool_{axis}"]):
+                m.d.sync += now.eq(reached)
+            with m.If(to_start | to_pass | moves[f"out_{axis}"]):
+                m.d.sync += row.eq(reached)
+            with m.If(to_start | moves[f"kernel_{axis}"]):
+                m.d.sync += first.eq(reached)
+            return now
+        x, y = walk("x"), walk("y")
+        base = Signal(self.address.shape(), name="base_now", reset_less=True)
+        with m.If(moves["kernel_x"] | moves["x to start"]):
+            m.d.sync += base.eq(early["base"])
+        with m.Elif(moves["blocks"]):
+            m.d.sync += base.eq(base + late["stride_block"])
+
+        # The nearest pixel. Negative coordinates are large as unsigned numbers.
+        outside = {axis: Signal(name=f"{axis}_outside") for axis in "xy"}
+        nearest = {axis: Signal.like(base, name=f"{axis}_nearest") for axis in "xy"}
+        base_then = Signal.like(base)
+        for axis, value in (("x", x), ("y", y)):
+            m.d.comb += outside[axis].eq(value.as_unsigned() > late[f"{axis}_last"])
+            with m.If(value[-1]):
+                m.d.sync += nearest[axis].eq(0)
+            with m.Else():
+                m.d.sync += nearest[axis].eq(Mux(outside[axis], late[f"{axis}_last"], value))
+        m.d.sync += [base_then.eq(base),
+                     self.inside.eq(late["replicate"] | ~(outside["x"] | outside["y"]))]
+        m.d.comb += self.address.eq(base_then + nearest["y"] + nearest["x"])
+
+
+def _one_of(*choices):
+    """The value whose condition holds; 0 where none does. No two hold."""
+    return reduce(or_, (value & condition.replicate(len(value)) for condition, value in choices))

@@ -11,7 +11,7 @@ from .arch import Arch
 from .numbers import PAGE_BYTES
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "REVISIT", "STORE_BURSTS",
-           "TABLE_LOOKUP", "array_latency", "burst_limit", "column_delay", "delivery_beats",
+           "TABLE_LOOKUP", "WORD", "array_latency", "burst_limit", "column_delay", "delivery_beats",
            "operand_lane_latency", "operand_latency", "post_lane_latency", "post_latency",
            "rounding_latency", "shortest_pass"]
 
@@ -23,9 +23,12 @@ LOAD_BURSTS = 4
 STORE_BURSTS = 16
 #: Items between POST and STORE; enough to hide the pipeline at full rate.
 ITEMS = 16
-#: Cycles from a sum's control, one cycle before the sum, to the first read of the accumulators
+#: Cycles from a sum's control, two cycles before the sum, to the first read of the accumulators
 #: that sees it. Within them nothing may be added to the same word.
-REVISIT = 3
+REVISIT = 4
+#: Cycles from the decision on a pixel to its activation word at the array: coordinates, address,
+#: the memory and one more, since the output of a block RAM is late.
+WORD = 4
 #: Cycles from the array's ports to the first processing element.
 ARRAY_EDGE = 1
 #: Cycles from a number to the table word at its address: the memory's own register and one more,
@@ -60,13 +63,14 @@ def column_delay(arch: Arch, column: int) -> int:
 
 
 def array_latency(arch: Arch, stages: int) -> int:
-    """Cycles from the decision on a pixel to the write of its last column's sum.
+    """Cycles from the decision on a pixel to the one before its last column's sum is written.
 
     `stages` are the pipeline stages of a processing element, `arithmetic_of(arch).stages`.
     """
-    # address and word; the array; the accumulators of the last column
-    return (2 + (ARRAY_EDGE + arch.rows + stages) - 1 + column_delay(arch, arch.columns - 1)
-            + REVISIT - 1)
+    # the word; the array; the accumulators of the last column, whose control comes two cycles
+    # before the sum
+    return (WORD + (ARRAY_EDGE + arch.rows + stages) + column_delay(arch, arch.columns - 1)
+            - 2 + REVISIT - 2)
 
 
 def rounding_latency(form: Format) -> int:

@@ -21,7 +21,7 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import isa, timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import passes, steps
+from systolith.hw.spec.loops import passes, pixels, steps
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
@@ -352,31 +352,27 @@ class _Model:
     # Array and post-processing.
 
     def _array(self):
-        begun = swapped = finished = -1000
+        swapped = finished = over = -1000
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
-            load = 1 << Unit.LOAD
-            here = max(visible, begun + 1)
-            weights = yield from self._take(Unit.ARRAY, code, load)
-            fed = max(here, swapped + self.arch.rows - 1, weights)
-            granted = yield from self._take(Unit.ARRAY, code, 15 & ~load)
-            activity.wait(UnitState.TOKENS, max(here, activity.end + 1),
-                          max(weights, granted) - 1,
-                          Unit.LOAD if weights > granted else activity.giver)
-            begun = max(fed + 1, finished, granted)
-            self._put(self.room[Unit.ARRAY], begun + 1)
-            pixels = steps(code, self.arch)
-            first = swapped = max(begun + 1, fed + 1, swapped + self.shortest_pass,
+            granted = yield from self._take(Unit.ARRAY, code)
+            activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
+                          activity.giver)
+            begun = max(visible + 1, granted + 1, over)
+            self._put(self.room[Unit.ARRAY], begun + 2)
+            length = steps(code, self.arch)
+            first = swapped = max(begun + 1, swapped + self.shortest_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
-            swapped += (passes(code) - 1) * max(pixels, self.shortest_pass)
-            finished = swapped + pixels - 1
+            swapped += (passes(code) - 1) * max(length, self.shortest_pass)
+            finished = swapped + length - 1
+            over = finished + (pixels(code) == 1)
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
             self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)
             if self.first_pass is None:
                 self.first_pass = first
-            activity.add(here, finished + self.array_latency)
+            activity.add(visible, finished + self.array_latency)
             self.times[number] = (first, finished + self.array_latency)
 
     def _post(self):

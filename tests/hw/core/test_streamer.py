@@ -6,6 +6,9 @@ import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.streamer import PixelStreamer
 from systolith.hw.spec import isa
+from systolith.hw.spec.arch import Arch
+
+ARCH = Arch(rows=2, columns=2, activation_depth=1 << 13)
 
 
 def loops(i):
@@ -23,7 +26,7 @@ def loops(i):
                     if i.replicate:
                         y, x = max(0, min(y, i.y_last)), max(0, min(x, i.x_last))
                     inside = 0 <= y <= i.y_last and 0 <= x <= i.x_last
-                    address = (i.base + block * i.stride_block + y + x) % (1 << 20)
+                    address = (i.base + block * i.stride_block + y + x) % ARCH.activation_depth
                     yield (address if inside else None, inside, n == 0, n == len(pixels) - 1,
                            first_pass, last_pass)
 
@@ -47,38 +50,41 @@ def instruction(rng):
 def test_walks_through_passes_and_pixels_as_the_loops_say(seed):
     rng = random.Random(seed)
     programs = [instruction(rng) for _ in range(5)]
-    dut = PixelStreamer()
-    seen, expected = [], [pixel for i in programs for pixel in loops(i)]
+    dut = PixelStreamer(arch=ARCH)
+    flags, steps, places = [], [], []
+    layout = isa.layout(isa.Opcode.ARRAY)
 
     async def bench(ctx):
-        for number, i in enumerate(programs):
-            pixels = list(loops(i))
-            if number == 0:
-                await start(ctx, i)
-            for n in range(len(pixels)):
-                while rng.random() < 0.3:           # it must stand still without a step
-                    await ctx.tick()
-                inside = ctx.get(dut.inside)
-                now = (bool(inside),
-                       bool(ctx.get(dut.first_pixel)), bool(ctx.get(dut.last_pixel)),
-                       bool(ctx.get(dut.first_pass)), bool(ctx.get(dut.last_pass)))
-                ctx.set(dut.step, 1)
-                if n == len(pixels) - 1 and number + 1 < len(programs):
-                    await start(ctx, programs[number + 1])      # in the cycle of the last step
-                else:
-                    await ctx.tick()
-                ctx.set(dut.step, 0)
-                seen.append((ctx.get(dut.address) if inside else None, *now))
-
-    async def start(ctx, i):
-        word = i.encode() & ((1 << isa.layout(isa.Opcode.ARRAY).size) - 1)
-        ctx.set(dut.instruction.as_value(), word)
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
+        begun = 2                           # cycles since the last instruction has begun
+        following = iter(programs)
+        ready, there = 0, True
+        while there or ready or begun < 3 or any(steps[-3:]) or ctx.get(dut.running):
+            if begun == 2:                  # until then the last one is read
+                item = next(following, None)
+                there = item is not None
+                if there:
+                    ctx.set(dut.instruction.as_value(), item.encode() & ((1 << layout.size) - 1))
+            elif there and begun > 2:
+                ready = ready or rng.random() < 0.5
+            ctx.set(dut.ready, ready)
+            ctx.set(dut.enter, rng.random() < 0.7)
+            steps.append(ctx.get(dut.step))
+            if steps[-1]:
+                flags.append(tuple(bool(ctx.get(flag)) for flag in (
+                    dut.first_pixel, dut.last_pixel, dut.first_pass, dut.last_pass)))
+            assert ctx.get(dut.finish) == bool(steps[-1] and flags[-1][1] and flags[-1][3])
+            if steps[-3:-2] == [1]:
+                inside = bool(ctx.get(dut.inside))
+                places.append((ctx.get(dut.address) if inside else None, inside))
+            begun += 1
+            if ctx.get(dut.begin):
+                begun, ready = 1, 0
+            await ctx.tick()
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    assert seen == expected
+    expected = [pixel for i in programs for pixel in loops(i)]
+    assert flags == [tuple(rest) for _, _, *rest in expected]
+    assert places == [(address, inside) for address, inside, *_ in expected]

@@ -1,10 +1,17 @@
-"""Kernel taps of a network input that the host lays out as channels."""
+"""Kernel taps of a network input that the host writes as channels.
 
-from dataclasses import replace
+A first layer has few channels, which leaves most rows of the array without work. So the host writes
+a map whose words hold several neighbouring kernel taps of the image as channels, and the layer that
+reads this map has a smaller kernel and more channels. The products of each sum stay the same.
+"""
+
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from systolith.hw.formats import Format
 from systolith.hw.spec.host import Taps
+from systolith.sim.model.conv import Conv
 
 from .layer import Layer
 from .legal import accumulator_need
@@ -12,99 +19,148 @@ from .legal import accumulator_need
 __all__ = ["lay_out_taps"]
 
 
-def _tap_axis(size, kernel, stride, dilation, pads, out, taps):
-    """One axis when `taps` neighbouring taps become channels: (taps, step, pad, size) of the map
-    that the host writes and (kernel, stride, dilation, pads) of the layer that reads it."""
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the map that the host writes, and of the layer that reads it.
+
+    Attributes
+    ----------
+    taps : int
+        Neighbouring kernel taps that become channels.
+    step, pad, size : int
+        Position n of the map (0 to size - 1) holds the image's positions
+        n * step - pad + k * dilation for k from 0 to taps - 1.
+    kernel, stride, dilation, pads
+        Of the layer that reads the map; `pads` before and after.
+    """
+    taps: int
+    step: int
+    pad: int
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    pads: tuple[int, int]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether each position of the map is that position of the image, which may be longer."""
+        return (self.taps, self.step, self.pad) == (1, 1, 0)
+
+
+def _axis(layer, n, taps):
+    """The `_Axis` n (0: y, 1: x) where `taps` neighbouring taps become channels."""
+    conv, geometry, axis = layer.conv, layer.conv.geometry, (layer.y, layer.x)[n]
+    kernel, stride, dilation = axis.kernel, geometry.stride[n], geometry.dilation[n]
+    before, after = geometry.pads[n::2]
     if taps == 1 and kernel > 1:
-        return (1, 1, 0, size), (kernel, stride, dilation, pads)
+        return _Axis(1, 1, 0, conv.input_shape[1 + n], kernel, stride, dilation, (before, after))
+    pixels = axis.under((0, axis.out))[1]
     rest = -(-kernel // taps)
     if rest == 1:
-        return (taps, stride, pads[0], out), (1, 1, 1, (0, 0))
-    length = (out - 1) * stride + (rest - 1) * taps * dilation + 1
-    return (taps, 1, pads[0], length), (rest, stride, taps * dilation, (0, 0))
+        return _Axis(taps, stride, before, pixels, 1, 1, 1, (0, 0))
+    length = (pixels - 1) * stride + (rest - 1) * taps * dilation + 1
+    return _Axis(taps, 1, before, length, rest, stride, taps * dilation, (0, 0))
 
 
 def _candidates(kernel):
-    """Numbers of taps per word that lead to different numbers of passes, the least for each."""
+    """Numbers of taps in a word that lead to different numbers of passes, the least for each."""
     return sorted({-(-kernel // rest) for rest in range(1, kernel + 1)})
 
 
-def _tap_weights(conv, taps, fill):
-    """The layer's weights [O, ny * nx * I, ky, kx] when taps are channels."""
-    channels, inputs, *kernel = conv.weight.shape
-    rest = [-(-k // n) for k, n in zip(kernel, taps, strict=True)]
-    padding = [(0, r * n - k) for r, n, k in zip(rest, taps, kernel, strict=True)]
-    weight = np.pad(conv.weight, ((0, 0), (0, 0), *padding), constant_values=fill)
-    weight = weight.reshape(channels, inputs, rest[0], taps[0], rest[1], taps[1])
+def _tap_weights(conv, y, x, fill):
+    """The weights [O, y.taps * x.taps * I, y.kernel, x.kernel] of the layer that reads taps as
+    channels; `fill` is the code for taps beyond the kernel."""
+    channels, inputs, height, width = conv.weight.shape
+    weight = np.pad(conv.weight, ((0, 0), (0, 0), (0, y.kernel * y.taps - height),
+                                  (0, x.kernel * x.taps - width)), constant_values=fill)
+    weight = weight.reshape(channels, inputs, y.kernel, y.taps, x.kernel, x.taps)
     weight = weight.transpose(0, 3, 5, 1, 2, 4)
-    return weight.reshape(channels, taps[0] * taps[1] * inputs, *rest)
+    return weight.reshape(channels, y.taps * x.taps * inputs, y.kernel, x.kernel)
 
 
-def lay_out_taps(layer, input_format, planes=1, minus=0):
-    """Let the host write neighbouring kernel taps of a network input as channels.
+def _fill(layer, input_format):
+    """The code of what lies outside of the image; None where no code stands for it."""
+    code = layer.conv.geometry.pad_code
+    return code if code is not None else input_format.zero_code
 
-    A first layer has few channels and leaves most array rows empty; the map that the host writes
-    holds `ny * nx` taps in each word instead, channel (ky * nx + kx) * channels + c. Chosen for
-    the fewest cycles of array and bus, as long as the map stays below twice its size or leaves
-    half of the activation memory. Returns (Layer, Taps): the layer that reads such a map, and
-    how it is made, or the same layer and None where nothing is gained. The sums are the same
-    products; where saturating accumulators could tell the difference, nothing is changed.
-    `planes`: the input is so many maps of one bit each, one after the other; `minus`: the code of
-    padding
-    that is -1 in every bipolar lane.
-    """
-    conv, geometry, arch = layer.conv, layer.conv.geometry, layer.arch
-    channels = conv.input_shape[0]
-    zero = conv.weight_format.zero_code
-    fill = geometry.pad_code if geometry.pad_code is not None else input_format.zero_code
+
+def _possible(layer, input_format):
+    """Whether taps of a layer's input may become channels: the host must have a code for padding,
+    and saturating accumulators must not see that products come in another order."""
+    geometry, arch = layer.conv.geometry, layer.arch
     ordered = (arch.accumulator is not None and input_format == arch.activation
                and accumulator_need(layer, input_format) > arch.accumulator_bits)
-    if geometry.groups > 1 or ordered or min(geometry.pads) < 0 or (
-            fill is None and any(geometry.pads) and not geometry.replicate):
-        return layer, None
-    across = [axis.under((0, axis.out))[1] for axis in (layer.y, layer.x)]
+    padding = _fill(layer, input_format) is not None or geometry.replicate
+    return geometry.groups == 1 and not ordered and min(geometry.pads) >= 0 and (
+        padding or not any(geometry.pads))
+
+
+def _choices(layer, planes, minus):
+    """(cost, y, x) of the ways to make taps channels, an `_Axis` for each of both axes; see
+    `lay_out_taps`. The smallest cost is the best."""
+    conv, geometry, arch = layer.conv, layer.conv.geometry, layer.arch
+    zero, channels = conv.weight_format.zero_code, conv.input_shape[0]
     pixels = layer.pixels(layer.y.out, layer.x.out)
-    kernel = conv.weight.shape[2:]
-    best = None
-    for taps in product(*map(_candidates, kernel)):
-        if zero is None and any(k % n for k, n in zip(kernel, taps, strict=True)):
-            continue
-        axes = [_tap_axis(conv.input_shape[1 + n], kernel[n], geometry.stride[n],
-                          geometry.dilation[n], geometry.pads[n::2], across[n], taps[n])
-                for n in (0, 1)]
-        blocks = -(-taps[0] * taps[1] * channels // arch.vector)
-        passes = axes[0][1][0] * axes[1][1][0] * blocks
-        odd = zero is None and (blocks * arch.vector - taps[0] * taps[1] * channels) % 2
-        padded = any(any(axis[1][3]) for axis in axes)
+    for taps in product(_candidates(layer.y.kernel), _candidates(layer.x.kernel)):
+        if zero is None and (layer.y.kernel % taps[0] or layer.x.kernel % taps[1]):
+            continue                            # no weight for taps beyond the kernel
+        y, x = _axis(layer, 0, taps[0]), _axis(layer, 1, taps[1])
+        count = y.taps * x.taps * channels
+        blocks = -(-count // arch.vector)
+        odd = zero is None and (blocks * arch.vector - count) % 2
+        padded = any(y.pads) or any(x.pads)
         if odd and padded and geometry.pad_code != minus and not geometry.replicate:
             continue                            # see `check_layer`
-        words = planes * blocks * axes[0][0][3] * axes[1][0][3]
-        again = axes[0][1][0] > 1 or axes[1][1][0] > 1
+        words = planes * blocks * y.size * x.size
+        again = y.kernel > 1 or x.kernel > 1
         if again and words > max(2 * planes * layer.input_words, arch.activation_depth // 2):
             continue                            # reading it again in tiles would cost more
-        total = layer.passes if taps == (1, 1) else layer.column_blocks * passes
-        array = planes * total * layer.pass_cycles(pixels)
+        passes = layer.column_blocks * y.kernel * x.kernel * blocks
+        array = planes * (layer.passes if taps == (1, 1) else passes) * layer.pass_cycles(pixels)
         load = words * arch.activation_bytes // arch.beat_bytes
-        cost = (max(array, load) + load // 2, array, taps[0] * taps[1])
-        if best is None or cost < best[0]:
-            best = (cost, taps, axes)
+        yield (max(array, load) + load // 2, array, y.taps * x.taps), y, x
+
+
+def lay_out_taps(layer: Layer, input_format: Format, planes: int = 1,
+                 minus: int = 0) -> tuple[Layer, Taps | None]:
+    """Let the host write neighbouring kernel taps of a network input as channels.
+
+    The taps are chosen for the fewest cycles of array and bus, as long as the map has at most twice
+    as many words as the image, or leaves half of the activation memory free.
+
+    Parameters
+    ----------
+    layer : Layer
+        That reads the input.
+    input_format : Format
+        Of the input.
+    planes : int
+        Bit planes that the input is written as, one after the other; 1: none.
+    minus : int
+        The code of padding that is -1 in every bipolar lane.
+
+    Returns (the layer that reads the map, how the map is made), or (`layer`, None) where nothing is
+    gained, or where saturating accumulators could give other results.
+    """
+    if not _possible(layer, input_format):
+        return layer, None
+    conv, geometry = layer.conv, layer.conv.geometry
+    best = min(_choices(layer, planes, minus), key=lambda choice: choice[0], default=None)
     if best is None:
         return layer, None
-    _, taps, axes = best
-    if all(n == 1 for n in taps) and all(
-            axis[0] == (1, 1, 0, size)
-            for axis, size in zip(axes, conv.input_shape[1:], strict=True)):
+    _, y, x = best
+    channels, *sizes = conv.input_shape
+    if y.unchanged and x.unchanged and [y.size, x.size] == sizes:
         return layer, None
-    (host_y, conv_y), (host_x, conv_x) = axes
-    recipe = Taps(
-        taps=tuple(taps), dilation=geometry.dilation, step=(host_y[1], host_x[1]),
-        pads=(host_y[2], host_x[2]), fill=0 if fill is None else int(fill),
-        replicate=geometry.replicate, planes=None,
-        shape=(taps[0] * taps[1] * channels, host_y[3], host_x[3]))
-    packed = replace(
-        conv, weight=_tap_weights(conv, taps, 0 if zero is None else zero),
-        geometry=replace(
-            geometry, stride=(conv_y[1], conv_x[1]), dilation=(conv_y[2], conv_x[2]),
-            pads=(conv_y[3][0], conv_x[3][0], conv_y[3][1], conv_x[3][1])),
-        input_shape=recipe.shape)
-    return Layer(layer.index, packed, arch), recipe
+    zero, fill = conv.weight_format.zero_code, _fill(layer, input_format)
+    taps = Taps(
+        taps=(y.taps, x.taps), dilation=geometry.dilation, step=(y.step, x.step),
+        pads=(y.pad, x.pad), fill=0 if fill is None else int(fill), replicate=geometry.replicate,
+        planes=None, shape=(y.taps * x.taps * channels, y.size, x.size))
+    packed: Conv = replace(
+        conv, weight=_tap_weights(conv, y, x, 0 if zero is None else zero),
+        geometry=replace(geometry, stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
+                         pads=(y.pads[0], x.pads[0], y.pads[1], x.pads[1])),
+        input_shape=taps.shape)
+    return Layer(layer.index, packed, layer.arch), taps

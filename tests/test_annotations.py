@@ -8,7 +8,6 @@ from .test_layout import ARROWS, FILES, ROOT, room_of
 
 #: Rooms of which some public functions are not annotated yet.
 NOT_YET = {
-    "gen/compile",
     "hw/core",
 }
 #: Special methods that are as public as their class.

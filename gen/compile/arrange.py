@@ -1,24 +1,26 @@
-"""Tensors as they lie in a chip's memories: what several layers write, each from a group on.
+"""Tensors as they lie in a chip's memories: where several layers write one tensor, the channels of
+each begin with a new group.
 
-The post-processing writes whole groups of channels. Where the channels of a layer that writes a
-part of a tensor do not fill its last group, holes follow, which no layer reads: weights for them
-are 0. What results are combined with must be without holes, and is copied where it has some.
+Post-processing writes whole groups of channels. Where a layer that writes a part of a tensor does
+not fill its last group, the rest of the group is a hole, for which the layers that read the tensor
+have weights of 0. An operand must have no holes: it is copied where it has some.
 """
 
 from dataclasses import replace
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
-from systolith.sim.model.graph import Graph
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Requantization
 
 __all__ = ["arrange", "with_whole_operands"]
 
 
 def _places(graph, name, group):
-    """Where every channel of a tensor lies, when each part begins with a group; None: as they
-    are."""
+    """int64 array [channels]: the place of each channel of a tensor where every part of it begins
+    with a group; None: channels stay where they are."""
     starts = sorted({conv.placement.first_channel for conv in graph.layers if conv.output == name})
     total = graph.tensors[name].shape[0]
     places, where = np.arange(total), 0
@@ -28,9 +30,9 @@ def _places(graph, name, group):
     return None if (places == np.arange(total)).all() else places
 
 
-def with_whole_operands(graph, arch):
-    """A network where nothing that a layer combines its results with has holes: a layer
-    copies it into a tensor of its own."""
+def with_whole_operands(graph: Graph, arch: Arch) -> Graph:
+    """The network with a layer that copies each operand that would have holes on this chip into a
+    tensor of its own, without holes."""
     written = {conv.output for conv in graph.layers}
     holed = {conv.operand.tensor for conv in graph.layers if conv.operand is not None
              and conv.operand.tensor in written
@@ -55,7 +57,7 @@ def _whole(name):
 
 
 def _copy(writer, tensor):
-    """The layer that copies a tensor's codes; `writer` is one that writes it."""
+    """The layer that copies a tensor; `writer` is a layer that writes it."""
     form, weights = tensor.format, writer.weight_format
     channels = tensor.shape[0]
     one = int(weights.encode(np.array(1.0)))
@@ -68,9 +70,11 @@ def _copy(writer, tensor):
                 requantization=requantization, nodes=writer.nodes)
 
 
-def arrange(graph, arch):
-    """(the same network with tensors as the chip needs them, {tensor: places of its channels} for
-    those that have holes)."""
+def arrange(graph: Graph, arch: Arch) -> tuple[Graph, dict[str, np.ndarray]]:
+    """(the network with tensors as they lie on the chip, {tensor: int64 array [channels] of the
+    places of its channels} for tensors with holes).
+
+    Raises UserError where a tensor would have holes on a chip whose activation format has no 0."""
     places = {name: where for name in dict.fromkeys(conv.output for conv in graph.layers)
               if (where := _places(graph, name, arch.group)) is not None}
     if not places:
@@ -101,9 +105,10 @@ def arrange(graph, arch):
 
 
 class Arranged(Graph):
-    """A network whose tensors have holes: nothing writes them, and nothing needs to."""
+    """A network whose tensors have holes, which no layer writes. Made from a `Graph` without checking
+    that each tensor is written as a whole."""
 
-    def __init__(self, graph, tensors, layers):
+    def __init__(self, graph: Graph, tensors: dict[str, Tensor], layers: list[Conv]):
         self.name, self.inputs, self.outputs = graph.name, graph.inputs, graph.outputs
         self.encoders, self.decoders = graph.encoders, graph.decoders
         self.head, self.tail = graph.head, graph.tail

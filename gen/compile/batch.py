@@ -1,32 +1,36 @@
 """Several images in one program.
 
-A program computes its images in rounds of a few that are `together`: layer by layer, so that the
-weights of a layer are loaded once for all of them. Their maps lie one under the other, as one map
-of so many times the rows. A layer whose results never see two images at once (no padding above and
-below, windows that end where an image ends) takes them as the one map that they are: a dense layer
-then has a pixel for every image, and a pass no longer than for one. Any other goes through them one
-after the other.
+A program computes a batch in rounds of a few images (`Host.together`): layer by layer, so that the
+weights of a layer are loaded once for all images of the round. Their maps lie one below the other,
+as one map with so many times the rows. A layer whose results never depend on two images (no padding
+at the top and bottom, windows that end where an image ends) computes them as one map: a dense layer
+then has one pixel for each image, and its passes take hardly longer than for one. Any other layer
+computes the images one after the other.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Taps
 from systolith.sim.model.graph import Graph
 
 from .alloc import Sections
+from .layer import Layer
 from .maps import find_places, plan_layers
 from .tiling import traffic
 
 __all__ = ["MOST_IMAGES", "choose", "stack", "stack_layers"]
 
-#: Images in a program: its instructions are written out for each round.
+#: The most images in a program, which has instructions for each round.
 MOST_IMAGES = 256
 
 
 class Stacked(Graph):
-    """A network whose tensors are those of several images, one under the other."""
+    """A network whose tensors are those of several images, one below the other."""
 
-    def __init__(self, graph, images):
+    def __init__(self, graph: Graph, images: int):
         self.name, self.inputs, self.outputs = graph.name, graph.inputs, graph.outputs
         self.encoders, self.decoders = graph.encoders, graph.decoders
         self.layers = graph.layers
@@ -35,14 +39,14 @@ class Stacked(Graph):
                         for name, item in graph.tensors.items()}
 
 
-def stack(graph, images):
-    """The network with the maps of `images` images in each tensor; layers as they are."""
+def stack(graph: Graph, images: int) -> Graph:
+    """The network with the maps of `images` images in each tensor, and the same layers."""
     return graph if images == 1 else Stacked(graph, images)
 
 
 def _as_one(layer, graph):
-    """The stride by which a layer goes down its input so that several images are one map; None
-    where they are not. `graph` has the tensors of one image."""
+    """The vertical stride with which a layer computes several images as one map; None where it has
+    to compute them one after the other. `graph` has the tensors of one image."""
     conv, y = layer.conv, layer.y
     reach, window = (y.kernel - 1) * y.dilation + 1, y.step * y.stride
     _, height, _ = graph.tensors[conv.output].shape
@@ -56,9 +60,9 @@ def _as_one(layer, graph):
     return y.stride if y.out * window == y.size and reach <= y.stride else None
 
 
-def stack_layers(layers, graph, images):
-    """The layers of one image as they are with several: each takes them as one map, or knows how
-    many there are."""
+def stack_layers(layers: list[Layer], graph: Graph, images: int) -> list[Layer]:
+    """The layers for `images` images: each either has the input shape of all images, as one map, or
+    its `images` set. `layers` and `graph` are those of one image."""
     if images == 1:
         return layers
     found = []
@@ -75,7 +79,8 @@ def stack_layers(layers, graph, images):
 
 
 def _cost(graph, layers, recipes, arch, images, rounds):
-    """Cycles that an image takes, roughly: of every layer those of the array or of the bus."""
+    """Estimated cycles of an image: the sum of each layer's, the larger of those of the array and
+    those of the bus."""
     layers = stack_layers(layers, graph, images)
     places = find_places(stack(graph, images), layers, recipes, images, rounds,
                          Sections("inputs", "outputs", "spill"), arch)
@@ -92,9 +97,11 @@ def _cost(graph, layers, recipes, arch, images, rounds):
     return total / images
 
 
-def choose(graph, layers, recipes, arch, batch):
-    """How many images a program for `batch` images computes together: the divisor of the fewest
-    cycles, as far as traffic and passes say; the smaller one of equals."""
+def choose(graph: Graph, layers: list[Layer], recipes: Mapping[str, Taps], arch: Arch,
+           batch: int) -> int:
+    """The number of images that a program for `batch` images should compute together: the divisor
+    of `batch` with the fewest estimated cycles, the smallest one of equals. Raises UserError where
+    the layers do not fit the chip with one image."""
     if batch == 1:
         return 1
     costs = {}

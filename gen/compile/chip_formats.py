@@ -1,10 +1,13 @@
-"""The number formats that a network needs of a chip, and what to change where it has others."""
+"""The number formats that a network needs of a chip, and the keys to change where it has others."""
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Bipolar, Format, Int
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.rules import ArchError
+from systolith.sim.model.graph import Graph
 
 from .layer import Layer
 from .legal import has_weights
@@ -22,19 +25,20 @@ class FormatsNeeded:
     Attributes
     ----------
     problems : list of str
-        What is wrong with the chip's formats.
+        What is wrong with the chip's formats; empty: nothing.
     changes : dict
-        {key of the chip's description: value} that mends it.
+        {key of the chip file: value} with which the chip has the formats.
     chip : Arch or None
-        The chip with these; None: there is none, and the last problem says why and what helps.
+        The chip with these changes; None: there is none, and the last problem says why.
     """
     problems: list = field(default_factory=list)
     changes: dict = field(default_factory=dict)
-    chip: object = None
+    chip: Arch | None = None
 
 
-def weight_formats(graph):
-    """{name: format} of the weights that a chip needs: signs only where all activations are."""
+def weight_formats(graph: Graph) -> dict[str, Format]:
+    """{name: format} of the weights that a chip for a network needs. Binary weights count only where
+    all activations are binary; other chips have +1 and -1 among their numbers."""
     formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
     if computed_formats(graph) == [Bipolar(1)]:
         return formats
@@ -42,12 +46,14 @@ def weight_formats(graph):
         "int8": Int(8)}
 
 
-def formats_needed(graph, arch):
-    """The `FormatsNeeded` of a network on a chip."""
+def formats_needed(graph: Graph, arch: Arch) -> FormatsNeeded:
+    """The formats of activations and weights with which a chip could compute a network, as
+    `FormatsNeeded`. Units of the chip that these formats rule out are left out."""
     if arch.activation.uniform:
         graph = widened(graph, arch)
     forms, formats = computed_formats(graph), weight_formats(graph)
-    activations, fields, found = sorted(map(str, forms)), {}, FormatsNeeded()
+    activations, found = sorted(map(str, forms)), FormatsNeeded()
+    fields: dict[str, Any] = {}
     if activations != [str(arch.activation)]:
         if len(forms) > 1 and not all(item.uniform for item in forms):
             found.problems.append(f"the network's activations are in {' and '.join(activations)}, "
@@ -63,7 +69,7 @@ def formats_needed(graph, arch):
             found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "
                                   f"and the chip's are {arch.weight}")
         fields["weight"] = max(others, key=lambda item: item.width)
-    without: dict[str, int] = {}
+    without: dict[str, Any] = {}
     while found.chip is None:
         try:
             found.chip = replace(arch, **fields, **without)
@@ -79,15 +85,16 @@ def formats_needed(graph, arch):
 
 
 def _has_all(graph, arch, name):
-    """Whether the chip has the weights of all layers whose weights are of a format; False where
-    there is none."""
+    """Whether the chip has the weights of all layers whose format of weights has this name; False
+    where there is no such layer."""
     mine = [Layer(n, layer.reading_all(), arch) for n, layer in enumerate(graph.layers)
             if str(layer.weight_format) == name]
     return bool(mine) and all(map(has_weights, mine))
 
 
-def format_advice(graph, arch):
-    """What to do about a network whose formats the chip does not have, for the end of a message."""
+def format_advice(graph: Graph, arch: Arch) -> str:
+    """The end of a message about a network whose formats the chip does not have: the edit that mends
+    it."""
     found = formats_needed(graph, arch)
     if found.chip is None:
         return found.problems[-1]
@@ -95,7 +102,8 @@ def format_advice(graph, arch):
     own = arch.activation if "array.activation" in found.changes else arch.weight
     what = "network" if "array.activation" in found.changes else "weights"
     sums = sorted({digit.sum for name, digit in graph.digits.items()
-                   if graph.tensors[name].format.width > arch.activation.width})
+                   if (form := graph.tensors[name].format) is not None
+                   and form.width > arch.activation.width})
     if sums and what == "network" and arch.activation.uniform:
         what = f"addends of {', '.join(map(repr, sums))}, and all else,"
     return f"set {keys}, or quantize the {what} to {own}"

@@ -1,8 +1,10 @@
 """From a quantized network to a program."""
 
 from systolith.gen.kit.errors import UserError, WrongFormat
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory
 from systolith.hw.spec.program import Program
+from systolith.sim.model.graph import Graph
 
 from .alloc import Sections
 from .arrange import arrange
@@ -56,7 +58,7 @@ def _emit_round(number, stream, layers, plans, offsets, places):
         LayerCode(stream, layer, plan, source, operand, sink, **mine).emit()
 
 
-def compile_graph(graph, arch, batch=1):
+def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     """Map a quantized network to a program for a chip.
 
     Parameters

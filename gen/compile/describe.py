@@ -1,10 +1,19 @@
 """The description of a program for the host: `Program.host`."""
 
-from systolith.hw.spec import host
-from systolith.hw.spec.host import Host
-from systolith.hw.spec.memories import MEMORIES, Space
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from systolith.hw.spec import host
+from systolith.hw.spec.host import Host, Taps
+from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.sim.model.graph import Graph
+
+from .alloc import Sections
+from .layer import Layer
 from .legal import accumulator_need
+from .maps import Places
+from .plan import Plan
+from .stream import Stream
 
 __all__ = ["describe"]
 
@@ -93,8 +102,9 @@ def _peak(layers, plans, placement, shapes, arch):
     return max(ends, default=0)
 
 
-def describe(graph, layers, plans, taps, images, batch, places, sections, stream, lanes,
-             offsets):
+def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps: Mapping[str, Taps],
+             images: int, batch: int, places: Places, sections: Sections, stream: Stream,
+             lanes: Mapping[str, np.ndarray], offsets: Sequence[Mapping[str, int]]) -> Host:
     """The `Host` of a program. `graph` and `taps` ({input tensor: Taps}) are those of one image."""
     arch, starts, where = stream.arch, sections.starts, places.where
     placement, operands = places.placement, places.operands

@@ -6,7 +6,10 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Memory, Opcode
 
 from .boxes import boxes
-from .stream import Region
+from .layer import Layer
+from .operands import OperandMemory
+from .plan import Plan
+from .stream import Region, Sink, Stream
 from .tables import looked_up
 from .windows import row_words, window_fields
 
@@ -23,7 +26,9 @@ _INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
 class LayerCode:
     """Emits one layer into a Stream."""
 
-    def __init__(self, stream, layer, plan, source, operand, sink, weights, parameters, tables):
+    def __init__(self, stream: Stream, layer: Layer, plan: Plan, source: Region | tuple[int, tuple],
+                 operand: Region | tuple[OperandMemory, tuple] | None, sink: Sink, weights: int,
+                 parameters: int, tables: int):
         """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
         `operand` likewise, (OperandMemory, outside), or None; `weights`, `parameters` and `tables`
         are offsets in their sections."""
@@ -31,7 +36,8 @@ class LayerCode:
         self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
         self.image = 0                          # of those that lie together
         self.weights, self.parameters, self.tables = weights, parameters, tables
-        self.buffers, self.turn = {}, 0         # buffer -> ((image, tile, part), Region)
+        self.buffers: dict[int, tuple[tuple, Region]] = {}     # (image, tile, part), Region
+        self.turn = 0
         _, self.height, self.width = sink.shape
         self.first_group = layer.conv.placement.first_channel // self.arch.group
         self.broadcast = False                  # one operand word for all results of an image
@@ -58,7 +64,7 @@ class LayerCode:
         self.run = (self.groups if self.groups <= half
                     else max(1, min(self.arch.groups_per_columns, half)))
 
-    def emit(self):
+    def emit(self) -> None:
         plan = self.plan
         for first in range(0, self.layer.column_blocks, plan.column_group):
             group = range(first, min(first + plan.column_group, self.layer.column_blocks))
@@ -163,10 +169,9 @@ class LayerCode:
             words = box.passes * arch.rows
             if base is None:
                 piece = (layer.index, name, box)
-                where = ring.find(piece)
-                loaded = where is not None
-                if not loaded:
-                    where = ring.place(piece, words)
+                there = ring.find(piece)
+                loaded = there is not None
+                where = ring.place(piece, words) if there is None else there
             else:
                 where = base + offset - first
             if not loaded:
@@ -259,8 +264,8 @@ class LayerCode:
         block, slot = divmod(self.first_group + number, arch.groups_per_word)
         word = block * self.height * self.width + pixel
         fields = windows | {"group": group, "parameters": self._parameters(number)}
-        if not conv.raw and not arch.activation.binary:
-            own = conv.requantization
+        own = conv.requantization
+        if own is not None and not arch.activation.binary:
             fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high}
         if operand is not None:
             fields |= self._combined(operand, mine, sub) | {"slot": slot}
@@ -290,7 +295,8 @@ class LayerCode:
     def _combined(self, operand, block, sub):
         """Fields that combine results with those of the region `operand`, which has rows of its
         own length."""
-        mine, conv = self.layer.conv.operand, self.layer.conv
+        mine, own = self.layer.conv.operand, self.layer.conv.requantization
+        assert mine is not None and own is not None     # raw sums are not combined
         (row, _), (column, _) = self._operand_rectangle(sub)
         base = (operand.base + (block - operand.first_block) * operand.plane
                 + (row - operand.rows[0]) * operand.width + column - operand.columns[0])
@@ -299,7 +305,7 @@ class LayerCode:
                 "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
                 "operand_ties": mine.ties,
                 "zero_point": mine.zero_point, "low": mine.low, "high": mine.high,
-                "first_low": conv.requantization.low, "first_high": conv.requantization.high,
+                "first_low": own.low, "first_high": own.high,
                 "stride_y": operand.width, "stride_x": 1}
 
     def _post_rows(self, fields, inside):

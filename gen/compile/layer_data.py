@@ -1,13 +1,16 @@
 """The weight and parameter words of a layer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from systolith.hw.spec.host import Box
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
 from systolith.sim.model.requantization import Requantization
 
 from .bias import chip_bias
+from .layer import Layer
 
 __all__ = ["parameter_bytes", "weight_bytes"]
 
@@ -30,7 +33,7 @@ def _pass_words(layer, codes, dtype, fill):
     return words.transpose(0, 5, 6, 2, 3, 1, 4)
 
 
-def weight_bytes(layer, parts):
+def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     """Weights of a layer as the array takes them, column block by column block.
 
     In each, passes follow part by part, and in a part by kernel row, kernel column and block; a
@@ -49,10 +52,10 @@ def weight_bytes(layer, parts):
         return pack_weight_words(np.concatenate(
             [words[turn][block].reshape(-1, arch.columns) for block in range(layer.column_blocks)
              for turn, _ in layer.turns(layer.kernel, block)]), arch)
-    addends = [replace(conv, weight=codes, weight_format=arch.weight) for codes in addends]
-    turns = [_pass_words(layer, one.dense_weight(fill), dtype, fill) for one in addends
+    convs = [replace(conv, weight=codes, weight_format=arch.weight) for codes in addends]
+    turns = [_pass_words(layer, one.dense_weight(fill), dtype, fill) for one in convs
              for fill in ((0, 1) if layer.pairs else (arch.weight.zero_code,))]
-    uniform = len(set(layer.spans)) == 1 and len(addends) == 1
+    uniform = len(set(layer.spans)) == 1 and len(convs) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:
@@ -65,7 +68,7 @@ def weight_bytes(layer, parts):
         [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), arch)
 
 
-def parameter_bytes(layer):
+def parameter_bytes(layer: Layer) -> bytes:
     """Parameters of a layer: `chunks` words for every group of result channels, and with bipolar
     formats one more group at the end, whose results are always -1: it fills lanes without
     channel."""

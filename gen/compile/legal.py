@@ -1,16 +1,21 @@
 """What the chip can compute: each layer's formats, sizes, sums and parameters, or why not."""
 
+from collections.abc import Mapping
+
 from systolith.gen.kit.errors import UserError, WrongFormat
+from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.graph import Tensor
 
 from .bias import chip_bias, odd_tail
-from .layer import MOST_ADDENDS
+from .layer import MOST_ADDENDS, Layer
 from .needs import check_needs, largest_k
 
 __all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside", "has_weights"]
 
 
-def accumulator_need(layer, input_format):
+def accumulator_need(layer: Layer, input_format: Format) -> int:
     """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
     if layer.arch.weight.binary and input_format.uniform:
         return _need_of_planes(layer, input_format.width)
@@ -56,7 +61,7 @@ def _check_formats(layer, tensors, outside=False):
                           f"{arch.weight}")
 
 
-def has_weights(layer):
+def has_weights(layer: Layer) -> bool:
     """Whether the chip's weights, or sums of a few, are the layer's."""
     own, there = layer.conv.weight_format, layer.arch.weight
     if there.holds(own) or not (own.uniform and there.uniform):
@@ -116,7 +121,7 @@ def _check_pairs(layer):
                         "its sums are not quantized; give its output a BipolarQuant")
 
 
-def check_channels(conv):
+def check_channels(conv: Conv) -> None:
     """Refuse a layer that reads some channels of many and has no weight of 0 for the rest."""
     if conv.channels is not None and conv.weight_format.zero_code is None:
         raise UserError(
@@ -125,7 +130,7 @@ def check_channels(conv):
             "(array.activation, array.weight), on which signs are numbers")
 
 
-def check_outside(layer, tensors):
+def check_outside(layer: Layer, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a layer for its formats and parameters; what it reads, the host brings into the chip's
     format."""
     _check_formats(layer, tensors, outside=True)
@@ -133,7 +138,7 @@ def check_outside(layer, tensors):
     _check_operand(layer, tensors)
 
 
-def check_layer(layer, tensors, moved=False):
+def check_layer(layer: Layer, tensors: Mapping[str, Tensor], moved: bool = False) -> None:
     """Refuse a layer whose numbers this chip cannot compute exactly as the graph says. `moved`:
     its input's channels have other places than in the graph.
 
@@ -145,7 +150,9 @@ def check_layer(layer, tensors, moved=False):
     check_needs(layer, tensors)
     _check_operand(layer, tensors)
     _check_pairs(layer)
-    bits = accumulator_need(layer, tensors[conv.input].format)
+    form = tensors[conv.input].format
+    assert form is not None                     # `_check_formats` refuses raw sums
+    bits = accumulator_need(layer, form)
     geometry = conv.geometry
     if odd_tail(layer) and any(geometry.pads) and geometry.pad_code != 0 and (
             not geometry.replicate):

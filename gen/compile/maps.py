@@ -2,17 +2,21 @@
 lie in external memory.
 """
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from systolith.gen.kit.errors import UserError
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Taps
 from systolith.sim.model.graph import Graph
 
-from .alloc import ALIGNMENT, Placement, place
+from .alloc import ALIGNMENT, Placement, Sections, place
 from .layer import Layer
 from .legal import check_channels, check_layer
 from .needs import in_planes
 from .operands import OperandMemory
+from .plan import Plan
 from .planes import lay_out_planes
 from .taps import lay_out_taps
 from .tiling import plan_layer
@@ -31,7 +35,9 @@ def _lives_of(graph):
     return {name: (users[name][0], users[name][-1]) for name in readers}, readers
 
 
-def layers_of(graph, arch, combined, lanes, refuse=None):
+def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collection[str],
+              refuse: Callable[[UserError], object] | None = None
+              ) -> tuple[list[Layer], dict[str, Taps]]:
     """[Layer] as the array sees them, and {input tensor: Taps} of what the host lays out.
     Raises UserError where the chip cannot compute a layer; with `refuse`, a function of the error,
     that is told of each instead, and the layer stays as it is."""
@@ -166,13 +172,14 @@ class Places:
     operands: OperandMemory
     where: dict
 
-    def address(self, name, number):
+    def address(self, name: str, number: int) -> tuple[str, int]:
         """(section, offset) of a map that lies outside, in one of the rounds."""
         place = self.where[name]
         return place.section, place.offset + number * place.stride
 
 
-def find_places(graph, layers, recipes, images, rounds, sections, arch):
+def find_places(graph: Graph, layers: Sequence[Layer], recipes: Mapping[str, Taps], images: int,
+                rounds: int, sections: Sections, arch: Arch) -> Places:
     """The `Places` of a network's maps, and addresses in `sections`. `graph` and `layers` are those
     of `images` images together, `recipes` of one."""
     lives, readers = _lives_of(graph)
@@ -182,7 +189,7 @@ def find_places(graph, layers, recipes, images, rounds, sections, arch):
     return Places(graph, {item.name for item in graph.inputs}, lives, placement, operands, where)
 
 
-def plan_layers(layers, places):
+def plan_layers(layers: Sequence[Layer], places: Places) -> list[Plan]:
     """The Plan of each layer."""
     placement, operands = places.placement, places.operands
     return [plan_layer(layer, None if layer.conv.input in placement.maps

@@ -7,12 +7,14 @@ them; what remains, constants for each output channel, goes into the bias. The h
 planes out as blocks of channels, one after the other.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Bipolar, Format, Int
 from systolith.hw.spec.host import Taps
+from systolith.sim.model.graph import Graph, Tensor
 
 from .layer import Layer
 from .legal import accumulator_need, check_outside
@@ -22,14 +24,14 @@ from .taps import lay_out_taps
 __all__ = ["computed_formats", "lay_out_planes"]
 
 
-def computed_formats(graph):
+def computed_formats(graph: Graph) -> list[Format]:
     """The formats that the array computes in. A network of signs is one for binary chips, also
     where inputs are integers, which layers with binary weights read plane by plane; in any other
     network signs are numbers of the other formats."""
     inputs = {item.name for item in graph.inputs}
     planes = {layer.input for layer in graph.layers if layer.weight_format.binary
               and layer.input in inputs and not layer.raw and layer.geometry.groups == 1
-              and graph.tensors[layer.input].format.uniform}
+              and (form := graph.tensors[layer.input].format) is not None and form.uniform}
     binary = all(tensor.format.binary for tensor in graph.tensors.values()
                  if tensor.format and tensor.name not in planes) and all(
         layer.weight_format.binary for layer in graph.layers)
@@ -57,7 +59,7 @@ def _check(layer, tensors, alone):
     check_outside(layer, tensors)
 
 
-def lay_out_planes(layer, tensors, alone):
+def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> tuple[Layer, Taps]:
     """(Layer, Taps): the layer that reads the planes, and how the host lays them out.
 
     `alone`: its input is one of the network, and no other layer or output needs it. Raises
@@ -65,6 +67,7 @@ def lay_out_planes(layer, tensors, alone):
     """
     _check(layer, tensors, alone)
     form, vector = tensors[layer.conv.input].format, layer.arch.vector
+    assert form is not None                     # that of an input of the network
     count = form.width
     conv = layer.conv
     if conv.geometry.pad_code is None and not conv.geometry.replicate:
@@ -91,7 +94,7 @@ def lay_out_planes(layer, tensors, alone):
     added = (2 * conv.weight - 1).sum(axis=(1, 2, 3))
     added = added + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
     bias = 2 * conv.bias - conv.pool.summed * added
-    pad_code = None if geometry.replicate else int(geometry.pad_code) ^ 1 << count - 1
+    pad_code = None if geometry.pad_code is None else int(geometry.pad_code) ^ 1 << count - 1
     recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes))
     conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias,
                    geometry=replace(geometry, pad_code=pad_code), input_shape=recipe.shape)

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.hw.formats import Bipolar
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.graph import Graph
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.requantization import Below, Requantization
 
@@ -20,7 +22,7 @@ __all__ = ["signs_as_numbers"]
 _TOP = MULTIPLIER_BITS - 1
 
 
-def signs_as_numbers(graph, arch):
+def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
     """The network with signs, and weights that are signs, in the formats of a chip that is not
     binary; unchanged where it has none, or where the chip has no +1 and -1. Inputs and outputs stay
     as the host sees them."""

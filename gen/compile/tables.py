@@ -1,25 +1,32 @@
 """Tables of functions: their words, and where they stand in the table memory."""
 
+from typing import Any
+
 from systolith.hw.spec.isa import Memory
 from systolith.hw.spec.words import pack_table_words
+
+from .layer import Layer
+from .stream import Stream
 
 __all__ = ["looked_up", "table_bytes"]
 
 
-def table_bytes(layer):
+def table_bytes(layer: Layer) -> bytes:
     """Table words of a layer; without a table none."""
     table = layer.conv.table
     return b"" if table is None else pack_table_words(table, layer.arch)
 
 
-def looked_up(stream, layer, offset):
+def looked_up(stream: Stream, layer: Layer, offset: int) -> dict[str, Any]:
     """Fields of a POST that looks up its results in the table of `layer`.
 
     The table stands at `offset` in the section of tables and is loaded when it is not there.
     Integers are moved to where it lies in the memory; floats' tables lie where the numbers say.
     """
     conv, arch, ring = layer.conv, layer.arch, stream.tables
-    limits, words = conv.limits, len(conv.table)
+    limits = conv.limits
+    assert conv.table is not None and limits is not None
+    words = len(conv.table)
     name, fixed = conv.table.tobytes(), arch.activation.floating
     base = ring.find(name)
     if base is None:

@@ -17,8 +17,9 @@ from dataclasses import replace
 import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar
+from systolith.hw.spec.arch import Arch
 from systolith.sim.model import numerics
-from systolith.sim.model.graph import Tensor
+from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Requantization
 
 __all__ = ["integers_as_signs"]
@@ -27,7 +28,7 @@ __all__ = ["integers_as_signs"]
 _MOST = 15
 
 
-def integers_as_signs(graph, arch):
+def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     """The network with integers between its layers as signs, on a binary chip; unchanged on others,
     and where it has none. Integers that are inputs stay (see `systolith.gen.compile.planes`).
     Raises UserError where a layer cannot do without integers."""

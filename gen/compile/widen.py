@@ -3,6 +3,9 @@ numbers of a chip that is not binary, what is combined has no holes."""
 
 from dataclasses import replace
 
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.graph import Graph
+
 from .arrange import with_whole_operands
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
@@ -10,7 +13,7 @@ from .unary import integers_as_signs
 __all__ = ["widened"]
 
 
-def widened(graph, arch):
+def widened(graph: Graph, arch: Arch) -> Graph:
     """The network with every tensor of signed integers narrower than the chip's activations in the
     chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
     chip, its integers as signs (`integers_as_signs`; raises UserError). Limits of results

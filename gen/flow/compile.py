@@ -35,7 +35,7 @@ def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, b
 
     Raises UserError for what cannot be read, ChipError for what the chip cannot compute.
     """
-    if not hasattr(network, "layers"):
+    if not isinstance(network, Graph):
         with (progress if name else SILENT).step(f"Reading {name}"):
             network = load(network)
     graph = widened(network, arch)

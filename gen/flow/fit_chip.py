@@ -267,9 +267,9 @@ class _Search:
             return
         arch = self.arch
         graph = widened(self.graph, arch)
-        needs = [accumulator_need(Layer(n, layer.reading_all(), arch),
-                                  graph.tensors[layer.input].format)
-                 for n, layer in enumerate(graph.layers)]
+        needs = [accumulator_need(Layer(n, layer.reading_all(), arch), form)
+                 for n, layer in enumerate(graph.layers)
+                 if (form := graph.tensors[layer.input].format) is not None]
         # Room for other weights, too, which training may give: the longest dot product.
         longest = max(layer.weight[0].size * layer.pool.summed for layer in graph.layers)
         reason = "the longest dot product of the network"

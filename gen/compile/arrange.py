@@ -105,8 +105,8 @@ def arrange(graph: Graph, arch: Arch) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 class Arranged(Graph):
-    """A network whose tensors have holes, which no layer writes. Made from a `Graph` without checking
-    that each tensor is written as a whole."""
+    """A network whose tensors have holes, which no layer writes. Made from a `Graph` without
+    checking that each tensor is written as a whole."""
 
     def __init__(self, graph: Graph, tensors: dict[str, Tensor], layers: list[Conv]):
         self.name, self.inputs, self.outputs = graph.name, graph.inputs, graph.outputs

@@ -1,4 +1,8 @@
-"""One axis of a layer: which pixels make a result, which input positions make a pixel."""
+"""One axis of a layer: which pixels each result pools, and which input positions each pixel reads.
+
+Pixels are the results of the convolution before pooling. Ranges are (first, end), the end not
+included.
+"""
 
 from systolith.hw.spec import host
 
@@ -6,7 +10,7 @@ __all__ = ["Axis"]
 
 
 class Axis(host.Axis):
-    """An axis of a layer that is being cut."""
+    """One axis of a layer, with what its cuts into tiles need to know."""
 
     @property
     def apart(self) -> bool:
@@ -20,16 +24,16 @@ class Axis(host.Axis):
         return max(0, first), min(self.pixels, first + self.pool)
 
     def under(self, out: tuple[int, int]) -> tuple[int, int]:
-        """[first, end) pixels of results [out)."""
+        """(first, end) of the pixels that a range of results pools."""
         return self.window(out[0])[0], self.window(out[1] - 1)[1]
 
     def most_under(self, results: int) -> int:
-        """The most pixels that so many neighbouring results pool."""
+        """The most pixels that `results` neighbouring results pool."""
         return min(self.pixels, (results - 1) * self.step + self.pool)
 
     def windows(self, out: tuple[int, int]) -> list[list[int]]:
-        """Results [out) in runs of windows of one size that stand `step` apart:
-        [(first result, end, first pixel, pixels of a window)]."""
+        """A range of results in runs whose windows have the same size and stand `step` pixels
+        apart: [[first result, end, first pixel, pixels of a window]]."""
         runs: list[list[int]] = []
         for n in range(*out):
             first, end = self.window(n)
@@ -41,9 +45,9 @@ class Axis(host.Axis):
         return runs
 
     def span(self, out: tuple[int, int], taps: tuple[int, int]) -> tuple[int, int, int]:
-        """(first, last, start) for results [out) under taps [taps): the input positions
-        [first, last) that they read, and the first pixel's position relative to `first`. Where all
-        of them are padding, it is the nearest position."""
+        """(first, end, start): the range of input positions that a range of results reads by a
+        range of taps, and where the first pixel's first tap reads, counted from `first`. Where they
+        read padding alone, the range is the nearest position."""
         pixels = self.under(out)
         start = pixels[0] * self.stride - self.pad + taps[0] * self.dilation
         stop = ((pixels[1] - 1) * self.stride - self.pad
@@ -52,13 +56,15 @@ class Axis(host.Axis):
         return first, max(min(stop, self.size), first + 1), start - first
 
     def extent(self, results: int, taps: int | None = None) -> int:
-        """The most input positions that so many neighbouring results read under so many taps."""
+        """The most input positions that `results` neighbouring results read by `taps` neighbouring
+        taps (None: all)."""
         taps = self.kernel if taps is None else taps
         return min(self.size, (self.most_under(results) - 1) * self.stride
                    + (taps - 1) * self.dilation + 1)
 
     def most(self, limit: int) -> int:
-        """The most results that read at most `limit` positions; 0 where none does."""
+        """The most neighbouring results that together read at most `limit` input positions; 0 where
+        even one reads more."""
         if self.extent(self.out) <= limit:
             return self.out
         pixels = (limit - (self.kernel - 1) * self.dilation - 1) // self.stride + 1

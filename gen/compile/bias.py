@@ -51,7 +51,7 @@ def bias_error(conv: Conv, arch: Arch) -> float:
 
 
 def bias_fraction(conv: Conv, arch: Arch) -> int:
-    """The least value of `bias_fraction` (key post.bias_fraction) with which `bias_error` is at most
-    half a step; MULTIPLIER_BITS where none is."""
+    """The least value of `bias_fraction` (key post.bias_fraction) with which `bias_error` is at
+    most half a step; MULTIPLIER_BITS where none is."""
     return next(bits for bits in range(MULTIPLIER_BITS + 1) if bits == MULTIPLIER_BITS
                 or bias_error(conv, replace(arch, bias_fraction=bits)) <= 0.5)

@@ -37,8 +37,8 @@ class FormatsNeeded:
 
 
 def weight_formats(graph: Graph) -> dict[str, Format]:
-    """{name: format} of the weights that a chip for a network needs. Binary weights count only where
-    all activations are binary; other chips have +1 and -1 among their numbers."""
+    """{name: format} of the weights that a chip for a network needs. Binary weights count only
+    where all activations are binary; other chips have +1 and -1 among their numbers."""
     formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
     if computed_formats(graph) == [Bipolar(1)]:
         return formats
@@ -93,8 +93,8 @@ def _has_all(graph, arch, name):
 
 
 def format_advice(graph: Graph, arch: Arch) -> str:
-    """The end of a message about a network whose formats the chip does not have: the edit that mends
-    it."""
+    """The end of a message about a network whose formats the chip does not have: the edit that
+    mends it."""
     found = formats_needed(graph, arch)
     if found.chip is None:
         return found.problems[-1]

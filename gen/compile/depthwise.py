@@ -1,10 +1,11 @@
 """Depthwise layers whose activations come from the top of the array.
 
-A column then sees the words of the feature map one by one, all of its rows at once; a sum that
-enters the first row with word t meets word t + r in row r. So the words are sent column of pixels
-by column of pixels, `step` rows of the map in each, and row r = step * dx + dy holds the tap
-(dy, dx): one word begins a result in each of `results` rows of pixels, and a column of `rows`
-multipliers is busy with as many taps. Kernels with more taps take several passes.
+All rows of an array column then see the same activation, one word of the feature map each cycle,
+while partial sums move down one row a cycle: a sum that enters row 0 with word t meets word t + r
+in row r. The words are sent one column of pixels after the other, `step` rows of the map in each.
+Row r = step * dx + dy of the array holds the weight of the tap (dy, dx), so that each column of the
+array works on as many taps as it has rows. In each column of pixels, `results` words begin a
+result. Kernels with more taps take several passes.
 """
 
 from dataclasses import dataclass
@@ -24,17 +25,19 @@ __all__ = ["FromAbove", "plan_from_above"]
 
 @dataclass(frozen=True)
 class FromAbove:
-    """How a depthwise layer's taps lie in the rows.
+    """How the taps of a depthwise layer lie in the rows of the array.
 
     Attributes
     ----------
     taps : (rows, columns)
         Taps of a pass.
     passes : (down, across)
+        Passes that cover the kernel.
     results : int
-        Rows of results that a run of words begins.
+        Rows of results that are computed at a time.
     step : int
-        Rows of the map in each column of pixels that is sent: words from one dx to the next.
+        Rows of the map in each column of pixels that is sent; array rows from the tap (dy, dx) to
+        (dy, dx + 1).
     """
     taps: tuple
     passes: tuple
@@ -42,17 +45,18 @@ class FromAbove:
     step: int
 
     def columns(self, layer: "Layer", width: int) -> int:
-        """Columns of pixels that are sent for `width` results."""
+        """Columns of pixels that are sent for rows of `width` results."""
         return (width - 1) * layer.x.stride + (self.taps[1] - 1) * layer.x.dilation + 1
 
     def cycles(self, layer: "Layer", height: int, width: int) -> int:
-        """Cycles of all passes over height x width results."""
+        """Cycles of all passes over height x width results of a block of columns."""
         runs = -(-height // self.results)
         return self.passes[0] * self.passes[1] * (
             layer.arch.rows + runs * self.columns(layer, width) * self.step)
 
     def words(self, weight: np.ndarray, layer: "Layer") -> np.ndarray:
-        """Codes [column blocks, passes, rows, columns] from codes [C, 1, kh, kw]."""
+        """Weight words, codes [column blocks, passes, array rows, array columns], of a layer's
+        weight codes [C, 1, kh, kw]."""
         arch, (taps_y, taps_x), (down, across) = layer.arch, self.taps, self.passes
         zero = arch.weight.zero_code
         assert zero is not None                 # formats of such chips have one
@@ -70,8 +74,8 @@ class FromAbove:
 
 
 def plan_from_above(layer: "Layer") -> FromAbove | None:
-    """The FromAbove of the fewest cycles, or None where the layer is not depthwise, the chip has
-    no such mode, or the usual way is as fast."""
+    """The `FromAbove` with the fewest cycles for a layer; None where the layer is not depthwise,
+    the chip cannot do it, or activations from the left are as fast."""
     conv, arch, y, x = layer.conv, layer.arch, layer.y, layer.x
     if not arch.depthwise or not conv.depthwise:
         return None

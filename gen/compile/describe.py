@@ -36,7 +36,7 @@ def _output(name, shape, graph, raw, place, starts, lanes):
 
 
 def _numbers(array):
-    """The numbers of an array, or None."""
+    """The numbers of an array as a tuple; None for None."""
     return None if array is None else tuple(int(n) for n in array)
 
 
@@ -57,7 +57,7 @@ def _function(conv):
 
 
 def _array(conv, layer, plan, offsets, starts):
-    """A layer as the array sees it, and where its constants lie."""
+    """The `ArrayView` of a layer; `offsets` are those of its constants in their sections."""
     above, place = layer.from_above, conv.placement
     return host.ArrayView(
         images=layer.images, y=host.Axis(**vars(layer.y)), x=host.Axis(**vars(layer.x)),
@@ -72,7 +72,8 @@ def _array(conv, layer, plan, offsets, starts):
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
-    """`conv` is the layer of one image; counts are those of the whole program."""
+    """The `Layer` of the description. `conv` is the layer of one image, `layer` that of `images`
+    images, of which a program has `rounds`."""
     geometry, pool = conv.geometry, conv.pool
     return host.Layer(
         name=conv.name, nodes=conv.nodes, kind=_kind(conv),
@@ -94,7 +95,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
 
 
 def _peak(layers, plans, placement, shapes, arch):
-    """Activation words used."""
+    """The highest activation word in use, plus 1."""
     ends = [base + -(-shapes[name][0] // arch.vector) * shapes[name][1] * shapes[name][2]
             for name, base in placement.maps.items()]
     ends += [placement.gaps[layer.index][0] + plan.buffers * plan.buffer_words
@@ -105,7 +106,13 @@ def _peak(layers, plans, placement, shapes, arch):
 def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps: Mapping[str, Taps],
              images: int, batch: int, places: Places, sections: Sections, stream: Stream,
              lanes: Mapping[str, np.ndarray], offsets: Sequence[Mapping[str, int]]) -> Host:
-    """The `Host` of a program. `graph` and `taps` ({input tensor: Taps}) are those of one image."""
+    """The `Host` of a program.
+
+    `graph` and `taps` ({input tensor: Taps}) are those of one image, `layers` and `plans` those of
+    `images` images, of which the program computes `batch` in all. `lanes` has the places of
+    channels of tensors with holes, `offsets` for each layer those of its constants in their
+    sections.
+    """
     arch, starts, where = stream.arch, sections.starts, places.where
     placement, operands = places.placement, places.operands
     raw = {conv.output: conv.raw for conv in graph.layers}

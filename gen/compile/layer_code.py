@@ -16,25 +16,39 @@ from .windows import row_words, window_fields
 __all__ = ["LayerCode"]
 
 _STORE = {item.name: item.high for item in isa.OPCODES[Opcode.STORE]}
-#: The shortest array instruction, in cycles, into which weights that are on their way are cut.
+#: Weights that are loaded while the array waits for them are cut into pieces for array instructions
+#: of at least so many cycles.
 _PIECE_CYCLES = 192
-#: The destination on the chip, by whether the activation and the operand memory want results.
+#: The destination of POST on the chip, by (whether results go to the activation memory, whether to
+#: the operand memory).
 _INSIDE = {(False, False): None, (True, False): Destination.ACTIVATION,
            (False, True): Destination.OPERAND, (True, True): Destination.BOTH}
 
 
 class LayerCode:
-    """Emits one layer into a Stream."""
+    """Emits the instructions of one layer into a `Stream`."""
 
     def __init__(self, stream: Stream, layer: Layer, plan: Plan, source: Region | tuple[int, tuple],
                  operand: Region | tuple[OperandMemory, tuple] | None, sink: Sink, weights: int,
                  parameters: int, tables: int):
-        """`source` is a Region (the whole map on the chip) or (base, outside) of input buffers;
-        `operand` likewise, (OperandMemory, outside), or None; `weights`, `parameters` and `tables`
-        are offsets in their sections."""
+        """
+        Parameters
+        ----------
+        stream : Stream
+        layer : Layer
+        plan : Plan
+        source : Region, or (base, outside)
+            The input: a map that is on the chip as a whole, or the first word of the input buffers
+            and where the map lies in external memory (as of `Region`).
+        operand : Region, or (OperandMemory, outside), or None
+            The operand, in the same way.
+        sink : Sink
+        weights, parameters, tables : int
+            Byte offsets of the layer's constants in their sections.
+        """
         self.stream, self.layer, self.plan = stream, layer, plan
         self.arch, self.source, self.operand, self.sink = layer.arch, source, operand, sink
-        self.image = 0                          # of those that lie together
+        self.image = 0                          # the image of the round that is computed
         self.weights, self.parameters, self.tables = weights, parameters, tables
         self.buffers: dict[int, tuple[tuple, Region]] = {}     # (image, tile, part), Region
         self.turn = 0
@@ -65,6 +79,7 @@ class LayerCode:
                     else max(1, min(self.arch.groups_per_columns, half)))
 
     def emit(self) -> None:
+        """Append the instructions to the stream."""
         plan = self.plan
         for first in range(0, self.layer.column_blocks, plan.column_group):
             group = range(first, min(first + plan.column_group, self.layer.column_blocks))
@@ -101,7 +116,7 @@ class LayerCode:
 
     @property
     def _input_row(self):
-        """First row of the image in the stacked input map."""
+        """The first row of the image in the map of all images."""
         return self.image * self.layer.conv.input_shape[1]
 
     def _input(self, tile, part):
@@ -117,7 +132,7 @@ class LayerCode:
         rows = rows[0] + self._input_row, rows[1] + self._input_row
         first, end = self.stream.last_input
         if not self.buffers and first < base + plan.buffer_words and base < end:
-            # The layer before, or its last tile, still reads where the first buffer lies.
+            # The layer before may still read its last tile from where the first buffer lies.
             self.turn = 1
         buffer = self.turn % plan.buffers
         self.turn += 1
@@ -128,7 +143,8 @@ class LayerCode:
         return region
 
     def _operand(self, block, sub):
-        """The Region that holds the operands of a sub-tile, which are loaded; None: none."""
+        """The `Region` with the operands of a sub-tile, for which LOADs are emitted; None: the
+        layer has no operand."""
         if self.operand is None:
             return None
         region, sub = self.operand, self._operand_rectangle(sub)
@@ -143,17 +159,19 @@ class LayerCode:
         return region
 
     def _operand_rectangle(self, sub):
-        """Where a sub-tile's operands lie in their map."""
+        """The rectangle of the operand's map that a sub-tile needs."""
         if self.broadcast:
             return (self.image, self.image + 1), (0, 1)
         row = self.image * self.layer.y.out
         return (sub[0][0] + row, sub[0][1] + row), sub[1]
 
     def _weights(self, group, name, used, offset):
-        """[(weight word, box)] that together are the box `used`, in pass order: the pieces in
-        which its weights are loaded, or as little as possible if they are there.
+        """Yields (first weight word, box) for boxes that together are the box `used`, in the order
+        of its passes, and emits the LOADs of their weights. Weights that are loaded already make
+        one box, others several, so that the array can begin with the first.
 
-        `name` tells boxes of one layer apart, `offset` is that of the first word in the layer.
+        `group` are the column blocks whose weights stay together, `name` tells the boxes of a layer
+        apart, `offset` is the first weight word of the box, counted from the layer's first.
         """
         layer, stream, arch = self.layer, self.stream, self.arch
         base, ring = None, stream.weights
@@ -183,8 +201,9 @@ class LayerCode:
             stream.loaded[key].add(name)
 
     def _parameters(self, number):
-        """Where the parameters of a group of result channels lie, loaded when they are not there;
-        groups after the last one share the parameters that make -1."""
+        """The first word of the parameters of a group of output channels, for which LOADs are
+        emitted where they are not in memory. All groups after the last one have the same
+        parameters, whose results are -1."""
         number = min(number, self.groups - 1)
         run, chunks = number // self.run, self.arch.chunks
         ring, name = self.stream.parameters, (self.layer.index, run)
@@ -249,12 +268,14 @@ class LayerCode:
             stride_py=y.stride * width * (y.pool > 1), stride_px=x.stride * (x.pool > 1))
 
     def _post(self, sub, sums, group, number, operand=None):
-        """POST of one group of columns, to the group `number` of result channels."""
+        """Emit the POSTs of one group of columns; results go to the group `number` of output
+        channels."""
         for part, windows in window_fields(self.layer, sub, sums):
             self._post_part(part, windows, group, number, operand)
 
     def _post_part(self, sub, windows, group, number, operand):
-        """The results `sub` by one POST instruction, or by one for each row."""
+        """Emit the POSTs, and the STORE, of a rectangle `sub` of results whose windows have the
+        same fields `windows`."""
         (y0, _), (x0, _) = sub
         conv, arch, sink = self.layer.conv, self.arch, self.sink
         (step_y, step_x), (first_y, first_x) = conv.placement.step, conv.placement.origin
@@ -293,8 +314,8 @@ class LayerCode:
             self._store(section, address, sub, 1, arch.group_bytes, arch.activation_bytes)
 
     def _combined(self, operand, block, sub):
-        """Fields that combine results with those of the region `operand`, which has rows of its
-        own length."""
+        """Fields of a POST that combines results with those of the region `operand`. Its strides
+        are those of the region, whose rows may be shorter than those of the output."""
         mine, own = self.layer.conv.operand, self.layer.conv.requantization
         assert mine is not None and own is not None     # raw sums are not combined
         (row, _), (column, _) = self._operand_rectangle(sub)
@@ -309,8 +330,8 @@ class LayerCode:
                 "stride_y": operand.width, "stride_x": 1}
 
     def _post_rows(self, fields, inside):
-        """POST row by row: operands stand closer together than results, and the strides are
-        common to both."""
+        """Emit one POST for each row of results, because an instruction has the same strides for
+        results and operands, and the rows of the operands are shorter."""
         for row in range(fields["out_y"]):
             own = {"accumulator": row_words(fields), "operand_base": fields["stride_y"]}
             there = {name: self.width for name in ("base", "copy_base") if name in inside}
@@ -318,7 +339,8 @@ class LayerCode:
                 name: (fields | inside)[name] + row * step for name, step in (own | there).items()})
 
     def _store(self, section, address, sub, items, size, stride):
-        """STORE results that take `items` items of `size` bytes each, `stride` bytes apart."""
+        """Emit the STORE of a rectangle of results, each of `items` items of `size` bytes, `stride`
+        bytes apart."""
         (y0, y1), (x0, x1) = sub
         rows, count = y1 - y0, (x1 - x0) * items
         step_y, step_x = self.layer.conv.placement.step

@@ -1,4 +1,4 @@
-"""The weight and parameter words of a layer."""
+"""The weight and parameter words of a layer, as they lie in external memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,9 @@ __all__ = ["parameter_bytes", "weight_bytes"]
 
 
 def _pass_words(layer, codes, dtype, fill):
-    """Codes [O, I, kh, kw] in passes [column block, ky, kx, block, row, column, lane]."""
+    """Weight codes [O, I, kh, kw] as an array [column block, kernel row, kernel column, block,
+    array row, array column, lane] of `dtype`. `fill` is the code of idle lanes of layers whose
+    passes are made twice."""
     arch, (channels, inputs, kernel_y, kernel_x) = layer.arch, codes.shape
     out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
@@ -25,7 +27,7 @@ def _pass_words(layer, codes, dtype, fill):
         # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
-        # Columns without channel: their sums, too, must stay within the accumulators.
+        # Sums of columns without channel must stay within the accumulators, too.
         spare = np.full(vector, fill) if layer.pairs else np.arange(vector) % 2
         padded[channels:] = spare.astype(dtype)[:, None, None]
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
@@ -34,10 +36,9 @@ def _pass_words(layer, codes, dtype, fill):
 
 
 def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
-    """Weights of a layer as the array takes them, column block by column block.
-
-    In each, passes follow part by part, and in a part by kernel row, kernel column and block; a
-    pass is one word for every array row.
+    """The weight words of a layer in the order in which the array takes them: column block by
+    column block, part by part (boxes of `Plan.parts`), pass by pass; one word for each row of the
+    array.
     """
     conv, arch = layer.conv, layer.arch
     if layer.addends:
@@ -69,9 +70,8 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
 
 
 def parameter_bytes(layer: Layer) -> bytes:
-    """Parameters of a layer: `chunks` words for every group of result channels, and with bipolar
-    formats one more group at the end, whose results are always -1: it fills lanes without
-    channel."""
+    """The parameter words of a layer: `arch.chunks` words for each group of output channels. On
+    binary chips one more group follows, whose results are always -1, for lanes without channel."""
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group

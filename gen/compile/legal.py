@@ -1,4 +1,5 @@
-"""What the chip can compute: each layer's formats, sizes, sums and parameters, or why not."""
+"""Whether a chip can compute a layer: its formats, sums and parameters. What a chip must have for a
+layer, such as optional units, is in `needs.py`."""
 
 from collections.abc import Mapping
 
@@ -16,7 +17,8 @@ __all__ = ["accumulator_need", "check_channels", "check_layer", "check_outside",
 
 
 def accumulator_need(layer: Layer, input_format: Format) -> int:
-    """Bits that exact sums and the bias need, with the layer's own weights and any activations."""
+    """Accumulator bits that a layer needs so that no sum overflows, with its own weights and biases
+    and any inputs of a format."""
     if layer.arch.weight.binary and input_format.uniform:
         return _need_of_planes(layer, input_format.width)
     tail = layer.y.kernel * layer.x.kernel * odd_tail(layer)
@@ -32,8 +34,7 @@ def accumulator_need(layer: Layer, input_format: Format) -> int:
 
 
 def _need_of_planes(layer, bits):
-    """Accumulator bits that a layer needs where its input is read plane by plane; pairs of idle
-    lanes cancel."""
+    """`accumulator_need` of a layer that reads `bits` bit planes. Idle lanes cancel in pairs."""
     conv = layer.conv
     lanes = conv.inputs // layer.planes - layer.idle + layer.idle % 2
     products = layer.y.kernel * layer.x.kernel * lanes * conv.pool.summed
@@ -41,8 +42,9 @@ def _need_of_planes(layer, bits):
 
 
 def _check_formats(layer, tensors, outside=False):
-    """Refuse a layer whose formats the chip does not have; `outside`: the host brings the input
-    into the chip's format. Who knows the whole network says what would help."""
+    """Raise WrongFormat for a layer whose formats the chip does not have, UserError where it reads
+    sums that are not quantized. `outside`: the host brings the input into the chip's format. The
+    caller, which knows the whole network, appends what to change."""
     conv, arch = layer.conv, layer.arch
     for what, name in (("reads", conv.input), ("writes", conv.output))[outside:]:
         tensor = tensors[name].format
@@ -62,7 +64,8 @@ def _check_formats(layer, tensors, outside=False):
 
 
 def has_weights(layer: Layer) -> bool:
-    """Whether the chip's weights, or sums of a few, are the layer's."""
+    """Whether the chip has the weights of a layer, or each of them is the sum of MOST_ADDENDS
+    weights of the chip at most."""
     own, there = layer.conv.weight_format, layer.arch.weight
     if there.holds(own) or not (own.uniform and there.uniform):
         return there.holds(own)
@@ -122,7 +125,8 @@ def _check_pairs(layer):
 
 
 def check_channels(conv: Conv) -> None:
-    """Refuse a layer that reads some channels of many and has no weight of 0 for the rest."""
+    """Raise UserError for a layer that reads some channels of a tensor with weights that have no 0
+    for the others."""
     if conv.channels is not None and conv.weight_format.zero_code is None:
         raise UserError(
             f"layer {conv.name!r} reads some channels of {conv.input!r}, and {conv.weight_format} "
@@ -131,18 +135,17 @@ def check_channels(conv: Conv) -> None:
 
 
 def check_outside(layer: Layer, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a layer for its formats and parameters; what it reads, the host brings into the chip's
-    format."""
+    """`check_layer` for a layer whose input the host brings into the chip's format: its other
+    formats and its parameters. Raises UserError."""
     _check_formats(layer, tensors, outside=True)
     _check_parameters(layer)
     _check_operand(layer, tensors)
 
 
 def check_layer(layer: Layer, tensors: Mapping[str, Tensor], moved: bool = False) -> None:
-    """Refuse a layer whose numbers this chip cannot compute exactly as the graph says. `moved`:
-    its input's channels have other places than in the graph.
-
-    Raises UserError naming layer, ONNX nodes, the reason and what would fix it.
+    """Raise UserError where the chip cannot compute a layer exactly as the graph says, naming the
+    layer, its ONNX nodes, the reason and the edit that mends it. `moved`: the channels of its input
+    have other places than in the graph.
     """
     conv, arch = layer.conv, layer.arch
     _check_formats(layer, tensors)

@@ -1,5 +1,5 @@
-"""Feature maps: the layers as the array sees them, which maps stay on the chip, where the others
-lie in external memory.
+"""Layers as the array sees them, and where their feature maps lie: on the chip or in external
+memory.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +25,8 @@ __all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
 
 
 def _lives_of(graph):
-    """{tensor: (first layer, last layer)} for what is read by a layer, and its readers."""
+    """({tensor: (first layer, last layer)}, {tensor: layers that read it}) of the tensors that
+    layers read, as indices; lives begin with the layer that writes the tensor first."""
     readers: dict[str, list[int]] = {}
     users: dict[str, list[int]] = {}
     for index, conv in enumerate(graph.layers):
@@ -38,9 +39,20 @@ def _lives_of(graph):
 def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collection[str],
               refuse: Callable[[UserError], object] | None = None
               ) -> tuple[list[Layer], dict[str, Taps]]:
-    """[Layer] as the array sees them, and {input tensor: Taps} of what the host lays out.
-    Raises UserError where the chip cannot compute a layer; with `refuse`, a function of the error,
-    that is told of each instead, and the layer stays as it is."""
+    """(layers as the array sees them, {input tensor: how the host writes its taps or bit planes}).
+
+    Parameters
+    ----------
+    graph : Graph
+    arch : Arch
+    combined : collection of str
+        Tensors that are operands of layers.
+    lanes : collection of str
+        Tensors whose channels have other places than in the network (see `arrange`).
+    refuse : function of a UserError, or None
+        Is called for each layer that the chip cannot compute, which then stays as it is; None: the
+        first error is raised.
+    """
     layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
@@ -62,8 +74,9 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
 
 
 def _laid_out(layer, graph, alone, moved):
-    """(Layer, Taps or None) of one of them, checked; `alone`: its input is the network's and
-    nothing else needs it; `moved`: its input's channels have other places than in the graph."""
+    """(the layer as the array sees it, `Taps` or None) of a layer that is checked. `alone`: its
+    input is one of the network that nothing else reads; `moved`: the channels of its input have
+    other places than in the network. Raises UserError."""
     conv, arch, tensors = layer.conv, layer.arch, graph.tensors
     if in_planes(conv, tensors, arch):
         return lay_out_planes(layer, tensors, alone)
@@ -73,7 +86,7 @@ def _laid_out(layer, graph, alone, moved):
             try:
                 check_layer(changed, tensors)
             except UserError:
-                pass                            # then as it stands, which may be refused, too
+                pass                            # the layer without taps may be legal
             else:
                 return changed, recipe
     check_layer(layer, tensors, moved)
@@ -81,17 +94,17 @@ def _laid_out(layer, graph, alone, moved):
 
 
 def _wanted_buffer(layer):
-    """Activation words that the input buffers of a layer should have: the whole input, or two
-    tiles of a row of results, but no more than half of the memory; a row as it comes where that
-    is the least."""
+    """Activation words that the input buffers of a layer should have: those of the whole input, or
+    of two tiles of a row of results, but no more than half of the memory, and no fewer than
+    `Layer.window`."""
     y, x = layer.y, layer.x
     row = y.extent(1) * x.extent(x.out) * layer.blocks
     return max(layer.window, min(layer.input_words, 2 * row, layer.arch.activation_depth // 2))
 
 
 def _place_maps(graph, layers, lives, readers, arch):
-    """Placement of the maps that can stay on the chip: all that a layer writes and another one
-    reads, and inputs with several readers."""
+    """The `Placement` of the maps that may stay on the chip: all that one layer writes and another
+    one reads, and inputs that several layers read."""
     inputs = {item.name for item in graph.inputs}
     sizes = {}
     for name in lives:
@@ -106,8 +119,8 @@ def _place_maps(graph, layers, lives, readers, arch):
 
 
 class Outside(NamedTuple):
-    """Where a map lies in external memory: its section, the offset there, its bytes; and for
-    inputs and outputs the bytes from those of one round of images to the next."""
+    """Where a map lies in external memory: its section, byte offset and bytes, and for inputs and
+    outputs of several rounds the bytes from one round to the next (else 0)."""
     section: str
     offset: int
     size: int
@@ -115,8 +128,9 @@ class Outside(NamedTuple):
 
 
 def _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch):
-    """{tensor: Outside} of all that lies in external memory, in the order inputs, outputs, spilled.
-    `graph` has maps of `images` images, `recipes` are those of one."""
+    """{tensor: Outside} of the maps in external memory: inputs, outputs, and those that do not fit
+    the chip. `graph` has maps of `images` images, `recipes` ({input tensor: Taps}) are those of
+    one. Raises UserError where an output is an input."""
     where = {}
 
     def add(section, name, size, rounds=1):
@@ -158,7 +172,7 @@ class Places:
     Attributes
     ----------
     graph : Graph
-        Its tensors are those of the images that are computed together.
+        With the tensors of all images that are computed together.
     inputs : set of str
     lives : dict of str to (first layer, last layer)
     placement : Placement
@@ -173,15 +187,16 @@ class Places:
     where: dict
 
     def address(self, name: str, number: int) -> tuple[str, int]:
-        """(section, offset) of a map that lies outside, in one of the rounds."""
+        """(section, byte offset) of a map in external memory, for the images of round `number`."""
         place = self.where[name]
         return place.section, place.offset + number * place.stride
 
 
 def find_places(graph: Graph, layers: Sequence[Layer], recipes: Mapping[str, Taps], images: int,
                 rounds: int, sections: Sections, arch: Arch) -> Places:
-    """The `Places` of a network's maps, and addresses in `sections`. `graph` and `layers` are those
-    of `images` images together, `recipes` of one."""
+    """The `Places` of a network's maps; those in external memory are added to `sections`. `graph`
+    and `layers` are those of `images` images together, of which there are `rounds`; `recipes`
+    ({input tensor: Taps}) are those of one image. Raises UserError."""
     lives, readers = _lives_of(graph)
     placement = _place_maps(graph, layers, lives, readers, arch)
     operands = OperandMemory(graph, layers, arch)
@@ -190,7 +205,7 @@ def find_places(graph: Graph, layers: Sequence[Layer], recipes: Mapping[str, Tap
 
 
 def plan_layers(layers: Sequence[Layer], places: Places) -> list[Plan]:
-    """The Plan of each layer."""
+    """The `Plan` of each layer. Raises UserError where the memories are too small."""
     placement, operands = places.placement, places.operands
     return [plan_layer(layer, None if layer.conv.input in placement.maps
                        else placement.gaps[layer.index][1], operands.most_results(layer))

@@ -25,9 +25,12 @@ __all__ = ["computed_formats", "lay_out_planes"]
 
 
 def computed_formats(graph: Graph) -> list[Format]:
-    """The formats that the array computes in. A network of signs is one for binary chips, also
-    where inputs are integers, which layers with binary weights read plane by plane; in any other
-    network signs are numbers of the other formats."""
+    """The activation formats in which an array would compute a network.
+
+    [Bipolar(1)] where all tensors and weights are binary, except for inputs of integers that layers
+    with binary weights read bit plane by bit plane. In any other network signs are numbers of its
+    other formats, which are returned; [Int(8)] where there are none.
+    """
     inputs = {item.name for item in graph.inputs}
     planes = {layer.input for layer in graph.layers if layer.weight_format.binary
               and layer.input in inputs and not layer.raw and layer.geometry.groups == 1
@@ -60,10 +63,11 @@ def _check(layer, tensors, alone):
 
 
 def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> tuple[Layer, Taps]:
-    """(Layer, Taps): the layer that reads the planes, and how the host lays them out.
+    """(the layer that reads bit planes, how the host writes them) for a layer that reads integers
+    on a binary chip.
 
-    `alone`: its input is one of the network, and no other layer or output needs it. Raises
-    UserError where the chip cannot compute it.
+    `alone`: its input is one of the network, which no other layer or output needs. Raises UserError
+    where the chip cannot compute it.
     """
     _check(layer, tensors, alone)
     form, vector = tensors[layer.conv.input].format, layer.arch.vector

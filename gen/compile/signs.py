@@ -1,8 +1,8 @@
-"""Signs on chips that compute in integers or floats: numbers and weights of +1 and -1.
+"""Binary tensors and weights on chips that compute in integers or floats.
 
-A network's signs are bipolar tensors, which a binary chip has as they are. On any other chip they
-are the numbers +1 and -1 of its formats, and what makes a sign of a sum becomes a requantization
-that gives these two.
+A binary chip computes bipolar tensors as they are. On any other chip they are tensors of the
+numbers +1 and -1 in its formats, and the comparison of a sum with 0 becomes a requantization whose
+results are these two numbers.
 """
 
 from dataclasses import replace
@@ -23,9 +23,9 @@ _TOP = MULTIPLIER_BITS - 1
 
 
 def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
-    """The network with signs, and weights that are signs, in the formats of a chip that is not
-    binary; unchanged where it has none, or where the chip has no +1 and -1. Inputs and outputs stay
-    as the host sees them."""
+    """The network with its bipolar tensors and binary weights in the formats of a chip that is not
+    binary. Unchanged on binary chips, where there are none, and where the chip's formats have no +1
+    and -1. What the host gives and takes stays the same."""
     if arch.activation.binary or not (
             any(map(_is_sign, graph.tensors.values()))
             or any(layer.weight_format.binary for layer in graph.layers)):
@@ -35,7 +35,7 @@ def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
     others = {item.format.family for item in graph.tensors.values()
               if item.format and not item.format.binary}
     if others - {arch.activation.family}:
-        return graph        # no such chip computes it; with signs as its numbers none does
+        return graph        # the chip does not have the other tensors' format either
     return _Signs(graph, arch).graph()
 
 
@@ -44,7 +44,7 @@ def _is_sign(tensor):
 
 
 def _codes(form):
-    """(code of -1, code of +1) of a format, or None."""
+    """int64 array (code of -1, code of +1) of a format; None where it does not have both."""
     if form.binary or -form.exponent > _TOP:
         return None
     codes = form.encode(np.array([-1.0, 1.0]))
@@ -52,7 +52,7 @@ def _codes(form):
 
 
 class _Signs:
-    """Rewrites a network's layers, one by one: signs become numbers."""
+    """Rewrites the layers of a network one by one, so that signs become numbers."""
 
     def __init__(self, graph, arch):
         self.old, self.arch = graph, arch
@@ -92,7 +92,7 @@ class _Signs:
         return replace(decoder, function=(low, wide))
 
     def _number(self, name):
-        """A name like this one that no tensor has."""
+        """A name that begins like this one and that no tensor has."""
         count = 1
         while f"{name}_{count}" in self.tensors:
             count += 1
@@ -102,8 +102,8 @@ class _Signs:
         source, target = (self.old.tensors[name] for name in (conv.input, conv.output))
         sign = _is_sign(target) and not conv.raw
         turned = np.array(conv.pool.least) if any(conv.pool.least) else None
-        # A float has no number between 0 and its neighbours that a bias of whole units could make:
-        # its sign is taken of -1, 0 and 1.
+        # On a chip with floats, results are first -1, 0 and 1, and a further layer makes 0 one of
+        # the signs: a bias in whole units cannot put a threshold between 0 and its neighbours.
         last = sign and (turned is not None or self.arch.activation.floating)
         output = conv
         if last:
@@ -121,8 +121,8 @@ class _Signs:
             self.layers.append(self._copy(output, conv.output, turned))
 
     def _turned(self, conv, turned):
-        """The layer with the negative of some channels' signs, of which the largest is the smallest
-        of what they were: s + b < 0 where -s - b - 1 >= 0."""
+        """The layer with the opposite signs in the channels `turned` (bool array [O]), so that max
+        pooling takes what min pooling would: s + b < 0 exactly where -s - b - 1 >= 0."""
         images = conv.weight_format.image(conv.weight)
         images = np.where(turned[:, None, None, None], -images, images)
         weight = conv.weight_format.encode(np.ldexp(images.astype(np.float64),
@@ -131,7 +131,7 @@ class _Signs:
                        bias=np.where(turned, -conv.bias - 1, conv.bias))
 
     def _in_numbers(self, conv, source):
-        """(the layer with numbers where it reads signs, bits by which its sums grow)."""
+        """(the layer that reads numbers instead of signs, n): its sums are 2**n times as large."""
         more = 0
         if _is_sign(source):
             more -= self.exponent
@@ -155,7 +155,7 @@ class _Signs:
             tensor = self.tensors[conv.output]
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
-        # The fraction of the bias, so many times as large, has a whole part.
+        # The fraction of the bias, now 2**more times as large, has a whole part.
         whole = (own.addend << more) // np.maximum(own.multiplier, 1)
 
         def scaled(multiplier, shift, addend):
@@ -168,27 +168,29 @@ class _Signs:
             below=own.below and Below(*scaled(*own.below)))), more
 
     def _sign(self, conv, more):
-        """Results of +1 and -1 instead of signs; of floats, 0 where the sum is 0."""
+        """The layer with results of +1 and -1 instead of signs; on chips with floats 0 where the
+        sum is 0. Its sums are 2**more times as large as those of the signs."""
         form, count = self.arch.activation, len(conv.weight)
         multiplier = np.full(count, 1 << _TOP)
         if form.floating:
-            # One step of the sum makes 1 at least.
+            # A sum of one step becomes 1 or more, which the limits clip to 1.
             shift = np.full(count, max(_TOP + more + self.exponent, 0))
             own = Requantization(multiplier, shift, low=-int(self.codes[1]),
                                  high=int(self.codes[1]))
         else:
-            # 2 * (s + b) + 1 is never 0.
+            # The result is 2 * (s + b) + 1, which is never 0, clipped to -1 and 1.
             own = Requantization(multiplier, np.full(count, _TOP - 1), low=-1, high=1,
                                  zero_point=1)
         return replace(conv, requantization=own)
 
     def _copy(self, conv, source, turned):
-        """The layer that writes the signs of `source`, some turned, where `conv` wrote them."""
+        """The layer that writes the signs of `source`, opposite ones in the channels `turned`, to
+        where `conv` wrote them."""
         form, count = self.arch.weight, len(conv.weight)
         numbers = np.where(np.zeros(count, bool) if turned is None else turned, -1.0, 1.0)
         more = -form.exponent - self.exponent
         bias = 0 if self.arch.activation.uniform else 1 << more - 1
-        # A turned 0 is one of the others.
+        # A sum of 0 is a sign of +1, or of -1 where signs are turned.
         biases = np.where(turned, -bias, bias) if turned is not None else np.full(count, bias)
         return self._sign(Conv(
             f"{conv.name}_signs", source, conv.output, form.encode(numbers).reshape(count, 1, 1, 1),
@@ -197,7 +199,8 @@ class _Signs:
 
 
 def _scaled(multiplier, shift, addend, more):
-    """(multipliers, shifts, addends) for sums that are 2**more times as large."""
+    """(multipliers, shifts, addends) that give the same results for sums that are 2**more times as
+    large."""
     shift, most = shift + more, (1 << SHIFT_BITS) - 1
     over = np.maximum(shift - most, 0)
     return multiplier >> over, np.minimum(shift, most), addend >> over

@@ -1,4 +1,4 @@
-"""Tables of functions: their words, and where they stand in the table memory."""
+"""Tables of functions: their words, and their places in the table memory."""
 
 from typing import Any
 
@@ -12,16 +12,18 @@ __all__ = ["looked_up", "table_bytes"]
 
 
 def table_bytes(layer: Layer) -> bytes:
-    """Table words of a layer; without a table none."""
+    """The table words of a layer, as they lie in external memory; empty where it has no table."""
     table = layer.conv.table
     return b"" if table is None else pack_table_words(table, layer.arch)
 
 
 def looked_up(stream: Stream, layer: Layer, offset: int) -> dict[str, Any]:
-    """Fields of a POST that looks up its results in the table of `layer`.
+    """Fields of a POST that looks up its results in the table of a layer, for which LOADs are
+    emitted where it is not in memory.
 
-    The table stands at `offset` in the section of tables and is loaded when it is not there.
-    Integers are moved to where it lies in the memory; floats' tables lie where the numbers say.
+    `offset` is the byte offset of the table in its section. An integer result is shifted so that it
+    addresses the place where the table was loaded; a float result addresses the word of its own
+    ordered integer, so that tables of floats have a fixed place.
     """
     conv, arch, ring = layer.conv, layer.arch, stream.tables
     limits = conv.limits
@@ -30,7 +32,7 @@ def looked_up(stream: Stream, layer: Layer, offset: int) -> dict[str, Any]:
     name, fixed = conv.table.tobytes(), arch.activation.floating
     base = ring.find(name)
     if base is None:
-        # Wherever a table of floats lies, the one before is overwritten.
+        # Tables of floats overwrite each other, because they have the same place.
         base = ring.place(name, arch.table_depth if fixed else words)
         below = min(words, max(0, -limits.low)) if fixed else 0
         for first, count, where in (

@@ -1,15 +1,15 @@
-"""Integers of few bits on a binary chip: as many signs as there are steps.
+"""Integers of few bits on a binary chip: each is the sum of several signs.
 
-A binary chip's results are signs. A result y from low to high is as many signs as it has steps, the
-n-th of which is +1 where y is more than low + n:
+The results of a binary chip are signs. An integer y from low to high becomes high - low signs, of
+which the n-th (from 0) is +1 where y is more than low + n:
 
     2 * y = low + high + sum of the signs
 
-Each is an exact threshold on the sum: a channel of its own with the same weights and another bias.
-The layer that reads y reads the signs, all with y's weight, and accumulates
-twice its sum less a constant that goes into the bias. Padding is what all signs have there: -1 is
-low, +1 is high, nothing is half-way between; where it stands for another number, signs that are
-always the same are added until it is half-way.
+Each sign compares the sum with a threshold: a channel of its own with the same weights and another
+bias. A layer that reads y reads the signs instead, all with the weight of y, and accumulates twice
+the sum less a constant, which goes into its bias. Padding with -1 in all signs stands for low, with
++1 for high, and padding that adds nothing for the number half-way between; for any other number,
+low and high are moved apart, with signs that never change, until it is half-way.
 """
 
 from dataclasses import replace
@@ -24,14 +24,15 @@ from systolith.sim.model.requantization import Requantization
 
 __all__ = ["integers_as_signs"]
 
-#: The most signs of one number.
+#: The most signs for one integer.
 _MOST = 15
 
 
 def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
-    """The network with integers between its layers as signs, on a binary chip; unchanged on others,
-    and where it has none. Integers that are inputs stay (see `systolith.gen.compile.planes`).
-    Raises UserError where a layer cannot do without integers."""
+    """The network with the integers between its layers as signs, for a binary chip. Unchanged for
+    other chips, where there are none, and where not all weights are binary. Inputs of the network
+    stay integers (see `planes.py`). Raises UserError where a layer needs its results as
+    integers."""
     if not arch.activation.binary:
         return graph
     inputs = {item.name for item in graph.inputs}
@@ -64,19 +65,19 @@ def _title(layer):
 
 
 def _padded(layer):
-    """Whether a layer reads padding that is one number everywhere."""
+    """Whether a layer reads padding of a constant number."""
     return layer.geometry.padded and not layer.geometry.replicate
 
 
 def _pad_image(layer, form):
-    """The number that a layer's padding stands for; `form`: of its input."""
+    """The number that a layer's padding stands for; `form` is the format of its input."""
     code = layer.geometry.pad_code
     return 0 if code is None else int(form.image(code))
 
 
 def _steps(graph, tensor):
-    """(low, high) of a tensor, widened until what its readers pad with is one of both or half-way
-    between."""
+    """(low, high): the range of a tensor, extended so that the number with which its readers pad it
+    is one of the two or half-way between. Raises UserError where the tensor cannot be signs."""
     writers = [layer for layer in graph.layers if layer.output == tensor.name]
     for layer in graph.layers:
         writes = layer.output == tensor.name
@@ -110,8 +111,8 @@ def _steps(graph, tensor):
 
 
 def _read(layer, graph, steps):
-    """(the layer that reads signs instead of integers, how many times the sum it accumulates, what
-    is to be added to that [channels])."""
+    """(the layer that reads signs instead of integers, s, a): what it accumulates is s times the
+    sum of the integers less a, int64 array [O], which its bias adds."""
     if layer.input not in steps:
         return layer, 1, 0 * layer.bias
     low, high = steps[layer.input]
@@ -131,15 +132,16 @@ def _read(layer, graph, steps):
 
 
 def _sum_ranges(layer, form):
-    """(smallest, largest) sums of each channel [channels, 1] of a layer with inputs of a format."""
+    """(smallest, largest) sums of a layer whose inputs have a format, int64 arrays [O, 1]."""
     images = numerics.images_of(layer.weight_format, layer.weight)
     return (layer.pool.summed * np.array(side, np.int64)[:, None]
             for side in numerics.sum_ranges(images, form))
 
 
 def _limits(layer, graph, ends):
-    """[channels, results]: the least sums that make the results above the lowest; one more than the
-    largest sum there is where none does."""
+    """int64 array [O, high - low]: for each result from low + 1 to high the smallest sum with this
+    result or a larger one; the largest possible sum plus 1 where none has. `ends` is (low,
+    high)."""
     low, high = ends
     least, most = _sum_ranges(layer, graph.tensors[layer.input].format)
     results = np.arange(low + 1, high + 1)[None]
@@ -157,8 +159,8 @@ def _limits(layer, graph, ends):
 
 
 def _written(layer, limits, tensors):
-    """The layer that writes signs instead of integers: whether what it accumulates reaches `limits`
-    [channels, results]."""
+    """The layer that writes signs instead of integers: whether what it accumulates is at least
+    `limits`, int64 array [O, signs of a channel]."""
     count = limits.shape[1]
     least, most = _sum_ranges(layer, tensors[layer.input].format)
     bias = np.clip(-limits, -most - 1, -least).ravel()

@@ -1,5 +1,5 @@
-"""Networks as a chip computes them: narrower integers run in the chip's own, wider ones, signs as
-numbers of a chip that is not binary, what is combined has no holes."""
+"""A network in the formats of a chip that has other ones than the network, but holds its
+numbers."""
 
 from dataclasses import replace
 
@@ -14,12 +14,17 @@ __all__ = ["widened"]
 
 
 def widened(graph: Graph, arch: Arch) -> Graph:
-    """The network with every tensor of signed integers narrower than the chip's activations in the
-    chip's format, and with its signs as numbers (see `signs_as_numbers`), or, on a binary
-    chip, its integers as signs (`integers_as_signs`; raises UserError). Limits of results
-    stay, so every number is the same; only codes have more bits. Other tensors stay as they
-    are. What several layers write and another one combines its results with is copied where it has
-    holes on this chip (`with_whole_operands`)."""
+    """The network as a chip computes it.
+
+    - Tensors of signed integers that are narrower than the chip's activations have the chip's
+      format. Limits of results stay, so that all numbers are the same and only codes have more
+      bits.
+    - Signs are numbers on chips that are not binary (`signs_as_numbers`); integers between layers
+      are signs on binary chips (`integers_as_signs`).
+    - Operands that would have holes on this chip are copied (`with_whole_operands`).
+
+    Other tensors stay as they are. Raises UserError where a binary chip cannot compute integers.
+    """
     return with_whole_operands(_widened(graph, arch), arch)
 
 

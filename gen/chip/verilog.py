@@ -35,7 +35,7 @@ _ELEMENT = re.compile(r"\\(\w+)\[(\d+)\] ")
 _MODULE = re.compile(r"^(?:\(\* .* \*\)\n)*module \\?([^\s(]+)", re.MULTILINE)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def core_verilog(arch: Arch) -> str:
     """Verilog of the core alone: top module `systolith_core`.
 

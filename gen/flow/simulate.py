@@ -22,7 +22,7 @@ from systolith.sim.machine.compare import (
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.rtl.core import Job, Run
+from systolith.sim.rtl.core import LONG, Job, Run
 from systolith.sim.rtl.core import simulate as simulate_rtl
 
 from .build import Build
@@ -295,13 +295,14 @@ def _run_rtl(build, codes, golden, found, waves, latency, progress):
     verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
     starts = runs_of(program, found.images)
     batch = len(starts) if waves is not None else _RTL_BATCH
+    optimize = "-O1" if len(starts) * found.cycles_model > LONG else "-O0"
     with progress.step(f"The core in Verilator, {found.images:,} images", found.images) as done:
         for start in range(0, len(starts), batch):
             mine = starts[start:start + batch]
             job = Job(program=program, latency=latency, runs=[
                 Run(writes=[(host.input_offset, pack_inputs(program, image_of(codes, numbers)))],
                     reads=reads) for numbers in mine])
-            simulation = simulate_rtl(verilog, [job], waves=waves)
+            simulation = simulate_rtl(verilog, [job], waves=waves, optimize=optimize)
             for numbers, run in zip(mine, simulation.runs[0], strict=True):
                 run.check()
                 _collect(build, found, places, golden, numbers,

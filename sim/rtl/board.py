@@ -55,7 +55,7 @@ class SimulatedBoard:
         executable = verilate.build(
             {"board.v": verilog, "pins.v": pins,
              "board.cpp": (Path(__file__).parent / "board.cpp").read_text()},
-            "pins", flags=["-CFLAGS", f"-DDIVISOR={DIVISOR}"])
+            "pins", flags=["-CFLAGS", f"-DDIVISOR={DIVISOR}"], optimize="-O1")
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen([executable], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, stderr=self._log, text=True)

@@ -87,7 +87,7 @@ def play(components: Sequence[Any],
     Returns a list of dicts, port name to integers [N] from 0 up, after each clock: int64, or
     Python integers where 63 bits do not hold them. Raises SimulationError.
     """
-    executable = verilate.build(_sources(components), "players", optimize="-O0")
+    executable = verilate.build(_sources(components), "players")
     with tempfile.TemporaryDirectory(prefix="systolith-") as name:
         folder = Path(name)
         for n, (component, given) in enumerate(zip(components, inputs, strict=True)):

@@ -6,6 +6,7 @@ installs; waveforms need no zlib and no LZ4.
 """
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 __all__ = ["SimulationError", "build", "cache_folder", "environment", "run"]
@@ -90,7 +92,7 @@ def cache_folder() -> Path:
 
 def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
           link: Sequence[str] = (), parameters: Mapping[str, int] | None = None,
-          waves: bool = False, optimize: str = "-O1", cache: Path | str | None = None) -> Path:
+          waves: bool = False, optimize: str = "-O0", cache: Path | str | None = None) -> Path:
     """Compile sources into an executable, or find the one that was compiled before.
 
     Parameters
@@ -108,7 +110,8 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
     waves : bool
         Compile in what writes FST waveforms (`VerilatedFstC`).
     optimize : str
-        The C++ compiler's optimization.
+        The C++ compiler's optimization. The default is for short runs: compiling takes half as
+        long as with "-O1", a run twice as long.
     cache : path or None
         The folder that keeps executables; None: `cache_folder()`.
 
@@ -149,35 +152,53 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
         values = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
         _execute([command, *options, *values, *names], folder, environ, f"Verilator on {top}")
 
-        # Verilator's own library is the same for all models: half of a small one's compilation.
-        for compiled in runtime.glob("*.o"):
-            shutil.copy(compiled, folder / "obj")
         libraries = ["-lpthread", *link]
         if waves:
             libraries += _add_fst(folder, root)
-        _execute([
+        make = [
             # One file instead of many: Verilator's headers take longer than a core's own code.
             "make", "-C", "obj", "-f", "Vtop.mk", "-j2", "Vtop", *settings,
             "VM_PARALLEL_BUILDS=0",
             f"CXX={compiler}", f"LINK={compiler}", f"CFG_CXXFLAGS_STD={standard}",
             f"OPT_FAST={optimize}", f"OPT_GLOBAL={optimize}", "OPT_SLOW=-O0",
-            f"USER_CPPFLAGS=-I{folder}", f"LDLIBS={' '.join(map(shlex.quote, libraries))}",
-        ], folder, environ, f"the C++ compiler on {top}")
-
+            f"USER_CPPFLAGS=-I{folder}", f"LDLIBS={' '.join(map(shlex.quote, libraries))}"]
         cache.mkdir(parents=True, exist_ok=True)
-        # Complete under another name first: a rename is atomic, whoever else builds the same.
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as name:
-            temporary = Path(name)
-            shutil.copy(folder / "obj" / "Vtop", temporary)
-            os.replace(temporary / "Vtop", executable)
+        # Verilator's own library is the same for all models, and two thirds of a small one's
+        # compilation: one process compiles it, others that need it at that time wait.
+        with contextlib.ExitStack() as stack:
             if not runtime.exists():
-                (temporary / "runtime").mkdir()
-                for compiled in (folder / "obj").glob("verilated*.o"):
-                    shutil.copy(compiled, temporary / "runtime")
-                with contextlib.suppress(OSError):      # another process was first
-                    os.rename(temporary / "runtime", runtime)
+                stack.enter_context(_alone(cache / f".{runtime.name}.lock"))
+            for compiled in runtime.glob("*.o"):
+                shutil.copy(compiled, folder / "obj")
+            if runtime.exists():
+                stack.close()
+            _execute(make, folder, environ, f"the C++ compiler on {top}")
+            if not runtime.exists():
+                with _new(cache) as new:
+                    shutil.copytree(folder / "obj", new / "runtime", ignore=lambda _, names: [
+                        name for name in names if not fnmatch(name, "verilated*.o")])
+                    os.rename(new / "runtime", runtime)
+        with _new(cache) as new:
+            shutil.copy(folder / "obj" / "Vtop", new)
+            os.replace(new / "Vtop", executable)
     _prune(cache)
     return executable
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Holds a lock that one process has at a time, at `path`."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _new(cache):
+    """A folder in the cache where something becomes complete before it gets its name: a rename is
+    atomic, whoever else makes the same."""
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".") as name:
+        yield Path(name)
 
 
 def _hash(facts):

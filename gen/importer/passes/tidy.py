@@ -36,8 +36,7 @@ def flatten_inputs(graph: Graph) -> Graph:
         channels, height, width = item.shape
         readers = [layer for layer in graph.layers if layer.input == item.name]
         if item.name not in combined and readers and all(
-                layer.weight.shape[2:] == (height, width) and not any(layer.geometry.pads)
-                and layer.channels is None for layer in readers):
+                layer.dense and layer.channels is None for layer in readers):
             dense.add(item.name)
             tensors[item.name] = replace(item, shape=(channels * height * width, 1, 1))
     layers = [replace(layer, weight=layer.weight.reshape(len(layer.weight), -1, 1, 1))

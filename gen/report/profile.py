@@ -85,9 +85,8 @@ def work(program: Program, timing: Timing) -> dict[Unit, np.ndarray]:
         if code.unit == Unit.ARRAY:
             last += max(0, latencies.shortest_pass(arch) - steps(code, arch)) - through_array
         elif code.unit == Unit.POST:
-            last -= (latencies.operand_latency(arch) if code.operand
-                     else latencies.post_latency(arch))
-            last -= latencies.TABLE_LOOKUP * code.table
+            last -= latencies.item_latency(arch, raw=code.raw, operand=code.operand,
+                                           table=code.table)
         elif code.unit == Unit.STORE:
             last -= 1
         if code.unit is not None:

@@ -1,6 +1,6 @@
 """Word addresses of one POST instruction's results in a map."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -9,8 +9,7 @@ __all__ = ["FIELDS", "MapAddress"]
 
 _LAYOUT = isa.layout(isa.Opcode.POST)
 #: What is needed of an instruction while it is worked on.
-FIELDS = data.StructLayout({name: _LAYOUT[name].shape for name in (
-    "out_x", "stride_y", "stride_x")})
+FIELDS = data.StructLayout({name: _LAYOUT[name].shape for name in ("stride_y", "stride_x")})
 
 
 class MapAddress(wiring.Component):
@@ -23,39 +22,35 @@ class MapAddress(wiring.Component):
 
     Members
     -------
-    start : In(1), instruction : In(POST layout), base : In(width)
-        Stand at the first result of `instruction`, at `base`, from the next cycle on.
-    fields : In(FIELDS)
-        Fields of the instruction that is worked on, from the cycle after `start` on.
-    step : In(1)
-        Go on to the next result.
+    fields : In(FIELDS), base : In(width)
+        Fields of the instruction that is worked on, and the address of its first result.
+    begin : In(1)
+        Stand at the first result from the next cycle on.
+    step : In(1), last_x : In(1)
+        Go on to the next result; the present one is its row's last.
     word : Out(width)
         The present result's address.
-    last_x : Out(1)
-        The present result is its row's last.
     """
 
     def __init__(self, width: int) -> None:
         self.width = width
         super().__init__({
-            "start": In(1), "instruction": In(_LAYOUT), "base": In(width),
-            "fields": In(FIELDS), "step": In(1),
-            "word": Out(width), "last_x": Out(1),
+            "fields": In(FIELDS), "base": In(width), "begin": In(1),
+            "step": In(1), "last_x": In(1), "word": Out(width),
         })
 
     def elaborate(self, platform):
         m = Module()
-        fields = self.fields
-        x_left = Signal(_LAYOUT["out_x"].shape, reset_less=True)
+        fields, last = self.fields, self.last_x
         word, row = (Signal(self.width, name=name, reset_less=True)
                      for name in ("address", "row"))
-        m.d.comb += [self.word.eq(word), self.last_x.eq(x_left == 0)]
-        with m.If(self.step):
-            m.d.sync += [x_left.eq(x_left - 1), word.eq(word + fields.stride_x)]
-            with m.If(self.last_x):
-                m.d.sync += [x_left.eq(fields.out_x - 1),
-                             word.eq(row + fields.stride_y), row.eq(row + fields.stride_y)]
-        with m.If(self.start):
-            m.d.sync += [x_left.eq(self.instruction.out_x - 1),
-                         word.eq(self.base), row.eq(self.base)]
+        following = Signal(self.width)
+        m.d.comb += [
+            self.word.eq(word),
+            following.eq(Mux(self.begin, self.base,
+                             Mux(last, row, word) + Mux(last, fields.stride_y, fields.stride_x)))]
+        with m.If(self.begin | self.step):
+            m.d.sync += word.eq(following)
+        with m.If(self.begin | (self.step & last)):
+            m.d.sync += row.eq(following)
         return m

@@ -1,13 +1,15 @@
-"""One result combined with its operand: their scaled sum or product, rounded and clipped."""
+"""What one result and its operand give to the post lane, which makes their scaled sum or product of
+it."""
 
-from amaranth.hdl import Const, Module, Mux, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.timing import operand_lane_latency
+from systolith.hw.spec.numbers import GAIN_BITS
+from systolith.hw.spec.timing import operand_image_bits, operand_lane_latency, sum_latency
 
-from .rounding import clip, nearest, register
+from .products import multiply, register, total
 
 __all__ = ["OperandLane"]
 
@@ -15,16 +17,16 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 
 
 class OperandLane(wiring.Component):
-    """One channel's sum or product with an operand; a new one every cycle, `latency` cycles later.
+    """One channel's first result and operand; new ones every cycle, `latency` cycles later.
 
     With c the first result and r the operand's distance from its zero point, both as images
-    (integers: c as it is), t = c * gain + r * operand_gain, or c * r * gain for a product. The
-    result is t / 2**shift, rounded as the numerics page says, plus the zero point, clipped.
+    (integers: c as it is), the post lane computes c * gain + r * operand_gain, or c * r * gain for
+    a product: number * gain + addend, with what comes from here.
 
     Parameters
     ----------
     arch : Arch
-        With a format other than bipolar.
+        With operands, and a format other than bipolar.
 
     Members
     -------
@@ -32,60 +34,68 @@ class OperandLane(wiring.Component):
         c as an ordered integer.
     operand : In(activation.width)
         A code.
-    product, gain, operand_gain, operand_zero, zero_point, low, high : In
+    product, operand_gain, operand_zero : In
         The POST instruction's fields, to be held while results are on their way; `operand_zero` is
         a number of the activation format.
-    shift, ties : In
-        The fields `operand_shift` and `operand_ties`, likewise; ties as `rounding.nearest` has
-        them.
-    ordered : Out(signed(arch.last_bits))
-        The result as an ordered integer.
+    valid : In(1)
+        The result is there in the next cycle; else number and addend are 0.
+    number : Out, addend : Out
+        As the post lane takes them: c and r * operand_gain, or c * r and 0.
     """
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
+        first, other = operand_image_bits(arch)
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
             **{name: In(_LAYOUT[name].shape) for name in (
-                "product", "gain", "operand_gain", "operand_zero", "zero_point", "low", "high")},
-            "shift": In(_LAYOUT["operand_shift"].shape), "ties": In(_LAYOUT["operand_ties"].shape),
-            "ordered": Out(signed(arch.last_bits)),
+                "product", "operand_gain", "operand_zero")},
+            "valid": In(1),
+            "number": Out(signed(first + other)), "addend": Out(signed(other + GAIN_BITS)),
         })
 
     @property
     def latency(self) -> int:
-        """Cycles from the first result and the operand to the result."""
+        """Cycles from the first result and the operand to number and addend."""
         return operand_lane_latency(self.arch)
 
     def elaborate(self, platform):
         m = Module()
-        form = self.arch.activation
+        form, bits = self.arch.activation, operand_image_bits(self.arch)
+        first, other = self.first, self.operand
         if form.floating:
-            magnitude = Mux(self.first < 0, -self.first, self.first)[:form.width - 1]
-            first = _signed(_image(magnitude, form), self.first < 0)
-            other = _signed(_image(self.operand[:form.width - 1], form),
-                            self.operand[form.width - 1])
+            top = form.width - 1
+            first = Cat(Mux(first < 0, -first, first)[:top], first < 0)
+            first, other = self._later(m, "code", first, other)
+            first, other = self._later(m, "image", *(
+                Cat(_image(code[:top], form), code[top]) for code in (first, other)))
+            first, other = (_signed(image[:-1], image[-1]) for image in (first, other))
         else:
-            first = self.first
-            other = (self.operand.as_signed() - self.operand_zero)[:form.width + 1].as_signed()
-        first, other = register(m, first, "first_1"), register(m, other, "other_1")
-        both = len(first) + len(other)
-
-        # Two multipliers in a row: a sum uses one for each, a product both. Each has a second
-        # register after it, for the one inside DSP blocks.
-        scaled = register(m, first * Mux(self.product, other, self.gain), "scaled_2")
-        other = register(m, other, "other_2")
-        scaled, other = register(m, scaled, "scaled_3"), register(m, other, "other_3")
-        factor = Mux(self.product, scaled[:both].as_signed(), other)
-        second = register(m, factor * Mux(self.product, self.gain, self.operand_gain), "second_4")
-        scaled = register(m, scaled, "scaled_4")
-        second, scaled = register(m, second, "second_5"), register(m, scaled, "scaled_5")
-
-        total = register(m, second + Mux(self.product, 0, scaled), "total")
-        number, _ = nearest(m, total, self.shift, form, ties=self.ties, limit=self.arch.last_bits)
-        value = number if form.floating else number + self.zero_point
-        m.d.sync += self.ordered.eq(clip(value, self.low, self.high))
+            other = other.as_signed() - self.operand_zero
+        first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
+        factor = Mux(self.product, first, self.operand_gain)
+        first, other, factor = self._later(m, "signed", first, other, factor)
+        terms = multiply(m, other, factor, "product")
+        scaled = total(m, terms, len(other) + len(factor), "scaled")
+        cycles = 1 + sum_latency(len(terms))
+        for stage in range(cycles):
+            first, = self._later(m, f"product_{stage}", first)
+        for stage in range(self.latency - 2 - 2 * form.floating - cycles):
+            first, scaled = self._later(m, f"spare_{stage}", first, scaled)
+        number, addend = (Signal.like(port, name=f"{port.name}_out", reset_less=True)
+                          for port in (self.number, self.addend))
+        with m.If(self.valid):
+            m.d.sync += [number.eq(Mux(self.product, scaled, first)),
+                         addend.eq(Mux(self.product, 0, scaled))]
+        with m.Else():
+            m.d.sync += [number.eq(0), addend.eq(0)]
+        m.d.comb += [self.number.eq(number), self.addend.eq(addend)]
         return m
+
+    @staticmethod
+    def _later(m, stage, *values):
+        """The values one cycle later."""
+        return [register(m, value, f"{stage}_{n}") for n, value in enumerate(values)]
 
 
 def _image(magnitude, form):

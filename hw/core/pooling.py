@@ -1,10 +1,12 @@
 """Pooling: the results of a window's words become one result."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.timing import POOLING
 
+from .products import less, register
 from .window_reader import mark_layout
 
 __all__ = ["Pooling"]
@@ -13,9 +15,10 @@ __all__ = ["Pooling"]
 class Pooling(wiring.Component):
     """Takes the largest (or smallest) result of each window, channel by channel.
 
-    For sums over a window it takes the last result, which is that of the whole sum. The largest
-    result of the column that was read last is kept for each chunk, since the next window may begin
-    with it (`mark.carried`).
+    First the largest result of a column of the window so far is found, then that of all columns so
+    far. The column that was read last is kept for each chunk, since the next window may begin with
+    it (`mark.carried`). For sums over a window the last result is taken, which is that of the whole
+    sum.
 
     Parameters
     ----------
@@ -31,10 +34,9 @@ class Pooling(wiring.Component):
         1: the channel's smallest result is taken, not its largest; only for bipolar results.
     summed : In(1)
         1: the last result is taken.
-    best : Out(as results)
-        The window's result so far, this cycle's results included; final with `mark.last`.
-    largest : Out(as results)
-        `best`, one cycle later.
+    pooled : Out(mark_layout(arch)), best : Out(as results)
+        `mark` and the window's result so far, `timing.POOLING` cycles later; final where the mark
+        is valid and the window's last.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -43,32 +45,49 @@ class Pooling(wiring.Component):
         super().__init__({
             "mark": In(mark_layout(arch)), "results": In(results), "summed": In(1),
             **({"least": In(arch.post_lanes)} if arch.activation.binary else {}),
-            "best": Out(results), "largest": Out(results),
+            "pooled": Out(mark_layout(arch)), "best": Out(results),
         })
 
     def elaborate(self, platform):
         m = Module()
+        mark = register(m, self.mark, "column_mark")
+        stages = [mark]
+        for stage in range(1, POOLING):
+            stages.append(register(m, stages[-1], f"mark_{stage}"))
+        m.d.comb += self.pooled.eq(stages[-1])
         for lane in range(self.arch.post_lanes):
-            self._elaborate_lane(m, lane)
+            self._elaborate_lane(m, lane, mark)
         return m
 
-    def _elaborate_lane(self, m, lane):
-        mark = self.mark
-        least = self.least[lane] if self.arch.activation.binary else 0
-        new, old, top, known, best = (
-            Signal(signed(self.arch.first_bits), name=f"{name}_{lane}", reset_less=True)
-            for name in ("new", "old", "top", "known", "best"))
-        tops = Array(Signal.like(new, name=f"top_{lane}_{chunk}", reset_less=True)
-                     for chunk in range(self.arch.chunks))
+    def _elaborate_lane(self, m, lane, mark):
+        """`mark` is that of the word that `column` holds."""
+        new, following, shape = self.results[lane], self.mark, signed(self.arch.first_bits)
+        column, known = (Signal(shape, name=f"{name}_{lane}", reset_less=True)
+                         for name in ("column", "known"))
+        least = [Const(0)] * 2
+        if self.arch.activation.binary:
+            least = [self.least[lane], register(m, self.least[lane], f"least_{lane}")]
+
         # Either of two equal results may be taken.
-        m.d.comb += [
-            new.eq(self.results[lane]), top.eq(tops[mark.chunk]),
-            known.eq(Mux(mark.carried, top, old)),
-            best.eq(Mux((mark.first & ~mark.carried) | self.summed | ((new > known) ^ least),
-                        new, known)),
-            self.best[lane].eq(best), self.largest[lane].eq(old),
-        ]
-        with m.If(mark.valid):
-            m.d.sync += old.eq(best)
-            with m.If(mark.column | ((new > top) ^ least)):
-                m.d.sync += tops[mark.chunk].eq(new)
+        with m.If(following.valid & (following.column | self.summed
+                                     | (less(column, new) ^ least[0]))):
+            m.d.sync += column.eq(new)
+
+        # The window's columns before this one; at its first word what is kept for it.
+        better = Signal(name=f"better_{lane}")
+        m.d.comb += better.eq(self.summed | (mark.first & ~mark.carried)
+                              | (less(known, column) ^ least[1]))
+        # At a window's begin `column` is the last one of the window before it, that of another
+        # chunk; the last column of this chunk's window before is as many windows ago as chunks.
+        kept, carried = column, following.valid & following.carried
+        for chunk in range(1, self.arch.chunks):
+            before, kept = kept, Signal(shape, name=f"kept_{lane}_{chunk}", reset_less=True)
+            with m.If(following.valid & following.first):
+                m.d.sync += kept.eq(before)
+        if self.arch.chunks > 1:
+            kept = Mux(carried, kept, column)
+        with m.If(carried | (mark.valid & better)):
+            m.d.sync += known.eq(kept)
+        better, column, known = (register(m, value, f"{name}_{lane}_then") for name, value in (
+            ("better", better), ("column", column), ("known", known)))
+        m.d.comb += self.best[lane].eq(register(m, Mux(better, column, known), f"best_{lane}"))

@@ -7,23 +7,24 @@ it. TableLane looks results up, before pooling or, where there is an operand, af
 travels with each word and says what it is.
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import TABLE_LOOKUP, operand_latency, post_latency
+from systolith.hw.spec.timing import LANE_ENTRY, TABLE_LOOKUP
 
 from .blocks import place
 from .map_address import MapAddress
 from .operand_lane import OperandLane
 from .pooling import Pooling
 from .post_lane import PostLane
+from .products import register
 from .result_writer import ResultWriter
 from .table_lane import TableLane
 from .unit import ExecutionUnit
-from .window_reader import WindowReader
+from .window_reader import WindowReader, mark_layout
 
 __all__ = ["Post"]
 
@@ -34,9 +35,10 @@ class Post(ExecutionUnit):
     """Executes POST instructions, one at a time.
 
     The accumulator words of a result's window are read one a cycle, for each chunk of its group
-    (`WindowReader`; `hw.spec.loops.reads` is that order in numpy). An item is written
-    `latency` cycles after its last read, one that is combined with an operand `operand_latency`
-    cycles after it, and `TABLE_LOOKUP` cycles later where results are looked up in the table.
+    (`WindowReader`; `hw.spec.loops.reads` is that order in numpy), in every second cycle where
+    results are combined with operands: each result then goes through its lane a second time, an
+    odd number of cycles (`timing.second_turn`) after the first. An item is written
+    `timing.item_latency` cycles after its last read.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ class Post(ExecutionUnit):
     -------
     i, available, take, give, busy, progress, state, missing
         See `UnitSignature`. Tokens are taken when the instruction is accepted, whose first read is
-        in the next cycle, and given in the cycle of its last write.
+        `timing.POST_START` cycles later, and given in the cycle of its last write.
     read_address : Out, read_data : In(ArrayLayout(accumulators, columns))
         Accumulators; data one cycle after the address.
     parameter_address : Out, parameter_data : In
@@ -88,11 +90,6 @@ class Post(ExecutionUnit):
         })
 
     @property
-    def latency(self) -> int:
-        """Cycles from the read of an item's last accumulator word to the item's write."""
-        return post_latency(self.arch)
-
-    @property
     def blocks(self) -> dict[str, wiring.Component]:
         """Verilog modules to be emitted along: name -> block."""
         blocks = {"systolith_post_lane": self.lane}
@@ -106,53 +103,46 @@ class Post(ExecutionUnit):
         m = Module()
         arch = self.arch
         fields = Signal(_LAYOUT, reset_less=True)
-        start = Signal()
+        begin = Signal()
         m.submodules.reader = reader = WindowReader(arch=arch)
         m.submodules.pooling = pooling = Pooling(arch=arch)
         m.submodules.writer = writer = ResultWriter(arch=arch)
         for part in (reader, writer):
-            m.d.comb += [part.start.eq(start), part.instruction.eq(self.i.payload),
-                         *_share(part.fields, fields)]
-        self._elaborate_control(m, fields, start, reader, writer)
+            m.d.comb += [part.begin.eq(begin), *_share(part.fields, fields)]
+        self._elaborate_control(m, fields, begin, reader, writer)
 
-        table = fields.table if arch.table_depth else Const(0)
         operand = fields.operand if arch.operand_depth else Const(0)
-        marks = self._elaborate_marks(m, reader.mark, table, operand)
-        ordered, raws, least = self._elaborate_lanes(m, fields, marks)
-        numbers, looked = self._elaborate_tables(m) if arch.table_depth else ([], [])
-
-        # Results without an operand are looked up in the table before pooling, so the function
-        # need not be monotone; results with an operand after both.
-        direct, combined = self.latency - 1, operand_latency(arch) - 1
-        mark, firsts, results = marks[direct], ordered, ordered
-        if arch.table_depth:
-            mark = _choose(table & ~operand, marks[direct + TABLE_LOOKUP], mark)
-            firsts = _each(table & ~operand, looked, ordered)
-        m.d.comb += [
-            pooling.mark.eq(mark), pooling.summed.eq(fields.pooling == isa.Pooling.SUM),
-            *(pooling.results[lane].eq(first) for lane, first in enumerate(firsts))]
+        table = fields.table if arch.table_depth else Const(0)
+        back = Signal(mark_layout(arch))        # results in their second turn, back at the lanes
+        marks = self._elaborate_marks(m, reader.mark, fields.raw, back,
+                                      LANE_ENTRY + self.lane.latency)
+        again = self._elaborate_operands(m, fields, begin, pooling, marks, back)
+        ordered, raws, least = self._elaborate_lanes(m, fields, marks, again)
+        results, mark = self._elaborate_tables(m, fields, table, operand, marks, ordered)
+        pool = Signal(mark_layout(arch))
+        m.d.comb += [pool.eq(mark), pool.valid.eq(mark.valid & ~mark.again), pooling.mark.eq(pool),
+                     pooling.summed.eq(fields.pooling == isa.Pooling.SUM),
+                     *(pooling.results[lane].eq(result) for lane, result in enumerate(results))]
         if least:
             m.d.comb += pooling.least.eq(Cat(least))
-        codes = [_code(best, arch.activation) for best in pooling.best]
-        if arch.operand_depth:
-            sums = self._elaborate_operands(m, fields, start, pooling, marks[self.latency].chunk)
-            results = _each(operand, sums, ordered)
-            ending = marks[combined]
-            if arch.table_depth:
-                ending = _choose(table, marks[combined + TABLE_LOOKUP], ending)
-                sums = _each(table, looked, sums)
-            mark = _choose(operand, ending, mark)
-            codes = _each(operand, [_code(value, arch.activation) for value in sums], codes)
-        m.d.comb += [number.eq(result) for number, result in zip(numbers, results, strict=False)]
-        m.d.comb += [writer.valid.eq(mark.valid & mark.last), writer.chunk.eq(mark.chunk),
-                     writer.codes.eq(Cat(codes)),
+
+        # What is written: sums as they are, combined results, or pooled ones.
+        pooled, entered = pooling.pooled, marks[LANE_ENTRY + 1]
+        codes = Cat(_code(value, arch.activation) for value in (
+            _each(operand, results, pooling.best) if arch.operand_depth else pooling.best))
+        chosen = _choose(operand, mark, pooled) if arch.operand_depth else pooled
+        valid = Mux(operand, mark.valid & mark.again, pooled.valid & pooled.last)
+        written = _choose(fields.raw, entered, chosen)
+        m.d.comb += [writer.mark.eq(written),
+                     writer.mark.valid.eq(Mux(fields.raw, entered.valid, valid)),
+                     writer.codes.eq(codes),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]
-        self._elaborate_writes(m, fields, reader, writer)
+        self._elaborate_writes(m, fields, marks, reader, writer)
         return m
 
-    def _elaborate_control(self, m, fields, start, reader, writer):
+    def _elaborate_control(self, m, fields, begin, reader, writer):
         """One instruction at a time; what the sequencer and the registers see."""
-        running = Signal()
+        running, start = Signal(), Signal()
         missing = Signal(4)
         m.d.comb += [
             missing.eq(self.i.payload.wait & ~self.available),
@@ -164,61 +154,57 @@ class Post(ExecutionUnit):
             self.progress.eq(start | reader.read | writer.written
                              | (self.items.valid & self.items.ready)),
         ]
+        m.d.sync += begin.eq(start)
+        with m.If(~running):            # whatever stands there: nothing reads it before `begin`
+            m.d.sync += fields.eq(self.i.payload)
         with m.If(start):
-            m.d.sync += [fields.eq(self.i.payload), running.eq(1)]
+            m.d.sync += running.eq(1)
         with m.Elif(writer.finish):
             m.d.sync += running.eq(0)
         with m.If(running):
-            m.d.comb += self.state.eq(Mux(reader.reading & ~reader.read, UnitState.UNIT,
-                                          UnitState.RUNNING))
+            m.d.comb += self.state.eq(Mux(reader.waiting, UnitState.UNIT, UnitState.RUNNING))
         with m.Elif(self.i.valid):
             m.d.comb += [self.missing.eq(missing),
                          self.state.eq(Mux(missing != 0, UnitState.TOKENS, UnitState.RUNNING))]
 
-    def _ends(self, table, operand):
-        """Pipeline stages at which items may be written, and whether this instruction's go on to a
-        later one: an instruction that uses a later stage must not be written at an earlier one."""
-        arch = self.arch
-        direct, combined = self.latency - 1, operand_latency(arch) - 1
-        ends = {direct: operand | table}
-        if arch.table_depth:
-            ends[direct + TABLE_LOOKUP] = operand
-        if arch.operand_depth:
-            ends[combined] = table
-        if arch.operand_depth and arch.table_depth:
-            ends[combined + TABLE_LOOKUP] = Const(0)
-        return ends
-
-    def _elaborate_marks(self, m, mark, table, operand):
-        """The mark of the word that was read, by the number of cycles since."""
-        marks, ends = [mark], self._ends(table, operand)
-        for stage in range(max(ends)):
-            delayed = Signal.like(mark, name=f"mark_{stage}")
+    def _elaborate_marks(self, m, mark, raw, back, stages):
+        """The mark of the word that was read, by the number of cycles since; a result's second turn
+        comes in just before the lanes."""
+        marks = [mark]
+        for stage in range(stages):
+            delayed = Signal.like(mark, name=f"mark_{stage + 1}")
             m.d.sync += delayed.eq(marks[-1])
-            if stage in ends:
-                m.d.sync += delayed.valid.eq(marks[-1].valid & ends[stage])
+            if stage == LANE_ENTRY + 1:             # raw items have been written
+                m.d.sync += delayed.valid.eq(marks[-1].valid & ~raw)
+            if stage + 2 == LANE_ENTRY and self.arch.operand_depth:
+                entering = Signal.like(mark, name="entering")
+                m.d.comb += entering.eq(_choose(back.valid, back, delayed))
+                delayed = entering
             marks.append(delayed)
         return marks
 
-    def _elaborate_lanes(self, m, fields, marks):
+    def _elaborate_lanes(self, m, fields, marks, again):
         """Requantization of a chunk's columns. Returns for each lane the ordered integer, the raw
         sum and, for bipolar results, whether the smallest one of a window is wanted."""
-        arch, lanes, chunk = self.arch, self.arch.post_lanes, marks[1].chunk
-        zero_point, low, high = (Signal.like(getattr(self.lane, name), name=name)
-                                 for name in ("zero_point", "low", "high"))
-        m.d.comb += [zero_point.eq(fields.zero_point), low.eq(fields.low), high.eq(fields.high)]
-        if arch.operand_depth:
-            with m.If(fields.operand):
-                m.d.comb += [zero_point.eq(0), low.eq(fields.first_low), high.eq(fields.first_high)]
-        columns = Array(
-            Cat(self.read_data[part * lanes + lane] for lane in range(lanes))
-            for part in range(arch.columns // lanes))
-        selected = Signal(lanes * arch.accumulator_bits, reset_less=True)
+        arch, lanes = self.arch, self.arch.post_lanes
+        entering, entry = marks[LANE_ENTRY - 1], marks[LANE_ENTRY]
+        parts = arch.columns // lanes
+        words = Signal(arch.columns * arch.accumulator_bits, reset_less=True)
+        part, selected = Signal(range(parts), reset_less=True), Signal(
+            lanes * arch.accumulator_bits, reset_less=True)
         parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
-        m.d.sync += [selected.eq(columns[fields.group * arch.chunks + chunk]
-                                 if len(columns) > 1 else columns[0]),
-                     parameters.eq(self.parameter_data)]
-        summed = fields.pooling == isa.Pooling.SUM
+        first_part = Signal(range(parts), reset_less=True)
+        m.d.sync += [
+            first_part.eq(fields.group * arch.chunks), part.eq(first_part + marks[2].chunk),
+            words.eq(self.read_data), selected.eq(words.word_select(part, len(selected))),
+            parameters.eq(self.parameter_data)]
+        if arch.operand_depth:
+            with m.If(entering.again):
+                m.d.sync += [selected.eq(0), parameters.eq(0)]
+        limits = self._elaborate_limits(m, fields, marks)
+        more = Signal(reset_less=True)
+        m.d.sync += more.eq((fields.pooling == isa.Pooling.SUM) & ~entering.first
+                            & ~entering.again)
         ordered, raws, least = [], [], []
         for lane in range(lanes):
             ordered.append(Signal(signed(arch.first_bits), name=f"ordered_{lane}"))
@@ -229,58 +215,112 @@ class Post(ExecutionUnit):
                 self.lane, "systolith_post_lane",
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
-                more=summed & ~marks[2].first, raw=fields.raw,
-                zero_point=zero_point, low=low, high=high,
-                ordered=ordered[-1], raw_out=raws[-1],
+                counts=entry.valid & ~entry.again, more=more, **limits,
+                ordered=ordered[-1], raw_out=raws[-1], **(again[lane] if again else {}),
                 **({"least": least[-1]} if least else {}))
         return ordered, raws, least
 
-    def _elaborate_operands(self, m, fields, start, pooling, chunk):
-        """Reads the operand of each result when its window's last word arrives at `pooling`.
-        Returns what the lanes make of both, ordered integers, `OperandLane.latency` cycles after
-        the cycle in which `pooling.largest` holds the result of chunk `chunk`."""
+    def _elaborate_limits(self, m, fields, marks):
+        """The lanes' ports `zero_point`, `low` and `high`: those of the turn of each result."""
+        shape, late = signed(self.arch.first_bits), self.lane.LATE
+        found = {name: Signal(shape, name=name, reset_less=True)
+                 for name in ("zero_point", "low", "high")}
+        if not self.arch.operand_depth:
+            m.d.comb += [value.eq(fields[name]) for name, value in found.items()]
+            return found
+        for name, first, stage in (("zero_point", Const(0), late[0]), ("low", fields.first_low,
+                                   late[1]), ("high", fields.first_high, late[1])):
+            mark = marks[len(marks) - 1 - stage - 1]        # a register before
+            m.d.sync += found[name].eq(Mux(fields.operand & ~mark.again, first, fields[name]))
+        return found
+
+    def _elaborate_operands(self, m, fields, begin, pooling, marks, back):
+        """Reads the operand of each pooled result, and brings both to the lanes a second time.
+        Returns the lanes' ports for it, or nothing for chips without operands."""
         arch, lanes, width = self.arch, self.arch.post_lanes, self.arch.activation.width
+        if self.operand_lane is None:
+            return []
         m.submodules.operands = address = MapAddress(len(self.operand_address))
-        arriving = pooling.mark
+        # The memory, its register and the choice of a chunk take as long as pooling.
+        early = pooling.mark
         m.d.comb += [
-            address.start.eq(start), address.instruction.eq(self.i.payload),
-            address.base.eq(self.i.payload.operand_base), *_share(address.fields, fields),
-            address.step.eq(arriving.valid & arriving.last & (arriving.chunk == arch.chunks - 1)
+            address.begin.eq(begin), address.base.eq(fields.operand_base),
+            *_share(address.fields, fields), address.last_x.eq(early.end_row),
+            address.step.eq(early.valid & early.last & early.whole
                             & ~fields.broadcast),
             self.operand_address.eq(address.word),
         ]
         slot = fields.slot[:(arch.groups_per_word - 1).bit_length()]
-        operands = self.operand_data.word_select(slot * arch.chunks + chunk, lanes * width)
-        results = []
+        word = Signal.like(self.operand_data, reset_less=True)
+        place_, first_place = (Signal(range(arch.groups_per_word * arch.chunks), name=name,
+                                      reset_less=True) for name in ("place", "first_place"))
+        operands = Signal(lanes * width, reset_less=True)
+        m.d.sync += [word.eq(self.operand_data), first_place.eq(slot * arch.chunks),
+                     place_.eq(first_place + register(m, early.chunk, "chunk_operand")),
+                     operands.eq(word.word_select(place_, lanes * width))]
+        returning = Signal.like(back, name="returning")
+        m.d.comb += [returning.eq(pooling.pooled), returning.again.eq(1), returning.first.eq(1),
+                     returning.valid.eq(pooling.pooled.valid & pooling.pooled.last
+                                        & fields.operand)]
+        stage = returning
+        for number in range(self.operand_lane.latency - 1):
+            delayed = Signal.like(back, name=f"returning_{number}")
+            m.d.sync += delayed.eq(stage)
+            stage = delayed
+        m.d.comb += back.eq(stage)
+        ports = []
         for lane in range(lanes):
-            operand = operands.word_select(lane, width)
-            results.append(Signal(signed(arch.last_bits), name=f"combined_{lane}"))
+            number = Signal.like(self.operand_lane.number, name=f"number_{lane}")
+            addend = Signal.like(self.operand_lane.addend, name=f"addend_{lane}")
             m.submodules[f"operand_lane_{lane}"] = place(
-                self.operand_lane, "systolith_operand_lane", first=pooling.largest[lane],
-                operand=operand,
-                product=fields.product, gain=fields.gain, operand_gain=fields.operand_gain,
-                operand_zero=fields.operand_zero, shift=fields.operand_shift,
-                ties=fields.operand_ties,
-                zero_point=fields.zero_point, low=fields.low, high=fields.high, ordered=results[-1])
-        return results
+                self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
+                operand=operands.word_select(lane, width), product=fields.product,
+                operand_gain=fields.operand_gain, operand_zero=fields.operand_zero,
+                valid=back.valid, number=number, addend=addend)
+            ports.append(dict(
+                again=marks[LANE_ENTRY].again, number=number, addend=addend, gain=fields.gain,
+                gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))
+        return ports
 
-    def _elaborate_tables(self, m):
-        """The lanes' tables: (numbers to be looked up, ordered integers that stand there)."""
-        numbers, results = [], []
-        for lane in range(self.arch.post_lanes):
-            numbers.append(Signal(signed(self.arch.table_address_bits), name=f"number_{lane}"))
-            results.append(Signal(signed(self.arch.activation.width + 1), name=f"looked_{lane}"))
+    def _elaborate_tables(self, m, fields, table, operand, marks, ordered):
+        """The lanes' tables. Returns the results, looked up where they are to be, and their mark.
+
+        Of results that are combined with operands the combined ones are looked up, which come
+        between the others as well TABLE_LOOKUP cycles later.
+        """
+        now = marks[-1]
+        if not self.arch.table_depth:
+            return ordered, now
+        direct, late, looked = Signal(), Signal(), now
+        for stage in range(TABLE_LOOKUP):
+            before, looked = looked, register(m, looked, f"looked_{stage}")
+
+        def wanted(mark):
+            return mark.valid & table & ~(mark.again ^ operand)
+        m.d.sync += [direct.eq(marks[-2].valid & ~fields.raw & ~wanted(marks[-2])),
+                     late.eq(wanted(before))]
+        mark = Signal.like(now, name="result_mark", reset_less=True)
+        m.d.sync += [mark.eq(_choose(late, looked, now)), mark.valid.eq(direct | late)]
+        results = []
+        for lane, number in enumerate(ordered):
+            found = Signal(signed(self.arch.activation.width + 1), name=f"found_{lane}")
+            address = Signal(signed(self.arch.table_address_bits), name=f"table_address_{lane}")
+            m.d.comb += address.eq(number)
             m.submodules[f"table_lane_{lane}"] = place(
-                self.table_lane, "systolith_table_lane", number=numbers[-1], ordered=results[-1],
+                self.table_lane, "systolith_table_lane",
+                number=address, ordered=found,
                 write_enable=self.table_enable, write_address=self.table_address,
                 write_data=self.table_data)
-        return numbers, results
+            results.append(register(m, Mux(late, found, number), f"result_{lane}"))
+        return results, mark
 
-    def _elaborate_writes(self, m, fields, reader, writer):
+    def _elaborate_writes(self, m, fields, marks, reader, writer):
         """The unit's ports to the memories and to the store unit."""
+        parameter_address = Signal.like(self.parameter_address, reset_less=True)
+        m.d.sync += parameter_address.eq(fields.parameters + marks[1].chunk)
         m.d.comb += [
             self.read_address.eq(reader.address),
-            self.parameter_address.eq(fields.parameters + reader.mark.chunk),
+            self.parameter_address.eq(parameter_address),
             reader.room.eq(writer.room), writer.reserve.eq(reader.reserve),
             self.write_enable.eq(writer.write_enable),
             self.write_address.eq(writer.write_address),

@@ -3,15 +3,19 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
-from systolith.hw.spec.timing import post_lane_latency
+from systolith.hw.spec.numbers import GAIN_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.timing import (
+    lane_number_bits,
+    operand_image_bits,
+    post_lane_latency,
+    sum_latency,
+)
 
-from .rounding import clip, nearest, register
+from .products import multiply, register, total
+from .rounding import clip, nearest
 
 __all__ = ["PostLane"]
-
 
 class PostLane(wiring.Component):
     """One accumulator to one result; a new one every cycle, `latency` cycles later.
@@ -22,6 +26,9 @@ class PostLane(wiring.Component):
     its lowest bit that a window's smallest result is wanted. On leaky chips sums s below zero have
     a multiplier, an addend, both with a sign, and a shift of their own.
 
+    A result that is combined with an operand comes a second time (`again`), as the number and the
+    addend that `OperandLane` has made of it; multiplier, shift and ties are then the instruction's.
+
     Parameters
     ----------
     arch : Arch
@@ -29,35 +36,42 @@ class PostLane(wiring.Component):
     Members
     -------
     accumulator : In(signed(arch.accumulator_bits))
-    more : In(1)
-        1: instead of the bias, what s was in the cycle before is added; s wraps around.
+        0 in a second turn.
+    counts : In(1), more : In(1)
+        The accumulator is one that was read. `more`: instead of the bias, what s was for the one
+        before it is added; s wraps around.
     parameters : In(arch.parameter_bits)
         From bit 0 up: bias, multiplier, shift, addend, ties (integers); on leaky chips multiplier,
         shift and addend for sums below zero. Addends are the highest bits of numbers of
-        MULTIPLIER_BITS bits, ties are those of `rounding.nearest`.
-    raw : In(1)
-        1: `raw_out` will be used; the multiplier counts as 1, shift and addend as 0.
+        MULTIPLIER_BITS bits, ties are those of `rounding.nearest`. 0 in a second turn.
+    again, number, addend, gain, gain_shift, gain_ties : In
+        Only on chips with operands: a second turn, what is multiplied and what is added, both 0 in
+        a first turn; the factor, the shift and the ties.
     zero_point, low, high : In
-        The POST instruction's fields; on chips with operands `low` and `high` are as wide as its
-        `first_low` and `first_high`. To be held while results are on their way.
+        What is added to an integer, `LATE[0]` cycles before the result comes, and its limits,
+        `LATE[1]` cycles before, as ordered integers.
     ordered : Out(signed(arch.first_bits))
         The result as an ordered integer: integers' value, floats' sign and magnitude, 0 or 1.
     raw_out : Out(signed(arch.accumulator_bits + 1))
-        s itself.
+        s itself, one cycle after the accumulator.
     least : Out(1)
         Along with bipolar results, and on no other chips: 1 where the shift is odd.
     """
 
+    LATE = 3, 2
+
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        post = isa.layout(isa.Opcode.POST)
-        limits = post["first_low" if arch.operand_depth else "low"].shape
+        operands = {
+            "again": In(1), "number": In(signed(sum(operand_image_bits(arch)))),
+            "addend": In(signed(operand_image_bits(arch)[1] + GAIN_BITS)),
+            "gain": In(signed(GAIN_BITS)), "gain_shift": In(SHIFT_BITS), "gain_ties": In(2),
+        } if arch.operand_depth else {}
         super().__init__({
-            "accumulator": In(signed(arch.accumulator_bits)), "more": In(1),
-            "parameters": In(arch.parameter_bits),
-            "raw": In(1),
-            "zero_point": In(post["zero_point"].shape),
-            "low": In(limits), "high": In(limits),
+            "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
+            "parameters": In(arch.parameter_bits), **operands,
+            "zero_point": In(signed(arch.first_bits)),
+            "low": In(signed(arch.first_bits)), "high": In(signed(arch.first_bits)),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
             **({"least": Out(1)} if arch.activation.binary else {}),
@@ -70,59 +84,94 @@ class PostLane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        arch = self.arch
-        bits, form = arch.accumulator_bits, arch.activation
-        fields = data.View(data.StructLayout({
-            "bias": signed(bits), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS,
-            **({"addend": arch.addend_bits} if arch.addend_bits else {}),
-            **({"ties": arch.tie_bits} if arch.tie_bits else {}),
-            **({"below_multiplier": signed(MULTIPLIER_BITS + 1), "below_shift": SHIFT_BITS}
-               if arch.leaky else {}),
-            **({"below_addend": signed(arch.below_addend_bits)}
-               if arch.leaky and arch.addend_bits else {}),
-        }), self.parameters)
-
-        total = Signal(signed(bits + 1), reset_less=True)
-        m.d.sync += total.eq(self.accumulator + Mux(self.more, total, fields.bias))
-        multiplier = register(m, Mux(self.raw, 1, fields.multiplier), "multiplier_1")
+        arch, form = self.arch, self.arch.activation
+        fields = data.View(_parameters(arch), self.parameters)
+        number = self._elaborate_sum(m, fields.bias)
+        m.d.comb += self.raw_out.eq(number)
         if form.binary:
-            m.d.sync += [self.raw_out.eq(total),
-                         self.ordered.eq((total >= 0) | (multiplier == 0)),
+            zero = register(m, fields.multiplier == 0, "zero")
+            m.d.sync += [self.ordered.eq((number >= 0) | zero),
                          self.least.eq(register(m, fields.shift[0], "least_1"))]
             return m
 
-        shift = register(m, Mux(self.raw, 0, fields.shift), "shift_1")
-        addend = (register(m, Mux(self.raw, 0, fields.addend), "addend_1") if arch.addend_bits
-                  else Const(0))
-        ties = register(m, fields.ties, "ties_1") if arch.tie_bits else Const(0)
-        raw, number = register(m, self.raw, "raw_1"), total
-        if arch.leaky:
-            below = (total < 0) & ~raw
-
-            def choose(name, item):
-                other = register(m, fields[f"below_{name}"], f"below_{name}")
-                return register(m, Mux(below, other, item), f"{name}_chosen")
-            multiplier, shift = choose("multiplier", multiplier), choose("shift", shift)
-            addend = choose("addend", addend) if arch.addend_bits else addend
-            number, raw = register(m, total, "total_chosen"), register(m, raw, "raw_chosen")
-            ties = register(m, ties, "ties_chosen")
-        # A second register after the multiplier, for the one inside DSP blocks.
-        product = number * multiplier
-        for stage in (2, 3):
-            product, shift, addend, ties, raw = (
-                register(m, item, f"{name}_{stage}") for name, item in
-                (("product", product), ("shift", shift), ("addend", addend), ("ties", ties),
-                 ("raw", raw)))
-        shift, ties, raw = (register(m, item, f"{name}_4") for name, item in
-                            (("shift", shift), ("ties", ties), ("raw", raw)))
-        lost = Const(0, MULTIPLIER_BITS - arch.addend_bits)
-        addend = Cat(lost, addend)
-        addend = addend.as_signed() if arch.leaky else addend
-        product = register(m, (product + addend)[:len(product)].as_signed()
-                           if arch.addend_bits else product, "product_4")
-
-        number, whole = nearest(m, product, shift, form, ties=ties, exact=raw,
-                                limit=arch.first_bits, kept=bits + 1)
-        value = number if form.floating else number + self.zero_point
-        m.d.sync += [self.ordered.eq(clip(value, self.low, self.high)), self.raw_out.eq(whole)]
+        product, shift, ties = self._elaborate_product(m, fields, number)
+        value, below, above = nearest(
+            m, product, shift, form, ties=ties, zero_point=self.zero_point,
+            limit=max(arch.last_bits, arch.first_bits - 1))
+        m.d.comb += self.ordered.eq(clip(m, value, below, above, self.low, self.high))
         return m
+
+    def _elaborate_sum(self, m, bias):
+        """s, or the number of a second turn, one cycle later."""
+        bits = self.arch.accumulator_bits + 1
+        total = Signal(signed(lane_number_bits(self.arch)), reset_less=True)
+        if not self.arch.operand_depth:
+            m.d.sync += total.eq(self.accumulator + Mux(self.more, total, bias))
+            return total
+        # A window's sum must outlast the turns of other results between its words.
+        window = Signal(signed(bits), reset_less=True)
+        summed = self.accumulator + Mux(self.more, window, bias | self.number)
+        with m.If(self.counts):
+            m.d.sync += window.eq(summed)
+        if len(total) == bits:
+            m.d.sync += total.eq(summed)
+            return total
+        m.d.sync += total.eq(summed)
+        again = register(m, self.again, "again_sum")
+        return Mux(again, total, total[:bits].as_signed())
+
+    def _elaborate_product(self, m, fields, number):
+        """p, and with it the shift and the ties."""
+        arch, again = self.arch, getattr(self, "again", Const(0))
+        items = {"factor": Cat(fields.multiplier, Const(0, 1)).as_signed(), "shift": fields.shift}
+        if arch.operand_depth:
+            items["factor"] = Mux(again, self.gain, items["factor"])
+            items["shift"] = Mux(again, self.gain_shift, items["shift"])
+        if arch.tie_bits:
+            items["ties"] = (Mux(again, self.gain_ties, fields.ties) if arch.operand_depth
+                             else fields.ties)
+        lost = Const(0, MULTIPLIER_BITS - arch.addend_bits)
+        if arch.addend_bits:
+            items["addend"] = Cat(lost, fields.addend, Const(0, 1)).as_signed()
+        if arch.operand_depth:
+            items["addend"] = items.get("addend", Const(0, 1)) | self.addend
+        items = {name: register(m, item, f"{name}_1") for name, item in items.items()}
+
+        if arch.leaky:
+            slopes = {"factor": fields.below_multiplier, "shift": fields.below_shift}
+            if arch.addend_bits:
+                slopes["addend"] = Cat(lost, fields.below_addend).as_signed()
+            below = (number < 0) & ~(register(m, again, "again_1") if arch.operand_depth else 0)
+            for name, slope in slopes.items():
+                other = register(m, slope, f"below_{name}")
+                items[name] = Mux(below, other, items[name])
+            items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}
+            number = register(m, number, "number_chosen")
+
+        def later(cycles, stage):
+            for cycle in range(cycles):
+                for name in waiting:
+                    items[name] = register(m, items[name], f"{name}_{stage}_{cycle}")
+        factor = items.pop("factor")
+        waiting = list(items)
+        terms = multiply(m, number, factor, "product")
+        later(1, "product")
+        if "addend" in items:
+            terms.append((items.pop("addend"), 0))
+            waiting.remove("addend")
+        later(sum_latency(len(terms)), "sum")
+        product = total(m, terms, len(number) + len(factor), "scaled")
+        return product, items["shift"], items.get("ties", Const(0, 2))
+
+
+def _parameters(arch):
+    """Layout of one channel's parameters."""
+    return data.StructLayout({
+        "bias": signed(arch.accumulator_bits), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS,
+        **({"addend": arch.addend_bits} if arch.addend_bits else {}),
+        **({"ties": arch.tie_bits} if arch.tie_bits else {}),
+        **({"below_multiplier": signed(MULTIPLIER_BITS + 1), "below_shift": SHIFT_BITS}
+           if arch.leaky else {}),
+        **({"below_addend": signed(arch.below_addend_bits)}
+           if arch.leaky and arch.addend_bits else {}),
+    })

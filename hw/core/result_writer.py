@@ -1,7 +1,7 @@
 """Where POST's results go: chunks become groups, which are written to memories or to the store
 unit."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -11,6 +11,7 @@ from systolith.hw.spec.timing import ITEMS
 
 from . import map_address
 from .map_address import MapAddress
+from .window_reader import mark_layout
 
 __all__ = ["ResultWriter", "fields_layout"]
 
@@ -21,6 +22,7 @@ def fields_layout(arch: Arch) -> data.StructLayout:
     """What a ResultWriter needs of an instruction while it is worked on."""
     return data.StructLayout({
         **map_address.FIELDS.members, "destination": _LAYOUT["destination"].shape, "raw": 1,
+        "base": _LAYOUT["base"].shape, "copy_base": _LAYOUT["copy_base"].shape,
         "slot": range(arch.groups_per_word)})
 
 
@@ -36,12 +38,10 @@ class ResultWriter(wiring.Component):
 
     Members
     -------
-    start : In(1), instruction : In(POST layout)
-        Results of `instruction` follow.
-    fields : In(fields_layout(arch))
-        Fields of the instruction that is worked on, from the cycle after `start` on.
-    valid : In(1), chunk : In(range(chunks))
-        Results of a whole window are at `codes` and `raws`, and which chunk of the group they are.
+    begin : In(1), fields : In(fields_layout(arch))
+        Results of the instruction whose fields are these follow.
+    mark : In(mark_layout(arch))
+        Valid: results of a whole window are at `codes` or `raws`.
     codes : In(arch.post_lanes * activation.width)
         One code a channel.
     raws : In(ArrayLayout(signed(arch.accumulator_bits + 1), arch.post_lanes))
@@ -67,8 +67,7 @@ class ResultWriter(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
-            "start": In(1), "instruction": In(_LAYOUT), "fields": In(fields_layout(arch)),
-            "valid": In(1), "chunk": In(range(arch.chunks)),
+            "begin": In(1), "fields": In(fields_layout(arch)), "mark": In(mark_layout(arch)),
             "codes": In(arch.post_lanes * arch.activation.width),
             "raws": In(data.ArrayLayout(signed(arch.accumulator_bits + 1), arch.post_lanes)),
             "written": Out(1), "finish": Out(1), "item": Out(arch.item_bits),
@@ -83,68 +82,66 @@ class ResultWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch, fields = self.arch, self.fields
-        group, raw, complete = self._elaborate_chunks(m)
-        m.submodules.address = address = MapAddress(_LAYOUT["base"].width)
-        chunk = Signal(range(arch.chunks), name="chunk_written", reset_less=True)
-        y_left = Signal(_LAYOUT["out_y"].shape, reset_less=True)
-        last_of_result = ~fields.raw | (chunk == arch.chunks - 1)
-        with m.If(complete):
-            m.d.sync += chunk.eq(chunk + 1)
-            with m.If(last_of_result):
-                m.d.sync += [chunk.eq(0), y_left.eq(y_left - address.last_x)]
-        with m.If(self.start):
-            m.d.sync += [chunk.eq(0), y_left.eq(self.instruction.out_y - 1)]
-
+        group, raw = self._elaborate_chunks(m)
+        m.submodules.address = address = MapAddress(max(
+            len(self.write_address), len(self.copy_address) if arch.operand_depth else 0))
+        # All that a write needs is decided on in the cycle before it.
+        ends = self.mark.valid & (fields.raw | self.mark.whole)
         to_store = fields.destination == isa.Destination.STORE
         to_activation = ~to_store & (fields.destination != isa.Destination.OPERAND)
+        complete, push, end_row, end = (Signal(name=name) for name in (
+            "complete", "push", "end_row", "end"))
+        enable = Signal.like(self.write_enable, name="enable")
+        m.d.sync += [complete.eq(ends), push.eq(ends & to_store),
+                     end_row.eq(self.mark.end_row), end.eq(ends & self.mark.end & self.mark.whole),
+                     enable.eq(Mux(ends & to_activation, 1 << fields.slot, 0))]
         m.d.comb += [
-            address.start.eq(self.start), address.instruction.eq(self.instruction),
-            address.base.eq(self.instruction.base),
+            address.begin.eq(self.begin), address.base.eq(fields.base),
             *(address.fields[name].eq(fields[name]) for name, _ in address.fields.shape()),
-            address.step.eq(complete & last_of_result),
-            self.written.eq(complete),
+            address.step.eq(complete), address.last_x.eq(end_row),
+            self.written.eq(complete), self.finish.eq(end),
             self.item.eq(Mux(fields.raw, raw, group)),
-            self.finish.eq(complete & last_of_result & address.last_x & (y_left == 0)),
             self.write_address.eq(address.word),
             self.write_data.eq(group.replicate(arch.groups_per_word)),
-            self.write_enable.eq(Mux(complete & to_activation, 1 << fields.slot, 0)),
+            self.write_enable.eq(enable),
         ]
         if arch.operand_depth:
-            # Both memories are written at the same strides.
-            apart = Signal.like(self.copy_address, reset_less=True)
-            m.d.comb += [
-                self.copy_address.eq(address.word + apart),
-                self.copy_enable.eq(Mux(complete & fields.destination[1], 1 << fields.slot, 0)),
-            ]
-            with m.If(self.start):
-                m.d.sync += apart.eq(self.instruction.copy_base - self.instruction.base)
-        self._elaborate_items(m, complete & to_store)
+            self._elaborate_copy(m, ends, address.word)
+        self._elaborate_items(m, push)
         return m
 
+    def _elaborate_copy(self, m, ends, word):
+        """The operand memory is written at the same strides, so many words apart."""
+        fields = self.fields
+        apart, copy = Signal.like(self.copy_address), Signal.like(self.copy_enable)
+        m.d.sync += [apart.eq(fields.copy_base - fields.base),
+                     copy.eq(Mux(ends & fields.destination[1], 1 << fields.slot, 0))]
+        m.d.comb += [self.copy_address.eq(word + apart), self.copy_enable.eq(copy)]
+
     def _elaborate_chunks(self, m):
-        """Registers of the group and the raw chunk; returns both, and that one is complete."""
+        """Registers of the group and the raw chunk."""
         arch = self.arch
         group = Signal(arch.group_bits, reset_less=True)
         raw = Signal(arch.post_lanes * arch.raw_bits, reset_less=True)
-        complete = Signal()
-        with m.If(self.valid):
+        with m.If(self.mark.valid):
             m.d.sync += [
-                group.word_select(self.chunk, len(self.codes)).eq(self.codes),
+                group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes),
                 raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws)),
             ]
-        m.d.sync += complete.eq(self.valid
-                                & (self.fields.raw | (self.chunk == arch.chunks - 1)))
-        return group, raw, complete
+        return group, raw
 
-    def _elaborate_items(self, m, write):
+    def _elaborate_items(self, m, push):
         """The FIFO to the store unit, and the count of its free places. A place is taken when an
         item is begun, since the pipeline cannot wait."""
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self.arch.item_bits, depth=ITEMS)
-        free = Signal(range(ITEMS + 1), init=ITEMS)
-        m.d.sync += free.eq(free - self.reserve + (fifo.r_rdy & fifo.r_en))
+        # As many ones as there are free places: the next read sees at once whether there is one.
+        free = Signal(ITEMS, init=(1 << ITEMS) - 1)
+        taken = fifo.r_rdy & fifo.r_en
+        with m.If(self.reserve ^ taken):
+            m.d.sync += free.eq(Mux(self.reserve, free >> 1, Cat(Const(1, 1), free)))
         m.d.comb += [
-            self.room.eq(free != 0),
-            fifo.w_en.eq(write), fifo.w_data.eq(self.item),
+            self.room.eq(free[0]),
+            fifo.w_en.eq(push), fifo.w_data.eq(self.item),
             self.items.valid.eq(fifo.r_rdy), self.items.payload.eq(fifo.r_data),
             fifo.r_en.eq(self.items.ready),
         ]

@@ -1,21 +1,17 @@
 """Rounding of a scaled integer to the activation format, as every result is rounded."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import TIE_BITS
+from systolith.hw.spec.timing import rounding_levels
 
-__all__ = ["clip", "nearest", "register"]
+from .products import less, register
 
-
-def register(m: Module, value: Value, name: str) -> Signal:
-    """`value` one cycle later."""
-    signal = Signal(value.shape(), name=name, reset_less=True)
-    m.d.sync += signal.eq(value)
-    return signal
+__all__ = ["clip", "nearest"]
 
 
-def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
-            ties: ValueLike = 0, exact: ValueLike = 0, kept: int = 1) -> tuple[Signal, Signal]:
+def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int, ties: Value,
+            zero_point: Value) -> tuple[Signal, Signal, Signal]:
     """The number of `form` that is nearest to number / 2**shift, as the numerics page says.
 
     Parameters
@@ -24,69 +20,120 @@ def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
     shift : Value, unsigned
     form : Int or Float
     limit : int
-        Integers stop at -2**limit and 2**limit - 1, floats at the format's largest; at least
-        `form.width`.
+        Bits of a signed integer that holds every result before it is clipped, with the zero point;
+        at least `form.width`.
     ties : Value
         What an integer half-way goes to: 0 the nearest, 1 the even neighbour, 2 the odd one.
-    exact : Value
-        1: the second result will be used; the shift is 0 then.
-    kept : int
-        Bits of the second result.
+    zero_point : Value
+        Added to an integer; read in the last cycle but one.
 
-    Returns, `timing.rounding_latency(form)` cycles later: the signed number (floats: as an ordered
-    integer), and `number` itself, its `kept` low bits.
+    Returns, `timing.rounding_latency` cycles later: the signed number (floats: as an ordered
+    integer); whether it is none since it is below, or above, everything that `limit` bits hold.
     """
     if form.floating:
-        return _nearest_float(m, number, shift, form, exact, limit, kept)
-    shifted = Cat(Const(0, TIE_BITS + 1), number).as_signed() >> shift
-    fraction, whole = shifted[:TIE_BITS + 1], shifted[TIE_BITS + 1:]
-    rest, half = fraction[:-1], fraction[-1]
-    tie = Mux(half, ~rest.any(), rest.all())
+        result = _nearest_float(m, number, shift, form)
+        return result, Signal(), Signal()
+    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties)
+    # One addition: the zero point, and 1 as the carry into it.
+    value = register(m, (Cat(Const(1, 1), whole).as_signed()
+                         + Cat(up, zero_point[:limit]).as_signed())[1:].as_signed(), "value")
+    return (value, register(m, beyond & negative, "below"),
+            register(m, beyond & ~negative, "above"))
+
+
+def _nearest_integer(m, number, shift, limit, ties):
+    """number / 2**shift rounded down to limit + 1 bits, whether 1 must be added to it, whether it
+    is beyond these bits, and whether below 0; three cycles later."""
+    fraction = TIE_BITS + 1
+    bits = Cat(Const(0, fraction), number)
+    negative, beyond = number[-1], Const(0)
+    # The largest step first, so that what the smaller ones need not see is dropped at once.
+    for place in reversed(range(len(shift))):
+        step = 1 << place
+        kept = limit + 1 + fraction + step - 1
+        bits, lost = _shift_right(bits, shift[place], step, kept, negative)
+        beyond |= lost
+        if place in (3, 0):
+            bits, beyond, negative, ties = (
+                register(m, value, f"{name}_{place}") for name, value in
+                (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
+            shift = register(m, shift[:place], f"shift_{place}") if place else shift
+    rest, half, whole = bits[:fraction - 1], bits[fraction - 1], bits[fraction:]
+    # A tie's fraction is 0.1000... or 0.0111...
+    tie = rest == (~half).replicate(len(rest))
     up = Mux(tie & ties.any(), whole[0] ^ ties[1], half)
-    negative = whole[-1]
-    # With one bit more than `limit` the sign stays right when it is rounded up.
-    rounded = register(m, whole[:limit + 1].as_signed() + Cat(up, Const(0, 1)).as_signed(),
-                       "rounded")
-    beyond = register(m, (whole[limit:] ^ negative.replicate(len(whole) - limit)).any(), "beyond")
-    negative = register(m, negative, "negative")
-    raw = register(m, whole[:kept], "whole").as_signed()
-    ends = (Const(end, signed(limit + 1)) for end in (-1 << limit, (1 << limit) - 1))
-    return Mux(beyond, Mux(negative, *ends), rounded), raw
+    return (register(m, whole, "whole"), register(m, up, "up"),
+            register(m, beyond | (whole[limit] ^ negative), "beyond"),
+            register(m, negative, "negative"))
 
 
-def _nearest_float(m, number, shift, form, exact, limit, kept):
-    negative = register(m, number < 0, "negative_a")
-    product = register(m, Mux(number < 0, -number, number)[:len(number)], "magnitude")
-    shift, exact = register(m, shift, "shift_a"), register(m, Const(0, 1) | exact, "exact_a")
-
-    # How far the result's last bit stands above the product's.
-    above = Signal(range(len(product)))
-    for position in range(form.man + 1, len(product)):
-        with m.If(product[position]):
-            m.d.comb += above.eq(position - form.man)
-    exponent = Mux(exact | (above <= shift), 0, (above - shift)[:len(above)])
-    amount = register(m, shift + exponent, "amount")
-    exponent = register(m, exponent, "exponent_b")
-    product, negative = register(m, product, "magnitude_b"), register(m, negative, "negative_b")
-
-    shifted = Cat(Const(0, 1), product) >> amount
-    lost = Cat(((amount > position + 1) & product[position])
-               for position in range(min(len(product), (1 << len(amount)) - 1))).any()
-    whole, half = shifted[1:], shifted[0]
-    total = whole + (half & (lost | whole[0]))
-    kept = max(kept, limit)
-    rounded = register(m, total[:kept], "rounded")
-    too_large = register(m, total[kept:].any(), "too_large")
-    negative, exponent = register(m, negative, "negative_c"), register(m, exponent, "exponent_c")
-
-    small = Signal(limit)           # enough to see that it exceeds every result
-    m.d.comb += small.eq(Mux(too_large | rounded[limit:].any(), (1 << limit) - 1,
-                             rounded[:limit]))
-    code = small + (exponent << form.man)
-    small = Mux(code > form.max_code, form.max_code, code)[:form.width - 1]
-    return Mux(negative, -small, small), Mux(negative, -rounded, rounded)[:kept].as_signed()
+def _shift_right(bits, do, step, kept, negative):
+    """`kept` bits of bits >> (step or 0), and whether what is above them is not all sign."""
+    size = max(len(bits), kept)
+    wide = Cat(bits, negative.replicate(size + step - len(bits)))
+    dropped = bits[kept:] ^ negative.replicate(max(0, len(bits) - kept))
+    always, otherwise = dropped[step:], dropped[:step]
+    return (Mux(do, wide[step:step + kept], wide[:kept]),
+            always.any() | (~do & otherwise.any()))
 
 
-def clip(value: Value, low: Value, high: Value) -> Value:
-    """`value`, but at least `low` and at most `high`."""
-    return Mux(value < low, low, Mux(value > high, high, value))
+def _nearest_float(m, number, shift, form):
+    """The nearest float's ordered integer.
+
+    The magnitude is shifted to the left until its leading one stands at the top, or as far as the
+    subnormals' last bit allows. A negative number's magnitude is that of its inverted bits and 1;
+    the 1 is left to the rounding, below the last bit.
+    """
+    levels = rounding_levels(form, len(number))
+    negative = number[-1]
+    size = (1 << levels) + form.man
+    bits = Cat(number, negative.replicate(max(0, size - len(number))))[:size]
+    free = Cat(~shift, Const(-1, levels)[len(shift):])      # places that it may be shifted
+    more, done = Const(0), Const(0, 0)                       # more is free than the steps left
+    lost = Const(0)
+    top = bits[-(1 << levels - 1):]
+    blank = register(m, ~(top ^ negative.replicate(len(top))).any(), "blank")
+    bits, negative, free = (register(m, value, f"{name}_in") for name, value in
+                            (("bits", bits), ("negative", negative), ("free", free)))
+    inverted = False
+    for place in reversed(range(levels)):
+        step = 1 << place
+        if blank is None:
+            blank = ~bits[-step:].any()
+        do = blank & (more | free[place])
+        more = more | (free[place] & ~blank)
+        done = Cat(do, done)
+        kept = step - 1 + form.man + 2
+        sign = negative.replicate(len(bits))
+        straight = bits if inverted else bits ^ sign         # bits below the last one are 0
+        moved = Cat(negative.replicate(step), straight)[:len(bits)]
+        drop = len(bits) - kept
+        gone = straight[:max(0, drop)] ^ negative.replicate(max(0, drop))
+        always = max(0, drop - step)
+        lost = lost | gone[:always].any() | (~do & gone[always:].any())
+        bits, blank, inverted = Mux(do, moved, straight)[-kept:], None, True
+        if place != 1:
+            names = ("bits", "negative", "free", "more", "done", "lost")
+            bits, negative, free, more, done, lost = (
+                register(m, value, f"{name}_{place}") for name, value in
+                zip(names, (bits, negative, free, more, done, lost), strict=True))
+    guard, last, mantissa = bits[0], bits[1], bits[1:]
+    up = Mux(negative, guard | (~lost & last), guard & (lost | last))
+    # The least exponents, 0 and 1, weigh the same: a leading one makes 1 of 0.
+    leading = Cat(up, Const(0, form.man - 1), mantissa[-1]) if form.man else mantissa + up
+    code = register(m, Cat(mantissa[:-1], (free - done)[:levels]) + leading, "code")
+    negative = register(m, negative, "negative_code")
+    small = register(m, Mux(code > form.max_code, form.max_code, code)[:form.width - 1], "small")
+    negative = register(m, negative, "negative_small")
+    return register(m, Mux(negative, -small, Cat(small, Const(0, 1)).as_signed()), "value")
+
+
+def clip(m: Module, value: Value, below: Value, above: Value, low: Value,
+         high: Value) -> Signal:
+    """`value`, but at least `low` and at most `high`, two cycles later; `low` where it is `below`
+    all that the bits of `value` hold, `high` where it is `above`. The limits are read now."""
+    under = register(m, below | (~above & less(value, low)), "under")
+    over = register(m, above | (~below & less(high, value)), "over")
+    value, low, high = (register(m, item, f"{name}_clip") for name, item in
+                        (("value", value), ("low", low), ("high", high)))
+    return register(m, Mux(under, low, Mux(over, high, value)), "clipped")

@@ -8,12 +8,14 @@ from systolith.hw.formats import Format
 
 from . import isa
 from .arch import Arch
-from .numbers import PAGE_BYTES
+from .numbers import GAIN_BITS, MULTIPLIER_BITS, PAGE_BYTES, SHIFT_BITS
 
-__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LOAD_BURSTS", "REVISIT", "STORE_BURSTS",
-           "TABLE_LOOKUP", "WORD", "array_latency", "burst_limit", "column_delay", "delivery_beats",
-           "operand_lane_latency", "operand_latency", "post_lane_latency", "post_latency",
-           "rounding_latency", "shortest_pass"]
+__all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
+           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "burst_limit",
+           "column_delay", "delivery_beats", "item_latency", "lane_factor_bits",
+           "lane_number_bits", "operand_image_bits", "operand_lane_latency",
+           "post_lane_latency", "product_parts", "product_rows", "read_period",
+           "rounding_latency", "rounding_levels", "second_turn", "shortest_pass", "sum_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -31,9 +33,18 @@ REVISIT = 4
 WORD = 4
 #: Cycles from the array's ports to the first processing element.
 ARRAY_EDGE = 1
-#: Cycles from a number to the table word at its address: the memory's own register and one more,
-#: since the output of a block RAM is late.
+#: Cycles from the acceptance of a POST instruction to its first read.
+POST_START = 2
+#: Cycles from POST's decision to read an accumulator word to its arrival at the lanes: the address,
+#: the memory, a register since the output of a block RAM is late, the choice of columns.
+LANE_ENTRY = 4
+#: Cycles of pooling: the column, the comparison with the window's others, the choice.
+POOLING = 3
+#: Cycles from a number to the table word at its address: the memory's own register and one more.
+#: Even, so that looked up and other results of an instruction do not meet (see `Post`).
 TABLE_LOOKUP = 2
+#: Bits of a signed factor of a DSP block.
+_DSP_BITS = 18
 
 
 def burst_limit(arch: Arch) -> int:
@@ -73,31 +84,119 @@ def array_latency(arch: Arch, stages: int) -> int:
             - 2 + REVISIT - 2)
 
 
-def rounding_latency(form: Format) -> int:
-    """Cycles of a rounding to the activation format."""
-    return 3 if form.floating else 1
+def product_parts(width: int) -> list[int]:
+    """Widths of the parts into which a signed factor is cut for DSP blocks, the lowest first: all
+    but the last are unsigned."""
+    parts = []
+    while width > _DSP_BITS:
+        parts.append(_DSP_BITS - 1)
+        width -= _DSP_BITS - 1
+    return [*parts, width]
+
+
+def product_rows(one: int, other: int) -> list[list[tuple[int, int]]]:
+    """The products of the parts of two signed factors of so many bits, (part of one, part of the
+    other), in rows of which each is one number: in a row they do not overlap, and only the last
+    has a sign."""
+    ends = len(product_parts(one)) - 1, len(product_parts(other)) - 1
+    rows: list[list[tuple[int, int]]] = []
+    for pair in sorted(((i, j) for i in range(ends[0] + 1) for j in range(ends[1] + 1)), key=sum):
+        row = next((row for row in rows if row[-1][0] < ends[0] and row[-1][1] < ends[1]
+                    and sum(pair) >= sum(row[-1]) + 2), None)
+        if row is None:
+            rows.append([pair])
+        else:
+            row.append(pair)
+    return rows
+
+
+def sum_latency(terms: int) -> int:
+    """Cycles of a sum of so many numbers, in pairs."""
+    return (terms - 1).bit_length()
+
+
+def rounding_levels(form: Format, width: int) -> int:
+    """Steps in which a signed number of `width` bits is shifted before it is rounded to a float,
+    the first by 2**(levels - 1): so many that every shift of SHIFT_BITS bits can be done."""
+    return max(SHIFT_BITS, (width - 1 - form.significand_bits).bit_length())
+
+
+def rounding_latency(form: Format, width: int) -> int:
+    """Cycles of a rounding of a signed number of `width` bits to the activation format, without
+    those of the clip."""
+    # integers: two of the shift, one for what is cut off, one for the zero point;
+    # floats: what the first shift is; the shifts, the last two in one; rounding, largest, sign
+    return rounding_levels(form, width) + 3 if form.floating else 4
+
+
+def lane_number_bits(arch: Arch) -> int:
+    """Bits of what a post lane multiplies: a sum, or what an operand makes of a first result."""
+    if not arch.operand_depth:
+        return arch.accumulator_bits + 1
+    return max(arch.accumulator_bits + 1, sum(operand_image_bits(arch)))
+
+
+def lane_factor_bits(arch: Arch) -> int:
+    """Bits of what it multiplies that by, with a sign."""
+    return max(MULTIPLIER_BITS + 1, GAIN_BITS if arch.operand_depth else 0)
+
+
+def operand_image_bits(arch: Arch) -> tuple[int, int]:
+    """Bits of a first result and of an operand less its zero point, as signed integers."""
+    form = arch.activation
+    if form.floating:
+        bits = form.image_range[1].bit_length() + 1
+        return bits, bits
+    return arch.first_bits, form.width + 1
 
 
 def post_lane_latency(arch: Arch) -> int:
     """Cycles from an accumulator and its channel's parameters to the result."""
     if arch.activation.binary:
         return 2
-    return 4 + arch.leaky + rounding_latency(arch.activation) + 1
+    number, factor = lane_number_bits(arch), lane_factor_bits(arch)
+    terms = len(product_rows(number, factor)) + (arch.addend_bits > 0 or arch.operand_depth > 0)
+    # the sum with the bias, the choice of the slope, partial products and their sum, the clip
+    return (1 + arch.leaky + 1 + sum_latency(terms)
+            + rounding_latency(arch.activation, number + factor) + 2)
 
 
 def operand_lane_latency(arch: Arch) -> int:
-    """Cycles from a first result and its operand to the combined result."""
-    return 6 + rounding_latency(arch.activation) + 1
+    """Cycles from a first result and its operand to what the post lane makes a result of."""
+    factor = max(GAIN_BITS, operand_image_bits(arch)[0])
+    rows = product_rows(operand_image_bits(arch)[1], factor)
+    # images and the choice of factors; products; their sum; the choice of sum or product
+    least = 1 + 2 * arch.activation.floating + 1 + sum_latency(len(rows)) + 1
+    # A result's second turn comes an odd number of cycles after its first, see `Post`.
+    return least + (_read_to_first(arch) + least - LANE_ENTRY + 1) % 2
 
 
-def post_latency(arch: Arch) -> int:
-    """Cycles from POST's read of an item's last accumulator word to the item's write, where it is
-    neither combined with an operand nor looked up in a table."""
-    # read, selection, lanes, maximum
-    return 1 + 1 + post_lane_latency(arch) + 1
+def second_turn(arch: Arch) -> int:
+    """Cycles by which a result's second turn through a post lane follows the first: odd."""
+    return _read_to_first(arch) + operand_lane_latency(arch) - LANE_ENTRY
 
 
-def operand_latency(arch: Arch) -> int:
-    """`post_latency` of an item that is combined with an operand."""
-    # the operand is read while the maximum is registered; lanes, the item
-    return post_latency(arch) + operand_lane_latency(arch) + 1
+def _read_to_result(arch):
+    """Cycles from a read to the result where it can be looked up."""
+    return LANE_ENTRY + post_lane_latency(arch) + (arch.table_depth > 0)
+
+
+def _read_to_first(arch):
+    """Cycles from a read to the pooled result."""
+    return _read_to_result(arch) + POOLING
+
+
+def item_latency(arch: Arch, *, raw: int = 0, operand: int = 0, table: int = 0) -> int:
+    """Cycles from POST's read of an item's last accumulator word to the item's write; the arguments
+    are fields of the instruction."""
+    if raw:
+        return LANE_ENTRY + 2
+    # results that are not combined are pooled
+    second = second_turn(arch) if operand else POOLING
+    return _read_to_result(arch) + second + 1 + TABLE_LOOKUP * table
+
+
+def read_period(operand: int) -> int:
+    """Cycles from one read of POST to the next: results that are combined with operands take their
+    second turn through the lanes in the cycles between."""
+    return 2 if operand else 1

@@ -98,8 +98,6 @@ class _Model:
         self.program, self.arch, self.latency = program, program.arch, latency
         self.array_latency = timing.array_latency(self.arch, arithmetic_of(self.arch).stages)
         self.shortest_pass = timing.shortest_pass(self.arch)
-        self.post_latency = timing.post_latency(self.arch)
-        self.operand_latency = timing.operand_latency(self.arch)
         self.limit = timing.burst_limit(self.arch)
         self.events = Events()
         self._put = self.events.put
@@ -390,20 +388,23 @@ class _Model:
             chunks = 1 if code.raw else self.arch.chunks
             reads = code.pool_x * code.pool_y * chunks
             lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
-            latency = self.operand_latency if code.operand else self.post_latency
-            latency += timing.TABLE_LOOKUP * code.table
+            latency = timing.item_latency(self.arch, raw=code.raw, operand=code.operand,
+                                          table=code.table)
+            period = timing.read_period(code.operand)
+            begun = start + timing.POST_START
+            reads, lead, read = reads * period, lead * period, begun - period
             if code.destination == Destination.STORE:
-                read = start
                 for _ in range(code.out_y):
                     for x in range(across):
                         more = 0 if x else lead
                         room = yield self.item_room
-                        activity.wait(UnitState.UNIT, read + 1, room - 1)
-                        read = max(read + 1, room) + more + reads - 1
+                        activity.wait(UnitState.UNIT, max(read + 1, begun), room - 1)
+                        room += (begun - room) % period
+                        read = max(read + period, room) + more + reads - period
                         self._put(self.items, read + latency)
                 written = read + latency
             else:
-                written = start + latency
+                written = read + latency
                 rows, across = (code.out_y, across) if lead else (1, code.out_y * across)
                 for _ in range(rows):
                     first = written + lead + reads

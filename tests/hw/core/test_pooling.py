@@ -6,51 +6,49 @@ import pytest
 from amaranth.sim import Simulator
 from systolith.hw.core.pooling import Pooling
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.timing import POOLING
 
-#: Two lanes, two chunks.
-ARCH = Arch(rows=2, columns=4, post_lanes=2)
-SIGNS = Arch(rows=2, columns=4, post_lanes=2, activation="bipolar1", weight="bipolar1")
+#: Two lanes; one, two and three chunks.
+ARCHS = [Arch(rows=2 * chunks, columns=2 * chunks, post_lanes=2) for chunks in (1, 2, 3)]
+ARCH = ARCHS[1]
+SIGNS = Arch(rows=4, columns=4, post_lanes=2, activation="bipolar1", weight="bipolar1")
 TOP = (1 << ARCH.first_bits - 1) - 1
 
 
-def run(windows, least=None, summed=0, pause=lambda: False):
+def run(windows, arch, least=None, summed=0, pause=lambda: False):
     """Results of each window and chunk. `windows`: lists of columns of words, a word with one
     number a lane for each chunk ([column][row][chunk][lane]), or the string "carried", which says
     that the window begins with the column that was read last."""
-    dut, seen = Pooling(arch=ARCH if least is None else SIGNS), []
+    dut, seen = Pooling(arch=arch), []
 
     async def bench(ctx):
         if least is not None:
             ctx.set(dut.least, least)
         ctx.set(dut.summed, summed)
-        last = None
         for window in windows:
             carried = window[0] == "carried"
             columns = window[carried:]
-            for chunk in range(ARCH.chunks):
+            for chunk in range(arch.chunks):
                 for c, column in enumerate(columns):
                     for r, word in enumerate(column):
                         while pause():               # what stands there meanwhile must not count
-                            ctx.set(dut.mark, {"valid": 0, "column": 1, "chunk": chunk})
-                            ctx.set(dut.results, [1, 0])
-                            last = await step(ctx, last)
+                            await step(ctx, {"valid": 0, "column": 1, "chunk": chunk, "first": 1,
+                                             "carried": 1}, [1, 0])
                         ends = (c, r) == (len(columns) - 1, len(column) - 1)
-                        ctx.set(dut.mark, {
+                        await step(ctx, {
                             "valid": 1, "first": c == r == 0, "last": ends, "column": r == 0,
-                            "carried": carried and c == r == 0, "chunk": chunk})
-                        ctx.set(dut.results, word[chunk])
-                        if ends:
-                            seen.append([ctx.get(dut.best[lane]) for lane in range(2)])
-                        last = await step(ctx, last)
+                            "carried": carried and c == r == 0, "chunk": chunk}, word[chunk])
+        for _ in range(POOLING):
+            await step(ctx, {"valid": 0}, [0, 0])
 
-    async def step(ctx, last):
-        valid = ctx.get(dut.mark.valid)
-        best = [ctx.get(dut.best[lane]) for lane in range(2)]
+    async def step(ctx, mark, results):
+        ctx.set(dut.mark, mark)
+        ctx.set(dut.results, results)
+        pooled = ctx.get(dut.pooled)
+        if pooled.valid and pooled.last:
+            assert pooled.chunk == len(seen) % arch.chunks
+            seen.append([ctx.get(dut.best[lane]) for lane in range(2)])
         await ctx.tick()
-        now = best if valid else last
-        if now is not None:
-            assert [ctx.get(dut.largest[lane]) for lane in range(2)] == now
-        return now
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
@@ -59,25 +57,25 @@ def run(windows, least=None, summed=0, pause=lambda: False):
     return seen
 
 
-def expected(windows, pick):
+def expected(windows, arch, pick):
     """`pick` of each lane's numbers in a window, the column before it included where carried."""
     results, column = [], None
     for window in windows:
         columns = [column, *window[1:]] if window[0] == "carried" else window
         results += [[pick[lane]([word[chunk][lane] for words in columns for word in words])
-                     for lane in range(2)] for chunk in range(ARCH.chunks)]
+                     for lane in range(2)] for chunk in range(arch.chunks)]
         column = columns[-1]
     return results
 
 
-def random_windows(draw, kept, signs=False):
+def random_windows(draw, arch, kept, signs=False):
     def number():
         if signs:
             return draw.randrange(2)
         return draw.choice((draw.randint(-9, 9), draw.randint(-TOP - 1, TOP), TOP, -TOP - 1))
 
     def column(rows):
-        return [[[number(), number()] for _ in range(ARCH.chunks)] for _ in range(rows)]
+        return [[[number(), number()] for _ in range(arch.chunks)] for _ in range(rows)]
     windows = []
     for n in range(12):
         rows = 2 if kept else draw.randint(1, 3)
@@ -87,22 +85,24 @@ def random_windows(draw, kept, signs=False):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_largest_results(kept):
+@pytest.mark.parametrize("arch", ARCHS)
+def test_largest_results(arch, kept):
     draw = random.Random(kept)
-    windows = random_windows(draw, kept)
-    seen = run(windows, pause=lambda: draw.random() < 0.2)
-    assert seen == expected(windows, [max, max])
+    windows = random_windows(draw, arch, kept)
+    seen = run(windows, arch, pause=lambda: draw.random() < 0.2)
+    assert seen == expected(windows, arch, [max, max])
 
 
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("least", [0b00, 0b10, 0b11])
 def test_largest_and_smallest_signs(kept, least):
     draw = random.Random(least + 4 * kept)
-    windows = random_windows(draw, kept, signs=True)
-    seen = run(windows, least, pause=lambda: draw.random() < 0.2)
-    assert seen == expected(windows, [min if least >> lane & 1 else max for lane in range(2)])
+    windows = random_windows(draw, SIGNS, kept, signs=True)
+    seen = run(windows, SIGNS, least, pause=lambda: draw.random() < 0.2)
+    assert seen == expected(windows, SIGNS,
+                            [min if least >> lane & 1 else max for lane in range(2)])
 
 
 def test_sums_are_the_last_result():
-    windows = random_windows(random.Random(1), False)
-    assert run(windows, summed=1) == expected(windows, [lambda words: words[-1]] * 2)
+    windows = random_windows(random.Random(1), ARCH, False)
+    assert run(windows, ARCH, summed=1) == expected(windows, ARCH, [lambda words: words[-1]] * 2)

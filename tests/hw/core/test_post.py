@@ -14,7 +14,7 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.memories import item_bytes
-from systolith.hw.spec.timing import ITEMS, TABLE_LOOKUP, operand_latency, post_latency
+from systolith.hw.spec.timing import ITEMS, POST_START, item_latency, read_period
 from systolith.sim.machine import iss
 from systolith.sim.random.fields import below_zero, parameters
 
@@ -157,7 +157,7 @@ class Bench:
         assert not take & ~ctx.get(post.available)
         if accepted:
             self.takes.append(take)
-            self.reads.append(self.cycle + 1)
+            self.reads.append(self.cycle + POST_START)
         else:
             assert not take
         if give:
@@ -225,21 +225,24 @@ def test_pooling(pooling):
     bench.check(instructions)
 
 
-@pytest.mark.parametrize("operand", [0, 1])
-@pytest.mark.parametrize("table", [0, 1])
-def test_an_item_is_written_latency_cycles_after_its_last_read(operand, table):
+@pytest.mark.parametrize("kind", [
+    {}, {"table": 1}, {"operand": 1}, {"operand": 1, "table": 1}, {"raw": 1}])
+def test_an_item_is_written_latency_cycles_after_its_last_read(kind):
     arch = ARCHS["int8"]
     bench = Bench(arch, 2)
-    fixed = dict(pooling=Pooling.LARGEST, destination=Destination.ACTIVATION, raw=False,
-                 operand=operand, table=table, out_y=1, out_x=1)
+    kind = {"raw": 0, "operand": 0, "table": 0} | kind
+    fixed = dict(pooling=Pooling.LARGEST, out_y=1, out_x=1, **kind)
+    if not kind["raw"]:
+        fixed["destination"] = Destination.ACTIVATION
     i = random_post(bench.draw, arch, **fixed)
-    while operand and not i.gain:
+    while i.operand and not i.gain:
         i = random_post(bench.draw, arch, **fixed)
     bench.run([i])
     bench.check([i])
-    last_read = bench.reads[0] + arch.chunks * i.pool_x * i.pool_y - 1
-    latency = operand_latency(arch) if operand else post_latency(arch)
-    assert bench.writes == [last_read + latency + table * TABLE_LOOKUP]
+    reads = [bench.reads[0] + n * read_period(i.operand)
+             for n in range(arch.chunks * i.pool_x * i.pool_y)]
+    assert bench.writes == [read + item_latency(arch, **kind)
+                            for read in (reads if i.raw else reads[-1:])]
 
 
 def test_the_store_unit_that_takes_nothing_stops_reads_not_items():

@@ -35,6 +35,19 @@ def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high
     return max(low, min(high, value))
 
 
+def packed(arch, bias, above, below):
+    """The parameters' word."""
+    word, place = 0, 0
+    for value, size in zip((bias, *above, *below), (
+            arch.accumulator_bits, MULTIPLIER_BITS, SHIFT_BITS, arch.addend_bits, arch.tie_bits,
+            *(size * arch.leaky for size in (MULTIPLIER_BITS + 1, SHIFT_BITS,
+                                             arch.below_addend_bits))), strict=True):
+        word |= value % (1 << size) << place
+        place += size
+    assert place == arch.parameter_bits
+    return word
+
+
 @pytest.mark.parametrize("activation, weight, accumulator, leaky, fraction", [
     ("int8", "int8", None, False, 16), ("int4", "int8", 24, False, 26),
     ("int1", "int3", None, False, 0), ("int16", "int16", 48, False, 16),
@@ -72,47 +85,97 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
                      rng.randint(-1 << arch.addend_bits, (1 << arch.addend_bits) - 1)
                      * (arch.addend_bits > 0))
             ties = rng.randrange(4) if arch.tie_bits else 0
-            batch.append((a, b, (m, min(s, 63), d, ties), below, rng.random() < 0.2,
-                          rng.random() < 0.3))
+            batch.append((a, b, (m, min(s, 63), d, ties), below, rng.random() < 0.3))
         vectors.append((facts, batch))
 
     async def bench(ctx):
         total, sums = 0, []
+        ctx.set(dut.counts, 1)
         for facts, batch in vectors:
             for name, value in zip(("zero_point", "low", "high"), facts, strict=True):
                 ctx.set(getattr(dut, name), value)
             for n in range(len(batch) + dut.latency):
                 if n < len(batch):
-                    a, b, above, below, raw, more = batch[n]
+                    a, b, above, below, more = batch[n]
                     more &= n > 0
                     total = a + (total if more else b)
                     total = (total + (1 << bits)) % (2 << bits) - (1 << bits)
                     sums.append(total)
                     ctx.set(dut.more, more)
                     ctx.set(dut.accumulator, a)
-                    word, place = 0, 0
-                    for value, size in zip((b, *above, *below), (
-                            bits, MULTIPLIER_BITS, SHIFT_BITS, arch.addend_bits, arch.tie_bits,
-                            *(size * leaky for size in (MULTIPLIER_BITS + 1, SHIFT_BITS,
-                                                        arch.below_addend_bits))), strict=True):
-                        word |= value % (1 << size) << place
-                        place += size
-                    assert place == arch.parameter_bits
-                    ctx.set(dut.parameters, word)
-                    ctx.set(dut.raw, raw)
+                    ctx.set(dut.parameters, packed(arch, b, above, below))
                 if n >= dut.latency:
-                    _, _, above, below, raw, _ = batch[n - dut.latency]
+                    _, _, above, below, _ = batch[n - dut.latency]
                     a = sums.pop(0)
                     *above, ties = above
                     m, s, d = below if leaky and a < 0 else above
-                    if raw:
-                        assert ctx.get(dut.raw_out) == a
-                    else:
-                        assert ctx.get(dut.ordered) == expected(
-                            arch, a, m, d * unit, s, ties, *facts), (a, m, d, s, ties)
+                    assert ctx.get(dut.ordered) == expected(
+                        arch, a, m, d * unit, s, ties, *facts), (a, m, d, s, ties)
                     if isinstance(arch.activation, Bipolar):
                         assert ctx.get(dut.least) == s % 2
                 await ctx.tick()
+                if n < len(batch):
+                    assert ctx.get(dut.raw_out) == sums[-1]
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("activation, leaky, accumulator", [
+    ("int8", False, None), ("int4", True, 16), ("e3m2", False, None), ("e4m3", True, None)])
+def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky, accumulator):
+    """Every second cycle a number and an addend; window sums go on in the others."""
+    arch = Arch(rows=2, columns=2, activation=activation, weight=activation, leaky=leaky,
+                accumulator=accumulator, operand_depth=2)
+    rng = random.Random(activation)
+    dut, form = PostLane(arch=arch), arch.activation
+    bits, low, high = arch.accumulator_bits, *form.ordered_range
+    reach = 1 << len(dut.number) - 1
+    ties = 1 if arch.tie_bits else 0
+    shift = min(63, max(0, len(dut.number) + 25 - form.width - 4))
+    gain = rng.randint(-1 << 26, (1 << 26) - 1)
+    batch, facts = [], dict(gain=gain, gain_shift=shift, gain_ties=ties, low=low, high=high)
+    for n in range(600):
+        size = rng.randint(1, len(dut.number) - 1)
+        number = rng.randint(-1 << size, (1 << size) - 1)
+        addend = rng.choice((0, rng.getrandbits(len(dut.addend)) - (1 << len(dut.addend) - 1)))
+        a, b = (rng.randint(-(1 << bits - 1), (1 << bits - 1) - 1) >> rng.randrange(bits)
+                for _ in range(2))
+        m, s = rng.getrandbits(MULTIPLIER_BITS), min(63, 25 + rng.randrange(bits - 6))
+        batch.append((n % 2 and rng.random() < 0.8, number, addend, a, b, (m, s, 0, ties),
+                      rng.random() < 0.4))
+
+    async def bench(ctx):
+        total, wanted = 0, []
+        for name, value in facts.items():
+            ctx.set(getattr(dut, name), value)
+        for n in range(len(batch) + dut.latency):
+            if n < len(batch):
+                again, number, addend, a, b, (m, s, d, ties), more = batch[n]
+                more, counts = more and n > 2, not n % 2
+                ctx.set(dut.again, again)
+                ctx.set(dut.number, number if again else 0)
+                ctx.set(dut.addend, addend if again else 0)
+                ctx.set(dut.counts, counts)
+                ctx.set(dut.more, more and counts)
+                ctx.set(dut.accumulator, 0 if again else a)
+                ctx.set(dut.parameters, 0 if again else packed(
+                    arch, b, (m, s, d, ties), (m, s, d)))
+                if again:
+                    wanted.append((number, gain, addend, shift))
+                elif counts:
+                    total = (a + (total if more else b) + (1 << bits)) % (2 << bits) - (1 << bits)
+                    wanted.append((total, m, 0, s))
+                else:
+                    wanted.append(None)
+            if n >= dut.latency and wanted[n - dut.latency]:
+                number, m, d, s = wanted[n - dut.latency]
+                if abs(number * m + d) < reach << MULTIPLIER_BITS - 1:
+                    assert ctx.get(dut.ordered) == expected(
+                        arch, number, m, d, s, ties, 0, low, high), (n, wanted[n - dut.latency])
+            await ctx.tick()
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

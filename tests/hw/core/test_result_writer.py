@@ -9,7 +9,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination
 from systolith.hw.spec.timing import ITEMS
 
-from .post_cases import fields_value, layout_value, random_post
+from .post_cases import fields_value, random_post
 
 ARCH = Arch(rows=8, columns=4, post_lanes=2, accumulator_depth=256, activation_depth=64,
             operand_depth=64)                        # two chunks a group, two groups a word
@@ -63,11 +63,10 @@ class Bench:
 
     async def feed(self, ctx, i):
         dut, draw = self.dut, self.draw
-        ctx.set(dut.instruction, layout_value(i))
-        ctx.set(dut.start, 1)
-        await self.tick(ctx)
-        ctx.set(dut.start, 0)
         ctx.set(dut.fields, fields_value(i, dut.fields.shape()))
+        ctx.set(dut.begin, 1)
+        await self.tick(ctx)
+        ctx.set(dut.begin, 0)
         store = i.destination == Destination.STORE
         for n in range(i.out_y * i.out_x):
             offset = n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
@@ -81,16 +80,18 @@ class Bench:
                         await self.tick(ctx)
                     ctx.set(dut.reserve, 1)
                 while draw.random() < 0.2:
-                    ctx.set(dut.chunk, draw.randrange(ARCH.chunks))
+                    ctx.set(dut.mark, {"valid": 0, "chunk": draw.randrange(ARCH.chunks),
+                                       "whole": 1, "end": 1, "end_row": 1})
                     await self.tick(ctx)
                     ctx.set(dut.reserve, 0)
                 ctx.set(dut.codes, joined(codes, WIDTH))
                 ctx.set(dut.raws, raws)
-                ctx.set(dut.chunk, chunk)
-                ctx.set(dut.valid, 1)
+                ctx.set(dut.mark, {
+                    "valid": 1, "chunk": chunk, "whole": chunk == ARCH.chunks - 1,
+                    "end_row": (n + 1) % i.out_x == 0, "end": n == i.out_y * i.out_x - 1})
                 await self.tick(ctx)
                 ctx.set(dut.reserve, 0)
-                ctx.set(dut.valid, 0)
+                ctx.set(dut.mark, {"valid": 0})
                 if i.raw:
                     self.expected_items.append(joined(raws, ARCH.raw_bits))
             item = joined(group, WIDTH)
@@ -134,9 +135,9 @@ def test_no_more_items_are_begun_than_the_store_unit_has_room_for():
         ctx.set(dut.fields, fields_value(i, dut.fields.shape()))
         for _ in range(ITEMS):          # they all come, none has been taken
             assert not ctx.get(dut.room)
-            ctx.set(dut.valid, 1)
+            ctx.set(dut.mark, {"valid": 1})
             await ctx.tick()
-        ctx.set(dut.valid, 0)
+        ctx.set(dut.mark, {"valid": 0})
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.room)
         taken = 0

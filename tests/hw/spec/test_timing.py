@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from systolith.hw.spec import timing
 from systolith.hw.spec.arch import Arch
@@ -21,9 +23,30 @@ def test_latencies_add_up():
     # coordinates, address, word and its register, edge, rows, stages, two further pairs of columns,
     # sum, and its tokens before it is written
     assert timing.array_latency(arch, 3) == 1 + 1 + 2 + 1 + 4 + 3 + 2 + 1 - 1
-    assert timing.operand_latency(arch) == (
-        timing.post_latency(arch) + timing.operand_lane_latency(arch) + 1)
+    # odd, so that a second turn never meets another result's first one
+    assert timing.second_turn(arch) % 2 and timing.second_turn(Arch(
+        rows=4, columns=6, operand_depth=8, table_depth=256)) % 2
+    assert timing.item_latency(arch, operand=1) - timing.item_latency(arch) == (
+        timing.second_turn(arch) - timing.POOLING)
     floats = Arch(rows=4, columns=4, activation="e4m3", weight="e4m3")
-    assert timing.post_latency(floats) == timing.post_latency(Arch(rows=4, columns=4)) + 2
+    plain = Arch(rows=4, columns=4)
+    assert timing.rounding_latency(floats.activation, 80) == 7 + 3
+    assert timing.rounding_latency(plain.activation, 80) == 4
     leaky = Arch(rows=4, columns=4, leaky=True)
-    assert timing.post_latency(leaky) == timing.post_latency(Arch(rows=4, columns=4)) + 1
+    assert timing.item_latency(leaky) == timing.item_latency(plain) + 1
+    assert timing.item_latency(leaky, raw=1) == timing.item_latency(plain, raw=1)
+
+
+@pytest.mark.parametrize("one, other", [(18, 27), (29, 27), (52, 27), (9, 27), (80, 35), (3, 3)])
+def test_rows_of_products_are_the_whole_product(one, other):
+    parts = [timing.product_parts(width) for width in (one, other)]
+    assert [sum(part) for part in parts] == [one, other]
+    assert max(max(part) for part in parts) <= 18 and all(
+        width <= 17 for part in parts for width in part[:-1])
+    rows = timing.product_rows(one, other)
+    pairs = sorted(pair for row in rows for pair in row)
+    assert pairs == [(i, j) for i in range(len(parts[0])) for j in range(len(parts[1]))]
+    for row in rows:
+        for (i, j), following in pairwise(row):
+            assert i < len(parts[0]) - 1 and j < len(parts[1]) - 1      # no sign
+            assert sum(following) * 17 >= (i + j) * 17 + 34

@@ -22,7 +22,7 @@ def channel_weights(net, *shape):
 
 
 def padded(draw, net, x, shape):
-    """`x` behind a Pad of any mode, and its shape."""
+    """`x` after a Pad of any mode, and its shape."""
     mode = draw(st.sampled_from(["constant", "edge", "edge", "reflect", "wrap"]))
     most = [size - (mode == "reflect") for size in shape[1:]]
     sides = [[draw(st.integers(0, min(2, m))) for m in most] for _ in range(2)]

@@ -196,7 +196,7 @@ def threshold_network(thresholds, middle=None, **attributes):
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 15, 255])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_equidistant_thresholds_are_exact(count, sign):
-    """Steps of every size, also of a fraction of an integer, and behind a batch norm that turns
+    """Steps of every size, also of a fraction of an integer, and after a batch norm that turns
     a channel around."""
     rng = np.random.default_rng([86, count])
     steps = rng.uniform(3, 30, (3, 1))

@@ -14,7 +14,7 @@ from ...onnx_networks import Network, evaluate
 @given(st.data())
 @settings(max_examples=15, deadline=None)
 def test_pads_of_every_mode(data):
-    """In front of the network, or behind a layer; other pads, poolings and crops behind them."""
+    """Before the network, or after a layer; other pads, poolings and crops after them."""
     draw = data.draw
     mode = draw(st.sampled_from(["edge", "edge", "reflect", "wrap"]))
     net, x = integer_network(np.random.default_rng(draw(st.integers(0, 999))), (4, 5, 4))
@@ -24,10 +24,10 @@ def test_pads_of_every_mode(data):
         x = net.node("Relu", x)
     sides = [draw(st.integers(0, 2)) for _ in range(4)]
     y = net.node("Pad", x, np.array([0, 0, *sides[:2], 0, 0, *sides[2:]]), mode=mode)
-    behind = draw(st.sampled_from(["nothing", "zeros", "crop"]))
-    if behind == "zeros":
+    after = draw(st.sampled_from(["nothing", "zeros", "crop"]))
+    if after == "zeros":
         y = net.node("Pad", y, np.array([0, 0, 1, 0, 0, 0, 0, 2]))
-    elif behind == "crop":
+    elif after == "crop":
         y = net.node("Slice", y, np.array([1, 0]), np.array([9, -1]), np.array([2, 3]))
     kind = draw(st.sampled_from(["conv", "conv", "depthwise", "max", "mean", "quantizer"]))
     if kind == "conv":
@@ -43,7 +43,7 @@ def test_pads_of_every_mode(data):
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_what_replicates_is_the_layer_behind(first):
+def test_what_replicates_is_the_layer_after(first):
     net, x = integer_network(np.random.default_rng(1), (4, 6, 7))
     if not first:
         x = qdq(net, net.node("Conv", x, weights(net, 4, 4, 1, 1)), 8, 3)
@@ -62,7 +62,7 @@ def test_reflected_inputs_are_the_hosts():
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
-def test_pads_in_front_of_the_first_quantizer(mode):
+def test_pads_before_the_first_quantizer(mode):
     net = Network(np.random.default_rng(3), (3, 9), opset=21)
     y = net.node("Pad", "x", np.array([0, 0, 2, 0, 0, 1]), np.float32(0.25), mode=mode)
     y = net.node("Conv", qdq(net, y, 1 / 16, 5), weights(net, 5, 3, 3))

@@ -22,7 +22,7 @@ def golden(model, images):
 
 
 def network(rng, element, *, prepared, relu, cast, dense):
-    """A quantized layer in float16: input of type `element`, a mean and factor in front where it is
+    """A quantized layer in float16: input of type `element`, a mean and factor before where it is
     `prepared`; the output is cast to float32 where `cast` says so."""
     net = Network(rng, (3, 7, 6), opset=21, element=element)
     x = "x" if element == HALF else net.node("Cast", "x", to=HALF)

@@ -161,7 +161,7 @@ def test_gemm(attributes, bias_shape):
     dict(kernel_shape=(1, 3), strides=(1, 3), ceil_mode=1),
     dict(kernel_shape=(1, 3), strides=(1, 3), auto_pad="SAME_UPPER"),
     dict(kernel_shape=(2, 2), strides=(2, 2), dilations=(1, 1), pads=(0, 0, 0, 0))])
-@pytest.mark.parametrize("where", ["before", "behind", "input"])
+@pytest.mark.parametrize("where", ["before", "after", "input"])
 def test_max_pooling(pool, where):
     net, x = integer_network(np.random.default_rng(26), (3, 7, 9))
     if where == "input":
@@ -169,7 +169,7 @@ def test_max_pooling(pool, where):
     x = net.node("Conv", x, weights(net, 4, 3, 1, 1), bias(net, 4))
     if where == "before":
         x = net.node("MaxPool", net.node("Relu", x), **pool)
-    if where == "behind":
+    if where == "after":
         x = net.node("Relu", net.node("MaxPool", qdq(net, x, 1 / 2, -7), **pool))
     graph = check_exact(net, x)
     assert len(graph.layers) == 1 + (where == "input" and pool["kernel_shape"] != (1, 1))

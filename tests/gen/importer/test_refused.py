@@ -222,7 +222,7 @@ def test_what_stands_between_layers(middle, message):
     net = Network(np.random.default_rng(60), (3, 6, 6), opset=21)
     x = middle(net, net.float_quant("x", 0.5))
     if "'conv'" not in message:
-        # ONNX infers nothing behind QONNX's operators, so that it does not object first.
+        # ONNX infers nothing after QONNX's operators, so that it does not object first.
         x = net.float_quant(x, 0.5)
     weight = net.float_quant(net.constant(np.ones((2, 3, 3, 3), np.float32)), 0.5)
     x = net.node("Conv", x, weight, name="conv")
@@ -252,7 +252,7 @@ def test_the_models_own_shapes_are_held_against_ours():
     weight = net.float_quant(net.constant(np.ones((2, 3, 1, 1), np.float32)), 0.5)
     model = net.model(net.node("Conv", net.float_quant("x", 0.5), weight, name="conv"),
                       shapes=[(2, 2, 3)])
-    # ONNX infers nothing behind QONNX's operators.
+    # ONNX infers nothing after QONNX's operators.
     refused(model, r"node 'conv' .*has the shape \['N', 2, 2, 2\], and the model says \['N', 2, 2")
 
 

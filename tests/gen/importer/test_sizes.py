@@ -17,7 +17,7 @@ from ...onnx_networks import Network, run_onnx
 
 
 def open_network(rng, batch="N", flatten="slice"):
-    """A float network for maps of any size, flattened as exporters do, softmax behind."""
+    """A float network for maps of any size, flattened as exporters do, softmax after."""
     net = Network(rng, (3, 8, 8), opset=12)
     x = net.node("Relu", net.node("Conv", "x", np.float32(rng.normal(0, 0.2, (4, 3, 3, 3)))),
                  output="features")

@@ -1,4 +1,4 @@
-"""What the host computes behind the chip, against ONNX Runtime on the same real numbers."""
+"""What the host computes after the chip, against ONNX Runtime on the same real numbers."""
 
 import re
 
@@ -54,7 +54,7 @@ ENDS = {
     "argmax kept": lambda net, x: net.node("ArgMax", x, axis=1, output="y"),
     "sigmoid": lambda net, x: net.node("Sigmoid", x, output="y"),
     "scaled": lambda net, x: net.node("Softmax", net.node("Mul", x, np.float32(0.1)), output="y"),
-    "behind": lambda net, x: net.node("ReduceMax", net.node("Softmax", x), np.array([1]),
+    "after": lambda net, x: net.node("ReduceMax", net.node("Softmax", x), np.array([1]),
                                       output="y"),
     "quantized": lambda net, x: net.node("Identity", qdq(net, net.node("Softmax", x), 1 / 256,
                                                          -128), output="y"),
@@ -165,7 +165,7 @@ def test_a_softmax_that_is_quantized_itself(opset, kind, tmp_path):
 
 
 @pytest.mark.parametrize("join", [False, True])
-def test_boxes_that_are_put_in_order_behind_quantizers(join):
+def test_boxes_that_are_put_in_order_after_quantizers(join):
     """As a detector's head leaves its quantizer: the host moves pixels, joins maps, and so on."""
     net = Network(np.random.default_rng(8), (3, 5, 5))
     x = qdq(net, "x", 1 / 16, 5)

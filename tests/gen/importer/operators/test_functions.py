@@ -89,7 +89,7 @@ def assert_computes(graph, codes):
 
 
 def assert_layers_are_onnx_runtimes(graph, path, images, rarely):
-    """Each layer by itself, from what ONNX Runtime has in front of it."""
+    """Each layer by itself, from what ONNX Runtime has before it."""
     theirs = onnx_codes(path, graph, images)
     for layer in graph.layers:
         operand = layer.operand and theirs[layer.operand.tensor]

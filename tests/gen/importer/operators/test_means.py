@@ -97,7 +97,7 @@ def test_averages_of_one_dimensional_maps():
 
 
 @pytest.mark.parametrize("window, kernel", [("global", 0), (2, 3), (2, 1), (3, 2)])
-def test_weights_behind_a_mean_that_is_not_quantized(window, kernel):
+def test_weights_after_a_mean_that_is_not_quantized(window, kernel):
     """The mean is linear: it becomes part of the kernel that reads it."""
     net, x = integer_network(np.random.default_rng(3), (4, 7, 8))
     if window == "global":
@@ -117,8 +117,8 @@ def test_a_mean_of_sums_that_are_not_quantized():
     assert [layer.weight.size for layer in graph.layers] == [6 * 4]
 
 
-def test_a_dense_layer_behind_a_mean_where_nothing_is_quantized():
-    """Sums that are an output cannot be added up behind the array: the kernel is the whole map."""
+def test_a_dense_layer_after_a_mean_where_nothing_is_quantized():
+    """Sums that are an output cannot be added up after the array: the kernel is the whole map."""
     net, x = integer_network(np.random.default_rng(7), (4, 3, 5))
     x = net.node("Flatten", net.node("GlobalAveragePool", x))
     x = net.node("Gemm", x, weights(net, 6, 4), transB=1)

@@ -191,7 +191,7 @@ def test_refused(middle, message):
 @given(st.integers(0, 999), st.permutations([0, 1, 2]), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=15, deadline=None)
 def test_dense_layers_read_pixels_in_any_order(seed, order, quantized, twice, transposed):
-    """A Transpose, or two, in front of a Flatten, with quantizers around as ONNX Runtime sets
+    """A Transpose, or two, before a Flatten, with quantizers around as ONNX Runtime sets
     them: the weights' order changes, nothing is computed."""
     net, x = integer_network(np.random.default_rng(seed), (3, 4, 5))
     x = qdq(net, conv(net, x, 3, 6, 2), 8, 3)
@@ -212,7 +212,7 @@ def test_dense_layers_read_pixels_in_any_order(seed, order, quantized, twice, tr
 @given(st.permutations([1, 2, 3]).filter(lambda order: order != [1, 2, 3]),
        st.sampled_from(["", "Reshape", "Softmax", "Concat"]), st.booleans())
 @settings(max_examples=10, deadline=None)
-def test_the_host_moves_pixels_at_the_end(order, behind, quantized):
+def test_the_host_moves_pixels_at_the_end(order, after, quantized):
     net, x = integer_network(np.random.default_rng(7), (3, 4, 5))
     x = conv(net, x, 3, 6, 2)
     x = qdq(net, x, 8, 3) if quantized else x
@@ -220,7 +220,7 @@ def test_the_host_moves_pixels_at_the_end(order, behind, quantized):
     y = {"": lambda: y, "Reshape": lambda: net.node("Reshape", y, np.array([0, -1, 2])),
          "Softmax": lambda: net.node("Softmax", y),
          "Concat": lambda: net.node("Concat", net.node("Flatten", y), net.node("Flatten", x),
-                                    axis=1)}[behind]()
+                                    axis=1)}[after]()
     model = net.model(y)
     graph = load(model)
     assert len(graph.layers) == 1

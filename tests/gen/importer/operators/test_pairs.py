@@ -91,7 +91,7 @@ def test_residual_networks_are_what_onnx_runtime_computes(seed, tmp_path):
     codes = graph.run(graph.encode_inputs(images))
     theirs = onnx_codes(path, graph, images)
     for layer in graph.layers:
-        # Each layer by itself, from what ONNX Runtime has in front of it.
+        # Each layer by itself, from what ONNX Runtime has before it.
         operand = layer.operand and theirs[layer.operand.tensor]
         found = layer.run(theirs[layer.input], INT8, INT8, operand=operand)
         steps = found - theirs[layer.output]

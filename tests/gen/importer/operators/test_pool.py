@@ -28,10 +28,10 @@ def random_pool(draw, sizes):
         pads.append([draw.randrange(kernel), draw.randrange(kernel)])
     if draw.random() < 0.7:
         attributes["pads"] = [side[n] for n in (0, 1) for side in pads]
-    for size, kernel, stride, (before, behind) in zip(
+    for size, kernel, stride, (before, after) in zip(
             sizes, attributes["kernel_shape"], attributes["strides"], pads, strict=True):
-        rest = size - kernel + (before + behind) * ("pads" in attributes)
-        # ONNX and ONNX Runtime do not agree on windows that would begin behind the map.
+        rest = size - kernel + (before + after) * ("pads" in attributes)
+        # ONNX and ONNX Runtime do not agree on windows that would begin after the map.
         if -(-rest // stride) * stride >= size + before * ("pads" in attributes):
             attributes["ceil_mode"] = 0
     return attributes
@@ -47,7 +47,7 @@ def test_windows_of_any_kind(seed):
     conv = net.node("Conv", x, weights(net, 5, 3, *(1,) * (len(shape) - 1)), bias(net, 5),
                     kernel_shape=[kernel] if kernel == 1 else kernel)
     where = seed % 3
-    if where == 0:                              # behind a quantized layer, and read by another
+    if where == 0:                              # after a quantized layer, and read by another
         conv = qdq(net, net.node("Relu", conv), 1 / 2, -7)
     pooled = net.node("MaxPool", conv, **random_pool(draw, shape[1:]))
     graph, _ = check(net, qdq(net, pooled, 1 / 2, -7))
@@ -80,7 +80,7 @@ def test_a_map_with_several_readers_is_pooled_by_a_layer_of_its_own():
     [dict(kernel_shape=[3, 3], pads=[1] * 4), dict(kernel_shape=[3, 3], pads=[1] * 4)],
     [dict(kernel_shape=[2, 2], strides=[3, 3]), dict(kernel_shape=[2, 2])],
     [dict(kernel_shape=[17, 5], strides=[2, 3])], [dict(kernel_shape=[16, 16], strides=[16, 16])]])
-def test_pooling_behind_pooling_and_large_windows(attributes):
+def test_pooling_after_pooling_and_large_windows(attributes):
     net, x = integer_network(np.random.default_rng(3), (4, 19, 18), scale=1 / 4)
     for item in attributes:
         x = net.node("MaxPool", x, **item)
@@ -120,7 +120,7 @@ def test_the_golden_model_is_onnx_runtime(data):
 
 @pytest.mark.parametrize("size, stride, count", [
     (16, 16, 3), (17, 1, 5), (40, 7, 4), (33, 24, 2), (224, 224, 1), (97, 5, 1), (300, 64, 3)])
-def test_large_windows_are_small_ones_behind_each_other(size, stride, count):
+def test_large_windows_are_small_ones_after_each_other(size, stride, count):
     values = np.random.default_rng(size).integers(-99, 99, (1, 1, 1, (count - 1) * stride + size))
     values[..., np.random.default_rng(0).random(values.shape[3]) < 0.9] = -100
     expected = Pool((1, size), (1, stride)).extremes(values)

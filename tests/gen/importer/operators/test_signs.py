@@ -86,7 +86,7 @@ def test_comparisons_after_a_clip(rule, clip):
     assert (2 * found[:, :, 0, 0] - 1 == evaluate(model, images)[x]).all()
 
 
-#: Signs behind pooling.
+#: Signs after pooling.
 SIGNS = {
     "BipolarQuant": lambda net, x: net.bipolar_quant(x),
     "MultiThreshold": lambda net, x: net.node(
@@ -100,7 +100,7 @@ SIGNS = {
 @pytest.mark.parametrize("windows", [
     {"kernel_shape": [2, 2], "strides": [2, 2]},
     {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}])
-def test_factors_of_both_signs_behind_pooling(sign, windows):
+def test_factors_of_both_signs_after_pooling(sign, windows):
     """Conv, MaxPool, BatchNormalization, sign: where the factor is negative, the smallest sum of a
     window decides; in the program, too."""
     rng = np.random.default_rng(8)
@@ -154,7 +154,7 @@ def int8_weights(net, weight, size):
 @pytest.mark.parametrize("size", [1, 127])
 @pytest.mark.parametrize("planes", [False, True])
 def test_integer_weights_that_are_signs(size, planes):
-    """int8 weights of one size behind DequantizeLinear are binary ones, behind integers, too."""
+    """int8 weights of one size after DequantizeLinear are binary ones, after integers, too."""
     rng = np.random.default_rng(4)
     net = Network(rng, (5, 6, 6), opset=17)
     x = net.quant("x", 1 / 8, bits=4) if planes else net.bipolar_quant("x")

@@ -53,7 +53,7 @@ def test_quantized_networks(name):
     net, output = SIZES[name]()
     made = common.built(net.model(output), large_networks.chip(
         16, large_networks.FORMS.get(name, "int8")))
-    assert common.reported(made)["cycles"]["total"] > net.macs / 256
+    assert common.reported(made).cycles.total > net.macs / 256
 
 
 @pytest.mark.parametrize("preset", ["sim-16x16-int8", "big-32x32-int8"])
@@ -69,7 +69,7 @@ def test_batches():
     net, output = vision_networks.autoencoder(64)
     one, four = (common.reported(common.built(net.model(output), CHIP, batch=batch))
                  for batch in (1, 4))
-    assert four["cycles"]["total"] < 2 * one["cycles"]["total"]
+    assert four.cycles.total < 2 * one.cycles.total
 
 
 @pytest.mark.parametrize("name", resnets.NETWORKS)

@@ -17,7 +17,7 @@ from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.numerics import output_size
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Below, Operand, Requantization
-from systolith.sim.random import programs
+from systolith.sim.random.fields import operand_fields, random_windows
 from systolith.sim.rtl import core
 
 
@@ -79,7 +79,7 @@ def random_layer(draw, rng, arch, name, tensor):
     pool = Pool(tuple(min(p, pixels) for p, pixels in zip(size, sizes, strict=True)))
     other = random.Random(f"windows {name} {channels} {size}")
     if not same and other.random() < 0.3:
-        windows = programs.random_windows(other, sizes)
+        windows = random_windows(other, sizes)
         if np.prod(windows.size) <= arch.accumulator_depth:
             pool = windows
     if bipolar and random.Random(f"least {name} {channels} {size}").random() < 0.5:
@@ -105,7 +105,7 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
         inputs.append(Tensor(name, shape, arch.activation))
         tensors[name] = inputs[-1]
         codes[name] = values[name] = random_codes(rng, arch.activation, (1, *shape))
-    fields, shift, (low, high) = programs.operand_fields(arch, draw)
+    fields, shift, (low, high) = operand_fields(arch, draw)
     own = replace(conv.requantization, zero_point=0, low=low, high=high)
     return replace(conv, operand=Operand(name, shift=shift, **fields),
                    requantization=own), values[name]

@@ -8,7 +8,7 @@ import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.hw.formats import Float, Format, Int, names, parse
 from systolith.hw.spec.arch import Arch
-from systolith.sim.random.programs import random_graph
+from systolith.sim.random.graphs import random_graph
 
 from .onnx_exact import on_chip
 

@@ -17,7 +17,8 @@ from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.flow.compile import compile_network
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.sim.random.programs import random_arch, random_graph
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.graphs import random_graph
 
 ROOT = Path(__file__).parent.parent
 STORED = Path(__file__).with_name("unchanged.json")

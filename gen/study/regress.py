@@ -31,7 +31,9 @@ from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.random.programs import random_arch, random_graph, random_program
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.graphs import random_graph
+from systolith.sim.random.programs import random_program
 from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.verilate import SimulationError
 

@@ -1,4 +1,4 @@
-"""Random networks and random legal programs for random chips, from a seed.
+"""Random legal programs for random chips, from a seed.
 
 Every program is in a valid sequential order, reads only words that were written before, and stays
 within the chip and its window; within that, fields, data and order are as wild as a program of
@@ -7,7 +7,6 @@ this size can be. The same seed gives the same program.
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from systolith.hw.spec import loops
@@ -26,16 +25,10 @@ from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, wo
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
-from systolith.sim.model.conv import Conv
-from systolith.sim.model.geometry import Geometry
-from systolith.sim.model.graph import Graph, Tensor
-from systolith.sim.model.pool import Pool
-from systolith.sim.model.requantization import Below, Operand, Requantization
 
-from .arch import random_arch
-from .fields import below_zero, operand_fields, parameters, random_windows
+from .fields import below_zero, operand_fields, parameters
 
-__all__ = ["operand_fields", "random_arch", "random_graph", "random_program", "random_windows"]
+__all__ = ["random_program"]
 
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
@@ -49,96 +42,6 @@ def random_program(arch: Arch, seed: int, synchronize: Callable[[list, Arch], li
     does. Every byte of the window is in the image.
     """
     return _Writer(arch, seed, instructions).program(synchronize)
-
-
-def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[str, np.ndarray]]:
-    """A small network that the chip can compute, and codes for one image of it.
-
-    Returns (Graph, {input name: codes [1, C, H, W]}). A chain of convolutions, sometimes with a
-    second branch; the last one may give raw sums.
-    """
-    draw, data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-    other, ties = (random.Random(f"graph's {what} {seed}") for what in ("operands", "ties"))
-    format = arch.activation
-    longest = max(arch.largest_k, arch.vector)
-    tensors = [Tensor("input", (draw.randint(1, min(2 * arch.vector + 2, longest)),
-                                draw.randint(1, 9), draw.randint(1, 9)), format)]
-    convolutions = []
-    for number in range(draw.randint(1, layers)):
-        source = draw.choice([item for item in tensors if item.format is not None][-2:])
-        channels, height, width = source.shape
-        if channels > longest:
-            continue
-        largest = min(5, int((longest // channels) ** 0.5))
-        kernel = draw.randint(1, min(largest, height + 1)), draw.randint(1, min(largest, width + 1))
-        if draw.random() < 0.15 and channels * height * width <= longest:
-            kernel = height, width               # a dense layer
-        pads = [draw.randrange(min(2, kernel[n % 2])) if draw.random() < 0.7 else 0
-                for n in range(4)]
-        padded = height + pads[0] + pads[2], width + pads[1] + pads[3]
-        kernel = tuple(min(pair) for pair in zip(kernel, padded, strict=True))
-        dilation = tuple(draw.choice((1, 2)) if 2 * (k - 1) < size else 1
-                         for k, size in zip(kernel, padded, strict=True))
-        raw = draw.random() < 0.2
-        filters, groups = draw.randint(1, 2 * arch.columns + 2), 1
-        if arch.weight.zero_code is not None and draw.random() < 0.4:
-            groups = draw.choice([n for n in range(1, channels + 1) if channels % n == 0])
-            filters = -(-filters // groups) * groups
-            if draw.random() < 0.7:              # depthwise
-                groups = filters = channels
-        bias, multiplier, shift, addend = parameters(
-            arch, data, filters,
-            min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
-        tie = np.array([ties.randrange(3) for _ in range(filters)])
-        bottom, top = format.ordered_range
-        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
-        weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
-        geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation,
-                            tuple(pads), groups=groups)
-        low = draw.choice((bottom, zero_point))
-        leaky = arch.leaky and other.random() < 0.5
-        below = Below(*below_zero(arch, data, multiplier, shift)) if leaky else None
-        if any(pads) and (not format.has_zero or draw.random() < 0.5):
-            pad_code = int(draw.choice(format.finite_codes()))
-            if not format.has_zero and (-channels) % arch.vector % 2:
-                pad_code = 0                     # the code that an odd number of idle lanes allows
-            geometry = replace(geometry, pad_code=pad_code)
-        if any(pads) and other.random() < 0.3:
-            geometry = replace(geometry, pad_code=None, replicate=True)
-        layer = Conv(
-            f"layer{number}", source.name, f"map{number}", weight, arch.weight, geometry,
-            bias // 2, None if raw else Requantization(
-                multiplier, shift, addend, tie, below, zero_point=zero_point, low=low, high=top),
-            input_shape=source.shape)
-        sizes, pool = layer.conv_shape[1:], draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
-        if not raw and all(part <= size for part, size in zip(pool, sizes, strict=True)):
-            layer = replace(layer, pool=Pool(pool))
-        if not raw and other.random() < 0.3:
-            windows = random_windows(other, sizes)
-            if np.prod(windows.size) <= arch.accumulator_depth:
-                layer = replace(layer, pool=windows)
-        fitting = [item.name for item in tensors if item.format is not None and item.shape in (
-            layer.output_shape, (layer.output_shape[0], 1, 1))]
-        own = layer.requantization
-        if arch.operand_depth and own is not None and fitting and other.random() < 0.7:
-            fields, right, (low, high) = operand_fields(arch, other)
-            operand = Operand(other.choice(fitting), shift=right, **fields, ties=ties.randrange(3))
-            layer = replace(layer, operand=operand, requantization=replace(
-                own, zero_point=0, low=low, high=high))
-        limits = layer.limits
-        if arch.table_depth and limits is not None and other.random() < 0.5:
-            table = data.integers(bottom, top + 1, limits.high - limits.low + 1)
-            layer = replace(layer, table=table)
-        if format.binary and other.random() < 0.5:
-            least = tuple(data.random(filters) < 0.5)
-            layer = replace(layer, pool=replace(layer.pool, least=least))
-        convolutions.append(layer)
-        tensors.append(Tensor(layer.output, layer.output_shape, None if raw else format))
-    read = {layer.input for layer in convolutions} | {
-        layer.operand.tensor for layer in convolutions if layer.operand is not None}
-    graph = Graph(f"random-{seed}", tensors[:1], {item.name: item for item in tensors},
-                  convolutions, [item.name for item in tensors[1:] if item.name not in read])
-    return graph, {"input": data.choice(format.finite_codes(), (1, *tensors[0].shape))}
 
 
 class _Writer:

@@ -13,7 +13,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.compare import compare, locate
 from systolith.sim.machine.races import find_races
 from systolith.sim.model.graph import Graph, Tensor
-from systolith.sim.random.programs import random_arch
+from systolith.sim.random.arch import random_arch
 
 from ...layers import changed, convolution
 from ...networks import random_codes, requantization, run_program, wide_enough

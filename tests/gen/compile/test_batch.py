@@ -24,7 +24,7 @@ from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
 from systolith.sim.model.graph import Graph, Tensor
-from systolith.sim.random.programs import random_arch
+from systolith.sim.random.arch import random_arch
 
 from ...layers import convolution
 from ...networks import random_codes, random_network, wide_enough

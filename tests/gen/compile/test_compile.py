@@ -20,7 +20,7 @@ from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.machine.races import find_races, find_stall
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.pool import Pool
-from systolith.sim.random.programs import random_arch
+from systolith.sim.random.arch import random_arch
 
 from ...layers import changed, convolution
 from ...networks import random_network, run_program, wide_enough

@@ -11,7 +11,7 @@ from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.host import unroll
 from systolith.sim.model.graph import Tensor
-from systolith.sim.random.programs import random_arch
+from systolith.sim.random.arch import random_arch
 
 from ...layers import changed, convolution
 from ...networks import random_codes, random_layer, wide_enough

@@ -12,7 +12,8 @@ from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS
 from systolith.sim.machine.iss import ExecutionError, Simulator
 from systolith.sim.machine.races import find_races, find_stall
-from systolith.sim.random.programs import random_arch, random_program
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.programs import random_program
 
 SEEDS = range(12)
 

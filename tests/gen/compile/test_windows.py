@@ -13,7 +13,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Pooling
 from systolith.hw.spec.loops import reads, windows
 from systolith.sim.model.pool import Pool
-from systolith.sim.random.programs import random_windows
+from systolith.sim.random.fields import random_windows
 
 from ...layers import convolution
 

@@ -13,7 +13,7 @@ from systolith.gen.study.regress import chip, regress
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
-from systolith.sim.random.programs import random_arch
+from systolith.sim.random.arch import random_arch
 from systolith.sim.rtl.verilate import SimulationError
 
 CHIP, SEEDS = "random-1", 2

@@ -11,7 +11,8 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, Unit
 from systolith.sim.machine.access import AccessError, accesses, check, words
 from systolith.sim.machine.iss import ExecutionError, Simulator
-from systolith.sim.random.programs import random_arch, random_program
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.programs import random_program
 
 from ... import interpreter
 

@@ -15,7 +15,8 @@ from systolith.hw.spec.isa import Destination, Opcode
 from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Operand
-from systolith.sim.random.programs import random_arch, random_graph
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.graphs import random_graph
 
 from ...faulty_programs import in_order, mutate, outputs
 from ...layers import changed, convolution

@@ -11,7 +11,8 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.random.programs import random_arch, random_program
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.programs import random_program
 from systolith.sim.rtl.core import READ_ERROR, READ_SILENT, WRITE_ERROR, Job, Run, simulate
 
 #: The chip whose core tests/gen/study/test_regress.py compiles too.

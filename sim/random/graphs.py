@@ -1,0 +1,170 @@
+"""Random networks that a random chip can compute, from a seed."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+from systolith.hw.spec.arch import Arch
+from systolith.sim.model.conv import Conv
+from systolith.sim.model.geometry import Geometry
+from systolith.sim.model.graph import Graph, Tensor
+from systolith.sim.model.pool import Pool
+from systolith.sim.model.requantization import Below, Operand, Requantization
+
+from .fields import below_zero, operand_fields, parameters, random_windows
+
+__all__ = ["random_graph"]
+
+
+def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A small network that the chip can compute, and codes for one image of it.
+
+    Returns (Graph, {input name: codes [1, C, H, W]}). A chain of at most `layers` convolutions,
+    sometimes with a second branch; the last one may give raw sums.
+    """
+    return _Network(arch, seed).graph(layers)
+
+
+class _Network:
+    """A network as it grows. Each kind of choice has a generator of its own, so that what is drawn
+    of one kind does not change the others."""
+
+    def __init__(self, arch, seed):
+        self.arch, self.seed, self.format = arch, seed, arch.activation
+        self.longest = max(arch.largest_k, arch.vector)         # products that sums hold
+        self.draw, self.data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
+        self.other, self.ties = (random.Random(f"graph's {what} {seed}")
+                                 for what in ("operands", "ties"))
+        draw = self.draw
+        self.tensors = [Tensor(
+            "input", (draw.randint(1, min(2 * arch.vector + 2, self.longest)), draw.randint(1, 9),
+                      draw.randint(1, 9)), self.format)]
+        self.layers = []
+
+    def graph(self, layers):
+        """(Graph, {input name: codes}) after up to `layers` layers were added."""
+        for number in range(self.draw.randint(1, layers)):
+            source = self.draw.choice([item for item in self.tensors
+                                       if item.format is not None][-2:])
+            if source.shape[0] <= self.longest:
+                layer = self._layer(number, source)
+                self.layers.append(layer)
+                self.tensors.append(Tensor(layer.output, layer.output_shape,
+                                           None if layer.raw else self.format))
+        read = {layer.input for layer in self.layers} | {
+            layer.operand.tensor for layer in self.layers if layer.operand is not None}
+        graph = Graph(f"random-{self.seed}", self.tensors[:1],
+                      {item.name: item for item in self.tensors}, self.layers,
+                      [item.name for item in self.tensors[1:] if item.name not in read])
+        codes = self.data.choice(self.format.finite_codes(), (1, *self.tensors[0].shape))
+        return graph, {"input": codes}
+
+    def _layer(self, number, source):
+        """A layer that reads the tensor `source`."""
+        arch, draw, data = self.arch, self.draw, self.data
+        channels = source.shape[0]
+        kernel, pads, dilation = self._kernel(source.shape)
+        raw = draw.random() < 0.2
+        filters, groups = self._filters(channels)
+        bias, multiplier, shift, addend = parameters(
+            arch, data, filters,
+            min(1 << arch.accumulator_bits - 2, arch.term_bound * kernel[0] * kernel[1] * channels))
+        tie = np.array([self.ties.randrange(3) for _ in range(filters)])
+        bottom, top = self.format.ordered_range
+        zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
+        weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
+        geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
+                            groups=groups)
+        low = draw.choice((bottom, zero_point))
+        leaky = arch.leaky and self.other.random() < 0.5
+        below = Below(*below_zero(arch, data, multiplier, shift)) if leaky else None
+        layer = Conv(
+            f"layer{number}", source.name, f"map{number}", weight, arch.weight,
+            self._padding(geometry, channels), bias // 2,
+            None if raw else Requantization(multiplier, shift, addend, tie, below,
+                                            zero_point=zero_point, low=low, high=top),
+            input_shape=source.shape)
+        return self._least(self._table(self._operand(self._pool(layer))))
+
+    def _kernel(self, shape):
+        """(kernel, pads, dilation) for a map (channels, height, width): its sums have `longest`
+        products at most, and its results at least one pixel."""
+        draw, (channels, height, width) = self.draw, shape
+        largest = min(5, int((self.longest // channels) ** 0.5))
+        kernel = draw.randint(1, min(largest, height + 1)), draw.randint(1, min(largest, width + 1))
+        if draw.random() < 0.15 and channels * height * width <= self.longest:
+            kernel = height, width               # a dense layer
+        pads = tuple(draw.randrange(min(2, kernel[n % 2])) if draw.random() < 0.7 else 0
+                     for n in range(4))
+        padded = height + pads[0] + pads[2], width + pads[1] + pads[3]
+        kernel = tuple(min(pair) for pair in zip(kernel, padded, strict=True))
+        dilation = tuple(draw.choice((1, 2)) if 2 * (k - 1) < size else 1
+                         for k, size in zip(kernel, padded, strict=True))
+        return kernel, pads, dilation
+
+    def _filters(self, channels):
+        """(output channels, groups) for so many input channels."""
+        draw = self.draw
+        filters, groups = draw.randint(1, 2 * self.arch.columns + 2), 1
+        if self.arch.weight.zero_code is not None and draw.random() < 0.4:
+            groups = draw.choice([n for n in range(1, channels + 1) if channels % n == 0])
+            filters = -(-filters // groups) * groups
+            if draw.random() < 0.7:              # depthwise
+                groups = filters = channels
+        return filters, groups
+
+    def _padding(self, geometry, channels):
+        """The geometry with a code of padding, or with padding that is replicated."""
+        if not any(geometry.pads):
+            return geometry
+        if not self.format.has_zero or self.draw.random() < 0.5:
+            code = int(self.draw.choice(self.format.finite_codes()))
+            if not self.format.has_zero and (-channels) % self.arch.vector % 2:
+                code = 0                         # the code that an odd number of idle lanes allows
+            geometry = replace(geometry, pad_code=code)
+        if self.other.random() < 0.3:
+            geometry = replace(geometry, pad_code=None, replicate=True)
+        return geometry
+
+    def _pool(self, layer):
+        """The layer with windows that are apart, or with any windows, or without."""
+        sizes = layer.conv_shape[1:]
+        pool = self.draw.choice(((1, 1), (1, 1), (2, 2), (1, 2), (3, 2)))
+        if layer.raw:
+            return layer
+        if all(part <= size for part, size in zip(pool, sizes, strict=True)):
+            layer = replace(layer, pool=Pool(pool))
+        if self.other.random() < 0.3:
+            windows = random_windows(self.other, sizes)
+            if np.prod(windows.size) <= self.arch.accumulator_depth:
+                layer = replace(layer, pool=windows)
+        return layer
+
+    def _operand(self, layer):
+        """The layer with an operand, if the chip can have one and a tensor fits, or without."""
+        fitting = [item.name for item in self.tensors if item.format is not None and item.shape in (
+            layer.output_shape, (layer.output_shape[0], 1, 1))]
+        if not (self.arch.operand_depth and not layer.raw and fitting
+                and self.other.random() < 0.7):
+            return layer
+        fields, right, (low, high) = operand_fields(self.arch, self.other)
+        operand = Operand(self.other.choice(fitting), shift=right, **fields,
+                          ties=self.ties.randrange(3))
+        return replace(layer, operand=operand, requantization=replace(
+            layer.requantization, zero_point=0, low=low, high=high))
+
+    def _table(self, layer):
+        """The layer with a function by table, if the chip can have one, or without."""
+        limits = layer.limits
+        if not (self.arch.table_depth and limits is not None and self.other.random() < 0.5):
+            return layer
+        bottom, top = self.format.ordered_range
+        return replace(layer, table=self.data.integers(bottom, top + 1,
+                                                       limits.high - limits.low + 1))
+
+    def _least(self, layer):
+        """The layer with min pooling in some channels, on binary chips, or without."""
+        if not (self.format.binary and self.other.random() < 0.5):
+            return layer
+        least = tuple(self.data.random(len(layer.weight)) < 0.5)
+        return replace(layer, pool=replace(layer.pool, least=least))

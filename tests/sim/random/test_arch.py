@@ -1,0 +1,28 @@
+"""Random chips: legal, varied, and the same for the same seed."""
+
+from systolith.hw.formats import Bipolar, Float, Int
+from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.rules import LIMITS, SWITCHES
+from systolith.hw.spec.structures import Structure
+from systolith.sim.random.arch import random_arch
+
+
+def test_chips_differ_in_every_way():
+    chips = [random_arch(seed) for seed in range(150)]
+    assert {type(arch.activation) for arch in chips} == {Int, Float, Bipolar}
+    assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
+    assert {arch.bus_bits for arch in chips} == {32, 64, 128}
+    assert {arch.queue_depth for arch in chips} == set(range(1, 6))
+    for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,
+                 lambda a: a.groups_per_word > 1, lambda a: a.groups_per_columns > 1,
+                 lambda a: a.activation != a.weight, lambda a: a.shared_columns > 1,
+                 lambda a: a.stages == 1, lambda a: a.stages is None,
+                 lambda a: a.raw_bits == 128,
+                 lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
+        assert {bool(fact(arch)) for arch in chips} == {False, True}
+    units = [limit.field for limit in LIMITS.values() if limit.low == 0]
+    for field in {*SWITCHES, *units} - {*WITHOUT_EFFECT, "bias_fraction"}:
+        assert {bool(getattr(arch, field)) for arch in chips} == {False, True}, field
+    assert {arch.structure for arch in chips} == {"auto", *Structure}
+    assert random_arch(7) == random_arch(7)
+    assert isinstance(random_arch(7, "float").activation, Float)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 from systolith.gen.kit.errors import UserError
 
 from .dialects import qdq
@@ -17,8 +17,8 @@ from .host.work import Work
 from .nodes import Node, nodes_of
 from .rows import ROWS, Role, has, row_of
 
-__all__ = ["Refuse", "check_quantized", "checked_nodes", "expanded", "is_quantized", "ordered",
-           "raise_error", "supported_operators", "unknown_operators"]
+__all__ = ["Refuse", "check_quantized", "checked_nodes", "expanded", "first_quantizer",
+           "is_quantized", "ordered", "raise_error", "supported_operators", "unknown_operators"]
 
 #: What is told about a refused node (None: an output of the network): what is wrong with it, or
 #: None where it reads what a refused node gives.
@@ -59,9 +59,15 @@ def _quantizes(node):
     return has(node.operator, Role.QUANTIZER) or node.operator in qdq.DYNAMIC
 
 
+def first_quantizer(model: ModelProto) -> NodeProto | None:
+    """The first node of a model that quantizes, dequantizes, or computes with codes; None where the
+    model is a float network."""
+    return next((node.proto for node in expanded(model.graph) if _quantizes(node)), None)
+
+
 def is_quantized(model: ModelProto) -> bool:
     """Whether a model has quantizers."""
-    return any(map(_quantizes, expanded(model.graph)))
+    return first_quantizer(model) is not None
 
 
 def check_quantized(nodes: list[Node]) -> None:

@@ -19,9 +19,6 @@ from systolith.hw.formats import Bipolar, Float, Format, parse
 
 __all__ = ["FOREIGN", "Evaluator", "Runner", "have_runtime", "quantize_as", "run_model"]
 
-#: Operators that no runtime knows.
-FOREIGN = frozenset({"BipolarQuant", "FloatQuant", "FormatQuant", "IntQuant", "MultiThreshold",
-                     "Quant", "Trunc"})
 _ROUNDINGS = {"CEIL": np.ceil, "FLOOR": np.floor, "ROUND": np.rint, "HALF_EVEN": np.rint}
 
 
@@ -109,6 +106,7 @@ def _multi_threshold(values, thresholds, out_scale=1.0, out_bias=0.0, **attribut
     return np.float32(out_scale) * count + np.float32(out_bias)
 
 
+#: Quantizers of QONNX and of this project -> function of arrays and attributes.
 _OWN: dict[str, Callable] = {
     "BipolarQuant": lambda values, scale: quantize_as(Bipolar(1), values, scale),
     "FloatQuant": _float_quant,
@@ -118,6 +116,8 @@ _OWN: dict[str, Callable] = {
     "Quant": _quant,
     "Trunc": _trunc,
 }
+#: Operators that no runtime knows.
+FOREIGN = frozenset(_OWN)
 
 
 def _node_model(node, kinds, opsets):

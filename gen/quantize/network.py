@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
-from systolith.gen.importer.checks import Refuse, checked_nodes, raise_error
+from systolith.gen.importer.checks import Refuse, checked_nodes, first_quantizer, raise_error
 from systolith.gen.importer.file import read
 from systolith.gen.importer.half import as_float32
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.importer.rows import Role, has
-from systolith.gen.importer.run import FOREIGN, Evaluator
+from systolith.gen.importer.run import Evaluator
 from systolith.gen.importer.sizes import with_known_sizes
 from systolith.gen.importer.spelling import in_one_spelling
 from systolith.gen.kit.errors import UserError
 
 __all__ = ["FloatNetwork", "attribute", "output_axis", "read_float", "set_parameters"]
 
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm",
-              "ConvInteger", "MatMulInteger", *FOREIGN}
 #: The first opset that has scales per channel.
 _OPSET = 13
 
@@ -113,11 +111,11 @@ def read_float(path: str | Path | onnx.ModelProto, opset: int = _OPSET,
     `checks.checked_nodes`), such operators stay in the network.
     """
     model = with_known_sizes(read(path))
-    for node in model.graph.node:
-        if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
-            raise UserError(f"node {node.name!r} ({node.op_type}): the network is quantized "
-                            "already; give the float network, or build this one without "
-                            "calibration data")
+    quantizer = first_quantizer(model)
+    if quantizer is not None:
+        raise UserError(f"node {quantizer.name!r} ({quantizer.op_type}): the network is quantized "
+                        "already; give the float network, or build this one without calibration "
+                        "data")
     # The converter writes Shape, too.
     model = with_known_sizes(_converted(model, opset))
     model = as_float32(model, nodes_of(model.graph))

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from systolith.gen.importer.checks import expanded, is_quantized, ordered, unknown_operators
+from systolith.gen.importer.checks import (
+    expanded,
+    first_quantizer,
+    is_quantized,
+    ordered,
+    unknown_operators,
+)
 from systolith.gen.kit.errors import UserError
 
 from ...onnx_exact import qdq
@@ -32,8 +38,9 @@ def test_what_makes_a_network_a_quantized_one():
     net, x = network()
     assert is_quantized(net.model(qdq(net, x, 0.5, 0)))
     net, x = network()
-    codes = net.node("DynamicQuantizeLinear", x, outputs=3)
-    assert is_quantized(net.model(net.node("Cast", codes, to=1), shapes=[(2, 4)]))
+    codes = net.node("DynamicQuantizeLinear", x, outputs=3, name="ranges")
+    model = net.model(net.node("Cast", codes, to=1), shapes=[(2, 4)])
+    assert is_quantized(model) and first_quantizer(model).name == "ranges"
 
 
 def test_operators_that_the_chip_does_not_have_are_named():

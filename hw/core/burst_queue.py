@@ -40,7 +40,8 @@ class BurstQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.entries = entries = Memory(shape=self.width, depth=self.depth, init=[])
-        target, source = entries.write_port(), entries.read_port(domain="comb")
+        target = entries.write_port()
+        source = entries.read_port(domain="comb")
         level = Signal(range(self.depth + 1))
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(source.data)]

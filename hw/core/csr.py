@@ -28,15 +28,15 @@ class Csr(wiring.Component):
 
     No output of the bus depends on one of its inputs in the same cycle. A write is accepted in the
     cycle after the one in which address and data are both valid and no response is waiting; byte
-    strobes are ignored. `start` is high in the cycle after the accepted write. A read answers two
+    strobes are ignored. `start` is high in the cycle after the accepted write. A read answers three
     cycles after its address, that of a unit's counter a few cycles later: when the counter comes by
     (see `Counters`). Reserved offsets read as 0. WINDOW_BASE, WINDOW_SIZE and PROGRAM cannot be
     written while the core is busy.
 
     Soft reset: `stop` goes high in the cycle after the write and stays until `quiet` is high; in
-    that cycle `reset` is high. This component must not be reset by it. A start that is written
-    meanwhile, or with the reset, follows in the cycle after; until then STATUS says busy and `irq`
-    is low. The counters keep their values until the next start.
+    the cycle after, its last, `reset` is high. This component must not be reset by it. A start that
+    is written meanwhile, or with the reset, follows in the cycle after; until then STATUS says busy
+    and `irq` is low. The counters keep their values until the next start.
 
     CYCLES counts the cycles in which `busy` is high; the counters of units, where the chip has
     them, those of these in which the unit was in the state. They count two cycles later, and
@@ -111,10 +111,8 @@ class Csr(wiring.Component):
         passing = self._elaborate_counters(m, busy, state) if self.arch.counters else None
         self._elaborate_read(m, content, passing)
         self._elaborate_write(m, wanted)
-        m.d.comb += [
-            self.reset.eq(self.stop & self.quiet),
-            self.irq.eq((self.done | self.report.valid) & ~self.start & ~wanted),
-        ]
+        m.d.sync += self.reset.eq(self.stop & self.quiet & ~self.reset)
+        m.d.comb += self.irq.eq((self.done | self.report.valid) & ~self.start & ~wanted)
         return m
 
     def _elaborate_cycles(self, m, busy):
@@ -138,40 +136,52 @@ class Csr(wiring.Component):
 
     def _elaborate_counters(self, m, busy, state):
         """Counters of the units' states; returns (number of a register, its value), which change
-        in every cycle."""
+        in every cycle, and the numbers of all."""
         names = [(unit, name) for unit, states in COUNTED.items() for name in states]
         m.submodules.counters = counters = Counters(len(names))
         seen = Signal(len(names))
         m.d.sync += seen.eq(Cat(busy & (state[unit] == name) for unit, name in names))
         m.d.comb += [counters.clear.eq(self.start), counters.events.eq(seen)]
-        numbers = Array(address(counter(*name)) >> 2 for name in names)
+        numbers = [address(counter(*name)) >> 2 for name in names]
         number, value = Signal(6), Signal.like(counters.value)
-        m.d.sync += [number.eq(numbers[counters.place]), value.eq(counters.value)]
-        return number, value
+        m.d.sync += [number.eq(Array(numbers)[counters.place]), value.eq(counters.value)]
+        return number, value, numbers
 
     def _elaborate_read(self, m, content, passing):
+        """Reads in two steps: one register of each group of eight; a group, or a counter."""
         bus = self.bus
         number = Signal(6)
-        reading = Signal()          # the register of this number
-        m.d.comb += bus.arready.eq(~bus.rvalid & ~reading)
+        asked, chosen = Signal(), Signal()      # the two steps
+        m.d.comb += bus.arready.eq(~bus.rvalid & ~asked & ~chosen)
+        m.d.sync += asked.eq(bus.arready & bus.arvalid)
+        with m.If(bus.arready):
+            m.d.sync += number.eq(bus.araddr[2:])
+        groups = []
+        for first in range(0, len(content), 8):
+            groups.append(word := Signal(32, name=f"group_{first}"))
+            with m.Switch(number[:3]):
+                for register in REGISTERS:
+                    if register.name in content and register.offset >> 5 == first >> 3:
+                        with m.Case(register.offset >> 2 & 7):
+                            m.d.sync += word.eq(content[register.name])
+                with m.Default():
+                    m.d.sync += word.eq(0)
+
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(bus.arready):
-            m.d.sync += [number.eq(bus.araddr[2:]), reading.eq(bus.arvalid)]
-        with m.If(reading):
-            m.d.sync += [reading.eq(0), bus.rvalid.eq(1)]
+        with m.If(asked):
+            m.d.sync += chosen.eq(1)
+        with m.If(chosen):
+            m.d.sync += [chosen.eq(0), bus.rvalid.eq(1)]
             with m.Switch(number):
-                for register in REGISTERS:
-                    with m.Case(register.offset >> 2):
-                        if register.name in content:
-                            m.d.sync += bus.rdata.eq(content[register.name])
-                        elif passing is None or register.access == "w":
-                            m.d.sync += bus.rdata.eq(0)
-                        else:
-                            place, value = passing
-                            m.d.sync += bus.rdata.eq(value)
-                            with m.If(place != number):
-                                m.d.sync += [reading.eq(1), bus.rvalid.eq(0)]
+                for index, word in enumerate(groups):
+                    with m.Case(f"{index:03b}---"):
+                        m.d.sync += bus.rdata.eq(word)
+                if passing is not None:
+                    place, value, numbers = passing
+                    with m.Case(*numbers):
+                        m.d.sync += [bus.rdata.eq(value), chosen.eq(place != number),
+                                     bus.rvalid.eq(place == number)]
                 with m.Default():
                     m.d.sync += bus.rdata.eq(0)
 

@@ -39,7 +39,7 @@ class Load(ExecutionUnit):
     whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
     is taken in cycle t, `give` is high in cycle t + 1.
 
-    While `halt` is high nothing is started and nothing is asked for.
+    While `halt` is high nothing is asked for. It ends with a reset.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class Load(ExecutionUnit):
         accept = Signal()
         m.d.comb += [
             self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (self.missing == 0) & ~self.halt),
+            run.valid.eq(ready & (self.missing == 0)),
             accept.eq(run.valid & run.ready),
             start.eq(accept & ~started),
             self.take.eq(Mux(start, wait, 0)),

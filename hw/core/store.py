@@ -52,8 +52,8 @@ class Store(ExecutionUnit):
     A burst outside the window is not begun. It is reported when those before it are answered, and
     no further one is begun.
 
-    While `halt` is high nothing is started or begun, and the beats of a burst that was begun are
-    sent without strobes and without items.
+    While `halt` is high nothing is begun, and the beats of a burst that was begun are sent without
+    strobes and without items. It ends with a reset.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Store(ExecutionUnit):
         m.d.comb += [
             final.eq(row_ends & last_row),
             self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (self.missing == 0) & ~self.halt),
+            run.valid.eq(ready & (self.missing == 0)),
             accept.eq(run.valid & run.ready),
             self.take.eq(Mux(accept & ~started, wait, 0)),
             self.i.ready.eq(accept & final),

@@ -43,15 +43,17 @@ class TokenCounters(wiring.Component):
                 if source == target:
                     continue
                 count = Signal(TOKEN_BITS, name=f"count_{source.name}_{target.name}".lower())
+                some = Signal(name=f"some_{source.name}_{target.name}".lower())
                 give = self.give[source][target]
                 take = self.take[target][source]
                 full = count.all()
                 overflows.append(full & give & ~take)
-                m.d.comb += self.available[target][source].eq(count != 0)
+                m.d.comb += self.available[target][source].eq(some)
                 with m.If(self.clear):
-                    m.d.sync += count.eq(0)
+                    m.d.sync += [count.eq(0), some.eq(0)]
                 with m.Elif((give ^ take) & ~(full & give)):
                     # plus or minus one in a single adder
-                    m.d.sync += count.eq(count + take.replicate(TOKEN_BITS) + give)
+                    m.d.sync += [count.eq(count + take.replicate(TOKEN_BITS) + give),
+                                 some.eq(give | (count != 1))]
         m.d.comb += self.overflow.eq(sum(overflows[1:], overflows[0]) != 0)
         return m

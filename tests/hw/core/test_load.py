@@ -175,8 +175,9 @@ def test_tokens_are_given_in_the_cycle_after_the_last_word():
     assert bench.gives == [(2, end + 1) for end in ends]
 
 
-def test_long_rows_take_one_beat_a_cycle():
-    arch = Arch(rows=16, columns=16, bus_bits=64, burst_beats=64)
+@pytest.mark.parametrize("burst_beats", [16, 64])
+def test_long_rows_take_one_beat_a_cycle(burst_beats):
+    arch = Arch(rows=16, columns=16, bus_bits=64, burst_beats=burst_beats)
     content = bytearray(16 * 600)
     bench = Bench(arch, content, latency=32)
     bench.run([Instruction(Opcode.LOAD, fields={"memory": Memory.WEIGHT, "words": 600})])

@@ -154,6 +154,21 @@ def test_contiguous_items_take_one_beat_a_cycle_and_one_more_a_burst():
     assert bench.beats[-1] - bench.beats[0] == 128 + 7 - 1
 
 
+def test_long_rows_take_the_bus_nearly_whole():
+    arch = Arch(rows=16, columns=16, bus_bits=64)
+    bench = Bench(arch, bytearray(8192), latency=32)
+    bench.run([Instruction(Opcode.STORE, fields={"items": 512, "burst": 1})], range(512))
+    assert len(bench.beats) == 1024
+    assert len(bench.beats) / (bench.beats[-1] - bench.beats[0] + 1) > 0.98
+
+
+def test_items_that_are_bursts_do_not_wait_for_responses():
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    bench = Bench(arch, bytearray(8192), latency=24)
+    bench.run([Instruction(Opcode.STORE, fields={"items": 200, "item_stride": 16})], range(200))
+    assert bench.beats == list(range(bench.beats[0], bench.beats[0] + 400, 2))
+
+
 def test_tokens_are_given_in_the_cycle_after_the_last_response():
     arch = Arch(rows=16, columns=16)
     bench = Bench(arch, bytearray(4096), latency=30)

@@ -151,3 +151,28 @@ def test_the_watchdog_stops_a_core_whose_memory_does_not_answer(program):
         status = await bench.start(ctx, bus, WATCHDOG=100)
         assert status & (DONE | ERROR) == ERROR and status >> 4 & 15 == ErrorCode.WATCHDOG
     bench.simulate(host)
+
+
+@pytest.mark.parametrize("after, stalls", [(3, None), (60, None), (200, 2)])
+def test_a_soft_reset_in_mid_run_and_the_next_run_at_once(program, after, stalls):
+    bench = Bench(program, latency=17, stalls=stalls and random.Random(stalls))
+    memory, trace = model(program)
+
+    async def host(ctx, bus):
+        await write(ctx, bus, "WINDOW_BASE", BASE)
+        await write(ctx, bus, "WINDOW_SIZE", program.window_bytes)
+        await write(ctx, bus, "PROGRAM", program.code_offset)
+        await write(ctx, bus, "CONTROL", CONTROL_START)
+        await ctx.tick().repeat(after)
+        assert not ctx.get(bench.core.irq)          # it is in the middle
+        # not waited for: what it had asked for is still to come
+        await write(ctx, bus, "CONTROL", CONTROL_RESET | CONTROL_START)
+        assert await read(ctx, bus, "STATUS") & 1
+        for _ in range(LIMIT):
+            if ctx.get(bench.core.irq):
+                break
+            await ctx.tick()
+        assert await read(ctx, bus, "STATUS") & 0xF == DONE
+    bench.simulate(host)
+    assert bench.memory.content == memory
+    assert bench.trace[-len(trace):] == trace

@@ -1,0 +1,123 @@
+"""Rules of the bus, proven by induction: for every state that a run from reset can reach, whatever
+the memory, the host and the other units do."""
+
+import pytest
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Fragment, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from systolith.gen.measure.area import AreaError, run_yosys
+from systolith.hw.core.arbiter import ReadArbiter
+from systolith.hw.core.burst_queue import BurstQueue
+from systolith.hw.core.bursts import Bursts
+from systolith.hw.core.csr import Csr
+from systolith.hw.core.store import Store
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.timing import burst_limit
+
+ARCHS = [Arch(rows=4, columns=4, activation="int4", weight="int4", bus_bits=32, burst_beats=16),
+         Arch(rows=2, columns=2, bus_bits=64), Arch(rows=3, columns=3, bus_bits=128, burst_beats=1),
+         Arch(rows=16, columns=16, bus_bits=128, burst_beats=256)]
+CHANNELS = {"aw": "valid addr len size burst id", "w": "valid data strb last",
+            "ar": "valid addr len size burst id", "b": "valid resp", "r": "valid data resp"}
+
+
+def prove(tmp_path, text, top, assumed=(), steps=4):
+    """Raises AreaError unless the output `ok` of a module is 1 in every reachable state in which
+    `assumed` outputs have been 1 all along."""
+    source, result = tmp_path / "design.v", tmp_path / "proof.txt"
+    source.write_text(text)
+    assume = " ".join(f"-set {name} 1" for name in assumed)
+    run_yosys([
+        f'read_verilog -sv "{source}"', f"hierarchy -check -top {top}", "proc", "flatten", "opt",
+        "memory_map", "opt -full",
+        f'tee -q -o "{result}" sat -verify -tempinduct -maxsteps {steps} -set rst 0 {assume} '
+        f"-prove ok 1 {top}"], result, tmp_path / "log", timeout=120)
+
+
+def held(m, axi, channel):
+    """The signal that a channel's valid and payload are as before, if it waited."""
+    now = Cat(getattr(axi, name) for name in (
+        f"{channel}{part}" for part in CHANNELS[channel].split()) if name in axi.signature.members)
+    before, waited = Signal(len(now)), Signal()
+    m.d.sync += [before.eq(now), waited.eq(getattr(axi, f"{channel}valid")
+                                           & ~getattr(axi, f"{channel}ready"))]
+    return ~waited | (now == before)
+
+
+@pytest.mark.parametrize("arch", ARCHS[:2], ids=lambda arch: f"{arch.bus_bits}")
+@pytest.mark.parametrize("unit, bus, channels", [
+    (Store, "axi", ["aw", "w"]), (ReadArbiter, "axi", ["ar"]), (Csr, "bus", ["b", "r"])])
+def test_what_is_offered_stays_until_it_is_taken(unit, bus, channels, arch, tmp_path):
+    m = Module()
+    m.submodules.unit = component = unit(arch=arch)
+    ok = Signal()
+    m.d.comb += ok.eq(Cat(held(m, getattr(component, bus), channel) for channel in channels).all())
+    prove(tmp_path, verilog.convert(m, name="top", ports=inputs(component) | {
+        "ok": (ok, None)}), "top")
+
+
+def opened(component):
+    """A component, elaborated, and the signals that it drives by their names."""
+    fragment = Fragment.get(component, None)
+    return fragment, {signal.name: signal for statements in fragment.statements.values()
+                      for statement in statements for signal in statement._lhs_signals()}
+
+
+def inputs(component):
+    return {"_".join(map(str, path)): (Value.cast(value), None)
+            for path, member, value in component.signature.flatten(component)
+            if member.flow == wiring.In}
+
+
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.bus_bits} {arch.burst_beats}")
+def test_bursts_stay_within_a_block_and_a_page_and_a_run_ends(arch, tmp_path):
+    component = Bursts(arch=arch, run_bits=18, tag=data.StructLayout({"tag": 1}))
+    m = Module()
+    m.submodules.unit, own = opened(component)
+    run, o = component.run, component.o
+    # What is left of the run, counted apart from the component.
+    left = Signal(19)
+    beats = Signal(10)
+    some, ok = Signal(), Signal()
+    place = o.payload.offset[:len(o.payload.last)]
+    m.d.comb += [some.eq(~run.valid | (run.payload.beats != 0)),
+                 beats.eq(o.payload.last - place + 1)]
+    with m.If(run.valid & run.ready):
+        m.d.sync += left.eq(run.payload.beats)
+    with m.Elif(o.valid & o.ready):
+        m.d.sync += left.eq(left - beats)
+    # The registers say the same; with this the rest is inductive.
+    end = Cat(own["end_low"], own["blocks"])
+    same = ~component.busy | ((end == own["low"] + left) & (left != 0))
+    settled = ~own["o__valid"] | (
+        (own["ends"] == ((own["blocks"] == 0) | ((own["blocks"] == 1) & (own["end_low"] == 0))))
+        & (own["last_low"] == Mux(own["blocks"] == 0, own["end_low"] - 1, -1)[:len(own["low"])]))
+    limit = burst_limit(arch)
+    m.d.comb += ok.eq(same & settled & (~o.valid | (
+        (place <= o.payload.last) & (beats <= limit) & (beats <= left)
+        & ((place ^ o.payload.last) < limit) & (o.payload.ends == (left == beats)))))
+    prove(tmp_path, verilog.convert(m, name="top", ports=inputs(component) | {
+        "ok": (ok, None), "some": (some, None)}), "top", ["some"])
+
+
+@pytest.mark.parametrize("assumed", [True, False])
+def test_a_queue_knows_what_it_holds(assumed, tmp_path):
+    component = BurstQueue(width=3, depth=4)
+    m = Module()
+    m.submodules.unit, own = opened(component)
+    polite, ok = Signal(), Signal()
+    count = Signal(4)
+    m.d.sync += count.eq(count + component.write - component.read)
+    m.d.comb += [
+        polite.eq(~(component.write & component.full) & ~(component.read & ~component.some)),
+        ok.eq((count <= 4) & (component.some == (count != 0)) & (component.full == (count == 4))
+              & (own["level"] == count)
+              & ((own["target__addr"] - own["source__addr"] - count)[:2] == 0)),
+    ]
+    ports = inputs(component) | {"ok": (ok, None), "polite": (polite, None)}
+    text = verilog.convert(m, name="top", ports=ports)
+    if assumed:
+        prove(tmp_path, text, "top", ["polite"], steps=6)
+    else:
+        with pytest.raises(AreaError):
+            prove(tmp_path, text, "top")

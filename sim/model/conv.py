@@ -35,7 +35,8 @@ class Conv:
     weight_format : Format
     geometry : Geometry
     bias : int64 array [O]
-        Added to each channel's sums. None: 0.
+        Added to each channel's sums, in their unit: that of the input's images times that of the
+        weights'. None: 0.
     requantization : Requantization or None
         None: the layer is raw, its output is accumulator plus bias, without pooling.
     pool : Pool

@@ -2,7 +2,6 @@
 map and what would make it map.
 """
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,28 +20,22 @@ from systolith.gen.compile.widen import widened
 from systolith.gen.importer import reader
 from systolith.gen.importer.checks import is_quantized
 from systolith.gen.importer.file import read
-from systolith.gen.importer.folding import computed_from_constants
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.kit.errors import UserError, WrongFormat
-from systolith.gen.kit.notes import lines as note_lines
-from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Recipe, with_sizes
-from systolith.gen.report.report import host_lines
 from systolith.hw.spec import records
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
 from .check_float import RANDOM, fates_of_float, quantized_for_check
 from .compile import compile_network
+from .fates import fates
 
-__all__ = ["Check", "check", "fates", "text_of"]
+__all__ = ["REFUSED", "Check", "check"]
 
-_FORMATS = {"QuantizeLinear", "DequantizeLinear", "Quant", "FloatQuant", "BipolarQuant"}
-_REFUSED = "refused: "
-#: A message about a node, and how many nodes with the same one are named.
-_NODE = re.compile(r"node (?P<name>'.*?'|\".*?\") \((?P<operator>\w+)\): (?P<text>.*)", re.S)
-_NAMED = 4
+#: What becomes of nodes: those that are refused, with the reason, and those after them.
+REFUSED = "refused: "
 _AFTER = "not looked at: it depends on a node that is refused"
 
 
@@ -134,7 +127,7 @@ def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch
     graph = None if problems else graph
     if graph is None or mapped is None:
         return Check([(node.name, node.operator,
-                       f"{_REFUSED}{refused[node.name].removeprefix(f'{node}: ')}"
+                       f"{REFUSED}{refused[node.name].removeprefix(f'{node}: ')}"
                        if node.name in refused else
                        _AFTER if node.name in after else "understood")
                       for node in nodes], _in_order(problems, nodes), quantized=quantized)
@@ -160,7 +153,7 @@ def _in_order(problems, nodes):
 
 
 def _any_chip(graph):
-    """A chip of the network's formats, for what does not depend on the chip."""
+    """A chip in the network's formats, for the bits of sums, which do not depend on the chip."""
     from systolith.gen.chip.toml import load_chip
     activation = sorted(map(str, computed_formats(graph)))[-1]
     weight = sorted(map(str, weight_formats(graph).values()))[-1]
@@ -174,8 +167,8 @@ def _need(layer, graph):
 # The chip.
 
 def _check_chip(found, graph, arch, batch):
-    """Whether `build` goes through, and if not, all that is in the way, as far as it can be seen
-    at once."""
+    """Fill in `found` for a chip: the layers and memories of a network that maps, or else all
+    problems that can be found at once."""
     try:
         graph, program = compile_network(graph, arch, batch)
     except UserError as error:
@@ -194,11 +187,12 @@ def _note_layers(found, graph, chip):
 
 
 def _explain(found, graph, arch, batch, error):
-    """Fill in why a network is refused, from its `error`."""
+    """Fill in why a network is refused, from the `error` of `compile_network`, and what to
+    change."""
     chip, errors = arch, _layer_errors(graph, arch)
     if any(isinstance(item, WrongFormat) for item in [error, *errors]):
-        needed = formats_needed(graph, arch)
-        chip, found.problems, found.changes = needed.chip, needed.problems, needed.changes
+        forms = formats_needed(graph, arch)
+        chip, found.problems, found.changes = forms.chip, forms.problems, forms.changes
         if chip is None:
             return
         errors = _layer_errors(graph, chip)
@@ -217,7 +211,7 @@ def _explain(found, graph, arch, batch, error):
 
 
 def _layer_errors(graph, chip):
-    """Why a chip cannot compute each of a network's layers."""
+    """The errors of the layers that a chip cannot compute, one for each."""
     errors: list[UserError] = []
     try:
         graph = widened(graph, chip)
@@ -229,7 +223,9 @@ def _layer_errors(graph, chip):
 
 
 def _with_units(graph, chip, needs, changes):
-    """The chip with the units and widths that the layers need; `changes` gets its keys."""
+    """The chip with the units and accumulators that the layers need, of which `needs` are the bits;
+    their keys are added to `changes`. Where there is no such chip, the chip as it is, and no
+    changes."""
     fields: dict[str, Any] = {}
     for need, value, _ in needed(graph, chip):
         changes[need.key] = fields[need.field] = value
@@ -242,150 +238,3 @@ def _with_units(graph, chip, needs, changes):
     except ValueError:
         changes.clear()
         return chip
-
-
-# The nodes.
-
-def _shape(shape):
-    return " x ".join(map(str, shape))
-
-
-def _described(layer, graph):
-    """A layer in a few words."""
-    kernel, pool, place = layer.weight.shape[2:], layer.pool, layer.placement
-    if layer.geometry.groups > 1:
-        kind = "depthwise" if layer.depthwise else "grouped"
-    else:
-        kind = "dense" if layer.dense else "convolution"
-    text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
-    if pool.size != (1, 1):
-        text += f", {'sums of' if pool.sum else 'max pooling'} {_shape(pool.size)}"
-        if pool.stride != pool.size:
-            text += f" every {_shape(pool.stride)}"
-    if layer.operand is not None:
-        text += f", {'times' if layer.operand.product else 'plus'} {layer.operand.tensor}"
-    if layer.leaky:
-        text += ", other factors below zero"
-    if layer.table is not None:
-        text += ", a function by table"
-    if layer.channels is not None:
-        text += f", some channels of {layer.input}"
-    if len(layer.weight) != graph.tensors[layer.output].shape[0]:
-        text += f", channels {place.first_channel} on of {layer.output}"
-    if place.step != (1, 1):
-        text += f", every {_shape(place.step)}th pixel from {_shape(place.origin)}"
-    return text
-
-
-def fates(model: onnx.ModelProto, graph: Graph) -> list[tuple[str, str, str]]:
-    """[(node, operator, what it became)] in the order of the `onnx.ModelProto` that `graph` is."""
-    nodes = nodes_of(model.graph)
-    layers: dict[str, list[str]] = {}
-    for layer in graph.layers:
-        for name in layer.nodes:
-            layers.setdefault(name, []).append(_described(layer, graph))
-    constant = computed_from_constants(model.graph, nodes)
-    # What no quantizer has seen yet is the host's.
-    raw = set(graph.input_shapes)
-    before, after = (set(part.nodes) if part else set() for part in (graph.head, graph.tail))
-    rows = []
-    for node in nodes:
-        if node.outputs and node.outputs[0] in constant:
-            became = "constant"
-        elif node.name in layers:
-            became = "; ".join([*layers[node.name],
-                                *["host, after the output"] * (node.name in after)])
-        elif node.name in before:
-            raw.update(node.outputs)
-            became = "host, before the input"
-        elif node.name in after:
-            became = "host, after the output"
-        elif node.operator in _FORMATS:
-            tensor = next((graph.tensors[item] for item in node.outputs if item in graph.tensors),
-                          None)
-            became = ("number format" if tensor is None else
-                      f"tensor {tensor.name}: {tensor.format}, {_shape(tensor.shape)}")
-        elif set(node.inputs) & raw:
-            raw.update(node.outputs)
-            became = "host, before the input"
-        elif set(node.outputs) & {item.name for item in graph.decoders}:
-            became = "host, after the output"
-        else:
-            became = "nothing to compute"
-        rows.append((node.name, node.operator, became))
-    return rows
-
-
-# The text.
-
-def text_of(found: Check, arch: Arch | None = None) -> str:
-    """The text that `systolith check` prints for a `Check`."""
-    lines = []
-    if found.quantized:
-        lines += [f"A float network, looked at as quantized: {found.quantized}.", ""]
-        if RANDOM in found.quantized:
-            lines += ["That shows what maps and how; it says nothing about accuracy. --calibration "
-                      "X.npy takes real data.", ""]
-    problems = _alike(found.problems)
-    numbers = {problem: n for n, problem in enumerate(problems, 1)}
-    rows = [(name, operator, f"refused: problem {numbers[key]}" if became.startswith(_REFUSED) and (
-        key := (operator, became.removeprefix(_REFUSED))) in numbers else became)
-            for name, operator, became in found.nodes]
-    lines += [text_table([["node", "operator", "becomes"], *rows]), ""]
-    if found.layers:
-        needs = [[name, need, *([] if bits is None else [bits, bits - need])]
-                 for name, need, bits in found.layers]
-        heading = ["layer", "bits of its sums", *([] if arch is None else ["chip", "slack"])]
-        lines += [text_table([heading, *needs], "lrrr"[:len(heading)]), ""]
-        if all(bits is None or bits >= need for _, need, bits in found.layers):
-            lines += ["Bits come from the layers' actual weights and any activations: within them "
-                      "no sum can overflow.", ""]
-    for name, (used, there) in found.memories.items():
-        lines.append(f"{name} memory: {used:,} of {there:,} words")
-    graph = found.graph
-    if graph is not None:
-        activations, weights = map(", ".join, reader.required_formats(graph))
-        lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
-                  f"per image, activations in {activations}, weights in {weights}"]
-        lines += host_lines(graph.host_work())
-        lines += [f"Note: {note}." for note in note_lines(found.notes)]
-    if found.problems:
-        lines += ["", *(f"{n}. {_told(operator, text, names)}" for n, ((operator, text), names) in
-                        enumerate(problems.items(), 1)), ""]
-    lines.append(_verdict(found, arch))
-    return "\n".join(lines)
-
-
-def _alike(problems):
-    """{(operator, what is wrong): names of the nodes} of messages; operator "" and no names of
-    those that are about no node."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for problem in problems:
-        match = _NODE.fullmatch(problem)
-        key = (match["operator"], match["text"]) if match else ("", problem)
-        found.setdefault(key, []).extend([match["name"]] if match else [])
-    return found
-
-
-def _told(operator, text, names):
-    if not names:
-        return text
-    more = len(names) - _NAMED
-    return (f"node{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}"
-            f"{f' and {more} more' if more > 0 else ''} ({operator}): {text}")
-
-
-def _verdict(found, arch):
-    if found.maps:
-        return "It maps" + (" on a chip of these formats." if arch is None else
-                            f" on {arch.name}.")
-    count = len(found.problems)
-    text = f"It does not map{'' if arch is None else f' on {arch.name}'}: " + (
-        "1 problem." if count == 1 else f"{count} problems.")
-    if found.changes:
-        changes = " ".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-                           for key, value in found.changes.items())
-        text += (f" {'With' if not found.open else 'Part of it goes away with'} --set {changes}"
-                 f"{' it maps.' if not found.open else '; then remains: '}")
-        text += " ".join(found.open)
-    return text

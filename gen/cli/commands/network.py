@@ -62,7 +62,8 @@ class Check(Command):
         add_json(parser, "write what was found as JSON")
 
     def run(self, options: Namespace) -> int:
-        from systolith.gen.flow.check import check, text_of
+        from systolith.gen.flow.check import check
+        from systolith.gen.flow.check_text import text_of
         if options.set and options.chip is None:
             raise UserError("--set goes with --chip only")
         arch = None if options.chip is None else chip(options.chip, options)

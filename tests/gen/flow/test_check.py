@@ -10,7 +10,8 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.cli.main import main
 from systolith.gen.flow.build import build
-from systolith.gen.flow.check import check, text_of
+from systolith.gen.flow.check import check
+from systolith.gen.flow.check_text import text_of
 from systolith.gen.importer.sizes import Part
 from systolith.gen.kit.errors import UserError
 

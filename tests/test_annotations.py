@@ -1,4 +1,5 @@
-"""Public functions and methods say the types of what they take and give, room by room."""
+"""Public functions and methods say the types of what they take and give, and what they do, room by
+room."""
 
 import ast
 
@@ -10,6 +11,9 @@ from .test_layout import ARROWS, FILES, ROOT, room_of
 NOT_YET = {
     "hw/core",
 }
+#: Rooms of which every public function and method has a docstring.
+DOCUMENTED = ("gen/importer", "gen/kit", "gen/quantize", "gen/report", "sim/machine", "sim/model",
+              "sim/random")
 #: Special methods that are as public as their class.
 _SPECIAL = ("__init__", "__call__")
 
@@ -50,6 +54,28 @@ def test_public_functions_are_annotated(room):
 def test_a_room_whose_functions_are_all_annotated_is_not_in_the_list(room):
     assert any(list(unannotated((ROOT / file).read_text())) for file in FILES
                if room_of(file.parts) == room), f"take {room} from NOT_YET"
+
+
+def undocumented(source):
+    """Names of the public functions and methods of a source that have no docstring; a class says
+    what its special methods do, and an overload what all do."""
+    for name, function, _ in public(ast.parse(source).body):
+        if ast.get_docstring(function) is None and function.name not in _SPECIAL and (
+                "overload" not in map(ast.unparse, function.decorator_list)):
+            yield name
+
+
+@pytest.mark.parametrize("room", DOCUMENTED)
+def test_public_functions_have_docstrings(room):
+    found = [f"{file}, {name}" for file in FILES if room_of(file.parts) == room
+             for name in undocumented((ROOT / file).read_text())]
+    assert not found
+
+
+def test_what_lacks_a_docstring_is_found():
+    source = ("def f(): pass\ndef g():\n    'Words.'\nclass A:\n    def __init__(self): pass\n"
+              "    def m(self): pass\n    @overload\n    def o(self): ...\n")
+    assert list(undocumented(source)) == ["f", "A.m"]
 
 
 def test_what_lacks_a_type_is_found():

@@ -188,8 +188,8 @@ def _unpooled(builder, value):
 
 
 def _joined(builder, value, node):
-    # A part may be in parts itself, as upsampling before a Concat makes them.
     """A value in parts as codes of one tensor."""
+    # A part may be in parts itself, as upsampling before a Concat makes them.
     value = replace(value, parts=[
         replace(part, value=plain(builder, part.value, node)) if part.value.parts else part
         for part in value.parts])

@@ -35,11 +35,11 @@ class Sequencer(wiring.Component):
     high and `busy` low two cycles later.
 
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
-    goes high two cycles after a unit's report. Nothing is committed from the cycle after on. Errors
-    found here are an illegal instruction (see `InstructionCheck`; BEGIN missing or repeated), a
-    wrong identity, an instruction outside the window, or one that came with a bus error (not after
-    END), and the watchdog. Of several in one cycle the one with the lowest unit number is held, the
-    sequencer's being last.
+    goes high three cycles after a unit's report. Nothing is committed from the cycle after on.
+    Errors found here are an illegal instruction (see `InstructionCheck`; BEGIN missing or
+    repeated), a wrong identity, an instruction outside the window, or one that came with a bus
+    error (not after END), and the watchdog. Of several in one cycle the one with the lowest unit
+    number is held, the sequencer's being last.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Sequencer(wiring.Component):
         m.submodules.queues = queues = InstructionQueues(arch=self.arch)
         for own, queue in zip(self.o, queues.o, strict=True):
             wiring.connect(m, wiring.flipped(own), queue)
-        m.d.comb += self.halt.eq(self.report.valid | self.stop)
+        m.d.sync += self.halt.eq(self.report.valid | self.stop)
 
         # In one cycle an instruction is complete and judged, in the next one executed.
         complete, failed, opcode, layer = self._elaborate_beats(m, check, queues)
@@ -244,7 +244,7 @@ class Sequencer(wiring.Component):
         one, other = self.reports
         m.d.sync += told.eq(Mux(one.valid, one.as_value(), other.as_value()))
         own = self.report
-        with m.If(self.busy & ~self.halt):
+        with m.If(self.busy & ~own.valid & ~self.stop):
             with m.If(told.valid):
                 m.d.sync += own.eq(told)
             with m.Elif(self.overflow | expired | (fault != 0)):

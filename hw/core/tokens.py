@@ -1,6 +1,6 @@
 """Token counters: one for every ordered pair of units."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.isa import Unit
@@ -12,8 +12,9 @@ __all__ = ["TokenCounters"]
 class TokenCounters(wiring.Component):
     """Counts the tokens that unit s has given to unit d and d has not yet taken.
 
-    A token given in cycle t is available from cycle t + 1. A give and a take of the same counter
-    in the same cycle leave it as it is. A unit may only take what is available.
+    A token given in cycle t is available from cycle t + 1. A token taken in cycle t is not
+    available from cycle t + 2 on: a unit takes none in two cycles that follow each other. It may
+    only take what is available. Both are counted in the cycle after.
 
     Members
     -------
@@ -26,7 +27,8 @@ class TokenCounters(wiring.Component):
     clear : In(1)
         All counters become 0.
     overflow : Out(1)
-        A counter is at its largest value, 2**TOKEN_BITS - 1, and gets a token, which is lost.
+        Two cycles before, a counter was at its largest value, 2**TOKEN_BITS - 1, and got a token,
+        which is lost.
     """
 
     def __init__(self) -> None:
@@ -44,16 +46,19 @@ class TokenCounters(wiring.Component):
                     continue
                 count = Signal(TOKEN_BITS, name=f"count_{source.name}_{target.name}".lower())
                 some = Signal(name=f"some_{source.name}_{target.name}".lower())
-                give = self.give[source][target]
-                take = self.take[target][source]
+                give, take = self.give[source][target], self.take[target][source]
+                given, taken = (Signal(name=f"{what}_{source.name}_{target.name}".lower())
+                                for what in ("given", "taken"))
                 full = count.all()
-                overflows.append(full & give & ~take)
+                overflows.append(full & given & ~taken)
                 m.d.comb += self.available[target][source].eq(some)
                 with m.If(self.clear):
-                    m.d.sync += [count.eq(0), some.eq(0)]
-                with m.Elif((give ^ take) & ~(full & give)):
-                    # plus or minus one in a single adder
-                    m.d.sync += [count.eq(count + take.replicate(TOKEN_BITS) + give),
-                                 some.eq(give | (count != 1))]
-        m.d.comb += self.overflow.eq(sum(overflows[1:], overflows[0]) != 0)
+                    m.d.sync += [count.eq(0), some.eq(0), given.eq(0), taken.eq(0)]
+                with m.Else():
+                    m.d.sync += [given.eq(give), taken.eq(take),
+                                 some.eq(give | given | Mux(taken, count != 1, some))]
+                    with m.If((given ^ taken) & ~(full & given)):
+                        # plus or minus one in a single adder
+                        m.d.sync += count.eq(count + taken.replicate(TOKEN_BITS) + given)
+        m.d.sync += self.overflow.eq(Cat(overflows).any() & ~self.clear)
         return m

@@ -261,19 +261,31 @@ class TestTokens:
     def test_counters_follow_a_naive_model(self):
         draw = random.Random(8)
         counts = {(giver, taker): 0 for giver in Unit for taker in Unit if giver != taker}
+        taken = dict.fromkeys(counts, False)
         steps, expected = [], []
         for _ in range(400):
             give, take = [0] * 4, [0] * 4
-            for (giver, taker), count in counts.items():
-                gives, takes = draw.random() < 0.5, count and draw.random() < 0.5
+            for pair, count in counts.items():
+                giver, taker = pair
+                gives = draw.random() < 0.5
+                # never twice in a row
+                takes = bool(count and not taken[pair] and draw.random() < 0.7)
                 give[giver] |= gives << taker
-                take[taker] |= bool(takes) << giver
-                counts[giver, taker] = count + gives - bool(takes)
+                take[taker] |= takes << giver
+                counts[pair] = count + gives - takes
+                taken[pair] = takes
             steps.append((give, take))
-            expected.append(([sum((counts[giver, taker] > 0) << giver for giver in Unit
-                                  if giver != taker) for taker in Unit], 0))
+            # what is taken is there for one more cycle
+            expected.append(([sum((counts[giver, taker] + taken[giver, taker] > 0) << giver
+                                  for giver in Unit if giver != taker) for taker in Unit], 0))
         assert self.simulate(steps) == expected
 
     def test_one_token_too_many_is_an_overflow(self):
-        seen = self.simulate([([2, 0, 0, 0], [0] * 4)] * 1024)
-        assert [overflow for _, overflow in seen] == [0] * 1023 + [1]
+        seen = self.simulate([([2, 0, 0, 0], [0] * 4)] * 1024 + [([0] * 4, [0] * 4)] * 3)
+        assert [overflow for _, overflow in seen] == [0] * 1025 + [1, 0]
+
+    def test_a_full_counter_gives_and_takes_at_once(self):
+        give, both = ([2, 0, 0, 0], [0] * 4), ([2, 0, 0, 0], [0, 1, 0, 0])
+        rest = ([0] * 4, [0] * 4)
+        seen = self.simulate([give] * 1023 + [both, rest, both, rest, rest, rest])
+        assert not any(overflow for _, overflow in seen)

@@ -147,24 +147,34 @@ def check_layer(layer: Layer, tensors: Mapping[str, Tensor], moved: bool = False
     layer, its ONNX nodes, the reason and the edit that mends it. `moved`: the channels of its input
     have other places than in the graph.
     """
-    conv, arch = layer.conv, layer.arch
     _check_formats(layer, tensors)
     _check_parameters(layer)
     check_needs(layer, tensors)
     _check_operand(layer, tensors)
     _check_pairs(layer)
-    form = tensors[conv.input].format
+    form = tensors[layer.conv.input].format
     assert form is not None                     # `_check_formats` refuses raw sums
+    _check_tail(layer)
     bits = accumulator_need(layer, form)
-    geometry = conv.geometry
+    if bits > layer.arch.accumulator_bits:
+        _refuse_accumulators(layer, bits, moved)
+
+
+def _check_tail(layer):
+    """Refuse padding that an odd number of idle lanes of a binary chip cannot cancel."""
+    conv, arch, geometry = layer.conv, layer.arch, layer.conv.geometry
     if odd_tail(layer) and any(geometry.pads) and geometry.pad_code != 0 and (
             not geometry.replicate):
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
             "padding must be -1 or replicated; make the number of channels even, or pad with -1")
-    if bits <= arch.accumulator_bits:
-        return
+
+
+def _refuse_accumulators(layer, bits, moved):
+    """Refuse a layer whose sums need `bits` bits and exceed the accumulators, unless they saturate
+    at the same point as the layer's. Exact accumulators must hold all sums."""
+    conv, arch = layer.conv, layer.arch
     if layer.pairs and arch.accumulator is not None:
         raise UserError(
             f"{layer.title}: the pairs of passes of its groups could saturate accumulators of "

@@ -5,6 +5,7 @@ Both work on the instructions alone and share nothing with the pass that places 
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
@@ -52,23 +53,36 @@ def _in_step(read, post, array):
     return bool((written <= read + np.arange(address.size))[shared].all())
 
 
-def find_races(instructions: Sequence[Instruction], arch: Arch) -> list[tuple[int, int, Space]]:
-    """Conflicting accesses of two units that tokens do not put into program order.
+@dataclass
+class _Order:
+    """What tokens guarantee about a program.
 
-    Returns a list of (earlier, later, space): numbers of instructions. Empty: whatever the
-    timing, the result is that of executing one instruction after the other. Raises ValueError
-    for tokens that can never arrive.
+    Attributes
+    ----------
+    mine : dict of Unit to list of int
+        The numbers of each unit's instructions.
+    known : dict of int to int64 array [units]
+        For each instruction, how many instructions of each unit are surely done when it starts.
+    early : dict of int to int or None
+        For each POST the ARRAY whose token, given early, is the last one that it has waited for.
+    read : dict of int to int
+        For each POST the words that POST has read since that token.
     """
+    mine: dict[Unit, list[int]]
+    known: dict[int, np.ndarray] = field(default_factory=dict)
+    early: dict[int, int | None] = field(default_factory=dict)
+    read: dict[int, int] = field(default_factory=dict)
+
+
+def _order(instructions):
+    """The `_Order` of a program. Raises ValueError for tokens that can never arrive."""
     sources = _pairs(instructions)
-    order = {unit: [n for n, i in enumerate(instructions) if i.unit == unit] for unit in Unit}
-    place = {n: k for mine in order.values() for k, n in enumerate(mine)}
-    # known[n][unit]: how many instructions of the unit are surely done when n starts.
-    known: dict[int, np.ndarray] = {}
+    found = _Order({unit: [n for n, i in enumerate(instructions) if i.unit == unit]
+                    for unit in Unit})
+    known, early, read = found.known, found.early, found.read
+    place = {n: k for mine in found.mine.values() for k, n in enumerate(mine)}
     last: dict[Unit, int | None] = dict.fromkeys(Unit)
-    # of a POST: the ARRAY whose early token it has seen last, and words read since then
-    early: dict[int, int | None] = {}
-    read: dict[int, int] = {}
-    waiting = {unit: deque(mine) for unit, mine in order.items()}
+    waiting = {unit: deque(mine) for unit, mine in found.mine.items()}
     while any(waiting.values()):
         for unit in Unit:
             if waiting[unit] and all(n in known for n in sources[waiting[unit][0]].values()):
@@ -93,23 +107,39 @@ def find_races(instructions: Sequence[Instruction], arch: Arch) -> list[tuple[in
                 finished -= instructions[source].early       # only those before it
             clock[giver] = max(clock[giver], finished)
         known[n], last[unit] = clock, n
+    return found
 
+
+def _conflicts(mine, other):
+    """The spaces, once for each pair of accesses, in which two instructions access the same words
+    and one of them writes."""
+    return [one.space for one in mine for two in other
+            if one.space == two.space and (one.is_write or two.is_write)
+            and overlap(one.intervals, two.intervals)]
+
+
+def find_races(instructions: Sequence[Instruction], arch: Arch) -> list[tuple[int, int, Space]]:
+    """Conflicting accesses of two units that tokens do not put into program order.
+
+    Returns a list of (earlier, later, space): numbers of instructions. Empty: whatever the
+    timing, the result is that of executing one instruction after the other. Raises ValueError
+    for tokens that can never arrive.
+    """
+    order = _order(instructions)
     used = [accesses(i, arch) for i in instructions]
     races = []
-    for later, clock in sorted(known.items()):
+    for later, clock in sorted(order.known.items()):
         for unit in set(Unit) - {instructions[later].unit}:
-            for earlier in order[unit][clock[unit]:]:
+            for earlier in order.mine[unit][clock[unit]:]:
                 if earlier > later:
                     break
                 excused = (instructions[earlier].opcode == Opcode.ARRAY
-                           and instructions[earlier].early and early.get(later) == earlier
-                           and _in_step(read[later], instructions[later], instructions[earlier]))
-                for one in used[earlier]:
-                    for other in used[later]:
-                        if (one.space == other.space and (one.is_write or other.is_write)
-                                and not (excused and one.space == Space.ACCUMULATOR)
-                                and overlap(one.intervals, other.intervals)):
-                            races.append((earlier, later, one.space))
+                           and instructions[earlier].early and order.early.get(later) == earlier
+                           and _in_step(order.read[later], instructions[later],
+                                        instructions[earlier]))
+                races += [(earlier, later, space)
+                          for space in _conflicts(used[earlier], used[later])
+                          if not (excused and space == Space.ACCUMULATOR)]
     return races
 
 

@@ -77,7 +77,7 @@ def chip(name: str, options: Namespace) -> "Arch":
 
 
 def other_chip(model: Path | str) -> str:
-    """What makes a chip on which a model maps, as a sentence."""
+    """A sentence with the command that chooses a chip for a model."""
     return f"A chip on which it maps: systolith init --for {shlex.quote(str(model))} -o chip.toml"
 
 

@@ -124,7 +124,8 @@ def bitstream(arch: Arch, folder: Path | str, *, seeds: Sequence[int] = (1, 2, 3
 
 
 def _key(verilog, board, flow, arch):
-    """What the result depends on, as a hash: the design, the board and how tools are asked."""
+    """A hash of all that the result depends on: the design, the board, the tools and their
+    options."""
     asked = [verilog, board.name, board.part.name, board.clock_mhz,
              flow.synthesis(board.module, arch.pe_dsp), flow.placer.command(), _version(flow)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest() + "\n"

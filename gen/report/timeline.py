@@ -25,7 +25,8 @@ _STEPS = 1600
 
 
 def _shares(ranges, edges):
-    """What part of each step between the edges (begin, end, look) ranges cover: {look: array}."""
+    """{look: float array [steps]}: the share of each step between two edges that the (begin, end,
+    look) ranges of this look cover."""
     looks: dict[tuple, list] = {}
     for begin, end, look in ranges:
         looks.setdefault(look, []).append((begin, end))

@@ -103,7 +103,7 @@ def _units(mask):
 
 
 def _name(code, layer):
-    """What a slice is called: its layer, and what is moved."""
+    """The name of a slice in the trace: its layer, and what the instruction moves."""
     if code.opcode == Opcode.LOAD:
         return f"{layer}: {Memory(code.memory).name.lower()}s"
     return layer

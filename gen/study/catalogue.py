@@ -323,7 +323,8 @@ def _rows(everything, entries, targets, wanted, known):
 
 
 def _size(figures, target):
-    """What elements of a target are compared by."""
+    """The figure (`merit`) by which elements of a target are compared; None where there are
+    none."""
     if not figures:
         return None
     return figures[merit(target)]

@@ -62,8 +62,8 @@ def _file(name):
 
 @cache
 def _read(name, file):
-    """Of a module the names that may be modules, of what it imports and of what it takes from
-    there, and its code without comments and docstrings."""
+    """(names that a module imports, and names in them, which may be modules; the module's code as
+    text, without comments and docstrings)."""
     package = (name if file.name == "__init__.py" else name.rpartition(".")[0]).split(".")
     names, tree = [], ast.parse(file.read_bytes())
     for node in ast.walk(tree):

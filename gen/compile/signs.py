@@ -125,9 +125,8 @@ class _Signs:
         pooling takes what min pooling would: s + b < 0 exactly where -s - b - 1 >= 0."""
         images = conv.weight_format.image(conv.weight)
         images = np.where(turned[:, None, None, None], -images, images)
-        weight = conv.weight_format.encode(np.ldexp(images.astype(np.float64),
-                                                    conv.weight_format.exponent))
-        return replace(conv, weight=weight, pool=replace(conv.pool, least=()),
+        return replace(conv, weight=conv.weight_format.from_image(images),
+                       pool=replace(conv.pool, least=()),
                        bias=np.where(turned, -conv.bias - 1, conv.bias))
 
     def _in_numbers(self, conv, source):

@@ -154,10 +154,8 @@ class Builder:
     @staticmethod
     def _order(format, image, value, node):
         """The ordered integer of an image. Raises UserError at `node` where it has no code."""
-        if image.denominator == 1 and not format.binary:
-            code = format.encode(np.ldexp(float(image), format.exponent))
-            if int(format.image(code)) == image:
-                return int(format.ordered(code))
+        if image.denominator == 1 and not format.binary and format.has_image(int(image)):
+            return int(format.ordered(format.from_image(int(image))))
         maker = value.nodes[-1] if value.nodes else value.source
         node.fail(f"reads the result of {maker!r}, which is clipped to a number without a code; "
                   "put a quantizer between them")

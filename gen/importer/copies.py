@@ -235,8 +235,7 @@ def _unclipped(value, parts, format, node):
     value itself and (None, None)."""
     def has_code(part, bound):
         image = (bound - part.offset[0]) / part.gain[0]
-        return image.denominator == 1 and format.image(format.encode(
-            np.ldexp(float(image), format.exponent))) == image
+        return image.denominator == 1 and format.has_image(int(image))
     if all(bound is None or has_code(part, bound)
            for part in parts for bound in (part.low, part.high)):
         return value, (None, None)

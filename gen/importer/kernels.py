@@ -47,8 +47,7 @@ def format_of(images: np.ndarray, format: Format, value: Value, node: Node) -> F
     what makes `value`, where a weight has no code in it."""
     if format.binary and (abs(images) != 1).any():
         format = Int(min(max(int(abs(images).max()).bit_length(), 1) + 1, 8))
-    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
-    if (format.image(codes) != images).any():
+    if not format.has_image(images).all():
         node.fail(f"reads the result of {value.nodes[-1]!r} before it is quantized, and one layer "
                   f"for both needs larger weights than {format} has; put a quantizer between them")
     return format

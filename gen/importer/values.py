@@ -257,8 +257,7 @@ def codes_of(format: Format, images: npt.ArrayLike, node: Node) -> np.ndarray:
     """The codes of `format` whose images are `images`, an array of the same shape. Raises UserError
     at `node` where an image has no code."""
     images = np.asarray(images)
-    codes = format.encode(np.ldexp(images.astype(np.float64), format.exponent))
-    wrong = format.image(codes) != images
+    codes, wrong = format.from_image(images), ~format.has_image(images)
     if not format.has_zero and not images.all():
         node.fail("needs a weight of 0, and binary weights are +1 or -1; quantize the weights to "
                   "more bits, or put the quantizer right after a convolution")

@@ -128,7 +128,7 @@ class Format(ABC):
 
     def from_ordered(self, values: ArrayLike) -> np.ndarray:
         """Codes (int64) from ordered integers, the reverse of `ordered`; 0 becomes +0."""
-        return self.encode(np.ldexp(np.asarray(values, np.float64), self.exponent))
+        return self.from_image(values)
 
     @property
     def ordered_range(self) -> tuple[int, int]:
@@ -144,6 +144,14 @@ class Format(ABC):
         They are int64, or Python integers (an object array) in formats whose images take more
         than 63 bits. Raises ValueError for codes that are no finite numbers.
         """
+
+    def from_image(self, images: ArrayLike) -> np.ndarray:
+        """Codes (int64) of the numbers nearest to images of any shape, the reverse of `image`."""
+        return self.encode(np.ldexp(np.asarray(images, np.float64), self.exponent))
+
+    def has_image(self, images: ArrayLike) -> np.ndarray:
+        """Whether each of some images, of any shape, is that of a code."""
+        return self.image(self.from_image(images)) == np.asarray(images)
 
     def decode(self, codes: ArrayLike) -> np.ndarray:
         """Exact values (float64) of `codes`, any shape; -0.0, inf and nan where they are codes."""

@@ -68,8 +68,7 @@ def images_of(format: Format, weights: np.ndarray) -> tuple[np.ndarray, Fraction
     common = gcd(*numbers)
     images = np.array([item // common for item in numbers]).reshape(weights.shape)
     top = format.image_range[1]
-    if images.max() > top or (format.image(format.encode(
-            np.ldexp(images.astype(np.float64), format.exponent))) != images).any():
+    if images.max() > top or not format.has_image(images).all():
         return None
     return images, Fraction(common, whole)
 
@@ -91,7 +90,7 @@ def rounded(builder: Builder, node: Node, format: Format,
         return exactly
     top = format.image_range[1]
     wanted = np.array([float(item / max(weights.flat) * top) for item in weights.flat])
-    images = format.image(format.encode(np.ldexp(wanted, format.exponent)))
+    images = format.image(format.from_image(wanted))
     images, unit = images.reshape(weights.shape), Fraction(1, int(images.sum()))
     # The weights sum to 1: one pixel's excess is another pixel's deficit.
     off = sum(abs(int(image) * unit - weight)

@@ -331,7 +331,7 @@ def _image_of(builder, node, value, number):
     if image == 0 and not format.has_zero:
         return 0                                    # signs padded with nothing
     if image is None or image.denominator != 1 or not low <= image <= high or (
-            int(format.image(format.encode(np.ldexp(float(image), format.exponent)))) != image):
+            not format.has_image(int(image))):
         instead = "with a scale of which that is a multiple, or pad with 0" if number else (
             "with a zero point within the range of codes")
         node.fail(f"pads with {float(number):g}, which has no code in its input; put a quantizer "

@@ -154,3 +154,15 @@ def test_codes_must_be_integers_within_the_width():
         Int(4).decode([16])
     with pytest.raises(ValueError, match="codes of e3m2 must be from 0 to 63"):
         parse("e3m2").image([-1])
+
+
+@pytest.mark.parametrize("name", ["int5", "uint4", "e4m3fn", "e2m1", "bipolar1", "e3m0x2"])
+def test_codes_of_images(name):
+    fmt = parse(name)
+    codes = fmt.finite_codes()
+    images = fmt.image(codes)
+    assert (fmt.image(fmt.from_image(images)) == images).all() and fmt.has_image(images).all()
+    low, high = fmt.image_range
+    others = np.setdiff1d(np.arange(low - 2, min(high, 1 << 12) + 3), images)
+    assert len(others) >= 2 and not fmt.has_image(others).any()
+    assert fmt.image(fmt.from_image(high + 1 if high < 1 << 12 else 2 * high)) == high

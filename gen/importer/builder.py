@@ -160,6 +160,16 @@ class Builder:
         node.fail(f"reads the result of {maker!r}, which is clipped to a number without a code; "
                   "put a quantizer between them")
 
+    def weights_of_one(self, source: str, node: Node) -> tuple[Format, int]:
+        """(format, image of 1) of the weights of a layer that copies, rescales or adds up elements
+        of the tensor `source`. Raises UserError at `node` where the format has no 1."""
+        form = self.weight_format or self.tensors[source].format
+        one = int(form.image(form.encode(1.0)))
+        if one < 1:
+            node.fail(f"needs weights of one, and there is none in {form}; quantize the weights to "
+                      "more bits")
+        return form, one
+
     # Tensors and layers.
 
     def unique(self, name: str) -> str:

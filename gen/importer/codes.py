@@ -137,12 +137,7 @@ def lookup(builder: "Builder", source: str, output: str, table: np.ndarray, valu
     """A layer that copies the codes of `source` and looks them up in `table` (ordered integers of
     `output`), with the pooling and the nodes of `value`. Raises UserError at `node` where the
     weights' format has no 1."""
-    form = builder.tensors[source].format
-    weight = builder.weight_format or form
-    one = int(weight.image(weight.encode(1.0)))
-    if one < 1:
-        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
-                  "more bits")
+    weight, one = builder.weights_of_one(source, node)
     channels = builder.tensors[source].shape[0]
     low, high = builder.limits[source]
     codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)

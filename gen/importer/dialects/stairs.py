@@ -151,11 +151,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
 
 def _weighted(builder, value, target, node):
     """The value as the result of a 1 x 1 depthwise convolution whose weights are 1."""
-    form = builder.weight_format or builder.tensors[value.source].format
-    one = int(form.image(form.encode(1.0)))
-    if one < 1:
-        node.fail(f"needs weights of one, and there is none in {form}; quantize the weights to "
-                  "more bits")
+    form, one = builder.weights_of_one(value.source, node)
     channels = len(value.gain)
     linear = Linear(next(iter(value.nodes), node.name), np.full((channels, 1, 1, 1), one), form,
                     (1, 1), (1, 1), value.pads, value.pad_image)

@@ -162,11 +162,7 @@ def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequenc
     if value.linear is not None:
         return _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor)
     channels = value.map[0]
-    format = builder.weight_format or builder.tensors[value.source].format
-    one = int(format.image(format.encode(1.0)))
-    if one < 1:
-        node.fail(f"averages with weights of one, and there is none in {format}; quantize the "
-                  "weights to more bits")
+    format, one = builder.weights_of_one(value.source, node)
     # The stride of a window that covers the map has no effect, and a long one costs cycles.
     stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
                    enumerate(zip(kernel, value.map[1:], stride, strict=True)))

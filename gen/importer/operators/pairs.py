@@ -241,12 +241,8 @@ def _as_it_is(builder, value, node):
     results are the images of a quantized value, less the zero point."""
     source, gain, zero, _ = _operand(builder, value, node)
     form = builder.tensors[source].format
-    weight = builder.weight_format or form
+    weight, one = builder.weights_of_one(source, node)
     channels = builder.tensors[source].shape[0]
-    one = int(weight.image(weight.encode(1.0)))
-    if one < 1:
-        node.fail(f"needs weights of one, and there is none in {weight}; quantize the weights to "
-                  "more bits")
     images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
     signs = form.binary

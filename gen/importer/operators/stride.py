@@ -17,13 +17,12 @@ __all__ = ["as_codes", "plain_weights", "sampled", "stored"]
 
 
 def plain_weights(builder: Builder, value: Value, node: Node) -> tuple[Format, int]:
-    """(format, image) of weights of 1, for layers that copy or add up. Raises UserError at `node`
-    where the weights' format has no 1."""
-    format = builder.weight_format or builder.tensors[value.source].format
-    one = 0 if format.binary else int(format.image(format.encode(1.0)))
-    if one < 1:
-        node.fail(f"needs weights of one, and there is none in {format}; quantize the weights to "
-                  "more bits")
+    """(format, image of 1) of weights of 1 and 0, for layers that copy or add up. Raises UserError
+    at `node` where the weights' format has no 1 or no 0."""
+    format, one = builder.weights_of_one(value.source, node)
+    if format.binary:
+        node.fail(f"needs weights of 1 and 0, and there is no 0 in {format}; quantize the weights "
+                  "to more bits")
     return format, one
 
 

@@ -2,12 +2,17 @@
 
 import random
 
+import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.identity import identity
+from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Unit
+from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.numbers import MULTIPLIER_BITS
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import CONTROL_RESET, CONTROL_START, ErrorCode
 from systolith.sim.machine import iss
 from systolith.sim.random.programs import random_program
@@ -176,3 +181,56 @@ def test_a_soft_reset_in_mid_run_and_the_next_run_at_once(program, after, stalls
     bench.simulate(host)
     assert bench.memory.content == memory
     assert bench.trace[-len(trace):] == trace
+
+
+def colliding(memory):
+    """A program in which LOAD and POST write to different words of `memory` at the same time; what
+    is there then is read by ARRAY, or as operands, and stored."""
+    operands = memory == Memory.OPERAND
+    code, stored, offset = [], 2048, 4096
+    place = 0                                   # of what is loaded, which is left to chance
+
+    def load(memory, words, **fields):
+        nonlocal place
+        code.append(Instruction(Opcode.LOAD, {"memory": memory, "address": place, "words": words}
+                                | fields))
+        place += word_bytes(memory, ARCH) * words
+    limits = {"low": -8, "high": 7, "first_low": -100, "first_high": 100}
+    load(Memory.PARAMETER, 2)
+    load(Memory.WEIGHT, 2)
+    load(Memory.ACTIVATION, 8)
+    pixels = {"out_y": 2, "out_x": 8, "stride_ox": 1, "x_last": 31}
+    code.append(Instruction(Opcode.ARRAY, pixels))
+    code.append(Instruction(Opcode.POST, limits | {
+        "out_x": 8 if operands else 16, "stride_x": 1, "base": 16, "copy_base": 8,
+        "destination": Destination.OPERAND if operands else Destination.ACTIVATION}))
+    load(memory, 8, base=0 if operands else 8, rows=8)      # the same words again and again
+    count = 16 if operands else 32
+    code.append(Instruction(Opcode.ARRAY, pixels if operands else
+                            pixels | {"out_y": 1, "out_x": 32}))
+    code.append(Instruction(Opcode.POST, limits | {
+        "out_x": count, "destination": Destination.STORE, "operand": int(operands), "stride_x": 1,
+        "gain": 1 << 20, "operand_gain": 1 << 20, "operand_shift": 20}))
+    code.append(Instruction(Opcode.STORE, {"address": stored, "items": count, "item_stride": 4}))
+    begin = Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)})
+    code = [begin, *synchronize(code, ARCH), Instruction(Opcode.END)]
+    factor = 1 << MULTIPLIER_BITS - 1 | MULTIPLIER_BITS + 1 << MULTIPLIER_BITS      # a quarter
+    parameters = 2 * (factor << ARCH.accumulator_bits).to_bytes(
+        word_bytes(Memory.PARAMETER, ARCH), "little")
+    data = parameters + np.random.default_rng(memory).integers(0, 256, place, np.uint8).tobytes()
+    image = data[:place].ljust(offset, b"\0") + b"".join(item.to_bytes() for item in code)
+    return Program(ARCH, code, image, offset, 8192)
+
+
+@pytest.mark.parametrize("memory", [Memory.ACTIVATION, Memory.OPERAND])
+def test_a_load_waits_while_post_writes_to_the_same_memory(memory):
+    program = colliding(memory)
+    bench = Bench(program, latency=5)
+    content, trace = model(program)
+
+    async def host(ctx, bus):
+        assert await bench.start(ctx, bus) & 0xF == DONE
+        assert await read(ctx, bus, "WAIT_UNIT_LOAD") > 0       # they have met
+    bench.simulate(host)
+    assert bench.memory.content == content
+    assert bench.trace == trace and len({item for *_, item in trace}) > 4

@@ -145,17 +145,20 @@ class Compute(ExecutionUnit):
         settle = Signal(range(REVISIT))
         settled = Signal(init=1)        # in the next cycle no sums are still on their way
         adds = Signal(reset_less=True)  # to sums of an earlier instruction
-        may, may_begin = Signal(), Signal()
+        # of the present instruction, and of one that begins: which one of them is known late
+        may_go_on, may_begin = Signal(), Signal()
         can_swap = Signal()
         m.d.comb += [
+            can_swap.eq(Mux(flow.begun, may_begin, may_go_on)),
             pixels.enter.eq(can_swap),
             feeder.swap.eq(can_swap & pixels.running & pixels.first_pixel),
             feeder.first.eq(pixels.first_pass),
             self.started.eq(feeder.swap),
-            may.eq(~adds | pixels.step | settled),
-            may_begin.eq(~self.i.payload.accumulate | (settled & ~pixels.step)),
         ]
-        m.d.sync += can_swap.eq(feeder.loaded & ~feeder.swap & Mux(pixels.begin, may_begin, may))
+        loaded = feeder.loaded & ~feeder.swap
+        m.d.sync += [
+            may_go_on.eq(loaded & (~adds | pixels.step | settled)),
+            may_begin.eq(loaded & (~self.i.payload.accumulate | (settled & ~pixels.step)))]
         with m.If(pixels.begin):
             m.d.sync += adds.eq(self.i.payload.accumulate)
         with m.Elif(pixels.step):

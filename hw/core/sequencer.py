@@ -201,10 +201,12 @@ class Sequencer(wiring.Component):
             m.d.comb += now.eq(1)
         with m.Elif((offset[:8] == 254) & rest[0]):
             m.d.comb += now.eq(2)
+        until = Signal(9)               # of its last chunk, on this page or on the next one
+        m.d.comb += until.eq(offset[:8] + (rest - 1)[:2])
         m.d.sync += asked.eq(taken)     # then the arbiter says whether it was outside
         with m.If(~asking & ~asked):
             m.d.sync += [
-                length.eq(now), last.eq(offset[:8] + now - 1),
+                length.eq(now), last.eq(until[:8] | until[8].replicate(8)),
                 asking.eq(self.busy & ~self.halt & ~ended & ~refused & ~queues.full
                           & ((rest != _CHUNKS) | (ahead <= _CHUNKS * (FETCHES - 1)))),
             ]

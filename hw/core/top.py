@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -95,7 +95,8 @@ class Core(wiring.Component):
               zip(sequencer.reports, (arbiter.report, store.report), strict=True)),
             *(halt.eq(sequencer.halt) for halt in (load.halt, store.halt, arbiter.halt)),
         ]
-        progress = reduce(or_, (unit.progress for unit in units.values())) | arbiter.progress
+        progress = Signal(len(units) + 1)       # a cycle later: the watchdog does not mind
+        m.d.sync += progress.eq(Cat(arbiter.progress, *(unit.progress for unit in units.values())))
         self._elaborate_control(m, csr, sequencer, tokens, progress, arbiter.quiet & store.quiet)
         m.d.comb += [csr.compute_start.eq(self.compute.started),
                      csr.result_written.eq(self.post.written)]
@@ -114,7 +115,7 @@ class Core(wiring.Component):
         m.d.comb += [
             sequencer.start.eq(csr.start), sequencer.stop.eq(csr.stop),
             sequencer.program.eq(csr.program), sequencer.watchdog.eq(csr.watchdog),
-            sequencer.progress.eq(progress),
+            sequencer.progress.eq(progress.any()),
             sequencer.quiet.eq(quiet), sequencer.overflow.eq(tokens.overflow),
             tokens.clear.eq(csr.start),
             csr.busy.eq(sequencer.busy), csr.done.eq(sequencer.done),

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.memories import loadable
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS
@@ -18,12 +18,13 @@ __all__ = ["LoadSignature", "ReadArbiter", "load_tag"]
 
 
 def load_tag(arch: Arch) -> data.StructLayout:
-    """What LOAD says of a run: the `memory` that it fills, the run's first word `base` there, the
-    instruction's `layer` and `signal`, and whether it is the instruction's `final` run."""
+    """What LOAD says of a run: the `memory` that it fills (one bit for each), the run's first word
+    `base` there, the instruction's `layer` and `signal`, and whether it is the instruction's
+    `final` run."""
     load = isa.layout(Opcode.LOAD)
     words = max(row.depth(arch) for row in loadable(arch))
     return data.StructLayout({
-        "memory": load["memory"].shape, "base": (words - 1).bit_length(),
+        "memory": len(Memory), "base": (words - 1).bit_length(),
         "layer": load["layer"].shape, "signal": load["signal"].shape, "final": 1})
 
 
@@ -119,15 +120,14 @@ class ReadArbiter(wiring.Component):
         head = self._elaborate_head(m, queue, entry)
         kept, load, fetch = head.burst, self.load.beats, self.fetch.beats
         m.d.comb += [
-            axi.rready.eq(head.empty | (head.valid & ~kept.refused
-                                        & (~kept.load | load.ready | self.halt))),
+            axi.rready.eq(head.empty | head.fetch | (head.load & (load.ready | self.halt))),
             head.taken.eq(axi.rvalid & axi.rready),
-            load.valid.eq(axi.rvalid & head.valid & kept.load & ~kept.refused & ~self.halt),
+            load.valid.eq(axi.rvalid & head.load & ~self.halt),
             load.payload.data.eq(axi.rdata),
             load.payload.first.eq(kept.first), load.payload.ends.eq(kept.ends),
             load.payload.tag.eq(kept.tag),
             load.payload.starts.eq(head.starts), load.payload.stops.eq(head.last),
-            fetch.valid.eq(axi.rvalid & head.valid & ~kept.load & ~self.halt),
+            fetch.valid.eq(axi.rvalid & head.fetch & ~self.halt),
             fetch.payload.data.eq(axi.rdata),
             fetch.payload.error.eq(axi.rresp != 0),
             fetch.payload.last.eq(head.last),
@@ -181,33 +181,42 @@ class ReadArbiter(wiring.Component):
         head = _Head(entry)
         kept, new = head.burst, data.View(entry, queue.oldest)
         m.d.comb += [
-            head.empty.eq(~head.valid & ~queue.some),
-            head.over.eq(head.valid & (kept.refused | (head.taken & head.last))),
+            head.over.eq(head.refused | (head.taken & head.last)),
             queue.read.eq(queue.some & (~head.valid | head.over)),
         ]
+        m.d.sync += head.empty.eq(~queue.write & ~queue.some & (~head.valid | head.over))
         with m.If(~head.valid | head.over):
-            m.d.sync += [head.valid.eq(queue.some), kept.eq(new), head.starts.eq(1),
-                         head.last.eq(new.more == 0)]
+            m.d.sync += [
+                head.valid.eq(queue.some), head.refused.eq(queue.some & new.refused),
+                head.load.eq(queue.some & new.load & ~new.refused),
+                head.fetch.eq(queue.some & ~new.load & ~new.refused),
+                kept.eq(new), head.starts.eq(1), head.last.eq(new.more == 0),
+            ]
         with m.Elif(head.taken):
             m.d.sync += [kept.more.eq(kept.more - 1), head.starts.eq(0),
                          head.last.eq(kept.more == 1)]
         return head
 
     def _elaborate_report(self, m, head):
-        """What is wrong with a beat, or was with a burst; registered, since beats come late."""
-        beat, rule = Signal(), Signal()
-        kept = head.burst
-        m.d.comb += [
-            rule.eq(head.taken & (head.empty | (self.axi.rlast != head.last))),
-            beat.eq(head.taken & kept.load & (self.axi.rresp != 0)),
-        ]
+        """What is wrong with a beat, or was with a burst, a cycle later, since beats come late."""
+        kept, report = head.burst, self.report
+        taken, failed, rule, refused, load = (Signal(name=name) for name in (
+            "beat_taken", "beat_failed", "beat_out_of_rule", "burst_refused", "burst_of_load"))
+        offset = Signal.like(kept.offset, reset_less=True)
+        layer = Signal.like(kept.tag.layer, reset_less=True)
         m.d.sync += [
-            self.report.valid.eq(rule | beat | (head.valid & kept.refused & kept.load)),
-            self.report.unit.eq(Mux(kept.load, Unit.LOAD, SEQUENCER)),
-            self.report.code.eq(Mux(head.taken, Mux(beat & ~head.empty, ErrorCode.BUS,
-                                                    ErrorCode.PROTOCOL), ErrorCode.WINDOW)),
-            self.report.layer.eq(Mux(kept.load, kept.tag.layer, 0)),
-            self.report.address.eq(Cat(Const(0, 32 - len(kept.offset)), kept.offset)),
+            taken.eq(head.taken), failed.eq(head.load & (self.axi.rresp != 0)),
+            rule.eq(head.empty | (self.axi.rlast != head.last)),
+            refused.eq(head.refused & kept.load), load.eq(kept.load),
+            offset.eq(kept.offset), layer.eq(kept.tag.layer),
+        ]
+        m.d.comb += [
+            report.valid.eq((taken & (rule | failed)) | refused),
+            report.unit.eq(Mux(load, Unit.LOAD, SEQUENCER)),
+            report.code.eq(Mux(refused, ErrorCode.WINDOW,
+                               Mux(failed, ErrorCode.BUS, ErrorCode.PROTOCOL))),
+            report.layer.eq(Mux(load, layer, 0)),
+            report.address.eq(Cat(Const(0, 32 - len(offset)), offset)),
         ]
 
 
@@ -216,9 +225,10 @@ class _Head:
 
     def __init__(self, entry: data.StructLayout) -> None:
         self.valid = Signal()
+        self.refused, self.load, self.fetch = Signal(), Signal(), Signal()      # which kind it is
         self.burst = Signal(entry, reset_less=True)         # `more`: beats after this one
         self.starts = Signal(reset_less=True)               # this beat is its first one
         self.last = Signal(reset_less=True)                 # this beat is its last one
         self.taken = Signal()                               # a beat is taken
         self.over = Signal()                                # the burst ends in this cycle
-        self.empty = Signal()                               # nothing is outstanding
+        self.empty = Signal(init=1)                         # nothing is outstanding

@@ -56,7 +56,7 @@ class Csr(wiring.Component):
     report : In(REPORT)
         Held by the sequencer; `valid` is the error flag.
     quiet : In(1)
-        No transaction is outstanding on the memory bus.
+        No transaction is outstanding on the memory bus, and none will begin.
     state[unit], missing[unit] : In(4)
         A `UnitState`, and the units whose tokens are missing.
     compute_start, result_written : In(1)

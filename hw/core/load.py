@@ -52,9 +52,11 @@ class Load(ExecutionUnit):
         given. `progress`: a word is taken at `o`.
     read : Out(LoadSignature)
     o : Out(stream)
-        One word per transfer: `memory`, `address` (to be truncated to the memory's depth) and the
-        word as each memory has it in `activation` (the operand memory, too), `weight`, `parameter`
-        and, if the chip has tables, `table` (only the one that `memory` names is meaningful).
+        One word per transfer: `memory` (one bit for each `Memory`; all 0 while there is no word),
+        `address` (to be truncated to the memory's depth) and the word as each memory has it in
+        `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has tables,
+        `table` (only the one that `memory` names is meaningful). While `ready` is low no beat is
+        taken, so it should be high while there is no word.
     halt : In(1)
     """
 
@@ -63,7 +65,7 @@ class Load(ExecutionUnit):
         super().__init__(Opcode.LOAD, arch=arch, own={
             "read": Out(LoadSignature(arch)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": tag["memory"].shape, "address": tag["base"].shape,
+                "memory": len(Memory), "address": tag["base"].shape,
                 "activation": arch.activation_bits, "weight": arch.weight_bits,
                 "parameter": arch.post_lanes * arch.parameter_bits,
                 **({"table": arch.activation.width} if arch.table_depth else {})}))),
@@ -96,7 +98,7 @@ class Load(ExecutionUnit):
         with m.Elif(ended & ~asked):
             m.d.sync += outstanding.eq(outstanding - 1)
 
-        started = self._elaborate_front(m, bursts)
+        started, missing = self._elaborate_front(m, bursts)
         giving = self._elaborate_back(m)
         # in work before a word is complete; at all
         reads = Signal()
@@ -106,21 +108,17 @@ class Load(ExecutionUnit):
             works.eq(reads | self.o.valid | giving),
             self.busy.eq(works),
             self.progress.eq(self.o.valid & self.o.ready),
-            self.state.eq(UnitState.IDLE),
         ]
-        with m.If(self.o.valid & ~self.o.ready):
-            m.d.comb += self.state.eq(UnitState.UNIT)
-        with m.Elif(reads & ~beats.valid):
-            m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif((self.missing != 0) & ~works):
-            m.d.comb += self.state.eq(UnitState.TOKENS)
-        with m.Elif(works | self.i.valid):
-            m.d.comb += self.state.eq(UnitState.RUNNING)
+        self.say(m, (self.o.valid & ~self.o.ready, UnitState.UNIT),
+                 (reads & ~beats.valid, UnitState.MEMORY),
+                 ((missing != 0) & ~works, UnitState.TOKENS),
+                 (works | self.i.valid, UnitState.RUNNING))
+        m.d.sync += self.missing.eq(missing)
         return m
 
     def _elaborate_front(self, m, bursts):
         """Starts instructions and makes their runs; returns the signal that there are more runs to
-        come of one that is started."""
+        come of one that is started, and the units whose tokens are missing."""
         instruction, run = self.i.payload, bursts.run
         beat_bits = 32 - len(run.payload.offset)
 
@@ -141,18 +139,19 @@ class Load(ExecutionUnit):
         number = Signal(_LAYOUT["rows"].shape, init=1)
 
         started = Signal()
+        missing = Signal.like(self.missing)
         start = Signal()
         accept = Signal()
         m.d.comb += [
-            self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (self.missing == 0)),
+            missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
+            run.valid.eq(ready & (missing == 0)),
             accept.eq(run.valid & run.ready),
             start.eq(accept & ~started),
             self.take.eq(Mux(start, wait, 0)),
             self.i.ready.eq(accept & final),
             run.payload.offset.eq(offset),
             run.payload.beats.eq(length),
-            run.payload.tag.memory.eq(instruction.memory),
+            run.payload.tag.memory.eq(1 << instruction.memory),
             run.payload.tag.base.eq(base),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
@@ -171,7 +170,7 @@ class Load(ExecutionUnit):
                 final.eq(number == instruction.rows),
                 number.eq(number + 1),
             ]
-        return started
+        return started, missing
 
     def _elaborate_back(self, m):
         """Puts beats together into words; returns the signal that the last cycle has taken one.
@@ -190,20 +189,20 @@ class Load(ExecutionUnit):
         taken = Signal()
         word_ends = Signal()
         m.d.comb += [
-            beats.ready.eq(~self.o.valid | self.o.ready),
+            beats.ready.eq(self.o.ready),
             taken.eq(beats.valid & beats.ready),
             word.eq(Mux(beats.payload.starts & beats.payload.first, tag.base, address)),
         ]
-        with m.Switch(tag.memory):
-            for memory, count in word_beats.items():
-                with m.Case(memory):
-                    m.d.comb += word_ends.eq(beat == count - 1)
+        m.d.comb += word_ends.eq(Cat(
+            (beat == count - 1) & Cat(tag.memory[memory] for memory in word_beats
+                                      if word_beats[memory] == count).any()
+            for count in sorted(set(word_beats.values()))).any())
 
         content = Signal(slots * arch.bus_bits, reset_less=True)
         signal = Signal(4)
         giving = Signal()
         with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            m.d.sync += [self.o.valid.eq(0), self.o.payload.memory.eq(0)]
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
             with m.Switch(beat):

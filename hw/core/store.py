@@ -100,14 +100,14 @@ class Store(ExecutionUnit):
         m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=STORE_BURSTS)
         answer = data.View(entry, queue.oldest)
 
-        started = self._elaborate_front(m, bursts.run)
+        started, missing = self._elaborate_front(m, bursts.run)
         burst = _Burst(len(bursts.o.payload.tag.lanes))
         begin = self._elaborate_bursts(m, bursts.o, burst, queue, data.View(entry, queue.new))
         make = self._elaborate_beats(m, burst)
         self._elaborate_responses(m, queue, answer)
         front = Signal()
         m.d.comb += front.eq(started | bursts.busy)
-        self._elaborate_state(m, front, bursts.o.valid, burst, queue, begin | make)
+        self._elaborate_state(m, front, bursts.o.valid, burst, queue, begin | make, missing)
         return m
 
     def _item_bytes(self) -> dict[int, int]:
@@ -129,7 +129,7 @@ class Store(ExecutionUnit):
 
     def _elaborate_front(self, m, run):
         """Starts instructions and makes their runs; returns the signal that there are more runs to
-        come of one that is started."""
+        come of one that is started, and the units whose tokens are missing."""
         instruction = self.i.payload
         unit_bits, lane_bits = self._unit_bits(), len(run.payload.tag.lanes)
         beats = Signal.like(run.payload.beats)
@@ -152,12 +152,13 @@ class Store(ExecutionUnit):
         row_number = Signal(_LAYOUT["rows"].shape, init=1)
 
         started = Signal()
+        missing = Signal.like(self.missing)
         accept = Signal()
         final = Signal()
         m.d.comb += [
             final.eq(row_ends & last_row),
-            self.missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
-            run.valid.eq(ready & (self.missing == 0)),
+            missing.eq(Mux(ready & ~started, wait & ~self.available, 0)),
+            run.valid.eq(ready & (missing == 0)),
             accept.eq(run.valid & run.ready),
             self.take.eq(Mux(accept & ~started, wait, 0)),
             self.i.ready.eq(accept & final),
@@ -191,7 +192,7 @@ class Store(ExecutionUnit):
                     last_row.eq(row_number == instruction.rows),
                     row_number.eq(row_number + 1),
                 ]
-        return started
+        return started, missing
 
     def _elaborate_bursts(self, m, offered, burst, queue, new):
         """Begins bursts on AW; returns the signal of that cycle. `new`: what is kept of it."""
@@ -237,7 +238,7 @@ class Store(ExecutionUnit):
         m.d.comb += [
             make.eq(burst.promised & free & (self.items.valid | self.halt)),
             last.eq(burst.more == 0),
-            self.items.ready.eq(make & item_ends & ~self.halt),
+            self.items.ready.eq(burst.promised & free & item_ends & ~self.halt),
         ]
         with m.If(axi.wready):
             m.d.sync += axi.wvalid.eq(0)
@@ -299,7 +300,7 @@ class Store(ExecutionUnit):
             self.report.address.eq(Cat(Const(0, self._beat_bits()), answer.offset)),
         ]
 
-    def _elaborate_state(self, m, front, offered, burst, queue, moves):
+    def _elaborate_state(self, m, front, offered, burst, queue, moves, missing):
         """What the sequencer and the registers see. `front`: the front half has runs or bursts of
         a started instruction; `offered`: one can be begun; `moves`: one is, or a beat is made."""
         axi = self.axi
@@ -308,17 +309,12 @@ class Store(ExecutionUnit):
             works.eq(front | burst.promised | queue.some | (self.give != 0)),
             self.busy.eq(works),
             self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~burst.promised & ~queue.some),
-            self.state.eq(UnitState.IDLE),
         ]
         m.d.sync += self.progress.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
                                      | axi.bvalid)
-        with m.If(moves):
-            m.d.comb += self.state.eq(UnitState.RUNNING)
-        with m.Elif((front | burst.promised) & ~self.items.valid):
-            m.d.comb += self.state.eq(UnitState.UNIT)
-        with m.Elif(burst.promised | offered | (queue.some & ~front)):
-            m.d.comb += self.state.eq(UnitState.MEMORY)
-        with m.Elif((self.missing != 0) & ~works):
-            m.d.comb += self.state.eq(UnitState.TOKENS)
-        with m.Elif(works | self.i.valid):
-            m.d.comb += self.state.eq(UnitState.RUNNING)
+        self.say(m, (moves, UnitState.RUNNING),
+                 ((front | burst.promised) & ~self.items.valid, UnitState.UNIT),
+                 (burst.promised | offered | (queue.some & ~front), UnitState.MEMORY),
+                 ((missing != 0) & ~works, UnitState.TOKENS),
+                 (works | self.i.valid, UnitState.RUNNING))
+        m.d.sync += self.missing.eq(missing)

@@ -91,6 +91,8 @@ class Core(wiring.Component):
                 csr.missing[unit].eq(component.missing),
             ]
         m.d.comb += [
+            # in the cycle before it halts, a burst can still begin
+            csr.quiet.eq(sequencer.halt & arbiter.quiet & store.quiet),
             *(own.eq(report) for own, report in
               zip(sequencer.reports, (arbiter.report, store.report), strict=True)),
             *(halt.eq(sequencer.halt) for halt in (load.halt, store.halt, arbiter.halt)),
@@ -119,7 +121,7 @@ class Core(wiring.Component):
             sequencer.quiet.eq(quiet), sequencer.overflow.eq(tokens.overflow),
             tokens.clear.eq(csr.start),
             csr.busy.eq(sequencer.busy), csr.done.eq(sequencer.done),
-            csr.report.eq(sequencer.report), csr.quiet.eq(quiet),
+            csr.report.eq(sequencer.report),
             self.irq.eq(csr.irq),
         ]
         wiring.connect(m, wiring.flipped(self.s_axi), csr.bus)
@@ -172,9 +174,9 @@ class Core(wiring.Component):
         waits = []
         for memory, number, enable, address in shared:
             posting = Signal(name=f"posting_{number.name.lower()}")
-            loading = load.o.valid & (new.memory == number)
+            loading = new.memory[number]
             port = memory.write_port(granularity=arch.group_bits)
-            waits.append(posting & (new.memory == number))
+            waits.append(posting & new.memory[number])
             m.d.comb += [
                 posting.eq(enable != 0),
                 port.addr.eq(Mux(posting, address, new.address)),
@@ -186,8 +188,8 @@ class Core(wiring.Component):
                                      (parameters, isa.Memory.PARAMETER, new.parameter)):
             port = memory.write_port()
             m.d.comb += [port.addr.eq(new.address), port.data.eq(word),
-                         port.en.eq(load.o.valid & (new.memory == number))]
+                         port.en.eq(new.memory[number])]
 
         if arch.table_depth:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
-                         post.table_enable.eq(load.o.valid & (new.memory == isa.Memory.TABLE))]
+                         post.table_enable.eq(new.memory[isa.Memory.TABLE])]

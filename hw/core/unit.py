@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.registers import UnitState
 
 __all__ = ["ExecutionUnit", "UnitSignature"]
 
@@ -40,7 +42,7 @@ class UnitSignature(wiring.Signature):
     progress : Out(1)
         Something has moved in this cycle; restarts the watchdog.
     state : Out(UnitState)
-        What the unit does or waits for; counted and shown in the registers.
+        What the unit does or waits for, or did a cycle before; counted and shown in the registers.
     missing : Out(units)
         Units whose tokens the next instruction waits for, while `state` is TOKENS.
     """
@@ -69,3 +71,12 @@ class ExecutionUnit(wiring.Component):
     def __init__(self, opcode: Opcode, *, arch: Arch, own: Mapping[str, wiring.Member]) -> None:
         self.arch = arch
         super().__init__(UnitSignature(opcode, own))
+
+    def say(self, m: Module, *cases: tuple[Value, UnitState]) -> None:
+        """Drive `state`, a cycle later: that of the first case whose condition holds, or IDLE."""
+        held = [Signal(name=f"was_{n}_{state.name.lower()}") for n, (_, state) in enumerate(cases)]
+        m.d.sync += [was.eq(condition) for was, (condition, _) in zip(held, cases, strict=True)]
+        state = Const(UnitState.IDLE, len(self.state))
+        for was, (_, value) in reversed(list(zip(held, cases, strict=True))):
+            state = Mux(was, value, state)
+        m.d.comb += self.state.eq(state)

@@ -102,7 +102,8 @@ class Bench:
                 load.o.valid, load.o.ready, load.o.payload, load.give, load.take,
                 self.arbiter.report)
             if valid and ready:
-                memory = Memory(word.memory)
+                memory = Memory(word.memory.bit_length() - 1)
+                assert word.memory == 1 << memory
                 self.words.append((memory, word.address, getattr(word, names[memory]), cycle))
             if give:
                 self.gives.append((give, cycle))

@@ -56,7 +56,7 @@ class AccumulatorColumn(wiring.Component):
             "read_data": Out(signed(arch.accumulator_bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = self.arch.accumulator_bits
         # What is read while it is written does not count (REVISIT), so synthesis need not care.

@@ -108,7 +108,7 @@ class ReadArbiter(wiring.Component):
             "progress": Out(1), "quiet": Out(1), "report": Out(REPORT),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, axi = self.arch, self.axi
         burst = burst_layout(arch, load_tag(arch))

@@ -86,7 +86,7 @@ class SystolicArray(wiring.Component):
         """Verilog modules that must be emitted along: name -> block."""
         return {"systolith_pe": self.pe}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, arithmetic = self.arch, self.pe.arithmetic
         row_bits = arch.lanes * arch.activation.width

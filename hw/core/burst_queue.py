@@ -37,7 +37,7 @@ class BurstQueue(wiring.Component):
         super().__init__({"write": In(1), "read": In(1), "new": In(width), "oldest": Out(width),
                           "some": Out(1), "full": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.entries = entries = Memory(shape=self.width, depth=self.depth, init=[])
         target = entries.write_port()

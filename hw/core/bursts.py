@@ -60,7 +60,7 @@ class Bursts(wiring.Component):
             "busy": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         run, o = self.run, self.o
         limit_bits = (burst_limit(self.arch) - 1).bit_length()
@@ -147,7 +147,7 @@ class Outside(wiring.Component):
             "outside": Out(1), "address": Out(32), "length": Out(8),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         beat_bits, place_bits = _beat_bits(self.arch), len(self.last)
         page = self.offset[place_bits:]

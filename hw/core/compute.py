@@ -101,7 +101,7 @@ class Compute(ExecutionUnit):
         """Verilog modules to be emitted along: name -> block."""
         return {**self.array.blocks, "systolith_accumulator": self.column}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch = self.arch
         m.submodules.array = self.array

@@ -36,7 +36,7 @@ class Counters(wiring.Component):
         super().__init__({"clear": In(1), "events": In(count), "place": Out(range(count)),
                           "value": Out(self.WIDTH)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         ring = [Signal(self.WIDTH, name=f"ring_{n}", reset_less=True) for n in range(self.count)]
         short = [Signal(range(self.count + 1), name=f"short_{n}") for n in range(self.count)]

@@ -78,7 +78,7 @@ class Csr(wiring.Component):
             "irq": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         wanted = Signal()           # a start that waits for the soft reset
         # What the units say, a cycle later.

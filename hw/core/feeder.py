@@ -44,7 +44,7 @@ class WeightFeeder(wiring.Component):
             "base": In(word), "address": Out(word),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rows, shortest = self.arch.rows, shortest_pass(self.arch)
         left = Signal(range(shortest))      # cycles until the next filling may be swapped in

@@ -54,7 +54,7 @@ class InstructionCheck(wiring.Component):
             "illegal": Out(1), "foreign": Out(1), "opcode": Out(4),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         valid = Signal()
         place = Signal.like(self.place)

@@ -78,7 +78,7 @@ class Load(ExecutionUnit):
         return {Memory(row.space): word_bytes(row.space, arch) // arch.beat_bytes
                 for row in loadable(arch)}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         request, beats = self.read.request, self.read.beats
         run_bits = _LAYOUT["words"].width + max(self._word_beats().values()).bit_length()

@@ -39,7 +39,7 @@ class MapAddress(wiring.Component):
             "step": In(1), "last_x": In(1), "word": Out(width),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         fields, last = self.fields, self.last_x
         word, row = (Signal(self.width, name=name, reset_less=True)

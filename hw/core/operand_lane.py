@@ -59,7 +59,7 @@ class OperandLane(wiring.Component):
         """Cycles from the first result and the operand to number and addend."""
         return operand_lane_latency(self.arch)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         form, bits = self.arch.activation, operand_image_bits(self.arch)
         first, other = self.first, self.operand

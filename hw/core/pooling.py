@@ -48,7 +48,7 @@ class Pooling(wiring.Component):
             "pooled": Out(mark_layout(arch)), "best": Out(results),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         mark = register(m, self.mark, "column_mark")
         stages = [mark]

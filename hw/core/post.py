@@ -99,7 +99,7 @@ class Post(ExecutionUnit):
             blocks["systolith_table_lane"] = self.table_lane
         return blocks
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch = self.arch
         fields = Signal(_LAYOUT, reset_less=True)

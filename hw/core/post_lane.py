@@ -82,7 +82,7 @@ class PostLane(wiring.Component):
         """Cycles from accumulator and parameters to the results."""
         return post_lane_latency(self.arch)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, form = self.arch, self.arch.activation
         fields = data.View(_parameters(arch), self.parameters)

@@ -62,7 +62,7 @@ class InstructionQueues(wiring.Component):
         })
         self.o = tuple(getattr(self, unit.name.lower()) for unit in Unit)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         most = self.arch.queue_depth + FETCHES
         slot = range(1 << (most - 1).bit_length())

@@ -45,7 +45,7 @@ class ResultAddress(wiring.Component):
             "begins": Out(1), "address": Out(range(arch.accumulator_depth)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         new = self.instruction
         address = Signal.like(self.address, reset_less=True)

@@ -79,7 +79,7 @@ class ResultWriter(wiring.Component):
             "reserve": In(1), "room": Out(1), "items": Out(stream.Signature(arch.item_bits)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, fields = self.arch, self.fields
         group, raw = self._elaborate_chunks(m)

@@ -88,7 +88,7 @@ class Sequencer(wiring.Component):
         })
         self.o = (self.load, self.array, self.post, self.store)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.check = check = InstructionCheck(arch=self.arch)
         m.submodules.queues = queues = InstructionQueues(arch=self.arch)

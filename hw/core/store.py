@@ -89,7 +89,7 @@ class Store(ExecutionUnit):
             "lanes": self._beat_bits() - self._unit_bits(), "raw": 1, "final": 1,
             "layer": _LAYOUT["layer"].shape, "signal": _LAYOUT["signal"].shape})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         run_bits = _LAYOUT["items"].width + max(self._item_beats().values()).bit_length()
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits, tag=self._tag)

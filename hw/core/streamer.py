@@ -70,7 +70,7 @@ class PixelStreamer(wiring.Component):
             "inside": Out(1), "address": Out(range(arch.activation_depth)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         moves = self._elaborate_loops(m)
         self._elaborate_coordinates(m, moves)

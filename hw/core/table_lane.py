@@ -41,7 +41,7 @@ class TableLane(wiring.Component):
             "write_data": In(arch.activation.width),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         # Tokens keep a word from being read while it is written.
         m.submodules.memory = memory = Memory(

@@ -37,7 +37,7 @@ class TokenCounters(wiring.Component):
             "clear": In(1), "overflow": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         overflows = []
         for source in Unit:

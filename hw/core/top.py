@@ -64,7 +64,7 @@ class Core(wiring.Component):
         """Verilog modules to be emitted along: name -> block."""
         return {**self.compute.blocks, **self.post.blocks}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch = self.arch
         m.submodules.csr = csr = Csr(arch=arch)

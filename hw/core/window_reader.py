@@ -70,7 +70,7 @@ class WindowReader(wiring.Component):
             "address": Out(range(arch.accumulator_depth)), "mark": Out(mark_layout(arch)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, fields, mark = self.arch, self.fields, self.mark
         reading, odd, to_store, needs_room = (Signal(name=name) for name in (

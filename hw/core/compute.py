@@ -9,7 +9,7 @@ cycle s in which a pixel is decided on: its coordinates are there in s + 1, its 
 s + 2, its word enters the array in s + WORD.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -37,8 +37,10 @@ class _Flow:
     def __init__(self) -> None:
         self.begun = Signal()       # it has begun in the cycle before
         self.fields = {name: Signal(_LAYOUT[name].shape, name=name, reset_less=True)
-                       for name in ("accumulate", "early", "signal", "double")}
+                       for name in ("accumulate", "double")}
         self.above = Signal(reset_less=True)    # its activations come from the top
+        self.early = Signal(4, reset_less=True)     # tokens of its last pass's first pixel
+        self.late = Signal(4, reset_less=True)      # tokens of its last pixel
 
 
 class Compute(ExecutionUnit):
@@ -125,18 +127,25 @@ class Compute(ExecutionUnit):
     def _elaborate_issue(self, m, flow, pixels):
         """Which instruction. Returns the units whose tokens are missing."""
         instruction = self.i.payload
-        missing, above = Signal(4), Signal(reset_less=True)
+        missing = Signal(4)
+        # what is known of the next instruction before it begins
+        above = Signal(reset_less=True)
+        early, late = (Signal(4, name=f"new_{name}", reset_less=True) for name in ("early", "late"))
         m.d.comb += [
             missing.eq(instruction.wait & ~self.available),
             self.i.ready.eq(flow.begun),
             self.take.eq(Mux(flow.begun, instruction.wait, 0)),
             pixels.instruction.eq(instruction),
         ]
+        early_units = Signal(4)
+        m.d.comb += early_units.eq(Mux(instruction.early, _POST, 0))
         m.d.sync += [flow.begun.eq(pixels.begin), above.eq(instruction.starts != 0),
+                     early.eq(instruction.signal & early_units),
+                     late.eq(instruction.signal & ~early_units),
                      pixels.ready.eq(self.i.valid & (missing == 0) & ~pixels.begin & ~flow.begun)]
         with m.If(pixels.begin):
             m.d.sync += [kept.eq(instruction[name]) for name, kept in flow.fields.items()]
-            m.d.sync += flow.above.eq(above)
+            m.d.sync += [flow.above.eq(above), flow.early.eq(early), flow.late.eq(late)]
         return missing
 
     def _elaborate_steps(self, m, flow, pixels):
@@ -145,20 +154,20 @@ class Compute(ExecutionUnit):
         settle = Signal(range(REVISIT))
         settled = Signal(init=1)        # in the next cycle no sums are still on their way
         adds = Signal(reset_less=True)  # to sums of an earlier instruction
-        # of the present instruction, and of one that begins: which one of them is known late
-        may_go_on, may_begin = Signal(), Signal()
+        # by the first pass of an instruction that has begun in the cycle before, or another one
+        may = Signal(2)
         can_swap = Signal()
         m.d.comb += [
-            can_swap.eq(Mux(flow.begun, may_begin, may_go_on)),
-            pixels.enter.eq(can_swap),
+            can_swap.eq(may.any()),
+            pixels.enter.eq(may),
             feeder.swap.eq(can_swap & pixels.running & pixels.first_pixel),
             feeder.first.eq(pixels.first_pass),
             self.started.eq(feeder.swap),
         ]
         loaded = feeder.loaded & ~feeder.swap
-        m.d.sync += [
-            may_go_on.eq(loaded & (~adds | pixels.step | settled)),
-            may_begin.eq(loaded & (~self.i.payload.accumulate | (settled & ~pixels.step)))]
+        may_begin = loaded & (~self.i.payload.accumulate | (settled & ~pixels.step))
+        may_go_on = loaded & (~adds | pixels.step | settled)
+        m.d.sync += may.eq(Cat(may_begin & pixels.begin, may_go_on & ~pixels.begin))
         with m.If(pixels.begin):
             m.d.sync += adds.eq(self.i.payload.accumulate)
         with m.Elif(pixels.step):
@@ -255,13 +264,11 @@ class Compute(ExecutionUnit):
     def _elaborate_tokens(self, m, flow, pixels):
         """Tokens travel along with the pixels that they wait for. Returns the number of
         instructions whose sums are not all written."""
-        signal = flow.fields["signal"]
-        early = signal & Mux(flow.fields["early"], _POST, 0)
         giving = Signal(data.StructLayout({"tokens": 4, "done": 1}))
         m.d.comb += [
             giving.tokens.eq(
-                Mux(self.feeder.swap & pixels.last_pass, early, 0)
-                | Mux(pixels.finish, signal & ~early, 0)),
+                Mux(self.feeder.swap & pixels.last_pass, flow.early, 0)
+                | Mux(pixels.finish, flow.late, 0)),
             giving.done.eq(pixels.finish),
         ]
         for stage in range(self.latency):

@@ -39,8 +39,8 @@ class PixelStreamer(wiring.Component):
         Must be there from the cycle before `begin` until the one after it.
     ready : In(1)
         It may begin.
-    enter : In(1)
-        If the present pixel is its pass's first, go on to the next one.
+    enter : In(2)
+        If the present pixel is its pass's first, go on to the next one, where one bit is set.
     begin : Out(1)
         `instruction` begins: it is the present one from the next cycle on.
     running : Out(1)
@@ -63,7 +63,7 @@ class PixelStreamer(wiring.Component):
 
     def __init__(self, *, arch: Arch) -> None:
         super().__init__({
-            "instruction": In(_LAYOUT), "ready": In(1), "enter": In(1),
+            "instruction": In(_LAYOUT), "ready": In(1), "enter": In(2),
             "begin": Out(1), "running": Out(1), "step": Out(1), "finish": Out(1),
             "first_pixel": Out(1), "last_pixel": Out(1),
             "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
@@ -82,7 +82,7 @@ class PixelStreamer(wiring.Component):
         pass", "x to start" and so on."""
         new = self.instruction
         m.d.comb += [
-            self.step.eq(self.running & (~self.first_pixel | self.enter)),
+            self.step.eq(self.running & (~self.first_pixel | self.enter.any())),
             self.finish.eq(self.step & self.last_pixel & self.last_pass),
             # after a pass of one pixel a cycle later, which keeps `enter` out of a long path
             self.begin.eq(self.ready & (~self.running | (

@@ -183,7 +183,7 @@ def test_sums_are_the_models_whatever_waits(name):
                          kernel_y=1, kernel_x=1, blocks=1, out_y=4, out_x=2, pool_y=2, pool_x=2)
     instructions = [fresh] + [random_array(draw, arch) for _ in range(5)]
     for i in instructions:
-        i.wait, i.signal = draw.choice((0, 1, 4, 5)), draw.choice((0, 1, 4, 5))
+        i.wait, i.signal = draw.choice((0, 1, 4, 5)), draw.choice((0, 1, 4, 8, 13))
     bench.run(instructions, lambda cycle: sum((draw.random() < 0.2) << n for n in range(4)))
     bench.check(instructions)
 

@@ -222,8 +222,8 @@ class Post(ExecutionUnit):
 
     def _elaborate_limits(self, m, fields, marks):
         """The lanes' ports `zero_point`, `low` and `high`: those of the turn of each result."""
-        shape, late = signed(self.arch.first_bits), self.lane.LATE
-        found = {name: Signal(shape, name=name, reset_less=True)
+        late = self.lane.LATE
+        found = {name: Signal.like(getattr(self.lane, name), name=name, reset_less=True)
                  for name in ("zero_point", "low", "high")}
         if not self.arch.operand_depth:
             m.d.comb += [value.eq(fields[name]) for name, value in found.items()]

@@ -70,7 +70,7 @@ class PostLane(wiring.Component):
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
             "parameters": In(arch.parameter_bits), **operands,
-            "zero_point": In(signed(arch.first_bits)),
+            "zero_point": In(signed(arch.rounded_bits + 1)),
             "low": In(signed(arch.first_bits)), "high": In(signed(arch.first_bits)),
             "ordered": Out(signed(arch.first_bits)),
             "raw_out": Out(signed(arch.accumulator_bits + 1)),
@@ -97,7 +97,7 @@ class PostLane(wiring.Component):
         product, shift, ties = self._elaborate_product(m, fields, number)
         value, below, above = nearest(
             m, product, shift, form, ties=ties, zero_point=self.zero_point,
-            limit=max(arch.last_bits, arch.first_bits - 1))
+            limit=arch.rounded_bits)
         m.d.comb += self.ordered.eq(clip(m, value, below, above, self.low, self.high))
         return m
 

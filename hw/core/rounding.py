@@ -20,15 +20,14 @@ def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
     shift : Value, unsigned
     form : Int or Float
     limit : int
-        Bits of a signed integer that holds every result before it is clipped, with the zero point;
-        at least `form.width`.
+        An integer is rounded to -2**limit to 2**limit - 1; at least `form.width`.
     ties : Value
         What an integer half-way goes to: 0 the nearest, 1 the even neighbour, 2 the odd one.
     zero_point : Value
-        Added to an integer; read in the last cycle but one.
+        Added to an integer, signed, limit + 1 bits; read in the last cycle but one.
 
     Returns, `timing.rounding_latency` cycles later: the signed number (floats: as an ordered
-    integer); whether it is none since it is below, or above, everything that `limit` bits hold.
+    integer); whether it is not that, since the integer is below, or above, all these.
     """
     if form.floating:
         result = _nearest_float(m, number, shift, form)
@@ -36,7 +35,7 @@ def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
     whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties)
     # One addition: the zero point, and 1 as the carry into it.
     value = register(m, (Cat(Const(1, 1), whole).as_signed()
-                         + Cat(up, zero_point[:limit]).as_signed())[1:].as_signed(), "value")
+                         + Cat(up, zero_point[:limit + 1]).as_signed())[1:].as_signed(), "value")
     return (value, register(m, beyond & negative, "below"),
             register(m, beyond & ~negative, "above"))
 

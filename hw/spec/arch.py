@@ -226,6 +226,12 @@ class Arch:
         return width + 1
 
     @property
+    def rounded_bits(self) -> int:
+        """An integer result is rounded to -2**rounded_bits to 2**rounded_bits - 1, before the zero
+        point is added; what is beyond is below or above all limits."""
+        return max(self.last_bits, self.first_bits - 1)
+
+    @property
     def table_address_bits(self) -> int:
         return (self.table_depth - 1).bit_length()
 

@@ -194,6 +194,16 @@ def _limits_are_in_order(i: Instruction, arch: Arch) -> str | None:
     return None
 
 
+def _zero_point_is_near_the_limits(i: Instruction, arch: Arch) -> str | None:
+    if _final(i, arch) and arch.activation.uniform:
+        # What is beyond the integers that are rounded must be beyond the limits, too.
+        reach = 1 << arch.rounded_bits
+        least, most = max(-reach, i.high - reach), min(reach - 1, i.low + reach)
+        if not least <= i.zero_point <= most:
+            return f"zero_point must be from {least} to {most}, and is {i.zero_point}"
+    return None
+
+
 def _first_limits_are_in_order(i: Instruction, arch: Arch) -> str | None:
     if _final(i, arch) and i.operand and i.first_low > i.first_high:
         return f"first_low must not be above first_high, and {i.first_low} is above {i.first_high}"
@@ -211,8 +221,8 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.LOAD: (_address_is_aligned, _rows_are_aligned),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
                    _no_early_token_from_above),
-    Opcode.POST: (_raw_results_are_plain, _limits_are_in_order, _first_limits_are_in_order,
-                  _looked_up_results_fit_the_table),
+    Opcode.POST: (_raw_results_are_plain, _limits_are_in_order, _zero_point_is_near_the_limits,
+                  _first_limits_are_in_order, _looked_up_results_fit_the_table),
     Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,
                    _rows_are_aligned),
     Opcode.END: (),

@@ -67,11 +67,14 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
     largest = (1 << (width - 1)) - 1
     dut = PostLane(arch=arch)
     clip = sorted(rng.randint(-largest - 1, largest) for _ in range(2))
-    constants = [(rng.randint(-largest - 1, largest), -largest - 1, largest), (0, *clip)]
+    reach = 1 << arch.rounded_bits
+    constants = [(rng.randint(-largest - 1, largest), -largest - 1, largest), (0, *clip),
+                 # the farthest zero points
+                 (min(reach - 1, clip[0] + reach), *clip), (max(-reach, clip[1] - reach), *clip)]
     vectors = []
     for facts in constants:
         batch = []
-        for _ in range(400):
+        for _ in range(250):
             size = rng.randint(1, bits - 1)
             a = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1)))
             b = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1), -a))

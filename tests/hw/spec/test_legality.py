@@ -103,6 +103,9 @@ BROKEN = {
     "_no_early_token_from_above": (LARGE, Opcode.ARRAY, {"starts": 1, "early": 1}, {"early": 1}),
     "_raw_results_are_plain": (SMALL, Opcode.POST, {"raw": 1}, {"raw": 1, "destination": 1}),
     "_limits_are_in_order": (SMALL, Opcode.POST, {"low": 5, "high": 4}, {"low": 5, "high": 5}),
+    "_zero_point_is_near_the_limits": (
+        SMALL, Opcode.POST, {"low": -5, "high": 5, "zero_point": 508},
+        {"low": -5, "high": 5, "zero_point": 507}),
     "_first_limits_are_in_order": (
         LARGE, Opcode.POST, {"operand": 1, "first_low": 5, "first_high": 4},
         {"operand": 1, "first_low": 5, "first_high": 5}),

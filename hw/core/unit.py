@@ -33,7 +33,8 @@ class UnitSignature(wiring.Signature):
     available : In(units)
         A token from that unit is there.
     take : Out(units)
-        A token from that unit is taken in this cycle; only where one is available.
+        A token from that unit is taken in this cycle; only where one is available, and in no two
+        cycles that follow each other.
     give : Out(units)
         That unit is given a token in this cycle.
     busy : Out(1)

@@ -107,7 +107,7 @@ def connect(device: str, build: Build) -> Iterator[Any]:
                             "simulate`")
         verilog = board_verilog(build.arch, build.verilog, DIVISOR)
         with SimulatedBoard(board, verilog) as simulated:
-            yield SerialLink(simulated, silence=2.0)
+            yield SerialLink(simulated)
     elif kind == "serial" and rest:
         port, _, baud = rest.partition("@")
         link = SerialLink(port, _number(baud or "1000000", device))

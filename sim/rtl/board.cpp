@@ -1,7 +1,8 @@
 // A board in Verilator whose serial line is a pseudo-terminal, as a USB adapter's would be.
-// Prints the terminal's name, then runs until its standard input is closed. DIVISOR is the number
-// of clock cycles per bit. While nothing happens on the line the clock goes on, since the core may
-// be running.
+// Prints the terminal's name, then runs until its standard input is closed. A number there, on a
+// line of its own, is answered by an empty line after so many thousand clock cycles. DIVISOR is the
+// number of clock cycles per bit. While nothing happens on the line the clock goes on, since the
+// core may be running.
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -77,11 +78,28 @@ int open_terminal() {
     return terminal;
 }
 
-bool closed(int file) {
-    pollfd waiting{file, POLLIN, 0};
-    char byte;
-    return poll(&waiting, 1, 0) > 0 && read(file, &byte, 1) <= 0;
-}
+// Numbers on standard input.
+class Requests {
+public:
+    bool closed = false;
+    long thousands = -1;            // the number that was asked for last, until it is taken
+
+    void look() {
+        pollfd waiting{STDIN_FILENO, POLLIN, 0};
+        while (!closed && thousands < 0 && poll(&waiting, 1, 0) > 0) {
+            char byte;
+            if (read(STDIN_FILENO, &byte, 1) <= 0) closed = true;
+            else if (byte != '\n') number_ = 10 * number_ + (byte - '0');
+            else {
+                thousands = number_;
+                number_ = 0;
+            }
+        }
+    }
+
+private:
+    long number_ = 0;
+};
 
 }  // namespace
 
@@ -93,7 +111,13 @@ int main() {
     std::fflush(stdout);
     Sender sender;
     Receiver receiver;
-    while (!closed(STDIN_FILENO)) {
+    Requests requests;
+    for (requests.look(); !requests.closed; requests.look()) {
+        if (requests.thousands == 0) {
+            std::printf("\n");
+            std::fflush(stdout);
+        }
+        if (requests.thousands >= 0) --requests.thousands;
         unsigned char buffer[4096];
         if (sender.bytes.size() < sizeof buffer) {
             ssize_t got = read(terminal, buffer, sizeof buffer);

@@ -73,6 +73,13 @@ class SimulatedBoard:
         ready, _, _ = select.select([self._file], [], [], self.timeout)
         return os.read(self._file, size) if ready else b""
 
+    def pause(self, seconds: float) -> None:
+        """Wait for as long in the board's time, at 1 Mbit/s, however fast the simulation is."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{round(seconds * 1000 * DIVISOR)}\n")
+        self._process.stdin.flush()
+        self._process.stdout.readline()
+
     @property
     def in_waiting(self) -> int:
         """Bytes that the board has sent and nobody has read."""

@@ -28,32 +28,33 @@ class SerialLink:
     ----------
     port : str or object
         The line's name, such as /dev/ttyUSB0, or an open one with pyserial's `read(size)`,
-        `write(data)`, `in_waiting` and `reset_input_buffer()`.
+        `write(data)`, `in_waiting` and `reset_input_buffer()`, and with `pause(seconds)` where its
+        time is not this machine's.
     baud : int
         Bits a second, where the line is opened here.
     timeout : float
         Seconds to wait for an answer.
-    silence : float
-        Seconds of silence after which the bridge has forgotten an unfinished command, with a
-        margin: 0.13 at 1 Mbit/s.
     """
 
     #: Words in one command: as many as its 16-bit count can say.
     MOST = 1 << 16
     #: Seconds between two looks at STATUS.
     PAUSE = 0.002
+    #: Seconds of silence after which the bridge has forgotten an unfinished command, with a margin:
+    #: 0.13 at 1 Mbit/s.
+    SILENCE = 0.2
     #: Silences until a board counts as dead: the longest answer takes 2.6 s at 1 Mbit/s.
     PATIENCE = 20
 
     #: The board's memory stands at address 0.
     window_base = 0
 
-    def __init__(self, port: Any, baud: int = 1_000_000, timeout: float = 2.0,
-                 silence: float = 0.2) -> None:
-        self.silence = silence
+    def __init__(self, port: Any, baud: int = 1_000_000, timeout: float = 2.0) -> None:
         if isinstance(port, str):
             port = self._open(port, baud, timeout)
         self.port = port
+        #: How time passes: a simulated board has a time of its own.
+        self.pause = getattr(port, "pause", time.sleep)
 
     @staticmethod
     def _open(name: str, baud: int, timeout: float) -> Any:
@@ -105,11 +106,11 @@ class SerialLink:
         for _ in range(self.PATIENCE):
             # An unfinished command is forgotten after silence; an unfinished answer comes to its
             # end.
-            time.sleep(self.silence)
+            self.pause(self.SILENCE)
             self.port.reset_input_buffer()
             self.port.write(b"?")
             if self.port.read(1) == b"?":
-                time.sleep(self.silence / 16)
+                self.pause(self.SILENCE / 16)
                 if not self.port.in_waiting:
                     return
         raise _Garbled(_SILENT)

@@ -160,7 +160,7 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, design, tmp_path, ca
     numbers = [int((tmp_path / f"pid-{seed}").read_text() or 0) for seed in (2, 3)]
     process.send_signal(signal.SIGHUP)
     process.send_signal(number)
-    error = process.communicate(timeout=30)[1]
+    error = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number
     assert error.splitlines()[-1] == "interrupted"
     for running in numbers:

@@ -79,13 +79,13 @@ def test_a_wrong_result_is_seen(made, monkeypatch):
                          ids=["a byte", "half a head", "half a payload"])
 def test_the_line_recovers_from_what_a_dead_host_left(board, noise):
     board.write(noise)
-    link = SerialLink(board, silence=1.0)
+    link = SerialLink(board)
     link.synchronize()
     assert Device(link).identity == identity(ARCH)
 
 
 def test_a_command_whose_end_is_lost_is_given_again(board, monkeypatch):
-    link = SerialLink(board, silence=1.0)
+    link = SerialLink(board)
     whole, sent = board.write, []
 
     def lossy(data):
@@ -97,7 +97,7 @@ def test_a_command_whose_end_is_lost_is_given_again(board, monkeypatch):
 
 
 def test_an_unanswered_start_is_not_given_again(board, monkeypatch):
-    link, sent = SerialLink(board, silence=1.0), []
+    link, sent = SerialLink(board), []
     monkeypatch.setattr(board, "write", sent.append)
     with pytest.raises(Exception, match="does not answer"):
         link.write_register(registers.address("CONTROL"), registers.CONTROL_START)

@@ -141,7 +141,7 @@ class ReadArbiter(wiring.Component):
         """Puts bursts on AR and into the queue."""
         axi, fetch, load = self.axi, self.fetch.request, self.load.request
         beat_bits = (self.arch.beat_bytes - 1).bit_length()
-        m.submodules.outside = check = Outside(arch=self.arch)
+        m.submodules.window_check = check = Outside(arch=self.arch)
         closed = Signal()           # a burst of LOAD's was outside
         free = Signal()
         issue = Signal()

@@ -197,7 +197,7 @@ class Store(ExecutionUnit):
     def _elaborate_bursts(self, m, offered, burst, queue, new):
         """Begins bursts on AW; returns the signal of that cycle. `new`: what is kept of it."""
         axi, tag = self.axi, offered.payload.tag
-        m.submodules.outside = check = Outside(arch=self.arch)
+        m.submodules.window_check = check = Outside(arch=self.arch)
         closed = Signal()           # one was outside
         begin = Signal()
         m.d.comb += [

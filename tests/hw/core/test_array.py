@@ -148,5 +148,5 @@ def test_the_array_says_when_sums_leave(names):
     for structure in Structure:
         arch = arch_of((4, 4), *names, structure=structure)
         rules = arithmetic_of(arch)
-        assert array_latency(arch, rules.stages) == 11 + rules.stages
+        assert array_latency(arch, rules.stages) == 12 + rules.stages
         assert parse(names[0]) == rules.activation

@@ -13,7 +13,7 @@ from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, res
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
-from systolith.sim.machine.access import Access, AccessError, accesses, check, words
+from systolith.sim.machine.access import Access, AccessError, accesses, check, span_of
 
 from .alloc import Sections
 from .layer import Layer
@@ -46,27 +46,28 @@ def _cycles(i, arch):
 
 
 class _Times:
-    """For every word of a memory, the cycles from which on it can be read and be written."""
+    """For every word of a memory, the cycles from which on it can be read (`written`) and be
+    written again (`read`), and the latest of each."""
 
-    def __init__(self):
-        self.written, self.read = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    def __init__(self, size):
+        self.written, self.read = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        self.last_written = self.last_read = 0
 
-    def _reach(self, index):
-        if index.size and index[-1] >= self.read.size:
-            more = max(2 * self.read.size, int(index[-1]) + 1) - self.read.size
-            self.written, self.read = (np.pad(part, (0, more))
-                                       for part in (self.written, self.read))
-
-    def ready(self, index, is_write):
-        self._reach(index)
-        if not index.size:
-            return 0
-        ready = int(self.written[index].max())
-        return max(ready, int(self.read[index].max())) if is_write else ready
+    def ready(self, index, is_write, known):
+        """The cycle from which on the words can be accessed, at least `known`."""
+        if self.last_written > known:
+            known = max(known, int(self.written[index].max(initial=0)))
+        if is_write and self.last_read > known:
+            known = max(known, int(self.read[index].max(initial=0)))
+        return known
 
     def touch(self, index, is_write, done):
         times = self.written if is_write else self.read
         times[index] = np.maximum(times[index], done)
+        if is_write:
+            self.last_written = max(self.last_written, done)
+        else:
+            self.last_read = max(self.last_read, done)
 
 
 def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]],
@@ -80,24 +81,18 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
     `sim.machine.access.accesses`). Instructions of one unit, and those that conflict, keep their
     order, so that executing them one by one in the new order is right if it was in the old one.
     """
-    spaces = {space: _Times() for space in Space}
-    writes = [a.intervals for mine in used for a in mine
-              if a.space == Space.EXTERNAL and a.is_write and len(a.intervals)]
-    first, end = (min((int(part[0, 0]) for part in writes), default=0),
-                  max((int(part[-1, 1]) for part in writes), default=0))
+    spans = {space: span_of(space, arch, used) for space in Space}
+    spaces = {space: _Times(end - first) for space, (first, end) in spans.items()}
 
     def within(mine):
-        """(times, words, access) of the accesses of an instruction that can conflict with others:
-        in external memory those to the range that is written."""
-        for access in mine:
-            index = words(access.intervals)
-            if access.space == Space.EXTERNAL:
-                index = index[(index >= first) & (index < end)] - first
-            yield spaces[access.space], index, access
+        """(times, words, access) of the accesses of an instruction."""
+        return [(spaces[access.space], access.index(*spans[access.space]), access)
+                for access in mine]
 
-    def ready(touched):
-        return max((times.ready(index, access.is_write) for times, index, access in touched),
-                   default=0)
+    def ready(touched, known):
+        for times, index, access in touched:
+            known = times.ready(index, access.is_write, known)
+        return known
 
     free: dict[Unit | None, int] = dict.fromkeys(Unit, 0)
     starts = []
@@ -105,12 +100,12 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
     stores = deque(mine for i, mine in zip(instructions, used, strict=True)
                    if i.opcode == Opcode.STORE)
     for i, mine in zip(instructions, used, strict=True):
-        touched = list(within(mine))
-        start = max(free[i.unit], ready(touched))
+        touched = within(mine)
+        start = ready(touched, free[i.unit])
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
             # POST stops where no STORE takes its results, so that its STORE must be able to start
             # at the same time.
-            start = max(start, free[Unit.STORE], ready(within(stores.popleft())))
+            start = ready(within(stores.popleft()), max(start, free[Unit.STORE]))
             streams.append((start, start + _cycles(i, arch)))
         done = start + _cycles(i, arch)
         if i.opcode == Opcode.STORE:

@@ -14,28 +14,28 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
 from systolith.hw.spec.loops import reads, results
 from systolith.hw.spec.memories import Space
-from systolith.sim.machine.access import Access, accesses, overlap, words
+from systolith.sim.machine.access import Access, accesses, overlap, span_of
 
 __all__ = ["outstanding", "synchronize"]
 
+_OTHERS = {unit: [other for other in Unit if other != unit] for unit in Unit}
+
 
 class _Last:
-    """For every word of a memory, the number of the last instruction that accessed it; -1: none
-    has. `index` are sorted word addresses, int64 array."""
+    """For every word of a memory, the number of the last instruction that accessed it, -1: none
+    has; and the last one of all."""
 
-    def __init__(self):
-        self.words = np.full(0, -1, np.int64)
+    def __init__(self, size):
+        self.words, self.last = np.full(size, -1, np.int64), -1
 
-    def latest(self, index):
-        index = index[index < self.words.size]
-        return int(self.words[index].max()) if index.size else -1
+    def latest(self, index, known):
+        """The last instruction that accessed one of the words, `known` if that is later."""
+        if self.last <= known:
+            return known
+        return max(known, int(self.words[index].max(initial=-1)))
 
     def touch(self, index, number):
-        if index.size and index[-1] >= self.words.size:
-            grown = np.full(max(2 * self.words.size, int(index[-1]) + 1), -1, np.int64)
-            grown[:self.words.size] = self.words
-            self.words = grown
-        self.words[index] = number
+        self.words[index] = self.last = number
 
 
 def synchronize(instructions: Iterable[Instruction], arch: Arch,
@@ -58,22 +58,29 @@ def synchronize(instructions: Iterable[Instruction], arch: Arch,
                 fields=i.fields | ({"early": 0} if i.opcode == Opcode.ARRAY else {}))
         for i in instructions]
     used = used or [accesses(i, arch) for i in instructions]
-    last: dict[tuple, _Last] = {}               # by (space, unit, is_write)
-    covered = np.full((len(Unit), len(Unit)), -1, np.int64)
+    spans = {space: span_of(space, arch, used) for space in Space}
+    last: dict[tuple, _Last] = {}               # by (space, is_write, unit)
+    covered = {(giver, taker): -1 for giver in Unit for taker in Unit}
     for number, (i, mine) in enumerate(zip(instructions, used, strict=True)):
         if i.unit is None:
             continue
-        touched = [(access.space, access.is_write, words(access.intervals)) for access in mine]
-        for unit in set(Unit) - {i.unit}:
-            need = max((last[key].latest(index) for space, is_write, index in touched
-                        for key in ((space, unit, True), (space, unit, False))
-                        if key in last and (is_write or key[2])), default=-1)
+        touched = [(access, access.index(*spans[access.space])) for access in mine]
+        for unit in _OTHERS[i.unit]:
+            need = covered[unit, i.unit]
+            for access, index in touched:
+                for is_write in (True, False)[:1 + access.is_write]:
+                    if found := last.get((access.space, is_write, unit)):
+                        need = found.latest(index, need)
             if need > covered[unit, i.unit]:
                 covered[unit, i.unit] = need
                 i.wait |= 1 << unit
                 instructions[need].signal |= 1 << i.unit
-        for space, is_write, index in touched:
-            last.setdefault((space, i.unit, is_write), _Last()).touch(index, number)
+        for access, index in touched:
+            key = access.space, access.is_write, i.unit
+            if key not in last:
+                first, end = spans[access.space]
+                last[key] = _Last(end - first)
+            last[key].touch(index, number)
     _set_early(instructions, used)
     return instructions
 

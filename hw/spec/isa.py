@@ -48,7 +48,11 @@ class Opcode(IntEnum):
     @property
     def unit(self) -> Unit | None:
         """The unit that executes it; None: the sequencer."""
-        return {2: Unit.LOAD, 3: Unit.ARRAY, 4: Unit.POST, 5: Unit.STORE}.get(int(self))
+        return _UNITS.get(self)
+
+
+_UNITS = {Opcode.LOAD: Unit.LOAD, Opcode.ARRAY: Unit.ARRAY, Opcode.POST: Unit.POST,
+          Opcode.STORE: Unit.STORE}
 
 
 class Memory(IntEnum):
@@ -249,6 +253,19 @@ def description() -> dict[str, list[tuple[str, int, bool]]]:
             for op, fields in OPCODES.items()}
 
 
+def _places(opcode):
+    """(name, lowest value, highest value, mask, first bit) of every field of an instruction."""
+    position = 0
+    for item in HEAD + OPCODES[opcode]:
+        yield item.name, item.low, item.high, (1 << item.width) - 1, position
+        position += item.width
+
+
+_PLACES = {opcode: tuple(_places(opcode)) for opcode in OPCODES}
+_DEFAULTS = {opcode: {item.name: item.least or 0 for item in fields}
+             for opcode, fields in OPCODES.items()}
+
+
 @dataclass
 class Instruction:
     """One instruction: its opcode, tokens, layer, and a value for every field of `OPCODES`."""
@@ -260,13 +277,12 @@ class Instruction:
 
     def __post_init__(self):
         self.opcode = Opcode(self.opcode)
-        names = [item.name for item in OPCODES[self.opcode]]
-        unknown = set(self.fields) - set(names)
-        if unknown:
-            raise ValueError(f"{self.opcode.name} has no field {sorted(unknown)[0]!r}; "
-                             f"it has {', '.join(names)}")
-        self.fields = {item.name: int(self.fields.get(item.name, item.least or 0))
-                       for item in OPCODES[self.opcode]}
+        values = _DEFAULTS[self.opcode] | self.fields
+        if len(values) > len(_DEFAULTS[self.opcode]):
+            unknown = min(set(self.fields) - set(_DEFAULTS[self.opcode]))
+            raise ValueError(f"{self.opcode.name} has no field {unknown!r}; "
+                             f"it has {', '.join(_DEFAULTS[self.opcode])}")
+        self.fields = {name: int(value) for name, value in values.items()}
 
     def __getattr__(self, name: str) -> int:
         try:
@@ -282,14 +298,13 @@ class Instruction:
         """The instruction as a Python integer. Raises ValueError for a value out of range."""
         values = {"opcode": int(self.opcode), "wait": self.wait, "signal": self.signal,
                   "layer": self.layer, **self.fields}
-        word, position = 0, 0
-        for item in HEAD + OPCODES[self.opcode]:
-            value = values[item.name]
-            if not item.low <= value <= item.high:
-                raise ValueError(f"{self.opcode.name}.{item.name} must be from {item.low} to "
-                                 f"{item.high}, not {value}")
-            word |= (value & ((1 << item.width) - 1)) << position
-            position += item.width
+        word = 0
+        for name, low, high, mask, position in _PLACES[self.opcode]:
+            value = values[name]
+            if not low <= value <= high:
+                raise ValueError(f"{self.opcode.name}.{name} must be from {low} to {high}, not "
+                                 f"{value}")
+            word |= (value & mask) << position
         return word
 
     def to_bytes(self) -> bytes:

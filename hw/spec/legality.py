@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from .arch import Arch
 from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
-from .loops import coordinates, loops
+from .loops import Nest, axes, extent
 from .memories import item_bytes, word_bytes
 
 __all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "fault", "transfers"]
@@ -105,15 +103,14 @@ BOUNDS = (
 )
 
 
-def transfers(i: Instruction, arch: Arch) -> tuple[np.ndarray, int]:
-    """The first byte of every contiguous transfer of a LOAD or STORE (int64 array of any shape),
-    and the bytes of each."""
+def transfers(i: Instruction, arch: Arch) -> tuple[Nest, int]:
+    """The contiguous transfers of a LOAD or STORE: the loops, in bytes from `address` on, over
+    their first bytes, and the bytes of each."""
+    rows = (i.rows, i.row_stride)
     if i.opcode == Opcode.LOAD:
-        return loops(i.address, (i.rows, i.row_stride)), i.words * word_bytes(i.memory, arch)
+        return (rows,), i.words * word_bytes(i.memory, arch)
     size = item_bytes(i.raw, arch)
-    if i.burst:
-        return loops(i.address, (i.rows, i.row_stride)), i.items * size
-    return loops(i.address, (i.rows, i.row_stride), (i.items, i.item_stride)), size
+    return ((rows,), i.items * size) if i.burst else ((rows, (i.items, i.item_stride)), size)
 
 
 def _unit(i: Instruction, arch: Arch) -> int:
@@ -154,9 +151,9 @@ def _bursts_join_whole_beats(i: Instruction, arch: Arch) -> str | None:
 
 def _positions_fit_counters(i: Instruction, arch: Arch) -> str | None:
     widths = {item.name: item.width for item in OPCODES[Opcode.ARRAY]}
-    for name, position in zip("yx", coordinates(i), strict=True):
+    for name, start, nest in zip("yx", (i.y_start, i.x_start), axes(i), strict=True):
         bits = widths[f"{name}_start"]
-        low, high = int(position.min()), int(position.max())
+        low, high = extent(start, *nest)
         if low < -(1 << bits - 1) or high >= 1 << bits - 1:
             return f"{name} runs from {low} to {high}, which does not fit {bits} bits"
     return None
@@ -229,15 +226,18 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
 }
 
 
+_OPTIONS = {opcode: [row for row in OPTIONS if row.opcode == opcode] for opcode in Opcode}
+_BOUNDS = {opcode: [row for row in BOUNDS if row.opcode == opcode] for opcode in Opcode}
+
+
 def fault(i: Instruction, arch: Arch) -> str | None:
     """What keeps a chip from executing an instruction as its fields say, its fields being within
     their widths; None: nothing. Words that it reaches are not looked at."""
-    for option in OPTIONS:
-        if option.opcode == i.opcode and option.missing(arch) and (
-                option.low <= i.fields[option.field] <= option.high):
+    for option in _OPTIONS[i.opcode]:
+        if option.low <= i.fields[option.field] <= option.high and option.missing(arch):
             return option.lack
-    for bound in BOUNDS:
-        if bound.opcode == i.opcode and (limits := bound.limits(i, arch)) is not None:
+    for bound in _BOUNDS[i.opcode]:
+        if (limits := bound.limits(i, arch)) is not None:
             low, high = limits
             if not low <= i.fields[bound.field] <= high:
                 return f"{bound.field} must be from {low} to {high}, {bound.what}"

@@ -5,14 +5,19 @@ Simulators, compiler, reports and the checks of instructions read these instead 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from .arch import Arch
 from .isa import Instruction, Opcode, Pooling
 from .memories import item_bytes, word_bytes
 
-__all__ = ["begins", "coordinates", "item_count", "loops", "moved_bytes", "passes", "pixels",
-           "reads", "results", "steps", "window_columns", "windows"]
+__all__ = ["Nest", "axes", "begins", "coordinates", "extent", "item_count", "loops", "moved_bytes",
+           "passes", "pixels", "reads", "results", "steps", "window_columns", "windows"]
+
+#: (count, stride) of each loop, the outermost first.
+Nest = tuple[tuple[int, int], ...]
 
 
 def loops(start: int, *nest: tuple[int, int]) -> np.ndarray:
@@ -22,6 +27,12 @@ def loops(start: int, *nest: tuple[int, int]) -> np.ndarray:
     for count, stride in nest:
         total = np.add.outer(total, np.arange(count, dtype=np.int64) * stride)
     return total
+
+
+def extent(start: int, *nest: tuple[int, int]) -> tuple[int, int]:
+    """The smallest and the largest number in `loops`."""
+    reach = [(count - 1) * stride for count, stride in nest]
+    return start + sum(min(part, 0) for part in reach), start + sum(max(part, 0) for part in reach)
 
 
 # ARRAY.
@@ -60,33 +71,40 @@ def begins(i: Instruction) -> np.ndarray:
     return numbers.ravel()
 
 
+def axes(i: Instruction) -> tuple[Nest, Nest]:
+    """The loops of an ARRAY over rows and over columns of the map: y (kernel_y, out_y, pool_y) and
+    x (kernel_x, out_x, pool_x)."""
+    return (((i.kernel_y, i.stride_ky), (i.out_y, i.stride_oy), (i.pool_y, i.stride_py)),
+            ((i.kernel_x, i.stride_kx), (i.out_x, i.stride_ox), (i.pool_x, i.stride_px)))
+
+
 def coordinates(i: Instruction) -> tuple[np.ndarray, np.ndarray]:
     """All positions that an ARRAY visits, in words, padding included: y [kernel_y, out_y, pool_y]
     and x [kernel_x, out_x, pool_x]."""
-    return (loops(i.y_start, (i.kernel_y, i.stride_ky), (i.out_y, i.stride_oy),
-                  (i.pool_y, i.stride_py)),
-            loops(i.x_start, (i.kernel_x, i.stride_kx), (i.out_x, i.stride_ox),
-                  (i.pool_x, i.stride_px)))
+    y, x = axes(i)
+    return loops(i.y_start, *y), loops(i.x_start, *x)
 
 
 # POST.
 
-def window_columns(i: Instruction) -> tuple[np.ndarray, int]:
-    """The accumulator words that a POST reads for one row of results, as offsets from the row's
-    first word: the top word of each column of each window, in order; and the offset of the next
-    row's first word."""
-    starts = loops(0, (i.out_x, i.pool_x + i.jump))
-    if i.pooling == Pooling.LEAD:
-        columns = np.concatenate(([0], 1 + loops(0, (i.out_x, i.pool_x + i.jump),
-                                                 (i.pool_x, 1)).ravel()))
+@lru_cache(1 << 12)
+def window_columns(out_x: int, pool_x: int, jump: int, turn: int,
+                   pooling: int) -> tuple[np.ndarray, int]:
+    """The accumulator words that a POST with these fields reads for one row of results, as offsets
+    from the row's first word: the top word of each column of each window, in order (int64 array,
+    read-only); and the offset of the next row's first word."""
+    starts = loops(0, (out_x, pool_x + jump))
+    if pooling == Pooling.LEAD:
+        columns = np.concatenate(([0], 1 + loops(0, (out_x, pool_x + jump), (pool_x, 1)).ravel()))
     else:
-        columns = np.add.outer(starts, np.arange(i.pool_x)).ravel()
-    return columns, int(columns[-1]) + 1 + i.turn
+        columns = np.add.outer(starts, np.arange(pool_x)).ravel()
+    columns.setflags(write=False)
+    return columns, int(columns[-1]) + 1 + turn
 
 
 def reads(i: Instruction) -> np.ndarray:
     """Accumulator words that a POST reads for one chunk of each result, in order: int64 array."""
-    columns, row = window_columns(i)
+    columns, row = window_columns(i.out_x, i.pool_x, i.jump, i.turn, i.pooling)
     tops = np.add.outer(i.accumulator + loops(0, (i.out_y, row)), columns)
     return np.add.outer(tops, np.arange(i.pool_y, dtype=np.int64) * i.row).ravel()
 

@@ -3,32 +3,81 @@
 The token pass, the race checker and the bounds check all read `accesses`; the chip itself never
 does. Words are counted in intervals: (N, 2) integer arrays of half-open ranges, ascending,
 disjoint and merged.
+
+Most instructions of a layer differ only in where they read and write. So the words are a
+`Pattern`, counted from a base address: it is computed once for all instructions of one shape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
-from systolith.hw.spec.loops import coordinates, loops, passes, results, window_columns
+from systolith.hw.spec.loops import axes, extent, loops, passes, results, window_columns
 from systolith.hw.spec.memories import Space
 from systolith.hw.spec.program import Program
 
-__all__ = ["Access", "AccessError", "accesses", "check", "check_program", "merge", "overlap",
-           "words"]
+__all__ = ["Access", "AccessError", "Pattern", "accesses", "check", "check_program", "merge",
+           "overlap", "span_of", "words"]
 
 
 class AccessError(ValueError):
     """An instruction that reaches outside a memory, or that no chip of this shape can execute."""
 
 
+class Pattern:
+    """A set of words, counted from a base: `intervals`, and the first (`low`) and the last word + 1
+    (`high`); both are 0 where there is none."""
+
+    def __init__(self, intervals: np.ndarray):
+        self.intervals = intervals
+        self.intervals.setflags(write=False)    # shared by all who ask for it
+        self.low, self.high = ((int(intervals[0, 0]), int(intervals[-1, 1]))
+                               if len(intervals) else (0, 0))
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        """The numbers of all words, ascending."""
+        found = words(self.intervals)
+        found.setflags(write=False)
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class Access:
-    """Words of one space that an instruction reads, or that it writes."""
+    """Words of one space that an instruction reads, or that it writes: a pattern from `base` on."""
     space: Space
-    intervals: np.ndarray
+    pattern: Pattern
+    base: int
     is_write: bool
+
+    @property
+    def intervals(self) -> np.ndarray:
+        """All words, as intervals."""
+        return self.pattern.intervals + self.base
+
+    @property
+    def low(self) -> int:
+        """The first word."""
+        return self.pattern.low + self.base
+
+    @property
+    def high(self) -> int:
+        """The word after the last one; `low` where there are no words."""
+        return self.pattern.high + self.base
+
+    def index(self, start: int = 0, stop: int | None = None) -> slice | np.ndarray:
+        """What selects its words from an array that holds something for each word from `start` to
+        before `stop`; others are left out."""
+        low, high = self.low - start, self.high - start
+        room = (high if stop is None else stop - start)
+        if len(self.pattern.intervals) <= 1:
+            return slice(max(low, 0), max(min(high, room), 0))
+        index = self.pattern.words + (self.base - start)
+        return index if low >= 0 and high <= room else index[(index >= 0) & (index < room)]
 
 
 def merge(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
@@ -62,21 +111,71 @@ def words(intervals: np.ndarray) -> np.ndarray:
         intervals[:, 0] - ends + lengths, lengths)
 
 
-def _beats(transfers, arch):
-    """Beats of (first bytes, size) of transfers, as intervals."""
-    starts, size = transfers
-    return merge(starts // arch.beat_bytes, -(-(starts + size) // arch.beat_bytes))
+#: Patterns of a program's layers that are remembered, of each kind.
+_PATTERNS = 1 << 12
 
 
-def _sums_read(i):
-    """Accumulator words that a POST instruction reads, as intervals."""
-    if i.pool_y == 1 and not i.jump and not i.turn:
-        count = i.out_y * (i.out_x * i.pool_x + (i.pooling == Pooling.LEAD))
-        return np.array([[i.accumulator, i.accumulator + count]])
-    columns, row = window_columns(i)
+@lru_cache(_PATTERNS)
+def _one(words: int) -> Pattern:
+    return Pattern(np.array([[0, words]]))
+
+
+@lru_cache(_PATTERNS)
+def _grid(words: int, *nest: tuple[int, int]) -> Pattern:
+    """`words` words from every sum of multiples of the strides on, for (count, stride) of each
+    loop."""
+    starts = loops(0, *nest)
+    return Pattern(merge(starts, starts + words))
+
+
+@lru_cache(_PATTERNS)
+def _beats(offset: int, size: int, beat: int, *nest: tuple[int, int]) -> Pattern:
+    """Beats of `beat` bytes that transfers of `size` bytes touch; the first transfer begins
+    `offset` bytes after the beginning of beat 0."""
+    starts = loops(offset, *nest)
+    return Pattern(merge(starts // beat, -(-(starts + size) // beat)))
+
+
+def _external(i, arch, is_write):
+    beat = arch.beat_bytes
+    nest, size = transfers(i, arch)
+    return Access(Space.EXTERNAL, _beats(i.address % beat, size, beat, *nest), i.address // beat,
+                  is_write)
+
+
+@lru_cache(_PATTERNS)
+def _line(start: int, last: int, replicate: int, *nest: tuple[int, int]) -> np.ndarray:
+    """Positions along one axis from 0 to `last` that an ARRAY reads, ascending."""
+    at = loops(start, *nest)
+    return np.unique(np.clip(at, 0, last) if replicate else at[(at >= 0) & (at <= last)])
+
+
+@lru_cache(_PATTERNS)
+def _map(blocks: tuple[int, int], rows: tuple, columns: tuple) -> Pattern:
+    """Activation words of an ARRAY, from its base on. `blocks` is (count, stride), `rows` and
+    `columns` are what `_line` takes."""
+    y, x = _line(*rows), _line(*columns)
+    runs = merge(x, x + 1)
+    planes = np.add.outer(loops(0, blocks), y)[..., None]
+    return Pattern(merge(planes + runs[:, 0], planes + runs[:, 1]))
+
+
+@lru_cache(_PATTERNS)
+def _windows(out: tuple[int, int], pool: tuple[int, int], jump: int, turn: int, row: int,
+             pooling: int) -> Pattern:
+    """Accumulator words of a POST, from its first one on; `out` and `pool` are (y, x)."""
+    if pool[0] == 1 and not jump and not turn:
+        return Pattern(np.array([[0, out[0] * (out[1] * pool[1] + (pooling == Pooling.LEAD))]]))
+    columns, next_row = window_columns(out[1], pool[1], jump, turn, pooling)
     runs = merge(columns, columns + 1)
-    rows = loops(i.accumulator, (i.out_y, row), (i.pool_y, i.row))[..., None]
-    return merge(rows + runs[:, 0], rows + runs[:, 1])
+    rows = loops(0, (out[0], next_row), (pool[0], row))[..., None]
+    return Pattern(merge(rows + runs[:, 0], rows + runs[:, 1]))
+
+
+@lru_cache(_PATTERNS)
+def _looked_up(low: int, high: int, depth: int) -> Pattern:
+    addresses = np.arange(low, high + 1) % depth
+    return Pattern(merge(addresses, addresses + 1))
 
 
 def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
@@ -88,43 +187,48 @@ def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
     """
     i, opcode = instruction, instruction.opcode
     if opcode == Opcode.LOAD:
-        base = loops(i.base, (i.rows, i.base_stride))
-        return [Access(Space.EXTERNAL, _beats(transfers(i, arch), arch), False),
-                Access(Space(i.memory), merge(base, base + i.words), True)]
+        return [_external(i, arch, False),
+                Access(Space(i.memory), _grid(i.words, (i.rows, i.base_stride)), i.base, True)]
     if opcode == Opcode.ARRAY:
-        y, x = coordinates(i)
-        if i.replicate:
-            y, x = np.clip(y, 0, i.y_last), np.clip(x, 0, i.x_last)
-        y = np.unique(y[(y >= 0) & (y <= i.y_last)])
-        x = np.unique(x[(x >= 0) & (x <= i.x_last)])
-        runs = merge(x, x + 1)
-        planes = np.add.outer(loops(i.base, (i.blocks, i.stride_block)), y)[..., None]
-        sums = np.array([[i.accumulator, i.accumulator + results(i)]])
-        found = [Access(Space.WEIGHT, np.array(
-                    [[i.weight_base, i.weight_base + passes(i) * arch.rows]]), False),
-                 Access(Space.ACTIVATION, merge(planes + runs[:, 0], planes + runs[:, 1]), False),
-                 Access(Space.ACCUMULATOR, sums, True)]
-        return found + [Access(Space.ACCUMULATOR, sums, False)] * i.accumulate
+        y, x = axes(i)
+        read = _map((i.blocks, i.stride_block), (i.y_start, i.y_last, i.replicate, *y),
+                    (i.x_start, i.x_last, i.replicate, *x))
+        sums = _one(results(i))
+        found = [Access(Space.WEIGHT, _one(passes(i) * arch.rows), i.weight_base, False),
+                 Access(Space.ACTIVATION, read, i.base, False),
+                 Access(Space.ACCUMULATOR, sums, i.accumulator, True)]
+        return found + [Access(Space.ACCUMULATOR, sums, i.accumulator, False)] * i.accumulate
     if opcode == Opcode.POST:
-        found = [Access(Space.ACCUMULATOR, _sums_read(i), False),
-                 Access(Space.PARAMETER, np.array(
-                     [[i.parameters, i.parameters + arch.chunks]]), False)]
+        read = _windows((i.out_y, i.out_x), (i.pool_y, i.pool_x), i.jump, i.turn, i.row, i.pooling)
+        found = [Access(Space.ACCUMULATOR, read, i.accumulator, False),
+                 Access(Space.PARAMETER, _one(arch.chunks), i.parameters, False)]
         if i.table and arch.table_depth:
-            addresses = np.arange(i.low, i.high + 1) % arch.table_depth
-            found.append(Access(Space.TABLE, merge(addresses, addresses + 1), False))
-        offsets = loops(0, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
+            found.append(Access(Space.TABLE, _looked_up(i.low, i.high, arch.table_depth), 0, False))
+        places = _grid(1, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
         if i.operand:
-            base = i.operand_base + offsets * (not i.broadcast)
-            found.append(Access(Space.OPERAND, merge(base, base + 1), False))
+            found.append(Access(Space.OPERAND, _one(1) if i.broadcast else places, i.operand_base,
+                                False))
         for space, first, chosen in (
                 (Space.OPERAND, i.copy_base, (Destination.OPERAND, Destination.BOTH)),
                 (Space.ACTIVATION, i.base, (Destination.ACTIVATION, Destination.BOTH))):
             if i.destination in chosen:
-                found.append(Access(space, merge(first + offsets, first + offsets + 1), True))
+                found.append(Access(space, places, first, True))
         return found
     if opcode == Opcode.STORE:
-        return [Access(Space.EXTERNAL, _beats(transfers(i, arch), arch), True)]
+        return [_external(i, arch, True)]
     return []
+
+
+def span_of(space: Space, arch: Arch, used: Sequence[list[Access]]) -> tuple[int, int]:
+    """(first word, last word + 1) of those in which instructions can conflict, `used` being
+    `accesses` of all: a memory of the chip as a whole, of external memory what is written."""
+    depth = space.depth(arch)
+    if depth is not None:
+        return 0, depth
+    written = [access for mine in used for access in mine
+               if access.space == space and access.is_write]
+    return (min((access.low for access in written), default=0),
+            max((access.high for access in written), default=0))
 
 
 def _require(condition, instruction, text):
@@ -146,17 +250,17 @@ def check(instruction: Instruction, arch: Arch, window_bytes: int | None = None,
     if text := fault(i, arch):
         raise AccessError(f"{text}: {i}")
     if i.opcode in (Opcode.LOAD, Opcode.STORE):
-        starts, size = transfers(i, arch)
-        last, end = int(starts.max()) + size, window_bytes or 1 << 32
+        nest, size = transfers(i, arch)
+        last, end = extent(i.address, *nest)[1] + size, window_bytes or 1 << 32
         _require(last <= end, i, f"reaches byte {last} of a window of {end} bytes")
     used = used or accesses(i, arch)
     for access in used:
         depth = access.space.depth(arch)
-        if depth is not None and len(access.intervals):
-            low, high = int(access.intervals[0, 0]), int(access.intervals[-1, 1])
-            _require(low >= 0 and high <= depth, i,
-                     f"{'writes' if access.is_write else 'reads'} {access.space.name.lower()} "
-                     f"words {low} to {high - 1}; the chip has {depth}")
+        if depth is not None and access.low < access.high and (
+                access.low < 0 or access.high > depth):
+            raise AccessError(
+                f"{'writes' if access.is_write else 'reads'} {access.space.name.lower()} words "
+                f"{access.low} to {access.high - 1}; the chip has {depth}: {i}")
     mine = [access.intervals for access in used if access.space == Space.OPERAND]
     _require(len(mine) < 2 or not overlap(*mine), i,
              "the operand words that it reads and those that it writes must not overlap")

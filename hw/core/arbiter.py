@@ -68,10 +68,11 @@ class ReadArbiter(wiring.Component):
     the cycle after, and the next one can be issued two cycles after it at the earliest. Fetch goes
     first.
 
-    What was issued waits in a queue until its last beat has come. How many beats that takes is
-    counted; RLAST is compared with it. Bursts outside the window are taken, but not issued. Fetch
-    is told so in the next cycle; LOAD's is reported when what was before it has come, and no
-    further one of it is taken.
+    What was issued waits in a queue until its last beat has come. Its first beat is accepted from
+    three cycles after it was issued on, and from two after that of the burst before. How many
+    beats it has is counted; RLAST is compared with it. Bursts outside the window are taken, but
+    not issued. Fetch is told so in the next cycle; LOAD's is reported when what was before it has
+    come, and no further one of it is taken.
 
     While `halt` is high no request is taken, and beats are accepted and dropped.
 
@@ -184,7 +185,7 @@ class ReadArbiter(wiring.Component):
             head.over.eq(head.refused | (head.taken & head.last)),
             queue.read.eq(queue.some & (~head.valid | head.over)),
         ]
-        m.d.sync += head.empty.eq(~queue.write & ~queue.some & (~head.valid | head.over))
+        m.d.sync += head.empty.eq(~queue.write & ~queue.held & (~head.valid | head.over))
         with m.If(~head.valid | head.over):
             m.d.sync += [
                 head.valid.eq(queue.some), head.refused.eq(queue.some & new.refused),

@@ -9,10 +9,10 @@ __all__ = ["BurstQueue"]
 
 
 class BurstQueue(wiring.Component):
-    """A FIFO in distributed memory whose flags are registers.
+    """A FIFO in block RAM whose flags are registers.
 
-    What is written in cycle t can be read from cycle t + 1 on. Nothing is written while it is full,
-    nor read while there is nothing.
+    What is written in cycle t can be read from cycle t + 2 on, and the next entry two cycles after
+    the one before. Nothing is written while it is full, nor read while `some` is low.
 
     Parameters
     ----------
@@ -26,8 +26,10 @@ class BurstQueue(wiring.Component):
     write, read : In(1)
         An entry is written, the oldest one removed, in this cycle.
     new : In(width), oldest : Out(width)
-    some, full : Out(1)
+    held, full : Out(1)
         There is an entry; there is room for none.
+    some : Out(1)
+        There is an entry, and `oldest` is it.
     """
 
     def __init__(self, *, width: int, depth: int) -> None:
@@ -35,23 +37,27 @@ class BurstQueue(wiring.Component):
             raise ValueError(f"depth must be a power of two, not {depth}")
         self.width, self.depth = width, depth
         super().__init__({"write": In(1), "read": In(1), "new": In(width), "oldest": Out(width),
-                          "some": Out(1), "full": Out(1)})
+                          "some": Out(1), "held": Out(1), "full": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.entries = entries = Memory(shape=self.width, depth=self.depth, init=[])
+        # Never read where it is being written: what is read then is not used.
+        m.submodules.entries = entries = Memory(
+            shape=self.width, depth=self.depth, init=[],
+            attrs={"no_rw_check": 1, "ram_style": "block"})
         target = entries.write_port()
-        source = entries.read_port(domain="comb")
+        source = entries.read_port()
         level = Signal(range(self.depth + 1))
         m.d.comb += [
             target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(source.data)]
+        m.d.sync += self.some.eq(self.held & ~self.read)
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
         with m.If(self.read):
             m.d.sync += source.addr.eq(source.addr + 1)
         with m.If(self.write & ~self.read):
-            m.d.sync += [level.eq(level + 1), self.some.eq(1),
+            m.d.sync += [level.eq(level + 1), self.held.eq(1),
                          self.full.eq(level == self.depth - 1)]
         with m.Elif(self.read & ~self.write):
-            m.d.sync += [level.eq(level - 1), self.some.eq(level != 1), self.full.eq(0)]
+            m.d.sync += [level.eq(level - 1), self.held.eq(level != 1), self.full.eq(0)]
         return m

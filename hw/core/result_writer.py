@@ -3,13 +3,13 @@ unit."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import ITEMS
 
 from . import map_address
+from .item_queue import ItemQueue
 from .map_address import MapAddress
 from .window_reader import mark_layout
 
@@ -131,19 +131,18 @@ class ResultWriter(wiring.Component):
         return group, raw
 
     def _elaborate_items(self, m, push):
-        """The FIFO to the store unit, and the count of its free places. A place is taken when an
+        """The queue to the store unit, and the count of its free places. A place is taken when an
         item is begun, since the pipeline cannot wait."""
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self.arch.item_bits, depth=ITEMS)
+        m.submodules.queue = queue = ItemQueue(width=self.arch.item_bits, depth=ITEMS)
+        wiring.connect(m, queue.o, wiring.flipped(self.items))
         # As many ones as there are free places: the next read sees at once whether there is one.
         free = Signal(ITEMS, init=(1 << ITEMS) - 1)
-        taken = fifo.r_rdy & fifo.r_en
+        taken = queue.o.valid & queue.o.ready
         with m.If(self.reserve ^ taken):
             m.d.sync += free.eq(Mux(self.reserve, free >> 1, Cat(Const(1, 1), free)))
         m.d.comb += [
             self.room.eq(free[0]),
-            fifo.w_en.eq(push), fifo.w_data.eq(self.item),
-            self.items.valid.eq(fifo.r_rdy), self.items.payload.eq(fifo.r_data),
-            fifo.r_en.eq(self.items.ready),
+            queue.write.eq(push), queue.item.eq(self.item),
         ]
 
 

@@ -47,7 +47,8 @@ class Store(ExecutionUnit):
     b + 1, and its beats are made from b + 1 on, one in every cycle in which there is an item and
     the W channel is free or accepts; a beat made in cycle t is on W from t + 1. An item is taken in
     the cycle in which its last beat is made. When the last response comes in cycle t, `give` is
-    high in cycle t + 1; responses are accepted at once.
+    high in cycle t + 1; responses are accepted at once, but in no two cycles that follow each
+    other.
 
     A burst outside the window is not begun. It is reported when those before it are answered, and
     no further one is begun.
@@ -281,17 +282,19 @@ class Store(ExecutionUnit):
         """Takes responses, gives the tokens of instructions that are answered whole, and reports
         what went wrong."""
         axi = self.axi
-        refused = Signal()
+        refused, answered = Signal(), Signal()
         m.d.comb += [
-            axi.bready.eq(1),
+            # one that nothing waits for, too
+            axi.bready.eq(queue.some | ~queue.held),
             refused.eq(queue.some & answer.refused),
             queue.read.eq(queue.some & (axi.bvalid | answer.refused)),
+            answered.eq(axi.bvalid & axi.bready),
         ]
         # The unit's number is assigned with the rest: a constant of its own, as part of a signal
         # whose other parts change, is lost where Verilog simulators wait for a change.
         m.d.sync += [
             self.give.eq(Mux(axi.bvalid & queue.some, answer.signal, 0)),
-            self.report.valid.eq(refused | (axi.bvalid & ((axi.bresp != 0) | ~queue.some))),
+            self.report.valid.eq(refused | (answered & ((axi.bresp != 0) | ~queue.some))),
             self.report.unit.eq(Unit.STORE),
             self.report.code.eq(Mux(~queue.some | (axi.bvalid & answer.refused),
                                     ErrorCode.PROTOCOL,
@@ -306,15 +309,15 @@ class Store(ExecutionUnit):
         axi = self.axi
         works = Signal()
         m.d.comb += [
-            works.eq(front | burst.promised | queue.some | (self.give != 0)),
+            works.eq(front | burst.promised | queue.held | (self.give != 0)),
             self.busy.eq(works),
-            self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~burst.promised & ~queue.some),
+            self.quiet.eq(~axi.awvalid & ~axi.wvalid & ~burst.promised & ~queue.held),
         ]
         m.d.sync += self.progress.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
-                                     | axi.bvalid)
+                                     | (axi.bvalid & axi.bready))
         self.say(m, (moves, UnitState.RUNNING),
                  ((front | burst.promised) & ~self.items.valid, UnitState.UNIT),
-                 (burst.promised | offered | (queue.some & ~front), UnitState.MEMORY),
+                 (burst.promised | offered | (queue.held & ~front), UnitState.MEMORY),
                  ((missing != 0) & ~works, UnitState.TOKENS),
                  (works | self.i.valid, UnitState.RUNNING))
         m.d.sync += self.missing.eq(missing)

@@ -112,7 +112,7 @@ class _Model:
         self.out_of = {unit: Channel() for unit in Unit}
         self.reading_ends = 0               # the cycle from which the queues can be read again
         self.slots = Channel([1] * timing.FETCHES)        # a fetch may be decided on
-        self.bursts = Channel()            # what was asked for: (client, beats, first beat)
+        self.bursts = Channel()            # what was asked for: (client, beats, when)
         self.fetched = Channel()           # (first beat, beats)
         self.loading = Channel()           # instructions of load's bursts, in order
         self.load_room = Channel([0] * timing.LOAD_BURSTS)
@@ -191,7 +191,7 @@ class _Model:
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
                 if offset + size > self.program.window_bytes:
                     return
-                self._put(self.bursts, (None, size // arch.beat_bytes, issued + 1 + self.latency))
+                self._put(self.bursts, (None, size // arch.beat_bytes, issued))
                 rest -= size
                 offset += size
 
@@ -284,17 +284,19 @@ class _Model:
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
                     offered = max(offered + 2, (yield self.load_room))
                     offered = yield from self._issue(offered, 1)
-                    self._put(self.bursts, (Unit.LOAD, burst, offered + 1 + self.latency))
+                    self._put(self.bursts, (Unit.LOAD, burst, offered))
 
     def _read(self):
         end = 0             # the last beat accepted
+        opened = 0          # a burst's first beat can be accepted
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
         load = self.activity[Unit.LOAD]
         while True:
-            client, beats, earliest = yield self.bursts
+            client, beats, issued = yield self.bursts
+            opened = max(opened + 2, issued + 3, end + 1)
+            first = max(opened, issued + 1 + self.latency)
             if client is None:
-                first = max(earliest, end + 1)
                 end = first + beats - 1
                 self._put(self.fetched, (first, beats))
                 self.reads_end = end
@@ -304,9 +306,8 @@ class _Model:
                 load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
                 size = self._word_beats(code.memory)
                 left = code.rows * code.words * size
-            end = max(earliest, end + 1)
-            load.wait(UnitState.MEMORY, max(start + 1, word_taken), end - 1)
-            end = max(end, word_taken) + beats - 1
+            load.wait(UnitState.MEMORY, max(start + 1, word_taken), first - 1)
+            end = max(first, word_taken) + beats - 1
             word_taken = end + 1
             if code.memory in self.written:
                 end, word_taken = yield from self._words(

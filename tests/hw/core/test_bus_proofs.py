@@ -110,7 +110,8 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
     m.d.sync += count.eq(count + component.write - component.read)
     m.d.comb += [
         polite.eq(~(component.write & component.full) & ~(component.read & ~component.some)),
-        ok.eq((count <= 4) & (component.some == (count != 0)) & (component.full == (count == 4))
+        ok.eq((count <= 4) & (component.held == (count != 0)) & (component.full == (count == 4))
+              & (component.held | ~component.some)
               & (own["level"] == count)
               & ((own["target__addr"] - own["source__addr"] - count)[:2] == 0)),
     ]

@@ -218,9 +218,10 @@ def plan_layer(layer: Layer, words: int | None, results: int | None = None) -> P
         plans = [plan for buffers in (2, 1)
                  for plan in make(layer, words, buffers, pixels, results)]
         if plans:
-            limit = _SLACK * min(map(estimate, plans))
-            return min((plan for plan in plans if estimate(plan) <= limit),
-                       key=lambda plan: (sum(traffic(plan)), estimate(plan)))
+            cycles = [estimate(plan) for plan in plans]
+            limit = _SLACK * min(cycles)
+            good = (n for n, taken in enumerate(cycles) if taken <= limit)
+            return plans[min(good, key=lambda n: (sum(traffic(plans[n])), cycles[n]))]
     raise UserError(
         f"{layer.title}: one result needs {layer.window} input words at least (pooling window "
         f"{layer.y.pool} x {layer.x.pool}, stride {layer.y.stride} x {layer.x.stride}), and the "

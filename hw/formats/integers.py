@@ -65,6 +65,12 @@ class Int(Format):
             return codes
         return codes - ((codes >> (self.bits - 1)) << self.bits)
 
+    def from_image(self, images: ArrayLike) -> np.ndarray:
+        images = np.asarray(images)
+        if images.dtype.kind not in "iu":
+            return super().from_image(images)
+        return self.from_ordered(np.clip(images, *self.image_range))
+
     def from_ordered(self, values: ArrayLike) -> np.ndarray:
         return np.asarray(values, np.int64) & ((1 << self.bits) - 1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from systolith.gen.chip.package import PACKAGED, package_files
 from systolith.gen.chip.toml import commented_toml, load_chip
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.compile.widen import widened
@@ -112,9 +113,13 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
             whole, top, target = core, "systolith_core", "ecp5"
             if board is not None:
                 whole, top, target = board_verilog(arch, core), board.module, board.part.target
-                (new / f"{top}.v").write_text(whole)
-                constraints = resources.files("systolith.constraints") / board.constraints
-                (new / board.constraints).write_bytes(constraints.read_bytes())
+                if board.name in PACKAGED:
+                    for name, text in package_files(arch, core, board.name).items():
+                        (new / name).write_text(text)
+                else:
+                    (new / f"{top}.v").write_text(whole)
+                    constraints = resources.files("systolith.constraints") / board.constraints
+                    (new / board.constraints).write_bytes(constraints.read_bytes())
         # Yosys in the main thread, where Ctrl-C and SIGTERM arrive and end it.
         with ThreadPoolExecutor(1) as pool:
             counted = pool.submit(_report, program, graph, progress)

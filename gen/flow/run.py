@@ -1,5 +1,5 @@
-"""Running a build on a device: a board on a serial line, a core in this machine's memory, or a
-simulated board."""
+"""Running a build on a device: a board on a serial line, a core beside this machine's processors or
+in its memory, or a simulated board."""
 
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
 from systolith.sim.rtl.device import Device, DeviceError
 from systolith.sim.rtl.memory_map import MemoryMap
+from systolith.sim.rtl.pynq_core import OVERLAY, PynqCore
 from systolith.sim.rtl.serial_link import SerialLink
 from systolith.sim.rtl.verilate import SimulationError
 
@@ -29,7 +30,7 @@ from .simulate import Arrays, Counted, encode, golden_codes, image_of, runs_of
 __all__ = ["DEVICES", "DeviceRun", "connect", "run"]
 
 #: How devices are named.
-DEVICES = "serial:PORT[@BAUD], mem:FILE@REGISTERS,WINDOW,BYTES, sim:board"
+DEVICES = ("serial:PORT[@BAUD], pynq[:FILE.bit], mem:FILE@REGISTERS,WINDOW,BYTES, sim:board")
 
 
 @dataclass
@@ -91,6 +92,8 @@ def connect(device: str, build: Build) -> Iterator[Any]:
     `device` is one of
 
     - `serial:PORT` or `serial:PORT@BAUD`: a board with this project's top level;
+    - `pynq` or `pynq:FILE.bit`: the core in the logic of the Zynq that runs this, by the package
+      `pynq`; the overlay is `systolith.bit` of the build's folder, or the file;
     - `mem:FILE@REGISTERS,WINDOW,BYTES`: a core whose registers and memory this machine sees at
       these addresses of a file such as /dev/mem; BYTES of memory from WINDOW on are its own;
     - `sim:board`: the build's board in Verilator, from the serial line's pins on.
@@ -101,10 +104,10 @@ def connect(device: str, build: Build) -> Iterator[Any]:
     kind, _, rest = device.partition(":")
     if kind == "sim" and rest == "board":
         board = BOARDS.get(build.arch.board)
-        if board is None:
-            raise UserError("sim:board needs a build for a board; this one's chip has none: build "
-                            f"it with --set board={next(iter(BOARDS))}, or use `systolith "
-                            "simulate`")
+        if board is None or board.top is None:
+            raise UserError("sim:board needs a build for a board with a serial line; this one's "
+                            f"chip has board = \"{build.arch.board}\": build it with --set board="
+                            f"{next(iter(BOARDS))}, or use `systolith simulate`")
         verilog = board_verilog(build.arch, build.verilog, DIVISOR)
         with SimulatedBoard(board, verilog) as simulated:
             yield SerialLink(simulated)
@@ -114,6 +117,10 @@ def connect(device: str, build: Build) -> Iterator[Any]:
         with link.port:
             link.synchronize()
             yield link
+    elif kind == "pynq":
+        overlay = Path(rest) if rest else build.folder / OVERLAY
+        with PynqCore(overlay, build.program.window_bytes) as core:
+            yield core
     elif kind == "mem" and "@" in rest:
         path, _, places = rest.rpartition("@")
         numbers = [_number(part, device) for part in places.split(",")]

@@ -87,6 +87,9 @@ FLOWS = {
 def flow_of(name: str) -> tuple[Board, Flow]:
     """The board of a name, and its `Flow`. Raises UserError where there is none."""
     board = BOARDS.get(name)
+    if board is not None and board.top is None:
+        raise UserError(f"the bitstream of the {name} is made by the vendor's tool: `systolith "
+                        f"verilog --chip CHIP --board {name} -o DIR` writes its script")
     if board is None or board.part.name not in DEVICES:
         raise UserError(f"there is no open flow for the board {name!r}; choose one with --board "
                         "or the chip's key `board`")

@@ -43,7 +43,8 @@ def assumed_clock(arch: Arch) -> tuple[float, str]:
     """(MHz, where the figure comes from)."""
     board = BOARDS.get(arch.board)
     if board is not None:
-        return board.clock_mhz, f"oscillator of the {board.name}"
+        return board.clock_mhz, (
+            f"{'oscillator' if board.top else 'clock'} of the {board.name}")
     return arch.clock_mhz, "assumed: clock.mhz of the chip"
 
 

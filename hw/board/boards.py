@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal, Value
@@ -14,7 +15,7 @@ from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
 
 __all__ = ["BOARDS", "PARTS", "Board", "Icebreaker", "Part", "SerialBoard", "SerialSystem",
-           "TangNano20k", "Ulx3s"]
+           "TangNano20k", "Ulx3s", "ZynqBoard"]
 
 
 @dataclass(frozen=True)
@@ -278,8 +279,8 @@ class Board:
     ----------
     name : str
     part : Part
-    top : class
-        Its top level, `top(core, arch=..., memory_bytes=...)`.
+    top : class or None
+        Its top level, `top(core, arch=..., memory_bytes=...)`; None: the vendor's tool makes it.
     module : str
         The name of its Verilog module.
     clock_mhz : float
@@ -293,7 +294,7 @@ class Board:
     """
     name: str
     part: Part
-    top: type["SerialBoard"]
+    top: type["SerialBoard"] | None
     module: str
     clock_mhz: float
     memory_bytes: int
@@ -301,7 +302,33 @@ class Board:
     loader: str
 
 
-BOARDS = {board.name: board for board in (
+@dataclass(frozen=True)
+class ZynqBoard(Board):
+    """A board whose part has processors beside its logic: they are the host, and the core uses
+    their memory. The vendor's tool makes its bitstream; `module` is the core with its AXI ports.
+
+    Attributes
+    ----------
+    device : str
+        The part with package and speed grade.
+    board_part : str
+        What the vendor's tool calls the board, where it has been told of it.
+    register_base : int
+        Address at which the processors see the core's registers.
+    memory_range : int
+        Bytes of the processors' memory, from address 0 on, that the core's port reaches. It uses
+        `memory_bytes` at most, which the system gives it.
+    pins : dict
+        Port -> pin, 3.3 V.
+    """
+    device: str
+    board_part: str
+    register_base: int
+    memory_range: int
+    pins: Mapping[str, str]
+
+
+BOARDS: dict[str, Board] = {board.name: board for board in (
     Board("ulx3s-85f", PARTS["LFE5U-85F"], Ulx3s, "ulx3s", 25.0, 1 << 17, "ulx3s.lpf", "ulx3s"),
     # 64 of its 112 KiB of block RAM; the rest is the core's
     Board("ulx3s-12f", PARTS["LFE5U-12F"], Ulx3s, "ulx3s", 25.0, 1 << 16, "ulx3s.lpf", "ulx3s"),
@@ -310,4 +337,9 @@ BOARDS = {board.name: board for board in (
     # 32 of its 92 KiB of block RAM
     Board("tang-nano-20k", PARTS["GW2AR-18"], TangNano20k, "tang_nano_20k", 27.0, 1 << 15,
           "tang_nano_20k.cst", "tangnano20k"),
+    # as much as PYNQ's images set aside for buffers; the light LD0
+    ZynqBoard("pynq-z2", PARTS["XC7Z020"], None, "systolith", 100.0, 1 << 27, "", "",
+              device="xc7z020clg400-1", board_part="tul.com.tw:pynq-z2:part0:1.0",
+              register_base=0x43C0_0000, memory_range=1 << 29,
+              pins=MappingProxyType({"finished": "R14"})),
 )}

@@ -50,6 +50,8 @@ class SimulatedBoard:
 
     def __init__(self, board: Board, verilog: str, timeout: float = 60.0) -> None:
         top = board.top
+        if top is None:
+            raise verilate.SimulationError(f"the {board.name} has no serial line")
         idle = "".join(f", .{name}({value})" for name, value in top.IDLE.items())
         pins = _PINS.format(module=board.module, clock=top.CLOCK, rx=top.RX, tx=top.TX, idle=idle)
         executable = verilate.build(

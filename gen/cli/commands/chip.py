@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.files import write_file
+from systolith.gen.kit.files import new_folder, write_file
 from systolith.gen.kit.progress import Reporter
 
 from ..command import OK, Command
@@ -103,18 +103,38 @@ class Init(Command):
 
 class Verilog(Command):
     name, summary = "verilog", "write the Verilog of a chip"
-    text = ("Write the core as one Verilog file: the module systolith_core, an AXI4 master with "
-            "AXI4-Lite\nregisters.")
-    examples = ("  systolith verilog --chip ulx3s-8x8 -o core.v\n"
-                "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v")
+    text = (
+        "Write the core as one Verilog file: the module systolith_core, an AXI4 master with "
+        "AXI4-Lite\nregisters.\n\n"
+        "With --board none: a folder for your own FPGA or system on chip. Its module systolith has "
+        "all ports of\nAXI4 and AXI4-Lite; beside it are constraints (SDC), a core file for "
+        "FuseSoC, IP-XACT for Vivado and\nothers. With --board pynq-z2 also the script from which "
+        "Vivado makes the board's bitstream.")
+    examples = (
+        "  systolith verilog --chip ulx3s-8x8 -o core.v\n"
+        "  systolith verilog --chip chip.toml --set array.columns=12 -o core.v\n"
+        "  systolith verilog --chip sim-16x16-int8 --board none -o core\n"
+        "  systolith verilog --chip sim-16x16-int8 --board pynq-z2 -o pynq")
 
     def arguments(self, parser: ArgumentParser) -> None:
+        from systolith.gen.chip.package import PACKAGED
         add_chip(parser)
-        add_output(parser, "FILE", required=True)
+        parser.add_argument("--board", choices=PACKAGED, metavar="BOARD",
+                            help=f"a folder for another flow, one of {', '.join(PACKAGED)}")
+        add_output(parser, "OUT", required=True, help="file, or with --board a folder")
 
     def run(self, options: Namespace) -> int:
+        from systolith.gen.chip.package import package_files
         from systolith.gen.chip.verilog import core_verilog
         arch = chip(options.chip, options)
+        if options.board is not None:
+            with Reporter() as progress, progress.step(f"Writing the Verilog of {arch.name}"), \
+                    new_folder(options.output) as folder:
+                files = package_files(arch, core_verilog(arch), options.board)
+                for name, text in files.items():
+                    (folder / name).write_text(text)
+            wrote(*(Path(options.output) / name for name in files))
+            return OK
         with Reporter() as progress, progress.step(f"Writing the Verilog of {arch.name}"):
             path = write_file(options.output, core_verilog(arch))
         wrote(path)

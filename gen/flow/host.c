@@ -63,27 +63,7 @@ static int take(uint8_t *data, size_t size, int milliseconds)
     return 1;
 }
 
-/* One command of the bridge: letter, address, number of words less one, the words. */
-static void command(char letter, uint32_t address, uint8_t *data, size_t words)
-{
-    while (words) {
-        size_t now = words < 1 << 16 ? words : 1 << 16;
-        uint32_t less = (uint32_t)now - 1;
-        uint8_t head[7] = {(uint8_t)letter, (uint8_t)address, (uint8_t)(address >> 8),
-                           (uint8_t)(address >> 16), (uint8_t)(address >> 24), (uint8_t)less,
-                           (uint8_t)(less >> 8)}, answer;
-        send_all(head, sizeof head);
-        if (letter == 'W') send_all(data, 4 * now);
-        else if (!take(data, 4 * now, TIMEOUT_MS)) die("the board does not answer");
-        if (!take(&answer, 1, TIMEOUT_MS)) die("the board does not answer");
-        if (answer != 'K') die("the board refused an access to %#x", address);
-        data += 4 * now;
-        address += 4 * (uint32_t)now;
-        words -= now;
-    }
-}
-
-/* Whatever another host has left unfinished is forgotten after silence. */
+/* Whatever another host has left unfinished, and what is damaged, is forgotten after silence. */
 static void synchronize(void)
 {
     for (int tries = 0; tries < 20; ++tries) {
@@ -95,6 +75,60 @@ static void synchronize(void)
         if (take(&answer, 1, TIMEOUT_MS) && answer == '?' && poll(&waiting, 1, 20) == 0) return;
     }
     die("the board does not answer: is it connected, configured, and out of reset?");
+}
+
+/* The check of commands and answers: CRC-16, polynomial 0x1021, from 0xffff. */
+static uint16_t check(uint16_t crc, const uint8_t *data, size_t size)
+{
+    while (size--) {
+        crc ^= (uint16_t)(*data++ << 8);
+        for (int n = 0; n < 8; ++n)
+            crc = (uint16_t)(crc & 0x8000 ? crc << 1 ^ 0x1021 : crc << 1);
+    }
+    return crc;
+}
+
+/* One command of the bridge: letter, address, number of words less one, check, the words, check.
+ * Its answer, or 0 where it is lost or damaged. */
+static int ask(char letter, uint32_t address, uint8_t *data, size_t words)
+{
+    uint32_t less = (uint32_t)words - 1;
+    uint8_t head[9] = {(uint8_t)letter, (uint8_t)address, (uint8_t)(address >> 8),
+                       (uint8_t)(address >> 16), (uint8_t)(address >> 24), (uint8_t)less,
+                       (uint8_t)(less >> 8)}, end[3];
+    uint16_t crc = check(0xffff, head, 7);
+    head[7] = (uint8_t)crc;
+    head[8] = (uint8_t)(crc >> 8);
+    send_all(head, sizeof head);
+    if (letter == 'W') {
+        crc = check(crc, data, 4 * words);
+        uint8_t after[2] = {(uint8_t)crc, (uint8_t)(crc >> 8)};
+        send_all(data, 4 * words);
+        send_all(after, sizeof after);
+    } else {
+        if (!take(data, 4 * words, TIMEOUT_MS)) return 0;
+        crc = check(crc, data, 4 * words);
+    }
+    if (!take(end, sizeof end, TIMEOUT_MS)) return 0;
+    return check(crc, end, 1) == (end[1] | end[2] << 8) ? end[0] : 0;
+}
+
+/* Words to or from the board. What is lost or damaged is asked for again, but a start: it would be a
+ * second run. */
+static void command(char letter, uint32_t address, uint8_t *data, size_t words)
+{
+    while (words) {
+        size_t now = words < 1 << 16 ? words : 1 << 16;
+        int once = letter == 'W' && address == (0x80000000u | CONTROL), answer, tries = 0;
+        while (!(answer = ask(letter, address, data, now))) {
+            if (once || ++tries > 3) die("the board's answers are lost or damaged");
+            synchronize();
+        }
+        if (answer != 'K') die("the board refused an access to %#x", address);
+        data += 4 * now;
+        address += 4 * (uint32_t)now;
+        words -= now;
+    }
 }
 
 static uint32_t read_register(uint32_t offset)

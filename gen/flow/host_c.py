@@ -287,7 +287,7 @@ def _constants(build: Build, content: bytes) -> dict[str, object]:
         "CODE_BITS": arch.activation.width, "POST_LANES": arch.post_lanes,
         "RAW_BITS": arch.raw_bits, "RAW_BYTES": arch.raw_bytes, "INPUTS": len(host.inputs),
         "OUTPUTS": len(build.graph.decoders), "CYCLES_MODEL": model_cycles(program).cycles,
-        "TIMEOUT_MS": 60000, "SILENCE_US": 200000}
+        "TIMEOUT_MS": 5000, "SILENCE_US": 200000}
 
 
 def host_c(build: Build) -> str:

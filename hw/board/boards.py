@@ -137,6 +137,8 @@ class SerialBoard(wiring.Component):
         Ports of the clock and of the serial line as the board sees it.
     IDLE : dict
         The other inputs and what they are while nobody touches the board.
+    PRESSED : dict
+        The same of the input that resets, while its button is held.
     """
 
     CLOCK_HZ: int
@@ -148,6 +150,7 @@ class SerialBoard(wiring.Component):
     RX: str
     TX: str
     IDLE: ClassVar[dict]
+    PRESSED: ClassVar[dict]
 
     def __init__(self, core: wiring.Component, *, arch: Arch, memory_bytes: int,
                  divisor: int | None = None) -> None:
@@ -211,6 +214,7 @@ class Ulx3s(SerialBoard):
     }
     CLOCK, RX, TX = "clk_25mhz", "ftdi_txd", "ftdi_rxd"
     IDLE: ClassVar[dict] = {"btn": 1}
+    PRESSED: ClassVar[dict] = {"btn": 3}
 
     def reset(self) -> Value:
         return self.btn[1]
@@ -240,6 +244,7 @@ class Icebreaker(SerialBoard):
     }
     CLOCK, RX, TX = "clk_12mhz", "uart_rx", "uart_tx"
     IDLE: ClassVar[dict] = {"btn_n": 1}
+    PRESSED: ClassVar[dict] = {"btn_n": 0}
 
     def reset(self) -> Value:
         return ~self.btn_n
@@ -263,6 +268,7 @@ class TangNano20k(SerialBoard):
     }
     CLOCK, RX, TX = "clk_27mhz", "uart_rx", "uart_tx"
     IDLE: ClassVar[dict] = {"btn": 0}
+    PRESSED: ClassVar[dict] = {"btn": 1}
 
     def reset(self) -> Value:
         return self.btn[0]

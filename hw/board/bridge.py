@@ -1,23 +1,32 @@
 """Access for a host on a serial line: reads and writes the board's memory and the core's registers.
 
-Every command is one byte, then the address (4 bytes) and the number of 32-bit words less one
-(2 bytes); everything is little-endian.
+Every command is one byte, then the address (4 bytes), the number of 32-bit words less one (2 bytes)
+and a check (2 bytes); everything is little-endian.
 
 | command | what the host sends after it | answer |
 |---|---|---|
-| `W` | the words | `K`, or `E` if any word met an error |
-| `R` | nothing | the words, then `K` or `E` |
+| `W` | the words, a check | `K`, or `E` if any word met an error; a check |
+| `R` | nothing | the words, then `K` or `E`, a check |
 
 Addresses are byte addresses, multiples of 4, counted up from word to word. Bit 31 set: the
-core's registers; clear: the memory. Any other command byte is answered by `?`. A command that
-stops in its middle is forgotten after `SerialBridge.timeout` cycles of silence.
+core's registers; clear: the memory. Any other command byte is answered by `?`.
+
+A check is the CRC (`crc.py`) of all bytes since the command's first, less earlier checks, both
+ways: an answer is of the command that the board has understood. A command whose check is wrong is
+neither executed nor answered, nor is anything that follows it without `SerialBridge.timeout` cycles
+of silence; one that stops in its middle is forgotten after as many. Of a `W` all words but the last
+are written before its check is seen, so that one that is not answered must be given again; a single
+word is written after its check alone.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.core.axi import AXILiteSignature
 
+from . import crc
 from .uart import UartReceiver, UartTransmitter
 
 __all__ = ["REGISTER_SPACE", "RegisterMaster", "SerialBridge", "WordSignature"]
@@ -112,6 +121,12 @@ class _Command:
         self.header = Signal(data.StructLayout({"address": 32, "more": 16}))
         self.word = Signal(32)
         self.place = Signal(3)      # byte of the header or of the word
+        self.crc = Signal(16)
+        self.wrong = Signal()       # the check's first byte was wrong
+
+    def covers(self, byte: Value) -> Any:
+        """The assignment that takes a byte into the check."""
+        return self.crc.eq(crc.following(self.crc, byte))
 
 
 class _Access:
@@ -162,10 +177,13 @@ class SerialBridge(wiring.Component):
         silence = Signal(range(self.timeout + 1))
         with m.FSM() as fsm:
             self._elaborate_command(m, command, receiver, silence == self.timeout)
+            self._elaborate_checks(m, command, receiver, silence == self.timeout)
             self._elaborate_words(m, command, access, transmitter)
             self._elaborate_answers(m, command, transmitter)
         # A host that stops in the middle of a command must not lock the line.
-        with m.If(receiver.strobe | ~(fsm.ongoing("HEADER") | fsm.ongoing("TAKE"))):
+        awaited = [fsm.ongoing(state) for state in
+                   ("HEADER", "HEADER CHECK", "TAKE", "WORDS CHECK", "DEAF")]
+        with m.If(receiver.strobe | ~Cat(awaited).any()):
             m.d.sync += silence.eq(0)
         with m.Else():
             m.d.sync += silence.eq(silence + 1)
@@ -196,6 +214,7 @@ class SerialBridge(wiring.Component):
         header, place, word = command.header, command.place, command.word
         with m.State("COMMAND"):
             m.d.sync += [place.eq(0), command.failed.eq(0),
+                         command.crc.eq(crc.following(Const(crc.START, 16), receiver.data)),
                          command.write.eq(receiver.data == ord("W"))]
             with m.If(receiver.strobe):
                 with m.If((receiver.data == ord("W")) | (receiver.data == ord("R"))):
@@ -205,22 +224,45 @@ class SerialBridge(wiring.Component):
         with m.State("HEADER"):
             with m.If(receiver.strobe):
                 m.d.sync += [header.eq(Cat(header.as_value()[8:], receiver.data)),
-                             place.eq(place + 1)]
+                             place.eq(place + 1), command.covers(receiver.data)]
                 with m.If(place == 5):
                     m.d.sync += place.eq(0)
-                    with m.If(command.write):
-                        m.next = "TAKE"
-                    with m.Else():
-                        m.next = "ACCESS"
+                    m.next = "HEADER CHECK"
             with m.Elif(forgotten):
                 m.next = "COMMAND"
         with m.State("TAKE"):
             with m.If(receiver.strobe):
-                m.d.sync += [word.eq(Cat(word[8:], receiver.data)), place.eq(place + 1)]
+                m.d.sync += [word.eq(Cat(word[8:], receiver.data)), place.eq(place + 1),
+                             command.covers(receiver.data)]
                 with m.If(place == 3):
                     m.d.sync += place.eq(0)
-                    m.next = "ACCESS"
+                    with m.If(header.more == 0):
+                        m.next = "WORDS CHECK"
+                    with m.Else():
+                        m.next = "ACCESS"
             with m.Elif(forgotten):
+                m.next = "COMMAND"
+
+    def _elaborate_checks(self, m, command, receiver, forgotten):
+        """States of what the host sends to be compared with the check, and of the silence that is
+        awaited where it is wrong."""
+        place = command.place
+        for state, takes in (("HEADER CHECK", 1), ("WORDS CHECK", 0)):
+            with m.State(state):
+                with m.If(receiver.strobe):
+                    wrong = receiver.data != command.crc.word_select(place[0], 8)
+                    m.d.sync += [place.eq(~place[0]), command.wrong.eq(wrong)]
+                    with m.If(place[0]):
+                        with m.If(wrong | command.wrong):
+                            m.next = "DEAF"
+                        with m.Elif(command.write & takes):
+                            m.next = "TAKE"
+                        with m.Else():
+                            m.next = "ACCESS"
+                with m.Elif(forgotten):
+                    m.next = "COMMAND"
+        with m.State("DEAF"):
+            with m.If(forgotten):
                 m.next = "COMMAND"
 
     def _elaborate_words(self, m, command, access, transmitter):
@@ -238,7 +280,7 @@ class SerialBridge(wiring.Component):
         with m.State("GIVE"):
             m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(word[:8])]
             with m.If(transmitter.i.ready):
-                m.d.sync += [word.eq(word[8:]), place.eq(place + 1)]
+                m.d.sync += [word.eq(word[8:]), place.eq(place + 1), command.covers(word[:8])]
                 with m.If(place == 3):
                     m.d.sync += place.eq(0)
                     m.next = "NEXT"
@@ -253,10 +295,20 @@ class SerialBridge(wiring.Component):
                 m.next = "ACCESS"
 
     def _elaborate_answers(self, m, command, transmitter):
-        """States that send a command's last byte."""
-        for state, answer in (("ANSWER", Mux(command.failed, ord("E"), ord("K"))),
-                              ("UNKNOWN", ord("?"))):
+        """States that send how a command has ended."""
+        place, ending = command.place, Signal(8)
+        m.d.comb += ending.eq(Mux(command.failed, ord("E"), ord("K")))
+        for state, answer in (("ANSWER", ending), ("UNKNOWN", ord("?")),
+                              ("CHECK", command.crc.word_select(place[0], 8))):
             with m.State(state):
                 m.d.comb += [transmitter.i.valid.eq(1), transmitter.i.payload.eq(answer)]
                 with m.If(transmitter.i.ready):
-                    m.next = "COMMAND"
+                    if state == "ANSWER":
+                        m.d.sync += command.covers(ending)
+                        m.next = "CHECK"
+                    elif state == "CHECK":
+                        m.d.sync += place.eq(1)
+                        with m.If(place[0]):
+                            m.next = "COMMAND"
+                    else:
+                        m.next = "COMMAND"

@@ -1,7 +1,7 @@
 // A board in Verilator whose serial line is a pseudo-terminal, as a USB adapter's would be.
 // Prints the terminal's name, then runs until its standard input is closed. A number there, on a
-// line of its own, is answered by an empty line after so many thousand clock cycles. DIVISOR is the
-// number of clock cycles per bit. While nothing happens on the line the clock goes on, since the
+// line of its own, is answered by an empty line after so many thousand clock cycles; after the letter
+// r, the board's reset is held for them. DIVISOR is the number of clock cycles per bit. While nothing happens on the line the clock goes on, since the
 // core may be running.
 #include <cstdio>
 #include <cstdlib>
@@ -83,12 +83,14 @@ class Requests {
 public:
     bool closed = false;
     long thousands = -1;            // the number that was asked for last, until it is taken
+    bool reset = false;             // it follows an r
 
     void look() {
         pollfd waiting{STDIN_FILENO, POLLIN, 0};
         while (!closed && thousands < 0 && poll(&waiting, 1, 0) > 0) {
             char byte;
             if (read(STDIN_FILENO, &byte, 1) <= 0) closed = true;
+            else if (byte == 'r') reset = true;
             else if (byte != '\n') number_ = 10 * number_ + (byte - '0');
             else {
                 thousands = number_;
@@ -116,7 +118,9 @@ int main() {
         if (requests.thousands == 0) {
             std::printf("\n");
             std::fflush(stdout);
+            requests.reset = false;
         }
+        top.reset = requests.reset;
         if (requests.thousands >= 0) --requests.thousands;
         unsigned char buffer[4096];
         if (sender.bytes.size() < sizeof buffer) {

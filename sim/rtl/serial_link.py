@@ -5,9 +5,11 @@ The commands are those of `systolith.hw.board.bridge`. Needs the package `pyseri
 """
 
 import time
+from binascii import crc_hqx
 from typing import Any
 
 from systolith.hw.board.bridge import REGISTER_SPACE
+from systolith.hw.board.crc import START
 from systolith.hw.spec import registers
 
 from .device import DeviceError
@@ -43,6 +45,8 @@ class SerialLink:
     #: Seconds of silence after which the bridge has forgotten an unfinished command, with a margin:
     #: 0.13 at 1 Mbit/s.
     SILENCE = 0.2
+    #: How often a command is given again.
+    REPEATS = 3
     #: Silences until a board counts as dead: the longest answer takes 2.6 s at 1 Mbit/s.
     PATIENCE = 20
 
@@ -118,35 +122,40 @@ class SerialLink:
     def _write(self, address: int, data: bytes) -> None:
         # A start that is given again would be a second run.
         once = address == REGISTER_SPACE + registers.address("CONTROL")
-        self._ask(self._head(b"W", address, len(data) // 4) + data, address, 0, once)
+        self._ask(b"W", address, len(data) // 4, data, 0, once)
 
     def _read(self, address: int, words: int) -> bytes:
-        return self._ask(self._head(b"R", address, words), address, 4 * words, False)
+        return self._ask(b"R", address, words, b"", 4 * words, False)
 
-    def _ask(self, command: bytes, address: int, size: int, once: bool) -> bytes:
-        """One command, and a second time where its answer is lost or garbled; `size` bytes."""
-        try:
-            return self._try(command, address, size)
-        except _Garbled:
-            if once:
-                raise
-        self.synchronize()
-        return self._try(command, address, size)
+    def _ask(self, letter: bytes, address: int, words: int, data: bytes, size: int,
+             once: bool) -> bytes:
+        """The `size` bytes that answer a command, which is given again where it or its answer is
+        lost or damaged."""
+        head = letter + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little")
+        check = crc_hqx(head, START)
+        command = head + check.to_bytes(2, "little")
+        if data:
+            check = crc_hqx(data, check)
+            command += data + check.to_bytes(2, "little")
+        for _ in range(self.REPEATS):
+            try:
+                return self._try(command, check, address, size)
+            except _Garbled:
+                if once:
+                    raise
+            self.synchronize()
+        return self._try(command, check, address, size)
 
-    def _try(self, command: bytes, address: int, size: int) -> bytes:
+    def _try(self, command: bytes, check: int, address: int, size: int) -> bytes:
         self.port.write(command)
-        data, answer = self._take(size), self._take(1)
-        if answer == b"E":
+        answer, expected = self._take(size + 1), self._take(2)
+        if crc_hqx(answer, check).to_bytes(2, "little") != expected:
+            raise _Garbled("the board's answer is damaged; is it the right line and speed?")
+        if answer[-1:] == b"E":
             where = f"{address & ~REGISTER_SPACE:#x} of the " + (
                 "registers" if address & REGISTER_SPACE else "memory")
             raise DeviceError(f"the board refused an access to byte {where}")
-        if answer != b"K":
-            raise _Garbled(f"the board answered {answer!r}; is it the right line and speed?")
-        return data
-
-    @staticmethod
-    def _head(command: bytes, address: int, words: int) -> bytes:
-        return command + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little")
+        return answer[:-1]
 
     def _take(self, size: int) -> bytes:
         data = bytearray()

@@ -1,17 +1,25 @@
 """Running a build on a device: a simulated board from the serial line's pins on, with the real core
 inside, and a core in memory."""
 
+import os
+import pty
+import select
+import threading
+import tty
+
 import numpy as np
 import pytest
 from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.flow.build import CORE, PROGRAM, Build
 from systolith.gen.flow.run import connect, run
+from systolith.gen.flow.simulate import encode, image_of
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.spec import registers
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
+from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
 from systolith.sim.rtl.device import Device
 from systolith.sim.rtl.serial_link import SerialLink
@@ -94,6 +102,95 @@ def test_a_command_whose_end_is_lost_is_given_again(board, monkeypatch):
     monkeypatch.setattr(board, "write", lossy)
     link.write_memory(256, bytes(range(64)))
     assert len(sent) > 1 and link.read_memory(256, 64) == bytes(range(64))
+
+
+def test_noise_goes_unnoticed_neither_way(board, monkeypatch):
+    """A bit of a payload is wrong on its way to the board, then one of an answer."""
+    link, write, read, sent = SerialLink(board), board.write, board.read, []
+
+    def noisy_write(data):
+        sent.append(data)
+        write(data[:60] + bytes([data[60] ^ 8]) + data[61:] if len(sent) == 1 else data)
+
+    def noisy_read(size):
+        data = read(size)
+        if size == 65 and len(reads) == 0:
+            reads.append(data)
+            return bytes([data[0] ^ 1]) + data[1:]
+        return data
+    reads = []
+    link.write_memory(1024, bytes(256))
+    monkeypatch.setattr(board, "write", noisy_write)
+    link.write_memory(1024, bytes(range(256)))
+    assert len(sent) > 1
+    monkeypatch.setattr(board, "read", noisy_read)
+    assert link.read_memory(1024, 64) == bytes(range(64))
+    assert len(reads) == 1
+
+
+def test_reset_in_the_middle_of_a_transfer_and_of_a_run(made, board):
+    link, host = SerialLink(board), made.program.host
+    link.synchronize()
+    core = Device(link)
+    core.load(made.program)
+    board.write(b"W\0\0\0\0\xff\0")            # half of a command, then the button
+    board.press_reset()
+    link.synchronize()
+    # What was acknowledged is there, but registers, which reset.
+    assert link.read_memory(0, len(made.program.image)) == made.program.image
+    core.load(made.program)
+    link.write_register(registers.address("CONTROL"), registers.CONTROL_START)
+    board.press_reset()
+    assert not core.status.busy
+    core.load(made.program)
+    inputs, codes = encode(made, images(made, 1), None)
+    data = pack_inputs(made.program, image_of(codes, np.array([0])))
+    found = core.run(writes=[(host.input_offset, data)],
+                     reads=[(host.output_offset, host.output_bytes)]).check()
+    golden = made.graph.run(made.graph.encode_inputs(inputs), ARCH)
+    for name, values in unpack_outputs(made.program, found.outputs[0]).items():
+        assert np.array_equal(values, golden[name][0])
+
+
+class NoisyTerminal:
+    """A terminal between a host and a board, as a context manager: a bit is wrong in the parts with
+    these numbers of what the board sends."""
+
+    def __init__(self, board, wrong):
+        self.board, self.wrong = board, wrong
+        self.own, other = pty.openpty()
+        tty.setraw(other)
+        self.path, self.stopped = os.ttyname(other), threading.Event()
+        self.thread = threading.Thread(target=self._relay, daemon=True)
+
+    def _relay(self):
+        passed = 0
+        while not self.stopped.is_set():
+            ready, _, _ = select.select([self.own, self.board.file], [], [], 0.01)
+            if self.own in ready:
+                self.board.write(os.read(self.own, 4096))
+            if self.board.file in ready:
+                data = os.read(self.board.file, 4096)
+                passed += 1
+                os.write(self.own, bytes([data[0] ^ (passed in self.wrong)]) + data[1:])
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        self.thread.join()
+        os.close(self.own)
+
+
+def test_the_host_in_c_asks_again_for_what_is_damaged(made, board, tmp_path):
+    x, host = images(made, 1), c.compiled(made, tmp_path)
+    SerialLink(board).synchronize()
+    with NoisyTerminal(board, {3, 7}) as noisy:
+        done, results = c.ran(host, noisy.path, made.folder / PROGRAM, x, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(results, c.expected(made, x).ravel())
 
 
 def test_an_unanswered_start_is_not_given_again(board, monkeypatch):

@@ -3,17 +3,18 @@
 
 import random
 import re
+from binascii import crc_hqx
 from importlib import resources
 from typing import ClassVar
 
 import pytest
-from amaranth.hdl import Fragment, Module
+from amaranth.hdl import Fragment, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from systolith.hw.board import boards
+from systolith.hw.board import boards, crc
 from systolith.hw.board.block_memory import BlockMemory
-from systolith.hw.board.bridge import REGISTER_SPACE, SerialBridge
+from systolith.hw.board.bridge import REGISTER_SPACE, RegisterMaster, SerialBridge
 from systolith.hw.board.uart import UartReceiver, UartTransmitter
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.core.csr import Csr
@@ -76,7 +77,16 @@ async def receive(ctx, line, count, divisor=DIVISOR, patience=20000):
 
 
 def command(letter, address, words, content=b""):
-    return letter + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little") + content
+    head = letter + address.to_bytes(4, "little") + (words - 1).to_bytes(2, "little")
+    check = crc_hqx(head, 0xFFFF)
+    end = content + crc_hqx(content, check).to_bytes(2, "little") if content else b""
+    return head + check.to_bytes(2, "little") + end
+
+
+def answer_to(request, content=b"", end=b"K"):
+    """What answers a request, with its check."""
+    covered = request[:7] + request[9:-2] + content + end
+    return content + end + crc_hqx(covered, 0xFFFF).to_bytes(2, "little")
 
 
 @pytest.mark.parametrize("divisor", [4, 7, 25])
@@ -117,32 +127,99 @@ def test_host_writes_and_reads_memory_and_registers():
     content = random.Random(1).randbytes(12)
 
     async def process(ctx):
-        async def ask(request, count):
+        async def ask(request, content=b"", end=b"K"):
             await send(ctx, dut.rx, request)
-            return await receive(ctx, dut.tx, count)
+            expected = answer_to(request, content, end)
+            assert await receive(ctx, dut.tx, len(expected)) == expected
 
-        assert await ask(command(b"W", 4092, 3, content), 1) == b"K"
-        assert await ask(command(b"R", 4092, 3), 13) == content + b"K"
+        await ask(command(b"W", 4092, 3, content))
+        await ask(command(b"R", 4092, 3), content)
         # a word alone, in the middle of a beat
-        assert await ask(command(b"W", 4096, 1, b"\x01\x02\x03\x04"), 1) == b"K"
+        await ask(command(b"W", 4096, 1, b"\x01\x02\x03\x04"))
         changed = content[:4] + b"\x01\x02\x03\x04" + content[8:]
-        assert await ask(command(b"R", 4092, 3), 13) == changed + b"K"
+        await ask(command(b"R", 4092, 3), changed)
         # registers
         for name, value in (("ID", registers.ID), ("VERSION", registers.VERSION),
                             ("IDENTITY_HIGH", identity(arch) >> 32)):
-            answer = await ask(command(b"R", REGISTER_SPACE + registers.address(name), 1), 5)
-            assert answer == value.to_bytes(4, "little") + b"K"
+            await ask(command(b"R", REGISTER_SPACE + registers.address(name), 1),
+                      value.to_bytes(4, "little"))
         at = REGISTER_SPACE + registers.address("WINDOW_SIZE")
-        assert await ask(command(b"W", at, 1, (8192).to_bytes(4, "little")), 1) == b"K"
-        assert await ask(command(b"R", at, 1), 5) == (8192).to_bytes(4, "little") + b"K"
+        await ask(command(b"W", at, 1, (8192).to_bytes(4, "little")))
+        await ask(command(b"R", at, 1), (8192).to_bytes(4, "little"))
         # mistakes
-        assert await ask(command(b"W", 8192, 1, b"\xff\xff\xff\xff"), 1) == b"E"
-        assert (await ask(command(b"R", 1 << 20, 1), 5))[-1:] == b"E"
-        assert await ask(b"x", 1) == b"?"
-        assert await ask(command(b"R", 0, 1), 5) == b"\0\0\0\0K"
+        await ask(command(b"W", 8192, 1, b"\xff\xff\xff\xff"), end=b"E")
+        await send(ctx, dut.rx, command(b"R", 1 << 20, 1))
+        assert (await receive(ctx, dut.tx, 7))[4:5] == b"E"
+        await send(ctx, dut.rx, b"x")
+        assert await receive(ctx, dut.tx, 1) == b"?"
+        await ask(command(b"R", 0, 1), b"\0\0\0\0")
         process.done = True
 
     simulate(dut, process)
+    assert process.done
+
+
+def test_the_check_is_that_of_the_standard_library():
+    rng = random.Random(1)
+    m, before, byte, after = Module(), Signal(16), Signal(8), Signal(16)
+    m.d.comb += after.eq(crc.following(before, byte))
+
+    async def process(ctx):
+        for _ in range(50):
+            one, two = rng.randrange(1 << 16), rng.randrange(256)
+            ctx.set(before, one)
+            ctx.set(byte, two)
+            await ctx.delay(1e-6)
+            assert ctx.get(after) == crc_hqx(bytes([two]), one)
+        process.done = True
+
+    simulator = Simulator(m)
+    simulator.add_testbench(process)
+    simulator.run()
+    assert process.done
+
+
+#: What happens to a command on its way: (bytes) -> bytes.
+DAMAGE = {
+    "letter": lambda b: b"R" + b[1:],
+    "address": lambda b: b[:1] + bytes([b[1] ^ 4]) + b[2:],
+    "count": lambda b: b[:5] + bytes([b[5] ^ 1]) + b[6:],
+    "check of the header": lambda b: b[:8] + bytes([b[8] ^ 0x80]) + b[9:],
+    "word": lambda b: b[:9] + bytes([b[9] ^ 0x10]) + b[10:],
+    "check": lambda b: b[:-1] + bytes([b[-1] ^ 1]),
+    "lost in the header": lambda b: b[:3] + b[4:],
+    "lost in the word": lambda b: b[:10] + b[11:],
+    "noise in the header": lambda b: b[:3] + b"\x55" + b[3:],
+    "noise in the word": lambda b: b[:11] + b"\x55" + b[11:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_command_is_neither_executed_nor_answered(damage):
+    timeout = 40 * 10 * DIVISOR
+    m = Module()
+    m.submodules.bridge = dut = SerialBridge(divisor=DIVISOR, timeout=timeout)
+    m.submodules.master = master = RegisterMaster(address_bits=8)
+    m.submodules.core = core = StubCore(Arch(rows=2, columns=2))
+    wiring.connect(m, dut.registers, master.words)
+    wiring.connect(m, master.axi, core.s_axi)
+    at = REGISTER_SPACE + registers.address("WINDOW_SIZE")
+    good = command(b"W", at, 1, b"\x01\x02\x03\x04")
+
+    async def process(ctx):
+        async def ask(request, content=b""):
+            await send(ctx, dut.rx, request)
+            expected = answer_to(request, content)
+            assert await receive(ctx, dut.tx, len(expected)) == expected
+        await send(ctx, dut.rx, DAMAGE[damage](good))
+        # silence: no answer, and afterwards the next command is understood
+        assert await receive(ctx, dut.tx, 1, patience=timeout + 10) == b""
+        await ask(command(b"R", at, 1), b"\0\0\0\0")
+        await ask(good)
+        await ask(command(b"R", at, 1), b"\x01\x02\x03\x04")
+        process.done = True
+
+    simulate(m, process)
     assert process.done
 
 

@@ -1,5 +1,8 @@
 """The serial transport, against a line that behaves as `hw.bridge` does."""
 
+import random
+from binascii import crc_hqx
+
 import pytest
 from systolith.hw.board.bridge import REGISTER_SPACE
 from systolith.hw.spec import registers
@@ -18,6 +21,7 @@ class Line:
             ("ID", registers.ID), ("VERSION", registers.VERSION),
             ("IDENTITY_LOW", identity(arch) & 0xFFFFFFFF), ("IDENTITY_HIGH", identity(arch) >> 32))}
         self.answer, self.commands = bytearray(), []
+        self.damage = self.damage_answer = bytes
 
     def pause(self, seconds):
         """Nothing to wait for."""
@@ -33,24 +37,33 @@ class Line:
         if data == b"?":
             self.answer += b"?"
             return
+        data = self.damage(data)
         letter, address, more = data[:1], int.from_bytes(data[1:5], "little"), data[5:7]
-        words, content = int.from_bytes(more, "little") + 1, data[7:]
+        words, content = int.from_bytes(more, "little") + 1, data[9:-2]
+        check = crc_hqx(data[:7], 0xFFFF)
+        if check.to_bytes(2, "little") != data[7:9]:
+            return
+        if letter == b"W":
+            check = crc_hqx(content, check)
+            if check.to_bytes(2, "little") != data[-2:]:
+                return
         self.commands.append((letter, address, words))
         assert len(content) == (4 * words if letter == b"W" else 0)
+        answer, fine = b"", True
         if address & REGISTER_SPACE:
             offset = address - REGISTER_SPACE
             if letter == b"W":
                 self.registers[offset] = int.from_bytes(content, "little")
             else:
-                self.answer += self.registers.get(offset, 0).to_bytes(4, "little")
-            self.answer += b"K"
-            return
-        fine = address + 4 * words <= len(self.memory)
-        if letter == b"W" and fine:
-            self.memory[address:address + 4 * words] = content
-        elif letter == b"R":
-            self.answer += bytes(self.memory[address:address + 4 * words]).ljust(4 * words, b"\0")
-        self.answer += b"K" if fine else b"E"
+                answer = self.registers.get(offset, 0).to_bytes(4, "little")
+        else:
+            fine = address + 4 * words <= len(self.memory)
+            if letter == b"W" and fine:
+                self.memory[address:address + 4 * words] = content
+            elif letter == b"R":
+                answer = bytes(self.memory[address:address + 4 * words]).ljust(4 * words, b"\0")
+        answer += b"K" if fine else b"E"
+        self.answer += self.damage_answer(answer + crc_hqx(answer, check).to_bytes(2, "little"))
 
     def read(self, size):
         part, self.answer = bytes(self.answer[:min(size, 100)]), self.answer[min(size, 100):]
@@ -98,7 +111,7 @@ def test_what_goes_wrong_is_said(line):
     with pytest.raises(DeviceError, match="refused an access to byte 0x10000 of the memory"):
         link.write_memory(1 << 16, b"1234")
     line.answer += b"?"
-    with pytest.raises(DeviceError, match=r"answered b'\?'"):
+    with pytest.raises(DeviceError, match="answer is damaged"):
         link.write_register(registers.address("CONTROL"), 1)
     line.answer += b"?"
     link.write_memory(0, b"1234")
@@ -107,3 +120,27 @@ def test_what_goes_wrong_is_said(line):
     line.answer.clear()
     with pytest.raises(DeviceError, match="does not answer"):
         link.read_memory(0, 4)
+
+
+def test_bits_that_are_wrong_change_nothing(line):
+    """A bit is wrong in every third command and every fourth answer."""
+    link, rng = SerialLink(line), random.Random(1)
+
+    def damages(one_in):
+        def damage(data):
+            data = bytearray(data)
+            if rng.randrange(one_in) == 0:
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            return bytes(data)
+        return damage
+    line.damage, line.damage_answer = damages(3), damages(4)
+    link.REPEATS = 20
+    expected = bytearray(line.memory)
+    for _ in range(60):
+        at, size = rng.randrange(1000), rng.randrange(1, 200)
+        data = rng.randbytes(size)
+        link.write_memory(at, data)
+        expected[at:at + size] = data
+        assert line.memory == expected
+        at, size = rng.randrange(1000), rng.randrange(1, 200)
+        assert link.read_memory(at, size) == expected[at:at + size]

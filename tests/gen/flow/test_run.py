@@ -22,9 +22,12 @@ from systolith.hw.spec.identity import identity
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
 from systolith.sim.rtl.device import Device
+from systolith.sim.rtl.pynq_core import OVERLAY
 from systolith.sim.rtl.serial_link import SerialLink
 
 from ...networks import random_network
+from ...sim import pynq_stand_in
+from ...sim.core_in_memory import CoreInMemory
 from . import test_host_c as c
 
 ARCH = Arch(name="small", board="ulx3s-85f", rows=3, columns=2, activation="int4",
@@ -72,6 +75,18 @@ def test_the_host_in_c(made, board, tmp_path):
     assert np.array_equal(results, c.expected(made, x).ravel())
     done, _ = c.ran(host, "/dev/null", program, x, tmp_path)
     assert done.returncode == 1 and "is no serial line" in done.stderr
+
+
+def test_a_core_beside_the_processors(made, monkeypatch, tmp_path):
+    for suffix in ("bit", "hwh"):
+        (made.folder / OVERLAY).with_suffix(f".{suffix}").touch()
+    with CoreInMemory(tmp_path / "memory", made.program) as core:
+        buffers = pynq_stand_in.install(monkeypatch, core)
+        found = run(made, images(made, 1), "pynq", check=True)
+        assert found.comparison.bits == 0 and found.comparison.elements > 0
+        assert buffers[0].freed
+        with pytest.raises(UserError, match=r"pynq:other\.bit: other\.bit: no such file"):
+            run(made, images(made, 1), "pynq:other.bit")
 
 
 def test_a_wrong_result_is_seen(made, monkeypatch):

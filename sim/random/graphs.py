@@ -73,6 +73,7 @@ class _Network:
         bottom, top = self.format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
+        weight = arch.weight.from_image(arch.weight.image(weight))  # of numbers with several codes one
         geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
                             groups=groups)
         low = draw.choice((bottom, zero_point))

@@ -21,6 +21,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.requantization import Requantization
+from systolith.sim.model.weights import Weights
 
 
 def random_case(draw):
@@ -29,7 +30,7 @@ def random_case(draw):
                 weight_depth=16 * draw.choice((9, 18, 36, 72)), activation_depth=4096)
     kernel, stride = draw.choice(((1, 1), (1, 2), (3, 1), (3, 1), (3, 2), (5, 1)))
     channels, out, size = draw.choice((16, 32, 64)), draw.choice((16, 48, 64)), draw.randint(6, 20)
-    conv = Conv("conv", "in", "out", np.ones((out, channels, kernel, kernel), int), Int(8),
+    conv = Conv("conv", "in", "out", Weights(np.ones((out, channels, kernel, kernel)), Int(8)),
                 Geometry((stride, stride), pads=(kernel // 2,) * 4),
                 requantization=Requantization.plain(out), input_shape=(channels, size, size))
     layer = Layer(0, conv, arch)

@@ -17,6 +17,7 @@ from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.numerics import output_size
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Below, Operand, Requantization
+from systolith.sim.model.weights import Weights
 from systolith.sim.random.fields import operand_fields, random_windows
 from systolith.sim.rtl import core
 
@@ -72,7 +73,7 @@ def random_layer(draw, rng, arch, name, tensor):
         weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
     geometry = Geometry(tuple(stride), tuple(dilation), (
         pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code, replicate)
-    conv = Conv(name, tensor.name, f"{name}.out", weight, arch.weight, geometry,
+    conv = Conv(name, tensor.name, f"{name}.out", Weights.of_codes(weight, arch.weight), geometry,
                 nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
     sizes = conv.conv_shape[1:]
     size = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]
@@ -118,13 +119,13 @@ def bend(draw, rng, conv, arch):
     if own is None:
         return conv
     other = np.random.default_rng(len(conv.name) + int(abs(conv.bias).sum()))
-    unit, fraction = 1 << MULTIPLIER_BITS - arch.addend_bits, other.random(len(conv.weight))
+    unit, fraction = 1 << MULTIPLIER_BITS - arch.addend_bits, other.random(len(conv.weights))
     addend, below = (own.multiplier * fraction).astype(np.int64) // unit * unit, None
-    ties = other.integers(0, 3, len(conv.weight))
+    ties = other.integers(0, 3, len(conv.weights))
     if operand is not None:
         operand = replace(operand, ties=int(other.integers(0, 3)))
     if arch.leaky and draw.random() < 0.5:
-        slope = rng.uniform(-1, 1, len(conv.weight))
+        slope = rng.uniform(-1, 1, len(conv.weights))
         factor = (own.multiplier * slope).astype(np.int64)
         below = Below(factor, own.shift, np.sign(factor) * (
             (abs(factor) * fraction).astype(np.int64) // unit * unit))
@@ -161,7 +162,7 @@ def random_network(seed, arch, layers=None, size=None):
                           int(conv.sum_range(arch.activation)[0] - low)))
         if arch.accumulator is not None:
             room = min(spread, high)
-        conv = replace(conv, bias=rng.integers(-room, room, len(conv.weight)) // 2)
+        conv = replace(conv, bias=rng.integers(-room, room, len(conv.weights)) // 2)
         if draw.random() < 0.15:
             conv = replace(conv, pool=Pool())
         else:

@@ -14,6 +14,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Requantization
+from systolith.sim.model.weights import Weights
 
 __all__ = ["arrange", "with_whole_operands"]
 
@@ -58,15 +59,15 @@ def _whole(name):
 
 def _copy(writer, tensor):
     """The layer that copies a tensor; `writer` is a layer that writes it."""
-    form, weights = tensor.format, writer.weight_format
+    form, weights = tensor.format, writer.weights.format
     channels = tensor.shape[0]
-    one = int(weights.encode(np.array(1.0)))
+    one = int(weights.image(weights.encode(1.0)))
     orders = form.ordered(form.finite_codes())
-    weight = np.where(np.eye(channels, dtype=bool), one, 0)[..., None, None]
     requantization = Requantization(
         np.ones(channels, np.int64), np.full(channels, -weights.exponent), low=int(orders.min()),
         high=int(orders.max()))
-    return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name), weight, weights,
+    return Conv(f"{_whole(tensor.name)}_copy", tensor.name, _whole(tensor.name),
+                Weights(one * np.eye(channels, dtype=np.int64)[..., None, None], weights),
                 requantization=requantization, nodes=writer.nodes)
 
 

@@ -39,7 +39,7 @@ class FormatsNeeded:
 def weight_formats(graph: Graph) -> dict[str, Format]:
     """{name: format} of the weights that a chip for a network needs. Binary weights count only
     where all activations are binary; other chips have +1 and -1 among their numbers."""
-    formats = {str(layer.weight_format): layer.weight_format for layer in graph.layers}
+    formats = {str(layer.weights.format): layer.weights.format for layer in graph.layers}
     if computed_formats(graph) == [Bipolar(1)]:
         return formats
     return {name: item for name, item in formats.items() if not item.binary} or {
@@ -65,7 +65,7 @@ def formats_needed(graph: Graph, arch: Arch) -> FormatsNeeded:
     others = [item for name, item in formats.items()
               if not (arch.weight.holds(item) or _has_all(graph, arch, name))]
     if others:
-        if not all(layer.weight_format.binary for layer in graph.layers):
+        if not all(layer.weights.format.binary for layer in graph.layers):
             found.problems.append(f"the network's weights are in {' and '.join(sorted(formats))}, "
                                   f"and the chip's are {arch.weight}")
         fields["weight"] = max(others, key=lambda item: item.width)
@@ -88,7 +88,7 @@ def _has_all(graph, arch, name):
     """Whether the chip has the weights of all layers whose format of weights has this name; False
     where there is no such layer."""
     mine = [Layer(n, layer.reading_all(), arch) for n, layer in enumerate(graph.layers)
-            if str(layer.weight_format) == name]
+            if str(layer.weights.format) == name]
     return bool(mine) and all(map(has_weights, mine))
 
 

@@ -1,6 +1,7 @@
 """The description of a program for the host: `Program.host`."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 from systolith.hw.spec import host
@@ -79,10 +80,10 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         name=conv.name, nodes=conv.nodes, kind=_kind(conv),
         macs=rounds * images * conv.macs,
         input=conv.input, output=conv.output, input_shape=tuple(conv.input_shape),
-        output_shape=tuple(conv.output_shape), kernel=tuple(conv.weight.shape[2:]),
+        output_shape=tuple(conv.output_shape), kernel=tuple(conv.weights.shape[2:]),
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
-        weight_bits=conv.weight.size * arch.weight.width,
+        weight_bits=prod(conv.weights.shape) * arch.weight.width,
         passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         array_cycles=rounds * plan.cycles,

@@ -1,6 +1,6 @@
 """One layer as the array sees it: its axes, its passes and what they cost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
@@ -9,6 +9,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Box
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.model.conv import Conv
+from systolith.sim.model.weights import Weights
 
 from .axis import Axis
 from .boxes import Rectangle, runs_of
@@ -55,43 +56,23 @@ class Layer:
         """Whether each pass is made twice, with weights that differ where a weight should be 0 and
         agree elsewhere: binary weights of grouped convolutions, which have no 0 for the channels of
         other groups. All sums are then twice those of the layer, and idle lanes cancel."""
-        return self.conv.geometry.groups > 1 and self.conv.weight_format.zero_code is None
+        return self.conv.geometry.groups > 1 and not self.conv.weights.format.has_zero
 
     @cached_property
-    def addends(self) -> list[np.ndarray]:
-        """Weights in the chip's range whose sum is the layer's weights: int64 arrays of images
-        [O, I / groups, kh, kw]; [] where the chip has the format of the layer's weights.
-
-        Each weight is clipped to the range, and what remains goes to the next addend. So asymmetric
-        weights of as many bits as the chip's, less their zero point, have two addends, and the
-        second has few passes where few weights exceed the range."""
-        conv, form = self.conv, self.arch.weight
+    def addends(self) -> list[Weights]:
+        """Weights of the chip's range whose sum is the layer's weights: these alone, but where they
+        are integers of more bits. More than MOST_ADDENDS: `check_layer` refuses the layer."""
+        form = self.arch.weight
         assert not isinstance(form, str)
-        if not (form.complete and conv.weight_format.complete) or (
-                conv.weight_format.width <= form.width):
-            return []
-        rest, (low, high) = conv.weight_format.image(conv.weight), form.image_range
-        found: list[np.ndarray] = []
-        while rest.any() or not found:
-            if len(found) == MOST_ADDENDS:
-                return [*found, rest]           # too many: `check_layer` refuses it
-            found.append(np.clip(rest, low, high))
-            rest = rest - found[-1]
-        return found
+        return self.conv.weights.addends(form, MOST_ADDENDS)
 
     @cached_property
     def _more(self):
         """For each addend but the first, a bool array [column block, kernel row, kernel column,
         block]: whether it needs that pass."""
-        conv, arch, found = self.conv, self.arch, []
-        for images in self.addends[1:]:
-            dense = replace(conv, weight=images).dense_weight(0) != 0
-            padded = np.zeros((self.column_blocks * arch.columns, self.blocks * arch.vector,
-                               *dense.shape[2:]), bool)
-            padded[:dense.shape[0], :dense.shape[1]] = dense
-            made = np.asarray(padded.reshape(
-                self.column_blocks, arch.columns, self.blocks, arch.vector,
-                *dense.shape[2:]).any(axis=(1, 3))).transpose(0, 2, 3, 1)
+        arch, found = self.arch, []
+        for weights in self.addends[1:]:
+            made = weights.dense(self.conv.geometry.groups).passes(arch.columns, arch.vector)
             for block, (first, end) in enumerate(self.spans):
                 mine = made[block, :, :, first:end]
                 # Where most passes are needed, or activations come from the top, all are made.
@@ -109,7 +90,7 @@ class Layer:
     def _axis(self, n):
         conv, geometry, pool = self.conv, self.conv.geometry, self.conv.pool
         assert conv.input_shape is not None, "a Graph says it"
-        return Axis(conv.input_shape[1 + n], conv.weight.shape[2 + n], geometry.stride[n],
+        return Axis(conv.input_shape[1 + n], conv.weights.shape[2 + n], geometry.stride[n],
                     geometry.dilation[n], geometry.pads[n], pool.size[n], conv.output_shape[1 + n],
                     pool.stride[n], pool.pads[n], conv.conv_shape[1 + n])
 
@@ -129,7 +110,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """Output channels."""
-        return self.conv.weight.shape[0]
+        return len(self.conv.weights)
 
     @property
     def column_blocks(self) -> int:
@@ -162,21 +143,15 @@ class Layer:
         conv, arch = self.conv, self.arch
         groups = conv.geometry.groups
         if groups > 1:
-            outputs, inputs = len(conv.weight) // groups, conv.weight.shape[1]
+            outputs, inputs = len(conv.weights) // groups, conv.weights.shape[1]
             first = [n * arch.columns for n in range(self.column_blocks)]
             last = [min(n + arch.columns, self.channels) - 1 for n in first]
             return [(a // outputs * inputs // arch.vector,
                      -(-(b // outputs + 1) * inputs // arch.vector))
                     for a, b in zip(first, last, strict=True)]
-        zero = conv.weight_format.zero_code
-        if zero is None or self.blocks == 1:
+        if not conv.weights.format.has_zero or self.blocks == 1:
             return [(0, self.blocks)] * self.column_blocks
-        any_tap = (conv.weight != zero).any(axis=(2, 3))
-        out, vector = self.column_blocks * arch.columns, self.blocks * arch.vector
-        padded = np.zeros((out, vector), bool)
-        padded[:any_tap.shape[0], :any_tap.shape[1]] = any_tap
-        used = np.asarray(padded.reshape(
-            self.column_blocks, arch.columns, self.blocks, -1).any((1, 3)))
+        used = np.asarray(conv.weights.passes(arch.columns, arch.vector).any(axis=(1, 2)))
         last = self.blocks - used[:, ::-1].argmax(axis=1)
         return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
                 zip(used, used.argmax(axis=1), last, strict=True)]

@@ -1,7 +1,6 @@
 """The weight and parameter words of a layer, as they lie in external memory."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,28 +34,30 @@ def _pass_words(layer, codes, dtype, fill):
     return words.transpose(0, 5, 6, 2, 3, 1, 4)
 
 
+def _on_chip(weights, arch):
+    """The weights in the chip's format, which has them all: `check_layer`."""
+    weights = weights.in_format(arch.weight)
+    assert weights is not None, "the layer is checked"
+    return weights
+
+
 def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     """The weight words of a layer in the order in which the array takes them: column block by
     column block, part by part (boxes of `Plan.parts`), pass by pass; one word for each row of the
     array.
     """
-    conv, arch = layer.conv, layer.arch
-    if layer.addends:
-        addends = [arch.weight.encode(images) for images in layer.addends]
-    elif conv.weight_format != arch.weight:
-        addends = [arch.weight.encode(conv.weight_format.decode(conv.weight))]
-    else:
-        addends = [conv.weight]
+    arch = layer.arch
+    addends = [_on_chip(weights, arch) for weights in layer.addends]
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
     if layer.from_above:
-        words = [layer.from_above.words(codes.astype(dtype), layer) for codes in addends]
+        words = [layer.from_above.words(weights.codes.astype(dtype), layer) for weights in addends]
         return pack_weight_words(np.concatenate(
             [words[turn][block].reshape(-1, arch.columns) for block in range(layer.column_blocks)
              for turn, _ in layer.turns(layer.kernel, block)]), arch)
-    convs = [replace(conv, weight=codes, weight_format=arch.weight) for codes in addends]
-    turns = [_pass_words(layer, one.dense_weight(fill), dtype, fill) for one in convs
-             for fill in ((0, 1) if layer.pairs else (arch.weight.zero_code,))]
-    uniform = len(set(layer.spans)) == 1 and len(convs) == 1
+    groups = layer.conv.geometry.groups
+    turns = [_pass_words(layer, weights.dense(groups, fill).codes, dtype, fill > 0)
+             for weights in addends for fill in ((-1, 1) if layer.pairs else (0,))]
+    uniform = len(set(layer.spans)) == 1 and len(addends) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:

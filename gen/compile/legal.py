@@ -59,18 +59,17 @@ def _check_formats(layer, tensors, outside=False):
             raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                               f"{arch.activation}")
     if not has_weights(layer):
-        raise WrongFormat(f"{layer.title} has {conv.weight_format} weights, the chip's are "
+        raise WrongFormat(f"{layer.title} has {conv.weights.format} weights, the chip's are "
                           f"{arch.weight}")
 
 
 def has_weights(layer: Layer) -> bool:
     """Whether the chip has the weights of a layer, or each of them is the sum of MOST_ADDENDS
     weights of the chip at most."""
-    own, there = layer.conv.weight_format, layer.arch.weight
+    own, there = layer.conv.weights.format, layer.arch.weight
     if there.holds(own) or not (own.uniform and there.uniform):
         return there.holds(own)
-    (low, high), images = there.image_range, own.image(layer.conv.weight)
-    return bool((low <= images.min() and images.max() <= high)
+    return bool(layer.conv.weights.in_format(there) is not None
                 or (own.complete and own.signed and there.complete and there.signed
                     and len(layer.addends) <= MOST_ADDENDS))
 
@@ -127,9 +126,9 @@ def _check_pairs(layer):
 def check_channels(conv: Conv) -> None:
     """Raise UserError for a layer that reads some channels of a tensor with weights that have no 0
     for the others."""
-    if conv.channels is not None and conv.weight_format.zero_code is None:
+    if conv.channels is not None and not conv.weights.format.has_zero:
         raise UserError(
-            f"layer {conv.name!r} reads some channels of {conv.input!r}, and {conv.weight_format} "
+            f"layer {conv.name!r} reads some channels of {conv.input!r}, and {conv.weights.format} "
             "has no weight of 0 for the rest; read all channels, or choose a chip with integers "
             "(array.activation, array.weight), on which signs are numbers")
 
@@ -181,7 +180,7 @@ def _refuse_accumulators(layer, bits, moved):
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if len(layer.addends) > 1 and arch.accumulator is not None:
         raise UserError(
-            f"{layer.title}: some of its {conv.weight_format} weights are sums of the chip's "
+            f"{layer.title}: some of its {conv.weights.format} weights are sums of the chip's "
             f"{arch.weight}, whose passes could saturate accumulators of {arch.accumulator_bits} "
             f"bits; set array.accumulator to {bits} or to \"exact\"")
     if arch.accumulator is None:

@@ -105,7 +105,7 @@ def _no_planes(conv, tensors, arch, value):
 
 
 def _is_depthwise(conv, tensors, arch):
-    return 1 < conv.geometry.groups == conv.inputs and conv.weight.shape[2:] != (1, 1)
+    return 1 < conv.geometry.groups == conv.inputs and conv.weights.shape[2:] != (1, 1)
 
 
 #: Without them the chip cannot compute the layer.

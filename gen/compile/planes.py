@@ -10,7 +10,6 @@ planes out as blocks of channels, one after the other.
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Bipolar, Format, Int
 from systolith.hw.spec.host import Taps
@@ -32,12 +31,12 @@ def computed_formats(graph: Graph) -> list[Format]:
     other formats, which are returned; [Int(8)] where there are none.
     """
     inputs = {item.name for item in graph.inputs}
-    planes = {layer.input for layer in graph.layers if layer.weight_format.binary
+    planes = {layer.input for layer in graph.layers if layer.weights.format.binary
               and layer.input in inputs and not layer.raw and layer.geometry.groups == 1
               and (form := graph.tensors[layer.input].format) is not None and form.uniform}
     binary = all(tensor.format.binary for tensor in graph.tensors.values()
                  if tensor.format and tensor.name not in planes) and all(
-        layer.weight_format.binary for layer in graph.layers)
+        layer.weights.format.binary for layer in graph.layers)
     if binary:
         return [Bipolar(1)]
     kept = [tensor.format for tensor in graph.tensors.values()
@@ -92,15 +91,11 @@ def lay_out_planes(layer: Layer, tensors: Mapping[str, Tensor], alone: bool) -> 
             "lanes) unused, and a bipolar lane has no zero; make the number of channels even")
     taps = layer.y.kernel * layer.x.kernel
     # Lanes without channel hold -1, and weights that alternate: pairs of them cancel.
-    tail = (np.arange(lanes - channels) % 2).reshape(1, -1, 1, 1)
-    weight = np.concatenate([conv.weight, np.broadcast_to(
-        tail, (len(conv.weight), lanes - channels, *conv.weight.shape[2:]))], axis=1)
-    added = (2 * conv.weight - 1).sum(axis=(1, 2, 3))
-    added = added + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
+    added = conv.weights.sums + taps * ((lanes - channels) % 2) * ((1 << count) - 1)
     bias = 2 * conv.bias - conv.pool.summed * added
     pad_code = None if geometry.pad_code is None else int(geometry.pad_code) ^ 1 << count - 1
     recipe = replace(recipe, planes=count, shape=(count * lanes, *sizes))
-    conv = replace(conv, weight=np.tile(weight, (1, count, 1, 1)), bias=bias,
+    conv = replace(conv, weights=conv.weights.in_planes(count, lanes - channels), bias=bias,
                    geometry=replace(geometry, pad_code=pad_code), input_shape=recipe.shape)
     layer = Layer(layer.index, conv, layer.arch, planes=count, idle=lanes - channels)
     need, there = accumulator_need(layer, form), layer.arch.accumulator_bits

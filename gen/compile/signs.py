@@ -16,6 +16,7 @@ from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.graph import Graph
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.requantization import Below, Requantization
+from systolith.sim.model.weights import Weights
 
 __all__ = ["signs_as_numbers"]
 
@@ -28,7 +29,7 @@ def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
     and -1. What the host gives and takes stays the same."""
     if arch.activation.binary or not (
             any(map(_is_sign, graph.tensors.values()))
-            or any(layer.weight_format.binary for layer in graph.layers)):
+            or any(layer.weights.format.binary for layer in graph.layers)):
         return graph
     if _codes(arch.activation) is None or _codes(arch.weight) is None:
         return graph
@@ -123,9 +124,7 @@ class _Signs:
     def _turned(self, conv, turned):
         """The layer with the opposite signs in the channels `turned` (bool array [O]), so that max
         pooling takes what min pooling would: s + b < 0 exactly where -s - b - 1 >= 0."""
-        images = conv.weight_format.image(conv.weight)
-        images = np.where(turned[:, None, None, None], -images, images)
-        return replace(conv, weight=conv.weight_format.from_image(images),
+        return replace(conv, weights=conv.weights.negated(turned),
                        pool=replace(conv.pool, least=()),
                        bias=np.where(turned, -conv.bias - 1, conv.bias))
 
@@ -137,12 +136,11 @@ class _Signs:
             if conv.geometry.pad_code is not None:
                 conv = replace(conv, geometry=replace(
                     conv.geometry, pad_code=int(self.codes[conv.geometry.pad_code])))
-        if conv.weight_format.binary:
-            form = self.arch.weight
-            weight = form.encode(conv.weight_format.decode(conv.weight))
-            if (form.decode(weight) == conv.weight_format.decode(conv.weight)).all():
-                more -= form.exponent
-                conv = replace(conv, weight=weight, weight_format=form)
+        if conv.weights.format.binary:
+            weights = conv.weights.in_format(self.arch.weight)
+            if weights is not None:
+                more -= weights.format.exponent
+                conv = replace(conv, weights=weights)
         operand = conv.operand
         if operand is not None and _is_sign(self.old.tensors[operand.tensor]):
             gain = round(operand.operand_gain * 2.0 ** self.exponent)
@@ -169,7 +167,7 @@ class _Signs:
     def _sign(self, conv, more):
         """The layer with results of +1 and -1 instead of signs; on chips with floats 0 where the
         sum is 0. Its sums are 2**more times as large as those of the signs."""
-        form, count = self.arch.activation, len(conv.weight)
+        form, count = self.arch.activation, len(conv.weights)
         multiplier = np.full(count, 1 << _TOP)
         if form.floating:
             # A sum of one step becomes 1 or more, which the limits clip to 1.
@@ -185,16 +183,16 @@ class _Signs:
     def _copy(self, conv, source, turned):
         """The layer that writes the signs of `source`, opposite ones in the channels `turned`, to
         where `conv` wrote them."""
-        form, count = self.arch.weight, len(conv.weight)
-        numbers = np.where(np.zeros(count, bool) if turned is None else turned, -1.0, 1.0)
+        form, count = self.arch.weight, len(conv.weights)
+        ones = Weights.ones(form, count)
         more = -form.exponent - self.exponent
         bias = 0 if self.arch.activation.uniform else 1 << more - 1
         # A sum of 0 is a sign of +1, or of -1 where signs are turned.
         biases = np.where(turned, -bias, bias) if turned is not None else np.full(count, bias)
         return self._sign(Conv(
-            f"{conv.name}_signs", source, conv.output, form.encode(numbers).reshape(count, 1, 1, 1),
-            form, Geometry(groups=count), biases, placement=conv.placement, nodes=conv.nodes),
-            more - 1)
+            f"{conv.name}_signs", source, conv.output,
+            ones if turned is None else ones.negated(turned), Geometry(groups=count), biases,
+            placement=conv.placement, nodes=conv.nodes), more - 1)
 
 
 def _scaled(multiplier, shift, addend, more):

@@ -8,7 +8,6 @@ reads this map has a smaller kernel and more channels. The products of each sum 
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
 from systolith.hw.formats import Format
 from systolith.hw.spec.host import Taps
 from systolith.sim.model.conv import Conv
@@ -68,17 +67,6 @@ def _candidates(kernel):
     return sorted({-(-kernel // rest) for rest in range(1, kernel + 1)})
 
 
-def _tap_weights(conv, y, x, fill):
-    """The weights [O, y.taps * x.taps * I, y.kernel, x.kernel] of the layer that reads taps as
-    channels; `fill` is the code for taps beyond the kernel."""
-    channels, inputs, height, width = conv.weight.shape
-    weight = np.pad(conv.weight, ((0, 0), (0, 0), (0, y.kernel * y.taps - height),
-                                  (0, x.kernel * x.taps - width)), constant_values=fill)
-    weight = weight.reshape(channels, inputs, y.kernel, y.taps, x.kernel, x.taps)
-    weight = weight.transpose(0, 3, 5, 1, 2, 4)
-    return weight.reshape(channels, y.taps * x.taps * inputs, y.kernel, x.kernel)
-
-
 def _fill(layer, input_format):
     """The code of what lies outside of the image; None where no code stands for it."""
     code = layer.conv.geometry.pad_code
@@ -100,15 +88,15 @@ def _choices(layer, planes, minus):
     """(cost, y, x) of the ways to make taps channels, an `_Axis` for each of both axes; see
     `lay_out_taps`. The smallest cost is the best."""
     conv, geometry, arch = layer.conv, layer.conv.geometry, layer.arch
-    zero, channels = conv.weight_format.zero_code, conv.input_shape[0]
+    zero, channels = conv.weights.format.has_zero, conv.input_shape[0]
     pixels = layer.pixels(layer.y.out, layer.x.out)
     for taps in product(_candidates(layer.y.kernel), _candidates(layer.x.kernel)):
-        if zero is None and (layer.y.kernel % taps[0] or layer.x.kernel % taps[1]):
+        if not zero and (layer.y.kernel % taps[0] or layer.x.kernel % taps[1]):
             continue                            # no weight for taps beyond the kernel
         y, x = _axis(layer, 0, taps[0]), _axis(layer, 1, taps[1])
         count = y.taps * x.taps * channels
         blocks = -(-count // arch.vector)
-        odd = zero is None and (blocks * arch.vector - count) % 2
+        odd = not zero and (blocks * arch.vector - count) % 2
         padded = any(y.pads) or any(x.pads)
         if odd and padded and geometry.pad_code != minus and not geometry.replicate:
             continue                            # see `check_layer`
@@ -153,13 +141,13 @@ def lay_out_taps(layer: Layer, input_format: Format, planes: int = 1,
     channels, *sizes = conv.input_shape
     if y.unchanged and x.unchanged and [y.size, x.size] == sizes:
         return layer, None
-    zero, fill = conv.weight_format.zero_code, _fill(layer, input_format)
+    fill = _fill(layer, input_format)
     taps = Taps(
         taps=(y.taps, x.taps), dilation=geometry.dilation, step=(y.step, x.step),
         pads=(y.pad, x.pad), fill=0 if fill is None else int(fill), replicate=geometry.replicate,
         planes=None, shape=(y.taps * x.taps * channels, y.size, x.size))
     packed: Conv = replace(
-        conv, weight=_tap_weights(conv, y, x, 0 if zero is None else zero),
+        conv, weights=conv.weights.with_taps((y.taps, x.taps), (y.kernel, x.kernel)),
         geometry=replace(geometry, stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
                          pads=(y.pads[0], x.pads[0], y.pads[1], x.pads[1])),
         input_shape=taps.shape)

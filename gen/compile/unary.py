@@ -38,7 +38,7 @@ def integers_as_signs(graph: Graph, arch: Arch) -> Graph:
     inputs = {item.name for item in graph.inputs}
     inner = [item for item in graph.tensors.values()
              if item.format and item.format.uniform and item.name not in inputs]
-    if not inner or not all(layer.weight_format.binary for layer in graph.layers):
+    if not inner or not all(layer.weights.format.binary for layer in graph.layers):
         return graph
     steps = {item.name: _steps(graph, item) for item in inner}
     tensors = dict(graph.tensors)
@@ -117,8 +117,7 @@ def _read(layer, graph, steps):
         return layer, 1, 0 * layer.bias
     low, high = steps[layer.input]
     count, form = high - low, graph.tensors[layer.input].format
-    images = numerics.images_of(layer.weight_format, layer.weight)
-    added = (low + high) * layer.pool.summed * images.sum(axis=(1, 2, 3))
+    added = (low + high) * layer.pool.summed * layer.weights.sums
     pad_code = None
     if _padded(layer):
         number = _pad_image(layer, form)
@@ -126,16 +125,15 @@ def _read(layer, graph, steps):
     channels = layer.channels
     if channels is not None:
         channels = (channels[:, None] * count + np.arange(count)).ravel()
-    return replace(layer, weight=np.repeat(layer.weight, count, axis=1),
+    return replace(layer, weights=layer.weights.repeated(count, axis=1),
                    geometry=replace(layer.geometry, pad_code=pad_code), channels=channels,
                    bias=2 * layer.bias + added, input_shape=None), 2, added
 
 
 def _sum_ranges(layer, form):
     """(smallest, largest) sums of a layer whose inputs have a format, int64 arrays [O, 1]."""
-    images = numerics.images_of(layer.weight_format, layer.weight)
     return (layer.pool.summed * np.array(side, np.int64)[:, None]
-            for side in numerics.sum_ranges(images, form))
+            for side in layer.weights.sum_ranges(form))
 
 
 def _limits(layer, graph, ends):
@@ -165,6 +163,6 @@ def _written(layer, limits, tensors):
     least, most = _sum_ranges(layer, tensors[layer.input].format)
     bias = np.clip(-limits, -most - 1, -least).ravel()
     placement = replace(layer.placement, first_channel=layer.placement.first_channel * count)
-    return replace(layer, weight=np.repeat(layer.weight, count, axis=0), bias=bias,
+    return replace(layer, weights=layer.weights.repeated(count, axis=0), bias=bias,
                    requantization=Requantization.plain(len(bias), low=0, high=1),
                    placement=placement)

@@ -16,12 +16,12 @@ def _shape(shape):
 
 def _described(layer, graph):
     """A layer in a few words."""
-    kernel, pool, place = layer.weight.shape[2:], layer.pool, layer.placement
+    kernel, pool, place = layer.weights.shape[2:], layer.pool, layer.placement
     if layer.geometry.groups > 1:
         kind = "depthwise" if layer.depthwise else "grouped"
     else:
         kind = "dense" if layer.dense else "convolution"
-    text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weight)}"
+    text = f"layer {layer.name}: {kind} {_shape(kernel)}, {layer.inputs} -> {len(layer.weights)}"
     if pool.size != (1, 1):
         text += f", {'sums of' if pool.sum else 'max pooling'} {_shape(pool.size)}"
         if pool.stride != pool.size:
@@ -34,7 +34,7 @@ def _described(layer, graph):
         text += ", a function by table"
     if layer.channels is not None:
         text += f", some channels of {layer.input}"
-    if len(layer.weight) != graph.tensors[layer.output].shape[0]:
+    if len(layer.weights) != graph.tensors[layer.output].shape[0]:
         text += f", channels {place.first_channel} on of {layer.output}"
     if place.step != (1, 1):
         text += f", every {_shape(place.step)}th pixel from {_shape(place.origin)}"

@@ -7,6 +7,7 @@ cycle model's, all traffic included; areas are those of Yosys with and without a
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def _shapes(graph, fixed, board):
 def _formats(graph):
     """The chip's formats of activations and weights: the widest of the network."""
     forms = computed_formats(graph)
-    weights = list(dict.fromkeys(layer.weight_format for layer in graph.layers))
+    weights = list(dict.fromkeys(layer.weights.format for layer in graph.layers))
     if all(item.binary for item in [*forms, *weights]):
         return {"activation": Bipolar(1), "weight": Bipolar(1)}
     tensors = [item.format for item in graph.tensors.values() if item.format]
@@ -271,7 +272,7 @@ class _Search:
                  for n, layer in enumerate(graph.layers)
                  if (form := graph.tensors[layer.input].format) is not None]
         # Room for other weights, too, which training may give: the longest dot product.
-        longest = max(layer.weight[0].size * layer.pool.summed for layer in graph.layers)
+        longest = max(prod(layer.weights.shape[1:]) * layer.pool.summed for layer in graph.layers)
         reason = "the longest dot product of the network"
         if arch.sum_bits(max(longest, arch.vector)) < max(needs):
             longest = wide_enough(arch, max(needs))[2]
@@ -342,7 +343,7 @@ class _Search:
 
     def _given(self):
         forms = sorted({str(item.format) for item in self.graph.tensors.values() if item.format})
-        weights = sorted({str(item.weight_format) for item in self.graph.layers})
+        weights = sorted({str(item.weights.format) for item in self.graph.layers})
         shape = "a common size; more are faster and larger (--set)"
         passes = "; what exceeds int8 takes second passes" if "int9" in weights else ""
         reasons = {"rows": shape, "columns": shape,

@@ -3,11 +3,11 @@ never 0."""
 
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, prod
 
 import numpy as np
-from systolith.hw.formats import Bipolar, Format
-from systolith.sim.model import numerics
+from systolith.hw.formats import Format
+from systolith.sim.model.weights import Weights
 
 from .rationals import exact
 from .values import Linear, Value
@@ -15,16 +15,12 @@ from .values import Linear, Value
 __all__ = ["as_signs", "moved_below", "never_zero", "three_signs", "thresholds"]
 
 
-def as_signs(images: np.ndarray, format: Format,
-             scale: np.ndarray) -> tuple[np.ndarray, Format, np.ndarray]:
-    """(images, format, scale) of a layer's weights [O, ...], as +1 and -1 of the binary format
-    where all weights of each output channel are one integer or its negative; else unchanged.
-    `scale` [O] is that of each output channel."""
-    size = abs(images).reshape(len(images), -1)
-    if not format.uniform or not size.size or (size != size[:, :1]).any() or (
-            size == 0).any():
-        return images, format, scale
-    return np.sign(images), Bipolar(1), scale * exact(size[:, 0])
+def as_signs(weights: Weights, scale: np.ndarray) -> tuple[Weights, np.ndarray]:
+    """(weights, scale) of a layer, the weights as +1 and -1 of the binary format where all of each
+    output channel are one integer or its negative; else unchanged. `scale` [O] is that of each
+    output channel."""
+    signs, sizes = weights.signs
+    return (weights, scale) if signs is None else (signs, scale * exact(sizes))
 
 
 def moved_below(value: Value, numbers: np.ndarray, strict: bool) -> Value:
@@ -44,18 +40,13 @@ def moved_below(value: Value, numbers: np.ndarray, strict: bool) -> Value:
     return replace(value, gain=gain, offset=offset, low=None, high=None)
 
 
-def thresholds(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, format: Format,
-               strict: bool, times: int = 1) -> tuple[list[int], ...]:
+def thresholds(gain: np.ndarray, offset: np.ndarray, ends: tuple[np.ndarray, np.ndarray],
+               strict: bool) -> tuple[list[int], ...]:
     """(bias, multiplier, shift) of each channel with sum + bias >= 0 exactly where gain * sum +
-    offset >= 0 (`strict`: where it is > 0).
-
-    Gains are 0 or positive; `images` are the weights, `format` is that of the layer's input, and
-    sums are added up over `times` pixels.
-    """
-    low, high = numerics.sum_ranges(images, format)
+    offset >= 0 (`strict`: where it is > 0). Gains are 0 or positive; `ends` are the
+    smallest and the largest sums, Python integers [O]."""
     bias = []
-    for g, o, *ends in zip(gain, offset, low, high, strict=True):
-        least, most = (times * item for item in ends)
+    for g, o, least, most in zip(gain, offset, *ends, strict=True):
         if g:
             place = ceil(o / g) - 1 if strict else floor(o / g)
             bias.append(min(max(place, -(most + 1)), -least))
@@ -90,10 +81,10 @@ def never_zero(value: Value, format: Format) -> bool:
     signs), or the offset keeps them from 0."""
     linear, times = value.linear, value.window[0] * value.window[1]
     assert isinstance(linear, Linear)
-    low, high = numerics.sum_ranges(linear.images, format)
+    low, high = linear.weights.sum_ranges(format)
     signs = format.binary and not (
         linear.pad_image == 0 and any(pad > 0 for pad in linear.pads))
-    products = times * linear.images[0].size
+    products = times * prod(linear.weights.shape[1:])
     for gain, offset, least, most in zip(value.gain, value.offset, low, high, strict=True):
         place = -offset / gain if gain else None
         if offset == 0 if place is None else (

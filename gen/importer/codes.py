@@ -16,13 +16,14 @@ from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Requantization
+from systolith.sim.model.weights import Weights
 
 from .copies import plain
 from .kinds import given, quantized, reach
 from .nodes import Node
 from .rationals import uniform
 from .target import Target
-from .values import Kind, Symbol, Value, codes_of
+from .values import Kind, Symbol, Value
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -140,12 +141,11 @@ def lookup(builder: "Builder", source: str, output: str, table: np.ndarray, valu
     weight, one = builder.weights_of_one(source, node)
     channels = builder.tensors[source].shape[0]
     low, high = builder.limits[source]
-    codes = codes_of(weight, np.full((channels, 1, 1, 1), one), node)
     own = Requantization(np.full(channels, 1 << 25),
                          np.full(channels, 25 + one.bit_length() - 1), low=low, high=high)
-    return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output, codes,
-                weight, Geometry(groups=channels), requantization=own, pool=value.pool or Pool(),
-                table=table, nodes=tuple(value.nodes))
+    return Conv(builder.unique(value.nodes[-1] if value.nodes else output), source, output,
+                Weights.ones(weight, channels), Geometry(groups=channels), requantization=own,
+                pool=value.pool or Pool(), table=table, nodes=tuple(value.nodes))
 
 
 # As a kind of values.

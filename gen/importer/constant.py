@@ -4,8 +4,6 @@ tiny scale, and channels that their bias drives to a limit. Their long biases be
 from fractions import Fraction
 
 import numpy as np
-from systolith.hw.formats import Format
-from systolith.sim.model import numerics
 
 from .target import Target
 
@@ -18,52 +16,47 @@ _TIE = Fraction(1, 1 << 20)
 _LONG = 1 << 24
 
 
-def settle_constant_channels(images: np.ndarray, gain: np.ndarray, offset: np.ndarray,
-                             slope: np.ndarray | None, target: Target, format: Format,
-                             times: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take the weights from channels whose results are constant.
+def settle_constant_channels(gain: np.ndarray, offset: np.ndarray,
+                             ends: tuple[np.ndarray, np.ndarray], slope: np.ndarray | None,
+                             target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find channels whose results are constant: they need no weights.
 
     Parameters
     ----------
-    images : int array [O, ...]
-        Of the weights; those of constant channels become 0.
     gain, offset : arrays of Fraction [O]
         real = gain * sum + offset; gains are 0 or positive.
+    ends : arrays of int [O]
+        The smallest and the largest sum of each channel.
     slope : array of Fraction [O] or None
         What real numbers below zero are multiplied with.
     target : Target
         The quantizer, integers or floats, limits included.
-    format : Format
-        Of what the layer reads.
-    times : int
-        Sums that are added up over a window.
 
-    Returns (gains, offsets): the offset of a constant channel is the number that its code stands
-    for, after the slope; a channel of two results has the steepest line through the same threshold
-    where its bias would be long.
+    Returns (gains, offsets, bool array [O]: whether a channel's result is constant). The offset of
+    a constant channel is the number that its code stands for, after the slope; a channel of two
+    results has the steepest line through the same threshold where its bias would be long.
     """
-    gain, offset = gain.copy(), offset.copy()
-    low, high = numerics.sum_ranges(images, format)
-    for channel, (g, o, least, most) in enumerate(zip(gain, offset, low, high, strict=True)):
-        ends = [o + g * times * least, o + g * times * most]
+    gain, offset, settled = gain.copy(), offset.copy(), np.zeros(len(gain), bool)
+    for channel, (g, o, least, most) in enumerate(zip(gain, offset, *ends, strict=True)):
+        reals = [o + g * least, o + g * most]
         factor = 1 if slope is None else slope[channel]
-        if factor < 0 and ends[0] < 0 < ends[1]:
+        if factor < 0 and reals[0] < 0 < reals[1]:
             continue                            # neither end is the smallest or the largest
-        ends = [end * factor if end < 0 else end for end in ends]
-        orders = [target.order(end) for end in ends]
+        reals = [end * factor if end < 0 else end for end in reals]
+        orders = [target.order(end) for end in reals]
         if (orders[1] == orders[0] + 1 and target.format.uniform and slope is None
-                and abs(o) >= _LONG * g and ends[1] - ends[0] >= _TIE * target.unit):
-            factor, threshold = _steepest(ends, orders[0], target)
+                and abs(o) >= _LONG * g and reals[1] - reals[0] >= _TIE * target.unit):
+            factor, threshold = _steepest(reals, orders[0], target)
             gain[channel] = factor * g
             offset[channel] = threshold + factor * (o - threshold)
             continue
         if orders[0] != orders[1]:
-            if abs(ends[1] - ends[0]) >= _TIE * target.unit or target.format.floating:
+            if abs(reals[1] - reals[0]) >= _TIE * target.unit or target.format.floating:
                 continue
-            orders[0] = target.order((ends[0] + ends[1]) / 2)
-        images[channel] = 0
+            orders[0] = target.order((reals[0] + reals[1]) / 2)
+        settled[channel] = True
         offset[channel] = _real(orders[0], target)
-    return gain, offset
+    return gain, offset, settled
 
 
 def _steepest(ends, order, target):

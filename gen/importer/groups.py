@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from systolith.hw.formats import Int
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .copies import join
 from .layers import quantizing_layer
@@ -127,8 +128,8 @@ def _separable(builder, value):
         return True
     count = builder.tensors[value.source].shape[0] if value.channels is None else (
         len(value.channels))
-    groups = count // value.linear.images.shape[1]
-    return groups in (1, len(value.linear.images))
+    groups = count // value.linear.weights.shape[1]
+    return groups in (1, len(value.linear.weights))
 
 
 def _quantized(builder, value, target, name, node) -> Value:
@@ -183,8 +184,8 @@ def mirrored(builder: "Builder", value: Value, target: Target, name: str, node: 
     gain = np.where(turned, -1, 1).astype(object) * target.unit
     zeros = np.where(turned, opposite.zero_point, target.zero_point).astype(object)
     back = Value(joined, value.shape, value.map, gain / Fraction(one), -gain * zeros,
-                 Linear(next(iter(value.nodes), node.name), images, form, (1, 1), (1, 1),
-                        (0, 0, 0, 0), 0), nodes=list(value.nodes))
+                 Linear(next(iter(value.nodes), node.name), Weights(images, form), (1, 1),
+                        (1, 1), (0, 0, 0, 0), 0), nodes=list(value.nodes))
     result = builder.add_tensor(name, value.map, target)
     builder.add_layer(quantizing_layer(builder, back, target, result, node))
     return result

@@ -12,12 +12,12 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
-from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Requantization
+from systolith.sim.model.weights import Weights
 
 from .binary import as_signs, thresholds
 from .constant import settle_constant_channels
@@ -27,7 +27,7 @@ from .rationals import exact
 from .requantize import below_zero, best_weight, requantization
 from .target import Target, own_target
 from .ties import ties_of
-from .values import Linear, Value, codes_of
+from .values import Linear, Value
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -84,7 +84,7 @@ def identity(builder: "Builder", value: Value, target: Target | None, node: Node
                                                     strict=True))
     channels = len(weights)
     name = next(iter(value.nodes), node.name)
-    linear = Linear(name, weights.reshape(channels, 1, 1, 1), format, (1, 1), (1, 1),
+    linear = Linear(name, Weights(weights.reshape(channels, 1, 1, 1), format), (1, 1), (1, 1),
                     value.pads, value.pad_image, ties)
     return replace(value, linear=linear, gain=value.gain / exact(weights))
 
@@ -98,52 +98,76 @@ def quantizing_layer(builder: "Builder", value: Value, target: Target | None, ou
         value = identity(builder, value, target, node)
     linear, source = value.linear, builder.tensors[value.source]
     assert isinstance(linear, Linear)
-    images, form, bias, requantized = _requantized(value, source.format, target, node)
+    weights, bias, requantized = _requantized(value, source.format, target, node)
+    _check(weights, node)
     count = source.shape[0] if value.channels is None else len(value.channels)
     padded = any(pad > 0 for pad in linear.pads)
     pad_code = None
     if linear.pad_image and padded:
-        pad_code = int(codes_of(source.format, linear.pad_image, node))
+        if not source.format.has_image(linear.pad_image):
+            node.fail(f"pads its input with {linear.pad_image} steps, which have no code in "
+                      f"{source.format}; put a quantizer before it whose zero point is such a code")
+        pad_code = int(source.format.from_image(linear.pad_image))
     return Conv(
-        builder.unique(linear.name), value.source, output, codes_of(form, images, node), form,
+        builder.unique(linear.name), value.source, output, weights,
         Geometry(linear.stride, linear.dilation, linear.pads, pad_code,
-                 linear.pad_image is None and padded, count // images.shape[1]),
+                 linear.pad_image is None and padded, count // weights.shape[1]),
         bias, requantized, value.pool or Pool(value.window, sum=value.window != (1, 1)),
         channels=value.channels, nodes=tuple(value.nodes))
 
 
+def _check(weights, node):
+    """Raise UserError at `node` where a weight has no code."""
+    if not weights.format.has_zero and not weights.images.all():
+        node.fail("needs a weight of 0, and binary weights are +1 or -1; quantize the weights to "
+                  "more bits, or put the quantizer right after a convolution")
+    wrong = weights.images[~weights.has_codes]
+    if wrong.size:
+        node.fail(f"a weight of {wrong[0]} steps has no code in {weights.format}: a negative scale "
+                  "or batch norm changes the sign of weights; quantize weights to a symmetric "
+                  "range")
+
+
 def _requantized(value, format, target, node):
-    """(images of the weights, their format, bias, Requantization or None) of the layer that
-    quantizes the results of a convolution of a tensor of `format`."""
+    """(Weights, bias, Requantization or None) of the layer that quantizes the results of a
+    convolution of a tensor of `format`."""
     linear, times = value.linear, prod(value.window)
     if target is None:
-        low, high = numerics.sum_ranges(linear.images, format)
+        low, high = linear.weights.sum_ranges(format)
         whole = [0 if g == 0 else round(o / g) for g, o in
                  zip(value.gain, value.offset, strict=True)]
-        return linear.images, linear.format, np.array(
+        return linear.weights, np.array(
             [b if lo <= b <= hi else 0 for b, lo, hi in zip(whole, low, high, strict=True)]), None
     # Weights change their sign, so that gains are positive.
-    negative = (value.gain < 0).astype(bool)
-    images = np.where(negative[:, None, None, None], -linear.images, linear.images)
-    form, gain, offset = linear.format, abs(value.gain), value.offset
+    weights = linear.weights.negated(value.gain < 0)
+    gain, offset = abs(value.gain), value.offset
+
+    def ends(weights):
+        """Smallest and largest sums of each channel, over the whole window."""
+        low, high = weights.sum_ranges(format)
+        return times * np.array(low, object), times * np.array(high, object)
+
     limits = dict(zero_point=target.zero_point, low=target.low, high=target.high)
     if target.format.binary:
-        images, form, gain = as_signs(images, form, gain)
+        weights, gain = as_signs(weights, gain)
         if value.slope is not None and (value.slope <= 0).any():
             node.fail(f"takes the sign of {value.nodes[-1]!r}, whose slope must be "
                       "positive; put a quantizer of more than one bit between them")
-        bias, multiplier, shift = map(np.array, thresholds(images, gain, offset, format,
-                                                           target.strict, times))
-        return images, form, bias, Requantization(multiplier, shift, **limits)
-    if form.zero_code is not None:
-        gain, offset = settle_constant_channels(images, gain, offset, value.slope, target, format,
-                                                times)
-    parameters = requantization(images, gain, offset, target, node)
+        bias, multiplier, shift = map(np.array, thresholds(
+            gain, offset, ends(weights), target.strict))
+        return weights, bias, Requantization(multiplier, shift, **limits)
+    constant = weights.constant
+    if weights.format.has_zero:
+        gain, offset, settled = settle_constant_channels(gain, offset, ends(weights), value.slope,
+                                                         target)
+        constant = constant | settled
+    constant = constant | (gain == 0).astype(bool)
+    weights = weights.without(constant)
+    parameters = requantization(gain, offset, constant, target, node)
     bias, multiplier, shift, addend = map(np.array, parameters)
     ties, below = linear.ties, None
     if ties is None and target.format.uniform:
-        ends = (times * np.array(item, object) for item in numerics.sum_ranges(images, format))
-        ties = ties_of(zip(gain, offset, *ends, strict=True), value.slope, target)
+        ties = ties_of(zip(gain, offset, *ends(weights), strict=True), value.slope, target)
     if value.slope is not None:
-        below = below_zero(images, gain, offset, value.slope, parameters, target, node)
-    return images, form, bias, Requantization(multiplier, shift, addend, ties, below, **limits)
+        below = below_zero(gain, offset, constant, value.slope, parameters, target, node)
+    return weights, bias, Requantization(multiplier, shift, addend, ties, below, **limits)

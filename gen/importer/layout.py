@@ -193,14 +193,12 @@ def _picked(builder, node, value, channels):
     elif not isinstance(linear, Linear):
         return None
     else:
-        images, groups = linear.images, len(own) // linear.images.shape[1]
-        if groups == len(images):
-            own, images = own[channels], images[channels]
+        groups = len(own) // linear.weights.shape[1]
+        if groups == len(linear.weights):
+            own = own[channels]
         elif groups > 1:
             return None
-        else:
-            images = images[channels]
-        linear = replace(linear, images=images,
+        linear = replace(linear, weights=linear.weights.of_outputs(channels),
                          ties=None if linear.ties is None else linear.ties[channels])
     whole = len(own) == source and (own == np.arange(source)).all()
     return replace(value, channels=None if whole else own, linear=linear,

@@ -114,7 +114,7 @@ class Notes:
                 value.linear is None or isinstance(value.linear, Linear)):
             *key, off = self.rounded[value.source]
             if value.linear is not None:
-                images = abs(value.linear.images).reshape(len(value.linear.images), -1)
+                images = abs(value.linear.weights.images).reshape(len(value.linear.weights), -1)
                 off = off * int(images.sum(axis=1).max()) * prod(value.window)
             total[tuple(key)] = Fraction(off)
         gain = max(map(abs, value.gain))

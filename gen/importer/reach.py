@@ -35,7 +35,7 @@ def _(linear, builder, value, node):
     if linear is None:
         ends = [value.gain * item + value.offset for item in (least, most)]
     else:
-        images = linear.images
+        images = linear.weights.images
         if any(pad > 0 for pad in linear.pads) and linear.pad_image is not None:
             least, most = min(least, linear.pad_image), max(most, linear.pad_image)
         flat = images.reshape(len(images), -1).astype(object)

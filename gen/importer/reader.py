@@ -49,7 +49,7 @@ _ROUNDED = Role.QUANTIZER | Role.LINEAR
 def required_formats(graph: Graph) -> tuple[list[str], list[str]]:
     """(formats of activations, formats of weights) that a graph uses, as sorted lists of names."""
     activations = {str(tensor.format) for tensor in graph.tensors.values() if tensor.format}
-    return sorted(activations), sorted({str(layer.weight_format) for layer in graph.layers})
+    return sorted(activations), sorted({str(layer.weights.format) for layer in graph.layers})
 
 
 @overload

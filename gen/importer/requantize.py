@@ -88,18 +88,17 @@ def _split(bias, multiplier):
     return whole, round((bias - whole) * multiplier)
 
 
-def requantization(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, target: Target,
+def requantization(gain: np.ndarray, offset: np.ndarray, constant: np.ndarray, target: Target,
                    node: Node) -> tuple[list[int], ...]:
     """(bias, multiplier, shift, addend), a list with one integer for each channel, for real = gain
     * sum + offset quantized by `target`.
 
-    The weights `images` [O, ...] of constant channels become 0 (in place), so that any number can
-    be their result. Raises UserError at `node` where an integer would be too large.
+    The sums of channels that are `constant` (bool array [O]) are 0, and any number can be their
+    result. Raises UserError at `node` where an integer would be too large.
     """
     bias, multiplier, shift, addend = [], [], [], []
     for channel, (g, o) in enumerate(zip(gain, offset, strict=True)):
-        if g == 0 or not images[channel].any():
-            images[channel] = 0
+        if constant[channel]:
             result = target.order(o)
             if target.format.floating:
                 code = target.format.from_ordered(result)
@@ -121,17 +120,17 @@ def requantization(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, tar
     return bias, multiplier, shift, addend
 
 
-def below_zero(images: np.ndarray, gain: np.ndarray, offset: np.ndarray, slope: np.ndarray,
+def below_zero(gain: np.ndarray, offset: np.ndarray, constant: np.ndarray, slope: np.ndarray,
                parameters: Sequence[list[int]], target: Target,
                node: Node) -> Below:
     """The requantization of sums below zero, where real numbers are multiplied with `slope`
-    [channels]; `parameters` are what `requantization` gave for the other sums."""
+    [channels]; `constant` as of `requantization`, which gave the `parameters` of the other sums."""
     _, *same = parameters
     multiplier, shift, addend = (list(item) for item in same)
     for channel, (g, o, factor) in enumerate(zip(gain, offset, slope, strict=True)):
         if factor == 0:
             multiplier[channel] = addend[channel] = 0
-        elif g and images[channel].any():
+        elif not constant[channel]:
             number, shift[channel] = _scaling(abs(factor) * g / target.unit, node)
             sign = 1 if factor > 0 else -1
             multiplier[channel] = sign * number

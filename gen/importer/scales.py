@@ -12,7 +12,8 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
-from systolith.hw.formats import Format, Int
+from systolith.hw.formats import Int
+from systolith.sim.model.weights import Weights
 
 from .layout import picked
 from .nodes import Node
@@ -64,14 +65,15 @@ def common_unit(numbers: Sequence[Fraction]) -> Fraction | None:
 
 
 def of_scales(builder: "Builder", node: Node, value: Value,
-              weights: tuple[Format, np.ndarray, np.ndarray], geometry: Callable | None,
+              weights: tuple[Weights, np.ndarray], geometry: Callable | None,
               linear: Callable[..., Value]) -> Value:
     """The convolution, in one group, of channels of different scales.
 
-    `weights`: (format, images [O, I, kh, kw], scale [O]) and `geometry` are parameters of
+    `weights`: (weights, their scale [O]) and `geometry` are parameters of
     `operators.linear.linear`, which is passed as `linear`. Raises UserError at `node`.
     """
-    format, images, scale = weights
+    kernel, scale = weights
+    format, images = kernel.format, kernel.images
     padded = geometry is not None and any(
         pad > 0 for pad in geometry(value.map[1:], images.shape[2:])[2])
     if not value.gain.all():
@@ -103,14 +105,14 @@ def of_scales(builder: "Builder", node: Node, value: Value,
         if format.uniform:
             form = Int(max(format.width, int(abs(some).max(initial=0)).bit_length() + 1
                            if len(set(factors)) > 1 else 0))
-        results.append(linear(builder, node, part, form, some, scale, geometry))
+        results.append(linear(builder, node, part, Weights(some, form), scale, geometry))
     return reduce(lambda total, result: _sum(total, result, node), results)
 
 
 def _without_constants(builder, node, value, weights, geometry, linear, padded):
     """The convolution of channels some of which a factor of 0 makes constant: these become part of
     the offset."""
-    format, images, scale = weights
+    (kernel, scale), images = weights, weights[0].images
     kept, constant = np.flatnonzero(value.gain), np.flatnonzero(value.gain == 0)
     numbers = value.offset[constant]
     if value.low is not None or value.high is not None:
@@ -118,10 +120,10 @@ def _without_constants(builder, node, value, weights, geometry, linear, padded):
                   "between them")
     if not len(kept) or (padded and numbers.any()):
         node.fail("reads channels that a factor of 0 makes constant; put a quantizer before it")
-    result = linear(builder, node, picked(builder, node, value, kept), format, images[:, kept],
-                    scale, geometry)
+    result = linear(builder, node, picked(builder, node, value, kept),
+                    replace(kernel, images=images[:, kept]), scale, geometry)
     added = (images[:, constant].sum(axis=(2, 3)).astype(object) * numbers).sum(axis=1)
-    result.offset = result.offset + added * scale * Fraction(2) ** format.exponent
+    result.offset = result.offset + added * scale * Fraction(2) ** kernel.format.exponent
     return result
 
 

@@ -15,14 +15,15 @@ import numpy.typing as npt
 from systolith.hw.formats import Format
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
+from systolith.sim.model.weights import Weights
 
 from .file import check_finite
 from .nodes import Node
 from .rationals import exact
 
 __all__ = ["AnyConstant", "Constant", "HostInput", "Inputs", "Kind", "Linear", "Origin", "Pair",
-           "Part", "QuantizedConstant", "Symbol", "Value", "activation", "codes_of", "constant",
-           "layout_of", "like", "on_chip", "per_channel", "shape_text", "with_layout"]
+           "Part", "QuantizedConstant", "Symbol", "Value", "activation", "constant", "layout_of",
+           "like", "on_chip", "per_channel", "shape_text", "with_layout"]
 
 
 @dataclass
@@ -140,8 +141,7 @@ class Linear(Kind):
     ----------
     name : str
         Of the ONNX node.
-    images : int array [O, I / groups, kh, kw]
-        Of the weights, in `format`.
+    weights : Weights
     stride, dilation : (y, x)
     pads : (top, left, bottom, right)
         Pixels of `pad_image` around the map; None: of the nearest pixel.
@@ -149,8 +149,7 @@ class Linear(Kind):
         As of the requantization of a layer, where they are known already.
     """
     name: str
-    images: np.ndarray
-    format: Format
+    weights: Weights
     stride: tuple
     dilation: tuple
     pads: tuple
@@ -251,21 +250,6 @@ class Part:
     """One part of a value in parts; `placement`: where its map lies in the whole."""
     value: Value
     placement: Placement = field(default_factory=Placement)
-
-
-def codes_of(format: Format, images: npt.ArrayLike, node: Node) -> np.ndarray:
-    """The codes of `format` whose images are `images`, an array of the same shape. Raises UserError
-    at `node` where an image has no code."""
-    images = np.asarray(images)
-    codes, wrong = format.from_image(images), ~format.has_image(images)
-    if not format.has_zero and not images.all():
-        node.fail("needs a weight of 0, and binary weights are +1 or -1; quantize the weights to "
-                  "more bits, or put the quantizer right after a convolution")
-    if wrong.any():
-        node.fail(f"a weight of {images[wrong][0]} steps has no code in {format}: a negative scale "
-                  "or batch norm changes the sign of weights; quantize weights to a symmetric "
-                  "range")
-    return codes
 
 
 def activation(inputs: Inputs, node: Node) -> HostInput | Value:

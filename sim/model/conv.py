@@ -1,6 +1,7 @@
 """One layer of a network as plain data, and what it computes."""
 
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 from systolith.hw.formats import Format
@@ -11,6 +12,7 @@ from .geometry import Geometry
 from .placement import Placement
 from .pool import Pool
 from .requantization import Limits, Operand, Requantization
+from .weights import Weights
 
 __all__ = ["Conv"]
 
@@ -30,9 +32,7 @@ class Conv:
     name : str
     input, output : str
         Names of tensors.
-    weight : int64 array [O, I / groups, kh, kw]
-        Codes of `weight_format`.
-    weight_format : Format
+    weights : Weights
     geometry : Geometry
     bias : int64 array [O]
         Added to each channel's sums, in their unit: that of the input's images times that of the
@@ -62,8 +62,7 @@ class Conv:
     name: str
     input: str
     output: str
-    weight: np.ndarray
-    weight_format: Format
+    weights: Weights
     geometry: Geometry = field(default_factory=Geometry)
     bias: np.ndarray = None  # type: ignore[assignment]
     requantization: Requantization | None = None
@@ -76,8 +75,8 @@ class Conv:
     input_shape: tuple = None  # type: ignore[assignment]
 
     def __post_init__(self):
-        bias = np.zeros(len(self.weight)) if self.bias is None else self.bias
-        arrays = dict(weight=self.weight, bias=bias, channels=self.channels, table=self.table)
+        bias = np.zeros(len(self.weights)) if self.bias is None else self.bias
+        arrays = dict(bias=bias, channels=self.channels, table=self.table)
         for name, array in arrays.items():
             if array is not None:
                 object.__setattr__(self, name, numerics.constant(array))
@@ -107,18 +106,18 @@ class Conv:
     @property
     def inputs(self) -> int:
         """Channels that are read."""
-        return self.weight.shape[1] * self.geometry.groups
+        return self.weights.shape[1] * self.geometry.groups
 
     @property
     def dense(self) -> bool:
         """Whether the kernel is the whole map, so that there is one result a channel."""
-        return tuple(self.weight.shape[2:]) == tuple(self.input_shape[1:]) and not any(
+        return tuple(self.weights.shape[2:]) == tuple(self.input_shape[1:]) and not any(
             self.geometry.pads)
 
     @property
     def depthwise(self) -> bool:
         """Whether each channel, be it the only one, has a kernel of its own."""
-        return self.geometry.groups == self.inputs == len(self.weight)
+        return self.geometry.groups == self.inputs == len(self.weights)
 
     def on_chip(self, arch: Arch) -> "Conv":
         """This layer with biases as the chip holds them."""
@@ -129,39 +128,25 @@ class Conv:
                                                                 requantization=held)
 
     def reading_all(self) -> "Conv":
-        """This layer with weights for all channels of the input: 0 for those not read, code 0
-        where the format has no 0 (no chip computes such a layer)."""
+        """This layer with weights for all channels of the input: `Weights.absent` for those that
+        are not read."""
         if self.channels is None:
             return self
-        weight = self.dense_weight(self.weight_format.zero_code or 0)
-        wide = np.full((len(weight), self.input_shape[0], *weight.shape[2:]),
-                       self.weight_format.zero_code or 0, weight.dtype)
-        wide[:, self.channels] = weight
-        return replace(self, weight=wide, geometry=replace(self.geometry, groups=1), channels=None)
+        fill = self.weights.absent
+        return replace(
+            self, weights=self.weights.dense(self.geometry.groups, fill).reading(
+                self.channels, self.input_shape[0], fill),
+            geometry=replace(self.geometry, groups=1), channels=None)
 
     def target(self, array: np.ndarray) -> np.ndarray:
         """The view of `array` [..., C, H, W], laid out as the output, that this layer writes."""
         return self.placement.target(array, self.output_shape)
 
-    def dense_weight(self, fill: int | None = None) -> np.ndarray:
-        """Weight codes [O, I, kh, kw] of one group, with zeros, or `fill`, where input and output
-        channel are of different groups."""
-        groups = self.geometry.groups
-        if groups == 1:
-            return self.weight
-        outputs, channels = len(self.weight) // groups, self.weight.shape[1]
-        dense = np.full((len(self.weight), self.inputs, *self.weight.shape[2:]),
-                        self.weight_format.zero_code if fill is None else fill, self.weight.dtype)
-        for n in range(groups):
-            rows = slice(n * outputs, (n + 1) * outputs)
-            dense[rows, n * channels:(n + 1) * channels] = self.weight[rows]
-        return dense
-
     @property
     def conv_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the convolution's result, before pooling."""
-        return (len(self.weight),
-                *self.geometry.sizes(self.input_shape[1:], self.weight.shape[2:]))
+        return (len(self.weights),
+                *self.geometry.sizes(self.input_shape[1:], self.weights.shape[2:]))
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -173,14 +158,13 @@ class Conv:
     def macs(self) -> int:
         """Products per image, those with padding included."""
         _, height, width = self.conv_shape
-        return self.weight.size * height * width
+        return prod(self.weights.shape) * height * width
 
     def sum_range(self, input_format: Format) -> tuple[int, int]:
         """(smallest, largest) accumulator value that any input can lead to, at any time: the
         bounds hold for the sum of every subset of the products, of a whole window where sums are
         pooled."""
-        low, high = numerics.sum_ranges(
-            numerics.images_of(self.weight_format, self.weight), input_format)
+        low, high = self.weights.sum_ranges(input_format)
         return self.pool.summed * min(low), self.pool.summed * max(high)
 
     def accumulator_bits(self, input_format: Format) -> int:
@@ -198,19 +182,19 @@ class Conv:
 
         With `arch`, saturating pass by pass if that chip's accumulators are narrowed.
         """
-        geometry, zero = self.geometry, self.weight_format.zero_code
+        geometry, weights = self.geometry, self.weights
         pad_image = 0 if geometry.pad_code is None else int(input_format.image(geometry.pad_code))
         # Groups of binary layers run on chips only where nothing saturates.
         narrowed = arch is not None and arch.accumulator is not None and (
-            (geometry.groups == 1 and self.channels is None) or zero is not None)
+            (geometry.groups == 1 and self.channels is None) or weights.format.has_zero)
         if self.channels is not None and not narrowed:
             codes = codes[:, self.channels]
         images = numerics.images_of(input_format, codes)
         if arch is None or arch.accumulator is None or not narrowed:
-            weight = numerics.images_of(self.weight_format, self.weight)
-            return geometry.convolve(images, weight, pad_image)
-        weight = numerics.images_of(self.weight_format, self.reading_all().dense_weight())
-        return geometry.saturating_convolve(images, weight, arch.accumulator, arch.vector,
+            return geometry.convolve(images, weights.images, pad_image)
+        whole = self.reading_all()
+        weights = whole.weights.dense(whole.geometry.groups)
+        return geometry.saturating_convolve(images, weights.images, arch.accumulator, arch.vector,
                                             pad_image)
 
     def run(self, codes: np.ndarray, input_format: Format, output_format: Format | None,

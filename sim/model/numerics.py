@@ -1,4 +1,4 @@
-"""Exact sums of whole arrays: convolutions, their ranges, biases.
+"""Exact sums of whole arrays: convolutions, biases.
 
 All functions take and return numpy integers. Sums that fit are computed as floating-point matrix
 products, whose every intermediate result is proven to be an exact integer; what does not fit is
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
 
 __all__ = ["add_bias", "constant", "convolve", "images_of", "output_size", "round_reals",
-           "saturating_convolve", "sum_ranges"]
+           "saturating_convolve"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -207,23 +207,6 @@ def saturating_convolve(images: ArrayLike, weight: ArrayLike, *, bits: int, vect
             total = np.clip(total + _product(slices, columns.astype(slices[0])), low, high)
         parts.append(total.astype(np.int64).reshape(count, len(weight), height, width))
     return np.concatenate(parts)
-
-
-def sum_ranges(weight: np.ndarray, format: Format) -> tuple[list[int], list[int]]:
-    """(smallest, largest) sums of each output channel, two lists of Python integers.
-
-    Proven from the images `weight` [O, ...] and the range of the input format; no sum of any
-    subset of the products lies outside.
-    """
-    flat = weight.reshape(len(weight), -1)
-    if int(np.abs(flat).max(initial=0)) * flat.shape[1] >> 62:
-        flat = flat.astype(object)
-    positive = np.where(flat > 0, flat, 0).sum(axis=1).tolist()
-    negative = np.where(flat < 0, flat, 0).sum(axis=1).tolist()
-    low, high = format.image_range
-    low, high = min(low, 0), max(high, 0)
-    ends = list(zip(positive, negative, strict=True))
-    return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
 
 
 def round_reals(values: ArrayLike, odd: bool = False) -> np.ndarray:

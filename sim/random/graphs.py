@@ -10,6 +10,7 @@ from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Below, Operand, Requantization
+from systolith.sim.model.weights import Weights
 
 from .fields import below_zero, operand_fields, parameters, random_windows
 
@@ -73,14 +74,14 @@ class _Network:
         bottom, top = self.format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
-        weight = arch.weight.from_image(arch.weight.image(weight))  # of numbers with several codes one
         geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
                             groups=groups)
         low = draw.choice((bottom, zero_point))
         leaky = arch.leaky and self.other.random() < 0.5
         below = Below(*below_zero(arch, data, multiplier, shift)) if leaky else None
         layer = Conv(
-            f"layer{number}", source.name, f"map{number}", weight, arch.weight,
+            f"layer{number}", source.name, f"map{number}",
+            Weights.of_codes(weight, arch.weight),
             self._padding(geometry, channels), bias // 2,
             None if raw else Requantization(multiplier, shift, addend, tie, below,
                                             zero_point=zero_point, low=low, high=top),
@@ -167,5 +168,5 @@ class _Network:
         """The layer with min pooling in some channels, on binary chips, or without."""
         if not (self.format.binary and self.other.random() < 0.5):
             return layer
-        least = tuple(self.data.random(len(layer.weight)) < 0.5)
+        least = tuple(self.data.random(len(layer.weights)) < 0.5)
         return replace(layer, pool=replace(layer.pool, least=least))

@@ -348,7 +348,8 @@ def _never_negative(builder, value):
     if isinstance(value.linear, Linear):
         # A mean of numbers that are not negative is not negative.
         gain = tensor.scale * 2.0 ** tensor.format.exponent
-        return bool((value.linear.images >= 0).all()) and (ends[0] - tensor.zero_point) * gain >= 0
+        return bool((value.linear.weights.images >= 0).all()) and (
+            ends[0] - tensor.zero_point) * gain >= 0
     return bool((value.gain * ends[0] + value.offset >= 0).all())
 
 

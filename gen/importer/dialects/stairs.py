@@ -22,7 +22,7 @@ from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import HostInput, Linear, Value, constant, like
 from systolith.hw.formats import Bipolar, Int
-from systolith.sim.model import numerics
+from systolith.sim.model.weights import Weights
 
 __all__ = ["moved_to_nearest", "staircase"]
 
@@ -115,13 +115,14 @@ def _fitted(builder, node, value, thresholds, strict, target):
                   f"{len(thresholds)}")
     own = value.linear
     # Weights of +-1 can be more on the chips that these results are for.
-    form = Int(_FACTORS[-1].bit_length() + 1) if own.format.binary else own.format
+    form = Int(_FACTORS[-1].bit_length() + 1) if own.weights.format.binary else (
+        own.weights.format)
     most = form.image_range[1]
-    low, high = numerics.sum_ranges(own.images, builder.tensors[value.source].format)
+    low, high = own.weights.sum_ranges(builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     best = None
     for factor in _FACTORS:
-        if factor > 1 and factor * abs(own.images).max(initial=0) > most:
+        if factor > 1 and factor * abs(own.weights.images).max(initial=0) > most:
             break
         lines, wrong, known = [], Fraction(0), {}
         for n in range(channels):
@@ -142,10 +143,9 @@ def _fitted(builder, node, value, thresholds, strict, target):
         node.fail(f"its thresholds must be equidistant in each channel: the chip rounds in equal "
                   f"steps, which would be wrong for {float(wrong):.1%} of sums")
     builder.notes.add("thresholds", node.name, float(wrong), "share")
-    images = own.images * factor
     gain, offset = (np.array(items, dtype=object) for items in zip(*lines, strict=True))
-    form = own.format if factor == 1 else form
-    return replace(value, linear=replace(own, images=images, format=form), gain=gain,
+    weights = own.weights if factor == 1 else Weights(own.weights.images * factor, form)
+    return replace(value, linear=replace(own, weights=weights), gain=gain,
                    offset=offset, low=None, high=None, nodes=[*value.nodes, node.name])
 
 
@@ -153,7 +153,7 @@ def _weighted(builder, value, target, node):
     """The value as the result of a 1 x 1 depthwise convolution whose weights are 1."""
     form, one = builder.weights_of_one(value.source, node)
     channels = len(value.gain)
-    linear = Linear(next(iter(value.nodes), node.name), np.full((channels, 1, 1, 1), one), form,
+    linear = Linear(next(iter(value.nodes), node.name), Weights.ones(form, channels),
                     (1, 1), (1, 1), value.pads, value.pad_image)
     return replace(value, linear=linear, gain=value.gain / one)
 

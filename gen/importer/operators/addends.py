@@ -9,6 +9,7 @@ import numpy as np
 from systolith.gen.importer.codes import Function
 from systolith.gen.importer.scales import scaled
 from systolith.gen.importer.values import Kind, Linear, Pair, Value
+from systolith.sim.model.weights import Weights
 
 __all__ = ["Addend", "addends", "folded"]
 
@@ -67,19 +68,19 @@ def _together(one, other):
     """Two convolutions of the same tensor merged into one; None where their weights have no codes
     in a common unit, or their kernels do not fit."""
     a, b = one.linear, other.linear
-    if (one.source != other.source or a.format != b.format or a.stride != b.stride
-            or not a.format.uniform or one.window != (1, 1) or other.window != (1, 1)
+    if (one.source != other.source or a.weights.format != b.weights.format or a.stride != b.stride
+            or not a.weights.format.uniform or one.window != (1, 1) or other.window != (1, 1)
             or not np.array_equal(one.channels, other.channels)):
         return None
-    small = [item.images.shape[2:] == (1, 1) for item in (a, b)]
+    small = [item.weights.shape[2:] == (1, 1) for item in (a, b)]
     if small[0] and not small[1]:
         return _together(other, one)
     padded = [any(p > 0 for p in item.pads) for item in (a, b)]
     if (all(padded) and a.pad_image != b.pad_image) or (padded[1] and not padded[0]) or (
             a.dilation != b.dilation and not small[1]):
         return None
-    count = max(item.images.shape[1] for item in (a, b))
-    wide = [_dense(item.images, count) for item in (a, b)]
+    count = max(item.weights.shape[1] for item in (a, b))
+    wide = [_dense(item.weights.images, count) for item in (a, b)]
     if any(item is None for item in wide):
         return None
     place = []                      # of the second kernel in the first
@@ -92,7 +93,7 @@ def _together(one, other):
     images, (y, x) = wide[0].copy(), place
     window = images[:, :, y:y + wide[1].shape[2], x:x + wide[1].shape[3]]
     unit = np.empty(len(images), dtype=object)
-    high = a.format.image_range[1]
+    high = a.weights.format.image_range[1]
     for n, numbers in enumerate(zip(one.gain, other.gain, strict=True)):
         unit[n], k, m = _units(*numbers)
         if max(abs(k), abs(m)) > high:
@@ -102,7 +103,8 @@ def _together(one, other):
     if abs(images).max() > high:
         return None
     return replace(one, gain=unit, offset=one.offset + other.offset, nodes=list(dict.fromkeys(
-        [*one.nodes, *other.nodes])), linear=replace(a, images=images))
+        [*one.nodes, *other.nodes])), linear=replace(
+            a, weights=replace(a.weights, images=images)))
 
 
 def _units(one, other):
@@ -130,7 +132,7 @@ def folded(addends: Sequence[Addend]) -> list[Addend]:
     """The Addends, with convolutions of one tensor merged into one where that is exact."""
     values: list[tuple] = []
     others = []
-    formats = {item.value.source: item.linear.format for item in addends
+    formats = {item.value.source: item.linear.weights.format for item in addends
                if isinstance(item.linear, Linear)}
     for item in addends:
         value = item.value
@@ -157,6 +159,6 @@ def _as_linear(value, format):
     if value.linear is not None:
         return value
     one = int(format.image(format.encode(1.0)))
-    images = np.full((value.map[0], 1, 1, 1), max(one, 1))
+    weights = Weights.ones(format, value.map[0], max(one, 1))
     return replace(value, gain=value.gain / max(one, 1), linear=Linear(
-        value.source, images, format, (1, 1), (1, 1), (0, 0, 0, 0), 0))
+        value.source, weights, (1, 1), (1, 1), (0, 0, 0, 0), 0))

@@ -23,6 +23,7 @@ from systolith.gen.importer.target import Target, own_target
 from systolith.gen.importer.values import HostInput, Part, Value
 from systolith.hw.formats import Format, Int
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .linear import linear
 from .windows import as_map
@@ -107,9 +108,9 @@ def _parts(builder, node, value, format, phases):
         images, unit = rounded(builder, node, format, np.outer(down[3], across[3]))
         pads = down[2][0], across[2][0], down[2][1], across[2][1]
         padded = cropped(builder, node, value, pads, None)
-        images = np.broadcast_to(images, (channels, 1, *images.shape)).copy()
+        weights = Weights(np.broadcast_to(images, (channels, 1, *images.shape)), format)
         scale = ones * unit / Fraction(2) ** format.exponent
-        part = linear(builder, node, padded, format, images, scale,
+        part = linear(builder, node, padded, weights, scale,
                       lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)), channels)
         parts.append(Part(part, Placement(0, (down[1], across[1]), (down[0], across[0]))))
     return parts

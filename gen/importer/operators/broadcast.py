@@ -31,6 +31,7 @@ from systolith.gen.importer.values import (
 )
 from systolith.hw.formats import Int
 from systolith.sim.model.edges import Encoder
+from systolith.sim.model.weights import Weights
 
 from .linear import linear
 from .stride import as_codes, plain_weights, stored
@@ -84,7 +85,7 @@ def _repeated(builder, node, value, sizes):
                        gain=np.repeat(value.gain, times), offset=np.repeat(value.offset, times),
                        slope=None if value.slope is None else np.repeat(value.slope, times),
                        linear=replace(value.linear,
-                                      images=np.repeat(value.linear.images, times, axis=0)))
+                                      weights=value.linear.weights.repeated(times, axis=0)))
     if value.linear is not None or value.slope is not None:
         node.fail(f"broadcasts the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
@@ -96,7 +97,7 @@ def _repeated(builder, node, value, sizes):
         codes = cropped(builder, node, codes, (0, 0, rows, columns), None)
     scale = np.full(sizes[0], exact(1).item() / one / exact(2).item() ** format.exponent,
                     dtype=object)
-    made = linear(builder, node, codes, format, np.full((sizes[0], 1, 1, 1), one), scale,
+    made = linear(builder, node, codes, Weights.ones(format, sizes[0]), scale,
                   lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)),
                   1 if times > 1 else sizes[0])
     made = stored(builder, made, source, f"{node.name}_repeated", node)
@@ -226,5 +227,5 @@ def _of_several(builder, node, numbers, format):
     images[:, count] = 1
     gains = np.array(units, dtype=object)
     return Value(source, numbers.shape, numbers.shape, gains, 0 * gains,
-                 Linear(node.name, images, weight, (1, 1), (1, 1), (0, 0, 0, 0), 0),
+                 Linear(node.name, Weights(images, weight), (1, 1), (1, 1), (0, 0, 0, 0), 0),
                  nodes=[node.name])

@@ -20,6 +20,7 @@ from systolith.gen.importer.values import (
     shape_text,
     with_layout,
 )
+from systolith.sim.model.weights import Weights
 
 from .linear import linear
 from .weights import weight_scale, weights_of
@@ -34,8 +35,11 @@ def _dense(builder, node, value, weights, transposed):
     if not transposed:
         images, scale = images.T, scale.T
     factors = weight_scale(weights, scale, node)
+
+    def made(images):
+        return Weights(images, weights.format)
     if not isinstance(value, Value):
-        return linear(builder, node, value, weights.format, images[:, :, None, None], factors)
+        return linear(builder, node, value, made(images[:, :, None, None]), factors)
     if not value.shape or value.shape[-1] != images.shape[1]:
         node.fail(f"its weights are for {images.shape[1]} inputs, and its input has the shape "
                   f"{shape_text(value.shape)}")
@@ -44,11 +48,11 @@ def _dense(builder, node, value, weights, transposed):
         value = filled(builder, node, value)
         images = images[:, np.argsort(layout_of(value).reshape(-1))]
         images = images.reshape(len(images), *value.map)
-        result = linear(builder, node, _as_it_lies(value), weights.format, images, factors)
+        result = linear(builder, node, _as_it_lies(value), made(images), factors)
         return replace(result, shape=(*lead[1:], len(images)))
     value, pixels, channels = as_pixels(builder, node, value)
     images = images[:, np.argsort(channels), None, None]
-    result = linear(builder, node, _as_it_lies(value), weights.format, images, factors,
+    result = linear(builder, node, _as_it_lies(value), made(images), factors,
                     lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)))
     index = np.arange(len(images)) * prod(result.map[1:]) + pixels[:, None]
     return with_layout(result, index.reshape(*lead, len(images)))

@@ -24,6 +24,7 @@ from systolith.gen.importer.values import Linear, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, SHIFT_BITS
 from systolith.sim.model.requantization import Operand
+from systolith.sim.model.weights import Weights
 
 from .addends import Addend
 
@@ -105,7 +106,8 @@ class Digits:
         shape = times * channels, *old.shape[1:]
         unit = np.full(times * channels, Fraction(old.scale), dtype=object)
         value = Value(tensor, shape, shape, unit / one, -old.zero_point * unit,
-                      Linear(self.name, images, self.weights, (1, 1), (1, 1), (0, 0, 0, 0), 0),
+                      Linear(self.name, Weights(images, self.weights), (1, 1), (1, 1), (0, 0, 0, 0),
+                             0),
                       nodes=[self.name])
         target = Target(old.format, old.scale, old.zero_point, *builder.limits[tensor])
         return builder.quantize(value, target, f"{tensor}_repeated", self.node)

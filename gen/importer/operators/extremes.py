@@ -17,6 +17,7 @@ from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import Kind, Part, Value, like, shape_text
+from systolith.sim.model.weights import Weights
 
 from .linear import linear
 from .pairs import pair
@@ -152,7 +153,7 @@ def _of_channels(builder, extreme, source, target, name, node):
         scale = np.full(count, exact(1).item() / one / exact(2).item() ** format.exponent,
                         dtype=object)
         firsts, differences = (
-            linear(builder, node, value, format, _grouped(item, groups), scale,
+            linear(builder, node, value, Weights(_grouped(item, groups), format), scale,
                    lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)), groups)
             for item in (own, sides))
         last = count == 1

@@ -8,14 +8,14 @@ import numpy as np
 from systolith.gen.importer.binary import as_signs
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import join_pads, plain
-from systolith.gen.importer.kernels import format_of, spread
+from systolith.gen.importer.kernels import spread
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.scales import of_scales
 from systolith.gen.importer.values import Inputs, Linear, Symbol, Value, constant, on_chip
-from systolith.hw.formats import Format
 from systolith.sim.model import numerics
+from systolith.sim.model.weights import Weights
 
 from .weights import weight_scale, weights_of
 from .windows import as_map, window
@@ -44,9 +44,9 @@ def _pad_image(tensor, gain, offset, node):
     return int(zero)
 
 
-def _check_inputs(images, groups, value, node):
-    if images.shape[1] * groups != value.map[0]:
-        node.fail(f"its weights are for {images.shape[1] * groups} channels, and its input has "
+def _check_inputs(weights, groups, value, node):
+    if weights.shape[1] * groups != value.map[0]:
+        node.fail(f"its weights are for {weights.shape[1] * groups} channels, and its input has "
                   f"{value.map[0]}")
 
 
@@ -58,10 +58,9 @@ def _of_groups(gain, groups, node):
     return gains[:, 0]
 
 
-def linear(builder: Builder, node: Node, value: Symbol | None, format: Format, images: np.ndarray,
+def linear(builder: Builder, node: Node, value: Symbol | None, weights: Weights,
            scale: np.ndarray, geometry: Callable | None = None, groups: int = 1) -> Value:
-    """The convolution of an activation with the weights `images` [O, I / groups, kh, kw] of
-    `format` and `scale` [O].
+    """The convolution of an activation with weights of `scale` [O].
 
     `geometry` is a function from the (height, width) of the map and of the kernel to (stride,
     dilation, pads); None: the kernel covers the whole map. Raises UserError at `node` where the
@@ -70,40 +69,39 @@ def linear(builder: Builder, node: Node, value: Symbol | None, format: Format, i
     value = on_chip(value, node)
     if value.parts:
         value = plain(builder, value, node)
-    _check_inputs(images, groups, value, node)
+    _check_inputs(weights, groups, value, node)
     averaged = _averaged(builder, value)
     if value.linear is None and uniform(value.gain) is None and groups == 1 and (
-            images.shape[1] > 1):
-        return of_scales(builder, node, value, (format, images, scale), geometry, linear)
+            weights.shape[1] > 1):
+        return of_scales(builder, node, value, (weights, scale), geometry, linear)
     source, gain, offset = _read(builder, node, value, averaged)
     tensor = builder.tensors[source]
     if tensor.format.binary:
-        images, format, scale = as_signs(images, format, scale)
+        weights, scale = as_signs(weights, scale)
     stride, dilation, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     if geometry is not None:
-        stride, dilation, pads = geometry(value.map[1:], images.shape[2:])
+        stride, dilation, pads = geometry(value.map[1:], weights.shape[2:])
     edges = _edges(value, pads, lambda: _pad_image(tensor, gain, offset, node))
     if edges is None:
-        return linear(builder, node, plain(builder, value, node), format, images, scale, geometry,
-                      groups)
-    kernel = Linear(node.name, images, format, tuple(stride), tuple(dilation), *edges)
+        return linear(builder, node, plain(builder, value, node), weights, scale, geometry, groups)
+    kernel = Linear(node.name, weights, tuple(stride), tuple(dilation), *edges)
     window = (1, 1)
     if averaged:
         kernel, window = _with_mean(kernel, value, averaged, node)
-    sizes = [numerics.output_size(size, kernel.images.shape[2 + n], kernel.stride[n],
+    sizes = [numerics.output_size(size, kernel.weights.shape[2 + n], kernel.stride[n],
                                   kernel.dilation[n], kernel.pads[n::2]) // window[n]
              for n, size in enumerate(tensor.shape[1:])]
     if min(sizes) < 1:
         node.fail(f"its kernel does not fit the input of {value.map[1]} x {value.map[2]} pixels; "
                   "make the kernel smaller or the pads larger")
-    outputs = len(images)
-    unit = scale * exact(2) ** format.exponent
+    outputs = len(weights)
+    unit = scale * exact(2) ** weights.format.exponent
     # The contribution of the input's offset, at padding too: the padding's image plus offset is 0.
     if uniform(offset) is not None:
-        added = images.sum(axis=(1, 2, 3)).astype(object) * offset[0]
+        added = weights.sums.astype(object) * offset[0]
     else:
         offsets = np.repeat(np.reshape(offset, (groups, -1)), outputs // groups, axis=0)
-        added = (images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
+        added = (weights.images.sum(axis=(2, 3)).astype(object) * offsets).sum(axis=1)
     gains = np.repeat(_of_groups(gain, groups, node), outputs // groups)
     shape = (outputs, *sizes)
     return Value(source, shape, shape, gains * unit, added * unit, kernel,
@@ -142,11 +140,10 @@ def _with_mean(kernel, value, averaged, node):
         node.fail(f"pads the result of {value.nodes[-1]!r} before it is quantized; put a "
                   "quantizer between them")
     _, counts, steps = averaged
-    if value.window != (1, 1) and kernel.images.shape[2:] == kernel.stride == (1, 1):
+    if value.window != (1, 1) and kernel.weights.shape[2:] == kernel.stride == (1, 1):
         return kernel, value.window
     apart = [d * n for d, n in zip(kernel.dilation, steps, strict=True)]
-    images = spread(kernel.images, apart, counts, (1, 1))
-    return replace(kernel, images=images, format=format_of(images, kernel.format, value, node),
+    return replace(kernel, weights=spread(kernel.weights, apart, counts, (1, 1), value, node),
                    stride=tuple(s * n for s, n in zip(kernel.stride, steps, strict=True)),
                    dilation=(1, 1)), (1, 1)
 
@@ -159,16 +156,17 @@ def _averaged(builder, value):
         return None
     count = (builder.tensors[value.source].shape[0] if value.channels is None
              else len(value.channels))
-    if (own.images.shape[1] != 1 or len(own.images) != count or any(own.pads)
-            or (own.images != own.images.flat[0]).any() or own.dilation != (1, 1)
+    images = own.weights.images
+    if (images.shape[1] != 1 or len(images) != count or any(own.pads)
+            or (images != images.flat[0]).any() or own.dilation != (1, 1)
             or uniform(value.gain) is None or value.low is not None or value.high is not None
             or value.pool or value.slope is not None):
         return None
     if value.window == (1, 1):
-        return own.images.flat[0], own.images.shape[2:], own.stride
-    if own.images.shape[2:] != (1, 1) or own.stride != (1, 1):
+        return images.flat[0], images.shape[2:], own.stride
+    if images.shape[2:] != (1, 1) or own.stride != (1, 1):
         return None
-    return own.images.flat[0], value.window, value.window
+    return images.flat[0], value.window, value.window
 
 
 @operator("Conv", roles=Role.LINEAR | Role.MAPS, rest=window)
@@ -203,8 +201,8 @@ def conv(builder: Builder, node: Node, inputs: Inputs, group: int = 1,
         return ((*[1] * missing, *stride), (*[1] * missing, *dilation),
                 (pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
 
-    result = linear(builder, node, value, weights.format, images,
-                     weight_scale(weights, weights.scale, node), geometry, group)
+    result = linear(builder, node, value, Weights(images, weights.format),
+                    weight_scale(weights, weights.scale, node), geometry, group)
     if rank == 1:
         result.shape = result.map[0], result.map[2]
     add_bias(result, inputs[2:3], node)

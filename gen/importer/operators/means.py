@@ -14,7 +14,7 @@ import numpy as np
 from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.copies import plain
 from systolith.gen.importer.crop import parts_value
-from systolith.gen.importer.kernels import format_of, spread
+from systolith.gen.importer.kernels import spread
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.rows import Role, operator
@@ -22,6 +22,7 @@ from systolith.gen.importer.scales import scaled
 from systolith.gen.importer.values import HostInput, Linear, Pair, Part, Value, activation
 from systolith.hw.spec import isa
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .linear import has_zero, linear
 from .windows import as_map, spatial, window
@@ -166,9 +167,9 @@ def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequenc
     # The stride of a window that covers the map has no effect, and a long one costs cycles.
     stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
                    enumerate(zip(kernel, value.map[1:], stride, strict=True)))
-    images = np.full((channels, 1, *((1, 1) if apart else kernel)), one)
+    weights = Weights(np.full((channels, 1, *((1, 1) if apart else kernel)), one), format)
     scale = np.full(channels, exact(1).item() / (one * divisor), dtype=object)
-    result = linear(builder, node, value, format, images, scale / exact(2) ** format.exponent,
+    result = linear(builder, node, value, weights, scale / exact(2) ** format.exponent,
                     lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
                         stride, dilation, tuple(pads)), channels)
     if apart:
@@ -225,8 +226,7 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
         _add_up(value, kernel)
         return value
     steps = [s * d for s, d in zip(own.stride, dilation, strict=True)]
-    images = spread(own.images, own.dilation, kernel, steps)
-    form = format_of(images, own.format, before, node)
+    weights = spread(own.weights, own.dilation, kernel, steps, before, node)
     strides = tuple(s * t for s, t in zip(own.stride, stride, strict=True))
     sizes = [(size + pads[n] + pads[n + 2] - (k - 1) * d - 1) // t + 1 for n, (size, k, t, d) in
              enumerate(zip(value.map[1:], kernel, stride, dilation, strict=True))]
@@ -236,5 +236,5 @@ def _mean_of_sums(node, value, kernel, stride, dilation, pads, apart, divisor):
     shape = (value.map[0], *sizes)
     cut = tuple(p + q * s for p, q, s in zip(own.pads, pads, own.stride * 2, strict=True))
     return replace(value, map=shape, shape=shape,
-                   linear=replace(own, images=images, format=form, stride=strides,
-                                  dilation=(1, 1), pads=cut))
+                   linear=replace(own, weights=weights, stride=strides, dilation=(1, 1),
+                                  pads=cut))

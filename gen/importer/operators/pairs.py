@@ -19,12 +19,12 @@ from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.reach import image_limits
 from systolith.gen.importer.ties import EVEN, ties_of_sum
-from systolith.gen.importer.values import Linear, Pair, Value, codes_of, like, shape_text
+from systolith.gen.importer.values import Linear, Pair, Value, like, shape_text
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
-from systolith.sim.model import numerics
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.requantization import Operand, Requantization
+from systolith.sim.model.weights import Weights
 
 from .digits import gains
 from .sums import added_up
@@ -243,14 +243,13 @@ def _as_it_is(builder, value, node):
     form = builder.tensors[source].format
     weight, one = builder.weights_of_one(source, node)
     channels = builder.tensors[source].shape[0]
-    images = np.full((channels, 1, 1, 1), one)
     # One is a power of two: 1 / one = multiplier / 2**shift.
     signs = form.binary
     low, high = image_limits(builder, source) if signs else builder.limits[source]
     own = Requantization(np.full(channels, 1 << 25),
                          np.full(channels, 25 + one.bit_length() - 1), low=low - zero,
                          high=high - zero)
-    conv = Conv("", source, "", codes_of(weight, images, node), weight, Geometry(groups=channels),
+    conv = Conv("", source, "", Weights.ones(weight, channels), Geometry(groups=channels),
                 np.full(channels, -zero * one), own)
     return conv, gain, zero
 
@@ -262,7 +261,7 @@ def _finely(builder, value, target, reach, step, node):
     if not target.format.uniform:
         node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   f"between them, as results in {target.format} need")
-    low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
+    low, high = value.linear.weights.sum_ranges(builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
                   zip(value.gain, value.offset, low, high, strict=True) for item in ends)

@@ -25,6 +25,7 @@ from systolith.gen.importer.values import (
     with_layout,
 )
 from systolith.sim.model.pool import Pool
+from systolith.sim.model.weights import Weights
 
 from .extremes import extreme_of_channels
 from .linear import linear
@@ -163,9 +164,9 @@ def _sum(builder, node, value, dimensions, average):
         divisor = 1
     if kernel[0] > 1:
         format, one = plain_weights(builder, value, node)
-        images = np.full((1, kernel[0], 1, 1), one)
+        weights = Weights(np.full((1, kernel[0], 1, 1), one), format)
         scale = exact([1]) / (one * divisor) / exact(2).item() ** format.exponent
-        value = linear(builder, node, value, format, images, scale,
+        value = linear(builder, node, value, weights, scale,
                        lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)))
     return value
 

@@ -20,6 +20,7 @@ from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.target import own_target
 from systolith.gen.importer.values import HostInput, Part, Value
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .bilinear import finer, half_step, images_of, interpolating, rounded
 from .linear import linear
@@ -216,7 +217,7 @@ def _copied(builder, node, value, copies):
     channels = value.map[0]
     scale = np.full(channels * copies, exact(1).item() / one / exact(2).item() ** format.exponent,
                     dtype=object)
-    made = linear(builder, node, codes, format, np.full((channels * copies, 1, 1, 1), one), scale,
+    made = linear(builder, node, codes, Weights.ones(format, channels * copies), scale,
                   lambda size, kernel: ((1, 1), (1, 1), (0, 0, 0, 0)), channels)
     made = stored(builder, made, codes.source, f"{node.name}_copies", node)
     return replace(made, gain=np.repeat(value.gain, copies),
@@ -244,8 +245,8 @@ def _interpolated(builder, node, value, format, down, across, copies=1):
         after = tuple(item[2] + (item[4] - 1) * item[3] + len(item[5]) - size
                       for item, size in zip((y, x), value.map[1:], strict=True))
         padded = cropped(builder, node, value, (*before, *after), None)
-        part = linear(builder, node, padded, format,
-                      np.broadcast_to(images, (channels, *images.shape)).copy(),
+        images = np.broadcast_to(images, (channels, *images.shape))
+        part = linear(builder, node, padded, Weights(images, format),
                       ones * unit / Fraction(2) ** format.exponent,
                       lambda size, kernel, s=(y[3], x[3]): (s, (1, 1), (0, 0, 0, 0)), channels)
         parts.append(Part(part, Placement(0, (y[1], x[1]), (y[0], x[0]))))

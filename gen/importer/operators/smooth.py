@@ -150,7 +150,7 @@ def _layer(builder, value, target, output, node):
 
 def _range(builder, value):
     """The smallest and the largest real number that a convolution's results can be."""
-    low, high = numerics.sum_ranges(value.linear.images, builder.tensors[value.source].format)
+    low, high = value.linear.weights.sum_ranges(builder.tensors[value.source].format)
     times = value.window[0] * value.window[1]
     ends = [float(gain * times * item + offset) for gain, offset, *sums in
             zip(value.gain, value.offset, low, high, strict=True) for item in sums]

@@ -10,6 +10,7 @@ from systolith.gen.importer.rationals import exact
 from systolith.gen.importer.target import Target, own_target
 from systolith.gen.importer.values import Linear, Value
 from systolith.hw.formats import Format
+from systolith.sim.model.weights import Weights
 
 from .linear import linear
 
@@ -73,11 +74,10 @@ def sampled(builder: Builder, node: Node, value: Value, first: Sequence[int], st
                     max(p, 0) for p in pads), pad_image=None)
         format, one = plain_weights(builder, value, node)
         channels = value.map[0]
-        images = np.full((channels, 1, 1, 1), one)
         scale = np.full(channels, exact(1).item() / one / exact(2).item() ** format.exponent,
                         dtype=object)
         cut = tuple(min(p, 0) for p in pads)
-        return linear(builder, node, value, format, images, scale,
+        return linear(builder, node, value, Weights.ones(format, channels), scale,
                       lambda size, kernel: (tuple(step), (1, 1), cut), channels)
     own = value.linear
     if not isinstance(own, Linear) or value.window != (1, 1) or value.pool or any(

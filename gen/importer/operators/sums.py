@@ -9,7 +9,7 @@ the last layer, and the digits are more channels of its input.
 
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, prod
 
 import numpy as np
 from systolith.gen.importer.builder import Builder
@@ -24,6 +24,7 @@ from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import Linear, Pair, Value, like
 from systolith.hw.formats import Int
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .addends import Addend, addends, folded
 from .digits import Digits
@@ -137,30 +138,28 @@ def _within_result(found, value, target):
 
 def _last(made, found, wanted, clipped):
     """The convolution among the addends that can add up the digits of the others, of several the
-    one with the most products: (Addend, tap (y, x), unit, factor, images); None where there is
+    one with the most products: (Addend, tap (y, x), unit, factor, Weights); None where there is
     none."""
     builder, best = made.builder, None
     for item in found:
         value, own = item.value, item.linear
         tensor = builder.tensors[value.source]
         if not (item.direct and isinstance(own, Linear) and tensor.format.uniform) or (
-                own.format != made.weights or value.window != (1, 1) or own.stride != (1, 1)
+                own.weights.format != made.weights or value.window != (1, 1) or own.stride != (1, 1)
                 or made.size != tuple(tensor.shape[1:]) or value.map[1:] != tensor.shape[1:]
                 or (value.gain == 0).any() or _groups(builder, value) > 1):
             continue
         tap = [pad // d for pad, d in zip(own.pads[:2], own.dilation, strict=True)]
         if any(pad % d for pad, d in zip(own.pads[:2], own.dilation, strict=True)) or any(
-                not 0 <= t < k for t, k in zip(tap, own.images.shape[2:], strict=True)):
+                not 0 <= t < k for t, k in zip(tap, own.weights.shape[2:], strict=True)):
             continue
         unit = abs(value.gain)
         factor = np.array([max(1, min(floor(w / u), made.weight)) for w, u in
                            zip(wanted, unit, strict=True)], dtype=object)
         unit = unit * factor
-        turn = np.where(value.gain * item.sign < 0, -1, 1)[:, None, None, None]
-        images = own.images * turn
-        low, high = own.format.image_range
+        weights = own.weights.negated(value.gain * item.sign < 0)
         # Not where the sums' own unit is too large, or too small for the others' digits.
-        if (clipped and uniform(unit) is None) or images.min() < low or images.max() > high or any(
+        if (clipped and uniform(unit) is None) or not weights.has_codes.all() or any(
                 u > 2 * w for u, w in zip(unit, wanted, strict=True)):
             continue
         others = [max(ceil(r / u) for r, u in zip(other.reach, unit, strict=True))
@@ -168,15 +167,15 @@ def _last(made, found, wanted, clipped):
         if any(units * max(factor) > _WEIGHTS * made.weight * made.most
                or units > 2 * _RANGES * made.most ** 2 for units in others):
             continue
-        if best is None or own.images.size > best[-1].size:
-            best = item, tap, unit, factor, images
+        if best is None or prod(weights.shape) > prod(best[-1].shape):
+            best = item, tap, unit, factor, weights
     return best
 
 
 def _groups(builder, value):
     count = (builder.tensors[value.source].shape[0] if value.channels is None
              else len(value.channels))
-    return count // value.linear.images.shape[1]
+    return count // value.linear.weights.shape[1]
 
 
 def _joined(made, found, wanted, clipped):
@@ -185,15 +184,15 @@ def _joined(made, found, wanted, clipped):
     builder, channels = made.builder, len(wanted)
     best = _last(made, found, wanted, clipped)
     offset = np.full(channels, Fraction(0), dtype=object)
-    linear = Linear(made.name, np.zeros((channels, 0, 1, 1), np.int64), made.weights, (1, 1),
+    linear = Linear(made.name, Weights(np.zeros((channels, 0, 1, 1)), made.weights), (1, 1),
                     (1, 1), (0, 0, 0, 0), 0)
     main, tap, pieces, first = None, (0, 0), [], 0
     if best:
-        main, tap, unit, factor, images = best
+        main, tap, unit, factor, turned = best
         gain, offset = unit / factor, main.value.offset * main.sign
         source = main.value.source
         pieces, first = [(source, Placement(0))], builder.tensors[source].shape[0]
-        linear = replace(main.linear, name=made.name, images=images)
+        linear = replace(main.linear, name=made.name, weights=turned)
     else:
         unit, factor = _unit(made, found, wanted, clipped), np.full(channels, 1, dtype=object)
         gain = unit
@@ -209,8 +208,7 @@ def _joined(made, found, wanted, clipped):
             offset = offset + item.sign * item.value.offset
     own = np.arange(first) if main is None or main.value.channels is None else main.value.channels
     total = first + sum(len(weights) for _, weights in made.pieces)
-    wide = np.zeros((channels, total, *linear.images.shape[2:]), np.int64)
-    wide[:, own] = linear.images
+    wide = linear.weights.reading(own, total).images.copy()
     for tensor, weights in made.pieces:
         pieces.append((tensor, Placement(first)))
         numbers = np.arange(len(weights))
@@ -220,7 +218,8 @@ def _joined(made, found, wanted, clipped):
     source = join_codes(builder, f"{made.name}_digits", (first, *made.size), pieces, [made.name],
                         made.node)
     nodes = list(dict.fromkeys(name for item in found for name in item.value.nodes))
-    return Value(source, shape, shape, gain, offset, replace(linear, images=wide),
+    return Value(source, shape, shape, gain, offset, replace(
+        linear, weights=replace(linear.weights, images=wide)),
                  nodes=nodes), unit
 
 

@@ -16,6 +16,7 @@ from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.values import Inputs, Part, Value, on_chip
 from systolith.sim.model.placement import Placement
+from systolith.sim.model.weights import Weights
 
 from .linear import add_bias, linear
 from .weights import weight_scale, weights_of
@@ -107,7 +108,7 @@ def _conv_transpose(builder: Builder, node: Node, inputs: Inputs, group: int = 1
         if not (down and across):
             some = np.zeros_like(some)              # no tap meets these results
         pads = rows[0], columns[0], rows[1], columns[1]
-        part = linear(builder, node, value, weights.format, some, scale,
+        part = linear(builder, node, value, Weights(some, weights.format), scale,
                       lambda size, kernel, d=(dy, dx), p=pads: ((1, 1), d, p), group)
         add_bias(part, inputs[2:3], node)
         parts.append(Part(part, Placement(0, tuple(axis.stride for axis in axes), origin)))

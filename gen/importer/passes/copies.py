@@ -8,6 +8,7 @@ always right, but takes time on the chip.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count as count_from
+from math import prod
 
 import numpy as np
 from systolith.gen.importer.copies import join_pads
@@ -63,7 +64,7 @@ def _split(graph, layers, source, copies):
     if (len(readers) != len(copies) or len(np.unique(together)) < len(together)
             or maker.operand is not None or maker.placement != Placement()
             or (groups > 1 and not maker.depthwise)
-            or (groups > 1 and maker.weight_format.zero_code is None)
+            or (groups > 1 and not maker.weights.format.has_zero)
             or any(any(copy.geometry.pads) or copy.geometry.stride != (1, 1) for copy in moves)
             or not _worth_splitting(maker, parts)):
         return None
@@ -77,7 +78,8 @@ def _split(graph, layers, source, copies):
             text for m in count_from(n + 1) if (text := f"{maker.name}_{m}") not in names)
         names.add(name)
         made.append(replace(
-            maker, name=name, output=copy.output, weight=maker.weight[own], channels=whole,
+            maker, name=name, output=copy.output, weights=maker.weights.of_outputs(own),
+            channels=whole,
             geometry=replace(maker.geometry, groups=len(own) if maker.depthwise else 1),
             bias=maker.bias[own], pool=maker.pool.of_channels(own),
             requantization=maker.requantization and maker.requantization.of_channels(own),
@@ -95,8 +97,8 @@ def _worth_splitting(maker, parts):
     """Whether several layers of some channels each take no more passes than one layer of all
     channels and its copies."""
     columns = sum(-(-len(own) // _SIDE) for own in parts)
-    more = columns - -(-len(maker.weight) // _SIDE)
-    deep = 1 if maker.geometry.groups > 1 else -(-int(np.prod(maker.weight.shape[1:])) // _SIDE)
+    more = columns - -(-len(maker.weights) // _SIDE)
+    deep = 1 if maker.geometry.groups > 1 else -(-prod(maker.weights.shape[1:]) // _SIDE)
     copied = sum(len(np.unique(own // _SIDE)) * -(-len(own) // _SIDE) for own in parts)
     return more * deep <= copied + len(parts)
 
@@ -122,8 +124,8 @@ def _may_pick(layer):
     """Whether a layer can read some of a tensor's channels: it needs weights with a zero, and a
     depthwise layer with a kernel larger than 1 x 1, which the chip computes in its own way, would
     take longer."""
-    return layer.weight_format.zero_code is not None and (
-        layer.geometry.groups == 1 or layer.weight.shape[2:] == (1, 1))
+    return layer.weights.format.has_zero and (
+        layer.geometry.groups == 1 or layer.weights.shape[2:] == (1, 1))
 
 
 def _pad_code(graph, reader, name):
@@ -172,7 +174,7 @@ def _read_from_source(graph, layers, number):
         geometry = _joined_edges(graph, copy, layer)
         if geometry is None or (picked is not None and not _may_pick(layer)):
             return None
-        channels = _channels(copy, count)[_channels(layer, len(copy.weight))]
+        channels = _channels(copy, count)[_channels(layer, len(copy.weights))]
         changed[n] = replace(layer, input=copy.input, geometry=geometry,
                              channels=_whole(channels, count),
                              nodes=_after(copy.nodes, layer.nodes))

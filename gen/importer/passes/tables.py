@@ -40,11 +40,12 @@ def fuse_tables(graph: Graph) -> Graph:
 def _is_lookup(layer):
     """Whether a layer only looks up codes in a table, and perhaps pools them."""
     own = layer.requantization
-    return (layer.operand is None and layer.channels is None and layer.weight.shape[1:] == (1, 1, 1)
-            and layer.geometry == Geometry(groups=len(layer.weight)) and not layer.pool.sum
+    return (layer.operand is None and layer.channels is None
+            and layer.weights.shape[1:] == (1, 1, 1)
+            and layer.geometry == Geometry(groups=len(layer.weights)) and not layer.pool.sum
             and layer.placement == Placement() and own.zero_point == 0
             and not layer.bias.any() and not own.addend.any()
-            and len(set(layer.weight.flat)) == 1 and (own.multiplier == 1 << 25).all())
+            and len(set(layer.weights.images.flat)) == 1 and (own.multiplier == 1 << 25).all())
 
 
 def _takes(maker, lookup, makers):

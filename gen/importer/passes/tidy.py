@@ -39,7 +39,7 @@ def flatten_inputs(graph: Graph) -> Graph:
                 layer.dense and layer.channels is None for layer in readers):
             dense.add(item.name)
             tensors[item.name] = replace(item, shape=(channels * height * width, 1, 1))
-    layers = [replace(layer, weight=layer.weight.reshape(len(layer.weight), -1, 1, 1))
+    layers = [replace(layer, weights=layer.weights.as_pixel())
               if layer.input in dense else layer for layer in graph.layers]
     return replace(graph, inputs=[tensors[item.name] for item in graph.inputs], tensors=tensors,
                    layers=layers)

@@ -63,7 +63,7 @@ def test_build_quantizes_for_its_chip(capsys, tmp_path, data):
                        "--no-area")
     assert code == 0 and "with all before dB" in out
     build = open_build(folder)
-    assert {str(layer.weight_format) for layer in build.graph.layers} == {"e3m2"}
+    assert {str(layer.weights.format) for layer in build.graph.layers} == {"e3m2"}
     recipe = json.loads((folder / "quantization.json").read_text())["recipe"]
     assert (recipe["range"], recipe["percentile"], recipe["equalize"]) == ("percentile", 99.9, True)
     assert onnx.load(folder / "float.onnx").graph.output[0].name == "logits"
@@ -99,7 +99,7 @@ def test_a_written_model_reads_back(tmp_path, capsys, data):
     path = tmp_path / "e4m3.onnx"
     assert run(capsys, "quantize", FLOAT, "--calibration", data[0], "--activation", "e4m3fn",
                "--weight", "e4m3fn", "--range", "min-max", "-o", path)[0] == 0
-    assert {str(layer.weight_format) for layer in load(path).layers} == {"e4m3fn"}
+    assert {str(layer.weights.format) for layer in load(path).layers} == {"e4m3fn"}
 
 
 def test_a_part_of_a_network(capsys, tmp_path, data):

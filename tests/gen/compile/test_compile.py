@@ -249,7 +249,7 @@ def test_grouped_convolutions_skip_passes_without_weights():
     dense = compile_graph(graph, arch).host.layers[0].passes
     apart = np.arange(24)[:, None] // 6 != np.arange(24) // 6
     graph.layers[0] = changed(graph.layers[0], weight=np.where(
-        apart[..., None, None], 0, graph.layers[0].weight))
+        apart[..., None, None], 0, graph.layers[0].weights.codes))
     program = compile_graph(graph, arch)
     assert program.host.layers[0].passes == dense // 3        # 2 of 6 blocks of channels
     codes = {"in": np.random.default_rng(0).integers(0, 256, (1, 24, 9, 9))}
@@ -257,8 +257,9 @@ def test_grouped_convolutions_skip_passes_without_weights():
 
 
 def test_a_weight_format_that_is_narrower_needs_no_other_chip():
-    graph = chain((5, 6, 6), {"out": 7, "kernel": 3, "weight_format": Int(3)})
-    graph.layers[0] = changed(graph.layers[0], weight=graph.layers[0].weight & 7)
+    graph = chain((5, 6, 6), {"out": 7, "kernel": 3})
+    graph.layers[0] = changed(graph.layers[0], weight=graph.layers[0].weights.codes & 7,
+                              weight_format=Int(3))
     codes = {"in": np.random.default_rng(0).integers(0, 256, (1, 5, 6, 6))}
     assert_computes(compile_graph(graph, SMALL), graph, codes, 1)
 
@@ -275,7 +276,7 @@ def test_other_formats_are_refused():
     assert text == ("layer 'conv0' (ONNX nodes node0) reads 'in' in int8, the chip computes in "
                     'int4; set array.activation to "int8" and array.weight to "int8", or '
                     "quantize the network to int4")
-    weight = graph.layers[0].weight.copy()
+    weight = graph.layers[0].weights.codes.copy()
     weight[0, 0, 0, 0] = 1000
     graph.layers[0] = changed(graph.layers[0], weight=weight, weight_format=Int(12))
     assert refused(graph, SMALL).endswith("has int12 weights, the chip's are int8; set "
@@ -285,7 +286,7 @@ def test_other_formats_are_refused():
 
 def test_sums_that_need_longer_accumulators_are_refused_with_the_key_to_raise():
     graph = chain((64, 5, 5), {"out": 4, "kernel": 3})
-    graph.layers[0] = changed(graph.layers[0], weight=0 * graph.layers[0].weight + 0x80)
+    graph.layers[0] = changed(graph.layers[0], weight=0 * graph.layers[0].weights.codes + 0x80)
     arch = replace(SMALL, largest_k=100)
     text = refused(graph, arch)
     assert "layer 'conv0' (ONNX nodes node0): its sums need accumulators of 25 bits" in text
@@ -307,7 +308,7 @@ def test_bipolar_tails_that_do_not_cancel_are_refused_with_padding_only():
     arch = Arch(rows=2, columns=3, lanes=4, activation="bipolar1", weight="bipolar1")
     graph = chain((5, 6, 6), {"out": 4, "kernel": 3}, {"out": 4, "kernel": 3}, format="bipolar1")
     graph.layers = [changed(layer, pad_code=1) for layer in graph.layers]
-    graph.layers[1] = changed(graph.layers[1], weight=graph.layers[1].weight[:, :4])
+    graph.layers[1] = changed(graph.layers[1], weight=graph.layers[1].weights.codes[:, :4])
     compile_graph(graph, arch)                  # 5 channels, but as 15 with their taps
     wide = chain((4, 6, 6), {"out": 5, "kernel": 1}, {"out": 4, "kernel": 3}, format="bipolar1")
     wide.layers[1] = changed(wide.layers[1], pad_code=1)

@@ -22,10 +22,12 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 from systolith.sim.model.requantization import Below, Operand, Requantization
+from systolith.sim.model.weights import Weights
 
 ONES = np.ones(2, int)
 PLAIN = Requantization.plain(2, -128, 127)
-BASE = {"weight": np.ones((2, 2, 1, 1), int), "weight_format": Int(8), "input_shape": (2, 3, 3),
+SIGNS = Weights(np.ones((2, 2, 1, 1)), Bipolar(1))
+BASE = {"weights": Weights(np.ones((2, 2, 1, 1)), Int(8)), "input_shape": (2, 3, 3),
         "requantization": PLAIN}
 #: {field: (what a layer that needs it is like, its input's format, the chip, the least value)}
 NEEDY = {
@@ -37,7 +39,7 @@ NEEDY = {
     "bias_fraction": ({"requantization": replace(PLAIN, multiplier=ONES << 25, shift=ONES * 20,
                                                  addend=ONES * 0x1555555)},
                       Int(8), Arch(rows=2, columns=2, bias_fraction=2), 6),
-    "bit_planes": ({"weight_format": Bipolar(1)}, Int(4),
+    "bit_planes": ({"weights": SIGNS}, Int(4),
                    Arch(rows=2, columns=2, activation="bipolar1", weight="bipolar1"), True),
 }
 
@@ -103,7 +105,7 @@ def test_wide_enough_accumulators_hold_the_bits_and_smaller_ones_do_not():
 
 def test_units_that_new_formats_rule_out_are_left_out():
     binary = Tensor("in", (2, 3, 3), Bipolar(1))
-    conv = Conv("conv", "in", "out", **BASE | {"weight_format": Bipolar(1)})
+    conv = Conv("conv", "in", "out", **BASE | {"weights": SIGNS})
     graph = Graph("net", [binary], {"in": binary, "out": replace(binary, name="out")}, [conv],
                   ["out"])
     arch = Arch(rows=2, columns=2, activation="e3m2", weight="e3m2", operand_depth=64,

@@ -63,5 +63,5 @@ def test_saturating_accumulators_keep_their_passes():
     conv = convolution("conv", "in", "out", np.full((8, 1, 5, 5), 0x80), Int(8),
                        input_shape=(1, 9, 9))
     assert lay_out_taps(Layer(0, conv, arch), Int(8))[1] is None
-    conv = changed(conv, weight=0 * conv.weight + 1)    # sums that cannot saturate
+    conv = changed(conv, weight=0 * conv.weights.codes + 1)    # sums that cannot saturate
     assert lay_out_taps(Layer(0, conv, arch), Int(8))[1] is not None

@@ -14,7 +14,9 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Int
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
+from systolith.sim.model.weights import Weights
 
+from ...layers import changed
 from ...onnx_exact import CHIPS, integer_network, on_chip, qdq
 from ...onnx_networks import run_onnx
 
@@ -46,7 +48,7 @@ def test_results_are_those_of_wider_weights(seed, arch):
     kind = np.int8 if seed == 3 else np.uint8
     model, images = network(seed, seed % 2, seed > 2, kind, 90 if seed % 3 else 40)
     graph = load(model)
-    assert any(layer.weight_format == Int(9) for layer in graph.layers)
+    assert any(layer.weights.format == Int(9) for layer in graph.layers)
     assert any(len(Layer(n, layer, arch).addends) > 1 for n, layer in enumerate(graph.layers))
     codes = graph.encode_inputs(images)
     program = on_chip(graph, codes, arch, seed)
@@ -61,15 +63,15 @@ def test_all_magnitudes():
     """255 is the sum of three of the chip's weights, and what is beyond that is refused."""
     graph = load(network(0)[0])
     layer = graph.layers[0]
-    images = np.resize([255, -255, 254, -256, 0, 127, -128, 128, -129], layer.weight.shape)
-    wide = replace(layer, weight=Int(10).encode(images), weight_format=Int(10))
+    images = np.resize([255, -255, 254, -256, 0, 127, -128, 128, -129], layer.weights.shape)
+    wide = replace(layer, weights=Weights(images, Int(10)))
     parts = Layer(0, wide, CHIPS[0]).addends
-    assert len(parts) == 3 and (sum(parts) == images).all()
-    assert all(part.min() >= -128 and part.max() <= 127 for part in parts)
+    assert len(parts) == 3 and (sum(item.images for item in parts) == images).all()
+    assert all(item.has_codes.all() and item.format == CHIPS[0].weight for item in parts)
     graph.layers[0] = wide
     rng = np.random.default_rng(0)
     on_chip(graph, rng.integers(0, 256, (1, *graph.inputs[0].shape)), CHIPS[0])
-    graph.layers[0] = replace(wide, weight=Int(10).encode(images * 2))
+    graph.layers[0] = replace(wide, weights=Weights(images * 2, Int(10)))
     with pytest.raises(UserError, match="has int10 weights, the chip's are int8; set"):
         compile_graph(graph, CHIPS[0])
 
@@ -77,13 +79,13 @@ def test_all_magnitudes():
 def test_few_weights_beyond_the_range_cost_few_passes():
     graph = load(network(1)[0])
     layer, arch = graph.layers[0], CHIPS[0]
-    images = np.clip(Int(9).image(layer.weight), -128, 127)
-    graph.layers[1] = replace(graph.layers[1], weight=graph.layers[1].weight * 0)
+    images = np.clip(layer.weights.images, -128, 127)
+    graph.layers[1] = changed(graph.layers[1], weight=graph.layers[1].weights.codes * 0)
     counts, times = [], []
     for wide in (0, 1, images.size):
         mine = images.copy().reshape(-1)
         mine[:wide] = 200
-        graph.layers[0] = replace(layer, weight=Int(9).encode(mine.reshape(images.shape)))
+        graph.layers[0] = replace(layer, weights=Weights(mine.reshape(images.shape), Int(9)))
         counts.append(Layer(0, graph.layers[0], arch).passes)
         times.append(cycles(compile_graph(graph, arch)).cycles)
     assert counts[1] == counts[0] + 1 and counts[2] == 2 * counts[0]

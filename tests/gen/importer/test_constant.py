@@ -58,7 +58,7 @@ def test_constant_channels_are_exact_and_short(seed, activation):
     off = np.abs(found - expected) > 1e-4
     assert off.mean() < 0.002 and np.abs(found - expected).max() < 0.051
     layer, = graph.layers
-    dead = [n for n in range(len(ODD)) if not layer.weight[n].any()]
+    dead = [n for n in range(len(ODD)) if not layer.weights.codes[n].any()]
     assert {0, 2, 3, 5} <= set(dead) and not {7} & set(dead)
     arch = load_chip("sim-16x16-int8", ["post.leaky=true"])
     compile_graph(graph, arch)
@@ -77,7 +77,7 @@ def test_a_sum_that_decides_is_kept():
                      np.int8(0))
         graph = load(net.model(net.node("DequantizeLinear", x, np.float32(1), np.int8(0)),
                                shapes=[(1,)]))
-        assert (not graph.layers[0].weight.any()) == dead
+        assert (not graph.layers[0].weights.codes.any()) == dead
         assert Fraction(2) <= graph.run(graph.encode_inputs(np.float32([[3]])))[
             graph.outputs[0]].item() <= 3
 

@@ -70,7 +70,7 @@ def test_bit_widths_and_zero_points_of_weights():
     x = net.quant(x, 2.0 ** -3)
     x = convolution(net, x, 5, 6, zero=np.float32(rng.integers(-3, 4, (5, 1, 1, 1))), bits=5)
     graph = load(net.model(x))
-    assert {layer.weight_format for layer in graph.layers} <= {Int(7), Int(5), Int(6)}
+    assert {layer.weights.format for layer in graph.layers} <= {Int(7), Int(5), Int(6)}
     compare(net.model(x), images)
 
 

@@ -35,7 +35,7 @@ def test_feed_forward_of_tokens():
     y = spread(net, net.node("Relu", _dense(net, x, 6, 9)))
     y = spread(net, net.node("Add", spread(net, _dense(net, y, 9, 6)), x))
     graph, _ = check(net, y)
-    assert [layer.weight.shape[2:] for layer in graph.layers] == [(1, 1)] * 2
+    assert [layer.weights.shape[2:] for layer in graph.layers] == [(1, 1)] * 2
     assert [tuple(item.shape) for item in graph.inputs] == [(6, 1, 5)]
 
 

@@ -125,7 +125,7 @@ def test_groups(group, channels, outputs):
     net, x = integer_network(np.random.default_rng(22), (channels, 5, 6))
     graph = check_exact(net, net.node("Conv", x, weights(net, outputs, channels // group, 3, 3),
                                       bias(net, outputs), group=group, pads=(1, 0, 1, 2)))
-    assert graph.layers[0].weight.shape == (outputs, channels // group, 3, 3)
+    assert graph.layers[0].weights.shape == (outputs, channels // group, 3, 3)
 
 
 @pytest.mark.parametrize("attributes", [dict(pads=(2, 1)), dict(strides=(2,), dilations=(2,)),
@@ -217,7 +217,7 @@ def test_a_tensor_may_feed_several_layers_and_outputs():
                               strict=True):
         assert (results[name] == expected).all()
     # The first convolution is not done again for its pooled result.
-    assert [layer.weight.shape[2:] for layer in graph.layers] == [(3, 3), (1, 1), (2, 2), (3, 1)]
+    assert [layer.weights.shape[2:] for layer in graph.layers] == [(3, 3), (1, 1), (2, 2), (3, 1)]
 
 
 def test_a_dequantized_result_can_be_scaled_on_the_host():
@@ -259,7 +259,7 @@ def test_the_input_is_prepared_on_the_host():
 def test_an_input_that_only_dense_layers_read_is_one_pixel():
     net, x = integer_network(np.random.default_rng(34), (1, 6, 5))
     graph = check_exact(net, net.node("Gemm", net.node("Flatten", x), weights(net, 30, 4)), 9)
-    assert graph.inputs[0].shape == (30, 1, 1) and graph.layers[0].weight.shape == (4, 30, 1, 1)
+    assert graph.inputs[0].shape == (30, 1, 1) and graph.layers[0].weights.shape == (4, 30, 1, 1)
 
 
 def test_a_dead_channel_gives_its_bias():

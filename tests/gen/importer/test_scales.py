@@ -60,7 +60,7 @@ def test_ratios_of_two_are_in_the_weights():
     x = case.conv(case.net.node("Concat", *parts, axis=1), 5, 10)
     model = case.net.model(case.quantized(x))
     graph = load(model)
-    assert len(graph.layers) == 3 and [layer.weight_format.bits for layer in graph.layers][2] == 6
+    assert len(graph.layers) == 3 and [layer.weights.format.bits for layer in graph.layers][2] == 6
 
 
 def test_an_output_of_different_scales():

@@ -11,13 +11,14 @@ from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Below, Operand, Requantization
+from systolith.sim.model.weights import Weights
 
 INT8 = Int(8)
 
 
 def one(weight=1, bias=0, **records):
     """A layer of one channel and one tap that reads 2 x 2 pixels."""
-    return Conv("one", "x", "y", np.full((1, 1, 1, 1), weight), INT8, bias=[bias],
+    return Conv("one", "x", "y", Weights(np.full((1, 1, 1, 1), weight), INT8), bias=[bias],
                 input_shape=(1, 2, 2), **records)
 
 
@@ -65,27 +66,19 @@ def test_no_images_give_no_results():
 def test_some_channels_in_some_order_are_weights_of_zero_for_the_rest():
     rng = np.random.default_rng(1)
     for groups in (1, 2):
-        layer = Conv("c", "x", "y", rng.integers(0, 256, (4, 4 // groups, 2, 1)), INT8,
+        layer = Conv("c", "x", "y", Weights(rng.integers(-128, 128, (4, 4 // groups, 2, 1)), INT8),
                      Geometry(groups=groups), channels=[5, 0, 3, 1], input_shape=(6, 3, 3))
         codes = rng.integers(0, 256, (2, 6, 3, 3))
         wide = layer.reading_all()
-        assert wide.weight.shape == (4, 6, 2, 1) and wide.channels is None
+        assert wide.weights.shape == (4, 6, 2, 1) and wide.channels is None
         assert (layer.run(codes, INT8, None) == wide.run(codes, INT8, None)).all()
         assert wide.reading_all() is wide and layer.inputs == 4
-
-
-def test_groups_are_dense_weights_with_zeros():
-    weight = np.arange(1, 9).reshape(4, 2, 1, 1)
-    layer = Conv("c", "x", "y", weight, INT8, Geometry(groups=2), input_shape=(4, 1, 1))
-    assert layer.dense_weight()[:, :, 0, 0].tolist() == [
-        [1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 5, 6], [0, 0, 7, 8]]
-    assert layer.dense_weight(9)[0, :, 0, 0].tolist() == [1, 2, 9, 9]
 
 
 @pytest.mark.parametrize("outputs, inputs, groups, depthwise", [
     (4, 4, 4, True), (8, 4, 4, False), (4, 4, 2, False), (1, 1, 1, True), (1, 4, 1, False)])
 def test_a_kernel_for_each_channel_or_as_large_as_the_map(outputs, inputs, groups, depthwise):
-    layer = Conv("c", "x", "y", np.ones((outputs, inputs // groups, 3, 2)), INT8,
+    layer = Conv("c", "x", "y", Weights(np.ones((outputs, inputs // groups, 3, 2)), INT8),
                  Geometry(groups=groups), input_shape=(inputs, 3, 2))
     assert layer.depthwise == depthwise and layer.dense
     assert not replace(layer, geometry=Geometry(pads=(1, 0, 0, 0), groups=groups)).dense
@@ -95,10 +88,11 @@ def test_a_kernel_for_each_channel_or_as_large_as_the_map(outputs, inputs, group
 @pytest.mark.parametrize("format", [Int(8), Int(3), parse("e3m2"), Bipolar(1)], ids=str)
 def test_accumulator_bits_suffice_and_are_needed(format):
     rng = np.random.default_rng(7)
-    layer = Conv("c", "x", "y", rng.integers(0, 1 << format.width, (5, 3, 3, 2)), format,
+    layer = Conv("c", "x", "y", Weights.of_codes(
+        rng.integers(0, 1 << format.width, (5, 3, 3, 2)), format),
                  bias=rng.integers(-50, 50, 5), input_shape=(3, 9, 7))
     bits = layer.accumulator_bits(format)
-    weight = format.image(layer.weight).astype(object).reshape(len(layer.weight), -1)
+    weight = layer.weights.images.astype(object).reshape(len(layer.weights), -1)
     low, high = format.image_range
     low, high = min(low, 0), max(high, 0)
     most = int(np.where(weight > 0, weight * high, weight * low).sum(axis=1).max())
@@ -112,7 +106,7 @@ def test_accumulator_bits_suffice_and_are_needed(format):
 
 
 def test_shapes_products_and_the_place_of_the_results():
-    layer = Conv("c", "x", "y", np.ones((2, 3, 3, 2)), INT8, Geometry(pads=(1, 0, 1, 1)),
+    layer = Conv("c", "x", "y", Weights(np.ones((2, 3, 3, 2)), INT8), Geometry(pads=(1, 0, 1, 1)),
                  pool=Pool((2, 2)), placement=Placement(1, (1, 2), (0, 1)), input_shape=(3, 9, 7))
     assert layer.conv_shape == (2, 9, 7) and layer.output_shape == (2, 4, 3)
     assert layer.macs == 2 * 3 * 6 * 63
@@ -131,14 +125,14 @@ def test_a_table_must_have_a_word_for_every_result(records):
 
 def test_layers_do_not_change():
     weight = np.zeros((1, 1, 1, 1), int)
-    layer = Conv("c", "x", "y", weight, INT8, nodes=["a"])
+    layer = Conv("c", "x", "y", Weights(weight, INT8), nodes=["a"])
     with pytest.raises(FrozenInstanceError):
         layer.name = "d"
     with pytest.raises(ValueError, match="read-only"):
-        layer.weight[...] = 1
+        layer.weights.images[...] = 1
     weight[...] = 1
-    assert not layer.weight.any() and layer.nodes == ("a",)
-    assert replace(layer, name="d").weight is layer.weight
+    assert not layer.weights.images.any() and layer.nodes == ("a",)
+    assert replace(layer, name="d").weights is layer.weights
 
 
 def test_a_chip_holds_fewer_fraction_bits_of_a_bias():

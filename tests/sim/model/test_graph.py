@@ -48,13 +48,13 @@ def test_running_is_layer_by_layer_and_pooling_comes_last(format):
     codes = rng.integers(0, 1 << format.width, (6, 3, 9, 7))
     result = graph.run(codes)
     first, _, third = graph.layers
-    sums = numerics.convolve(format.image(codes), format.image(first.weight),
+    sums = numerics.convolve(format.image(codes), first.weights.images,
                              pads=first.geometry.pads)
     # The graph pools sums, the chip pools results: the same, since requantizing is monotone.
     results = first.requantization.results(numerics.add_bias(sums, first.bias), format)
     pooled = results[:, :, :8, :6].reshape(6, 5, 4, 2, 3, 2).max(axis=(3, 5))
     assert (result["a"] == format.from_ordered(pooled)).all()
-    sums = np.einsum("nchw,ochw->no", format.image(result["a"]), format.image(third.weight))
+    sums = np.einsum("nchw,ochw->no", format.image(result["a"]), third.weights.images)
     assert (result["y"][:, :, 0, 0] == sums + third.bias).all()
     assert (graph.run(codes[2:3])["y"] == result["y"][2:3]).all()
     decoded = graph.decode_outputs(result)

@@ -17,15 +17,15 @@ def test_networks_differ_in_every_way():
                  lambda c: c.geometry.pad_code is not None, lambda c: c.geometry.replicate,
                  lambda c: c.geometry.groups > 1, lambda c: c.geometry.groups == c.inputs > 1,
                  lambda c: c.geometry.dilation != (1, 1), lambda c: c.geometry.stride != (1, 1),
-                 lambda c: c.weight.shape[2:] == tuple(c.input_shape[1:])):
+                 lambda c: c.weights.shape[2:] == tuple(c.input_shape[1:])):
         assert {bool(fact(layer)) for layer in layers} == {False, True}
 
 
 def test_a_seed_gives_the_same_network_and_codes():
     arch = random_arch(7)
     (graph, codes), (again, others) = (random_graph(arch, 3) for _ in range(2))
-    assert [layer.weight.tolist() for layer in graph.layers] == [
-        layer.weight.tolist() for layer in again.layers]
+    assert [layer.weights.codes.tolist() for layer in graph.layers] == [
+        layer.weights.codes.tolist() for layer in again.layers]
     for one, two in zip(graph.run(codes["input"]).values(), again.run(others["input"]).values(),
                         strict=True):
         assert np.array_equal(one, two)

@@ -103,7 +103,7 @@ def test_the_largest_value_limits_inputs_weights_and_results():
     model = net.model(net.float_quant(net.node("Conv", x, weight), 0.25, 4, 3, largest=448))
     graph = compare(model, np.float32(rng.standard_normal((20, 3, 4, 4)) * 4), allowed=0.002)
     assert graph.encoders[0].high == 0x7e == graph.layers[0].requantization.high
-    assert (graph.layers[0].weight & 0x7f).max() == 0x7e
+    assert (graph.layers[0].weights.codes & 0x7f).max() == 0x7e
 
 
 def test_an_own_exponent_bias_is_part_of_the_format():
@@ -300,4 +300,4 @@ def test_quantizers_keep_their_format_type():
     net = Network(rng, (3, 4, 4), opset=17)
     weight = net.quant(net.constant(np.float32(rng.standard_normal((2, 3, 1, 1)))), 0.1, bits=6)
     graph = load(net.model(net.node("Conv", net.quant("x", 0.5, bits=5), weight)))
-    assert graph.inputs[0].format == Int(5) and graph.layers[0].weight_format == Int(6)
+    assert graph.inputs[0].format == Int(5) and graph.layers[0].weights.format == Int(6)

@@ -114,7 +114,7 @@ def test_a_mean_of_sums_that_are_not_quantized():
     net, x = integer_network(np.random.default_rng(4), (4, 6, 5))
     x = net.node("Conv", x, weights(net, 6, 4, 1, 1), np.float32(net.rng.normal(0, 1, 6)))
     graph, _ = check(net, spread(net, net.node("GlobalAveragePool", x)), count=9)
-    assert [layer.weight.size for layer in graph.layers] == [6 * 4]
+    assert [layer.weights.images.size for layer in graph.layers] == [6 * 4]
 
 
 def test_a_dense_layer_after_a_mean_where_nothing_is_quantized():
@@ -123,7 +123,7 @@ def test_a_dense_layer_after_a_mean_where_nothing_is_quantized():
     x = net.node("Flatten", net.node("GlobalAveragePool", x))
     x = net.node("Gemm", x, weights(net, 6, 4), transB=1)
     graph, _ = check(net, x)
-    assert [layer.weight.size for layer in graph.layers] == [6 * 4 * 3 * 5]
+    assert [layer.weights.images.size for layer in graph.layers] == [6 * 4 * 3 * 5]
 
 
 @pytest.mark.usefixtures("chip_alone")

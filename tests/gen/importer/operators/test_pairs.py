@@ -120,7 +120,7 @@ def test_a_sum_costs_no_layer_where_a_convolution_makes_one_of_the_two(tmp_path)
     assert len(graph.layers) == 6
     assert Counter(layer.operand is not None for layer in graph.layers) == {False: 4, True: 2}
     # the later convolution takes the sum, the earlier one makes its operand
-    assert [layer.weight.shape[2] for layer in graph.layers if layer.operand] == [3, 3]
+    assert [layer.weights.shape[2] for layer in graph.layers if layer.operand] == [3, 3]
     assert {"sum", "last"} <= {name for layer in graph.layers if layer.operand
                                for name in layer.nodes}
     program = compile_graph(graph, CHIP)

@@ -166,7 +166,7 @@ def test_integer_weights_that_are_signs(size, planes):
     model = net.model(x)
     images = np.float32(rng.standard_normal((10, 5, 6, 6)))
     graph = load(model)
-    assert {str(layer.weight_format) for layer in graph.layers} == {"bipolar1"}
+    assert {str(layer.weights.format) for layer in graph.layers} == {"bipolar1"}
     codes = graph.encode_inputs(images)
     results = graph.run(codes)
     np.testing.assert_allclose(graph.decode_outputs(results), evaluate(model, images)[x],

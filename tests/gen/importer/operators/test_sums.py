@@ -191,7 +191,7 @@ def test_branches_of_one_tensor_become_one_convolution_where_that_is_exact():
     y, z = (case.net.node("Conv", x, w, pads=[n] * 4) for w, n in zip(weights, (1, 0), strict=True))
     model = case.net.model(case.net.quant(case.add(y, z), 1 / 4))
     graph = load(model)
-    assert [layer.weight.shape for layer in graph.layers][-1] == (4, 4, 3, 3)
+    assert [layer.weights.shape for layer in graph.layers][-1] == (4, 4, 3, 3)
     images = np.float32(case.rng.standard_normal((4, *SHAPE)))
     found = graph.decode_outputs(graph.run(graph.encode_inputs(images)))
     assert (found == evaluate(model, images)[model.graph.output[0].name]).all()
@@ -210,8 +210,8 @@ def test_an_output_that_nothing_quantizes():
 def test_a_convolution_that_keeps_its_size_adds_up_the_digits_of_the_others():
     case = Case(0)
     graph = load(case.net.model(case.quantized(down(case))))
-    assert [layer.weight.shape[2:] for layer in graph.layers].count((3, 3)) == 2
-    assert graph.layers[-1].weight.shape[2:] == (3, 3)
+    assert [layer.weights.shape[2:] for layer in graph.layers].count((3, 3)) == 2
+    assert graph.layers[-1].weights.shape[2:] == (3, 3)
 
 
 @pytest.mark.usefixtures("chip_alone")

@@ -113,6 +113,6 @@ def test_weights_that_were_dequantized_in_advance(scales):
         graph = load(model)
         images = np.float32(net.rng.standard_normal((3, 4, 5, 6)) * 4)
         found.append((graph.decode_outputs(graph.run(graph.encode_inputs(images))),
-                      [layer.weight.tolist() for layer in graph.layers]))
+                      [layer.weights.codes.tolist() for layer in graph.layers]))
     assert found[0][1] == found[1][1] and (found[0][0] == found[1][0]).all()
     assert len(np.unique(found[0][0])) > 50

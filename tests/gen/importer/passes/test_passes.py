@@ -115,4 +115,4 @@ def test_an_input_of_dense_layers_becomes_one_pixel():
     graph = reader.load(net.model(net.quant(
         net.node("MatMul", x, net.quant(weight, 0.1, bits=4)), 0.3)))
     layer, = graph.layers
-    assert graph.inputs[0].shape == (24, 1, 1) and layer.weight.shape == (5, 24, 1, 1)
+    assert graph.inputs[0].shape == (24, 1, 1) and layer.weights.shape == (5, 24, 1, 1)

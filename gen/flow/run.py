@@ -19,6 +19,7 @@ from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
 from systolith.sim.rtl.device import Device, DeviceError
+from systolith.sim.rtl.litex_link import MAP, Etherbone, LitexLink, read_map
 from systolith.sim.rtl.memory_map import MemoryMap
 from systolith.sim.rtl.pynq_core import OVERLAY, PynqCore
 from systolith.sim.rtl.serial_link import SerialLink
@@ -30,7 +31,8 @@ from .simulate import Arrays, Counted, encode, golden_codes, image_of, runs_of
 __all__ = ["DEVICES", "DeviceRun", "connect", "run"]
 
 #: How devices are named.
-DEVICES = ("serial:PORT[@BAUD], pynq[:FILE.bit], mem:FILE@REGISTERS,WINDOW,BYTES, sim:board")
+DEVICES = ("serial:PORT[@BAUD], litex:HOST:PORT[@SOC.json], pynq[:FILE.bit], "
+           "mem:FILE@REGISTERS,WINDOW,BYTES, sim:board, sim:litex")
 
 
 @dataclass
@@ -96,6 +98,9 @@ def connect(device: str, build: Build) -> Iterator[Any]:
       `pynq`; the overlay is `systolith.bit` of the build's folder, or the file;
     - `mem:FILE@REGISTERS,WINDOW,BYTES`: a core whose registers and memory this machine sees at
       these addresses of a file such as /dev/mem; BYTES of memory from WINDOW on are its own;
+    - `litex:HOST:PORT` or `litex:HOST:PORT@FILE`: a LiteX SoC at a `litex_server`; the FILE that
+      `systolith litex` wrote for it, else litex/soc.json in the build's folder;
+    - `sim:litex`: a LiteX SoC with the build's core and LiteDRAM in Verilator, at a `litex_server`;
     - `sim:board`: the build's board in Verilator, from the serial line's pins on.
 
     Raises UserError for another name, DeviceError and SimulationError where there is no such
@@ -111,6 +116,17 @@ def connect(device: str, build: Build) -> Iterator[Any]:
         verilog = board_verilog(build.arch, build.verilog, DIVISOR)
         with SimulatedBoard(board, verilog) as simulated:
             yield SerialLink(simulated)
+    elif kind == "sim" and rest == "litex":
+        from .litex_sim import simulated_soc
+        with simulated_soc(build.arch, build.verilog) as (server, described), \
+                Etherbone("localhost", server, timeout=60) as bus:
+            yield LitexLink(bus, described)
+    elif kind == "litex" and ":" in rest:
+        place, _, path = rest.partition("@")
+        host, _, number = place.rpartition(":")
+        described = read_map(Path(path) if path else build.folder / "litex" / MAP)
+        with Etherbone(host, _number(number, device)) as bus:
+            yield LitexLink(bus, described)
     elif kind == "serial" and rest:
         port, _, baud = rest.partition("@")
         link = SerialLink(port, _number(baud or "1000000", device))

@@ -27,6 +27,7 @@ DEVICES = {
     "LFE5U-45F": ("--45k", "--package", "CABGA381", "--speed", "6"),
     "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6"),
     "LFE5U-12F": ("--12k", "--package", "CABGA381", "--speed", "6"),
+    "LFE5UM5G-85F": ("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
     "iCE40UP5K": ("--up5k", "--package", "sg48"),
     "GW2AR-18": ("--device", "GW2AR-LV18QN88C8/I7", "--vopt", "family=GW2A-18C"),
 }

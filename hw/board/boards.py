@@ -38,6 +38,7 @@ PARTS = {part.name: part for part in (
     Part("LFE5U-85F", "ecp5", lut=83640, ff=83640, dsp=156, bram=208),
     Part("LFE5U-45F", "ecp5", lut=43848, ff=43848, dsp=72, bram=108),
     Part("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56),
+    Part("LFE5UM5G-85F", "ecp5", lut=83640, ff=83640, dsp=156, bram=208),
     # the same silicon as the 25F
     Part("LFE5U-12F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56),
     Part("GW2AR-18", "gowin", lut=20736, ff=15552, dsp=48, bram=46),

@@ -1,0 +1,87 @@
+"""The command that puts a chip into a LiteX SoC."""
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.progress import Reporter
+
+from ..command import OK, Command
+from ..options import add_chip, add_output, add_seed_jobs, add_seeds, chip, wrote
+
+__all__ = ["Litex"]
+
+
+class Litex(Command):
+    name, summary = "litex", "make a LiteX SoC of a chip, for a board with SDRAM"
+    text = (
+        "Write a SoC without a CPU for a board that LiteX supports: the chip of a build (or "
+        "--chip), LiteDRAM's\ncontroller of the board's memory, and a link of the host to both. "
+        "The folder gets gateware/ (Verilog,\nconstraints, build script) and soc.json, which "
+        "`systolith run --device litex:HOST:PORT` reads; the host\nstarts the SDRAM, no RISC-V "
+        "compiler is needed. With --build the open flow makes the bitstream (ECP5\nboards; the "
+        "extra `boards`); a clock that no seed closes is refused (exit code 1). Needs the extra "
+        "`litex`.")
+    examples = (
+        "  systolith litex out --board ulx3s-85f --build\n"
+        "  systolith litex out --board ecpix5-85f --link ethernet -o soc\n"
+        "  systolith litex --chip ulx3s-8x8 --board arty-a7-100t --clock 80 -o soc")
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        from systolith.gen.flow.litex_soc import LINKS, LITEX_BOARDS
+        parser.add_argument("dir", nargs="?", metavar="DIR",
+                            help="folder made by `systolith build`")
+        add_chip(parser, required=False)
+        parser.add_argument("--board", choices=tuple(LITEX_BOARDS), metavar="BOARD",
+                            help=f"one of {', '.join(LITEX_BOARDS)} (default: the chip's)")
+        parser.add_argument("--clock", type=float, metavar="MHZ",
+                            help="clock of SoC and core (default: the board's, as in docs)")
+        parser.add_argument("--link", choices=LINKS,
+                            help="how the host reaches the SoC (default: uart)")
+        parser.add_argument("--build", action="store_true",
+                            help="make the bitstream, too (Yosys, nextpnr, ecppack)")
+        add_seeds(parser, 3)
+        add_seed_jobs(parser)
+        add_output(parser, "OUT", help="folder of the results (default: DIR/litex)")
+
+    def run(self, options: Namespace) -> int:
+        from systolith.gen.flow.bitstream import chip_of_build
+        from systolith.gen.flow.litex_build import build_soc
+        from systolith.gen.flow.litex_soc import LITEX_BOARDS, write_soc
+        from systolith.gen.measure.place_and_route import timing_text
+        from systolith.sim.rtl.litex_link import MAP
+        if (options.dir is None) == (options.chip is None):
+            raise UserError("litex needs either DIR (a build) or --chip (a chip)")
+        if options.dir is not None:
+            if options.set:
+                raise UserError("--set goes with --chip only")
+            arch = chip_of_build(options.dir)[0]
+        else:
+            if options.output is None:
+                raise UserError("-o must name the folder of the results, where there is no build")
+            arch = chip(options.chip, options)
+        board = options.board or arch.board
+        if board not in LITEX_BOARDS:
+            raise UserError(f"the chip's board, {board!r}, is none that LiteX brings up here; "
+                            f"give --board, one of {', '.join(LITEX_BOARDS)}")
+        output = Path(options.output or Path(options.dir) / "litex")
+        with Reporter() as progress:
+            soc = write_soc(board, arch, output, mhz=options.clock, link=options.link,
+                            progress=progress)
+            made = build_soc(board, arch, output, mhz=soc["clock_mhz"],
+                             seeds=range(1, options.seeds + 1), jobs=options.jobs,
+                             progress=progress) if options.build else None
+        print(f"{arch.name} in a SoC for the {board} at {soc['clock_mhz']:g} MHz, with "
+              f"{soc['memory']['bytes'] >> 20} MiB of {soc['sdram']['type']} memory")
+        wrote(output / MAP, output / "gateware")
+        if made:
+            print(timing_text(made.timing))
+            wrote(made.report, made.file)
+            print(f"configure the board: {shlex.join(made.load)}")
+        print(f"connect it: {shlex.join(soc['server'])}")
+        if options.dir is not None:
+            file = "" if options.output is None else f"@{output / MAP}"
+            print(f"run: systolith run {options.dir} --device litex:localhost:1234{file} "
+                  "--inputs x.npy")
+        return OK

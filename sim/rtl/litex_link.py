@@ -1,0 +1,276 @@
+"""The transport of a `Device` in a LiteX SoC: its bus over a server of Etherbone frames, such as
+LiteX's `litex_server`, which in turn has a serial line, Ethernet or PCIe to the SoC.
+
+Nothing of LiteX is needed here; what there is to know of the SoC is in the file that `systolith
+litex` writes. No frame is acknowledged on its way to the SoC, and a serial line may lose bytes:
+what is written is read back, and a start is believed when the core shows it.
+"""
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from systolith.hw.spec import registers
+
+from .device import DeviceError
+from .litex_sdram import start_sdram
+
+__all__ = ["MAP", "Etherbone", "LitexLink", "WordBus", "read_map"]
+
+#: The file that describes a SoC.
+MAP = "soc.json"
+#: The bit of STATUS of a run under way.
+_BUSY = 1
+
+
+class WordBus(Protocol):
+    """32-bit words at byte addresses of a SoC's bus."""
+
+    def read(self, address: int, count: int = 1) -> list[int]:
+        """`count` words from `address` on."""
+
+    def write(self, address: int, words: Sequence[int]) -> None:
+        """Write words from `address` on; they may get lost."""
+
+
+def read_map(path: Path) -> dict[str, Any]:
+    """The description of a SoC. Raises DeviceError where the file is missing or no such one."""
+    try:
+        found = json.loads(path.read_text())
+        found["registers"], found["memory"]["origin"], found["csr"], found["sdram"]["sequence"]
+        return found
+    except OSError as error:
+        raise DeviceError(f"{path} cannot be read ({error.strerror}): make it with `systolith "
+                          "litex`, or name another, litex:HOST:PORT@FILE") from None
+    except (ValueError, KeyError, TypeError):
+        raise DeviceError(f"{path} does not describe a LiteX SoC: make it with `systolith litex`"
+                          ) from None
+
+
+class Etherbone:
+    """A SoC's bus over TCP, as a context manager: the frames that `litex_server` serves.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Of the server.
+    timeout : float
+        Seconds to wait for an answer.
+
+    Raises DeviceError where nobody listens, or does not answer.
+    """
+
+    #: Words in a frame; 255 at most.
+    MOST = 64
+    #: magic, version, sizes of addresses and words; of its record: flags, byte enables, words that
+    #: are written, words that are asked for, address (of an answer: for it).
+    _FRAME = struct.Struct(">HBB4xBBBBI")
+
+    def __init__(self, host: str, port: int, timeout: float = 5.0) -> None:
+        self._server = f"{host}:{port}"
+        try:
+            self._socket = socket.create_connection((host, port), timeout)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # the server's greeting, its kind of link
+            greeting = self._socket.recv(128)
+        except OSError as error:
+            raise DeviceError(f"no litex_server at {self._server} ({error}); start one: "
+                              "litex_server --uart --uart-port /dev/ttyUSB0 --uart-baudrate "
+                              "1000000") from None
+        if not greeting.startswith(b"Comm"):
+            self._socket.close()
+            raise DeviceError(f"{self._server} is no litex_server: it greets with {greeting!r}")
+
+    def read(self, address: int, count: int = 1) -> list[int]:
+        words: list[int] = []
+        while len(words) < count:
+            size = min(count - len(words), self.MOST)
+            first = address + 4 * len(words)
+            self._send(self._FRAME.pack(0x4E6F, 0x10, 0x44, 0, 15, 0, size, 0)
+                       + struct.pack(f">{size}I", *range(first, first + 4 * size, 4)))
+            answer = self._take(self._FRAME.size)
+            magic, *_, written, asked, _ = self._FRAME.unpack(answer)
+            if magic != 0x4E6F or asked or written != size:
+                raise DeviceError(f"{self._server} sent no Etherbone frame with {size} words")
+            words += struct.unpack(f">{size}I", self._take(4 * size))
+        return words
+
+    def write(self, address: int, words: Sequence[int]) -> None:
+        for first in range(0, len(words), self.MOST):
+            part = words[first:first + self.MOST]
+            self._send(self._FRAME.pack(0x4E6F, 0x10, 0x44, 0, 15, len(part), 0,
+                                        address + 4 * first)
+                       + struct.pack(f">{len(part)}I", *part))
+
+    def _send(self, frame):
+        try:
+            self._socket.sendall(frame)
+        except OSError as error:
+            raise DeviceError(f"the connection to {self._server} broke: {error}") from None
+
+    def _take(self, size):
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._socket.recv(size - len(data))
+            except TimeoutError:
+                raise DeviceError(
+                    f"the board does not answer litex_server at {self._server}: is it configured "
+                    "with this SoC, and has the server the right line and speed?") from None
+            except OSError as error:
+                raise DeviceError(f"the connection to {self._server} broke: {error}") from None
+            if not part:
+                raise DeviceError(f"litex_server at {self._server} closed the connection")
+            data += part
+        return bytes(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._socket.close()
+
+
+class LitexLink:
+    """What `Device` asks of a transport, for the core of a LiteX SoC.
+
+    Parameters
+    ----------
+    bus : WordBus
+    soc : mapping
+        The SoC's description, of `read_map`.
+
+    Creating one ends a run that somebody has left, and starts the SDRAM. Raises DeviceError where
+    the SDRAM does not keep what is written.
+    """
+
+    #: Words that are written before they are read back.
+    BLOCK = 256
+    #: How often a write is tried, and seconds after which the SoC has forgotten half a command.
+    TRIES, SILENCE = 4, 0.2
+    #: Seconds between two looks at STATUS.
+    PAUSE = 0.0005
+
+    def __init__(self, bus: WordBus, soc: Mapping[str, Any]) -> None:
+        self.bus = bus
+        self._registers = int(soc["registers"])
+        self.window_base = int(soc["memory"]["origin"])
+        self.window_bytes = int(soc["memory"]["bytes"])
+        if self.read_register(registers.address("ID")) != registers.ID:
+            return                  # `Device` says it
+        if self._status() & _BUSY:
+            self._forget_run()
+        # The search for a DDR memory's delays takes a minute; what it found lasts until the FPGA
+        # is configured again.
+        if not (soc["sdram"]["leveling"] and self._memory_works()):
+            start_sdram(bus, soc["csr"], soc["sdram"])
+            self._try_memory()
+
+    def read_register(self, offset: int) -> int:
+        return self.bus.read(self._registers + offset)[0]
+
+    def write_register(self, offset: int, value: int) -> None:
+        if offset != registers.address("CONTROL"):
+            self._write(self._registers + offset, [value])
+        elif value & registers.CONTROL_START:
+            self._start()
+        else:
+            self.bus.write(self._registers + offset, [value])
+
+    def _start(self):
+        """A start that is sure, where frames get lost: the state before is none that a run
+        leaves."""
+        if self._status() & ~registers.STATUS_RESETTING:
+            self._forget_run()
+        control = self._registers + registers.address("CONTROL")
+        for _ in range(self.TRIES):
+            self.bus.write(control, [registers.CONTROL_START])
+            if self._status():
+                return
+            time.sleep(self.SILENCE)
+        raise DeviceError("the core does not start: what is written to its registers gets lost")
+
+    def _forget_run(self):
+        control = self._registers + registers.address("CONTROL")
+        for _ in range(self.TRIES):
+            self.bus.write(control, [registers.CONTROL_RESET])
+            end = time.monotonic() + self.SILENCE
+            while time.monotonic() < end:
+                if not self._status():
+                    return
+        raise DeviceError("a soft reset of the core does not end: configure the FPGA again")
+
+    def _status(self):
+        return self.read_register(registers.address("STATUS"))
+
+    def read_memory(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        first, last = offset // 4 * 4, -(-(offset + size) // 4) * 4
+        words = self.bus.read(self.window_base + first, (last - first) // 4)
+        return struct.pack(f"<{len(words)}I", *words)[offset - first:offset - first + size]
+
+    def write_memory(self, offset: int, data: bytes) -> None:
+        self._check(offset, len(data))
+        end = offset + len(data)
+        front, back = offset % 4, -end % 4
+        if front:
+            data = self.read_memory(offset - front, front) + bytes(data)
+        if back:
+            data = bytes(data) + self.read_memory(end, back)
+        words = struct.unpack(f"<{len(data) // 4}I", data)
+        for first in range(0, len(words), self.BLOCK):
+            self._write(self.window_base + offset - front + 4 * first,
+                        words[first:first + self.BLOCK])
+
+    def _write(self, address, words):
+        """Write words, until they can be read back."""
+        words = list(words)
+        for _ in range(self.TRIES):
+            self.bus.write(address, words)
+            found = self.bus.read(address, len(words))
+            if found == words:
+                return
+            time.sleep(self.SILENCE)
+        wrong = next(n for n, word in enumerate(found) if word != words[n])
+        raise DeviceError(f"the SoC does not keep what is written to address "
+                          f"{address + 4 * wrong:#010x}: {words[wrong]:#010x} reads as "
+                          f"{found[wrong]:#010x}")
+
+    def _memory_works(self):
+        try:
+            self._try_memory()
+            return True
+        except DeviceError:
+            return False
+
+    def _try_memory(self):
+        """Different words in each eighth of the memory, read when all are written: a memory that
+        is smaller than it should be has some of them at the same place."""
+        count = 16
+        places = [self.window_bytes * n // 8 for n in range(8)]
+        sent = {place: [(place + n) * 0x9E3779B1 & 0xFFFFFFFF for n in range(count)]
+                for place in places}
+        for place, words in sent.items():
+            self._write(self.window_base + place, words)
+        for place, words in sent.items():
+            if (found := self.bus.read(self.window_base + place, count)) != words:
+                raise DeviceError(f"the SDRAM does not keep its contents at byte {place:#x}: "
+                                  f"{words[0]:#x} ... reads as {found[0]:#x} ...")
+
+    def _check(self, offset, size):
+        if not 0 <= offset <= offset + size <= self.window_bytes:
+            raise DeviceError(f"the program needs {offset + size:,} bytes of memory, and the "
+                              f"SoC has {self.window_bytes:,}")
+
+    def wait(self, limit: int | None) -> None:
+        """Until the core is not busy any more; at most `limit` of its cycles."""
+        while self._status() & _BUSY:
+            if limit is not None and self.read_register(registers.address("CYCLES")) > limit:
+                return
+            time.sleep(self.PAUSE)

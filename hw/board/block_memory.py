@@ -1,24 +1,73 @@
 """Block RAM with an AXI4 port, in place of external memory on a board that has none."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from systolith.hw.core.axi import AXI4Signature
+from systolith.hw.core.burst_queue import BurstQueue
 
 from .bridge import WordSignature
 
 __all__ = ["BlockMemory"]
 
 
+class _Bank(wiring.Component):
+    """Some byte lanes of the memory, with registers of their own before and after it: block RAM is
+    spread over the whole part, and its output is late in the cycle.
+
+    A word that is asked for in cycle t is at `data` in cycle t + `LATENCY`. A word that is read in
+    the very cycle in which it is written may come as anything.
+
+    Parameters
+    ----------
+    depth : int
+        Words.
+    lanes : int
+        Bytes of a word.
+
+    Members
+    -------
+    read_index, write_index : In
+    write_enable : In(lanes)
+        One bit for each byte.
+    new : In(8 * lanes)
+    data : Out(8 * lanes)
+    """
+
+    #: Cycles from an index to its word.
+    LATENCY = 3
+
+    def __init__(self, *, depth: int, lanes: int) -> None:
+        self.depth = depth
+        super().__init__({
+            "read_index": In(range(depth)), "write_index": In(range(depth)),
+            "write_enable": In(lanes), "new": In(8 * lanes), "data": Out(8 * lanes)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=len(self.data), depth=self.depth, init=[],
+                                              attrs={"no_rw_check": 1})
+        read, write = memory.read_port(), memory.write_port(granularity=8)
+        m.d.sync += [
+            read.addr.eq(self.read_index), self.data.eq(read.data),
+            write.addr.eq(self.write_index), write.data.eq(self.new),
+            write.en.eq(self.write_enable),
+        ]
+        return m
+
+
 class BlockMemory(wiring.Component):
     """Memory at addresses 0 to `size` - 1, shared by an AXI4 master and a host.
 
-    One read burst and one write burst at a time. The first beat of a read is offered two cycles
-    after its address was taken, then one a cycle; successive bursts follow without a gap. Write
-    beats are taken one a cycle. A word that is read in the very cycle in which it is written may
-    come as anything. Accesses outside answer SLVERR and change nothing. The host's accesses use
-    the cycles that AXI leaves free. With a single port, reads wait in each cycle of a write.
+    One read burst and one write burst at a time. The first beat of a read is offered
+    `READ_LATENCY` cycles after its address was taken, then one a cycle; successive bursts
+    follow without a gap. Write beats are taken one a cycle. A word that is read in
+    the very cycle in which it is written may come as anything. Accesses outside answer SLVERR and
+    change nothing. The host's accesses use the cycles that AXI leaves free.
+
+    Nothing goes from the port to the memory, or back, without a register: beats that are read wait
+    in a queue, and one is read only where there is room for it.
 
     Parameters
     ----------
@@ -26,9 +75,6 @@ class BlockMemory(wiring.Component):
         Bytes, a multiple of 4096.
     data_bits : int
         Width of a beat: 32, 64 or 128.
-    single_port : bool
-        One address for reads and writes, never both in a cycle: for memory that has one port alone,
-        such as the iCE40's SPRAM.
 
     Members
     -------
@@ -39,108 +85,158 @@ class BlockMemory(wiring.Component):
 
     #: Response code of an access outside the memory.
     SLVERR = 2
+    #: Cycles from an address's transfer to the offer of its first beat.
+    READ_LATENCY = 2 + _Bank.LATENCY
+    #: Beats in the queue; more than the cycles from a beat's read to when it has left the queue.
+    QUEUE = 8
+    #: Bytes of a bank.
+    LANES = 2
 
-    def __init__(self, *, size: int, data_bits: int, single_port: bool = False) -> None:
+    def __init__(self, *, size: int, data_bits: int) -> None:
         if size < 4096 or size % 4096:
             raise ValueError(f"size must be a multiple of 4096 bytes, not {size!r}")
         self.size = size
         self.data_bits = data_bits
-        self.single_port = single_port
         super().__init__({"axi": In(AXI4Signature(32, data_bits)), "words": In(WordSignature())})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        axi, request, response = self.axi, self.words.request, self.words.response
-        beat_bits = (self.data_bits // 8 - 1).bit_length()
-        depth = self.size >> beat_bits
-        m.submodules.memory = memory = Memory(shape=self.data_bits, depth=depth, init=[],
-                                              attrs={"no_rw_check": 1})
-        read, write = memory.read_port(), memory.write_port(granularity=8)
+        beat_bytes = self.data_bits // 8
+        depth = self.size // beat_bytes
+        banks = [_Bank(depth=depth, lanes=self.LANES) for _ in range(beat_bytes // self.LANES)]
+        for number, bank in enumerate(banks):
+            m.submodules[f"bank_{number}"] = bank
+        host = self._elaborate_host(m)
+        self._elaborate_reads(m, banks, host)
+        self._elaborate_writes(m, banks, host)
+        return m
 
-        words_per_beat = self.data_bits // 32
-        host = request.payload
-        host_index = host.address >> beat_bits
-        host_outside = host.address >= self.size
-        host_lane = Signal(range(words_per_beat))
-        m.d.comb += host_lane.eq(host.address >> 2)
-        answered = Signal()                      # the host's access was made in the cycle before
-        host_read = Signal()
-        host_write = Signal()
+    def _index(self, address):
+        """The beat that has a byte address."""
+        return address[(self.data_bits // 8 - 1).bit_length():]
 
-        # Reads: one stage, the memory's own; its output register waits with the beat in it.
-        reading = Signal()
-        read_error = Signal()
-        read_id = Signal()
-        read_index = Signal(range(depth))
-        read_left = Signal(8)
-        advance = ~axi.rvalid | axi.rready
-        host_wants = request.valid & ~host.write & ~answered & ~reading & ~axi.rvalid
-        if self.single_port:
-            free = Signal()                      # of writes
-            host_wants &= free
-            advance &= free
-            with m.If(axi.rready):
-                m.d.sync += axi.rvalid.eq(0)
+    def _elaborate_host(self, m):
+        """States of the host's access, as a `_Host`."""
+        request, response = self.words.request, self.words.response
+        host = _Host(self.data_bits)
+        lane = request.payload.address[2:][:len(host.lane)]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [host.lane.eq(lane),
+                             host.outside.eq(request.payload.address >= self.size)]
+                with m.If(request.valid):
+                    with m.If(request.payload.write):
+                        m.next = "WRITE"
+                    with m.Else():
+                        m.next = "READ"
+            with m.State("WRITE"):
+                m.d.comb += host.writes.eq(1)
+                with m.If(host.taken):
+                    m.next = "DONE"
+            with m.State("READ"):
+                m.d.comb += host.reads.eq(1)
+                with m.If(host.taken):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += response.payload.data.eq(host.beat.word_select(host.lane, 32))
+                with m.If(host.arrives):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += [response.valid.eq(1), request.ready.eq(1)]
+                m.next = "IDLE"
+        m.d.comb += response.payload.error.eq(host.outside)
+        return host
+
+    def _elaborate_reads(self, m, banks, host):
+        axi = self.axi
+        reading, last = Signal(), Signal(reset_less=True)
+        error, identifier = Signal(reset_less=True), Signal(reset_less=True)
+        index = Signal.like(banks[0].read_index, reset_less=True)
+        left = Signal(8, reset_less=True)
+        # room in the queue for what is read and has not left it
+        credits, room = Signal(range(self.QUEUE + 1), init=self.QUEUE), Signal(init=1)
+        entry = data.StructLayout({"data": self.data_bits, "error": 1, "id": 1, "last": 1})
+        m.submodules.queue = queue = BurstQueue(width=entry.size, depth=self.QUEUE)
+
+        issue, taken = Signal(), Signal()
         m.d.comb += [
-            axi.arready.eq(~reading | (advance & (read_left == 0))),
-            read.en.eq(advance & (reading | host_read)),
-            read.addr.eq(Mux(reading, read_index, host_index)),
-            axi.rdata.eq(read.data),
-            host_read.eq(host_wants),
+            issue.eq(reading & room),
+            axi.arready.eq(~reading | (room & last)),
+            taken.eq(axi.rvalid & axi.rready),
         ]
-        with m.If(advance):
-            m.d.sync += [axi.rvalid.eq(reading), axi.rlast.eq(read_left == 0),
-                         axi.rid.eq(read_id), axi.rresp.eq(Mux(read_error, self.SLVERR, 0)),
-                         read_index.eq(read_index + 1), read_left.eq(read_left - 1)]
-            with m.If(read_left == 0):
-                m.d.sync += reading.eq(0)
-        with m.If(axi.arvalid & axi.arready):
-            m.d.sync += [reading.eq(1), read_id.eq(axi.arid), read_left.eq(axi.arlen),
-                         read_index.eq(axi.araddr >> beat_bits),
-                         read_error.eq(axi.araddr >= self.size)]
+        with m.If(issue):
+            m.d.sync += [index.eq(index + 1), left.eq(left - 1), last.eq(left == 1)]
+        with m.If(axi.arready):
+            m.d.sync += [reading.eq(axi.arvalid), index.eq(self._index(axi.araddr)),
+                         left.eq(axi.arlen), last.eq(axi.arlen == 0), identifier.eq(axi.arid),
+                         error.eq(axi.araddr >= self.size)]
+        with m.If(issue & ~taken):
+            m.d.sync += [credits.eq(credits - 1), room.eq(credits != 1)]
+        with m.Elif(taken & ~issue):
+            m.d.sync += [credits.eq(credits + 1), room.eq(1)]
 
-        # Writes.
-        writing = Signal()
-        write_error = Signal()
-        write_index = Signal(range(depth))
+        # Beats on their way through the banks: of AXI, or else of the host.
+        way = [(issue, host.reads & ~reading, Cat(error, identifier, last))]
+        for step in range(_Bank.LATENCY):
+            later = [Signal(len(value), name=f"{name}_{step}", reset_less=name == "tag")
+                     for name, value in zip(("beat", "word", "tag"), way[-1], strict=True)]
+            m.d.sync += [new.eq(value) for new, value in zip(later, way[-1], strict=True)]
+            way.append(tuple(later))
+        beat, word, tag = way[-1]
+        for bank in banks:
+            m.d.comb += bank.read_index.eq(
+                Mux(reading, index, self._index(self.words.request.payload.address)))
         m.d.comb += [
-            axi.awready.eq(~writing & ~axi.bvalid),
-            axi.wready.eq(writing),
-            host_write.eq(request.valid & host.write & ~answered & ~writing),
+            host.beat.eq(Cat(bank.data for bank in banks)), host.arrives.eq(word),
+            queue.write.eq(beat), queue.new.eq(Cat(host.beat, tag)),
+            queue.read.eq(taken),
+            axi.rvalid.eq(queue.some),
         ]
+        with m.If(host.reads):
+            m.d.comb += host.taken.eq(~reading)
+        oldest = data.View(entry, queue.oldest)
+        m.d.comb += [axi.rdata.eq(oldest.data), axi.rid.eq(oldest.id), axi.rlast.eq(oldest.last),
+                     axi.rresp.eq(Mux(oldest.error, self.SLVERR, 0))]
+
+    def _elaborate_writes(self, m, banks, host):
+        axi, asked = self.axi, self.words.request.payload
+        writing, error = Signal(), Signal(reset_less=True)
+        index = Signal.like(banks[0].write_index, reset_less=True)
+        new, enable = Signal(self.data_bits), Signal(self.data_bits // 8)
+        m.d.comb += [axi.awready.eq(~writing & ~axi.bvalid), axi.wready.eq(writing)]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
-        with m.If(axi.awvalid & axi.awready):
-            m.d.sync += [writing.eq(1), axi.bid.eq(axi.awid),
-                         write_index.eq(axi.awaddr >> beat_bits),
-                         write_error.eq(axi.awaddr >= self.size)]
+        with m.If(axi.awready):
+            m.d.sync += [writing.eq(axi.awvalid), axi.bid.eq(axi.awid),
+                         index.eq(self._index(axi.awaddr)), error.eq(axi.awaddr >= self.size)]
         with m.If(writing):
-            m.d.comb += [write.addr.eq(write_index), write.data.eq(axi.wdata),
-                         write.en.eq(Mux(axi.wvalid & ~write_error, axi.wstrb, 0))]
+            m.d.comb += [new.eq(axi.wdata),
+                         enable.eq(Mux(axi.wvalid & ~error, axi.wstrb, 0))]
             with m.If(axi.wvalid):
-                m.d.sync += write_index.eq(write_index + 1)
+                m.d.sync += index.eq(index + 1)
                 with m.If(axi.wlast):
                     m.d.sync += [writing.eq(0), axi.bvalid.eq(1),
-                                 axi.bresp.eq(Mux(write_error, self.SLVERR, 0))]
+                                 axi.bresp.eq(Mux(error, self.SLVERR, 0))]
         with m.Else():
-            m.d.comb += [write.addr.eq(host_index),
-                         write.data.eq(host.data.replicate(words_per_beat)),
-                         write.en.eq(Mux(host_write & ~host_outside,
-                                         0b1111 << (4 * host_lane), 0))]
-
-        if self.single_port:
-            write_beat, address = writing & axi.wvalid, Signal(range(depth))
+            m.d.comb += [new.eq(asked.data.replicate(self.data_bits // 32)),
+                         enable.eq(Mux(host.writes & ~host.outside, 0b1111 << (4 * host.lane), 0))]
+        with m.If(host.writes):
+            m.d.comb += host.taken.eq(~writing)
+        for number, bank in enumerate(banks):
             m.d.comb += [
-                free.eq(~write_beat & ~host_write),
-                address.eq(Mux(write_beat, write_index,
-                               Mux(reading & ~host_write, read_index, host_index))),
-                read.addr.eq(address), write.addr.eq(address),
+                bank.write_index.eq(Mux(writing, index, self._index(asked.address))),
+                bank.new.eq(new.word_select(number, 8 * self.LANES)),
+                bank.write_enable.eq(enable.word_select(number, self.LANES)),
             ]
 
-        m.d.sync += answered.eq(host_read | host_write)
-        m.d.comb += [
-            response.valid.eq(answered), request.ready.eq(answered),
-            response.payload.data.eq(read.data.word_select(host_lane, 32)),
-            response.payload.error.eq(host_outside),
-        ]
-        return m
+
+class _Host:
+    """Signals of the host's access; its request stays as it is until it is answered."""
+
+    def __init__(self, data_bits: int) -> None:
+        self.reads, self.writes = Signal(), Signal()    # it wants to, in this cycle
+        self.taken = Signal()                           # it does
+        self.lane = Signal(range(data_bits // 32), reset_less=True)     # of the beat's words
+        self.outside = Signal(reset_less=True)
+        self.arrives = Signal()                         # what it has read is in `beat`
+        self.beat = Signal(data_bits)

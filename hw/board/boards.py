@@ -13,6 +13,7 @@ from systolith.hw.spec.arch import Arch
 
 from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
+from .single_port_memory import SinglePortMemory
 
 __all__ = ["BOARDS", "PARTS", "Board", "Icebreaker", "Part", "SerialBoard", "SerialSystem",
            "TangNano20k", "Ulx3s", "ZynqBoard"]
@@ -62,7 +63,7 @@ class SerialSystem(wiring.Component):
     memory_bytes : int
         Size of the memory, which stands at address 0.
     single_port : bool
-        As of `BlockMemory`.
+        The memory is a `SinglePortMemory`, not a `BlockMemory`.
 
     Members
     -------
@@ -91,8 +92,9 @@ class SerialSystem(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
-        m.submodules.memory_slave = memory = BlockMemory(
-            size=self.memory_bytes, data_bits=self.arch.bus_bits, single_port=self.single_port)
+        kind = SinglePortMemory if self.single_port else BlockMemory
+        m.submodules.memory_slave = memory = kind(
+            size=self.memory_bytes, data_bits=self.arch.bus_bits)
         m.submodules.bridge = bridge = SerialBridge(divisor=self.divisor)
         m.submodules.register_master = registers = RegisterMaster(address_bits=8)
         wiring.connect(m, core.m_axi, memory.axi)

@@ -15,6 +15,7 @@ from amaranth.sim import Simulator
 from systolith.hw.board import boards, crc
 from systolith.hw.board.block_memory import BlockMemory
 from systolith.hw.board.bridge import REGISTER_SPACE, RegisterMaster, SerialBridge
+from systolith.hw.board.single_port_memory import SinglePortMemory
 from systolith.hw.board.uart import UartReceiver, UartTransmitter
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.core.csr import Csr
@@ -239,12 +240,13 @@ def test_an_unfinished_command_is_forgotten():
     assert process.done
 
 
-@pytest.mark.parametrize("data_bits, seed, single_port", [
-    (32, 1, False), (64, 2, False), (128, 3, False), (32, 4, True), (64, 5, True)])
-def test_axi_bursts_match_a_plain_memory(data_bits, seed, single_port):
+@pytest.mark.parametrize("kind, data_bits, seed", [
+    (BlockMemory, 32, 1), (BlockMemory, 64, 2), (BlockMemory, 128, 3),
+    (SinglePortMemory, 32, 4), (SinglePortMemory, 64, 5)])
+def test_axi_bursts_match_a_plain_memory(kind, data_bits, seed):
     """Random bursts with random stalls, host accesses in between; data, IDs, responses, last."""
     size, beat = 8192, data_bits // 8
-    dut = BlockMemory(size=size, data_bits=data_bits, single_port=single_port)
+    dut = kind(size=size, data_bits=data_bits)
     axi, words = dut.axi, dut.words
     rng = random.Random(seed)
     model = bytearray(size)
@@ -332,13 +334,16 @@ def test_axi_bursts_match_a_plain_memory(data_bits, seed, single_port):
     assert process.done
 
 
-def test_reads_come_one_beat_a_cycle_over_successive_bursts():
-    dut = BlockMemory(size=4096, data_bits=32)
+@pytest.mark.parametrize("kind, latency", [
+    (BlockMemory, BlockMemory.READ_LATENCY), (SinglePortMemory, 2)])
+@pytest.mark.parametrize("beats", [1, 8])
+def test_reads_come_one_beat_a_cycle_over_successive_bursts(kind, latency, beats):
+    dut = kind(size=4096, data_bits=32)
     axi = dut.axi
     valid = []
 
     async def process(ctx):
-        ctx.set(axi.arlen, 7)
+        ctx.set(axi.arlen, beats - 1)
         ctx.set(axi.arvalid, 1)
         ctx.set(axi.rready, 1)
         for _ in range(40):
@@ -346,7 +351,40 @@ def test_reads_come_one_beat_a_cycle_over_successive_bursts():
             valid.append(now)
 
     simulate(dut, process)
-    assert valid == [0, 0] + [1] * 38
+    assert valid == [0] * latency + [1] * (40 - latency)
+
+
+def test_beats_wait_for_the_reader_and_none_is_lost():
+    """Nobody takes a beat for a while: the queue fills, and then all come in order."""
+    dut = BlockMemory(size=4096, data_bits=32)
+    axi = dut.axi
+    got = []
+
+    async def process(ctx):
+        ctx.set(axi.awlen, 31)
+        ctx.set(axi.awvalid, 1)
+        await ctx.tick().until(axi.awready)
+        ctx.set(axi.awvalid, 0)
+        ctx.set(axi.wvalid, 1)
+        ctx.set(axi.wstrb, 15)
+        for number in range(32):
+            ctx.set(axi.wdata, 1000 + number)
+            ctx.set(axi.wlast, number == 31)
+            await ctx.tick().until(axi.wready)
+        ctx.set(axi.wvalid, 0)
+        ctx.set(axi.arlen, 31)
+        ctx.set(axi.arvalid, 1)
+        await ctx.tick().until(axi.arready)
+        ctx.set(axi.arvalid, 0)
+        await ctx.tick().repeat(40)
+        ctx.set(axi.rready, 1)
+        for _ in range(32):
+            _, _, valid, word, last = await ctx.tick().sample(axi.rvalid, axi.rdata, axi.rlast)
+            got.append((valid, word, last))
+
+    simulate(dut, process)
+    # one a cycle from the first one on, although the memory is `READ_LATENCY` away
+    assert got == [(1, 1000 + number, number == 31) for number in range(32)]
 
 
 def test_size_and_divisor_are_checked():

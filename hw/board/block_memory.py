@@ -49,11 +49,13 @@ class _Bank(wiring.Component):
         m.submodules.memory = memory = Memory(shape=len(self.data), depth=self.depth, init=[],
                                               attrs={"no_rw_check": 1})
         read, write = memory.read_port(), memory.write_port(granularity=8)
-        m.d.sync += [
-            read.addr.eq(self.read_index), self.data.eq(read.data),
-            write.addr.eq(self.write_index), write.data.eq(self.new),
-            write.en.eq(self.write_enable),
-        ]
+        # without a reset, the last of them can be the one that block RAM has inside
+        for port, value in ((read.addr, self.read_index), (write.addr, self.write_index),
+                            (write.data, self.new), (write.en, self.write_enable),
+                            (self.data, read.data)):
+            register = Signal.like(value, name="register", reset_less=True)
+            m.d.sync += register.eq(value)
+            m.d.comb += port.eq(register)
         return m
 
 

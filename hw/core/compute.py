@@ -205,7 +205,9 @@ class Compute(ExecutionUnit):
         pad_code = Signal(arch.activation.width, reset_less=True)
         with m.If(flow.begun):
             m.d.sync += pad_code.eq(self.i.payload.pad_code)
-        word, weights = Signal.like(self.activation_data), Signal.like(self.weight_data)
+        # without a reset, they can be the registers that block RAM has inside
+        word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
+            ("word", self.activation_data), ("weights", self.weight_data)))
         m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
         m.d.comb += [
             self.activation_address.eq(pixels.address),

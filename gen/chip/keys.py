@@ -68,15 +68,20 @@ class Whole(Kind):
 
 @dataclass(frozen=True)
 class Megahertz(Kind):
-    """Numbers of MHz greater than 0."""
+    """Numbers of MHz greater than 0; the text "auto" stands for None."""
 
-    def read(self, value: object) -> float:
+    def read(self, value: object) -> float | None:
+        if value == "auto":
+            return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not (
                 0 < value < math.inf):
-            raise ValueError(f"must be a number of MHz greater than 0, not {shown(value)}")
+            raise ValueError(f"must be \"auto\" or a number of MHz greater than 0, not "
+                             f"{shown(value)}")
         return float(value)
 
     def show(self, value: object) -> str:
+        if value is None:
+            return '"auto"'
         assert isinstance(value, float)
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
@@ -241,5 +246,6 @@ KEYS = (
         "Whether registers count the cycles in which each unit works or waits, and what it waits "
         "for."),
     Key("clock", "mhz", "clock_mhz", Megahertz(),
-        "The clock that reports assume; a board's own clock takes its place."),
+        "The clock. On a board its PLL makes the fastest one that is not above it, and \"auto\" is "
+        "the board's oscillator; elsewhere it is what reports assume, and \"auto\" is 50."),
 )

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from systolith.hw.board.boards import BOARDS, ZynqBoard
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 from systolith.hw.spec.identity import identity
 
 from .ip_xact import component_xml
@@ -52,13 +52,14 @@ def package_files(arch: Arch, core: str, board: str = "none") -> dict[str, str]:
         script, which makes its bitstream, and the constraints of its pins.
     """
     place = BOARDS.get(board)
-    mhz = place.clock_mhz if place else arch.clock_mhz
+    asked = arch.clock_mhz if board == arch.board else None
+    mhz = place.runs_at(asked) if place else arch.clock_mhz or ASSUMED_MHZ
     files = {
         "core.v": core, f"{TOP}.v": axi_top(arch), f"{TOP}.sdc": _sdc(mhz),
         f"{TOP}.core": _fusesoc(arch), f"{TOP}.vlt": _waivers(),
         "component.xml": component_xml(arch, TOP)}
     if isinstance(place, ZynqBoard):
-        files |= {f"{board}.tcl": vivado_tcl(arch, place), f"{board}.xdc": vivado_xdc(place)}
+        files |= {f"{board}.tcl": vivado_tcl(arch, place, mhz), f"{board}.xdc": vivado_xdc(place)}
     return files
 
 

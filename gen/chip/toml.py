@@ -14,6 +14,7 @@ from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.board.pll import PllError
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.rules import ArchError
@@ -109,6 +110,12 @@ def chip_from_dict(data: Mapping[str, Any], source: str, overrides: Iterable[str
     except ArchError as error:
         key = _BY_FIELD[error.field]
         raise UserError(f"{origin.get(key.path, source)}: {key.path} {error.text}") from None
+    if arch.board in BOARDS:
+        try:
+            BOARDS[arch.board].runs_at(arch.clock_mhz)
+        except PllError as error:
+            raise UserError(f"{origin.get('clock.mhz', source)}: clock.mhz: the PLL of the "
+                            f"{arch.board} {error}") from None
     return arch
 
 

@@ -141,13 +141,14 @@ class _PlacedCore(wiring.Component):
 def board_verilog(arch: Arch, core: str, divisor: int | None = None) -> str:
     """Verilog of the top level of the chip's board, with what stands around the core.
 
-    `core` is the text of `core_verilog`, which is appended. `divisor` are the clock cycles per bit
-    of the serial line, where they are not the board's own. Of a board whose top level the vendor's
-    tool makes, it is the core with its AXI ports.
+    `core` is the text of `core_verilog`, which is appended. `divisor`, for simulation, are the
+    clock cycles per bit of the serial line, where they are not the board's own; the clock's pin is
+    then the core's clock, whatever it is. Of a board whose top level the vendor's tool makes, it is
+    the core with its AXI ports.
     """
     board = BOARDS[arch.board]
     if board.top is None:
         return f"{axi_top(arch)}\n{core}"
     top = board.top(_PlacedCore(arch), arch=arch, memory_bytes=board.memory_bytes,
-                    divisor=divisor)
+                    clock_mhz=None if divisor else arch.clock_mhz, divisor=divisor)
     return f"{design_verilog(top, board.module, arch)}\n{core}"

@@ -10,15 +10,15 @@ from .ip_xact import REGISTER_BYTES, VLNV
 __all__ = ["vivado_tcl", "vivado_xdc"]
 
 
-def vivado_tcl(arch: Arch, board: ZynqBoard) -> str:
-    """The script, to be run in the folder of the package's files."""
+def vivado_tcl(arch: Arch, board: ZynqBoard, mhz: float) -> str:
+    """The script, to be run in the folder of the package's files, for a core at `mhz`."""
     vlnv = ":".join([*VLNV, ".".join(version("systolith").split(".")[:2])])
     return f"""\
 # Bitstream of {arch.name} on the {board.name}: run in this folder
 #     vivado -mode batch -source {board.name}.tcl
-# for {board.clock_mhz:g} MHz, or with "-tclargs MHZ". It ends with systolith.bit and systolith.hwh,
+# for {mhz:g} MHz, or with "-tclargs MHZ". It ends with systolith.bit and systolith.hwh,
 # or with an error where timing is not met.
-set mhz [expr {{[info exists argv] && [llength $argv] ? [lindex $argv 0] : {board.clock_mhz:g}}}]
+set mhz [expr {{[info exists argv] && [llength $argv] ? [lindex $argv 0] : {mhz:g}}}]
 set here [file dirname [file normalize [info script]]]
 create_project -force systolith [file join $here vivado] -part {board.device}
 # Without the board's files the processors' memory is set up by the boot image alone, as PYNQ does.

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -16,13 +17,25 @@ if TYPE_CHECKING:       # what takes long to load is imported where it is used
     from systolith.hw.spec.arch import Arch
 
 __all__ = [
-    "add_batch", "add_chip", "add_dsp", "add_jobs", "add_json", "add_latency", "add_model",
-    "add_output", "add_part", "add_recipe", "add_seed_jobs", "add_seeds", "add_set", "chip",
-    "count", "names", "no_recipe", "other_chip", "part", "recipe", "whole", "write_json", "wrote",
+    "add_batch", "add_chip", "add_clock", "add_dsp", "add_jobs", "add_json", "add_latency",
+    "add_model", "add_output", "add_part", "add_recipe", "add_seed_jobs", "add_seeds", "add_set",
+    "chip", "count", "names", "no_recipe", "on_board", "other_chip", "part", "recipe", "whole",
+    "write_json", "wrote",
 ]
 
 
 # Kinds of values.
+
+def megahertz(text: str) -> float:
+    """A number of MHz greater than 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of MHz greater than 0, not {text!r}")
+    return number
+
 
 def count(text: str) -> int:
     """A whole number from 1 up."""
@@ -74,6 +87,31 @@ def chip(name: str, options: Namespace) -> "Arch":
     """The `Arch` of a preset or file, changed as --set says."""
     from systolith.gen.chip.toml import load_chip
     return load_chip(name, options.set)
+
+
+def add_clock(parser: ArgumentParser) -> None:
+    parser.add_argument("--clock", type=megahertz, metavar="MHZ",
+                        help="the core's clock, from the board's PLL (default: the chip's "
+                             "clock.mhz, or the oscillator's)")
+
+
+def on_board(arch: "Arch", options: Namespace) -> "Arch":
+    """A chip on the board, and with the clock, that --board and --clock name, where they do. A
+    clock that was chosen for another board does not go along. Raises UserError."""
+    from dataclasses import replace
+
+    from systolith.hw.board.boards import BOARDS
+    from systolith.hw.board.pll import PllError
+    board, clock = getattr(options, "board", None) or arch.board, options.clock
+    arch = replace(arch, board=board,
+                   clock_mhz=clock or (arch.clock_mhz if board == arch.board else None))
+    if clock is not None:
+        try:
+            if board in BOARDS:
+                BOARDS[board].runs_at(clock)
+        except PllError as error:
+            raise UserError(f"--clock {clock:g}: the PLL of the {board} {error}") from None
+    return arch
 
 
 def other_chip(model: Path | str) -> str:

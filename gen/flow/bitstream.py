@@ -56,7 +56,7 @@ class Bitstream:
         return {"file": self.file.name, "chip": self.arch.name,
                 "identity": f"{identity(self.arch):016x}", "board": self.board.name,
                 "part": self.board.part.name, "seed": self.timing.best,
-                "clock_mhz": self.board.clock_mhz, **self.timing.to_dict(),
+                "clock_mhz": self.timing.asked, **self.timing.to_dict(),
                 "load": self.load}
 
 
@@ -102,13 +102,14 @@ def bitstream(arch: Arch, folder: Path | str, *, seeds: Sequence[int] = (1, 2, 3
         write_file(work / KEY, key)
     if not netlist.is_file():
         synthesize(verilog, board, netlist, pe_dsp=arch.pe_dsp, progress=progress)
-    job = board_job(board, work)
+    mhz = board.runs_at(arch.clock_mhz)
+    job = board_job(board, work, mhz)
     timing = achieved(place_all(job, seeds, jobs=jobs, keep=True, progress=progress),
-                      asked=board.clock_mhz)
+                      asked=mhz)
     file = folder / f"{board.module}{flow.suffixes[1]}"
     made = Bitstream(file, folder / REPORT, timing, arch, board)
     write_file(made.report, json.dumps(made.to_dict(), indent=2) + "\n")
-    if timing.mhz[timing.best] < board.clock_mhz:
+    if timing.mhz[timing.best] < mhz:
         file.unlink(missing_ok=True)
     timing.needs_to_close(f"the {board.name}")
     with progress.step("Packing the bitstream"), Processes() as processes, \
@@ -126,7 +127,7 @@ def bitstream(arch: Arch, folder: Path | str, *, seeds: Sequence[int] = (1, 2, 3
 def _key(verilog, board, flow, arch):
     """A hash of all that the result depends on: the design, the board, the tools and their
     options."""
-    asked = [verilog, board.name, board.part.name, board.clock_mhz,
+    asked = [verilog, board.name, board.part.name, board.runs_at(arch.clock_mhz),
              flow.synthesis(board.module, arch.pe_dsp), flow.placer.command(), _version(flow)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest() + "\n"
 

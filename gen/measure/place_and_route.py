@@ -72,7 +72,7 @@ class Timing:
                 f"{what} runs at {self.asked:g} MHz, which timing does not close: seed "
                 f"{self.best} closes {self.mhz[self.best]:.2f} MHz, the best of {len(self.mhz)}"
                 + (f"; its slowest path is {slowest[0]}" if slowest else "")
-                + "; try more seeds, or a smaller chip")
+                + f"; try more seeds, a smaller chip, or --clock {int(self.mhz[self.best])}")
 
     def to_dict(self) -> dict[str, Any]:
         found = {"mhz": self.median, "by_seed": self.mhz, "cells": self.cells,
@@ -116,20 +116,20 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
         folder = Path(name)
         synthesize(board_verilog(arch, core_verilog(arch)), board, folder / "netlist.json",
                    pe_dsp=arch.pe_dsp, progress=progress)
-        job = board_job(board, folder)
-        return achieved(place_all(job, seeds, jobs=jobs, progress=progress),
-                        asked=board.clock_mhz)
+        mhz = board.runs_at(arch.clock_mhz)
+        job = board_job(board, folder, mhz)
+        return achieved(place_all(job, seeds, jobs=jobs, progress=progress), asked=mhz)
 
 
-def board_job(board: Board, folder: Path) -> Job:
-    """The `Job` of a board's top level in a folder with its netlist.json; the constraints are
-    written there."""
+def board_job(board: Board, folder: Path, mhz: float) -> Job:
+    """The `Job` of a board's top level, which runs at `mhz`, in a folder with its netlist.json; the
+    constraints are written there."""
     flow = flow_of(board.name)[1]
     constraints = folder / board.constraints
     constraints.write_bytes(
         (resources.files("systolith.constraints") / board.constraints).read_bytes())
     return Job(folder, "netlist.json", flow, board.part.name,
-               (*flow.constraints(board.constraints), "--freq", f"{board.clock_mhz:g}"))
+               (*flow.constraints(board.constraints), "--freq", f"{mhz:g}"))
 
 
 def synthesize(verilog: str, board: Board, netlist: Path, *, pe_dsp: bool,

@@ -11,7 +11,7 @@ from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import FIGURES, PARTS, Area, Figures, count
 from systolith.hw.board.boards import BOARDS
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 from systolith.hw.spec.host import Input, Output
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
@@ -43,9 +43,10 @@ def assumed_clock(arch: Arch) -> tuple[float, str]:
     """(MHz, where the figure comes from)."""
     board = BOARDS.get(arch.board)
     if board is not None:
-        return board.clock_mhz, (
-            f"{'oscillator' if board.top else 'clock'} of the {board.name}")
-    return arch.clock_mhz, "assumed: clock.mhz of the chip"
+        mhz = board.runs_at(arch.clock_mhz)
+        own = "oscillator" if mhz == board.clock_mhz else "PLL"
+        return mhz, f"{own if board.top else 'clock'} of the {board.name}"
+    return arch.clock_mhz or ASSUMED_MHZ, "assumed: clock.mhz of the chip"
 
 
 def make_report(program: Program, latency: int = 32) -> Report:

@@ -5,7 +5,6 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from systolith.hw.core.axi import AXI4Signature
-from systolith.hw.core.burst_queue import BurstQueue
 
 from .bridge import WordSignature
 
@@ -158,7 +157,9 @@ class BlockMemory(wiring.Component):
         # room in the queue for what is read and has not left it
         credits, room = Signal(range(self.QUEUE + 1), init=self.QUEUE), Signal(init=1)
         entry = data.StructLayout({"data": self.data_bits, "error": 1, "id": 1, "last": 1})
-        m.submodules.queue = queue = BurstQueue(width=entry.size, depth=self.QUEUE)
+        m.submodules.queue = queue = Memory(shape=entry, depth=self.QUEUE, init=[])
+        into, out = queue.write_port(), queue.read_port(domain="comb")
+        held = Signal(range(self.QUEUE + 1))
 
         issue, taken = Signal(), Signal()
         m.d.comb += [
@@ -190,15 +191,18 @@ class BlockMemory(wiring.Component):
                 Mux(reading, index, self._index(self.words.request.payload.address)))
         m.d.comb += [
             host.beat.eq(Cat(bank.data for bank in banks)), host.arrives.eq(word),
-            queue.write.eq(beat), queue.new.eq(Cat(host.beat, tag)),
-            queue.read.eq(taken),
-            axi.rvalid.eq(queue.some),
+            into.en.eq(beat), into.data.eq(Cat(host.beat, tag)),
         ]
+        m.d.sync += [into.addr.eq(into.addr + beat), out.addr.eq(out.addr + taken)]
+        with m.If(beat & ~taken):
+            m.d.sync += [held.eq(held + 1), axi.rvalid.eq(1)]
+        with m.Elif(taken & ~beat):
+            m.d.sync += [held.eq(held - 1), axi.rvalid.eq(held != 1)]
         with m.If(host.reads):
             m.d.comb += host.taken.eq(~reading)
-        oldest = data.View(entry, queue.oldest)
-        m.d.comb += [axi.rdata.eq(oldest.data), axi.rid.eq(oldest.id), axi.rlast.eq(oldest.last),
-                     axi.rresp.eq(Mux(oldest.error, self.SLVERR, 0))]
+        m.d.comb += [axi.rdata.eq(out.data.data), axi.rid.eq(out.data.id),
+                     axi.rlast.eq(out.data.last),
+                     axi.rresp.eq(Mux(out.data.error, self.SLVERR, 0))]
 
     def _elaborate_writes(self, m, banks, host):
         axi, asked = self.axi, self.words.request.payload

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from systolith.hw.spec.arch import Arch
 
 from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
+from .pll import LOOPS, Pll, PllError, Ratio, ratio
 from .single_port_memory import SinglePortMemory
 
 __all__ = ["BOARDS", "PARTS", "Board", "Icebreaker", "Part", "SerialBoard", "SerialSystem",
@@ -113,8 +115,9 @@ class SerialSystem(wiring.Component):
 class SerialBoard(wiring.Component):
     """Top level of a board whose core has its memory on the chip and its host on a serial line.
 
-    The core runs at the oscillator's clock. The line is 8N1 with `BAUD` bits a second and the
-    commands of `systolith.hw.board.bridge`. A subclass has the ports and constants of its board.
+    The core runs at the oscillator's clock, or at one that a `Pll` makes of it. The line is 8N1
+    with `BAUD` bits a second and the commands of `systolith.hw.board.bridge`. A subclass has the
+    ports and constants of its board.
 
     Parameters
     ----------
@@ -123,6 +126,8 @@ class SerialBoard(wiring.Component):
         `blocks`.
     arch : Arch
     memory_bytes : int
+    clock_mhz : float or None
+        The clock, as of `ratio_of`; None: the oscillator's.
     divisor : int or None
         Clock cycles per bit of the line; None: as many as `BAUD` takes.
 
@@ -130,8 +135,8 @@ class SerialBoard(wiring.Component):
     ----------
     CLOCK_HZ : int
         Of the oscillator.
-    BLINK_BITS : int
-        Of the counter whose highest bit is the light that says that the board is alive.
+    FAMILY : str
+        Of the board's part; a key of `LOOPS`.
     SINGLE_PORT : bool
         Whether the memory is one that reads or writes in a cycle, but not both.
     PORTS : dict
@@ -145,8 +150,10 @@ class SerialBoard(wiring.Component):
     """
 
     CLOCK_HZ: int
+    FAMILY: str
     BAUD = 1_000_000
-    BLINK_BITS = 25
+    #: How far off the serial line's bits may be; receivers stand twice as much.
+    BAUD_ERROR = 0.02
     SINGLE_PORT = False
     PORTS: ClassVar[dict]
     CLOCK: str
@@ -156,13 +163,32 @@ class SerialBoard(wiring.Component):
     PRESSED: ClassVar[dict]
 
     def __init__(self, core: wiring.Component, *, arch: Arch, memory_bytes: int,
-                 divisor: int | None = None) -> None:
+                 clock_mhz: float | None = None, divisor: int | None = None) -> None:
         self.arch = arch
         self.memory_bytes = memory_bytes
+        self.ratio = self.ratio_of(clock_mhz)
+        self.hz = self.CLOCK_HZ if self.ratio is None else round(self.ratio.mhz * 1_000_000)
         self.system = SerialSystem(core, arch=arch, memory_bytes=memory_bytes,
-                                   divisor=divisor or self.CLOCK_HZ // self.BAUD,
+                                   divisor=divisor or round(self.hz / self.BAUD),
                                    single_port=self.SINGLE_PORT)
         super().__init__(self.PORTS)
+
+    @classmethod
+    def ratio_of(cls, clock_mhz: float | None) -> Ratio | None:
+        """The loop's dividers for a clock that is not above `clock_mhz`; None: no loop, since it
+        is the oscillator's.
+
+        Raises PllError where the loop cannot make it, or the serial line would be more than
+        `BAUD_ERROR` off.
+        """
+        if clock_mhz is None or clock_mhz * 1e6 == cls.CLOCK_HZ:
+            return None
+        found = ratio(LOOPS[cls.FAMILY], cls.CLOCK_HZ / 1e6, clock_mhz)
+        cycles = found.mhz * 1_000_000 / cls.BAUD
+        if abs(round(cycles) / cycles - 1) > cls.BAUD_ERROR:
+            raise PllError(f"makes {float(found.mhz):g} MHz, of which the serial line's "
+                           f"{cls.BAUD:,} bits a second are no whole part; take whole MHz")
+        return found
 
     @property
     def blocks(self) -> Mapping[str, wiring.Component]:
@@ -173,6 +199,10 @@ class SerialBoard(wiring.Component):
         """The reset of the board, high while it is held."""
         raise NotImplementedError
 
+    def _bits(self, seconds):
+        """Of a counter that takes about as long."""
+        return round(log2(seconds * self.hz))
+
     def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         """Assignments to the lights, from values that are high where a light is on: `alive`
         blinks; `activity` are host command, memory read, memory written."""
@@ -181,15 +211,22 @@ class SerialBoard(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = sync = ClockDomain()
-        m.d.comb += sync.clk.eq(getattr(self, self.CLOCK))
-        m.submodules.reset = ResetSynchronizer(self.reset())
+        oscillator, reset = getattr(self, self.CLOCK), self.reset()
+        if self.ratio is None:
+            m.d.comb += sync.clk.eq(oscillator)
+        else:
+            m.submodules.pll = pll = Pll(target=self.FAMILY, oscillator_mhz=self.CLOCK_HZ / 1e6,
+                                         ratio=self.ratio)
+            m.d.comb += [pll.oscillator.eq(oscillator), sync.clk.eq(pll.clock)]
+            reset = reset | ~pll.locked
+        m.submodules.reset = ResetSynchronizer(reset)
         m.submodules.system = system = self.system
 
-        blink = Signal(self.BLINK_BITS)
+        blink = Signal(self._bits(1.34))
         m.d.sync += blink.eq(blink + 1)
         stretched = []
         for name in ("command", "reading", "writing"):
-            left = Signal(21, name=f"{name}_left")
+            left = Signal(self._bits(0.084), name=f"{name}_left")
             with m.If(getattr(system, name)):
                 m.d.sync += left.eq(-1)
             with m.Elif(left != 0):
@@ -205,12 +242,12 @@ class SerialBoard(wiring.Component):
 class Ulx3s(SerialBoard):
     """Top level of a ULX3S: pins as in `constraints/ulx3s.lpf`.
 
-    The core runs at the oscillator's 25 MHz. Its memory is block RAM, its host the USB serial
-    port. The button FIRE1 resets. Light-emitting diodes, from bit 0: alive (blinks), host command,
-    memory read, memory written, finished; the short ones are stretched to 84 ms.
+    Its oscillator has 25 MHz. The core's memory is block RAM, its host the USB serial port. The
+    button FIRE1 resets. Light-emitting diodes, from bit 0: alive (blinks), host command, memory
+    read, memory written, finished; the short ones are stretched to about 84 ms.
     """
 
-    CLOCK_HZ = 25_000_000
+    CLOCK_HZ, FAMILY = 25_000_000, "ecp5"
     PORTS: ClassVar[dict] = {
         "clk_25mhz": In(1), "btn": In(7), "ftdi_txd": In(1, init=1), "ftdi_rxd": Out(1, init=1),
         "led": Out(8), "wifi_gpio0": Out(1, init=1),
@@ -233,13 +270,12 @@ class Ulx3s(SerialBoard):
 class Icebreaker(SerialBoard):
     """Top level of an iCEBreaker: pins as in `constraints/icebreaker.pcf`.
 
-    The core runs at the oscillator's 12 MHz. Its memory are the part's four blocks of SPRAM, its
-    host the second port of the USB bridge. The user button resets. The green light blinks; the red
-    one shows a host command, stretched to 175 ms, and stays on when the core has finished.
+    Its oscillator has 12 MHz. The core's memory are the part's four blocks of SPRAM, its host the
+    second port of the USB bridge. The user button resets. The green light blinks; the red one shows
+    a host command, stretched to about 84 ms, and stays on when the core has finished.
     """
 
-    CLOCK_HZ = 12_000_000
-    BLINK_BITS = 24
+    CLOCK_HZ, FAMILY = 12_000_000, "ice40"
     SINGLE_PORT = True
     PORTS: ClassVar[dict] = {
         "clk_12mhz": In(1), "btn_n": In(1), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
@@ -259,12 +295,12 @@ class Icebreaker(SerialBoard):
 class TangNano20k(SerialBoard):
     """Top level of a Tang Nano 20K: pins as in `constraints/tang_nano_20k.cst`.
 
-    The core runs at the oscillator's 27 MHz. Its memory is block RAM, its host the USB serial
-    port. The button S1 resets. Lights, from bit 0: alive (blinks), host command, memory read,
-    memory written, finished; the short ones are stretched to 78 ms.
+    Its oscillator has 27 MHz. The core's memory is block RAM, its host the USB serial port. The
+    button S1 resets. Lights, from bit 0: alive (blinks), host command, memory read, memory written,
+    finished; the short ones are stretched to about 84 ms.
     """
 
-    CLOCK_HZ = 27_000_000
+    CLOCK_HZ, FAMILY = 27_000_000, "gowin"
     PORTS: ClassVar[dict] = {
         "clk_27mhz": In(1), "btn": In(2), "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1),
         "led_n": Out(6, init=0x3F),
@@ -289,11 +325,13 @@ class Board:
     name : str
     part : Part
     top : class or None
-        Its top level, `top(core, arch=..., memory_bytes=...)`; None: the vendor's tool makes it.
+        Its top level, `top(core, arch=..., memory_bytes=..., clock_mhz=...)`; None: the vendor's
+        tool makes it.
     module : str
         The name of its Verilog module.
     clock_mhz : float
-        The core's clock there.
+        Of its oscillator, or of what stands for one: the core's clock there, where the chip asks
+        for no other one.
     memory_bytes : int
         External memory that the core reaches.
     constraints : str
@@ -309,6 +347,14 @@ class Board:
     memory_bytes: int
     constraints: str
     loader: str
+
+    def runs_at(self, asked_mhz: float | None) -> float:
+        """MHz at which a core runs there whose chip asks for `asked_mhz`; None: the board's own.
+        Raises PllError."""
+        if self.top is None:
+            return asked_mhz or self.clock_mhz
+        found = self.top.ratio_of(asked_mhz)
+        return self.clock_mhz if found is None else float(found.mhz)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch, check_fields
 from .structures import SMALL_PRODUCT, Structure
 
-__all__ = ["Arch"]
+__all__ = ["ASSUMED_MHZ", "Arch"]
 
+#: The clock where nothing says which.
+ASSUMED_MHZ = 50.0
 _INT8 = Int(8)
 
 
@@ -63,8 +65,9 @@ class Arch:
         Longest AXI burst, a power of two from 1 to 256.
     queue_depth : int
         Instructions that wait before each unit.
-    clock_mhz : float
-        The clock that reports assume where none was measured.
+    clock_mhz : float or None
+        The clock: on a board, of its phase-locked loop, where None is the board's oscillator's;
+        elsewhere what reports assume, where None is `ASSUMED_MHZ`.
     structure : str
         What the processing elements are built for: "lut6", "lut4", "gates", "dsp", "dsp48" (see
         `Structure`). "auto": "dsp" for products of more than SMALL_PRODUCT
@@ -116,7 +119,7 @@ class Arch:
     bus_bits: int = 64
     burst_beats: int = 64
     queue_depth: int = 4
-    clock_mhz: float = 50.0
+    clock_mhz: float | None = None
     structure: str = "auto"
     stages: int | None = None
     shared_columns: int = 1

@@ -2,7 +2,6 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
@@ -11,12 +10,14 @@ from systolith.gen.kit.progress import Reporter
 from ..command import MISMATCH, OK, Command
 from ..options import (
     add_chip,
+    add_clock,
     add_json,
     add_output,
     add_seed_jobs,
     add_seeds,
     chip,
     count,
+    on_board,
     write_json,
     wrote,
 )
@@ -45,6 +46,7 @@ class Bitstream(Command):
         add_chip(parser, required=False)
         parser.add_argument("--board", choices=tuple(BOARDS), metavar="BOARD",
                             help=f"one of {', '.join(BOARDS)} (default: the chip's)")
+        add_clock(parser)
         add_seeds(parser, 3)
         add_seed_jobs(parser)
         add_output(parser, "OUT", help="folder of the results (default: DIR/bitstream)")
@@ -63,8 +65,7 @@ class Bitstream(Command):
             if options.output is None:
                 raise UserError("-o must name the folder of the results, where there is no build")
             arch = chip(options.chip, options)
-        if options.board is not None:
-            arch = replace(arch, board=options.board)
+        arch = on_board(arch, options)
         output = options.output or Path(options.dir) / "bitstream"
         with Reporter() as progress:
             made = bitstream(arch, output, seeds=range(1, options.seeds + 1), jobs=options.jobs,
@@ -72,7 +73,7 @@ class Bitstream(Command):
         if note:
             print(f"note: {note}")
         timing = made.timing
-        print(f"{arch.name} on the {arch.board}: runs at {made.board.clock_mhz:g} MHz; seed "
+        print(f"{arch.name} on the {arch.board}: runs at {timing.asked:g} MHz; seed "
               f"{timing.best}, the best, closes {timing.mhz[timing.best]:.1f} MHz")
         print(timing_text(timing))
         wrote(made.report, made.file)

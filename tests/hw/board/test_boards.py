@@ -387,6 +387,24 @@ def test_beats_wait_for_the_reader_and_none_is_lost():
     assert got == [(1, 1000 + number, number == 31) for number in range(32)]
 
 
+@pytest.mark.parametrize("name", [name for name, board in boards.BOARDS.items() if board.top])
+def test_clock_and_serial_line_follow_the_loop(name):
+    board, arch = boards.BOARDS[name], Arch(rows=2, columns=2)
+
+    def top(mhz):
+        made = board.top(StubCore(arch), arch=arch, memory_bytes=board.memory_bytes, clock_mhz=mhz)
+        subfragments = Fragment.get(made, None).subfragments
+        return made, any(inside == "pll" for _, inside, _ in subfragments)
+    for mhz in (None, board.clock_mhz):
+        made, has_loop = top(mhz)
+        assert (made.hz, has_loop) == (board.top.CLOCK_HZ, False)
+        assert made.system.divisor == board.clock_mhz
+    made, has_loop = top(48.0)
+    assert has_loop and made.hz == round(board.runs_at(48.0) * 1e6)
+    assert abs(made.system.divisor - made.hz / 1e6) <= 0.5
+    assert 46 < board.runs_at(48.0) <= 48
+
+
 def test_size_and_divisor_are_checked():
     with pytest.raises(ValueError, match="size must be a multiple of 4096 bytes, not 5000"):
         BlockMemory(size=5000, data_bits=32)

@@ -105,15 +105,19 @@ def measure(intervals: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _windows(program, timing):
     """(layer, begin, end) that cut all cycles: each goes to the layer of the ARRAY instruction
-    whose last pixel is sent next; cycles after the last ARRAY instruction go to its layer."""
+    whose last pixel is sent next; cycles after the last ARRAY instruction go to its layer. In a
+    program without ARRAY all go to the layer of the last instruction of a unit."""
     arch, layers, ends = program.arch, [], []
     through_array = latencies.array_latency(arch, arithmetic_of(arch).stages)
     for code, (_, end) in zip(program.instructions, timing.instructions, strict=True):
         if code.unit == Unit.ARRAY:
             layers.append(code.layer)
             ends.append(end - through_array)
-    ends[-1] = timing.cycles
-    return np.array(layers), np.array([0, *ends[:-1]]), np.array(ends)
+    if not ends:
+        layers = [code.layer for code in program.instructions if code.unit is not None][-1:]
+        ends = [0] * len(layers)
+    ends[-1:] = [timing.cycles] * len(layers[-1:])
+    return np.array(layers, np.int64), np.array([0, *ends][:-1]), np.array(ends, np.int64)
 
 
 def layer_windows(program: Program, timing: Timing) -> list[tuple[int, int, int]]:

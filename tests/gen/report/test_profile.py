@@ -2,7 +2,7 @@
 
 import pytest
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.report.profile import profile, work
+from systolith.gen.report.profile import layer_windows, profile, work
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
@@ -50,6 +50,20 @@ def test_every_cycle_is_counted_once(seed):
     assert beats <= loading <= beats + 4 * len(program.instructions)
     writing = timing.activity["store"]["running"]
     assert sum(layer.stored_bytes for layer in found) // arch.beat_bytes <= writing
+
+
+def test_without_array_all_cycles_are_the_last_layers():
+    load = Instruction(Opcode.LOAD, fields={"words": 30})
+    (cost,), timing = costs([load, load])
+    assert cost.cycles == timing.cycles > 0 and cost.utilization > 0
+    assert cost.at_work["array"] == 0 < cost.at_work["load"] and cost.bound != "array"
+    program = made_of([load, load])
+    assert layer_windows(program, cycles(program, 8)) == [(0, timing.cycles, 0)]
+
+
+def test_without_instructions_of_a_unit_there_is_no_window():
+    program = made_of([])
+    assert layer_windows(program, cycles(program, 8)) == []
 
 
 def test_work_is_what_the_counters_call_running():

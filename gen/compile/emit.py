@@ -8,7 +8,14 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    Destination,
+    Instruction,
+    Opcode,
+    Unit,
+    sealed,
+)
 from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.numbers import TOKEN_BITS
@@ -154,7 +161,7 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
         # Loads come too early for the token counters: keep the sequential order.
         ordered = synchronize(instructions, arch, used)
     begin = Instruction(Opcode.BEGIN, {"identity": identity(arch)})
-    return ([begin, *ordered, Instruction(Opcode.END)], sections.starts["code"], window)
+    return sealed([begin, *ordered, Instruction(Opcode.END)]), sections.starts["code"], window
 
 
 def assemble_image(code: Sequence[Instruction], sections: Sections,

@@ -94,7 +94,8 @@ class ReadArbiter(wiring.Component):
         No burst is on the AR channel or outstanding.
     report : Out(REPORT)
         In the cycle after: a bus error or a burst outside the window of LOAD's, RLAST at the wrong
-        beat, or a beat that nothing has asked for. The address is the burst's first byte.
+        beat, a beat that nothing has asked for, or one with another identifier. The address is the
+        burst's first byte.
     """
 
     #: Bursts that may be outstanding: those of LOAD, and fetched instructions in two parts each.
@@ -207,7 +208,7 @@ class ReadArbiter(wiring.Component):
         layer = Signal.like(kept.tag.layer, reset_less=True)
         m.d.sync += [
             taken.eq(head.taken), failed.eq(head.load & (self.axi.rresp != 0)),
-            rule.eq(head.empty | (self.axi.rlast != head.last)),
+            rule.eq(head.empty | (self.axi.rlast != head.last) | (self.axi.rid != 0)),
             refused.eq(head.refused & kept.load), load.eq(kept.load),
             offset.eq(kept.offset), layer.eq(kept.tag.layer),
         ]

@@ -1,5 +1,8 @@
 """Sequencer: fetches instructions, checks them and hands them to the units' queues."""
 
+from functools import reduce
+from operator import xor
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -37,8 +40,9 @@ class Sequencer(wiring.Component):
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
     goes high three cycles after a unit's report. Nothing is committed from the cycle after on.
     Errors found here are an illegal instruction (see `InstructionCheck`; BEGIN missing or
-    repeated), a wrong identity, an instruction outside the window, or one that came with a bus
-    error (not after END), and the watchdog. Of several in one cycle the one with the lowest unit
+    repeated), a wrong identity, an END whose checksum is not that of what was fetched, an
+    instruction outside the window, or one that came with a bus error (not after END), and the
+    watchdog. Of several in one cycle the one with the lowest unit
     number is held, the sequencer's being last.
 
     Parameters
@@ -97,8 +101,8 @@ class Sequencer(wiring.Component):
         m.d.sync += self.halt.eq(self.report.valid | self.stop)
 
         # In one cycle an instruction is complete and judged, in the next one executed.
-        complete, failed, opcode, layer = self._elaborate_beats(m, check, queues)
-        good, executed, ended = Signal(), Signal(), Signal()
+        complete, failed, opcode, layer, whole = self._elaborate_beats(m, check, queues)
+        good, executed, ended, damaged = Signal(), Signal(), Signal(), Signal()
         commit, ends = Signal(len(Unit)), Signal()
         fault, faulty_layer = Signal(4), Signal.like(layer, reset_less=True)
         asking, position, missing = self._elaborate_fetch(m, queues, executed, ended)
@@ -121,25 +125,26 @@ class Sequencer(wiring.Component):
                 m.d.sync += fault.eq(ErrorCode.IDENTITY)
         with m.Elif(missing):
             m.d.sync += fault.eq(ErrorCode.WINDOW)
-        m.d.comb += queues.commit.eq(commit)
+        m.d.comb += [queues.commit.eq(commit), damaged.eq(executed & ends & ~whole)]
 
         idle = Signal()
         m.d.sync += idle.eq(queues.empty & (self.unit_busy == 0) & self.quiet & ~asking)
         with m.If(self.start):
             m.d.sync += [first.eq(1), ended.eq(0), self.busy.eq(1), self.done.eq(0)]
         with m.Elif(executed):
-            m.d.sync += [first.eq(0), ended.eq(ends)]
+            m.d.sync += [first.eq(0), ended.eq(ends & whole)]
         with m.Elif(self.busy & ended & idle & ~self.halt):
             m.d.sync += [self.busy.eq(0), self.done.eq(1)]
         with m.If(self.halt):
             m.d.sync += self.busy.eq(0)
-        self._elaborate_report(m, fault, executed, faulty_layer, position)
+        self._elaborate_report(m, fault, damaged, executed, faulty_layer, position)
         return m
 
     def _elaborate_beats(self, m, check, queues):
         """From the bus to the check and to the queues' memory. Returns signals of the cycle in
         which an instruction is complete: that it is, that a beat of it came with an error, its
-        opcode and its layer."""
+        opcode and its layer; and that the sum of the program to the last beat of the cycle before
+        is 0."""
         beats = self.read.beats
         beat, last_beat = (Signal(self.arch.bus_bits, name=name, reset_less=True)
                            for name in ("beat", "last_beat"))
@@ -176,7 +181,16 @@ class Sequencer(wiring.Component):
         m.d.sync += late.eq(error)
         with m.If(written):
             m.d.sync += failed.eq(late | (failed & (last_place != 0)))
-        return complete, failed, opcode, layer
+        # the sum (see END's `checksum`): a beat's words, then the words of all beats
+        words, total = (Signal(32, name=name, reset_less=True) for name in ("words", "total"))
+        whole = Signal()
+        m.d.sync += [words.eq(reduce(xor, (beat[n:n + 32] for n in range(0, len(beat), 32)))),
+                     whole.eq(total == 0)]
+        with m.If(self.start):
+            m.d.sync += total.eq(0)
+        with m.Elif(written):
+            m.d.sync += total.eq(Mux(last_place == 0, total.rotate_left(1), total) ^ words)
+        return complete, failed, opcode, layer, whole
 
     def _elaborate_fetch(self, m, queues, executed, ended):
         """Requests. Returns the signal that one is made, the offset of the instruction that is
@@ -228,7 +242,7 @@ class Sequencer(wiring.Component):
         # what is not outside has come and been executed
         return asking, position, refused & ~ended & (ahead < _CHUNKS)
 
-    def _elaborate_report(self, m, fault, executed, layer, position):
+    def _elaborate_report(self, m, fault, damaged, executed, layer, position):
         # `age` counts the cycles since something moved, from 1 up, and stops after 2**32.
         age = Signal(33, init=1)
         expired, moved = Signal(), Signal()
@@ -249,14 +263,15 @@ class Sequencer(wiring.Component):
         with m.If(self.busy & ~own.valid & ~self.stop):
             with m.If(told.valid):
                 m.d.sync += own.eq(told)
-            with m.Elif(self.overflow | expired | (fault != 0)):
+            with m.Elif(self.overflow | expired | damaged | (fault != 0)):
                 m.d.sync += [
                     own.valid.eq(1),
                     own.unit.eq(SEQUENCER),
                     own.layer.eq(layer),
                     own.address.eq(position),
                     own.code.eq(Mux(fault != 0, fault,
-                                    Mux(expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS))),
+                                    Mux(damaged, ErrorCode.CHECKSUM,
+                                        Mux(expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS)))),
                 ]
 
 

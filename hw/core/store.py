@@ -75,7 +75,7 @@ class Store(ExecutionUnit):
         Nothing is on AW or W, promised, or outstanding.
     report : Out(REPORT)
         In the cycle after: a burst outside the window, a bus error (the address is the burst's
-        first byte), or a response that nothing waits for.
+        first byte), or a response that nothing waits for or that has another identifier.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -294,9 +294,10 @@ class Store(ExecutionUnit):
         # whose other parts change, is lost where Verilog simulators wait for a change.
         m.d.sync += [
             self.give.eq(Mux(axi.bvalid & queue.some, answer.signal, 0)),
-            self.report.valid.eq(refused | (answered & ((axi.bresp != 0) | ~queue.some))),
+            self.report.valid.eq(refused | (answered & ((axi.bresp != 0) | (axi.bid != 0)
+                                                         | ~queue.some))),
             self.report.unit.eq(Unit.STORE),
-            self.report.code.eq(Mux(~queue.some | (axi.bvalid & answer.refused),
+            self.report.code.eq(Mux(~queue.some | (axi.bvalid & (answer.refused | (axi.bid != 0))),
                                     ErrorCode.PROTOCOL,
                                     Mux(answer.refused, ErrorCode.WINDOW, ErrorCode.BUS))),
             self.report.layer.eq(answer.layer),

@@ -8,11 +8,15 @@ Units run concurrently, each in its own order. An instruction waits for one toke
 named in `wait` before it starts, and gives one token to every unit named in `signal` when it is
 done. Token counters start at 0; there is one for every ordered pair of units.
 
+The last instruction, END, has a checksum of the whole program; with another one the core stops on an
+error instead of being done.
+
 Addresses: memories on the chip are addressed in words, external memory in bytes from the start
 of the window that the host has opened.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from amaranth.lib import data
@@ -21,7 +25,8 @@ from .numbers import FIRST_BITS, GAIN_BITS
 
 __all__ = ["HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
-           "description", "layout", "markdown_table"]
+           "description", "layout", "markdown_table", "program_sum",
+           "sealed"]
 
 #: A whole number of beats of every bus width.
 INSTRUCTION_BITS = 384
@@ -235,7 +240,11 @@ OPCODES = {
         Field("burst", 1, "1: items are contiguous and a whole number of beats, bursts may span "
                           "them (item_stride is then ignored); 0: each item is a burst"),
     ),
-    Opcode.END: (),
+    Opcode.END: (
+        Field("checksum", 32, "makes the sum of the program 0: over its instructions, rotate the "
+                              "sum left by one bit, and combine it with each of the instruction's "
+                              "32-bit words by exclusive or"),
+    ),
 }
 
 
@@ -370,6 +379,30 @@ def assemble(text: str) -> Instruction:
     return Instruction(opcode, wait=units(values.pop("wait", "")),
                        signal=units(values.pop("signal", "")), layer=int(values.pop("layer", 0)),
                        fields={key: int(value) for key, value in values.items()})
+
+
+def program_sum(code: Iterable[Instruction]) -> int:
+    """The sum of a program from BEGIN to END, as END's `checksum` defines it: 0 for one that is
+    whole."""
+    total = 0
+    for item in code:
+        word = item.encode()
+        total = total << 1 & 0xFFFFFFFF | total >> 31
+        while word:
+            total ^= word & 0xFFFFFFFF
+            word >>= 32
+    return total
+
+
+def sealed(code: Sequence[Instruction]) -> list[Instruction]:
+    """The program with the `checksum` that belongs into its END, its last instruction."""
+    *others, end = code
+    open_end = replace(end, fields={"checksum": 0})
+    total = program_sum([*others, open_end])
+    position = sum(item.width for item in HEAD)
+    # the field's bits as they meet in a sum of words of 32 bits
+    checksum = (total >> position | total << 32 - position) & 0xFFFFFFFF
+    return [*others, replace(end, fields={"checksum": checksum})]
 
 
 def markdown_table() -> str:

@@ -111,5 +111,7 @@ class Program:
         except RecordError as error:
             raise ProgramError(f"{path} was made by another version: {error}; build it again"
                                ) from None
-        return cls(made_for, [isa.decode(word) for word in code], image, offset,
-                   header.window_bytes, host)
+        instructions = [isa.decode(word) for word in code]
+        if isa.program_sum(instructions):
+            raise ProgramError(f"{path}: the checksum in the program's END is wrong; build it again")
+        return cls(made_for, instructions, image, offset, header.window_bytes, host)

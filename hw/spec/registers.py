@@ -36,6 +36,7 @@ class ErrorCode(IntEnum):
     WATCHDOG = 5    #: no progress
     TOKENS = 6      #: a token counter overflowed
     PROTOCOL = 7    #: RLAST at the wrong beat, or an answer that nothing had asked for
+    CHECKSUM = 8    #: the program was not fetched as it was compiled: END's checksum is another one
 
 
 class UnitState(IntEnum):

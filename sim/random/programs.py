@@ -20,6 +20,7 @@ from systolith.hw.spec.isa import (
     Memory,
     Opcode,
     Pooling,
+    sealed,
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
@@ -81,7 +82,7 @@ class _Writer:
             draw.choices(list(makers), list(makers.values()))[0]()
         code = [Instruction(Opcode.BEGIN, {"identity": identity(arch)}), *self.instructions,
                 Instruction(Opcode.END)]
-        code = synchronize(code, arch)
+        code = sealed(synchronize(code, arch))
         window = -(-self.window // 64) * 64
         image = self.data.integers(0, 256, window, dtype=np.uint8)
         for start, section in self.sections:

@@ -4,9 +4,10 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
@@ -16,7 +17,8 @@ from systolith.hw.spec.program import Program
 from .device import RunResult
 from .verilate import SimulationError, build, run
 
-__all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_core", "simulate"]
+__all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core", "run_bench",
+           "simulate"]
 
 #: Clocks from which on the time that "-O1" saves is more than what compiling with it costs: some
 #: 4 s, and 70,000 clocks/s instead of 40,000, on a core of 8 x 8.
@@ -106,16 +108,36 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
 
     Returns the path of an executable for `simulate`; the same arguments give the same one again.
     """
-    import cocotb_tools.config as cocotb
     here = Path(__file__).parent
     sources = {"core.v": verilog, **{
-        name: (here / name).read_text() for name in ("memory.sv", "harness.sv", "main.cpp")}}
-    return build(
+        name: (here / name).read_text() for name in ("memory.sv", "harness.sv")}}
+    return build_bench(
         sources, "harness", waves=waves, optimize=optimize, cache=cache,
-        flags=["--vpi", "--timescale", "1ns/1ns"],
-        link=[f"-Wl,-rpath,{cocotb.libs_dir}", f"-L{cocotb.libs_dir}", "-lcocotbvpi_verilator"],
         parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
                     "SIZE_BITS": max(24, (window_bytes - 1).bit_length())})
+
+
+def build_bench(sources: Mapping[str, str], top: str, **options: Any) -> Path:
+    """Compile Verilog into an executable in which cocotb drives `top`, whose only port is `clk`.
+
+    `sources` and `options` as of `verilate.build`. Returns the path, for `run_bench`.
+    """
+    import cocotb_tools.config as cocotb
+    return build(
+        {**sources, "main.cpp": (Path(__file__).parent / "main.cpp").read_text()}, top,
+        flags=["--vpi", "--timescale", "1ns/1ns", *options.pop("flags", ())],
+        link=[f"-Wl,-rpath,{cocotb.libs_dir}", f"-L{cocotb.libs_dir}", "-lcocotbvpi_verilator"],
+        **options)
+
+
+def run_bench(executable: Path, top: str, module: str, *, folder: Path,
+              arguments: Sequence[str] = (), timeout: float | None = None) -> str:
+    """Run an executable of `build_bench` with the cocotb tests of a Python module, in `folder`.
+
+    Returns what it prints. Raises SimulationError.
+    """
+    return run(executable, arguments=arguments, env=_environment(top, module), folder=folder,
+               timeout=timeout)
 
 
 def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = None,
@@ -151,8 +173,8 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         arguments = ["+jobs=jobs.pickle"]
         if waves is not None:
             arguments += ["--trace", str(Path(waves).resolve())]
-        log = run(executable, arguments=arguments, env=_environment(), folder=folder,
-                  timeout=timeout)
+        log = run_bench(executable, "harness", f"{__package__}.bench", arguments=arguments,
+                        folder=folder, timeout=timeout)
         if not (folder / "results.pickle").exists():
             raise SimulationError(f"the testbench failed\n{log[-3000:]}")
         outcome = pickle.loads((folder / "results.pickle").read_bytes())
@@ -191,7 +213,7 @@ def _with_logs(result, folder, number):
         broken=(folder / f"broken_{number}.txt").read_text().splitlines())
 
 
-def _environment():
+def _environment(top, module):
     """What cocotb reads, without what the user's shell may have set for other simulations."""
     import cocotb_tools.config as cocotb
     import find_libpython
@@ -203,8 +225,8 @@ def _environment():
     inherited = {key: value for key, value in os.environ.items()
                  if not key.startswith(("COCOTB_", "GPI_", "PYGPI_"))}
     return {
-        **inherited, "COCOTB_TOPLEVEL": "harness", "TOPLEVEL_LANG": "verilog",
-        "COCOTB_TEST_MODULES": f"{__package__}.bench", "COCOTB_RESULTS_FILE": "results.xml",
+        **inherited, "COCOTB_TOPLEVEL": top, "TOPLEVEL_LANG": "verilog",
+        "COCOTB_TEST_MODULES": module, "COCOTB_RESULTS_FILE": "results.xml",
         "COCOTB_LOG_LEVEL": "WARNING", "COCOTB_ANSI_OUTPUT": "0",
         "COCOTB_TRUST_INERTIAL_WRITES": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYGPI_PYTHON_BIN": sys.executable,

@@ -24,6 +24,8 @@ _MEANING = {
     ErrorCode.WATCHDOG: "no progress for as long as the watchdog allows",
     ErrorCode.TOKENS: "more tokens given than a counter holds",
     ErrorCode.PROTOCOL: "the memory bus ended a burst at the wrong beat, or answered unasked",
+    ErrorCode.CHECKSUM: "the program in memory is not the one that was compiled: its checksum is "
+                        "wrong; load it again",
 }
 
 

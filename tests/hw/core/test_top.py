@@ -9,7 +9,7 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Unit
+from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Unit, sealed
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.program import Program
@@ -213,7 +213,7 @@ def colliding(memory):
         "gain": 1 << 20, "operand_gain": 1 << 20, "operand_shift": 20}))
     code.append(Instruction(Opcode.STORE, {"address": stored, "items": count, "item_stride": 4}))
     begin = Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)})
-    code = [begin, *synchronize(code, ARCH), Instruction(Opcode.END)]
+    code = sealed([begin, *synchronize(code, ARCH), Instruction(Opcode.END)])
     factor = 1 << MULTIPLIER_BITS - 1 | MULTIPLIER_BITS + 1 << MULTIPLIER_BITS      # a quarter
     parameters = 2 * (factor << ARCH.accumulator_bits).to_bytes(
         word_bytes(Memory.PARAMETER, ARCH), "little")

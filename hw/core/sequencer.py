@@ -4,7 +4,7 @@ from functools import reduce
 from operator import xor
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
@@ -152,7 +152,7 @@ class Sequencer(wiring.Component):
                              for name in ("place", "last_place"))
         came, written = Signal(), Signal()
         error, failed, complete = Signal(), Signal(), Signal()
-        head = isa.layout(Opcode.END)
+        head = data.StructLayout({item.name: item.width for item in isa.HEAD})
         opcode = Signal(4, reset_less=True)
         layer = Signal(head["layer"].shape, reset_less=True)
         m.d.comb += [

@@ -8,8 +8,8 @@ Units run concurrently, each in its own order. An instruction waits for one toke
 named in `wait` before it starts, and gives one token to every unit named in `signal` when it is
 done. Token counters start at 0; there is one for every ordered pair of units.
 
-The last instruction, END, has a checksum of the whole program; with another one the core stops on an
-error instead of being done.
+The last instruction, END, has a checksum of the whole program; with another one the core stops
+on an error instead of being done.
 
 Addresses: memories on the chip are addressed in words, external memory in bytes from the start
 of the window that the host has opened.

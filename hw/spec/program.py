@@ -113,5 +113,6 @@ class Program:
                                ) from None
         instructions = [isa.decode(word) for word in code]
         if isa.program_sum(instructions):
-            raise ProgramError(f"{path}: the checksum in the program's END is wrong; build it again")
+            raise ProgramError(f"{path}: the checksum in the program's END is wrong; build it "
+                               "again")
         return cls(made_for, instructions, image, offset, header.window_bytes, host)

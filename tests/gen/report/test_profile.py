@@ -5,7 +5,14 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.report.profile import layer_windows, profile, work
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Unit
+from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
+    Destination,
+    Instruction,
+    Opcode,
+    Unit,
+    sealed,
+)
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
 
@@ -17,8 +24,8 @@ LOAD, ARRAY, POST, STORE = (1 << unit for unit in Unit)
 
 
 def made_of(code, layers=1, macs=100):
-    code = [Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)}), *code,
-            Instruction(Opcode.END)]
+    code = sealed([Instruction(Opcode.BEGIN, fields={"identity": identity(ARCH)}), *code,
+                   Instruction(Opcode.END)])
     text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
     return Program(ARCH, code, text, 0, 1 << 16, stated(layers, macs=macs))
 

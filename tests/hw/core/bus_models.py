@@ -28,7 +28,8 @@ class Bench:
 
     def __init__(self, dut, memory_bytes):
         self.dut = dut
-        self.memory = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clock, dut.rst, size=memory_bytes)
+        self.memory = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clock, dut.rst,
+                             size=memory_bytes)
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clock, dut.rst)
         memory, host = self.memory, self.host
         self.channels = {

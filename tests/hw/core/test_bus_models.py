@@ -166,8 +166,8 @@ def test_wrong_answers_are_noticed(runs):
     answer was changed into what it was already, or one too many came after all was done, by right
     results."""
     seen = set()
-    for name, program, given, found, memory in of(runs, "response", "identifier", "last", "twice",
-                                                  "lost"):
+    for name, _, given, found, memory in of(runs, "response", "identifier", "last", "twice",
+                                            "lost"):
         channel, number, _ = given["fault"]
         if found["answers"].get(channel, -1) < number:
             continue                            # the run had not so many

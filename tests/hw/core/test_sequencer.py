@@ -39,6 +39,7 @@ def random_instruction(draw, opcode=None):
 
 
 def encode(code):
+    code = isa.sealed(code) if code[-1].opcode == Opcode.END else code
     return b"".join(item.encode().to_bytes(isa.INSTRUCTION_BYTES, "little") for item in code)
 
 
@@ -193,6 +194,28 @@ def test_an_illegal_instruction_stops_the_core_and_is_named(bad):
     bench.run()
     assert bench.report == (ErrorCode.ILLEGAL, SEQUENCER, layer, 64 + 4 * 48)
     assert sum(map(len, bench.got.values())) <= 3
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_a_program_that_was_changed_is_not_done(bits):
+    """Bits that no other check looks at: of numbers, and after the last field."""
+    arch = Arch(rows=2, columns=2, bus_bits=bits)
+    draw = random.Random(8)
+    image = encode([begin(arch), *(random_instruction(draw, Opcode.LOAD) for _ in range(2)),
+                    Instruction(Opcode.END, layer=6)])
+    fine = Bench(arch, image)
+    fine.run()
+    assert fine.done and fine.report is None
+    # LOAD.address; after LOAD's last field; END.checksum, and after it; two instructions swapped
+    changes = [1 << 8 * 48 + 30, 1 << 8 * 96 + 200, 1 << 8 * 144 + 40, 1 << 8 * 144 + 383]
+    number = int.from_bytes(image, "little")
+    swapped = image[:48] + image[96:144] + image[48:96] + image[144:]
+    for changed in [*((number ^ change).to_bytes(len(image), "little") for change in changes),
+                    swapped]:
+        bench = Bench(arch, changed)
+        bench.run()
+        assert not bench.done
+        assert bench.report == (ErrorCode.CHECKSUM, SEQUENCER, 6, 144)
 
 
 def test_a_program_must_begin_with_begin_and_the_right_identity():

@@ -6,7 +6,7 @@ import json
 import pytest
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Host
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Instruction, Opcode
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Instruction, Opcode, sealed
 from systolith.hw.spec.program import Program, ProgramError
 
 from ...hosts import stated
@@ -17,7 +17,7 @@ MAGIC = b"SYSTOLITH PROGRAM 1\n"
 
 @pytest.fixture
 def path(tmp_path):
-    code = [Instruction(Opcode.BEGIN), Instruction(Opcode.END)]
+    code = sealed([Instruction(Opcode.BEGIN), Instruction(Opcode.END)])
     image = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
     Program(ARCH, code, image, 0, 4096, stated(2)).save(tmp_path / "program.bin")
     return tmp_path / "program.bin"
@@ -43,6 +43,17 @@ def test_a_program_comes_back(path):
     assert path.read_bytes() == before
     rewrite(path, lambda header: header)
     assert path.read_bytes() == before
+
+
+def test_a_program_of_another_sum_is_refused(path):
+    program = Program.load(path)
+    at = INSTRUCTION_BYTES + 3              # END's checksum
+    image = bytearray(program.image)
+    image[at] ^= 1
+    program.image = bytes(image)
+    program.save(path)
+    with pytest.raises(ProgramError, match="the checksum in the program's END is wrong; build"):
+        Program.load(path)
 
 
 def test_a_program_of_no_network_comes_back(path):

@@ -15,6 +15,7 @@ from systolith.hw.spec.isa import (
     Opcode,
     Pooling,
     Unit,
+    sealed,
 )
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Stuck, cycles
@@ -37,8 +38,8 @@ WINDOW = 1 << 16
 
 def program(arch, code, offset=0):
     """A Program of these instructions between BEGIN and END, at `offset`."""
-    code = [Instruction(Opcode.BEGIN, fields={"identity": identity(arch)}), *code,
-            Instruction(Opcode.END)]
+    code = sealed([Instruction(Opcode.BEGIN, fields={"identity": identity(arch)}), *code,
+                   Instruction(Opcode.END)])
     text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
     return Program(arch, code, bytes(offset) + text, offset, WINDOW)
 

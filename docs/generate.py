@@ -42,7 +42,7 @@ AXI4-Lite, 32 bits each; `hw/spec/registers.py` is what the hardware and the dri
 
 CHIP = """# The description of a chip
 
-This page is generated from `gen/chip/keys.py` by `python docs/generate.py`. `systolith init` writes
+This page is generated from `hw/spec/arch.py` by `python docs/generate.py`. `systolith init` writes
 the same as a commented file; any key can be set on the command line by `--set SECTION.KEY=VALUE`.
 
 {keys}

@@ -17,17 +17,17 @@ from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.pll import PllError
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.keys import quoted, shown
 from systolith.hw.spec.rules import ArchError
 
-from .keys import KEYS, quoted, shown
+from .keys import KEYS
 from .presets import preset_names
 
 __all__ = ["chip_from_dict", "commented_toml", "load_chip", "markdown_table",
            "overridden_fields", "parse_override", "preset_names", "read_toml"]
 
-_BY_PATH = {key.path: key for key in KEYS}
-_BY_FIELD = {key.field: key for key in KEYS}
-_SECTIONS = list(dict.fromkeys(key.section for key in KEYS if key.section))
+_BY_PATH = {key.path: key for key in KEYS.values()}
+_SECTIONS = list(dict.fromkeys(key.section for key in KEYS.values() if key.section))
 
 
 def load_chip(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Arch:
@@ -100,15 +100,15 @@ def chip_from_dict(data: Mapping[str, Any], source: str, overrides: Iterable[str
         values[path], origin[path] = value, f"--set {text}"
 
     found = {"name": default_name} | _fields(values, origin)
-    for key in KEYS:
+    for key in KEYS.values():
         if key.required and key.field not in found:
             raise UserError(f"{source}: {key.path} is missing; a chip needs at least "
-                            f"{' and '.join(item.path for item in KEYS if item.required)}")
+                            f"{' and '.join(item.path for item in KEYS.values() if item.required)}")
     try:
         arch = Arch(**found)
         arithmetic_of(arch)
     except ArchError as error:
-        key = _BY_FIELD[error.field]
+        key = KEYS[error.field]
         raise UserError(f"{origin.get(key.path, source)}: {key.path} {error.text}") from None
     if arch.board in BOARDS:
         try:
@@ -133,7 +133,7 @@ def _fields(values, origin):
         if path not in _BY_PATH:
             raise UserError(f"{origin[path]}: {_unknown(path)}")
         try:
-            found[_BY_PATH[path].field] = _BY_PATH[path].read(value)
+            found[_BY_PATH[path].field] = _BY_PATH[path].kind.read(value)
         except ValueError as error:
             raise UserError(f"{origin[path]}: {path} {error}") from None
     return found
@@ -158,10 +158,10 @@ def _flatten(data, source):
 
 def _unknown(path):
     section, _, name = path.rpartition(".")
-    same_name = [key.path for key in KEYS if key.name == name and key.path != path]
+    same_name = [key.path for key in KEYS.values() if key.name == name and key.path != path]
     near = same_name or difflib.get_close_matches(path, _BY_PATH, 1, 0.6)
     hint = f"; did you mean {near[0]}?" if near else "."
-    siblings = [key.name for key in KEYS if key.section == section] or list(_BY_PATH)
+    siblings = [key.name for key in KEYS.values() if key.section == section] or list(_BY_PATH)
     where = f"[{section}]" if section in _SECTIONS else "a chip" if section else "the top level"
     return f"{path} is no key{hint} Keys of {where}: {', '.join(siblings)}"
 
@@ -171,13 +171,13 @@ def commented_toml(arch: Arch) -> str:
     lines = ["# A chip for Systolith. Every key but array.rows and array.columns may be left out.",
              f"# Boards: {quoted(('none', *BOARDS))}.", ""]
     section = ""
-    for key in KEYS:
+    for key in KEYS.values():
         if key.section != section:
             section = key.section
             lines += ["", f"[{section}]"]
         default = "" if key.required else f" Default: {key.default}."
         lines += _wrapped(key.doc + default)
-        lines += [f"{key.name} = {key.show(getattr(arch, key.field))}"]
+        lines += [f"{key.name} = {key.kind.show(getattr(arch, key.field))}"]
     return "\n".join(lines) + "\n"
 
 
@@ -194,5 +194,5 @@ def _wrapped(text, width=98):
 def markdown_table() -> str:
     """The documentation's table of keys."""
     rows = [f"| `{key.path}` | {'required' if key.required else f'`{key.default}`'} | {key.doc} |"
-            for key in KEYS]
+            for key in KEYS.values()]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from systolith.hw.formats import Bipolar, Format, Int
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.rules import ArchError
 from systolith.sim.model.graph import Graph
 
 from .layer import Layer
 from .legal import has_weights
-from .needs import KEY_OF, WITHOUT
+from .needs import WITHOUT
 from .planes import computed_formats
 from .widen import widened
 
@@ -80,7 +80,7 @@ def formats_needed(graph: Graph, arch: Arch) -> FormatsNeeded:
                 return found
             without[error.field] = WITHOUT[error.field]     # a unit that they rule out
     found.changes = {f"array.{name}": str(item) for name, item in fields.items()}
-    found.changes |= {KEY_OF[name]: item for name, item in without.items()}
+    found.changes |= {KEYS[name].path: item for name, item in without.items()}
     return found
 
 

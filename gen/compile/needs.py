@@ -6,19 +6,18 @@ The compiler refuses a layer by these rows, `check` says by them which keys to c
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.rules import LIMITS
+from systolith.hw.spec.arch import KEYS, Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 
 from .bias import bias_error, bias_fraction
 
-__all__ = ["KEY_OF", "NEEDS", "SAVINGS", "WITHOUT", "Need", "check_needs", "in_planes", "largest_k",
-           "needed", "wide_enough"]
+__all__ = ["NEEDS", "SAVINGS", "WITHOUT", "Need", "check_needs", "in_planes", "largest_k", "needed",
+           "wide_enough"]
 
 Tensors = Mapping[str, Tensor]
 
@@ -30,8 +29,6 @@ class Need:
     Attributes
     ----------
     field : str
-    key : str
-        The field's key in a chip file.
     value : function of (Conv, tensors, Arch)
         The least value of the field with which the chip computes the layer; 0 or False where the
         layer needs nothing.
@@ -46,12 +43,16 @@ class Need:
         Why a network with several such layers is faster with twice the value; empty: it is not.
     """
     field: str
-    key: str
     value: Callable[[Conv, Tensors, Arch], int]
     what: str
     refusal: Callable[[Conv, Tensors, Arch, int], str] | None = None
     enough: Callable[[Arch, int], int] | None = None
     several: str = ""
+
+    @property
+    def key(self) -> str:
+        """The field's key in a chip file."""
+        return KEYS[self.field].path
 
     def layers(self, graph: Graph, arch: Arch) -> list[Conv]:
         """The layers of a graph that need it."""
@@ -110,27 +111,22 @@ def _is_depthwise(conv, tensors, arch):
 
 #: Without them the chip cannot compute the layer.
 NEEDS = (
-    Need("operand_depth", "buffers.operands",
+    Need("operand_depth",
          lambda conv, tensors, arch: int(conv.operand is not None),
          "sums and products of two maps", _no_operands,
          enough=lambda arch, value: arch.activation_depth),
-    Need("bit_planes", "array.bit_planes", in_planes, "integer inputs, bit plane by bit plane",
-         _no_planes),
-    Need("leaky", "post.leaky", lambda conv, tensors, arch: conv.leaky,
-         "slopes below zero", _one_slope),
-    Need("bias_fraction", "post.bias_fraction", _bias_bits,
-         "biases of layers whose sums have coarse steps", _short_bias),
-    Need("table_depth", "buffers.tables", _table_words, "functions by table", _short_table,
+    Need("bit_planes", in_planes, "integer inputs, bit plane by bit plane", _no_planes),
+    Need("leaky", lambda conv, tensors, arch: conv.leaky, "slopes below zero", _one_slope),
+    Need("bias_fraction", _bias_bits, "biases of layers whose sums have coarse steps", _short_bias),
+    Need("table_depth", _table_words, "functions by table", _short_table,
          several="each is loaded while the one before is used"),
 )
 #: Without them the chip computes the layer in more cycles.
 SAVINGS = (
-    Need("depthwise", "array.depthwise", _is_depthwise, "depthwise convolutions"),
+    Need("depthwise", _is_depthwise, "depthwise convolutions"),
 )
-#: {field of a unit: its key}, and {field: the value with which a chip does not have the unit}.
-KEY_OF = {need.field: need.key for need in (*NEEDS, *SAVINGS)}
-WITHOUT = {item.name: item.default for item in fields(Arch)
-           if item.name in KEY_OF and not item.default}
+#: {field of a unit: the value with which a chip does not have it}
+WITHOUT = {name: key.initial for name, key in KEYS.items() if key.optional}
 
 
 def needed(graph: Graph, arch: Arch) -> Iterator[tuple[Need, Any, list[Conv]]]:
@@ -163,5 +159,6 @@ def wide_enough(arch: Arch, bits: int) -> tuple[str, str, int]:
     """(key of the chip file, field of `Arch`, value) that gives accumulators so many bits, as far
     as the field goes."""
     if arch.accumulator is None:
-        return "array.largest_k", "largest_k", min(largest_k(arch, bits), LIMITS["largest_k"].high)
-    return "array.accumulator", "accumulator", bits
+        key = KEYS["largest_k"]
+        return key.path, key.field, min(largest_k(arch, bits), key.high)
+    return KEYS["accumulator"].path, "accumulator", bits

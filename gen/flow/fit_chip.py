@@ -34,7 +34,6 @@ from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
-from systolith.hw.spec.rules import LIMITS
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.model.graph import Graph
@@ -57,7 +56,7 @@ _SHARES = (0.03, 0.15, 1.0)
 _WORTH = 0.05
 #: {field: the value with which a chip does not have that unit}
 _LEFT_OUT = WITHOUT | {"post_lanes": None}
-_PATHS = {key.field: key.path for key in KEYS}
+_PATHS = {name: key.path for name, key in KEYS.items()}
 
 
 @dataclass
@@ -258,7 +257,7 @@ class _Search:
         for need, value, layers in needed(widened(self.graph, self.arch), self.arch):
             twice = bool(need.several) and len(layers) > 1
             if twice:
-                value = min(2 * value, LIMITS[need.field].high)
+                value = min(2 * value, KEYS[need.field].high)
             self._set(need.field, value,
                       _counted(need, layers) + (f"; {need.several}" if twice else ""))
 
@@ -277,7 +276,7 @@ class _Search:
         if arch.sum_bits(max(longest, arch.vector)) < max(needs):
             longest = wide_enough(arch, max(needs))[2]
             reason = f"sums and biases need {max(needs)} bits"
-        self._set("largest_k", min(longest, LIMITS["largest_k"].high), reason)
+        self._set("largest_k", min(longest, KEYS["largest_k"].high), reason)
 
     def _generous(self):
         """Buffers in which the network maps."""
@@ -285,7 +284,7 @@ class _Search:
             if not _ROWS[key].optional or self.fields.get(key):
                 self._set(key, words, self.reasons.get(key, ""))
         while self._measured() == float("inf"):
-            grown = {key: min(2 * self.fields[key], LIMITS[key].high) for key in _BUFFERS
+            grown = {key: min(2 * self.fields[key], KEYS[key].high) for key in _BUFFERS
                      if self.fields.get(key) and key not in self.fixed}
             if all(self.fields[key] == words for key, words in grown.items()):
                 raise UserError(str(self.error))
@@ -392,4 +391,4 @@ def _memory(arch, key):
 
 
 def _shown(key, value):
-    return next(item for item in KEYS if item.field == key).show(value)
+    return KEYS[key].kind.show(value)

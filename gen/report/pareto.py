@@ -34,7 +34,7 @@ def _rows(results):
         chip = result.get("chip", {})
         row = {"group": result["group"],
                **{key.path: chip.get(key.field, result["settings"].get(key.path, ""))
-                  for key in KEYS if key.section},
+                  for key in KEYS.values() if key.section},
                "products_per_cycle": result.get("macs_per_cycle", ""),
                "target": result.get("target", ""), "part": result.get("part") or "",
                "does_not_fit": "; ".join(result.get("exceeds", [])),

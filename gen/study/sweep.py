@@ -251,7 +251,7 @@ def _base(path, where, group):
     _check_settings(where, "set", fixed)
     # Left open unless it is set: "auto" then follows each point's rows and columns.
     written = {"post.lanes"} & set(chip if isinstance(chip, dict) else {})
-    values = {key.path: getattr(base, key.field) for key in KEYS
+    values = {key.path: getattr(base, key.field) for key in KEYS.values()
               if key.path != "post.lanes" or key.path in written}
     return {name: value for name, value in values.items() if value is not None} | fixed
 
@@ -259,7 +259,7 @@ def _base(path, where, group):
 def _check_settings(where, name, table):
     if not isinstance(table, dict):
         raise UserError(f"{where}: {name} must be a table of keys of a chip, not {table!r}")
-    paths = [key.path for key in KEYS]
+    paths = [key.path for key in KEYS.values()]
     for key in table:
         if key not in paths:
             raise UserError(f"{where}: {name}: {key!r} is no key of a chip; write it as "

@@ -4,17 +4,18 @@ Everything that hardware, simulators, compiler and driver must agree on is a fie
 here, computed once.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import gcd
 from typing import Any
 
 from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
+from .keys import Choice, Megahertz, Name, Number, Switch, Whole, key, keys_of
 from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
-from .rules import check_arch, check_fields
+from .rules import check_arch
 from .structures import SMALL_PRODUCT, Structure
 
-__all__ = ["ASSUMED_MHZ", "Arch"]
+__all__ = ["ASSUMED_MHZ", "KEYS", "Arch"]
 
 #: The clock where nothing says which.
 ASSUMED_MHZ = 50.0
@@ -33,104 +34,105 @@ def _item_bytes(bits: int, beat_bytes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """One chip.
+    """One chip. Its fields are the keys of a chip file, one row each: the key, its values, what it
+    means and, with `programs=False`, that programs do not depend on it.
 
-    Parameters
-    ----------
-    name : str
-        Names the chip in reports and in the generated Verilog.
-    board : str
-        A board of `systolith.hw.board.boards`, or "none".
-    rows, columns, lanes : int
-        Processing elements down, across, and multipliers in each; from 1 up.
-    activation, weight : Format, or its name
-        Number formats of the operands. Results are rounded to the activation format.
-    accumulator : int or None
-        Bits of the accumulators, saturating; None: exact for `largest_k` products.
-    largest_k : int
-        The longest dot product that exact accumulators must hold.
-    post_lanes : int or None
-        Channels that post-processing finishes per cycle; divides columns and rows * lanes.
-        None: the largest such divisor up to 4.
-    activation_depth, weight_depth, accumulator_depth, parameter_depth : int
-        Words in each memory: activation words of rows * lanes codes, weight words of one array
-        row (columns * lanes codes), accumulator words of one pixel (columns sums), parameter
-        words of post_lanes channels.
-    operand_depth : int
-        Words of the operand memory, each like an activation word; 0: results cannot be combined
-        with operands (sums and products of two feature maps).
-    bus_bits : int
-        Data width of the AXI4 port: 32, 64 or 128.
-    burst_beats : int
-        Longest AXI burst, a power of two from 1 to 256.
-    queue_depth : int
-        Instructions that wait before each unit.
-    clock_mhz : float or None
-        The clock: on a board, of its phase-locked loop, where None is the board's oscillator's;
-        elsewhere what reports assume, where None is `ASSUMED_MHZ`.
-    structure : str
-        What the processing elements are built for: "lut6", "lut4", "gates", "dsp", "dsp48" (see
-        `Structure`). "auto": "dsp" for products of more than SMALL_PRODUCT
-        bits, else "lut4". Programs do not depend on it.
-    stages : int or None
-        Pipeline stages of a processing element; None: as many as a fast clock needs. Programs
-        do not depend on them.
-    shared_columns : int
-        Columns side by side that share their activation registers; divides `columns`. Programs do
-        not depend on it.
-    table_depth : int
-        Words of the table memory, a power of two that numbers of all the activation format's codes
-        fit into; each holds one result. 0: results cannot be looked up in tables.
-    leaky : bool
-        Sums below zero have a multiplier and a shift of their own in every channel.
-    bias_fraction : int
-        Fraction bits of a bias, in units of the sums, from 0 to MULTIPLIER_BITS. Binary
-        chips have none, whatever this says: their biases are thresholds between whole sums.
-    depthwise : bool
-        Columns can also take activations from the top, each its own channel, so that depthwise
-        convolutions keep up to `rows` multipliers of each column busy instead of one. For one
-        lane and as many rows as columns, formats with a zero.
-    counters : bool
-        Registers count the cycles that each unit works, and waits for what. Programs do not depend
-        on them.
-    bit_planes : bool
-        Accumulators can double what they hold, so that a binary chip computes a first layer of
-        integer inputs, one plane of their bits after the other.
+    In a field None stands for the "auto" or "exact" of the file, and number formats may be given by
+    their names. Raises ArchError for a value that a key does not take, and for a contradiction
+    between keys (`systolith.hw.spec.rules`).
     """
 
-    name: str = "chip"
-    board: str = "none"
-    rows: int
-    columns: int
-    lanes: int = 1
-    activation: Format = _INT8
-    weight: Format = _INT8
-    accumulator: int | None = None
-    largest_k: int = 4608
-    post_lanes: int = None  # type: ignore[assignment]      # a number once it is made
-    activation_depth: int = 4096
-    weight_depth: int = 1024
-    accumulator_depth: int = 512
-    parameter_depth: int = 256
-    operand_depth: int = 0
-    table_depth: int = 0
-    leaky: bool = False
-    bias_fraction: int = 16
-    bus_bits: int = 64
-    burst_beats: int = 64
-    queue_depth: int = 4
-    clock_mhz: float | None = None
-    structure: str = "auto"
-    stages: int | None = None
-    shared_columns: int = 1
-    depthwise: bool = False
-    counters: bool = True
-    bit_planes: bool = False
+    name: str = field(default="chip", metadata=key("name", Name(),
+        "Names the chip in reports and in the Verilog.", programs=False))
+    board: str = field(default="none", metadata=key("board", Name(),
+        "The board whose top level and constraints are made.", programs=False))
+    rows: int = field(metadata=key("array.rows", Whole(1, 256),
+        "Processing elements down: input channels."))
+    columns: int = field(metadata=key("array.columns", Whole(1, 256),
+        "Processing elements across: output channels."))
+    lanes: int = field(default=1, metadata=key("array.lanes", Whole(1, 1024),
+        "Multipliers in each processing element: further input channels."))
+    activation: Format = field(default=_INT8, metadata=key("array.activation", Number(shifted=True),
+        "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
+        "uint8 is the same array as int8: unsigned codes run on it, shifted by half their range."))
+    weight: Format = field(default=_INT8, metadata=key("array.weight", Number(),
+        "Number format of weights: integers, floats (e3m0 and the like are powers of two) and sums "
+        "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."))
+    accumulator: int | None = field(default=None, metadata=key(
+        "array.accumulator", Whole(1, 64, none="exact"),
+        "Bits of an accumulator, saturating; \"exact\": as many as largest_k needs."))
+    largest_k: int = field(default=4608, metadata=key("array.largest_k", Whole(1, 1 << 20),
+        "Longest dot product (kernel height x width x channels) that exact accumulators hold."))
+    structure: str = field(default="auto", metadata=key(
+        "array.structure", Choice(("auto", *Structure)),
+        "What processing elements are built for: \"lut6\", \"lut4\", \"gates\", \"dsp\" (18 x 18 "
+        "bits) or \"dsp48\" (25 x 18 bits). "
+        "\"auto\": DSP blocks where products are worth one, else what the target has.",
+        programs=False))
+    stages: int | None = field(default=None, metadata=key(
+        "array.stages", Whole(1, 64, none="auto"),
+        "Pipeline stages of a processing element; 1 is the smallest. \"auto\": as many as a fast "
+        "clock needs.", programs=False))
+    shared_columns: int = field(default=1, metadata=key("array.shared_columns", Whole(1, 256),
+        "Columns side by side that share their activation registers, and multiplications where "
+        "two fit a DSP block; divides columns.", programs=False))
+    depthwise: bool = field(default=False, metadata=key("array.depthwise", Switch(),
+        "Whether columns can take activations from the top, which makes depthwise layers several "
+        "times as fast; for one lane and as many rows as columns."))
+    bit_planes: bool = field(default=False, metadata=key("array.bit_planes", Switch(),
+        "Whether accumulators can double their values, so that a binary chip (bipolar1) computes "
+        "a first layer of integer inputs bit plane by bit plane."))
+    post_lanes: int = field(default=None, metadata=key(  # type: ignore[assignment]  # a number in
+        "post.lanes", Whole(1, 256, none="auto"),        # every chip that is made
+        "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
+        "\"auto\": up to 4."))
+    leaky: bool = field(default=False, metadata=key("post.leaky", Switch(),
+        "Whether each channel has a second multiplier for sums below zero: PRelu, and LeakyRelu "
+        "where no quantizer stands before it."))
+    bias_fraction: int = field(default=16, metadata=key(
+        "post.bias_fraction", Whole(0, MULTIPLIER_BITS),
+        "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
+        "have coarser steps than their output, such as those of few weight bits. Binary chips have "
+        "none."))
+    activation_depth: int = field(default=4096, metadata=key(
+        "buffers.activations", Whole(2, 1 << 20),
+        "Activation words; a word is one pixel's rows * lanes channels."))
+    weight_depth: int = field(default=1024, metadata=key("buffers.weights", Whole(1, 1 << 20),
+        "Weight words; a word is one array row's columns * lanes weights, rows words fill the "
+        "array once."))
+    accumulator_depth: int = field(default=512, metadata=key(
+        "buffers.accumulators", Whole(2, 1 << 16),
+        "Accumulator words; a word is one pixel's sums of all columns."))
+    parameter_depth: int = field(default=256, metadata=key(
+        "buffers.parameters", Whole(1, 1 << 12),
+        "Parameter words; a word is what post.lanes channels need: bias, multiplier, shift, addend "
+        "and ties."))
+    operand_depth: int = field(default=0, metadata=key("buffers.operands", Whole(0, 1 << 19),
+        "Words of the operand memory, like activation words: what sums and products of two maps "
+        "need. 0: the chip does not have that unit."))
+    table_depth: int = field(default=0, metadata=key("buffers.tables", Whole(0, 1 << 16),
+        "Words of the table memory, one result each, a power of two: what functions such as SiLU "
+        "need. As many as there are codes hold one function, twice as many two, so that the next "
+        "layer's is loaded in time. 0: the chip does not have that unit."))
+    bus_bits: int = field(default=64, metadata=key("bus.data_bits", Choice((32, 64, 128)),
+        "Data width of the AXI4 port: 32, 64 or 128."))
+    burst_beats: int = field(default=64, metadata=key("bus.burst_beats", Whole(1, 256),
+        "Longest AXI burst in beats, a power of two up to 256."))
+    queue_depth: int = field(default=4, metadata=key("control.queue_depth", Whole(1, 64),
+        "Instructions that wait before each unit."))
+    counters: bool = field(default=True, metadata=key("control.counters", Switch(),
+        "Whether registers count the cycles in which each unit works or waits, and what it waits "
+        "for.", programs=False))
+    clock_mhz: float | None = field(default=None, metadata=key("clock.mhz", Megahertz(),
+        "The clock. On a board its PLL makes the fastest one that is not above it, and \"auto\" is "
+        "the board's oscillator; elsewhere it is what reports assume, and \"auto\" is 50.",
+        programs=False))
 
     def __post_init__(self) -> None:
-        for field in ("activation", "weight"):
-            object.__setattr__(self, field, parse(getattr(self, field)))
-        check_fields(self)
+        for name in ("activation", "weight"):
+            object.__setattr__(self, name, parse(getattr(self, name)))
+        for item in KEYS.values():
+            item.check(self)
         if self.post_lanes is None:
             lanes = max(n for n in range(1, 5) if self.group % n == 0)
             object.__setattr__(self, "post_lanes", lanes)
@@ -329,3 +331,7 @@ class Arch:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, the reverse of `Arch(**data)`."""
         return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}
+
+
+#: {field: its key}, in the order of a chip file.
+KEYS = keys_of(Arch)

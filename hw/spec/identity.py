@@ -8,13 +8,13 @@ import json
 from functools import lru_cache
 
 from . import isa
-from .arch import Arch
+from .arch import KEYS, Arch
 from .numbers import MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS
 
 __all__ = ["WITHOUT_EFFECT", "identity"]
 
 #: Fields of `Arch` that no program depends on: names, clock, the processing elements' inside.
-WITHOUT_EFFECT = ("name", "board", "clock_mhz", "structure", "stages", "shared_columns", "counters")
+WITHOUT_EFFECT = tuple(name for name, key in KEYS.items() if not key.programs)
 
 
 @lru_cache(maxsize=256)

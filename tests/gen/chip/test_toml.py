@@ -63,13 +63,13 @@ def test_missing_size(missing):
     (ARRAY + "[bufers]\nweights = 7", ["[bufers] is no section", "did you mean [buffers]?"]),
     (ARRAY + "[colour]\nx = 7", ["[colour] is no section", "[clock]"]),
     ("array = 7", ["array must be a section [array], not 7"]),
-    (ARRAY + "lanes = 0", ["array.lanes must be a whole number from 1 up, not 0"]),
+    (ARRAY + "lanes = 0", ["array.lanes must be a whole number from 1 to 1024, not 0"]),
     (ARRAY + "lanes = -2", ["array.lanes", "not -2"]),
     (ARRAY + "lanes = 1.5", ["array.lanes", "not 1.5"]),
     (ARRAY + "lanes = true", ["array.lanes", "not true"]),
     (ARRAY + "lanes = '1'", ["array.lanes", "not '1'"]),
     (ARRAY + "lanes = [1]", ["array.lanes", "not [1]"]),
-    (ARRAY + "lanes = 5000", ["array.lanes must be from 1 to 1024, not 5000"]),
+    (ARRAY + "lanes = 5000", ["array.lanes must be a whole number from 1 to 1024, not 5000"]),
     (ARRAY + "weight = 8", ["array.weight must be the name of a number format", "not 8"]),
     (ARRAY + "weight = 'float8'", ["array.weight", "'float8' is no number format", "e4m3"]),
     (ARRAY + "weight = 'int77'", ["array.weight", "from 1 to 16, not 77"]),
@@ -80,13 +80,14 @@ def test_missing_size(missing):
     (ARRAY + "structure = 'lut5'", ["array.structure must be one of \"auto\", \"lut6\"",
                                    "not 'lut5'"]),
     (ARRAY + "structure = 6", ["array.structure must be one of", "not 6"]),
-    (ARRAY + "stages = 0", ["array.stages must be \"auto\" or a whole number from 1 up, not 0"]),
+    (ARRAY + "stages = 0", ["array.stages must be \"auto\" or a whole number from 1 to 64, not 0"]),
     (ARRAY + "stages = 60", ["array.stages of int8 x int8", "must be from 1 to", "not 60"]),
     (ARRAY + "shared_columns = 2", ["array.shared_columns must divide columns (5), not 2"]),
     (ARRAY + "[post]\nlanes = 4", ["post.lanes must divide columns (5)", "not 4"]),
     (ARRAY + "[buffers]\nweights = 2", ["buffers.weights must hold the 3 rows", "not 2"]),
-    (ARRAY + "[buffers]\naccumulators = 99999999", ["buffers.accumulators must be from 2 to"]),
-    (ARRAY + "[bus]\ndata_bits = 48", ["bus.data_bits must be 32, 64 or 128, not 48"]),
+    (ARRAY + "[buffers]\naccumulators = 99999999",
+     ["buffers.accumulators must be a whole number from 2 to 65536, not 99999999"]),
+    (ARRAY + "[bus]\ndata_bits = 48", ["bus.data_bits must be one of 32, 64, 128, not 48"]),
     (ARRAY + "[bus]\nburst_beats = 3", ["bus.burst_beats must be a power of two, not 3"]),
     (ARRAY + "[clock]\nmhz = 0",
      ["clock.mhz must be \"auto\" or a number of MHz greater than 0, not 0"]),
@@ -112,7 +113,7 @@ def test_overrides_replace_values_and_are_named_in_errors():
     assert (arch.rows, str(arch.weight), arch.name) == (7, "int4", "seven")
     assert message(ARRAY, ["array.rows=0"]).startswith("--set array.rows=0: array.rows must be")
     assert message(ARRAY, ["array.rows=999"]) == (
-        "--set array.rows=999: array.rows must be from 1 to 256, not 999")
+        "--set array.rows=999: array.rows must be a whole number from 1 to 256, not 999")
     assert "--set rows: must be of the form KEY=VALUE" in message(ARRAY, ["rows"])
     assert "did you mean array.rows?" in message(ARRAY, ["array.row=7"])
 

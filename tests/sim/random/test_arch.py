@@ -1,8 +1,7 @@
 """Random chips: legal, varied, and the same for the same seed."""
 
 from systolith.hw.formats import Bipolar, Float, Int
-from systolith.hw.spec.identity import WITHOUT_EFFECT
-from systolith.hw.spec.rules import LIMITS, SWITCHES
+from systolith.hw.spec.arch import KEYS
 from systolith.hw.spec.structures import Structure
 from systolith.sim.random.arch import random_arch
 
@@ -20,8 +19,7 @@ def test_chips_differ_in_every_way():
                  lambda a: a.raw_bits == 128,
                  lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
         assert {bool(fact(arch)) for arch in chips} == {False, True}
-    units = [limit.field for limit in LIMITS.values() if limit.low == 0]
-    for field in {*SWITCHES, *units} - {*WITHOUT_EFFECT, "bias_fraction"}:
+    for field in [key.field for key in KEYS.values() if key.optional]:
         assert {bool(getattr(arch, field)) for arch in chips} == {False, True}, field
     assert {arch.structure for arch in chips} == {"auto", *Structure}
     assert random_arch(7) == random_arch(7)

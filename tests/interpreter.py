@@ -88,8 +88,8 @@ class Interpreter:
                             size = part & (2 << MULTIPLIER_BITS) - 1
                             size -= (size >> MULTIPLIER_BITS) << MULTIPLIER_BITS + 1
                             part >>= MULTIPLIER_BITS + 1
-                            addend = part >> 6 & (1 << arch.below_addend_bits) - 1
-                            addend -= (addend >> arch.addend_bits) << arch.below_addend_bits
+                            addend = part >> 6 & (2 << arch.addend_bits) - 1
+                            addend -= (addend >> arch.addend_bits) << arch.addend_bits + 1
                             below = size, part & 63, addend * unit * (arch.addend_bits > 0)
                         lanes.append((bias, above, below, ties))
                     self.parameters[into] = lanes

@@ -13,7 +13,7 @@ from systolith.sim.model.weights import Weights
 
 from .axis import Axis
 from .boxes import Rectangle, runs_of
-from .depthwise import FromAbove, plan_from_above
+from .from_above import FromAbove, plan_from_above
 from .limits import LIMITS, POST
 
 __all__ = ["MOST_ADDENDS", "Layer"]

@@ -6,7 +6,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Memory, Opcode
-from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, word_bytes
 
 from .alloc import Ring
 from .limits import LOAD
@@ -77,7 +77,8 @@ class Stream:
         self.arch = arch
         self.code: list[tuple[Instruction, str | None]] = []
         self.weights, self.parameters = Ring(arch.weight_depth), Ring(arch.parameter_depth)
-        self.accumulators, self.tables = Ring(arch.accumulator_depth), Ring(arch.table_depth)
+        self.accumulators = Ring(arch.accumulator_depth)
+        self.tables = Ring(MEMORIES[Space.TABLE].depth(arch))
         self.loaded: dict = {}
         self.last_input = (0, 0)
         self.layer = 0

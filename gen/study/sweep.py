@@ -48,6 +48,7 @@ from systolith.hw.board.boards import BOARDS, PARTS
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.timing import array_latency
 from systolith.sim.machine.cycles import cycles
 
 from .code import code_hash
@@ -136,8 +137,8 @@ class CyclesOf:
     def key(self) -> str:
         """A hash of all that the cycles depend on: of the chip what programs see, and when the
         array's sums come."""
-        return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT), self.arch.shared_columns,
-                    arithmetic_of(self.arch).stages, self.content,
+        return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT),
+                    array_latency(self.arch, arithmetic_of(self.arch).stages), self.content,
                     code_hash((compile_network.__module__, cycles.__module__), ("onnx", "numpy")))
 
     def __str__(self):

@@ -89,21 +89,23 @@ class SystolicArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, arithmetic = self.arch, self.pe.arithmetic
+        width = arithmetic.columns              # of a processing element
         row_bits = arch.lanes * arch.activation.width
         column_bits = arch.lanes * arch.weight.width
 
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
         buses, psums = [], []
         codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
-        decoded = [bus for first in range(0, arch.columns, arch.shared_columns) for bus in
-                   arithmetic.decode_weights(m, codes[first:first + arch.shared_columns])]
+        decoded = [bus for first in range(0, arch.columns, width) for bus in
+                   arithmetic.decode_weights(m, codes[first:first + width])]
         for column, bus in enumerate(decoded):
-            if arch.depthwise:
+            if self.pe.from_above:
                 above = arithmetic.decode_activation(
                     m, self.activations.word_select(column, row_bits))
                 bus = Cat(self.from_above, Mux(self.from_above, above, bus))
             bus = _delayed(m, bus, ARRAY_EDGE + column_delay(arch, column), f"column{column}_skew")
-            buses.append({"above_in": bus[0], "w_in": bus[1:]} if arch.depthwise else {"w_in": bus})
+            buses.append({"above_in": bus[0], "w_in": bus[1:]} if self.pe.from_above
+                         else {"w_in": bus})
             psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
 
         # What travels right.
@@ -112,12 +114,12 @@ class SystolicArray(wiring.Component):
                 m, self.activations.word_select(row, row_bits))
             edge = _delayed(m, Cat(decoded, self.swap), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
-            for first in range(0, arch.columns, arch.shared_columns):
+            for first in range(0, arch.columns, width):
                 at = f"{row}_{first}"
-                mine = slice(first, first + arch.shared_columns)
+                mine = slice(first, first + width)
                 out = {name: Signal(len(value), name=f"{name}_{at}")
                        for name, value in right.items()}
-                psum = Signal(arch.shared_columns * arithmetic.psum_bits, name=f"psum_{at}")
+                psum = Signal(width * arithmetic.psum_bits, name=f"psum_{at}")
                 m.submodules[f"pe_{at}"] = place(
                     self.pe, "systolith_pe",
                     **{f"{name}_in": value for name, value in right.items()},
@@ -126,7 +128,7 @@ class SystolicArray(wiring.Component):
                     psum_in=Cat(psums[mine]), psum_out=psum)
                 right = out
                 psums[mine] = [psum.word_select(n, arithmetic.psum_bits)
-                               for n in range(arch.shared_columns)]
+                               for n in range(width)]
         for column in range(arch.columns):
             m.d.comb += self.sums[column].eq(
                 arithmetic.total(psums[column].as_signed(), arch.rows))

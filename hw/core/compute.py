@@ -182,7 +182,7 @@ class Compute(ExecutionUnit):
         m.d.comb += feeder.base.eq(base)
         with m.If(flow.begun):
             m.d.sync += base.eq(self.i.payload.weight_base)
-        if self.arch.depthwise:
+        if self.array.pe.from_above:
             # From the top: the bus first brings all weights, then pixels.
             filled = Signal()
             with m.If(flow.above):
@@ -217,7 +217,7 @@ class Compute(ExecutionUnit):
                 later(pixels.inside, WORD - 2, "inside"), word,
                 later(pad_code, WORD - 1, "pad").replicate(arch.vector))),
         ]
-        if arch.depthwise:
+        if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
 
     def _delayed_control(self, m, flow, pixels, results):

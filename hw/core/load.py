@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
-from systolith.hw.spec.memories import loadable, word_bytes
+from systolith.hw.spec.memories import Space, loadable, word_bytes
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import LOAD_BURSTS
 
@@ -65,10 +65,9 @@ class Load(ExecutionUnit):
         super().__init__(Opcode.LOAD, arch=arch, own={
             "read": Out(LoadSignature(arch)),
             "o": Out(stream.Signature(data.StructLayout({
-                "memory": len(Memory), "address": tag["base"].shape,
-                "activation": arch.activation_bits, "weight": arch.weight_bits,
-                "parameter": arch.post_lanes * arch.parameter_bits,
-                **({"table": arch.activation.width} if arch.table_depth else {})}))),
+                "memory": len(Memory), "address": tag["base"].shape, **{
+                    row.name: row.bits(arch) for row in loadable(arch)
+                    if row.space != Space.OPERAND}}))),
             "halt": In(1),
         })
 
@@ -225,10 +224,7 @@ class Load(ExecutionUnit):
         groups = [content[8 * n * arch.group_bytes:][:arch.group_bits]
                   for n in range(arch.groups_per_word)]
         m.d.comb += [
-            self.o.payload.activation.eq(Cat(groups)),
-            self.o.payload.weight.eq(content),
-            self.o.payload.parameter.eq(content),
+            self.o.payload[name].eq(Cat(groups) if name == "activation" else content)
+            for name, _ in self.o.payload.shape() if name not in ("memory", "address")
         ]
-        if arch.table_depth:
-            m.d.comb += self.o.payload.table.eq(content)
         return giving

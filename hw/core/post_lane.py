@@ -166,12 +166,5 @@ class PostLane(wiring.Component):
 
 def _parameters(arch):
     """Layout of one channel's parameters."""
-    return data.StructLayout({
-        "bias": signed(arch.accumulator_bits), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS,
-        **({"addend": arch.addend_bits} if arch.addend_bits else {}),
-        **({"ties": arch.tie_bits} if arch.tie_bits else {}),
-        **({"below_multiplier": signed(MULTIPLIER_BITS + 1), "below_shift": SHIFT_BITS}
-           if arch.leaky else {}),
-        **({"below_addend": signed(arch.below_addend_bits)}
-           if arch.leaky and arch.addend_bits else {}),
-    })
+    return data.StructLayout({name: signed(bits) if sign else bits
+                              for name, (bits, sign) in arch.parameters.items() if bits})

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.legality import executes
 
 __all__ = ["ResultAddress"]
 
@@ -50,12 +51,13 @@ class ResultAddress(wiring.Component):
         new = self.instruction
         address = Signal.like(self.address, reset_less=True)
         m.d.comb += self.address.eq(address)
+        has_starts = executes(self.arch, isa.Opcode.ARRAY, "starts")
         fields = {name: Signal(new[name].shape(), name=name, reset_less=True) for name in
                   ("accumulator", *(("starts", "start_x", "start_y", "results_x")
-                                    if self.arch.depthwise else ()))}
+                                    if has_starts else ()))}
         with m.If(self.start):
             m.d.sync += [kept.eq(new[name]) for name, kept in fields.items()]
-        if not self.arch.depthwise:
+        if not has_starts:
             m.d.comb += self.begins.eq(1)
             with m.If(self.step):
                 m.d.sync += address.eq(Mux(self.last_pixel, fields["accumulator"], address + 1))

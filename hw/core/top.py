@@ -165,7 +165,7 @@ class Core(wiring.Component):
         # Load writes all; the ports of activations and operands it shares with post-processing.
         new = load.o.payload
         shared = [(activations, isa.Memory.ACTIVATION, post.write_enable, post.write_address)]
-        if arch.operand_depth:
+        if post.operand_lane is not None:
             operands = memory_of(Space.OPERAND)
             m.submodules.operands = operands
             port = operands.read_port()
@@ -190,6 +190,6 @@ class Core(wiring.Component):
             m.d.comb += [port.addr.eq(new.address), port.data.eq(word),
                          port.en.eq(new.memory[number])]
 
-        if arch.table_depth:
+        if post.table_lane is not None:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
                          post.table_enable.eq(new.memory[isa.Memory.TABLE])]

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.legality import executes
 
 from .products import register
 
@@ -108,7 +109,7 @@ class WindowReader(wiring.Component):
             mark.carried.eq(carried & pool_first & ~row_first),
             mark.whole.eq(last_chunk), mark.end_row.eq(last_x), mark.end.eq(last_x & last_y),
         ]
-        if arch.operand_depth:
+        if executes(arch, isa.Opcode.POST, "operand"):
             m.d.sync += odd.eq(~odd & ~self.begin)
             m.d.comb += self.read.eq(reading & ~(fields.operand & odd)
                                      & (~needs_room | self.room))

@@ -266,12 +266,23 @@ class Arch:
         return self.columns * self.lanes * self.weight.width
 
     @property
+    def parameters(self) -> dict[str, tuple[int, bool]]:
+        """{name: (bits, whether it has a sign)} of one channel's parameters, from bit 0 up; addends
+        are the highest bits of MULTIPLIER_BITS, "below" are those for sums below zero."""
+        below = self.addend_bits and self.addend_bits + 1
+        fields = {
+            "bias": (self.accumulator_bits, True), "multiplier": (MULTIPLIER_BITS, False),
+            "shift": (SHIFT_BITS, False), "addend": (self.addend_bits, False),
+            "ties": (self.tie_bits, False)}
+        if self.leaky:
+            fields |= {"below_multiplier": (MULTIPLIER_BITS + 1, True),
+                       "below_shift": (SHIFT_BITS, False), "below_addend": (below, True)}
+        return fields
+
+    @property
     def parameter_bits(self) -> int:
-        """Bits of one channel's parameters: bias, multiplier, shift, addend, ties; on leaky chips
-        multiplier, shift and addend for sums below zero, the first and last with a sign."""
-        below = (MULTIPLIER_BITS + 1 + SHIFT_BITS + self.below_addend_bits) * self.leaky
-        return (self.accumulator_bits + MULTIPLIER_BITS + SHIFT_BITS + self.addend_bits
-                + self.tie_bits + below)
+        """Bits of one channel's parameters."""
+        return sum(bits for bits, _ in self.parameters.values())
 
     @property
     def addend_bits(self) -> int:
@@ -283,11 +294,6 @@ class Arch:
     def tie_bits(self) -> int:
         """Bits of a channel's rule for ties, which integers need."""
         return 2 if self.activation.uniform else 0
-
-    @property
-    def below_addend_bits(self) -> int:
-        """Bits of the addend for sums below zero, with its sign."""
-        return self.addend_bits and self.addend_bits + 1
 
     @property
     def group_bytes(self) -> int:

@@ -15,7 +15,7 @@ from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
 from .loops import Nest, axes, extent
 from .memories import item_bytes, word_bytes
 
-__all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "fault", "transfers"]
+__all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "executes", "fault", "transfers"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ OPTIONS = (
     Option(Opcode.POST, "operand", 1, 1, *_OPERANDS),
     Option(Opcode.POST, "table", 1, 1, *_TABLES),
 )
+
+
+def executes(arch: Arch, opcode: Opcode, field: str, value: int = 1) -> bool:
+    """Whether a chip has the part that a value of a field of an instruction needs."""
+    return not any(option.missing(arch) for option in OPTIONS if (option.opcode, option.field) == (
+        opcode, field) and option.low <= value <= option.high)
 
 
 @dataclass(frozen=True)

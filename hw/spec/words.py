@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arch import Arch
-from .numbers import MULTIPLIER_BITS, SHIFT_BITS
+from .numbers import MULTIPLIER_BITS
 
 __all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
            "pack_table_words", "pack_weight_words", "unpack_activation_words",
@@ -129,38 +129,39 @@ def pack_parameter_words(
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
     `addend` (None: 0) is added to products, `ties` (None: 0) as of `Requantization` (sim/model).
-    `below`: (multiplier, shift, addend) for sums below zero, on leaky chips, of which all but the
-    shift may be negative; None: the same as for others.
-    Raises ValueError where a number does not fit its field: bias `accumulator_bits` signed,
-    multiplier 26 bits, shift 6 bits, addend the highest `addend_bits` of 26 bits.
+    `below`: (multiplier, shift, addend) for sums below zero, on chips that have such parameters, of
+    which all but the shift may be negative; None: the same as for others.
+    Raises ValueError where a number does not fit its field of `Arch.parameters`.
     """
-    parts, top = [], 1 << arch.accumulator_bits - 1
     addend, ties = (np.zeros(np.shape(bias), np.int64) if item is None else item
                     for item in (addend, ties))
-    leaky: tuple = ()
-    if arch.leaky:
+    values = {"bias": bias, "multiplier": multiplier, "shift": shift, "addend": _cut(addend, arch),
+              "ties": ties}
+    if "below_shift" in arch.parameters:
         factor, right, more = (multiplier, shift, addend) if below is None else below
-        reach = 1 << MULTIPLIER_BITS
-        leaky = (("multiplier below zero", factor, MULTIPLIER_BITS + 1, -reach, reach - 1),
-                 ("shift below zero", right, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1),
-                 ("addend below zero", _cut(more, arch), arch.below_addend_bits,
-                  -(1 << arch.addend_bits) * (arch.addend_bits > 0), (1 << arch.addend_bits) - 1))
+        values |= {"below_multiplier": factor, "below_shift": right,
+                   "below_addend": _cut(more, arch)}
     elif below is not None:
-        raise ValueError("sums below zero have parameters of their own on leaky chips only")
-    for name, values, width, low, high in (
-            ("bias", bias, arch.accumulator_bits, -top, top - 1),
-            ("multiplier", multiplier, MULTIPLIER_BITS, 0, (1 << MULTIPLIER_BITS) - 1),
-            ("shift", shift, SHIFT_BITS, 0, (1 << SHIFT_BITS) - 1),
-            ("addend", _cut(addend, arch), arch.addend_bits, 0, (1 << arch.addend_bits) - 1),
-            *((("ties", ties, arch.tie_bits, 0, 3),) if arch.tie_bits else ()), *leaky):
-        values = _rows(values, arch.post_lanes, name)
-        if values.size and not low <= values.min() <= values.max() <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {values.min()} to "
-                             f"{values.max()}")
-        if width:
-            parts.append(_bits(values, width).reshape(*values.shape, width))
-    bits = np.concatenate(parts, axis=2)
-    return _to_bytes(bits.reshape(len(bits), -1), arch.parameter_bytes).tobytes()
+        raise ValueError("the chip has no parameters of their own for sums below zero")
+    parts = []
+    for name, column in values.items():
+        bits, sign = arch.parameters[name]
+        if bits or name != "ties":              # which formats without ties ignore
+            parts.append(_parameter(name, column, bits, sign, arch))
+    joined = np.concatenate(parts, axis=2)
+    return _to_bytes(joined.reshape(len(joined), -1), arch.parameter_bytes).tobytes()
+
+
+def _parameter(name, values, bits, sign, arch):
+    """Bits [words, post_lanes, bits] of one parameter."""
+    values = _rows(values, arch.post_lanes, name)
+    sign = sign and bits > 0
+    low, high = -(1 << bits - 1) if sign else 0, (1 << bits - sign) - 1
+    if values.size and not low <= values.min() <= values.max() <= high:
+        raise ValueError(f"{name.replace('_', ' ')} must be from {low} to {high}, not "
+                         f"{values.min()} to {values.max()}")
+    return _bits(values, bits).reshape(*values.shape, bits) if bits else np.zeros(
+        (*values.shape, 0), np.uint8)
 
 
 def _cut(addend, arch):
@@ -174,23 +175,17 @@ def _cut(addend, arch):
 
 
 def unpack_parameter_words(data: bytes, arch: Arch) -> tuple[np.ndarray, ...]:
-    """(bias, multiplier, shift, addend, ties), int64 [words, post_lanes] each, from whole words; on
-    leaky chips also multiplier, shift and addend for sums below zero."""
+    """What `Arch.parameters` names, int64 [words, post_lanes] each, from whole words; what has no
+    bits is 0."""
     bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
     bits = bits.reshape(-1, arch.post_lanes, arch.parameter_bits)
     lost = MULTIPLIER_BITS - arch.addend_bits
-    fields = [(arch.accumulator_bits, True, 0), (MULTIPLIER_BITS, False, 0),
-              (SHIFT_BITS, False, 0), (arch.addend_bits, False, lost),
-              (arch.tie_bits, False, 0)]
-    if arch.leaky:
-        fields += [(MULTIPLIER_BITS + 1, True, 0), (SHIFT_BITS, False, 0),
-                   (arch.below_addend_bits, True, lost)]
     parts, end = [], 0
-    for width, signed, left in fields:
+    for name, (width, sign) in arch.parameters.items():
         part = bits[..., end:end + width]
         end += width
-        parts.append(_integers(part, width, signed)[..., 0] << left if width else
-                     np.zeros(bits.shape[:2], np.int64))
+        parts.append(_integers(part, width, sign)[..., 0] << lost * name.endswith("addend")
+                     if width else np.zeros(bits.shape[:2], np.int64))
     return tuple(parts)
 
 

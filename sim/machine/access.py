@@ -17,7 +17,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
 from systolith.hw.spec.loops import axes, extent, loops, passes, results, window_columns
-from systolith.hw.spec.memories import Space
+from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 
 __all__ = ["Access", "AccessError", "Pattern", "accesses", "check", "check_program", "merge",
@@ -202,8 +202,9 @@ def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
         read = _windows((i.out_y, i.out_x), (i.pool_y, i.pool_x), i.jump, i.turn, i.row, i.pooling)
         found = [Access(Space.ACCUMULATOR, read, i.accumulator, False),
                  Access(Space.PARAMETER, _one(arch.chunks), i.parameters, False)]
-        if i.table and arch.table_depth:
-            found.append(Access(Space.TABLE, _looked_up(i.low, i.high, arch.table_depth), 0, False))
+        depth = MEMORIES[Space.TABLE].depth(arch)
+        if i.table and depth:
+            found.append(Access(Space.TABLE, _looked_up(i.low, i.high, depth), 0, False))
         places = _grid(1, (i.out_y, i.stride_y), (i.out_x, i.stride_x))
         if i.operand:
             found.append(Access(Space.OPERAND, _one(1) if i.broadcast else places, i.operand_base,

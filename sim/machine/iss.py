@@ -17,7 +17,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
-from systolith.hw.spec.memories import MEMORIES, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
 from systolith.sim.model.numerics import add_bias, convolve, images_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
@@ -65,12 +65,10 @@ class Simulator:
     Attributes
     ----------
     activations : int64 array [activation_depth, vector], codes
-    operands : int64 array [operand_depth, vector], codes
+    operands : int64 array [words, vector], codes
     weights : int64 array [weight_depth, columns * lanes], codes, index column * lanes + lane
-    bias, multiplier, shift, addend, ties : int64 arrays [parameter_depth, post_lanes]
-    below : int64 array [3, parameter_depth, post_lanes]
-        Multipliers, shifts and addends for sums below zero, on leaky chips.
-    table : int64 array [table_depth], ordered integers
+    parameters : int64 array [len(arch.parameters), parameter_depth, post_lanes]
+    table : int64 array [words], ordered integers
     accumulators : int64 array [accumulator_depth, columns]
     results : list of Result, one for each POST, in program order
     stores : list of Written, one for each STORE, in program order
@@ -84,12 +82,11 @@ class Simulator:
                             f"{type(memory).__name__}")
         self.strict = strict
         self.activations = np.zeros((arch.activation_depth, arch.vector), np.int64)
-        self.operands = np.zeros((arch.operand_depth, arch.vector), np.int64)
+        self.operands = np.zeros((MEMORIES[Space.OPERAND].depth(arch), arch.vector), np.int64)
         self.weights = np.zeros((arch.weight_depth, arch.columns * arch.lanes), np.int64)
-        self.bias, self.multiplier, self.shift, self.addend, self.ties = np.zeros(
-            (5, arch.parameter_depth, arch.post_lanes), np.int64)
-        self.below = np.zeros((3, arch.parameter_depth, arch.post_lanes), np.int64)
-        self.table = np.zeros(arch.table_depth, np.int64)
+        self.parameters = np.zeros(
+            (len(arch.parameters), arch.parameter_depth, arch.post_lanes), np.int64)
+        self.table = np.zeros(MEMORIES[Space.TABLE].depth(arch), np.int64)
         self.accumulators = np.zeros((arch.accumulator_depth, arch.columns), np.int64)
         self.known = {space: np.zeros(row.depth(arch), np.bool_) for space, row in MEMORIES.items()}
         # (raw, bytes) of each item on its way to STORE
@@ -178,11 +175,7 @@ class Simulator:
             elif i.memory == Memory.TABLE:
                 self.table[into] = layout.unpack_table_words(data, self.arch)
             else:
-                parts = layout.unpack_parameter_words(data, self.arch)
-                (self.bias[into], self.multiplier[into], self.shift[into], self.addend[into],
-                 self.ties[into], *below) = parts
-                if below:
-                    self.below[:, into] = below
+                self.parameters[:, into] = layout.unpack_parameter_words(data, self.arch)
 
     def _array(self, number, i):
         arch = self.arch
@@ -236,13 +229,13 @@ class Simulator:
         columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
         sums = self.accumulators[windows(i), columns]            # [results, words, group]
         chunks = slice(i.parameters, i.parameters + arch.chunks)
-        bias, multiplier, shift, addend, ties = (item[chunks].ravel() for item in (
-            self.bias, self.multiplier, self.shift, self.addend, self.ties))
+        bias, multiplier, shift, addend, ties, *below = self.parameters[:, chunks].reshape(
+            len(arch.parameters), -1)
         first_limits = (dict(low=i.first_low, high=i.first_high) if i.operand else
                         dict(low=i.low, high=i.high, zero_point=i.zero_point))
         requantization = Requantization(
             multiplier, shift, addend, ties,
-            Below(*self.below[:, chunks].reshape(3, -1)) if arch.leaky else None, **first_limits)
+            Below(*below) if below else None, **first_limits)
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
@@ -256,7 +249,7 @@ class Simulator:
         else:
             first = requantization.results(sums, arch.activation)
             if i.table and not i.operand:
-                first = self.table[first % arch.table_depth]
+                first = self.table[first % len(self.table)]
             first = first.reshape(count, -1, arch.group)
             least = arch.activation.binary & shift
             first = np.where(least, first.min(axis=1), first.max(axis=1))
@@ -267,7 +260,7 @@ class Simulator:
                                   low=i.low, high=i.high)
                 first = operand.results(first, codes, arch.activation)
                 if i.table:
-                    first = self.table[first % arch.table_depth]
+                    first = self.table[first % len(self.table)]
             items = arch.activation.from_ordered(first)
             data = layout.pack_group_items(items, arch)
         self.results.append(Result(number, i.layer, bool(i.raw), items))

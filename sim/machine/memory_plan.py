@@ -25,7 +25,7 @@ import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.loops import results, windows
-from systolith.hw.spec.memories import Space, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
 from systolith.hw.spec.program import Program
 
 from .contents import Contents, MemoryPlanError
@@ -159,7 +159,7 @@ class _Checker:
             self._check_table(number, i, layer)
         if i.operand:
             where = i.operand_base + offsets * (not i.broadcast)
-            if not 0 <= where.min() <= where.max() < self.arch.operand_depth:
+            if not 0 <= where.min() <= where.max() < MEMORIES[Space.OPERAND].depth(self.arch):
                 self.fail(number, "reads operand words that are not there")
             made.operands = where, self.contents.maps[Space.OPERAND][where, i.slot]
         if i.destination == Destination.STORE:
@@ -231,7 +231,7 @@ class _Checker:
         return group
 
     def _check_table(self, number, i, layer):
-        size, depth = self.arch.table_bytes, self.arch.table_depth
+        size, depth = self.arch.table_bytes, MEMORIES[Space.TABLE].depth(self.arch)
         count = i.high - i.low + 1
         tags = self.contents.bytes[Space.TABLE][np.arange(i.low, i.high + 1) % depth]
         wanted = layer.table + np.arange(count) * size

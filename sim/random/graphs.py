@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Opcode
+from systolith.hw.spec.legality import executes
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
 from systolith.sim.model.graph import Graph, Tensor
@@ -77,8 +79,9 @@ class _Network:
         geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
                             groups=groups)
         low = draw.choice((bottom, zero_point))
-        leaky = arch.leaky and self.other.random() < 0.5
-        below = Below(*below_zero(arch, data, multiplier, shift)) if leaky else None
+        below = None
+        if "below_shift" in arch.parameters and self.other.random() < 0.5:
+            below = Below(*below_zero(arch, data, multiplier, shift))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
             Weights.of_codes(weight, arch.weight),
@@ -111,7 +114,7 @@ class _Network:
         if self.arch.weight.zero_code is not None and draw.random() < 0.4:
             groups = draw.choice([n for n in range(1, channels + 1) if channels % n == 0])
             filters = -(-filters // groups) * groups
-            if draw.random() < 0.7:              # depthwise
+            if draw.random() < 0.7:              # each channel its own
                 groups = filters = channels
         return filters, groups
 
@@ -146,7 +149,7 @@ class _Network:
         """The layer with an operand, if the chip can have one and a tensor fits, or without."""
         fitting = [item.name for item in self.tensors if item.format is not None and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
-        if not (self.arch.operand_depth and not layer.raw and fitting
+        if not (executes(self.arch, Opcode.POST, "operand") and not layer.raw and fitting
                 and self.other.random() < 0.7):
             return layer
         fields, right, (low, high) = operand_fields(self.arch, self.other)
@@ -158,7 +161,8 @@ class _Network:
     def _table(self, layer):
         """The layer with a function by table, if the chip can have one, or without."""
         limits = layer.limits
-        if not (self.arch.table_depth and limits is not None and self.other.random() < 0.5):
+        if not (executes(self.arch, Opcode.POST, "table") and limits is not None
+                and self.other.random() < 0.5):
             return layer
         bottom, top = self.format.ordered_range
         return replace(layer, table=self.data.integers(bottom, top + 1,

@@ -22,6 +22,7 @@ from systolith.hw.spec.isa import (
     Pooling,
     sealed,
 )
+from systolith.hw.spec.legality import executes
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
@@ -65,10 +66,10 @@ class _Writer:
                                for form in (arch.activation, arch.weight))
         self.memories = [Memory(row.space) for row in loadable(arch)]
         self.slots = np.zeros((arch.activation_depth, arch.groups_per_word), bool)
-        self.operands = np.zeros((arch.operand_depth, arch.groups_per_word), bool)
+        self.operands = np.zeros((MEMORIES[Space.OPERAND].depth(arch), arch.groups_per_word), bool)
         self.weights = np.zeros(arch.weight_depth, bool)
         self.parameters = np.zeros(arch.parameter_depth, bool)
-        self.table = np.zeros(arch.table_depth, bool)
+        self.table = np.zeros(MEMORIES[Space.TABLE].depth(arch), bool)
         self.sums = np.zeros(arch.accumulator_depth, np.int64)       # products in each word
 
     def program(self, synchronize):
@@ -180,7 +181,8 @@ class _Writer:
         scale = min(1 << arch.accumulator_bits - 1, arch.term_bound * arch.vector)
         bias, multiplier, shift, addend = parameters(
             arch, self.data, (count, arch.post_lanes), scale)
-        below = below_zero(arch, self.data, multiplier, shift) if arch.leaky else None
+        below = (below_zero(arch, self.data, multiplier, shift)
+                 if "below_shift" in arch.parameters else None)
         ties = np.reshape([self.ties.randrange(4) for _ in range(bias.size)], bias.shape)
         return layout.pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties)
 
@@ -222,7 +224,7 @@ class _Writer:
             for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
                 fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
             fields["y_start"], fields["x_start"] = draw.randint(-9, 9), draw.randint(-9, 9)
-        if arch.depthwise and draw.random() < 0.5:
+        if executes(arch, Opcode.ARRAY, "starts") and draw.random() < 0.5:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
@@ -233,7 +235,8 @@ class _Writer:
         first = draw.randint(0, arch.accumulator_depth - made)
         sums = slice(first, first + made)
         accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
-        double = bool(arch.bit_planes and accumulate and self.other.random() < 0.6)
+        double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
+                      and self.other.random() < 0.6)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
@@ -268,7 +271,7 @@ class _Writer:
         """One POST to the activation memory, or some to the store unit and the STOREs for them."""
         arch, draw = self.arch, self.draw
         if draw.random() < 0.5:
-            kinds = (Destination.ACTIVATION,) if not arch.operand_depth else (
+            kinds = (Destination.ACTIVATION,) if not len(self.operands) else (
                 Destination.ACTIVATION, Destination.ACTIVATION, Destination.OPERAND,
                 Destination.BOTH)
             self.add_post(draw.choice(kinds), False)
@@ -312,15 +315,15 @@ class _Writer:
         low, high = draw.choice(((bottom, top), (bottom, top), (zero_point, top),
                                  tuple(sorted(draw.randint(bottom, top) for _ in range(2)))))
         fields = dict(zero_point=zero_point, low=low, high=high)
-        if destination != Destination.STORE or arch.operand_depth:
+        operands = len(self.operands)
+        if destination != Destination.STORE or operands:
             depth = arch.activation_depth
-            if arch.operand_depth and (destination != Destination.ACTIVATION
-                                       or draw.random() < 0.8):
-                depth = min(depth, arch.operand_depth)
+            if operands and (destination != Destination.ACTIVATION or draw.random() < 0.8):
+                depth = min(depth, operands)
             fields |= self.place(shape, depth)
-            if arch.operand_depth and not raw and draw.random() < 0.6:
+            if operands and not raw and draw.random() < 0.6:
                 fields |= self.operand(shape, fields, destination)
-        if arch.table_depth and not raw and self.other.random() < 0.5:
+        if len(self.table) and not raw and self.other.random() < 0.5:
             fields |= self.looked_up()
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
@@ -376,7 +379,7 @@ class _Writer:
 
     def looked_up(self):
         """Fields of a POST that looks up its results in the table."""
-        depth, (bottom, top) = self.arch.table_depth, self.arch.activation.ordered_range
+        depth, (bottom, top) = len(self.table), self.arch.activation.ordered_range
         if self.arch.activation.floating:
             low, high = sorted(self.other.randint(bottom, top) for _ in range(2))
             return dict(table=1, low=low, high=high)
@@ -397,8 +400,8 @@ class _Writer:
         base = draw.randint(-low, arch.activation_depth - 1 - high)
         slot = draw.randrange(arch.groups_per_word)
         fields = dict(base=base, stride_y=stride_y, stride_x=stride_x, slot=slot)
-        if high - low < arch.operand_depth:
-            fields["copy_base"] = draw.randint(-low, arch.operand_depth - 1 - high)
+        if high - low < len(self.operands):
+            fields["copy_base"] = draw.randint(-low, len(self.operands) - 1 - high)
         return fields
 
     def store(self, raw, items):

@@ -150,7 +150,7 @@ def _fitted(builder, node, value, thresholds, strict, target):
 
 
 def _weighted(builder, value, target, node):
-    """The value as the result of a 1 x 1 depthwise convolution whose weights are 1."""
+    """The value as the result of a 1 x 1 convolution of each channel with the weight 1."""
     form, one = builder.weights_of_one(value.source, node)
     channels = len(value.gain)
     linear = Linear(next(iter(value.nodes), node.name), Weights.ones(form, channels),

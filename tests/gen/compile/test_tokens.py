@@ -27,7 +27,7 @@ def state(program, instructions, seed, strict=True):
     simulator = Simulator(program.arch, bytearray(program.image), strict=strict)
     simulator.run(instructions, seed)
     return [bytes(simulator.memory), simulator.activations.tobytes(), simulator.weights.tobytes(),
-            simulator.bias.tobytes(), simulator.accumulators.tobytes(),
+            simulator.parameters.tobytes(), simulator.accumulators.tobytes(),
             *(result.items.tolist() for result in simulator.results)]
 
 

@@ -82,10 +82,7 @@ class Bench:
         below = below_zero(arch, data, *parts[1:3]) if arch.leaky else None
         words = layout.pack_parameter_words(*parts[:3], arch, below, parts[3],
                                             data.integers(0, 4, shape) if arch.tie_bits else None)
-        (model.bias, model.multiplier, model.shift, model.addend, model.ties,
-         *below) = layout.unpack_parameter_words(words, arch)
-        if below:
-            model.below[:] = below
+        model.parameters[:] = layout.unpack_parameter_words(words, arch)
         model.operands[:] = data.choice(arch.activation.finite_codes(), model.operands.shape)
         bottom, top = arch.activation.ordered_range
         model.table[:] = data.integers(bottom, top + 1, arch.table_depth)

@@ -40,8 +40,9 @@ def packed(arch, bias, above, below):
     word, place = 0, 0
     for value, size in zip((bias, *above, *below), (
             arch.accumulator_bits, MULTIPLIER_BITS, SHIFT_BITS, arch.addend_bits, arch.tie_bits,
-            *(size * arch.leaky for size in (MULTIPLIER_BITS + 1, SHIFT_BITS,
-                                             arch.below_addend_bits))), strict=True):
+            *(size * arch.leaky for size in (
+                MULTIPLIER_BITS + 1, SHIFT_BITS, arch.addend_bits and arch.addend_bits + 1))),
+            strict=True):
         word |= value % (1 << size) << place
         place += size
     assert place == arch.parameter_bits

@@ -103,7 +103,7 @@ def test_parameters_below_zero_come_back():
                               (5 * ones, 3 * ones, 2 * ones, unit * ones, ones, *below),
                               strict=True):
         assert (part == expected).all()
-    with pytest.raises(ValueError, match="on leaky chips only"):
+    with pytest.raises(ValueError, match="no parameters of their own for sums below zero"):
         layout.pack_parameter_words(ones, ones, ones, ARCHES[0], below)
 
 

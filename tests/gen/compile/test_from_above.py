@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.gen.compile.compile import compile_graph
-from systolith.gen.compile.depthwise import plan_from_above
+from systolith.gen.compile.from_above import plan_from_above
 from systolith.gen.compile.layer import Layer
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch

@@ -1,0 +1,77 @@
+"""How far the name of a chip's key travels: which source files say it.
+
+A file that says a key has to be read, and perhaps edited, whenever such a key is added or changed.
+What can follow from a row (the key's own, that of its memory, those of `legality.OPTIONS`) does not
+name it. A file is added here only with a reason.
+"""
+
+import tokenize
+from pathlib import Path
+
+import pytest
+from systolith.hw.spec.arch import KEYS
+
+ROOT = Path(__file__).parent.parent
+#: The row, contradictions, latencies; what layers need of it.
+DESCRIBED = {"hw/spec/arch.py", "hw/spec/rules.py"}
+OPTION = DESCRIBED | {"gen/compile/needs.py"}
+#: {key: files that say its name in code}
+WALKS = {
+    "shared_columns": DESCRIBED | {
+        "hw/spec/timing.py",                    # when a column's sums come
+        "hw/element/element.py"},               # how many columns an element has
+    "depthwise": OPTION | {
+        "hw/spec/legality.py",                  # ARRAY.starts
+        "hw/core/array.py",                     # the bus that brings activations
+        "gen/compile/from_above.py",            # the arrangement of taps
+        # a kind of layer of the same name
+        "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},
+    "bit_planes": OPTION | {
+        "hw/spec/legality.py",                  # ARRAY.double
+        "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles
+        # functions of the same name: integers cut into their bits
+        "sim/machine/host.py", "sim/model/narrow_sums.py"},
+    "leaky": OPTION | {
+        "hw/spec/timing.py",                    # a step more in a post lane
+        "hw/core/post_lane.py",                 # the second multiplier
+        # a kind of layer of the same name, and the operators that make one
+        "sim/model/conv.py", "hw/spec/host.py", "gen/compile/describe.py", "gen/compile/unary.py",
+        "gen/flow/fates.py", "gen/importer/operators/functions.py",
+        "gen/importer/operators/elements.py"},
+    "operand_depth": OPTION | {
+        "hw/spec/memories.py",                  # the memory
+        "hw/spec/legality.py",                  # POST.operand and destinations
+        "hw/spec/timing.py",                    # the second turn
+        "hw/core/post.py", "hw/core/post_lane.py", "hw/core/result_writer.py",  # the unit's ports
+        "gen/compile/operands.py"},             # its allocation
+    "table_depth": OPTION | {
+        "hw/spec/memories.py",                  # the memory
+        "hw/spec/legality.py",                  # POST.table, and which results fit
+        "hw/spec/timing.py",                    # a step more
+        "hw/core/post.py", "hw/core/table_lane.py",             # the unit
+        "gen/compile/tables.py"},               # its allocation
+}
+
+
+def names(text, name):
+    """Whether Python code says a name: as an identifier, or as a text of its own."""
+    lines = iter(text.splitlines(keepends=True))
+    return any(token.string == name if token.type == tokenize.NAME else
+               token.type == tokenize.STRING and token.string.strip("\"'") == name
+               for token in tokenize.generate_tokens(lambda: next(lines, "")))
+
+
+@pytest.mark.parametrize("key", WALKS)
+def test_no_other_file_names_a_key(key):
+    files = {path.relative_to(ROOT).as_posix(): text for top in ("hw", "sim", "gen")
+             for path in (ROOT / top).rglob("*.py") if key in (text := path.read_text())}
+    assert {file for file, text in files.items() if names(text, key)} == WALKS[key]
+
+
+def test_every_part_that_a_chip_may_lack_has_a_walk():
+    assert {key.field for key in KEYS.values() if key.optional} <= WALKS.keys() <= KEYS.keys()
+
+
+def test_what_names_a_key():
+    assert names("if arch.leaky:\n    pass\n", "leaky") and names('x = "leaky"\n', "leaky")
+    assert not names('"""On leaky chips."""\nx = leaky_2    # leaky\n', "leaky")

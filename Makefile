@@ -11,10 +11,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(JOBS)
 
-# Every open flow to a bitstream of its board, with the real tools: some minutes.
+# Every open flow to a bitstream of its board, with the real tools, and a netlist that replays a layer:
+# some minutes.
 board-test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[boards]'
-	SYSTOLITH_BOARDS=1 $(VENV)/bin/python -m pytest -k real_tools tests/gen/flow/test_bitstream.py
+	SYSTOLITH_BOARDS=1 $(VENV)/bin/python -m pytest -k 'real_tools or netlist' \
+		tests/gen/flow/test_bitstream.py tests/gen/flow/test_netlist.py
 
 # mypy follows no import hooks, so that it sees the packages through links.
 lint: $(VENV)/installed-dev

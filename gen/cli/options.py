@@ -18,9 +18,9 @@ if TYPE_CHECKING:       # what takes long to load is imported where it is used
 
 __all__ = [
     "add_batch", "add_chip", "add_clock", "add_dsp", "add_jobs", "add_json", "add_latency",
-    "add_model", "add_output", "add_part", "add_recipe", "add_seed_jobs", "add_seeds", "add_set",
-    "chip", "count", "names", "no_recipe", "on_board", "other_chip", "part", "recipe", "whole",
-    "write_json", "wrote",
+    "add_macros", "add_model", "add_output", "add_part", "add_recipe", "add_seed_jobs",
+    "add_seeds", "add_set", "chip", "count", "names", "no_recipe", "on_board", "other_chip",
+    "part", "recipe", "whole", "write_json", "wrote",
 ]
 
 
@@ -229,6 +229,12 @@ def wrote(*paths: Path | str) -> None:
     """Say which files were written."""
     for path in paths:
         print(f"wrote {path}")
+
+
+def add_macros(parser: ArgumentParser) -> None:
+    parser.add_argument("--macros", metavar="TABLE.toml",
+                        help="ASIC: the SRAM macros that memories may be of (default: one of each "
+                             "memory's size)")
 
 
 def add_json(parser: ArgumentParser, help: str | None = None) -> None:

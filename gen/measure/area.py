@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -44,8 +44,9 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.records import FLAT, OPTIONAL, Record
 from systolith.hw.spec.structures import structure_of
 
-__all__ = ["FIGURES", "PARTS", "TARGETS", "Area", "AreaError", "Figures", "built_for",
-           "chip_area", "count", "leaves", "measure", "run_yosys", "synthesis"]
+__all__ = ["FIGURES", "PARTS", "TARGETS", "Area", "AreaError", "Figures", "attribute", "built_for",
+           "chip_area", "count", "instances", "leaves", "measure", "memories_in_flipflops",
+           "run_yosys", "synthesis"]
 
 #: Targets for which a whole chip can be mapped.
 TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowin")
@@ -228,10 +229,17 @@ def count(cells: Mapping[str, int]) -> Figures:
         dsp=total(_DSP), bram=total(_BRAM))
 
 
-def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True, **options: Any) -> Area:
-    """The area of the core of `arch`, built for `target`; `dsp` says where DSP blocks may be: True
-    (anywhere but for small products), "post" (in post-processing only) or False; other options are
-    `measure`'s."""
+def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True,
+              **options: Any) -> Any:
+    """The area of the core of `arch`, built for `target`: an `Area`.
+
+    `dsp` says where DSP blocks may be: True (anywhere but for small products), "post" (in
+    post-processing only) or False; other options are `measure`'s. For "asic" it is an
+    `asic_area.AsicArea`, `dsp` means nothing, and the options are those of `asic_area.asic_area`.
+    """
+    if target == "asic":
+        from .asic_area import asic_area
+        return asic_area(arch, **options)
     _check(target)
     arch = built_for(arch, target, dsp=dsp is True)
     return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
@@ -276,13 +284,13 @@ def measure(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = True, p
                for name, content in modules.items()}
     parts: dict[str, Counter] = {name: Counter() for name in PARTS}
     on_board = any(re.search(r"\.core$|^systolith_core$", name) for name in modules if name != top)
-    _attribute(modules, top, "board" if on_board else "core top", 1, parts)
+    attribute(modules, top, "board" if on_board else "core top", 1, parts)
     pe = modules.get("systolith_pe")
     return Area(
         target=target, parts={name: cells for name, cells in parts.items() if cells},
         pe=None if pe is None else leaves(modules, "systolith_pe"),
-        pe_count=0 if pe is None else _instances(modules, top, "systolith_pe"),
-        in_flipflops=_memories_in_flipflops(text), seconds=time.monotonic() - start)
+        pe_count=0 if pe is None else instances(modules, top, "systolith_pe"),
+        in_flipflops=memories_in_flipflops(text), seconds=time.monotonic() - start)
 
 
 def _check(target):
@@ -333,13 +341,16 @@ def _log(path):
     Path(temporary.name).unlink()
 
 
-def _attribute(modules, module, part, times, parts):
-    """Add the cells of `times` instances of `module`, itself in `part`, to `parts`."""
+def attribute(modules: Mapping[str, Mapping[str, int]], module: str, part: str, times: int,
+              parts: dict[str, Counter],
+              is_memory: Callable[[str], object] = _MEMORY.fullmatch) -> None:
+    """Add the cells of `times` instances of `module`, itself in `part`, to `parts`; `is_memory`:
+    whether a cell in the core's own module is one of its scratchpads."""
     for name, number in modules[module].items():
         if name in modules:
             inner = _INSIDE.get(part, {}).get(name.rpartition(".")[2], part)
-            _attribute(modules, name, inner, times * number, parts)
-        elif part == "core top" and _MEMORY.fullmatch(name):
+            attribute(modules, name, inner, times * number, parts, is_memory)
+        elif part == "core top" and is_memory(name):
             parts["scratchpads"][name] += times * number
         else:
             parts[part][name] += times * number
@@ -357,13 +368,14 @@ def leaves(modules: Mapping[str, Mapping[str, int]], module: str) -> Counter:
     return cells
 
 
-def _instances(modules, top, module):
-    return sum(number * (1 if name == module else _instances(modules, name, module))
+def instances(modules: Mapping[str, Mapping[str, int]], top: str, module: str) -> int:
+    """How many instances of a module there are in `top`."""
+    return sum(number * (1 if name == module else instances(modules, name, module))
                for name, number in modules[top].items() if name in modules)
 
 
-def _memories_in_flipflops(text):
-    """Memories that became flip-flops, as `module.memory: words x bits`."""
+def memories_in_flipflops(text: str) -> list[str]:
+    """From Yosys' log: memories that became flip-flops, as `module.memory: words x bits`."""
     pattern = (r"Mapping memory \\?(\S+) in module \\?(\S+):\s+"
                r"created (\d+) \$dff cells and \d+ static cells of width (\d+)")
     found = (f"{module}.{name}: {words} x {width}"

@@ -7,6 +7,6 @@ __all__ = ["COMMANDS"]
 COMMANDS = (
     chip.Init(), chip.Verilog(), element.Pe(), network.Check(), network.Quantize(),
     network.Build(), network.Simulate(), network.Report(), network.Trace(), chip.Area(),
-    chip.Timing(), board.Bitstream(), litex.Litex(), board.Run(),
+    chip.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
     board.Host(), study.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
 )

@@ -16,6 +16,7 @@ from ..options import (
     add_dsp,
     add_jobs,
     add_json,
+    add_macros,
     add_output,
     add_part,
     add_seed_jobs,
@@ -30,7 +31,7 @@ from ..options import (
     wrote,
 )
 
-__all__ = ["Area", "Init", "Timing", "Verilog"]
+__all__ = ["Area", "Asic", "Init", "Timing", "Verilog"]
 
 
 class Init(Command):
@@ -143,19 +144,68 @@ class Verilog(Command):
         return OK
 
 
+class Asic(Command):
+    name, summary = "asic", "write the input of LibreLane for a chip's layout"
+    text = (
+        "Write a folder for LibreLane, the successor of OpenLane 2: Verilog whose memories are "
+        "macros, their black\nboxes and behaviour, constraints (SDC) and config.json. Macros are "
+        "those of a table (--macros), else one\nfor each memory; where the table has no LEF, GDS "
+        "or liberty file, config.json says FILL_IN.")
+    examples = (
+        "  systolith asic build/int8 --macros sky130.toml -o layout\n"
+        "  systolith asic --chip sim-16x16-int8 --mhz 100 -o layout")
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("dir", nargs="?", metavar="DIR", help="a build: its chip")
+        add_chip(parser, required=False)
+        add_macros(parser)
+        parser.add_argument("--mhz", type=float, metavar="N",
+                            help="the clock (default: clock.mhz of the chip)")
+        add_output(parser, "OUT", required=True, help="folder")
+
+    def run(self, options: Namespace) -> int:
+        from systolith.gen.chip.verilog import core_verilog
+        from systolith.gen.flow.bitstream import chip_of_build
+        from systolith.gen.measure.area import built_for
+        from systolith.gen.measure.librelane import librelane_files
+        from systolith.gen.measure.macros import read_macros, with_macros
+        if (options.dir is None) == (options.chip is None):
+            raise UserError("asic needs either DIR (a build) or --chip (a chip)")
+        if options.dir is not None and options.set:
+            raise UserError("--set goes with --chip only")
+        arch = chip(options.chip, options) if options.chip else chip_of_build(options.dir)[0]
+        macros = None if options.macros is None else read_macros(options.macros)
+        with Reporter() as progress, progress.step(f"Memories of {arch.name} as macros (Yosys)"), \
+                new_folder(options.output) as folder:
+            # the circuit is another for gates, and so is the text, but not the program
+            core, used = with_macros(core_verilog(built_for(arch, "asic", dsp=False)), arch,
+                                     macros)
+            files = librelane_files(arch, core, used, mhz=options.mhz)
+            for name, text in files.items():
+                (folder / name).write_text(text)
+        wrote(*(Path(options.output) / name for name in files))
+        if missing := sorted(macro.name for macro in used
+                             if not {"lef", "gds", "liberty"} <= set(macro.views)):
+            print(f"to be filled in in config.json: files of {', '.join(missing)}")
+        return OK
+
+
 class Area(Command):
     name = "area"
     summary = "measure area: of a chip part by part, or of processing elements"
     text = (
         "With --chip: map the core with Yosys and count LUTs, flip-flops, DSP blocks and block "
         "RAMs of each\npart: one processing element, the array, accumulators, post-processing, "
-        "memories, DMA, control;\nwith --array too, the array alone against the elements in it.\n\n"
+        "memories, DMA, control;\nwith --array too, the array alone against the elements in it. "
+        "With --target asic: NAND2-equivalents, or\nwith --liberty that library's cells and um2; "
+        "memories are macros, those of a table with --macros.\n\n"
         "With --formats: a table of single processing elements, by format and target, as CSV, "
         "JSON, Markdown\nand a chart. An interrupted table goes on where it stopped.")
     examples = (
         "  systolith area --chip ulx3s-8x8\n"
         "  systolith area --chip tiny-2x4-int4 --target ice40 --json area.json\n"
         "  systolith area --chip sim-16x16-int8 --array --target xc7 --no-dsp\n"
+        "  systolith area --chip sim-16x16-int8 --target asic --liberty cells.lib\n"
         "  systolith area --formats all --jobs 2 -o area\n"
         "  systolith area --formats e3m2,int8:e3m0,bipolar1:bipolar1:64 --targets xc7,asic -o area")
 
@@ -163,7 +213,7 @@ class Area(Command):
         from systolith.gen.measure.element_area import ELEMENT_TARGETS
         add_chip(parser, required=False)
         parser.add_argument("--target", choices=(*ELEMENT_TARGETS, "gowin"),
-                            help="of a chip (not asic; default: the board's, else ecp5) or an "
+                            help="of a chip (default: the board's, else ecp5) or an "
                                  "array (default: xc7)")
         parser.add_argument("--no-dsp", action="store_true", help="build multipliers of LUTs")
         parser.add_argument("--array", action="store_true", help="of a chip, the array alone")
@@ -175,8 +225,9 @@ class Area(Command):
         parser.add_argument("--targets", type=names, metavar="TARGET,...",
                             help=f"of elements, among {', '.join(ELEMENT_TARGETS)} (default: all)")
         parser.add_argument("--liberty", metavar="FILE",
-                            help="standard cells, for um2 (default: those of Debian's package "
-                                 "qflow-tech-osu018, if it is installed)")
+                            help="standard cells, for um2 (elements: default: those of Debian's "
+                                 "package qflow-tech-osu018, if it is installed)")
+        add_macros(parser)
         add_jobs(parser, "elements measured", 2)
         add_output(parser, "DIR", help="of the table (default: build/area)")
         parser.add_argument("--log", metavar="FILE", help="keep Yosys's log")
@@ -190,7 +241,7 @@ class Area(Command):
             return self._elements(options)
         if options.array:
             return self._array(options)
-        for name in ("targets", "liberty", "output", "flatten"):
+        for name in ("targets", "output", "flatten"):
             self._only(options, name, "--formats" if name != "flatten" else "--array")
         return self._chip(options)
 
@@ -203,7 +254,7 @@ class Area(Command):
     def _elements(self, options):
         from systolith.gen.measure.element_area import ELEMENT_TARGETS, find_liberty
         from systolith.gen.study.catalogue import area_table
-        for name in ("set", "array", "target", "no_dsp", "log", "json", "flatten"):
+        for name in ("set", "array", "target", "no_dsp", "log", "json", "flatten", "macros"):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} does not go with --formats")
         targets = options.targets or list(ELEMENT_TARGETS)
@@ -221,6 +272,7 @@ class Area(Command):
         from systolith.gen.measure.array_area import array_area
         for name in ("targets", "liberty", "output"):
             self._only(options, name, "--formats")
+        self._only(options, "macros", "--chip and --target asic")
         arch = chip(options.chip, options)
         with Reporter() as progress:
             area = array_area(arch, options.target or "xc7", dsp=not options.no_dsp,
@@ -243,6 +295,10 @@ class Area(Command):
         arch = chip(options.chip, options)
         board = BOARDS.get(arch.board)
         target = options.target or (board.part.target if board else "ecp5")
+        if target == "asic":
+            return self._asic(options, arch)
+        for name in ("liberty", "macros"):
+            self._only(options, name, "--target asic" + " or --formats" * (name == "liberty"))
         with Reporter() as progress, progress.step(f"Area of {arch.name} for {target} (Yosys)"):
             area = chip_area(arch, target, dsp=not options.no_dsp, log=options.log)
         device = board.part if board and board.part.target == target else None
@@ -254,6 +310,29 @@ class Area(Command):
         write_json(options.json, area.to_json())
         return OK
 
+    @staticmethod
+    def _asic(options, arch):
+        from systolith.gen.kit.tables import text_table
+        from systolith.gen.measure.area import chip_area
+        from systolith.gen.measure.macros import read_macros
+        if options.no_dsp:
+            raise UserError("--no-dsp does not go with --target asic, which has no DSP blocks")
+        macros = None if options.macros is None else read_macros(options.macros)
+        with Reporter() as progress, progress.step(f"Area of {arch.name} as an ASIC (Yosys)"):
+            area = chip_area(arch, "asic", liberty=options.liberty, macros=macros,
+                             log=options.log)
+        cells = ("in simple gates" if area.liberty is None
+                 else f"in cells of {area.liberty.name}")
+        print(f"The core of {arch.name} as an ASIC {cells}, by Yosys, hierarchy kept, before "
+              f"layout\n")
+        print(text_table(area.rows(), "lrrrrr"))
+        print("\nmacros:", ", ".join(f"{area.cells[macro.name]:,} {macro.name}"
+                                     for macro in area.macros))
+        if area.in_flipflops:
+            print("memories that became flip-flops:", ", ".join(area.in_flipflops))
+        write_json(options.json, area.to_json())
+        return OK
+
 
 class Timing(Command):
     name, summary = "timing", "place and route a chip on its board, or an array alone"
@@ -262,9 +341,12 @@ class Timing(Command):
         "top level\nof the chip's board; with --array a systolic array alone on an ECP5-85k of "
         "speed grade 6, pins\nthrough shift registers. The slowest paths are told in the design's "
         "own names. Needs the extra\n`boards`; minutes per seed, less with nextpnr on PATH. Exit "
-        "code 1 where no seed closes timing at the\nboard's clock.")
+        "code 1 where no seed closes timing at the\nboard's clock.\n\n"
+        "With --target asic: the core in cells of --liberty, before layout, by OpenSTA (the "
+        "command sta).")
     examples = (
         "  systolith timing --chip ulx3s-8x8-e3m2 --seeds 3\n"
+        "  systolith timing --chip sim-16x16-int8 --target asic --liberty cells.lib\n"
         "  systolith timing --array e3m2 --seeds 5\n"
         "  systolith timing --array bipolar1 --lanes 64 --stages 1 --json xnor.json")
 
@@ -279,6 +361,10 @@ class Timing(Command):
         parser.add_argument("--stages", type=count, metavar="N",
                             help="of its elements (default: what the format needs for a fast "
                                  "clock)")
+        parser.add_argument("--target", choices=("asic",),
+                            help="of a chip: its core in standard cells instead of on its board")
+        parser.add_argument("--liberty", metavar="FILE", help="with --target asic: the cells")
+        add_macros(parser)
         add_dsp(parser)
         add_clock(parser)
         add_seeds(parser, 3)
@@ -290,6 +376,10 @@ class Timing(Command):
             raise UserError("timing needs either --chip (a chip on its board) or --array (a "
                             "systolic array alone)")
         seeds = range(1, options.seeds + 1)
+        if options.target is None and (options.liberty or options.macros):
+            raise UserError("--liberty and --macros go with --target asic only")
+        if options.target is not None:
+            return self._asic(options)
         if options.array is not None:
             return self._array(options, seeds)
         from systolith.gen.measure.place_and_route import board_timing, timing_text
@@ -299,6 +389,29 @@ class Timing(Command):
         print(f"{arch.name} on the {arch.board}, placed and routed: {timing_text(timing)}")
         write_json(options.json, timing.to_dict())
         timing.needs_to_close(f"the {arch.board}")
+        return OK
+
+    @staticmethod
+    def _asic(options):
+        from systolith.gen.measure.asic_timing import asic_timing
+        from systolith.gen.measure.macros import read_macros
+        if options.array is not None:
+            raise UserError("--target asic goes with --chip only")
+        if options.liberty is None:
+            raise UserError("--target asic needs --liberty, a file of standard cells")
+        macros = None if options.macros is None else read_macros(options.macros)
+        arch = chip(options.chip, options)
+        with Reporter() as progress, progress.step(
+                f"Timing of {arch.name} as an ASIC (Yosys, OpenSTA)"):
+            timing = asic_timing(arch, options.liberty, macros=macros)
+        print(f"{arch.name} in cells of {timing.library}, before layout, without wires and "
+              f"buffers: {timing.mhz:.1f} MHz; the slowest paths:")
+        for path in timing.paths:
+            print(f"  {path}")
+        if timing.untimed:
+            print(f"not counted: paths from and to the macros {', '.join(timing.untimed)}, of "
+                  f"which there is no liberty file")
+        write_json(options.json, timing.to_dict())
         return OK
 
     def _array(self, options, seeds):

@@ -132,7 +132,9 @@ def test_a_failed_measurement_is_told_and_tried_again(tmp_path, monkeypatch):
     (["--formats", "int2", "--liberty", "absent.lib"], "absent.lib: there is no such"),
     (["--chip", "ulx3s-8x8", "--targets", "xc7"], "--targets goes with --formats only"),
     (["--chip", "ulx3s-8x8", "--flatten"], "--flatten goes with --array only"),
-    (["--chip", "ulx3s-8x8", "--target", "asic"], "target must be one of xc7, ecp5, ice40"),
+    (["--chip", "ulx3s-8x8", "--target", "asic", "--no-dsp"], "has no DSP blocks"),
+    (["--chip", "ulx3s-8x8", "--target", "asic", "--liberty", "absent.lib"], "cannot be read"),
+    (["--chip", "ulx3s-8x8", "--macros", "absent.toml"], "--macros goes with --target asic only"),
 ])
 def test_what_the_command_refuses(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

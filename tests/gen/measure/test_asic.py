@@ -1,0 +1,208 @@
+"""Cores in standard cells and macros, with a dozen cells and memories of OpenRAM and ASAP7."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.cli.main import main
+from systolith.gen.compile.tokens import synchronize
+from systolith.gen.kit.errors import UserError
+from systolith.gen.measure import macros as macros_module
+from systolith.gen.measure.area import run_yosys
+from systolith.gen.measure.asic_area import AsicArea, mapped
+from systolith.gen.measure.asic_timing import read_paths, run_sta
+from systolith.gen.measure.liberty import read_liberty
+from systolith.gen.measure.librelane import librelane_files
+from systolith.gen.measure.macros import black_boxes, memories, models, read_macros, with_macros
+from systolith.sim.random.arch import random_arch
+from systolith.sim.random.programs import random_program
+from systolith.sim.rtl.core import Job, Run, simulate
+
+HERE = Path(__file__).parent / "asic"
+CELLS, SKY130, FAKERAM = (HERE / name for name in ("cells.lib", "sky130.toml", "fakeram7.toml"))
+DESIGN = """
+module stage(input clk, input [7:0] a, output reg [7:0] q);
+  always @(posedge clk) q <= a * 8'd37 + q;
+endmodule
+module top(input clk, input [7:0] a, output [7:0] q);
+  wire [7:0] w;
+  stage one(.clk(clk), .a(a), .q(w));
+  stage two(.clk(clk), .a(w), .q(q));
+endmodule
+"""
+#: A core's memory, and nothing else of it.
+MEMORY = """
+module systolith_core(clk, we, waddr, wdata, raddr, rdata);
+  input clk;
+  input [1:0] we;
+  input [8:0] waddr, raddr;
+  input [39:0] wdata;
+  output [39:0] rdata;
+  (* no_rw_check = 32'd1 *)
+  reg [39:0] activations [511:0];
+  always @(posedge clk) begin
+    if (we[0]) activations[waddr][7:0] <= wdata[7:0];
+    if (we[1]) activations[waddr][39:8] <= wdata[39:8];
+  end
+  reg [39:0] _0_;
+  always @(posedge clk) _0_ <= activations[raddr];
+  assign rdata = _0_;
+endmodule
+"""
+
+
+def test_a_liberty_file_is_read():
+    found = read_liberty(CELLS)
+    assert (found.name, found.nand2, found.flipflops) == ("tests", 2.0, {"DFF"})
+    assert found.areas["XOR2"] == 5 and len(found.areas) == 12
+
+
+def test_a_file_without_cells_is_refused(tmp_path):
+    (tmp_path / "x.lib").write_text("library (x) { }")
+    with pytest.raises(UserError, match="is no liberty file: it has no library with cells"):
+        read_liberty(tmp_path / "x.lib")
+
+
+@pytest.fixture(scope="module")
+def netlist(tmp_path_factory):
+    """(mapped Verilog, cells by module)."""
+    path = tmp_path_factory.mktemp("netlist") / "top.v"
+    modules, _ = mapped(DESIGN, [], read_liberty(CELLS), top="top", netlist=path,
+                        after=["autoname"])
+    return path, modules
+
+
+def test_modules_are_mapped_to_cells_of_the_library(netlist):
+    modules = netlist[1]
+    assert modules["top"] == {"stage": 2} and modules["stage"]["DFF"] == 8
+    assert set(modules["stage"]) <= set(read_liberty(CELLS).areas)
+
+
+def test_figures_are_sums_over_cells():
+    (macro,) = read_macros(SKY130)
+    area = AsicArea({}, None, 0, [macro], read_liberty(CELLS))
+    assert area.figures({"NAND2": 3, "DFF": 2, macro.name: 2}) == {
+        "gates": 13, "ff": 2, "um2": 26.0, "macro_bits": 16384, "macro_um2": 381425.1}
+    assert AsicArea({}, None, 0, []).figures({"$_NAND_": 3, "$_DFF_P_": 2}) == {
+        "gates": 11, "ff": 2, "um2": None, "macro_bits": 0, "macro_um2": 0}
+
+
+@pytest.mark.skipif(not shutil.which("sta"), reason="OpenSTA is not installed")
+def test_paths_are_told_in_the_designs_names(netlist):
+    paths = read_paths(run_sta(netlist[0], "top", [CELLS], paths=3))
+    assert len(paths) == 3 and paths[0].ns >= paths[-1].ns > 0.5
+    assert (paths[0].names[0], paths[0].names[-1]) == ("one.q", "two.q")
+
+
+def test_paths_of_a_report():
+    report = """Startpoint: one/q_DFF_Q (rising edge-triggered flip-flop clocked by clk)
+   0.0000    0.0000 ^ one/q_DFF_Q/CK (DFF)
+   0.2500    0.2500 v one/q_DFF_Q/Q (DFF)
+   0.1000    0.3500 ^ two/q_DFF_Q_D_NAND2_Y/Y (NAND2)
+   0.0000    0.3500 ^ two/q_DFF_Q/D (DFF)
+             0.3500   data arrival time
+  -0.1500    0.8500   library setup time
+"""
+    (path,) = read_paths(report)
+    assert (path.ns, path.levels, path.names) == (0.5, 1, ("one.q", "two.q"))
+
+
+def test_a_memory_is_tiled_in_words_and_bits():
+    text, used = with_macros(MEMORY, random_arch(1), read_macros(SKY130))
+    assert memories(MEMORY) == {("systolith_core", "activations"): (512, 40)}
+    # two of 32 bits side by side in depth, and one whose words hold two of the other 8 bits
+    assert text.count("sky130_sram_1kbyte_1rw1r_32x256_8 ") == 3
+    assert [macro.name for macro in used] == ["sky130_sram_1kbyte_1rw1r_32x256_8"]
+
+
+def test_the_macros_behave_as_the_memory_does(tmp_path):
+    """Proven for six cycles of any inputs, but for a read of what is being written."""
+    small = MEMORY.replace("511", "7").replace("[8:0]", "[2:0]").replace("39", "15")
+    macro = read_macros(SKY130)[0]
+    tiny = macros_module.Macro(macro.name, 4, 16, 8, macro.pins)
+    text, used = with_macros(small, random_arch(1), [tiny])
+    for name, content in {"gold.v": small, "gate.v": text, "models.v": models(used)}.items():
+        (tmp_path / name).write_text(content)
+    top = """module top(input clk, input [1:0] we, input [2:0] waddr, raddr, input [15:0] wdata,
+      output reg ok);
+      wire [15:0] one, two; reg [7:0] known = 0; reg valid = 0;
+      gold a(clk, we, waddr, wdata, raddr, one); gate b(clk, we, waddr, wdata, raddr, two);
+      always @(posedge clk) begin
+        if (&we) known[waddr] <= 1;
+        valid <= known[raddr] & ~(|we & waddr == raddr);
+      end
+      always @* ok = ~valid | one == two;
+    endmodule"""
+    (tmp_path / "top.v").write_text(top)
+    done = tmp_path / "done.v"
+    run_yosys([f'read_verilog "{tmp_path}/gold.v"', "rename systolith_core gold",
+               f'read_verilog "{tmp_path}/models.v"', f'read_verilog "{tmp_path}/gate.v"',
+               "rename systolith_core gate", f'read_verilog -sv "{tmp_path}/top.v"',
+               "hierarchy -check -top top", "proc", "flatten", "opt", "memory", "opt",
+               "sat -seq 6 -set-at 1 valid 0 -set-at 1 known 0 -prove ok 1 -verify",
+               f'write_verilog "{done}"'], done)
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("words = 256", "words = 200", "words must be a power of two, not 200"),
+    ("write_bits = 8", "write_bits = 5", "write_bits must divide bits = 32"),
+    ("write_bits = 8", "", "write_bits and a pin that is write_mask go together"),
+    ('dout1 = "read_data"', "", "no pin is read_data"),
+    ('din0 = "write_data"', 'din0 = "data"', "pin din0 must be one of"),
+    ("area = 190712.55", "area = 0", "area must be a number of um2 above 0"),
+    ("area = 190712.55", "size = 2", "unknown key size"),
+    ("[[macro]]", "[[macro", "is no TOML"),
+])
+def test_tables_that_are_refused(old, new, message, tmp_path):
+    assert old in SKY130.read_text()
+    (tmp_path / "t.toml").write_text(SKY130.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message) as error:
+        read_macros(tmp_path / "t.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_macro_with_one_port_is_refused():
+    with pytest.raises(UserError, match="macro fakeram7_256x32: one address for reading and"):
+        read_macros(FAKERAM)
+
+
+def test_librelane_is_told_of_sources_clock_and_macros():
+    arch, used = random_arch(1), read_macros(SKY130)
+    files = librelane_files(arch, "module systolith_core; endmodule\n", used, mhz=125)
+    config = json.loads(files["config.json"])
+    assert config["CLOCK_PERIOD"] == 8 and config["DESIGN_NAME"] == "systolith"
+    assert set(config["MACROS"]) == {used[0].name}
+    named = {name.removeprefix("dir::") for name in config["VERILOG_FILES"]}
+    assert named | {config["PNR_SDC_FILE"].removeprefix("dir::")} <= set(files)
+    assert files["macros.v"] == black_boxes(used) and "-period $period" in files["systolith.sdc"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["timing", "--chip", "tiny-2x4-int4", "--target", "asic"], "--target asic needs --liberty"),
+    (["timing", "--array", "int4", "--target", "asic", "--liberty", "x"], "goes with --chip only"),
+    (["timing", "--chip", "tiny-2x4-int4", "--liberty", "x"], "go with --target asic only"),
+    (["asic", "-o", "x"], "asic needs either DIR"),
+    (["asic", "absent", "-o", "x"], "absent: is no build"),
+    (["asic", "--chip", "tiny-2x4-int4", "--macros", "absent.toml", "-o", "x"], "cannot be read"),
+])
+def test_what_the_commands_refuse(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_core_of_macros_runs_as_the_core_does():
+    """Every result and every byte, in the same cycles."""
+    arch = random_arch(1)
+    program = random_program(arch, 11, synchronize)
+    text, used = with_macros(core_verilog(arch), arch, read_macros(SKY130))
+    job = Job(program, [Run(reads=[(0, program.window_bytes)])])
+    (one,), (other,) = (simulate(verilog, [job]).runs[0] for verilog in (
+        core_verilog(arch), text + models(used)))
+    assert one.trace and one.trace == other.trace
+    assert one.cycles == other.cycles
+    for mine, theirs in zip(one.written, other.written, strict=True):
+        assert mine.size and np.array_equal(mine, theirs)

@@ -169,7 +169,7 @@ def mapped(text: str, macros: Sequence[Macro], liberty: Liberty | None, *,
         if liberty is not None:
             commands.insert(0, f'read_liberty -lib -ignore_miss_func "{liberty.path}"')
         if netlist is not None:
-            commands += [*after, f'write_verilog -noattr -noexpr -nohex "{netlist}"']
+            commands += [*after, f'write_verilog -noattr -noexpr -nohex -simple-lhs "{netlist}"']
         written = run_yosys([*commands, f'tee -q -o "{stat}" stat -json'], stat, log, timeout)
         found = json.loads(stat.read_text())["modules"]
     boxes = {macro.name for macro in macros} | set(liberty.areas if liberty else ())

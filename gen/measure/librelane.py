@@ -6,7 +6,7 @@ from typing import Any
 
 from systolith.gen.chip.package import TOP, package_files
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 
 from .macros import Macro, black_boxes, models
 
@@ -27,7 +27,7 @@ def librelane_files(arch: Arch, core: str, macros: Sequence[Macro], *,
     mhz : float or None
         The clock; None: clock.mhz of the chip.
     """
-    clock = arch.clock_mhz if mhz is None else mhz
+    clock = (arch.clock_mhz or ASSUMED_MHZ) if mhz is None else mhz
     if clock <= 0:
         raise UserError(f"the clock must be above 0 MHz, not {clock:g}")
     shell = package_files(arch, core, "none")

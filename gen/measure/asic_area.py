@@ -111,14 +111,19 @@ class AsicArea:
             "memories_in_flipflops": self.in_flipflops, "seconds": round(self.seconds, 2)}
 
 
-def _mapping(liberty: Liberty | None, top: str, *, constraints: str | None = None) -> list[str]:
-    """Yosys commands from Verilog, with black boxes of the macros, to mapped cells."""
+#: Picoseconds that ABC aims at where it maps for speed: less than it can reach.
+_FAST = 100
+
+
+def _mapping(liberty: Liberty | None, top: str, fast: str | None = None) -> list[str]:
+    """Yosys commands from Verilog, with black boxes of the macros, to mapped cells. `fast`: a file
+    of constraints, with which ABC sizes and buffers for speed; None: smallest area."""
     first = [f"synth -run begin:fine -top {top}",
              # the value before reset, which FPGAs load; here the reset gives it
              "setattr -unset init w:*", f"synth -run fine:check -top {top}"]
     if liberty is None:
         return [*first, "dfflegalize -cell $_DFF_P_ x", f"abc -g {_GATES}", "opt_clean"]
-    extra = f" -constr {constraints}" if constraints else ""
+    extra = f' -constr "{fast}" -D {_FAST}' if fast else ""
     return [*first, f'dfflibmap -liberty "{liberty.path}"',
             f'abc -liberty "{liberty.path}"{extra}',
             "setundef -zero", "opt_clean"]
@@ -150,12 +155,13 @@ def asic_area(arch: Arch, *, liberty: Path | str | None = None,
 
 def mapped(text: str, macros: Sequence[Macro], liberty: Liberty | None, *,
            top: str = "systolith_core", netlist: Path | None = None,
-           after: Iterable[str] = (), constraints: str | None = None,
+           after: Iterable[str] = (), fast: bool = False,
            log: Path | str | None = None, timeout: float | None = None
            ) -> tuple[dict[str, dict[str, int]], str]:
     """(module -> {cell or module: number}, Yosys' log) of a design with macros, mapped.
 
-    `netlist`: where the mapped Verilog goes, after the commands `after`.
+    `netlist`: where the mapped Verilog goes, after the commands `after`. `fast`: cells are sized
+    and buffered for speed, which needs a library with a buffer; else for area.
     """
     if liberty is not None and not liberty.flipflops:
         raise UserError(f"{liberty.path}: has no flip-flops; a library of standard cells is needed")
@@ -164,8 +170,13 @@ def mapped(text: str, macros: Sequence[Macro], liberty: Liberty | None, *,
         stat = folder / "stat.json"
         (folder / "design.v").write_text(text)
         (folder / "boxes.v").write_text(black_boxes(macros))
+        drive = folder / "drive"
+        if fast and liberty is not None and liberty.buffer is None:
+            raise UserError(f"{liberty.path}: has no buffer; timing needs a library with one")
+        if fast and liberty is not None:
+            drive.write_text(f"set_driving_cell {liberty.buffer}\n")
         commands = ["read_verilog -sv design.v", "read_verilog -sv -lib boxes.v",
-                    *_mapping(liberty, top, constraints=constraints)]
+                    *_mapping(liberty, top, str(drive) if drive.exists() else None)]
         if liberty is not None:
             commands.insert(0, f'read_liberty -lib -ignore_miss_func "{liberty.path}"')
         if netlist is not None:

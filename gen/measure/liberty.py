@@ -13,6 +13,7 @@ __all__ = ["Liberty", "read_liberty"]
 _CELL = re.compile(r'^\s*cell\s*\(\s*"?([\w$.\[\]]+)"?\s*\)\s*\{', re.MULTILINE)
 _AREA = re.compile(r'\barea\s*:\s*"?([\d.eE+-]+)')
 _FF = re.compile(r"\bff\s*\(")
+_BUFFER = re.compile(r"(?:^|_)buf(?!inv|n|z)", re.IGNORECASE)
 _NAND = re.compile(r"nand_?2", re.IGNORECASE)
 
 
@@ -21,13 +22,15 @@ class Liberty:
     """A library of cells.
 
     `areas`: name -> um2 (or what the library counts in); `flipflops`: names of the cells that are
-    some; `nand2`: the area of its smallest NAND of two inputs, None where no cell is called so.
+    some; `nand2`: the area of its smallest NAND of two inputs, `buffer`: its smallest buffer, each
+    None where no cell is called so.
     """
     name: str
     path: Path
     areas: Mapping[str, float]
     flipflops: frozenset
     nand2: float | None
+    buffer: str | None
 
 
 def read_liberty(path: Path | str) -> Liberty:
@@ -55,4 +58,6 @@ def _read(path, _):
         if _FF.search(body):
             flipflops.add(found[1])
     nands = [area for name, area in areas.items() if _NAND.search(name) and area > 0]
-    return Liberty(library[1], path, areas, frozenset(flipflops), min(nands, default=None))
+    buffers = [name for name in areas if _BUFFER.search(name) and areas[name] > 0]
+    return Liberty(library[1], path, areas, frozenset(flipflops), min(nands, default=None),
+                   min(buffers, key=areas.__getitem__, default=None))

@@ -404,8 +404,8 @@ class Timing(Command):
         with Reporter() as progress, progress.step(
                 f"Timing of {arch.name} as an ASIC (Yosys, OpenSTA)"):
             timing = asic_timing(arch, options.liberty, macros=macros)
-        print(f"{arch.name} in cells of {timing.library}, before layout, without wires and "
-              f"buffers: {timing.mhz:.1f} MHz; the slowest paths:")
+        print(f"{arch.name} in cells of {timing.library}, before layout, without wires: "
+              f"{timing.mhz:.1f} MHz; the slowest paths:")
         for path in timing.paths:
             print(f"  {path}")
         if timing.untimed:

@@ -206,3 +206,23 @@ def test_a_core_of_macros_runs_as_the_core_does():
     assert one.cycles == other.cycles
     for mine, theirs in zip(one.written, other.written, strict=True):
         assert mine.size and np.array_equal(mine, theirs)
+
+
+FANOUT = """module systolith_core(input clk, input d, input [63:0] x, output reg [63:0] q);
+reg s; always @(posedge clk) begin s <= d; q <= x ^ {64{s}}; end
+endmodule
+"""
+
+
+def test_mapping_for_speed_buffers_what_drives_many_cells():
+    library = read_liberty(CELLS)
+    slow, fast = (mapped(FANOUT, (), library, fast=fast)[0]["systolith_core"]
+                  for fast in (False, True))
+    assert "BUF" not in slow and fast["BUF"] > 1
+
+
+def test_timing_refuses_a_library_without_buffer(tmp_path):
+    text = CELLS.read_text().replace("cell (BUF)", "cell (REPEATER)")
+    (tmp_path / "cells.lib").write_text(text)
+    with pytest.raises(UserError, match="has no buffer; timing needs a library with one"):
+        mapped(FANOUT, (), read_liberty(tmp_path / "cells.lib"), fast=True)

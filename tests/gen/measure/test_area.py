@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from amaranth.back import verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
+from systolith.hw.board.pll import LOOPS, Pll, ratio
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.records import RecordError
 
@@ -184,6 +186,7 @@ def test_unknown_target():
 PARENT = """
 import pathlib, sys
 from systolith.gen.measure import area
+from systolith.hw.board.pll import LOOPS, Pll, ratio
 area._WORKER += "open('ready', 'w').close()\\nimport time\\ntime.sleep(600)"
 area.run_yosys([], pathlib.Path(sys.argv[1]))
 """
@@ -208,3 +211,16 @@ def test_yosys_ends_with_the_process_that_waits_for_it(tmp_path):
     while running() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running()
+
+
+@pytest.mark.parametrize("target, cell", [("ecp5", "EHXPLLL"), ("ice40", "SB_PLL40_PAD"),
+                                          ("gowin", "rPLL")])
+def test_a_clocks_loop_is_mapped(target, cell, tmp_path):
+    """The vendor's cell goes through synthesis as it is: only the family's own cells are known."""
+    pll = Pll(target=target, oscillator_mhz=25, ratio=ratio(LOOPS[target], 25, 100))
+    (tmp_path / "pll.v").write_text(verilog.convert(pll, name="top"))
+    result = tmp_path / "netlist.json"
+    area.run_yosys([f'read_verilog -sv "{tmp_path / "pll.v"}"', *area.synthesis(target, "top"),
+                    f'write_json "{result}"'], result)
+    cells = json.loads(result.read_text())["modules"]["top"]["cells"].values()
+    assert cell in {item["type"] for item in cells}

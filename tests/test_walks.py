@@ -35,9 +35,8 @@ WALKS = {
         "hw/spec/timing.py",                    # a step more in a post lane
         "hw/core/post_lane.py",                 # the second multiplier
         # a kind of layer of the same name, and the operators that make one
-        "sim/model/conv.py", "hw/spec/host.py", "gen/compile/describe.py", "gen/compile/unary.py",
-        "gen/flow/fates.py", "gen/importer/operators/functions.py",
-        "gen/importer/operators/elements.py"},
+        "sim/model/conv.py", "hw/spec/host.py", "gen/flow/fates.py",
+        "gen/importer/operators/functions.py", "gen/importer/operators/elements.py"},
     "operand_depth": OPTION | {
         "hw/spec/memories.py",                  # the memory
         "hw/spec/legality.py",                  # POST.operand and destinations

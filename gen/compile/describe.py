@@ -51,12 +51,6 @@ def _operand(operand):
     return operand and host.Operand(operand.tensor, "product" if operand.product else "sum")
 
 
-def _function(conv):
-    """Nonlinear function of a layer's results, or None: "table", or "leaky" (two factors in every
-    channel)."""
-    return "table" if conv.table is not None else "leaky" if conv.leaky else None
-
-
 def _array(conv, layer, plan, offsets, starts):
     """The `ArrayView` of a layer; `offsets` are those of its constants in their sections."""
     above, place = layer.from_above, conv.placement
@@ -92,7 +86,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         tiles=len(plan.tiles), parts=len(plan.parts), input_buffers=plan.buffers,
         loop_order=plan.order, column_group=plan.column_group,
         channels=None if conv.input in taps else _numbers(conv.channels),
-        operand=_operand(conv.operand), function=_function(conv), array=array)
+        operand=_operand(conv.operand), function=conv.function, array=array)
 
 
 def _peak(layers, plans, placement, shapes, arch):

@@ -82,7 +82,7 @@ def _steps(graph, tensor):
     for layer in graph.layers:
         writes = layer.output == tensor.name
         combines = layer.operand is not None and (writes or layer.operand.tensor == tensor.name)
-        if combines or (writes and (layer.table is not None or layer.leaky)):
+        if combines or (writes and layer.function):
             raise UserError(f"{_title(layer)} combines two maps, applies a function or has a "
                             "slope, and a binary chip's results are signs; choose a chip with "
                             "integers (array.activation, array.weight), on which signs are "

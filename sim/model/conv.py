@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Literal
 
 import numpy as np
 from systolith.hw.formats import Format
@@ -97,6 +98,12 @@ class Conv:
     def leaky(self) -> bool:
         """Whether sums below zero are requantized by numbers of their own."""
         return self.requantization is not None and self.requantization.below is not None
+
+    @property
+    def function(self) -> Literal["table", "leaky"] | None:
+        """The nonlinear function of its results: "table", or "leaky" (factors of their own below
+        zero)."""
+        return "table" if self.table is not None else "leaky" if self.leaky else None
 
     @property
     def limits(self) -> Limits | None:

@@ -50,7 +50,7 @@ def test_the_core_passes(simulated):
 def test_twenty_seeds_on_four_chips():
     """Integers, floats and binary, exact and saturating, with tables and without; arrays that are
     not square, and one with depthwise."""
-    chips = ["random-1", "random-3", "random-11", "random-9"]
+    chips = ["random-19", "random-22", "random-51", "random-16"]
     arches = [chip(name) for name in chips]
     assert [arch.depthwise for arch in arches] == [False, True, False, False]
     assert all(arch.rows != arch.columns for arch in arches if not arch.depthwise)

@@ -62,6 +62,14 @@ def test_public_functions_have_docstrings(room):
     assert not found
 
 
+def test_docstrings_stand_alone():
+    """None begins as the rest of a sentence that its name would begin."""
+    found = [f"{file}:{number}" for file in FILES
+             for number, line in enumerate((ROOT / file).read_text().splitlines(), 1)
+             if line.lstrip().startswith(('"""Of ', '"""Those ', '"""Both ', '"""What of '))]
+    assert not found
+
+
 def test_what_lacks_a_docstring_is_found():
     source = ("def f(): pass\ndef g():\n    'Words.'\nclass A:\n    def __init__(self): pass\n"
               "    def m(self): pass\n    @overload\n    def o(self): ...\n")

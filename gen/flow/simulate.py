@@ -48,18 +48,19 @@ class Counted:
 
     @property
     def cycles(self) -> int | None:
-        """Of `run`, all traffic included."""
+        """Cycles of the core's run, all traffic included; None where there was none."""
         return None if self.run is None else self.run.cycles
 
     @property
     def compute_cycles(self) -> int | None:
-        """Of `run`, from the first array pass to the last result."""
+        """Cycles of the core's run from the first array pass to the last result; None where
+        there was none."""
         return None if self.run is None else self.run.compute_cycles
 
     @property
     def activity(self) -> dict[str, dict[str, int]] | None:
-        """Of `run`, for each unit the cycles of each state, by the core's counters; None also where
-        the chip has none."""
+        """{unit: {state: cycles}} of the core's run, by its counters; None where there was no run,
+        or the chip has no counters."""
         return None if self.run is None else self.run.activity
 
     @property

@@ -66,7 +66,7 @@ class Clock(Record):
     source: str
 
     def images_per_second(self, batch: int, cycles: int) -> float:
-        """Of runs that compute so many images in so many cycles."""
+        """Images a second of runs that compute `batch` images in `cycles` cycles."""
         return batch * self.mhz * 1e6 / cycles
 
 

@@ -200,7 +200,7 @@ class SerialBoard(wiring.Component):
         raise NotImplementedError
 
     def _bits(self, seconds):
-        """Of a counter that takes about as long."""
+        """Bits of a counter of clocks that overflows after about `seconds`."""
         return round(log2(seconds * self.hz))
 
     def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:

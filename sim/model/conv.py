@@ -107,7 +107,8 @@ class Conv:
 
     @property
     def limits(self) -> Limits | None:
-        """Of the last rounding: the operand's, or those of requantization; None: of raw sums."""
+        """Limits of the last rounding: the operand's where there is one, else those of
+        requantization; None for raw sums."""
         return self.operand or self.requantization
 
     @property

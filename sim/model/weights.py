@@ -73,7 +73,7 @@ class Weights:
     # The same numbers otherwise.
 
     def in_format(self, format: Format) -> "Weights | None":
-        """The same numbers in another format; None where it does not have all of them."""
+        """These weights in another format; None where it does not have all of their numbers."""
         if format == self.format:
             return self
         images = np.ldexp(self.images.astype(np.float64), self.format.exponent - format.exponent)
@@ -109,7 +109,7 @@ class Weights:
     # Other channels and kernels.
 
     def of_outputs(self, channels: np.ndarray) -> "Weights":
-        """Those of some output channels."""
+        """The weights of some output channels."""
         return replace(self, images=self.images[channels])
 
     def negated(self, channels: np.ndarray) -> "Weights":
@@ -159,8 +159,8 @@ class Weights:
         return replace(self, images=images.reshape(outputs, y * x * inputs, height, width))
 
     def in_planes(self, planes: int, idle: int) -> "Weights":
-        """Those of a layer that reads `planes` bit planes of its input one after the other, with
-        `idle` more channels each, whose weights are -1 and +1 in turns."""
+        """The weights of a layer that reads `planes` bit planes of its input one after the other,
+        with `idle` more channels each, whose weights are -1 and +1 in turns."""
         tail = np.broadcast_to(2 * (np.arange(idle) % 2)[:, None, None] - 1,
                                (len(self), idle, *self.shape[2:]))
         return replace(self, images=np.tile(np.concatenate([self.images, tail], axis=1),

@@ -66,8 +66,8 @@ def _is_made(value):
 
 
 def _quantizers_after(work, dependents):
-    """Those of a node's dependents that make codes of real numbers, with scales that do not depend
-    on the node."""
+    """The dependents of a node that make codes of real numbers with scales that do not depend on
+    the node."""
     inside = {id(item) for item in dependents}
     return [item for item in dependents
             if has(item.operator, ENCODES) and item.inputs[0] in work.makers

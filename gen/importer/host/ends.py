@@ -97,7 +97,7 @@ def computable(node: Node) -> bool:
 
 
 def ends_of(work: Work, unknown: set[str]) -> tuple[set[str], set[str], set[str]]:
-    """What of a network the host computes, as far as the operators' names and attributes decide it.
+    """Which parts of a network the host computes, as far as operators' names and attributes say.
 
     `unknown`: names of nodes whose operator or attributes the chip does not have. Returns (names of
     tensors that the host computes before the chip, of tensors that it computes after the chip, of

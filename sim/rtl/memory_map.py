@@ -3,6 +3,7 @@
 import mmap
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +12,16 @@ from systolith.hw.spec import registers
 
 from .device import DeviceError
 
-__all__ = ["MemoryMap"]
+__all__ = ["MemoryMap", "poll"]
+
+
+def poll(read_register: Callable[[int], int], limit: int | None, pause: float) -> None:
+    """Read a core's registers every `pause` seconds until it is not busy any more, or has taken
+    more than `limit` cycles (None: no limit)."""
+    while read_register(registers.address("STATUS")) & 1:
+        if limit is not None and read_register(registers.address("CYCLES")) > limit:
+            return
+        time.sleep(pause)
 
 
 class MemoryMap:
@@ -78,10 +88,7 @@ class MemoryMap:
 
     def wait(self, limit: int | None) -> None:
         """Until the core is not busy any more; at most `limit` of its cycles."""
-        while self.read_register(registers.address("STATUS")) & 1:
-            if limit is not None and self.read_register(registers.address("CYCLES")) > limit:
-                return
-            time.sleep(self.PAUSE)
+        poll(self.read_register, limit, self.PAUSE)
 
     def __enter__(self) -> Self:
         return self

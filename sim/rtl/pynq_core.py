@@ -9,6 +9,7 @@ from typing import Any, Self
 from systolith.hw.spec import registers
 
 from .device import DeviceError
+from .memory_map import poll
 
 __all__ = ["OVERLAY", "PynqCore"]
 
@@ -79,10 +80,7 @@ class PynqCore:
 
     def wait(self, limit: int | None) -> None:
         """Until the core is not busy any more; at most `limit` of its cycles."""
-        while self.read_register(registers.address("STATUS")) & 1:
-            if limit is not None and self.read_register(registers.address("CYCLES")) > limit:
-                return
-            time.sleep(self.PAUSE)
+        poll(self.read_register, limit, self.PAUSE)
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,12 @@
 """The commands, in the order of the help: each module holds some that belong together."""
 
-from . import board, chip, element, litex, network, study
+from . import board, chip, element, litex, measure, network, study
 
 __all__ = ["COMMANDS"]
 
 COMMANDS = (
     chip.Init(), chip.Verilog(), element.Pe(), network.Check(), network.Quantize(),
-    network.Build(), network.Simulate(), network.Report(), network.Trace(), chip.Area(),
-    chip.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
+    network.Build(), network.Simulate(), network.Report(), network.Trace(), measure.Area(),
+    measure.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
     board.Host(), study.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
 )

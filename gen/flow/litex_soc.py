@@ -135,12 +135,20 @@ def write_soc(name: str, arch: Arch, folder: Path | str, *, mhz: float | None = 
         soc = board_soc(name, arch, mhz, link)
         Builder(soc, output_dir=str(folder), software_dir=software, compile_software=False,
                 compile_gateware=False).build(build_name=file_name(name))
+    _move_with_the_folder(folder / "gateware" / f"{file_name(name)}.tcl")
     link = link or board_of(name).link
     found = soc_map(soc) | {"board": name, "link": link, "clock_mhz": mhz, "server": [
         "litex_server", *(("--uart", "--uart-port", "/dev/ttyUSB0", "--uart-baudrate", str(BAUD))
                           if link == "uart" else ("--udp", "--udp-ip", ADDRESS))]}
     write_file(folder / MAP, json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _move_with_the_folder(script):
+    """Makes Vivado's script, which runs in its own folder, name the files there without that."""
+    if script.is_file():
+        here = f"{{{script.parent.resolve()}/"
+        write_file(script, script.read_text().replace(here, "{"))
 
 
 def file_name(name: str) -> str:

@@ -14,8 +14,8 @@ __all__ = ["Path", "critical_paths", "own_name"]
 
 #: The part of a cell's name that Yosys has appended; names of the design have no capitals.
 _MADE = re.compile(r"(_(?=[A-Z][A-Z0-9]+(_|\$|$))|\$(?=[A-Za-z])).*")
-#: The hierarchy of the board's top level around the core, which is left out.
-_AROUND = re.compile(r"^system\.core\.placed\.")
+#: The hierarchy of the board's top level, or of a SoC, around the core, which is left out.
+_AROUND = re.compile(r"^(system\.core\.placed|systolith_core)\.")
 _BITS = re.compile(r"(\[\d+\])+$")
 
 

@@ -22,7 +22,6 @@ from systolith.gen.chip.verilog import board_verilog, core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes, ToolError
 from systolith.gen.kit.progress import SILENT, Reporter
-from systolith.hw.board.boards import Board
 from systolith.hw.spec.arch import Arch
 
 from .area import run_yosys
@@ -30,8 +29,8 @@ from .flows import DEVICES, Flow, flow_of
 from .paths import Path as CriticalPath
 from .paths import critical_paths
 
-__all__ = ["Job", "Timing", "achieved", "board_job", "board_timing", "jobs_for", "place_all",
-           "synthesize", "timing_text"]
+__all__ = ["Job", "Timing", "achieved", "board_timing", "jobs_for", "place_all", "synthesize",
+           "timing_text"]
 
 
 @dataclass
@@ -114,33 +113,26 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
     flow.placer.command()
     with tempfile.TemporaryDirectory(prefix="systolith-timing-") as name:
         folder = Path(name)
-        synthesize(board_verilog(arch, core_verilog(arch)), board, folder / "netlist.json",
-                   pe_dsp=arch.pe_dsp, progress=progress)
+        synthesize(board_verilog(arch, core_verilog(arch)), flow, board.module,
+                   folder / "netlist.json", pe_dsp=arch.pe_dsp, what=f"the {board.name}",
+                   progress=progress)
         mhz = board.runs_at(arch.clock_mhz)
-        job = board_job(board, folder, mhz)
+        (folder / board.constraints).write_bytes(
+            (resources.files("systolith.constraints") / board.constraints).read_bytes())
+        job = Job(folder, "netlist.json", flow, board.part.name,
+                  (*flow.constraints(board.constraints), "--freq", f"{mhz:g}"))
         return achieved(place_all(job, seeds, jobs=jobs, progress=progress), asked=mhz)
 
 
-def board_job(board: Board, folder: Path, mhz: float) -> Job:
-    """The `Job` of a board's top level, which runs at `mhz`, in a folder with its netlist.json; the
-    constraints are written there."""
-    flow = flow_of(board.name)[1]
-    constraints = folder / board.constraints
-    constraints.write_bytes(
-        (resources.files("systolith.constraints") / board.constraints).read_bytes())
-    return Job(folder, "netlist.json", flow, board.part.name,
-               (*flow.constraints(board.constraints), "--freq", f"{mhz:g}"))
-
-
-def synthesize(verilog: str, board: Board, netlist: Path, *, pe_dsp: bool,
+def synthesize(verilog: str, flow: Flow, top: str, netlist: Path, *, pe_dsp: bool, what: str,
                progress: Reporter = SILENT) -> None:
-    """Write the netlist of the Verilog text of a board's top level. Raises AreaError."""
-    flow = flow_of(board.name)[1]
-    with progress.step(f"Synthesis for the {board.name} (Yosys)"), \
+    """Write the netlist of the Verilog text of a whole FPGA below the module `top`; `what` says
+    what it is. Raises AreaError."""
+    with progress.step(f"Synthesis for {what} (Yosys)"), \
             tempfile.TemporaryDirectory(prefix="systolith-synthesis-") as name:
         source, made = Path(name) / "design.v", Path(name) / "netlist.json"
         source.write_text(verilog)
-        run_yosys([f'read_verilog -sv "{source}"', *flow.synthesis(board.module, pe_dsp),
+        run_yosys([f'read_verilog -sv "{source}"', *flow.synthesis(top, pe_dsp),
                    f'write_json "{made}"'], made)
         if flow.finish is not None:
             design = json.loads(made.read_text())
@@ -254,9 +246,17 @@ def _told(error, part):
                                  for name, used, available in over), error.log)
 
 
-def achieved(reports: Mapping[int, Mapping[str, Any]], asked: float | None = None) -> Timing:
-    """The `Timing` of nextpnr's reports by seed."""
-    mhz = {seed: round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
+def achieved(reports: Mapping[int, Mapping[str, Any]], asked: float | None = None,
+             single_clock: bool = True) -> Timing:
+    """The `Timing` of nextpnr's reports by seed.
+
+    Of a design with several clocks that have limits of their own, the one that is closest to its
+    own counts, in parts of the core's of `asked` MHz.
+    """
+    def reached(clock):
+        return clock["achieved"] if single_clock or asked is None else (
+            asked * clock["achieved"] / clock["constraint"])
+    mhz = {seed: round(min(map(reached, report["fmax"].values())), 2)
            for seed, report in reports.items()}
     cells = {name: (item["used"], item["available"])
              for name, item in next(iter(reports.values()))["utilization"].items() if item["used"]}

@@ -21,12 +21,12 @@ class Litex(Command):
         "The folder gets gateware/ (Verilog,\nconstraints, build script) and soc.json, which "
         "`systolith run --device litex:HOST:PORT` reads; the host\nstarts the SDRAM, no RISC-V "
         "compiler is needed. With --build the open flow makes the bitstream (ECP5\nboards; the "
-        "extra `boards`); a clock that no seed closes is refused (exit code 1). Needs the extra "
-        "`litex`.")
+        "extra `boards`); a clock that no seed closes is refused (exit code 1). With --area Yosys "
+        "tells\nwhat the SoC takes of the board's part. Needs the extra `litex`.")
     examples = (
         "  systolith litex out --board ulx3s-85f --build\n"
         "  systolith litex out --board ecpix5-85f --link ethernet -o soc\n"
-        "  systolith litex --chip ulx3s-8x8 --board arty-a7-100t --clock 80 -o soc")
+        "  systolith litex --chip ulx3s-8x8 --board arty-a7-100t --clock 80 --area -o soc")
 
     def arguments(self, parser: ArgumentParser) -> None:
         from systolith.gen.flow.litex_soc import LINKS, LITEX_BOARDS
@@ -41,15 +41,21 @@ class Litex(Command):
                             help="how the host reaches the SoC (default: uart)")
         parser.add_argument("--build", action="store_true",
                             help="make the bitstream, too (Yosys, nextpnr, ecppack)")
+        parser.add_argument("--area", action="store_true",
+                            help="print what the SoC takes of the board's part (Yosys)")
         add_seeds(parser, 3)
         add_seed_jobs(parser)
         add_output(parser, "OUT", help="folder of the results (default: DIR/litex)")
 
     def run(self, options: Namespace) -> int:
         from systolith.gen.flow.bitstream import chip_of_build
-        from systolith.gen.flow.litex_build import build_soc
+        from systolith.gen.flow.litex_build import build_soc, needs_open_flow, soc_area
         from systolith.gen.flow.litex_soc import LITEX_BOARDS, write_soc
+        from systolith.gen.kit.tables import text_table
+        from systolith.gen.measure.area import Figures
         from systolith.gen.measure.place_and_route import timing_text
+        from systolith.gen.report.report import area_rows
+        from systolith.hw.board.boards import PARTS
         from systolith.sim.rtl.litex_link import MAP
         if (options.dir is None) == (options.chip is None):
             raise UserError("litex needs either DIR (a build) or --chip (a chip)")
@@ -65,16 +71,23 @@ class Litex(Command):
         if board not in LITEX_BOARDS:
             raise UserError(f"the chip's board, {board!r}, is none that LiteX brings up here; "
                             f"give --board, one of {', '.join(LITEX_BOARDS)}")
+        if options.build:
+            needs_open_flow(board)
         output = Path(options.output or Path(options.dir) / "litex")
         with Reporter() as progress:
             soc = write_soc(board, arch, output, mhz=options.clock, link=options.link,
                             progress=progress)
+            area = soc_area(board, arch, output, progress) if options.area else None
             made = build_soc(board, arch, output, mhz=soc["clock_mhz"],
                              seeds=range(1, options.seeds + 1), jobs=options.jobs,
                              progress=progress) if options.build else None
         print(f"{arch.name} in a SoC for the {board} at {soc['clock_mhz']:g} MHz, with "
               f"{soc['memory']['bytes'] >> 20} MiB of {soc['sdram']['type']} memory")
         wrote(output / MAP, output / "gateware")
+        if area:
+            part = PARTS[LITEX_BOARDS[board].part]
+            print(f"on the {part.name}, by Yosys:\n")
+            print(text_table(area_rows(area, Figures.of(part)), "lrrrr"))
         if made:
             print(timing_text(made.timing))
             wrote(made.report, made.file)

@@ -6,11 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from systolith.gen.chip.toml import commented_toml
 from systolith.gen.chip.verilog import core_verilog
+from systolith.gen.cli.main import main
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.flow.build import CORE, Build
 from systolith.gen.flow.run import run
 from systolith.gen.kit.errors import UserError
+from systolith.gen.measure.place_and_route import achieved
 from systolith.hw.board.boards import PARTS
 from systolith.hw.spec.arch import Arch
 
@@ -47,21 +50,6 @@ def test_the_soc_of_a_board(written):
     assert soc["sdram"]["sequence"][0] == ["Bring CKE high", 0, 0, ["control", 14], 20000]
 
 
-def test_a_soc_with_ddr_memory_and_ethernet(tmp_path):
-    soc = litex_soc.write_soc("ecpix5-85f", ARCH, tmp_path, link="ethernet", mhz=65)
-    known = json.loads((tmp_path / "csr.json").read_text())
-    assert soc["csr"] == {name: csr["addr"] for name, csr in known["csr_registers"].items()
-                          if name in soc["csr"]}
-    assert {"ddrphy_dly_sel", "ddrphy_burstdet_seen", "sdram_dfii_pi1_rddata"} < set(soc["csr"])
-    assert soc["registers"] == known["memories"]["systolith"]["base"]
-    assert soc["memory"]["origin"] == known["memories"]["main_ram"]["base"]
-    # a phase's register, of two words
-    assert soc["sdram"]["bytes"] == 4 * known["csr_registers"]["sdram_dfii_pi0_rddata"]["size"]
-    assert soc["server"] == ["litex_server", "--udp", "--udp-ip", "192.168.1.50"]
-    assert '"eth_mdio"' in (tmp_path / "gateware" / "ecpix5_85f.lpf").read_text()
-    assert soc["sdram"]["leveling"] and soc["clock_mhz"] == 65
-
-
 def test_boards_are_of_known_parts():
     for board in litex_soc.LITEX_BOARDS.values():
         assert board.part in PARTS
@@ -76,6 +64,8 @@ def test_what_cannot_be(tmp_path, monkeypatch):
         litex_soc.write_soc("none", ARCH, tmp_path)
     with pytest.raises(UserError, match=r"run Vivado on gateware/arty_a7_35t\.tcl"):
         litex_build.build_soc("arty-a7-35t", ARCH, tmp_path, mhz=100)
+    assert main(["litex", "--chip", "tiny-2x4-bnn", "--board", "arty-a7-100t", "--build", "-o",
+                 str(tmp_path)]) == 1 and not list(tmp_path.iterdir())
     monkeypatch.setattr(litex_soc.importlib.util, "find_spec",
                         lambda name: None if name == "litedram" else object())
     with pytest.raises(UserError, match=r"litedram is missing: pip install systolith\[litex\]"):
@@ -96,15 +86,72 @@ def test_socs_that_the_core_does_not_fit_into():
 
 
 def test_the_clock_that_counts_is_the_one_closest_to_its_limit():
-    def report(sys, fast):
-        return {"utilization": {}, "fmax": {
+    def reached(*reports):
+        return achieved({seed: {"utilization": {}, "fmax": {
             "sys": {"achieved": sys, "constraint": 50.0},
             "fast": {"achieved": fast, "constraint": 100.0}}}
-    timing = litex_build._slowest({1: report(55.0, 90.0), 2: report(52.0, 150.0)}, 50.0)
+            for seed, (sys, fast) in enumerate(reports, 1)}, 50.0, single_clock=False)
+    timing = reached((55.0, 90.0), (52.0, 150.0))
     assert timing.mhz == {1: 45.0, 2: 52.0} and timing.best == 2
     timing.needs_to_close("it")
     with pytest.raises(UserError, match=r"runs at 50 MHz, which timing does not close"):
-        litex_build._slowest({1: report(55.0, 90.0)}, 50.0).needs_to_close("it")
+        reached((55.0, 90.0)).needs_to_close("it")
+
+
+def _check_the_map(folder):
+    """What the host is told of the SoC is what LiteX says of it."""
+    soc = json.loads((folder / "soc.json").read_text())
+    known = json.loads((folder / "csr.json").read_text())
+    assert soc["csr"] == {name: csr["addr"] for name, csr in known["csr_registers"].items()
+                          if name in soc["csr"]}
+    assert {"ddrphy_dly_sel", "ddrphy_burstdet_seen", "sdram_dfii_pi1_rddata"} < set(soc["csr"])
+    assert soc["registers"] == known["memories"]["systolith"]["base"]
+    assert soc["memory"]["origin"] == known["memories"]["main_ram"]["base"]
+    # a phase's register, of two words
+    assert soc["sdram"]["bytes"] == 4 * known["csr_registers"]["sdram_dfii_pi0_rddata"]["size"]
+    assert soc["server"] == ["litex_server", "--udp", "--udp-ip", "192.168.1.50"]
+    assert '"eth_mdio"' in (folder / "gateware" / "ecpix5_85f.lpf").read_text()
+    assert soc["sdram"]["leveling"] and soc["clock_mhz"] == 65
+
+
+def test_the_command_makes_a_bitstream(tools, tmp_path, monkeypatch, capsys):
+    """With stand-ins for the tools: a SoC of a folder's build with DDR3 and Ethernet, of which all
+    clocks must close."""
+    (tmp_path / "chip.toml").write_text(commented_toml(ARCH))
+    monkeypatch.setenv("FAKE_MHZ", "25")
+    words = ["litex", str(tmp_path), "--board", "ecpix5-85f", "--link", "ethernet", "--clock",
+             "65", "--build", "--seeds"]
+    assert main([*words, "2"]) == 0
+    out, soc = capsys.readouterr().out.splitlines(), tmp_path / "litex"
+    assert (soc / "ecpix5_85f.bit").read_text() == "bits of seed 2"
+    assert f"configure the board: openFPGALoader -b ecpix5_r03 {soc / 'ecpix5_85f.bit'}" in out
+    # 26 and 27 of the 25 MHz that the constraint asks for, in parts of the core's 65
+    assert "68.9 MHz, the median of 67.6, 70.2" in out
+    report = json.loads((soc / "timing.json").read_text())
+    assert (report["board"], report["chip"], report["closes"]) == ("ecpix5-85f", "small", True)
+    placer = tools()[1]
+    assert placer[:2] == ["nextpnr-ecp5", "--um5g-85k"] and "--freq" not in placer
+    assert placer[placer.index("--lpf") + 1] == "ecpix5_85f.lpf"
+    _check_the_map(soc)
+    monkeypatch.setenv("FAKE_MHZ", "20")
+    (soc / "place-and-route" / "seed-1.json").unlink()
+    assert main([*words, "1"]) == 1
+    assert "the SoC on the ecpix5-85f runs at 65 MHz" in capsys.readouterr().err
+    assert not (soc / "ecpix5_85f.bit").exists()
+
+
+@pytest.fixture(scope="module")
+def arty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arty")
+    litex_soc.write_soc("arty-a7-35t", ARCH, folder)
+    return folder / "gateware"
+
+
+def test_vivados_script_finds_its_files_wherever_the_folder_is(arty):
+    script = (arty / "arty_a7_35t.tcl").read_text()
+    named = re.findall(r"^read_\w+ \{?([^\s}]+)", script, re.MULTILINE)
+    assert sorted(named) == ["arty_a7_35t.v", "arty_a7_35t.xdc", "systolith_core.v"]
+    assert all((arty / name).is_file() for name in named) and str(arty) not in script
 
 
 def test_a_simulated_soc_computes_what_the_golden_model_does(tmp_path):

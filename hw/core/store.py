@@ -7,7 +7,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
-from systolith.hw.spec.timing import STORE_BURSTS
+from systolith.hw.spec.timing import STORE_BURSTS, burst_limit
 
 from .axi import AXI4Signature, times
 from .burst_queue import BurstQueue
@@ -20,13 +20,16 @@ _LAYOUT = isa.layout(Opcode.STORE)
 
 
 class _Burst:
-    """Registers of the burst whose beats are being made."""
+    """Registers of the burst whose beats are being made, and of the one that is begun after it."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, more: int) -> None:
         self.promised = Signal()                # it is begun, beats are left to be made
         self.lanes = Signal(lanes, reset_less=True)     # its first byte within a beat, in items
         self.raw = Signal(reset_less=True)
-        self.more = Signal(8, reset_less=True)  # beats after the next one
+        self.more = Signal(more, reset_less=True)       # beats after the next one
+        self.ends = Signal()                    # its last beat is made in this cycle
+        self.waits = Signal()                   # the next one of the same run is begun, too
+        self.more_then = Signal.like(self.more)         # of that one
 
 
 class Store(ExecutionUnit):
@@ -43,8 +46,10 @@ class Store(ExecutionUnit):
 
     Timing of the back: a burst is begun in the first cycle in which `Bursts` offers it, an item is
     at `items`, the one before has made its beats and AW is free, and fewer than `STORE_BURSTS` are
-    outstanding (a response in cycle t makes room from t + 1). Begun in cycle b, it is on AW from
-    b + 1, and its beats are made from b + 1 on, one in every cycle in which there is an item and
+    outstanding (a response in cycle t makes room from t + 1). One that goes on with a run does not
+    wait for beats and item while the burst before has beats to make, if no other one waits. Begun
+    in cycle b, it is on AW from b + 1, and its beats are made from b + 1 on, after those of the
+    burst before, one in every cycle in which there is an item and
     the W channel is free or accepts; a beat made in cycle t is on W from t + 1. An item is taken in
     the cycle in which its last beat is made. When the last response comes in cycle t, `give` is
     high in cycle t + 1; responses are accepted at once, but in no two cycles that follow each
@@ -102,13 +107,14 @@ class Store(ExecutionUnit):
         answer = data.View(entry, queue.oldest)
 
         started, missing = self._elaborate_front(m, bursts.run)
-        burst = _Burst(len(bursts.o.payload.tag.lanes))
+        burst = _Burst(len(bursts.o.payload.tag.lanes), (burst_limit(self.arch) - 1).bit_length())
         begin = self._elaborate_bursts(m, bursts.o, burst, queue, data.View(entry, queue.new))
         make = self._elaborate_beats(m, burst)
         self._elaborate_responses(m, queue, answer)
         front = Signal()
         m.d.comb += front.eq(started | bursts.busy)
-        self._elaborate_state(m, front, bursts.o.valid, burst, queue, begin | make, missing)
+        self._elaborate_state(m, front, bursts.o.valid, burst, queue,
+                              (begin & ~burst.promised) | make, missing)
         return m
 
     def _item_bytes(self) -> dict[int, int]:
@@ -204,8 +210,10 @@ class Store(ExecutionUnit):
         m.d.comb += [
             check.offset.eq(offered.payload.offset), check.last.eq(offered.payload.last),
             check.window_base.eq(self.window_base), check.window_size.eq(self.window_size),
-            begin.eq(offered.valid & self.items.valid & ~queue.full & ~burst.promised
-                     & ~axi.awvalid & ~closed & ~self.halt),
+            # An address whose data depends on other units is sent when the data is there, or it
+            # might keep a simple slave from serving them; a run's later bursts follow the first.
+            begin.eq(offered.valid & ~queue.full & ~burst.waits & ~axi.awvalid & ~closed
+                     & ~self.halt & Mux(burst.promised, ~offered.payload.first, self.items.valid)),
             offered.ready.eq(begin),
             axi.awsize.eq(self._beat_bits()),
             axi.awburst.eq(1),
@@ -219,12 +227,18 @@ class Store(ExecutionUnit):
             m.d.sync += axi.awvalid.eq(0)
         with m.If(~axi.awvalid):
             m.d.sync += [axi.awaddr.eq(check.address), axi.awlen.eq(check.length)]
-        with m.If(~burst.promised):
-            m.d.sync += [burst.lanes.eq(tag.lanes), burst.raw.eq(tag.raw),
-                         burst.more.eq(check.length)]
         with m.If(begin):
-            m.d.sync += [axi.awvalid.eq(~check.outside), burst.promised.eq(~check.outside),
-                         closed.eq(check.outside)]
+            m.d.sync += [axi.awvalid.eq(~check.outside), closed.eq(check.outside)]
+        goes = begin & ~check.outside
+        with m.If(~burst.promised):         # in a run's later bursts they are as in its first
+            m.d.sync += [burst.lanes.eq(tag.lanes), burst.raw.eq(tag.raw)]
+        with m.If(~burst.waits):
+            m.d.sync += burst.more_then.eq(check.length)
+        with m.If(~burst.promised | burst.ends):
+            m.d.sync += [burst.more.eq(Mux(burst.waits, burst.more_then, check.length)),
+                         burst.promised.eq(burst.waits | goes), burst.waits.eq(0)]
+        with m.Elif(goes):
+            m.d.sync += burst.waits.eq(1)
         return begin
 
     def _elaborate_beats(self, m, burst):
@@ -239,6 +253,7 @@ class Store(ExecutionUnit):
         m.d.comb += [
             make.eq(burst.promised & free & (self.items.valid | self.halt)),
             last.eq(burst.more == 0),
+            burst.ends.eq(make & last),
             self.items.ready.eq(burst.promised & free & item_ends & ~self.halt),
         ]
         with m.If(axi.wready):
@@ -246,10 +261,10 @@ class Store(ExecutionUnit):
         with m.If(make):
             m.d.sync += [
                 axi.wvalid.eq(1),
-                burst.promised.eq(~last),
-                burst.more.eq(burst.more - 1),
                 beat.eq(Mux(item_ends, 0, beat + 1)),
             ]
+        with m.If(make & ~last):
+            m.d.sync += burst.more.eq(burst.more - 1)
         with m.If(free):
             m.d.sync += axi.wlast.eq(last)
             with m.Switch(burst.raw):

@@ -423,7 +423,7 @@ class _Model:
 
     def _store(self):
         popped = begun = 0          # the last instruction was handed on; the last burst begun
-        made = 0                    # the last beat
+        made = entered = 0          # the last beat; that before the last burst that was begun early
         responses = deque([0] * timing.STORE_BURSTS)
         activity = self.activity[Unit.STORE]
         while True:
@@ -447,15 +447,19 @@ class _Model:
                                   activity.giver)
                 if not left:
                     self._put(self.room[Unit.STORE], popped + 1)
-                for burst in self._bursts_of(address, beats):
-                    if item is None:
-                        item = (yield self.items) + 2
-                    begun = max(made + 1, start + 1)
-                    activity.wait(UnitState.UNIT, begun, item - 1)
-                    begun = max(begun, item, offered)
+                for place, burst in enumerate(self._bursts_of(address, beats)):
                     room = responses.popleft() + 1
-                    activity.wait(UnitState.MEMORY, begun, room - 1)
-                    made = begun = max(begun, room)
+                    early = max(offered, room, entered + 1)
+                    if place and early <= made:     # while the one before has beats to make
+                        begun, entered = early, made
+                    else:
+                        if item is None:
+                            item = (yield self.items) + 2
+                        begun = max(made + 1, start + 1)
+                        activity.wait(UnitState.UNIT, begun, item - 1)
+                        begun = max(begun, item, offered)
+                        activity.wait(UnitState.MEMORY, begun, room - 1)
+                        made = begun = max(begun, room)
                     offered = begun + 2
                     for _ in range(burst):
                         if item is None:

@@ -13,7 +13,7 @@ from systolith.gen.cli import main
 from systolith.gen.cli.parser import make_parser
 from systolith.gen.flow import build as build_module
 from systolith.gen.study.demo import write_example
-from systolith.gen.study.sweep import read_space
+from systolith.gen.study.sweep.space import read_space
 
 from .docs_blocks import blocks, commands, missing
 
@@ -67,7 +67,7 @@ class Session:
         if kind == "file":
             Path(words).write_text(block.text)
             if block.language == "toml" and "group" in tomllib.loads(block.text):
-                points = read_space(words)
+                points = read_space(words).points
                 assert points and not any(point.problem for point in points)
         elif block.language == "text":
             lost = missing(block.text, self.output)

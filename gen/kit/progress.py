@@ -34,8 +34,17 @@ class Reporter:
         # Here, since the command line imports this module also where nothing is run.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        class Bars(Progress):
+            """Bars with a table below them."""
+            table: Any = None
+
+            def get_renderables(self):
+                yield from super().get_renderables()
+                if self.table is not None:
+                    yield self.table
         console = Console(file=self.stream)
-        return Progress(
+        return Bars(
             SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"),
             BarColumn(bar_width=24), TextColumn("{task.fields[count]}"), TimeElapsedColumn(),
             console=console) if console.is_terminal else None
@@ -48,6 +57,16 @@ class Reporter:
     def __exit__(self, *error):
         if self.bars:
             self.bars.stop()
+
+    def show(self, rows: list[list[str]]) -> None:
+        """Show rows of texts, the first one the heading, below the bars; on a terminal only, until
+        other rows take their place."""
+        if self.bars:
+            from rich.table import Table
+            table = Table(*rows[0], box=None, header_style="bold")
+            for row in rows[1:]:
+                table.add_row(*row)
+            self.bars.table = table
 
     @contextmanager
     def step(self, text: str, total: int | None = None) -> Iterator[Callable[[Any], None]]:

@@ -49,7 +49,8 @@ def write_example(folder: Path | str, examples: Path | str | None = None) -> lis
     """Copy the shipped networks to `folder` (made), with the digits as arrays; the paths.
 
     x.npy holds the held-out digits, float32 (1000, 1, 28, 28) from 0 to 1, labels.npy which digit
-    each is, calibration.npy 100 others, for `quantize`. `examples` names another folder to read.
+    each is, calibration.npy 100 others, for `quantize`; digits.npz all three, for `sweep`.
+    `examples` names another folder to read.
     """
     examples, folder = Path(examples or _shipped()), Path(folder)
     images, labels = read_digits(examples / DIGITS, (1, 28, 28))
@@ -60,6 +61,7 @@ def write_example(folder: Path | str, examples: Path | str | None = None) -> lis
             shutil.copyfile(model, new / model.name)
         for name, array in (("x", images), ("labels", labels), ("calibration", calibration)):
             np.save(new / f"{name}.npy", array)
+        np.savez(new / "digits.npz", images=images, labels=labels, calibration=calibration)
     return written_files(folder)
 
 

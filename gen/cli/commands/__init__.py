@@ -1,6 +1,6 @@
 """The commands, in the order of the help: each module holds some that belong together."""
 
-from . import board, chip, element, litex, measure, network, study
+from . import board, chip, element, litex, measure, network, study, sweep
 
 __all__ = ["COMMANDS"]
 
@@ -8,5 +8,5 @@ COMMANDS = (
     chip.Init(), chip.Verilog(), element.Pe(), network.Check(), network.Quantize(),
     network.Build(), network.Simulate(), network.Report(), network.Trace(), measure.Area(),
     measure.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
-    board.Host(), study.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
+    board.Host(), sweep.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
 )

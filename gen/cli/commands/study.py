@@ -1,6 +1,5 @@
 """Commands that run many cases, and the demo."""
 
-import os
 from argparse import ArgumentParser, Namespace
 
 from systolith.gen.kit.progress import Reporter
@@ -8,37 +7,7 @@ from systolith.gen.kit.progress import Reporter
 from ..command import FAULT, MISMATCH, OK, Command
 from ..options import add_jobs, add_output, add_seeds, count, names, whole, wrote
 
-__all__ = ["Demo", "Regress", "Sweep"]
-
-
-class Sweep(Command):
-    name, summary = "sweep", "measure many chips"
-    text = (
-        "Measure area (Yosys) and cycles (cycle model) of every chip in a space. Results are "
-        "written as\nthey come; an interrupted sweep goes on where it stopped. Ends with a CSV "
-        "and a Pareto plot of the\nchips that fit their part. What failed is in the CSV with its "
-        "reason and is not measured again.")
-    examples = ("  systolith sweep examples/sweep/formats.toml -o sweep --jobs 2\n"
-                "  systolith sweep examples/sweep/formats.toml -o sweep --retry-failed")
-
-    def arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("space", metavar="SPACE.toml")
-        add_output(parser, "DIR", required=True)
-        add_jobs(parser, "points", os.cpu_count() or 1)
-        parser.add_argument("--retry-failed", action="store_true",
-                            help="measure again what failed in an earlier run")
-
-    def run(self, options: Namespace) -> int:
-        from systolith.gen.study.sweep import sweep
-        with Reporter() as progress:
-            results, files = sweep(options.space, options.output, jobs=options.jobs,
-                                   retry_failed=options.retry_failed, progress=progress)
-        failed = sum(bool(result["error"]) for result in results)
-        large = sum(bool(result["exceeds"]) for result in results)
-        print(f"{len(results)} chips: {failed} failed, {large} do not fit their part; the reasons "
-              "are in results.csv")
-        wrote(*files)
-        return OK
+__all__ = ["Demo", "Regress"]
 
 
 class Regress(Command):
@@ -88,7 +57,7 @@ class Demo(Command):
                             help="digits simulated in RTL (default: %(default)s)")
         parser.add_argument("--files", metavar="DIR",
                             help="only write the networks and the digits to this folder: *.onnx, "
-                                 "x.npy, labels.npy, calibration.npy")
+                                 "x.npy, labels.npy, calibration.npy, digits.npz")
 
     def run(self, options: Namespace) -> int:
         from systolith.gen.study.demo import demo, write_example

@@ -10,7 +10,7 @@ from systolith.gen.cli.commands import COMMANDS
 from systolith.gen.cli.parser import make_parser
 
 #: Packages that take long to import.
-HEAVY = {"amaranth", "cocotb", "matplotlib", "numpy", "onnx", "onnxruntime", "plotly", "rich"}
+HEAVY = {"amaranth", "cocotb", "matplotlib", "numpy", "onnx", "onnxruntime", "optuna", "rich"}
 PROGRAM = """
 import sys
 from systolith.gen.cli.main import main

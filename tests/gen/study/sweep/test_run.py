@@ -13,27 +13,27 @@ import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
-from systolith.gen.report.pareto import pareto_front
-from systolith.gen.study import sweep as module
-from systolith.gen.study.sweep import AreaOf, evaluate, read_space, sweep
+from systolith.gen.report import pareto
+from systolith.gen.study.sweep import point as module
+from systolith.gen.study.sweep import run
+from systolith.gen.study.sweep.point import evaluate
+from systolith.gen.study.sweep.run import sweep
+from systolith.gen.study.sweep.space import read_space
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "sweep"
+from ....sweeps import SPACE, fake
 
-SPACE = """
-[[group]]
-name = "int"
-chip = "ulx3s-8x8"
-networks = ["net.onnx"]
-set = { "buffers.weights" = 512 }
-vary = { "array.rows" = [2, 3], "array.columns" = [2, 4, 6] }
-together = { "array.lanes" = [1, 2], "bus.data_bits" = [32, 64] }
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples" / "sweep"
 
-[[group]]
-name = "float"
-chip = { array = { rows = 2, columns = 2, activation = "e3m2", weight = "e3m2" } }
-networks = ["net.onnx"]
-vary = { "array.lanes" = [1, 2] }
-"""
+@pytest.fixture(autouse=True)
+def _no_pictures(request, monkeypatch):
+    """Pictures take longer than all the rest."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+
+
+@pytest.fixture
+def pictures():
+    """The test wants them."""
 
 
 @pytest.fixture
@@ -42,18 +42,6 @@ def space(tmp_path):
     path = tmp_path / "space.toml"
     path.write_text(SPACE)
     return path
-
-
-def fake(task):
-    """A result without Yosys: chips with more multipliers are larger and faster."""
-    macs = task.arch.macs_per_cycle
-    result = {"key": task.key, "kind": task.kind, "error": None}
-    if isinstance(task, AreaOf):
-        if (task.arch.rows, macs) == (3, 6):
-            return result | {"error": "Yosys failed: a test"}
-        return result | {"lut": 100 * macs, "ff": 7, "dsp": 0, "bram": 300 if macs == 16 else 1,
-                         "parts": {}, "processing_element": {}}
-    return result | {"macs": 1000, "cycles": 5000 // macs, "compute_cycles": 4000 // macs}
 
 
 class Asked(list):
@@ -79,7 +67,7 @@ def keys(points):
 
 
 def test_points_are_all_combinations(space):
-    points = read_space(space)
+    points = read_space(space).points
     assert len(points) == 2 * 3 * 2 + 2
     first = points[0]
     assert first.settings == {"array.rows": 2, "array.columns": 2, "array.lanes": 1,
@@ -90,12 +78,13 @@ def test_points_are_all_combinations(space):
     assert [len(found) for found in keys(points)] == [14, 14]
 
 
-def test_results_resume_failures_and_files(space, tmp_path):
+def test_results_resume_failures_and_files(space, tmp_path, pictures):
     folder = tmp_path / "out"
     results, files = sweep(space, folder, evaluate=fake)
     assert len(results) == 14
-    assert [path.name for path in files] == ["results.jsonl", "results.csv", "pareto.png",
-                                             "pareto.html"]
+    assert [path.name for path in files] == [
+        "results.jsonl", "results.csv", "results.json", "results.parquet", "pareto.html",
+        "pareto.png", "pareto.svg"]
     lines = (folder / "results.jsonl").read_text().splitlines()
     assert len(lines) == 28
     rows = rows_of(folder)
@@ -112,7 +101,7 @@ def test_results_resume_failures_and_files(space, tmp_path):
     asked = Asked()
     sweep(space, folder, evaluate=asked)
     known = {json.loads(line)["key"] for line in lines[:5]}
-    every = set.union(*keys(read_space(space)))
+    every = set.union(*keys(read_space(space).points))
     assert {task.key for task in asked} == every - known
     assert {line["key"] for line in lines_of(folder)} == every and len(lines_of(folder)) == 28
 
@@ -126,15 +115,15 @@ def test_results_resume_failures_and_files(space, tmp_path):
 
 
 def test_names_boards_and_clocks_change_no_key(space):
-    before = keys(read_space(space))
+    before = keys(read_space(space).points)
     space.write_text(space.read_text().replace('name = "int"', 'name = "other"').replace(
         '"buffers.weights" = 512', '"buffers.weights" = 512, "clock.mhz" = 20'))
-    assert keys(read_space(space)) == before
+    assert keys(read_space(space).points) == before
 
 
 def test_area_and_cycles_have_keys_of_their_own(space, monkeypatch):
     """Each changes with what its result depends on, and with nothing else."""
-    point = read_space(space)[0]
+    point = read_space(space).points[0]
 
     def changed(**what):
         other = replace(point, **what)
@@ -147,9 +136,10 @@ def test_area_and_cycles_have_keys_of_their_own(space, monkeypatch):
     assert chip(counters=False) == chip(structure="gates") == (True, False)
     assert chip(rows=4) == chip(stages=1) == chip(shared_columns=2) == (True, True)
     assert changed(target="ice40", dsp=False) == changed(dsp="post") == (True, False)
-    (path, _), = point.networks
-    assert changed(networks=((path, "other"),)) == (False, True)
-    assert changed(networks=((path.with_name("net.onnx"), point.networks[0][1]),)) == (False, False)
+    net, = point.networks
+    assert changed(networks=(replace(net, content="other"),)) == (False, True)
+    assert changed(networks=(replace(net, path=net.path.parent / "." / "net.onnx"),)) == (
+        False, False)
 
     def code(modules, tools):
         return " ".join([*modules, *tools])
@@ -211,7 +201,7 @@ def test_chips_that_do_not_fit_are_not_on_the_front(space, tmp_path):
         assert row["does_not_fit"] == ("300 BRAM of 208" if n in large else "")
     assert not any(rows[n]["pareto"] == "1" for n in large)
     page = (tmp_path / "out" / "pareto.html").read_text()
-    assert "does not fit the LFE5U-85F: 300 BRAM of 208" in page
+    assert '"does_not_fit": "300 BRAM of 208"' in page
     # Without a part, the same chip is on it.
     space.write_text(space.read_text().replace('name = "int"', 'name = "int"').replace(
         'set = {', 'set = { "board" = "none",'))
@@ -237,7 +227,7 @@ def test_points_are_measured_as_systolith_area_measures(target, dsp, structure, 
         raise module.UserError("enough")
     monkeypatch.setattr(area, "core_verilog", lambda arch: arch)
     monkeypatch.setattr(area, "measure", measure)
-    point = read_space(EXAMPLES / "formats.toml")[8]
+    point = read_space(EXAMPLES / "formats.toml").points[8]
     assert str(point.arch.activation) == "int8" and point.arch.structure == "auto"
     evaluate(replace(point, target=target, dsp=dsp, networks=()).area)
     with pytest.raises(module.UserError, match="enough"):
@@ -257,22 +247,22 @@ def test_results_are_in_the_file_before_the_next_starts(space, tmp_path):
 
 
 def test_another_network_is_counted_anew(space, tmp_path):
-    areas, counts = keys(read_space(space))
+    areas, counts = keys(read_space(space).points)
     (tmp_path / "net.onnx").write_bytes(b"another network")
-    assert keys(read_space(space))[0] == areas
-    assert keys(read_space(space))[1].isdisjoint(counts)
+    assert keys(read_space(space).points)[0] == areas
+    assert keys(read_space(space).points)[1].isdisjoint(counts)
 
 
 def test_tensors_in_other_files_belong_to_the_network(space, tmp_path):
     model = onnx.load(EXAMPLES / ".." / "digits" / "digits-cnn.onnx")
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data",
               size_threshold=0)
-    areas, counts = keys(read_space(space))
+    areas, counts = keys(read_space(space).points)
     content = bytearray((tmp_path / "net.data").read_bytes())
     content[-1] ^= 1
     (tmp_path / "net.data").write_bytes(content)
-    assert keys(read_space(space))[0] == areas
-    assert keys(read_space(space))[1].isdisjoint(counts)
+    assert keys(read_space(space).points)[0] == areas
+    assert keys(read_space(space).points)[1].isdisjoint(counts)
 
 
 def test_chips_that_do_not_exist_are_recorded(space, tmp_path):
@@ -293,16 +283,16 @@ def test_no_point_at_all_is_an_error(space, tmp_path):
     ("", "at least one [[group]]"),
     ("group = 3", "at least one [[group]]"),
     ("speed = 3\n" + SPACE, "speed is no key"),
-    ("target = 'asic'\n" + SPACE, "target must be one of xc7"),
+    ("target = 'cpld'\n" + SPACE, "target must be one of xc7"),
     ("dsp = 3\n" + SPACE, "dsp must be true, false or"),
     ("part = 'Z80'\n" + SPACE, "part must be one of LFE5U-85F"),
     ("part = 'XC7A35T'\ntarget = 'ecp5'\n" + SPACE, "the part XC7A35T is of 'xc7'"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = ['net.onnx', '../net.onnx']",
-     "have the same file name"),
+     "have the same name"),
     ("[[group]]\nchip = 3", "group 1: chip must be a preset"),
     ("[[group]]\nchip = 'nix'", "'nix' is neither a file nor a preset"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nrange = {}", "range is no key. Keys of a group"),
-    ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = 'x'", "networks must be a list of paths"),
+    ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = 'x'", "networks must be a list of paths and"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nnetworks = ['x.onnx']", "x.onnx does not exist"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nvary = { rows = [1] }", "vary: 'rows' is no key of a chip"),
     ("[[group]]\nchip = 'ulx3s-8x8'\nvary = { \"array.rows\" = 1 }", "must be a list of values"),
@@ -338,17 +328,17 @@ def test_a_foreign_results_file_is_not_touched(space, tmp_path):
     ([], []),
 ])
 def test_pareto_front(pairs, front):
-    assert pareto_front(pairs) == front
+    assert pareto.pareto_front(pairs) == front
 
 
 @pytest.mark.parametrize("name", [path.name for path in EXAMPLES.glob("*.toml")])
 def test_shipped_spaces_are_whole(name):
-    points = read_space(EXAMPLES / name)
+    points = read_space(EXAMPLES / name).points
     assert all(point.arch is not None and point.networks for point in points)
 
 
 def test_the_shipped_format_space_covers_three_families():
-    points = read_space(EXAMPLES / "formats.toml")
+    points = read_space(EXAMPLES / "formats.toml").points
     assert len(points) >= 24
     assert {str(point.arch.activation) for point in points} == {"e3m2", "int8", "bipolar1"}
 
@@ -373,7 +363,7 @@ vary = {{ "array.columns" = [4] }}
 
 
 def test_failures_of_measuring_are_recorded(monkeypatch):
-    point = read_space(EXAMPLES / "formats.toml")[0]
+    point = read_space(EXAMPLES / "formats.toml").points[0]
 
     def fail(*arguments, **options):
         raise module.UserError("Yosys failed: a test")
@@ -385,7 +375,7 @@ def test_a_fault_at_one_point_leaves_the_others(space, tmp_path, monkeypatch, ca
     def broken(*arguments, **more):
         raise IndexError("planted")
     monkeypatch.setattr(module, "load", broken)
-    result = evaluate(read_space(space)[0].cycles["net"])
+    result = evaluate(read_space(space).points[0].cycles["net"])
     assert "fault of Systolith" in result["error"] and "IndexError: planted" in result["fault"]
     assert str(space.parent / "net.onnx") in result["error"]
     assert main(["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]) == 4
@@ -397,7 +387,7 @@ def test_a_fault_at_one_point_leaves_the_others(space, tmp_path, monkeypatch, ca
 def test_the_command_says_what_failed_and_what_is_too_large(space, tmp_path, monkeypatch, capsys):
     """And it measures failures again only where it is told to."""
     asked = Asked()
-    monkeypatch.setattr(module, "sweep", partial(sweep, evaluate=asked))
+    monkeypatch.setattr(run, "sweep", partial(sweep, evaluate=asked))
     command = ["sweep", str(space), "-o", str(tmp_path / "out"), "--jobs", "1"]
     assert main(command) == 0
     assert "14 chips: 1 failed, 1 do not fit their part" in capsys.readouterr().out

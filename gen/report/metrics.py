@@ -1,0 +1,112 @@
+"""What a point is judged by: figures of a chip with a network, by name, each with its better
+side."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from systolith.gen.measure.area import FIGURES
+from systolith.hw.board.boards import PARTS
+
+from .energy import EnergyTable, energy_pj
+from .report import assumed_clock
+
+__all__ = ["METRICS", "Metric", "exceeds", "figures_of", "joined"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure.
+
+    Attributes
+    ----------
+    text : str
+        What it is, for headings.
+    better : int
+        1: more is better; -1: less.
+    join : function
+        Of the figures of several networks on one chip: that of all.
+    unit : str
+    """
+    text: str
+    better: int
+    join: Callable[..., Any]
+    unit: str = ""
+
+
+def _first(figures):
+    return next(iter(figures))
+
+
+METRICS = {
+    "cycles": Metric("cycles per image", -1, sum),
+    "images_per_s": Metric("images per second", 1, lambda all: 1 / sum(1 / one for one in all)),
+    "images_per_s_per_klut": Metric("images per second and 1,000 LUT", 1,
+                                    lambda all: 1 / sum(1 / one for one in all)),
+    "images_per_joule": Metric("images per joule (estimate)", 1,
+                               lambda all: 1 / sum(1 / one for one in all)),
+    "utilization": Metric("utilization of the array", 1, min),
+    "lut": Metric("LUT", -1, _first),
+    "ff": Metric("flip-flops", -1, _first),
+    "dsp": Metric("DSP blocks", -1, _first),
+    "bram": Metric("block RAM", -1, _first),
+    "fill": Metric("largest share of the part", -1, _first),
+    "gates": Metric("NAND2 equivalents", -1, _first),
+    "um2": Metric("area of cells", -1, _first, "um2"),
+    "macro_bits": Metric("bits of SRAM macros", -1, _first),
+    "clock_mhz": Metric("clock", 1, _first, "MHz"),
+    "accuracy": Metric("accuracy on held-out data", 1, min),
+    "energy_uj": Metric("energy per image (estimate)", -1, sum, "uJ"),
+    "external_bytes": Metric("bytes over the bus per image", -1, sum, "bytes"),
+    "weight_bytes": Metric("bytes of weights", -1, sum, "bytes"),
+    "ace": Metric("arithmetic computation effort", -1, sum),
+    "bops": Metric("bit operations", -1, sum)}
+
+
+def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
+    """What a part has too little of, as texts such as "398 BRAM of 208"; nothing where no part is
+    named."""
+    if part is None:
+        return []
+    has = PARTS[part]
+    return [f"{area[name]:,} {name.upper()} of {getattr(has, name):,}"
+            for name in FIGURES if area[name] > getattr(has, name)]
+
+
+def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] | None,
+               accuracy: dict[str, Any] | None, table: EnergyTable) -> dict[str, Any]:
+    """{metric: figure} of a `Point` whose chip exists, None for what is not known. The others are
+    results of its measurements for one network, None where there is none."""
+    arch = point.arch
+    mhz, _ = assumed_clock(arch)
+    found: dict[str, Any] = dict.fromkeys(METRICS) | {"clock_mhz": mhz}
+    if area is not None:
+        found |= {name: area[name] for name in METRICS if name in area}
+        if point.part is not None:
+            has = PARTS[point.part]
+            found["fill"] = max(area[name] / getattr(has, name) for name in FIGURES
+                                if getattr(has, name))
+    if accuracy is not None:
+        found["accuracy"] = accuracy["accuracy"]
+    if counted is None:
+        return found
+    rate = mhz * 1e6 / counted["cycles"]
+    energy = sum(energy_pj(arch, counted, table).values()) / 1e6
+    found |= {
+        "cycles": counted["cycles"], "images_per_s": rate,
+        "utilization": arch.utilization(counted["macs"], counted["cycles"]),
+        "external_bytes": sum(counted[name] for name in (
+            "loaded_bytes", "stored_bytes", "instruction_bytes")),
+        "energy_uj": energy, "images_per_joule": 1e6 / energy if energy else None,
+        **{name: counted[name] for name in ("weight_bytes", "ace", "bops")}}
+    if found["lut"]:
+        found["images_per_s_per_klut"] = 1000 * rate / found["lut"]
+    return found
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """{metric: figure} of a chip with several networks, from those of each; None where one is not
+    known. Cycles, energy and bytes are sums, rates those of one image of each, accuracy and
+    utilization the lowest."""
+    return {name: None if any(row[name] is None for row in rows) else
+            metric.join([row[name] for row in rows]) for name, metric in METRICS.items()}

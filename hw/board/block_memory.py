@@ -1,6 +1,6 @@
 """Block RAM with an AXI4 port, in place of external memory on a board that has none."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -155,17 +155,19 @@ class BlockMemory(wiring.Component):
         index = Signal.like(banks[0].read_index, reset_less=True)
         left = Signal(8, reset_less=True)
         # room in the queue for what is read and has not left it
-        credits, room = Signal(range(self.QUEUE + 1), init=self.QUEUE), Signal(init=1)
+        # (as many ones: the next beat sees at once whether there is some)
+        room = Signal(self.QUEUE, init=(1 << self.QUEUE) - 1)
         entry = data.StructLayout({"data": self.data_bits, "error": 1, "id": 1, "last": 1})
         m.submodules.queue = queue = Memory(shape=entry, depth=self.QUEUE, init=[])
         into, out = queue.write_port(), queue.read_port(domain="comb")
-        held = Signal(range(self.QUEUE + 1))
+        held = Signal(self.QUEUE)           # as many ones as there are beats in it
 
         issue, taken = Signal(), Signal()
         m.d.comb += [
-            issue.eq(reading & room),
-            axi.arready.eq(~reading | (room & last)),
-            taken.eq(axi.rvalid & axi.rready),
+            issue.eq(reading & room[0]),
+            axi.arready.eq(~reading | (room[0] & last)),
+            axi.rvalid.eq(held[0]),
+            taken.eq(held[0] & axi.rready),
         ]
         with m.If(issue):
             m.d.sync += [index.eq(index + 1), left.eq(left - 1), last.eq(left == 1)]
@@ -173,10 +175,8 @@ class BlockMemory(wiring.Component):
             m.d.sync += [reading.eq(axi.arvalid), index.eq(self._index(axi.araddr)),
                          left.eq(axi.arlen), last.eq(axi.arlen == 0), identifier.eq(axi.arid),
                          error.eq(axi.araddr >= self.size)]
-        with m.If(issue & ~taken):
-            m.d.sync += [credits.eq(credits - 1), room.eq(credits != 1)]
-        with m.Elif(taken & ~issue):
-            m.d.sync += [credits.eq(credits + 1), room.eq(1)]
+        with m.If(issue ^ taken):
+            m.d.sync += room.eq(Mux(taken, Cat(Const(1, 1), room), room >> 1))
 
         # Beats on their way through the banks: of AXI, or else of the host.
         way = [(issue, host.reads & ~reading, Cat(error, identifier, last))]
@@ -194,10 +194,8 @@ class BlockMemory(wiring.Component):
             into.en.eq(beat), into.data.eq(Cat(host.beat, tag)),
         ]
         m.d.sync += [into.addr.eq(into.addr + beat), out.addr.eq(out.addr + taken)]
-        with m.If(beat & ~taken):
-            m.d.sync += [held.eq(held + 1), axi.rvalid.eq(1)]
-        with m.Elif(taken & ~beat):
-            m.d.sync += [held.eq(held - 1), axi.rvalid.eq(held != 1)]
+        with m.If(beat ^ taken):
+            m.d.sync += held.eq(Mux(taken, held >> 1, Cat(Const(1, 1), held)))
         with m.If(host.reads):
             m.d.comb += host.taken.eq(~reading)
         m.d.comb += [axi.rdata.eq(out.data.data), axi.rid.eq(out.data.id),

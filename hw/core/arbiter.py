@@ -66,10 +66,10 @@ class ReadArbiter(wiring.Component):
 
     Timing: a burst is issued in the first cycle in which the AR channel is free; it is on it from
     the cycle after, and the next one can be issued two cycles after it at the earliest. Fetch goes
-    first.
+    first. LOAD's request is taken in the cycle after it was issued.
 
     What was issued waits in a queue until its last beat has come. Its first beat is accepted from
-    three cycles after it was issued on, and from two after that of the burst before. How many
+    four cycles after it was issued on, and from two after that of the burst before. How many
     beats it has is counted; RLAST is compared with it. Bursts outside the window are taken, but
     not issued. Fetch is told so in the next cycle; LOAD's is reported when what was before it has
     come, and no further one of it is taken.
@@ -150,7 +150,6 @@ class ReadArbiter(wiring.Component):
         m.d.comb += [
             free.eq(~axi.arvalid & ~self.halt),
             fetch.ready.eq(free),
-            load.ready.eq(free & ~fetch.valid & ~closed),
             issue.eq(free & (fetch.valid | (load.valid & ~closed))),
             check.offset.eq(Mux(fetch.valid, fetch.payload.offset, load.payload.offset)),
             check.last.eq(Mux(fetch.valid, fetch.payload.last, load.payload.last)),
@@ -168,6 +167,9 @@ class ReadArbiter(wiring.Component):
             new.tag.eq(load.payload.tag),
             axi.arid.eq(0), axi.arsize.eq(beat_bits), axi.arburst.eq(1),
         ]
+        # A cycle later, because much follows from it in LOAD. In that cycle nothing is issued: AR
+        # is in use, or LOAD is shut out.
+        m.d.sync += load.ready.eq(issue & ~fetch.valid)
         with m.If(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
         with m.If(issue):

@@ -1,6 +1,6 @@
 """The queue of bursts that are outstanding."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -9,9 +9,9 @@ __all__ = ["BurstQueue"]
 
 
 class BurstQueue(wiring.Component):
-    """A FIFO in block RAM whose flags are registers.
+    """A FIFO in block RAM whose flags are registers, and whose output is the block's own register.
 
-    What is written in cycle t can be read from cycle t + 2 on, and the next entry two cycles after
+    What is written in cycle t can be read from cycle t + 3 on, and the next entry two cycles after
     the one before. Nothing is written while it is full, nor read while `some` is low.
 
     Parameters
@@ -48,13 +48,24 @@ class BurstQueue(wiring.Component):
         target = entries.write_port()
         source = entries.read_port()
         level = Signal(range(self.depth + 1))
+        # of the oldest entry, and of the one after it
+        number, following = Signal(range(self.depth)), Signal(range(self.depth), init=1)
+        fetched = Signal()              # the memory's output is the oldest entry
+        oldest = Signal(self.width, reset_less=True)
         m.d.comb += [
-            target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(source.data)]
-        m.d.sync += self.some.eq(self.held & ~self.read)
+            target.en.eq(self.write), target.data.eq(self.new), self.oldest.eq(oldest),
+            # the next entry comes at once, or its way through two registers would be seen
+            source.addr.eq(Mux(self.read, following, number)),
+        ]
+        m.d.sync += [
+            number.eq(source.addr), oldest.eq(source.data),
+            fetched.eq(Mux(self.read, level[1:].any(), self.held)),
+            self.some.eq(fetched & ~self.read),
+        ]
         with m.If(self.write):
             m.d.sync += target.addr.eq(target.addr + 1)
         with m.If(self.read):
-            m.d.sync += source.addr.eq(source.addr + 1)
+            m.d.sync += following.eq(following + 1)
         with m.If(self.write & ~self.read):
             m.d.sync += [level.eq(level + 1), self.held.eq(1),
                          self.full.eq(level == self.depth - 1)]

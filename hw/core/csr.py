@@ -87,12 +87,7 @@ class Csr(wiring.Component):
                           for name in ("state", "missing"))
         m.d.sync += busy.eq(self.busy)
         for unit in Unit:
-            m.d.sync += [
-                state[unit].eq(self.state[unit]),
-                # never undefined: an instruction that is not there has undefined fields
-                missing[unit].eq(Mux(self.state[unit] == UnitState.TOKENS,
-                                     self.missing[unit], 0)),
-            ]
+            m.d.sync += [state[unit].eq(self.state[unit]), missing[unit].eq(self.missing[unit])]
 
         cycles, first, last = self._elaborate_cycles(m, busy)
         content = {
@@ -101,7 +96,9 @@ class Csr(wiring.Component):
             "IDENTITY_HIGH": identity(self.arch) >> 32,
             "STATUS": Cat(self.busy | self.start | wanted, self.done, self.report.valid, self.stop,
                           self.report.code, self.report.unit, Const(0, 5), self.report.layer),
-            "WAITING": Cat(*(Cat(state[unit], missing[unit]) for unit in Unit)),
+            # never undefined: an instruction that is not there has undefined fields
+            "WAITING": Cat(*(Cat(state[unit], Mux(state[unit] == UnitState.TOKENS, missing[unit],
+                                                  0)) for unit in Unit)),
             "ERROR_ADDRESS": self.report.address,
             "WINDOW_BASE": self.window_base, "WINDOW_SIZE": self.window_size,
             "PROGRAM": self.program, "WATCHDOG": self.watchdog,

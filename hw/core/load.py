@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode
@@ -33,13 +33,12 @@ class Load(ExecutionUnit):
     instruction is started (tokens taken) with its first run: in the first cycle in which the run
     is ready, tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
     A burst is asked for while fewer than `LOAD_BURSTS` are asked for and not completely received
-    (one whose last beat comes in cycle t makes room from t + 1).
+    (one whose last beat comes in cycle t makes room from t + 1). It is taken a cycle after it was
+    issued on the bus (see `ReadArbiter`, which asks for nothing more after an error).
 
     Timing of the back: beats are taken one a cycle, except while a finished word waits. A word
     whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
     is taken in cycle t, `give` is high in cycle t + 1.
-
-    While `halt` is high nothing is asked for. It ends with a reset.
 
     Parameters
     ----------
@@ -57,7 +56,6 @@ class Load(ExecutionUnit):
         `activation` (the operand memory, too), `weight`, `parameter` and, if the chip has tables,
         `table` (only the one that `memory` names is meaningful). While `ready` is low no beat is
         taken, so it should be high while there is no word.
-    halt : In(1)
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -68,7 +66,6 @@ class Load(ExecutionUnit):
                 "memory": len(Memory), "address": tag["base"].shape, **{
                     row.name: row.bits(arch) for row in loadable(arch)
                     if row.space != Space.OPERAND}}))),
-            "halt": In(1),
         })
 
     def _word_beats(self) -> dict[Memory, int]:
@@ -87,10 +84,10 @@ class Load(ExecutionUnit):
         room = outstanding != LOAD_BURSTS
         m.d.comb += [
             request.payload.eq(bursts.o.payload),
-            request.valid.eq(bursts.o.valid & room & ~self.halt),
-            bursts.o.ready.eq(request.ready & room & ~self.halt),
+            request.valid.eq(bursts.o.valid & room),
+            bursts.o.ready.eq(request.ready),
         ]
-        asked = request.valid & request.ready
+        asked = request.ready           # only while it is valid
         ended = beats.valid & beats.ready & beats.payload.stops
         with m.If(asked & ~ended):
             m.d.sync += outstanding.eq(outstanding + 1)

@@ -43,6 +43,7 @@ class Store(ExecutionUnit):
     from v + 1; the next ones two cycles after the one before was handed to `Bursts`. An instruction
     is started (tokens taken) with its first run: in the first cycle in which the run is ready,
     tokens are available and `Bursts` accepts. With its last run it is popped from `i`.
+    A burst is taken from `Bursts` in the cycle after it was begun.
 
     Timing of the back: a burst is begun in the first cycle in which `Bursts` offers it, an item is
     at `items`, the one before has made its beats and AW is free, and fewer than `STORE_BURSTS` are
@@ -214,7 +215,6 @@ class Store(ExecutionUnit):
             # might keep a simple slave from serving them; a run's later bursts follow the first.
             begin.eq(offered.valid & ~queue.full & ~burst.waits & ~axi.awvalid & ~closed
                      & ~self.halt & Mux(burst.promised, ~offered.payload.first, self.items.valid)),
-            offered.ready.eq(begin),
             axi.awsize.eq(self._beat_bits()),
             axi.awburst.eq(1),
             queue.write.eq(begin),
@@ -223,6 +223,9 @@ class Store(ExecutionUnit):
             new.layer.eq(tag.layer),
             new.offset.eq(offered.payload.offset),
         ]
+        # A cycle later, because much follows from it in the front half. In that cycle nothing is
+        # begun: AW is in use, or all is shut.
+        m.d.sync += offered.ready.eq(begin)
         with m.If(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
         with m.If(~axi.awvalid):

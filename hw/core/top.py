@@ -95,7 +95,7 @@ class Core(wiring.Component):
             csr.quiet.eq(sequencer.halt & arbiter.quiet & store.quiet),
             *(own.eq(report) for own, report in
               zip(sequencer.reports, (arbiter.report, store.report), strict=True)),
-            *(halt.eq(sequencer.halt) for halt in (load.halt, store.halt, arbiter.halt)),
+            *(halt.eq(sequencer.halt) for halt in (store.halt, arbiter.halt)),
         ]
         progress = Signal(len(units) + 1)       # a cycle later: the watchdog does not mind
         m.d.sync += progress.eq(Cat(arbiter.progress, *(unit.progress for unit in units.values())))

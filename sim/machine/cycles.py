@@ -283,8 +283,9 @@ class _Model:
                 offered = popped
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
                     offered = max(offered + 2, (yield self.load_room))
-                    offered = yield from self._issue(offered, 1)
-                    self._put(self.bursts, (Unit.LOAD, burst, offered))
+                    issued = yield from self._issue(offered, 1)
+                    offered = issued + 1
+                    self._put(self.bursts, (Unit.LOAD, burst, issued))
 
     def _read(self):
         end = 0             # the last beat accepted
@@ -294,7 +295,7 @@ class _Model:
         load = self.activity[Unit.LOAD]
         while True:
             client, beats, issued = yield self.bursts
-            opened = max(opened + 2, issued + 3, end + 1)
+            opened = max(opened + 2, issued + 4, end + 1)
             first = max(opened, issued + 1 + self.latency)
             if client is None:
                 end = first + beats - 1
@@ -422,7 +423,8 @@ class _Model:
     # Store.
 
     def _store(self):
-        popped = begun = 0          # the last instruction was handed on; the last burst begun
+        popped = begun = taken = 0      # the last instruction was handed on; the last burst begun,
+                                        # and taken from the front half
         made = entered = 0          # the last beat; that before the last burst that was begun early
         responses = deque([0] * timing.STORE_BURSTS)
         activity = self.activity[Unit.STORE]
@@ -436,7 +438,7 @@ class _Model:
             beat, item = 0, None
             runs = self._runs(code, item_beats)
             for left, (address, beats) in zip(reversed(range(len(runs))), runs, strict=True):
-                popped = max(ready, granted, begun)
+                popped = max(ready, granted, taken)
                 ready = popped + 2
                 offered = popped + 2
                 if not start:
@@ -460,7 +462,8 @@ class _Model:
                         begun = max(begun, item, offered)
                         activity.wait(UnitState.MEMORY, begun, room - 1)
                         made = begun = max(begun, room)
-                    offered = begun + 2
+                    taken = begun + 1
+                    offered = taken + 2
                     for _ in range(burst):
                         if item is None:
                             item = (yield self.items) + 2

@@ -25,7 +25,7 @@ def netlist(**changed):
                     REGMODE_A="NOREG", REGMODE_B="NOREG"),
         "one": flipflop(0), "other": flipflop(1)}
     for name, value in changed.items():
-        cell = cells["ram" if name in inputs else "other"]
+        cell = cells["ram" if name in inputs or name.startswith("DATA") else "other"]
         cell["parameters" if isinstance(value, str) else "connections"][name] = value
         if not isinstance(value, str):
             cell["port_directions"].setdefault(name, "input")
@@ -61,6 +61,11 @@ def test_a_word_that_somebody_reads_early_stays():
     module = netlist()
     module["ports"]["early"] = {"bits": [WORDS[0]]}
     assert use_output_registers(module) == 0
+
+
+def test_a_port_of_both_halves_stays():
+    assert use_output_registers(netlist(DATA_WIDTH_B=f"{36:032b}")) == 0
+    assert use_output_registers(netlist(DATA_WIDTH_B=f"{18:032b}")) == 2
 
 
 def test_an_enable_that_is_always_on_is_none():

@@ -93,6 +93,7 @@ def test_the_placers_lines_become_progress(interval, monkeypatch):
         stage = place_and_route._Stage(moved)
         for line in ("Info: Packing LUTs..", "Info: constrained", "Info: Creating initial analytic",
                      "Info:     at iteration #4, type ALL: wirelen solved = 1",
+                     "Info: overlap: COMB=31.9%, FF=29.8%, RAM=44.8%, MUL=8.6%",
                      "Info: Running simulated annealing placer for refinement.",
                      "Info:   at iteration #5: temp = 0.000000, timing cost = 769, wirelen = 4",
                      "Info: Routing..",
@@ -100,7 +101,8 @@ def test_the_placers_lines_become_progress(interval, monkeypatch):
                      "Info:     iter=3 wires=5 overused=1234 overuse=7 archfail=NA"):
             stage.line(line + "\n")
     stages = ["packing", "placing", "refining", "routing"]
-    every = ["packing", "placing", "placing, round 4", "refining", "refining, round 5", "routing",
+    every = ["packing", "placing", "placing, round 4",
+             "placing, 32 % on top of each other", "refining", "refining, round 5", "routing",
              "routing, 4,476 arcs left", "routing, round 3, 1,234 wires used twice"]
     assert stream.getvalue().splitlines()[1:-1] == [
         f"Seed 1: {where}" for where in (every if interval < 0 else stages)]

@@ -96,7 +96,6 @@ class Bench:
         halted = False
         while True:
             ctx.set(load.o.ready, self.stalls is None or self.stalls.random() < 0.6)
-            ctx.set(load.halt, halted)
             ctx.set(self.arbiter.halt, halted)
             _, _, valid, ready, word, give, take, report = await ctx.tick().sample(
                 load.o.valid, load.o.ready, load.o.payload, load.give, load.take,
@@ -130,7 +129,7 @@ class Bench:
         async def wait(ctx):
             for _ in range(20000):
                 *_, busy, quiet, halted = await ctx.tick().sample(
-                    self.load.busy, self.arbiter.quiet, self.load.halt)
+                    self.load.busy, self.arbiter.quiet, self.arbiter.halt)
                 if (halted or (fed and not busy)) and quiet:
                     return
             raise AssertionError("the unit never becomes idle")

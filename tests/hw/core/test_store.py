@@ -166,7 +166,7 @@ def test_items_that_are_bursts_do_not_wait_for_responses():
     arch = Arch(rows=8, columns=8, bus_bits=64)
     bench = Bench(arch, bytearray(8192), latency=24)
     bench.run([Instruction(Opcode.STORE, fields={"items": 200, "item_stride": 16})], range(200))
-    assert bench.beats == list(range(bench.beats[0], bench.beats[0] + 400, 2))
+    assert bench.beats == list(range(bench.beats[0], bench.beats[0] + 600, 3))
 
 
 def test_tokens_are_given_in_the_cycle_after_the_last_response():

@@ -18,6 +18,14 @@ settings.register_profile("systolith", derandomize=True, deadline=None)
 settings.load_profile("systolith")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing that an earlier run has kept, nor what the user's own runs have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYSTOLITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def chip_alone(monkeypatch):
     """Nothing is left to the host: what the chip refuses is refused, also at a network's ends."""

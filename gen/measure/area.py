@@ -45,8 +45,8 @@ from systolith.hw.spec.records import FLAT, OPTIONAL, Record
 from systolith.hw.spec.structures import structure_of
 
 __all__ = ["FIGURES", "PARTS", "TARGETS", "Area", "AreaError", "Figures", "attribute", "built_for",
-           "chip_area", "count", "instances", "leaves", "measure", "memories_in_flipflops",
-           "run_yosys", "synthesis"]
+           "check_target", "chip_area", "count", "instances", "leaves", "measure",
+           "memories_in_flipflops", "run_yosys", "synthesis"]
 
 #: Targets for which a whole chip can be mapped.
 TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowin")
@@ -241,7 +241,7 @@ def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True,
     if target == "asic":
         from .asic_area import asic_area
         return asic_area(arch, **options)
-    _check(target)
+    check_target(target)
     arch = built_for(arch, target, dsp=dsp is True)
     return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
                    pe_dsp=dsp is True and arch.pe_dsp, **options)
@@ -271,7 +271,7 @@ def measure(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = True, p
     timeout : float or None
         Seconds after which Yosys is stopped and AreaError raised.
     """
-    _check(target)
+    check_target(target)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="systolith-area-") as folder:
         source, stat = Path(folder) / "design.v", Path(folder) / "stat.json"
@@ -294,7 +294,8 @@ def measure(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = True, p
         in_flipflops=memories_in_flipflops(text), seconds=time.monotonic() - start)
 
 
-def _check(target):
+def check_target(target: str) -> None:
+    """Raises UserError for a target for which no chip can be mapped."""
     if target not in TARGETS:
         raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
 

@@ -7,11 +7,11 @@ writes that module. Such a block has plain ports, one clock, and no reset.
 
 from typing import Any
 
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.lib import wiring
 
-__all__ = ["emit", "place"]
+__all__ = ["emit", "emit_rtlil", "place"]
 
 
 def _ports(block):
@@ -42,9 +42,21 @@ def place(block: wiring.Component, module: str, **connections: Any) -> Instance:
 
 def emit(block: wiring.Component, module: str) -> str:
     """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
+    fragment, ports = _whole(block)
+    return verilog.convert(fragment, name=module, ports=ports, emit_src=False,
+                           strip_internal_attrs=True)
+
+
+def emit_rtlil(block: wiring.Component, module: str) -> str:
+    """What `emit` writes as Verilog, in Yosys' own language."""
+    fragment, ports = _whole(block)
+    return rtlil.convert(fragment, name=module, ports=ports, emit_src=False)
+
+
+def _whole(block):
+    """(fragment, ports) of a block with a clock of its own."""
     domain = ClockDomain("sync", reset_less=True)
     fragment = Fragment.get(block, None)
     fragment.add_domains(domain)
     ports = {name: (Value.cast(value), None) for name, _, value in _ports(block)}
-    return verilog.convert(fragment, name=module, ports={"clk": (domain.clk, None), **ports},
-                           emit_src=False, strip_internal_attrs=True)
+    return fragment, {"clk": (domain.clk, None), **ports}

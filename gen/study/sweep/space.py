@@ -5,7 +5,7 @@
                                 # but for small products; false: nowhere
     part = "LFE5U-85F"          # the chips must fit it; left out: the part of each chip's board
     energy = "mine.toml"        # a table as of `gen/report/energy.py`
-    area = "whole"              # by Yosys (default), or "none"
+    area = "modules"            # each module mapped alone and kept (default), "whole", or "none"
     objectives = ["cycles", "lut"]                  # names of `gen/report/metrics.py`
     constraints = ["fits", "accuracy >= 0.97"]      # over these and over keys of a chip
 
@@ -57,7 +57,7 @@ __all__ = ["METHODS", "Axis", "Group", "Search", "Space", "read_space"]
 
 #: How points are chosen.
 METHODS = ("grid", "random", "nsga2", "tpe")
-_AREAS = ("whole", "none")
+_AREAS = ("modules", "whole", "none")
 _GROUP = {"name", "chip", "networks", "set", "vary", "together", "when"}
 _TOP = {"target", "part", "dsp", "area", "energy", "objectives", "constraints", "search", "group"}
 _RECIPE: dict[str, Any] = {"range": str, "percentile": (int, float), "equalize": bool,
@@ -174,7 +174,7 @@ def read_space(path: Path | str) -> Space:
     if part and PARTS[part].target != target:
         raise UserError(f"{path}: target is {target!r}, and the part {part} is of "
                         f"{PARTS[part].target!r}; leave out one of them")
-    area = data.get("area", "whole")
+    area = data.get("area", "modules")
     if area not in _AREAS:
         raise UserError(f"{path}: area must be one of {', '.join(_AREAS)}, not {area!r}")
     groups = data.get("group")

@@ -135,7 +135,7 @@ def test_constraints_steer_and_are_said(space, tmp_path):
     ("[search]\nspeed = 3", "speed is no key. Keys of search"),
     ('objectives = ["speed"]', "'speed' is none. Objectives: cycles"),
     ('constraints = ["speed > 3"]', "speed is no name here"),
-    ('area = "guess"', "area must be one of whole"),
+    ('area = "guess"', "area must be one of modules"),
 ])
 def test_mistakes(space, line, words):
     path = space("grid")

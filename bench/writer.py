@@ -31,13 +31,16 @@ class Writer:
         Of the input, "image".
     form : str
         The format of activations and weights.
+    image : str or None
+        That of the input; None: the same.
     """
 
-    def __init__(self, name, shape, form="int8", seed=0):
-        self.rng, self.name, self.form = np.random.default_rng(seed), name, parse(form)
+    def __init__(self, name, shape, form="int8", seed=0, image=None):
+        self.rng, self.name, self.form = np.random.default_rng(seed), name, parse(image or form)
         self.nodes, self.constants, self.shapes = [], [], {"image": tuple(shape)}
         self.macs = 0
         self.input = self._quantize("image", 4, True)
+        self.form = parse(form)
 
     def _constant(self, array):
         name = f"constant{len(self.constants)}"
@@ -56,6 +59,8 @@ class Writer:
     def _quantize(self, x, largest, signed):
         """`x` as a quantizer for -largest (or 0) to `largest` leaves it."""
         form, shape = self.form, self.shapes[x]
+        if form.binary:
+            return self._signs(x)
         if not isinstance(form, Int):
             return self._floats(x, np.float32(largest / form.decode(form.max_code)))
         steps = (1 << form.bits) - 1
@@ -70,6 +75,9 @@ class Writer:
     def _integers(self, x, scale, zero):
         return self.node("Quant", [x, scale, np.float32(zero), np.float32(self.form.bits)],
                          self.shapes[x], domain=_QONNX, signed=1, narrow=0, rounding_mode="ROUND")
+
+    def _signs(self, x):
+        return self.node("BipolarQuant", [x, np.float32(1)], self.shapes[x], domain=_QONNX)
 
     def _floats(self, x, scale):
         form = self.form
@@ -92,6 +100,8 @@ class Writer:
         column = np.expand_dims(scale, [n for n in range(len(shape)) if n != axis])
         name = self._constant(np.float32(self.rng.normal(0, 1, shape)) * column)
         self.shapes[name] = tuple(shape)
+        if form.binary:
+            return self._signs(name)
         if isinstance(form, Int):
             return self._integers(name, column * np.float32(3 / (1 << form.bits - 1)), 0)
         return self._floats(name, column * np.float32(4 / form.decode(form.max_code)))
@@ -121,7 +131,7 @@ class Writer:
         return np.float32(self.rng.normal(0, 0.25, outputs))
 
     def _finish(self, x, relu):
-        if not relu:
+        if not relu or self.form.binary:
             return self._quantize(x, _SIGNED, True)
         return self._quantize(self.node("Relu", [x], self.shapes[x]), _POSITIVE, False)
 
@@ -156,6 +166,10 @@ class Writer:
         channels = self.shapes[x][0]
         x = self._quantize(self.node("GlobalAveragePool", [x], (channels, 1, 1)), _MEAN, False)
         return self.node("Flatten", [x], (channels,))
+
+    def flatten(self, x):
+        """A map as a vector."""
+        return self.node("Flatten", [x], (int(np.prod(self.shapes[x])),))
 
     def dense(self, x, outputs, relu=False):
         inputs = self.shapes[x][0]

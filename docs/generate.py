@@ -28,7 +28,8 @@ This page is generated from `hw/spec/isa.py` and `hw/spec/registers.py` by
 
 {introduction}
 
-Every instruction has {bits} bits. Counts are given as they are and must not be 0; signed fields
+Every instruction has {bits} bits; on buses of 256 and 512 bits each begins at a multiple of 64
+bytes. Counts are given as they are and must not be 0; signed fields
 are two's complement; unused bits are 0.
 
 {instructions}

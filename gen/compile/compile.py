@@ -29,7 +29,7 @@ def _emit_round(number, stream, layers, plans, offsets, places):
 
     def outside(name):
         _, height, width = graph.tensors[name].shape
-        return *places.address(name, number), height, width
+        return places.outside(name, number, height, width)
 
     def region(name, base, memory):
         channels, height, width = graph.tensors[name].shape
@@ -45,7 +45,7 @@ def _emit_round(number, stream, layers, plans, offsets, places):
         if source is None:
             _, height, width = conv.input_shape
             source = (places.placement.gaps[layer.index][0],
-                      (*places.address(conv.input, number), layer.images * height, width))
+                      places.outside(conv.input, number, layer.images * height, width))
         if conv.operand is not None:
             name = conv.operand.tensor
             operand = combined.get(name) or (places.operands, outside(name))
@@ -100,7 +100,7 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
         _emit_round(number, stream, layers, plans, offsets, places)
 
     code, code_offset, window = finish(stream.code, sections, arch, layers)
-    image = assemble_image(code, sections, constants)
+    image = assemble_image(code, arch, sections, constants)
     host = describe(graph, layers, plans, recipes, images, batch, places, sections, stream, lanes,
                     offsets)
     return Program(arch, code, image, code_offset, window, host)

@@ -19,10 +19,11 @@ from .stream import Stream
 __all__ = ["describe"]
 
 
-def _input(name, shape, graph, taps, place, starts, arch):
+def _input(name, shape, graph, taps, place, starts):
     return host.Input(
         name=name, offset=starts[place.section] + place.offset, bytes=place.size,
-        stride=place.stride, words=place.size // arch.activation_bytes,
+        stride=place.stride, words=place.size // place.word_bytes,
+        word_bytes=place.word_bytes,
         shape=tuple(graph.tensors[name].shape), map=tuple(shape), layout="activation", taps=taps,
         note=None if taps is None else "first layer's taps are laid out by the host")
 
@@ -63,7 +64,8 @@ def _array(conv, layer, plan, offsets, starts):
                      for block in range(layer.column_blocks)),
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],
-        table=starts["tables"] + offsets["tables"])
+        table=starts["tables"] + offsets["tables"],
+        weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))))
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
@@ -116,7 +118,7 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
         channels, height, width = taps[name].shape if name in taps else tensor.shape
         shapes[name] = channels, images * height, width
     inputs = tuple(_input(item.name, shapes[item.name], graph, taps.get(item.name),
-                          where[item.name], starts, arch) for item in graph.inputs)
+                          where[item.name], starts) for item in graph.inputs)
     outputs = tuple(_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
                     for name in dict.fromkeys(graph.outputs))
     tensors = {}
@@ -130,7 +132,8 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
                 operand_lives=tuple(operands.lives[name]) if name in operands.maps else (),
                 external=place and starts[place.section] + place.offset,
                 stride=place.stride if place else 0,
-                section=place and place.section, bytes=place.size if place else 0)
+                section=place and place.section, bytes=place.size if place else 0,
+                word_bytes=place.word_bytes if place else 0)
     return Host(
         network=graph.name, batch=batch, together=images, inputs=inputs, outputs=outputs,
         tensors=tensors,

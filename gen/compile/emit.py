@@ -9,7 +9,6 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
-    INSTRUCTION_BYTES,
     Destination,
     Instruction,
     Opcode,
@@ -139,7 +138,7 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     names the layer, where a value does not fit its field, and where the window exceeds 32-bit
     addresses.
     """
-    sections.add("code", (len(code) + 2) * INSTRUCTION_BYTES)
+    sections.add("code", (len(code) + 2) * arch.instruction_bytes)
     window = sections.close()
     if window > 1 << 32:
         raise UserError(f"the network needs {window} bytes of external memory, the chip addresses "
@@ -164,7 +163,7 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     return sealed([begin, *ordered, Instruction(Opcode.END)]), sections.starts["code"], window
 
 
-def assemble_image(code: Sequence[Instruction], sections: Sections,
+def assemble_image(code: Sequence[Instruction], arch: Arch, sections: Sections,
                    constants: Mapping[str, Sequence[tuple[int, bytes]]]) -> bytes:
     """The bytes of external memory from the start of the window to the end of the tables.
 
@@ -172,7 +171,7 @@ def assemble_image(code: Sequence[Instruction], sections: Sections,
     """
     image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
     start = sections.starts["code"]
-    text = b"".join(i.to_bytes() for i in code)
+    text = b"".join(i.to_bytes(arch.instruction_bytes) for i in code)
     image[start:start + len(text)] = text
     for section, items in constants.items():
         for offset, content in items:

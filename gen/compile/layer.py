@@ -43,6 +43,8 @@ class Layer:
         bit for each plane. 1: the input is no bit planes.
     idle : int
         Lanes of each plane that no channel fills.
+    input_bytes : int or None
+        Of a word of the input where it lies in external memory; None: of a whole word.
     """
     index: int
     conv: Conv
@@ -50,6 +52,7 @@ class Layer:
     images: int = 1
     planes: int = 1
     idle: int = 0
+    input_bytes: int | None = None
 
     @property
     def pairs(self) -> bool:
@@ -204,6 +207,33 @@ class Layer:
                            else int(mine[:, :, a:b].sum()))
                       for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
         return [0, *(self.arch.rows * n for n in accumulate(passes))]
+
+    def weight_word_bytes(self, column_block: int) -> int:
+        """Bytes of a weight word of a column block in external memory: those of columns without
+        channel are not stored, but on binary chips, where they must not be -1."""
+        arch = self.arch
+        if arch.weight.binary:
+            return arch.weight_bytes
+        used = min(arch.columns, self.channels - column_block * arch.columns)
+        whole = -(-used * arch.lanes * arch.weight.width // 8)
+        return -(-whole // arch.beat_bytes) * arch.beat_bytes
+
+    def weight_place(self, column_block: int, offset: int) -> int:
+        """The byte, counted from the first of the layer in external memory, of the weight word
+        `offset` (as of `weight_offsets`) of a column block."""
+        first = self.weight_offsets[column_block]
+        return self._weight_places[column_block] + (offset - first) * self.weight_word_bytes(
+            column_block)
+
+    @cached_property
+    def _weight_places(self):
+        return [0, *accumulate((b - a) * self.weight_word_bytes(block) for block, (a, b)
+                               in enumerate(pairwise(self.weight_offsets)))]
+
+    @property
+    def stored_weights(self) -> int:
+        """Bytes of the weights of all column blocks in external memory."""
+        return self._weight_places[-1]
 
     @property
     def weight_words(self) -> int:

@@ -98,7 +98,7 @@ class LayerCode:
                 region = self._input(tile, part)
                 double = self.layer.plane(used) != plane
                 name = block, part, turn
-                for weight_base, box in self._weights(group, name, used, offset):
+                for weight_base, box in self._weights(group, block, name, used, offset):
                     self._array(region, box, sub, sums, weight_base, accumulate, double)
                     accumulate, double = 1, False
                 plane = self.layer.plane(used)
@@ -165,7 +165,7 @@ class LayerCode:
         row = self.image * self.layer.y.out
         return (sub[0][0] + row, sub[0][1] + row), sub[1]
 
-    def _weights(self, group, name, used, offset):
+    def _weights(self, group, column_block, name, used, offset):
         """Yields (first weight word, box) for boxes that together are the box `used`, in the order
         of its passes, and emits the LOADs of their weights. Weights that are loaded already make
         one box, others several, so that the array can begin with the first.
@@ -193,8 +193,9 @@ class LayerCode:
             else:
                 where = base + offset - first
             if not loaded:
-                stream.load(Memory.WEIGHT, "weights", self.weights + offset * arch.weight_bytes,
-                            where, words)
+                stream.load(Memory.WEIGHT, "weights",
+                            self.weights + layer.weight_place(column_block, offset), where, words,
+                            layer.weight_word_bytes(column_block))
             yield where, box
             offset += words
         if self.resident:

@@ -1,6 +1,7 @@
 """The weight and parameter words of a layer, as they lie in external memory."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,9 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
     if layer.from_above:
         words = [layer.from_above.words(weights.codes.astype(dtype), layer) for weights in addends]
-        return pack_weight_words(np.concatenate(
+        return _stored(np.concatenate(
             [words[turn][block].reshape(-1, arch.columns) for block in range(layer.column_blocks)
-             for turn, _ in layer.turns(layer.kernel, block)]), arch)
+             for turn, _ in layer.turns(layer.kernel, block)]), layer)
     groups = layer.conv.geometry.groups
     turns = [_pass_words(layer, weights.dense(groups, fill).codes, dtype, fill > 0)
              for weights in addends for fill in ((-1, 1) if layer.pairs else (0,))]
@@ -66,8 +67,16 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
                   for turn, (y, rows, x, columns, b, blocks) in boxes]
         cut.append(np.concatenate([item.reshape(len(item), -1, arch.columns * arch.lanes)
                                    for item in chosen], axis=1))
-    return pack_weight_words(np.concatenate(
-        [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), arch)
+    return _stored(np.concatenate(
+        [item.reshape(-1, arch.columns * arch.lanes) for item in cut]), layer)
+
+
+def _stored(codes, layer):
+    """Weight codes [words, columns * lanes] of all column blocks as they lie in external memory."""
+    words = np.frombuffer(pack_weight_words(codes, layer.arch), np.uint8)
+    words = words.reshape(len(codes), -1)
+    return b"".join(words[first:end, :layer.weight_word_bytes(block)].tobytes()
+                    for block, (first, end) in enumerate(pairwise(layer.weight_offsets)))
 
 
 def parameter_bytes(layer: Layer) -> bytes:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Taps
+from systolith.hw.spec.words import input_word_bytes
 from systolith.sim.model.graph import Graph
 
 from .alloc import ALIGNMENT, Placement, Sections, place
@@ -69,8 +70,17 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
         else:
             if recipe is not None:
                 recipes[conv.input] = recipe
+            if conv.input in inputs:
+                layer.input_bytes = input_word_bytes(
+                    _lanes(conv.input, graph, recipes), arch)
         layers.append(layer)
     return layers, recipes
+
+
+def _lanes(name, graph, recipes):
+    """Lanes that an input of the network fills, of each of its planes where it has some."""
+    channels = graph.tensors[name].shape[0]
+    return recipes[name].channels(channels) if name in recipes else channels
 
 
 def _laid_out(layer, graph, alone, moved):
@@ -119,11 +129,13 @@ def _place_maps(graph, layers, lives, readers, arch):
 
 
 class Outside(NamedTuple):
-    """Where a map lies in external memory: its section, byte offset and bytes, and for inputs and
-    outputs of several rounds the bytes from one round to the next (else 0)."""
+    """Where a map lies in external memory: its section, byte offset and bytes, the bytes of a word
+    (of sums: of a group's), and for inputs and outputs of several rounds the bytes from one round
+    to the next (else 0)."""
     section: str
     offset: int
     size: int
+    word_bytes: int
     stride: int = 0
 
 
@@ -133,35 +145,40 @@ def _outside(graph, recipes, images, rounds, placement, lives, operands, section
     one. Raises UserError where an output is an input."""
     where = {}
 
-    def add(section, name, size, rounds=1):
-        stride = -(-size // ALIGNMENT) * ALIGNMENT
-        where[name] = Outside(section, sections.add(section, stride * (rounds - 1) + size), size,
-                              stride * (rounds > 1))
+    def add(section, name, rounds=1):
+        words, each = size(name)
+        stride = -(-words * each // ALIGNMENT) * ALIGNMENT
+        where[name] = Outside(
+            section, sections.add(section, stride * (rounds - 1) + words * each), words * each,
+            each, stride * (rounds > 1))
 
     written = {conv.output: conv for conv in graph.layers}
 
     def size(name):
+        """(words, bytes of each)"""
         channels, height, width = graph.tensors[name].shape
         if name in recipes:
             channels, height, width = recipes[name].shape
             height *= images
         if name in written and written[name].raw:
-            groups = -(-channels // arch.group)
-            return groups * height * width * arch.chunks * arch.raw_bytes
-        return -(-channels // arch.vector) * height * width * arch.activation_bytes
+            return -(-channels // arch.group) * height * width, arch.chunks * arch.raw_bytes
+        each = arch.activation_bytes
+        if name not in written:
+            each = input_word_bytes(_lanes(name, graph, recipes), arch)
+        return -(-channels // arch.vector) * height * width, each
 
     for item in graph.inputs:
-        add("inputs", item.name, size(item.name), rounds)
+        add("inputs", item.name, rounds)
     for name in dict.fromkeys(graph.outputs):
         if name not in written:
             raise UserError(f"output {name!r} is an input of the network as it stands; remove the "
                             "output")
-        add("outputs", name, size(name), rounds)
+        add("outputs", name, rounds)
     for name in written:
         inside = [name in maps for maps, read in ((placement.maps, lives),
                                                   (operands.maps, operands.lives)) if name in read]
         if name not in where and not (inside and all(inside)):
-            add("spill", name, size(name))
+            add("spill", name)
     return where
 
 
@@ -185,6 +202,10 @@ class Places:
     placement: Placement
     operands: OperandMemory
     where: dict
+
+    def outside(self, name: str, number: int, height: int, width: int) -> tuple:
+        """`Region.outside` of a map of such a size, for the images of round `number`."""
+        return *self.address(name, number), height, width, self.where[name].word_bytes
 
     def address(self, name: str, number: int) -> tuple[str, int]:
         """(section, byte offset) of a map in external memory, for the images of round `number`."""

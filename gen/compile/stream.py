@@ -30,7 +30,7 @@ class Region:
         Which of the map's rows and columns.
     first_block, blocks : int
         Which of the map's blocks of channels, a word of `rows * lanes` of the array each.
-    outside : (section, offset, height, width) or None
+    outside : (section, offset, height, width, word_bytes) or None
         Where the map lies in external memory (offset in bytes); None: the chip computes it.
     loaded : int
         The first row of the map for which no LOAD has been emitted.
@@ -93,26 +93,33 @@ class Stream:
         self.code.append((Instruction(opcode, fields, layer=self.layer), section))
 
     def load(self, memory: Memory, section: str | None, address: int, base: int,
-             words: int) -> None:
+             words: int, size: int | None = None) -> None:
         """Append LOADs of `words` consecutive words to word `base` of a memory on the chip, from
-        the byte `address`."""
-        most = LOAD["words"]
+        the byte `address`, where each has `size` bytes (None: those of a whole word)."""
+        most, each = LOAD["words"], self._word_beats(memory, size)
         for start in range(0, words, most):
             self.add(Opcode.LOAD, section, memory=memory, base=base + start,
-                     address=address + start * word_bytes(memory, self.arch),
-                     words=min(most, words - start))
+                     address=address + start * (size or word_bytes(memory, self.arch)),
+                     words=min(most, words - start), word_beats=each)
 
-    def _load_runs(self, memory, section, address, base, runs, words, row_stride, base_stride):
-        """Append LOADs of `runs` runs of `words` consecutive words each; `row_stride` is the
-        distance of two runs in bytes of external memory, `base_stride` in words of the memory."""
+    def _word_beats(self, memory, size):
+        """The field of a LOAD of words of `size` bytes (None: whole ones)."""
+        return 0 if size in (None, word_bytes(memory, self.arch)) else size // self.arch.beat_bytes
+
+    def _load_runs(self, memory, section, address, base, runs, words, row_stride, base_stride,
+                   size):
+        """Append LOADs of `runs` runs of `words` consecutive words of `size` bytes each;
+        `row_stride` is the distance of two runs in bytes of external memory, `base_stride` in words
+        of the memory."""
         if words > LOAD["words"]:
             for run in range(runs):
                 self.load(memory, section, address + run * row_stride,
-                          base + run * base_stride, words)
+                          base + run * base_stride, words, size)
             return
         for start in range(0, runs, LOAD["rows"]):
             count = min(LOAD["rows"], runs - start)
             self.add(Opcode.LOAD, section, memory=memory, rows=count, words=words,
+                     word_beats=self._word_beats(memory, size),
                      address=address + start * row_stride, base=base + start * base_stride,
                      row_stride=row_stride * (count > 1), base_stride=base_stride * (count > 1))
 
@@ -122,25 +129,25 @@ class Stream:
         if region.outside is None or end <= first or not region.width:
             return
         region.loaded = end
-        section, offset, height, width = region.outside
-        size, rows = self.arch.activation_bytes, end - first
+        section, offset, height, width, size = region.outside
+        rows = end - first
         plane = height * width * size
         address = offset + region.first_block * plane + (
             first * width + region.columns[0]) * size
         base = region.base + (first - region.rows[0]) * region.width
         if region.width == width:
             self._load_runs(region.memory, section, address, base, region.blocks, rows * width,
-                            plane, region.plane)
+                            plane, region.plane, size)
         elif rows < region.blocks:
             for row in range(rows):
                 self._load_runs(region.memory, section, address + row * width * size,
                                 base + row * region.width, region.blocks, region.width, plane,
-                                region.plane)
+                                region.plane, size)
         else:
             for block in range(region.blocks):
                 self._load_runs(region.memory, section, address + block * plane,
                                 base + block * region.plane, rows, region.width, width * size,
-                                region.width)
+                                region.width, size)
 
 
 @dataclass

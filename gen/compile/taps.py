@@ -10,6 +10,7 @@ from itertools import product
 
 from systolith.hw.formats import Format
 from systolith.hw.spec.host import Taps
+from systolith.hw.spec.words import input_word_bytes
 from systolith.sim.model.conv import Conv
 
 from .layer import Layer
@@ -106,7 +107,7 @@ def _choices(layer, planes, minus):
             continue                            # reading it again in tiles would cost more
         passes = layer.column_blocks * y.kernel * x.kernel * blocks
         array = planes * (layer.passes if taps == (1, 1) else passes) * layer.pass_cycles(pixels)
-        load = words * arch.activation_bytes // arch.beat_bytes
+        load = words * input_word_bytes(count, arch) // arch.beat_bytes
         yield (max(array, load) + load // 2, array, y.taps * x.taps), y, x
 
 

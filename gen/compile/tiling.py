@@ -31,8 +31,8 @@ def _loaded(layer, words, tiles, sub_tiles, group):
         times = images * sub_tiles
     else:
         times = 1 if group * layer.most_weight_words <= arch.weight_depth else tiles * images
-    return (rounds * images * words * arch.activation_bytes,
-            times * layer.weight_words * arch.weight_bytes)
+    return (rounds * images * words * (layer.input_bytes or arch.activation_bytes),
+            times * layer.stored_weights)
 
 
 def traffic(plan: Plan) -> tuple[int, int]:

@@ -261,7 +261,7 @@ static void pack(const struct input *in, const float *values, uint8_t *section, 
                     uint32_t bit = in->planes ? (code ^ 1u << (planes - 1)) >> (planes - 1 - plane)
                                                 & 1 : code;
                     size_t word = ((size_t)(place / VECTOR) * rows + up + y) * in->map_width + x;
-                    put(section, base + word * WORD_BYTES, place % VECTOR, bit);
+                    put(section, base + word * in->word_bytes, place % VECTOR, bit);
                 }
             }
     }

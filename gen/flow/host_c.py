@@ -186,7 +186,7 @@ def _input(build: Build, number: int, item: Input, starts: dict[str, int]) -> tu
     else:
         map_height, map_width, recipe = height, width, (1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0)
     fields = [_quoted(encoder.name), starts[encoder.name], channels, height, width,
-              map_height, map_width, *recipe, item.offset, item.stride,
+              map_height, map_width, *recipe, item.word_bytes, item.offset, item.stride,
               f"quantizers_{number}", f"kinds_{number}" if len(made) > 1 else 0,
               f"order_{number}" if moved else 0]
     return text, ", ".join(map(str, fields))
@@ -248,7 +248,7 @@ struct input {
     int taps_y, taps_x, dilation_y, dilation_x, step_y, step_x, pad_y, pad_x;
     uint32_t fill;
     int replicate, planes;
-    size_t offset, stride;
+    size_t word_bytes, offset, stride;
     const struct quantizer *quantizers;
     const uint8_t *kinds;
     const int32_t *order;

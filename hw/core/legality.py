@@ -8,7 +8,6 @@ from operator import and_, or_
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import HEAD, OPCODES, Opcode
@@ -47,7 +46,7 @@ class InstructionCheck(wiring.Component):
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        self.beats = isa.INSTRUCTION_BITS // arch.bus_bits
+        self.beats = arch.instruction_bytes // arch.beat_bytes
         super().__init__({
             "valid": In(1), "beat": In(arch.bus_bits), "last_beat": In(arch.bus_bits),
             "place": In(range(self.beats)),

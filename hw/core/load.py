@@ -1,6 +1,6 @@
 """Load: fills the chip's memories from external memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Out
 from systolith.hw.spec import isa
@@ -11,7 +11,6 @@ from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import LOAD_BURSTS
 
 from .arbiter import LoadSignature, load_tag
-from .axi import times
 from .bursts import Bursts
 from .unit import ExecutionUnit
 
@@ -118,17 +117,25 @@ class Load(ExecutionUnit):
         instruction, run = self.i.payload, bursts.run
         beat_bits = 32 - len(run.payload.offset)
 
-        beats = Signal.like(run.payload.beats)
-        with m.Switch(instruction.memory):
-            for memory, count in self._word_beats().items():
-                with m.Case(memory):
-                    m.d.comb += beats.eq(times(instruction.words, count))
+        beats, counts = Signal.like(run.payload.beats), self._word_beats()
+        count = Signal(range(max(counts.values()) + 1))     # of a word
+        m.d.comb += beats.eq(sum(
+            ((instruction.words & bit.replicate(len(instruction.words))) << n
+             for n, bit in enumerate(count)), Const(0)))
+        with m.If(instruction.word_beats != 0):
+            m.d.comb += count.eq(instruction.word_beats)
+        with m.Else():
+            with m.Switch(instruction.memory):
+                for memory, whole in counts.items():
+                    with m.Case(memory):
+                        m.d.comb += count.eq(whole)
 
         # the run that is ready, or was the last one
         ready = Signal()
         offset = Signal.like(run.payload.offset, reset_less=True)
         base = Signal.like(run.payload.tag.base, reset_less=True)
         length = Signal.like(beats, reset_less=True)
+        last_beat = Signal.like(run.payload.tag.last_beat, reset_less=True)
         wait = Signal.like(instruction.wait, reset_less=True)
         final = Signal()
         # of the run to be made ready: its number, from 1 up
@@ -149,6 +156,7 @@ class Load(ExecutionUnit):
             run.payload.beats.eq(length),
             run.payload.tag.memory.eq(1 << instruction.memory),
             run.payload.tag.base.eq(base),
+            run.payload.tag.last_beat.eq(last_beat),
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
@@ -159,7 +167,7 @@ class Load(ExecutionUnit):
                 m.d.sync += number.eq(1)
         with m.Elif(self.i.valid & ~ready):
             m.d.sync += [
-                ready.eq(1), length.eq(beats), wait.eq(instruction.wait),
+                ready.eq(1), length.eq(beats), last_beat.eq(count - 1), wait.eq(instruction.wait),
                 offset.eq(Mux(started, offset + instruction.row_stride[beat_bits:],
                               instruction.address[beat_bits:])),
                 base.eq(Mux(started, base + instruction.base_stride, instruction.base)),
@@ -175,8 +183,7 @@ class Load(ExecutionUnit):
         in while the word leaves.
         """
         arch, beats = self.arch, self.read.beats
-        word_beats = self._word_beats()
-        slots = max(word_beats.values())
+        slots = max(self._word_beats().values())
         tag = beats.payload.tag
 
         beat = Signal(range(slots))         # of the word
@@ -187,12 +194,9 @@ class Load(ExecutionUnit):
         m.d.comb += [
             beats.ready.eq(self.o.ready),
             taken.eq(beats.valid & beats.ready),
+            word_ends.eq(beat == tag.last_beat),
             word.eq(Mux(beats.payload.starts & beats.payload.first, tag.base, address)),
         ]
-        m.d.comb += word_ends.eq(Cat(
-            (beat == count - 1) & Cat(tag.memory[memory] for memory in word_beats
-                                      if word_beats[memory] == count).any()
-            for count in sorted(set(word_beats.values()))).any())
 
         content = Signal(slots * arch.bus_bits, reset_less=True)
         signal = Signal(4)
@@ -201,6 +205,9 @@ class Load(ExecutionUnit):
             m.d.sync += [self.o.valid.eq(0), self.o.payload.memory.eq(0)]
         with m.If(taken):
             m.d.sync += [beat.eq(Mux(word_ends, 0, beat + 1)), address.eq(word + word_ends)]
+            if slots > 1:
+                with m.If(beat == 0):           # what no beat brings is 0
+                    m.d.sync += content[arch.bus_bits:].eq(0)
             with m.Switch(beat):
                 for slot in range(slots):
                     with m.Case(slot):

@@ -52,7 +52,7 @@ class InstructionQueues(wiring.Component):
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        self.beats = isa.INSTRUCTION_BITS // arch.bus_bits
+        self.beats = arch.instruction_bytes // arch.beat_bytes
         super().__init__({
             "clear": In(1), "write": In(1), "unit": In(range(len(Unit))),
             "place": In(range(self.beats)), "beat": In(arch.bus_bits), "commit": In(len(Unit)),

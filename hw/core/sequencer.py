@@ -9,17 +9,15 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
+from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
-from systolith.hw.spec.timing import FETCHES
+from systolith.hw.spec.timing import FETCHES, code_unit
 
 from .axi import ReadSignature
 from .legality import InstructionCheck
 from .queues import InstructionQueues
 
 __all__ = ["Sequencer"]
-
-#: An instruction is three chunks of 16 bytes, and chunks never straddle a page.
-_CHUNKS = isa.INSTRUCTION_BYTES // 16
 
 
 class Sequencer(wiring.Component):
@@ -56,7 +54,7 @@ class Sequencer(wiring.Component):
     stop : In(1)
         Halts as an error does, without a report.
     program : In(32)
-        Offset of BEGIN; a multiple of 16.
+        Offset of BEGIN; a multiple of `timing.code_unit`.
     watchdog : In(32)
         Cycles without `progress` before error 5; 0: never.
     read : Out(ReadSignature)
@@ -78,7 +76,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
-        self.beats = isa.INSTRUCTION_BITS // arch.bus_bits
+        self.beats = arch.instruction_bytes // arch.beat_bytes
         super().__init__({
             "start": In(1), "stop": In(1), "program": In(32), "watchdog": In(32),
             "read": Out(ReadSignature(arch)),
@@ -195,14 +193,18 @@ class Sequencer(wiring.Component):
     def _elaborate_fetch(self, m, queues, executed, ended):
         """Requests. Returns the signal that one is made, the offset of the instruction that is
         executed next, and the signal that it lies outside the window."""
+        # An instruction is one or three chunks of `code_unit` bytes, and none straddles a page.
         # The next request begins at `offset`; `ahead` chunks before it have been requested and not
         # executed. `rest` are left of its instruction, `length` of them are requested at once.
-        offset = Signal(28, reset_less=True)
+        unit = code_unit(self.arch)
+        chunks, unit_bits = self.arch.instruction_bytes // unit, (unit - 1).bit_length()
+        page_bits = (PAGE_BYTES // unit - 1).bit_length()
+        offset = Signal(32 - unit_bits, reset_less=True)
         rest, length, now = Signal(2), Signal(2), Signal(2)
-        ahead = Signal(range(_CHUNKS * FETCHES + 1))
-        last = Signal(8, reset_less=True)       # of the requested chunks, its place in the page
+        ahead = Signal(range(chunks * FETCHES + 1))
+        last = Signal(page_bits, reset_less=True)   # of the requested chunks, its place in the page
         refused, asking, taken, asked = Signal(), Signal(), Signal(), Signal()
-        chunk_bits = (128 // self.arch.bus_bits - 1).bit_length()       # of a beat's number
+        chunk_bits = (unit // self.arch.beat_bytes - 1).bit_length()    # of a beat's number
         request = self.read.request
         m.d.comb += [
             request.valid.eq(asking),
@@ -211,36 +213,38 @@ class Sequencer(wiring.Component):
             taken.eq(asking & request.ready),
             now.eq(rest),
         ]
-        with m.If(offset[:8] == 255):
-            m.d.comb += now.eq(1)
-        with m.Elif((offset[:8] == 254) & rest[0]):
-            m.d.comb += now.eq(2)
-        until = Signal(9)               # of its last chunk, on this page or on the next one
-        m.d.comb += until.eq(offset[:8] + (rest - 1)[:2])
+        if chunks > 1:
+            with m.If(offset[:8] == 255):
+                m.d.comb += now.eq(1)
+            with m.Elif((offset[:8] == 254) & rest[0]):
+                m.d.comb += now.eq(2)
+        # of its last chunk, on this page or on the next one
+        until = Signal(page_bits + 1)
+        m.d.comb += until.eq(offset[:page_bits] + (rest - 1)[:2])
         m.d.sync += asked.eq(taken)     # then the arbiter says whether it was outside
         with m.If(~asking & ~asked):
             m.d.sync += [
-                length.eq(now), last.eq(until[:8] | until[8].replicate(8)),
+                length.eq(now), last.eq(until[:page_bits] | until[page_bits].replicate(page_bits)),
                 asking.eq(self.busy & ~self.halt & ~ended & ~refused & ~queues.full
-                          & ((rest != _CHUNKS) | (ahead <= _CHUNKS * (FETCHES - 1)))),
+                          & ((rest != chunks) | (ahead <= chunks * (FETCHES - 1)))),
             ]
         with m.Elif(taken):
             m.d.sync += asking.eq(0)
         got = asked & ~self.read.refused
         with m.If(self.start):
-            m.d.sync += [offset.eq(self.program[4:]), rest.eq(_CHUNKS), ahead.eq(0),
+            m.d.sync += [offset.eq(self.program[unit_bits:]), rest.eq(chunks), ahead.eq(0),
                          refused.eq(0), asking.eq(0)]
         with m.Else():
             with m.If(got):
                 m.d.sync += [offset.eq(offset + length),
-                             rest.eq(Mux(length == rest, _CHUNKS, rest - length))]
+                             rest.eq(Mux(length == rest, chunks, rest - length))]
             with m.If(asked & self.read.refused):
                 m.d.sync += refused.eq(1)
-            m.d.sync += ahead.eq(ahead + Mux(got, length, 0) - Mux(executed, _CHUNKS, 0))
+            m.d.sync += ahead.eq(ahead + Mux(got, length, 0) - Mux(executed, chunks, 0))
         position = Signal(32)
-        m.d.comb += position.eq((offset - ahead)[:len(offset)] << 4)
+        m.d.comb += position.eq((offset - ahead)[:len(offset)] << unit_bits)
         # what is not outside has come and been executed
-        return asking, position, refused & ~ended & (ahead < _CHUNKS)
+        return asking, position, refused & ~ended & (ahead < chunks)
 
     def _elaborate_report(self, m, fault, damaged, executed, layer, position):
         # `age` counts the cycles since something moved, from 1 up, and stops after 2**32.

@@ -10,6 +10,7 @@ from typing import Any
 
 from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
+from .isa import INSTRUCTION_BYTES
 from .keys import Choice, Megahertz, Name, Number, Switch, Whole, key, keys_of
 from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch
@@ -114,8 +115,10 @@ class Arch:
         "Words of the table memory, one result each, a power of two: what functions such as SiLU "
         "need. As many as there are codes hold one function, twice as many two, so that the next "
         "layer's is loaded in time. 0: the chip does not have that unit."))
-    bus_bits: int = field(default=64, metadata=key("bus.data_bits", Choice((32, 64, 128)),
-        "Data width of the AXI4 port: 32, 64 or 128."))
+    bus_bits: int = field(default=64, metadata=key(
+        "bus.data_bits", Choice((32, 64, 128, 256, 512)),
+        "Data width of the AXI4 port: 32, 64, 128, 256 or 512; above 128 for chips without a "
+        "board."))
     burst_beats: int = field(default=64, metadata=key("bus.burst_beats", Whole(1, 256),
         "Longest AXI burst in beats, a power of two up to 256."))
     queue_depth: int = field(default=4, metadata=key("control.queue_depth", Whole(1, 64),
@@ -250,6 +253,12 @@ class Arch:
     @property
     def beat_bytes(self) -> int:
         return self.bus_bits // 8
+
+    @property
+    def instruction_bytes(self) -> int:
+        """Bytes of an instruction in external memory: on buses of more than 128 bits 64, of which
+        programs begin at a multiple, so that it is whole beats and crosses no page."""
+        return INSTRUCTION_BYTES if self.bus_bits <= 128 else 64
 
     @property
     def activation_bits(self) -> int:

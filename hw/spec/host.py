@@ -49,6 +49,11 @@ class Taps(Record):
     planes: int | None
     shape: Shape
 
+    def channels(self, image: int) -> int:
+        """Lanes of the map, or of each of its planes, that hold something where the image has so
+        many channels."""
+        return self.taps[0] * self.taps[1] * image
+
 
 @dataclass(frozen=True)
 class Input(Record):
@@ -58,6 +63,8 @@ class Input(Record):
     ----------
     offset, bytes : int
         Of the map of the first round's images.
+    word_bytes : int
+        Of an activation word there: what its lanes without channel would take is not stored.
     stride : int
         Bytes from there to the map of the next round; 0 where there is one round.
     words : int
@@ -75,6 +82,7 @@ class Input(Record):
     bytes: int
     stride: int
     words: int
+    word_bytes: int
     shape: Shape
     map: Shape
     layout: Literal["activation"]
@@ -121,7 +129,8 @@ class TensorPlace(Record):
     lives, operand_lives : (first, last) or ()
         Layers while which it is there.
     external : int or None
-        Offset in external memory, in a `section`, with `bytes` and `stride` as of `Input`.
+        Offset in external memory, in a `section`, with `bytes`, `word_bytes` and `stride` as of
+        `Input`; where it holds sums, a word is a group's.
     """
     shape: Shape
     raw: bool
@@ -134,6 +143,7 @@ class TensorPlace(Record):
     stride: int
     section: str | None
     bytes: int
+    word_bytes: int
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,8 @@ class ArrayView(Record):
         For each column block, in the order of their weights.
     weights, parameters, table : int
         Offsets of the first word.
+    weight_bytes : tuple of int
+        Of a weight word of each column block there: the columns that it has channels for.
     """
     images: int
     y: Axis
@@ -216,6 +228,7 @@ class ArrayView(Record):
     weights: int
     parameters: int
     table: int
+    weight_bytes: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from amaranth.lib import data
 
 from .numbers import FIRST_BITS, GAIN_BITS
 
-__all__ = ["HEAD", "INSTRUCTION_BITS", "OPCODES", "Destination", "Field",
+__all__ = ["HEAD", "INSTRUCTION_BITS", "INSTRUCTION_BYTES", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
            "description", "layout", "markdown_table", "program_sum",
            "sealed"]
 
-#: A whole number of beats of every bus width.
+#: A whole number of beats of up to 128 bits; in memory `Arch.instruction_bytes` for each.
 INSTRUCTION_BITS = 384
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
 
@@ -143,6 +143,8 @@ OPCODES = {
         Field("row_stride", 32, "bytes from one run to the next; a multiple of the bus width"),
         Field("base", 20, "first word in the memory"),
         Field("base_stride", 20, "words from one run to the next in the memory"),
+        Field("word_beats", 12, "N > 0: external memory holds the first N beats of each word, and "
+                                "what the word has beyond them becomes 0; 0: whole words"),
     ),
     Opcode.ARRAY: (
         Field("weight_base", 20, "first weight word; each pass takes `rows of the array` words, "
@@ -316,8 +318,9 @@ class Instruction:
             word |= (value & mask) << position
         return word
 
-    def to_bytes(self) -> bytes:
-        return self.encode().to_bytes(INSTRUCTION_BYTES, "little")
+    def to_bytes(self, size: int = INSTRUCTION_BYTES) -> bytes:
+        """The instruction as `size` bytes, those after its own 0."""
+        return self.encode().to_bytes(size, "little")
 
     def __str__(self) -> str:
         """Assembler text, which `assemble` reads back."""

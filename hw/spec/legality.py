@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .arch import Arch
 from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
 from .loops import Nest, axes, extent
-from .memories import item_bytes, word_bytes
+from .memories import item_bytes, loaded_bytes, word_bytes
 
 __all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "executes", "fault", "transfers"]
 
@@ -96,6 +96,8 @@ def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 
 
 BOUNDS = (
+    Bound(Opcode.LOAD, "word_beats", "the beats of a word",
+          lambda i, arch: (0, word_bytes(i.memory, arch) // arch.beat_bytes)),
     Bound(Opcode.ARRAY, "pad_code", "the codes of the activation format",
           lambda i, arch: (0, (1 << arch.activation.width) - 1)),
     Bound(Opcode.POST, "group", "the groups of the columns",
@@ -114,7 +116,7 @@ def transfers(i: Instruction, arch: Arch) -> tuple[Nest, int]:
     their first bytes, and the bytes of each."""
     rows = (i.rows, i.row_stride)
     if i.opcode == Opcode.LOAD:
-        return (rows,), i.words * word_bytes(i.memory, arch)
+        return (rows,), i.words * loaded_bytes(i, arch)
     size = item_bytes(i.raw, arch)
     return ((rows,), i.items * size) if i.burst else ((rows, (i.items, i.item_stride)), size)
 

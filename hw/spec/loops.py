@@ -11,7 +11,7 @@ import numpy as np
 
 from .arch import Arch
 from .isa import Instruction, Opcode, Pooling
-from .memories import item_bytes, word_bytes
+from .memories import item_bytes, loaded_bytes
 
 __all__ = ["Nest", "axes", "begins", "coordinates", "extent", "item_count", "loops", "moved_bytes",
            "passes", "pixels", "reads", "results", "steps", "window_columns", "windows"]
@@ -133,5 +133,5 @@ def item_count(i: Instruction, arch: Arch) -> int:
 def moved_bytes(i: Instruction, arch: Arch) -> int:
     """Bytes that a LOAD brings, or that a STORE writes."""
     if i.opcode == Opcode.LOAD:
-        return i.rows * i.words * word_bytes(i.memory, arch)
+        return i.rows * i.words * loaded_bytes(i, arch)
     return item_count(i, arch) * item_bytes(i.raw, arch)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .arch import Arch
-from .isa import Memory, Unit
+from .isa import Instruction, Memory, Unit
 
-__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "word_bytes"]
+__all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes",
+           "word_bytes"]
 
 
 class Space(IntEnum):
@@ -103,6 +104,12 @@ def word_bytes(memory: int, arch: Arch) -> int:
     if field is None:
         raise ValueError(f"{Space(memory).name} cannot be loaded")
     return getattr(arch, field)
+
+
+def loaded_bytes(instruction: Instruction, arch: Arch) -> int:
+    """Bytes that one word of a LOAD takes in external memory."""
+    return (instruction.word_beats * arch.beat_bytes
+            or word_bytes(instruction.memory, arch))
 
 
 def item_bytes(raw: int, arch: Arch) -> int:

@@ -103,9 +103,9 @@ class Program:
             raise ProgramError(f"{path} was made for the chip {made_for.name!r} (identity "
                                f"{identity(made_for):016x}), not for {arch.name!r} (identity "
                                f"{identity(arch):016x}); build it again for this chip")
-        offset = header.code_offset
-        code = [image[offset + n * isa.INSTRUCTION_BYTES:offset + (n + 1) * isa.INSTRUCTION_BYTES]
-                for n in range(header.instructions)]
+        offset, each = header.code_offset, made_for.instruction_bytes
+        code = [image[start:start + isa.INSTRUCTION_BYTES] for start in range(
+            offset, offset + header.instructions * each, each)]
         try:
             host = Host.from_json(header.host, "host")
         except RecordError as error:

@@ -46,6 +46,13 @@ def _bursts_are_powers_of_two(arch: Arch) -> Fault:
     return None
 
 
+def _boards_have_narrow_buses(arch: Arch) -> Fault:
+    if arch.bus_bits > 128 and arch.board != "none":
+        return "bus_bits", (f"must be at most 128 on a board ({arch.board}), not "
+                            f"{arch.bus_bits!r}; wider buses are for chips whose board is \"none\"")
+    return None
+
+
 def _both_formats_are_binary_or_none(arch: Arch) -> Fault:
     if arch.activation.binary != arch.weight.binary:
         return "activation", ("and weight must both be bipolar1, or neither: activation is "
@@ -169,9 +176,10 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 
 #: In the order in which they are checked.
 RULES: tuple[Callable[[Arch], Fault], ...] = (
-    _bursts_are_powers_of_two, _both_formats_are_binary_or_none, _weights_can_be_multiplied,
-    _results_can_be_rounded, _operands_need_numbers, _leaky_channels_need_numbers,
-    _tables_need_numbers, _tables_hold_all_codes, _columns_are_shared_evenly,
+    _bursts_are_powers_of_two, _boards_have_narrow_buses, _both_formats_are_binary_or_none,
+    _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
+    _leaky_channels_need_numbers, _tables_need_numbers, _tables_hold_all_codes,
+    _columns_are_shared_evenly,
     _bit_planes_are_binary, _depthwise_arrays_are_square, _depthwise_needs_a_zero,
     _slots_fit_their_field, _weights_fill_the_array, _post_lanes_divide_a_group,
     _parameters_hold_a_group, _accumulators_hold_a_pass, _exact_sums_fit_accumulators,

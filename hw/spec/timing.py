@@ -12,7 +12,7 @@ from .numbers import GAIN_BITS, MULTIPLIER_BITS, PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
            "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "burst_limit",
-           "column_delay", "delivery_beats", "item_latency", "lane_factor_bits",
+           "code_unit", "column_delay", "delivery_beats", "item_latency", "lane_factor_bits",
            "lane_number_bits", "operand_image_bits", "operand_lane_latency",
            "post_lane_latency", "product_parts", "product_rows", "read_period",
            "rounding_latency", "rounding_levels", "second_turn", "shortest_pass", "sum_latency"]
@@ -53,6 +53,12 @@ def burst_limit(arch: Arch) -> int:
     Bursts end at the multiples of this length in the address space, so none crosses a page.
     """
     return min(arch.burst_beats, PAGE_BYTES // arch.beat_bytes)
+
+
+def code_unit(arch: Arch) -> int:
+    """Bytes that instructions are made of, of which an instruction is one or three: a program
+    begins at a multiple of them, and none of them crosses a page."""
+    return 16 if arch.bus_bits <= 128 else arch.instruction_bytes
 
 
 def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:

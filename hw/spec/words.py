@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from .arch import Arch
 from .numbers import MULTIPLIER_BITS
 
-__all__ = ["pack_activation_words", "pack_group_items", "pack_parameter_words", "pack_raw_items",
+__all__ = ["input_word_bytes", "pack_activation_words", "pack_group_items",
+           "pack_parameter_words", "pack_raw_items",
            "pack_table_words", "pack_weight_words", "unpack_activation_words",
            "unpack_group_items", "unpack_parameter_words", "unpack_raw_items",
            "unpack_table_words", "unpack_weight_words"]
@@ -109,6 +110,14 @@ def unpack_activation_words(data: bytes, arch: Arch) -> np.ndarray:
     words = np.frombuffer(data, np.uint8).reshape(-1, arch.activation_bytes)
     groups = words[:, :arch.groups_per_word * arch.group_bytes]
     return unpack_group_items(groups.tobytes(), arch).reshape(-1, arch.vector)
+
+
+def input_word_bytes(channels: int, arch: Arch) -> int:
+    """Bytes that a word with its first `channels` lanes in use takes in external memory where the
+    host writes it: whole beats, up to those of a whole word."""
+    groups, rest = divmod(channels, arch.group)
+    used = groups * arch.group_bytes + -(-rest * arch.activation.width // 8)
+    return min(arch.activation_bytes, -(-used // arch.beat_bytes) * arch.beat_bytes)
 
 
 def pack_weight_words(codes: ArrayLike, arch: Arch) -> bytes:

@@ -14,11 +14,12 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Instruction, Opcode, Pooling
+from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
 from systolith.hw.spec.loops import axes, extent, loops, passes, results, window_columns
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.timing import code_unit
 
 __all__ = ["Access", "AccessError", "Pattern", "accesses", "check", "check_program", "merge",
            "overlap", "span_of", "words"]
@@ -271,16 +272,16 @@ def check_program(program: Program) -> None:
     """`check` for every instruction of a Program, and what only the whole of it shows.
 
     Raises AccessError also where BEGIN is not the first or END not the last instruction, where
-    the code does not lie in the window on a beat, and where a STORE would overwrite the code.
+    the code does not lie in the window as fetching needs it, and where a STORE would overwrite it.
     """
     arch, code = program.arch, program.instructions
     if not code or code[0].opcode != Opcode.BEGIN or code[-1].opcode != Opcode.END or any(
             i.opcode in (Opcode.BEGIN, Opcode.END) for i in code[1:-1]):
         raise AccessError("a program starts with its only BEGIN and ends with its only END")
-    start, end = program.code_offset, program.code_offset + len(code) * INSTRUCTION_BYTES
-    if start % arch.beat_bytes or end > program.window_bytes:
-        raise AccessError(f"the code must start on a beat and lie in the window, not in bytes "
-                          f"{start} to {end}")
+    start, end = program.code_offset, program.code_offset + len(code) * arch.instruction_bytes
+    if start % code_unit(arch) or end > program.window_bytes:
+        raise AccessError(f"the code must start at a multiple of {code_unit(arch)} bytes and lie "
+                          f"in the window, not in bytes {start} to {end}")
     text = np.array([[start // arch.beat_bytes, -(-end // arch.beat_bytes)]])
     for i in code:
         check(i, arch, program.window_bytes)

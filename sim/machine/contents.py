@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from systolith.hw.spec.isa import Instruction, Opcode
-from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.memories import MEMORIES, Space, loaded_bytes
 from systolith.hw.spec.program import Program
 
 __all__ = ["Contents", "MemoryPlanError"]
@@ -200,9 +200,9 @@ class Contents:
         if (place < 0).any() or (place >= places).any() or (rest >= item.bytes).any():
             self.fail(number, f"leaves the bytes of {self.names[tensor]!r}")
         part = self.arch.raw_bytes if item.raw else self.arch.group_bytes
-        whole = part * self.arch.chunks if item.raw else self.arch.activation_bytes
-        word, rest = np.divmod(rest, whole)
-        if (rest % part).any() or (i.opcode == Opcode.LOAD and rest.any()):
+        word, rest = np.divmod(rest, item.word_bytes)
+        if (rest % part).any() or (i.opcode == Opcode.LOAD and (
+                rest.any() or loaded_bytes(i, self.arch) != item.word_bytes)):
             self.fail(number, f"moves {self.names[tensor]!r} in other pieces than it has")
         return place, word, rest // part
 

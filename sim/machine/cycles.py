@@ -18,11 +18,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from systolith.hw.element.element import arithmetic_of
-from systolith.hw.spec import isa, timing
+from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import passes, pixels, steps
-from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.memories import loaded_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import COUNTED, UnitState
@@ -178,7 +178,7 @@ class _Model:
         went: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         while True:
             decided = yield self.slots
-            rest = isa.INSTRUCTION_BYTES
+            rest = arch.instruction_bytes
             while rest:
                 decided = max(decided, issued + 2)
                 yield At(decided, 0)
@@ -219,7 +219,7 @@ class _Model:
 
     def _execute(self):
         for number, code in enumerate(self.program.instructions):
-            rest = isa.INSTRUCTION_BYTES // self.arch.beat_bytes
+            rest = self.arch.instruction_bytes // self.arch.beat_bytes
             while rest:
                 first, beats = yield self.fetched
                 rest -= beats
@@ -260,8 +260,8 @@ class _Model:
             yield until - position
             position = until
 
-    def _word_beats(self, memory):
-        return word_bytes(memory, self.arch) // self.arch.beat_bytes
+    def _word_beats(self, code):
+        return loaded_bytes(code, self.arch) // self.arch.beat_bytes
 
     def _load(self):
         popped = offered = 0    # the last instruction, and run, was handed on
@@ -271,7 +271,7 @@ class _Model:
             granted = yield from self._take(Unit.LOAD, code)
             wanted = here, granted, self.activity[Unit.LOAD].giver
             ready, start = here + 1, None
-            beats = code.words * self._word_beats(code.memory)
+            beats = code.words * self._word_beats(code)
             for row in range(code.rows):
                 popped = max(ready, granted, offered)
                 ready = popped + 2
@@ -305,7 +305,7 @@ class _Model:
             if not left:
                 (here, granted, giver), start, number, code = yield self.loading
                 load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
-                size = self._word_beats(code.memory)
+                size = self._word_beats(code)
                 left = code.rows * code.words * size
             load.wait(UnitState.MEMORY, max(start + 1, word_taken), first - 1)
             end = max(first, word_taken) + beats - 1

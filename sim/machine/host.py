@@ -46,15 +46,20 @@ def bit_planes(codes: np.ndarray, count: int, vector: int) -> np.ndarray:
     return planes.reshape(-1, *codes.shape[1:])
 
 
-def pack_map(codes: np.ndarray, arch: Arch) -> bytes:
-    """Codes [C, H, W] as activation words [block][y][x]; lanes without channel hold code 0."""
+def pack_map(codes: np.ndarray, arch: Arch, word_bytes: int | None = None) -> bytes:
+    """Codes [C, H, W] as activation words [block][y][x], of which the first `word_bytes` bytes each
+    (None: all) are stored; lanes without channel hold code 0."""
     codes = np.asarray(codes)
     channels, height, width = codes.shape
     blocks = -(-channels // arch.vector)
     padded = np.zeros((blocks * arch.vector, height, width), np.int64)
     padded[:channels] = codes
     words = padded.reshape(blocks, arch.vector, height, width).transpose(0, 2, 3, 1)
-    return pack_activation_words(words.reshape(-1, arch.vector), arch)
+    data = pack_activation_words(words.reshape(-1, arch.vector), arch)
+    if word_bytes in (None, arch.activation_bytes):
+        return data
+    return np.frombuffer(data, np.uint8).reshape(-1, arch.activation_bytes)[
+        :, :word_bytes].tobytes()
 
 
 def unpack_map(data: bytes, shape: tuple[int, int, int], arch: Arch) -> np.ndarray:
@@ -104,7 +109,8 @@ def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) ->
         images = [_laid_out(image, item.taps, program.arch)
                   for image in array.reshape(batch, *shape)]
         for start in range(0, batch, together):
-            data = pack_map(np.concatenate(images[start:start + together], axis=1), program.arch)
+            data = pack_map(np.concatenate(images[start:start + together], axis=1), program.arch,
+                            item.word_bytes)
             offset = item.offset - host.input_offset + start // together * item.stride
             section[offset:offset + len(data)] = data
     return bytes(section)

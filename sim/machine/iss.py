@@ -17,7 +17,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
-from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.sim.model.numerics import add_bias, convolve, images_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
@@ -161,10 +161,11 @@ class Simulator:
                 self.known[access.space][words(access.intervals)] = True
 
     def _load(self, number, i):
-        size = i.words * word_bytes(i.memory, self.arch)
+        size, whole = loaded_bytes(i, self.arch), word_bytes(i.memory, self.arch)
         for row in range(i.rows):
             start = i.address + row * i.row_stride
-            data = self.memory[start:start + size].tobytes()
+            held = self.memory[start:start + i.words * size].reshape(i.words, size)
+            data = np.pad(held, ((0, 0), (0, whole - size))).tobytes()
             base = i.base + row * i.base_stride
             into = slice(base, base + i.words)
             if i.memory in (Memory.ACTIVATION, Memory.OPERAND):

@@ -25,7 +25,7 @@ import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.loops import results, windows
-from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, word_bytes
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes
 from systolith.hw.spec.program import Program
 
 from .contents import Contents, MemoryPlanError
@@ -60,6 +60,7 @@ class _Checker:
 
         - y, x: its axes, a `Line` each;
         - block_passes: the number of the first pass of each column block, and of all passes;
+        - weight_places: the first byte of each column block's weights, and the one after the last;
         - runs: for each column block [(number of the first pass, box)] of boxes whose weights are
           stored one after the other;
         - wanted: bool [blocks, groups], which groups of its input's words hold a channel that it
@@ -74,6 +75,10 @@ class _Checker:
                                strict=False)) for boxes in stated.passes]
         layer.block_passes = list(accumulate(
             (sum(box.passes for box in boxes) for boxes in stated.passes), initial=0))
+        layer.weight_places = list(accumulate(
+            (passes * self.arch.rows * size for passes, size in zip(
+                np.diff(layer.block_passes), layer.weight_bytes, strict=True)),
+            initial=layer.weights))
         layer.wanted = self.contents.real[number]
         if self.arch.activation.binary:
             # Lanes without channel must hold -1, so that they cancel.
@@ -105,7 +110,7 @@ class _Checker:
 
     def _load(self, number, i):
         base = (i.base + np.arange(i.rows)[:, None] * i.base_stride + np.arange(i.words)).ravel()
-        size = word_bytes(i.memory, self.arch)
+        size = loaded_bytes(i, self.arch)
         start = (i.address + np.arange(i.rows)[:, None] * i.row_stride
                  + np.arange(i.words) * size).ravel()
         space = Space(i.memory)

@@ -119,13 +119,14 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
     """(column block, number of the first pass, its (kernel row, kernel column, block)) of the ARRAY
     instruction `i` of a layer whose weight words have these tags, int64 array [words]; or, as a
     text, what the instruction does wrong."""
-    size = arch.weight_bytes
-    first, rest = divmod(int(tags[0]) - layer.weights, size * arch.rows)
-    if tags.min() < 0 or (np.diff(tags) != size).any() or rest or not (
-            0 <= first < layer.block_passes[-1]):
+    block = int(np.searchsorted(layer.weight_places, tags[0], side="right")) - 1
+    if not 0 <= block < len(layer.weight_bytes):
         return "does not find its weights one after the other"
-    block = int(np.searchsorted(layer.block_passes, first, side="right")) - 1
-    first -= layer.block_passes[block]
+    size = layer.weight_bytes[block]
+    first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * arch.rows)
+    if tags.min() < 0 or (np.diff(tags) != size).any() or rest or tags[-1] >= (
+            layer.weight_places[block + 1]):
+        return "does not find its weights one after the other"
     start, (y, rows, x, columns, b, blocks) = [
         run for run in layer.runs[block] if run[0] <= first][-1]
     ky, rest = divmod(first - start, columns * blocks)

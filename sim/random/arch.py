@@ -58,6 +58,9 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             arch = Arch(**facts)
         except ValueError:                       # sums that need more than 64 bits
             continue
+        if arch.bus_bits == 128:
+            wide = random.Random(f"bus {seed}").choice((128, 256, 512))
+            arch = replace(arch, bus_bits=wide)
         return _random_inside(_with_options(arch, seed), seed)
 
 

@@ -14,7 +14,6 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
-    INSTRUCTION_BYTES,
     Destination,
     Instruction,
     Memory,
@@ -58,7 +57,7 @@ class _Writer:
         self.instructions = []
         self.layer = 0
         self.code_offset = self.draw.randrange(0, 5) * 64
-        code = self.code_offset + (instructions + 8) * INSTRUCTION_BYTES
+        code = self.code_offset + (instructions + 8) * arch.instruction_bytes
         self.free = -(-code // 64) * 64          # where data may stand from
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
@@ -88,7 +87,7 @@ class _Writer:
         image = self.data.integers(0, 256, window, dtype=np.uint8)
         for start, section in self.sections:
             image[start:start + len(section)] = np.frombuffer(section, np.uint8)
-        text = b"".join(i.to_bytes() for i in code)
+        text = b"".join(i.to_bytes(arch.instruction_bytes) for i in code)
         image[self.code_offset:self.code_offset + len(text)] = np.frombuffer(text, np.uint8)
         program = Program(arch, code, image.tobytes(), self.code_offset, window)
         check_program(program)
@@ -137,6 +136,9 @@ class _Writer:
         base = draw.randint(0, depth - reach)
         if memory == Memory.TABLE and not self.table.all():
             rows, run, base, base_stride = 1, depth, 0, 0
+        word_beats = draw.randint(1, size // arch.beat_bytes) if (
+            self.all_numbers and draw.random() < 0.3) else 0
+        whole, size = size, word_beats * arch.beat_bytes or size
         gap = draw.choice((0, 0, 1, draw.randrange(9))) * arch.beat_bytes
         row_stride = run * size + gap
         span = row_stride * (rows - 1) + run * size
@@ -146,7 +148,7 @@ class _Writer:
                 address = -(-address // PAGE_BYTES) * PAGE_BYTES - draw.choice((0, arch.beat_bytes))
                 address = max(address, self.window)
             self.window = address + span
-            codes = self.fresh(memory, run * rows)
+            codes = b"".join(code[:size] for code in _cut(self.fresh(memory, run * rows), whole))
             for row in range(rows):
                 self.sections.append((address + row * row_stride,
                                       codes[row * run * size:(row + 1) * run * size]))
@@ -154,7 +156,8 @@ class _Writer:
             beats = (self.window - self.free - span) // arch.beat_bytes
             address = self.free + draw.randint(0, beats) * arch.beat_bytes
         if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
-                    row_stride=row_stride, base=base, base_stride=base_stride):
+                    row_stride=row_stride, base=base, base_stride=base_stride,
+                    word_beats=word_beats):
             known = (self.slots, self.weights, self.parameters, self.operands, self.table)[memory]
             known[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
 
@@ -421,3 +424,8 @@ class _Writer:
         if not self.add(Opcode.STORE, address=address, rows=rows, items=run,
                         row_stride=row_stride, item_stride=item_stride, raw=raw, burst=burst):
             raise AccessError("a random STORE must be legal, as its POST has been written")
+
+
+def _cut(data, size):
+    """The parts of `size` bytes of some data."""
+    return [data[start:start + size] for start in range(0, len(data), size)]

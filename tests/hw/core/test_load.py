@@ -46,7 +46,9 @@ def word_of(arch, memory, data):
 def random_instruction(draw, arch, window):
     memory = draw.choice([*list(Memory)[:3], *[Memory.OPERAND] * bool(arch.operand_depth),
                           *[Memory.TABLE] * bool(arch.table_depth)])
-    size = word_bytes(arch, memory)
+    whole = word_bytes(arch, memory) // arch.beat_bytes
+    word_beats = draw.choice([0, draw.randint(1, whole)])
+    size = (word_beats or whole) * arch.beat_bytes
     rows, words = draw.choice([(1, draw.randint(1, 40)), (draw.randint(1, 6), draw.randint(1, 9))])
     stride = (words * size if draw.random() < 0.3
               else draw.randrange(0, 3 * words * size, arch.beat_bytes))
@@ -54,15 +56,18 @@ def random_instruction(draw, arch, window):
     return Instruction(Opcode.LOAD, signal=draw.randrange(16) & ~1, layer=draw.randrange(4096),
                        fields={"memory": memory, "address": address, "rows": rows, "words": words,
                                "row_stride": stride, "base": draw.randrange(1 << 20),
-                               "base_stride": draw.randrange(1 << 20)})
+                               "base_stride": draw.randrange(1 << 20),
+                               "word_beats": word_beats})
 
 
 def expected_words(arch, code, content):
     bits = load_tag(arch)["base"].width
     for row in range(code.rows):
         for word in range(code.words):
-            start = code.address + row * code.row_stride + word * word_bytes(arch, code.memory)
-            data = bytes(content[start:start + word_bytes(arch, code.memory)])
+            whole = word_bytes(arch, code.memory)
+            size = code.word_beats * arch.beat_bytes or whole
+            start = code.address + row * code.row_stride + word * size
+            data = bytes(content[start:start + size]).ljust(whole, b"\0")
             yield (code.memory, (code.base + row * code.base_stride + word) % (1 << bits),
                    word_of(arch, code.memory, data))
 

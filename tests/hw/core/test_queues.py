@@ -98,7 +98,7 @@ def test_full_is_the_queue_depth_and_what_is_read_does_not_count():
     assert full == [0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("bus_bits", [32, 64, 128])
+@pytest.mark.parametrize("bus_bits", [32, 64, 128, 256, 512])
 def test_instructions_are_read_one_after_the_other_as_is_said(bus_bits):
     bench, draw = Bench(bus_bits=bus_bits), random.Random(2)
     committed = []

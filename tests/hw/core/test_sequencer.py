@@ -38,9 +38,9 @@ def random_instruction(draw, opcode=None):
                        layer=draw.randrange(4096), fields=fields)
 
 
-def encode(code):
+def encode(code, size=isa.INSTRUCTION_BYTES):
     code = isa.sealed(code) if code[-1].opcode == Opcode.END else code
-    return b"".join(item.encode().to_bytes(isa.INSTRUCTION_BYTES, "little") for item in code)
+    return b"".join(item.to_bytes(size) for item in code)
 
 
 class Bench:
@@ -196,26 +196,29 @@ def test_an_illegal_instruction_stops_the_core_and_is_named(bad):
     assert sum(map(len, bench.got.values())) <= 3
 
 
-@pytest.mark.parametrize("bits", [32, 64, 128])
+@pytest.mark.parametrize("bits", [32, 64, 128, 256, 512])
 def test_a_program_that_was_changed_is_not_done(bits):
     """Bits that no other check looks at: of numbers, and after the last field."""
     arch = Arch(rows=2, columns=2, bus_bits=bits)
     draw = random.Random(8)
+    each = arch.instruction_bytes
     image = encode([begin(arch), *(random_instruction(draw, Opcode.LOAD) for _ in range(2)),
-                    Instruction(Opcode.END, layer=6)])
+                    Instruction(Opcode.END, layer=6)], each)
     fine = Bench(arch, image)
     fine.run()
     assert fine.done and fine.report is None
     # LOAD.address; after LOAD's last field; END.checksum, and after it; two instructions swapped
-    changes = [1 << 8 * 48 + 30, 1 << 8 * 96 + 200, 1 << 8 * 144 + 40, 1 << 8 * 144 + 383]
+    changes = [1 << 8 * each * number + bit for number, bit in (
+        (1, 30), (2, 200), (3, 40), (3, 8 * each - 1))]
     number = int.from_bytes(image, "little")
-    swapped = image[:48] + image[96:144] + image[48:96] + image[144:]
+    one, two, three = (slice(n * each, (n + 1) * each) for n in range(3))
+    swapped = image[one] + image[three] + image[two] + image[3 * each:]
     for changed in [*((number ^ change).to_bytes(len(image), "little") for change in changes),
                     swapped]:
         bench = Bench(arch, changed)
         bench.run()
         assert not bench.done
-        assert bench.report == (ErrorCode.CHECKSUM, SEQUENCER, 6, 144)
+        assert bench.report == (ErrorCode.CHECKSUM, SEQUENCER, 6, 3 * each)
 
 
 def test_a_program_must_begin_with_begin_and_the_right_identity():

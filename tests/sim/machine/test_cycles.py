@@ -8,7 +8,6 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
-    INSTRUCTION_BYTES,
     Destination,
     Instruction,
     Memory,
@@ -17,6 +16,7 @@ from systolith.hw.spec.isa import (
     Unit,
     sealed,
 )
+from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Stuck, cycles
 from systolith.sim.random.programs import random_program
@@ -27,7 +27,7 @@ ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
          activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12,
          operand_depth=80, table_depth=512),
-    Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=128, burst_beats=64,
+    Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=512, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20, table_depth=64, leaky=True),
     Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
@@ -40,7 +40,7 @@ def program(arch, code, offset=0):
     """A Program of these instructions between BEGIN and END, at `offset`."""
     code = sealed([Instruction(Opcode.BEGIN, fields={"identity": identity(arch)}), *code,
                    Instruction(Opcode.END)])
-    text = b"".join(item.encode().to_bytes(INSTRUCTION_BYTES, "little") for item in code)
+    text = b"".join(item.to_bytes(arch.instruction_bytes) for item in code)
     return Program(arch, code, bytes(offset) + text, offset, WINDOW)
 
 
@@ -70,9 +70,11 @@ def wild_program(arch, seed, instructions=60):
         memory = draw.choice([Memory.ACTIVATION, Memory.ACTIVATION, Memory.WEIGHT,
                               Memory.PARAMETER, *[Memory.OPERAND] * bool(arch.operand_depth),
                               *[Memory.TABLE] * bool(arch.table_depth)])
-        add(Opcode.LOAD, memory=memory, address=16 * draw.randrange(1024),
+        unit = max(16, arch.beat_bytes)
+        beats = draw.choice([0, draw.randint(0, word_bytes(memory, arch) // arch.beat_bytes)])
+        add(Opcode.LOAD, memory=memory, address=unit * draw.randrange(512),
             rows=draw.choice([1, 1, 3]), words=draw.choice([1, draw.randint(1, 40)]),
-            row_stride=16 * draw.randrange(200))
+            row_stride=unit * draw.randrange(100), word_beats=beats)
 
     def array():
         add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),

@@ -66,7 +66,8 @@ def test_unrolled_maps_hold_the_taps(seed):
 
 def _program(batch=1, together=1):
     inputs = tuple(
-        Input(name=name, offset=offset, bytes=0, stride=stride, words=0, shape=shape, map=shape,
+        Input(name=name, offset=offset, bytes=0, stride=stride, words=0,
+              word_bytes=ARCH.activation_bytes, shape=shape, map=shape,
               layout="activation", taps=None, note=None)
         for name, offset, stride, shape in (("a", 128, 64, (2, 1, 3)), ("b", 256, 128, (7, 2, 2))))
     outputs = (Output(name="y", offset=512, bytes=3 * together * ARCH.activation_bytes, stride=64,

@@ -10,7 +10,7 @@ def test_chips_differ_in_every_way():
     chips = [random_arch(seed) for seed in range(150)]
     assert {type(arch.activation) for arch in chips} == {Int, Float, Bipolar}
     assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
-    assert {arch.bus_bits for arch in chips} == {32, 64, 128}
+    assert {arch.bus_bits for arch in chips} == {32, 64, 128, 256, 512}
     assert {arch.queue_depth for arch in chips} == set(range(1, 6))
     for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,
                  lambda a: a.groups_per_word > 1, lambda a: a.groups_per_columns > 1,

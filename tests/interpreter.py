@@ -52,6 +52,7 @@ class Interpreter:
                 size = {0: arch.activation_bytes, 1: arch.weight_bytes,
                         2: arch.parameter_bytes, 3: arch.activation_bytes,
                         4: arch.table_bytes}[i.memory]
+                size = i.word_beats * arch.beat_bytes or size
                 code = self.bits(address + row * i.row_stride + word * size, size)
                 if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                     mask = (1 << arch.activation.width) - 1

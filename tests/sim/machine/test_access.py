@@ -32,7 +32,7 @@ def test_intervals_are_sets_of_words(one, other):
 @pytest.mark.parametrize("code, offset, text", [
     ([Opcode.BEGIN], 0, "starts with its only BEGIN"),
     ([Opcode.BEGIN, Opcode.BEGIN, Opcode.END], 0, "starts with its only BEGIN"),
-    ([Opcode.BEGIN, Opcode.END], 4, "must start on a beat"),
+    ([Opcode.BEGIN, Opcode.END], 4, "must start at a multiple of 16 bytes"),
     ([Opcode.BEGIN, Opcode.END], 168, "lie in the window, not in bytes 168 to 264"),
 ])
 def test_programs_out_of_shape_are_refused(code, offset, text):

@@ -12,7 +12,7 @@ from systolith.sim.machine.iss import ExecutionError, Simulator
 ARITHMETIC = {
     "pad_valid", "pad_code", "early", "double", "replicate", "raw", "pooling", "zero_point",
     "low", "high", "operand", "product", "operand_zero", "first_low", "first_high", "gain",
-    "operand_gain", "operand_shift", "table", "memory", "burst", "destination"}
+    "operand_gain", "operand_shift", "operand_ties", "table", "memory", "burst", "destination"}
 
 
 def in_order(program):

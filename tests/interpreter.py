@@ -108,12 +108,20 @@ class Interpreter:
                     rows = []
                     for n in range(arch.rows):
                         self.now.add(("WEIGHT", word + n, False))
-                        rows.append([weight_images[c] for c in self.weights[word + n]])
+                        codes = self.weights[word + n]
+                        rows.append(self.signs(codes, arch.weight) if i.signs else
+                                    [weight_images[c] for c in codes])
                     word += arch.rows
                     self.array_pass(i, ky, kx, block, rows, images, times)
 
+    def signs(self, codes, format):
+        return [1 if code >> bit & 1 else -1 for code in codes for bit in range(format.width)]
+
     def array_pass(self, i, ky, kx, block, rows, images, times):
         arch, words = self.arch, []
+        vector, lanes = arch.vector, arch.lanes
+        if i.signs:
+            vector, lanes = (n * arch.activation.width for n in (vector, lanes))
         for oy in range(i.out_y):
             for ox in range(i.out_x):
                 for py in range(i.pool_y):
@@ -125,16 +133,19 @@ class Interpreter:
                         if 0 <= y <= i.y_last and 0 <= x <= i.x_last:
                             address = i.base + block * i.stride_block + y + x
                             self.now.add(("ACTIVATION", address, False))
-                            words.append([images[code] for code in self.activations[address]])
+                            codes = self.activations[address]
+                        elif i.pad_valid or i.starts:
+                            codes = [i.pad_code] * arch.vector
                         else:
-                            padding = images[i.pad_code] if i.pad_valid or i.starts else 0
-                            words.append([padding] * arch.vector)
+                            words.append([0] * vector)
+                            continue
+                        words.append(self.signs(codes, arch.activation) if i.signs else
+                                     [images[code] for code in codes])
         if i.starts == 0:
             for pixel, word in enumerate(words):
                 self.add(i, i.accumulator + pixel, times, [
-                    sum(word[channel] * rows[channel // arch.lanes][
-                        column * arch.lanes + channel % arch.lanes]
-                        for channel in range(arch.vector)) for column in range(arch.columns)])
+                    sum(word[channel] * rows[channel // lanes][column * lanes + channel % lanes]
+                        for channel in range(vector)) for column in range(arch.columns)])
             return
         pixel = i.accumulator
         for oy in range(i.out_y):
@@ -282,7 +293,11 @@ class Interpreter:
                     (2, "OPERAND", self.operands, i.copy_base + place)):
                 if i.destination in (number, 3):
                     self.now.add((name, word, True))
-                    memory[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
+                    if i.signs:
+                        bits = [code >> arch.activation.width - 1 == 0 for code in values]
+                        self.write_signs(memory[word], i.slot * arch.group, bits)
+                    else:
+                        memory[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
         elif i.raw:
             for chunk in range(arch.chunks):
                 part = values[chunk * arch.post_lanes:(chunk + 1) * arch.post_lanes]
@@ -291,6 +306,14 @@ class Interpreter:
         else:
             self.items.append((0, sum(v << n * arch.activation.width
                                       for n, v in enumerate(values))))
+
+    def write_signs(self, word, first, bits):
+        """Bits into a word of codes from bit `first` on, and zeros above them."""
+        width = self.arch.activation.width
+        for place in range(first, len(word) * width):
+            bit = bits[place - first] if place - first < len(bits) else 0
+            code, at = divmod(place, width)
+            word[code] = word[code] & ~(1 << at) | bit << at
 
     def store(self, i):
         size = self.arch.raw_bytes if i.raw else self.arch.group_bytes

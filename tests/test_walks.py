@@ -26,6 +26,11 @@ WALKS = {
         "gen/compile/from_above.py",            # the arrangement of taps
         # a kind of layer of the same name
         "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},
+    "packed_signs": OPTION | {
+        "hw/spec/legality.py",                  # ARRAY.signs, POST.signs
+        "hw/element/element.py", "hw/core/array.py", "hw/core/compute.py",      # what multiplies
+        "hw/core/result_writer.py",             # what is written
+        "gen/compile/layer.py", "gen/compile/signs.py"},        # which layers use it
     "bit_planes": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.double
         "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles

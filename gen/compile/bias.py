@@ -13,10 +13,10 @@ __all__ = ["bias_error", "bias_fraction", "chip_bias", "odd_tail"]
 
 
 def odd_tail(layer: Layer) -> bool:
-    """Whether an odd number of lanes of a binary chip has no channel of a layer. Products of such
-    lanes cancel in pairs; the last one is then corrected by the bias."""
-    return (layer.arch.weight.binary and not layer.pairs
-            and (layer.blocks * layer.arch.vector - layer.conv.inputs) % 2 == 1)
+    """Whether an odd number of lanes for signs has no channel of a layer. Products of such lanes
+    cancel in pairs; the last one is then corrected by the bias."""
+    return ((layer.arch.weight.binary or layer.signs) and not layer.pairs
+            and (layer.blocks * layer.vector - layer.conv.inputs) % 2 == 1)
 
 
 def chip_bias(layer: Layer) -> np.ndarray:

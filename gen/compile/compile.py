@@ -1,6 +1,6 @@
 """From a quantized network to a program."""
 
-from systolith.gen.kit.errors import UserError, WrongFormat
+from systolith.gen.kit.errors import SignsOutside, UserError, WrongFormat
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory
 from systolith.hw.spec.program import Program
@@ -14,7 +14,7 @@ from .describe import describe
 from .emit import assemble_image, finish
 from .layer_code import LayerCode
 from .layer_data import parameter_bytes, weight_bytes
-from .maps import find_places, layers_of, plan_layers
+from .maps import find_places, layers_of, plan_layers, vector_of
 from .operands import operand_lives
 from .stream import Region, Sink, Stream
 from .tables import table_bytes
@@ -33,7 +33,8 @@ def _emit_round(number, stream, layers, plans, offsets, places):
 
     def region(name, base, memory):
         channels, height, width = graph.tensors[name].shape
-        return Region(base, (0, height), (0, width), 0, -(-channels // arch.vector),
+        vector = vector_of(graph.tensors[name], arch)
+        return Region(base, (0, height), (0, width), 0, -(-channels // vector),
                       outside(name) if name in places.inputs else None, memory=memory)
     maps = {name: region(name, base, Memory.ACTIVATION)
             for name, base in places.placement.maps.items()}
@@ -70,7 +71,8 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
 
     Returns a `systolith.hw.spec.program.Program`. Raises UserError for what this chip cannot
     compute: number formats, accumulators that are too short for the weights, fields that an
-    instruction does not have room for.
+    instruction does not have room for; SignsOutside where signs, many in a code, would have to lie
+    in external memory.
     """
     if len(graph.layers) > 1 << 12:
         raise UserError(f"a network may have {1 << 12} layers, this one has {len(graph.layers)}")
@@ -86,6 +88,9 @@ def compile_graph(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     tall, layers = stack(graph, images), stack_layers(layers, graph, images)
     sections = Sections("code", "weights", "parameters", "tables", "inputs", "outputs", "spill")
     places = find_places(tall, layers, recipes, images, batch // images, sections, arch)
+    if outside := [name for name in places.where if vector_of(graph.tensors[name], arch)
+                   > arch.vector]:
+        raise SignsOutside(outside)
     plans = plan_layers(layers, places)
 
     stream, offsets = Stream(arch), []

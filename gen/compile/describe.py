@@ -12,7 +12,7 @@ from systolith.sim.model.graph import Graph
 from .alloc import Sections
 from .layer import Layer
 from .legal import accumulator_need
-from .maps import Places
+from .maps import Places, vector_of
 from .plan import Plan
 from .stream import Stream
 
@@ -79,11 +79,12 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         output_shape=tuple(conv.output_shape), kernel=tuple(conv.weights.shape[2:]),
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
-        weight_bits=prod(conv.weights.shape) * arch.weight.width,
+        weight_bits=prod(conv.weights.shape) * (1 if layer.signs else arch.weight.width),
         passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         array_cycles=rounds * plan.cycles,
-        ideal_cycles=-(-rounds * images * conv.macs // arch.macs_per_cycle),
+        ideal_cycles=-(-rounds * images * conv.macs // (
+            arch.macs_per_cycle * layer.vector // arch.vector)),
         accumulator_bits=accumulator_need(layer, tensors[conv.input].format),
         tiles=len(plan.tiles), parts=len(plan.parts), input_buffers=plan.buffers,
         loop_order=plan.order, column_group=plan.column_group,
@@ -91,9 +92,9 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         operand=_operand(conv.operand), function=conv.function, array=array)
 
 
-def _peak(layers, plans, placement, shapes, arch):
-    """The highest activation word in use, plus 1."""
-    ends = [base + -(-shapes[name][0] // arch.vector) * shapes[name][1] * shapes[name][2]
+def _peak(layers, plans, placement, shapes, vectors):
+    """The highest activation word in use, plus 1. `vectors`: the channels of each map in a word."""
+    ends = [base + -(-shapes[name][0] // vectors[name]) * shapes[name][1] * shapes[name][2]
             for name, base in placement.maps.items()]
     ends += [placement.gaps[layer.index][0] + plan.buffers * plan.buffer_words
              for layer, plan in zip(layers, plans, strict=True) if plan.buffers]
@@ -121,12 +122,13 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
                           where[item.name], starts) for item in graph.inputs)
     outputs = tuple(_output(name, shapes[name], graph, raw[name], where[name], starts, lanes)
                     for name in dict.fromkeys(graph.outputs))
-    tensors = {}
+    tensors, vectors = {}, {name: vector_of(item, arch) for name, item in graph.tensors.items()}
     for name in shapes:
         if name in placement.maps or name in operands.maps or name in where:
             place = where.get(name)
             tensors[name] = host.TensorPlace(
-                shape=shapes[name], raw=raw.get(name, False), channels=_numbers(lanes.get(name)),
+                shape=shapes[name], raw=raw.get(name, False), signs=vectors[name] > arch.vector,
+                channels=_numbers(lanes.get(name)),
                 chip=placement.maps.get(name), lives=tuple(placement.lives.get(name, ())),
                 operand=operands.maps.get(name),
                 operand_lives=tuple(operands.lives[name]) if name in operands.maps else (),
@@ -145,7 +147,7 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
                                                         strict=True)),
         macs=graph.macs, memory=sections.table(),
         peak={f"{MEMORIES[space].name}_words": words for space, words in (
-            (Space.ACTIVATION, _peak(layers, plans, placement, shapes, arch)),
+            (Space.ACTIVATION, _peak(layers, plans, placement, shapes, vectors)),
             (Space.WEIGHT, stream.weights.peak), (Space.PARAMETER, stream.parameters.peak),
             (Space.ACCUMULATOR, stream.accumulators.peak), (Space.OPERAND, operands.peak),
             (Space.TABLE, stream.tables.peak)) if MEMORIES[space].exists(arch)},

@@ -45,6 +45,8 @@ class Layer:
         Lanes of each plane that no channel fills.
     input_bytes : int or None
         Of a word of the input where it lies in external memory; None: of a whole word.
+    to_signs : bool
+        Its results are signs, many in a code.
     """
     index: int
     conv: Conv
@@ -53,18 +55,42 @@ class Layer:
     planes: int = 1
     idle: int = 0
     input_bytes: int | None = None
+    to_signs: bool = False
+
+    @property
+    def signs(self) -> bool:
+        """Whether it reads signs, many in a code, and its weights are such, too."""
+        return self.arch.packed_signs and self.conv.weights.format.binary
+
+    @property
+    def vector(self) -> int:
+        """Channels in a word of its input."""
+        return self.arch.vector * (self.arch.code_signs if self.signs else 1)
+
+    @property
+    def slots(self) -> int:
+        """Groups of channels in a word of its output."""
+        return self.arch.slots if self.to_signs else self.arch.groups_per_word
 
     @property
     def pairs(self) -> bool:
         """Whether each pass is made twice, with weights that differ where a weight should be 0 and
         agree elsewhere: binary weights of grouped convolutions, which have no 0 for the channels of
-        other groups. All sums are then twice those of the layer, and idle lanes cancel."""
-        return self.conv.geometry.groups > 1 and not self.conv.weights.format.has_zero
+        other groups, and of an odd number of idle lanes, where padding adds other sums than they
+        do. All sums are then twice those of the layer, and idle lanes cancel."""
+        conv, geometry = self.conv, self.conv.geometry
+        if conv.weights.format.has_zero:
+            return False
+        odd = (self.blocks * self.vector - conv.inputs) % 2 and self.planes == 1 and not conv.raw
+        return bool(geometry.groups > 1 or (odd and any(geometry.pads) and not (
+            geometry.replicate or geometry.pad_code == 0)))
 
     @cached_property
     def addends(self) -> list[Weights]:
         """Weights of the chip's range whose sum is the layer's weights: these alone, but where they
         are integers of more bits. More than MOST_ADDENDS: `check_layer` refuses the layer."""
+        if self.signs:
+            return [self.conv.weights]
         form = self.arch.weight
         assert not isinstance(form, str)
         return self.conv.weights.addends(form, MOST_ADDENDS)
@@ -108,7 +134,7 @@ class Layer:
     @property
     def blocks(self) -> int:
         """Blocks of input channels: activation words of one input pixel."""
-        return -(-self.conv.inputs // self.arch.vector)
+        return -(-self.conv.inputs // self.vector)
 
     @property
     def channels(self) -> int:
@@ -210,9 +236,9 @@ class Layer:
 
     def weight_word_bytes(self, column_block: int) -> int:
         """Bytes of a weight word of a column block in external memory: those of columns without
-        channel are not stored, but on binary chips, where they must not be -1."""
+        channel are not stored, but among signs, where they must not be -1."""
         arch = self.arch
-        if arch.weight.binary:
+        if arch.weight.binary or self.signs:
             return arch.weight_bytes
         used = min(arch.columns, self.channels - column_block * arch.columns)
         whole = -(-used * arch.lanes * arch.weight.width // 8)

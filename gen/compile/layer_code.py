@@ -238,7 +238,7 @@ class LayerCode:
         padding = padded and pad_code is not None
         fields = dict(
             weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
-            double=double,
+            double=double, signs=self.layer.signs,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
             y_start=y_start * width, y_last=(bottom - top - 1) * width,
             x_start=x_start, x_last=right - left - 1, replicate=conv.geometry.replicate and padded,
@@ -283,11 +283,13 @@ class LayerCode:
         row = self.image * (self.height // self.layer.images) + first_y + y0 * step_y
         pixel = row * self.width + first_x + x0 * step_x
         mine, _ = divmod(number, arch.groups_per_word)
-        block, slot = divmod(self.first_group + number, arch.groups_per_word)
+        block, slot = divmod(self.first_group + number, self.layer.slots)
         word = block * self.height * self.width + pixel
         fields = windows | {"group": group, "parameters": self._parameters(number)}
         own = conv.requantization
-        if own is not None and not arch.activation.binary:
+        if self.layer.to_signs:
+            fields |= {"low": -1, "high": 0, "signs": 1}
+        elif own is not None and not arch.activation.binary:
             fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high}
         if operand is not None:
             fields |= self._combined(operand, mine, sub) | {"slot": slot}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from systolith.hw.spec.host import Box
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
+from systolith.sim.model.numerics import codes_of
 from systolith.sim.model.requantization import Requantization
 
 from .bias import chip_bias
@@ -20,23 +21,25 @@ def _pass_words(layer, codes, dtype, fill):
     array row, array column, lane] of `dtype`. `fill` is the code of idle lanes of layers whose
     passes are made twice."""
     arch, (channels, inputs, kernel_y, kernel_x) = layer.arch, codes.shape
-    out, vector = layer.column_blocks * arch.columns, layer.blocks * arch.vector
+    out, vector = layer.column_blocks * arch.columns, layer.blocks * layer.vector
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
     padded[:channels, :inputs] = codes
-    if arch.weight.binary:
+    if arch.weight.binary or layer.signs:
         # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
         # Sums of columns without channel must stay within the accumulators, too.
         spare = np.full(vector, fill) if layer.pairs else np.arange(vector) % 2
         padded[channels:] = spare.astype(dtype)[:, None, None]
-    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, arch.lanes,
-                           kernel_y, kernel_x)
-    return words.transpose(0, 5, 6, 2, 3, 1, 4)
+    words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, -1,
+                           kernel_y, kernel_x).transpose(0, 5, 6, 2, 3, 1, 4)
+    return codes_of(words, arch.code_signs).astype(dtype) if layer.signs else words
 
 
-def _on_chip(weights, arch):
-    """The weights in the chip's format, which has them all: `check_layer`."""
+def _on_chip(layer, weights, arch):
+    """The weights in the chip's format, which has them all: `check_layer`; signs as they are."""
+    if layer.signs:
+        return weights
     weights = weights.in_format(arch.weight)
     assert weights is not None, "the layer is checked"
     return weights
@@ -48,7 +51,7 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     array.
     """
     arch = layer.arch
-    addends = [_on_chip(weights, arch) for weights in layer.addends]
+    addends = [_on_chip(layer, weights, arch) for weights in layer.addends]
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
     if layer.from_above:
         words = [layer.from_above.words(weights.codes.astype(dtype), layer) for weights in addends]
@@ -81,16 +84,20 @@ def _stored(codes, layer):
 
 def parameter_bytes(layer: Layer) -> bytes:
     """The parameter words of a layer: `arch.chunks` words for each group of output channels. On
-    binary chips one more group follows, whose results are always -1, for lanes without channel."""
+    binary chips one more group follows, whose results are always -1, for lanes without channel.
+    Results that are signs are -1 there, too."""
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group
-    lowest = -(1 << arch.accumulator_bits - 1) if bipolar else 0
+    lowest = -(1 << arch.accumulator_bits - 1) if bipolar or layer.to_signs else 0
     held = conv.on_chip(arch).requantization or Requantization.plain(layer.channels)
+    if layer.to_signs:                          # nothing is rounded
+        held = Requantization(np.minimum(held.multiplier, 1))
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
     shifts = held.shift if not bipolar else conv.pool.least or 0
     columns = []
-    for values, absent in ((chip_bias(layer), lowest), (held.multiplier, int(bipolar)), (shifts, 0),
+    for values, absent in ((chip_bias(layer), lowest),
+                           (held.multiplier, int(bipolar or layer.to_signs)), (shifts, 0),
                            (held.addend, 0), (held.ties, 0),
                            *((item, 0) for item in held.below or ())):
         column = np.full(total, absent, np.int64)

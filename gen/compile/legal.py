@@ -24,7 +24,7 @@ def accumulator_need(layer: Layer, input_format: Format) -> int:
     tail = layer.y.kernel * layer.x.kernel * odd_tail(layer)
     low, high = layer.conv.sum_range(input_format)
     if layer.pairs:                             # as far as sums may go between the two passes
-        high = 2 * layer.taps * layer.arch.vector * max(b - a for a, b in layer.spans)
+        high = 2 * layer.taps * layer.vector * max(b - a for a, b in layer.spans)
         low = -high
     bias = chip_bias(layer)
     times = layer.conv.pool.summed
@@ -55,10 +55,11 @@ def _check_formats(layer, tensors, outside=False):
         if tensor is None:
             raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
                             "quantized; only outputs of the network can be raw")
-        if tensor != arch.activation:
+        signs = layer.signs if what == "reads" else layer.to_signs
+        if tensor != arch.activation and not (signs and tensor.binary):
             raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                               f"{arch.activation}")
-    if not has_weights(layer):
+    if not layer.signs and not has_weights(layer):
         raise WrongFormat(f"{layer.title} has {conv.weights.format} weights, the chip's are "
                           f"{arch.weight}")
 
@@ -167,7 +168,8 @@ def _check_tail(layer):
         raise UserError(
             f"{layer.title}: {conv.inputs} channels leave an odd number of the "
             f"{arch.vector} lanes (rows * lanes) unused, and a bipolar lane has no zero, so its "
-            "padding must be -1 or replicated; make the number of channels even, or pad with -1")
+            "padding must be -1 or replicated where sums are not quantized; make the number of "
+            "channels even, pad with -1, or give its output a BipolarQuant")
 
 
 def _refuse_accumulators(layer, bits, moved):
@@ -176,7 +178,7 @@ def _refuse_accumulators(layer, bits, moved):
     conv, arch = layer.conv, layer.arch
     if layer.pairs and arch.accumulator is not None:
         raise UserError(
-            f"{layer.title}: the pairs of passes of its groups could saturate accumulators of "
+            f"{layer.title}: its pairs of passes could saturate accumulators of "
             f"{arch.accumulator_bits} bits; set array.accumulator to {bits} or to \"exact\"")
     if len(layer.addends) > 1 and arch.accumulator is not None:
         raise UserError(

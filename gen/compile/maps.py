@@ -10,7 +10,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Taps
 from systolith.hw.spec.words import input_word_bytes
-from systolith.sim.model.graph import Graph
+from systolith.sim.model.graph import Graph, Tensor
 
 from .alloc import ALIGNMENT, Placement, Sections, place
 from .layer import Layer
@@ -22,7 +22,7 @@ from .planes import lay_out_planes
 from .taps import lay_out_taps
 from .tiling import plan_layer
 
-__all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers"]
+__all__ = ["Outside", "Places", "find_places", "layers_of", "plan_layers", "vector_of"]
 
 
 def _lives_of(graph):
@@ -35,6 +35,12 @@ def _lives_of(graph):
         for name in (conv.input, conv.output):
             users.setdefault(name, []).append(index)
     return {name: (users[name][0], users[name][-1]) for name in readers}, readers
+
+
+def vector_of(tensor: Tensor, arch: Arch) -> int:
+    """Channels of a tensor in an activation word."""
+    form = tensor.format
+    return arch.vector * (arch.code_signs if form is not None and form.binary else 1)
 
 
 def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collection[str],
@@ -57,7 +63,8 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
     layers, recipes, (_, readers) = [], {}, _lives_of(graph)
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
-        layer = Layer(index, conv.reading_all(), arch)
+        layer = Layer(index, conv.reading_all(), arch,
+                      to_signs=vector_of(graph.tensors[conv.output], arch) > arch.vector)
         alone = (conv.input in inputs and len(readers[conv.input]) == 1
                  and conv.input not in {*graph.outputs, *combined})
         try:
@@ -121,7 +128,7 @@ def _place_maps(graph, layers, lives, readers, arch):
         if name in inputs and len(readers[name]) == 1:
             continue
         channels, height, width = graph.tensors[name].shape
-        sizes[name] = -(-channels // arch.vector) * height * width
+        sizes[name] = -(-channels // vector_of(graph.tensors[name], arch)) * height * width
 
     def needs(index, maps):
         return 0 if layers[index].conv.input in maps else _wanted_buffer(layers[index])

@@ -109,6 +109,12 @@ def _is_depthwise(conv, tensors, arch):
     return 1 < conv.geometry.groups == conv.inputs and conv.weights.shape[2:] != (1, 1)
 
 
+def _reads_signs(conv, tensors, arch):
+    form = tensors[conv.input].format
+    return (not arch.activation.binary and conv.weights.format.binary and form is not None
+            and form.binary)
+
+
 #: Without them the chip cannot compute the layer.
 NEEDS = (
     Need("operand_depth",
@@ -124,6 +130,7 @@ NEEDS = (
 #: Without them the chip computes the layer in more cycles.
 SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
+    Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
 )
 #: {field of a unit: the value with which a chip does not have it}
 WITHOUT = {name: key.initial for name, key in KEYS.items() if key.optional}

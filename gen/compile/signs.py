@@ -2,9 +2,11 @@
 
 A binary chip computes bipolar tensors as they are. On any other chip they are tensors of the
 numbers +1 and -1 in its formats, and the comparison of a sum with 0 becomes a requantization whose
-results are these two numbers.
+results are these two numbers. Chips with `array.packed_signs` keep those of them as signs, many in
+a code, that only binary layers read and whose map fits the chip (`kept_signs`).
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +20,41 @@ from systolith.sim.model.placement import Placement
 from systolith.sim.model.requantization import Below, Requantization
 from systolith.sim.model.weights import Weights
 
-__all__ = ["signs_as_numbers"]
+__all__ = ["kept_signs", "signs_as_numbers"]
 
 _TOP = MULTIPLIER_BITS - 1
 
 
-def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
+def kept_signs(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[str]:
+    """The names of bipolar tensors that a chip keeps as signs. `apart` are not among them: those
+    whose map does not fit the chip."""
+    names = {name for name, tensor in graph.tensors.items() if _is_sign(tensor)} if (
+        arch.packed_signs) else set()
+    names -= {*apart, *graph.outputs, *(item.name for item in graph.inputs)}
+    for conv in graph.layers:
+        own = conv.requantization
+        plain = (own is not None and conv.operand is None and conv.table is None
+                 and own.below is None and not any(conv.pool.least)
+                 and conv.placement.first_channel == 0
+                 and len(conv.weights) == graph.tensors[conv.output].shape[0])
+        if not plain:
+            names.discard(conv.output)
+        channels, geometry = graph.tensors[conv.input].shape[0], conv.geometry
+        # Sums that are twice those of the layer are no output (`Layer.pairs`).
+        odd = channels % 2 and any(geometry.pads) and conv.raw
+        if (not conv.weights.format.binary or geometry.groups > 1 or conv.channels is not None
+                or odd):
+            names.discard(conv.input)
+        if conv.operand is not None:
+            names.discard(conv.operand.tensor)
+    return names
+
+
+def signs_as_numbers(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
     """The network with its bipolar tensors and binary weights in the formats of a chip that is not
-    binary. Unchanged on binary chips, where there are none, and where the chip's formats have no +1
-    and -1. What the host gives and takes stays the same."""
+    binary, but for the tensors of `kept_signs` and the weights of the layers that read them.
+    Unchanged on binary chips, where there are none, and where the chip's formats have no +1 and -1.
+    What the host gives and takes stays the same."""
     if arch.activation.binary or not (
             any(map(_is_sign, graph.tensors.values()))
             or any(layer.weights.format.binary for layer in graph.layers)):
@@ -37,7 +65,7 @@ def signs_as_numbers(graph: Graph, arch: Arch) -> Graph:
               if item.format and not item.format.binary}
     if others - {arch.activation.family}:
         return graph        # the chip does not have the other tensors' format either
-    return _Signs(graph, arch).graph()
+    return _Signs(graph, arch, kept_signs(graph, arch, apart)).graph()
 
 
 def _is_sign(tensor):
@@ -55,8 +83,8 @@ def _codes(form):
 class _Signs:
     """Rewrites the layers of a network one by one, so that signs become numbers."""
 
-    def __init__(self, graph, arch):
-        self.old, self.arch = graph, arch
+    def __init__(self, graph, arch, kept):
+        self.old, self.arch, self.kept = graph, arch, kept
         self.codes, self.exponent = _codes(arch.activation), arch.activation.exponent
         self.tensors = {name: self._tensor(item) for name, item in graph.tensors.items()}
         self.layers = []
@@ -67,14 +95,18 @@ class _Signs:
         encoders = [self._encoder(item) for item in self.old.encoders]
         decoders = [self._decoder(item) for item in self.old.decoders]
         origins = {name: replace(item, gain=float(np.ldexp(item.gain, self.exponent)))
-                   if _is_sign(self.old.tensors[name]) else item
+                   if self._turns(self.old.tensors[name]) else item
                    for name, item in self.old.origins.items()}
         return replace(self.old, inputs=[self.tensors[item.name] for item in self.old.inputs],
                        tensors=self.tensors, layers=self.layers, encoders=encoders,
                        decoders=decoders, origins=origins)
 
     def _tensor(self, tensor):
-        return replace(tensor, format=self.arch.activation) if _is_sign(tensor) else tensor
+        return replace(tensor, format=self.arch.activation) if self._turns(tensor) else tensor
+
+    def _turns(self, tensor):
+        """Whether the signs of a tensor become numbers."""
+        return _is_sign(tensor) and tensor.name not in self.kept
 
     def _encoder(self, encoder):
         tensor = self.old.tensors[encoder.tensor]
@@ -101,7 +133,7 @@ class _Signs:
 
     def _add(self, conv):
         source, target = (self.old.tensors[name] for name in (conv.input, conv.output))
-        sign = _is_sign(target) and not conv.raw
+        sign = self._turns(target) and not conv.raw
         turned = np.array(conv.pool.least) if any(conv.pool.least) else None
         # On a chip with floats, results are first -1, 0 and 1, and a further layer makes 0 one of
         # the signs: a bias in whole units cannot put a threshold between 0 and its neighbours.
@@ -130,6 +162,8 @@ class _Signs:
 
     def _in_numbers(self, conv, source):
         """(the layer that reads numbers instead of signs, n): its sums are 2**n times as large."""
+        if source.name in self.kept:
+            return conv, 0
         more = 0
         if _is_sign(source):
             more -= self.exponent

@@ -152,4 +152,4 @@ def lay_out_taps(layer: Layer, input_format: Format, planes: int = 1,
         geometry=replace(geometry, stride=(y.stride, x.stride), dilation=(y.dilation, x.dilation),
                          pads=(y.pads[0], x.pads[0], y.pads[1], x.pads[1])),
         input_shape=taps.shape)
-    return Layer(layer.index, packed, layer.arch), taps
+    return replace(layer, conv=packed), taps

@@ -1,6 +1,7 @@
 """A network in the formats of a chip that has other ones than the network, but holds its
 numbers."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from systolith.hw.spec.arch import Arch
@@ -13,8 +14,8 @@ from .unary import integers_as_signs
 __all__ = ["widened"]
 
 
-def widened(graph: Graph, arch: Arch) -> Graph:
-    """The network as a chip computes it.
+def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
+    """The network as a chip computes it. `apart`: tensors whose signs are numbers in any case.
 
     - Tensors of signed integers that are narrower than the chip's activations have the chip's
       format. Limits of results stay, so that all numbers are the same and only codes have more
@@ -25,11 +26,11 @@ def widened(graph: Graph, arch: Arch) -> Graph:
 
     Other tensors stay as they are. Raises UserError where a binary chip cannot compute integers.
     """
-    return with_whole_operands(_widened(graph, arch), arch)
+    return with_whole_operands(_widened(graph, arch, apart), arch)
 
 
-def _widened(graph, arch):
-    graph = integers_as_signs(signs_as_numbers(graph, arch), arch)
+def _widened(graph, arch, apart):
+    graph = integers_as_signs(signs_as_numbers(graph, arch, apart), arch)
     chip = arch.activation
     if not chip.complete or not chip.signed:
         return graph

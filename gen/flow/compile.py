@@ -8,7 +8,7 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.notes import bias_notes
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.reader import load
-from systolith.gen.kit.errors import ChipError, UserError
+from systolith.gen.kit.errors import ChipError, SignsOutside, UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program
@@ -38,14 +38,23 @@ def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, b
     if not isinstance(network, Graph):
         with (progress if name else SILENT).step(f"Reading {name}"):
             network = load(network)
-    graph = widened(network, arch)
-    with progress.step(f"Compiling {graph.name} for {arch.name}"):
+    with progress.step(f"Compiling {network.name} for {arch.name}"):
+        graph, program = _compiled(network, arch, batch)
+    with progress.step("Checking the memory plan"):
+        check_memory_plan(program)
+    return replace(graph, notes=[*graph.notes, *bias_notes(graph, arch)]), program
+
+
+def _compiled(network, arch, batch):
+    """(Graph, Program); signs that do not fit the chip become numbers."""
+    apart: set[str] = set()
+    while True:
+        graph = widened(network, arch, apart)
         try:
-            program = compile_graph(graph, arch, batch)
+            return graph, compile_graph(graph, arch, batch)
+        except SignsOutside as error:
+            apart.update(error.names)
         except ChipError:
             raise
         except UserError as error:
             raise ChipError(str(error)) from None
-    with progress.step("Checking the memory plan"):
-        check_memory_plan(program)
-    return replace(graph, notes=[*graph.notes, *bias_notes(graph, arch)]), program

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["ChipError", "MiddleError", "UserError", "WrongFormat"]
+__all__ = ["ChipError", "MiddleError", "SignsOutside", "UserError", "WrongFormat"]
 
 
 class UserError(Exception):
@@ -20,6 +20,14 @@ class MiddleError(UserError):
     def __init__(self, message: str, second: Iterable[str]):
         super().__init__(message)
         self.second = second
+
+
+class SignsOutside(UserError):
+    """Maps of signs that do not fit the chip; `names` are those of the tensors."""
+
+    def __init__(self, names: Iterable[str]):
+        super().__init__(f"signs of {', '.join(map(repr, names))} do not fit the chip")
+        self.names = names
 
 
 class WrongFormat(ChipError):

@@ -38,6 +38,8 @@ __all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries",
 RESULTS = "results.jsonl"
 ROWS = 16
 BIPOLAR_LANES = (64, 128, 256)
+#: After the formats of an element that multiplies signs, too.
+SIGNS = "+signs"
 #: Integers whose plain elements are the yardstick.
 PLAIN = (4, 8, 16)
 
@@ -52,22 +54,26 @@ _MIXED = (("int8", "int4"), ("int8", "int2"), ("int8", "ternary"), ("int16", "in
 _SHARED = (("int4", "int4"), ("int8", "int4"), ("int8", "int8"), ("e3m2", "e3m2"),
            ("e4m3", "e4m3"), ("e3m4", "e3m4"), ("bfloat16", "bfloat16"))
 _LANES = ("int4", "e3m2", "e4m3")
+#: Integers whose elements also multiply signs.
+_SIGNS = ("int4", "int8")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick."""
+    """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick,
+    `signs` says that it multiplies signs, too."""
     activation: str
     weight: str
     lanes: int = 1
     columns: int = 1
     plain: bool = False
+    signs: bool = False
 
     @property
     def label(self) -> str:
         same = self.activation == self.weight
         name = self.activation if same else f"{self.activation} x {self.weight}"
-        return f"{'plain ' if self.plain else ''}{name}" + (
+        return f"{'plain ' if self.plain else ''}{name}{' and signs' if self.signs else ''}" + (
             f", {self.lanes} lanes" if self.lanes > 1 else "") + (
             f", {self.columns} columns" if self.columns > 1 else "")
 
@@ -77,10 +83,11 @@ class Entry:
 
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""
+        signs = {"signs": True} if self.signs else {}
         try:
             return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
                               ROWS * self.lanes, structure=structure, stages=1,
-                              columns=self.columns)
+                              columns=self.columns, **signs)
         except ValueError as error:
             raise UserError(f"no processing element for {self.activation} x {self.weight}: "
                             f"{error}") from None
@@ -105,20 +112,24 @@ def every_entry() -> list[Entry]:
     return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
             + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
             + [Entry(*pair, columns=2) for pair in _SHARED]
-            + [Entry(name, name, 2) for name in _LANES])
+            + [Entry(name, name, 2) for name in _LANES]
+            + [Entry(name, name, signs=True) for name in _SIGNS])
 
 
 def parse_entries(texts: Iterable[str]) -> list[Entry]:
-    """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`; `all`: the table's.
+    """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`, `int8+signs`; `all`:
+    the table's.
 
-    `bipolar1` alone stands for several lanes. Raises UserError.
+    `bipolar1` alone stands for several lanes, `+signs` for elements that multiply signs, too.
+    Raises UserError.
     """
     found = []
     for text in texts:
         if text == "all":
             found += every_entry()
             continue
-        activation, *rest = text.split(":")
+        signs = text.endswith(SIGNS)
+        activation, *rest = text.removesuffix(SIGNS).split(":")
         weight = rest[0] if rest else activation
         numbers = rest[1:]
         if len(numbers) > 2 or not all(
@@ -126,17 +137,23 @@ def parse_entries(texts: Iterable[str]) -> list[Entry]:
                 for number, most in zip(numbers, (1024, 64), strict=False)):
             raise UserError(f"{text!r}: must be a format, ACTIVATION:WEIGHT, "
                             "ACTIVATION:WEIGHT:LANES with 1 to 1024 lanes, or "
-                            "ACTIVATION:WEIGHT:LANES:COLUMNS with 1 to 64 columns")
+                            "ACTIVATION:WEIGHT:LANES:COLUMNS with 1 to 64 columns; with +signs "
+                            "after it, an element that multiplies signs, too")
         for name in (activation, weight):
             try:
                 parse(name)
             except ValueError as error:
                 raise UserError(f"{text!r}: {error}") from None
+        form: Any = parse(activation)
+        if signs and (activation != weight or form.family != "integer" or not form.complete
+                      or not form.signed or form.width < 3):
+            raise UserError(f"{text!r}: signs go with activations and weights that are integers of "
+                            "the same 3 or more bits, such as int8")
         if text == "bipolar1":
             found += [Entry("bipolar1", "bipolar1", number) for number in BIPOLAR_LANES]
         else:
             lanes, columns = [*map(int, numbers), *(1, 1)[len(numbers):]]
-            found.append(Entry(activation, weight, lanes, columns))
+            found.append(Entry(activation, weight, lanes, columns, signs=signs))
     return list(dict.fromkeys(found))
 
 

@@ -27,6 +27,7 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import arithmetic
+from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import Structure
 from systolith.sim.rtl import elements
@@ -51,18 +52,22 @@ _PLANES_LANES = (1, 2, 3, 4, 23)
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """What is to be proven; formats by the names of the catalogue."""
+    """What is to be proven; formats by the names of the catalogue. `kind`: "numbers" or "signs",
+    what an element multiplies that multiplies both; empty: it multiplies numbers alone."""
     activation: str
     weight: str
     lanes: int
     columns: int
     structure: str
     stages: int | None
+    kind: str = ""
 
     def rules(self) -> Arithmetic:
-        return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
-                          _ROWS * self.lanes, structure=self.structure, stages=self.stages,
-                          columns=self.columns)
+        signs = {"signs": True} if self.kind else {}
+        rules = arithmetic(parse(self.activation), parse(self.weight), self.lanes,
+                           _ROWS * self.lanes, structure=self.structure, stages=self.stages,
+                           columns=self.columns, **signs)
+        return OneKind(rules, self.kind == "signs") if self.kind else rules
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,9 @@ def cases_of(formats: Sequence[str] | None = None,
 
     Of every pair of formats that the array multiplies: one lane, and two where both formats are
     the same; bipolar ones with more lanes. One column, and two where they share multiplications.
-    Each with one stage and with the stages of its fast circuit. Raises UserError for names that do
-    not exist and where no pair can be multiplied.
+    Each with one stage and with the stages of its fast circuit. Integers of the same 3 or more bits
+    also with elements that multiply signs, too: their numbers and their signs. Raises UserError for
+    names that do not exist and where no pair can be multiplied.
     """
     try:
         named = {name: parse(name) for name in formats} if formats else catalogue()
@@ -135,8 +141,9 @@ def cases_of(formats: Sequence[str] | None = None,
             if other.binary:
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
-                for structure, columns in product(structures or Structure, (1, 2)):
-                    case = Case(activation, weight, count, columns, structure, None)
+                kinds = ("", "numbers", "signs") if _have_signs(one, other) else ("",)
+                for structure, kind, columns in product(structures or Structure, kinds, (1, 2)):
+                    case = Case(activation, weight, count, columns, structure, None, kind)
                     try:
                         rules = case.rules()
                     except ValueError:
@@ -147,6 +154,12 @@ def cases_of(formats: Sequence[str] | None = None,
     if not cases:
         raise UserError(f"no products are defined among {', '.join(named)}")
     return cases
+
+
+def _have_signs(one, other):
+    """Whether elements of these formats may multiply signs, too."""
+    return one == other and one.family == "integer" and one.complete and one.signed and (
+        one.width >= 3)
 
 
 def circuits_of(cases: Sequence[Case], file: Path, jobs: int = 1,
@@ -200,11 +213,12 @@ def _prove_together(circuits):
 def _check_coverage(circuit, observed):
     """A proof that has left out a pair of operands is none."""
     case = circuit.cases[0]
+    rules = case.rules()
     for column in range(case.columns):
         met = np.zeros(len(observed.a), np.int64)
-        for codes, name in ((observed.a, case.activation), (observed.w[:, column], case.weight)):
-            for lane in range(case.lanes):
-                met = met << parse(name).width | codes[:, lane]
+        for codes, form in ((observed.a, rules.activation), (observed.w[:, column], rules.weight)):
+            for lane in range(rules.lanes):
+                met = met << form.width | codes[:, lane]
         if len(np.unique(met)) != 1 << sum(circuit.operand_bits):
             raise AssertionError(f"{case}: not every pair of operands was simulated")
 
@@ -262,14 +276,14 @@ def prove(folder: Path | str, formats: Sequence[str] | None = None,
 def _table(results):
     """CSV: one line for each case."""
     text = io.StringIO()
-    names = ["activation", "weight", "lanes", "columns", "structure", "stages", "exhaustive",
-             "checked", "mismatches", "first", "fingerprint"]
+    names = ["activation", "weight", "lanes", "columns", "structure", "stages", "kind",
+             "exhaustive", "checked", "mismatches", "first", "fingerprint"]
     writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
     writer.writeheader()
     rows = [case | {"exhaustive": int(result["exhaustive"]),
                     "fingerprint": result["fingerprint"]}
             for result in results for case in result["cases"]]
-    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:6]]))
+    writer.writerows(sorted(rows, key=lambda row: [str(row[name]) for name in names[:7]]))
     return text.getvalue()
 
 

@@ -60,6 +60,9 @@ class SystolicArray(wiring.Component):
         where the column takes its own channel: a sum that enters the first row with this word
         meets the word of r steps later in row r. The bus carries no weights then. Only with
         arch.depthwise.
+    signs : In(1)
+        The bits of the activation word are signs; and where it is swapped in with new weights,
+        those of the weights are. Only with arch.packed_signs.
     sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
         Exact sums in units of 2**arch.sum_exponent, column c delayed by `column_delay` cycles.
     """
@@ -68,7 +71,8 @@ class SystolicArray(wiring.Component):
         self.arch = arch
         self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
                                     from_above=arch.depthwise)
-        flags = {"from_above": In(1)} if arch.depthwise else {}
+        flags = {name: In(1) for name, there in (
+            ("from_above", arch.depthwise), ("signs", arch.packed_signs)) if there}
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(1),
@@ -96,22 +100,33 @@ class SystolicArray(wiring.Component):
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
         buses, psums = [], []
         codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
+        signs, heads = Const(0, 0), []
+        if arch.packed_signs:
+            # The rows of a filling follow the word with which it is swapped in.
+            held = Signal()
+            with m.If(self.swap):
+                m.d.sync += held.eq(self.signs)
+            filling, signs = Mux(self.swap, self.signs, held), self.signs
+            codes = [Cat(word, filling) for word in codes]
+            heads = self._heads(m)
         decoded = [bus for first in range(0, arch.columns, width) for bus in
                    arithmetic.decode_weights(m, codes[first:first + width])]
         for column, bus in enumerate(decoded):
             if self.pe.from_above:
                 above = arithmetic.decode_activation(
-                    m, self.activations.word_select(column, row_bits))
+                    m, Cat(self.activations.word_select(column, row_bits),
+                           Const(0, len(signs))))
                 bus = Cat(self.from_above, Mux(self.from_above, above, bus))
             bus = _delayed(m, bus, ARRAY_EDGE + column_delay(arch, column), f"column{column}_skew")
             buses.append({"above_in": bus[0], "w_in": bus[1:]} if self.pe.from_above
                          else {"w_in": bus})
-            psums.append(Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
+            psums.append(heads[column] if heads else
+                         Const(arithmetic.head(arch.rows), arithmetic.psum_bits))
 
         # What travels right.
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
-                m, self.activations.word_select(row, row_bits))
+                m, Cat(self.activations.word_select(row, row_bits), signs))
             edge = _delayed(m, Cat(decoded, self.swap), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
             for first in range(0, arch.columns, width):
@@ -133,3 +148,17 @@ class SystolicArray(wiring.Component):
             m.d.comb += self.sums[column].eq(
                 arithmetic.total(psums[column].as_signed(), arch.rows))
         return m
+
+    def _heads(self, m):
+        """For each column the partial sum that enters its first row, with the word that it is
+        for."""
+        arch, arithmetic = self.arch, self.pe.arithmetic
+        numbers, counts = (Const(arithmetic.head(arch.rows, signs), signed(arithmetic.psum_bits))
+                           for signs in (False, True))
+        signs = _delayed(m, self.signs, ARRAY_EDGE + arithmetic.stages, "head_signs")
+        heads = []
+        for column in range(arch.columns):
+            if column and column_delay(arch, column) > column_delay(arch, column - 1):
+                signs = _delayed(m, signs, 1, f"head_signs_column{column}")
+            heads.append(Mux(signs, counts, numbers))
+        return heads

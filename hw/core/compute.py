@@ -37,7 +37,7 @@ class _Flow:
     def __init__(self) -> None:
         self.begun = Signal()       # it has begun in the cycle before
         self.fields = {name: Signal(_LAYOUT[name].shape, name=name, reset_less=True)
-                       for name in ("accumulate", "double")}
+                       for name in ("accumulate", "double", "signs")}
         self.above = Signal(reset_less=True)    # its activations come from the top
         self.early = Signal(4, reset_less=True)     # tokens of its last pass's first pixel
         self.late = Signal(4, reset_less=True)      # tokens of its last pixel
@@ -219,6 +219,8 @@ class Compute(ExecutionUnit):
         ]
         if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
+        if arch.packed_signs:
+            m.d.comb += array.signs.eq(later(flow.fields["signs"], WORD, "signs"))
 
     def _delayed_control(self, m, flow, pixels, results):
         """What column 0's accumulator does with a pixel's sum, when the sum is about to arrive."""

@@ -74,7 +74,7 @@ class Post(ExecutionUnit):
             "read_data": In(data.ArrayLayout(signed(arch.accumulator_bits), arch.columns)),
             "parameter_address": Out(range(arch.parameter_depth)),
             "parameter_data": In(arch.post_lanes * arch.parameter_bits),
-            "write_enable": Out(arch.groups_per_word),
+            "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits),
             **({"operand_address": Out(range(arch.operand_depth)),

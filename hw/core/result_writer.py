@@ -21,9 +21,10 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 def fields_layout(arch: Arch) -> data.StructLayout:
     """What a ResultWriter needs of an instruction while it is worked on."""
     return data.StructLayout({
+        **({"signs": 1} if arch.packed_signs else {}),
         **map_address.FIELDS.members, "destination": _LAYOUT["destination"].shape, "raw": 1,
         "base": _LAYOUT["base"].shape, "copy_base": _LAYOUT["copy_base"].shape,
-        "slot": range(arch.groups_per_word)})
+        "slot": range(arch.slots)})
 
 
 class ResultWriter(wiring.Component):
@@ -52,7 +53,7 @@ class ResultWriter(wiring.Component):
         And is the instruction's last one.
     item : Out(arch.item_bits)
         The item.
-    write_enable : Out(groups_per_word), write_address : Out, write_data : Out(activation_bits)
+    write_enable : Out(slots), write_address : Out, write_data : Out(activation_bits)
         The activation memory's write port, which is always ready.
     copy_enable : Out(groups_per_word), copy_address : Out
         The operand memory's write port, if the chip has one; the data are `write_data`.
@@ -71,7 +72,7 @@ class ResultWriter(wiring.Component):
             "codes": In(arch.post_lanes * arch.activation.width),
             "raws": In(data.ArrayLayout(signed(arch.accumulator_bits + 1), arch.post_lanes)),
             "written": Out(1), "finish": Out(1), "item": Out(arch.item_bits),
-            "write_enable": Out(arch.groups_per_word),
+            "write_enable": Out(arch.slots),
             "write_address": Out(range(arch.activation_depth)),
             "write_data": Out(arch.activation_bits),
             **({"copy_enable": Out(arch.groups_per_word),
@@ -82,7 +83,7 @@ class ResultWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         arch, fields = self.arch, self.fields
-        group, raw = self._elaborate_chunks(m)
+        group, raw, signs = self._elaborate_chunks(m)
         m.submodules.address = address = MapAddress(max(
             len(self.write_address), len(self.copy_address) if arch.operand_depth else 0))
         # All that a write needs is decided on in the cycle before it.
@@ -93,8 +94,7 @@ class ResultWriter(wiring.Component):
             "complete", "push", "end_row", "end"))
         enable = Signal.like(self.write_enable, name="enable")
         m.d.sync += [complete.eq(ends), push.eq(ends & to_store),
-                     end_row.eq(self.mark.end_row), end.eq(ends & self.mark.end & self.mark.whole),
-                     enable.eq(Mux(ends & to_activation, 1 << fields.slot, 0))]
+                     end_row.eq(self.mark.end_row), end.eq(ends & self.mark.end & self.mark.whole)]
         m.d.comb += [
             address.begin.eq(self.begin), address.base.eq(fields.base),
             *(address.fields[name].eq(fields[name]) for name, _ in address.fields.shape()),
@@ -102,9 +102,23 @@ class ResultWriter(wiring.Component):
             self.written.eq(complete), self.finish.eq(end),
             self.item.eq(Mux(fields.raw, raw, group)),
             self.write_address.eq(address.word),
-            self.write_data.eq(group.replicate(arch.groups_per_word)),
             self.write_enable.eq(enable),
         ]
+        words = group.replicate(arch.groups_per_word)
+        slots = (1 << fields.slot)[:arch.slots]
+        if not arch.packed_signs:
+            m.d.comb += self.write_data.eq(words)
+            m.d.sync += enable.eq(Mux(ends & to_activation, slots, 0))
+        else:
+            # A group of codes is as many groups of signs; and above one of signs come zeros.
+            codes = Cat((fields.slot == slot).replicate(arch.code_signs)
+                        for slot in range(arch.groups_per_word))
+            above = Cat(fields.slot <= slot for slot in range(arch.slots))
+            here = Signal(arch.slots, reset_less=True)
+            m.d.sync += [here.eq(slots),
+                         enable.eq(Mux(ends & to_activation, Mux(fields.signs, above, codes), 0))]
+            m.d.comb += self.write_data.eq(Mux(fields.signs, Cat(
+                signs & one.replicate(len(signs)) for one in here), words))
         if arch.operand_depth:
             self._elaborate_copy(m, ends, address.word)
         self._elaborate_items(m, push)
@@ -119,16 +133,20 @@ class ResultWriter(wiring.Component):
         m.d.comb += [self.copy_address.eq(word + apart), self.copy_enable.eq(copy)]
 
     def _elaborate_chunks(self, m):
-        """Registers of the group and the raw chunk."""
+        """Registers of the group, the raw chunk and, on chips with signs, those of the group."""
         arch = self.arch
         group = Signal(arch.group_bits, reset_less=True)
         raw = Signal(arch.post_lanes * arch.raw_bits, reset_less=True)
+        signs = Signal(arch.group, reset_less=True) if arch.packed_signs else None
         with m.If(self.mark.valid):
             m.d.sync += [
                 group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes),
                 raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws)),
             ]
-        return group, raw
+            if signs is not None:
+                m.d.sync += signs.word_select(self.mark.chunk, arch.post_lanes).eq(
+                    ~self.codes[arch.activation.width - 1::arch.activation.width])
+        return group, raw, signs
 
     def _elaborate_items(self, m, push):
         """The queue to the store unit, and the count of its free places. A place is taken when an

@@ -173,9 +173,10 @@ class Core(wiring.Component):
             shared.append((operands, isa.Memory.OPERAND, post.copy_enable, post.copy_address))
         waits = []
         for memory, number, enable, address in shared:
+            bits = arch.activation_bits // len(enable)
             posting = Signal(name=f"posting_{number.name.lower()}")
             loading = new.memory[number]
-            port = memory.write_port(granularity=arch.group_bits)
+            port = memory.write_port(granularity=bits)
             waits.append(posting & new.memory[number])
             m.d.comb += [
                 posting.eq(enable != 0),

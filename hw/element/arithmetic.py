@@ -58,8 +58,13 @@ class Arithmetic(ABC):
         The weight of a partial sum's lowest bit is 2**psum_scale times that of a sum.
     across : bool
         Whether products of two columns share a multiplication.
+    signs : bool
+        Whether it also multiplies signs. Codes at the edges then have one bit more, the highest:
+        1 where each bit of the codes is a factor, +1 or -1 (0); activations and weights of a
+        product have the same there.
     """
 
+    signs = False
     fast_stages = 1
     most_stages = 1
     psum_scale = 0
@@ -135,8 +140,9 @@ class Arithmetic(ABC):
         """`accumulate` of columns side by side: a list for lists."""
         return [self.accumulate(m, *column) for column in zip(operands, psums, strict=True)]
 
-    def head(self, rows: int) -> int:
-        """The partial sum that enters a column of `rows` elements: minus what they add too much."""
+    def head(self, rows: int, signs: bool = False) -> int:
+        """The partial sum that enters a column of `rows` elements: minus what they add too much;
+        `signs`: where they multiply signs."""
         return 0
 
     def total(self, psum: Value, rows: int) -> Value:

@@ -12,7 +12,7 @@ there, gives back.
 
 from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from systolith.hw.formats import Format, sum_bits
 from systolith.hw.spec.structures import Structure
 
@@ -110,9 +110,20 @@ class DspProducts:
         return value[start:].word_select(lane, bits)
 
     def accumulate(self, m: Module, operands: Sequence[Operands], psums: Sequence[Value],
-                   stages: int) -> list[Value]:
-        """`Arithmetic.accumulate_columns` of a list of columns."""
+                   stages: int, signs: Value | None, counts: Sequence[Sequence[Value]] | None
+                   ) -> list[Value]:
+        """`Arithmetic.accumulate_columns`. `signs`: whether the operands are signs, `counts`: of
+        equal ones, for each column and lane, which are then what is multiplied, by 2; None where
+        they never are."""
         activation, weight = self._formats
+        factors, weights = operands[0].a(0), [where.w(0) for where in operands]
+        if signs is not None and counts is not None:
+            factors = Mux(signs, self.decode_activation(
+                Cat(Const(2, activation.width) for _ in counts[0])), factors)
+            equal = self.decode_weights([
+                Cat(Cat(count, Const(0, weight.width))[:weight.width] for count in column)
+                for column in counts])
+            weights = [Mux(signs, *pair) for pair in zip(equal, weights, strict=True)]
         w_bits = weight.width + self._at_edge
 
         def multiply(where, a, w, name):
@@ -122,13 +133,13 @@ class DspProducts:
 
         terms: list[list[Value]] = [[] for _ in operands]
         for column, where in enumerate(operands):
-            for n, (a, w) in enumerate(zip(self._joined(where.a(0), 0), self._joined(where.w(0), 1),
-                                           strict=True)):
+            for n, (a, w) in enumerate(zip(
+                    self._joined(factors, 0), self._joined(weights[column], 1), strict=True)):
                 terms[column].append(_digit_above(multiply(where, a, w, n), self._digit))
         for lane in range(self._alone):
             name = self._pairs + lane
-            a = _number(self._single(operands[0].a(0), 0, lane, activation.width), activation)
-            words = [self._single(where.w(0), 1, lane, w_bits) for where in operands]
+            a = _number(self._single(factors, 0, lane, activation.width), activation)
+            words = [self._single(word, 1, lane, w_bits) for word in weights]
             joined = len(operands) // 2 * 2 if self.across else 0
             for column in range(0, joined, 2):
                 low, high = words[column][:weight.width], words[column + 1]

@@ -45,8 +45,10 @@ def arithmetic(activation: Format, weight: Format, lanes: int, terms: int,
 
 def arithmetic_of(arch: Arch) -> Arithmetic:
     """The `Arithmetic` of a chip's processing elements."""
+    signs = {"signs": True} if arch.packed_signs else {}
     return arithmetic(arch.activation, arch.weight, arch.lanes, arch.vector,
-                      structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns)
+                      structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns,
+                      **signs)
 
 
 class ProcessingElement(wiring.Component):

@@ -3,24 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from amaranth.hdl import Cat, Module, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from systolith.hw.formats import Format
 from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Arithmetic, Operands
 from .booth import booth_row, digit_ranges, digits, recode, row_offset, row_width
 from .dsp import DspProducts
+from .popcount import count_ones
 from .row_sum import add_pairs, add_to_sum, chain, ripple
 
 __all__ = ["IntArithmetic"]
 
 
 class IntArithmetic(Arithmetic):
-    """Signed or unsigned integers of 1 to 16 bits each, and ternary ones."""
+    """Signed or unsigned integers of 1 to 16 bits each, and ternary ones.
+
+    With `signs`, where codes are signs, they travel as they are instead of decoded. Instead of a
+    product, twice the count of equal signs of the lane is added: the sum of their products and as
+    many as there are signs.
+    """
 
     def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
                  structure: Structure = Structure.LUT4, stages: int | None = None,
-                 columns: int = 1) -> None:
+                 columns: int = 1, signs: bool = False) -> None:
+        self.signs = signs
         self._products = (
             DspProducts(activation, weight, lanes, columns, Structure(structure))
             if Structure(structure).is_dsp else
@@ -32,26 +39,57 @@ class IntArithmetic(Arithmetic):
                          columns=columns)
         self.activation_bits = self._products.activation_bits
         self.weight_bits = self._products.weight_bits
+        if signs:
+            bits = lanes * activation.width
+            self.activation_bits = max(self.activation_bits, bits) + 1
+            self.weight_bits = max(self.weight_bits, bits)
 
     def decode_activation(self, m: Module, codes: Value) -> Value:
-        return self._products.decode_activation(codes)
+        if not self.signs:
+            return self._products.decode_activation(codes)
+        codes, signs = codes[:-1], codes[-1]
+        decoded = Mux(signs, codes, self._products.decode_activation(codes))
+        return Cat(_wide(decoded, self.activation_bits - 1), signs)
 
     def decode_weight(self, m: Module, codes: Value) -> Value:
         return self.decode_weights(m, [codes])[0]
 
     def decode_weights(self, m: Module, codes: Sequence[Value]) -> list[Value]:
-        return self._products.decode_weights(codes)
+        if not self.signs:
+            return self._products.decode_weights(codes)
+        decoded = self._products.decode_weights([column[:-1] for column in codes])
+        return [_wide(Mux(column[-1], column[:-1], other), self.weight_bits)
+                for column, other in zip(codes, decoded, strict=True)]
 
     def accumulate(self, m: Module, operands: Operands, psum: Value) -> Value:
         return self.accumulate_columns(m, [operands], [psum])[0]
 
     def accumulate_columns(self, m: Module, operands: Sequence[Operands],
                            psums: Sequence[Value]) -> list[Value]:
-        return self._products.accumulate(m, operands, psums, self.stages)
+        signs = operands[0].a(0)[-1] if self.signs else None
+        counts = [self._counts(m, column, signs) for column in operands] if self.signs else None
+        return self._products.accumulate(m, operands, psums, self.stages, signs, counts)
 
-    def head(self, rows: int) -> int:
+    def _counts(self, m, operands, signs):
+        """For each lane, how many signs of the operands are equal; 0 where they are no signs."""
+        width, counts = self.activation.width, []
+        for lane in range(self.lanes):
+            a, w = (value.word_select(lane, width) for value in (operands.a(0), operands.w(0)))
+            equal = Signal(width, name=f"{operands.prefix}equal{lane}")
+            m.d.comb += equal.eq(~(a ^ w))
+            count = count_ones(m, list(equal))
+            counts.append(count & signs.replicate(len(count)))
+        return counts
+
+    def head(self, rows: int, signs: bool = False) -> int:
         half = 1 << (self.psum_bits - 1)
-        return (half - rows * self._products.offset) % (2 * half) - half
+        more = rows * (self._products.offset + signs * self.lanes * self.activation.width)
+        return (half - more) % (2 * half) - half
+
+
+def _wide(value, bits):
+    """The bits of a value, and zeros up to so many."""
+    return Cat(value, Const(0, bits - len(value)))
 
 
 class _BoothProducts:
@@ -107,8 +145,9 @@ class _BoothProducts:
         return Cat(recode(codes.word_select(lane, fmt.width), len(self._ranges))
                    for lane in range(self._lanes))
 
-    def _rows(self, m, operands):
-        """Rows of all lanes, by their lowest bits."""
+    def _rows(self, m, operands, signs, counts):
+        """Rows of all lanes, by their lowest bits. Where there are signs the multiplier is 0, which
+        leaves the lowest rows' bits 0 but for the highest: the counts take their place."""
         a, w = operands.a(0), operands.w(0)
         rows = []
         for lane in range(self._lanes):
@@ -116,20 +155,29 @@ class _BoothProducts:
             multiplier = w.word_select(lane, self._w_bits)
             if self._swapped:
                 multiplicand, multiplier = multiplier, multiplicand
+            if signs is not None:
+                multiplier = multiplier & ~signs.replicate(len(multiplier))
             found = digits(multiplier, self._multiplier.signed, len(self._ranges), self._recoded)
             for k, digit in enumerate(found):
-                rows.append(booth_row(
+                row = booth_row(
                     m, digit, self._ranges[k], self._multiplicand, multiplicand, 2 * k,
-                    f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}"))
+                    f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}")
+                if counts is not None and not k:
+                    bits = Cat(row.bits) | Cat(Const(0, 1), counts[lane])
+                    row = replace(row, bits=tuple(bits))
+                rows.append(row)
         return sorted(rows, key=lambda row: row.low)
 
     def accumulate(self, m: Module, operands: Sequence[Operands], psums: Sequence[Value],
-                   stages: int) -> list[Value]:
-        return [self._accumulate(m, *column, stages)
-                for column in zip(operands, psums, strict=True)]
+                   stages: int, signs: Value | None, counts: Sequence[Sequence[Value]] | None
+                   ) -> list[Value]:
+        """`Arithmetic.accumulate_columns`. `signs`: whether the operands are signs, `counts`: of
+        equal ones, for each column and lane; None where they never are."""
+        return [self._accumulate(m, where, psum, stages, signs, counts and counts[column])
+                for column, (where, psum) in enumerate(zip(operands, psums, strict=True))]
 
-    def _accumulate(self, m, operands, psum, stages):
-        rows = self._rows(m, operands)
+    def _accumulate(self, m, operands, psum, stages, signs, counts):
+        rows = self._rows(m, operands, signs, counts)
         if stages == 1:
             return add_to_sum(m, psum, rows, self._adder, "sum")
         steps = self.most_stages

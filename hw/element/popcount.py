@@ -13,7 +13,7 @@ from operator import and_, or_, xor
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 __all__ = ["Parities", "add_in_rows", "add_in_tree", "compress", "compressed",
-           "count_by_thresholds", "count_of", "majority"]
+           "count_by_thresholds", "count_of", "count_ones", "majority"]
 
 
 class Parities:
@@ -114,6 +114,23 @@ def count_by_thresholds(bits: Sequence[Value]) -> list[Value]:
             at_least(low) if low + step > len(bits) else at_least(low) & ~at_least(low + step)
             for low in range(step, len(bits) + 1, 2 * step))))
     return result
+
+
+def count_ones(m: Module, bits: Sequence[Value]) -> Value:
+    """How many of the bits are ones, by full and half adders: as many bits as the count needs."""
+    columns, total = {0: list(bits)}, []
+    for weight in range(len(bits).bit_length()):
+        mine = columns.get(weight, [])
+        while len(mine) > 1:
+            rest: list[Value] = []
+            for first in range(0, len(mine), 3):
+                some = count_of(mine[first:first + 3])
+                rest.append(_net(m, some[0]))
+                for bit in some[1:]:
+                    columns.setdefault(weight + 1, []).append(_net(m, bit))
+            mine = rest
+        total += mine or [Const(0, 1)]
+    return Cat(total)
 
 
 def compress(m: Module, columns: Mapping[int, list[Value]], size: int) -> dict[int, list[Value]]:

@@ -106,7 +106,7 @@ class XnorArithmetic(Arithmetic):
             columns[weight] += [bit]
         return columns
 
-    def head(self, rows: int) -> int:
+    def head(self, rows: int, signs: bool = False) -> int:
         if self.psum_scale:
             return -((rows * self._too_much + 1) // 2)
         return -rows * self._too_much

@@ -83,6 +83,11 @@ class Arch:
     bit_planes: bool = field(default=False, metadata=key("array.bit_planes", Switch(),
         "Whether accumulators can double their values, so that a binary chip (bipolar1) computes "
         "a first layer of integer inputs bit plane by bit plane."))
+    packed_signs: bool = field(default=False, metadata=key("array.packed_signs", Switch(),
+        "Whether processing elements also multiply signs (+1 and -1), as many as a code has bits: "
+        "binary layers between layers of integers take an eighth of the passes on int8. For "
+        "activations and weights of the same 3 or more bits; rows * lanes and columns must be "
+        "multiples of that many."))
     post_lanes: int = field(default=None, metadata=key(  # type: ignore[assignment]  # a number in
         "post.lanes", Whole(1, 256, none="auto"),        # every chip that is made
         "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
@@ -179,6 +184,16 @@ class Arch:
     @property
     def groups_per_columns(self) -> int:
         return self.columns // self.group
+
+    @property
+    def code_signs(self) -> int:
+        """Signs that a code can hold; 1 on chips without `packed_signs`."""
+        return self.activation.width if self.packed_signs else 1
+
+    @property
+    def slots(self) -> int:
+        """Places for groups in an activation word: for those of signs, where the chip has them."""
+        return self.groups_per_word * self.code_signs
 
     @property
     def macs_per_cycle(self) -> int:

@@ -122,6 +122,8 @@ class TensorPlace(Record):
         Of a round's map there.
     raw : bool
         It holds sums.
+    signs : bool
+        It holds signs, many in a code.
     channels : tuple of int or None
         As of `Output`.
     chip, operand : int or None
@@ -134,6 +136,7 @@ class TensorPlace(Record):
     """
     shape: Shape
     raw: bool
+    signs: bool
     channels: tuple[int, ...] | None
     chip: int | None
     lives: tuple[int, ...]

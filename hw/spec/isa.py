@@ -21,7 +21,7 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from .numbers import FIRST_BITS, GAIN_BITS
+from .numbers import FIRST_BITS, GAIN_BITS, SLOT_BITS
 
 __all__ = ["HEAD", "INSTRUCTION_BITS", "INSTRUCTION_BYTES", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
@@ -188,6 +188,8 @@ OPCODES = {
                               "0...y_last and x to 0...x_last; 0: padding as pad_valid says"),
         Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
                            "bit planes only"),
+        Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
+                          "where it is 1, else -1; chips with signs only"),
     ),
     Opcode.POST: (
         Field("accumulator", 16, "accumulator word of the first pixel"),
@@ -212,7 +214,11 @@ OPCODES = {
         Field("base", 20, "activation word of the first result"),
         _signed("stride_y", 16, "words per step of out_y, in every memory"),
         _signed("stride_x", 8, "words per step of out_x, in every memory"),
-        Field("slot", 10, "which group of each word is written, and of the operand words read"),
+        Field("slot", SLOT_BITS, "which group of each word is written, and of the operand words "
+                                 "read"),
+        Field("signs", 1, "1: of each result its sign is written, a bit that is 1 where the result "
+                          "is not negative; slot is which group of bits, and those above it in the "
+                          "word become 0; chips with signs only"),
         _signed("zero_point", 16, "added after rounding (integers)"),
         _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 16, "largest result, as an ordered integer"),

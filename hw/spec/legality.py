@@ -39,6 +39,7 @@ class Option:
 
 _OPERANDS = ("operand_depth", "the chip has no operand memory")
 _TABLES = ("table_depth", "the chip has no table memory")
+_SIGNS = ("packed_signs", "the chip's elements do not multiply signs")
 OPTIONS = (
     Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),
     Option(Opcode.LOAD, "memory", Memory.TABLE, Memory.TABLE, *_TABLES),
@@ -46,6 +47,8 @@ OPTIONS = (
            "activations come from the top only on chips with depthwise"),
     Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
            "accumulators can be doubled only on chips with bit planes"),
+    Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
+    Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
     Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
     Option(Opcode.POST, "operand", 1, 1, *_OPERANDS),
     Option(Opcode.POST, "table", 1, 1, *_TABLES),
@@ -92,7 +95,7 @@ def _operand_zero(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 
 def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
     used = i.destination != Destination.STORE or i.operand
-    return (0, arch.groups_per_word - 1) if used else None
+    return (0, (arch.slots if i.signs else arch.groups_per_word) - 1) if used else None
 
 
 BOUNDS = (
@@ -186,6 +189,18 @@ def _no_early_token_from_above(i: Instruction, arch: Arch) -> str | None:
     return None
 
 
+def _signs_come_from_the_left(i: Instruction, arch: Arch) -> str | None:
+    if i.signs and i.starts:
+        return "signs are fed from the left: no starts"
+    return None
+
+
+def _signs_go_to_activations(i: Instruction, arch: Arch) -> str | None:
+    if i.signs and (i.destination != Destination.ACTIVATION or i.raw or i.operand or i.table):
+        return "signs go to activations, and are not of raw, combined or looked up results"
+    return None
+
+
 def _raw_results_are_plain(i: Instruction, arch: Arch) -> str | None:
     if i.raw and not (i.pool_x == i.pool_y == 1 and i.pooling == Pooling.LARGEST
                       and i.destination == Destination.STORE and not i.operand and not i.table):
@@ -225,9 +240,10 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.BEGIN: (),
     Opcode.LOAD: (_address_is_aligned, _rows_are_aligned),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
-                   _no_early_token_from_above),
-    Opcode.POST: (_raw_results_are_plain, _limits_are_in_order, _zero_point_is_near_the_limits,
-                  _first_limits_are_in_order, _looked_up_results_fit_the_table),
+                   _no_early_token_from_above, _signs_come_from_the_left),
+    Opcode.POST: (_raw_results_are_plain, _signs_go_to_activations, _limits_are_in_order,
+                  _zero_point_is_near_the_limits, _first_limits_are_in_order,
+                  _looked_up_results_fit_the_table),
     Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,
                    _rows_are_aligned),
     Opcode.END: (),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .numbers import SLOT_BITS
+
 if TYPE_CHECKING:
     from .arch import Arch
 
@@ -114,6 +116,20 @@ def _bit_planes_are_binary(arch: Arch) -> Fault:
     return None
 
 
+def _signs_fill_codes(arch: Arch) -> Fault:
+    if not arch.packed_signs:
+        return None
+    form, other = arch.activation, arch.weight
+    if form != other or form.family != "integer" or not form.complete or form.width < 3:
+        return "packed_signs", ("needs activations and weights that are integers of the same 3 or "
+                                f"more bits, not {form} and {other}; set it to false")
+    if arch.group % form.width:
+        return "packed_signs", (f"needs rows * lanes ({arch.vector}) and columns ({arch.columns}) "
+                                f"to be multiples of {form.width}, the signs that a code of {form} "
+                                "holds; set it to false")
+    return None
+
+
 def _depthwise_arrays_are_square(arch: Arch) -> Fault:
     if arch.depthwise and (arch.lanes, arch.rows, arch.shared_columns) != (1, arch.columns, 1):
         return "depthwise", (f"needs one lane, as many rows as columns and shared_columns = 1, not "
@@ -130,9 +146,11 @@ def _depthwise_needs_a_zero(arch: Arch) -> Fault:
 
 
 def _slots_fit_their_field(arch: Arch) -> Fault:
-    if arch.groups_per_word > 1 << 10:
+    most = 1 << SLOT_BITS
+    if arch.slots > most:
+        divisor = -(-arch.vector * arch.code_signs // most)
         return "rows", (f"* lanes ({arch.vector}) and columns ({arch.columns}) must have a common "
-                        f"divisor of {-(-arch.vector >> 10)} or more")
+                        f"divisor of {divisor} or more")
     return None
 
 
@@ -179,8 +197,8 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _bursts_are_powers_of_two, _boards_have_narrow_buses, _both_formats_are_binary_or_none,
     _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
     _leaky_channels_need_numbers, _tables_need_numbers, _tables_hold_all_codes,
-    _columns_are_shared_evenly,
-    _bit_planes_are_binary, _depthwise_arrays_are_square, _depthwise_needs_a_zero,
-    _slots_fit_their_field, _weights_fill_the_array, _post_lanes_divide_a_group,
-    _parameters_hold_a_group, _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
+    _columns_are_shared_evenly, _bit_planes_are_binary, _signs_fill_codes,
+    _depthwise_arrays_are_square, _depthwise_needs_a_zero, _slots_fit_their_field,
+    _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
+    _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
 )

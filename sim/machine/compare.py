@@ -33,6 +33,8 @@ class Place:
     raw : bool
     channel, y, x : int64 arrays [items]
         The first lane's channel, and the pixel.
+    signs : bool
+        The items' signs are written, 1 where a result is not negative.
     """
     layer: int
     round: int
@@ -41,6 +43,7 @@ class Place:
     channel: np.ndarray
     y: np.ndarray
     x: np.ndarray
+    signs: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def locate(program: Program) -> list[Place]:
             count = item_count(i, arch)
             number = seen[i.layer] * rounds // posts[i.layer]
             seen[i.layer] += 1
-            place = Place(i.layer, number, name, bool(i.raw),
-                          *(np.zeros(count, np.int64) for _ in "cyx"))
+            channel, y, x = (np.zeros(count, np.int64) for _ in "cyx")
+            place = Place(i.layer, number, name, bool(i.raw), channel, y, x)
             places.append(place)
             if i.destination == Destination.STORE:
                 waiting.extend((place, n) for n in range(count))
@@ -103,7 +106,7 @@ def locate(program: Program) -> list[Place]:
                            else (i.copy_base, host.tensors[name].operand))
             assert start is not None, "a map that results are written to lies there"
             word = base + oy * i.stride_y + ox * i.stride_x - start
-            _set(place, slice(None), word, i.slot, arch, height, width)
+            _set(place, slice(None), word, i.slot, arch, height, width, bool(i.signs))
         elif i.opcode == Opcode.STORE:
             row, item = np.divmod(np.arange(i.rows * i.items), i.items)
             size = arch.raw_bytes if i.raw else arch.group_bytes
@@ -125,9 +128,11 @@ def locate(program: Program) -> list[Place]:
     return places
 
 
-def _set(place, index, word, slot, arch, height, width):
+def _set(place, index, word, slot, arch, height, width, signs=False):
     block, pixel = np.divmod(word, height * width)
-    place.channel[index] = block * arch.vector + slot * arch.group
+    groups = arch.slots if signs else arch.groups_per_word
+    place.channel[index] = (block * groups + slot) * arch.group
+    place.signs = signs
     place.y[index], place.x[index] = np.divmod(pixel, width)
 
 
@@ -170,6 +175,8 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
     arch, total, together = program.arch, Comparison(), program.host.together
     tall = {}                                   # (tensor, round): images one under the other
     for place, items in zip(places, results, strict=True):
+        if place.signs:
+            items = (arch.activation.ordered(items) >= 0).astype(np.int64)
         key = place.tensor, place.round
         if key not in tall:
             golden, first = np.asarray(expected[place.tensor]), place.round * together
@@ -184,7 +191,7 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
             channel = own[channel]
         real = channel < len(golden)
         at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
-        bits = arch.raw_bits if place.raw else arch.activation.width
+        bits = arch.raw_bits if place.raw else 1 if place.signs else arch.activation.width
         total.add(_compare(program, place.layer, place.tensor, at, items[real],
                            golden[tuple(at.T)], bits, place.round * together,
                            golden.shape[1] // together))

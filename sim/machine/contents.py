@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
+from systolith.hw.spec.host import TensorPlace
 from systolith.hw.spec.isa import Instruction, Opcode
 from systolith.hw.spec.memories import MEMORIES, Space, loaded_bytes
 from systolith.hw.spec.program import Program
@@ -39,15 +40,16 @@ class Contents:
         The tensors; in all else they are indices into this list, `number` is the reverse.
     tensors : list of TensorView
         What the program states about each.
-    maps : dict of Space to int64 array [words, groups]
-        Tags of the activation and operand memories.
+    maps : dict of Space to int64 array [words, slots]
+        Tags of the activation and operand memories, for each group of signs where the chip has
+        them (`Arch.slots`).
     bytes : dict of Space to int64 array [words]
         Byte addresses in the image of what the weight, parameter and table memories hold.
     outside : dict of int to int64 array [places, words, parts]
         For each tensor in external memory the round that was stored last; places are those of the
         rounds of a batch, parts the groups of a word, or the chunks of raw sums.
     real : list of bool array [blocks, groups]
-        For each tensor, which groups of its words hold a channel.
+        For each tensor, which groups of its words hold a channel; of signs [blocks, slots].
     """
 
     def __init__(self, program: Program):
@@ -56,7 +58,7 @@ class Contents:
         self.names = list(self.host.tensors)
         self.tensors = [self.host.tensors[name] for name in self.names]
         self.number = {name: n for n, name in enumerate(self.names)}
-        slots = self.arch.groups_per_word
+        slots = self.arch.slots
         self.maps = {space: np.full((MEMORIES[space].depth(self.arch), slots), -1)
                      for space in (Space.ACTIVATION, Space.OPERAND)}
         self.bytes = {space: np.full(MEMORIES[space].depth(self.arch), -1)
@@ -74,11 +76,26 @@ class Contents:
 
     def _real(self, tensor):
         """bool [blocks, groups]: which groups of a map's words hold a channel."""
-        groups = self.arch.groups_per_word
-        real = np.zeros(-(-tensor.shape[0] // self.arch.vector) * groups, bool)
+        groups = self.groups_per_word(tensor)
+        real = np.zeros(-(-tensor.shape[0] // (self.arch.group * groups)) * groups, bool)
         channels = range(tensor.shape[0]) if tensor.channels is None else tensor.channels
         real[np.asarray(channels) // self.arch.group] = True
         return real.reshape(-1, groups)
+
+    def groups_per_word(self, tensor: TensorPlace) -> int:
+        """Groups of channels in a word of a tensor."""
+        return self.arch.slots if tensor.signs else self.arch.groups_per_word
+
+    def in_slots(self, groups: np.ndarray) -> np.ndarray:
+        """What is said of each group of a word (array [..., groups]), for each of its slots; of
+        signs it is said already."""
+        times = self.arch.slots // groups.shape[-1]
+        return np.repeat(groups, times, axis=-1) if times > 1 else groups
+
+    def slots(self, tensor: int, group: Any) -> Any:
+        """The slots of a word in which a group of a tensor lies, as an index of `maps`."""
+        times = self.arch.slots // self.groups_per_word(self.tensors[tensor])
+        return slice(group * times, (group + 1) * times)
 
     def _real_parts(self, number):
         """bool [words, parts] of a map outside: its words' groups, or the chunks of raw sums."""

@@ -18,7 +18,7 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
-from systolith.sim.model.numerics import add_bias, convolve, images_of
+from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, signs_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
 from .access import accesses, check, words
@@ -34,7 +34,8 @@ class ExecutionError(RuntimeError):
 class Result:
     """Results of one POST instruction, in order.
 
-    items: codes [results, group], or where `raw` sums [results * chunks, post_lanes].
+    items: codes [results, group], also where signs alone are written, or where `raw` sums [results
+    * chunks, post_lanes].
     """
     number: int
     layer: int
@@ -180,7 +181,7 @@ class Simulator:
 
     def _array(self, number, i):
         arch = self.arch
-        rows, columns, lanes = arch.rows, arch.columns, arch.lanes
+        rows, columns = arch.rows, arch.columns
         oy, ox, py, px = (index.ravel() for index in np.indices(
             (i.out_y, i.out_x, i.pool_y, i.pool_x)))
         every_y, every_x = coordinates(i)
@@ -189,7 +190,9 @@ class Simulator:
         total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
         padded = i.pad_valid or i.starts
-        padding = images_of(arch.activation, [i.pad_code])[0] if padded else 0
+        def images_in(form, codes):
+            return signs_of(codes, form.width) if i.signs else images_of(form, codes)
+        padding = images_in(arch.activation, np.array([i.pad_code])) if padded else 0
         passes = np.ndindex(i.kernel_y, i.kernel_x, i.blocks)
         for number_of_pass, (ky, kx, block) in enumerate(passes):
             y, x = every_y[ky, oy, py], every_x[kx, ox, px]
@@ -198,13 +201,15 @@ class Simulator:
             inside = (y >= 0) & (y <= i.y_last) & (x >= 0) & (x <= i.x_last)
             address = i.base + block * i.stride_block + y + x
             codes = self.activations[np.where(inside, address, 0)]
-            images = np.where(inside[:, None], images_of(arch.activation, codes), padding)
+            images = images_in(arch.activation, codes)
+            images = np.where(inside[:, None], images,
+                              np.tile(padding, images.shape[1] // np.size(padding)))
             first = i.weight_base + number_of_pass * rows
-            weights = images_of(arch.weight, self.weights[first:first + rows])
+            weights = images_in(arch.weight, self.weights[first:first + rows])
             if i.starts:
                 sums = self._from_above(number, i, images, weights)
             else:
-                weights = weights.reshape(rows, columns, lanes).swapaxes(0, 1)
+                weights = weights.reshape(rows, columns, -1).swapaxes(0, 1)
                 sums = convolve(images[:, :, None, None],
                                 weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
             total = total + sums.astype(wide)
@@ -239,7 +244,8 @@ class Simulator:
             Below(*below) if below else None, **first_limits)
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
-        slot = slice(i.slot * arch.group, (i.slot + 1) * arch.group)
+        size = arch.group // arch.code_signs if i.signs else arch.group
+        slot = slice(i.slot * size, (i.slot + 1) * size)
         count = len(sums)
         if i.pooling == Pooling.SUM:
             sums = self._window_sums(sums, bias)
@@ -274,6 +280,9 @@ class Simulator:
                 (self.operands, i.copy_base, (Destination.OPERAND, Destination.BOTH))):
             if i.destination in chosen:
                 for offset, codes in zip(offsets.tolist(), items, strict=True):
+                    if i.signs:
+                        codes = codes_of(arch.activation.ordered(codes) >= 0, arch.code_signs)
+                        memory[base + offset, slot.stop:] = 0
                     memory[base + offset, slot] = codes
 
     def _window_sums(self, sums, bias):

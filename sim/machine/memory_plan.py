@@ -63,7 +63,7 @@ class _Checker:
         - weight_places: the first byte of each column block's weights, and the one after the last;
         - runs: for each column block [(number of the first pass, box)] of boxes whose weights are
           stored one after the other;
-        - wanted: bool [blocks, groups], which groups of its input's words hold a channel that it
+        - wanted: bool [blocks, slots], which slots of its input's words hold a channel that it
           reads. Others, of a tensor that several layers write, may not be written yet.
         """
         stated, number = entry.array, self.contents.number[entry.input]
@@ -80,13 +80,14 @@ class _Checker:
                 np.diff(layer.block_passes), layer.weight_bytes, strict=True)),
             initial=layer.weights))
         layer.wanted = self.contents.real[number]
-        if self.arch.activation.binary:
+        if self.arch.activation.binary or self.contents.tensors[number].signs:
             # Lanes without channel must hold -1, so that they cancel.
             layer.wanted = np.ones_like(layer.wanted)
         elif entry.channels is not None:
             wanted = np.zeros(layer.wanted.size, bool)
             wanted[np.asarray(entry.channels) // self.arch.group] = True
             layer.wanted = wanted.reshape(layer.wanted.shape)
+        layer.wanted = self.contents.in_slots(layer.wanted)
         return layer
 
     def fail(self, number: int, text: str) -> NoReturn:
@@ -123,7 +124,8 @@ class _Checker:
         name = layer.input if i.memory == Memory.ACTIVATION else layer.operand.tensor
         tensor = self.contents.number[name]
         place, word, _ = self.contents.where(number, i, tensor, start)
-        round = self.contents.outside[tensor][place, word]               # [words, groups]
+        # [words, slots]
+        round = self.contents.in_slots(self.contents.outside[tensor][place, word])
         # Which operands are needed shows when they are read.
         if i.memory == Memory.ACTIVATION and (
                 (round < 0) & layer.wanted[self.contents.place(tensor, word)[0]]).any():
@@ -138,6 +140,8 @@ class _Checker:
             i.weight_base:i.weight_base + passes * self.arch.rows]
         if weights.size < passes * self.arch.rows or i.accumulator + results(i) > depth:
             self.fail(number, "reads or writes words that are not there")
+        if bool(i.signs) != self.contents.tensors[self.contents.number[layer.input]].signs:
+            self.fail(number, "takes signs for numbers, or numbers for signs")
         found = find_passes(weights, i, layer, self.arch)
         if isinstance(found, str):
             self.fail(number, found)
@@ -166,7 +170,8 @@ class _Checker:
             where = i.operand_base + offsets * (not i.broadcast)
             if not 0 <= where.min() <= where.max() < MEMORIES[Space.OPERAND].depth(self.arch):
                 self.fail(number, "reads operand words that are not there")
-            made.operands = where, self.contents.maps[Space.OPERAND][where, i.slot]
+            made.operands = where, self.contents.maps[Space.OPERAND][
+                where, i.slot * self.arch.code_signs]
         if i.destination == Destination.STORE:
             self.items.append(made)
             return
@@ -180,10 +185,18 @@ class _Checker:
                         layer.output].shape[0] * np.prod(tensor.shape[1:]):
                     self.fail(number, f"writes outside of {self.contents.names[layer.output]!r}")
                 block, row, column = self.contents.place(layer.output, word)
-                self._check_results(number, made, block * self.arch.groups_per_word + i.slot
-                                    - layer.first_group, row, column)
-                self.contents.maps[space][base + offsets, i.slot] = self.contents.tag(
-                    layer.output, self.round, word)
+                groups = self.contents.groups_per_word(tensor)
+                if bool(i.signs) != tensor.signs or i.slot >= groups:
+                    self.fail(number, "writes signs where there are none, or none where they are")
+                self._check_results(number, made, block * groups + i.slot - layer.first_group, row,
+                                    column)
+                tags = self.contents.tag(layer.output, self.round, word)[:, None]
+                held, mine = self.contents.maps[space], self.contents.slots(layer.output, i.slot)
+                held[base + offsets, mine] = tags
+                if i.signs:
+                    # Above them come zeros: where channels belong nothing, else what is wanted.
+                    real = self.contents.real[layer.output][block, i.slot + 1:]
+                    held[base + offsets, mine.stop:] = np.where(real, -1, tags)
 
     def _windows(self, number, i, layer):
         """{name: array [results]}: first and end of the rows and columns of pixels that each result

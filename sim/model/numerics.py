@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
 
-__all__ = ["add_bias", "constant", "convolve", "images_of", "output_size", "round_reals",
-           "saturating_convolve"]
+__all__ = ["add_bias", "codes_of", "constant", "convolve", "images_of", "output_size",
+           "round_reals", "saturating_convolve", "signs_of"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -46,6 +46,18 @@ def images_of(format: Format, codes: ArrayLike) -> np.ndarray:
     table = np.zeros(used.size, images.dtype)
     table[used] = images
     return table[codes]
+
+
+def signs_of(codes: ArrayLike, width: int) -> np.ndarray:
+    """+1 and -1, int64 [..., n * width], for the bits 1 and 0 of codes [..., n], lowest first."""
+    bits = np.asarray(codes, np.int64)[..., None] >> np.arange(width) & 1
+    return 2 * bits.reshape(*bits.shape[:-2], -1) - 1
+
+
+def codes_of(bits: ArrayLike, width: int) -> np.ndarray:
+    """Codes, int64 [..., n], of bits [..., n * width], 0 and 1, lowest first."""
+    bits = np.asarray(bits, np.int64)
+    return (bits.reshape(*bits.shape[:-1], -1, width) << np.arange(width)).sum(axis=-1)
 
 
 # Exact sums.

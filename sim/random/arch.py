@@ -23,7 +23,7 @@ _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
     """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
-    draw, others = random.Random(f"chip {seed}"), random.Random(f"others {seed}")
+    draw, others, packed = (random.Random(f"{what} {seed}") for what in ("chip", "others", "signs"))
     while True:
         kind = family or draw.choice(("int", "float", "bipolar"))
         lanes = draw.choice((1, 1, 1, 2, 3, 4))
@@ -41,6 +41,10 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
         rows, columns = draw.randint(1, 9), draw.randint(1, 9)
         if kind != "bipolar" and draw.random() < 0.4:    # the shape that some options need
             lanes, columns = 1, rows
+        if kind == "int" and packed.random() < 0.25:     # the formats and the shape for signs
+            activation = weight = f"int{packed.choice((3, 4, 5, 8))}"
+            lanes, rows = 1, int(activation[3:])
+            columns = rows
         facts: dict[str, Any] = dict(
             name=f"random-{seed}", rows=rows, columns=columns, lanes=lanes, activation=activation,
             weight=weight, largest_k=draw.choice((rows * lanes, 100, 777, 4608)),

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+from systolith.hw.formats import Bipolar
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.legality import executes
@@ -17,6 +18,9 @@ from systolith.sim.model.weights import Weights
 from .fields import below_zero, operand_fields, parameters, random_windows
 
 __all__ = ["random_graph"]
+
+
+_SIGNS = Bipolar(1)
 
 
 def random_graph(arch: Arch, seed: int, layers: int = 3) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -36,8 +40,8 @@ class _Network:
         self.arch, self.seed, self.format = arch, seed, arch.activation
         self.longest = max(arch.largest_k, arch.vector)         # products that sums hold
         self.draw, self.data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-        self.other, self.ties = (random.Random(f"graph's {what} {seed}")
-                                 for what in ("operands", "ties"))
+        self.other, self.ties, self.signs = (random.Random(f"graph's {what} {seed}")
+                                             for what in ("operands", "ties", "signs"))
         draw = self.draw
         self.tensors = [Tensor(
             "input", (draw.randint(1, min(2 * arch.vector + 2, self.longest)), draw.randint(1, 9),
@@ -46,14 +50,19 @@ class _Network:
 
     def graph(self, layers):
         """(Graph, {input name: codes}) after up to `layers` layers were added."""
-        for number in range(self.draw.randint(1, layers)):
+        count = self.draw.randint(1, layers)
+        for number in range(count):
             source = self.draw.choice([item for item in self.tensors
                                        if item.format is not None][-2:])
+            if self._apart(self.tensors[-1].format):
+                source = self.tensors[-1]
             if source.shape[0] <= self.longest:
                 layer = self._layer(number, source)
+                form = None if layer.raw else self.format
+                if form and number + 1 < count and self._may_be_signs(layer):
+                    form, layer = _SIGNS, replace(layer, table=None)
                 self.layers.append(layer)
-                self.tensors.append(Tensor(layer.output, layer.output_shape,
-                                           None if layer.raw else self.format))
+                self.tensors.append(Tensor(layer.output, layer.output_shape, form))
         read = {layer.input for layer in self.layers} | {
             layer.operand.tensor for layer in self.layers if layer.operand is not None}
         graph = Graph(f"random-{self.seed}", self.tensors[:1],
@@ -76,6 +85,10 @@ class _Network:
         bottom, top = self.format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
         weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
+        signs = self._apart(source.format)
+        if signs:
+            groups = 1
+            weight = data.integers(0, 2, (filters, channels, *kernel))
         geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
                             groups=groups)
         low = draw.choice((bottom, zero_point))
@@ -84,8 +97,8 @@ class _Network:
             below = Below(*below_zero(arch, data, multiplier, shift))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            Weights.of_codes(weight, arch.weight),
-            self._padding(geometry, channels), bias // 2,
+            Weights.of_codes(weight, _SIGNS if signs else arch.weight),
+            self._padding(geometry, channels, source.format, raw), bias // 2,
             None if raw else Requantization(multiplier, shift, addend, tie, below,
                                             zero_point=zero_point, low=low, high=top),
             input_shape=source.shape)
@@ -118,14 +131,26 @@ class _Network:
                 groups = filters = channels
         return filters, groups
 
-    def _padding(self, geometry, channels):
+    def _apart(self, form):
+        """Whether it is the format of signs on a chip of integers."""
+        return form == _SIGNS and form != self.format
+
+    def _may_be_signs(self, layer):
+        """Whether the results of a layer are to be signs, on chips that have them."""
+        return (executes(self.arch, Opcode.POST, "signs") and layer.operand is None
+                and layer.requantization.below is None and self.signs.random() < 0.6)
+
+    def _padding(self, geometry, channels, form, raw):
         """The geometry with a code of padding, or with padding that is replicated."""
         if not any(geometry.pads):
             return geometry
+        if self._apart(form):
+            code = self.signs.choice((0, 0, 1, None))
+            return replace(geometry, pad_code=0 if raw and channels % 2 else code)
         if not self.format.has_zero or self.draw.random() < 0.5:
             code = int(self.draw.choice(self.format.finite_codes()))
-            if not self.format.has_zero and (-channels) % self.arch.vector % 2:
-                code = 0                         # the code that an odd number of idle lanes allows
+            if not self.format.has_zero and raw and (-channels) % self.arch.vector % 2:
+                code = 0            # the code that an odd number of idle lanes allows raw sums
             geometry = replace(geometry, pad_code=code)
         if self.other.random() < 0.3:
             geometry = replace(geometry, pad_code=None, replicate=True)
@@ -147,7 +172,8 @@ class _Network:
 
     def _operand(self, layer):
         """The layer with an operand, if the chip can have one and a tensor fits, or without."""
-        fitting = [item.name for item in self.tensors if item.format is not None and item.shape in (
+        fitting = [item.name for item in self.tensors
+                   if item.format == self.format and item.shape in (
             layer.output_shape, (layer.output_shape[0], 1, 1))]
         if not (executes(self.arch, Opcode.POST, "operand") and not layer.raw and fitting
                 and self.other.random() < 0.7):

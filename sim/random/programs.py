@@ -53,6 +53,7 @@ class _Writer:
         self.draw = random.Random(f"program {seed}")
         self.other = random.Random(f"program's sums {seed}")
         self.ties = random.Random(f"program's ties {seed}")
+        self.signs = random.Random(f"program's signs {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -240,13 +241,15 @@ class _Writer:
         accumulate = bool(draw.random() < 0.4 and self.sums[sums].all())
         double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
                       and self.other.random() < 0.6)
+        signs = bool(executes(arch, Opcode.ARRAY, "signs") and not array.starts
+                     and self.signs.random() < 0.5)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
-            replicate=self.other.random() < 0.3, double=double,
+            replicate=self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))
         if not self.add(Opcode.ARRAY, **fields):
             return False
@@ -328,6 +331,10 @@ class _Writer:
                 fields |= self.operand(shape, fields, destination)
         if len(self.table) and not raw and self.other.random() < 0.5:
             fields |= self.looked_up()
+        if executes(arch, Opcode.POST, "signs") and destination == Destination.ACTIVATION and (
+                not fields.get("operand") and not fields.get("table")
+                and self.signs.random() < 0.6):
+            fields |= dict(signs=1, slot=self.signs.randrange(arch.slots))
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
                 group=draw.randrange(arch.groups_per_columns),
@@ -338,7 +345,10 @@ class _Writer:
         for access in accesses(last, arch):
             if access.is_write:
                 known = self.slots if access.space == Space.ACTIVATION else self.operands
-                known[words(access.intervals), last.slot] = True
+                # above a group of signs the word is 0
+                mine = (slice(-(-last.slot // arch.code_signs), None) if last.signs
+                        else last.slot)
+                known[words(access.intervals), mine] = True
         return True
 
     def windows(self, count):

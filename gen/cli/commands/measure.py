@@ -59,7 +59,8 @@ class Area(Command):
                             help="map the array as one module; takes long")
         parser.add_argument("--formats", type=names, metavar="FORMAT,...",
                             help="elements: FORMAT, ACTIVATION:WEIGHT, "
-                                 "ACTIVATION:WEIGHT:LANES, or all")
+                                 "ACTIVATION:WEIGHT:LANES, FORMAT+signs (an element that "
+                                 "multiplies signs, too), or all")
         parser.add_argument("--targets", type=names, metavar="TARGET,...",
                             help=f"of elements, among {', '.join(ELEMENT_TARGETS)} (default: all)")
         parser.add_argument("--liberty", metavar="FILE",

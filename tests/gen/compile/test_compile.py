@@ -305,20 +305,25 @@ def test_a_bias_must_fit_saturating_accumulators():
     assert "a bias of 1048576 does not fit accumulators of 19 bits; raise array.accum" in text
 
 
-def test_bipolar_tails_that_do_not_cancel_are_refused_with_padding_only():
+def test_bipolar_tails_that_do_not_cancel_take_each_pass_twice():
     arch = Arch(rows=2, columns=3, lanes=4, activation="bipolar1", weight="bipolar1")
     graph = chain((5, 6, 6), {"out": 4, "kernel": 3}, {"out": 4, "kernel": 3}, format="bipolar1")
     graph.layers = [changed(layer, pad_code=1) for layer in graph.layers]
     graph.layers[1] = changed(graph.layers[1], weight=graph.layers[1].weights.codes[:, :4])
     compile_graph(graph, arch)                  # 5 channels, but as 15 with their taps
     wide = chain((4, 6, 6), {"out": 5, "kernel": 1}, {"out": 4, "kernel": 3}, format="bipolar1")
-    wide.layers[1] = changed(wide.layers[1], pad_code=1)
+    codes = {"in": np.random.default_rng(0).integers(0, 2, (1, 4, 6, 6))}
+    for pad_code, times in ((0, 1), (1, 2), (None, 2)):
+        wide.layers[1] = changed(wide.layers[1], pad_code=pad_code)
+        program = compile_graph(wide, arch)
+        assert sum(box.passes for boxes in program.host.layers[1].array.passes
+                   for box in boxes) == times * 9 * 2
+        assert_computes(program, wide, codes, 0)
+    wide.tensors["map1"] = replace(wide.tensors["map1"], format=None)
+    wide.layers[1] = replace(wide.layers[1], requantization=None)
     text = refused(wide, arch)
     assert text.startswith("layer 'conv1' (ONNX nodes node1): 5 channels leave an odd number of the"
                            " 8 lanes (rows * lanes) unused")
-    wide.layers[1] = changed(wide.layers[1], pad_code=0)
-    codes = {"in": np.random.default_rng(0).integers(0, 2, (1, 4, 6, 6))}
-    assert_computes(compile_graph(wide, arch), wide, codes, 0)
 
 
 def test_memories_that_are_too_small_for_anything_are_refused_with_numbers():

@@ -26,6 +26,10 @@ ARCHS = {
     "int": Arch(rows=3, columns=2, activation="int4", weight="int3", **MEMORIES),
     "top": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True, **MEMORIES),
     "float": Arch(rows=2, columns=2, activation="e2m1", weight="e2m1", **MEMORIES),
+    "signs": Arch(rows=3, columns=4, lanes=4, activation="int4", weight="int4", packed_signs=True,
+                  structure="lut6", **MEMORIES),
+    "signs, top": Arch(rows=4, columns=4, activation="int4", weight="int4", packed_signs=True,
+                       depthwise=True, structure="dsp", **MEMORIES),
     "planes": Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
                    bit_planes=True, **MEMORIES),
 }
@@ -59,6 +63,7 @@ def random_array(draw, arch, **fixed):
             "y_last": (height - 1) * width, "x_last": width - 1,
             "accumulate": first, "double": first and arch.bit_planes and draw.randrange(2),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
+            "signs": arch.packed_signs and draw.randrange(2),
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
         if arch.depthwise and "starts" not in fixed and draw.random() < 0.6:
             starts = draw.randint(1, 2)

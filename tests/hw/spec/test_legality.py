@@ -10,6 +10,7 @@ LARGE = Arch(**PLAIN | {"rows": 8, "columns": 8}, operand_depth=64, table_depth=
 WIDE = Arch(rows=4, columns=6, post_lanes=1, operand_depth=64)
 FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, table_depth=256)
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
+SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
 SMALL = Arch(**PLAIN)
 
 
@@ -33,7 +34,7 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
-    with_part = BINARY if option.part == "bit_planes" else LARGE
+    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS}.get(option.part, LARGE)
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
             made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15} | {
@@ -52,6 +53,7 @@ CASES = [
                                       "high": (-128, 127)}),
     (WIDE, instruction(Opcode.POST, operand=1, destination=1),
      {"slot": (0, 1), "operand_zero": (-128, 127)}),
+    (SIGNS, instruction(Opcode.POST, signs=1), {"slot": (0, 7)}),
     (LARGE, instruction(Opcode.POST, table=1), {"low": (-512, 511), "high": (-512, 511)}),
     (FLOATS, instruction(Opcode.POST, operand=1, low=-3, high=3),
      {"low": (-126, 126), "high": (-126, 126), "first_low": (-126, 126),
@@ -101,6 +103,8 @@ BROKEN = {
         LARGE, Opcode.ARRAY, {"starts": 3, "pool_y": 4, "start_y": 2},
         {"starts": 3, "pool_y": 5, "start_y": 2}),
     "_no_early_token_from_above": (LARGE, Opcode.ARRAY, {"starts": 1, "early": 1}, {"early": 1}),
+    "_signs_come_from_the_left": (SIGNS, Opcode.ARRAY, {"signs": 1, "starts": 1}, {"signs": 1}),
+    "_signs_go_to_activations": (SIGNS, Opcode.POST, {"signs": 1, "destination": 1}, {"signs": 1}),
     "_raw_results_are_plain": (SMALL, Opcode.POST, {"raw": 1}, {"raw": 1, "destination": 1}),
     "_limits_are_in_order": (SMALL, Opcode.POST, {"low": 5, "high": 4}, {"low": 5, "high": 5}),
     "_zero_point_is_near_the_limits": (

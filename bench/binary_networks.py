@@ -1,0 +1,141 @@
+"""Binary networks whose first and last layers are not: cycles with signs as numbers and packed.
+
+QONNX files with random weights: FINN's CNV with 1-bit weights and activations of 1 or 2 bits, and
+a residual network of ResNet-20's shapes with ReActNet's blocks (sign with an offset per channel,
+binary convolution, shortcut of 8 bits). All on 16 x 16 int8 elements with 64-bit bus.
+"""
+
+import numpy as np
+import onnx
+from common import arguments, built, report, reported
+from onnx import TensorProto, helper, numpy_helper
+from systolith.hw.spec.arch import Arch
+
+__all__ = ["NETWORKS", "chip", "cnv", "residual"]
+
+
+class _Net:
+    """Collects the nodes of a QONNX network; values are names."""
+
+    def __init__(self, shape, seed=0):
+        self.rng, self.shape = np.random.default_rng(seed), shape
+        self.nodes, self.constants = [], []
+
+    def node(self, operator, *inputs, **attributes):
+        names = [item if isinstance(item, str) else self._constant(item) for item in inputs]
+        output = f"{operator.lower()}{len(self.nodes)}"
+        domain = "qonnx.custom_op.general" if operator in ("Quant", "BipolarQuant") else ""
+        self.nodes.append(helper.make_node(operator, names, [output], name=output, domain=domain,
+                                           **attributes))
+        return output
+
+    def _constant(self, array):
+        name = f"constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.float32(array), name))
+        return name
+
+    def quant(self, x, scale, bits=8, signed=1):
+        return self.node("Quant", x, scale, 0, bits, signed=signed, narrow=0,
+                         rounding_mode="ROUND")
+
+    def signs(self, x):
+        return self.node("BipolarQuant", x, 1)
+
+    def weights(self, *shape, binary=True):
+        values = self.rng.standard_normal(shape)
+        if not binary:
+            return self.quant(values, 1 / 32)
+        return self.signs(values)
+
+    def normalized(self, x, count, size):
+        """A batch normalization that brings sums of about `size` to about 1."""
+        gamma = self.rng.uniform(0.5, 1.5, count)
+        return self.node("BatchNormalization", x, gamma, self.rng.standard_normal(count) / 4,
+                         self.rng.standard_normal(count), np.full(count, size ** 2))
+
+    def conv(self, x, outputs, inputs, kernel=3, binary=True, **attributes):
+        x = self.node("Conv", x, self.weights(outputs, inputs, kernel, kernel, binary=binary),
+                      **attributes)
+        return self.normalized(x, outputs, np.sqrt(inputs) * kernel)
+
+    def model(self, output):
+        graph = helper.make_graph(
+            self.nodes, "binary",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *self.shape])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], self.constants)
+        model = helper.make_model(graph, opset_imports=[
+            helper.make_opsetid("", 13), helper.make_opsetid("qonnx.custom_op.general", 1)])
+        model.ir_version = 8
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def cnv(bits=1, width=64, size=32):
+    """FINN's CNV: activations of `bits` bits between layers with weights of +1 and -1."""
+    net = _Net((3, size, size))
+    x, inputs = net.quant("x", 1 / 128), 3
+
+    def activation(x):
+        return net.signs(x) if bits == 1 else net.quant(x, 0.5, bits)
+    for number, outputs in enumerate((width, width, 2 * width, 2 * width, 4 * width, 4 * width)):
+        x, inputs = net.conv(x, outputs, inputs), outputs
+        x = activation(x)
+        if number in (1, 3):
+            x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    for _ in range(6):
+        size -= 2
+        size //= 2 if _ in (1, 3) else 1
+    x = net.node("Flatten", x)
+    inputs *= size * size
+    for outputs in (8 * width, 8 * width, 10):
+        x = net.node("MatMul", x, net.weights(inputs, outputs))
+        if outputs > 10:
+            x = activation(net.normalized(x, outputs, np.sqrt(inputs)))
+        inputs = outputs
+    return net.model(x)
+
+
+def residual(width=16, size=32, blocks=3):
+    """ReActNet's blocks in the shapes of ResNet-20."""
+    net = _Net((3, size, size))
+    x = net.quant(net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4), 1 / 32)
+    inputs = width
+    for stage in range(3):
+        outputs = width << stage
+        for block in range(2 * blocks):
+            s = net.signs(net.node("Add", x, net.rng.standard_normal((1, inputs, 1, 1)) / 4))
+            stride = 1 + (stage > 0 and block == 0)
+            y = net.quant(net.conv(s, outputs, inputs, pads=[1] * 4, strides=[stride] * 2), 1 / 32)
+            if stride > 1:
+                x = net.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+                x = net.quant(net.conv(net.quant(x, 1 / 32), outputs, inputs, 1, False), 1 / 32)
+            x, inputs = net.quant(net.node("Add", y, x), 1 / 32), outputs
+    x = net.quant(net.node("GlobalAveragePool", x), 1 / 64)
+    x = net.node("MatMul", net.node("Flatten", x), net.weights(inputs, 10, binary=False))
+    return net.model(x)
+
+
+NETWORKS = {"CNV, W1A1": cnv, "CNV, W1A2": lambda: cnv(2), "ResNet-20 shapes, binary": residual}
+
+
+def chip(packed):
+    """16 x 16 int8 elements with 442,368 bytes of weights and maps, with or without signs."""
+    return Arch(rows=16, columns=16, depthwise=True, packed_signs=packed, activation_depth=16384,
+                weight_depth=8192, accumulator_depth=2048, operand_depth=2048, post_lanes=16,
+                largest_k=4608)
+
+
+def main():
+    options = arguments(__doc__)
+    rows = []
+    for name, network in NETWORKS.items():
+        model = network()
+        found = [reported(built(model, chip(packed))) for packed in (False, True)]
+        macs = found[0].network.macs
+        rows.append({"network": name, "MACs": macs, "cycles, numbers": found[0].cycles.total,
+                     "cycles, packed": found[1].cycles.total,
+                     "times": found[0].cycles.total / found[1].cycles.total})
+    report("Binary networks on 16 x 16 int8", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Signs, many in a code, between layers of integers."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from systolith.gen.compile.signs import kept_signs
+from systolith.gen.compile.widen import widened
+from systolith.gen.flow.compile import compile_network
+from systolith.gen.importer.reader import load
+from systolith.hw.formats import Bipolar
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Opcode
+
+from ...onnx_exact import on_chip
+from ...onnx_networks import Network, evaluate
+
+CHIP = Arch(rows=8, columns=16, packed_signs=True, largest_k=4096, activation_depth=512,
+            weight_depth=512, accumulator_depth=64, parameter_depth=64, operand_depth=256)
+#: Words of two groups, of two lanes.
+LANES = replace(CHIP, rows=4, lanes=4, columns=8, post_lanes=2)
+
+
+def binary(net, x, width, gamma=(0.5, 1, 3), pool=False, **attributes):
+    """A convolution of +-1, a batch norm, and the sign."""
+    weight = net.bipolar_quant(np.float32(net.rng.choice([-1, 1], width)), 0.5)
+    x = net.node("Conv", x, weight, **attributes)
+    if pool:
+        x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    count = width[0]
+    x = net.node("BatchNormalization", x, np.float32(net.rng.choice(gamma, count)),
+                 np.float32(net.rng.choice([-1, 0, 1], count)),
+                 np.float32(net.rng.integers(-4, 5, count)) / 2, np.ones(count, np.float32),
+                 epsilon=0.0)
+    return net.bipolar_quant(x)
+
+
+def integers(net, x, width, step=0.25):
+    """A convolution with integers, quantized in steps of `step`."""
+    weight = net.quant(np.float32(net.rng.integers(-7, 8, (*width, 1, 1))), 1.0, bits=4)
+    return net.quant(net.node("Mul", net.node("Conv", x, weight), np.float32(0.25)), step)
+
+
+def mixed(widths, channels=5, seed=3, pool=False, gamma=(0.5, 1, 3), **attributes):
+    """(Network, its output, its signs): integers, binary layers of these widths, integers."""
+    net = Network(np.random.default_rng(seed), (channels, 6, 6), opset=17)
+    x = net.bipolar_quant(integers(net, net.quant("x", 0.5, bits=5), (widths[0], channels)))
+    names = [x]
+    for before, count in pairwise(widths):
+        x = binary(net, x, (count, before, 3, 3), gamma, pool, **attributes)
+        names.append(x)
+    return net, integers(net, x, (4, widths[-1])), names
+
+
+def held(net, y, chip):
+    """The network as the chip computes it, after its results were held against the reference and
+    a program's against it."""
+    model = net.model(y)
+    images = np.float32(net.rng.integers(-16, 16, (10, *net.shape)) / 2)
+    graph = widened(load(model), chip)
+    codes = graph.encode_inputs(images)
+    found = graph.decode_outputs(graph.run(codes))
+    np.testing.assert_allclose(found, evaluate(model, images)[y], rtol=1e-6, atol=1e-6)
+    return graph, on_chip(graph, codes[:1], chip, 3)
+
+
+def signs_of(graph):
+    return [name for name, item in graph.tensors.items() if item.format == Bipolar(1)]
+
+
+def passes(layer):
+    return sum(box.passes for boxes in layer.array.passes for box in boxes)
+
+
+@pytest.mark.parametrize("chip", [CHIP, LANES])
+@pytest.mark.parametrize("widths, attributes", [
+    ((16, 24, 16), {"pads": [1, 1, 1, 1]}),             # a part of a word
+    ((64, 130), {"pads": [1, 0, 0, 1]}),                # a whole word, and more than two
+    ((7, 20), {}),                                      # an odd number of channels
+    ((9, 17, 33), {"pads": [1, 1, 1, 1]}),              # the same, padded: two passes each
+    ((40, 40), {"pads": [1, 1, 1, 1], "pool": True, "strides": [1, 1]})])
+def test_binary_layers_between_integers(chip, widths, attributes):
+    net, y, names = mixed(widths, **attributes)
+    graph, program = held(net, y, chip)
+    assert signs_of(graph) == names[:-1]
+    plain = replace(chip, packed_signs=False)
+    slow = compile_network(load(net.model(y)), plain)[1]
+    for layer, other in zip(program.host.layers, slow.host.layers, strict=True):
+        if layer.input not in names[:-1]:
+            continue
+        words = -(-layer.input_shape[0] // chip.vector), -(-layer.input_shape[0] // (
+            8 * chip.vector))
+        twice = 1 + (layer.input_shape[0] % 2 and "pads" in attributes)
+        assert passes(layer) * words[0] == twice * passes(other) * words[1]
+    assert {i.signs for i in program.instructions if i.opcode == Opcode.POST} == {0, 1}
+
+
+def test_signs_of_the_smallest_of_a_window_stay_numbers():
+    net, y, names = mixed((16, 16, 16), pool=True, gamma=(-1,), pads=[1] * 4)
+    graph, _ = held(net, y, CHIP)
+    assert names[1] not in signs_of(graph) and names[0] in signs_of(graph)
+
+
+def test_maps_of_signs_that_do_not_fit_are_numbers():
+    net, y, names = mixed((16, 16, 16), pads=[1] * 4)
+    graph = load(net.model(y))
+    assert kept_signs(graph, CHIP) == set(names[:-1])
+    small = replace(CHIP, activation_depth=40)
+    assert kept_signs(compile_network(graph, CHIP)[0], CHIP) == set(names[:-1])
+    assert not signs_of(compile_network(graph, small)[0])
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_several_images(batch):
+    net, y, names = mixed((16, 16, 10), pads=[1] * 4)
+    graph, program = compile_network(load(net.model(y)), CHIP, batch)
+    assert signs_of(graph) == names[:-1] and program.host.batch == batch

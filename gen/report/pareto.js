@@ -190,7 +190,7 @@ function drawParallel() {
 function drawTable() {
   const table = $("table");
   table.replaceChildren();
-  const keys = data.keys.filter(name => new Set(data.rows.map(row => row[name])).size > 1);
+  const keys = data.keys.filter(name => new Set(good.map(row => row[name])).size > 1);
   const columns = ["point", "group", "network", ...keys, ...names, "does_not_fit", "violated"]
     .filter(name => good.some(row => row[name] !== null && row[name] !== ""));
   const head = element(element(table, "thead"), "tr");
@@ -232,7 +232,7 @@ function drawWinners() {
     }
   if (!found.length) return;
   element(section, "h2", {}, "Best of each objective");
-  const table = element(section, "table");
+  const table = element(element(section, "div", { class: "scroll" }), "table");
   const head = element(table, "tr");
   for (const text of ["network", "objective", "best", "point", "why", "build it"])
     element(head, "th", { class: "text" }, text);

@@ -19,6 +19,8 @@ __all__ = ["Executor", "open_executor"]
 _TRIES = 2
 #: Seconds between two looks at the jobs.
 _POLL = 0.2
+#: Seconds in which a scheduler must answer.
+_SECONDS = 10
 
 
 class Executor(Protocol):
@@ -54,7 +56,7 @@ class _Dask:
         futures = self.client.map(function, items, pure=False)
         places = {future.key: number for number, future in enumerate(futures)}
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 try:
                     yield future.result()
                 except KilledWorker as error:
@@ -136,7 +138,7 @@ def _client(address):
     except ImportError:
         raise UserError("--cluster needs Dask: pip install 'systolith[sweep]'") from None
     try:
-        return Client(address, timeout=10, set_as_default=False)
+        return Client(address, timeout=_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"--cluster {address}: no Dask scheduler answers "
                         f"({type(error).__name__}); start one by `dask scheduler`, or use "

@@ -1,0 +1,118 @@
+"""Results and search in a database that several share; a real PostgreSQL where it is installed."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from systolith.gen.kit.errors import UserError
+from systolith.gen.report import pareto
+from systolith.gen.study.sweep.run import sweep
+from systolith.gen.study.sweep.store import open_store
+
+from ....sweeps import SPACE, fake
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory):
+    """The URL of a database of a server of its own."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or (os.getuid() == 0 and not shutil.which("runuser")):
+        pytest.skip("PostgreSQL is not installed")
+    if not os.stat(os.devnull).st_mode & 0o002:
+        pytest.skip("other users cannot write to /dev/null on this machine")
+    folder = tmp_path_factory.mktemp("postgresql")
+    # the server does not run as root, and a socket's path must be short
+    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    place = Path(subprocess.run([*user, "mktemp", "-d", "/tmp/pg-XXXXXX"], capture_output=True,
+                                text=True, check=True).stdout.strip())
+
+    def run(*words):
+        with (folder / "log").open("a") as log:
+            subprocess.run([*user, programs[-1] / words[0], *words[1:]], check=True, cwd="/tmp",
+                           stdout=log, stderr=subprocess.STDOUT, timeout=60)
+    try:
+        run("initdb", "-D", f"{place}/data", "-A", "trust", "-U", "sweep", "--no-sync")
+        run("pg_ctl", "-D", f"{place}/data", "-w", "-l", f"{place}/log", "-o",
+            f"-k {place} -c listen_addresses='' -c fsync=off", "start")
+        try:
+            run("createdb", "-h", place, "-U", "sweep", "team")
+            yield f"postgresql+psycopg://sweep@/team?host={place}"
+        finally:
+            run("pg_ctl", "-D", f"{place}/data", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def url(request, tmp_path):
+    """A database of this kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/team.db"
+    return request.getfixturevalue("postgresql")
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+    path = tmp_path / "space.toml"
+    path.write_text(SPACE)
+    return path
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_a_team_measures_everything_once(space, tmp_path, url):
+    """One is ended in the middle, another goes on elsewhere; failures are known, too."""
+    seen = []
+
+    def spy(task):
+        if len(seen) == 17:
+            raise KeyboardInterrupt
+        seen.append(task.key)
+        return fake(task)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(space, tmp_path / "one", evaluate=spy, storage=url)
+
+    def other(task):
+        assert task.key not in seen
+        seen.append(task.key)
+        return fake(task)
+    results, files = sweep(space, tmp_path / "two", evaluate=other, storage=url)
+    assert len(seen) == 28 and len(results) == 14
+    assert "results.jsonl" not in [path.name for path in files]
+    again = []
+    sweep(space, tmp_path / "three", evaluate=again.append, storage=url)
+    assert not again
+    retried = []
+
+    def retry(task):
+        retried.append(task)
+        return fake(task) | {"lut": 1, "ff": 1, "dsp": 0, "bram": 0, "error": None}
+    results, _ = sweep(space, tmp_path / "one", evaluate=retry, storage=url, retry_failed=True)
+    assert len(retried) == 1 and not any(result["error"] for result in results)
+    # what went well in the end is what stays
+    assert not any(item["error"] for item in sweep(
+        space, tmp_path / "four", evaluate=again.append, storage=url)[0]) and not again
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_a_search_is_shared(space, tmp_path, url):
+    space.write_text('[search]\nmethod = "nsga2"\nevaluations = 8\n' + SPACE)
+    first, _ = sweep(space, tmp_path / "one", evaluate=fake, storage=url)
+
+    def never(task):
+        raise AssertionError(task)
+    second, _ = sweep(space, tmp_path / "two", evaluate=never, storage=url)
+    assert {item["id"] for item in first} == {item["id"] for item in second}
+    assert not (tmp_path / "one" / "study.log").exists()
+    more, _ = sweep(space, tmp_path / "two", evaluations=12, evaluate=fake, storage=url)
+    assert {item["id"] for item in first} < {item["id"] for item in more} and len(more) == 12
+
+
+@pytest.mark.parametrize("url", ["nothing", "postgresql+psycopg://u@127.0.0.1:1/x", "oracle1://x"])
+def test_databases_that_do_not_answer(tmp_path, url):
+    with pytest.raises(UserError, match=r"^--storage ") as caught, open_store(tmp_path, url, True):
+        pass
+    assert "\n" not in str(caught.value)

@@ -242,18 +242,21 @@ def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True,
         from .asic_area import asic_area
         return asic_area(arch, **options)
     check_target(target)
-    arch = built_for(arch, target, dsp=dsp is True)
+    arch = built_for(arch, target, dsp=dsp)
     return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
                    pe_dsp=dsp is True and arch.pe_dsp, **options)
 
 
-def built_for(arch: Arch, target: str, *, dsp: bool = True) -> Arch:
-    """`arch` with its structure "auto" resolved: the target's, or DSP blocks where they are worth
-    it and allowed."""
+def built_for(arch: Arch, target: str, *, dsp: bool | str = True) -> Arch:
+    """`arch` with what is "auto" resolved: the structure is the target's, or DSP blocks where they
+    are worth it and allowed; post-processing has such blocks unless there are none. `dsp` as of
+    `chip_area`."""
+    if not dsp and arch.post_multiplier == "auto":
+        arch = replace(arch, post_multiplier="luts")
     if arch.structure != "auto":
         return arch
     return replace(arch, structure=structure_of(_ELEMENTS_OF.get(target, target),
-                                              dsp and arch.pe_dsp))
+                                              dsp is True and arch.pe_dsp))
 
 
 def measure(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = True, pe_dsp: bool = True,

@@ -139,7 +139,7 @@ def asic_area(arch: Arch, *, liberty: Path | str | None = None,
     """
     start = time.monotonic()
     library = None if liberty is None else read_liberty(liberty)
-    arch = built_for(arch, "asic", dsp=False)
+    arch = built_for(arch, "asic", dsp="post")
     text, used = with_macros(core_verilog(arch), arch, macros, timeout=timeout)
     modules, written = mapped(text, used, library, log=log, timeout=timeout)
     parts: dict[str, Counter] = {name: Counter() for name in PARTS}

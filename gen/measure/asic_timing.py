@@ -71,7 +71,7 @@ def asic_timing(arch: Arch, liberty: Path | str, *, macros: Sequence[Macro] | No
     """
     _sta()
     library = read_liberty(liberty)
-    arch = built_for(arch, "asic", dsp=False)
+    arch = built_for(arch, "asic", dsp="post")
     text, used = with_macros(core_verilog(arch), arch, macros, timeout=timeout)
     with tempfile.TemporaryDirectory(prefix="systolith-sta-") as name:
         written = Path(name) / "netlist.v"

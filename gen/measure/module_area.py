@@ -44,7 +44,7 @@ def module_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> 
     `area.chip_area`, for FPGAs."""
     check_target(target)
     start = time.monotonic()
-    arch = built_for(arch, target, dsp=dsp is True)
+    arch = built_for(arch, target, dsp=dsp)
     modules, in_flipflops = {}, []
     for name, module in lone_modules(core_rtlil(arch), frozenset({_PE})).items():
         top = _PE if name == _PE else "top"

@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import GAIN_BITS
-from systolith.hw.spec.timing import operand_image_bits, operand_lane_latency, sum_latency
+from systolith.hw.spec.timing import operand_image_bits, operand_lane_latency, product_latency
 
-from .products import multiply, register, total
+from .products import product, register
 
 __all__ = ["OperandLane"]
 
@@ -75,9 +75,8 @@ class OperandLane(wiring.Component):
         first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
         factor = Mux(self.product, first, self.operand_gain)
         first, other, factor = self._later(m, "signed", first, other, factor)
-        terms = multiply(m, other, factor, "product")
-        scaled = total(m, terms, len(other) + len(factor), "scaled")
-        cycles = 1 + sum_latency(len(terms))
+        scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
+        cycles = product_latency(self.arch, len(other), len(factor), False)
         for stage in range(cycles):
             first, = self._later(m, f"product_{stage}", first)
         for stage in range(self.latency - 2 - 2 * form.floating - cycles):

@@ -9,10 +9,10 @@ from systolith.hw.spec.timing import (
     lane_number_bits,
     operand_image_bits,
     post_lane_latency,
-    sum_latency,
+    product_latency,
 )
 
-from .products import multiply, register, total
+from .products import product, register
 from .rounding import clip, nearest
 
 __all__ = ["PostLane"]
@@ -94,9 +94,9 @@ class PostLane(wiring.Component):
                          self.least.eq(register(m, fields.shift[0], "least_1"))]
             return m
 
-        product, shift, ties = self._elaborate_product(m, fields, number)
+        scaled, shift, ties = self._elaborate_product(m, fields, number)
         value, below, above = nearest(
-            m, product, shift, form, ties=ties, zero_point=self.zero_point,
+            m, scaled, shift, form, ties=ties, zero_point=self.zero_point,
             limit=arch.rounded_bits)
         m.d.comb += self.ordered.eq(clip(m, value, below, above, self.low, self.high))
         return m
@@ -148,20 +148,13 @@ class PostLane(wiring.Component):
             items = {name: register(m, item, f"{name}_chosen") for name, item in items.items()}
             number = register(m, number, "number_chosen")
 
-        def later(cycles, stage):
-            for cycle in range(cycles):
-                for name in waiting:
-                    items[name] = register(m, items[name], f"{name}_{stage}_{cycle}")
-        factor = items.pop("factor")
-        waiting = list(items)
-        terms = multiply(m, number, factor, "product")
-        later(1, "product")
-        if "addend" in items:
-            terms.append((items.pop("addend"), 0))
-            waiting.remove("addend")
-        later(sum_latency(len(terms)), "sum")
-        product = total(m, terms, len(number) + len(factor), "scaled")
-        return product, items["shift"], items.get("ties", Const(0, 2))
+        factor, addend = items.pop("factor"), items.pop("addend", None)
+        cycles = product_latency(arch, len(number), len(factor), addend is not None)
+        for cycle in range(cycles):
+            items = {name: register(m, item, f"{name}_product_{cycle}")
+                     for name, item in items.items()}
+        scaled = product(m, number, factor, addend, "scaled", luts=arch.post_luts)
+        return scaled, items["shift"], items.get("ties", Const(0, 2))
 
 
 def _parameters(arch):

@@ -100,6 +100,12 @@ class Arch:
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
         "none."))
+    post_multiplier: str = field(default="auto", metadata=key(
+        "post.multiplier", Choice(("auto", "dsp", "luts")),
+        "What the multipliers of post-processing are built of: \"dsp\": DSP blocks; \"luts\": "
+        "rows of adders, far smaller than what synthesis makes of a product without DSP blocks. "
+        "\"auto\": DSP blocks, and LUTs where a measurement is told to use no blocks.",
+        programs=False))
     activation_depth: int = field(default=4096, metadata=key(
         "buffers.activations", Whole(2, 1 << 20),
         "Activation words; a word is one pixel's rows * lanes channels."))
@@ -159,6 +165,11 @@ class Arch:
     def pe_dsp(self) -> bool:
         """Whether processing elements are built for DSP blocks."""
         return self.pe_structure.is_dsp
+
+    @property
+    def post_luts(self) -> bool:
+        """Whether the multipliers of post-processing are built without DSP blocks."""
+        return self.post_multiplier == "luts"
 
     # Shape of the words.
 

@@ -11,10 +11,10 @@ from .arch import Arch
 from .numbers import GAIN_BITS, MULTIPLIER_BITS, PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
-           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "burst_limit",
-           "code_unit", "column_delay", "delivery_beats", "item_latency", "lane_factor_bits",
-           "lane_number_bits", "operand_image_bits", "operand_lane_latency",
-           "post_lane_latency", "product_parts", "product_rows", "read_period",
+           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "booth_digits",
+           "burst_limit", "code_unit", "column_delay", "delivery_beats", "item_latency",
+           "lane_factor_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
+           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
            "rounding_latency", "rounding_levels", "second_turn", "shortest_pass", "sum_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
@@ -45,6 +45,8 @@ POOLING = 3
 TABLE_LOOKUP = 2
 #: Bits of a signed factor of a DSP block.
 _DSP_BITS = 18
+#: Adders that follow each other in a product of LUTs; more are two chains.
+_SHORT_CHAIN = 6
 
 
 def burst_limit(arch: Arch) -> int:
@@ -116,6 +118,21 @@ def product_rows(one: int, other: int) -> list[list[tuple[int, int]]]:
     return rows
 
 
+def booth_digits(width: int) -> list[int]:
+    """Radix-4 digits of a signed factor in each chain of adders, the lower ones first: one chain,
+    or two that work side by side."""
+    count = -(-width // 2)
+    return [count] if count <= _SHORT_CHAIN else [count - count // 2, count // 2]
+
+
+def product_latency(arch: Arch, one: int, other: int, addend: bool) -> int:
+    """Cycles of a product of two signed factors of so many bits, and of its sum with an addend."""
+    if arch.post_luts:
+        chains = booth_digits(min(one, other))
+        return chains[0] + len(chains) - 1
+    return 1 + sum_latency(len(product_rows(one, other)) + addend)
+
+
 def sum_latency(terms: int) -> int:
     """Cycles of a sum of so many numbers, in pairs."""
     return (terms - 1).bit_length()
@@ -161,18 +178,18 @@ def post_lane_latency(arch: Arch) -> int:
     if arch.activation.binary:
         return 2
     number, factor = lane_number_bits(arch), lane_factor_bits(arch)
-    terms = len(product_rows(number, factor)) + (arch.addend_bits > 0 or arch.operand_depth > 0)
-    # the sum with the bias, the choice of the slope, partial products and their sum, the clip
-    return (1 + arch.leaky + 1 + sum_latency(terms)
+    addend = arch.addend_bits > 0 or arch.operand_depth > 0
+    # the sum with the bias, the choice of the slope, the product, the clip
+    return (1 + arch.leaky + product_latency(arch, number, factor, addend)
             + rounding_latency(arch.activation, number + factor) + 2)
 
 
 def operand_lane_latency(arch: Arch) -> int:
     """Cycles from a first result and its operand to what the post lane makes a result of."""
     factor = max(GAIN_BITS, operand_image_bits(arch)[0])
-    rows = product_rows(operand_image_bits(arch)[1], factor)
-    # images and the choice of factors; products; their sum; the choice of sum or product
-    least = 1 + 2 * arch.activation.floating + 1 + sum_latency(len(rows)) + 1
+    product = product_latency(arch, operand_image_bits(arch)[1], factor, False)
+    # images and the choice of factors; the product; the choice of sum or product
+    least = 1 + 2 * arch.activation.floating + product + 1
     # A result's second turn comes an odd number of cycles after its first, see `Post`.
     return least + (_read_to_first(arch) + least - LANE_ENTRY + 1) % 2
 

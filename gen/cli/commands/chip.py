@@ -168,7 +168,7 @@ class Asic(Command):
         with Reporter() as progress, progress.step(f"Memories of {arch.name} as macros (Yosys)"), \
                 new_folder(options.output) as folder:
             # the circuit is another for gates, and so is the text, but not the program
-            core, used = with_macros(core_verilog(built_for(arch, "asic", dsp=False)), arch,
+            core, used = with_macros(core_verilog(built_for(arch, "asic", dsp="post")), arch,
                                      macros)
             files = librelane_files(arch, core, used, mhz=options.mhz)
             for name, text in files.items():

@@ -180,7 +180,7 @@ class Point:
     def _built(self):
         """The chip as it is built for the target, so that area and cycles are of the same."""
         assert self.arch is not None            # else there is nothing to measure
-        return built_for(self.arch, self.target, dsp=self.dsp is True)
+        return built_for(self.arch, self.target, dsp=self.dsp)
 
 
 @dataclass(frozen=True)

@@ -127,12 +127,14 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
     simulator.run()
 
 
-@pytest.mark.parametrize("activation, leaky, accumulator", [
-    ("int8", False, None), ("int4", True, 16), ("e3m2", False, None), ("e4m3", True, None)])
-def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky, accumulator):
+@pytest.mark.parametrize("activation, leaky, accumulator, multiplier", [
+    ("int8", False, None, "dsp"), ("int4", True, 16, "luts"), ("e3m2", False, None, "luts"),
+    ("e4m3", True, None, "dsp")])
+def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky, accumulator,
+                                                               multiplier):
     """Every second cycle a number and an addend; window sums go on in the others."""
     arch = Arch(rows=2, columns=2, activation=activation, weight=activation, leaky=leaky,
-                accumulator=accumulator, operand_depth=2)
+                accumulator=accumulator, operand_depth=2, post_multiplier=multiplier)
     rng = random.Random(activation)
     dut, form = PostLane(arch=arch), arch.activation
     bits, low, high = arch.accumulator_bits, *form.ordered_range

@@ -22,5 +22,6 @@ def test_chips_differ_in_every_way():
     for field in [key.field for key in KEYS.values() if key.optional]:
         assert {bool(getattr(arch, field)) for arch in chips} == {False, True}, field
     assert {arch.structure for arch in chips} == {"auto", *Structure}
+    assert {arch.post_multiplier for arch in chips} == {"auto", "dsp", "luts"}
     assert random_arch(7) == random_arch(7)
     assert isinstance(random_arch(7, "float").activation, Float)

@@ -1,0 +1,56 @@
+"""Products of wide factors in hardware against Python's integers."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module, Signal, signed
+from amaranth.sim import Simulator
+from systolith.hw.core.products import product
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.timing import booth_digits, product_latency
+
+
+@pytest.mark.parametrize("multiplier", ["dsp", "luts"])
+@pytest.mark.parametrize("one, other, addend", [
+    (29, 27, 36), (29, 17, 27), (27, 29, 27), (9, 27, None), (20, 28, 27), (10, 27, 27),
+    (3, 2, None)])
+def test_products_with_an_addend_are_exact(one, other, addend, multiplier):
+    """Corners of both factors and of the addend, and others; a new one every cycle."""
+    luts = multiplier == "luts"
+    m, rng = Module(), random.Random(f"{one} {other}")
+    ports = [Signal(signed(bits)) for bits in (one, other, addend or 1)]
+    found = product(m, *ports[:2], ports[2] if addend else None, "product", luts=luts)
+    assert len(found) == one + other
+    arch = Arch(rows=2, columns=2, post_multiplier=multiplier)
+    latency = product_latency(arch, one, other, bool(addend))
+
+    def number(bits):
+        top = 1 << bits - 1
+        return rng.choice((-top, top - 1, 0, -1, 1, rng.randrange(-top, top),
+                           rng.randrange(-top, top) >> rng.randrange(bits)))
+    corners = [(a, b, c) for a in (-1 << one - 1, (1 << one - 1) - 1)
+               for b in (-1 << other - 1, (1 << other - 1) - 1)
+               for c in ((-1 << addend - 1, (1 << addend - 1) - 1) if addend else (0,))]
+    batch = corners + [(number(one), number(other), number(addend) if addend else 0)
+                       for _ in range(40)]
+
+    async def bench(ctx):
+        for n in range(len(batch) + latency):
+            if n < len(batch):
+                for port, value in zip(ports, batch[n], strict=True):
+                    ctx.set(port, value)
+            if n >= latency:
+                a, b, c = batch[n - latency]
+                wide = 1 << one + other
+                assert ctx.get(found) == (a * b + c + wide // 2) % wide - wide // 2, (a, b, c)
+            await ctx.tick()
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_many_digits_are_two_chains_of_adders():
+    assert [booth_digits(bits) for bits in (2, 9, 12, 13, 17, 18, 27)] == [
+        [1], [5], [6], [4, 3], [5, 4], [5, 4], [7, 7]]

@@ -131,20 +131,40 @@ def ordered(nodes: list[Node], given: set[str], graph: GraphProto) -> list[Node]
             if item and item not in written and item not in given:
                 node.fail(f"reads {item!r}, which is no input, no initializer and no node's "
                           "output; make it an input, or read another tensor")
-    known, waiting, result = set(given), list(nodes), list[Node]()
-    while waiting:
-        ready = [node for node in waiting
-                 if all(item in known for item in node.inputs if item)]
-        if not ready:
-            raise UserError("the network has a cycle, through the nodes "
-                            f"{', '.join(repr(node.name) for node in waiting[:8])}; remove one of "
-                            "the connections between them")
-        result += ready
-        known.update(item for node in ready for item in node.outputs)
-        waiting = [node for node in waiting if node not in ready]
+    result = _by_depth(nodes, written)
+    known = given | written.keys()
     for item in graph.output:
         if item.name not in known:
             raise UserError(f"output {item.name!r} is not computed by any node")
+    return result
+
+
+def _by_depth(nodes, written):
+    """The nodes by the length of the longest way to each from the graph's inputs, in the file's
+    order where it is the same; `written`: {tensor: the node that writes it}."""
+    readers: dict[int, list[Node]] = {id(node): [] for node in nodes}
+    missing: dict[int, int] = {}
+    for node in nodes:
+        sources = {id(written[item]): written[item] for item in node.inputs if item in written}
+        missing[id(node)] = len(sources)
+        for source in sources:
+            readers[source].append(node)
+    place = {id(node): number for number, node in enumerate(nodes)}
+    ready, result = [node for node in nodes if not missing[id(node)]], list[Node]()
+    while ready:
+        result += ready
+        later = []
+        for node in ready:
+            for reader in readers[id(node)]:
+                missing[id(reader)] -= 1
+                if not missing[id(reader)]:
+                    later.append(reader)
+        ready = sorted(later, key=lambda node: place[id(node)])
+    if len(result) < len(nodes):
+        left = [node.name for node in nodes if missing[id(node)]]
+        raise UserError(f"the network has a cycle, through the nodes "
+                        f"{', '.join(map(repr, left[:8]))}; remove one of the connections between "
+                        "them")
     return result
 
 

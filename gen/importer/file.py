@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 
+from .inlining import inlined, needs_few_nodes
 from .opset import OLDEST_OPSET, READ_OPSET, in_read_opset
 from .spelling import in_one_spelling
 
 __all__ = ["OWN_DOMAIN", "QONNX", "STANDARD", "array_of", "check_finite", "check_size",
-           "inferred_shapes", "one_line", "read"]
+           "inferred_shapes", "read"]
 
 #: Names of ONNX's own domain.
 STANDARD = ("", "ai.onnx")
@@ -33,13 +33,6 @@ _LARGEST_TENSOR = 1 << 27
 _PACKED = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 _PACKED |= {getattr(TensorProto, name): bits for name, bits in
             (("INT2", 2), ("UINT2", 2)) if hasattr(TensorProto, name)}
-
-
-def one_line(error: object, most: int = 400) -> str:
-    """The text of another library's error in one line of at most `most` printable characters."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    text = re.sub(r"\s+", " ", re.split(r"==> Context", text)[0]).strip()
-    return text if len(text) <= most else f"{text[:most]} ..."
 
 
 def read(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -65,13 +58,8 @@ def _checked(model, path, where):
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL:
                 _load_external(tensor, path)
-    if model.functions:
-        try:
-            model = onnx.inliner.inline_local_functions(model)
-        except Exception as error:
-            # The inliner raises whatever its C++ code meets.
-            raise UserError(f"the functions of {where} cannot be inlined: "
-                            f"{one_line(error)}") from None
+    needs_few_nodes(len(model.graph.node), where)
+    model = inlined(model, where)
     model = in_one_spelling(_without_empty_statements(model))
     if standard and max(standard) < READ_OPSET:
         try:
@@ -79,7 +67,7 @@ def _checked(model, path, where):
         except Exception as error:
             # The checker raises whatever its C++ code meets.
             raise UserError(f"the model is not valid ONNX: {one_line(error)}") from None
-        model = in_read_opset(model, where, one_line)
+        model = in_read_opset(model, where)
     return model
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from onnx import GraphProto
 from onnx.reference import ReferenceEvaluator
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 
-from .file import array_of, check_finite, check_size, one_line
+from .file import array_of, check_finite, check_size
 from .nodes import Node
 from .rows import Role, has, row_of
 from .values import AnyConstant, Constant, QuantizedConstant

@@ -1,14 +1,15 @@
 """The nodes of an ONNX file, with their attributes as Python values."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
 
 import onnx
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 
-from .file import STANDARD, one_line
+from .file import STANDARD
 
 __all__ = ["Node", "nodes_of"]
 
@@ -45,12 +46,13 @@ class Node:
 def nodes_of(graph: onnx.GraphProto) -> list[Node]:
     """The nodes of a graph, each with a name of its own. Raises UserError for damaged attributes,
     numbers that are not finite, and nodes without an output."""
-    nodes, taken = [], set[str]()
+    nodes, taken = [], Counter[str]()
     for proto in graph.node:
-        name = proto.name or (proto.output[0] if proto.output else proto.op_type)
+        name = wanted = proto.name or (proto.output[0] if proto.output else proto.op_type)
         while name in taken:
-            name += "_"
-        taken.add(name)
+            taken[wanted] += 1
+            name = f"{wanted}_{taken[wanted]}"
+        taken[name] += 1
         try:
             attributes = {item.name: onnx.helper.get_attribute_value(item)
                           for item in proto.attribute}

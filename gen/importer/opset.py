@@ -1,11 +1,9 @@
 """Models of opsets older than those that are read, converted by onnx's converter."""
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, version_converter
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 
 __all__ = ["OLDEST_OPSET", "READ_OPSET", "in_read_opset"]
 
@@ -13,8 +11,7 @@ __all__ = ["OLDEST_OPSET", "READ_OPSET", "in_read_opset"]
 READ_OPSET, OLDEST_OPSET = 11, 7
 
 
-def in_read_opset(model: onnx.ModelProto, where: str,
-                  one_line: Callable[[object], str]) -> onnx.ModelProto:
+def in_read_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """The model in an opset that is read.
 
     Parameters
@@ -23,8 +20,6 @@ def in_read_opset(model: onnx.ModelProto, where: str,
         Checked by ONNX's checker.
     where : str
         Names the model in errors.
-    one_line : function of an error
-        Gives its text, as `file.one_line`.
 
     Raises UserError where the converter fails.
     """

@@ -1,8 +1,9 @@
 """The one error that users see: what was wrong, where, and what would fix it."""
 
+import re
 from collections.abc import Iterable
 
-__all__ = ["ChipError", "MiddleError", "SignsOutside", "UserError", "WrongFormat"]
+__all__ = ["ChipError", "MiddleError", "SignsOutside", "UserError", "WrongFormat", "one_line"]
 
 
 class UserError(Exception):
@@ -32,3 +33,11 @@ class SignsOutside(UserError):
 
 class WrongFormat(ChipError):
     """A layer whose numbers are in another format than the chip's."""
+
+
+def one_line(error: object, most: int = 400) -> str:
+    """The text of another library's error in one line of at most `most` printable characters."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    # ONNX's own errors end with pages of context.
+    text = re.sub(r"\s+", " ", re.split(r"==> Context", text)[0]).strip()
+    return text if len(text) <= most else f"{text[:most]} ..."

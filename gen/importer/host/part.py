@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from systolith.gen.importer.file import STANDARD, one_line
+from systolith.gen.importer.file import STANDARD
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.run import FOREIGN, Evaluator, have_runtime, session
 from systolith.gen.importer.values import Constant, QuantizedConstant
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 from systolith.sim.model.host_work import HostWork
 from systolith.sim.model.tail import HostPart
 

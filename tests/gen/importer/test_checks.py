@@ -32,6 +32,19 @@ def test_nodes_are_put_in_order():
         ordered([*nodes, nodes[0]], {"x"}, graph)
 
 
+def test_nodes_of_the_same_depth_keep_their_order():
+    net = Network(np.random.default_rng(0), (2, 4))
+    a, b = net.node("Neg", "x", name="a"), net.node("Abs", "x", name="b")
+    deep = net.node("Relu", a, name="deep")
+    model = net.model(net.node("Add", deep, b, name="sum"))
+    nodes = {node.name: node for node in expanded(model.graph)}
+    mixed = [nodes[name] for name in ("sum", "b", "deep", "a")]
+    assert [node.name for node in ordered(mixed, {"x"}, model.graph)] == ["b", "a", "deep", "sum"]
+    nodes["a"].inputs[0] = "deep_out"
+    with pytest.raises(UserError, match="a cycle, through the nodes 'sum', 'deep', 'a'; remove"):
+        ordered(mixed, {"x"}, model.graph)
+
+
 def test_what_makes_a_network_a_quantized_one():
     net, x = network()
     assert not is_quantized(net.model(x))

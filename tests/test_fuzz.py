@@ -1,8 +1,8 @@
-"""Damaged ONNX files are compiled or refused with one message, in little time and memory."""
+"""Damaged inputs are taken or refused with one message, in little time and memory."""
 
-import importlib.util
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -14,31 +14,52 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 
-SPEC = importlib.util.spec_from_file_location(
-    "bench_fuzz", Path(__file__).resolve().parents[1] / "bench" / "fuzz.py")
-fuzz = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(fuzz)
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+import fuzz
+import fuzz_onnx
+from fuzz_running import ACCEPTED, confined, wrong_message
+
 CHIP = load_chip("sim-16x16-int8")
 
 
-@pytest.mark.parametrize("number", range(len(fuzz.seeds())))
+@pytest.mark.parametrize("number", range(len(fuzz_onnx.seeds())))
 def test_the_networks_compile_as_they_are(number, tmp_path):
     path = tmp_path / "net.onnx"
-    path.write_bytes(fuzz.seeds()[number])
-    assert fuzz.attempt(path, CHIP) == "compiled"
+    path.write_bytes(fuzz_onnx.seeds()[number])
+    assert fuzz_onnx.attempt(path, CHIP) == ACCEPTED
 
 
 @pytest.mark.parametrize("part", range(2))
 def test_damaged_files(part, tmp_path):
-    path, sources = tmp_path / "case.onnx", fuzz.seeds()
+    path, sources = tmp_path / "case.onnx", fuzz_onnx.seeds()
     compiled = 0
     for number in range(100 * part, 100 * part + 100):
-        path.write_bytes(fuzz.case(number, sources))
-        text, wrong = fuzz.confined(lambda: fuzz.attempt(path, CHIP), 20)
-        wrong = wrong or fuzz.wrong_message(text)
+        path.write_bytes(fuzz_onnx.case(number, sources))
+        text, wrong = confined(lambda: fuzz_onnx.attempt(path, CHIP), 20)
+        wrong = wrong or wrong_message(text)
         assert wrong is None, f"case {number}: {wrong}"
-        compiled += text == "compiled"
+        compiled += text == ACCEPTED
     assert 0 < compiled < 90
+
+
+@pytest.mark.parametrize("name, count", [("toml", 60), ("npy", 60), ("program", 40),
+                                         ("command", 60)])
+def test_other_damaged_inputs(name, count, tmp_path):
+    kind, accepted = fuzz.KINDS[name](tmp_path, CHIP), 0
+    for number in range(count):
+        text, wrong = fuzz.trial(kind, number, tmp_path / f"case{kind.suffix}")
+        assert wrong is None, f"{name} case {number}: {wrong}"
+        accepted += text == ACCEPTED
+    assert 0 < accepted < count / 2
+
+
+def test_a_fault_of_a_command_is_found(tmp_path, monkeypatch):
+    commands = fuzz.KINDS["command"](tmp_path, CHIP)
+    case = tmp_path / "case.txt"
+    case.write_text("report\nbuild")
+    assert confined(lambda: commands.attempt(case), 20) == (ACCEPTED, None)
+    monkeypatch.setattr("systolith.gen.report.report.read_report", lambda folder: 1 // 0)
+    assert "exit code 4" in confined(lambda: commands.attempt(case), 20)[1]
 
 
 def test_the_limits_hold():
@@ -46,23 +67,23 @@ def test_the_limits_hold():
     def endless():
         while True:
             pass
-    assert fuzz.confined(endless, 1)[1] == "ended by SIGXCPU"
-    assert fuzz.confined(lambda: str(np.ones(1 << 30)), 20)[1].startswith("MemoryError")
-    assert fuzz.confined(lambda: str(bytearray(400 << 20))[:1], 20, 300 << 20)[1] is not None
-    assert fuzz.confined(lambda: str(1 // 0), 20)[1].startswith("ZeroDivisionError")
-    assert fuzz.confined(lambda: os.kill(os.getpid(), signal.SIGKILL), 20)[1] == "ended by SIGKILL"
-    assert fuzz.confined(lambda: "fine", 20) == ("fine", None)
+    assert confined(endless, 1)[1] == "ended by SIGXCPU"
+    assert confined(lambda: str(np.ones(1 << 30)), 20)[1].startswith("MemoryError")
+    assert confined(lambda: str(bytearray(400 << 20))[:1], 20, 300 << 20)[1] is not None
+    assert confined(lambda: str(1 // 0), 20)[1].startswith("ZeroDivisionError")
+    assert confined(lambda: os.kill(os.getpid(), signal.SIGKILL), 20)[1] == "ended by SIGKILL"
+    assert confined(lambda: "fine", 20) == ("fine", None)
 
 
 def refused(model, message, path=None):
     start = time.perf_counter()
     with pytest.raises(UserError, match=message) as error:
         load(model if path is None else path)
-    assert fuzz.wrong_message(str(error.value)) is None and time.perf_counter() - start < 5
+    assert wrong_message(str(error.value)) is None and time.perf_counter() - start < 5
 
 
 def seed():
-    return onnx.ModelProto.FromString(fuzz.integer_seed())
+    return onnx.ModelProto.FromString(fuzz_onnx.integer_seed())
 
 
 @pytest.mark.parametrize("location, message", [

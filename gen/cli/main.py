@@ -92,7 +92,9 @@ def _main(arguments):
 
 
 def _fail(error, code=WRONG):
-    print(f"systolith: {error}", file=sys.stderr)
+    # A name in the message may hold what a terminal would obey.
+    text = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(error))
+    print(f"systolith: {text}", file=sys.stderr)
     return code
 
 

@@ -14,7 +14,7 @@ from systolith.gen.compile.widen import widened
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
 from systolith.gen.importer.sizes import Part
-from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.errors import UserError, one_line
 from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, written_files
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.measure.area import measure
@@ -25,6 +25,9 @@ from systolith.gen.report.report import make_report, write_report
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.program import Program, ProgramError
+from systolith.sim.machine.access import check_program
+from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.memory_plan import check_memory_plan
 from systolith.sim.model.graph import Graph
 
 from .compile import compile_network
@@ -155,7 +158,21 @@ def open_build(folder: Path | str) -> Build:
     except ProgramError as error:
         raise UserError(str(error)) from None
     check_files(folder)
+    _check_program(program, folder / PROGRAM)
     return Build(folder, arch, widened(load(folder / MODEL), arch), program)
+
+
+def _check_program(program, path):
+    """Refuse a program that this chip cannot run to its end, or that does not do what it states of
+    its layers. The compiler makes none; a file may hold anything."""
+    try:
+        check_program(program)
+        check_memory_plan(program)
+        cycles(program)
+    except Exception as error:
+        # Records that contradict each other fail anywhere.
+        raise UserError(f"{path}: is no program that the chip can run ({one_line(error)}); build "
+                        "it again") from None
 
 
 def check_files(folder: Path | str) -> None:

@@ -127,6 +127,8 @@ class Simulation(Counted):
 
 def read_arrays(path: Path | str) -> Arrays:
     """A batch from a .npy file, or a dict of batches from a .npz file. Raises UserError."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise UserError(f"{path}: is no regular file; np.save(path, array) writes one")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -135,6 +137,8 @@ def read_arrays(path: Path | str) -> Arrays:
             return dict(loaded)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'is no numpy file'}") from None
+    except MemoryError as error:
+        raise UserError(f"{path}: there is not enough memory for this array ({error})") from None
     except (ValueError, EOFError) as error:
         # numpy takes any text for pickled objects, and offers to load them.
         reason = f" ({error})" if "pickle" not in str(error) else ""

@@ -20,6 +20,8 @@ from .records import Record, RecordError
 __all__ = ["Program", "ProgramError"]
 
 _MAGIC = b"SYSTOLITH PROGRAM 1\n"
+#: The most bytes of a window, which addresses of 32 bits reach.
+MOST_BYTES = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,25 @@ class Program:
                                f"{identity(made_for):016x}), not for {arch.name!r} (identity "
                                f"{identity(arch):016x}); build it again for this chip")
         offset, each = header.code_offset, made_for.instruction_bytes
-        code = [image[start:start + isa.INSTRUCTION_BYTES] for start in range(
-            offset, offset + header.instructions * each, each)]
+        end = offset + header.instructions * each
+        if not (0 <= offset <= end <= len(image) == header.image_bytes <= header.window_bytes
+                <= MOST_BYTES):
+            raise ProgramError(f"{path}: the header's sizes contradict each other: code in bytes "
+                               f"{offset} to {end} of an image of {header.image_bytes}, of which "
+                               f"{len(image)} are there, in a window of {header.window_bytes}; "
+                               "build it again")
         try:
             host = Host.from_json(header.host, "host")
         except RecordError as error:
             raise ProgramError(f"{path} was made by another version: {error}; build it again"
                                ) from None
-        instructions = [isa.decode(word) for word in code]
+        instructions = []
+        for start in range(offset, end, each):
+            try:
+                instructions.append(isa.decode(image[start:start + isa.INSTRUCTION_BYTES]))
+            except ValueError as error:
+                raise ProgramError(f"{path}: instruction {len(instructions)}: {error}; build it "
+                                   "again") from None
         if isa.program_sum(instructions):
             raise ProgramError(f"{path}: the checksum in the program's END is wrong; build it "
                                "again")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +324,36 @@ def test_a_build_replaces_an_earlier_one_and_nothing_else(capsys, copy, tmp_path
 def test_folders_that_are_no_builds(capsys, tmp_path, arguments):
     assert "systolith build" in refused(capsys, *arguments, tmp_path)
     assert "systolith build" in refused(capsys, *arguments, tmp_path / "absent")
+
+
+def test_a_program_that_the_chip_cannot_run_is_refused(capsys, copy, batch):
+    """Every checksum is right; the program waits for ever, or loads beyond a memory."""
+    program = open_build(copy).program
+    number, load = next((n, i) for n, i in enumerate(program.instructions)
+                        if i.opcode == isa.Opcode.LOAD)
+    for wrong, told in ((replace(load, wait=15), "waits in"),
+                        (replace(load, fields=load.fields | {"base": 1 << 18}), "the chip has")):
+        code = list(program.instructions)
+        code[number] = wrong
+        text = b"".join(i.to_bytes(program.arch.instruction_bytes) for i in isa.sealed(code))
+        image, start = bytearray(program.image), program.code_offset
+        image[start:start + len(text)] = text
+        replace(program, image=bytes(image)).save(copy / "program.bin")
+        (copy / MANIFEST).unlink()
+        write_manifest(copy)
+        for command in (["disasm", copy], ["simulate", copy, "--inputs", batch]):
+            message = refused(capsys, *command)
+            assert "is no program that the chip can run" in message and told in message
+
+
+def test_names_do_not_reach_the_terminal_as_commands(capsys):
+    assert "\\x1b[31m/report.json: No such file" in refused(capsys, "report", "\x1b[31m")
+
+
+def test_images_from_a_pipe_are_refused(capsys, built, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no regular file" in refused(capsys, "simulate", built, "--inputs",
+                                           tmp_path / "pipe")
 
 
 def test_damaged_builds(capsys, copy, batch):

@@ -40,7 +40,7 @@ def test_nested_functions_of_too_many_nodes_are_refused(depth):
 
 
 def test_functions_that_call_themselves_are_refused():
-    with pytest.raises(UserError, match="cannot be inlined: '[ABC]' calls itself"):
+    with pytest.raises(UserError, match=r"cannot be inlined: '[ABC]' calls itself"):
         read(model({"A": ["Relu", "B"], "B": ["C"], "C": ["Relu", "B"]}))
 
 
@@ -49,7 +49,7 @@ def test_constants_of_functions_count_at_each_call():
     value = helper.make_node("Constant", [], ["big"], value=helper.make_tensor(
         "big", TensorProto.FLOAT, [1 << 18], bytes(1 << 20), raw=True))
     net.functions[0].node.append(value)
-    with pytest.raises(UserError, match=r"come to 629,\d+,\d+ bytes where they are called, and may"):
+    with pytest.raises(UserError, match=r"come to 629,\d+,\d+ bytes where they are called, "):
         read(net)
 
 

@@ -56,6 +56,14 @@ def test_a_program_of_another_sum_is_refused(path):
         Program.load(path)
 
 
+def test_the_instruction_that_is_none_is_named(path):
+    program = Program.load(path)
+    program.image = program.image[:INSTRUCTION_BYTES] + bytes(INSTRUCTION_BYTES)
+    program.save(path)
+    with pytest.raises(ProgramError, match="instruction 1: 0 is no opcode; build it again"):
+        Program.load(path)
+
+
 def test_a_program_of_no_network_comes_back(path):
     program = Program.load(path)
     program.host = Host()
@@ -94,6 +102,10 @@ def without(part, name):
     (lambda header: [], r": the header must be an object, not \[\]; build it again$"),
     (without((), "host"), r": the header\.host is missing; build it again$"),
     (changed((), code_offset="0"), r"the header\.code_offset must be a whole number, not '0'; "),
+    (changed((), instructions=1 << 40), "code in bytes 0 to 52776558133248 of an image of 96"),
+    (changed((), code_offset=-4), "sizes contradict each other: code in bytes -4 to "),
+    (changed((), image_bytes=5), "sizes contradict each other: .* of an image of 5, of which"),
+    (changed((), window_bytes=1 << 33), "contradict each other: .* in a window of 8589934592; "),
     (changed((), identity="0" * 16), "was made for another version of the instruction set"),
     (changed(("arch",), colour="red"), r"made by another version, .*'colour'.*; build it again$"),
     (without(("arch",), "rows"), r"made by another version, .*'rows'.*; build it again$"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
     Destination,
@@ -17,7 +17,6 @@ from systolith.hw.spec.isa import (
 )
 from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
-from systolith.hw.spec.numbers import TOKEN_BITS
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.machine.access import Access, AccessError, accesses, check, span_of
 
@@ -135,14 +134,18 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     tokens, BEGIN and END. The addresses are written into the given instructions.
 
     Returns (instructions, byte offset of the code, bytes of the window). Raises UserError, which
-    names the layer, where a value does not fit its field, and where the window exceeds 32-bit
+    names the layer, where a value does not fit its field, and where the window exceeds the chip's
     addresses.
     """
     sections.add("code", (len(code) + 2) * arch.instruction_bytes)
     window = sections.close()
-    if window > 1 << 32:
+    reach = 1 << arch.address_bits
+    if window > reach:
+        key = KEYS["address_bits"]
+        more = (f"; set {key.path} to {(window - 1).bit_length()} or more"
+                if window <= 1 << key.high else "")
         raise UserError(f"the network needs {window} bytes of external memory, the chip addresses "
-                        f"{1 << 32}")
+                        f"{reach}{more}")
     used = []
     for i, section in code:
         if section is not None:
@@ -156,9 +159,15 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     instructions = [i for i, _ in code]
     order = interleave(instructions, used, arch)
     ordered = synchronize([instructions[n] for n in order], arch, [used[n] for n in order])
-    if outstanding(ordered, arch) >> TOKEN_BITS:
+    if outstanding(ordered, arch) > 1 << arch.token_bits:
         # Loads come too early for the token counters: keep the sequential order.
         ordered = synchronize(instructions, arch, used)
+        if (most := outstanding(ordered, arch)) > 1 << arch.token_bits:
+            key = KEYS["token_bits"]
+            raise UserError(f"a unit would be {most} tokens ahead of another one, and the chip "
+                            f"counts {1 << arch.token_bits}" + (
+                                f"; set {key.path} to {(most - 1).bit_length()}"
+                                if most <= 1 << key.high else ""))
     begin = Instruction(Opcode.BEGIN, {"identity": identity(arch)})
     return sealed([begin, *ordered, Instruction(Opcode.END)]), sections.starts["code"], window
 

@@ -357,6 +357,8 @@ int main(int argc, char **argv)
     wait_while(RESETTING, "the core's reset does not end: its bus does not answer");
     write_memory(0, program + IMAGE_AT, IMAGE_BYTES);
     write_register(WINDOW_BASE, window_base);
+    if (read_register(WINDOW_BASE) != window_base)
+        die("the core's window begins at address 0 (its bus.address_bits is below 32)");
     write_register(WINDOW_SIZE, WINDOW_BYTES);
     write_register(PROGRAM, CODE_OFFSET);
     write_register(WATCHDOG, 1 << 16);

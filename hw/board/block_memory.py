@@ -1,6 +1,6 @@
 """Block RAM with an AXI4 port, in place of external memory on a board that has none."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,7 +8,14 @@ from systolith.hw.core.axi import AXI4Signature
 
 from .bridge import WordSignature
 
-__all__ = ["BlockMemory"]
+__all__ = ["BlockMemory", "beyond"]
+
+
+def beyond(address: Value, size: int) -> Value:
+    """Whether an address is not below `size`; where that is a power of two, without a carry
+    chain."""
+    bits = size.bit_length() - 1
+    return address[bits:].any() if size == 1 << bits else address >= size
 
 
 class _Bank(wiring.Component):
@@ -124,7 +131,7 @@ class BlockMemory(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [host.lane.eq(lane),
-                             host.outside.eq(request.payload.address >= self.size)]
+                             host.outside.eq(beyond(request.payload.address, self.size))]
                 with m.If(request.valid):
                     with m.If(request.payload.write):
                         m.next = "WRITE"
@@ -174,7 +181,7 @@ class BlockMemory(wiring.Component):
         with m.If(axi.arready):
             m.d.sync += [reading.eq(axi.arvalid), index.eq(self._index(axi.araddr)),
                          left.eq(axi.arlen), last.eq(axi.arlen == 0), identifier.eq(axi.arid),
-                         error.eq(axi.araddr >= self.size)]
+                         error.eq(beyond(axi.araddr, self.size))]
         with m.If(issue ^ taken):
             m.d.sync += room.eq(Mux(taken, Cat(Const(1, 1), room), room >> 1))
 
@@ -212,7 +219,7 @@ class BlockMemory(wiring.Component):
             m.d.sync += axi.bvalid.eq(0)
         with m.If(axi.awready):
             m.d.sync += [writing.eq(axi.awvalid), axi.bid.eq(axi.awid),
-                         index.eq(self._index(axi.awaddr)), error.eq(axi.awaddr >= self.size)]
+                         index.eq(self._index(axi.awaddr)), error.eq(beyond(axi.awaddr, self.size))]
         with m.If(writing):
             m.d.comb += [new.eq(axi.wdata),
                          enable.eq(Mux(axi.wvalid & ~error, axi.wstrb, 0))]

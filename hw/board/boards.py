@@ -224,12 +224,15 @@ class SerialBoard(wiring.Component):
 
         blink = Signal(self._bits(1.34))
         m.d.sync += blink.eq(blink + 1)
-        stretched = []
+        # what is short is seen for up to eight ticks
+        slow = blink[self._bits(0.084) - 3]
+        slow_then, stretched = Signal(), []
+        m.d.sync += slow_then.eq(slow)
         for name in ("command", "reading", "writing"):
-            left = Signal(self._bits(0.084), name=f"{name}_left")
+            left = Signal(3, name=f"{name}_left")
             with m.If(getattr(system, name)):
                 m.d.sync += left.eq(-1)
-            with m.Elif(left != 0):
+            with m.Elif((left != 0) & (slow != slow_then)):
                 m.d.sync += left.eq(left - 1)
             stretched.append(left != 0)
         m.d.comb += [

@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from systolith.hw.core.axi import AXI4Signature
 
+from .block_memory import beyond
 from .bridge import WordSignature
 
 __all__ = ["SinglePortMemory"]
@@ -56,7 +57,7 @@ class SinglePortMemory(wiring.Component):
         words_per_beat = self.data_bits // 32
         host = request.payload
         host_index = host.address >> beat_bits
-        host_outside = host.address >= self.size
+        host_outside = beyond(host.address, self.size)
         host_lane = Signal(range(words_per_beat))
         m.d.comb += host_lane.eq(host.address >> 2)
         answered = Signal()                      # the host's access was made in the cycle before
@@ -89,7 +90,7 @@ class SinglePortMemory(wiring.Component):
         with m.If(axi.arvalid & axi.arready):
             m.d.sync += [reading.eq(1), read_id.eq(axi.arid), read_left.eq(axi.arlen),
                          read_index.eq(axi.araddr >> beat_bits),
-                         read_error.eq(axi.araddr >= self.size)]
+                         read_error.eq(beyond(axi.araddr, self.size))]
 
         # Writes.
         writing = Signal()
@@ -105,7 +106,7 @@ class SinglePortMemory(wiring.Component):
         with m.If(axi.awvalid & axi.awready):
             m.d.sync += [writing.eq(1), axi.bid.eq(axi.awid),
                          write_index.eq(axi.awaddr >> beat_bits),
-                         write_error.eq(axi.awaddr >= self.size)]
+                         write_error.eq(beyond(axi.awaddr, self.size))]
         with m.If(writing):
             m.d.comb += [write.data.eq(axi.wdata),
                          write.en.eq(Mux(axi.wvalid & ~write_error, axi.wstrb, 0))]

@@ -9,10 +9,11 @@ from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.memories import loadable, word_bytes
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS
+from systolith.hw.spec.widths import where_bits
 
 from .axi import AXI4Signature, ReadSignature
 from .burst_queue import BurstQueue
-from .bursts import Outside, burst_layout
+from .bursts import Outside, burst_layout, length_bits
 
 __all__ = ["LoadSignature", "ReadArbiter", "load_tag"]
 
@@ -26,7 +27,7 @@ def load_tag(arch: Arch) -> data.StructLayout:
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return data.StructLayout({
         "memory": len(Memory), "base": (words - 1).bit_length(), "last_beat": range(beats),
-        "layer": load["layer"].shape, "signal": load["signal"].shape, "final": 1})
+        "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1})
 
 
 class LoadSignature(wiring.Signature):
@@ -116,7 +117,8 @@ class ReadArbiter(wiring.Component):
         arch, axi = self.arch, self.axi
         burst = burst_layout(arch, load_tag(arch))
         entry = data.StructLayout({
-            "load": 1, "refused": 1, "more": 8, "offset": burst["offset"].shape,
+            "load": 1, "refused": 1, "more": length_bits(arch),
+            "offset": where_bits(arch, burst["offset"].width),
             "first": 1, "ends": 1, "tag": load_tag(arch)})
         m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=self.OUTSTANDING)
         self._elaborate_issue(m, queue, entry)
@@ -221,7 +223,7 @@ class ReadArbiter(wiring.Component):
             report.code.eq(Mux(refused, ErrorCode.WINDOW,
                                Mux(failed, ErrorCode.BUS, ErrorCode.PROTOCOL))),
             report.layer.eq(Mux(load, layer, 0)),
-            report.address.eq(Cat(Const(0, 32 - len(offset)), offset)),
+            report.address.eq(Cat(Const(0, (self.arch.beat_bytes - 1).bit_length()), offset)),
         ]
 
 

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import PAGE_BYTES
+from systolith.hw.spec.widths import offset_bits
 
 __all__ = ["AXI4Signature", "AXILiteSignature", "ReadSignature", "times"]
 
@@ -101,7 +102,8 @@ class ReadSignature(wiring.Signature):
         beat_bits = (arch.beat_bytes - 1).bit_length()
         super().__init__({
             "request": Out(stream.Signature(data.StructLayout({
-                "offset": 32 - beat_bits, "last": (PAGE_BYTES - 1).bit_length() - beat_bits}))),
+                "offset": offset_bits(arch) - beat_bits,
+                "last": (PAGE_BYTES - 1).bit_length() - beat_bits}))),
             "refused": In(1),
             "beats": In(stream.Signature(
                 data.StructLayout({"data": arch.bus_bits, "error": 1, "last": 1}))),

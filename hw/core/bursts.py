@@ -1,13 +1,14 @@
 """Bursts: cuts runs of beats into bursts, for LOAD and STORE alike."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.timing import burst_limit
+from systolith.hw.spec.widths import has_window_base, offset_bits
 
-__all__ = ["Bursts", "Outside", "burst_layout"]
+__all__ = ["Bursts", "Outside", "burst_layout", "length_bits"]
 
 
 def _beat_bits(arch):
@@ -20,9 +21,15 @@ def burst_layout(arch: Arch, tag: data.StructLayout) -> data.StructLayout:
     beat's place in the 4 KiB page, which is also the first one's; whether it is the `first` of its
     run and the one that `ends` it; and the `tag` of whoever asks."""
     return data.StructLayout({
-        "offset": 32 - _beat_bits(arch),
+        "offset": offset_bits(arch) - _beat_bits(arch),
         "last": (PAGE_BYTES // arch.beat_bytes - 1).bit_length(),
         "first": 1, "ends": 1, "tag": tag})
+
+
+def length_bits(arch: Arch) -> int:
+    """Bits of a burst's beats less one: as long as bursts may be, or one instruction."""
+    longest = max(burst_limit(arch), arch.instruction_bytes // arch.beat_bytes)
+    return (longest - 1).bit_length()
 
 
 class Bursts(wiring.Component):
@@ -134,7 +141,7 @@ class Outside(wiring.Component):
         Its last byte is not inside the window.
     address : Out(32)
         Of its first beat.
-    length : Out(8)
+    length : Out(length_bits(arch))
         Its beats less one.
     """
 
@@ -144,21 +151,24 @@ class Outside(wiring.Component):
         super().__init__({
             "offset": In(burst["offset"].shape), "last": In(burst["last"].shape),
             "window_base": In(32), "window_size": In(32),
-            "outside": Out(1), "address": Out(32), "length": Out(8),
+            "outside": Out(1), "address": Out(32), "length": Out(length_bits(arch)),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat_bits, place_bits = _beat_bits(self.arch), len(self.last)
-        page = self.offset[place_bits:]
+        page, length = self.offset[place_bits:], len(self.length)
         # The sign of a difference takes less time than a comparison, which Yosys builds upon one.
-        beyond = Signal(33 - beat_bits)
+        bits, address_bits = offset_bits(self.arch), self.arch.address_bits
+        beyond = Signal(bits + 1 - beat_bits)
+        base = self.window_base[beat_bits + place_bits:]
         m.d.comb += [
-            beyond.eq(Cat(self.last, page) - self.window_size[beat_bits:]),
-            self.outside.eq(~beyond[-1]),
-            self.address[beat_bits:].eq(Cat(
-                self.offset[:place_bits],
-                page + self.window_base[beat_bits + place_bits:])),
-            self.length.eq(self.last - self.offset[:place_bits]),
+            beyond.eq(Cat(self.last, page) - self.window_size[beat_bits:bits]),
+            # where offsets have a bit more than addresses, it must be 0
+            self.outside.eq(~beyond[-1] | self.offset[address_bits - beat_bits:].any()),
+            # ... and there the window begins at 0
+            self.address.eq(Cat(Const(0, beat_bits), self.offset[:place_bits],
+                                page + base if has_window_base(self.arch) else page)),
+            self.length.eq(self.last[:length] - self.offset[:length]),
         ]
         return m

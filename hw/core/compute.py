@@ -9,7 +9,7 @@ cycle s in which a pixel is decided on: its coordinates are there in s + 1, its 
 s + 2, its word enters the array in s + WORD.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -23,11 +23,10 @@ from .blocks import place
 from .feeder import WeightFeeder
 from .result_address import ResultAddress
 from .streamer import PixelStreamer
-from .unit import ExecutionUnit
+from .unit import ExecutionUnit, keep
 
 __all__ = ["Compute"]
 
-_LAYOUT = isa.layout(isa.Opcode.ARRAY)
 _POST = 1 << isa.Unit.POST
 
 
@@ -36,11 +35,12 @@ class _Flow:
 
     def __init__(self) -> None:
         self.begun = Signal()       # it has begun in the cycle before
-        self.fields = {name: Signal(_LAYOUT[name].shape, name=name, reset_less=True)
-                       for name in ("accumulate", "double", "signs")}
-        self.above = Signal(reset_less=True)    # its activations come from the top
-        self.early = Signal(4, reset_less=True)     # tokens of its last pass's first pixel
-        self.late = Signal(4, reset_less=True)      # tokens of its last pixel
+        self.fields: dict[str, Value] = {}      # "accumulate", "double", "signs"
+        # its activations come from the top; tokens of its last pass's first pixel, of its last one
+        self.above: Value
+        self.early: Value
+        self.late: Value
+        self.gone = Signal()        # the word of its last pixel enters the array
 
 
 class Compute(ExecutionUnit):
@@ -53,7 +53,8 @@ class Compute(ExecutionUnit):
     instruction waits until `REVISIT` cycles after that one's last pixel. The sum of a pixel decided
     on in cycle s is written in s + latency + 1 in the last column, and earlier in the others.
     Tokens are given in the cycle before, since none of its takers can read the sum in the next
-    cycle: for the instruction's last pixel, or (early) the first pixel of its last pass. Where
+    cycle: for the instruction's last pixel, or (early) the first pixel of its last pass. On chips
+    without prefetch `i` is popped when the last pixel's word enters the array. Where
     activations come from the top, pixels start `rows` cycles after the swap.
 
     Parameters
@@ -131,9 +132,10 @@ class Compute(ExecutionUnit):
         # what is known of the next instruction before it begins
         above = Signal(reset_less=True)
         early, late = (Signal(4, name=f"new_{name}", reset_less=True) for name in ("early", "late"))
+        held = Signal()             # the instruction at `i` has begun
         m.d.comb += [
             missing.eq(instruction.wait & ~self.available),
-            self.i.ready.eq(flow.begun),
+            self.i.ready.eq(flow.begun if self.arch.prefetch else flow.gone),
             self.take.eq(Mux(flow.begun, instruction.wait, 0)),
             pixels.instruction.eq(instruction),
         ]
@@ -142,15 +144,21 @@ class Compute(ExecutionUnit):
         m.d.sync += [flow.begun.eq(pixels.begin), above.eq(instruction.starts != 0),
                      early.eq(instruction.signal & early_units),
                      late.eq(instruction.signal & ~early_units),
-                     pixels.ready.eq(self.i.valid & (missing == 0) & ~pixels.begin & ~flow.begun)]
-        with m.If(pixels.begin):
-            m.d.sync += [kept.eq(instruction[name]) for name, kept in flow.fields.items()]
-            m.d.sync += [flow.above.eq(above), flow.early.eq(early), flow.late.eq(late)]
+                     pixels.ready.eq(self.i.valid & (missing == 0) & ~pixels.begin & ~held)]
+        if self.arch.prefetch:
+            m.d.comb += held.eq(flow.begun)
+        else:
+            m.d.sync += held.eq(pixels.begin | (held & ~flow.gone))
+        flow.fields = {name: keep(m, self.arch, pixels.begin, instruction[name], name)
+                       for name in ("accumulate", "double", "signs")}
+        flow.above, flow.early, flow.late = (
+            keep(m, self.arch, pixels.begin, value, name)
+            for name, value in (("above", above), ("early", early), ("late", late)))
         return missing
 
     def _elaborate_steps(self, m, flow, pixels):
         """When weights are swapped in, and with them a pass begins."""
-        feeder = self.feeder
+        arch, feeder = self.arch, self.feeder
         settle = Signal(range(REVISIT))
         settled = Signal(init=1)        # in the next cycle no sums are still on their way
         adds = Signal(reset_less=True)  # to sums of an earlier instruction
@@ -178,10 +186,8 @@ class Compute(ExecutionUnit):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 2):
                 m.d.sync += settled.eq(1)
-        base = Signal(_LAYOUT["weight_base"].shape, name="weight_base", reset_less=True)
-        m.d.comb += feeder.base.eq(base)
-        with m.If(flow.begun):
-            m.d.sync += base.eq(self.i.payload.weight_base)
+        m.d.comb += feeder.base.eq(
+            keep(m, arch, flow.begun, self.i.payload.weight_base, "weight_base"))
         if self.array.pe.from_above:
             # From the top: the bus first brings all weights, then pixels.
             filled = Signal()
@@ -202,9 +208,10 @@ class Compute(ExecutionUnit):
                 m.d.sync += register.eq(value)
                 value = register
             return value
-        pad_code = Signal(arch.activation.width, reset_less=True)
-        with m.If(flow.begun):
-            m.d.sync += pad_code.eq(self.i.payload.pad_code)
+        pad_code = keep(m, arch, flow.begun, self.i.payload.pad_code[:arch.activation.width],
+                        "pad_code")
+        if arch.prefetch:           # else it stays until the last pixel's word is there
+            pad_code = later(pad_code, WORD - 1, "pad")
         # without a reset, they can be the registers that block RAM has inside
         word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
             ("word", self.activation_data), ("weights", self.weight_data)))
@@ -215,7 +222,7 @@ class Compute(ExecutionUnit):
             array.swap.eq(later(self.feeder.swap, WORD, "swap")), array.weights.eq(weights),
             array.activations.eq(Mux(
                 later(pixels.inside, WORD - 2, "inside"), word,
-                later(pad_code, WORD - 1, "pad").replicate(arch.vector))),
+                pad_code.replicate(arch.vector))),
         ]
         if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
@@ -233,9 +240,7 @@ class Compute(ExecutionUnit):
             m.d.sync += register.eq(value)
             return register
         # two cycles after the decision
-        counts = Signal(reset_less=True)        # padding, too
-        with m.If(flow.begun):
-            m.d.sync += counts.eq(new.pad_valid | (new.starts != 0))
+        counts = keep(m, arch, flow.begun, new.pad_valid | (new.starts != 0), "counts")
         adds = after(flow.fields["accumulate"])
         m.d.comb += [control.enable.eq(after(after(pixels.step) & results.begins)),
                      control.address.eq(after(results.address)),
@@ -279,6 +284,8 @@ class Compute(ExecutionUnit):
             delayed = Signal.like(giving, name=f"giving_{stage}")
             m.d.sync += delayed.eq(giving)
             giving = delayed
+            if stage == WORD - 1:
+                m.d.comb += flow.gone.eq(giving.done)
         in_flight = Signal(range(self.latency + 2))
         m.d.comb += self.give.eq(giving.tokens)
         m.d.sync += in_flight.eq(in_flight + flow.begun - giving.done)

@@ -1,5 +1,8 @@
 """The component that serves the registers of `systolith.hw.spec.registers` to the host."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -16,6 +19,7 @@ from systolith.hw.spec.registers import (
     address,
     counter,
 )
+from systolith.hw.spec.widths import has_window_base, offset_bits
 
 from .axi import AXILiteSignature
 from .counters import Counters
@@ -38,8 +42,8 @@ class Csr(wiring.Component):
     is written meanwhile, or with the reset, follows in the cycle after; until then STATUS says busy
     and `irq` is low. The counters keep their values until the next start.
 
-    CYCLES counts the cycles in which `busy` is high; the counters of units, where the chip has
-    them, those of these in which the unit was in the state. They count two cycles later, and
+    CYCLES counts the cycles in which `busy` is high, a cycle later; the counters of units, where
+    the chip has them, those of these in which the unit was in the state, two cycles later, and
     WAITING is a cycle old, so that a state may be a long way of logic.
 
     Parameters
@@ -95,7 +99,8 @@ class Csr(wiring.Component):
             "IDENTITY_LOW": identity(self.arch) & 0xFFFFFFFF,
             "IDENTITY_HIGH": identity(self.arch) >> 32,
             "STATUS": Cat(self.busy | self.start | wanted, self.done, self.report.valid, self.stop,
-                          self.report.code, self.report.unit, Const(0, 5), self.report.layer),
+                          self.report.code, self.report.unit, Const(not self.arch.diagnosis, 5),
+                          self.report.layer),
             # never undefined: an instruction that is not there has undefined fields
             "WAITING": Cat(*(Cat(state[unit], Mux(state[unit] == UnitState.TOKENS, missing[unit],
                                                   0)) for unit in Unit)),
@@ -113,22 +118,20 @@ class Csr(wiring.Component):
         return m
 
     def _elaborate_cycles(self, m, busy):
-        """CYCLES, and its values at the first pass and the last result; `busy` of the cycle
-        before, in which these events were."""
-        cycles, before, first, last = (
-            Signal(32, name=name) for name in ("cycles", "before", "first", "last"))
+        """CYCLES, and its values at the first pass and the last result: all a cycle later, as is
+        `busy`."""
+        cycles, first, last = (Signal(32, name=name) for name in ("cycles", "first", "last"))
         first_seen, passed, written = Signal(), Signal(), Signal()
-        m.d.sync += [before.eq(cycles), passed.eq(self.compute_start),
-                     written.eq(self.result_written)]
+        m.d.sync += [passed.eq(self.compute_start), written.eq(self.result_written)]
         with m.If(self.start):
             m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
         with m.Else():
-            with m.If(self.busy):
+            with m.If(busy):
                 m.d.sync += cycles.eq(cycles + 1)
             with m.If(busy & passed & ~first_seen):
-                m.d.sync += [first.eq(before), first_seen.eq(1)]
+                m.d.sync += [first.eq(cycles), first_seen.eq(1)]
             with m.If(busy & written):
-                m.d.sync += last.eq(before)
+                m.d.sync += last.eq(cycles)
         return cycles, first, last
 
     def _elaborate_counters(self, m, busy, state):
@@ -156,10 +159,10 @@ class Csr(wiring.Component):
         groups = []
         for first in range(0, len(content), 8):
             groups.append(word := Signal(32, name=f"group_{first}"))
-            with m.Switch(number[:3]):
+            with m.Switch(number):
                 for register in REGISTERS:
                     if register.name in content and register.offset >> 5 == first >> 3:
-                        with m.Case(register.offset >> 2 & 7):
+                        with m.Case(register.offset >> 2):
                             m.d.sync += word.eq(content[register.name])
                 with m.Default():
                     m.d.sync += word.eq(0)
@@ -169,18 +172,15 @@ class Csr(wiring.Component):
         with m.If(asked):
             m.d.sync += chosen.eq(1)
         with m.If(chosen):
-            m.d.sync += [chosen.eq(0), bus.rvalid.eq(1)]
-            with m.Switch(number):
-                for index, word in enumerate(groups):
-                    with m.Case(f"{index:03b}---"):
-                        m.d.sync += bus.rdata.eq(word)
-                if passing is not None:
-                    place, value, numbers = passing
+            # the groups of the others are 0
+            m.d.sync += [chosen.eq(0), bus.rvalid.eq(1), bus.rdata.eq(reduce(or_, groups))]
+            if passing is not None:
+                place, value, numbers = passing
+                here = place == number
+                m.d.sync += bus.rdata.eq(reduce(or_, groups) | (value & here.replicate(32)))
+                with m.Switch(number):
                     with m.Case(*numbers):
-                        m.d.sync += [bus.rdata.eq(value), chosen.eq(place != number),
-                                     bus.rvalid.eq(place == number)]
-                with m.Default():
-                    m.d.sync += bus.rdata.eq(0)
+                        m.d.sync += [chosen.eq(~here), bus.rvalid.eq(here)]
 
     def _elaborate_write(self, m, wanted):
         bus = self.bus
@@ -210,5 +210,8 @@ class Csr(wiring.Component):
             register = getattr(self, name.lower())
             low = {"WINDOW_BASE": 12, "PROGRAM": 6}.get(name, 0)
             free = 1 if name == "WATCHDOG" else ~(self.busy | self.start | wanted)
-            with m.If(accepted & (number == address(name) >> 2) & free):
-                m.d.sync += register[low:].eq(bus.wdata[low:])
+            high = {"WATCHDOG": self.arch.watchdog_bits, "WINDOW_SIZE": offset_bits(self.arch)}.get(
+                name, self.arch.address_bits)
+            if name != "WINDOW_BASE" or has_window_base(self.arch):
+                with m.If(accepted & (number == address(name) >> 2) & free):
+                    m.d.sync += register[low:high].eq(bus.wdata[low:high])

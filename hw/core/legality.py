@@ -12,6 +12,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import HEAD, OPCODES, Opcode
 from systolith.hw.spec.legality import OPTIONS
+from systolith.hw.spec.widths import kept_bits
 
 __all__ = ["InstructionCheck"]
 
@@ -111,8 +112,11 @@ def ranges(arch: Arch, opcode: Opcode) -> Iterator[tuple[str, int, int, bool]]:
     """(field, low, high, whether its values must be from low to high or must not) of all that a
     chip checks of an instruction with this opcode besides its tokens."""
     for item in OPCODES[opcode]:
-        if item.least is not None or item.most is not None:
-            yield item.name, item.low, item.high, True
+        # Addresses depend on the host, too; the others are those of a program for this chip.
+        address = "address" in item.name or item.name in ("row_stride", "item_stride")
+        high = (1 << kept_bits(arch, opcode)[item.name]) - 1 if address else item.high
+        if item.least is not None or item.most is not None or high < item.high:
+            yield item.name, item.low, high, True
     for option in OPTIONS:
         if option.opcode == opcode and option.missing(arch):
             yield option.field, option.low, option.high, False
@@ -125,7 +129,10 @@ def _within(value, low, high):
     most = least + (1 << shape.width) - 1
     if low == high:
         return value == low
+    # a mask's comparison needs no carry chain
+    bits = (high + 1).bit_length() - 1
+    below = ~value[bits:].any() if high + 1 == 1 << bits and not shape.signed else value <= high
     if low == least:
-        return value <= high
+        return below
     above = value != least if low == least + 1 else value >= low
-    return above if high == most else above & (value <= high)
+    return above if high == most else above & below

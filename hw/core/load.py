@@ -76,7 +76,7 @@ class Load(ExecutionUnit):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         request, beats = self.read.request, self.read.beats
-        run_bits = _LAYOUT["words"].width + max(self._word_beats().values()).bit_length()
+        run_bits = len(self.i.payload.words) + max(self._word_beats().values()).bit_length()
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits,
                                               tag=load_tag(self.arch))
         outstanding = Signal(range(LOAD_BURSTS + 1))
@@ -115,7 +115,7 @@ class Load(ExecutionUnit):
         """Starts instructions and makes their runs; returns the signal that there are more runs to
         come of one that is started, and the units whose tokens are missing."""
         instruction, run = self.i.payload, bursts.run
-        beat_bits = 32 - len(run.payload.offset)
+        beat_bits = (self.arch.beat_bytes - 1).bit_length()
 
         beats, counts = Signal.like(run.payload.beats), self._word_beats()
         count = Signal(range(max(counts.values()) + 1))     # of a word

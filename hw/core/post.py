@@ -14,6 +14,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import LANE_ENTRY, TABLE_LOOKUP
+from systolith.hw.spec.widths import payload
 
 from .blocks import place
 from .map_address import MapAddress
@@ -48,7 +49,8 @@ class Post(ExecutionUnit):
     -------
     i, available, take, give, busy, progress, state, missing
         See `UnitSignature`. Tokens are taken when the instruction is accepted, whose first read is
-        `timing.POST_START` cycles later, and given in the cycle of its last write.
+        `timing.POST_START` cycles later, and given in the cycle of its last write. It is popped
+        from `i` when it is accepted, on chips without prefetch with its last write.
     read_address : Out, read_data : In(ArrayLayout(accumulators, columns))
         Accumulators; data one cycle after the address.
     parameter_address : Out, parameter_data : In
@@ -102,7 +104,7 @@ class Post(ExecutionUnit):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         arch = self.arch
-        fields = Signal(_LAYOUT, reset_less=True)
+        fields = Signal(payload(arch, isa.Opcode.POST), reset_less=arch.prefetch)
         begin = Signal()
         m.submodules.reader = reader = WindowReader(arch=arch)
         m.submodules.pooling = pooling = Pooling(arch=arch)
@@ -147,7 +149,7 @@ class Post(ExecutionUnit):
         m.d.comb += [
             missing.eq(self.i.payload.wait & ~self.available),
             start.eq(self.i.valid & ~running & (missing == 0)),
-            self.i.ready.eq(start),
+            self.i.ready.eq(start if self.arch.prefetch else writer.finish),
             self.take.eq(Mux(start, self.i.payload.wait, 0)),
             self.give.eq(Mux(writer.finish, fields.signal, 0)),
             self.busy.eq(running | self.i.valid),
@@ -155,8 +157,11 @@ class Post(ExecutionUnit):
                              | (self.items.valid & self.items.ready)),
         ]
         m.d.sync += begin.eq(start)
-        with m.If(~running):            # whatever stands there: nothing reads it before `begin`
-            m.d.sync += fields.eq(self.i.payload)
+        if not self.arch.prefetch:
+            m.d.comb += fields.eq(self.i.payload)
+        else:
+            with m.If(~running):        # whatever stands there: nothing reads it before `begin`
+                m.d.sync += fields.eq(self.i.payload)
         with m.If(start):
             m.d.sync += running.eq(1)
         with m.Elif(writer.finish):

@@ -90,7 +90,7 @@ class PostLane(wiring.Component):
         m.d.comb += self.raw_out.eq(number)
         if form.binary:
             zero = register(m, fields.multiplier == 0, "zero")
-            m.d.sync += [self.ordered.eq((number >= 0) | zero),
+            m.d.sync += [self.ordered.eq(~number[-1] | zero),
                          self.least.eq(register(m, fields.shift[0], "least_1"))]
             return m
 

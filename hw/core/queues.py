@@ -8,6 +8,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.timing import FETCHES, delivery_beats
+from systolith.hw.spec.widths import payload
 
 __all__ = ["InstructionQueues"]
 
@@ -46,7 +47,7 @@ class InstructionQueues(wiring.Component):
         for timing.FETCHES more of each.
     empty : Out(1)
         In the cycle before, no instruction was here.
-    load, array, post, store : Out(stream of isa.layout)
+    load, array, post, store : Out(stream of widths.payload)
         Instructions for each unit; `o[unit]` is the stream of that `Unit`.
     """
 
@@ -57,7 +58,7 @@ class InstructionQueues(wiring.Component):
             "clear": In(1), "write": In(1), "unit": In(range(len(Unit))),
             "place": In(range(self.beats)), "beat": In(arch.bus_bits), "commit": In(len(Unit)),
             "full": Out(1), "empty": Out(1),
-            **{unit.name.lower(): Out(stream.Signature(isa.layout(_OPCODES[unit])))
+            **{unit.name.lower(): Out(stream.Signature(payload(arch, _OPCODES[unit])))
                for unit in Unit},
         })
         self.o = tuple(getattr(self, unit.name.lower()) for unit in Unit)
@@ -109,22 +110,27 @@ class InstructionQueues(wiring.Component):
         ends = Signal()
         m.d.comb += ends.eq(self.write & (self.place == self.beats - 1))
 
-        # the registers, into which beats are shifted
-        shift, shift_last = Signal(), Signal()
-        shift_unit = Signal.like(unit)
+        # the registers: each beat goes into its place, as far as the chip keeps its fields
         valid = Signal(len(Unit))
-        m.d.sync += [shift.eq(active), shift_last.eq(active & last), shift_unit.eq(unit)]
         for number in Unit:
             output = self.o[number]
-            bits = delivery_beats(self.arch, _OPCODES[number]) * self.arch.bus_bits
-            word = Signal(bits, name=f"{number.name.lower()}_next", reset_less=True)
+            beats = delivery_beats(self.arch, _OPCODES[number])
+            words, comes = [], Signal(beats, name=f"{number.name.lower()}_comes")
+            m.d.sync += comes.eq(Mux(active & (unit == number), 1 << place, 0))
+            for beat in range(beats):
+                word = Signal(self.arch.bus_bits, name=f"{number.name.lower()}_next_{beat}",
+                              reset_less=True)
+                words.append(word)
+                with m.If(comes[beat]):
+                    m.d.sync += word.eq(port.data)
+            whole = isa.layout(_OPCODES[number])(Cat(words)[:isa.layout(_OPCODES[number]).size])
             taken = Signal(name=f"{number.name.lower()}_taken")
             m.d.comb += [taken.eq(output.valid & output.ready),
                          output.valid.eq(valid[number]),
-                         output.payload.as_value().eq(word)]
-            with m.If(shift & (shift_unit == number)):
-                m.d.sync += [word.eq(Cat(word, port.data)[len(port.data):]),
-                             valid[number].eq(shift_last)]
+                         *(output.payload[name].eq(whole[name])
+                           for name, _ in output.payload.shape())]
+            with m.If(comes[beats - 1]):
+                m.d.sync += valid[number].eq(1)
             with m.If(taken):
                 m.d.sync += [valid[number].eq(0), claimed[number].eq(0)]
             with m.If(begins[number]):

@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.legality import executes
+from systolith.hw.spec.widths import payload
+
+from .unit import keep
 
 __all__ = ["ResultAddress"]
-
-_LAYOUT = isa.layout(isa.Opcode.ARRAY)
 
 
 class ResultAddress(wiring.Component):
@@ -26,8 +27,9 @@ class ResultAddress(wiring.Component):
 
     Members
     -------
-    start : In(1), instruction : In(ARRAY layout)
-        Take `instruction` and stand at its first pixel from the next cycle on.
+    start : In(1), instruction : In(widths.payload of ARRAY)
+        Take `instruction` and stand at its first pixel from the next cycle on. On chips without
+        prefetch it must stay there until the step after its last pixel's.
     step : In(1)
         Go on to the next pixel.
     last_tap, last_column, last_pixel : In(1)
@@ -41,7 +43,7 @@ class ResultAddress(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
-            "start": In(1), "instruction": In(_LAYOUT), "step": In(1),
+            "start": In(1), "instruction": In(payload(arch, isa.Opcode.ARRAY)), "step": In(1),
             "last_tap": In(1), "last_column": In(1), "last_pixel": In(1),
             "begins": Out(1), "address": Out(range(arch.accumulator_depth)),
         })
@@ -52,11 +54,9 @@ class ResultAddress(wiring.Component):
         address = Signal.like(self.address, reset_less=True)
         m.d.comb += self.address.eq(address)
         has_starts = executes(self.arch, isa.Opcode.ARRAY, "starts")
-        fields = {name: Signal(new[name].shape(), name=name, reset_less=True) for name in
+        fields = {name: keep(m, self.arch, self.start, new[name], name) for name in
                   ("accumulator", *(("starts", "start_x", "start_y", "results_x")
                                     if has_starts else ()))}
-        with m.If(self.start):
-            m.d.sync += [kept.eq(new[name]) for name, kept in fields.items()]
         if not has_starts:
             m.d.comb += self.begins.eq(1)
             with m.If(self.step):
@@ -66,10 +66,10 @@ class ResultAddress(wiring.Component):
             return m
 
         # Distance to the next start, and how many are left, down and across.
-        wait = {axis: Signal(_LAYOUT[f"start_{axis}"].shape, name=f"{axis}_wait", reset_less=True)
+        wait = {axis: Signal(new[f"start_{axis}"].shape(), name=f"{axis}_wait", reset_less=True)
                 for axis in "yx"}
-        left = {"y": Signal(_LAYOUT["starts"].shape, name="y_left", reset_less=True),
-                "x": Signal(_LAYOUT["results_x"].shape, name="x_left", reset_less=True)}
+        left = {"y": Signal(new["starts"].shape(), name="y_left", reset_less=True),
+                "x": Signal(new["results_x"].shape(), name="x_left", reset_less=True)}
         column = Signal.like(address)               # the first result of this column of pixels
         after = Signal.like(address)                # the word after the result begun last
         top = Signal.like(address)

@@ -12,6 +12,7 @@ from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, code_unit
+from systolith.hw.spec.widths import offset_bits, payload, where_bits
 
 from .axi import ReadSignature
 from .legality import InstructionCheck
@@ -58,7 +59,7 @@ class Sequencer(wiring.Component):
     watchdog : In(32)
         Cycles without `progress` before error 5; 0: never.
     read : Out(ReadSignature)
-    load, array, post, store : Out(stream of isa.layout)
+    load, array, post, store : Out(stream of widths.payload)
         Instructions for each unit; `o[unit]` is the stream of that `Unit`.
     unit_busy : In(4)
         One bit a unit: an instruction is in work (it may already have left the queue).
@@ -80,10 +81,10 @@ class Sequencer(wiring.Component):
         super().__init__({
             "start": In(1), "stop": In(1), "program": In(32), "watchdog": In(32),
             "read": Out(ReadSignature(arch)),
-            "load": Out(stream.Signature(isa.layout(Opcode.LOAD))),
-            "array": Out(stream.Signature(isa.layout(Opcode.ARRAY))),
-            "post": Out(stream.Signature(isa.layout(Opcode.POST))),
-            "store": Out(stream.Signature(isa.layout(Opcode.STORE))),
+            "load": Out(stream.Signature(payload(arch, Opcode.LOAD))),
+            "array": Out(stream.Signature(payload(arch, Opcode.ARRAY))),
+            "post": Out(stream.Signature(payload(arch, Opcode.POST))),
+            "store": Out(stream.Signature(payload(arch, Opcode.STORE))),
             "unit_busy": In(4), "progress": In(1), "quiet": In(1), "overflow": In(1),
             "reports": In(REPORT).array(2), "report": Out(REPORT),
             "busy": Out(1), "done": Out(1), "halt": Out(1),
@@ -180,10 +181,14 @@ class Sequencer(wiring.Component):
         with m.If(written):
             m.d.sync += failed.eq(late | (failed & (last_place != 0)))
         # the sum (see END's `checksum`): a beat's words, then the words of all beats
-        words, total = (Signal(32, name=name, reset_less=True) for name in ("words", "total"))
+        total = Signal(32, reset_less=True)
+        if len(beat) == 32:
+            words = last_beat
+        else:
+            words = Signal(32, reset_less=True)
+            m.d.sync += words.eq(reduce(xor, (beat[n:n + 32] for n in range(0, len(beat), 32))))
         whole = Signal()
-        m.d.sync += [words.eq(reduce(xor, (beat[n:n + 32] for n in range(0, len(beat), 32)))),
-                     whole.eq(total == 0)]
+        m.d.sync += whole.eq(total == 0)
         with m.If(self.start):
             m.d.sync += total.eq(0)
         with m.Elif(written):
@@ -199,7 +204,7 @@ class Sequencer(wiring.Component):
         unit = code_unit(self.arch)
         chunks, unit_bits = self.arch.instruction_bytes // unit, (unit - 1).bit_length()
         page_bits = (PAGE_BYTES // unit - 1).bit_length()
-        offset = Signal(32 - unit_bits, reset_less=True)
+        offset = Signal(offset_bits(self.arch) - unit_bits, reset_less=True)
         rest, length, now = Signal(2), Signal(2), Signal(2)
         ahead = Signal(range(chunks * FETCHES + 1))
         last = Signal(page_bits, reset_less=True)   # of the requested chunks, its place in the page
@@ -247,8 +252,8 @@ class Sequencer(wiring.Component):
         return asking, position, refused & ~ended & (ahead < chunks)
 
     def _elaborate_report(self, m, fault, damaged, executed, layer, position):
-        # `age` counts the cycles since something moved, from 1 up, and stops after 2**32.
-        age = Signal(33, init=1)
+        # `age` counts the cycles since something moved, from 1 up, and stops beyond the watchdog.
+        age = Signal(self.arch.watchdog_bits + 1, init=1)
         expired, moved = Signal(), Signal()
         m.d.sync += [
             moved.eq(self.start | executed | self.progress | self.read.beats.valid),
@@ -271,8 +276,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     own.valid.eq(1),
                     own.unit.eq(SEQUENCER),
-                    own.layer.eq(layer),
-                    own.address.eq(position),
+                    own.layer.eq(layer[:where_bits(self.arch, len(layer))]),
+                    own.address.eq(position[:where_bits(self.arch, len(position))]),
                     own.code.eq(Mux(fault != 0, fault,
                                     Mux(damaged, ErrorCode.CHECKSUM,
                                         Mux(expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS)))),

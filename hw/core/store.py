@@ -8,6 +8,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.registers import REPORT, ErrorCode, UnitState
 from systolith.hw.spec.timing import STORE_BURSTS, burst_limit
+from systolith.hw.spec.widths import offset_bits, where_bits
 
 from .axi import AXI4Signature, times
 from .burst_queue import BurstQueue
@@ -94,16 +95,17 @@ class Store(ExecutionUnit):
         #: What goes along with a run. `lanes`: the item's place in the beat, where it is smaller.
         self._tag = data.StructLayout({
             "lanes": self._beat_bits() - self._unit_bits(), "raw": 1, "final": 1,
-            "layer": _LAYOUT["layer"].shape, "signal": _LAYOUT["signal"].shape})
+            "layer": where_bits(arch, _LAYOUT["layer"].width),
+            "signal": _LAYOUT["signal"].shape})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        run_bits = _LAYOUT["items"].width + max(self._item_beats().values()).bit_length()
+        run_bits = len(self.i.payload.items) + max(self._item_beats().values()).bit_length()
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits, tag=self._tag)
         #: What is kept of a burst until its response comes; `signal` in an instruction's last only.
         entry = data.StructLayout({
-            "refused": 1, "signal": _LAYOUT["signal"].shape, "layer": _LAYOUT["layer"].shape,
-            "offset": bursts.o.payload.offset.shape()})
+            "refused": 1, "signal": _LAYOUT["signal"].shape, "layer": self._tag["layer"].shape,
+            "offset": where_bits(self.arch, len(bursts.o.payload.offset))})
         m.submodules.outstanding = queue = BurstQueue(width=entry.size, depth=STORE_BURSTS)
         answer = data.View(entry, queue.oldest)
 
@@ -149,8 +151,9 @@ class Store(ExecutionUnit):
 
         # the run that is ready, or was the last one; addresses as far as they can be other than 0
         ready = Signal()
-        offset = Signal(32 - unit_bits, reset_less=True)
-        row = Signal(32 - unit_bits, reset_less=True)       # of the row's first run
+        place_bits = offset_bits(self.arch) - unit_bits
+        offset = Signal(place_bits, reset_less=True)
+        row = Signal(place_bits, reset_less=True)           # of the row's first run
         length = Signal.like(beats, reset_less=True)
         wait = Signal.like(instruction.wait, reset_less=True)
         row_ends = Signal()
@@ -178,7 +181,7 @@ class Store(ExecutionUnit):
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
         ]
-        following = Signal(32 - unit_bits)
+        following = Signal(place_bits)
         stride = Mux(row_ends, instruction.row_stride, instruction.item_stride)
         m.d.comb += following.eq(Mux(row_ends, row, offset) + stride[unit_bits:])
         with m.If(accept):

@@ -8,10 +8,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.widths import payload
+
+from .unit import keep
 
 __all__ = ["PixelStreamer"]
 
-_LAYOUT = isa.layout(isa.Opcode.ARRAY)
 #: From the innermost to the outermost.
 _LOOPS = ("pool_x", "pool_y", "out_x", "out_y", "blocks", "kernel_x", "kernel_y")
 
@@ -35,8 +37,9 @@ class PixelStreamer(wiring.Component):
 
     Members
     -------
-    instruction : In(ARRAY layout)
-        Must be there from the cycle before `begin` until the one after it.
+    instruction : In(widths.payload of ARRAY)
+        Must be there from the cycle before `begin` until the one after it; on chips without
+        prefetch, until the one after its last step.
     ready : In(1)
         It may begin.
     enter : In(2)
@@ -62,8 +65,9 @@ class PixelStreamer(wiring.Component):
     """
 
     def __init__(self, *, arch: Arch) -> None:
+        self.arch = arch
         super().__init__({
-            "instruction": In(_LAYOUT), "ready": In(1), "enter": In(2),
+            "instruction": In(payload(arch, isa.Opcode.ARRAY)), "ready": In(1), "enter": In(2),
             "begin": Out(1), "running": Out(1), "step": Out(1), "finish": Out(1),
             "first_pixel": Out(1), "last_pixel": Out(1),
             "last_tap": Out(1), "last_column": Out(1), "first_pass": Out(1), "last_pass": Out(1),
@@ -93,8 +97,9 @@ class PixelStreamer(wiring.Component):
         last, moves, touched = {}, {}, {}
         reached = self.step             # the loop goes on, or starts again
         for name in _LOOPS:
-            count = Signal(new[name].shape(), name=name, reset_less=True)
-            following = Signal.like(count, name=f"{name}_following")    # the number of the next
+            count = keep(m, self.arch, self.begin, new[name], name)
+            # the number of the next
+            following = Signal(new[name].shape(), name=f"{name}_following")
             last[name] = Signal(name=f"{name}_last", reset_less=True)
             new_single, single = (Signal(name=f"{name}_{what}", reset_less=True)
                                   for what in ("new_single", "single"))
@@ -102,8 +107,7 @@ class PixelStreamer(wiring.Component):
             touched[name] = reached
             m.d.sync += [new_single.eq(new[name] == 1), moves[name].eq(reached & ~last[name])]
             with m.If(self.begin):
-                m.d.sync += [count.eq(new[name]), single.eq(new_single),
-                             last[name].eq(new_single)]
+                m.d.sync += [single.eq(new_single), last[name].eq(new_single)]
             with m.Elif(reached):
                 m.d.sync += last[name].eq(Mux(last[name], single, following == count))
             with m.If(self.begin | (reached & last[name])):
@@ -142,14 +146,11 @@ class PixelStreamer(wiring.Component):
     def _elaborate_coordinates(self, m, moves):
         new, begins = self.instruction, moves["begin"]
         # Where passes begin is needed in the cycle after `begin`, the rest from the next one on.
-        early, late = ({name: Signal(new[name].shape(), name=name, reset_less=True)
-                        for name in names} for names in (
-            ("base", "x_start", "y_start"),
-            ("stride_px", "stride_ox", "stride_kx", "stride_py", "stride_oy", "stride_ky",
-             "stride_block", "x_last", "y_last", "replicate")))
-        for present, fields in ((self.begin, early), (begins, late)):
-            with m.If(present):
-                m.d.sync += [kept.eq(new[name]) for name, kept in fields.items()]
+        early, late = ({name: keep(m, self.arch, when, new[name], name)
+                        for name in names} for when, names in (
+            (self.begin, ("base", "x_start", "y_start")),
+            (begins, ("stride_px", "stride_ox", "stride_kx", "stride_py", "stride_oy", "stride_ky",
+                      "stride_block", "x_last", "y_last", "replicate"))))
 
         def walk(axis):
             """A coordinate: it begins again at its value of the row, of the pass or of the

@@ -70,7 +70,7 @@ class Core(wiring.Component):
         m.submodules.csr = csr = Csr(arch=arch)
         reset = ResetInserter(csr.reset)
         load, store = Load(arch=arch), Store(arch=arch)
-        sequencer, tokens = Sequencer(arch=arch), TokenCounters()
+        sequencer, tokens = Sequencer(arch=arch), TokenCounters(arch.token_bits)
         arbiter = ReadArbiter(arch=arch)
         m.submodules.sequencer = reset(sequencer)
         m.submodules.tokens = reset(tokens)

@@ -5,12 +5,24 @@ from collections.abc import Mapping
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.registers import UnitState
+from systolith.hw.spec.widths import payload
 
-__all__ = ["ExecutionUnit", "UnitSignature"]
+__all__ = ["ExecutionUnit", "UnitSignature", "keep"]
+
+
+def keep(m: Module, arch: Arch, when: Value, value: Value, name: str) -> Value:
+    """A part of an instruction at `i`, as it stands there in the cycle of `when`, from the next
+    cycle on. On chips without prefetch the instruction stays at `i` until it is done: the value
+    itself."""
+    if not arch.prefetch:
+        return value
+    kept = Signal(value.shape(), name=name, reset_less=True)
+    with m.If(when):
+        m.d.sync += kept.eq(value)
+    return kept
 
 
 class UnitSignature(wiring.Signature):
@@ -23,12 +35,13 @@ class UnitSignature(wiring.Signature):
     ----------
     opcode : Opcode
         The instruction that the unit executes.
+    arch : Arch
     own : mapping
         Members of this unit alone, by name.
 
     Members
     -------
-    i : In(stream of isa.layout(opcode))
+    i : In(stream of widths.payload(arch, opcode))
         Instructions, in the order of the program.
     available : In(units)
         A token from that unit is there.
@@ -48,10 +61,10 @@ class UnitSignature(wiring.Signature):
         Units whose tokens the next instruction waits for, while `state` is TOKENS.
     """
 
-    def __init__(self, opcode: Opcode, own: Mapping[str, wiring.Member]) -> None:
+    def __init__(self, opcode: Opcode, arch: Arch, own: Mapping[str, wiring.Member]) -> None:
         units = len(Unit)
         super().__init__({
-            "i": In(stream.Signature(isa.layout(opcode))),
+            "i": In(stream.Signature(payload(arch, opcode))),
             "available": In(units), "take": Out(units), "give": Out(units),
             "busy": Out(1), "progress": Out(1), "state": Out(4), "missing": Out(units),
             **own,
@@ -71,7 +84,7 @@ class ExecutionUnit(wiring.Component):
 
     def __init__(self, opcode: Opcode, *, arch: Arch, own: Mapping[str, wiring.Member]) -> None:
         self.arch = arch
-        super().__init__(UnitSignature(opcode, own))
+        super().__init__(UnitSignature(opcode, arch, own))
 
     def say(self, m: Module, *cases: tuple[Value, UnitState]) -> None:
         """Drive `state`, a cycle later: that of the first case whose condition holds, or IDLE."""

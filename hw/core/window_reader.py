@@ -6,16 +6,19 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.legality import executes
+from systolith.hw.spec.widths import payload
 
 from .products import register
 
-__all__ = ["FIELDS", "WindowReader", "mark_layout"]
+__all__ = ["WindowReader", "mark_layout", "reader_fields"]
 
-_LAYOUT = isa.layout(isa.Opcode.POST)
-#: What is needed of an instruction while it is worked on.
-FIELDS = data.StructLayout({name: _LAYOUT[name].shape for name in (
-    "accumulator", "out_y", "out_x", "pool_x", "pool_y", "row", "jump", "turn", "pooling",
-    "destination", "raw", "operand")})
+
+def reader_fields(arch: Arch) -> data.StructLayout:
+    """What a WindowReader needs of an instruction while it is worked on."""
+    whole = payload(arch, isa.Opcode.POST)
+    return data.StructLayout({name: whole[name].shape for name in (
+        "accumulator", "out_y", "out_x", "pool_x", "pool_y", "row", "jump", "turn", "pooling",
+        "destination", "raw", "operand")})
 
 
 def mark_layout(arch: Arch) -> data.StructLayout:
@@ -46,7 +49,7 @@ class WindowReader(wiring.Component):
 
     Members
     -------
-    begin : In(1), fields : In(FIELDS)
+    begin : In(1), fields : In(reader_fields(arch))
         Read the instruction whose fields are these from now on; its first word in the next cycle
         at the earliest.
     room : In(1)
@@ -66,7 +69,7 @@ class WindowReader(wiring.Component):
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         super().__init__({
-            "begin": In(1), "fields": In(FIELDS), "room": In(1),
+            "begin": In(1), "fields": In(reader_fields(arch)), "room": In(1),
             "read": Out(1), "waiting": Out(1), "reserve": Out(1),
             "address": Out(range(arch.accumulator_depth)), "mark": Out(mark_layout(arch)),
         })

@@ -132,8 +132,24 @@ class Arch:
         "board."))
     burst_beats: int = field(default=64, metadata=key("bus.burst_beats", Whole(1, 256),
         "Longest AXI burst in beats, a power of two up to 256."))
+    address_bits: int = field(default=32, metadata=key("bus.address_bits", Whole(13, 32),
+        "Bits of an address on the AXI4 port that are not 0. With fewer than 32, which make the "
+        "circuit smaller, the window begins at address 0 and has 2**address_bits bytes at most."))
     queue_depth: int = field(default=4, metadata=key("control.queue_depth", Whole(1, 64),
         "Instructions that wait before each unit."))
+    token_bits: int = field(default=10, metadata=key("control.token_bits", Whole(3, 10),
+        "Bits of each of the twelve counters of tokens: a unit may be 2**token_bits tokens "
+        "ahead of another one. Fewer make the circuit smaller."))
+    prefetch: bool = field(default=True, metadata=key("control.prefetch", Switch(),
+        "Whether ARRAY and POST copy the instruction that they work on, so that their next one is "
+        "read from its queue meanwhile. Without, the circuit is smaller, and the next one begins "
+        "some ten to twenty cycles later."))
+    diagnosis: bool = field(default=True, metadata=key("control.diagnosis", Switch(),
+        "Whether the report of an error says in which layer and at which address it was found. "
+        "Without, the circuit is smaller.", programs=False))
+    watchdog_bits: int = field(default=32, metadata=key("control.watchdog_bits", Whole(17, 32),
+        "Bits of the register that says after how many cycles without progress a run ends with "
+        "an error.", programs=False))
     counters: bool = field(default=True, metadata=key("control.counters", Switch(),
         "Whether registers count the cycles in which each unit works or waits, and what it waits "
         "for.", programs=False))

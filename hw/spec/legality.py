@@ -14,6 +14,7 @@ from .arch import Arch
 from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
 from .loops import Nest, axes, extent
 from .memories import item_bytes, loaded_bytes, word_bytes
+from .widths import kept_bits
 
 __all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "executes", "fault", "transfers"]
 
@@ -161,7 +162,7 @@ def _bursts_join_whole_beats(i: Instruction, arch: Arch) -> str | None:
 
 
 def _positions_fit_counters(i: Instruction, arch: Arch) -> str | None:
-    widths = {item.name: item.width for item in OPCODES[Opcode.ARRAY]}
+    widths = kept_bits(arch, Opcode.ARRAY)
     for name, start, nest in zip("yx", (i.y_start, i.x_start), axes(i), strict=True):
         bits = widths[f"{name}_start"]
         low, high = extent(start, *nest)
@@ -265,6 +266,13 @@ def fault(i: Instruction, arch: Arch) -> str | None:
             low, high = limits
             if not low <= i.fields[bound.field] <= high:
                 return f"{bound.field} must be from {low} to {high}, {bound.what}"
+    kept = kept_bits(arch, i.opcode)
+    for item in OPCODES[i.opcode]:
+        bits = kept[item.name]
+        if bits < item.width and not -(item.signed << bits - 1) <= i.fields[item.name] < (
+                1 << bits - item.signed):
+            return (f"{item.name} is {i.fields[item.name]}, which does not fit the {bits} bits "
+                    "that the chip has for it")
     for rule in RULES[i.opcode]:
         if found := rule(i, arch):
             return found

@@ -1,7 +1,7 @@
 """Widths and sizes that hardware, simulators and compiler share and that no chip changes."""
 
 __all__ = ["FIRST_BITS", "GAIN_BITS", "MULTIPLIER_BITS", "PAGE_BYTES", "SHIFT_BITS", "SLOT_BITS",
-           "TIE_BITS", "TOKEN_BITS"]
+           "TIE_BITS"]
 
 #: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
 #: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
@@ -21,7 +21,5 @@ FIRST_BITS = 20
 GAIN_BITS = 27
 #: Width of the number of a place for a group of results in an activation word.
 SLOT_BITS = 9
-#: Width of a token counter: 2**TOKEN_BITS - 1 tokens of one unit for another may wait.
-TOKEN_BITS = 10
 #: AXI bursts must not cross a multiple of this many bytes; the window starts at one.
 PAGE_BYTES = 4096

@@ -95,15 +95,18 @@ REGISTERS = (
                                    "with it, or until then, follows it"),
     Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, 3 resetting: a soft reset waits "
                                   "for the bus, [7:4] error code, [10:8] unit (0 load, 1 array, "
-                                  "2 post, 3 store, 4 sequencer), [27:16] layer"),
+                                  "2 post, 3 store, 4 sequencer), 11 the chip does not say where "
+                                  "errors are found: layer and address are 0; [27:16] layer"),
     Register("WAITING", 0x18, "r", "8 bits a unit: [3:0] 0 idle, 1 running, 2 waiting for tokens, "
                                    "3 for memory, 4 for the next unit; [7:4] the units whose "
                                    "tokens are missing"),
     Register("ERROR_ADDRESS", 0x1C, "r", "byte in the window where the error was found"),
-    Register("WINDOW_BASE", 0x20, "rw", "first byte of the window; a multiple of 4096"),
+    Register("WINDOW_BASE", 0x20, "rw", "first byte of the window; a multiple of 4096. 0 on "
+             "chips with fewer than 32 bits of address"),
     Register("WINDOW_SIZE", 0x24, "rw", "bytes in the window"),
     Register("PROGRAM", 0x28, "rw", "offset of BEGIN in the window; a multiple of 64"),
-    Register("WATCHDOG", 0x2C, "rw", "cycles without any progress before error 5; 0: off"),
+    Register("WATCHDOG", 0x2C, "rw", "cycles without any progress before error 5; 0: off. Some "
+             "chips have fewer bits of it"),
     Register("CYCLES", 0x30, "r", "cycles from start to done"),
     Register("COMPUTE_FIRST", 0x34, "r", "CYCLES at the start of the first array pass"),
     Register("COMPUTE_LAST", 0x38, "r", "CYCLES when the last result was written"),

@@ -253,7 +253,7 @@ def check(instruction: Instruction, arch: Arch, window_bytes: int | None = None,
         raise AccessError(f"{text}: {i}")
     if i.opcode in (Opcode.LOAD, Opcode.STORE):
         nest, size = transfers(i, arch)
-        last, end = extent(i.address, *nest)[1] + size, window_bytes or 1 << 32
+        last, end = extent(i.address, *nest)[1] + size, window_bytes or 1 << arch.address_bits
         _require(last <= end, i, f"reaches byte {last} of a window of {end} bytes")
     used = used or accesses(i, arch)
     for access in used:
@@ -282,6 +282,9 @@ def check_program(program: Program) -> None:
     if start % code_unit(arch) or end > program.window_bytes:
         raise AccessError(f"the code must start at a multiple of {code_unit(arch)} bytes and lie "
                           f"in the window, not in bytes {start} to {end}")
+    if program.window_bytes > 1 << arch.address_bits:
+        raise AccessError(f"the window has {program.window_bytes} bytes, the chip addresses "
+                          f"{1 << arch.address_bits}")
     text = np.array([[start // arch.beat_bytes, -(-end // arch.beat_bytes)]])
     for i in code:
         check(i, arch, program.window_bytes)

@@ -161,7 +161,9 @@ class _Model:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
         last = 1 + max([self.end_seen, self.reads_end + 1,
-                        *(activity.end + 1 for activity in self.activity.values())])
+                        *(activity.end + 1 for activity in self.activity.values()),
+                        # without prefetch its queue is empty a cycle after it is idle
+                        self.activity[Unit.POST].end + 2 - self.arch.prefetch])
         self.times[-1] = (last, last)
         self.activity[Unit.STORE].wait(UnitState.MEMORY, *self.answers)
         return Timing(cycles=last, compute_first=(self.first_pass or 1) - 1,
@@ -360,13 +362,14 @@ class _Model:
             activity.wait(UnitState.TOKENS, max(visible, activity.end + 1), granted - 1,
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
-            self._put(self.room[Unit.ARRAY], begun + 2)
             length = steps(code, self.arch)
             first = swapped = max(begun + 1, swapped + self.shortest_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
             swapped += (passes(code) - 1) * max(length, self.shortest_pass)
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
+            self._put(self.room[Unit.ARRAY], 1 + (
+                begun + 1 if self.arch.prefetch else finished + timing.WORD))
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
             self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)
@@ -385,7 +388,8 @@ class _Model:
             activity.wait(UnitState.TOKENS, max(here, activity.end + 1), granted - 1,
                           activity.giver)
             start = max(visible, written + 1, granted)
-            self._put(self.room[Unit.POST], start + 1)
+            if self.arch.prefetch:
+                self._put(self.room[Unit.POST], start + 1)
             across = code.out_x * (self.arch.chunks if code.raw else 1)
             chunks = 1 if code.raw else self.arch.chunks
             reads = code.pool_x * code.pool_y * chunks
@@ -415,6 +419,8 @@ class _Model:
                                            (Memory.OPERAND, Destination.ACTIVATION)):
                         if code.destination != others:
                             self.written[memory].append((first, reads, written))
+            if not self.arch.prefetch:
+                self._put(self.room[Unit.POST], written + 1)
             self._give(Unit.POST, code, written)
             self.last_result = written
             activity.add(here, written)

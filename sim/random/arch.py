@@ -65,7 +65,15 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
         if arch.bus_bits == 128:
             wide = random.Random(f"bus {seed}").choice((128, 256, 512))
             arch = replace(arch, bus_bits=wide)
-        return _random_inside(_with_options(arch, seed), seed)
+        return _smaller(_random_inside(_with_options(arch, seed), seed), seed)
+
+
+def _smaller(arch, seed):
+    """The chip without some of what makes control large, each with some chance."""
+    draw = random.Random(f"small {seed}")
+    return replace(arch, address_bits=draw.choice((32, 32, 18)), prefetch=draw.random() < 0.7,
+                   token_bits=draw.choice((6, 10)), diagnosis=draw.random() < 0.8,
+                   watchdog_bits=draw.choice((17, 32)))
 
 
 def _with_options(arch, seed):

@@ -13,10 +13,11 @@ from typing import Any
 import cocotb
 from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge, ValueChange
+from systolith.hw.spec.widths import has_window_base
 
 from .device import Device, DeviceError, RunResult
 
-#: Multiple of 4096; not 0, so that an address without it is outside.
+#: Multiple of 4096; not 0, where a chip allows it, so that an address without it is outside.
 WINDOW_BASE = 0x4000_3000
 
 _LOAD, _DUMP, _FILL, _LOG = 1, 2, 3, 4
@@ -31,10 +32,9 @@ class SimulatedTransport:
         Simulated while waiting for the core, and what that took.
     """
 
-    window_base = WINDOW_BASE
-
     def __init__(self, dut: Any):
         self.dut = dut
+        self.window_base = 0
         self.clocks, self.seconds = 0, 0.0
         self.read_register = resume(self._read_register)
         self.write_register = resume(self._write_register)
@@ -54,7 +54,8 @@ class SimulatedTransport:
         """Reset everything and set the memory up for a job."""
         dut = self.dut
         dut.rst.value = 1
-        dut.window_base.value = WINDOW_BASE
+        self.window_base = WINDOW_BASE if has_window_base(job.program.arch) else 0
+        dut.window_base.value = self.window_base
         dut.window_size.value = job.program.window_bytes
         dut.latency.value = job.latency
         dut.stalls.value = round(job.stalls * 256)

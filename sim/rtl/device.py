@@ -38,7 +38,8 @@ class Status:
     """STATUS, WAITING and ERROR_ADDRESS, decoded. `str()` tells it in a sentence.
 
     `resetting`: a soft reset waits until the memory bus is quiet.
-    `error` is None or an `ErrorCode`; `unit`, `layer` and `address` say where it was found.
+    `error` is None or an `ErrorCode`; `unit`, `layer` and `address` say where it was found, the
+    last two None on chips that do not say it.
     `units` maps a unit's name to (UnitState, names of units whose token it waits for).
     """
     busy: bool
@@ -46,8 +47,8 @@ class Status:
     resetting: bool
     error: ErrorCode | None
     unit: str
-    layer: int
-    address: int
+    layer: int | None
+    address: int | None
     units: dict
 
     @classmethod
@@ -64,7 +65,8 @@ class Status:
                 busy=bool(status & 1), done=bool(status & 2), resetting=bool(status & 8),
                 error=ErrorCode(status >> 4 & 15) if status & 4 else None,
                 unit="sequencer" if number == registers.SEQUENCER else Unit(number).name.lower(),
-                layer=status >> 16 & 0xFFF, address=address, units=states)
+                layer=None if status >> 11 & 1 else status >> 16 & 0xFFF,
+                address=None if status >> 11 & 1 else address, units=states)
         except ValueError:
             raise DeviceError(f"no core has STATUS {status:#010x} with WAITING {waiting:#010x}: "
                               "is it a Systolith core?") from None
@@ -76,7 +78,9 @@ class Status:
             return "done"
         if self.error is None:
             return f"{'busy' if self.busy else 'idle'}; {self._waits()}"
-        where = f"unit {self.unit}, layer {self.layer}, byte {self.address:#x} of the window"
+        where = f"unit {self.unit}" + (
+            "" if self.address is None else f", layer {self.layer}, byte {self.address:#x} of the "
+            "window")
         return (f"stopped on error {self.error.value}, {_MEANING[self.error]} ({where}); "
                 f"{self._waits()}")
 
@@ -193,9 +197,16 @@ class Device:
                 "the program for this chip")
         self.transport.write_memory(0, program.image)
         self._write("WINDOW_BASE", self.transport.window_base)
+        if (base := self._read("WINDOW_BASE")) != self.transport.window_base:
+            raise DeviceError(
+                f"this chip's window begins at {base:#x}, and its memory is at "
+                f"{self.transport.window_base:#x}; build it with bus.address_bits=32")
         self._write("WINDOW_SIZE", program.window_bytes)
         self._write("PROGRAM", program.code_offset)
         self._write("WATCHDOG", watchdog)
+        if self._read("WATCHDOG") != watchdog:
+            raise DeviceError(f"this chip's watchdog cannot wait for {watchdog:,} cycles: its "
+                              "control.watchdog_bits are too few")
 
     def run(self, writes: Iterable[tuple[int, bytes]] = (), reads: Iterable[tuple[int, int]] = (),
             limit: int | None = None) -> RunResult:

@@ -31,7 +31,7 @@ def test_presets_load_and_carry_their_names(name):
 
 def test_named_presets_exist():
     assert {"ulx3s-8x8", "ulx3s-8x8-e3m2", "sim-16x16-int8"} <= set(toml.preset_names())
-    assert toml.preset_names()[0].startswith("tiny")
+    assert toml.preset_names()[0].startswith("icebreaker")
     assert toml.preset_names()[-1].startswith("big")
 
 

@@ -1,17 +1,17 @@
 """Random POST instructions, for the unit and its parts."""
 
-from systolith.hw.spec import isa
 from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
+from systolith.hw.spec.widths import payload, payload_bits
 from systolith.sim.machine.access import AccessError, check
 from systolith.sim.random.fields import operand_fields
 
 __all__ = ["fields_value", "layout_value", "random_post"]
 
 
-def layout_value(instruction):
-    """The instruction as a value of its layout."""
-    return isa.layout(instruction.opcode).from_bits(
-        instruction.encode() & ((1 << isa.layout(instruction.opcode).size) - 1))
+def layout_value(instruction, arch):
+    """The instruction as units get it."""
+    return payload(arch, instruction.opcode).from_bits(
+        payload_bits(arch, instruction.opcode, instruction.encode()))
 
 
 def fields_value(instruction, layout):

@@ -10,16 +10,16 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
 from systolith.hw.core.compute import Compute
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
 from systolith.hw.spec.loops import results
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import REVISIT, shortest_pass
+from systolith.hw.spec.timing import REVISIT, WORD, shortest_pass
 from systolith.sim.machine import iss
 from systolith.sim.machine.access import AccessError, check
 
 from .placed import place_copies
+from .post_cases import layout_value
 
 MEMORIES = dict(accumulator_depth=32, activation_depth=64, weight_depth=32, parameter_depth=8)
 ARCHS = {
@@ -32,17 +32,14 @@ ARCHS = {
                        depthwise=True, structure="dsp", **MEMORIES),
     "planes": Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
                    bit_planes=True, **MEMORIES),
+    "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
+                 prefetch=False, **MEMORIES),
 }
 LOAD, POST = 1 << Unit.LOAD, 1 << Unit.POST
 
 
 def joined(codes, width):
     return sum((int(code) & (1 << width) - 1) << width * n for n, code in enumerate(codes))
-
-
-def layout_value(instruction):
-    layout = isa.layout(Opcode.ARRAY)
-    return layout.from_bits(instruction.encode() & (1 << layout.size) - 1)
 
 
 def random_array(draw, arch, **fixed):
@@ -123,7 +120,7 @@ class Bench:
         async def bench(ctx):
             dut = self.compute
             for number, i in enumerate(instructions):
-                ctx.set(dut.i.payload, layout_value(i))
+                ctx.set(dut.i.payload, layout_value(i, dut.arch))
                 ctx.set(dut.i.valid, 1)
                 while not await self.tick(ctx, available, number):
                     assert self.cycle < 5000
@@ -233,6 +230,15 @@ def test_tokens_are_given_when_their_sums_are_written(early):
     last_pass = bench.starts[1]
     last = (last_pass + 6 + bench.compute.latency, LOAD | (0 if early else POST))
     assert bench.gives == [(last_pass + bench.compute.latency, POST)] * early + [last]
+
+
+def test_an_instruction_without_prefetch_stays_until_its_last_word_enters_the_array():
+    bench = Bench(ARCHS["held"], 0)
+    instructions = [one_pass(7), one_pass(4, accumulator=16)]
+    bench.run(instructions)
+    bench.check(instructions)
+    assert [popped - start for start, popped in zip(bench.starts, bench.begins, strict=True)] == [
+        6 + WORD, 3 + WORD]
 
 
 def test_an_instruction_waits_for_all_its_tokens():

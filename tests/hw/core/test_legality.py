@@ -14,6 +14,7 @@ ARCHS = {
     "large": Arch(rows=4, columns=4, operand_depth=8, table_depth=256, depthwise=True),
     "binary": Arch(rows=4, columns=4, activation="bipolar1", weight="bipolar1", bit_planes=True,
                    bus_bits=128),
+    "narrow": Arch(rows=2, columns=2, bus_bits=32, address_bits=17),
 }
 
 
@@ -68,11 +69,15 @@ def cases(arch, opcode):
         if option.opcode == opcode and not getattr(arch, option.part):
             refused[option.field].append((option.low, option.high))
     for item in isa.OPCODES[opcode]:
-        edges = {0, item.low, item.high, *(end for ends in refused[item.name] for end in ends)}
+        high = item.high
+        if item.name in ("address", "row_stride", "item_stride"):
+            high = (1 << arch.address_bits) - 1
+        edges = {0, item.low, item.high, high,
+                 *(end for ends in refused[item.name] for end in ends)}
         least = -(1 << item.width - 1) if item.signed else 0
         for value in sorted({edge + step for edge in edges for step in (-1, 0, 1)}):
             if least <= value < least + (1 << item.width):
-                yield word(opcode, **{item.name: value}), item.low <= value <= item.high and (
+                yield word(opcode, **{item.name: value}), item.low <= value <= high and (
                     not any(low <= value <= high for low, high in refused[item.name]))
     for name in ("wait", "signal"):
         for unit in Unit:

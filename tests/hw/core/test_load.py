@@ -9,14 +9,15 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 from systolith.hw.core.arbiter import ReadArbiter, load_tag
 from systolith.hw.core.load import Load
-from systolith.hw.spec import isa
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Memory, Opcode
+from systolith.hw.spec.isa import Instruction, Memory, Opcode, Unit
 from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
+from systolith.hw.spec.widths import has_window_base
 
 from .axi_memory import AxiMemory, put
+from .post_cases import layout_value
 
 ARCHS = [
     Arch(rows=3, columns=5, lanes=2, bus_bits=32, burst_beats=8, operand_depth=9),
@@ -78,10 +79,11 @@ class Bench:
     def __init__(self, arch, content, *, latency=8, stalls=None, bad=(), flipped=(), twice=(),
                  window=None):
         self.arch = arch
-        self.memory = AxiMemory(content, bus_bits=arch.bus_bits, base=BASE, latency=latency,
-                                stalls=stalls, bad={BASE + offset for offset in bad},
-                                flipped={BASE + offset for offset in flipped},
-                                twice={BASE + offset for offset in twice})
+        base = BASE if has_window_base(arch) else 0
+        self.memory = AxiMemory(content, bus_bits=arch.bus_bits, base=base, latency=latency,
+                                stalls=stalls, bad={base + offset for offset in bad},
+                                flipped={base + offset for offset in flipped},
+                                twice={base + offset for offset in twice})
         self.stalls = stalls
         self.load, self.arbiter = Load(arch=arch), ReadArbiter(arch=arch)
         self.words, self.gives, self.takes, self.reports = [], [], [], []
@@ -127,7 +129,7 @@ class Bench:
             if available is None:
                 ctx.set(self.load.available, 15)
             for code in instructions:
-                await put(ctx, self.load.i, isa.layout(Opcode.LOAD).from_bits(code.encode()))
+                await put(ctx, self.load.i, layout_value(code, self.load.arch))
             await ctx.tick()        # busy from the cycle after the instruction is taken
             fed.append(True)
 
@@ -210,6 +212,14 @@ def test_an_instruction_waits_for_its_tokens_and_takes_them_once():
     bench.run([Instruction(Opcode.LOAD, wait=0b0110, fields={"memory": Memory.WEIGHT})], available)
     assert bench.takes == [(0b0110, 40)]
     assert [burst[3] for burst in bench.memory.bursts] == [43]
+
+
+def test_a_run_beyond_the_last_address_is_reported():
+    """Although only the lowest bits of an address are kept, and none of WINDOW_BASE."""
+    arch = Arch(rows=2, columns=2, bus_bits=32, burst_beats=4, address_bits=13)
+    bench = Bench(arch, bytearray(8192), window=12288)
+    bench.run([Instruction(Opcode.LOAD, {"address": 8192 - 8, "words": 4}, layer=9)])
+    assert bench.reports == [(ErrorCode.WINDOW, Unit.LOAD, 9, 8192)]
 
 
 def test_a_burst_outside_the_window_is_reported_and_never_asked_for():

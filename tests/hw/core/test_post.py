@@ -28,7 +28,7 @@ ARCHS = {
     "leaky": Arch(rows=2, columns=4, post_lanes=2, activation="int6", weight="int4", leaky=True,
                   table_depth=64, **MEMORIES),
     "float": Arch(rows=2, columns=2, post_lanes=2, activation="e3m2", weight="e3m2",
-                  operand_depth=32, **MEMORIES),
+                  operand_depth=32, prefetch=False, **MEMORIES),
     "signs": Arch(rows=2, columns=4, lanes=4, post_lanes=2, activation="bipolar1",
                   weight="bipolar1", **MEMORIES),
 }
@@ -95,7 +95,7 @@ class Bench:
         self.post = self.around.post
         self.activations = model.activations.copy()
         self.items, self.traced, self.takes, self.gives = [], [], [], []
-        self.reads, self.writes, self.cycle = [], [], 0
+        self.reads, self.writes, self.cycle, self.taken = [], [], 0, 0
 
     def run(self, instructions, *, tokens=1.0, taken=1.0):
         """Execute them; a token, and the store unit's taking an item, comes in a share of cycles.
@@ -113,7 +113,7 @@ class Bench:
             if self.arch.table_depth:
                 ctx.set(post.table_enable, 0)
             for i in instructions:
-                ctx.set(post.i.payload, layout_value(i))
+                ctx.set(post.i.payload, layout_value(i, post.arch))
                 ctx.set(post.i.valid, 1)
                 accepted = False
                 while not accepted:
@@ -152,11 +152,13 @@ class Bench:
         accepted = ctx.get(post.i.valid) and ctx.get(post.i.ready)
         take, give = ctx.get(post.take), ctx.get(post.give)
         assert not take & ~ctx.get(post.available)
+        self.taken |= take
         if accepted:
-            self.takes.append(take)
+            self.takes.append(self.taken)
+            self.taken = 0
             self.reads.append(self.cycle + POST_START)
         else:
-            assert not take
+            assert not take or not arch.prefetch
         if give:
             assert ctx.get(post.written)
             self.gives.append(give)

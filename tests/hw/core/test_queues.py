@@ -9,6 +9,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.timing import FETCHES, delivery_beats
+from systolith.hw.spec.widths import payload_bits
 
 OPCODES = {code.unit: code for code in Opcode if code.unit is not None}
 
@@ -53,10 +54,10 @@ class Bench:
             await self.tick(ctx, ready())
 
 
-def instruction(draw, unit):
+def instruction(draw, arch, unit):
     """Any bits; and those that the unit gets."""
     value = draw.getrandbits(isa.INSTRUCTION_BITS)
-    return value, value & (1 << isa.layout(OPCODES[unit]).size) - 1
+    return value, payload_bits(arch, OPCODES[unit], value)
 
 
 @pytest.mark.parametrize("bus_bits, depth", [(32, 1), (64, 4), (128, 3)])
@@ -72,7 +73,7 @@ def test_each_unit_gets_its_instructions_in_order(bus_bits, depth):
                 await bench.tick(ctx, ready())
             for _ in range(draw.randint(1, FETCHES)):       # those that were asked for before
                 unit = draw.choice(list(Unit))
-                value, kept = instruction(draw, unit)
+                value, kept = instruction(draw, bench.arch, unit)
                 expected[unit].append(kept)
                 await bench.put(ctx, unit, value, ready)
         while not ctx.get(bench.queues.empty):
@@ -87,7 +88,7 @@ def test_full_is_the_queue_depth_and_what_is_read_does_not_count():
 
     async def steps(bench, ctx):
         for _ in range(4):
-            await bench.put(ctx, Unit.POST, instruction(draw, Unit.POST)[0])
+            await bench.put(ctx, Unit.POST, instruction(draw, bench.arch, Unit.POST)[0])
             for _ in range(20):
                 await bench.tick(ctx)
             full.append(ctx.get(bench.queues.full))
@@ -105,7 +106,7 @@ def test_instructions_are_read_one_after_the_other_as_is_said(bus_bits):
 
     async def steps(bench, ctx):
         for unit in Unit:
-            await bench.put(ctx, unit, instruction(draw, unit)[0], commit=False)
+            await bench.put(ctx, unit, instruction(draw, bench.arch, unit)[0], commit=False)
         committed.append(bench.cycle)
         ctx.set(bench.queues.commit, 15)
         for _ in range(60):
@@ -132,6 +133,6 @@ def test_a_program_starts_with_queues_that_do_not_know_of_what_was_not_committed
         await bench.put(ctx, Unit.LOAD, value)
         for _ in range(20):
             await bench.tick(ctx, 15)
-    value, kept = instruction(draw, Unit.LOAD)
+    value, kept = instruction(draw, bench.arch, Unit.LOAD)
     bench.run(steps)
     assert [got for _, got in bench.out[Unit.LOAD]] == [kept]

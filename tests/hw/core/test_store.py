@@ -6,13 +6,13 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
 from systolith.hw.core.store import Store
-from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
 
 from .axi_memory import AxiMemory, put
+from .post_cases import layout_value
 
 ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8),                   # 8, 8 bytes
@@ -92,7 +92,7 @@ class Bench:
         async def feed(ctx):
             ctx.set(self.store.available, 15)
             for code in instructions:
-                await put(ctx, self.store.i, isa.layout(Opcode.STORE).from_bits(code.encode()))
+                await put(ctx, self.store.i, layout_value(code, self.store.arch))
             await ctx.tick()        # busy from the cycle after the instruction is taken
             fed.append(True)
 

@@ -8,6 +8,8 @@ from systolith.hw.core.streamer import PixelStreamer
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 
+from .post_cases import layout_value
+
 ARCH = Arch(rows=2, columns=2, activation_depth=1 << 13)
 
 
@@ -52,7 +54,6 @@ def test_walks_through_passes_and_pixels_as_the_loops_say(seed):
     programs = [instruction(rng) for _ in range(5)]
     dut = PixelStreamer(arch=ARCH)
     flags, steps, places = [], [], []
-    layout = isa.layout(isa.Opcode.ARRAY)
 
     async def bench(ctx):
         begun = 2                           # cycles since the last instruction has begun
@@ -63,7 +64,7 @@ def test_walks_through_passes_and_pixels_as_the_loops_say(seed):
                 item = next(following, None)
                 there = item is not None
                 if there:
-                    ctx.set(dut.instruction.as_value(), item.encode() & ((1 << layout.size) - 1))
+                    ctx.set(dut.instruction, layout_value(item, ARCH))
             elif there and begun > 2:
                 ready = ready or rng.random() < 0.5
             ctx.set(dut.ready, ready)

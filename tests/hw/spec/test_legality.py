@@ -95,8 +95,8 @@ BROKEN = {
                            {"items": 2, "item_stride": 4}),
     "_bursts_join_whole_beats": (SMALL, Opcode.STORE, {"burst": 1}, {"burst": 1, "raw": 1}),
     "_positions_fit_counters": (
-        SMALL, Opcode.ARRAY, {"x_start": 32766, "out_x": 3, "stride_ox": 1},
-        {"x_start": 32766, "out_x": 2, "stride_ox": 1}),
+        SMALL, Opcode.ARRAY, {"x_start": 16382, "out_x": 3, "stride_ox": 1},
+        {"x_start": 16382, "out_x": 2, "stride_ox": 1}),
     "_doubled_sums_are_kept": (BINARY, Opcode.ARRAY, {"double": 1},
                                {"double": 1, "accumulate": 1}),
     "_results_start_at_pixels": (

@@ -31,7 +31,8 @@ ARCHS = [
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20, table_depth=64, leaky=True),
     Arch(rows=5, columns=5, activation="int4", weight="int4", depthwise=True, bus_bits=64,
-         activation_depth=64, accumulator_depth=90, weight_depth=200, parameter_depth=20),
+         address_bits=17, prefetch=False, activation_depth=64, accumulator_depth=90,
+         weight_depth=200, parameter_depth=20),
 ]
 WINDOW = 1 << 16
 

@@ -12,6 +12,10 @@ def test_chips_differ_in_every_way():
     assert {arch.rows for arch in chips} == {arch.columns for arch in chips} == set(range(1, 10))
     assert {arch.bus_bits for arch in chips} == {32, 64, 128, 256, 512}
     assert {arch.queue_depth for arch in chips} == set(range(1, 6))
+    assert {arch.address_bits for arch in chips} == {18, 32}
+    assert {arch.prefetch for arch in chips} == {arch.diagnosis for arch in chips} == {False, True}
+    assert {arch.token_bits for arch in chips} == {6, 10}
+    assert {arch.watchdog_bits for arch in chips} == {17, 32}
     for fact in (lambda a: a.accumulator is None, lambda a: a.lanes > 1, lambda a: a.chunks > 1,
                  lambda a: a.groups_per_word > 1, lambda a: a.groups_per_columns > 1,
                  lambda a: a.activation != a.weight, lambda a: a.shared_columns > 1,

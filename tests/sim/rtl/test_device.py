@@ -18,6 +18,7 @@ class Registers:
 
     def __init__(self, **values):
         self.values = {"ID": registers.ID, "VERSION": registers.VERSION, "STATUS": 2, "WAITING": 0,
+                       "WINDOW_BASE": self.window_base, "WATCHDOG": 9,
                        "IDENTITY_LOW": identity(ARCH) & 0xFFFFFFFF,
                        "IDENTITY_HIGH": identity(ARCH) >> 32} | values
         self.names = {register.offset: register.name for register in registers.REGISTERS}
@@ -60,7 +61,7 @@ def test_loads_and_runs():
 
 def test_a_chip_without_counters_has_no_activity():
     device = Device(Registers(COUNTERS=0))
-    device.load(Program(ARCH, [], b"", 0x40, 0x80))
+    device.load(Program(ARCH, [], b"", 0x40, 0x80), watchdog=9)
     assert device.run().activity is None
 
 
@@ -124,6 +125,11 @@ def test_a_soft_reset_is_waited_for_but_not_for_ever(monkeypatch):
             command(Device(slow))
         assert ("CONTROL", registers.CONTROL_START) not in slow.told
     assert str(Status.decode(8, 0, 0)).startswith("a soft reset waits for")
+
+
+def test_a_window_that_must_begin_at_0_is_told():
+    with pytest.raises(DeviceError, match=r"begins at 0x0, and its memory is at 0x7000; build"):
+        Device(Registers(WINDOW_BASE=0)).load(Program(ARCH, [], bytes(40), 0x40, 0x80))
 
 
 def test_without_a_watchdog_a_run_needs_a_limit():

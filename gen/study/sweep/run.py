@@ -16,7 +16,7 @@ from systolith.gen.report.pareto import write_results
 
 from .execute import Executor, open_executor
 from .point import Point, Task, evaluate, lost
-from .search import Outcome, chooser
+from .search import Outcome, open_chooser
 from .space import METHODS, Space, read_space
 from .status import Status
 from .store import RESULTS, Store, open_store
@@ -63,11 +63,12 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
                                           evaluations=evaluations or search.evaluations))
     folder, table = open_folder(folder), read_energy(space.energy)
     with (open_store(folder, storage, failures=not retry_failed) as store,
+          open_chooser(space, folder, storage) as chooser,
           open_executor(jobs, cluster, folder / "jobs", cluster_options) as executor):
         status = Status(folder, progress)
         try:
             results = _searched(space, _Run(store, executor, evaluate, status, progress), table,
-                                chooser(space, folder, storage))
+                                chooser)
         except BaseException:
             status.end("failed")
             raise

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from systolith.gen.report.metrics import METRICS
 from .point import Point
 from .space import Space
 
-__all__ = ["STUDY", "Chooser", "Outcome", "chooser"]
+__all__ = ["STUDY", "Chooser", "Outcome", "open_chooser"]
 
 #: Optuna's journal in a sweep's folder.
 STUDY = "study.log"
@@ -169,41 +170,57 @@ def _place(share, number):
     return min(int(share * number), number - 1)
 
 
-def chooser(space: Space, folder: Path, storage: str | None = None) -> Chooser:
+@contextmanager
+def open_chooser(space: Space, folder: Path, storage: str | None = None) -> Iterator[Chooser]:
     """The `Chooser` for a space's search. Optuna's trials are kept in the folder, or in the
     database of an SQLAlchemy URL. Raises UserError."""
     search = space.search
     evaluations = search.evaluations or space.size
     if search.method == "grid":
-        return _All(space)
-    if search.method == "random":
-        return _Random(space, evaluations, search.seed)
-    return _Optuna(space, min(evaluations, space.size), _study(space, folder, storage))
+        yield _All(space)
+    elif search.method == "random":
+        yield _Random(space, evaluations, search.seed)
+    else:
+        with _kept(space, folder, storage) as kept:
+            study = _study(space, kept)
+            if storage is None:
+                _ask_again(study)
+            yield _Optuna(space, min(evaluations, space.size), study)
 
 
-def _study(space, folder, storage):
+@contextmanager
+def _kept(space, folder, storage):
+    """Where Optuna keeps its trials."""
     try:
         import optuna
-        from optuna.samplers import NSGAIISampler, TPESampler
         from optuna.storages import JournalStorage, RDBStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise UserError(f"search method {space.search.method!r} needs Optuna: pip install "
                         "'systolith[sweep]'; grid and random need nothing") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if storage is None:
+        yield JournalStorage(JournalFileBackend(str(folder / STUDY)))
+        return
+    kept = RDBStorage(storage)
+    try:
+        yield kept
+    finally:
+        kept.remove_session()
+        kept.engine.dispose()
+
+
+def _study(space, kept):
+    import optuna
+    from optuna.samplers import NSGAIISampler, TPESampler
     options: dict[str, Any] = {"seed": space.search.seed}
     sampler = (NSGAIISampler(population_size=_LOT, **options)
                if space.search.method == "nsga2" else
                TPESampler(multivariate=True, constant_liar=True, n_startup_trials=_LOT, **options))
-    kept = (JournalStorage(JournalFileBackend(str(folder / STUDY))) if storage is None
-            else RDBStorage(storage))
-    study = optuna.create_study(
+    return optuna.create_study(
         storage=kept, sampler=sampler, study_name=_name(space), load_if_exists=True,
         directions=["maximize" if METRICS[name].better > 0 else "minimize"
                     for name in space.objectives])
-    if storage is None:
-        _ask_again(study)
-    return study
 
 
 def _ask_again(study):

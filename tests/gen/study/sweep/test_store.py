@@ -99,7 +99,7 @@ def test_a_team_measures_everything_once(space, tmp_path, url):
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_a_search_is_shared(space, tmp_path, url):
-    space.write_text('[search]\nmethod = "nsga2"\nevaluations = 8\n' + SPACE)
+    space.write_text('[search]\nmethod = "nsga2"\nevaluations = 4\n' + SPACE)
     first, _ = sweep(space, tmp_path / "one", evaluate=fake, storage=url)
 
     def never(task):
@@ -107,8 +107,8 @@ def test_a_search_is_shared(space, tmp_path, url):
     second, _ = sweep(space, tmp_path / "two", evaluate=never, storage=url)
     assert {item["id"] for item in first} == {item["id"] for item in second}
     assert not (tmp_path / "one" / "study.log").exists()
-    more, _ = sweep(space, tmp_path / "two", evaluations=12, evaluate=fake, storage=url)
-    assert {item["id"] for item in first} < {item["id"] for item in more} and len(more) == 12
+    more, _ = sweep(space, tmp_path / "two", evaluations=6, evaluate=fake, storage=url)
+    assert {item["id"] for item in first} < {item["id"] for item in more} and len(more) == 6
 
 
 @pytest.mark.parametrize("url", ["nothing", "postgresql+psycopg://u@127.0.0.1:1/x", "oracle1://x"])

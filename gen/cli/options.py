@@ -121,9 +121,9 @@ def other_chip(model: Path | str) -> str:
 
 # The network.
 
-def add_model(parser: ArgumentParser) -> None:
+def add_model(parser: ArgumentParser, required: bool = True) -> None:
     """MODEL.onnx, and the options of what of it is read, for `part`."""
-    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("model", metavar="MODEL.onnx", nargs=None if required else "?")
     add_part(parser)
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from systolith.gen.chip.keys import KEYS
+from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import new_file, write_file
+from systolith.gen.kit.tables import text_table
 
 from .metrics import METRICS
 from .pareto_page import write_page
 from .pareto_picture import write_pictures
 
-__all__ = ["pareto_front", "read_rows", "rows_of", "write_results"]
+__all__ = ["front_table", "pareto_front", "read_results", "rows_of", "write_results"]
 
 TABLE, DATA, PARQUET = "results.csv", "results.json", "results.parquet"
 
@@ -84,6 +86,20 @@ def write_results(results: list[dict], folder: Path, objectives: Sequence[str]) 
             *write_pictures(rows, objectives, folder)]
 
 
+def front_table(rows: Sequence[dict[str, Any]], objectives: Sequence[str]) -> str:
+    """The rows on the fronts, as text, by network and the first objective."""
+    front = [row for row in rows if row["pareto"]]
+    better = METRICS[objectives[0]].better
+    front.sort(key=lambda row: (row["network"], -better * row[objectives[0]]))
+    return text_table([
+        ["point", "group", "network", "array", "formats", *objectives],
+        *([row["point"], row["group"], row["network"],
+           f"{row['array.rows']} x {row['array.columns']} x {row['array.lanes']}",
+           f"{row['array.activation']} x {row['array.weight']}",
+           *(f"{row[name]:,}" if isinstance(row[name], int) else f"{row[name]:,.5g}"
+             for name in objectives)] for row in front)], "lllll" + "r" * len(objectives))
+
+
 def _parquet(rows, path):
     try:
         import pyarrow
@@ -102,9 +118,8 @@ def _parquet(rows, path):
     return [path]
 
 
-def read_rows(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path | str) -> dict[str, Any]:
     """What results.json of a sweep's folder holds. Raises UserError."""
-    from systolith.gen.kit.errors import UserError
     path = Path(folder) / DATA
     try:
         data = json.loads(path.read_text())

@@ -8,5 +8,6 @@ COMMANDS = (
     chip.Init(), chip.Verilog(), element.Pe(), network.Check(), network.Quantize(),
     network.Build(), network.Simulate(), network.Report(), network.Trace(), measure.Area(),
     measure.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
-    board.Host(), sweep.Sweep(), network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
+    board.Host(), sweep.Sweep(), sweep.Pareto(), sweep.Explain(),
+    network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
 )

@@ -131,11 +131,17 @@ class Build(Command):
     examples = (
         "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
         "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"
-        "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out")
+        "  systolith build float.onnx --calibration x.npy --chip chip.toml -o out\n"
+        "  systolith build --from-sweep sweep 1f3a90c2 -o out")
 
     def arguments(self, parser: ArgumentParser) -> None:
-        add_model(parser)
-        add_chip(parser)
+        add_model(parser, required=False)
+        add_chip(parser, required=False)
+        parser.add_argument("--from-sweep", nargs=2, metavar=("DIR", "POINT"),
+                            help="chip and network of a point of a sweep, in place of MODEL.onnx "
+                                 "and --chip")
+        parser.add_argument("--network", metavar="NAME",
+                            help="with --from-sweep: which of its networks")
         add_output(parser, "DIR", required=True,
                    help="made, or replaced if it holds an earlier build")
         add_batch(parser)
@@ -146,12 +152,11 @@ class Build(Command):
     def run(self, options: Namespace) -> int:
         from systolith.gen.flow.build import build
         from systolith.gen.report.report import markdown, read_report
-        arch = chip(options.chip, options)
-        asked, data = _calibration(options, arch.activation.name, arch.weight.name)
+        model, arch, asked, data, source = self._asked(options)
         with Reporter() as progress:
-            made = build(options.model, arch, options.output, batch=options.batch,
+            made = build(model, arch, options.output, batch=options.batch,
                          area=not options.no_area, calibration=data, recipe=asked,
-                         source=options.calibration, part=part(options), progress=progress)
+                         source=source, part=part(options), progress=progress)
         if made.quantized:
             from systolith.gen.report.quantization import error_table
             print(error_table(made.quantized.rows))
@@ -159,6 +164,28 @@ class Build(Command):
         print(markdown(read_report(made.folder)))
         wrote(*made.files)
         return OK
+
+    @staticmethod
+    def _asked(options):
+        """(model, chip, recipe, calibration data, their name) of the command line."""
+        if options.from_sweep is None:
+            if options.network is not None:
+                raise UserError("--network goes with --from-sweep only")
+            if options.model is None or options.chip is None:
+                raise UserError("build needs MODEL.onnx and --chip, or --from-sweep DIR POINT")
+            arch = chip(options.chip, options)
+            return options.model, arch, *_calibration(
+                options, arch.activation.name, arch.weight.name), options.calibration
+        from systolith.gen.study.sweep.found import find
+        for name in ("model", "chip", "set", "calibration"):
+            if getattr(options, name):
+                what = "MODEL.onnx" if name == "model" else f"--{name}"
+                raise UserError(f"{what} does not go with --from-sweep, which names it")
+        no_recipe(options)
+        folder, name = options.from_sweep
+        point = find(folder, name, options.network)
+        return (point.net.path, point.arch, point.recipe, point.calibration,
+                str(point.net.data))
 
 
 class Simulate(Command):

@@ -4,12 +4,13 @@ import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
+from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 
-from ..command import OK, Command
-from ..options import add_jobs, add_output, count, wrote
+from ..command import MISMATCH, OK, Command
+from ..options import add_jobs, add_output, count, names, whole, wrote
 
-__all__ = ["Sweep"]
+__all__ = ["Explain", "Pareto", "Sweep"]
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -56,6 +57,11 @@ class Sweep(Command):
                             help="submitit's parameters, such as slurm_partition=short")
         parser.add_argument("--retry-failed", action="store_true",
                             help="measure again what failed in an earlier run")
+        parser.add_argument("--verify", type=count, metavar="N",
+                            help="simulate the RTL of N points, drawn at random, and compare "
+                                 "cycles and results (exit code 3)")
+        parser.add_argument("--serve", type=whole, nargs="?", const=0, metavar="PORT",
+                            help="show the page while the sweep runs, on this machine alone")
 
     def run(self, options: Namespace) -> int:
         from systolith.gen.study.sweep.run import sweep
@@ -64,7 +70,9 @@ class Sweep(Command):
                 options.space, options.output, jobs=options.jobs, method=options.search,
                 evaluations=options.evaluations, storage=options.storage,
                 cluster=options.cluster, cluster_options=dict(options.cluster_set),
-                retry_failed=options.retry_failed, progress=progress)
+                retry_failed=options.retry_failed, port=options.serve,
+                show=lambda address: print(f"the page so far: {address}", flush=True),
+                progress=progress)
         failed = sum(bool(result["error"]) for result in results)
         large = sum(bool(result["exceeds"]) for result in results)
         wrong = sum(bool(result["violated"]) for result in results)
@@ -72,4 +80,64 @@ class Sweep(Command):
               + (f", {wrong} violate a constraint" if wrong else "")
               + "; the reasons are in results.csv")
         wrote(*files)
+        return OK if options.verify is None else self._verify(options, results)
+
+    @staticmethod
+    def _verify(options, results):
+        from systolith.gen.study.sweep.verify import table, verify
+        with Reporter() as progress:
+            found = verify(options.output, results, options.verify, progress=progress)
+        print(f"\ncycles of {len(found)} points in RTL, one image each:\n\n{table(found)}")
+        return OK if all(item.good for item in found) else MISMATCH
+
+
+class Pareto(Command):
+    name, summary = "pareto", "the best points of a sweep, by any objectives"
+    text = (
+        "List the points of a sweep that no other beats in all objectives, network by network, and "
+        "write its\ntables, pictures and page anew for these. Nothing is measured.")
+    examples = ("  systolith pareto sweep\n"
+                "  systolith pareto sweep --objectives images_per_joule,accuracy,lut")
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        from systolith.gen.report.metrics import METRICS
+        parser.add_argument("dir", metavar="DIR", help="of `systolith sweep`")
+        parser.add_argument("--objectives", type=names, metavar="NAME,...",
+                            help=f"among {', '.join(METRICS)} (default: the sweep's)")
+
+    def run(self, options: Namespace) -> int:
+        from pathlib import Path
+
+        from systolith.gen.report.metrics import METRICS
+        from systolith.gen.report.pareto import front_table, read_results, rows_of, write_results
+        data = read_results(options.dir)
+        objectives = options.objectives or data["objectives"]
+        for name in objectives:
+            if name not in METRICS:
+                raise UserError(f"--objectives: {name!r} is none; objectives: "
+                                f"{', '.join(METRICS)}")
+        print(front_table(rows_of(data["points"], objectives), objectives))
+        wrote(*write_results(data["points"], Path(options.dir), objectives))
+        return OK
+
+
+class Explain(Command):
+    name, summary = "explain", "why a point of a sweep takes its cycles"
+    text = (
+        "Say what bounds each layer of a network on the chip of a point, how full rows and columns "
+        "are, and\nwhat twice of each resource would bring: cycles by the cycle model.")
+    examples = "  systolith explain sweep 1f3a90c2"
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("dir", metavar="DIR", help="of `systolith sweep`")
+        parser.add_argument("point", metavar="POINT", help="its name in results.csv, or how it "
+                                                           "begins")
+        parser.add_argument("--network", metavar="NAME",
+                            help="which of its networks, where there are several")
+
+    def run(self, options: Namespace) -> int:
+        from systolith.gen.study.sweep.explain import explain
+        from systolith.gen.study.sweep.found import find
+        point = find(options.dir, options.point, options.network)
+        print(explain(point.net.graph(point.arch), point.arch).text())
         return OK

@@ -36,7 +36,8 @@ from systolith.sim.machine.cycles import cycles
 from ..code import code_hash
 from .counts import counts_of
 
-__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "Point", "Task", "evaluate", "lost"]
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "Point", "Task", "evaluate", "input_shape",
+           "lost", "net_of"]
 
 #: Images that the golden model computes at once.
 _BATCH = 100
@@ -108,7 +109,7 @@ class Net:
         """The path of the network, quantized, which is made if it is not known."""
         path = cache_folder("networks") / f"{key}.onnx"
         if not path.is_file():
-            shape = _input_shape(read(self.path))
+            shape = input_shape(read(self.path))
             calibration = self.array("calibration").reshape(-1, *shape)
             made = quantize(self.path, calibration, self.recipe_for(arch), source=str(self.data),
                             measure=False)
@@ -120,7 +121,7 @@ class Net:
 _QUANTIZE = (quantize.__module__,)
 
 
-def _input_shape(model):
+def input_shape(model: onnx.ModelProto) -> list[int]:
     """Sizes of one image of the model's input."""
     constants = {item.name for item in model.graph.initializer}
     item = next(item for item in model.graph.input if item.name not in constants)

@@ -1,7 +1,8 @@
 """Sweeps: what is wanted of the points of a space is measured, kept as it comes, and judged."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,25 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import open_folder
 from systolith.gen.report.energy import EnergyTable, read_energy
 from systolith.gen.report.metrics import METRICS, exceeds, figures_of, joined
-from systolith.gen.report.pareto import write_results
+from systolith.gen.report.pareto import rows_of, write_results
+from systolith.gen.report.pareto_page import page
 
 from .execute import Executor, open_executor
 from .point import Point, Task, evaluate, lost
 from .search import Outcome, open_chooser
+from .serve import serving
 from .space import METHODS, Space, read_space
 from .status import Status
 from .store import RESULTS, Store, open_store
 
-__all__ = ["sweep"]
+__all__ = ["result_of", "sweep"]
 
 
 def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
           retry_failed: bool = False, method: str | None = None, evaluations: int | None = None,
           storage: str | None = None, cluster: str | None = None,
-          cluster_options: dict[str, Any] | None = None, progress: Reporter = SILENT,
+          cluster_options: dict[str, Any] | None = None, port: int | None = None,
+          show: Callable[[str], object] | None = None, progress: Reporter = SILENT,
           evaluate: Callable[[Any], dict[str, Any]] = evaluate
           ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Measure what is not known yet of a space's points, and write tables and plots.
@@ -48,6 +52,10 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
         The SQLAlchemy URL of a database for results and search, which a team shares.
     cluster, cluster_options
         Where measurements run, as of `execute.open_executor`.
+    port : int or None
+        Where the page is served while the sweep runs; 0: any free port, None: not at all.
+    show : function or None
+        Told the address.
     evaluate : function of a measurement
         What measures; must be importable where it runs in other processes.
 
@@ -67,8 +75,12 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
           open_executor(jobs, cluster, folder / "jobs", cluster_options) as executor):
         status = Status(folder, progress)
         try:
-            results = _searched(space, _Run(store, executor, evaluate, status, progress), table,
-                                chooser)
+            run = _Run(store, executor, evaluate, status, progress)
+            with nullcontext("") if port is None else serving(
+                    lambda: _page(run, space, table, folder), lambda: status.data, port) as address:
+                if address and show is not None:
+                    show(address)
+                results = _searched(space, run, table, chooser)
         except BaseException:
             status.end("failed")
             raise
@@ -100,6 +112,7 @@ class _Run:
                  progress: Reporter):
         self.store, self.executor, self.evaluate = store, executor, evaluate
         self.status, self.progress = status, progress
+        self.chosen: list[Point] = []
 
     def measure(self, tasks: Iterable[Task], what: str) -> None:
         """Measure tasks; `what` is said of them, with {} for their number."""
@@ -120,6 +133,7 @@ class _Run:
     def points(self, points: list[Point]) -> None:
         """Measure points: first what is cheap, then the area of chips for which it went well."""
         known = self.store.known
+        self.chosen = [*self.chosen, *points]
         self.measure([task for point in points for task in point.cycles.values()],
                      "Cycles of {} programs")
         self.measure([task for point in points for name, task in point.accuracy.items()
@@ -144,6 +158,18 @@ def _searched(space: Space, run: _Run, table: EnergyTable, choose) -> list[dict[
         feasible = [result for result in results.values() if result["feasible"]]
         run.status.found(len(results), len(feasible), _best(feasible, space.objectives))
     return list(results.values())
+
+
+def _page(run, space, table, folder):
+    """The page of what is known of the points that have been chosen so far."""
+    known = run.store.known
+    # of a chip on which nothing runs, the area is not asked for
+    done = [point for point in run.chosen if all(
+        task.key in known for task in point.cycles.values()) and (
+            not point.area or point.area.key in known or (point.cycles and all(
+                known[task.key]["error"] for task in point.cycles.values())))]
+    return page(rows_of([result_of(point, space, known, table) for point in done],
+                        space.objectives), space.objectives, folder)
 
 
 def _outcome(result, space):
@@ -185,11 +211,11 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
     result |= {"chip": arch.to_dict(), "macs_per_cycle": arch.macs_per_cycle}
     area = None if point.area is None else known.get(point.area.key)
     good = area if area is not None and area["error"] is None else None
-    paths = {net.name: str(net.path) for net in point.networks}
+    nets = {net.name: net for net in point.networks}
     rows = []
     for name, task in point.cycles.items():
         counted = known[task.key]
-        figures = counted | {"path": paths[name]}
+        figures = counted | _network(nets[name])
         result["fault"] = result["fault"] or counted.get("fault")
         if counted["error"] is None:
             accuracy = known.get(point.accuracy[name].key) if name in point.accuracy else None
@@ -216,6 +242,14 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
     result["violated"] = _violated(result, space)
     result["feasible"] = not result["exceeds"] and not result["violated"]
     return result
+
+
+def _network(net):
+    """What names a network and how it was quantized."""
+    return {"path": str(net.path.resolve()), "content": net.content,
+            "data": None if net.data is None else str(net.data.resolve()),
+            "data_content": net.data_content,
+            "recipe": None if net.recipe is None else asdict(net.recipe)}
 
 
 def _violated(result, space):

@@ -1,0 +1,167 @@
+"""Points of a sweep that has run: explained, built, verified, listed by other objectives."""
+
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from systolith.gen.cli.main import main
+from systolith.gen.flow.build import open_build
+from systolith.gen.flow.simulate import simulate
+from systolith.gen.kit.errors import UserError
+from systolith.gen.report import pareto
+from systolith.gen.report.pareto import read_results
+from systolith.gen.study.sweep import verify as module
+from systolith.gen.study.sweep.found import find
+from systolith.gen.study.sweep.run import sweep
+from systolith.gen.study.sweep.serve import serving
+
+DIGITS = Path(__file__).resolve().parents[4] / "examples" / "digits"
+FLOAT = (f'{{ path = "{DIGITS}/digits-cnn-float.onnx", data = "{DIGITS}/digits-test.npz", '
+         'images = 20 }')
+SPACE = f"""
+area = "none"
+dsp = "post"
+objectives = ["cycles", "accuracy"]
+[[group]]
+name = "digits"
+chip = {{ array = {{ rows = 4, columns = 4 }}, buffers = {{ parameters = 512, weights = 2048 }} }}
+networks = ["{DIGITS}/digits-cnn-int8.onnx", {FLOAT}]
+vary = {{ "array.columns" = [4, 8] }}
+together = [{{ "array.activation" = ["int8", "int6"], "array.weight" = ["int8", "int4"] }}]
+when = ["array.columns == 8 or array.weight == 'int8'"]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A sweep of three chips: 4 and 8 columns, and 8 columns with narrower numbers."""
+    base = tmp_path_factory.mktemp("sweep")
+    (base / "space.toml").write_text(SPACE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pareto, "write_pictures", lambda *arguments: [])
+        sweep(base / "space.toml", base / "out")
+    return base / "out"
+
+
+def points(folder):
+    return read_results(folder)["points"]
+
+
+def test_float_networks_are_quantized_to_each_points_formats(folder):
+    first, second, narrow = points(folder)
+    assert first["networks"]["digits-cnn-float"]["recipe"] is not None
+    # the quantized network holds int8, which the narrow chip does not
+    assert "int" in narrow["networks"]["digits-cnn-int8"]["error"] and not narrow["figures"]
+    wide, small = (item["networks"]["digits-cnn-float"]["figures"] for item in (second, narrow))
+    assert small["ace"] * 64 == wide["ace"] * 24 and small["bops"] < wide["bops"]
+    assert small["weight_bytes"] * 2 == pytest.approx(wide["weight_bytes"], rel=0.01)
+    assert wide["accuracy"] >= 0.9 and small["energy_uj"] < wide["energy_uj"]
+    assert second["figures"]["cycles"] == sum(
+        item["cycles"] for item in second["networks"].values())
+    assert second["figures"]["accuracy"] is None            # one network has no data
+    assert second["figures"]["cycles"] < first["figures"]["cycles"]
+
+
+def test_a_point_is_built_as_it_was_measured(folder, tmp_path):
+    result = points(folder)[1]
+    assert main(["build", "--from-sweep", str(folder), result["id"], "--network",
+                 "digits-cnn-float", "--no-area", "-o", str(tmp_path / "build")]) == 0
+    made = open_build(tmp_path / "build")
+    assert made.arch.structure == "lut4" and made.arch.name == result["id"]
+    found = simulate(made, np.zeros((1, 1, 28, 28), np.float32))
+    assert found.cycles_model == result["networks"]["digits-cnn-float"]["cycles"]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--from-sweep", "DIR", "nix"], "no points are called 'nix'"),
+    (["--from-sweep", "DIR", ""], "points are called ''"),
+    (["--from-sweep", "DIR", "POINT"], "name one by --network"),
+    (["--from-sweep", "/nowhere", "POINT"], "`systolith sweep` writes it"),
+    (["net.onnx", "--from-sweep", "DIR", "POINT"], "MODEL.onnx does not go with --from-sweep"),
+    (["--from-sweep", "DIR", "POINT", "--chip", "ulx3s-8x8"], "--chip does not go with"),
+    (["--from-sweep", "DIR", "POINT", "--equalize"], "--equalize goes with --calibration only"),
+    (["net.onnx", "--chip", "ulx3s-8x8", "--network", "x"], "--network goes with --from-sweep"),
+    ([], "build needs MODEL.onnx and --chip, or --from-sweep DIR POINT")])
+def test_mistakes(folder, tmp_path, capsys, words, message):
+    names = {"DIR": str(folder), "POINT": points(folder)[0]["id"]}
+    words = [names.get(word, word) for word in words]
+    assert main(["build", *words, "-o", str(tmp_path / "build")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_explain_says_what_binds_and_what_more_would_bring(folder, capsys):
+    result = points(folder)[0]
+    assert main(["explain", str(folder), result["id"][:6], "--network", "digits-cnn-int8"]) == 0
+    text = capsys.readouterr().out
+    cycles = result["networks"]["digits-cnn-int8"]["cycles"]
+    assert f"{cycles:,} cycles" in text and "conv1" in text and "array passes" in text
+    more = dict(re.findall(r"\| (\S+ = \S+) +\| +([\d,]+) \|", text))
+    wider = points(folder)[1]["networks"]["digits-cnn-int8"]["cycles"]
+    assert more["array.columns = 8"] == f"{wider:,}"         # as the sweep says itself
+    assert "array.rows = 8" in more and "bus.data_bits = 128" in more
+
+
+def test_pareto_by_other_objectives(folder, capsys, monkeypatch):
+    monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+    assert main(["pareto", str(folder), "--objectives", "energy_uj"]) == 0
+    text = capsys.readouterr().out
+    best = min(points(folder), key=lambda item: item["networks"]["digits-cnn-float"]["figures"][
+        "energy_uj"])
+    assert best["id"] in text and "results.csv" in text
+    assert main(["pareto", str(folder), "--objectives", "beauty"]) == 1
+    assert "'beauty' is none; objectives: cycles" in capsys.readouterr().err
+
+
+def test_verify_compares_with_rtl(folder, monkeypatch):
+    """Pairs whose cycles are known are drawn, none twice; a difference is seen."""
+    wrong = []
+
+    def simulated(made, inputs, engine):
+        assert engine == "rtl" and inputs.shape == (1, 1, 28, 28)
+        found = simulate(made, inputs)
+        return SimpleNamespace(run=SimpleNamespace(cycles=found.cycles_model + len(wrong)),
+                               comparison=SimpleNamespace(bits=0))
+    monkeypatch.setattr(module, "simulate", simulated)
+    found = module.verify(folder, points(folder), 2)
+    assert len(found) == len({(item.point, item.network) for item in found}) == 2
+    assert all(item.good for item in found)
+    wrong.append(1)
+    (item,) = module.verify(folder, points(folder), 1)
+    assert not item.good and f"{item.rtl_cycles:,}" in module.table([item])
+
+
+def test_a_point_is_found_by_how_its_name_begins(folder):
+    result = points(folder)[0]
+    assert find(folder, result["id"][:6], "digits-cnn-int8").net.recipe is None
+    with pytest.raises(UserError, match="name one by --network"):
+        find(folder, result["id"])
+
+
+def test_the_page_is_served_to_this_machine_alone():
+    count = []
+
+    def page():
+        count.append(1)
+        return f'<p>{len(count)}</p><section id="winners">'
+
+    def get(path, **headers):
+        request = urllib.request.Request(address + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read().decode()
+    with serving(page, lambda: {"state": "running"}, 0) as address:
+        assert address.startswith("http://127.0.0.1:")
+        assert "<p>1</p>" in get("") and "<p>2</p>" in get("") and 'id="live"' in get("")
+        assert get("status.json") == '{"state": "running"}'
+        for path, headers, code in (("results.jsonl", {}, 404), ("../x", {}, 404),
+                                    ("", {"Host": "evil.example:80"}, 403)):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                get(path, **headers)
+            assert caught.value.code == code
+            caught.value.close()
+        port = int(address.rstrip("/").rpartition(":")[2])
+        with pytest.raises(UserError, match="give another port"), serving(page, dict, port):
+            pass

@@ -1,5 +1,6 @@
 """What the open tools make of the SoC that `write_soc` wrote: its area, and a bitstream."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from .litex_soc import board_of, file_name
 from .open_flow import Bitstream, Design, make_bitstream
 
 __all__ = ["build_soc", "needs_open_flow", "soc_area"]
+
+#: LiteX's comments differ from one writing of a SoC to the next: a date, a tree in any order.
+_COMMENTS = re.compile(r"^//[^\n]*\n|^/\*.*?\*/\n", re.MULTILINE | re.DOTALL)
 
 
 def needs_open_flow(name: str) -> None:
@@ -53,7 +57,7 @@ def soc_area(name: str, arch: Arch, folder: Path | str, progress: Reporter = SIL
 def _verilog(folder, top):
     """The text of a SoC and its core; memories with contents name their file by its whole path."""
     gateware = folder / "gateware"
-    verilog = (gateware / f"{top}.v").read_text()
+    verilog = _COMMENTS.sub("", (gateware / f"{top}.v").read_text())
     contents = gateware / f"{top}_mem.init"
     if contents.is_file():
         # as a part of the text, that a change of the contents is one of the design

@@ -135,7 +135,9 @@ def test_the_command_makes_a_bitstream(tools, tmp_path, monkeypatch, capsys):
     _check_the_map(soc)
     monkeypatch.setenv("FAKE_MHZ", "20")
     (soc / "place-and-route" / "seed-1.json").unlink()
+    before = len(tools())
     assert main([*words, "1"]) == 1
+    assert [command[0] for command in tools()[before:]] == ["nextpnr-ecp5"], "the same design"
     assert "the SoC on the ecpix5-85f runs at 65 MHz" in capsys.readouterr().err
     assert not (soc / "ecpix5_85f.bit").exists()
 

@@ -33,8 +33,6 @@ _WAIVED = {
     "WIDTHEXPAND": "operands of different widths: Verilog extends them as meant",
     "WIDTHTRUNC": "the same, where the upper bits are no part of the result",
     "CASEINCOMPLETE": "what no case names keeps the value that was assigned before",
-    "ASCRANGE": "signals of no bits",
-    "VARHIDDEN": "a signal with the name of an instance",
 }
 
 

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
-from systolith.hw.core.blocks import emit, emit_rtlil
+from systolith.hw.core.blocks import emit, emit_rtlil, verilog_of
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
@@ -78,8 +78,7 @@ def design_verilog(top: Any, name: str, arch: Arch) -> str:
     fragment = Fragment.get(top, None)
     comments = dict(_comments(fragment, name))
     with _no_lists_of_zeros():
-        modules = [verilog.convert(fragment, name=name, ports=ports, emit_src=False,
-                                   strip_internal_attrs=True)]
+        modules = [verilog_of(fragment, name, ports)]
         for module, block in top.blocks.items():
             modules.append(emit(block, module))
             comments |= _comments(Fragment.get(block, None), module)

@@ -157,8 +157,10 @@ class BlockMemory(wiring.Component):
 
     def _elaborate_reads(self, m, banks, host):
         axi = self.axi
-        reading, last = Signal(), Signal(reset_less=True)
-        error, identifier = Signal(reset_less=True), Signal(reset_less=True)
+        reading = Signal()
+        last = Signal(reset_less=True)
+        error = Signal(reset_less=True)
+        identifier = Signal(reset_less=True)
         index = Signal.like(banks[0].read_index, reset_less=True)
         left = Signal(8, reset_less=True)
         # room in the queue for what is read and has not left it
@@ -169,7 +171,8 @@ class BlockMemory(wiring.Component):
         into, out = queue.write_port(), queue.read_port(domain="comb")
         held = Signal(self.QUEUE)           # as many ones as there are beats in it
 
-        issue, taken = Signal(), Signal()
+        issue = Signal()
+        taken = Signal()
         m.d.comb += [
             issue.eq(reading & room[0]),
             axi.arready.eq(~reading | (room[0] & last)),
@@ -211,9 +214,11 @@ class BlockMemory(wiring.Component):
 
     def _elaborate_writes(self, m, banks, host):
         axi, asked = self.axi, self.words.request.payload
-        writing, error = Signal(), Signal(reset_less=True)
+        writing = Signal()
+        error = Signal(reset_less=True)
         index = Signal.like(banks[0].write_index, reset_less=True)
-        new, enable = Signal(self.data_bits), Signal(self.data_bits // 8)
+        new = Signal(self.data_bits)
+        enable = Signal(self.data_bits // 8)
         m.d.comb += [axi.awready.eq(~writing & ~axi.bvalid), axi.wready.eq(writing)]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
@@ -245,7 +250,9 @@ class _Host:
     """Signals of the host's access; its request stays as it is until it is answered."""
 
     def __init__(self, data_bits: int) -> None:
-        self.reads, self.writes = Signal(), Signal()    # it wants to, in this cycle
+        # it wants to, in this cycle
+        self.reads = Signal()
+        self.writes = Signal()
         self.taken = Signal()                           # it does
         self.lane = Signal(range(data_bits // 32), reset_less=True)     # of the beat's words
         self.outside = Signal(reset_less=True)

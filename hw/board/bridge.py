@@ -296,7 +296,8 @@ class SerialBridge(wiring.Component):
 
     def _elaborate_answers(self, m, command, transmitter):
         """States that send how a command has ended."""
-        place, ending = command.place, Signal(8)
+        place = command.place
+        ending = Signal(8)
         m.d.comb += ending.eq(Mux(command.failed, ord("E"), ord("K")))
         for state, answer in (("ANSWER", ending), ("UNKNOWN", ord("?")),
                               ("CHECK", command.crc.word_select(place[0], 8))):

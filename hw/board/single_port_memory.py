@@ -121,7 +121,8 @@ class SinglePortMemory(wiring.Component):
                                          0b1111 << (4 * host_lane), 0))]
 
         # One address: a write's, or else a read's.
-        write_beat, address = writing & axi.wvalid, Signal(range(depth))
+        write_beat = writing & axi.wvalid
+        address = Signal(range(depth))
         m.d.comb += [
             free.eq(~write_beat & ~host_write),
             address.eq(Mux(write_beat, write_index,

@@ -232,7 +232,10 @@ class _Head:
 
     def __init__(self, entry: data.StructLayout) -> None:
         self.valid = Signal()
-        self.refused, self.load, self.fetch = Signal(), Signal(), Signal()      # which kind it is
+        # which kind it is
+        self.refused = Signal()
+        self.load = Signal()
+        self.fetch = Signal()
         self.burst = Signal(entry, reset_less=True)         # `more`: beats after this one
         self.starts = Signal(reset_less=True)               # this beat is its first one
         self.last = Signal(reset_less=True)                 # this beat is its last one

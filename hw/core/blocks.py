@@ -5,13 +5,20 @@ lines that Yosys does not finish. `place` puts an `Instance` of a module instead
 writes that module. Such a block has plain ports, one clock, and no reset.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Value
 from amaranth.lib import wiring
 
-__all__ = ["emit", "emit_rtlil", "place"]
+from .names import readable
+
+__all__ = ["emit", "emit_rtlil", "place", "verilog_of"]
+
+#: Yosys' signal that never changes, by which simulators run a block when they start.
+_AT_START = re.compile(r"\\\$auto\$verilog_backend\S+ ")
 
 
 def _ports(block):
@@ -43,8 +50,16 @@ def place(block: wiring.Component, module: str, **connections: Any) -> Instance:
 def emit(block: wiring.Component, module: str) -> str:
     """Verilog of `block` as the module `module`, with its ports and a clock named clk."""
     fragment, ports = _whole(block)
-    return verilog.convert(fragment, name=module, ports=ports, emit_src=False,
-                           strip_internal_attrs=True)
+    return verilog_of(fragment, module, ports)
+
+
+def verilog_of(fragment: Fragment, name: str, ports: Mapping[str, Any]) -> str:
+    """Verilog of a fragment as the module `name`, in names that a person can follow; `ports` are as
+    Amaranth's `convert` takes them."""
+    text, _ = rtlil.convert_fragment(fragment, name=name, ports=ports, emit_src=False)
+    # Yosys as Amaranth's own `verilog.convert` runs it; the names are changed in between
+    return _AT_START.sub("at_start ", verilog._convert_rtlil_text(
+        readable(text), strip_internal_attrs=True))
 
 
 def emit_rtlil(block: wiring.Component, module: str) -> str:

@@ -49,7 +49,8 @@ class BurstQueue(wiring.Component):
         source = entries.read_port()
         level = Signal(range(self.depth + 1))
         # of the oldest entry, and of the one after it
-        number, following = Signal(range(self.depth)), Signal(range(self.depth), init=1)
+        number = Signal(range(self.depth))
+        following = Signal(range(self.depth), init=1)
         fetched = Signal()              # the memory's output is the oldest entry
         oldest = Signal(self.width, reset_less=True)
         m.d.comb += [

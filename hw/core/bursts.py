@@ -88,7 +88,8 @@ class Bursts(wiring.Component):
         first = Signal(reset_less=True)
         tag = Signal.like(run.payload.tag, reset_less=True)
 
-        accept, taken = run.valid & run.ready, Signal()
+        accept = run.valid & run.ready
+        taken = Signal()
         m.d.comb += [
             taken.eq(o.valid & o.ready),
             run.ready.eq(~self.busy | (taken & ends)),

@@ -58,7 +58,9 @@ class WeightFeeder(wiring.Component):
                 with m.If(left == shortest - rows + 1):
                     m.d.sync += self.filled.eq(1)
 
-        swapped, first, filling = Signal(), Signal(), Signal()
+        swapped = Signal()
+        first = Signal()
+        filling = Signal()
         m.d.sync += [swapped.eq(self.swap), first.eq(self.first)]
         if rows > 1:
             m.d.sync += filling.eq(left >= shortest - rows + 1)

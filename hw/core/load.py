@@ -117,7 +117,8 @@ class Load(ExecutionUnit):
         instruction, run = self.i.payload, bursts.run
         beat_bits = (self.arch.beat_bytes - 1).bit_length()
 
-        beats, counts = Signal.like(run.payload.beats), self._word_beats()
+        beats = Signal.like(run.payload.beats)
+        counts = self._word_beats()
         count = Signal(range(max(counts.values()) + 1))     # of a word
         m.d.comb += beats.eq(sum(
             ((instruction.words & bit.replicate(len(instruction.words))) << n

@@ -144,7 +144,8 @@ class Post(ExecutionUnit):
 
     def _elaborate_control(self, m, fields, begin, reader, writer):
         """One instruction at a time; what the sequencer and the registers see."""
-        running, start = Signal(), Signal()
+        running = Signal()
+        start = Signal()
         missing = Signal(4)
         m.d.comb += [
             missing.eq(self.i.payload.wait & ~self.available),
@@ -195,8 +196,8 @@ class Post(ExecutionUnit):
         entering, entry = marks[LANE_ENTRY - 1], marks[LANE_ENTRY]
         parts = arch.columns // lanes
         words = Signal(arch.columns * arch.accumulator_bits, reset_less=True)
-        part, selected = Signal(range(parts), reset_less=True), Signal(
-            lanes * arch.accumulator_bits, reset_less=True)
+        part = Signal(range(parts), reset_less=True)
+        selected = Signal( lanes * arch.accumulator_bits, reset_less=True)
         parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
         first_part = Signal(range(parts), reset_less=True)
         m.d.sync += [
@@ -245,7 +246,7 @@ class Post(ExecutionUnit):
         arch, lanes, width = self.arch, self.arch.post_lanes, self.arch.activation.width
         if self.operand_lane is None:
             return []
-        m.submodules.operands = address = MapAddress(len(self.operand_address))
+        m.submodules.operand_map = address = MapAddress(len(self.operand_address))
         # The memory, its register and the choice of a chunk take as long as pooling.
         early = pooling.mark
         m.d.comb += [
@@ -296,7 +297,9 @@ class Post(ExecutionUnit):
         now = marks[-1]
         if not self.arch.table_depth:
             return ordered, now
-        direct, late, looked = Signal(), Signal(), now
+        direct = Signal()
+        late = Signal()
+        looked = now
         for stage in range(TABLE_LOOKUP):
             before, looked = looked, register(m, looked, f"looked_{stage}")
 

@@ -84,7 +84,7 @@ class ResultWriter(wiring.Component):
         m = Module()
         arch, fields = self.arch, self.fields
         group, raw, signs = self._elaborate_chunks(m)
-        m.submodules.address = address = MapAddress(max(
+        m.submodules.map = address = MapAddress(max(
             len(self.write_address), len(self.copy_address) if arch.operand_depth else 0))
         # All that a write needs is decided on in the cycle before it.
         ends = self.mark.valid & (fields.raw | self.mark.whole)
@@ -127,7 +127,8 @@ class ResultWriter(wiring.Component):
     def _elaborate_copy(self, m, ends, word):
         """The operand memory is written at the same strides, so many words apart."""
         fields = self.fields
-        apart, copy = Signal.like(self.copy_address), Signal.like(self.copy_enable)
+        apart = Signal.like(self.copy_address)
+        copy = Signal.like(self.copy_enable)
         m.d.sync += [apart.eq(fields.copy_base - fields.base),
                      copy.eq(Mux(ends & fields.destination[1], 1 << fields.slot, 0))]
         m.d.comb += [self.copy_address.eq(word + apart), self.copy_enable.eq(copy)]

@@ -303,7 +303,8 @@ class Store(ExecutionUnit):
         """Takes responses, gives the tokens of instructions that are answered whole, and reports
         what went wrong."""
         axi = self.axi
-        refused, answered = Signal(), Signal()
+        refused = Signal()
+        answered = Signal()
         m.d.comb += [
             # one that nothing waits for, too
             axi.bready.eq(queue.some | ~queue.held),

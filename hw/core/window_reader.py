@@ -82,7 +82,8 @@ class WindowReader(wiring.Component):
         m.d.sync += to_store.eq(fields.destination == isa.Destination.STORE)
         pool_first, column_first, row_first = (
             Signal(name=f"{what}_first", reset_less=True) for what in ("pool", "column", "row"))
-        carried, lead = Signal(), fields.pooling == isa.Pooling.LEAD
+        carried = Signal()
+        lead = fields.pooling == isa.Pooling.LEAD
         m.d.sync += carried.eq(lead | (fields.pooling == isa.Pooling.CARRIED))
 
         # Each loop steps where the ones inside it are at their last.
@@ -144,7 +145,8 @@ class WindowReader(wiring.Component):
         count = self.arch.chunks
         if count == 1:
             return Const(0), Const(1)
-        chunk, last = Signal(range(count), name="chunk", reset_less=True), Signal(reset_less=True)
+        chunk = Signal(range(count), name="chunk", reset_less=True)
+        last = Signal(reset_less=True)
         with m.If(step):
             m.d.sync += [chunk.eq(Mux(last, 0, chunk + 1)), last.eq(chunk == count - 2)]
         with m.If(self.begin):

@@ -100,8 +100,6 @@ def _modules(text: str) -> Iterator[_Module]:
         if found := _WIRE.match(line):
             module.wires[found[3]] = (int(found[1]), found[2])
             module.names.add(found[3])
-            if not int(found[1]) and not found[2]:
-                module.gone.add(found[3])
         elif line.startswith("  memory "):
             module.names.add(line.split()[-1])
         elif line.startswith("  cell "):
@@ -116,8 +114,18 @@ def _modules(text: str) -> Iterator[_Module]:
                     module.wires[words[1]][0] == module.wires[source][0]):
                 module.aliases[words[1]] = source
         elif line.startswith("end"):
+            _without_empty_wires(module)
             yield module
             module = None
+
+
+def _without_empty_wires(module):
+    """Wires of no bits, to which something is assigned at most, go."""
+    empty = {wire for wire, (bits, port) in module.wires.items() if not bits and not port}
+    for line in module.lines if empty else ():
+        if not _WIRE.match(line):
+            empty -= set(_NAME.findall(line)[line.startswith("connect "):])
+    module.gone |= empty
 
 
 def _inside_first(modules: Mapping[str, _Module], name: str) -> Iterator[_Module]:

@@ -3,9 +3,12 @@ LiteDRAM's controller, a model of an SDRAM, the core, LiteX's own server and the
 
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+from systolith.gen.chip.package import _WAIVED
 from systolith.gen.chip.toml import commented_toml
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.cli.main import main
@@ -16,6 +19,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.measure.place_and_route import achieved
 from systolith.hw.board.boards import PARTS
 from systolith.hw.spec.arch import Arch
+from systolith.sim.rtl import verilate
 
 from ...networks import random_network
 
@@ -154,6 +158,35 @@ def test_vivados_script_finds_its_files_wherever_the_folder_is(arty):
     named = re.findall(r"^read_\w+ \{?([^\s}]+)", script, re.MULTILINE)
     assert sorted(named) == ["arty_a7_35t.v", "arty_a7_35t.xdc", "systolith_core.v"]
     assert all((arty / name).is_file() for name in named) and str(arty) not in script
+
+
+#: Verilator's warnings of LiteX's Verilog, beside those of the core that `systolith.vlt` waives:
+#: non-blocking assignments in its combinational blocks, pins of the vendor's cells left open.
+LITEXS = {"COMBDLY", "PINMISSING"}
+
+
+def test_verilator_finds_nothing_in_a_soc_but_litexs_habits(arty):
+    """With models of the vendor's cells, such as clock loops and delay lines of the pins."""
+    pyosys = pytest.importorskip("pyosys")
+    vendor = Path(pyosys.__file__).parent / "share" / "xilinx"
+    words = set(re.findall(r"\b[A-Z]\w+\b", (arty / "arty_a7_35t.v").read_text()))
+    cells = [text for name in ("cells_sim.v", "cells_xtra.v")
+             for text, cell in re.findall(r"(^module (\w+).*?^endmodule)",
+                                          (vendor / name).read_text(), re.M | re.S)
+             if cell in words]
+    (arty / "cells.v").write_text("\n".join(cells))
+    done = subprocess.run(
+        ["verilator", "--lint-only", "-Wall", "--top-module", "arty_a7_35t",
+         "arty_a7_35t.v", "systolith_core.v", "cells.v"], cwd=arty, capture_output=True, text=True,
+        env=verilate.environment())
+    found = set(re.findall(r"^%Warning-(\w+): (?:arty_a7_35t|systolith_core)\.v", done.stderr,
+                           re.MULTILINE))
+    assert found - LITEXS == {"DECLFILENAME", *_WAIVED}
+    assert re.findall(r"^%Error: (.*)", done.stderr, re.MULTILINE) == [
+        f"Exiting due to {done.stderr.count('%Warning-')} warning(s)"]
+    # of the core, outputs for a listener alone are left open
+    assert set(re.findall(r"PINMISSING: \S+ .* with missing pin: '(trace_\w+|[ms]_axi_\w+|irq)'",
+                          done.stderr)) <= {"trace_valid", "trace_layer", "trace_raw", "trace_item"}
 
 
 def test_a_simulated_soc_computes_what_the_golden_model_does(tmp_path):

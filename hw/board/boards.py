@@ -226,7 +226,8 @@ class SerialBoard(wiring.Component):
         m.d.sync += blink.eq(blink + 1)
         # what is short is seen for up to eight ticks
         slow = blink[self._bits(0.084) - 3]
-        slow_then, stretched = Signal(), []
+        slow_then = Signal()
+        stretched = []
         m.d.sync += slow_then.eq(slow)
         for name in ("command", "reading", "writing"):
             left = Signal(3, name=f"{name}_left")

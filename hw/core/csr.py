@@ -121,7 +121,9 @@ class Csr(wiring.Component):
         """CYCLES, and its values at the first pass and the last result: all a cycle later, as is
         `busy`."""
         cycles, first, last = (Signal(32, name=name) for name in ("cycles", "first", "last"))
-        first_seen, passed, written = Signal(), Signal(), Signal()
+        first_seen = Signal()
+        passed = Signal()
+        written = Signal()
         m.d.sync += [passed.eq(self.compute_start), written.eq(self.result_written)]
         with m.If(self.start):
             m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
@@ -143,7 +145,8 @@ class Csr(wiring.Component):
         m.d.sync += seen.eq(Cat(busy & (state[unit] == name) for unit, name in names))
         m.d.comb += [counters.clear.eq(self.start), counters.events.eq(seen)]
         numbers = [address(counter(*name)) >> 2 for name in names]
-        number, value = Signal(6), Signal.like(counters.value)
+        number = Signal(6)
+        value = Signal.like(counters.value)
         m.d.sync += [number.eq(Array(numbers)[counters.place]), value.eq(counters.value)]
         return number, value, numbers
 
@@ -151,7 +154,9 @@ class Csr(wiring.Component):
         """Reads in two steps: one register of each group of eight; a group, or a counter."""
         bus = self.bus
         number = Signal(6)
-        asked, chosen = Signal(), Signal()      # the two steps
+        # the two steps
+        asked = Signal()
+        chosen = Signal()
         m.d.comb += bus.arready.eq(~bus.rvalid & ~asked & ~chosen)
         m.d.sync += asked.eq(bus.arready & bus.arvalid)
         with m.If(bus.arready):
@@ -193,7 +198,8 @@ class Csr(wiring.Component):
             m.d.sync += bus.bvalid.eq(1)
 
         number = bus.awaddr[2:]
-        begin, cease = Signal(), Signal()
+        begin = Signal()
+        cease = Signal()
         control = accepted & (number == address("CONTROL") >> 2)
         m.d.comb += [begin.eq(control & bus.wdata[0]), cease.eq(control & bus.wdata[1])]
         m.d.sync += self.start.eq(0)

@@ -101,9 +101,14 @@ class Sequencer(wiring.Component):
 
         # In one cycle an instruction is complete and judged, in the next one executed.
         complete, failed, opcode, layer, whole = self._elaborate_beats(m, check, queues)
-        good, executed, ended, damaged = Signal(), Signal(), Signal(), Signal()
-        commit, ends = Signal(len(Unit)), Signal()
-        fault, faulty_layer = Signal(4), Signal.like(layer, reset_less=True)
+        good = Signal()
+        executed = Signal()
+        ended = Signal()
+        damaged = Signal()
+        commit = Signal(len(Unit))
+        ends = Signal()
+        fault = Signal(4)
+        faulty_layer = Signal.like(layer, reset_less=True)
         asking, position, missing = self._elaborate_fetch(m, queues, executed, ended)
         first = Signal()
         begins = opcode == Opcode.BEGIN
@@ -149,8 +154,11 @@ class Sequencer(wiring.Component):
                            for name in ("beat", "last_beat"))
         place, last_place = (Signal(range(self.beats), name=name)
                              for name in ("place", "last_place"))
-        came, written = Signal(), Signal()
-        error, failed, complete = Signal(), Signal(), Signal()
+        came = Signal()
+        written = Signal()
+        error = Signal()
+        failed = Signal()
+        complete = Signal()
         head = data.StructLayout({item.name: item.width for item in isa.HEAD})
         opcode = Signal(4, reset_less=True)
         layer = Signal(head["layer"].shape, reset_less=True)
@@ -205,10 +213,15 @@ class Sequencer(wiring.Component):
         chunks, unit_bits = self.arch.instruction_bytes // unit, (unit - 1).bit_length()
         page_bits = (PAGE_BYTES // unit - 1).bit_length()
         offset = Signal(offset_bits(self.arch) - unit_bits, reset_less=True)
-        rest, length, now = Signal(2), Signal(2), Signal(2)
+        rest = Signal(2)
+        length = Signal(2)
+        now = Signal(2)
         ahead = Signal(range(chunks * FETCHES + 1))
         last = Signal(page_bits, reset_less=True)   # of the requested chunks, its place in the page
-        refused, asking, taken, asked = Signal(), Signal(), Signal(), Signal()
+        refused = Signal()
+        asking = Signal()
+        taken = Signal()
+        asked = Signal()
         chunk_bits = (unit // self.arch.beat_bytes - 1).bit_length()    # of a beat's number
         request = self.read.request
         m.d.comb += [
@@ -254,7 +267,8 @@ class Sequencer(wiring.Component):
     def _elaborate_report(self, m, fault, damaged, executed, layer, position):
         # `age` counts the cycles since something moved, from 1 up, and stops beyond the watchdog.
         age = Signal(self.arch.watchdog_bits + 1, init=1)
-        expired, moved = Signal(), Signal()
+        expired = Signal()
+        moved = Signal()
         m.d.sync += [
             moved.eq(self.start | executed | self.progress | self.read.beats.valid),
             expired.eq(self.busy & (age == self.watchdog)),

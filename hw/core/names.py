@@ -88,7 +88,9 @@ def readable(text: str) -> str:
 
 
 def _modules(text: str) -> Iterator[_Module]:
-    module, cell, before = None, {}, []
+    module: _Module | None = None
+    cell: dict[str, str] = {}
+    before: list[str] = []
     for line in text.splitlines(keepends=True):
         words = line.split(None, 2)
         if line.startswith("module "):

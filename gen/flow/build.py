@@ -20,6 +20,7 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.measure.area import measure
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
 from systolith.gen.quantize.quantize import Quantized, Recipe, quantize, with_sizes
+from systolith.gen.report.build_page import write_build_page
 from systolith.gen.report.quantization import files_beside, write_errors
 from systolith.gen.report.report import make_report, write_report
 from systolith.hw.board.boards import BOARDS
@@ -127,14 +128,18 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
         with ThreadPoolExecutor(1) as pool:
             counted = pool.submit(_report, program, graph, progress)
             measured = _area(arch, whole, top, target, progress) if area else None
-            report = counted.result()
-        write_report(replace(report, area=measured), new)
+            report, timing = counted.result()
+        report = replace(report, area=measured)
+        write_report(report, new)
+        write_build_page(report, program, timing, new, quantized.rows if quantized else ())
     return Build(folder, arch, graph, program, quantized)
 
 
 def _report(program, graph, progress):
     with progress.step("Counting cycles"):
-        return replace(make_report(program), host=graph.host_work(), notes=tuple(graph.notes))
+        timing = cycles(program)
+        report = make_report(program, timing=timing)
+        return replace(report, host=graph.host_work(), notes=tuple(graph.notes)), timing
 
 
 def _area(arch, verilog, top, target, progress):

@@ -1,8 +1,6 @@
 """A sweep's results as one page that works without a network: plots, filters, table."""
 
-import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from systolith.gen.chip.keys import KEYS
 from systolith.gen.kit.files import write_file
 
 from .metrics import METRICS
+from .pages import filled
 
 __all__ = ["page", "write_page"]
 
@@ -26,21 +25,6 @@ def page(rows: Sequence[dict[str, Any]], objectives: Sequence[str], folder: Path
         "rows": [{name: None if name in METRICS and value == "" else value
                   for name, value in row.items()} for row in rows]}
     return filled("pareto", f"Sweep {Path(folder).name}", data)
-
-
-def filled(name: str, title: str, data: Any) -> str:
-    """The template NAME.html beside this module with its style, script and data."""
-    folder = resources.files(__package__)
-
-    def text(suffix):
-        return (folder / f"{name}.{suffix}").read_text()
-    made = text("html")
-    for mark, part in (("TITLE", title.replace("&", "&amp;").replace("<", "&lt;")),
-                       ("STYLE", text("css")), ("SCRIPT", text("js")),
-                       # no end of the script's element may stand in it
-                       ("DATA", json.dumps(data).replace("</", "<\\/"))):
-        made = made.replace(f"@{mark}@", part)
-    return made
 
 
 def write_page(rows: Sequence[dict[str, Any]], objectives: Sequence[str], folder: Path) -> Path:

@@ -16,7 +16,7 @@ from systolith.hw.spec.host import Input, Output
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.records import RecordError
-from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.cycles import Timing, cycles
 from systolith.sim.model.host_work import HostWork
 
 from .contents import (
@@ -49,13 +49,13 @@ def assumed_clock(arch: Arch) -> tuple[float, str]:
     return arch.clock_mhz or ASSUMED_MHZ, "assumed: clock.mhz of the chip"
 
 
-def make_report(program: Program, latency: int = 32) -> Report:
+def make_report(program: Program, latency: int = 32, timing: Timing | None = None) -> Report:
     """The report of a program, without area; cycles are the cycle model's for a memory of this
-    latency."""
+    latency. `timing` is the model's result, where it is known."""
     arch, host = program.arch, program.host
     board = BOARDS.get(arch.board)
-    clock, timing, macs = Clock(*assumed_clock(arch)), cycles(program, latency), (
-        host.batch * host.macs)
+    timing = cycles(program, latency) if timing is None else timing
+    clock, macs = Clock(*assumed_clock(arch)), host.batch * host.macs
     return Report(
         network=Network(host.network, host.macs, len(host.layers), host.batch,
                         tuple(map(_tensor, host.inputs)), tuple(map(_tensor, host.outputs))),

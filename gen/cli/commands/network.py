@@ -127,7 +127,7 @@ class Build(Command):
     text = (
         "Compile a quantized ONNX network for a chip, or a float one with calibration data. The "
         "folder then\nholds the Verilog, the program with its memory image, the board's top level "
-        "and constraints,\nreport.json and report.md.")
+        "and constraints,\nreport.json, report.md and report.html.")
     examples = (
         "  systolith build digits-cnn.onnx --chip ulx3s-8x8-e3m2 -o out\n"
         "  systolith build net.onnx --chip chip.toml --set buffers.weights=4096 -o out\n"

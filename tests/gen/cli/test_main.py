@@ -96,7 +96,7 @@ def test_verilog(capsys, tmp_path):
 def test_build_lists_what_it_wrote(built):
     assert {path.name for path in built.iterdir()} == {
         "chip.toml", "core.v", "manifest.json", "model.onnx", "program.bin",
-        "report.json", "report.md", "ulx3s.v", "ulx3s.lpf"}
+        "report.html", "report.json", "report.md", "ulx3s.v", "ulx3s.lpf"}
     build = open_build(built)
     assert (build.arch.rows, build.arch.board) == (4, "ulx3s-85f")
     assert "module ulx3s(" in (built / "ulx3s.v").read_text()

@@ -2,14 +2,14 @@
 
 import html
 import re
-import shutil
-import subprocess
 
 import pytest
 from systolith.gen.report.metrics import METRICS
 from systolith.gen.report.pareto import pareto_front, rows_of
 from systolith.gen.report.pareto_page import page
 from systolith.hw.spec.arch import Arch
+
+from ...browser import text_of
 
 
 def point(number, lut, cycles, **more):
@@ -47,17 +47,6 @@ def test_most_is_better_for_some():
     for n, item in enumerate(made := [point(n, 1, 1) for n in range(3)]):
         item["networks"]["net"]["figures"]["accuracy"] = n / 10
     assert [row["pareto"] for row in rows_of(made, ["accuracy"])] == [0, 0, 1]
-
-
-def text_of(path, *options):
-    """The page's elements as a browser has them once its script has run."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("chromium is not installed")
-    found = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000",
-         "--dump-dom", *options, path.as_uri()], capture_output=True, text=True, timeout=60)
-    return found.stdout
 
 
 def test_a_browser_shows_it(tmp_path):

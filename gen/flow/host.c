@@ -319,8 +319,9 @@ static uint8_t *whole_file(const char *path, size_t *size)
 
 static void wait_while(uint32_t mask, const char *what)
 {
-    for (int n = 0; read_register(STATUS) & mask; ++n) {
-        if (n > 100000) die("%s", what);
+    for (uint32_t n = 0, status; (status = read_register(STATUS)) & mask; ++n) {
+        int vain = status & RESETTING && (status >> 4 & 15) == RESET_IN_VAIN;
+        if (n > 100000 || vain) die("%s", what);
         usleep(100);
     }
 }
@@ -354,7 +355,8 @@ int main(int argc, char **argv)
         || read_register(IDENTITY_HIGH) != CHIP_HIGH)
         die("the core is another chip than the program was made for");
     write_register(CONTROL, 2);
-    wait_while(RESETTING, "the core's reset does not end: its bus does not answer");
+    wait_while(RESETTING, "a soft reset does not end, because the memory bus owes answers: reset "
+               "core and memory by their reset inputs, or configure the FPGA again");
     write_memory(0, program + IMAGE_AT, IMAGE_BYTES);
     write_register(WINDOW_BASE, window_base);
     if (read_register(WINDOW_BASE) != window_base)

@@ -275,7 +275,8 @@ def _constants(build: Build, content: bytes) -> dict[str, object]:
         **{name: f"{registers.address(name):#x}" for name in (
             "ID", "VERSION", "IDENTITY_LOW", "IDENTITY_HIGH", "CONTROL", "STATUS", "ERROR_ADDRESS",
             "WINDOW_BASE", "WINDOW_SIZE", "PROGRAM", "WATCHDOG", "CYCLES")},
-        "ID_VALUE": f"{registers.ID:#x}", "VERSION_VALUE": registers.VERSION, "RESETTING": 8,
+        "ID_VALUE": f"{registers.ID:#x}", "VERSION_VALUE": registers.VERSION,
+        "RESETTING": registers.STATUS_RESETTING, "RESET_IN_VAIN": int(registers.ErrorCode.RESET),
         "CHIP_LOW": f"{number & 0xFFFFFFFF:#x}u", "CHIP_HIGH": f"{number >> 32:#x}u",
         "PROGRAM_FILE_BYTES": len(content), "IMAGE_AT": content.index(bytes(program.image)),
         "IMAGE_BYTES": len(program.image), "CODE_OFFSET": program.code_offset,

@@ -4,6 +4,10 @@ A seed stands for one random program and one random network, with random latency
 memory. Every result of post-processing, every byte that is written, in order, and the memory in
 the end must be the same; a network's outputs must also be what the golden model says, and where
 the memory does not stall, the core takes the cycles that the cycle model says.
+
+The program runs a second time in trouble: the memory answers wrongly somewhere, or the run is
+broken off. It must end with an error or with the right results, break no rule of the bus, and at
+once after a soft or a hard reset the same program must run as if nothing had been.
 """
 
 import os
@@ -12,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,7 +29,10 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.hw.spec import words as layout
-from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.arch import KEYS, Arch
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
+from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
@@ -40,7 +47,21 @@ from systolith.sim.rtl.verilate import SimulationError
 __all__ = ["EXPECTED", "Case", "chip", "regress"]
 
 #: Seeds that one simulation runs, and clock cycles after which a run has failed.
-_SEEDS_AT_ONCE, _LIMIT = 10, 2_000_000
+_SEEDS_AT_ONCE, _LIMIT = 25, 2_000_000
+#: Cycles without progress that end a run in trouble.
+_WATCHDOG = 2000
+#: What may go wrong, and what the core may then say, if it was met at all; None: anything. A beat
+#: that is wrong may be part of an instruction, whose errors are as good.
+_ANSWERS = {
+    rtl.READ_ERROR: {ErrorCode.BUS}, rtl.WRITE_ERROR: {ErrorCode.BUS},
+    rtl.READ_SILENT: {ErrorCode.WATCHDOG}, rtl.WRITE_SILENT: {ErrorCode.WATCHDOG},
+    rtl.LAST: {ErrorCode.PROTOCOL},
+    rtl.TWICE: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY},
+    rtl.LOST: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY, ErrorCode.WATCHDOG}}
+#: After which a soft reset may be in vain: the memory owes something.
+_OWING = {rtl.READ_SILENT, rtl.WRITE_SILENT, rtl.LOST}
+#: Parts that a chip may have.
+_OPTIONS = [key.field for key in KEYS.values() if key.optional]
 #: For which reasons the compiler may refuse a random network, as patterns: nothing else is known of
 #: the networks that `random_graph` makes for a chip but these. Any other refusal fails.
 EXPECTED = (
@@ -108,7 +129,7 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
     """
     if seeds < 1 or jobs < 1:
         raise UserError(f"--seeds and --jobs must be at least 1, not {min(seeds, jobs)}")
-    names = chips or [f"random-{n}" for n in range(max(4, -(-seeds // 25)))]
+    names = list(chips or _random_chips(max(4, -(-seeds // 25))))
     if waves is not None and (seed is None or len(names) != 1):
         raise UserError("--waves needs --seed and one chip: waveforms are of one seed")
     for name in names:
@@ -153,6 +174,17 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
     return cases
 
 
+def _random_chips(count):
+    """Names of random chips: first those with an option that no chip before has."""
+    fresh, others, seen = [], [], set()
+    while len(seen) < len(_OPTIONS) or len(fresh) + len(others) < count:
+        name = f"random-{len(fresh) + len(others)}"
+        has = {field for field in _OPTIONS if getattr(chip(name), field)} - seen
+        (fresh if has else others).append(name)
+        seen |= has
+    return (fresh + others)[:max(count, len(fresh))]
+
+
 def _run_parts(parts):
     return [case for name, seeds in parts for case in _run_part(name, seeds, None)]
 
@@ -181,9 +213,10 @@ def _run_part(name, seeds, waves):
                     text = f"the simulation failed, as seed {prepared[0][0].seed} says"
         else:
             for (case, job, expected, what), runs in zip(prepared, simulation.runs, strict=True):
-                case.clocks += runs[0].cycles
-                difference = (_difference(runs[0], expected, job.program)
-                              or _wrong_cycles(runs[0], job))
+                case.clocks += sum(run.cycles for run in runs)
+                difference = (_wrong_end(runs[0], expected, job) if job.again else "") or (
+                    _vain_reset(runs[-1], job)
+                    or _difference(runs[-1], expected, job.program) or _wrong_cycles(runs[-1], job))
                 if difference and not case.failure:
                     case.failure = f"{what}: {difference}"
     for case in cases:
@@ -204,6 +237,8 @@ def _prepare(arch, case):
     simulator = Simulator(arch, bytearray(program.image))
     simulator.run(program.instructions, case.seed)
     found = [(job(program, []), simulator, "program")]
+    trouble = _in_trouble(job(program, []), random.Random(f"trouble {case.seed}"))
+    found.append((trouble, simulator, f"program with {_told(trouble)}"))
 
     graph, codes = random_graph(arch, case.seed)
     batch = random.Random(f"batch {case.seed}").choice((1, 1, 2, 3, 4))
@@ -237,6 +272,63 @@ def _prepare(arch, case):
             raise AssertionError(f"the compiled network's output {name!r} is not the golden "
                                  "model's")
     return found
+
+
+def _in_trouble(job, draw):
+    """The job with something that goes wrong in it, drawn, and a reset and a good run after it."""
+    kind = draw.choice((*_ANSWERS, None, None, None))
+    job = replace(job, watchdog=_WATCHDOG, again=draw.choice(("soft", "soft", "hard")),
+                  limit_again=job.limit)
+    if kind is None:                    # it is broken off
+        return replace(job, limit=draw.randrange(1, cycles(job.program, job.latency).cycles))
+    program = job.program
+    writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
+    places = [] if writes else [program.code_offset + draw.randrange(
+        INSTRUCTION_BYTES * len(program.instructions))]
+    for code in program.instructions:
+        if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):
+            size = (code.items * (code.item_stride or 1) if writes else
+                    code.words * word_bytes(code.memory, program.arch))
+            places.append(code.address + draw.randrange(code.rows) * code.row_stride
+                          + draw.randrange(size))
+    place = draw.choice(places or [0])
+    return replace(job, fault=(kind, place, place + draw.choice((0, 0, 0, 100))),
+                   response=draw.choice((2, 3)))
+
+
+def _told(job):
+    """In words, what goes wrong in a job."""
+    then = f", then a {job.again} reset"
+    if job.fault is None:
+        return f"an end after {job.limit} cycles{then}"
+    kind, first, last = job.fault
+    name = {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
+            rtl.READ_SILENT: "reads that are never answered",
+            rtl.WRITE_SILENT: "writes that are never answered", rtl.LAST: "wrong RLAST",
+            rtl.TWICE: "beats that come twice", rtl.LOST: "beats that are lost"}[kind]
+    return f"{name} at bytes {first} to {last}{then}"
+
+
+def _wrong_end(run, simulator, job):
+    """What is wrong with how a run in trouble has ended, in words."""
+    status = run.status
+    if run.broken:
+        return f"broken rule of the bus: {run.broken[0]}"
+    if job.fault is None:
+        return f"it stopped: {status}" if status.error is not None else ""
+    if status.error is None:
+        return (f"silently wrong: {difference}" if status.done and (
+            difference := _difference(run, simulator, job.program)) else "" if status.done
+            else f"neither done nor an error after {run.cycles} cycles")
+    if status.error not in _ANSWERS[job.fault[0]]:
+        return f"not the error of this fault: {status}"
+    return ""
+
+
+def _vain_reset(run, job):
+    """Whether a soft reset was in vain that need not have been, in words."""
+    owing = job.fault is not None and job.fault[0] in _OWING
+    return "a soft reset did not end" if run.reset == "soft in vain" and not owing else ""
 
 
 def _check_order(program):

@@ -94,6 +94,9 @@ class ReadArbiter(wiring.Component):
         In the cycle before, a handshake took place on AR or R.
     quiet : Out(1)
         No burst is on the AR channel or outstanding.
+    suspect : Out(1)
+        The memory has broken a rule since the last reset, so that more may come than is
+        outstanding.
     report : Out(REPORT)
         In the cycle after: a bus error or a burst outside the window of LOAD's, RLAST at the wrong
         beat, a beat that nothing has asked for, or one with another identifier. The address is the
@@ -109,7 +112,7 @@ class ReadArbiter(wiring.Component):
             "fetch": In(ReadSignature(arch)), "load": In(LoadSignature(arch)),
             "axi": Out(AXI4Signature(32, arch.bus_bits).part("ar", "r")),
             "window_base": In(32), "window_size": In(32), "halt": In(1),
-            "progress": Out(1), "quiet": Out(1), "report": Out(REPORT),
+            "progress": Out(1), "quiet": Out(1), "suspect": Out(1), "report": Out(REPORT),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -217,6 +220,8 @@ class ReadArbiter(wiring.Component):
             refused.eq(head.refused & kept.load), load.eq(kept.load),
             offset.eq(kept.offset), layer.eq(kept.tag.layer),
         ]
+        with m.If(taken & rule):
+            m.d.sync += self.suspect.eq(1)
         m.d.comb += [
             report.valid.eq((taken & (rule | failed)) | refused),
             report.unit.eq(Mux(load, Unit.LOAD, SEQUENCER)),

@@ -15,6 +15,7 @@ from systolith.hw.spec.registers import (
     REGISTERS,
     REPORT,
     VERSION,
+    ErrorCode,
     UnitState,
     address,
     counter,
@@ -40,7 +41,8 @@ class Csr(wiring.Component):
     Soft reset: `stop` goes high in the cycle after the write and stays until `quiet` is high; in
     the cycle after, its last, `reset` is high. This component must not be reset by it. A start that
     is written meanwhile, or with the reset, follows in the cycle after; until then STATUS says busy
-    and `irq` is low. The counters keep their values until the next start.
+    and `irq` is low. Where `report` says meanwhile that the reset does not end (`ErrorCode.RESET`),
+    the start is dropped. The counters keep their values until the next start.
 
     CYCLES counts the cycles in which `busy` is high, a cycle later; the counters of units, where
     the chip has them, those of these in which the unit was in the state, two cycles later, and
@@ -60,7 +62,7 @@ class Csr(wiring.Component):
     report : In(REPORT)
         Held by the sequencer; `valid` is the error flag.
     quiet : In(1)
-        No transaction is outstanding on the memory bus, and none will begin.
+        Nothing more will come on the memory bus, and nothing will begin.
     state[unit], missing[unit] : In(4)
         A `UnitState`, and the units whose tokens are missing.
     compute_start, result_written : In(1)
@@ -208,7 +210,8 @@ class Csr(wiring.Component):
         with m.Elif(self.reset):
             m.d.sync += [self.stop.eq(0), wanted.eq(0), self.start.eq(begin | wanted)]
         with m.Elif(self.stop):
-            m.d.sync += wanted.eq(begin | wanted)
+            vain = self.report.valid & (self.report.code == ErrorCode.RESET)
+            m.d.sync += wanted.eq((begin | wanted) & ~vain)
         with m.Else():
             m.d.sync += self.start.eq(begin & ~self.busy & ~self.start & ~self.report.valid)
 

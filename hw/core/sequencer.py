@@ -10,7 +10,7 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.numbers import PAGE_BYTES
-from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
+from systolith.hw.spec.registers import REPORT, RESET_CYCLES, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, code_unit
 from systolith.hw.spec.widths import offset_bits, payload, where_bits
 
@@ -33,8 +33,10 @@ class Sequencer(wiring.Component):
     is full, and fewer than `FETCHES` instructions are requested and not committed. After END
     nothing is requested, and what still comes does not matter.
 
-    END has been executed when all queues are empty, no unit is busy and the bus is quiet; `done` is
-    high and `busy` low two cycles later.
+    When END has been executed, all queues are empty and LOAD is not busy, BEGIN is fetched again
+    and dropped: an answer that came twice would show at the latest as this one's, whose length is
+    known. The program has ended when all queues are empty, no unit is busy and the bus is quiet;
+    `done` is high and `busy` low two cycles later.
 
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
     goes high three cycles after a unit's report. Nothing is committed from the cycle after on.
@@ -53,9 +55,10 @@ class Sequencer(wiring.Component):
     start : In(1)
         Pulse; only while neither `busy` nor `report.valid` is high. Also clears token counters.
     stop : In(1)
-        Halts as an error does, without a report.
+        Halts as an error does, for a reset.
     program : In(32)
-        Offset of BEGIN; a multiple of `timing.code_unit`.
+        Offset of BEGIN; a multiple of 64, so that BEGIN is one burst: of several beats, where a
+        beat is not an instruction.
     watchdog : In(32)
         Cycles without `progress` before error 5; 0: never.
     read : Out(ReadSignature)
@@ -72,6 +75,9 @@ class Sequencer(wiring.Component):
     reports : In(REPORT), of LOAD and of STORE
         The other units find no errors.
     report : Out(REPORT)
+    expired : Out(1)
+        Nothing has moved for `watchdog` cycles or, while `stop` is high, RESET_CYCLES. If `stop` is
+        high and the bus not quiet, it is reported as ErrorCode.RESET, whatever was reported before.
     busy, done, halt : Out(1)
     """
 
@@ -87,7 +93,7 @@ class Sequencer(wiring.Component):
             "store": Out(stream.Signature(payload(arch, Opcode.STORE))),
             "unit_busy": In(4), "progress": In(1), "quiet": In(1), "overflow": In(1),
             "reports": In(REPORT).array(2), "report": Out(REPORT),
-            "busy": Out(1), "done": Out(1), "halt": Out(1),
+            "expired": Out(1), "busy": Out(1), "done": Out(1), "halt": Out(1),
         })
         self.o = (self.load, self.array, self.post, self.store)
 
@@ -109,7 +115,7 @@ class Sequencer(wiring.Component):
         ends = Signal()
         fault = Signal(4)
         faulty_layer = Signal.like(layer, reset_less=True)
-        asking, position, missing = self._elaborate_fetch(m, queues, executed, ended)
+        asking, position, missing, checked = self._elaborate_fetch(m, queues, executed, ended)
         first = Signal()
         begins = opcode == Opcode.BEGIN
         wrong_order = first != begins
@@ -132,7 +138,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [queues.commit.eq(commit), damaged.eq(executed & ends & ~whole)]
 
         idle = Signal()
-        m.d.sync += idle.eq(queues.empty & (self.unit_busy == 0) & self.quiet & ~asking)
+        m.d.sync += idle.eq(queues.empty & (self.unit_busy == 0) & self.quiet & ~asking & checked)
         with m.If(self.start):
             m.d.sync += [first.eq(1), ended.eq(0), self.busy.eq(1), self.done.eq(0)]
         with m.Elif(executed):
@@ -205,7 +211,8 @@ class Sequencer(wiring.Component):
 
     def _elaborate_fetch(self, m, queues, executed, ended):
         """Requests. Returns the signal that one is made, the offset of the instruction that is
-        executed next, and the signal that it lies outside the window."""
+        executed next, the signal that it lies outside the window, and the signal that after END the
+        last request was taken."""
         # An instruction is one or three chunks of `code_unit` bytes, and none straddles a page.
         # The next request begins at `offset`; `ahead` chunks before it have been requested and not
         # executed. `rest` are left of its instruction, `length` of them are requested at once.
@@ -240,40 +247,51 @@ class Sequencer(wiring.Component):
         until = Signal(page_bits + 1)
         m.d.comb += until.eq(offset[:page_bits] + (rest - 1)[:2])
         m.d.sync += asked.eq(taken)     # then the arbiter says whether it was outside
+        # after END, BEGIN once more
+        rewound = Signal()
+        checked = Signal()
+        rewind = Signal()
+        m.d.comb += rewind.eq(ended & ~rewound & ~asking & ~asked)
         with m.If(~asking & ~asked):
             m.d.sync += [
                 length.eq(now), last.eq(until[:page_bits] | until[page_bits].replicate(page_bits)),
-                asking.eq(self.busy & ~self.halt & ~ended & ~refused & ~queues.full
-                          & ((rest != chunks) | (ahead <= chunks * (FETCHES - 1)))),
+                asking.eq(self.busy & ~self.halt & Mux(
+                    ended, rewound & ~checked & queues.empty & ~self.unit_busy[Unit.LOAD],
+                    ~refused & ~queues.full
+                    & ((rest != chunks) | (ahead <= chunks * (FETCHES - 1))))),
             ]
         with m.Elif(taken):
             m.d.sync += asking.eq(0)
         got = asked & ~self.read.refused
+        with m.If(self.start | rewind):
+            m.d.sync += [offset.eq(self.program[unit_bits:]), rest.eq(chunks)]
+        with m.Elif(got):
+            m.d.sync += [offset.eq(offset + length),
+                         rest.eq(Mux(length == rest, chunks, rest - length))]
         with m.If(self.start):
-            m.d.sync += [offset.eq(self.program[unit_bits:]), rest.eq(chunks), ahead.eq(0),
-                         refused.eq(0), asking.eq(0)]
+            m.d.sync += [ahead.eq(0), refused.eq(0), asking.eq(0), rewound.eq(0), checked.eq(0)]
         with m.Else():
-            with m.If(got):
-                m.d.sync += [offset.eq(offset + length),
-                             rest.eq(Mux(length == rest, chunks, rest - length))]
+            m.d.sync += [rewound.eq(rewound | rewind), checked.eq(checked | (taken & rewound))]
             with m.If(asked & self.read.refused):
                 m.d.sync += refused.eq(1)
             m.d.sync += ahead.eq(ahead + Mux(got, length, 0) - Mux(executed, chunks, 0))
         position = Signal(32)
         m.d.comb += position.eq((offset - ahead)[:len(offset)] << unit_bits)
         # what is not outside has come and been executed
-        return asking, position, refused & ~ended & (ahead < chunks)
+        return asking, position, refused & ~ended & (ahead < chunks), checked
 
     def _elaborate_report(self, m, fault, damaged, executed, layer, position):
         # `age` counts the cycles since something moved, from 1 up, and stops beyond the watchdog.
         age = Signal(self.arch.watchdog_bits + 1, init=1)
-        expired = Signal()
+        limit_bit = min(RESET_CYCLES.bit_length(), len(age)) - 1        # of a reset
         moved = Signal()
+        waits = Signal()
+        m.d.comb += waits.eq(self.busy | self.stop)
         m.d.sync += [
             moved.eq(self.start | executed | self.progress | self.read.beats.valid),
-            expired.eq(self.busy & (age == self.watchdog)),
+            self.expired.eq(waits & ((age == self.watchdog) | (self.stop & age[limit_bit]))),
         ]
-        with m.If(moved | ~self.busy):
+        with m.If(moved | ~waits):
             m.d.sync += age.eq(1)
         with m.Elif(~age[-1]):
             m.d.sync += age.eq(age + 1)
@@ -283,10 +301,13 @@ class Sequencer(wiring.Component):
         one, other = self.reports
         m.d.sync += told.eq(Mux(one.valid, one.as_value(), other.as_value()))
         own = self.report
-        with m.If(self.busy & ~own.valid & ~self.stop):
+        with m.If(self.stop):
+            with m.If(self.expired & ~self.quiet):
+                m.d.sync += [own.valid.eq(1), own.unit.eq(SEQUENCER), own.code.eq(ErrorCode.RESET)]
+        with m.Elif(self.busy & ~own.valid):
             with m.If(told.valid):
                 m.d.sync += own.eq(told)
-            with m.Elif(self.overflow | expired | damaged | (fault != 0)):
+            with m.Elif(self.overflow | self.expired | damaged | (fault != 0)):
                 m.d.sync += [
                     own.valid.eq(1),
                     own.unit.eq(SEQUENCER),
@@ -294,7 +315,7 @@ class Sequencer(wiring.Component):
                     own.address.eq(position[:where_bits(self.arch, len(position))]),
                     own.code.eq(Mux(fault != 0, fault,
                                     Mux(damaged, ErrorCode.CHECKSUM,
-                                        Mux(expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS)))),
+                                        Mux(self.expired, ErrorCode.WATCHDOG, ErrorCode.TOKENS)))),
                 ]
 
 

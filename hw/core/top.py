@@ -91,8 +91,10 @@ class Core(wiring.Component):
                 csr.missing[unit].eq(component.missing),
             ]
         m.d.comb += [
-            # in the cycle before it halts, a burst can still begin
-            csr.quiet.eq(sequencer.halt & arbiter.quiet & store.quiet),
+            # In the cycle before it halts, a burst can still begin. Where the memory has broken a
+            # rule, more than was counted may come: until it has been silent for long.
+            csr.quiet.eq(sequencer.halt & arbiter.quiet & store.quiet
+                         & (~arbiter.suspect | sequencer.expired)),
             *(own.eq(report) for own, report in
               zip(sequencer.reports, (arbiter.report, store.report), strict=True)),
             *(halt.eq(sequencer.halt) for halt in (store.halt, arbiter.halt)),

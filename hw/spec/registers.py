@@ -10,9 +10,9 @@ from amaranth.lib import data
 
 from .isa import Unit
 
-__all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT", "SEQUENCER",
-           "STATUS_RESETTING", "VERSION", "ErrorCode", "Register", "UnitState", "address",
-           "counter", "markdown_table"]
+__all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT",
+           "RESET_CYCLES", "SEQUENCER", "STATUS_RESETTING", "VERSION", "ErrorCode", "Register",
+           "UnitState", "address", "counter", "markdown_table"]
 
 #: Content of the ID register: "STYS" in memory order.
 ID = 0x53595354
@@ -23,6 +23,9 @@ CONTROL_START = 1
 CONTROL_RESET = 2
 #: The bit of STATUS that says that a soft reset waits for the bus.
 STATUS_RESETTING = 8
+#: The bus is given up, in a soft reset, when it has been silent for so many cycles, or as many as
+#: WATCHDOG says, if that is less and not 0. A power of two.
+RESET_CYCLES = 1 << 16
 #: The sequencer's number where a unit is named.
 SEQUENCER = 4
 
@@ -37,6 +40,7 @@ class ErrorCode(IntEnum):
     TOKENS = 6      #: a token counter overflowed
     PROTOCOL = 7    #: RLAST at the wrong beat, or an answer that nothing had asked for
     CHECKSUM = 8    #: the program was not fetched as it was compiled: END's checksum is another one
+    RESET = 9       #: a soft reset does not end: the memory bus owes answers
 
 
 class UnitState(IntEnum):
@@ -94,9 +98,10 @@ REGISTERS = (
                                    "error); to bit 1: soft reset, once the bus is quiet; a start "
                                    "with it, or until then, follows it"),
     Register("STATUS", 0x14, "r", "bit 0 busy, 1 done, 2 error, 3 resetting: a soft reset waits "
-                                  "for the bus, [7:4] error code, [10:8] unit (0 load, 1 array, "
-                                  "2 post, 3 store, 4 sequencer), 11 the chip does not say where "
-                                  "errors are found: layer and address are 0; [27:16] layer"),
+                                  "for the bus (with error 9: in vain), [7:4] error code, "
+                                  "[10:8] unit (0 load, 1 array, 2 post, 3 store, 4 sequencer), 11 "
+                                  "the chip does not say where errors are found: layer and address "
+                                  "are 0; [27:16] layer"),
     Register("WAITING", 0x18, "r", "8 bits a unit: [3:0] 0 idle, 1 running, 2 waiting for tokens, "
                                    "3 for memory, 4 for the next unit; [7:4] the units whose "
                                    "tokens are missing"),

@@ -124,7 +124,10 @@ class _Model:
         self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
         self.address_free = 0               # a burst can be issued on the read address channel
+        self.fetch_issued = 0               # the last request of the sequencer's
+        self.opened = 0                     # from when on the last burst's beats are accepted
         self.reads_end = 0
+        self.free_from = dict.fromkeys(Unit, 0)
         self.end_seen = None                # the cycle from which END is in the head
         # (first, period, last) of POST's writes, in each memory that it shares with LOAD
         self.written: dict[Memory, deque[tuple[int, int, int]]] = {
@@ -160,6 +163,7 @@ class _Model:
         if waiting or self.end_seen is None:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
+        self._fetch_again()
         last = 1 + max([self.end_seen, self.reads_end + 1,
                         *(activity.end + 1 for activity in self.activity.values()),
                         # without prefetch its queue is empty a cycle after it is idle
@@ -173,6 +177,20 @@ class _Model:
                                 for unit, activity in self.activity.items()})
 
     # The sequencer.
+
+    def _fetch_again(self):
+        """BEGIN once more, after END, when everything that LOAD has asked for has come."""
+        rewound = max(self.end_seen, self.fetch_issued + 2) + 1
+        decided = max(rewound, self.activity[Unit.LOAD].end + 1,
+                      *(free + 1 for free in self.free_from.values()))
+        issued = max(decided + 1, self.address_free)
+        first = max(self.opened + 2, issued + 4, self.reads_end + 1, issued + 1 + self.latency)
+        self.reads_end = first + isa.INSTRUCTION_BYTES // self.arch.beat_bytes - 1
+
+    def _free(self, unit, cycle):
+        """A unit's register of its next instruction is free from `cycle` on."""
+        self._put(self.room[unit], cycle)
+        self.free_from[unit] = cycle
 
     def _fetch(self):
         arch = self.arch
@@ -189,7 +207,7 @@ class _Model:
                     yield At(decided, 0)
                 if self.end_seen is not None and self.end_seen <= decided:
                     return
-                issued = yield from self._issue(decided + 1, 0)
+                issued = self.fetch_issued = yield from self._issue(decided + 1, 0)
                 size = min(rest, PAGE_BYTES - offset % PAGE_BYTES)
                 if offset + size > self.program.window_bytes:
                     return
@@ -281,7 +299,7 @@ class _Model:
                     start = popped
                     self._put(self.loading, (wanted, start, number, code))
                 if row == code.rows - 1:
-                    self._put(self.room[Unit.LOAD], popped + 1)
+                    self._free(Unit.LOAD, popped + 1)
                 offered = popped
                 for burst in self._bursts_of(code.address + row * code.row_stride, beats):
                     offered = max(offered + 2, (yield self.load_room))
@@ -291,14 +309,13 @@ class _Model:
 
     def _read(self):
         end = 0             # the last beat accepted
-        opened = 0          # a burst's first beat can be accepted
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
         load = self.activity[Unit.LOAD]
         while True:
             client, beats, issued = yield self.bursts
-            opened = max(opened + 2, issued + 4, end + 1)
-            first = max(opened, issued + 1 + self.latency)
+            self.opened = max(self.opened + 2, issued + 4, end + 1)
+            first = max(self.opened, issued + 1 + self.latency)
             if client is None:
                 end = first + beats - 1
                 self._put(self.fetched, (first, beats))
@@ -368,7 +385,7 @@ class _Model:
             swapped += (passes(code) - 1) * max(length, self.shortest_pass)
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
-            self._put(self.room[Unit.ARRAY], 1 + (
+            self._free(Unit.ARRAY, 1 + (
                 begun + 1 if self.arch.prefetch else finished + timing.WORD))
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
@@ -389,7 +406,7 @@ class _Model:
                           activity.giver)
             start = max(visible, written + 1, granted)
             if self.arch.prefetch:
-                self._put(self.room[Unit.POST], start + 1)
+                self._free(Unit.POST, start + 1)
             across = code.out_x * (self.arch.chunks if code.raw else 1)
             chunks = 1 if code.raw else self.arch.chunks
             reads = code.pool_x * code.pool_y * chunks
@@ -420,7 +437,7 @@ class _Model:
                         if code.destination != others:
                             self.written[memory].append((first, reads, written))
             if not self.arch.prefetch:
-                self._put(self.room[Unit.POST], written + 1)
+                self._free(Unit.POST, written + 1)
             self._give(Unit.POST, code, written)
             self.last_result = written
             activity.add(here, written)
@@ -454,7 +471,7 @@ class _Model:
                     activity.wait(UnitState.TOKENS, max(here + 1, activity.end + 1), granted - 1,
                                   activity.giver)
                 if not left:
-                    self._put(self.room[Unit.STORE], popped + 1)
+                    self._free(Unit.STORE, popped + 1)
                 for place, burst in enumerate(self._bursts_of(address, beats)):
                     room = responses.popleft() + 1
                     early = max(offered, room, entered + 1)

@@ -7,6 +7,7 @@ transfer is a few events, and waiting for the core is one.
 
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge, ValueChange
 from systolith.hw.spec.widths import has_window_base
 
-from .device import Device, DeviceError, RunResult
+from .core import RtlRun
+from .device import Device, DeviceError
 
 #: Multiple of 4096; not 0, where a chip allows it, so that an address without it is outside.
 WINDOW_BASE = 0x4000_3000
@@ -50,6 +52,12 @@ class SimulatedTransport:
         Path("load.bin").write_bytes(data)
         self.transfer(_LOAD, 0, offset, len(data))
 
+    def set_fault(self, fault: tuple | None, response: int = 2) -> None:
+        """See `Job`."""
+        self.dut.fault.value, self.dut.fault_first.value, self.dut.fault_last.value = (
+            fault or (0, 0, 0))
+        self.dut.fault_response.value = response
+
     async def _start(self, job):
         """Reset everything and set the memory up for a job."""
         dut = self.dut
@@ -60,10 +68,7 @@ class SimulatedTransport:
         dut.latency.value = job.latency
         dut.stalls.value = round(job.stalls * 256)
         dut.seed.value = job.seed
-        kind, first, last = job.fault or (0, 0, 0)
-        dut.fault.value = kind
-        dut.fault_first.value = first
-        dut.fault_last.value = last
+        self.set_fault(job.fault, job.response)
         await self._transfer(_FILL, job.seed & 0xFFFFFFFF, 0, job.program.window_bytes)
         for _ in range(3):
             await RisingEdge(dut.clk)
@@ -111,21 +116,49 @@ class SimulatedTransport:
 def _run(dut, jobs):
     """(results of every run of every job, clocks, seconds)"""
     transport = SimulatedTransport(dut)
-    results: list[list[RunResult]] = []
-    count = 0
-    for job in jobs:
+    results: list[list[RtlRun]] = []
+
+    def start(job):
         transport.start(job)
         device = Device(transport)
         device.load(job.program, job.watchdog)
+        return device
+
+    def run(device, job, what, **facts):
+        transport.transfer(_LOG, sum(map(len, results)), 0, 0)
+        found = device.run(what.writes, what.reads, job.limit)
+        results[-1].append(RtlRun(**vars(found), **facts))
+        return found.status.done and found.status.error is None
+
+    for job in jobs:
+        device = start(job)
         results.append([])
-        for run in job.runs:
-            transport.transfer(_LOG, count, 0, 0)
-            count += 1
-            results[-1].append(device.run(run.writes, run.reads, job.limit))
-            if results[-1][-1].status.error is not None or not results[-1][-1].status.done:
+        for what in job.runs:
+            if not run(device, job, what):
                 break
-    transport.transfer(_LOG, count, 0, 0)
+        if job.again:
+            good = replace(job, fault=None, limit=job.limit_again)
+            device, reset = _reset(transport, device, good, start)
+            run(device, good, job.runs[0], reset=reset)
+    transport.transfer(_LOG, sum(map(len, results)), 0, 0)
     return results, transport.clocks, transport.seconds
+
+
+def _reset(transport, device, job, start):
+    """The device after the reset that a job wants, with the memory as it was at first; and which
+    reset it was."""
+    reset = job.again
+    if reset == "soft":
+        try:
+            device.reset()
+        except DeviceError:
+            reset = "soft in vain"
+    if reset != "soft":
+        return start(job), reset
+    transport.set_fault(None)
+    transport.transfer(_FILL, job.seed & 0xFFFFFFFF, 0, job.program.window_bytes)
+    device.load(job.program, job.watchdog)
+    return device, reset
 
 
 @cocotb.test()

@@ -5,7 +5,7 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_c
 #: Clocks from which on the time that "-O1" saves is more than what compiling with it costs: some
 #: 4 s, and 70,000 clocks/s instead of 40,000, on a core of 8 x 8.
 LONG = 300_000
-#: Kinds of `Job.fault`.
-READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT = 1, 2, 3, 4
+#: Kinds of `Job.fault`; the last three are of read beats: wrong RLAST, twice, never.
+READ_ERROR, WRITE_ERROR, READ_SILENT, WRITE_SILENT, LAST, TWICE, LOST = range(1, 8)
 
 
 @dataclass
@@ -53,11 +53,19 @@ class Job:
     seed : int
         Of stalls and pattern.
     fault : (kind, first, last) or None
-        Bytes of the window, both ends included, that answer with an error or never.
+        Bytes of the window, both ends included, that answer wrongly.
+    response : int
+        What RRESP or BRESP then is, where the fault is an error: 2 SLVERR, 3 DECERR.
     watchdog : int
         Cycles without progress until the core gives up; 0: never.
     limit : int or None
         Clock cycles that a run may take.
+    limit_again : int or None
+        That of the run of `again`.
+    again : "", "soft" or "hard"
+        After the runs, finished or not, this reset, the memory as it was at first and without
+        fault, and the first run once more; its result comes after theirs. Where a soft reset does
+        not end, a hard one follows.
     """
     program: Program
     runs: list
@@ -65,8 +73,11 @@ class Job:
     stalls: float = 0.0
     seed: int = 0
     fault: tuple | None = None
+    response: int = 2
     watchdog: int = 1 << 16
     limit: int | None = None
+    limit_again: int | None = None
+    again: str = ""
 
 
 @dataclass
@@ -83,11 +94,14 @@ class RtlRun(RunResult):
         When each beat of write data was accepted, counted from the simulation's start.
     broken : list of str
         Rules of AXI, or of the window, that the core has broken.
+    reset : str
+        The one of `Job.again` that it followed: "soft", "hard", or "soft in vain".
     """
     trace: list = field(default_factory=list)
     written: tuple = ()
     write_cycles: np.ndarray | None = None
     broken: list = field(default_factory=list)
+    reset: str = ""
 
 
 @dataclass
@@ -206,8 +220,8 @@ def _with_logs(result, folder, number):
                 if bit == "1":
                     addresses.append(int(offset, 16) + n)
                     values.append(data[n])
-    return RtlRun(
-        **vars(result), trace=trace,
+    return replace(
+        result, trace=trace,
         written=(np.array(addresses, np.int64), np.frombuffer(bytes(values), np.uint8)),
         write_cycles=np.array(cycles, np.int64),
         broken=(folder / f"broken_{number}.txt").read_text().splitlines())

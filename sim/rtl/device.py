@@ -14,7 +14,7 @@ from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
-__all__ = ["Device", "DeviceError", "RunResult", "Status", "Transport"]
+__all__ = ["Device", "DeviceError", "RunResult", "Status", "Transport", "wait_for_reset"]
 
 _MEANING = {
     ErrorCode.ILLEGAL: "illegal instruction, or BEGIN is missing",
@@ -26,6 +26,9 @@ _MEANING = {
     ErrorCode.PROTOCOL: "the memory bus ended a burst at the wrong beat, or answered unasked",
     ErrorCode.CHECKSUM: "the program in memory is not the one that was compiled: its checksum is "
                         "wrong; load it again",
+    ErrorCode.RESET: "a soft reset does not end, because the memory bus owes answers to bursts of "
+                     "the run before: reset core and memory by their reset inputs, or configure "
+                     "the FPGA again",
 }
 
 
@@ -72,7 +75,7 @@ class Status:
                               "is it a Systolith core?") from None
 
     def __str__(self):
-        if self.resetting:
+        if self.resetting and self.error != ErrorCode.RESET:
             return "a soft reset waits for what the memory bus still owes"
         if self.done and self.error is None:
             return "done"
@@ -134,6 +137,25 @@ class Transport(Protocol):
         """Write `data` to memory from byte `offset` of the window on."""
 
 
+#: How long a soft reset may take: so many looks at STATUS and so many seconds, both. A core says
+#: itself after RESET_CYCLES of silence that it is in vain; this is for one that does not.
+_RESET_READS, _RESET_SECONDS = 20_000, 1.0
+
+
+def wait_for_reset(read_register: Callable[[int], int], pause: float = 0) -> None:
+    """Wait until a soft reset is over, which was written before, and `pause` seconds between looks.
+
+    read_register: see `Transport`. Raises DeviceError where the reset does not end.
+    """
+    reads, end = _RESET_READS, time.monotonic() + _RESET_SECONDS
+    while (status := read_register(registers.address("STATUS"))) & registers.STATUS_RESETTING:
+        reads -= 1
+        vain = status & 4 and status >> 4 & 15 == ErrorCode.RESET
+        if vain or (reads <= 0 and time.monotonic() > end):
+            raise DeviceError(_MEANING[ErrorCode.RESET])
+        time.sleep(pause)
+
+
 class Device:
     """A core that runs programs. Raises DeviceError where the registers are not those of a core.
 
@@ -141,9 +163,6 @@ class Device:
     ----------
     transport : Transport
     """
-
-    #: How long a soft reset may take: so many looks at STATUS and so many seconds, both.
-    RESET_READS, RESET_SECONDS = 1000, 0.1
 
     def __init__(self, transport: Transport):
         self.transport = transport
@@ -171,17 +190,7 @@ class Device:
         core and memory need a reset by their reset inputs.
         """
         self._write("CONTROL", registers.CONTROL_RESET)
-        self._wait_for_reset()
-
-    def _wait_for_reset(self):
-        reads, end = self.RESET_READS, time.monotonic() + self.RESET_SECONDS
-        while self._read("STATUS") & registers.STATUS_RESETTING:
-            reads -= 1
-            if reads <= 0 and time.monotonic() > end:
-                raise DeviceError(
-                    "the soft reset does not end: the memory bus owes answers to bursts of the run "
-                    "before; reset core and memory by their reset inputs, or configure the FPGA "
-                    "again")
+        wait_for_reset(self.transport.read_register)
 
     def load(self, program: Program, watchdog: int = 1 << 16) -> None:
         """Put a `Program` into memory and open the window for it.
@@ -218,7 +227,7 @@ class Device:
         Raises DeviceError where nothing would end the wait: without a limit and with the watchdog
         off, or where the bus is not quiet after a soft reset.
         """
-        self._wait_for_reset()
+        wait_for_reset(self.transport.read_register)
         if limit is None and not self._read("WATCHDOG"):
             raise DeviceError("with the watchdog off (WATCHDOG is 0) a run needs a limit of "
                               "cycles, or nothing ends the wait for a core that hangs: "

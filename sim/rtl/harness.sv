@@ -20,6 +20,7 @@ module harness #(
     reg [7:0] stalls /* verilator public_flat_rw */ = 0;
     reg [63:0] seed /* verilator public_flat_rw */ = 0;
     reg [2:0] fault /* verilator public_flat_rw */ = 0;
+    reg [1:0] fault_response /* verilator public_flat_rw */ = 2;
     reg [31:0] fault_first /* verilator public_flat_rw */ = 0;
     reg [31:0] fault_last /* verilator public_flat_rw */ = 0;
     reg transfer /* verilator public_flat_rw */ = 0;

@@ -35,9 +35,11 @@ module memory #(
     input [31:0] latency,                   // cycles, 1 or more
     input [7:0] stalls,                     // of 256 cycles, in how many each channel stalls
     input [63:0] seed,                      // of the stalls; taken over at reset
-    // Addresses (in the window) that answer with SLVERR, or never: 0 none, 1 reads answer SLVERR,
-    // 2 writes do, 3 reads never answer, 4 writes never do.
+    // Addresses (in the window) that answer wrongly: 0 none, 1 reads answer with `fault_response`,
+    // 2 writes do, 3 reads never answer, 4 writes never do, 5 RLAST of beats is inverted, 6 beats
+    // come twice, 7 beats are left out.
     input [2:0] fault,
+    input [1:0] fault_response,
     input [31:0] fault_first,
     input [31:0] fault_last,
 
@@ -63,6 +65,7 @@ module memory #(
     reg [7:0] ar_length [0:BURSTS-1];
     reg ar_id [0:BURSTS-1];
     reg [7:0] ar_in, ar_out, read_beat;
+    reg twice;                              // the beat before was not the last time of its own
     reg [31:0] aw_address [0:BURSTS-1];
     reg [7:0] aw_length [0:BURSTS-1];
     reg aw_id [0:BURSTS-1];
@@ -155,14 +158,18 @@ module memory #(
                     && !(fault == 3 && faulty(address))) begin
                 rvalid <= 1;
                 rid <= ar_id[ar_out];
-                rresp <= fault == 1 && faulty(address) ? 2 : 0;
-                rlast <= read_beat == ar_length[ar_out];
+                rresp <= fault == 1 && faulty(address) ? fault_response : 0;
+                rlast <= (read_beat == ar_length[ar_out]) ^ (fault == 5 && faulty(address));
+                if (fault == 7 && faulty(address)) rvalid <= 0;
                 for (n = 0; n < BYTES; n = n + 1)
                     rdata[8*n +: 8] <= content[address[SIZE_BITS-1:0] + SIZE_BITS'(n)];
-                read_beat = read_beat + 1;
-                if (read_beat - 8'd1 == ar_length[ar_out]) begin
-                    read_beat = 0;
-                    ar_out = ar_out + 1;
+                twice = fault == 6 && faulty(address) && !twice;
+                if (!twice) begin
+                    read_beat = read_beat + 1;
+                    if (read_beat - 8'd1 == ar_length[ar_out]) begin
+                        read_beat = 0;
+                        ar_out = ar_out + 1;
+                    end
                 end
             end
         end
@@ -192,7 +199,7 @@ module memory #(
             end
             if (w_last[w_out] != (write_beat == aw_length[aw_out]))
                 broken("WLAST at the wrong beat", address + window_base);
-            if (fault == 2 && faulty(address)) response = 2;
+            if (fault == 2 && faulty(address)) response = fault_response;
             if (fault == 4 && faulty(address)) silent = 1;
             if (write_log != 0)
                 $fwrite(write_log, "%x %x %x %x\n", cycle, address, strobe, w_data[w_out]);
@@ -244,6 +251,7 @@ module memory #(
             {aw_was, w_was, ar_was} = 0;
             response = 0;
             silent = 0;
+            twice = 0;
             random = seed ^ 64'h9E3779B97F4A7C15;
             if (random == 0) random = 1;
         end

@@ -1,14 +1,13 @@
 """The transport of a `Device` on a Zynq: the core in the logic beside the processors that run this,
 by the package `pynq`, which the images of PYNQ bring."""
 
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from systolith.hw.spec import registers
 
-from .device import DeviceError
+from .device import DeviceError, wait_for_reset
 from .memory_map import poll
 
 __all__ = ["OVERLAY", "PynqCore"]
@@ -90,8 +89,5 @@ class PynqCore:
         if self.read_register(registers.address("STATUS")) & 1:
             # it would write to memory that is somebody else's by then
             self.write_register(registers.address("CONTROL"), registers.CONTROL_RESET)
-            end = time.monotonic() + 1
-            while (self.read_register(registers.address("STATUS")) & registers.STATUS_RESETTING
-                   and time.monotonic() < end):
-                time.sleep(self.PAUSE)
+            wait_for_reset(self.read_register, self.PAUSE)      # or the buffer stays taken
         self._buffer.freebuffer()

@@ -1,6 +1,8 @@
 """The regression: passes on the core as it is, and notices every kind of difference."""
 
 import copy
+import random
+from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -14,6 +16,7 @@ from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.random.arch import random_arch
+from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.verilate import SimulationError
 
 CHIP, SEEDS = "random-1", 2
@@ -43,7 +46,7 @@ def test_the_core_passes(simulated):
     assert lines[0] == f"{CHIP} seed 0: {cases[0].clocks} clocks, ok"
     assert lines[-1].startswith(f"{SEEDS} seeds on 1 chips in ") and "all passed" in lines[-1]
     (_, jobs), _ = kept[0]
-    assert len(kept) == 1 and len(jobs) == 2 * SEEDS     # a program and a network for each seed
+    assert len(kept) == 1 and len(jobs) == 3 * SEEDS     # for each seed; one is in trouble
     assert any(run.trace for runs in kept[0][1].runs for run in runs)
 
 
@@ -144,6 +147,52 @@ def test_a_cycle_more_than_the_model_says_is_seen(simulated):
     assert module._wrong_cycles(late, job) == ""
 
 
+def test_trouble_of_every_kind_is_drawn_and_ends_in_a_good_run(simulated):
+    (_, jobs), simulation = simulated[2][0]
+    drawn = [module._in_trouble(jobs[0], random.Random(n)) for n in range(200)]
+    kinds = {job.fault[0] if job.fault else None: job for job in drawn}
+    assert set(kinds) == {*range(1, 8), None}
+    assert {job.again for job in drawn} == {"soft", "hard"}
+    assert {job.response for job in drawn} == {2, 3}
+    assert all("reset" in module._told(job) and job.watchdog for job in drawn)
+    for job, runs in zip(jobs[1::3], simulation.runs[1::3], strict=True):
+        assert job.again and len(runs) == 2 and runs[1].status.done
+        assert runs[1].reset in (job.again, "soft in vain")
+
+
+def test_a_wrong_end_is_seen(simulated):
+    (_, jobs), simulation = simulated[2][0]
+    (good,), program = simulation.runs[0], jobs[0].program
+    simulator = module.Simulator(program.arch, bytearray(program.image))
+    simulator.run(program.instructions, 0)
+
+    def judged(kind, error=None, run=good, **status):
+        run = copy.copy(run)
+        run.status = replace(run.status, error=error, **{"done": error is None} | status)
+        job = replace(jobs[0], again="soft", fault=kind and (kind, 0, 3))
+        return module._wrong_end(run, simulator, job)
+    broken, flipped = copy.copy(good), copy.deepcopy(good)
+    broken.broken = ["7 40003000 burst crosses 4 KiB"]
+    flip_memory(flipped)
+    assert judged(rtl.TWICE) == judged(rtl.TWICE, ErrorCode.PROTOCOL) == judged(None) == ""
+    assert judged(rtl.TWICE, run=flipped).startswith("silently wrong: byte ")
+    assert judged(rtl.TWICE, run=broken).startswith("broken rule of the bus: 7 ")
+    assert judged(rtl.READ_SILENT, done=False).startswith("neither done nor an error after ")
+    assert judged(rtl.READ_ERROR, ErrorCode.WINDOW).startswith("not the error of this fault: ")
+    assert judged(None, ErrorCode.BUS).startswith("it stopped: stopped on error 4")
+    for kind, text in ((rtl.LAST, "a soft reset did not end"), (rtl.LOST, "")):
+        job = replace(jobs[0], again="soft", fault=(kind, 0, 3))
+        assert module._vain_reset(replace(good, reset="soft in vain"), job) == text
+        assert module._vain_reset(replace(good, reset="soft"), job) == ""
+
+
+def test_the_first_chips_have_every_option():
+    names = module._random_chips(4)
+    assert names == ["random-2", "random-3", "random-4", "random-5"]
+    assert all(any(getattr(chip(name), field) for name in names) for field in module._OPTIONS)
+    assert set(module._random_chips(12)) == {f"random-{n}" for n in range(12)}
+
+
 def test_junit(simulated, no_verilog, monkeypatch, tmp_path):
     run_with(simulated, monkeypatch, flip_result, junit=tmp_path / "regress.xml")
     suite = ElementTree.parse(tmp_path / "regress.xml").getroot()
@@ -164,8 +213,9 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
     def refuse(graph, arch, batch):
         raise UserError(reason)
     jobs = simulated[2][0][0][1]
-    programs = SimpleNamespace(runs=simulated[2][0][1].runs[::2])
-    assert len(jobs) == 2 * SEEDS == 2 * len(programs.runs)
+    programs = SimpleNamespace(runs=[
+        runs for n, runs in enumerate(simulated[2][0][1].runs) if n % 3 != 2])
+    assert len(jobs) == 3 * SEEDS
     monkeypatch.setattr(module, "compile_graph", refuse)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: programs)
     lines = []
@@ -187,7 +237,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
         if len(calls) == 1:
             raise UserError(reason)
         return real(graph, arch, batch)
-    runs = SimpleNamespace(runs=[run for n, run in enumerate(simulated[2][0][1].runs) if n != 1])
+    runs = SimpleNamespace(runs=[run for n, run in enumerate(simulated[2][0][1].runs) if n != 2])
     monkeypatch.setattr(module, "compile_graph", once)
     monkeypatch.setattr(module.rtl, "simulate", lambda *arguments, **options: runs)
     lines = []
@@ -197,7 +247,7 @@ def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, fail
     # What is repeated alone may be one that is refused.
     if not failed:
         calls.clear()
-        runs.runs = runs.runs[:1]
+        runs.runs = runs.runs[:2]
         assert not regress([CHIP], seed=0, show=lines.append)[0].failure
 
 
@@ -239,7 +289,7 @@ def test_a_simulation_that_fails_fails_its_seeds(no_verilog, monkeypatch):
     monkeypatch.setattr(module.rtl, "simulate", broken)
     lines = []
     cases = regress(None, 4, jobs=2, show=lines.append)
-    assert {case.chip for case in cases} == {f"random-{n}" for n in range(4)}
+    assert {case.chip for case in cases} == {f"random-{n}" for n in range(2, 6)}
     assert all(case.failure.endswith("no compiler") for case in cases) and len(lines) == 5
     first, second = regress([CHIP], 2, show=lines.append)
     assert first.failure.endswith("no compiler")

@@ -6,6 +6,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+from systolith.hw.core import sequencer as sequencer_module
 from systolith.hw.core.arbiter import ReadArbiter
 from systolith.hw.core.sequencer import Sequencer
 from systolith.hw.core.tokens import TokenCounters
@@ -64,6 +65,7 @@ class Bench:
                      self.arbiter.window_size.eq(len(image) if window is None else window),
                      self.arbiter.halt.eq(self.sequencer.halt),
                      self.sequencer.quiet.eq(self.arbiter.quiet),
+                     self.sequencer.reports[1].eq(self.arbiter.report),
                      self.sequencer.progress.eq(self.arbiter.progress),
                      self.sequencer.watchdog.eq(watchdog)]
         self.simulator = Simulator(m)
@@ -151,6 +153,55 @@ def test_end_waits_until_every_unit_is_idle():
     fast.run()
     assert slow.done == fast.done == 2
     assert slow.cycles > fast.cycles + 20
+
+
+@pytest.mark.parametrize("surplus", [False, True])
+@pytest.mark.parametrize("bus_bits", [32, 128])
+def test_an_answer_too_many_is_noticed_by_the_burst_that_ends_a_program(bus_bits, surplus):
+    """Also one that looks like a burst of one beat and comes as late as can be."""
+    arch = Arch(rows=2, columns=2, bus_bits=bus_bits)
+    image = bytes(64) + encode([begin(arch), Instruction(Opcode.END)])
+    bench = Bench(arch, image.ljust(1024, b"\0"), program=64)
+    accept, begun = bench.memory._accept_read, []
+
+    def with_one_more(now):
+        if now["arvalid"] and now["arready"] and now["araddr"] == BASE + 64:
+            begun.append(now["arlen"] + 1)
+            if len(begun) == 2 and surplus:
+                bench.memory.reads.append((bench.memory.cycle, 0, BASE, True))
+        accept(now)
+    bench.memory._accept_read = with_one_more
+    bench.run()
+    assert begun == [isa.INSTRUCTION_BYTES // arch.beat_bytes] * (2 if surplus else 4)
+    if surplus:
+        assert bench.report[0] == ErrorCode.PROTOCOL
+    else:
+        assert bench.done == 2
+
+
+@pytest.mark.parametrize("watchdog, least", [(0, 64), (40, 40), (200, 64)])
+def test_a_reset_in_vain_is_told_after_the_bound(watchdog, least, monkeypatch):
+    monkeypatch.setattr(sequencer_module, "RESET_CYCLES", 64)
+    sequencer = Sequencer(arch=Arch(rows=2, columns=2))
+
+    async def bench(ctx):
+        ctx.set(sequencer.watchdog, watchdog)
+        ctx.set(sequencer.stop, 1)
+        for cycle in range(100):
+            if cycle == 10:                     # the bus still moves
+                ctx.set(sequencer.progress, 1)
+            *_, report, halt = await ctx.tick().sample(sequencer.report, sequencer.halt)
+            ctx.set(sequencer.progress, 0)
+            if report.valid:
+                break
+        assert halt and (report.code, report.unit) == (ErrorCode.RESET, SEQUENCER)
+        assert least + 10 <= cycle <= least + 14
+        ctx.set(sequencer.quiet, 1)
+        ctx.set(sequencer.stop, 0)
+    simulator = Simulator(sequencer)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def zero_count(arch):

@@ -6,6 +6,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
+from systolith.sim.rtl import device as device_module
 from systolith.sim.rtl.device import Device, DeviceError, Status
 
 ARCH = Arch(rows=2, columns=3)
@@ -112,7 +113,7 @@ class Slow(Registers):
 
 
 def test_a_soft_reset_is_waited_for_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr(Device, "RESET_SECONDS", 0.001)
+    monkeypatch.setattr(device_module, "_RESET_SECONDS", 0.001)
     slow = Slow(5)
     Device(slow).reset()
     assert slow.told == [("CONTROL", registers.CONTROL_RESET)] and not slow.looks
@@ -121,9 +122,14 @@ def test_a_soft_reset_is_waited_for_but_not_for_ever(monkeypatch):
     assert slow.told[0] == ("CONTROL", registers.CONTROL_START) and not slow.looks
     for command in (Device.reset, Device.run):
         slow = Slow(1 << 30)
-        with pytest.raises(DeviceError, match=r"the soft reset does not end: .* reset inputs"):
+        with pytest.raises(DeviceError, match=r"a soft reset does not end, .* reset inputs"):
             command(Device(slow))
         assert ("CONTROL", registers.CONTROL_START) not in slow.told
+        vain = Slow(1 << 30, STATUS=4 | ErrorCode.RESET << 4)       # the core says so itself
+        with pytest.raises(DeviceError, match=r"a soft reset does not end, .* FPGA again"):
+            command(Device(vain))
+        assert vain.looks == (1 << 30) - 1
+    assert "9, a soft reset does not" in str(Status.decode(8 | 4 | ErrorCode.RESET << 4, 0, 0))
     assert str(Status.decode(8, 0, 0)).startswith("a soft reset waits for")
 
 

@@ -30,7 +30,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import KEYS, Arch
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.cycles import cycles
@@ -284,7 +284,7 @@ def _in_trouble(job, draw):
     program = job.program
     writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
     places = [] if writes else [program.code_offset + draw.randrange(
-        INSTRUCTION_BYTES * len(program.instructions))]
+        program.arch.instruction_bytes * len(program.instructions))]
     for code in program.instructions:
         if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):
             size = (code.items * (code.item_stride or 1) if writes else

@@ -176,7 +176,9 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
 
 def _random_chips(count):
     """Names of random chips: first those with an option that no chip before has."""
-    fresh, others, seen = [], [], set()
+    fresh: list[str] = []
+    others: list[str] = []
+    seen: set[str] = set()
     while len(seen) < len(_OPTIONS) or len(fresh) + len(others) < count:
         name = f"random-{len(fresh) + len(others)}"
         has = {field for field in _OPTIONS if getattr(chip(name), field)} - seen

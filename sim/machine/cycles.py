@@ -163,7 +163,7 @@ class _Model:
         if waiting or self.end_seen is None:
             raise Stuck("the program never ends" + "".join(
                 f"; {unit} waits in instruction {number}" for unit, number in waiting.items()))
-        self._fetch_again()
+        self._fetch_again(self.end_seen)
         last = 1 + max([self.end_seen, self.reads_end + 1,
                         *(activity.end + 1 for activity in self.activity.values()),
                         # without prefetch its queue is empty a cycle after it is idle
@@ -178,9 +178,9 @@ class _Model:
 
     # The sequencer.
 
-    def _fetch_again(self):
+    def _fetch_again(self, end_seen):
         """BEGIN once more, after END, when everything that LOAD has asked for has come."""
-        rewound = max(self.end_seen, self.fetch_issued + 2) + 1
+        rewound = max(end_seen, self.fetch_issued + 2) + 1
         decided = max(rewound, self.activity[Unit.LOAD].end + 1,
                       *(free + 1 for free in self.free_from.values()))
         issued = max(decided + 1, self.address_free)

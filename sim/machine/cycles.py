@@ -496,7 +496,8 @@ class _Model:
                         if beat == item_beats:
                             beat, item = 0, None
                             self._put(self.item_room, made + 1)
-                    response = made + 1 + self.latency
+                    # responses are not accepted in two cycles that follow each other
+                    response = max(made + 1 + self.latency, response + 2)
                     responses.append(response)
             self._give(Unit.STORE, code, response + 1)
             activity.add(here, response + (code.signal != 0))

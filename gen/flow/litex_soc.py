@@ -135,7 +135,7 @@ def write_soc(name: str, arch: Arch, folder: Path | str, *, mhz: float | None = 
         soc = board_soc(name, arch, mhz, link)
         Builder(soc, output_dir=str(folder), software_dir=software, compile_software=False,
                 compile_gateware=False).build(build_name=file_name(name))
-    _move_with_the_folder(folder / "gateware" / f"{file_name(name)}.tcl")
+    _mend_script(folder / "gateware" / f"{file_name(name)}.tcl")
     link = link or board_of(name).link
     found = soc_map(soc) | {"board": name, "link": link, "clock_mhz": mhz, "server": [
         "litex_server", *(("--uart", "--uart-port", "/dev/ttyUSB0", "--uart-baudrate", str(BAUD))
@@ -144,11 +144,22 @@ def write_soc(name: str, arch: Arch, folder: Path | str, *, mhz: float | None = 
     return found
 
 
-def _move_with_the_folder(script):
-    """Makes Vivado's script, which runs in its own folder, name the files there without that."""
+#: Vivado's commands before its bitstream.
+_CHECKED = """\
+set slack [get_property SLACK [get_timing_paths -setup]]
+if {$slack < 0} { error "timing is not met: slack $slack ns; lower --clock" }
+
+# Bitstream generation
+"""
+
+
+def _mend_script(script):
+    """Makes Vivado's script, which runs in its own folder, name the files there without that, and
+    write no bitstream where timing is not met."""
     if script.is_file():
         here = f"{{{script.parent.resolve()}/"
-        write_file(script, script.read_text().replace(here, "{"))
+        text = script.read_text().replace(here, "{")
+        write_file(script, text.replace("# Bitstream generation\n", _CHECKED, 1))
 
 
 def file_name(name: str) -> str:

@@ -3,6 +3,7 @@ LiteDRAM's controller, a model of an SDRAM, the core, LiteX's own server and the
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -158,6 +159,24 @@ def test_vivados_script_finds_its_files_wherever_the_folder_is(arty):
     named = re.findall(r"^read_\w+ \{?([^\s}]+)", script, re.MULTILINE)
     assert sorted(named) == ["arty_a7_35t.v", "arty_a7_35t.xdc", "systolith_core.v"]
     assert all((arty / name).is_file() for name in named) and str(arty) not in script
+
+
+def test_vivados_script_writes_no_bitstream_where_timing_is_not_met(arty):
+    program = shutil.which("tclsh")
+    if program is None:
+        pytest.skip("tclsh is not installed")
+    script = (arty / "arty_a7_35t.tcl").read_text()
+    commands = set(re.findall(r"^(\w+)", script, re.MULTILINE)) - {"set", "if", "quit"}
+    for slack, code in (("0.1", 0), ("-0.1", 1)):
+        (arty / "stub.tcl").write_text(
+            "".join(f"proc {name} args {{ puts {name} }}\n"
+                    for name in {*commands, "get_files", "get_ports", "current_design"})
+            + f"proc get_timing_paths args {{}}\nproc get_property args {{ return {slack} }}\n"
+            "proc quit {} exit\nsource arty_a7_35t.tcl\n")
+        done = subprocess.run([program, "stub.tcl"], cwd=arty, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ("write_bitstream" in done.stdout.split()) == (code == 0)
+    assert "timing is not met: slack -0.1 ns; lower --clock" in done.stderr
 
 
 #: Verilator's warnings of LiteX's Verilog, beside those of the core that `systolith.vlt` waives:

@@ -28,6 +28,14 @@ function shown(value) {
   return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
+// What tells a point from the others: formats where they differ, else its array.
+const formats = row => row["array.activation"] === row["array.weight"] ? row["array.weight"]
+  : `${row["array.activation"]} x ${row["array.weight"]}`;
+const several = new Set(good.map(formats)).size > 1;
+const sizes = row => `${row["array.rows"]} x ${row["array.columns"]}`
+  + (row["array.lanes"] > 1 ? ` x ${row["array.lanes"]}` : "");
+const shapes = new Set(good.map(sizes)).size > 1;
+const short = row => [several && formats(row), shapes && sizes(row)].filter(Boolean).join(", ");
 const label = name => metrics[name] ? metrics[name].text
   + (metrics[name].unit ? `, ${metrics[name].unit}` : "") : name;
 const command = row => `systolith build --from-sweep ${data.folder} ${row.point}`
@@ -46,11 +54,14 @@ function scale(values, from, to, log) {
     const x = a + (b - a) * (place - from) / (to - from);
     return log ? Math.exp(x) : x;
   };
-  const ticks = [];
+  let ticks = [];
   if (log) {
     for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
       for (const m of high / low > 1000 ? [1] : [1, 2, 5]) ticks.push(m * 10 ** e);
-  } else {
+    ticks = ticks.filter(t => t >= low && t <= high);
+  }
+  if (ticks.length < 3) {
+    ticks = [];
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map(m => m * power).find(s => s >= rough);
     for (let t = Math.ceil(low / step) * step; t <= high + step / 1e6; t += step) ticks.push(t);
@@ -122,6 +133,10 @@ function drawPlot() {
     label(down));
   for (const name of groups()) {
     const line = front(rows.filter(row => groupOf(row) === name), across, down);
+    for (const row of line.length > 12 ? [] : line)
+      element(svg, "text", x.at(row[across]) > 780
+        ? { x: x.at(row[across]) - 8, y: y.at(row[down]) - 7, "text-anchor": "end" }
+        : { x: x.at(row[across]) + 8, y: y.at(row[down]) - 7 }, short(row));
     if (line.length > 1) element(svg, "path", { fill: "none", stroke: colourOf(line[0]),
       "stroke-width": 1.5, "data-front": name,
       d: "M" + line.map(row => `${x.at(row[across])} ${y.at(row[down])}`).join("L") });

@@ -16,7 +16,7 @@ from systolith.gen.measure import area
 from systolith.gen.report import pareto
 from systolith.gen.study.sweep import point as module
 from systolith.gen.study.sweep import run
-from systolith.gen.study.sweep.point import evaluate
+from systolith.gen.study.sweep.point import AreaOf, evaluate
 from systolith.gen.study.sweep.run import sweep
 from systolith.gen.study.sweep.space import read_space
 
@@ -418,3 +418,38 @@ vary = { "array.rows" = [2, 3] }
     asked = Asked()
     sweep(space, tmp_path / "out", evaluate=asked)
     assert not asked
+
+
+def test_asic_spaces(space, tmp_path):
+    """Gates in place of LUTs, whatever part the chip's board has; measured as a whole."""
+    def gates(task):
+        result = fake(task)
+        if not isinstance(task, AreaOf):
+            return result
+        assert task.target == "asic" and task._measured is area.chip_area
+        return {"key": task.key, "kind": "area", "error": None, "gates": 10 * task.arch.rows,
+                "ff": 3, "um2": None, "macro_bits": 64, "macro_um2": None, "parts": {}}
+    space.write_text('target = "asic"\n' + SPACE)
+    results, _ = sweep(space, tmp_path / "out", evaluate=gates)
+    assert {result["part"] for result in results} == {None}
+    assert all(result["feasible"] and result["figures"]["gates"] == 10 * result["chip"]["rows"]
+               for result in results)
+    rows = rows_of(tmp_path / "out")
+    assert rows[0]["gates"] == "20" and rows[0]["lut"] == rows[0]["um2"] == ""
+    front = [row for row in rows if row["pareto"] == "1"]
+    assert front and min(int(row["cycles"]) for row in rows) in [
+        int(row["cycles"]) for row in front]
+
+
+def test_a_network_with_its_own_table_of_energies(space, tmp_path):
+    table = tmp_path / "mine.toml"
+    table.write_text('source = "mine"\nmultiply_pj_per_bit2 = 1\nadd_pj_per_bit = 0\n'
+                     "sram_pj_per_64_bits = [[1024, 64.0]]\nexternal_pj_per_bit = 2\n")
+    space.write_text('energy = "mine.toml"\n' + SPACE)
+    results, _ = sweep(space, tmp_path / "out", evaluate=fake)
+    # 1,000 products of 8 x 8 bits, 80 bits of memory, 16 bytes over the bus
+    assert results[0]["figures"]["energy_uj"] == pytest.approx((64_000 + 80 + 256) / 1e6)
+    assert results[0]["figures"]["external_bytes"] == 16
+    table.write_text('source = "mine"\n')
+    with pytest.raises(UserError, match=r"mine\.toml: must have the keys add_pj_per_bit"):
+        sweep(space, tmp_path / "out", evaluate=fake)

@@ -1,8 +1,10 @@
 """Binary networks whose first and last layers are not: cycles with signs as numbers and packed.
 
-QONNX files with random weights: FINN's CNV with 1-bit weights and activations of 1 or 2 bits, and
-a residual network of ResNet-20's shapes with ReActNet's blocks (sign with an offset per channel,
-binary convolution, shortcut of 8 bits). All on 16 x 16 int8 elements with 64-bit bus.
+QONNX files with random weights: FINN's CNV with 1-bit weights and activations of 1 or 2 bits; a
+residual network of ResNet-20's shapes with ReActNet's blocks (sign with an offset per channel,
+binary convolution, shortcut of 8 bits); BoolNet's blocks, whose maps are k slices of one bit and
+whose shortcuts are XNOR; MoBiNet's groups; a 1-D network of 9, 17 and 33 channels for activity
+recognition. All on 16 x 16 int8 elements with a 64-bit bus.
 """
 
 import numpy as np
@@ -11,7 +13,7 @@ from common import arguments, built, report, reported
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["NETWORKS", "chip", "cnv", "residual"]
+__all__ = ["NETWORKS", "boolnet", "chip", "cnv", "har", "mobinet", "residual"]
 
 
 class _Net:
@@ -53,10 +55,18 @@ class _Net:
         return self.node("BatchNormalization", x, gamma, self.rng.standard_normal(count) / 4,
                          self.rng.standard_normal(count), np.full(count, size ** 2))
 
-    def conv(self, x, outputs, inputs, kernel=3, binary=True, **attributes):
-        x = self.node("Conv", x, self.weights(outputs, inputs, kernel, kernel, binary=binary),
-                      **attributes)
-        return self.normalized(x, outputs, np.sqrt(inputs) * kernel)
+    def conv(self, x, outputs, inputs, kernel=3, binary=True, group=1, **attributes):
+        """`inputs` are those of each group; `kernel` is a number, or a shape."""
+        kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+        x = self.node("Conv", x, self.weights(outputs, inputs, *kernel, binary=binary),
+                      group=group, **attributes)
+        return self.normalized(x, outputs, np.sqrt(inputs * np.prod(kernel)))
+
+    def end(self, x, inputs):
+        """The mean of each channel, and ten sums of 8-bit weights."""
+        x = self.quant(self.node("GlobalAveragePool", x), 1 / 64)
+        x = self.node("MatMul", self.node("Flatten", x), self.weights(inputs, 10, binary=False))
+        return self.model(x)
 
     def model(self, output):
         graph = helper.make_graph(
@@ -109,12 +119,52 @@ def residual(width=16, size=32, blocks=3):
                 x = net.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
                 x = net.quant(net.conv(net.quant(x, 1 / 32), outputs, inputs, 1, False), 1 / 32)
             x, inputs = net.quant(net.node("Add", y, x), 1 / 32), outputs
-    x = net.quant(net.node("GlobalAveragePool", x), 1 / 64)
-    x = net.node("MatMul", net.node("Flatten", x), net.weights(inputs, 10, binary=False))
-    return net.model(x)
+    return net.end(x, inputs)
 
 
-NETWORKS = {"CNV, W1A1": cnv, "CNV, W1A2": lambda: cnv(2), "ResNet-20 shapes, binary": residual}
+def boolnet(slices=4, width=32, size=16, blocks=3):
+    """BoolNet's blocks: `slices` thresholds make as many signs of each channel, which a binary
+    convolution in as many groups reads; the shortcut is the XNOR of two maps of signs."""
+    net = _Net((3, size, size))
+    x = net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4)
+    shape, count = (1, width, 1, 1), slices * width
+
+    def sliced(x):
+        return net.node("Concat", *(net.signs(net.node(
+            "Add", x, net.rng.standard_normal(shape) / 2)) for _ in range(slices)), axis=1)
+    signs = sliced(net.quant(x, 1 / 32))
+    for _ in range(blocks):
+        y = net.signs(net.conv(signs, count, width, group=slices, pads=[1] * 4))
+        y = net.node("Mul", y, signs)
+        signs = sliced(net.quant(net.conv(y, width, count, 1), 1 / 32))
+    return net.end(signs, count)
+
+
+def mobinet(width=64, size=16, group=4, blocks=3):
+    """MoBiNet's middle layers: binary convolutions in groups, then of one pixel each."""
+    net = _Net((3, size, size))
+    x = net.quant(net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4), 1 / 32)
+    for _ in range(blocks):
+        y = net.signs(net.conv(net.signs(x), width, width // group, group=group, pads=[1] * 4))
+        x = net.quant(net.node("Add", net.quant(net.conv(y, width, width, 1), 1 / 32), x), 1 / 32)
+    return net.end(x, width)
+
+
+def har(length=128, widths=(9, 17, 33)):
+    """A 1-D network of odd numbers of channels, padded with zeros, for signals of 9 channels."""
+    net = _Net((widths[0], 1, length))
+    x = net.signs(net.conv(net.quant("x", 1 / 32), widths[0], widths[0], (1, 3), binary=False,
+                           pads=[0, 1, 0, 1]))
+    for inputs, outputs in zip(widths, (*widths[1:], widths[-1]), strict=True):
+        x = net.conv(x, outputs, inputs, (1, 3), pads=[0, 1, 0, 1])
+        x = net.signs(net.node("MaxPool", x, kernel_shape=[1, 2], strides=[1, 2]))
+    return net.end(x, widths[-1])
+
+
+NETWORKS = {"CNV, W1A1": cnv, "CNV, W1A2": lambda: cnv(2), "ResNet-20 shapes, binary": residual,
+            "BoolNet's blocks, k = 1": lambda: boolnet(1),
+            "BoolNet's blocks, k = 4": boolnet, "MoBiNet's groups": mobinet,
+            "activity recognition, 9-17-33": har}
 
 
 def chip(packed):

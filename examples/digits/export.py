@@ -5,13 +5,15 @@ import onnx
 from networks import EXPONENT_BIAS, EXPONENT_BITS, LARGEST, MANTISSA_BITS
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["export_binary_mlp", "export_cnn"]
+__all__ = ["Builder", "export_binary_mlp", "export_cnn"]
 
 _QONNX = "qonnx.custom_op.general"
 
 
-class _Builder:
+class Builder:
     """Collects nodes; each method appends one to `tensor` and makes its output the new one."""
+
+    QONNX = _QONNX
 
     def __init__(self, input_shape):
         self.input_shape, self.tensor = input_shape, "input"
@@ -35,17 +37,17 @@ class _Builder:
                   self.constant("mantissa_bits", MANTISSA_BITS),
                   self.constant("exponent_bias", EXPONENT_BIAS),
                   self.constant("largest", LARGEST)]
-        return self.node("FloatQuant", name, *others, domain=_QONNX, first=first, has_inf=0,
+        return self.node("FloatQuant", name, *others, domain=self.QONNX, first=first, has_inf=0,
                          has_nan=0, has_subnormal=1, rounding_mode="ROUND", saturation=1)
 
     def bipolar_quant(self, name, first=None):
-        return self.node("BipolarQuant", name, self.constant("one", 1.0), domain=_QONNX,
+        return self.node("BipolarQuant", name, self.constant("one", 1.0), domain=self.QONNX,
                          first=first)
 
     def save(self, path):
         self.nodes[-1].output[0] = "logits"
         opsets = [helper.make_opsetid("", 17)]
-        if any(node.domain == _QONNX for node in self.nodes):
+        if any(node.domain == self.QONNX for node in self.nodes):
             opsets.append(helper.make_opsetid(_QONNX, 1))
         graph = helper.make_graph(
             self.nodes, path.stem,
@@ -64,7 +66,7 @@ def _numpy(tensor):
 
 def export_cnn(network, path):
     """Write a `Cnn`; with FloatQuant nodes if it computes quantized, else as plain float."""
-    builder = _Builder(["N", 1, 28, 28])
+    builder = Builder(["N", 1, 28, 28])
 
     def parameters(name, layer):
         # The weights are written as they are after rounding: whoever reads the file finds
@@ -94,7 +96,7 @@ def export_cnn(network, path):
 
 def export_binary_mlp(network, path):
     """Write a `BinaryMlp`, which must be in evaluation mode (its batch norms are constants)."""
-    builder = _Builder(["N", 784])
+    builder = Builder(["N", 784])
     builder.node("Sub", "input_center", builder.constant("half", 0.5))
     builder.bipolar_quant("input_quant")
     count = len(network.linears)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["EXPONENT_BIAS", "EXPONENT_BITS", "LARGEST", "MANTISSA_BITS", "BinaryMlp", "Cnn"]
+__all__ = ["EXPONENT_BIAS", "EXPONENT_BITS", "LARGEST", "MANTISSA_BITS", "BinaryMlp", "Cnn", "Sign"]
 
 #: e3m2, every code a finite number: the largest is 1.75 * 2**4.
 EXPONENT_BITS, MANTISSA_BITS, EXPONENT_BIAS, LARGEST = 3, 2, 3, 28.0
@@ -30,7 +30,7 @@ class _FloatQuant(torch.autograd.Function):
         return gradient * inside, None
 
 
-class _Sign(torch.autograd.Function):
+class Sign(torch.autograd.Function):
     """+1 where x >= 0, else -1; the gradient passes where |x| <= 1."""
 
     @staticmethod
@@ -117,7 +117,7 @@ class BinaryMlp(nn.Module):
     def forward(self, x):
         x = x.flatten(1) - 0.5
         for linear, norm in zip(self.linears, self.norms, strict=True):
-            x = norm(functional.linear(_Sign.apply(x), _Sign.apply(linear.weight)))
+            x = norm(functional.linear(Sign.apply(x), Sign.apply(linear.weight)))
         return x
 
     def clip(self):

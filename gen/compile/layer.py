@@ -175,8 +175,8 @@ class Layer:
             outputs, inputs = len(conv.weights) // groups, conv.weights.shape[1]
             first = [n * arch.columns for n in range(self.column_blocks)]
             last = [min(n + arch.columns, self.channels) - 1 for n in first]
-            return [(a // outputs * inputs // arch.vector,
-                     -(-(b // outputs + 1) * inputs // arch.vector))
+            return [(a // outputs * inputs // self.vector,
+                     -(-(b // outputs + 1) * inputs // self.vector))
                     for a, b in zip(first, last, strict=True)]
         if not conv.weights.format.has_zero or self.blocks == 1:
             return [(0, self.blocks)] * self.column_blocks

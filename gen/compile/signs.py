@@ -34,20 +34,42 @@ def kept_signs(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[str
     for conv in graph.layers:
         own = conv.requantization
         plain = (own is not None and conv.operand is None and conv.table is None
-                 and own.below is None and not any(conv.pool.least)
-                 and conv.placement.first_channel == 0
-                 and len(conv.weights) == graph.tensors[conv.output].shape[0])
+                 and own.below is None and not any(conv.pool.least))
         if not plain:
             names.discard(conv.output)
-        channels, geometry = graph.tensors[conv.input].shape[0], conv.geometry
-        # Sums that are twice those of the layer are no output (`Layer.pairs`).
-        odd = channels % 2 and any(geometry.pads) and conv.raw
-        if (not conv.weights.format.binary or geometry.groups > 1 or conv.channels is not None
-                or odd):
+        if not _reads_signs(conv, graph, arch):
             names.discard(conv.input)
         if conv.operand is not None:
             names.discard(conv.operand.tensor)
-    return names
+    return {name for name in names if _in_order(graph, name, arch.group)}
+
+
+def _reads_signs(conv, graph, arch):
+    """Whether a layer can read signs, in no more passes than numbers."""
+    channels, geometry = graph.tensors[conv.input].shape[0], conv.geometry
+    if not conv.weights.format.binary or conv.channels is not None:
+        return False
+    # Where each pass is made twice (`Layer.pairs`), sums are twice those of the layer: no output.
+    if geometry.groups > 1:
+        words, packed = (-(-channels // geometry.groups // (arch.vector * signs))
+                         for signs in (1, arch.code_signs))
+        return not conv.raw and 2 * packed < words
+    return not (conv.raw and channels % 2 and any(geometry.pads))
+
+
+def _in_order(graph, name, group):
+    """Whether the layers that write a tensor do so from its first channel up, all but the last in
+    whole groups: each group of signs is written with zeros above it."""
+    start = end = 0
+    for conv in graph.layers:
+        first = conv.placement.first_channel
+        if conv.output == name and first != start:
+            if first != end or first % group:
+                return False
+            start = first
+        if conv.output == name:
+            end = first + len(conv.weights)
+    return True
 
 
 def signs_as_numbers(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:

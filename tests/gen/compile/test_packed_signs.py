@@ -96,6 +96,30 @@ def test_binary_layers_between_integers(chip, widths, attributes):
     assert {i.signs for i in program.instructions if i.opcode == Opcode.POST} == {0, 1}
 
 
+def test_signs_joined_of_several_layers():
+    """BoolNet's slices: k thresholds of each channel, k signs, and a binary layer of all."""
+    net = Network(np.random.default_rng(4), (16, 6, 6), opset=17)
+    x = net.quant("x", 0.5, bits=5)
+    slices = [net.bipolar_quant(net.node("Add", x, np.float32(
+        net.rng.integers(-8, 9, (1, 16, 1, 1)) / 2))) for _ in range(4)]
+    s = net.node("Concat", *slices, axis=1)
+    y = integers(net, binary(net, s, (24, 64, 3, 3), pads=[1] * 4), (4, 24))
+    graph, program = held(net, y, CHIP)
+    assert [graph.tensors[name].shape[0] for name in signs_of(graph)] == [64]
+    assert [passes(layer) for layer in program.host.layers if layer.macs == 24 * 64 * 9 * 36] == [
+        9 * 2]
+
+
+@pytest.mark.parametrize("group, packed", [(4, True), (8, False)])
+def test_groups(group, packed):
+    """Twice the passes for a weight of 0, where that is still less than with numbers."""
+    net = Network(np.random.default_rng(4), (8, 5, 5), opset=17)
+    x = net.bipolar_quant(integers(net, net.quant("x", 0.5, bits=5), (96, 8)))
+    x = binary(net, x, (32, 96 // group, 3, 3), pads=[1] * 4, group=group)
+    graph, _ = held(net, integers(net, x, (4, 32)), CHIP)
+    assert (graph.tensors[graph.layers[1].output].format == Bipolar(1)) == packed
+
+
 def test_signs_of_the_smallest_of_a_window_stay_numbers():
     net, y, names = mixed((16, 16, 16), pool=True, gamma=(-1,), pads=[1] * 4)
     graph, _ = held(net, y, CHIP)

@@ -135,7 +135,7 @@ def boolnet(slices=4, width=32, size=16, blocks=3):
     signs = sliced(net.quant(x, 1 / 32))
     for _ in range(blocks):
         y = net.signs(net.conv(signs, count, width, group=slices, pads=[1] * 4))
-        y = net.node("Mul", y, signs)
+        y = net.signs(net.node("Mul", y, signs))
         signs = sliced(net.quant(net.conv(y, width, count, 1), 1 / 32))
     return net.end(signs, count)
 

@@ -37,13 +37,21 @@ def _float_quant(x, scale, exponent_bits, mantissa_bits, exponent_bias, largest,
     return np.clip(np.rint(scaled / step) * step, -min(top, largest), min(top, largest)) * scale
 
 
-def _conv(x, weight, bias, kernel_shape, pads, strides, dilations=(1, 1), group=1):
+def _quant(x, scale, zero, bits, signed, narrow, rounding_mode):
+    if not signed or rounding_mode != b"ROUND":
+        raise ValueError("Quant must be signed and round to even")
+    top = 2 ** (bits - 1) - 1
+    return (np.clip(np.rint(x / scale + zero), narrow - 1 - top, top) - zero) * scale
+
+
+def _conv(x, weight, bias=0, kernel_shape=(), pads=(), strides=(), dilations=(1, 1), group=1):
     if group != 1 or tuple(dilations) != (1, 1):
         raise ValueError("Conv must have group 1 and dilations 1")
     x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
     windows = np.lib.stride_tricks.sliding_window_view(x, tuple(kernel_shape), axis=(2, 3))
     windows = windows[:, :, ::strides[0], ::strides[1]]
-    return np.einsum("nchwyx,ocyx->nohw", windows, weight, optimize=True) + bias[:, None, None]
+    sums = np.einsum("nchwyx,ocyx->nohw", windows, weight, optimize=True)
+    return sums + np.reshape(bias, (-1, 1, 1))
 
 
 def _max_pool(x, kernel_shape, strides):
@@ -82,6 +90,9 @@ def _quantize_to(limits):
 
 _OPERATORS = {
     "FloatQuant": _float_quant,
+    "Quant": _quant,
+    "Add": np.add,
+    "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "BipolarQuant": lambda x, scale: np.where(x >= 0, scale, -scale),
     "Conv": _conv,
     "Relu": lambda x: np.maximum(x, 0),

@@ -3,7 +3,7 @@
 `digits-residual-bnn.onnx` has ReActNet's blocks: a sign with an offset per channel, a binary
 convolution, a shortcut of 8 bits, and a function of two slopes with offsets. The first layer, the
 shortcut that changes shape and the last layer have weights of 8 bits. Needs the extra `train`:
-pip install .[train]. About 5 minutes of one core; `--epochs` shortens it.
+pip install .[train]. About 3 minutes of one core; `--epochs` shortens it.
 """
 
 import argparse

@@ -24,6 +24,7 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic, tree_sum
 from systolith.hw.element.element import arithmetic
+from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import parse
 
 __all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "prove_step"]
@@ -32,6 +33,8 @@ __all__ = ["CASES", "FormalResult", "Specification", "Step", "prove_formally", "
 CASES = (("int4", "int4", 1), ("uint4", "int4", 1), ("int6", "int6", 1), ("int8", "int8", 1),
          ("e2m1", "e2m1", 1), ("e2m3", "e2m3", 1), ("e3m2", "e3m2", 1),
          *(("bipolar1", "bipolar1", lanes) for lanes in (1, 3, 8, 16)))
+#: Of elements that multiply signs, too: integers and lanes; their numbers and their signs.
+SIGNS = (("int4", 1), ("int4", 2))
 #: Structures without plain products, which would be proven against themselves.
 STRUCTURES = ("lut6", "lut4", "gates")
 
@@ -181,17 +184,23 @@ def prove_step(rules: Arithmetic, timeout: float = 60, split: bool | None = None
 
 def prove_formally(cases: Sequence[tuple[str, str, int]] = CASES,
                    structures: Sequence[str] = STRUCTURES, *, rows: int = 16, timeout: float = 900,
+                   signs: Sequence[tuple[str, int]] = SIGNS,
                    progress: Reporter = SILENT) -> tuple[list[list[str]], int]:
-    """`prove_step` of each case for each structure.
+    """`prove_step` of each case for each structure, those of `signs` among them.
 
     Returns rows of texts, the first one the heading, and how many were found wrong.
     """
     table, wrong = [["activation", "weight", "lanes", "structure", "result", "seconds"]], 0
-    with progress.step("Formal equivalence", len(cases) * len(structures)) as done:
-        for activation, weight, lanes in cases:
+    every = [*((*case, "") for case in cases),
+             *((name, name, lanes, kind) for name, lanes in signs for kind in ("numbers", "signs"))]
+    with progress.step("Formal equivalence", len(every) * len(structures)) as done:
+        for activation, weight, lanes, kind in every:
             for structure in structures:
+                both = {"signs": True} if kind else {}
                 rules = arithmetic(parse(activation), parse(weight), lanes, rows * lanes,
-                                   structure=structure, stages=1)
+                                   structure=structure, stages=1, **both)
+                if kind:
+                    rules, activation = OneKind(rules, kind == "signs"), f"{weight} ({kind})"
                 found = prove_step(rules, timeout)
                 result = {True: "proven", None: f"no answer in {timeout} s",
                           False: f"wrong: {found.counterexample}"}[found.proven]

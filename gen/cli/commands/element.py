@@ -94,6 +94,7 @@ class Prove(Command):
         for case in wrong[:20]:
             print(f"{case['activation']} x {case['weight']}, {case['lanes']} lanes, "
                   f"{case['columns']} column{'s' * (case['columns'] > 1)}, "
-                  f"{case['structure']}, {case['stages']} stages: {case['first']}")
+                  f"{case['structure']}, {case['stages']} stages"
+                  f"{case['kind'] and ', ' + case['kind']}: {case['first']}")
         wrote(*files)
         return MISMATCH if wrong else OK

@@ -1,8 +1,7 @@
-"""Binary networks of published shapes, small: golden model, simulator and core agree, with signs as
-numbers and packed; and the packaged residual network on real digits."""
+"""Binary networks of published shapes, small, and the residual network on real digits: golden
+model, simulator and core agree, and the reference."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,11 @@ from systolith.hw.spec.arch import Arch
 from ...onnx_networks import evaluate
 
 sys.path.append(str(Path(__file__).parents[3] / "bench"))
+sys.path.append(str(Path(__file__).parents[3] / "examples" / "digits"))
 import binary_networks
+import evaluate as digits
 
+ROOT = Path(__file__).parents[3]
 CHIP = Arch(rows=8, columns=8, packed_signs=True, activation_depth=2048, weight_depth=1024,
             accumulator_depth=256, operand_depth=512, largest_k=4608, structure="lut6")
 SMALL = {
@@ -42,6 +44,18 @@ def test_published_shapes(name, tmp_path):
     found = simulate(made, images).outputs
     # Sums of 8-bit weights, and codes before them of which a tie may go the other way in float64.
     assert (np.abs(found - wanted) < 0.02 * np.abs(wanted).max()).all()
-    plain = build(tmp_path / "model.onnx", replace(CHIP, packed_signs=False), tmp_path / "plain",
-                  area=False)
-    assert (simulate(plain, images).outputs == found).all()
+
+
+def test_a_residual_network_on_real_digits(tmp_path):
+    path = ROOT / "examples" / "digits" / "digits-residual-bnn.onnx"
+    images, labels = digits.load_test()
+    made = build(path, CHIP, tmp_path / "build", area=False)
+    assert {item.format.name for item in made.graph.tensors.values() if item.format} == {
+        "int8", "bipolar1"}
+    found = simulate(made, np.float32(images[:300])).outputs
+    wanted = digits.evaluate(onnx.load(path), images[:30])
+    np.testing.assert_allclose(found[:30], wanted, atol=1e-4)
+    assert (found.argmax(1) == labels[:300]).mean() >= 0.97
+    for engine in ("isa", "rtl"):
+        run = simulate(made, np.float32(images[:1]), engine)
+        assert run.comparison.bits == 0 and (run.outputs == found[:1]).all()

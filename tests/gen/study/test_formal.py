@@ -5,14 +5,25 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.study.formal import prove_formally, prove_step
 from systolith.hw.element.element import arithmetic
 from systolith.hw.element.ints import IntArithmetic
+from systolith.hw.element.one_kind import OneKind
 from systolith.hw.formats import parse
 
 
 def test_small_elements_are_their_specification():
-    table, wrong = prove_formally([("int4", "uint3", 1), ("bipolar1", "bipolar1", 5)], ["lut6"])
+    table, wrong = prove_formally([("int4", "uint3", 1), ("bipolar1", "bipolar1", 5)], ["lut6"],
+                                  signs=[("int3", 2)])
     assert wrong == 0
     assert [row[:5] for row in table[1:]] == [
-        ["int4", "uint3", "1", "lut6", "proven"], ["bipolar1", "bipolar1", "5", "lut6", "proven"]]
+        ["int4", "uint3", "1", "lut6", "proven"], ["bipolar1", "bipolar1", "5", "lut6", "proven"],
+        ["int3 (numbers)", "int3", "2", "lut6", "proven"],
+        ["int3 (signs)", "int3", "2", "lut6", "proven"]]
+
+
+@pytest.mark.parametrize("structure", ["lut4", "gates", "dsp"])
+def test_signs_are_what_they_are_in_every_structure(structure):
+    rules = arithmetic(parse("int3"), parse("int3"), 1, 16, structure=structure, stages=1,
+                       signs=True)
+    assert prove_step(OneKind(rules, True)).proven
 
 
 class Flawed(IntArithmetic):

@@ -50,11 +50,13 @@ def _reads_signs(conv, graph, arch):
     if not conv.weights.format.binary or conv.channels is not None:
         return False
     # Where each pass is made twice (`Layer.pairs`), sums are twice those of the layer: no output.
-    if geometry.groups > 1:
-        words, packed = (-(-channels // geometry.groups // (arch.vector * signs))
-                         for signs in (1, arch.code_signs))
-        return not conv.raw and 2 * packed < words
-    return not (conv.raw and channels % 2 and any(geometry.pads))
+    odd = channels % 2 and any(geometry.pads) and not (
+        geometry.replicate or geometry.pad_code == 0)
+    if geometry.groups == 1 and not odd:
+        return True
+    words, packed = (-(-channels // geometry.groups // (arch.vector * signs))
+                     for signs in (1, arch.code_signs))
+    return not conv.raw and 2 * packed <= words
 
 
 def _in_order(graph, name, group):

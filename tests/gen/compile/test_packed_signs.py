@@ -78,7 +78,7 @@ def passes(layer):
     ((16, 24, 16), {"pads": [1, 1, 1, 1]}),             # a part of a word
     ((64, 130), {"pads": [1, 0, 0, 1]}),                # a whole word, and more than two
     ((7, 20), {}),                                      # an odd number of channels
-    ((9, 17, 33), {"pads": [1, 1, 1, 1]}),              # the same, padded: two passes each
+    ((35, 47), {"pads": [1, 1, 1, 1]}),                 # the same, padded: two passes each
     ((40, 40), {"pads": [1, 1, 1, 1], "pool": True, "strides": [1, 1]})])
 def test_binary_layers_between_integers(chip, widths, attributes):
     net, y, names = mixed(widths, **attributes)
@@ -110,14 +110,19 @@ def test_signs_joined_of_several_layers():
         9 * 2]
 
 
-@pytest.mark.parametrize("group, packed", [(4, True), (8, False)])
+@pytest.mark.parametrize("group, packed", [(8, True), (16, False)])
 def test_groups(group, packed):
-    """Twice the passes for a weight of 0, where that is still less than with numbers."""
+    """Two passes for weights of 0, where numbers have no fewer."""
     net = Network(np.random.default_rng(4), (8, 5, 5), opset=17)
     x = net.bipolar_quant(integers(net, net.quant("x", 0.5, bits=5), (96, 8)))
     x = binary(net, x, (32, 96 // group, 3, 3), pads=[1] * 4, group=group)
     graph, _ = held(net, integers(net, x, (4, 32)), CHIP)
     assert (graph.tensors[graph.layers[1].output].format == Bipolar(1)) == packed
+
+
+def test_two_passes_for_an_odd_number_of_channels_are_no_more_than_those_of_numbers():
+    net, y, names = mixed((9, 7, 7), pads=[1] * 4)
+    assert signs_of(held(net, y, CHIP)[0]) == names[:1]
 
 
 def test_signs_of_the_smallest_of_a_window_stay_numbers():

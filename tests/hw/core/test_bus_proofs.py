@@ -3,14 +3,18 @@ the memory, the host and the other units do."""
 
 import pytest
 from amaranth.back import verilog
-from amaranth.hdl import Cat, Fragment, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Fragment, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from systolith.gen.measure.area import AreaError, run_yosys
+from systolith.hw.core import burst_queue, item_queue
 from systolith.hw.core.arbiter import ReadArbiter
 from systolith.hw.core.burst_queue import BurstQueue
 from systolith.hw.core.bursts import Bursts
 from systolith.hw.core.csr import Csr
+from systolith.hw.core.item_queue import ItemQueue
 from systolith.hw.core.store import Store
+from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import burst_limit
 
@@ -122,3 +126,92 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
     else:
         with pytest.raises(AreaError):
             prove(tmp_path, text, "top")
+
+
+class SpiedMemory(Memory):
+    """A memory with one more port, `spy`, which shows a word at once."""
+    made = None
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.spy = self.read_port(domain="comb")
+        SpiedMemory.made = self
+
+
+@pytest.mark.parametrize("assumed", [True, False])
+@pytest.mark.parametrize("module", [item_queue, burst_queue])
+def test_what_goes_into_a_queue_comes_out_once_and_in_order(module, assumed, tmp_path, monkeypatch):
+    """Any one entry, chosen when it is written, leaves with its content after as many others as
+    were there before it; not so where entries are written that there is no room for."""
+    monkeypatch.setattr(module, "Memory", SpiedMemory)
+    items = module is item_queue
+    component = (ItemQueue if items else BurstQueue)(width=2, depth=4)
+    m = Module()
+    m.submodules.unit, own = opened(component)
+    spy = SpiedMemory.made.spy
+    out, new, shown, leaves = (
+        (component.o.payload, component.item, component.o.valid,
+         component.o.valid & component.o.ready) if items else
+        (component.oldest, component.new, component.some, component.read))
+    target, source = (own["write__addr"], own["read__addr"]) if items else (
+        own["target__addr"], own["number"])
+    # How many are here; how many of them before the one that is watched, and its content.
+    count, before, content = Signal(4), Signal(4), Signal(2)
+    choose, watched, polite, ok = (Signal(name=name) for name in (
+        "choose", "watched", "polite", "ok"))
+    m.d.sync += count.eq(count + component.write - leaves)
+    with m.If(watched & leaves):
+        m.d.sync += [watched.eq(before != 0), before.eq(before - 1)]
+    with m.If(~watched & component.write & choose):
+        m.d.sync += [watched.eq(1), before.eq(count - leaves), content.eq(new)]
+    # An item at the output is not in memory any more.
+    gone = shown & items
+    at_output = shown & (before == 0)
+    m.d.comb += [
+        polite.eq(~(component.write & (count == 4)) & (items | ~(leaves & ~shown))),
+        spy.addr.eq(source + before - gone),
+        ok.eq((count <= 4) & (count >= gone) & ((target - source - (count - gone))[:2] == 0)
+              & (shown | (count <= 1) | (not items)) & (~shown | (count != 0))
+              & (items or (own["level"] == count) & (component.held == (count != 0))
+                 & (own["following"] == (source + 1)[:2]) & (~own["fetched"] | component.held)
+                 & (~(watched & own["fetched"] & (before == 0))
+                    | (SpiedMemory.made.read_ports[1].data == content)))
+              & (~watched | (before < count))
+              & (~watched | ~at_output | (out == content))
+              & (~watched | (items & at_output) | (spy.data == content))),
+    ]
+    ports = inputs(component) | {"ok": (ok, None), "polite": (polite, None),
+                                 "choose": (choose, None)}
+    text = verilog.convert(m, name="top", ports=ports)
+    if assumed:
+        prove(tmp_path, text, "top", ["polite"], steps=6)
+    else:
+        with pytest.raises(AreaError):
+            prove(tmp_path, text, "top", steps=8)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_a_token_counter_counts_and_never_goes_below_zero(greedy, tmp_path):
+    """Where a token is taken only if it is available, and none in two cycles that follow each
+    other, as a greedy unit would."""
+    component = TokenCounters(3)
+    m = Module()
+    m.submodules.unit, own = opened(component)
+    give, take = component.give[0][1], component.take[1][0]
+    count, given, taken, some = (own[f"{name}_load_array"] for name in (
+        "count", "given", "taken", "some"))
+    tokens, took = Signal(signed(6)), Signal()
+    polite, ok = Signal(), Signal()
+    m.d.sync += [tokens.eq(Mux(component.clear, 0, tokens + give - take)), took.eq(take)]
+    m.d.comb += [
+        polite.eq(~(take & ~(some & (greedy | ~took))) & ~(give & (tokens == 8))),
+        ok.eq((count == tokens - 1 - given + taken) & (tokens >= 0) & (tokens <= 8)
+              & (~some | took | (tokens >= 1))),
+    ]
+    text = verilog.convert(m, name="top", ports=inputs(component) | {
+        "ok": (ok, None), "polite": (polite, None)})
+    if greedy:
+        with pytest.raises(AreaError):
+            prove(tmp_path, text, "top", ["polite"])
+    else:
+        prove(tmp_path, text, "top", ["polite"])

@@ -204,6 +204,38 @@ def test_a_reset_in_vain_is_told_after_the_bound(watchdog, least, monkeypatch):
     simulator.run()
 
 
+@pytest.mark.parametrize("one, other, overflow, held", [
+    (1, 1, 1, (ErrorCode.BUS, Unit.LOAD, 5)), (0, 1, 1, (ErrorCode.WINDOW, Unit.STORE, 6)),
+    (1, 0, 0, (ErrorCode.BUS, Unit.LOAD, 5)), (0, 0, 1, (ErrorCode.TOKENS, SEQUENCER, 0))])
+def test_of_several_errors_in_one_cycle_one_is_held_and_later_ones_are_not(
+        one, other, overflow, held):
+    sequencer = Sequencer(arch=Arch(rows=2, columns=2))
+
+    async def bench(ctx):
+        ctx.set(sequencer.start, 1)
+        await ctx.tick()
+        ctx.set(sequencer.start, 0)
+        await ctx.tick().repeat(3)
+        reports = ({"valid": one, "code": ErrorCode.BUS, "unit": Unit.LOAD, "layer": 5},
+                   {"valid": other, "code": ErrorCode.WINDOW, "unit": Unit.STORE, "layer": 6})
+        for own, report in zip(sequencer.reports, reports, strict=True):
+            ctx.set(own, report)
+        await ctx.tick()
+        for own in sequencer.reports:
+            ctx.set(own, {"valid": 0})
+        ctx.set(sequencer.overflow, overflow)       # a unit's report takes a cycle more
+        await ctx.tick()
+        ctx.set(sequencer.overflow, 0)
+        ctx.set(sequencer.reports[0], {"valid": 1, "code": ErrorCode.PROTOCOL, "layer": 7})
+        await ctx.tick().repeat(4)
+        report = ctx.get(sequencer.report)
+        assert (report.valid, report.code, report.unit, report.layer) == (1, *held)
+    simulator = Simulator(sequencer)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
 def zero_count(arch):
     code = random_instruction(random.Random(2), Opcode.ARRAY)
     field = next(item for item in isa.OPCODES[Opcode.ARRAY] if item.name == "out_x")

@@ -106,12 +106,16 @@ class Interpreter:
                     if (ky, kx, block) == (0, 0, 0):
                         times = i.accumulate * (1 + i.double)
                     rows = []
-                    for n in range(arch.rows):
+                    height = i.height * arch.height_unit or arch.rows
+                    for n in range(height):
                         self.now.add(("WEIGHT", word + n, False))
                         codes = self.weights[word + n]
                         rows.append(self.signs(codes, arch.weight) if i.signs else
                                     [weight_images[c] for c in codes])
-                    word += arch.rows
+                    idle = [weight_images[n % arch.lanes % 2 if arch.weight.binary else 0]
+                            for n in range(arch.columns * arch.lanes)]
+                    rows += [idle] * (arch.rows - height)
+                    word += height
                     self.array_pass(i, ky, kx, block, rows, images, times)
 
     def signs(self, codes, format):
@@ -142,6 +146,10 @@ class Interpreter:
                         words.append(self.signs(codes, arch.activation) if i.signs else
                                      [images[code] for code in codes])
         if i.starts == 0:
+            height = i.height * arch.height_unit
+            if arch.activation.binary and height:
+                words = [(word[:height * arch.lanes] + [-1] * arch.vector)[:arch.vector]
+                         for word in words]
             for pixel, word in enumerate(words):
                 self.add(i, i.accumulator + pixel, times, [
                     sum(word[channel] * rows[channel // lanes][column * lanes + channel % lanes]

@@ -65,7 +65,8 @@ def _array(conv, layer, plan, offsets, starts):
         weights=starts["weights"] + offsets["weights"],
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
-        weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))))
+        weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
+        height=layer.height)
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):

@@ -15,7 +15,7 @@ from systolith.hw.spec.isa import (
     Unit,
     sealed,
 )
-from systolith.hw.spec.loops import item_count, moved_bytes, passes, pixels, results, steps
+from systolith.hw.spec.loops import filled, item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.machine.access import Access, AccessError, accesses, check, span_of
@@ -38,7 +38,8 @@ def _cycles(i, arch):
     if i.opcode == Opcode.LOAD:
         return 4 + moved_bytes(i, arch) // arch.beat_bytes
     if i.opcode == Opcode.ARRAY:
-        cycles = steps(i, arch) if i.starts else max(pixels(i), shortest_pass(arch))
+        shortest = shortest_pass(arch, filled(i, arch))
+        cycles = steps(i, arch) if i.starts else max(pixels(i), shortest)
         return passes(i) * cycles
     if i.opcode == Opcode.POST:
         cycles = results(i) * i.pool_x * i.pool_y * arch.chunks
@@ -123,7 +124,7 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may start with the last pass and read each sum as it is finished.
-                early = max(pixels(i), shortest_pass(arch))
+                early = max(pixels(i), shortest_pass(arch, filled(i, arch)))
             times.touch(index, access.is_write, done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 

@@ -136,6 +136,15 @@ class Layer:
         """Blocks of input channels: activation words of one input pixel."""
         return -(-self.conv.inputs // self.vector)
 
+    @cached_property
+    def height(self) -> int:
+        """Rows of the array that each pass fills with weights: those of the channels, where the
+        lanes of others cancel or have the weight 0."""
+        arch = self.arch
+        if self.blocks > self.planes or self.from_above or self.signs:
+            return arch.rows
+        return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
+
     @property
     def channels(self) -> int:
         """Output channels."""
@@ -232,7 +241,7 @@ class Layer:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
                            else int(mine[:, :, a:b].sum()))
                       for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
-        return [0, *(self.arch.rows * n for n in accumulate(passes))]
+        return [0, *(self.height * n for n in accumulate(passes))]
 
     def weight_word_bytes(self, column_block: int) -> int:
         """Bytes of a weight word of a column block in external memory: those of columns without
@@ -274,12 +283,12 @@ class Layer:
     @property
     def passes(self) -> int:
         """Passes for one sub-tile, all column blocks together."""
-        return self.weight_words // self.arch.rows
+        return self.weight_words // self.height
 
     @property
     def most_passes(self) -> int:
         """Passes for one sub-tile of the column block with the most."""
-        return self.most_weight_words // self.arch.rows
+        return self.most_weight_words // self.height
 
     @property
     def pool(self) -> int:
@@ -353,7 +362,7 @@ class Layer:
 
     def pass_cycles(self, pixels: int) -> int:
         """Cycles of a pass over so many pixels."""
-        return max(pixels, shortest_pass(self.arch))
+        return max(pixels, shortest_pass(self.arch, self.height))
 
     def cycles(self, height: int, width: int) -> int:
         """Cycles of all passes over height x width results."""

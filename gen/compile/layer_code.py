@@ -70,7 +70,7 @@ class LayerCode:
             plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
         most = max(-(-_PIECE_CYCLES * layer.passes // cycles), -(-layer.most_passes // 4))
         if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
-            most = min(most, max(1, self.arch.weight_depth // self.arch.rows // 4))
+            most = min(most, max(1, self.arch.weight_depth // layer.height // 4))
         self.most = most                        # passes that are loaded together
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
@@ -102,15 +102,20 @@ class LayerCode:
                     self._array(region, box, sub, sums, weight_base, accumulate, double)
                     accumulate, double = 1, False
                 plane = self.layer.plane(used)
-                offset += used.passes * self.arch.rows
+                offset += used.passes * self.layer.height
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
         if self.sink.pad_lanes and block == self.layer.column_blocks - 1:
-            words = -(-self.sink.shape[0] // self.arch.vector)
-            for number in range(self.layer.groups,
-                                words * self.arch.groups_per_word - self.first_group):
+            for number in range(self.layer.groups, self._last_group() - self.first_group):
                 self._post(sub, sums, 0, number)
+
+    def _last_group(self):
+        """The group of the output after the last one of which its readers need lanes."""
+        arch, channels = self.arch, self.sink.shape[0]
+        if channels > arch.vector:
+            return -(-channels // arch.vector) * arch.groups_per_word
+        return -(-arch.height_of(channels) * arch.lanes // arch.group)
 
     # Input and weights.
 
@@ -173,7 +178,7 @@ class LayerCode:
         `group` are the column blocks whose weights stay together, `name` tells the boxes of a layer
         apart, `offset` is the first weight word of the box, counted from the layer's first.
         """
-        layer, stream, arch = self.layer, self.stream, self.arch
+        layer, stream = self.layer, self.stream
         base, ring = None, stream.weights
         if self.resident:
             key = (layer.index, group.start)
@@ -184,7 +189,7 @@ class LayerCode:
                 stream.loaded[key] = set()
         loaded = self.resident and name in stream.loaded[key]
         for box in boxes(used, layer.most_passes if loaded else self.most):
-            words = box.passes * arch.rows
+            words = box.passes * layer.height
             if base is None:
                 piece = (layer.index, name, box)
                 there = ring.find(piece)
@@ -244,7 +249,8 @@ class LayerCode:
             x_start=x_start, x_last=right - left - 1, replicate=conv.geometry.replicate and padded,
             stride_ky=taps_y * y.dilation * width * (rows > 1),
             stride_kx=taps_x * x.dilation * (columns > 1),
-            stride_block=region.plane * (blocks > 1))
+            stride_block=region.plane * (blocks > 1),
+            height=self.layer.height % self.arch.rows // self.arch.height_unit)
         if above:
             runs, out_x = -(-height // above.results), above.columns(self.layer, across)
             zero = self.arch.activation.zero_code

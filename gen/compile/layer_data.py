@@ -33,6 +33,7 @@ def _pass_words(layer, codes, dtype, fill):
         padded[channels:] = spare.astype(dtype)[:, None, None]
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, -1,
                            kernel_y, kernel_x).transpose(0, 5, 6, 2, 3, 1, 4)
+    words = words[:, :, :, :, :layer.height]
     return codes_of(words, arch.code_signs).astype(dtype) if layer.signs else words
 
 

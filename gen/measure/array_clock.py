@@ -59,7 +59,7 @@ def array_arch(activation: Format | str, weight: Format | str, *, rows: int = 8,
 
 def wrapper(arch: Arch) -> str:
     """Verilog of the chains around the array, module `systolith_clock`."""
-    widths = {"activations": arch.activation_bits, "swap": 1, "weights": arch.weight_bits}
+    widths = {"activations": arch.activation_bits, "swap": arch.rows, "weights": arch.weight_bits}
     inputs, outputs = sum(widths.values()), arch.columns * arch.psum_bits
     ports, start = [], 0
     for name, width in widths.items():

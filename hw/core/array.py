@@ -51,8 +51,9 @@ class SystolicArray(wiring.Component):
     -------
     activations : In(arch.activation_bits)
         The codes of one pixel's channels, row 0's lanes first.
-    swap : In(1)
-        1: this word is the first to meet the weights that come from now on.
+    swap : In(rows)
+        1: in this row of the array this word is the first to meet the weights that come from now
+        on; 0: the row's weights stay.
     weights : In(arch.weight_bits)
         Weight codes of one array row, column 0's lanes first.
     from_above : In(1)
@@ -75,7 +76,7 @@ class SystolicArray(wiring.Component):
             ("from_above", arch.depthwise), ("signs", arch.packed_signs)) if there}
         super().__init__({
             "activations": In(arch.activation_bits),
-            "swap": In(1),
+            "swap": In(arch.rows),
             "weights": In(arch.weight_bits), **flags,
             "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
         })
@@ -127,7 +128,7 @@ class SystolicArray(wiring.Component):
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
                 m, Cat(self.activations.word_select(row, row_bits), signs))
-            edge = _delayed(m, Cat(decoded, self.swap), ARRAY_EDGE + row, f"row{row}_skew")
+            edge = _delayed(m, Cat(decoded, self.swap[row]), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
             for first in range(0, arch.columns, width):
                 at = f"{row}_{first}"

@@ -15,7 +15,13 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import REVISIT, WORD, array_latency, column_delay
+from systolith.hw.spec.timing import (
+    REVISIT,
+    WORD,
+    array_latency,
+    column_delay,
+    shortest_pass,
+)
 
 from .accumulator import AccumulatorColumn
 from .array import SystolicArray
@@ -33,7 +39,7 @@ _POST = 1 << isa.Unit.POST
 class _Flow:
     """What is known of the instruction whose pixels are decided on, and of the cycle before."""
 
-    def __init__(self) -> None:
+    def __init__(self, arch: Arch) -> None:
         self.begun = Signal()       # it has begun in the cycle before
         self.fields: dict[str, Value] = {}      # "accumulate", "double", "signs"
         # its activations come from the top; tokens of its last pass's first pixel, of its last one
@@ -41,6 +47,8 @@ class _Flow:
         self.early: Value
         self.late: Value
         self.gone = Signal()        # the word of its last pixel enters the array
+        # two cycles after its first weights were swapped in: rows that its passes fill
+        self.height = Signal(range(arch.rows + 1), reset_less=True)
 
 
 class Compute(ExecutionUnit):
@@ -110,7 +118,7 @@ class Compute(ExecutionUnit):
         m.submodules.array = self.array
         m.submodules.feeder = self.feeder
         m.submodules.pixels = pixels = PixelStreamer(arch=arch)
-        flow = _Flow()
+        flow = _Flow(arch)
         missing = self._elaborate_issue(m, flow, pixels)
         self._elaborate_steps(m, flow, pixels)
         m.submodules.results = results = ResultAddress(arch=arch)
@@ -186,8 +194,23 @@ class Compute(ExecutionUnit):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 2):
                 m.d.sync += settled.eq(1)
-        m.d.comb += feeder.base.eq(
-            keep(m, arch, flow.begun, self.i.payload.weight_base, "weight_base"))
+        new, rows, unit = self.i.payload, self.arch.rows, self.arch.height_unit
+        shortest = shortest_pass(self.arch) - 1
+        whole = (new.height == 0) | (new.starts != 0)
+        filled = new.height * unit
+        height = keep(m, self.arch, flow.begun, Mux(whole, rows, filled), "height")
+        m.d.comb += [
+            feeder.base.eq(keep(m, self.arch, flow.begun, new.weight_base, "weight_base")),
+            feeder.more.eq(keep(m, self.arch, flow.begun,
+                                Mux(whole, rows - 1, filled - 1)[:len(feeder.more)], "more")),
+            feeder.least.eq(keep(m, self.arch, flow.begun, Mux(whole, shortest, Mux(
+                filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
+        ]
+        # Two cycles later than this, the instruction may be another one.
+        swapped_first = Signal()
+        m.d.sync += swapped_first.eq(feeder.swap & pixels.first_pass)
+        with m.If(swapped_first):
+            m.d.sync += flow.height.eq(height)
         if self.array.pe.from_above:
             # From the top: the bus first brings all weights, then pixels.
             filled = Signal()
@@ -216,13 +239,26 @@ class Compute(ExecutionUnit):
         word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
             ("word", self.activation_data), ("weights", self.weight_data)))
         m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
+        # Rows that passes fill, from the cycle in which the first word of the first pass enters; in
+        # that one, all rows take weights.
+        swap, first = (later(value, WORD - 1, name) for value, name in (
+            (self.feeder.swap, "swap"), (pixels.first_pass, "first")))
+        used, takes = Signal(arch.rows, reset_less=True), Signal(arch.rows)
+        with m.If(swap & first):
+            m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.rows)))
+        m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.rows), 0))
+        idle = sum(1 << n for n in range(arch.columns * arch.lanes)
+                   if arch.weight.binary and n % arch.lanes % 2)
+        activations = Mux(later(pixels.inside, WORD - 2, "inside"), word,
+                          pad_code.replicate(arch.vector))
+        if arch.activation.binary:
+            activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [
             self.activation_address.eq(pixels.address),
             self.weight_address.eq(self.feeder.address),
-            array.swap.eq(later(self.feeder.swap, WORD, "swap")), array.weights.eq(weights),
-            array.activations.eq(Mux(
-                later(pixels.inside, WORD - 2, "inside"), word,
-                pad_code.replicate(arch.vector))),
+            array.swap.eq(takes),
+            array.weights.eq(Mux(later(self.feeder.fetching, WORD - 1, "fetching"), weights, idle)),
+            array.activations.eq(activations),
         ]
         if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))

@@ -32,6 +32,13 @@ class WeightFeeder(wiring.Component):
         It is its instruction's first one.
     base : In(range(weight_depth))
         One cycle later: the instruction's first weight word.
+    least : In(range(shortest_pass))
+        Cycles after which another filling can be swapped in after one of the instruction's that is
+        not its first, less one.
+    more : In(range(rows))
+        One cycle after `swap`: words of a filling, less one.
+    fetching : Out(1)
+        A word was decided on in the cycle before.
     address : Out(range(weight_depth))
         Weight word, two cycles after it was decided on.
     """
@@ -41,7 +48,8 @@ class WeightFeeder(wiring.Component):
         word = range(arch.weight_depth)
         super().__init__({
             "loaded": Out(1, init=1), "filled": Out(1), "swap": In(1), "first": In(1),
-            "base": In(word), "address": Out(word),
+            "base": In(word), "address": Out(word), "least": In(range(shortest_pass(arch))),
+            "more": In(range(arch.rows)), "fetching": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -49,7 +57,8 @@ class WeightFeeder(wiring.Component):
         rows, shortest = self.arch.rows, shortest_pass(self.arch)
         left = Signal(range(shortest))      # cycles until the next filling may be swapped in
         with m.If(self.swap):
-            m.d.sync += [left.eq(shortest - 1), self.loaded.eq(0), self.filled.eq(rows == 1)]
+            m.d.sync += [left.eq(Mux(self.first, shortest - 1, self.least)), self.loaded.eq(0),
+                         self.filled.eq(rows == 1)]
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
             with m.If(left == 2):
@@ -63,7 +72,12 @@ class WeightFeeder(wiring.Component):
         filling = Signal()
         m.d.sync += [swapped.eq(self.swap), first.eq(self.first)]
         if rows > 1:
-            m.d.sync += filling.eq(left >= shortest - rows + 1)
-        with m.If(swapped | filling):
+            more = Signal(range(rows))      # words after the one that comes next
+            with m.If(swapped):
+                m.d.sync += [filling.eq(self.more != 0), more.eq(self.more - 1)]
+            with m.Elif(filling):
+                m.d.sync += [filling.eq(more != 0), more.eq(more - 1)]
+        m.d.comb += self.fetching.eq(swapped | filling)
+        with m.If(self.fetching):
             m.d.sync += self.address.eq(Mux(swapped & first, self.base, self.address + 1))
         return m

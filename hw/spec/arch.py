@@ -223,6 +223,18 @@ class Arch:
         return self.groups_per_word * self.code_signs
 
     @property
+    def height_unit(self) -> int:
+        """Rows of the array by which passes of part of them are counted (ARRAY's `height`)."""
+        return -(-self.rows // 16)
+
+    def height_of(self, channels: int) -> int:
+        """Rows of the array that passes over words with so many channels have to fill: all where
+        idle weights do not cancel those that are left out."""
+        idle = self.lanes % 2 == 0 if self.weight.binary else self.weight.zero_code == 0
+        unit = self.height_unit
+        return min(self.rows, -(-channels // (unit * self.lanes)) * unit) if idle else self.rows
+
+    @property
     def macs_per_cycle(self) -> int:
         return self.rows * self.columns * self.lanes
 

@@ -215,6 +215,8 @@ class ArrayView(Record):
         For each column block, in the order of their weights.
     weights, parameters, table : int
         Offsets of the first word.
+    height : int
+        Weight words of each pass: rows of the array that it fills.
     weight_bytes : tuple of int
         Of a weight word of each column block there: the columns that it has channels for.
     """
@@ -232,6 +234,7 @@ class ArrayView(Record):
     parameters: int
     table: int
     weight_bytes: tuple[int, ...]
+    height: int
 
 
 @dataclass(frozen=True)

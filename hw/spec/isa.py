@@ -147,11 +147,11 @@ OPCODES = {
                                 "what the word has beyond them becomes 0; 0: whole words"),
     ),
     Opcode.ARRAY: (
-        Field("weight_base", 20, "first weight word; each pass takes `rows of the array` words, "
-                                 "the first array row's first"),
+        Field("weight_base", 20, "first weight word; each pass takes `height` words, the first "
+                                 "array row's first"),
         Field("base", 20, "activation word of the pixel y = x = 0 in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
-        _count("kernel_y", 8, "passes: outermost loop"),
+        _count("kernel_y", 7, "passes: outermost loop"),
         _count("kernel_x", 8, "passes: middle loop"),
         _count("blocks", 12, "passes: innermost loop, over blocks of input channels"),
         _count("out_y", 12, "pixels: outermost loop"),
@@ -183,13 +183,17 @@ OPCODES = {
                              "next"),
         _count("start_x", 3, "fed from the top: steps of out_x from one start of a result to the "
                              "next"),
-        _count("results_x", 12, "fed from the top: results in a row"),
+        _count("results_x", 11, "fed from the top: results in a row"),
         Field("replicate", 1, "1: padding repeats the nearest pixel of the map: y is clipped to "
                               "0...y_last and x to 0...x_last; 0: padding as pad_valid says"),
         Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
                            "bit planes only"),
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
                           "where it is 1, else -1; chips with signs only"),
+        Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
+                           "rows of the array alone; the others have idle weights (0; of bipolar1 "
+                           "-1 in even and +1 in odd lanes) and bipolar activations of -1. 0: for "
+                           "all rows"),
     ),
     Opcode.POST: (
         Field("accumulator", 16, "accumulator word of the first pixel"),

@@ -104,6 +104,8 @@ BOUNDS = (
           lambda i, arch: (0, word_bytes(i.memory, arch) // arch.beat_bytes)),
     Bound(Opcode.ARRAY, "pad_code", "the codes of the activation format",
           lambda i, arch: (0, (1 << arch.activation.width) - 1)),
+    Bound(Opcode.ARRAY, "height", "the rows of the array",
+          lambda i, arch: (0, 0 if i.starts or i.signs else arch.rows // arch.height_unit)),
     Bound(Opcode.POST, "group", "the groups of the columns",
           lambda i, arch: (0, arch.groups_per_columns - 1)),
     Bound(Opcode.POST, "slot", "the groups of a word", _slot),

@@ -13,8 +13,9 @@ from .arch import Arch
 from .isa import Instruction, Opcode, Pooling
 from .memories import item_bytes, loaded_bytes
 
-__all__ = ["Nest", "axes", "begins", "coordinates", "extent", "item_count", "loops", "moved_bytes",
-           "passes", "pixels", "reads", "results", "steps", "window_columns", "windows"]
+__all__ = ["Nest", "axes", "begins", "coordinates", "extent", "filled", "item_count", "loops",
+           "moved_bytes", "passes", "pixels", "reads", "results", "steps", "window_columns",
+           "windows"]
 
 #: (count, stride) of each loop, the outermost first.
 Nest = tuple[tuple[int, int], ...]
@@ -128,6 +129,11 @@ def item_count(i: Instruction, arch: Arch) -> int:
     if i.opcode == Opcode.STORE:
         return i.rows * i.items
     return results(i) * (arch.chunks if i.raw else 1)
+
+
+def filled(i: Instruction, arch: Arch) -> int:
+    """Weight words of each pass of an ARRAY: rows that it fills with weights of its own."""
+    return i.height * arch.height_unit or arch.rows
 
 
 def moved_bytes(i: Instruction, arch: Arch) -> int:

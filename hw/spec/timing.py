@@ -69,10 +69,12 @@ def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:
     return -(-bits // arch.bus_bits)
 
 
-def shortest_pass(arch: Arch) -> int:
-    """Cycles of the shortest pass of ARRAY: a filling of the array with weights takes `rows`, and a
-    pass's first sum must be in the accumulators before the next pass adds to it."""
-    return max(arch.rows, REVISIT)
+def shortest_pass(arch: Arch, filled: int = 0) -> int:
+    """Cycles of the shortest pass of ARRAY that fills so many rows with weights (0: all of them):
+    that takes a cycle each, and a pass's first sum must be in the accumulators before the next pass
+    adds to it. An instruction's first pass fills all rows, those beyond its height with idle
+    weights, which its other passes leave there."""
+    return max(filled or arch.rows, REVISIT)
 
 
 def column_delay(arch: Arch, column: int) -> int:

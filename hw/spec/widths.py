@@ -40,8 +40,8 @@ def where_bits(arch: Arch, bits: int) -> int:
 def _limits(arch: Arch) -> dict[Opcode, dict[str, int]]:
     """Bits that suffice for fields, where it is not all that they have."""
     address = arch.address_bits
-    # An ARRAY takes `rows` weight words a pass, and a pixel that is a result has a sum of its own.
-    passes = (arch.weight_depth // arch.rows).bit_length()
+    # An ARRAY takes `height_unit` weight words a pass at least, and a pixel that is a result has a sum of its own.
+    passes = (arch.weight_depth // arch.height_unit).bit_length()
     pixels = 16 if arch.depthwise else arch.accumulator_depth.bit_length()
     # Coordinates, in words of the map, may be outside it by as much as it has, and more.
     coordinate = (arch.activation_depth - 1).bit_length() + 3

@@ -21,7 +21,7 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import passes, pixels, steps
+from systolith.hw.spec.loops import filled, passes, pixels, steps
 from systolith.hw.spec.memories import loaded_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
@@ -372,6 +372,7 @@ class _Model:
 
     def _array(self):
         swapped = finished = over = -1000
+        last_pass = self.shortest_pass      # the shortest that the pass swapped in last can take
         activity = self.activity[Unit.ARRAY]
         while True:
             visible, number, code = yield self.code[Unit.ARRAY]
@@ -380,9 +381,13 @@ class _Model:
                           activity.giver)
             begun = max(visible + 1, granted + 1, over)
             length = steps(code, self.arch)
-            first = swapped = max(begun + 1, swapped + self.shortest_pass,
+            first = swapped = max(begun + 1, swapped + last_pass,
                                   finished + timing.REVISIT if code.accumulate else 0)
-            swapped += (passes(code) - 1) * max(length, self.shortest_pass)
+            last_pass = self.shortest_pass
+            if passes(code) > 1:
+                last_pass = timing.shortest_pass(self.arch, filled(code, self.arch))
+                swapped += max(length, self.shortest_pass)
+                swapped += (passes(code) - 2) * max(length, last_pass)
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
             self._free(Unit.ARRAY, 1 + (

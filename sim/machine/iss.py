@@ -16,7 +16,7 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import begins, coordinates, item_count, results, windows
+from systolith.hw.spec.loops import begins, coordinates, filled, item_count, results, windows
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, signs_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
@@ -204,8 +204,13 @@ class Simulator:
             images = images_in(arch.activation, codes)
             images = np.where(inside[:, None], images,
                               np.tile(padding, images.shape[1] // np.size(padding)))
-            first = i.weight_base + number_of_pass * rows
-            weights = images_in(arch.weight, self.weights[first:first + rows])
+            if arch.activation.binary:
+                images[:, filled(i, arch) * arch.lanes:] = -1
+            first = i.weight_base + number_of_pass * filled(i, arch)
+            codes = self.weights[first:first + filled(i, arch)]
+            idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
+            weights = images_in(arch.weight, np.concatenate(
+                [codes, np.tile(idle, (rows - len(codes), 1))]))
             if i.starts:
                 sums = self._from_above(number, i, images, weights)
             else:

@@ -76,13 +76,15 @@ class _Checker:
         layer.block_passes = list(accumulate(
             (sum(box.passes for box in boxes) for boxes in stated.passes), initial=0))
         layer.weight_places = list(accumulate(
-            (passes * self.arch.rows * size for passes, size in zip(
+            (passes * layer.height * size for passes, size in zip(
                 np.diff(layer.block_passes), layer.weight_bytes, strict=True)),
             initial=layer.weights))
         layer.wanted = self.contents.real[number]
         if self.arch.activation.binary or self.contents.tensors[number].signs:
             # Lanes without channel must hold -1, so that they cancel.
             layer.wanted = np.ones_like(layer.wanted)
+            if len(layer.wanted) == 1 and self.arch.activation.binary:
+                layer.wanted[:, -(-layer.height * self.arch.lanes // self.arch.group):] = False
         elif entry.channels is not None:
             wanted = np.zeros(layer.wanted.size, bool)
             wanted[np.asarray(entry.channels) // self.arch.group] = True
@@ -137,8 +139,8 @@ class _Checker:
         layer, depth = self.layers[i.layer], len(self.sums.layer)
         passes = loops.passes(i)
         weights = self.contents.bytes[Space.WEIGHT][
-            i.weight_base:i.weight_base + passes * self.arch.rows]
-        if weights.size < passes * self.arch.rows or i.accumulator + results(i) > depth:
+            i.weight_base:i.weight_base + passes * loops.filled(i, self.arch)]
+        if weights.size < passes * loops.filled(i, self.arch) or i.accumulator + results(i) > depth:
             self.fail(number, "reads or writes words that are not there")
         if bool(i.signs) != self.contents.tensors[self.contents.number[layer.input]].signs:
             self.fail(number, "takes signs for numbers, or numbers for signs")

@@ -10,6 +10,7 @@ import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Above, ArrayView, Axis
 from systolith.hw.spec.isa import Instruction
+from systolith.hw.spec.loops import filled
 from systolith.hw.spec.memories import Space
 
 from .contents import Contents
@@ -119,11 +120,13 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
     """(column block, number of the first pass, its (kernel row, kernel column, block)) of the ARRAY
     instruction `i` of a layer whose weight words have these tags, int64 array [words]; or, as a
     text, what the instruction does wrong."""
+    if filled(i, arch) != layer.height:
+        return "fills other rows of the array than its layer does"
     block = int(np.searchsorted(layer.weight_places, tags[0], side="right")) - 1
     if not 0 <= block < len(layer.weight_bytes):
         return "does not find its weights one after the other"
     size = layer.weight_bytes[block]
-    first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * arch.rows)
+    first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * layer.height)
     if tags.min() < 0 or (np.diff(tags) != size).any() or rest or tags[-1] >= (
             layer.weight_places[block + 1]):
         return "does not find its weights one after the other"

@@ -52,6 +52,7 @@ class _Writer:
         self.arch, self.limit = arch, instructions
         self.draw = random.Random(f"program {seed}")
         self.other = random.Random(f"program's sums {seed}")
+        self.heights = random.Random(f"program's heights {seed}")
         self.ties = random.Random(f"program's ties {seed}")
         self.signs = random.Random(f"program's signs {seed}")
         self.data = np.random.default_rng([seed, 1])
@@ -201,6 +202,9 @@ class _Writer:
     def add_array(self, wild):
         """A convolution over some known words, or (wild) loops of any strides."""
         arch, draw = self.arch, self.draw
+        height = self.heights.choice(
+            (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
+        words_a_pass = height * arch.height_unit or arch.rows
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
         if known is None or weights is None:
             return False
@@ -209,9 +213,9 @@ class _Writer:
         height = draw.randint(1, min(length // width, 12))
         blocks = draw.randint(1, max(1, min(length // (width * height), 4)))
         kernel_y, kernel_x = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3, 5))
-        if kernel_y * kernel_x * blocks > weights[1] // arch.rows:
+        if kernel_y * kernel_x * blocks > weights[1] // words_a_pass:
             kernel_y = kernel_x = 1
-            blocks = draw.randint(1, weights[1] // arch.rows)
+            blocks = draw.randint(1, weights[1] // words_a_pass)
         pool_y, pool_x = draw.choice(((1, 1), (1, 1), (2, 2), (1, 3), (3, 2)))
         stride = draw.randint(1, 3), draw.randint(1, 3)
         dilation = draw.choice((1, 1, 2)), draw.choice((1, 1, 2))
@@ -231,6 +235,10 @@ class _Writer:
         if executes(arch, Opcode.ARRAY, "starts") and draw.random() < 0.5:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
+        if array.starts:
+            if height and loops.passes(array) * arch.rows > weights[1]:
+                return False
+            height, words_a_pass = 0, arch.rows
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
         passes, made = loops.passes(array), loops.results(array)
@@ -242,12 +250,13 @@ class _Writer:
         double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
                       and self.other.random() < 0.6)
         signs = bool(executes(arch, Opcode.ARRAY, "signs") and not array.starts
-                     and self.signs.random() < 0.5)
+                     and not height and self.signs.random() < 0.5)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         fields |= dict(
-            weight_base=weights[0] + draw.randint(0, weights[1] - passes * arch.rows),
+            weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
+            height=height,
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
             replicate=self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))

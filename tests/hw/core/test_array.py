@@ -57,11 +57,11 @@ def stimulus(arch, random):
         time = swaps[-1] + arch.rows             # words of one filling after another
     length = max(swaps[-1], time) + 5
     pixel = random.random(length) < 0.8
-    swap = np.zeros(length, bool)
+    swap, all_rows = np.zeros(length, object), (1 << arch.rows) - 1
     words = random.integers(0, 1 << 62, length).astype(object)
     current = np.full(length, -1)
     for n, at in enumerate(swaps):
-        swap[at] = pixel[at] = True
+        swap[at], pixel[at] = all_rows, True
         current[at:] = n
         for row in range(arch.rows):
             words[at + row] = joined(weights[n, row].ravel(), arch.weight.width)
@@ -133,7 +133,8 @@ def test_the_largest_sums_of_every_family_fit():
         activations = [joined([order[n]] * arch.vector, arch.activation.width) for n in (0, -1)]
         length = array.latency + arch.columns + 20
         inputs.append({"activations": [activations[n >= 12] for n in range(length)],
-                       "swap": [n == 5 for n in range(length)], "weights": [word] * length})
+                       "swap": [(n == 5) * ((1 << arch.rows) - 1) for n in range(length)],
+                       "weights": [word] * length})
         limits.append([arch.vector * int(arch.activation.image(order[n]))
                        * int(arch.weight.image(heavy[0])) for n in (0, -1)])
     for array, responses, limit in zip(arrays, play(arrays, inputs), limits, strict=True):

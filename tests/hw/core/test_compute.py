@@ -59,6 +59,7 @@ def random_array(draw, arch, **fixed):
             "y_start": draw.randint(-2, 1) * width, "x_start": draw.randint(-2, 1),
             "y_last": (height - 1) * width, "x_last": width - 1,
             "accumulate": first, "double": first and arch.bit_planes and draw.randrange(2),
+            "height": draw.choice((0, draw.randint(1, arch.rows))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.packed_signs and draw.randrange(2),
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
@@ -66,7 +67,7 @@ def random_array(draw, arch, **fixed):
             starts = draw.randint(1, 2)
             fields |= {"starts": starts, "start_y": draw.randint(1, 2),
                        "start_x": draw.randint(1, 2), "pool_x": 1,
-                       "pool_y": starts * 2 + arch.rows - 1}
+                       "pool_y": starts * 2 + arch.rows - 1, "height": 0}
             fields["results_x"] = draw.randint(1, (fields["out_x"] - 1) // fields["start_x"] + 1)
         instruction = Instruction(Opcode.ARRAY, fields)
         try:

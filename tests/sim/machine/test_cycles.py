@@ -82,7 +82,8 @@ def wild_program(arch, seed, instructions=60):
             blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
             pool_y=draw.randint(1, 2), accumulate=draw.randrange(2), x_last=4, y_last=4,
             **({"starts": 1} if arch.depthwise and draw.random() < 0.5 else
-               {"pool_x": draw.randint(1, 2), "early": draw.randrange(2)}))
+               {"pool_x": draw.randint(1, 2), "early": draw.randrange(2),
+                "height": draw.randrange(arch.rows // arch.height_unit + 1)}))
 
     def post():
         to_store, raw = draw.random() < 0.4, draw.random() < 0.4

@@ -202,9 +202,9 @@ class _Writer:
     def add_array(self, wild):
         """A convolution over some known words, or (wild) loops of any strides."""
         arch, draw = self.arch, self.draw
-        height = self.heights.choice(
+        rows_used = self.heights.choice(
             (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
-        words_a_pass = height * arch.height_unit or arch.rows
+        words_a_pass = rows_used * arch.height_unit or arch.rows
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
         if known is None or weights is None:
             return False
@@ -236,9 +236,9 @@ class _Writer:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
         if array.starts:
-            if height and loops.passes(array) * arch.rows > weights[1]:
+            if rows_used and loops.passes(array) * arch.rows > weights[1]:
                 return False
-            height, words_a_pass = 0, arch.rows
+            rows_used, words_a_pass = 0, arch.rows
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
         passes, made = loops.passes(array), loops.results(array)
@@ -250,13 +250,13 @@ class _Writer:
         double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
                       and self.other.random() < 0.6)
         signs = bool(executes(arch, Opcode.ARRAY, "signs") and not array.starts
-                     and not height and self.signs.random() < 0.5)
+                     and not rows_used and self.signs.random() < 0.5)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
-            height=height,
+            height=rows_used,
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
             replicate=self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))

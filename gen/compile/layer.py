@@ -141,7 +141,8 @@ class Layer:
         """Rows of the array that each pass fills with weights: those of the channels, where the
         lanes of others cancel or have the weight 0."""
         arch = self.arch
-        if self.blocks > self.planes or self.from_above or self.signs:
+        above = arch.depthwise and self.conv.depthwise      # activations may come from the top
+        if self.blocks > self.planes or above or self.signs:
             return arch.rows
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
 

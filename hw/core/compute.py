@@ -194,16 +194,16 @@ class Compute(ExecutionUnit):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 2):
                 m.d.sync += settled.eq(1)
-        new, rows, unit = self.i.payload, self.arch.rows, self.arch.height_unit
-        shortest = shortest_pass(self.arch) - 1
+        new, rows, unit = self.i.payload, arch.rows, arch.height_unit
+        shortest = shortest_pass(arch) - 1
         whole = (new.height == 0) | (new.starts != 0)
         filled = new.height * unit
-        height = keep(m, self.arch, flow.begun, Mux(whole, rows, filled), "height")
+        height = keep(m, arch, flow.begun, Mux(whole, rows, filled), "height")
         m.d.comb += [
-            feeder.base.eq(keep(m, self.arch, flow.begun, new.weight_base, "weight_base")),
-            feeder.more.eq(keep(m, self.arch, flow.begun,
+            feeder.base.eq(keep(m, arch, flow.begun, new.weight_base, "weight_base")),
+            feeder.more.eq(keep(m, arch, flow.begun,
                                 Mux(whole, rows - 1, filled - 1)[:len(feeder.more)], "more")),
-            feeder.least.eq(keep(m, self.arch, flow.begun, Mux(whole, shortest, Mux(
+            feeder.least.eq(keep(m, arch, flow.begun, Mux(whole, shortest, Mux(
                 filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
         # Two cycles later than this, the instruction may be another one.

@@ -40,7 +40,8 @@ def where_bits(arch: Arch, bits: int) -> int:
 def _limits(arch: Arch) -> dict[Opcode, dict[str, int]]:
     """Bits that suffice for fields, where it is not all that they have."""
     address = arch.address_bits
-    # An ARRAY takes `height_unit` weight words a pass at least, and a pixel that is a result has a sum of its own.
+    # An ARRAY takes `height_unit` weight words a pass at least, and a pixel that is a result has a
+    # sum of its own.
     passes = (arch.weight_depth // arch.height_unit).bit_length()
     pixels = 16 if arch.depthwise else arch.accumulator_depth.bit_length()
     # Coordinates, in words of the map, may be outside it by as much as it has, and more.

@@ -47,7 +47,10 @@ def test_options_are_for_chips_that_have_the_part(option):
 
 #: Chips and instructions in which bounds matter, and the bounds' values.
 CASES = [
-    (SMALL, instruction(Opcode.ARRAY), {"pad_code": (0, 255)}),
+    (SMALL, instruction(Opcode.LOAD), {"word_beats": (0, 1)}),
+    (SMALL, instruction(Opcode.LOAD, memory=2), {"word_beats": (0, 3)}),
+    (SMALL, instruction(Opcode.ARRAY), {"pad_code": (0, 255), "height": (0, 4)}),
+    (SIGNS, instruction(Opcode.ARRAY, signs=1), {"height": (0, 0)}),
     (BINARY, instruction(Opcode.ARRAY), {"pad_code": (0, 1)}),
     (WIDE, instruction(Opcode.POST), {"group": (0, 2), "slot": (0, 1), "low": (-128, 127),
                                       "high": (-128, 127)}),

@@ -27,7 +27,7 @@ def test_a_large_chip_keeps_all():
 
 def test_a_small_chip_keeps_what_its_memories_and_addresses_can_use():
     array = kept_bits(SMALL, Opcode.ARRAY)
-    assert array["kernel_y"] == array["blocks"] == 4             # 10 fillings of the array
+    assert array["kernel_y"] == array["blocks"] == 6             # 40 fillings of a row each
     assert array["out_y"] == array["out_x"] == 7 and array["pool_x"] == 4       # 64 sums
     assert array["y_start"] == array["stride_px"] == 12 and array["y_last"] == 11
     load, store = (kept_bits(SMALL, opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
@@ -49,7 +49,7 @@ def test_units_get_the_lowest_bits_of_each_field():
      "address is 131072, .* 17 bits"),
     (Opcode.ARRAY, {"stride_px": -2049}, {"stride_px": -2048}, "stride_px is -2049, .* 12 bits"),
     (Opcode.ARRAY, {"x_last": 2048}, {"x_last": 2047}, "x_last is 2048, .* 11 bits"),
-    (Opcode.ARRAY, {"blocks": 16}, {"blocks": 15}, "blocks is 16, .* 4 bits")])
+    (Opcode.ARRAY, {"blocks": 64}, {"blocks": 63}, "blocks is 64, .* 6 bits")])
 def test_a_value_that_the_chip_would_cut_is_refused(opcode, fields, good, text):
     assert re.match(text, fault(Instruction(opcode, fields), SMALL))
     assert fault(Instruction(opcode, good), SMALL) is None

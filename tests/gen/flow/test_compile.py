@@ -8,9 +8,12 @@ from systolith.gen.chip.toml import load_chip, preset_names
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
 from systolith.gen.flow.check import check
+from systolith.gen.flow.compile import compile_network
 from systolith.gen.flow.simulate import simulate
 from systolith.gen.kit.errors import UserError
+from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Float
+from systolith.sim.machine.access import check_program
 
 from ...onnx_networks import Network, evaluate, quantized, random_cnn
 
@@ -117,3 +120,11 @@ def test_residual_networks_run_on_presets(name, monkeypatch, tmp_path):
     found = simulate(made, x).outputs
     assert len(np.unique(found)) > 4 or binary
     assert (found == evaluate(model, x)[result]).mean() > 0.9
+
+
+def test_the_binary_digits_run_in_the_memory_of_an_icebreaker():
+    arch = load_chip("icebreaker-bnn")
+    model = Path(__file__).parents[3] / "examples" / "digits" / "digits-mlp-bnn.onnx"
+    _, program = compile_network(model, arch)
+    check_program(program)
+    assert program.window_bytes <= BOARDS[arch.board].memory_bytes == 1 << arch.address_bits

@@ -3,7 +3,7 @@
 import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Destination, Opcode, Pooling, decode
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Pooling, decode
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.races import find_stall
@@ -20,7 +20,8 @@ def test_programs_differ_and_come_back_from_their_image():
         assert find_stall(program.instructions, arch) is None
         start = program.code_offset
         for n, i in enumerate(program.instructions):
-            assert decode(program.image[start + 48 * n:start + 48 * n + 48]) == i
+            place = start + arch.instruction_bytes * n
+            assert decode(program.image[place:place + INSTRUCTION_BYTES]) == i
             seen.add(i.opcode)
             if i.opcode == Opcode.POST:
                 seen.add((Destination(i.destination), bool(i.raw), i.pool_x * i.pool_y > 1))

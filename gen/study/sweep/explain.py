@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from systolith.gen.chip.keys import KEYS
+from systolith.gen.compile.needs import SAVINGS
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
@@ -93,11 +94,10 @@ def _more(arch: Arch) -> Iterable[dict[str, Any]]:
     """One more of each resource: the next size that is of use."""
     def double(name):
         return {name: 2 * getattr(arch, name)}
-    square = arch.depthwise
-    yield (double("rows") | double("columns")) if square else double("rows")
-    if not square:
-        yield double("columns")
-        yield double("lanes")
+    yield double("rows")
+    yield double("columns")
+    yield double("rows") | double("columns")
+    yield double("lanes")
     yield {"post_lanes": 2 * arch.post_lanes}
     if arch.bus_bits < 128:
         yield double("bus_bits")
@@ -107,6 +107,6 @@ def _more(arch: Arch) -> Iterable[dict[str, Any]]:
     for row in MEMORIES.values():
         if row.exists(arch):
             yield double(row.depth_field)
-    if not arch.depthwise and arch.rows == arch.columns and arch.lanes == 1 and (
-            arch.shared_columns == 1):
-        yield {"depthwise": True}
+    for saving in SAVINGS:
+        if not getattr(arch, saving.field):
+            yield {saving.field: True}

@@ -71,7 +71,7 @@ def find(folder: Path | str, point: str, network: str | None = None) -> Found:
         raise UserError(f"network {path} does not exist any more, or the sweep was started in "
                         "another folder")
     arch = built_for(replace(Arch(**result["chip"]), name=result["id"]), result["target"],
-                     dsp=result["dsp"] is True)
+                     dsp=result["dsp"])
     net = Net(network, path, facts["content"], None if recipe is None else Recipe(**recipe),
               None if data is None else Path(data), facts["data_content"])
     return Found(arch, net, result)

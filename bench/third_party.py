@@ -100,7 +100,7 @@ def main():
         calibration=(40, "images for calibration"), images=(20, "other images for the comparison"),
         range=("mse", "how ranges are chosen: min-max, percentile or mse"),
         equalize=(0, "1: equalize channels first"),
-        bias=(0, "1: correct biases"),
+        bias=(1, "0: leave biases as they are"),
         check=(1, "1: also the instruction-level simulator"), rtl=(0, "1: also the core itself"))
     packages, rows = Packages(options.packages), []
     recipe = Recipe(range=options.range, equalize=bool(options.equalize),

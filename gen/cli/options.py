@@ -163,16 +163,29 @@ def add_recipe(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--calibration", required=required, metavar="X.npy",
                        help="inputs as the float model takes them, some dozens or hundreds; .npz "
                             "with one array per input where there are several")
-    group.add_argument("--range", choices=("min-max", "percentile", "mse"),
+    group.add_argument("--range", choices=("min-max", "percentile", "mse", "kl"),
                        help="how the range of each tensor is chosen: all numbers, all but a few, "
-                            "or the least squared error (default: mse)")
+                            "the least squared error, or the least divergence of histograms "
+                            "(default: mse)")
+    group.add_argument("--weight-range", choices=("min-max", "mse", "sawb"),
+                       help="how the scales of weights are chosen, sawb by their mean magnitude "
+                            "and mean square (default: mse with --range mse, else min-max)")
+    group.add_argument("--rounding", choices=("nearest", "feedback", "learned"),
+                       help="how weights are rounded: each to the nearest code; with later ones "
+                            "making up for the error of earlier ones (GPTQ); or until the layer's "
+                            "results are best on the calibration data (default: nearest)")
     group.add_argument("--percentile", type=float, metavar="P",
                        help="numbers within the range, in %%, with --range percentile (default: "
                             "99.99)")
     group.add_argument("--equalize", action="store_true",
                        help="scale channels so that neighbouring layers' weights spread alike")
-    group.add_argument("--correct-bias", action="store_true",
-                       help="move biases so that the mean of each layer's results stays")
+    group.add_argument("--correct-bias", action=argparse.BooleanOptionalAction, default=None,
+                       help="move biases so that the mean of each layer's results stays "
+                            "(default: yes)")
+
+
+#: Options of `Recipe` that are None where nothing was said.
+_CHOICES = ("range", "weight_range", "percentile", "rounding", "correct_bias")
 
 
 def recipe(options: Namespace, activation: str, weight: str) -> "Recipe":
@@ -180,16 +193,14 @@ def recipe(options: Namespace, activation: str, weight: str) -> "Recipe":
     from systolith.gen.quantize.quantize import Recipe
     if options.percentile is not None and options.range != "percentile":
         raise UserError("--percentile goes with --range percentile only")
-    given = {key: getattr(options, key) for key in ("range", "percentile")
-             if getattr(options, key) is not None}
-    return Recipe(activation, weight, equalize=options.equalize,
-                  correct_bias=options.correct_bias, **given)
+    given = {key: getattr(options, key) for key in _CHOICES if getattr(options, key) is not None}
+    return Recipe(activation, weight, equalize=options.equalize, **given)
 
 
 def no_recipe(options: Namespace) -> None:
     """Refuse options of quantization without --calibration."""
-    for name in ("range", "percentile", "equalize", "correct_bias"):
-        if getattr(options, name):
+    for name in ("equalize", *_CHOICES):
+        if getattr(options, name) not in ((False,) if name == "equalize" else (None,)):
             raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
 
 

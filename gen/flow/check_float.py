@@ -38,7 +38,7 @@ def quantized_for_check(model: onnx.ModelProto, recipe: Recipe, data: Any, sourc
         refuse(node, error)
     if data is None:
         data = _random_inputs(model)
-        recipe = Recipe(recipe.activation, recipe.weight, range="min-max")
+        recipe = Recipe(recipe.activation, recipe.weight, range="min-max", correct_bias=False)
     try:
         # What is not supported stays in the network as it is: later nodes are looked at, too.
         return quantize(model, data, recipe, source=source, measure=False, refuse=collect).model

@@ -30,8 +30,10 @@ def origins(builder: "Builder", values: Mapping[str, Value],
     several of the model's tensors hold the same codes, the first that stands for real numbers is
     taken, else the first."""
     variants = {}
-    for (source, pool, _, _), (name, *_) in builder.variants.items():
-        variants[source, pool] = None if (source, pool) in variants else name
+    for (source, pool, low, high), (name, *_) in builder.variants.items():
+        limits = builder.limits[source]
+        variants[source, pool] = None if (source, pool) in variants else (
+            name, low > limits[0], high < limits[1])
     found: dict[str, tuple[bool, Origin]] = {}
     for name, value in values.items():
         if value.parts:
@@ -47,7 +49,10 @@ def origins(builder: "Builder", values: Mapping[str, Value],
             continue
         source = value.source
         if value.pool or value.low is not None or value.high is not None:
-            source = variants.get((value.source, value.pool))
+            source, below, above = variants.get((value.source, value.pool)) or (None, False, False)
+            # Before the Relu that clips what the chip holds, the model's tensor is another.
+            if (below and value.low is None) or (above and value.high is None):
+                continue
         tensor = tensors.get(source)
         if tensor is None or tensor.format is None:
             continue

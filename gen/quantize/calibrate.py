@@ -12,11 +12,18 @@ from systolith.hw.formats import Format
 
 from .network import FloatNetwork
 
-__all__ = ["RANGES", "Quantizer", "Statistics", "calibration_feeds", "collect", "fit",
-           "fit_weights", "largest", "round_weights"]
+__all__ = ["RANGES", "SAWB", "WEIGHT_RANGES", "Quantizer", "Statistics",
+           "calibration_feeds", "collect", "fit", "fit_weights", "largest", "round_weights"]
 
-#: How the range of a quantizer is chosen.
-RANGES = ("min-max", "percentile", "mse")
+#: How the range of a quantizer is chosen, and how the scales of weights.
+RANGES = ("min-max", "percentile", "mse", "kl")
+WEIGHT_RANGES = ("min-max", "mse", "sawb")
+#: {bits: (c1, c2)} of SAWB (Choi et al., Accurate and efficient 2-bit quantized neural networks,
+#: 2019) for codes that are symmetric about 0: the largest magnitude is c1 * root mean square +
+#: c2 * mean magnitude.
+SAWB = {2: (2.6, -1.71), 4: (12.035, -12.03), 7: (28.24, -30.81), 8: (31.76, -35.04)}
+#: Cells of the histograms whose divergence "kl" compares.
+_CELLS = 2048
 #: Numbers of a tensor that are kept as a sample; numbers on which ranges are tried; smallest and
 #: largest numbers that are kept and tried in any case.
 _KEPT, _TRIED, _EXTREME = 1 << 18, 1 << 14, 256
@@ -183,8 +190,10 @@ def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: f
 
     Ranges by `method`: "min-max" includes all numbers; "percentile" all but 100 - `percentile`
     percent at either end; "mse" gives the least squared error, among ranges between a tenth of the
-    whole and the whole. With `even_zero`, an integer's zero point is even: see
-    `gen/importer/dialects/qonnx.py`.
+    whole and the whole; "kl", among the same, the least Kullback-Leibler divergence between the
+    numbers' histogram and that of the codes, each code's numbers spread evenly over the cells that
+    it stands for (Migacz, 8-bit inference with TensorRT, 2017). With `even_zero`, an integer's zero
+    point is even: see `gen/importer/dialects/qonnx.py`.
     """
     low, high = statistics.low, statistics.high
     if method == "min-max" or low == high:
@@ -193,6 +202,9 @@ def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: f
     if method == "percentile":
         low, high = map(float, np.percentile(sample, [100 - percentile, percentile]))
         return _between(form, low, high, even_zero)
+    if method == "kl":
+        made = [_between(form, low * part, high * part, even_zero) for part in _parts(form)]
+        return made[int(np.argmin(_divergences(made, np.histogram(sample, _CELLS, (low, high)))))]
     sample = np.sort(sample)[::max(1, len(sample) // _TRIED)]
     weight = statistics.count / len(sample)
     extremes = np.asarray(statistics.extremes, np.float32)
@@ -211,6 +223,27 @@ def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: f
     return _between(form, low, high, even_zero)
 
 
+def _divergences(quantizers, histogram):
+    """The Kullback-Leibler divergence from a histogram (counts, edges) for each quantizer."""
+    counts, edges = histogram
+    counts, centres = counts.astype(np.float64), (edges[1:] + edges[:-1]) / 2
+    there = counts > 0
+    found = []
+    for quantizer in quantizers:
+        # Numbers beyond the range count where the range ends.
+        low, high = quantizer.limits
+        inside = np.clip(centres, low, high)
+        cells = np.clip(np.searchsorted(edges, inside, "right") - 1, 0, len(counts) - 1)
+        clipped = np.bincount(cells, counts, len(counts))
+        _, code = np.unique(quantizer(centres), return_inverse=True)
+        mass = np.bincount(code, np.where(cells == np.arange(len(cells)), counts, 0))
+        spread = np.where(there, (mass / np.maximum(np.bincount(code, there), 1))[code], 0)
+        p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1e-300)
+        filled = p > 0
+        found.append(float((p[filled] * np.log(p[filled] / np.maximum(q[filled], 1e-9))).sum()))
+    return found
+
+
 def _parts(form: Format) -> np.ndarray:
     """The shares of the whole range that are tried."""
     if form.uniform:
@@ -223,11 +256,18 @@ def _parts(form: Format) -> np.ndarray:
 def fit_weights(form: Format, weight: np.ndarray, axis: int,
                 method: str = "mse") -> tuple[np.ndarray, np.ndarray]:
     """(scales [channels], rounded weights) of a linear node's weights, with one scale for each
-    slice along `axis`. `method`: "mse" or "min-max", as of `fit`."""
+    slice along `axis`. `method`: one of WEIGHT_RANGES; "mse" and "min-max" as of `fit`, "sawb" by
+    the mean magnitude and the mean square of each slice (see SAWB)."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
     top = largest(form)
     whole = np.abs(rows).max(axis=1)
     whole = np.where(whole > 0, whole, 1.0)
+    if method == "sawb":
+        c1, c2 = SAWB[form.width]
+        clip = c1 * np.sqrt(np.square(rows).mean(axis=1)) + c2 * np.abs(rows).mean(axis=1)
+        # No clip below the mean magnitude is good: such numbers are not spread as the formula takes
+        # them to be.
+        whole = np.where((clip > np.abs(rows).mean(axis=1)) & (clip < whole), clip, whole)
     parts = np.concatenate([_parts(form), [0.08]]) if method == "mse" else np.ones(1)
     if len(parts) > 1 and not form.uniform:
         parts = np.exp2(np.arange(-16, 32) / 16)

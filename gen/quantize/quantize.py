@@ -19,11 +19,20 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.formats import Format, parse
 
-from .calibrate import RANGES, Quantizer, calibration_feeds, collect, fit
+from .calibrate import (
+    RANGES,
+    SAWB,
+    WEIGHT_RANGES,
+    Quantizer,
+    calibration_feeds,
+    collect,
+    fit,
+)
 from .equalize import equalize as equalize_network
 from .network import read_float
 from .places import find_places
 from .rounded import RoundedNetwork
+from .rounding import ROUNDINGS
 from .write import even_zeros, needed_opset, write_model
 
 __all__ = ["Quantized", "Recipe", "quantize", "with_sizes"]
@@ -38,20 +47,27 @@ class Recipe:
     activation, weight : str
         Number formats, as `hw.formats.parse` reads them.
     range : str
-        How ranges are chosen: one of `calibrate.RANGES`.
+        How ranges of activations are chosen: one of `calibrate.RANGES`.
+    weight_range : str or None
+        How scales of weights are chosen: one of `calibrate.WEIGHT_RANGES`; None: "mse" with the
+        range "mse", else "min-max".
     percentile : float
         For "percentile": how many of a tensor's numbers are within its range, in percent.
     equalize : bool
         Whether cross-layer equalization runs before quantization.
     correct_bias : bool
         Whether biases are corrected so that the mean of every layer's results stays.
+    rounding : str
+        How weights are rounded: one of `rounding.ROUNDINGS`.
     """
     activation: str = "int8"
     weight: str = "int8"
     range: str = "mse"
+    weight_range: str | None = None
     percentile: float = 99.99
     equalize: bool = False
-    correct_bias: bool = False
+    correct_bias: bool = True
+    rounding: str = "nearest"
 
     def formats(self) -> tuple[Format, Format]:
         """(activation, weight) as formats. Raises UserError for a recipe that no network can
@@ -75,6 +91,17 @@ class Recipe:
                                      if weight.binary else ""))
         if self.range not in RANGES:
             raise UserError(f"range must be one of {', '.join(RANGES)}, not {self.range!r}")
+        if self.weight_range not in (None, *WEIGHT_RANGES):
+            raise UserError(f"weight_range must be one of {', '.join(WEIGHT_RANGES)}, not "
+                            f"{self.weight_range!r}")
+        if self.weight_range == "sawb" and not (weight.uniform and weight.signed
+                                                and weight.width in SAWB):
+            raise UserError("the weight range sawb has coefficients for "
+                            f"{', '.join(f'int{bits}' for bits in SAWB)}, not for {weight}; take "
+                            "mse")
+        if self.rounding not in ROUNDINGS:
+            raise UserError(f"rounding must be one of {', '.join(ROUNDINGS)}, not "
+                            f"{self.rounding!r}")
         if not 50 < self.percentile <= 100:
             raise UserError("percentile must be above 50 and at most 100, not "
                             f"{self.percentile:g}")
@@ -149,11 +176,12 @@ def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
                          even_zeros(activation))
             quantizers |= dict.fromkeys(members, chosen)
     rounded = RoundedNetwork(network, places, quantizers, weight,
-                             "mse" if recipe.range == "mse" else "min-max")
+                             recipe.weight_range or (
+                                 "mse" if recipe.range == "mse" else "min-max"))
     rows = []
-    if measure or recipe.correct_bias:
+    if measure or recipe.correct_bias or recipe.rounding != "nearest":
         with progress.step("Measuring the error of every layer", len(network.nodes)) as done:
-            rows = rounded.measure(feeds, recipe.correct_bias, done)
+            rows = rounded.measure(feeds, recipe.correct_bias, done, recipe.rounding)
     result = write_model(rounded)
     with progress.step("Reading the quantized network"):
         load(result, refuse)

@@ -13,6 +13,7 @@ from systolith.hw.formats import Format
 from .calibrate import Quantizer, fit_weights, largest, round_weights
 from .network import FloatNetwork, attribute, output_axis, set_parameters
 from .places import Places
+from .rounding import Correlation, round_by_results
 
 __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 
@@ -69,7 +70,7 @@ class RoundedNetwork:
     Parameters
     ----------
     method : str
-        How scales of weights are chosen: "mse" or "min-max", as of `calibrate.fit_weights`.
+        How scales of weights are chosen: one of `calibrate.WEIGHT_RANGES`.
 
     Attributes
     ----------
@@ -148,8 +149,26 @@ class RoundedNetwork:
             given = [given[0], layer.weight, *([] if layer.bias is None else [layer.rounded_bias])]
         return given
 
+    def round_again(self, node: onnx.NodeProto, rounding: str, real: np.ndarray,
+                    found: np.ndarray) -> None:
+        """Round the weights of a layer by its results, with what it reads in the float network and
+        in the rounded one; see `rounding`. Layers that are too large stay as they are."""
+        layer, weight = self.layers[node.name], self.network.constants[node.input[1]]
+        if not Correlation.possible(node, weight):
+            return
+        correlation = Correlation(node, weight)
+        correlation.add(real, found)
+        flat = np.moveaxis(weight, layer.axis, 0)
+        shape = flat.shape
+        scales = layer.scales[:, None]
+        codes = round_by_results(rounding, flat.reshape(shape[0], -1), correlation,
+                                 lambda values, rows: round_weights(self.weight_format, values,
+                                                                    scales[rows]))
+        layer.weight = np.moveaxis(codes.reshape(shape), 0, layer.axis).astype(np.float32)
+
     def measure(self, feeds: dict[str, np.ndarray], correct: bool = False,
-                done: Callable[[int], object] = lambda count: None) -> list[dict[str, Any]]:
+                done: Callable[[int], object] = lambda count: None,
+                rounding: str = "nearest") -> list[dict[str, Any]]:
         """Run the float network beside the rounded one, layer by layer.
 
         Parameters
@@ -158,6 +177,8 @@ class RoundedNetwork:
             Calibration data; at most 128 images, evenly spread, take part.
         correct : bool
             Move each bias so that the mean of the layer's results is that of the float network.
+        rounding : str
+            One of `rounding.ROUNDINGS`: how weights are rounded, each layer's before it runs.
 
         Returns a list of dicts, one for each quantizer and each result that is not quantized:
         `layer` (a node's name), `operators`, `tensor`, `format`, `scale`, `zero_point`, `low` and
@@ -168,7 +189,7 @@ class RoundedNetwork:
         """
         if correct:
             self._give_biases()
-        walk = _Walk(self, feeds)
+        walk = _Walk(self, feeds, rounding)
         rows = []
         for number, node in enumerate(self.network.nodes):
             if number == 0:
@@ -183,8 +204,8 @@ class _Walk:
     """The state of `RoundedNetwork.measure`: {tensor: array} of the float network, of the rounded
     one, and of the float network with the current layer rounded."""
 
-    def __init__(self, rounded, feeds):
-        self.rounded, network = rounded, rounded.network
+    def __init__(self, rounded, feeds, rounding):
+        self.rounded, network, self.rounding = rounded, rounded.network, rounding
         self.network, self.evaluator = network, Evaluator(network.opsets)
         count = len(next(iter(feeds.values())))
         size = self._size({name: array[:1] for name, array in feeds.items()})
@@ -217,16 +238,17 @@ class _Walk:
 
         def given(values):
             return [values[name] if name in values else constants.get(name) for name in node.input]
+        if layer is not None and self.rounding != "nearest":
+            name = node.input[0]
+            self.rounded.round_again(node, self.rounding, self.real[name], self.found[name])
         real = self.evaluator.run(node, given(self.real))
         found = self.evaluator.run(node, self.rounded.inputs(node, self.found))
         if layer is not None and correct and node.op_type != "MatMul":
             axes = tuple(n for n in range(real[0].ndim) if n != 1)
             moved = real[0].mean(axis=axes, dtype=np.float64) - found[0].mean(
                 axis=axes, dtype=np.float64)
-            before = layer.rounded_bias
             layer.bias = layer.bias + moved
-            change = layer.rounded_bias - before
-            found = [found[0] + change.reshape(-1, *[1] * (found[0].ndim - 2))]
+            found = self.evaluator.run(node, self.rounded.inputs(node, self.found))
         same = all(self.alone.get(name) is self.real.get(name) for name in node.input)
         alone = real if same and layer is None else self.evaluator.run(
             node, self.rounded.inputs(node, self.alone))

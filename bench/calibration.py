@@ -21,8 +21,8 @@ FORMATS = (("int8", "int8"), ("uint8", "int8"), ("e4m3", "e4m3"), ("e3m4", "e3m4
            ("int8", "int3"), ("int8", "e3m0x2"), ("e2m1", "e2m1"))
 #: {name: what of the recipe is not the default}
 COLUMNS = {"min-max": {"range": "min-max"}, "mse": {},
-           "mse, biases as they were": {"correct_bias": False}, "feedback": {"rounding": "feedback"},
-           "learned": {"rounding": "learned"},
+           "mse, biases as they were": {"correct_bias": False},
+           "feedback": {"rounding": "feedback"}, "learned": {"rounding": "learned"},
            "learned, equalized": {"rounding": "learned", "equalize": True}}
 
 

@@ -70,7 +70,8 @@ class Correlation:
         dilations = attribute(self.node, "dilations", [1] * rank)
         array = np.pad(array, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
         extents = [(k - 1) * d + 1 for k, d in zip(self.kernel, dilations, strict=True)]
-        windows = np.lib.stride_tricks.sliding_window_view(array, extents, range(2, 2 + rank))
+        windows = np.lib.stride_tricks.sliding_window_view(
+            array, extents, tuple(range(2, 2 + rank)))
         windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides),
                            *(slice(None, None, d) for d in dilations))]
         # [image, channel, position..., tap...] to [channel, tap..., image, position...]

@@ -26,6 +26,7 @@ WALKS = {
         "hw/core/array.py",                     # the bus that brings activations
         "hw/spec/widths.py",                    # bits of its counts
         "gen/compile/from_above.py",            # the arrangement of taps
+        "gen/compile/layer.py",                 # which lanes of its input hold something
         "gen/study/sweep/explain.py",           # which shapes a sweep proposes
         # a kind of layer of the same name
         "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},

@@ -12,9 +12,16 @@ from systolith.gen.kit.processes import Tool
 from systolith.hw.board.boards import BOARDS, Board
 
 from .area import synthesis
+from .multiplier_registers import use_multiplier_registers
 from .output_registers import use_output_registers
 
 __all__ = ["DEVICES", "FLOWS", "Flow", "flow_of"]
+
+
+def _use_registers(module):
+    """The blocks of the ECP5 take over the registers around them."""
+    use_output_registers(module)
+    use_multiplier_registers(module)
 
 
 def _wheel(name, package, function, natives=()):
@@ -95,7 +102,7 @@ FLOWS = {
         lambda top, pe_dsp: [*synthesis("ecp5", top, pe_dsp=pe_dsp), "flatten", "clean"],
         lambda file: ("--lpf", file), "--textcfg",
         lambda placed, bits: ("--compress", placed, bits), (".config", ".bit"),
-        use_output_registers,
+        _use_registers,
         # Of the top level with the 8 x 8 core: placed in 80 s with three fifths of the wires that
         # nextpnr's own choice, the placer "heap", leaves after as long and more; routed in
         # 70 s, where "router1" takes a quarter of an hour (CPU time of the WASM package).

@@ -9,7 +9,7 @@ from math import isfinite
 
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.isa import Memory, Opcode
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
+from systolith.hw.spec.numbers import TIE_BITS
 
 
 class Interpreter:
@@ -77,18 +77,18 @@ class Interpreter:
                         if bias >> arch.accumulator_bits - 1:
                             bias -= 1 << arch.accumulator_bits
                         part >>= arch.accumulator_bits
-                        multiplier = part & (1 << MULTIPLIER_BITS) - 1
-                        part >>= MULTIPLIER_BITS
-                        unit = 1 << MULTIPLIER_BITS - arch.addend_bits
+                        multiplier = part & (1 << arch.multiplier_bits) - 1
+                        part >>= arch.multiplier_bits
+                        unit = arch.addend_unit
                         addend = part >> 6 & (1 << arch.addend_bits) - 1
                         below = above = multiplier, part & 63, addend * unit
                         part >>= 6 + arch.addend_bits
                         ties = part & (1 << arch.tie_bits) - 1
                         if arch.leaky:
                             part >>= arch.tie_bits
-                            size = part & (2 << MULTIPLIER_BITS) - 1
-                            size -= (size >> MULTIPLIER_BITS) << MULTIPLIER_BITS + 1
-                            part >>= MULTIPLIER_BITS + 1
+                            size = part & (2 << arch.multiplier_bits) - 1
+                            size -= (size >> arch.multiplier_bits) << arch.multiplier_bits + 1
+                            part >>= arch.multiplier_bits + 1
                             addend = part >> 6 & (2 << arch.addend_bits) - 1
                             addend -= (addend >> arch.addend_bits) << arch.addend_bits + 1
                             below = size, part & 63, addend * unit * (arch.addend_bits > 0)

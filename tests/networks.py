@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.isa import Destination, Opcode
-from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
@@ -119,7 +118,7 @@ def bend(draw, rng, conv, arch):
     if own is None:
         return conv
     other = np.random.default_rng(len(conv.name) + int(abs(conv.bias).sum()))
-    unit, fraction = 1 << MULTIPLIER_BITS - arch.addend_bits, other.random(len(conv.weights))
+    unit, fraction = arch.addend_unit, other.random(len(conv.weights))
     addend, below = (own.multiplier * fraction).astype(np.int64) // unit * unit, None
     ties = other.integers(0, 3, len(conv.weights))
     if operand is not None:

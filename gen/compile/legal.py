@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.hw.formats import Format
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Tensor
 
@@ -107,9 +107,9 @@ def _check_parameters(layer):
                             "QuantizeLinear")
         return
     below = () if own.below is None else (
-        ("multiplier below zero", abs(own.below.multiplier), 1 << MULTIPLIER_BITS),
+        ("multiplier below zero", abs(own.below.multiplier), 1 << layer.arch.multiplier_bits),
         ("shift below zero", own.below.shift, 1 << SHIFT_BITS))
-    for name, values, top in (("multiplier", own.multiplier, 1 << MULTIPLIER_BITS),
+    for name, values, top in (("multiplier", own.multiplier, 1 << layer.arch.multiplier_bits),
                               ("shift", own.shift, 1 << SHIFT_BITS), *below):
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < top:
             raise UserError(f"{layer.title}: {name} must be from 0 to {top - 1}, not "

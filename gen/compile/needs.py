@@ -15,6 +15,7 @@ from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
 
 from .bias import bias_error, bias_fraction
+from .narrow import multiplier_need
 
 __all__ = ["NEEDS", "SAVINGS", "WITHOUT", "Need", "check_needs", "in_planes", "largest_k", "needed",
            "wide_enough"]
@@ -99,6 +100,11 @@ def _short_bias(conv, tensors, arch, value):
             f"{arch.bias_fraction} fraction bits of a bias; set post.bias_fraction={value}")
 
 
+def _short_multiplier(conv, tensors, arch, value):
+    return (f"needs finer multipliers than the chip's {arch.multiplier_bits} bits, with which its "
+            f"results would be off by more than half a step; set post.multiplier_bits={value}")
+
+
 def _no_planes(conv, tensors, arch, value):
     return (f"reads {conv.input!r} in {tensors[conv.input].format}, the chip computes in "
             f"{arch.activation}; set array.bit_planes to true (then it computes the planes of "
@@ -124,6 +130,8 @@ NEEDS = (
     Need("bit_planes", in_planes, "integer inputs, bit plane by bit plane", _no_planes),
     Need("leaky", lambda conv, tensors, arch: conv.leaky, "slopes below zero", _one_slope),
     Need("bias_fraction", _bias_bits, "biases of layers whose sums have coarse steps", _short_bias),
+    Need("multiplier_bits", multiplier_need, "scales that want fine multipliers",
+         _short_multiplier),
     Need("table_depth", _table_words, "functions by table", _short_table,
          several="each is loaded while the one before is used"),
 )

@@ -8,6 +8,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
 from .arrange import with_whole_operands
+from .narrow import narrowed
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
 
@@ -23,10 +24,11 @@ def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
     - Signs are numbers on chips that are not binary (`signs_as_numbers`); integers between layers
       are signs on binary chips (`integers_as_signs`).
     - Operands that would have holes on this chip are copied (`with_whole_operands`).
+    - Multipliers are as narrow as the chip's (`narrowed`); nothing else changes results.
 
     Other tensors stay as they are. Raises UserError where a binary chip cannot compute integers.
     """
-    return with_whole_operands(_widened(graph, arch, apart), arch)
+    return narrowed(with_whole_operands(_widened(graph, arch, apart), arch), arch)
 
 
 def _widened(graph, arch, apart):

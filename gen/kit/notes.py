@@ -35,6 +35,7 @@ _KINDS = {
     "thresholds": ("thresholds at unequal distances are rounded to equal ones",
                    "put a quantizer to nearest there"),
     "bias": ("the chip has few fraction bits for biases", "raise post.bias_fraction"),
+    "multiplier": ("the chip's multipliers have {detail} bits", "set post.multiplier_bits=26"),
     "short": ("the model rounds numbers between its quantizers to {detail}, and the chip computes "
               "them exactly: a few percent of the codes are one step from those of a program that "
               "rounds (systolith simulate --compare counts them)", ""),

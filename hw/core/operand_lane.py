@@ -6,7 +6,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import GAIN_BITS
 from systolith.hw.spec.timing import operand_image_bits, operand_lane_latency, product_latency
 
 from .products import product, register
@@ -48,10 +47,10 @@ class OperandLane(wiring.Component):
         first, other = operand_image_bits(arch)
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
-            **{name: In(_LAYOUT[name].shape) for name in (
-                "product", "operand_gain", "operand_zero")},
+            "product": In(1), "operand_gain": In(signed(arch.gain_bits)),
+            "operand_zero": In(_LAYOUT["operand_zero"].shape),
             "valid": In(1),
-            "number": Out(signed(first + other)), "addend": Out(signed(other + GAIN_BITS)),
+            "number": Out(signed(first + other)), "addend": Out(signed(other + arch.gain_bits)),
         })
 
     @property

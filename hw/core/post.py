@@ -274,6 +274,10 @@ class Post(ExecutionUnit):
             m.d.sync += delayed.eq(stage)
             stage = delayed
         m.d.comb += back.eq(stage)
+        # as many bits as the chip's factors have
+        factors = {name: Signal(signed(arch.gain_bits), name=f"factor_{name}")
+                   for name in ("gain", "operand_gain")}
+        m.d.comb += [factor.eq(fields[name]) for name, factor in factors.items()]
         ports = []
         for lane in range(lanes):
             number = Signal.like(self.operand_lane.number, name=f"number_{lane}")
@@ -281,10 +285,10 @@ class Post(ExecutionUnit):
             m.submodules[f"operand_lane_{lane}"] = place(
                 self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
                 operand=operands.word_select(lane, width), product=fields.product,
-                operand_gain=fields.operand_gain, operand_zero=fields.operand_zero,
+                operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
                 valid=back.valid, number=number, addend=addend)
             ports.append(dict(
-                again=marks[LANE_ENTRY].again, number=number, addend=addend, gain=fields.gain,
+                again=marks[LANE_ENTRY].again, number=number, addend=addend, gain=factors["gain"],
                 gain_shift=fields.operand_shift, gain_ties=fields.operand_ties))
         return ports
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import GAIN_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import SHIFT_BITS
 from systolith.hw.spec.timing import (
     lane_number_bits,
     operand_image_bits,
@@ -43,7 +43,7 @@ class PostLane(wiring.Component):
     parameters : In(arch.parameter_bits)
         From bit 0 up: bias, multiplier, shift, addend, ties (integers); on leaky chips multiplier,
         shift and addend for sums below zero. Addends are the highest bits of numbers of
-        MULTIPLIER_BITS bits, ties are those of `rounding.nearest`. 0 in a second turn.
+        `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn.
     again, number, addend, gain, gain_shift, gain_ties : In
         Only on chips with operands: a second turn, what is multiplied and what is added, both 0 in
         a first turn; the factor, the shift and the ties.
@@ -64,8 +64,8 @@ class PostLane(wiring.Component):
         self.arch = arch
         operands = {
             "again": In(1), "number": In(signed(sum(operand_image_bits(arch)))),
-            "addend": In(signed(operand_image_bits(arch)[1] + GAIN_BITS)),
-            "gain": In(signed(GAIN_BITS)), "gain_shift": In(SHIFT_BITS), "gain_ties": In(2),
+            "addend": In(signed(operand_image_bits(arch)[1] + arch.gain_bits)),
+            "gain": In(signed(arch.gain_bits)), "gain_shift": In(SHIFT_BITS), "gain_ties": In(2),
         } if arch.operand_depth else {}
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
@@ -130,7 +130,7 @@ class PostLane(wiring.Component):
         if arch.tie_bits:
             items["ties"] = (Mux(again, self.gain_ties, fields.ties) if arch.operand_depth
                              else fields.ties)
-        lost = Const(0, MULTIPLIER_BITS - arch.addend_bits)
+        lost = Const(0, arch.multiplier_bits - arch.addend_bits)
         if arch.addend_bits:
             items["addend"] = Cat(lost, fields.addend, Const(0, 1)).as_signed()
         if arch.operand_depth:

@@ -12,7 +12,7 @@ from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
 from .isa import INSTRUCTION_BYTES
 from .keys import Choice, Megahertz, Name, Number, Switch, Whole, key, keys_of
-from .numbers import FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from .numbers import FIRST_BELOW, FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch
 from .structures import SMALL_PRODUCT, Structure
 
@@ -100,6 +100,11 @@ class Arch:
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
         "have coarser steps than their output, such as those of few weight bits. Binary chips have "
         "none."))
+    multiplier_bits: int = field(default=MULTIPLIER_BITS, metadata=key(
+        "post.multiplier_bits", Whole(16, MULTIPLIER_BITS),
+        "Bits of the multipliers that scale sums and results. With 26, results differ from exact "
+        "ones at ties only; 17 fit one DSP block side by side with a sum's half and save a third "
+        "of a post lane, and up to some percent of the codes are off by one step."))
     post_multiplier: str = field(default="auto", metadata=key(
         "post.multiplier", Choice(("auto", "dsp", "luts")),
         "What the multipliers of post-processing are built of: \"dsp\": DSP blocks; \"luts\": "
@@ -275,7 +280,7 @@ class Arch:
         """Bits of a signed number that holds every result before it meets its operand. Integers
         may be rounded more finely than the activation format does."""
         if self.operand_depth and self.activation.uniform:
-            return max(FIRST_BITS, self.last_bits)
+            return max(min(FIRST_BITS, self.multiplier_bits - FIRST_BELOW), self.last_bits)
         return self.last_bits
 
     @property
@@ -331,14 +336,14 @@ class Arch:
     @property
     def parameters(self) -> dict[str, tuple[int, bool]]:
         """{name: (bits, whether it has a sign)} of one channel's parameters, from bit 0 up; addends
-        are the highest bits of MULTIPLIER_BITS, "below" are those for sums below zero."""
+        are the highest bits of multiplier_bits, "below" are those for sums below zero."""
         below = self.addend_bits and self.addend_bits + 1
         fields = {
-            "bias": (self.accumulator_bits, True), "multiplier": (MULTIPLIER_BITS, False),
+            "bias": (self.accumulator_bits, True), "multiplier": (self.multiplier_bits, False),
             "shift": (SHIFT_BITS, False), "addend": (self.addend_bits, False),
             "ties": (self.tie_bits, False)}
         if self.leaky:
-            fields |= {"below_multiplier": (MULTIPLIER_BITS + 1, True),
+            fields |= {"below_multiplier": (self.multiplier_bits + 1, True),
                        "below_shift": (SHIFT_BITS, False), "below_addend": (below, True)}
         return fields
 
@@ -350,8 +355,18 @@ class Arch:
     @property
     def addend_bits(self) -> int:
         """Bits of what is added to a product for the fraction of the bias: the highest ones of
-        MULTIPLIER_BITS."""
-        return 0 if self.activation.binary else self.bias_fraction
+        multiplier_bits."""
+        return 0 if self.activation.binary else min(self.bias_fraction, self.multiplier_bits)
+
+    @property
+    def addend_unit(self) -> int:
+        """What their lowest bit weighs."""
+        return 1 << self.multiplier_bits - self.addend_bits
+
+    @property
+    def gain_bits(self) -> int:
+        """Bits of the signed factors with which a result and an operand are combined."""
+        return self.multiplier_bits + 1
 
     @property
     def tie_bits(self) -> int:

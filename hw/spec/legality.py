@@ -82,10 +82,13 @@ def _final(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 
 
 def _first(i: Instruction, arch: Arch) -> tuple[int, int] | None:
-    """Limits of float results before they meet an operand; integers have the whole field."""
-    if i.raw or not i.operand or not arch.activation.floating:
+    """Limits of results before they meet an operand."""
+    if i.raw or not i.operand:
         return None
-    return arch.activation.ordered_range
+    if arch.activation.floating:
+        return arch.activation.ordered_range
+    top = 1 << arch.first_bits - 1
+    return -top, top - 1
 
 
 def _operand_zero(i: Instruction, arch: Arch) -> tuple[int, int] | None:
@@ -97,6 +100,11 @@ def _operand_zero(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
     used = i.destination != Destination.STORE or i.operand
     return (0, (arch.slots if i.signs else arch.groups_per_word) - 1) if used else None
+
+
+def _gain(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    top = 1 << arch.gain_bits - 1
+    return (-top, top - 1) if not i.raw and i.operand else None
 
 
 BOUNDS = (
@@ -111,8 +119,10 @@ BOUNDS = (
     Bound(Opcode.POST, "slot", "the groups of a word", _slot),
     Bound(Opcode.POST, "low", "the results of the chip", _final),
     Bound(Opcode.POST, "high", "the results of the chip", _final),
-    Bound(Opcode.POST, "first_low", "the numbers of the activation format", _first),
-    Bound(Opcode.POST, "first_high", "the numbers of the activation format", _first),
+    Bound(Opcode.POST, "first_low", "the chip's first results", _first),
+    Bound(Opcode.POST, "first_high", "the chip's first results", _first),
+    Bound(Opcode.POST, "gain", "the chip's factors", _gain),
+    Bound(Opcode.POST, "operand_gain", "the chip's factors", _gain),
     Bound(Opcode.POST, "operand_zero", "the zero points of the activation format", _operand_zero),
 )
 

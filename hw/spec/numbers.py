@@ -1,11 +1,12 @@
 """Widths and sizes that hardware, simulators and compiler share and that no chip changes."""
 
-__all__ = ["FIRST_BITS", "GAIN_BITS", "MULTIPLIER_BITS", "PAGE_BYTES", "SHIFT_BITS", "SLOT_BITS",
-           "TIE_BITS"]
+__all__ = ["FIRST_BELOW", "FIRST_BITS", "GAIN_BITS", "MULTIPLIER_BITS", "PAGE_BYTES", "SHIFT_BITS",
+           "SLOT_BITS", "TIE_BITS"]
 
-#: Width of the requantizer's unsigned multiplier. Results differ from ONNX Runtime's where the
-#: exact ratio stands within about 2**-bits of a tie; in deep networks each difference makes others,
-#: so that what suffices for one layer (18 bits) does not suffice for wide layers after many others.
+#: Width of the requantizer's unsigned multiplier, where a chip has no narrower one. Results differ
+#: from ONNX Runtime's where the exact ratio stands within about 2**-bits of a tie; in deep networks
+#: each difference makes others, so that what suffices for one layer (18 bits) does not suffice for
+#: wide layers after many others.
 MULTIPLIER_BITS = 26
 #: Fraction bits of an integer result that decide whether it is a tie, where there are any. A
 #: multiplier is off by less than 2**-26 of itself, so that a result of 8 bits with any zero point,
@@ -17,7 +18,11 @@ SHIFT_BITS = 6
 #: Width of integer results that will be combined with an operand. They are rounded so much more
 #: finely than the final result that the second rounding hardly ever shows.
 FIRST_BITS = 20
-#: Width of the signed factors with which POST combines a result and an operand.
+#: Where multipliers are narrower, results that will be combined have so many bits fewer than those:
+#: a factor for them is off by as much as they are.
+FIRST_BELOW = 4
+#: Width of the signed factors with which POST combines a result and an operand: one bit more than
+#: that of multipliers.
 GAIN_BITS = 27
 #: Width of the number of a place for a group of results in an activation word.
 SLOT_BITS = 9

@@ -8,7 +8,7 @@ from systolith.hw.formats import Format
 
 from . import isa
 from .arch import Arch
-from .numbers import GAIN_BITS, MULTIPLIER_BITS, PAGE_BYTES, SHIFT_BITS
+from .numbers import PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
            "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "booth_digits",
@@ -163,7 +163,7 @@ def lane_number_bits(arch: Arch) -> int:
 
 def lane_factor_bits(arch: Arch) -> int:
     """Bits of what it multiplies that by, with a sign."""
-    return max(MULTIPLIER_BITS + 1, GAIN_BITS if arch.operand_depth else 0)
+    return max(arch.multiplier_bits + 1, arch.gain_bits if arch.operand_depth else 0)
 
 
 def operand_image_bits(arch: Arch) -> tuple[int, int]:
@@ -188,7 +188,7 @@ def post_lane_latency(arch: Arch) -> int:
 
 def operand_lane_latency(arch: Arch) -> int:
     """Cycles from a first result and its operand to what the post lane makes a result of."""
-    factor = max(GAIN_BITS, operand_image_bits(arch)[0])
+    factor = max(arch.gain_bits, operand_image_bits(arch)[0])
     product = product_latency(arch, operand_image_bits(arch)[1], factor, False)
     # images and the choice of factors; the product; the choice of sum or product
     least = 1 + 2 * arch.activation.floating + product + 1

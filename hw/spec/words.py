@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arch import Arch
-from .numbers import MULTIPLIER_BITS
 
 __all__ = ["input_word_bytes", "pack_activation_words", "pack_group_items",
            "pack_parameter_words", "pack_raw_items",
@@ -175,12 +174,11 @@ def _parameter(name, values, bits, sign, arch):
 
 def _cut(addend, arch):
     """Addends without the bits that the chip does not hold, which must be 0."""
-    lost = MULTIPLIER_BITS - arch.addend_bits
-    addend = np.asarray(addend)
-    if (addend & ((1 << lost) - 1)).any():
+    addend, lost = np.asarray(addend), arch.multiplier_bits - arch.addend_bits
+    if (addend % arch.addend_unit).any():
         raise ValueError(f"addends must be multiples of 2**{lost}, as the chip holds "
                          f"{arch.addend_bits} fraction bits of a bias")
-    return addend >> lost
+    return addend // arch.addend_unit
 
 
 def unpack_parameter_words(data: bytes, arch: Arch) -> tuple[np.ndarray, ...]:
@@ -188,12 +186,12 @@ def unpack_parameter_words(data: bytes, arch: Arch) -> tuple[np.ndarray, ...]:
     bits is 0."""
     bits = _from_bytes(data, arch.parameter_bytes, arch.post_lanes * arch.parameter_bits)
     bits = bits.reshape(-1, arch.post_lanes, arch.parameter_bits)
-    lost = MULTIPLIER_BITS - arch.addend_bits
     parts, end = [], 0
     for name, (width, sign) in arch.parameters.items():
         part = bits[..., end:end + width]
         end += width
-        parts.append(_integers(part, width, sign)[..., 0] << lost * name.endswith("addend")
+        unit = arch.addend_unit if name.endswith("addend") else 1
+        parts.append(_integers(part, width, sign)[..., 0] * unit
                      if width else np.zeros(bits.shape[:2], np.int64))
     return tuple(parts)
 

@@ -131,7 +131,7 @@ class Conv:
         """This layer with biases as the chip holds them."""
         if self.requantization is None:
             return self
-        bias, held = self.requantization.held(self.bias, arch.addend_bits)
+        bias, held = self.requantization.held(self.bias, arch.addend_unit)
         return self if held is self.requantization else replace(self, bias=bias,
                                                                 requantization=held)
 

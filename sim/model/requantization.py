@@ -143,13 +143,11 @@ class Requantization(Limits):
                        addend=self.addend[channels], ties=self.ties[channels],
                        below=self.below and self.below.of_channels(channels))
 
-    def held(self, bias: np.ndarray, bits: int) -> "tuple[np.ndarray, Requantization]":
-        """(bias [O], requantization) nearest to these of a chip whose biases have `bits` fraction
-        bits: addends are multiples of 2**(MULTIPLIER_BITS - bits) and no larger than the
-        multipliers."""
+    def held(self, bias: np.ndarray, unit: int) -> "tuple[np.ndarray, Requantization]":
+        """(bias [O], requantization) nearest to these whose addends are multiples of `unit`, a
+        power of two (`Arch.addend_unit`), and no larger than the multipliers."""
         if not self.addend.any():
             return bias, self
-        unit = np.int64(1) << (MULTIPLIER_BITS - bits)
 
         def rounded(number, most):
             least = number // unit * unit

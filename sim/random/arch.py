@@ -65,6 +65,9 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
         if arch.bus_bits == 128:
             wide = random.Random(f"bus {seed}").choice((128, 256, 512))
             arch = replace(arch, bus_bits=wide)
+        narrow = random.Random(f"multipliers {seed}")
+        if narrow.random() < 0.4:
+            arch = replace(arch, multiplier_bits=narrow.randint(16, 25))
         return _smaller(_random_inside(_with_options(arch, seed), seed), seed)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS, MULTIPLIER_BITS
 from systolith.sim.model.pool import Pool
 
 __all__ = ["below_zero", "operand_fields", "parameters", "random_windows"]
@@ -18,28 +17,27 @@ def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ..
     and some of any size."""
     top = 1 << arch.accumulator_bits - 1
     bias = data.integers(-scale, scale, shape)
-    multiplier = data.integers(1, 1 << MULTIPLIER_BITS, shape)
+    multiplier = data.integers(1, 1 << arch.multiplier_bits, shape)
     format = arch.activation
     width = format.width
     if format.floating:
         width += (1 << format.width - format.significand_bits) - 3      # binades
-    shift = np.clip(MULTIPLIER_BITS - 1 + scale.bit_length() - width
+    shift = np.clip(arch.multiplier_bits - 1 + scale.bit_length() - width
                     + data.integers(-4, 4, shape), 0, 63)
     wild = data.random(shape)
     bias[wild < 0.2] = 0
     bias[wild < 0.06], bias[wild < 0.03] = -top, top - 1
     multiplier[wild > 0.9] = 0
-    multiplier[wild > 0.93] = (1 << MULTIPLIER_BITS) - 1
+    multiplier[wild > 0.93] = (1 << arch.multiplier_bits) - 1
     shift[wild > 0.96] = data.integers(0, 64)
     return bias, multiplier, shift, _addend(arch, data, multiplier)
 
 
 def _addend(arch, data, multiplier):
     """A fraction of the multiplier, with as many bits as the chip holds; often none."""
-    lost = MULTIPLIER_BITS - arch.addend_bits
     part = data.random(multiplier.shape)
     addend = (multiplier * np.where(part < 0.3, 0, part)).astype(np.int64)
-    return np.sign(addend) * (abs(addend) >> lost << lost)
+    return np.sign(addend) * (abs(addend) // arch.addend_unit * arch.addend_unit)
 
 
 def below_zero(arch: Arch, data: np.random.Generator, multiplier: np.ndarray,
@@ -60,7 +58,8 @@ def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple
     bottom, top = format.ordered_range
     product = draw.random() < 0.4
     integers = not format.floating
-    first = ((-(1 << FIRST_BITS - 1), (1 << FIRST_BITS - 1) - 1) if integers and draw.random() < 0.5
+    most = 1 << arch.first_bits - 1
+    first = ((-most, most - 1) if integers and draw.random() < 0.5
              else (bottom, top))
     zero = draw.choice((0, draw.randint(bottom, top))) if integers else 0
     # The scale that spreads results over the format: c alone, or its product with the operand.
@@ -68,10 +67,10 @@ def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple
     if product:
         largest = top if integers else format.image_range[1]
         size += largest.bit_length()
-    shift = min(63, max(0, GAIN_BITS - 2 + size + draw.randint(-2, 2)))
+    shift = min(63, max(0, arch.gain_bits - 2 + size + draw.randint(-2, 2)))
     if draw.random() < 0.1:
         shift = draw.randrange(64)
-    reach = (1 << GAIN_BITS - 1) - 1
+    reach = (1 << arch.gain_bits - 1) - 1
     gain, operand_gain = (draw.choice((-1, 1, 1, 1)) * draw.randint(reach >> 2, reach)
                           for _ in range(2))
     operand_gain = draw.choice((operand_gain >> size, operand_gain, 0, -reach - 1))

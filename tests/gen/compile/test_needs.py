@@ -39,6 +39,8 @@ NEEDY = {
     "bias_fraction": ({"requantization": replace(PLAIN, multiplier=ONES << 25, shift=ONES * 20,
                                                  addend=ONES * 0x1555555)},
                       Int(8), Arch(rows=2, columns=2, bias_fraction=2), 6),
+    "multiplier_bits": ({"requantization": replace(PLAIN, multiplier=ONES * ((1 << 20) - 3))},
+                        Int(8), Arch(rows=2, columns=2, multiplier_bits=17), 20),
     "bit_planes": ({"weights": SIGNS}, Int(4),
                    Arch(rows=2, columns=2, activation="bipolar1", weight="bipolar1"), True),
 }
@@ -87,7 +89,8 @@ def test_a_table_of_a_clipped_function_takes_a_word_for_every_code():
 
 def test_every_part_that_a_chip_may_lack_has_a_row():
     rows = {need.field for need in (*NEEDS, *SAVINGS)}
-    assert rows == {key.field for key in KEYS.values() if key.optional} | {"bias_fraction"}
+    assert rows == {key.field for key in KEYS.values() if key.optional} | {
+        "bias_fraction", "multiplier_bits"}
     for arch in (Arch(rows=2, columns=2), Arch(rows=2, columns=2, accumulator=20)):
         key, field, _ = wide_enough(arch, 30)
         assert KEYS[field].path == key

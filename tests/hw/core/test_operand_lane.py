@@ -7,7 +7,6 @@ from amaranth.sim import Simulator
 from systolith.hw.core.operand_lane import OperandLane
 from systolith.hw.formats import Float
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import GAIN_BITS
 
 
 def image(form, ordered):
@@ -23,15 +22,17 @@ def expected(form, first, code, facts):
     return (c * r, 0) if facts["product"] else (c, r * facts["operand_gain"])
 
 
-@pytest.mark.parametrize("activation", ["int8", "int3", "int16", "e3m2", "e4m3", "e2m1", "e5m0",
-                                        "e4m3fn"])
+@pytest.mark.parametrize("activation", ["int8", "int8 narrow", "int3", "int16", "e3m2", "e4m3",
+                                        "e2m1", "e5m0", "e4m3fn"])
 def test_numbers_and_addends_are_exact(activation):
-    arch = Arch(rows=2, columns=2, activation=activation,
+    activation, *narrow = activation.split()
+    arch = Arch(rows=2, columns=2, activation=activation, multiplier_bits=16 if narrow else 26,
+                post_multiplier="luts" if narrow else "auto",
                 weight="e2m1" if activation[0] == "e" else "int8", operand_depth=2)
     form, rng = arch.activation, random.Random(activation)
     integers = not isinstance(form, Float)
     bottom, top = form.ordered_range
-    reach = (1 << GAIN_BITS - 1) - 1
+    reach = (1 << arch.gain_bits - 1) - 1
     first_top = (1 << arch.first_bits - 1) - 1 if integers else top
     first_bottom = -first_top - integers
     dut = OperandLane(arch=arch)

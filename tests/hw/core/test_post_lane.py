@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 from systolith.hw.core.post_lane import PostLane
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS, TIE_BITS
+from systolith.hw.spec.numbers import SHIFT_BITS, TIE_BITS
 
 
 def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high):
@@ -39,9 +39,9 @@ def packed(arch, bias, above, below):
     """The parameters' word."""
     word, place = 0, 0
     for value, size in zip((bias, *above, *below), (
-            arch.accumulator_bits, MULTIPLIER_BITS, SHIFT_BITS, arch.addend_bits, arch.tie_bits,
-            *(size * arch.leaky for size in (
-                MULTIPLIER_BITS + 1, SHIFT_BITS, arch.addend_bits and arch.addend_bits + 1))),
+            arch.accumulator_bits, arch.multiplier_bits, SHIFT_BITS, arch.addend_bits,
+            arch.tie_bits, *(size * arch.leaky for size in (
+                arch.multiplier_bits + 1, SHIFT_BITS, arch.addend_bits and arch.addend_bits + 1))),
             strict=True):
         word |= value % (1 << size) << place
         place += size
@@ -50,7 +50,8 @@ def packed(arch, bias, above, below):
 
 
 @pytest.mark.parametrize("activation, weight, accumulator, leaky, fraction", [
-    ("int8", "int8", None, False, 16), ("int4", "int8", 24, False, 26),
+    ("int8", "int8", None, False, 16), ("int8", "int8", None, False, (17, 16)),
+    ("e3m2", "e3m2", None, True, (16, 9)), ("int4", "int8", 24, False, 26),
     ("int1", "int3", None, False, 0), ("int16", "int16", 48, False, 16),
     ("e3m2", "e3m2", None, False, 16), ("e4m3", "e4m3", None, False, 0),
     ("e2m1", "e2m1", None, False, 16), ("e5m0", "e2m3", None, False, 26),
@@ -59,9 +60,10 @@ def packed(arch, bias, above, below):
     ("int4", "int4", None, True, 0),
 ])
 def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator, leaky, fraction):
+    narrow, fraction = fraction if isinstance(fraction, tuple) else (26, fraction)
     arch = Arch(rows=2, columns=2, activation=activation, weight=weight, accumulator=accumulator,
-                leaky=leaky, bias_fraction=fraction)
-    unit = 1 << MULTIPLIER_BITS - arch.addend_bits
+                leaky=leaky, bias_fraction=fraction, multiplier_bits=narrow)
+    unit = arch.addend_unit
     rng = random.Random(f"{activation} {weight}")
     bits, width = arch.accumulator_bits, arch.activation.width
     top = (1 << (bits - 1)) - 1
@@ -80,11 +82,12 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
             a = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1)))
             b = rng.choice((top, -top - 1, 0, rng.randint(-(1 << size), (1 << size) - 1), -a))
             b = max(-top - 1, min(top, b))
-            m = rng.choice((0, 1, 3, 1 << 17, (1 << 24) - 1, (1 << MULTIPLIER_BITS) - 1,
-                            rng.getrandbits(MULTIPLIER_BITS)))
+            m = rng.choice((0, 1, 3, 1 << 15, 1 << arch.multiplier_bits - 1,
+                            (1 << arch.multiplier_bits) - 1,
+                            rng.getrandbits(arch.multiplier_bits)))
             s = rng.choice((0, 1, size, min(63, size + 17), 25, 63, rng.getrandbits(SHIFT_BITS)))
             d = rng.choice((0, rng.randrange(1 << arch.addend_bits)))
-            below = (rng.randint(-1 << MULTIPLIER_BITS, (1 << MULTIPLIER_BITS) - 1),
+            below = (rng.randint(-1 << arch.multiplier_bits, (1 << arch.multiplier_bits) - 1),
                      rng.getrandbits(SHIFT_BITS),
                      rng.randint(-1 << arch.addend_bits, (1 << arch.addend_bits) - 1)
                      * (arch.addend_bits > 0))
@@ -129,19 +132,20 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
 
 @pytest.mark.parametrize("activation, leaky, accumulator, multiplier", [
     ("int8", False, None, "dsp"), ("int4", True, 16, "luts"), ("e3m2", False, None, "luts"),
-    ("e4m3", True, None, "dsp")])
+    ("e4m3", True, None, "dsp"), ("int8", True, None, "17 luts")])
 def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky, accumulator,
                                                                multiplier):
     """Every second cycle a number and an addend; window sums go on in the others."""
     arch = Arch(rows=2, columns=2, activation=activation, weight=activation, leaky=leaky,
-                accumulator=accumulator, operand_depth=2, post_multiplier=multiplier)
+                accumulator=accumulator, operand_depth=2, post_multiplier=multiplier[-4:].strip(),
+                multiplier_bits=17 if "17" in multiplier else 26)
     rng = random.Random(activation)
     dut, form = PostLane(arch=arch), arch.activation
     bits, low, high = arch.accumulator_bits, *form.ordered_range
     reach = 1 << len(dut.number) - 1
     ties = 1 if arch.tie_bits else 0
     shift = min(63, max(0, len(dut.number) + 25 - form.width - 4))
-    gain = rng.randint(-1 << 26, (1 << 26) - 1)
+    gain = rng.randint(-1 << arch.multiplier_bits, (1 << arch.multiplier_bits) - 1)
     batch, facts = [], dict(gain=gain, gain_shift=shift, gain_ties=ties, low=low, high=high)
     for n in range(600):
         size = rng.randint(1, len(dut.number) - 1)
@@ -149,7 +153,7 @@ def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky
         addend = rng.choice((0, rng.getrandbits(len(dut.addend)) - (1 << len(dut.addend) - 1)))
         a, b = (rng.randint(-(1 << bits - 1), (1 << bits - 1) - 1) >> rng.randrange(bits)
                 for _ in range(2))
-        m, s = rng.getrandbits(MULTIPLIER_BITS), min(63, 25 + rng.randrange(bits - 6))
+        m, s = rng.getrandbits(arch.multiplier_bits), min(63, 25 + rng.randrange(bits - 6))
         batch.append((n % 2 and rng.random() < 0.8, number, addend, a, b, (m, s, 0, ties),
                       rng.random() < 0.4))
 
@@ -178,7 +182,7 @@ def test_second_turns_come_between_others_and_leave_them_alone(activation, leaky
                     wanted.append(None)
             if n >= dut.latency and wanted[n - dut.latency]:
                 number, m, d, s = wanted[n - dut.latency]
-                if abs(number * m + d) < reach << MULTIPLIER_BITS - 1:
+                if abs(number * m + d) < reach << arch.multiplier_bits - 1:
                     assert ctx.get(dut.ordered) == expected(
                         arch, number, m, d, s, ties, 0, low, high), (n, wanted[n - dut.latency])
             await ctx.tick()

@@ -1,5 +1,7 @@
 """Every limit of an instruction: at it, one below and one above it."""
 
+from dataclasses import replace
+
 import pytest
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, decode
@@ -56,6 +58,9 @@ CASES = [
                                       "high": (-128, 127)}),
     (WIDE, instruction(Opcode.POST, operand=1, destination=1),
      {"slot": (0, 1), "operand_zero": (-128, 127)}),
+    (replace(WIDE, multiplier_bits=17), instruction(Opcode.POST, operand=1, destination=1),
+     {"gain": (-1 << 17, (1 << 17) - 1), "operand_gain": (-1 << 17, (1 << 17) - 1),
+      "first_low": (-1 << 12, (1 << 12) - 1), "first_high": (-1 << 12, (1 << 12) - 1)}),
     (SIGNS, instruction(Opcode.POST, signs=1), {"slot": (0, 7)}),
     (LARGE, instruction(Opcode.POST, table=1), {"low": (-512, 511), "high": (-512, 511)}),
     (FLOATS, instruction(Opcode.POST, operand=1, low=-3, high=3),

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import MULTIPLIER_BITS
 
 ARCHES = [
-    Arch(rows=1, columns=1),
+    Arch(rows=1, columns=1, multiplier_bits=17),
     Arch(rows=6, columns=4, lanes=3, activation="int4", weight="int6", bus_bits=32),
     Arch(rows=5, columns=10, activation="e3m2", weight="e2m3", bus_bits=128),
     Arch(rows=3, columns=9, lanes=30, activation="bipolar1", weight="bipolar1", bus_bits=32),
@@ -53,9 +52,9 @@ def test_parameters_and_raw_results_come_back(arch):
     top = 1 << arch.accumulator_bits - 1
     bias = random.integers(-top, top - 1, (6, arch.post_lanes), endpoint=True)
     bias[0], bias[1] = -top, top - 1
-    multiplier = random.integers(0, 1 << MULTIPLIER_BITS, bias.shape)
+    multiplier = random.integers(0, 1 << arch.multiplier_bits, bias.shape)
     shift = random.integers(0, 64, bias.shape)
-    lost = MULTIPLIER_BITS - arch.addend_bits
+    lost = arch.multiplier_bits - arch.addend_bits
     addend = random.integers(0, 1 << arch.addend_bits, bias.shape) << lost
     ties = random.integers(0, 1 << arch.tie_bits, bias.shape)
     data = layout.pack_parameter_words(bias, multiplier, shift, arch, addend=addend, ties=ties)
@@ -64,8 +63,8 @@ def test_parameters_and_raw_results_come_back(arch):
             part = word >> lane * arch.parameter_bits
             assert part & (2 * top - 1) == int(bias[n, lane]) % (2 * top)
             part >>= arch.accumulator_bits
-            assert part & (1 << MULTIPLIER_BITS) - 1 == multiplier[n, lane]
-            part >>= MULTIPLIER_BITS
+            assert part & (1 << arch.multiplier_bits) - 1 == multiplier[n, lane]
+            part >>= arch.multiplier_bits
             assert part & 63 == shift[n, lane]
             part >>= 6
             assert part % (1 << arch.addend_bits) << lost == addend[n, lane]
@@ -85,8 +84,8 @@ def test_parameters_and_raw_results_come_back(arch):
 def test_parameters_below_zero_come_back():
     arch = Arch(rows=4, columns=6, post_lanes=2, leaky=True, bus_bits=32)
     random = np.random.default_rng(3)
-    ones, top = np.ones((6, 2), int), (1 << MULTIPLIER_BITS) - 1
-    unit = 1 << MULTIPLIER_BITS - 16
+    ones, top = np.ones((6, 2), int), (1 << arch.multiplier_bits) - 1
+    unit = arch.addend_unit
     below = (random.integers(-top, top, ones.shape), random.integers(0, 64, ones.shape),
              random.integers(-1 << 16, 1 << 16, ones.shape) * unit)
     below[0][0], below[0][1] = top, -top
@@ -94,10 +93,10 @@ def test_parameters_below_zero_come_back():
                                        ones)
     for word, *numbers in zip(bits_of(data, arch.parameter_bytes), *below, strict=True):
         for lane, (factor, shift, addend) in enumerate(zip(*numbers, strict=True)):
-            part = word >> (lane * arch.parameter_bits + arch.accumulator_bits + MULTIPLIER_BITS + 6
-                            + 16 + 2)
+            part = word >> (lane * arch.parameter_bits + arch.accumulator_bits
+                            + arch.multiplier_bits + 6 + 16 + 2)
             assert part & 2 * top + 1 == factor % (2 * top + 2)
-            part >>= MULTIPLIER_BITS + 1
+            part >>= arch.multiplier_bits + 1
             assert part & 63 == shift and (part >> 6) % (1 << 17) == addend // unit % (1 << 17)
     for part, expected in zip(layout.unpack_parameter_words(data, arch),
                               (5 * ones, 3 * ones, 2 * ones, unit * ones, ones, *below),

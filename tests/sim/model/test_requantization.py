@@ -62,8 +62,8 @@ def test_some_of_the_channels_give_their_results(seed):
 def test_a_chip_holds_the_nearest_biases(seed, bits):
     rng = np.random.default_rng(seed)
     own, bias = random_requantization(rng, 5), rng.integers(-99, 99, 5)
-    held_bias, held = own.held(bias, bits)
     unit = 1 << MULTIPLIER_BITS - bits
+    held_bias, held = own.held(bias, unit)
     for n in range(5):
         wanted, found = (Fraction(int(b)) + Fraction(int(r.addend[n]), int(r.multiplier[n]))
                          for b, r in ((bias[n], own), (held_bias[n], held)))
@@ -75,7 +75,7 @@ def test_a_chip_holds_the_nearest_biases(seed, bits):
 
 def test_whole_biases_are_held_as_they_are():
     own, bias = Requantization([5, 6], [1, 1], low=-9, high=9), np.array([1, 2])
-    found = own.held(bias, 0)
+    found = own.held(bias, 1 << MULTIPLIER_BITS)
     assert found[0] is bias and found[1] is own
 
 

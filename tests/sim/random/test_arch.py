@@ -23,6 +23,7 @@ def test_chips_differ_in_every_way():
                  lambda a: a.raw_bits == 128,
                  lambda a: a.group_bytes >= a.beat_bytes, lambda a: a.burst_beats == 1):
         assert {bool(fact(arch)) for arch in chips} == {False, True}
+    assert {16, 17, 26} <= {arch.multiplier_bits for arch in chips}
     for field in [key.field for key in KEYS.values() if key.optional]:
         assert {bool(getattr(arch, field)) for arch in chips} == {False, True}, field
     assert {arch.structure for arch in chips} == {"auto", *Structure}

@@ -142,12 +142,14 @@ KINDS = {"plain": plain, "residual": residual, "downsample": downsample, "repvgg
          "concat": concat, "means": means}
 
 
-def compared(net, model):
+def compared(net, model, changed=lambda graph: graph):
     """[(how many steps each code is off, how far the exact number is from a tie)] of the quantizers
-    of a network; None where it is refused."""
+    of a network; None where it is refused. `changed`: what is computed instead of it, or None."""
     try:
-        graph = load(model)
+        graph = changed(load(model))
     except UserError:
+        return None
+    if graph is None:
         return None
     found = graph.decode_outputs(graph.run(graph.encode_inputs(net.images)))
     found = found if isinstance(found, dict) else {net.quantizers[0]: found}

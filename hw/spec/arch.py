@@ -103,8 +103,9 @@ class Arch:
     multiplier_bits: int = field(default=MULTIPLIER_BITS, metadata=key(
         "post.multiplier_bits", Whole(16, MULTIPLIER_BITS),
         "Bits of the multipliers that scale sums and results. With 26, results differ from exact "
-        "ones at ties only; 17 fit one DSP block side by side with a sum's half and save a third "
-        "of a post lane, and up to some percent of the codes are off by one step."))
+        "ones at ties only. 17 and a sign are one factor of a DSP block: half the blocks and a "
+        "fifth to a third of a post lane's LUTs are saved, up to one code of a thousand is a step "
+        "off, and sums of what no quantizer rounds may be refused."))
     post_multiplier: str = field(default="auto", metadata=key(
         "post.multiplier", Choice(("auto", "dsp", "luts")),
         "What the multipliers of post-processing are built of: \"dsp\": DSP blocks; \"luts\": "

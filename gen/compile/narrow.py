@@ -71,7 +71,7 @@ def _narrow(conv, tensor, bits):
         return None
     off, below = _moved(own.multiplier, own.shift, *numbers[:2]), own.below
     if below is not None:
-        other = _scaled(*below, bits)
+        other = _scaled(below.multiplier, below.shift, below.addend, bits)
         if other is None:
             return None
         off = max(off, _moved(below.multiplier, below.shift, *other[:2]))

@@ -147,7 +147,7 @@ def test_area_and_cycles_have_keys_of_their_own(space, monkeypatch):
     seen = []
     monkeypatch.setattr(module, "_key", lambda *facts: seen.append(str(facts)) or "key")
     assert replace(point).area.key == replace(point).cycles["net"].key == "key"
-    assert "pyosys" in seen[0] and "measure.area" in seen[0] and "compile" not in seen[0]
+    assert "pyosys" in seen[0] and "measure.module_area" in seen[0] and "compile" not in seen[0]
     assert "flow.compile" in seen[1] and "cycles" in seen[1] and "pyosys" not in seen[1]
 
 

@@ -97,7 +97,7 @@ def test_a_killed_search_goes_on(space, tmp_path):
     assert len(seen) == 60
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["state"] == "done"
-    assert status["measurements"]["area"]["measured"] >= 20 and status["best"]["lut"]["point"]
+    assert status["measurements"]["area"]["measured"] > 0 and status["best"]["lut"]["point"]
 
 
 def test_a_search_that_has_had_its_points_asks_for_none(space, tmp_path):

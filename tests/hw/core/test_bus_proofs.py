@@ -116,8 +116,9 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
         polite.eq(~(component.write & component.full) & ~(component.read & ~component.some)),
         ok.eq((count <= 4) & (component.held == (count != 0)) & (component.full == (count == 4))
               & (component.held | ~component.some)
-              & (own["level"] == count)
-              & ((own["target__addr"] - own["source__addr"] - count)[:2] == 0)),
+              & (own["level"] == count) & (~own["fetched"] | component.held)
+              & (own["following"] == (own["number"] + 1)[:2])
+              & ((own["target__addr"] - own["number"] - count)[:2] == 0)),
     ]
     ports = inputs(component) | {"ok": (ok, None), "polite": (polite, None)}
     text = verilog.convert(m, name="top", ports=ports)

@@ -69,7 +69,7 @@ def test_bursts_come_out_in_order_one_in_two_cycles(share):
                 taken += 1
                 earliest = cycle + 2
             if write:
-                inside.append((entry, cycle + 2))
+                inside.append((entry, cycle + 3))
             await ctx.tick()
         assert taken > 60
     run(queue, bench)

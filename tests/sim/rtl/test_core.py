@@ -18,6 +18,8 @@ from systolith.sim.rtl.core import READ_ERROR, READ_SILENT, WRITE_ERROR, Job, Ru
 #: The chip whose core tests/gen/study/test_regress.py compiles too.
 ARCH = random_arch(1)
 WATCHDOG, LIMIT = 2000, 40_000
+#: An address that the chip can form, but beyond the window of the program.
+OUTSIDE = 1 << ARCH.address_bits - 1
 FLIPS = 48
 
 
@@ -70,7 +72,9 @@ def runs(program):
         "load outside": job(with_fields(program, first[Opcode.LOAD],
                                         address=-(-program.window_bytes // 64) * 64)),
         "store outside": job(with_fields(program, first[Opcode.STORE],
-                                         address=0x7FFF0000 | store.address % 64)),
+                                         address=OUTSIDE | store.address % 64)),
+        "store beyond": job(with_fields(program, first[Opcode.STORE],
+                                        address=1 << ARCH.address_bits | store.address % 64)),
         "load bus": job(program, fault=(READ_ERROR, load.address, load.address + 3)),
         "store bus": job(program, fault=(WRITE_ERROR, store.address, store.address + 3)),
         "token": job(with_fields(program, first[Opcode.LOAD], wait=1 << 3)),
@@ -95,6 +99,7 @@ def runs(program):
     ("opcode", ErrorCode.ILLEGAL, "sequencer"), ("count", ErrorCode.ILLEGAL, "sequencer"),
     ("identity", ErrorCode.IDENTITY, "sequencer"), ("no end", ErrorCode.ILLEGAL, "sequencer"),
     ("load outside", ErrorCode.WINDOW, "load"), ("store outside", ErrorCode.WINDOW, "store"),
+    ("store beyond", ErrorCode.ILLEGAL, "sequencer"),
     ("load bus", ErrorCode.BUS, "load"), ("store bus", ErrorCode.BUS, "store"),
     ("token", ErrorCode.WATCHDOG, "sequencer"), ("silent", ErrorCode.WATCHDOG, "sequencer"),
 ])
@@ -111,7 +116,7 @@ def test_the_watchdog_says_who_waits_for_what(runs):
 
 def test_where_an_address_was_wrong(runs, program):
     assert runs["load outside"].status.address >= program.window_bytes
-    assert runs["store outside"].status.address >= 0x7FFF0000
+    assert runs["store outside"].status.address >= OUTSIDE > program.window_bytes
 
 
 def test_a_flipped_bit_of_the_program_is_always_an_error(runs):
@@ -124,6 +129,6 @@ def test_the_next_run_is_right(runs, program):
     memory = bytearray(program.image)
     Simulator(ARCH, memory).run(program.instructions)
     after = [run for name, run in runs.items() if name.startswith("after ")]
-    assert len(after) == FLIPS + 9
+    assert len(after) == FLIPS + 10
     for run in after:
         assert run.check().outputs[0] == bytes(memory)

@@ -250,7 +250,7 @@ def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["verilog", "--chip", "nix"], "Presets: tiny"),
+    (["verilog", "--chip", "nix"], "Presets: icebreaker-bnn"),
     (["verilog", "--chip", "nix.toml"], "nix.toml: No such file"),
     (["verilog", "--chip", "ulx3s-8x8", "--set", "array.rows=0"], "array.rows must be a whole"),
     (["build", "nix.onnx", *CHIP], "nix.onnx"),

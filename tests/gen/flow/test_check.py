@@ -63,7 +63,7 @@ def test_the_command_on_a_chip(capsys, tmp_path):
     assert main(["check", model, "--chip", "ulx3s-8x8", "--json", str(figures)]) == 0
     out = capsys.readouterr().out
     assert "| conv2 |               20 |   28 |     8 |" in out
-    assert "weight memory: 2,016 of 2,048 words" in out and "It maps on ulx3s-8x8." in out
+    assert "weight memory: 2,012 of 2,048 words" in out and "It maps on ulx3s-8x8." in out
     found = json.loads(figures.read_text())
     assert found["maps"] and found["layers"][1] == {"name": "conv2", "bits_needed": 20,
                                                     "bits": 28}

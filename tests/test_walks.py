@@ -19,15 +19,13 @@ OPTION = DESCRIBED | {"gen/compile/needs.py"}
 WALKS = {
     "shared_columns": DESCRIBED | {
         "hw/spec/timing.py",                    # when a column's sums come
-        "hw/element/element.py",                # how many columns an element has
-        "gen/study/sweep/explain.py"},          # which shapes a sweep proposes
+        "hw/element/element.py"},               # how many columns an element has
     "depthwise": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.starts
         "hw/core/array.py",                     # the bus that brings activations
         "hw/spec/widths.py",                    # bits of its counts
         "gen/compile/from_above.py",            # the arrangement of taps
         "gen/compile/layer.py",                 # which lanes of its input hold something
-        "gen/study/sweep/explain.py",           # which shapes a sweep proposes
         # a kind of layer of the same name
         "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},
     "packed_signs": OPTION | {

@@ -243,7 +243,8 @@ class Compute(ExecutionUnit):
         # that one, all rows take weights.
         swap, first = (later(value, WORD - 1, name) for value, name in (
             (self.feeder.swap, "swap"), (pixels.first_pass, "first")))
-        used, takes = Signal(arch.rows, reset_less=True), Signal(arch.rows)
+        used = Signal(arch.rows, reset_less=True)
+        takes = Signal(arch.rows)
         with m.If(swap & first):
             m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.rows)))
         m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.rows), 0))

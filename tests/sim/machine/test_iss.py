@@ -182,7 +182,7 @@ def test_sums_beyond_exact_accumulators_are_refused():
     (array(out_x=9, x_last=15), "writes accumulator words 0 to 8; the chip has 8"),
     (array(weight_base=4), "reads weight words 4 to 4; the chip has 4"),
     (array(y_start=-5, y_last=0, stride_oy=1, out_y=6, base=17), "reads activation words 17"),
-    (array(x_start=32767, stride_ox=1, out_x=2), "x runs from 32767 to 32768"),
+    (array(x_start=32767, stride_ox=1, out_x=2), "x_start is 32767, which does not fit the 7 bits"),
     (array(pad_code=256), "pad_code must be from 0 to 255, the codes"),
     (post(group=1), "group must be from 0 to 0, the groups of the columns"),
     (post(slot=1), "slot must be from 0 to 0, the groups of a word"),

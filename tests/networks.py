@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.isa import Destination, Opcode
+from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
@@ -197,7 +198,9 @@ def random_network(seed, arch, layers=None, size=None):
 
 
 def wide_enough(arch):
-    """The same chip with exact accumulators that hold every test network's sums."""
+    """The same chip with exact accumulators that hold every test network's sums, and multipliers of
+    which these networks have all bits."""
+    arch = replace(arch, multiplier_bits=MULTIPLIER_BITS)
     if arch.accumulator is not None:
         return arch
     for largest_k in (1 << 14, 1 << 12, 1 << 10):

@@ -105,6 +105,8 @@ module systolith_core #(
                                         fault, done, busy};
                 8'h18: s_axi_rdata <= 32'h00_03_12_01;
                 8'h1C: s_axi_rdata <= fault_at;
+                8'h20: s_axi_rdata <= base;
+                8'h2C: s_axi_rdata <= config_word;
                 8'h30: s_axi_rdata <= cycles;
                 default: s_axi_rdata <= {24'd0, s_axi_araddr};
             endcase

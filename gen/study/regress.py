@@ -67,6 +67,8 @@ _OPTIONS = [key.field for key in KEYS.values() if key.optional]
 EXPECTED = (
     # Accumulators that saturate do so pass by pass; lanes without channel would add to that.
     r"could saturate accumulators of \d+ bits at another point; set array\.accumulator",
+    # Each pass is made twice where padding meets an odd number of lanes without channel.
+    r"pairs of passes could saturate accumulators of \d+ bits; set array\.accumulator",
     # A window that is pooled must be summed up as a whole.
     r"a pooling window of .* needs \d+ accumulator words, the chip has \d+; raise",
     # The network without signs would be another one.
@@ -108,7 +110,8 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
     Parameters
     ----------
     chips : list of str or None
-        Names, see `chip`; the seeds go round them. None: random chips, at least 4.
+        Names, see `chip`; the seeds go round them. None: random chips, at least 4, and as many as
+        it takes to have every optional part.
     seeds : int
         Seeds 0 to seeds - 1.
     jobs : int
@@ -166,7 +169,7 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
             case.failure = case.failure or "the compiler refused the network, and all others, too"
     failed = sum(bool(case.failure) for case in cases)
     seconds = time.monotonic() - start
-    show(f"{len(cases)} seeds on {len(names)} chips in {seconds:.0f} s, "
+    show(f"{len(cases)} seeds on {len({case.chip for case in cases})} chips in {seconds:.0f} s, "
          f"{sum(case.clocks for case in cases)} clocks, {refused} networks refused: "
          + (f"{failed} FAILED" if failed else "all passed"))
     if junit is not None:

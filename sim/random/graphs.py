@@ -98,7 +98,7 @@ class _Network:
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
             Weights.of_codes(weight, _SIGNS if signs else arch.weight),
-            self._padding(geometry, channels, source.format, raw), bias // 2,
+            self._padding(geometry, kernel, channels, source.format, raw), bias // 2,
             None if raw else Requantization(multiplier, shift, addend, tie, below,
                                             zero_point=zero_point, low=low, high=top),
             input_shape=source.shape)
@@ -140,17 +140,27 @@ class _Network:
         return (executes(self.arch, Opcode.POST, "signs") and layer.operand is None
                 and layer.requantization.below is None and self.signs.random() < 0.6)
 
-    def _padding(self, geometry, channels, form, raw):
+    def _too_long_in_pairs(self, kernel, channels):
+        """Whether exact accumulators have no room for a binary layer each pass of which is made
+        twice, with all lanes."""
+        vector = self.arch.vector
+        longest = 2 * kernel[0] * kernel[1] * -(-channels // vector) * vector
+        return self.arch.accumulator is None and (
+            longest.bit_length() + 1 > self.arch.accumulator_bits)
+
+    def _padding(self, geometry, kernel, channels, form, raw):
         """The geometry with a code of padding, or with padding that is replicated."""
         if not any(geometry.pads):
             return geometry
         if self._apart(form):
             code = self.signs.choice((0, 0, 1, None))
-            return replace(geometry, pad_code=0 if raw and channels % 2 else code)
+            lanes = self.arch.vector * self.arch.code_signs
+            return replace(geometry, pad_code=0 if raw and (-channels) % lanes % 2 else code)
         if not self.format.has_zero or self.draw.random() < 0.5:
             code = int(self.draw.choice(self.format.finite_codes()))
-            if not self.format.has_zero and raw and (-channels) % self.arch.vector % 2:
-                code = 0            # the code that an odd number of idle lanes allows raw sums
+            if not self.format.has_zero and (-channels) % self.arch.vector % 2 and (
+                    raw or self._too_long_in_pairs(kernel, channels)):
+                code = 0            # the code that an odd number of idle lanes always allows
             geometry = replace(geometry, pad_code=code)
         if self.other.random() < 0.3:
             geometry = replace(geometry, pad_code=None, replicate=True)

@@ -188,9 +188,10 @@ def test_a_wrong_end_is_seen(simulated):
 
 def test_the_first_chips_have_every_option():
     names = module._random_chips(4)
-    assert names == ["random-2", "random-3", "random-4", "random-5"]
+    assert names == ["random-2", "random-3", "random-4", "random-5", "random-23"]
     assert all(any(getattr(chip(name), field) for name in names) for field in module._OPTIONS)
-    assert set(module._random_chips(12)) == {f"random-{n}" for n in range(12)}
+    assert module._random_chips(7) == [*names, "random-0", "random-1"]
+    assert set(module._random_chips(30)) == {f"random-{n}" for n in range(30)}
 
 
 def test_junit(simulated, no_verilog, monkeypatch, tmp_path):
@@ -227,7 +228,9 @@ def test_a_compiler_that_refuses_everything_fails(simulated, no_verilog, monkeyp
 
 @pytest.mark.parametrize("reason, failed", [
     ("what it adds could saturate accumulators of 9 bits at another point; set array.accumulator "
-     "to 12", False), ("no reason", True)])
+     "to 12", False),
+    ("its pairs of passes could saturate accumulators of 8 bits; set array.accumulator to 10",
+     False), ("no reason", True)])
 def test_one_refusal_is_counted(simulated, no_verilog, monkeypatch, reason, failed):
     real = module.compile_graph
     calls = []
@@ -291,6 +294,7 @@ def test_a_simulation_that_fails_fails_its_seeds(no_verilog, monkeypatch):
     cases = regress(None, 4, jobs=2, show=lines.append)
     assert {case.chip for case in cases} == {f"random-{n}" for n in range(2, 6)}
     assert all(case.failure.endswith("no compiler") for case in cases) and len(lines) == 5
+    assert lines[-1].startswith("4 seeds on 4 chips in ")
     first, second = regress([CHIP], 2, show=lines.append)
     assert first.failure.endswith("no compiler")
     assert second.failure == "the simulation failed, as seed 0 says"

@@ -48,9 +48,22 @@ class _Dask:
         self.client = client
 
     def run(self, function, items, lost):
+        suspects = []
+        yield from self._run(function, list(items), lambda item, reason: suspects.append(item))
+        # Dask gives up on all that lay on workers that ended: one alone shows whether it is to
+        # blame.
+        for item in suspects:
+            blamed: list[str] = []
+            yield from self._run(function, [item], lambda _, reason, told=blamed: told.append(
+                reason))
+            if blamed:
+                yield lost(item, f"the workers that worked on it ended: {blamed[0]}")
+
+    def _run(self, function, items, give_up):
+        """The function's answers, as they come; `give_up` gets the items whose workers ended too
+        often, and Dask's words."""
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
-        items = list(items)
         if not items:
             return
         futures = self.client.map(function, items, pure=False)
@@ -60,8 +73,7 @@ class _Dask:
                 try:
                     yield future.result()
                 except KilledWorker as error:
-                    yield lost(items[places[future.key]],
-                               f"the workers that worked on it ended: {error}".splitlines()[0])
+                    give_up(items[places[future.key]], str(error).splitlines()[0])
         finally:
             self.client.cancel(futures)
 

@@ -10,7 +10,6 @@ from collections import Counter
 
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
-from systolith.hw.spec.isa import INSTRUCTION_BYTES
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.programs import random_program
@@ -37,10 +36,10 @@ def main() -> None:
     program = random_program(arch, arguments.seed, synchronize, instructions=14)
     memory = bytearray(program.image)
     Simulator(arch, memory).run(program.instructions)
-    bits = range(0, 8 * INSTRUCTION_BYTES * len(program.instructions), arguments.every)
-    found: Counter[str] = Counter()
     code = slice(program.code_offset,
-                 program.code_offset + INSTRUCTION_BYTES * len(program.instructions))
+                 program.code_offset + arch.instruction_bytes * len(program.instructions))
+    bits = range(0, 8 * (code.stop - code.start), arguments.every)
+    found: Counter[str] = Counter()
     for start in range(0, len(bits), _TOGETHER):
         part = bits[start:start + _TOGETHER]
         jobs = [Job(flipped(program, bit), [Run(reads=[(0, program.window_bytes)])],

@@ -1,23 +1,10 @@
-"use strict";
 // The page of a build; `data` as `build_page` makes it.
-const data = JSON.parse(document.getElementById("data").textContent);
 const COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f", "#76b7b2",
   "#edc948", "#ff9da7", "#86bcb6"];
 const BOUND = { array: "#4e79a7", post: "#f28e2b", load: "#59a14f", store: "#76b7b2",
   latency: "#bab0ac" };
-const $ = id => document.getElementById(id);
 const colour = layer => COLOURS[layer % COLOURS.length];
 const number = value => Math.round(value).toLocaleString("en");
-
-function element(parent, name, attributes = {}, text = "") {
-  const svg = parent.namespaceURI.endsWith("svg");
-  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name)
-    : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== "") made.textContent = text;
-  parent.append(made);
-  return made;
-}
 
 function says(made, text) {
   made.onmousemove = event => {

@@ -1,4 +1,4 @@
-"""Pages that work without a network: a template with its style, script and data in one file."""
+"""Pages that work without a network: body, style, script and data in one file."""
 
 import json
 from html import escape
@@ -9,13 +9,16 @@ __all__ = ["filled"]
 
 
 def filled(name: str, title: str, data: Any) -> str:
-    """The template NAME.html beside this module with its style, script and data."""
+    """A page: the frame page.html beside this module, with the body, style and script of this name
+    (NAME.html, NAME.css, NAME.js), before it the script of all pages (page.js), and its data."""
     folder = resources.files(__package__)
 
-    def text(suffix):
-        return (folder / f"{name}.{suffix}").read_text()
-    made = text("html")
-    for mark, part in (("TITLE", escape(title)), ("STYLE", text("css")), ("SCRIPT", text("js")),
+    def text(file):
+        return (folder / file).read_text().rstrip()
+    made = text("page.html")
+    for mark, part in (("BODY", text(f"{name}.html")), ("TITLE", escape(title)),
+                       ("STYLE", text(f"{name}.css")),
+                       ("SCRIPT", f"{text('page.js')}\n\n{text(f'{name}.js')}"),
                        # no end of the script's element may stand in it
                        ("DATA", json.dumps(data).replace("</", "<\\/"))):
         made = made.replace(f"@{mark}@", part)

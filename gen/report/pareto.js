@@ -1,7 +1,5 @@
-"use strict";
 // The page of a sweep. `data`: {objectives, metrics: {name: {text, better, unit}}, keys, rows,
 // folder}; a row has a field for each key and metric (null: not known), `pareto`, `error`.
-const data = JSON.parse(document.getElementById("data").textContent);
 const { metrics, objectives } = data;
 const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2",
   "#7f7f7f", "#bcbd22", "#17becf"];
@@ -9,17 +7,6 @@ const good = data.rows.filter(row => !row.error);
 const counts = row => !row.does_not_fit && !row.violated && !row.error;
 const names = Object.keys(metrics).filter(name => good.some(row => row[name] !== null));
 const state = { off: new Set(), ranges: {}, sort: objectives[0], up: true };
-const $ = id => document.getElementById(id);
-
-function element(parent, name, attributes = {}, text = "") {
-  const svg = parent.namespaceURI.endsWith("svg");
-  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name)
-    : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== "") made.textContent = text;
-  parent.append(made);
-  return made;
-}
 
 function shown(value) {
   if (value === null || value === undefined || value === "") return "";

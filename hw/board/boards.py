@@ -1,5 +1,6 @@
 """Boards: the parts that a chip can be put on, and what stands around the core there."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
@@ -112,7 +113,7 @@ class SerialSystem(wiring.Component):
         return m
 
 
-class SerialBoard(wiring.Component):
+class SerialBoard(wiring.Component, ABC):
     """Top level of a board whose core has its memory on the chip and its host on a serial line.
 
     The core runs at the oscillator's clock, or at one that a `Pll` makes of it. The line is 8N1
@@ -195,18 +196,18 @@ class SerialBoard(wiring.Component):
         """Verilog modules that must be emitted along: name -> block."""
         return self.system.core.blocks
 
+    @abstractmethod
     def reset(self) -> Value:
         """The reset of the board, high while it is held."""
-        raise NotImplementedError
 
     def _bits(self, seconds):
         """Bits of a counter of clocks that overflows after about `seconds`."""
         return round(log2(seconds * self.hz))
 
+    @abstractmethod
     def shown(self, alive: Value, activity: list[Value], finished: Value) -> list:
         """Assignments to the lights, from values that are high where a light is on: `alive`
         blinks; `activity` are host command, memory read, memory written."""
-        raise NotImplementedError
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

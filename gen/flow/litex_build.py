@@ -8,7 +8,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.measure.area import Area, measure
 from systolith.gen.measure.flows import FLOWS
-from systolith.hw.board.boards import PARTS
+from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 

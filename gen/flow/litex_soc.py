@@ -32,7 +32,7 @@ class LiteXBoard:
     target : str
         Module of `litex_boards.targets` with its `BaseSoC`.
     part : str
-        Of `systolith.hw.board.boards.PARTS`.
+        Of `systolith.hw.board.parts.PARTS`.
     options : dict
         Of that `BaseSoC`.
     mhz : float

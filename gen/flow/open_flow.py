@@ -24,7 +24,7 @@ from systolith.gen.measure.place_and_route import (
     place_all,
     synthesize,
 )
-from systolith.hw.board.boards import PARTS
+from systolith.hw.board.parts import PARTS
 
 __all__ = ["Bitstream", "Design", "make_bitstream"]
 

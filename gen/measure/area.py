@@ -38,7 +38,7 @@ from typing import Any, Self
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.processes import Processes
-from systolith.hw.board.boards import Part
+from systolith.hw.board.parts import Part
 from systolith.hw.spec import structures
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.records import FLAT, OPTIONAL, Record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from systolith.gen.measure.area import FIGURES
-from systolith.hw.board.boards import PARTS
+from systolith.hw.board.parts import PARTS
 
 from .energy import EnergyTable, energy_pj
 from .report import assumed_clock

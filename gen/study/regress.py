@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,38 +28,23 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.tokens import synchronize
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
-from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import KEYS, Arch
-from systolith.hw.spec.isa import Opcode
-from systolith.hw.spec.memories import word_bytes
-from systolith.hw.spec.registers import ErrorCode
-from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.machine.iss import Simulator
-from systolith.sim.machine.memory_plan import MemoryPlanError, check_memory_plan
-from systolith.sim.machine.races import find_races, find_stall
+from systolith.sim.machine.memory_plan import MemoryPlanError
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.graphs import random_graph
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.verilate import SimulationError
 
+from .judge import check_order, difference, wrong_cycles
+from .trouble import in_trouble, told, vain_reset, wrong_end
+
 __all__ = ["EXPECTED", "Case", "chip", "regress"]
 
 #: Seeds that one simulation runs, and clock cycles after which a run has failed.
 _SEEDS_AT_ONCE, _LIMIT = 25, 2_000_000
-#: Cycles without progress that end a run in trouble.
-_WATCHDOG = 2000
-#: What may go wrong, and what the core may then say, if it was met at all; None: anything. A beat
-#: that is wrong may be part of an instruction, whose errors are as good.
-_ANSWERS = {
-    rtl.READ_ERROR: {ErrorCode.BUS}, rtl.WRITE_ERROR: {ErrorCode.BUS},
-    rtl.READ_SILENT: {ErrorCode.WATCHDOG}, rtl.WRITE_SILENT: {ErrorCode.WATCHDOG},
-    rtl.LAST: {ErrorCode.PROTOCOL},
-    rtl.TWICE: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY},
-    rtl.LOST: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY, ErrorCode.WATCHDOG}}
-#: After which a soft reset may be in vain: the memory owes something.
-_OWING = {rtl.READ_SILENT, rtl.WRITE_SILENT, rtl.LOST}
 #: Parts that a chip may have.
 _OPTIONS = [key.field for key in KEYS.values() if key.optional]
 #: For which reasons the compiler may refuse a random network, as patterns: nothing else is known of
@@ -219,11 +204,11 @@ def _run_part(name, seeds, waves):
         else:
             for (case, job, expected, what), runs in zip(prepared, simulation.runs, strict=True):
                 case.clocks += sum(run.cycles for run in runs)
-                difference = (_wrong_end(runs[0], expected, job) if job.again else "") or (
-                    _vain_reset(runs[-1], job)
-                    or _difference(runs[-1], expected, job.program) or _wrong_cycles(runs[-1], job))
-                if difference and not case.failure:
-                    case.failure = f"{what}: {difference}"
+                wrong = (wrong_end(runs[0], expected, job) if job.again else "") or (
+                    vain_reset(runs[-1], job)
+                    or difference(runs[-1], expected, job.program) or wrong_cycles(runs[-1], job))
+                if wrong and not case.failure:
+                    case.failure = f"{what}: {wrong}"
     for case in cases:
         case.seconds = (time.monotonic() - start) / len(cases)
     return cases
@@ -242,8 +227,8 @@ def _prepare(arch, case):
     simulator = Simulator(arch, bytearray(program.image))
     simulator.run(program.instructions, case.seed)
     found = [(job(program, []), simulator, "program")]
-    trouble = _in_trouble(job(program, []), random.Random(f"trouble {case.seed}"))
-    found.append((trouble, simulator, f"program with {_told(trouble)}"))
+    trouble = in_trouble(job(program, []), random.Random(f"trouble {case.seed}"))
+    found.append((trouble, simulator, f"program with {told(trouble)}"))
 
     graph, codes = random_graph(arch, case.seed)
     batch = random.Random(f"batch {case.seed}").choice((1, 1, 2, 3, 4))
@@ -257,7 +242,7 @@ def _prepare(arch, case):
             case.failure = ("the compiler refused the network for none of the reasons that are "
                             f"expected: {error}")
         return found
-    _check_order(program)
+    check_order(program)
     given: dict[str, Any] = codes if batch > 1 else {
         name: values[0] for name, values in codes.items()}
     section = pack_inputs(program, given)
@@ -277,140 +262,6 @@ def _prepare(arch, case):
             raise AssertionError(f"the compiled network's output {name!r} is not the golden "
                                  "model's")
     return found
-
-
-def _in_trouble(job, draw):
-    """The job with something that goes wrong in it, drawn, and a reset and a good run after it."""
-    kind = draw.choice((*_ANSWERS, None, None, None))
-    job = replace(job, watchdog=_WATCHDOG, again=draw.choice(("soft", "soft", "hard")),
-                  limit_again=job.limit)
-    if kind is None:                    # it is broken off
-        return replace(job, limit=draw.randrange(1, cycles(job.program, job.latency).cycles))
-    program = job.program
-    writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
-    places = [] if writes else [program.code_offset + draw.randrange(
-        program.arch.instruction_bytes * len(program.instructions))]
-    for code in program.instructions:
-        if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):
-            size = (code.items * (code.item_stride or 1) if writes else
-                    code.words * word_bytes(code.memory, program.arch))
-            places.append(code.address + draw.randrange(code.rows) * code.row_stride
-                          + draw.randrange(size))
-    place = draw.choice(places or [0])
-    return replace(job, fault=(kind, place, place + draw.choice((0, 0, 0, 100))),
-                   response=draw.choice((2, 3)))
-
-
-def _told(job):
-    """In words, what goes wrong in a job."""
-    then = f", then a {job.again} reset"
-    if job.fault is None:
-        return f"an end after {job.limit} cycles{then}"
-    kind, first, last = job.fault
-    name = {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
-            rtl.READ_SILENT: "reads that are never answered",
-            rtl.WRITE_SILENT: "writes that are never answered", rtl.LAST: "wrong RLAST",
-            rtl.TWICE: "beats that come twice", rtl.LOST: "beats that are lost"}[kind]
-    return f"{name} at bytes {first} to {last}{then}"
-
-
-def _wrong_end(run, simulator, job):
-    """What is wrong with how a run in trouble has ended, in words."""
-    status = run.status
-    if run.broken:
-        return f"broken rule of the bus: {run.broken[0]}"
-    if job.fault is None:
-        return f"it stopped: {status}" if status.error is not None else ""
-    if status.error is None:
-        return (f"silently wrong: {difference}" if status.done and (
-            difference := _difference(run, simulator, job.program)) else "" if status.done
-            else f"neither done nor an error after {run.cycles} cycles")
-    if status.error not in _ANSWERS[job.fault[0]]:
-        return f"not the error of this fault: {status}"
-    return ""
-
-
-def _vain_reset(run, job):
-    """Whether a soft reset was in vain that need not have been, in words."""
-    owing = job.fault is not None and job.fault[0] in _OWING
-    return "a soft reset did not end" if run.reset == "soft in vain" and not owing else ""
-
-
-def _check_order(program):
-    """Check for errors that simulation may miss: memories that are used twice at a time, races, and
-    deadlocks at full queues."""
-    check_memory_plan(program)
-    races = find_races(program.instructions, program.arch)
-    if races:
-        raise AssertionError("tokens leave the order of these instructions to chance: "
-                             + ", ".join(f"{one} and {other} ({space.name.lower()})"
-                                         for one, other, space in races[:5]))
-    stall = find_stall(program.instructions, program.arch)
-    if stall:
-        raise AssertionError(f"instructions {stall[:8]} wait for each other at full queues")
-
-
-def _difference(run, simulator, program):
-    """The first thing in which a run of the core differs from the simulator, in words."""
-    problems = []
-    trace, numbers = [], []
-    for result in simulator.results:
-        pack = layout.pack_raw_items if result.raw else layout.pack_group_items
-        data = pack(result.items, program.arch)
-        size = len(data) // len(result.items)
-        trace += [(result.layer, int(result.raw), int.from_bytes(data[n:n + size], "little"))
-                  for n in range(0, len(data), size)]
-        numbers += [(result.number, n) for n in range(len(result.items))]
-    for n, (found, expected) in enumerate(zip(run.trace, trace, strict=False)):
-        if found != expected:
-            number, item = numbers[n]
-            problems.append(f"result {item} of instruction {number} is {_shown(found)}, not "
-                            f"{_shown(expected)}: {program.instructions[number]}")
-            break
-    else:
-        if len(run.trace) != len(trace):
-            problems.append(f"{len(run.trace)} results, not {len(trace)}")
-    if run.status.error is not None or not run.status.done:
-        problems.append(f"after {run.cycles} cycles {run.status}")
-    problems += [f"broken rule of the bus: {text}" for text in run.broken[:3]]
-    problems += _wrong_writes(run, simulator, program)
-    if run.status.done and not problems and bytes(simulator.memory) != bytes(run.outputs[0]):
-        found, expected = np.frombuffer(run.outputs[0], np.uint8), simulator.memory
-        place = int(np.flatnonzero(found != expected)[0])
-        problems.append(f"byte {place} of the window is {found[place]}, not {expected[place]}")
-    return "; ".join(problems)
-
-
-def _wrong_writes(run, simulator, program):
-    """Where the bytes written, STORE after STORE, are not the simulator's."""
-    addresses, values = run.written
-    first = 0
-    for stored in simulator.stores:
-        size = stored.data.shape[1]
-        expected = (stored.addresses[:, None] + np.arange(size)).ravel()
-        part = slice(first, first + expected.size)
-        first += expected.size
-        if not (np.array_equal(addresses[part], expected)
-                and np.array_equal(values[part], stored.data.ravel())):
-            return [f"the memory differs after instruction {stored.number}: "
-                    f"{program.instructions[stored.number]}"]
-    return [] if len(addresses) == first else [f"{len(addresses)} bytes written, not {first}"]
-
-
-def _wrong_cycles(run, job):
-    """Where the memory never stalled, in what the cycle model and the core's registers differ."""
-    if job.stalls:
-        return ""
-    timing = cycles(job.program, job.latency)
-    return "; ".join(f"{name} is {getattr(run, name)}, not {getattr(timing, name)} as in the cycle "
-                     "model"
-                     for name in ("cycles", "compute_first", "compute_last", "activity")
-                     if getattr(run, name) not in (getattr(timing, name), None))
-
-
-def _shown(result):
-    layer, raw, item = result
-    return f"{'raw ' if raw else ''}{item:#x} of layer {layer}"
 
 
 def _write_junit(cases, seconds, path):

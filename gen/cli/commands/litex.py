@@ -55,7 +55,7 @@ class Litex(Command):
         from systolith.gen.measure.area import Figures
         from systolith.gen.measure.place_and_route import timing_text
         from systolith.gen.report.report import area_rows
-        from systolith.hw.board.boards import PARTS
+        from systolith.hw.board.parts import PARTS
         from systolith.sim.rtl.litex_link import MAP
         if (options.dir is None) == (options.chip is None):
             raise UserError("litex needs either DIR (a build) or --chip (a chip)")

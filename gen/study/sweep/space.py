@@ -47,7 +47,8 @@ from systolith.gen.measure.area import TARGETS
 from systolith.gen.quantize.calibrate import RANGES
 from systolith.gen.quantize.quantize import Recipe
 from systolith.gen.report.metrics import METRICS
-from systolith.hw.board.boards import BOARDS, PARTS
+from systolith.hw.board.boards import BOARDS
+from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
 
 from .point import Net, Point, net_of

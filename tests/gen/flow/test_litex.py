@@ -18,7 +18,7 @@ from systolith.gen.flow.build import CORE, Build
 from systolith.gen.flow.run import run
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure.place_and_route import achieved
-from systolith.hw.board.boards import PARTS
+from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
 from systolith.sim.rtl import verilate
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
+from systolith.gen.study import judge, trouble
 from systolith.gen.study import regress as module
 from systolith.gen.study.regress import chip, regress
 from systolith.hw.spec.isa import Opcode
@@ -135,26 +136,26 @@ def test_a_cycle_more_than_the_model_says_is_seen(simulated):
     timing = cycles(job.program, job.latency)
     names = ("cycles", "compute_first", "compute_last")
     exact = {name: getattr(timing, name) for name in (*names, "activity")}
-    assert module._wrong_cycles(SimpleNamespace(**exact), job) == ""
+    assert judge.wrong_cycles(SimpleNamespace(**exact), job) == ""
     for name in names:
         late = SimpleNamespace(**exact | {name: exact[name] + 1})
-        assert module._wrong_cycles(late, job).startswith(f"{name} is {exact[name] + 1}, not")
+        assert judge.wrong_cycles(late, job).startswith(f"{name} is {exact[name] + 1}, not")
     waits = timing.activity | {"array": timing.activity["array"] | {"tokens": 9999}}
     waiting = SimpleNamespace(**exact | {"activity": waits})
-    assert module._wrong_cycles(waiting, job).startswith("activity is {")
-    assert module._wrong_cycles(SimpleNamespace(**exact | {"activity": None}), job) == ""
+    assert judge.wrong_cycles(waiting, job).startswith("activity is {")
+    assert judge.wrong_cycles(SimpleNamespace(**exact | {"activity": None}), job) == ""
     job.stalls = 0.3
-    assert module._wrong_cycles(late, job) == ""
+    assert judge.wrong_cycles(late, job) == ""
 
 
 def test_trouble_of_every_kind_is_drawn_and_ends_in_a_good_run(simulated):
     (_, jobs), simulation = simulated[2][0]
-    drawn = [module._in_trouble(jobs[0], random.Random(n)) for n in range(200)]
+    drawn = [trouble.in_trouble(jobs[0], random.Random(n)) for n in range(200)]
     kinds = {job.fault[0] if job.fault else None: job for job in drawn}
     assert set(kinds) == {*range(1, 8), None}
     assert {job.again for job in drawn} == {"soft", "hard"}
     assert {job.response for job in drawn} == {2, 3}
-    assert all("reset" in module._told(job) and job.watchdog for job in drawn)
+    assert all("reset" in trouble.told(job) and job.watchdog for job in drawn)
     for job, runs in zip(jobs[1::3], simulation.runs[1::3], strict=True):
         assert job.again and len(runs) == 2 and runs[1].status.done
         assert runs[1].reset in (job.again, "soft in vain")
@@ -170,7 +171,7 @@ def test_a_wrong_end_is_seen(simulated):
         run = copy.copy(run)
         run.status = replace(run.status, error=error, **{"done": error is None} | status)
         job = replace(jobs[0], again="soft", fault=kind and (kind, 0, 3))
-        return module._wrong_end(run, simulator, job)
+        return trouble.wrong_end(run, simulator, job)
     broken, flipped = copy.copy(good), copy.deepcopy(good)
     broken.broken = ["7 40003000 burst crosses 4 KiB"]
     flip_memory(flipped)
@@ -182,8 +183,8 @@ def test_a_wrong_end_is_seen(simulated):
     assert judged(None, ErrorCode.BUS).startswith("it stopped: stopped on error 4")
     for kind, text in ((rtl.LAST, "a soft reset did not end"), (rtl.LOST, "")):
         job = replace(jobs[0], again="soft", fault=(kind, 0, 3))
-        assert module._vain_reset(replace(good, reset="soft in vain"), job) == text
-        assert module._vain_reset(replace(good, reset="soft"), job) == ""
+        assert trouble.vain_reset(replace(good, reset="soft in vain"), job) == text
+        assert trouble.vain_reset(replace(good, reset="soft"), job) == ""
 
 
 def test_the_first_chips_have_every_option():

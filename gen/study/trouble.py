@@ -1,0 +1,87 @@
+"""Runs of the core in which something goes wrong: what may, drawn at random, and how such a run may
+end."""
+
+import random
+from dataclasses import replace
+
+from systolith.hw.spec.isa import Opcode
+from systolith.hw.spec.memories import word_bytes
+from systolith.hw.spec.registers import ErrorCode
+from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.iss import Simulator
+from systolith.sim.rtl import core as rtl
+from systolith.sim.rtl.core import RtlRun
+
+from .judge import difference
+
+__all__ = ["in_trouble", "told", "vain_reset", "wrong_end"]
+
+#: Cycles without progress that end a run in trouble.
+_WATCHDOG = 2000
+#: What may go wrong, and what the core may then say, if it was met at all; None: anything. A beat
+#: that is wrong may be part of an instruction, whose errors are as good.
+_ANSWERS = {
+    rtl.READ_ERROR: {ErrorCode.BUS}, rtl.WRITE_ERROR: {ErrorCode.BUS},
+    rtl.READ_SILENT: {ErrorCode.WATCHDOG}, rtl.WRITE_SILENT: {ErrorCode.WATCHDOG},
+    rtl.LAST: {ErrorCode.PROTOCOL},
+    rtl.TWICE: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY},
+    rtl.LOST: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY, ErrorCode.WATCHDOG}}
+#: After which a soft reset may be in vain: the memory owes something.
+_OWING = {rtl.READ_SILENT, rtl.WRITE_SILENT, rtl.LOST}
+
+
+def in_trouble(job: rtl.Job, draw: random.Random) -> rtl.Job:
+    """The job with something that goes wrong in it, drawn, and a reset and a good run after it."""
+    kind = draw.choice((*_ANSWERS, None, None, None))
+    job = replace(job, watchdog=_WATCHDOG, again=draw.choice(("soft", "soft", "hard")),
+                  limit_again=job.limit)
+    if kind is None:                    # it is broken off
+        return replace(job, limit=draw.randrange(1, cycles(job.program, job.latency).cycles))
+    program = job.program
+    writes = kind in (rtl.WRITE_ERROR, rtl.WRITE_SILENT)
+    places = [] if writes else [program.code_offset + draw.randrange(
+        program.arch.instruction_bytes * len(program.instructions))]
+    for code in program.instructions:
+        if code.opcode == (Opcode.STORE if writes else Opcode.LOAD):
+            size = (code.items * (code.item_stride or 1) if writes else
+                    code.words * word_bytes(code.memory, program.arch))
+            places.append(code.address + draw.randrange(code.rows) * code.row_stride
+                          + draw.randrange(size))
+    place = draw.choice(places or [0])
+    return replace(job, fault=(kind, place, place + draw.choice((0, 0, 0, 100))),
+                   response=draw.choice((2, 3)))
+
+
+def told(job: rtl.Job) -> str:
+    """In words, what goes wrong in a job."""
+    then = f", then a {job.again} reset"
+    if job.fault is None:
+        return f"an end after {job.limit} cycles{then}"
+    kind, first, last = job.fault
+    name = {rtl.READ_ERROR: "read errors", rtl.WRITE_ERROR: "write errors",
+            rtl.READ_SILENT: "reads that are never answered",
+            rtl.WRITE_SILENT: "writes that are never answered", rtl.LAST: "wrong RLAST",
+            rtl.TWICE: "beats that come twice", rtl.LOST: "beats that are lost"}[kind]
+    return f"{name} at bytes {first} to {last}{then}"
+
+
+def wrong_end(run: RtlRun, simulator: Simulator, job: rtl.Job) -> str:
+    """What is wrong with how a run in trouble has ended, in words."""
+    status = run.status
+    if run.broken:
+        return f"broken rule of the bus: {run.broken[0]}"
+    if job.fault is None:
+        return f"it stopped: {status}" if status.error is not None else ""
+    if status.error is None:
+        wrong = difference(run, simulator, job.program) if status.done else ""
+        return (f"silently wrong: {wrong}" if wrong else "" if status.done
+                else f"neither done nor an error after {run.cycles} cycles")
+    if status.error not in _ANSWERS[job.fault[0]]:
+        return f"not the error of this fault: {status}"
+    return ""
+
+
+def vain_reset(run: RtlRun, job: rtl.Job) -> str:
+    """Whether a soft reset was in vain that need not have been, in words."""
+    owing = job.fault is not None and job.fault[0] in _OWING
+    return "a soft reset did not end" if run.reset == "soft in vain" and not owing else ""

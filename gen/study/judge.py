@@ -53,9 +53,9 @@ def difference(run: RtlRun, simulator: Simulator, program: Program) -> str:
     problems += [f"broken rule of the bus: {text}" for text in run.broken[:3]]
     problems += _wrong_writes(run, simulator, program)
     if run.status.done and not problems and bytes(simulator.memory) != bytes(run.outputs[0]):
-        found, expected = np.frombuffer(run.outputs[0], np.uint8), simulator.memory
-        place = int(np.flatnonzero(found != expected)[0])
-        problems.append(f"byte {place} of the window is {found[place]}, not {expected[place]}")
+        there, wanted = np.frombuffer(run.outputs[0], np.uint8), simulator.memory
+        place = int(np.flatnonzero(there != wanted)[0])
+        problems.append(f"byte {place} of the window is {there[place]}, not {wanted[place]}")
     return "; ".join(problems)
 
 

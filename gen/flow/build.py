@@ -29,6 +29,7 @@ from systolith.hw.spec.program import Program, ProgramError
 from systolith.sim.machine.access import check_program
 from systolith.sim.machine.cycles import cycles
 from systolith.sim.machine.memory_plan import check_memory_plan
+from systolith.sim.model.effort import LayerEffort, efforts
 from systolith.sim.model.graph import Graph
 
 from .compile import compile_network
@@ -42,13 +43,14 @@ FLOAT = "float.onnx"
 
 @dataclass
 class Build:
-    """The contents of a folder made by `build`, and how its network was quantized, if `build`
-    did."""
+    """The contents of a folder made by `build`; how its network was quantized, if `build` did, and
+    what its layers are, in the network's own formats."""
     folder: Path
     arch: Arch
     graph: Graph
     program: Program
     quantized: Quantized | None = None
+    arithmetic: tuple[LayerEffort, ...] = ()
 
     @property
     def verilog(self) -> str:
@@ -100,10 +102,12 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
             onnx.save_model(quantized.model, new / MODEL)
             onnx.save_model(quantized.float_model, new / FLOAT)
             write_errors(quantized, new / "quantization.csv", new / "quantization.json")
-            graph, program = compile_network(new / MODEL, arch, batch, progress=progress)
+            network = load(new / MODEL)
+            graph, program = compile_network(network, arch, batch, progress=progress)
         else:
-            graph, program = compile_network(wanted, arch, batch, name=str(model),
-                                             progress=progress)
+            with progress.step(f"Reading {model}"):
+                network = load(wanted)
+            graph, program = compile_network(network, arch, batch, progress=progress)
             onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
                             new / MODEL)
             kept = files_beside(model)["float"]
@@ -126,20 +130,22 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
                     (new / board.constraints).write_bytes(constraints.read_bytes())
         # Yosys in the main thread, where Ctrl-C and SIGTERM arrive and end it.
         with ThreadPoolExecutor(1) as pool:
-            counted = pool.submit(_report, program, graph, progress)
+            arithmetic = efforts(network)       # in its own formats, not the chip's
+            counted = pool.submit(_report, program, graph, arithmetic, progress)
             measured = _area(arch, whole, top, target, progress) if area else None
             report, timing = counted.result()
         report = replace(report, area=measured)
         write_report(report, new)
         write_build_page(report, program, timing, new, quantized.rows if quantized else ())
-    return Build(folder, arch, graph, program, quantized)
+    return Build(folder, arch, graph, program, quantized, arithmetic)
 
 
-def _report(program, graph, progress):
+def _report(program, graph, arithmetic, progress):
     with progress.step("Counting cycles"):
         timing = cycles(program)
         report = make_report(program, timing=timing)
-        return replace(report, host=graph.host_work(), notes=tuple(graph.notes)), timing
+        return replace(report, host=graph.host_work(), notes=tuple(graph.notes),
+                       arithmetic=arithmetic), timing
 
 
 def _area(arch, verilog, top, target, progress):
@@ -164,7 +170,8 @@ def open_build(folder: Path | str) -> Build:
         raise UserError(str(error)) from None
     check_files(folder)
     _check_program(program, folder / PROGRAM)
-    return Build(folder, arch, widened(load(folder / MODEL), arch), program)
+    network = load(folder / MODEL)
+    return Build(folder, arch, widened(network, arch), program, arithmetic=efforts(network))
 
 
 def _check_program(program, path):

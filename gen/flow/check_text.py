@@ -5,8 +5,9 @@ import re
 from systolith.gen.importer import reader
 from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
-from systolith.gen.report.report import host_lines
+from systolith.gen.report.report import effort_line, host_lines
 from systolith.hw.spec.arch import Arch
+from systolith.sim.model.effort import efforts
 
 from .check import REFUSED, Check
 from .check_float import RANDOM
@@ -46,8 +47,9 @@ def text_of(found: Check, arch: Arch | None = None) -> str:
     graph = found.graph
     if graph is not None:
         activations, weights = map(", ".join, reader.required_formats(graph))
-        lines += [f"{graph.name}: {len(graph.layers)} layers, {graph.macs:,} multiply-accumulates "
-                  f"per image, activations in {activations}, weights in {weights}"]
+        lines += [f"{graph.name}: {len(graph.layers)} layers, "
+                  f"{effort_line(efforts(graph))}, activations in {activations}, "
+                  f"weights in {weights}"]
         lines += host_lines(graph.host_work())
         lines += [f"Note: {note}." for note in note_lines(found.notes)]
     if found.problems:

@@ -15,6 +15,7 @@ from systolith.gen.importer.unquantized import unquantized
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.spec.arch import Arch
+from systolith.sim.model.effort import LayerEffort
 from systolith.sim.model.graph import Graph
 
 __all__ = ["LayerComparison", "compare_with_onnx"]
@@ -95,6 +96,8 @@ class LayerComparison:
         Where the float network came from.
     answers : list of (output, str)
         For outputs [N, K]: how often the largest number stands at the same place.
+    arithmetic : tuple of LayerEffort
+        What the network is; none: not said.
     """
     rows: list
     images: int
@@ -102,6 +105,7 @@ class LayerComparison:
     float_by: str
     float_source: str
     answers: list
+    arithmetic: tuple[LayerEffort, ...] = ()
 
 
 def compare_with_onnx(graph: Graph, arch: Arch, model: Model, inputs: Any,

@@ -14,6 +14,7 @@ from systolith.sim.machine.cycles import Timing
 from .contents import Report
 from .pages import filled
 from .profile import BOUNDS, layer_windows
+from .report import effort_line
 from .trace import tracks
 
 __all__ = ["build_page", "write_build_page"]
@@ -55,7 +56,8 @@ def build_page(report: Report, program: Program, timing: Timing,
                        + "s" * (network.batch > 1)],
             ["utilization", f"{100 * report.cycles.utilization:.1f} %, all traffic included"],
             ["throughput", f"{report.cycles.images_per_second:,.1f} images/s at "
-                           f"{report.clock.mhz:g} MHz ({report.clock.source})"]],
+                           f"{report.clock.mhz:g} MHz ({report.clock.source})"],
+            *([["arithmetic", effort_line(report.arithmetic)]] if report.arithmetic else [])],
         "cycles": timing.cycles, "units": units,
         "windows": _joined(layer_windows(program, timing), apart),
         "bounds": BOUNDS,

@@ -7,6 +7,7 @@ from systolith.gen.kit.files import new_file, write_file
 from systolith.gen.kit.tables import text_table
 
 from .quantization import decibels, rows_csv
+from .report import effort_line
 
 __all__ = ["comparison_table", "write_comparison"]
 
@@ -39,6 +40,8 @@ def comparison_table(found: Any) -> str:
             text_table(lines, "llrrrrrr")]
     if any(row["quantized_tensor"] is None for row in found.rows):
         text += ["", "-: what the chip has there stands nowhere in the model"]
+    if found.arithmetic:
+        text += ["", effort_line(found.arithmetic)]
     if found.answers:
         text += ["", *(line for _, line in found.answers)]
     return "\n".join(text)

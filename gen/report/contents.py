@@ -9,6 +9,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Layer, Section, Shape
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.records import FLAT, OPTIONAL, Record, RecordError
+from systolith.sim.model.effort import LayerEffort
 from systolith.sim.model.host_work import HostWork
 
 from .profile import Cost
@@ -134,6 +135,8 @@ class Report(Record):
         What the host computes "before" and "after" the chip. None: not said.
     notes : tuple of Note, or None
         How results can differ from the network's own. None: not said.
+    arithmetic : tuple of LayerEffort, or None
+        Of the network's layers as they were read. None: not said.
     """
     network: Network
     chip: Chip
@@ -146,3 +149,4 @@ class Report(Record):
     board: BoardFit | None = field(default=None, metadata=OPTIONAL)
     host: dict[str, HostWork] | None = field(default=None, metadata=OPTIONAL)
     notes: tuple[Note, ...] | None = field(default=None, metadata=OPTIONAL)
+    arithmetic: tuple[LayerEffort, ...] | None = field(default=None, metadata=OPTIONAL)

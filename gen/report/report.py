@@ -1,7 +1,7 @@
 """The report of a build: cycles, throughput, area, placement; as records and as a page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.records import RecordError
 from systolith.sim.machine.cycles import Timing, cycles
+from systolith.sim.model.effort import LayerEffort, total
 from systolith.sim.model.host_work import HostWork
 
 from .contents import (
@@ -33,8 +34,8 @@ from .contents import (
 )
 from .profile import BOUNDS, profile
 
-__all__ = ["area_rows", "assumed_clock", "host_lines", "make_report", "markdown", "read_report",
-           "units_table", "write_report"]
+__all__ = ["area_rows", "assumed_clock", "effort_line", "host_lines", "make_report", "markdown",
+           "read_report", "units_table", "write_report"]
 
 JSON, PAGE = "report.json", "report.md"
 
@@ -192,7 +193,8 @@ def markdown(report: Report) -> str:
         "*ideal* is MACs divided by the array's size; several tiles mean that the layer did not "
         "fit on the chip at once. *Bits of sums* hold every sum that the layer's actual weights "
         "can make, *slack* is what accumulators have beyond that. *At work* are the cycles from "
-        "its first load to its last result; layers overlap.", "", *_costs(report), *_units(report)]
+        "its first load to its last result; layers overlap.", "", *_costs(report), *_units(report),
+        *_arithmetic(report)]
     if report.host:
         lines += ["## Host", "", *host_lines(report.host), ""]
     if report.notes:
@@ -268,6 +270,29 @@ def _units(report):
             "with nothing in work, LOAD and STORE for external memory, LOAD for POST's writes, "
             "POST for room in STORE's queue, and STORE for POST's results. A unit is idle that "
             "has no instruction.", ""]
+
+
+def _arithmetic(report):
+    """What the network is, whatever chip computes it."""
+    if not report.arithmetic:
+        return []
+    def row(name, formats, effort):
+        return [name, *formats, *map(_number, astuple(effort))]
+    return ["## Arithmetic", "", text_table(
+        [["layer", "activations", "weights", "MACs", "ACE", "BOPs", "weight bytes"],
+         *(row(item.name, (item.activation, item.weight), item.effort)
+           for item in report.arithmetic),
+         row("**sum**", ("", ""), total(report.arithmetic))], "lllrrrr"), "",
+        "Of one image, in the network's own formats, whatever the chip's are. ACE: each product "
+        "counts the bits of one factor times those of the other; BOPs: and its addition the bits "
+        "of an exact sum.", ""]
+
+
+def effort_line(layers: Iterable[LayerEffort]) -> str:
+    """The sum over the layers in one line."""
+    whole = total(layers)
+    return (f"{whole.macs:,} multiply-accumulates per image, {whole.bops:,} BOPs, {whole.ace:,} "
+            f"ACE, {whole.weight_bytes:,} bytes of weights")
 
 
 def _kind(layer):

@@ -262,6 +262,7 @@ class Simulate(Command):
             found = compare_with_onnx(build.graph, build.arch, build.folder / MODEL,
                                       first_images(inputs, options.limit), real, str(real or ""),
                                       progress=progress)
+        found.arithmetic = build.arithmetic
         print()
         print(comparison_table(found))
         wrote(*write_comparison(found, build.folder))

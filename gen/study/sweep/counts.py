@@ -1,14 +1,14 @@
 """What a program moves and computes for one image, in counts that area, energy and published
 measures of arithmetic follow from."""
 
-from math import prod
+from dataclasses import asdict
 from typing import Any
 
-from systolith.hw.formats import sum_bits
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode
 from systolith.hw.spec.loops import moved_bytes, passes, pixels, results, window_columns
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
+from systolith.sim.model.effort import efforts, total
 from systolith.sim.model.graph import Graph
 
 __all__ = ["counts_of"]
@@ -19,10 +19,7 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
 
     - `loaded_bytes`, `stored_bytes`: over the bus, instructions left out;
     - `instruction_bytes`: of the program itself, which is fetched, too;
-    - `weight_bytes`: of all weights of the network in their formats, rounded up to whole bytes;
-    - `ace`: products, each times the bits of both factors (arithmetic computation effort);
-    - `bops`: bit operations: for each product the bits of both factors multiplied, and an addition
-      of as many bits as an exact sum of the layer's products has;
+    - `macs`, `ace`, `bops`, `weight_bytes`: of the network in its own formats, as of `Effort`;
     - `reads`, `writes`: bits of each memory on the chip, by its name, that units read and write. A
       pixel in the padding counts as a word that is read.
 
@@ -52,11 +49,7 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
     return {
         "loaded_bytes": loaded // batch, "stored_bytes": stored // batch,
         "instruction_bytes": len(program.instructions) * INSTRUCTION_BYTES // batch,
-        "weight_bytes": sum(-(-layer.weights.images.size * layer.weights.format.width // 8)
-                            for layer in graph.layers),
-        "ace": sum(layer.macs * prod(form.width for form in _formats(graph, layer))
-                   for layer in graph.layers),
-        "bops": sum(layer.macs * _operations(graph, layer) for layer in graph.layers),
+        **asdict(total(efforts(graph))),
         "reads": {name: bits // batch for name, bits in reads.items()},
         "writes": {name: bits // batch for name, bits in writes.items()}}
 
@@ -76,15 +69,3 @@ def _post(code, arch, reads, writes):
         writes["activation"] += groups * arch.group_bits
     if code.destination in (Destination.OPERAND, Destination.BOTH):
         writes["operand"] += groups * arch.group_bits
-
-
-def _formats(graph, layer):
-    """(of a layer's activations, of its weights)."""
-    return graph.tensors[layer.input].format, layer.weights.format
-
-
-def _operations(graph, layer):
-    """Bit operations of one product of a layer, its addition included."""
-    activation, weight = _formats(graph, layer)
-    terms = prod(layer.weights.shape[1:])
-    return activation.width * weight.width + sum_bits(activation, weight, terms)

@@ -247,8 +247,8 @@ class CyclesOf:
         graph = self.net.graph(self.arch)
         _, program = compile_network(graph, self.arch)
         timing = cycles(program)
-        return {"macs": program.host.macs, "cycles": timing.cycles,
-                "compute_cycles": timing.compute_cycles, **counts_of(graph, program)}
+        return {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
+                **counts_of(graph, program)}
 
 
 @dataclass(frozen=True)

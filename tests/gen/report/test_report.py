@@ -14,10 +14,17 @@ from systolith.gen.kit.files import MANIFEST, new_file, new_folder, write_file
 from systolith.gen.kit.progress import Reporter
 from systolith.gen.measure.area import Area, Figures
 from systolith.gen.report.contents import Clock
-from systolith.gen.report.report import area_rows, make_report, markdown, read_report
+from systolith.gen.report.report import (
+    area_rows,
+    effort_line,
+    make_report,
+    markdown,
+    read_report,
+)
 from systolith.gen.report.report import write_report as write
 from systolith.hw.board.boards import BOARDS
 from systolith.sim.machine.cycles import cycles
+from systolith.sim.model.effort import efforts, total
 
 from ...networks import random_network
 
@@ -58,6 +65,19 @@ def test_page_and_data_agree(programs, tmp_path):
         assert f"{report.cycles.total:,} (cycle model" in page
         assert all(item.layer.name in page for item in report.layers)
     assert "the part has" not in page and "core alone, ecp5" in page
+
+
+def test_arithmetic_of_the_network_stands_in_the_report(tmp_path):
+    arch = load_chip("sim-16x16-int8")
+    graph = random_network(5, arch, layers=3)[0]
+    layers = efforts(graph)
+    report = replace(make_report(compile_graph(graph, arch)), arithmetic=layers)
+    write(report, tmp_path)
+    assert read_report(tmp_path).arithmetic == layers
+    page, whole = (tmp_path / "report.md").read_text(), total(layers)
+    row = " | ".join(f"{n:,}" for n in (whole.macs, whole.ace, whole.bops, whole.weight_bytes))
+    assert whole.ace == 64 * whole.macs and row in " ".join(page.split())
+    assert f"{whole.bops:,} BOPs, {whole.ace:,} ACE" in effort_line(layers)
 
 
 def test_a_program_that_does_not_fit_the_board_is_told(programs):

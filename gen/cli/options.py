@@ -163,6 +163,13 @@ def add_recipe(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--calibration", required=required, metavar="X.npy",
                        help="inputs as the float model takes them, some dozens or hundreds; .npz "
                             "with one array per input where there are several")
+    group.add_argument("--recipe", metavar="RECIPE.toml",
+                       help="a file of these choices and of those for single layers; options "
+                            "count more")
+    group.add_argument("--layer", nargs="+", action="append", default=[],
+                       metavar=("NAME", "KEY=VALUE"),
+                       help="what is otherwise in the layers of this name or pattern, such as "
+                            "'conv*' weight=int4 rounding=learned; once for each")
     group.add_argument("--range", choices=("min-max", "percentile", "mse", "kl"),
                        help="how the range of each tensor is chosen: all numbers, all but a few, "
                             "the least squared error, or the least divergence of histograms "
@@ -177,30 +184,58 @@ def add_recipe(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--percentile", type=float, metavar="P",
                        help="numbers within the range, in %%, with --range percentile (default: "
                             "99.99)")
-    group.add_argument("--equalize", action="store_true",
-                       help="scale channels so that neighbouring layers' weights spread alike")
+    group.add_argument("--equalize", action=argparse.BooleanOptionalAction, default=None,
+                       help="scale channels so that neighbouring layers' weights spread alike "
+                            "(default: no)")
     group.add_argument("--correct-bias", action=argparse.BooleanOptionalAction, default=None,
                        help="move biases so that the mean of each layer's results stays "
                             "(default: yes)")
 
 
 #: Options of `Recipe` that are None where nothing was said.
-_CHOICES = ("range", "weight_range", "percentile", "rounding", "correct_bias")
+_CHOICES = ("range", "weight_range", "percentile", "rounding", "equalize", "correct_bias")
 
 
 def recipe(options: Namespace, activation: str, weight: str) -> "Recipe":
-    """The `Recipe` that the command line asks for, with these names of formats."""
-    from systolith.gen.quantize.quantize import Recipe
-    if options.percentile is not None and options.range != "percentile":
+    """The `Recipe` that the command line asks for, with these names of formats where nothing else
+    is said. Raises UserError."""
+    from systolith.gen.quantize.recipe import Recipe, read_recipe
+    given: dict[str, Any] = {"activation": activation, "weight": weight}
+    if options.recipe is not None:
+        given |= read_recipe(options.recipe)
+    given |= {key: value for key in ("activation", "weight", *_CHOICES)
+              if (value := getattr(options, key, None)) is not None}
+    if options.percentile is not None and given.get("range") != "percentile":
         raise UserError("--percentile goes with --range percentile only")
-    given = {key: getattr(options, key) for key in _CHOICES if getattr(options, key) is not None}
-    return Recipe(activation, weight, equalize=options.equalize, **given)
+    layers = dict(given.pop("layers", {}))
+    for name, *settings in options.layer:
+        # What is said later counts more.
+        layers[name] = {**layers.pop(name, {}), **dict(map(_setting, settings))}
+    return Recipe(**given, layers=layers)
+
+
+def _setting(text):
+    """(key, value) of KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--layer NAME KEY=VALUE ...: {text!r} has no =")
+    key = key.replace("-", "_")
+    if key == "correct_bias":
+        if value not in ("true", "false"):
+            raise UserError(f"--layer: correct_bias must be true or false, not {value!r}")
+        return key, value == "true"
+    if key == "percentile":
+        try:
+            return key, float(value)
+        except ValueError:
+            raise UserError(f"--layer: percentile must be a number, not {value!r}") from None
+    return key, value
 
 
 def no_recipe(options: Namespace) -> None:
     """Refuse options of quantization without --calibration."""
-    for name in ("equalize", *_CHOICES):
-        if getattr(options, name) not in ((False,) if name == "equalize" else (None,)):
+    for name in ("recipe", "layer", *_CHOICES):
+        if getattr(options, name) not in (None, []):
             raise UserError(f"--{name.replace('_', '-')} goes with --calibration only")
 
 

@@ -6,6 +6,8 @@ quantized, and a quantizer stands as late as it can. Operators that move element
 on to what they read.
 """
 
+from functools import cached_property
+
 import onnx
 from systolith.gen.importer.rows import Role, has
 
@@ -208,6 +210,45 @@ class Places:
         return has(node.op_type, Role.CLIP) or all(
             array.size == 1 for name, array in self.network.constants.items()
             if name in node.input)
+
+    def linear(self) -> list[onnx.NodeProto]:
+        """The nodes whose weights are rounded."""
+        return [node for node in self.network.nodes
+                if has(node.op_type, Role.LINEAR) and node.input[1] in self.network.constants
+                and node.output[0] not in self.tail
+                and (len(node.input) < 3 or not node.input[2]
+                     or node.input[2] in self.network.constants)]
+
+    @cached_property
+    def chains(self) -> dict[str, list[onnx.NodeProto]]:
+        """{tensor: the nodes that compute it from quantized tensors}, inputs of the network without
+        any."""
+        found: dict[str, list] = {}
+        for node in self.network.nodes:
+            before = {id(item): item for name in node.input if name not in self.group
+                      for item in found.get(name, [])}
+            found |= {name: [*before.values(), node] for name in node.output}
+        return found
+
+    @cached_property
+    def _linear_names(self):
+        return {node.name for node in self.linear()}
+
+    def weights_of(self, tensor: str) -> onnx.NodeProto | None:
+        """The node of `linear` in the layer that computes a tensor; the first, if any."""
+        return next((node for node in self.chains.get(tensor, ())
+                     if node.name in self._linear_names), None)
+
+    def layer_of(self, tensor: str) -> str:
+        """The name of the layer that computes a tensor: of its node with weights, else its last
+        node's, or the input's own."""
+        node, chain = self.weights_of(tensor), self.chains.get(tensor)
+        return node.name if node is not None else chain[-1].name if chain else tensor
+
+    def layers(self) -> list[str]:
+        """The names of all layers that have weights or quantized results."""
+        return list(dict.fromkeys([*map(self.layer_of, self.tensors),
+                                   *(node.name for node in self.linear())]))
 
     def raw(self, tensor: str) -> bool:
         """Whether a result of the network can be the exact sums of a layer, so that the host

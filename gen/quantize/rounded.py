@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from systolith.gen.importer.rows import Role, has
 from systolith.gen.importer.run import Evaluator
-from systolith.hw.formats import Format
+from systolith.hw.formats import Format, parse
 
 from .calibrate import Quantizer, fit_weights, largest, round_weights
 from .network import FloatNetwork, attribute, output_axis, set_parameters
 from .places import Places
+from .recipe import Recipe
 from .rounding import Correlation, round_by_results
 
 __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
@@ -37,6 +37,10 @@ class RoundedLayer:
 
     Attributes
     ----------
+    recipe : Recipe
+        The layer's own.
+    form : Format
+        Of its weights.
     axis : int
         Of the weights, along which each slice has a scale.
     scales : array [slices]
@@ -47,6 +51,8 @@ class RoundedLayer:
     unit : array [channels]
         The real number of one step of the layer's sums.
     """
+    recipe: Recipe
+    form: Format
     axis: int
     scales: np.ndarray
     weight: np.ndarray
@@ -67,29 +73,20 @@ class RoundedLayer:
 class RoundedNetwork:
     """A network and everything that quantization chose for it.
 
-    Parameters
-    ----------
-    method : str
-        How scales of weights are chosen: one of `calibrate.WEIGHT_RANGES`.
-
     Attributes
     ----------
     network : FloatNetwork
     places : Places
     quantizers : {tensor that `places` names: Quantizer}
-    weight_format : Format
+    recipe : Recipe
     layers : {name of a linear node: RoundedLayer}
     """
 
     def __init__(self, network: FloatNetwork, places: Places, quantizers: dict[str, Quantizer],
-                 weight_format: Format, method: str):
+                 recipe: Recipe):
         self.network, self.places, self.quantizers = network, places, quantizers
-        self.weight_format = weight_format
-        self.layers = {node.name: self._round(node, method) for node in network.nodes
-                       if has(node.op_type, Role.LINEAR) and node.input[1] in network.constants
-                       and node.output[0] not in places.tail
-                       and (len(node.input) < 3 or not node.input[2]
-                            or node.input[2] in network.constants)}
+        self.recipe = recipe
+        self.layers = {node.name: self._round(node) for node in places.linear()}
 
     def quantizer_of(self, tensor: str) -> Quantizer:
         """The quantizer that gave the numbers of a tensor."""
@@ -97,13 +94,15 @@ class RoundedNetwork:
             tensor = self.places.makers[tensor].input[0]
         return self.quantizers[tensor]
 
-    def _round(self, node, method):
+    def _round(self, node):
         weight, axis = self.network.constants[node.input[1]], output_axis(node)
-        scales, rounded = fit_weights(self.weight_format, weight, axis, method)
+        own = self.recipe.of(node.name)
+        form = parse(own.weight)
+        scales, rounded = fit_weights(form, weight, axis, own.weight_method)
         bias = None
         if len(node.input) > 2 and node.input[2]:
             bias = self.network.constants[node.input[2]].astype(np.float64).reshape(-1)
-        given, form = self.quantizer_of(node.input[0]), self.weight_format
+        given = self.quantizer_of(node.input[0])
         groups = attribute(node, "group", 1) if node.op_type == "ConvTranspose" else 1
         step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.exponent)
         moved = self._moved(node)
@@ -117,7 +116,7 @@ class RoundedNetwork:
                 scales = np.maximum(scales, least)
                 shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
                 rounded = round_weights(form, weight, scales.reshape(shape))
-        return RoundedLayer(axis, scales, rounded, bias,
+        return RoundedLayer(own, form, axis, scales, rounded, bias,
                             np.tile(step * scales.astype(np.float64), groups))
 
     def _moved(self, node):
@@ -133,7 +132,8 @@ class RoundedNetwork:
         """Give a bias of 0 to every layer without one."""
         for node in self.network.nodes:
             layer = self.layers.get(node.name)
-            if layer is not None and layer.bias is None and node.op_type != "MatMul":
+            if layer is not None and layer.recipe.correct_bias and layer.bias is None and (
+                    node.op_type != "MatMul"):
                 layer.bias = np.zeros(len(layer.unit))
                 set_parameters(self.network, node, self.network.constants[node.input[1]],
                                layer.bias)
@@ -149,10 +149,10 @@ class RoundedNetwork:
             given = [given[0], layer.weight, *([] if layer.bias is None else [layer.rounded_bias])]
         return given
 
-    def round_again(self, node: onnx.NodeProto, rounding: str, real: np.ndarray,
-                    found: np.ndarray) -> None:
-        """Round the weights of a layer by its results, with what it reads in the float network and
-        in the rounded one; see `rounding`. Layers that are too large stay as they are."""
+    def round_again(self, node: onnx.NodeProto, real: np.ndarray, found: np.ndarray) -> None:
+        """Round the weights of a layer by its results as its recipe says, with what it reads in the
+        float network and in the rounded one; see `rounding`. Layers that are too large stay as they
+        are."""
         layer, weight = self.layers[node.name], self.network.constants[node.input[1]]
         if not Correlation.possible(node, weight):
             return
@@ -161,40 +161,36 @@ class RoundedNetwork:
         flat = np.moveaxis(weight, layer.axis, 0)
         shape = flat.shape
         scales = layer.scales[:, None]
-        codes = round_by_results(rounding, flat.reshape(shape[0], -1), correlation,
-                                 lambda values, rows: round_weights(self.weight_format, values,
+        codes = round_by_results(layer.recipe.rounding, flat.reshape(shape[0], -1), correlation,
+                                 lambda values, rows: round_weights(layer.form, values,
                                                                     scales[rows]))
         layer.weight = np.moveaxis(codes.reshape(shape), 0, layer.axis).astype(np.float32)
 
-    def measure(self, feeds: dict[str, np.ndarray], correct: bool = False,
-                done: Callable[[int], object] = lambda count: None,
-                rounding: str = "nearest") -> list[dict[str, Any]]:
-        """Run the float network beside the rounded one, layer by layer.
+    def measure(self, feeds: dict[str, np.ndarray],
+                done: Callable[[int], object] = lambda count: None) -> list[dict[str, Any]]:
+        """Run the float network beside the rounded one, layer by layer. Weights are rounded again
+        and biases corrected where a layer's recipe says so, before its results go on.
 
         Parameters
         ----------
         feeds : dict of arrays
             Calibration data; at most 128 images, evenly spread, take part.
-        correct : bool
-            Move each bias so that the mean of the layer's results is that of the float network.
-        rounding : str
-            One of `rounding.ROUNDINGS`: how weights are rounded, each layer's before it runs.
 
         Returns a list of dicts, one for each quantizer and each result that is not quantized:
-        `layer` (a node's name), `operators`, `tensor`, `format`, `scale`, `zero_point`, `low` and
-        `high` (the range), `clipped` (share of the float numbers beyond it), `weight_sqnr` (dB, of
-        the weights), `alone_sqnr` (dB, this layer rounded and the others not), `sqnr` and
+        `layer` (a node's name), `operators`, `tensor`, `format`, `weight` (the weights' format),
+        `scale`, `zero_point`, `low` and `high` (the range), `clipped` (share of the float numbers
+        beyond it), `weight_sqnr` (dB, of the weights), `alone_sqnr` (dB, this layer rounded and the
+        others not), `sqnr` and
         `relative_error` (all layers up to this one rounded; the error's root mean square as a
         share of the tensor's). dB are None where nothing is lost.
         """
-        if correct:
-            self._give_biases()
-        walk = _Walk(self, feeds, rounding)
+        self._give_biases()
+        walk = _Walk(self, feeds)
         rows = []
         for number, node in enumerate(self.network.nodes):
             if number == 0:
                 rows += walk.inputs()
-            walk.run(node, correct)
+            walk.run(node)
             rows += walk.rows(node)
             done(number + 1)
         return rows
@@ -204,8 +200,8 @@ class _Walk:
     """The state of `RoundedNetwork.measure`: {tensor: array} of the float network, of the rounded
     one, and of the float network with the current layer rounded."""
 
-    def __init__(self, rounded, feeds, rounding):
-        self.rounded, network, self.rounding = rounded, rounded.network, rounding
+    def __init__(self, rounded, feeds):
+        self.rounded, network = rounded, rounded.network
         self.network, self.evaluator = network, Evaluator(network.opsets)
         count = len(next(iter(feeds.values())))
         size = self._size({name: array[:1] for name, array in feeds.items()})
@@ -213,7 +209,6 @@ class _Walk:
         chosen = np.linspace(0, count - 1, images).round().astype(int)
         self.real = {name: array[chosen] for name, array in feeds.items()}
         self.found, self.alone = dict(self.real), dict(self.real)
-        self.chains: dict[str, list] = {name: [] for name in self.real}
         self.last: dict[str, int] = {}
         for number, node in enumerate(network.nodes):
             self.last.update(dict.fromkeys(node.input, number))
@@ -229,21 +224,20 @@ class _Walk:
         """The rows of the network's inputs."""
         return [row for name in list(self.real) for row in self._row(name, None)]
 
-    def run(self, node, correct):
-        """Compute a node's outputs in all three networks; `correct`: with the bias of its layer
-        corrected."""
+    def run(self, node):
+        """Compute a node's outputs in all three networks."""
         self.number += 1
         layer = self.rounded.layers.get(node.name)
         constants = self.network.constants
 
         def given(values):
             return [values[name] if name in values else constants.get(name) for name in node.input]
-        if layer is not None and self.rounding != "nearest":
+        if layer is not None and layer.recipe.rounding != "nearest":
             name = node.input[0]
-            self.rounded.round_again(node, self.rounding, self.real[name], self.found[name])
+            self.rounded.round_again(node, self.real[name], self.found[name])
         real = self.evaluator.run(node, given(self.real))
         found = self.evaluator.run(node, self.rounded.inputs(node, self.found))
-        if layer is not None and correct and node.op_type != "MatMul":
+        if layer is not None and layer.recipe.correct_bias and node.op_type != "MatMul":
             axes = tuple(n for n in range(real[0].ndim) if n != 1)
             moved = real[0].mean(axis=axes, dtype=np.float64) - found[0].mean(
                 axis=axes, dtype=np.float64)
@@ -255,10 +249,6 @@ class _Walk:
         for name, *arrays in zip((name for name in node.output if name), real, found, alone,
                                  strict=True):
             self.real[name], self.found[name], self.alone[name] = arrays
-        chain = list({id(item): item for name in node.input
-                      for item in self.chains.get(name, [])}.values())
-        for name in node.output:
-            self.chains[name] = [*chain, node]
 
     def rows(self, node):
         """The rows of a node's outputs; tensors that no later node reads are dropped."""
@@ -284,17 +274,18 @@ class _Walk:
             low, high = quantizer.limits
             half = quantizer.scale / 2 if quantizer.format.uniform else 0
             clipped = float(((real < low - half) | (real > high + half)).mean())
-        chain = self.chains[name]
-        linear = next((item for item in chain if item.name in self.rounded.layers), None)
-        weights = None
+        places = self.rounded.places
+        linear, weights, form = places.weights_of(name), None, None
         if linear is not None:
-            weights = sqnr(self.network.constants[linear.input[1]],
-                           self.rounded.layers[linear.name].weight)
+            layer = self.rounded.layers[linear.name]
+            weights, form = sqnr(self.network.constants[linear.input[1]],
+                                 layer.weight), layer.form.name
         total = sqnr(real, found)
         row = {
-            "layer": linear.name if linear is not None else chain[-1].name if chain else name,
-            "operators": "+".join(item.op_type for item in chain) or "input", "tensor": name,
-            "format": "sums" if quantizer is None else quantizer.format.name,
+            "layer": places.layer_of(name),
+            "operators": "+".join(item.op_type for item in places.chains.get(name, ())) or "input",
+            "tensor": name, "format": "sums" if quantizer is None else quantizer.format.name,
+            "weight": form,
             "scale": None if quantizer is None else quantizer.scale,
             "zero_point": None if quantizer is None else quantizer.zero,
             "low": low, "high": high, "clipped": clipped, "weight_sqnr": _finite(weights),
@@ -302,7 +293,6 @@ class _Walk:
             "relative_error": 10 ** (-total / 20)}
         if quantizer is not None:
             self.found[name], self.alone[name] = found, real
-            self.chains[name] = []
         return [row]
 
 

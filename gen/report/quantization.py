@@ -21,17 +21,18 @@ def decibels(number: float | None) -> str:
 
 def error_table(rows: Sequence[Any]) -> str:
     """`rows` of `RoundedNetwork.measure` as text."""
-    lines = [["layer", "operators", "format", "range", "clipped", "weights dB", "alone dB",
-              "with all before dB", "relative error"]]
+    lines = [["layer", "operators", "format", "range", "clipped", "weights", "weights dB",
+              "alone dB", "with all before dB", "relative error"]]
     for row in rows:
         weights = row["weight_sqnr"]
         lines.append([
             row["layer"], row["operators"], row["format"],
             f"{row['low']:.4g} ... {row['high']:.4g}",
             "" if row["format"] == "sums" else f"{100 * row['clipped']:.2f} %",
-            "" if weights is None else decibels(weights), decibels(row["alone_sqnr"]),
+            row["weight"] or "", "" if row["weight"] is None else decibels(weights),
+            decibels(row["alone_sqnr"]),
             decibels(row["sqnr"]), f"{100 * row['relative_error']:.2f} %"])
-    return text_table(lines, "llllrrrrr")
+    return text_table(lines, "llllrlrrrr")
 
 
 def rows_csv(rows: Sequence[dict]) -> str:

@@ -89,7 +89,9 @@ class Quantize(Command):
         "  systolith quantize net.onnx --calibration x.npy --activation e4m3 --weight e4m3 -o "
         "out.onnx\n"
         "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
-        "out.onnx")
+        "out.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --layer 'conv*' weight=int4 "
+        "rounding=learned -o out.onnx")
 
     def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
@@ -111,7 +113,7 @@ class Quantize(Command):
             formats = [arch.activation.name, arch.weight.name]
         elif options.set:
             raise UserError("--set goes with --chip only")
-        asked = recipe(options, options.activation or formats[0], options.weight or formats[1])
+        asked = recipe(options, *formats)
         asked.formats()
         data = read_arrays(options.calibration)
         with Reporter() as progress:

@@ -38,7 +38,7 @@ def test_quantize_then_build_then_compare(capsys, tmp_path, data):
     report = json.loads(beside[2].read_text())
     assert report["recipe"] == {"activation": "int8", "weight": "int6", "range": "mse",
                                 "weight_range": None, "percentile": 99.99, "equalize": False,
-                                "correct_bias": True, "rounding": "nearest"}
+                                "correct_bias": True, "rounding": "nearest", "layers": {}}
     assert [row["layer"] for row in report["layers"]] == ["input", "conv1", "conv2", "conv3",
                                                           "dense"]
     assert len(beside[1].read_text().splitlines()) == 6
@@ -70,6 +70,21 @@ def test_build_quantizes_for_its_chip(capsys, tmp_path, data):
     assert onnx.load(folder / "float.onnx").graph.output[0].name == "logits"
 
 
+def test_layers_of_their_own(capsys, tmp_path, data):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('weight = "int6"\nrange = "min-max"\n[layers."conv*"]\nweight = "int4"\n')
+    code, _, _ = run(capsys, "quantize", FLOAT, "--calibration", data[0], "--recipe", recipe,
+                     "--range", "mse", "--layer", "conv2", "weight=int3", "rounding=feedback",
+                     "--layer", "conv3", "weight=e2m1", "correct-bias=false",
+                     "-o", tmp_path / "net.onnx")
+    report = json.loads((tmp_path / "net.json").read_text())
+    assert code == 0 and report["recipe"]["range"] == "mse"
+    assert report["recipe"]["layers"] == {
+        "conv*": {"weight": "int4"}, "conv2": {"weight": "int3", "rounding": "feedback"},
+        "conv3": {"weight": "e2m1", "correct_bias": False}}
+    assert [row["weight"] for row in report["layers"]] == [None, "int4", "int3", "e2m1", "int6"]
+
+
 def test_what_is_refused(capsys, tmp_path, data):
     calibration = data[0]
     out = ["-o", tmp_path / "out.onnx"]
@@ -90,6 +105,15 @@ def test_what_is_refused(capsys, tmp_path, data):
         capsys, "build", FLOAT, "--chip", "ulx3s-8x8", "-o", tmp_path / "b")
     assert "--equalize goes with --calibration only" in refused(
         capsys, "build", FLOAT, "--chip", "ulx3s-8x8", "--equalize", "-o", tmp_path / "b")
+    assert "--layer goes with --calibration only" in refused(
+        capsys, "build", FLOAT, "--chip", "ulx3s-8x8", "--layer", "conv1", "weight=int4", "-o",
+        tmp_path / "b")
+    assert "'weight:int4' has no =" in refused(
+        capsys, "quantize", FLOAT, "--calibration", calibration, "--layer", "conv1",
+        "weight:int4", *out)
+    assert "layer 'conv9': the network has no such layer to quantize; the nearest name is" in (
+        refused(capsys, "quantize", FLOAT, "--calibration", calibration, "--layer", "conv9",
+                "weight=int4", *out))
     assert "cannot be quantized to bipolar1" in refused(
         capsys, "build", FLOAT, "--calibration", calibration, "--chip", "ulx3s-bnn", "-o",
         tmp_path / "b")

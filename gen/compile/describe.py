@@ -7,6 +7,7 @@ import numpy as np
 from systolith.hw.spec import host
 from systolith.hw.spec.host import Host, Taps
 from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.narrow import width_of
 from systolith.sim.model.graph import Graph
 
 from .alloc import Sections
@@ -66,7 +67,7 @@ def _array(conv, layer, plan, offsets, starts):
         parameters=starts["parameters"] + offsets["parameters"],
         table=starts["tables"] + offsets["tables"],
         weight_bytes=tuple(map(layer.weight_word_bytes, range(layer.column_blocks))),
-        height=layer.height)
+        height=layer.height, narrow=layer.narrow or None)
 
 
 def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
@@ -80,7 +81,8 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         output_shape=tuple(conv.output_shape), kernel=tuple(conv.weights.shape[2:]),
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
-        weight_bits=prod(conv.weights.shape) * (1 if layer.signs else arch.weight.width),
+        weight_bits=prod(conv.weights.shape) * (
+            1 if layer.signs else width_of(layer.narrow, arch)),
         passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         array_cycles=rounds * plan.cycles,

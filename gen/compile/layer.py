@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Box
+from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.weights import Weights
@@ -146,6 +147,27 @@ class Layer:
             return arch.rows
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
 
+    @cached_property
+    def narrow(self) -> int:
+        """Which of the chip's narrower widths the weights have in memory, as of ARRAY's field
+        `narrow`: the one with the fewest words that holds them all; 0: the chip's own."""
+        arch = self.arch
+        if self.signs or len(self.addends) > 1 or not arch.weight_widths:
+            return 0
+        weights = self.conv.weights.in_format(arch.weight)
+        if weights is None:             # `check_layer` refuses it
+            return 0
+        images = weights.images
+        low, high = min(images.min(initial=0), 0), max(images.max(initial=0), 0)
+        fitting = [0, *(n for n, width in enumerate(arch.weight_widths, 1)
+                        if -1 << width - 1 <= low and high < 1 << width - 1)]
+        return min(fitting, key=lambda n: (words_of_rows(self.height, n, arch), n))
+
+    @cached_property
+    def pass_words(self) -> int:
+        """Weight words of each pass."""
+        return words_of_rows(self.height, self.narrow, self.arch)
+
     @property
     def channels(self) -> int:
         """Output channels."""
@@ -242,7 +264,7 @@ class Layer:
             passes = [n + (self.taps * (b - a) * bool(mine.any()) if self.from_above
                            else int(mine[:, :, a:b].sum()))
                       for n, (a, b), mine in zip(passes, self.spans, made, strict=True)]
-        return [0, *(self.height * n for n in accumulate(passes))]
+        return [0, *(self.pass_words * n for n in accumulate(passes))]
 
     def weight_word_bytes(self, column_block: int) -> int:
         """Bytes of a weight word of a column block in external memory: those of columns without
@@ -284,12 +306,12 @@ class Layer:
     @property
     def passes(self) -> int:
         """Passes for one sub-tile, all column blocks together."""
-        return self.weight_words // self.height
+        return self.weight_words // self.pass_words
 
     @property
     def most_passes(self) -> int:
         """Passes for one sub-tile of the column block with the most."""
-        return self.most_weight_words // self.height
+        return self.most_weight_words // self.pass_words
 
     @property
     def pool(self) -> int:

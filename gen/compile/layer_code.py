@@ -70,7 +70,7 @@ class LayerCode:
             plan.column_group * layer.most_weight_words <= self.arch.weight_depth)
         most = max(-(-_PIECE_CYCLES * layer.passes // cycles), -(-layer.most_passes // 4))
         if not self.resident or 2 * layer.most_weight_words > self.arch.weight_depth:
-            most = min(most, max(1, self.arch.weight_depth // layer.height // 4))
+            most = min(most, max(1, self.arch.weight_depth // layer.pass_words // 4))
         self.most = most                        # passes that are loaded together
         # Parameters are loaded in runs of whole column blocks, or of groups.
         self.groups = layer.groups + sink.pad_lanes
@@ -102,7 +102,7 @@ class LayerCode:
                     self._array(region, box, sub, sums, weight_base, accumulate, double)
                     accumulate, double = 1, False
                 plane = self.layer.plane(used)
-                offset += used.passes * self.layer.height
+                offset += used.passes * self.layer.pass_words
         operand = self._operand(block, sub)
         for group in range(self.layer.column_groups(block)):
             self._post(sub, sums, group, block * self.arch.groups_per_columns + group, operand)
@@ -189,7 +189,7 @@ class LayerCode:
                 stream.loaded[key] = set()
         loaded = self.resident and name in stream.loaded[key]
         for box in boxes(used, layer.most_passes if loaded else self.most):
-            words = box.passes * layer.height
+            words = box.passes * layer.pass_words
             if base is None:
                 piece = (layer.index, name, box)
                 there = ring.find(piece)
@@ -243,7 +243,7 @@ class LayerCode:
         padding = padded and pad_code is not None
         fields = dict(
             weight_base=weight_base, base=base, accumulator=sums, accumulate=accumulate,
-            double=double, signs=self.layer.signs,
+            double=double, signs=self.layer.signs, narrow=self.layer.narrow,
             kernel_y=rows, kernel_x=columns, blocks=blocks,
             y_start=y_start * width, y_last=(bottom - top - 1) * width,
             x_start=x_start, x_last=right - left - 1, replicate=conv.geometry.replicate and padded,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from systolith.hw.spec.host import Box
+from systolith.hw.spec.narrow import pack_rows
 from systolith.hw.spec.words import pack_parameter_words, pack_weight_words
 from systolith.sim.model.numerics import codes_of
 from systolith.sim.model.requantization import Requantization
@@ -76,9 +77,12 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
 
 
 def _stored(codes, layer):
-    """Weight codes [words, columns * lanes] of all column blocks as they lie in external memory."""
-    words = np.frombuffer(pack_weight_words(codes, layer.arch), np.uint8)
-    words = words.reshape(len(codes), -1)
+    """Weight codes [passes * height, columns * lanes] of all column blocks as they lie in external
+    memory."""
+    arch = layer.arch
+    codes = pack_rows(codes.reshape(-1, layer.height, arch.columns * arch.lanes), layer.narrow,
+                      arch).reshape(-1, arch.columns * arch.lanes)
+    words = np.frombuffer(pack_weight_words(codes, arch), np.uint8).reshape(len(codes), -1)
     return b"".join(words[first:end, :layer.weight_word_bytes(block)].tobytes()
                     for block, (first, end) in enumerate(pairwise(layer.weight_offsets)))
 

@@ -14,6 +14,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.narrow import parts_of
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import (
     REVISIT,
@@ -34,6 +35,11 @@ from .unit import ExecutionUnit, keep
 __all__ = ["Compute"]
 
 _POST = 1 << isa.Unit.POST
+
+
+def _extended(code, width):
+    """A number with a sign, in as many bits."""
+    return Cat(code, code[-1].replicate(width - len(code)))
 
 
 class _Flow:
@@ -206,6 +212,8 @@ class Compute(ExecutionUnit):
             feeder.least.eq(keep(m, arch, flow.begun, Mux(whole, shortest, Mux(
                 filled < REVISIT, REVISIT, filled) - 1)[:len(feeder.least)], "least")),
         ]
+        if arch.weight_widths:
+            m.d.comb += feeder.narrow.eq(keep(m, arch, flow.begun, new.narrow, "narrow"))
         # Two cycles later than this, the instruction may be another one.
         swapped_first = Signal()
         m.d.sync += swapped_first.eq(feeder.swap & pixels.first_pass)
@@ -239,6 +247,7 @@ class Compute(ExecutionUnit):
         word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
             ("word", self.activation_data), ("weights", self.weight_data)))
         m.d.sync += [word.eq(self.activation_data), weights.eq(self.weight_data)]
+        own = weights if not arch.weight_widths else self._row_of(m, weights, later)
         # Rows that passes fill, from the cycle in which the first word of the first pass enters; in
         # that one, all rows take weights.
         swap, first = (later(value, WORD - 1, name) for value, name in (
@@ -258,13 +267,41 @@ class Compute(ExecutionUnit):
             self.activation_address.eq(pixels.address),
             self.weight_address.eq(self.feeder.address),
             array.swap.eq(takes),
-            array.weights.eq(Mux(later(self.feeder.fetching, WORD - 1, "fetching"), weights, idle)),
+            array.weights.eq(Mux(later(self.feeder.fetching, WORD - 1, "fetching"), own, idle)),
             array.activations.eq(activations),
         ]
         if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
         if arch.packed_signs:
             m.d.comb += array.signs.eq(later(flow.fields["signs"], WORD, "signs"))
+
+    def _row_of(self, m, word, later):
+        """The codes of a row of the array whose weights may be narrow, in the cycle in which `word`
+        is the weight word that was read for it; `later` is that of `_elaborate_pixels`."""
+        arch = self.arch
+        parts, _ = parts_of(arch)
+        before = Signal.like(word, reset_less=True)
+        soon = later(self.feeder.part, WORD - 2, "part")
+        fresh = Signal()
+        with m.Switch(soon):
+            for number, part in enumerate(parts):
+                with m.Case(number):
+                    m.d.comb += fresh.eq(part.fresh)
+        with m.If(fresh):
+            m.d.sync += before.eq(word)
+        chosen = Signal.like(soon, name="part_now")
+        m.d.sync += chosen.eq(soon)
+        own = Signal.like(word, name="row")
+        width = arch.weight.width
+        both = [Cat(before.word_select(n, width), word.word_select(n, width))
+                for n in range(arch.columns * arch.lanes)]
+        with m.Switch(chosen):
+            for number, part in enumerate(parts):
+                with m.Case(number):
+                    m.d.comb += own.eq(Cat(
+                        _extended(bits[part.first:part.first + part.width], width)
+                        for bits in both))
+        return own
 
     def _delayed_control(self, m, flow, pixels, results):
         """What column 0's accumulator does with a pixel's sum, when the sum is about to arrive."""

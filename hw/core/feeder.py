@@ -1,9 +1,10 @@
 """Fills the array with weights: which weight word is on its way to the array, and when."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.narrow import parts_of
 from systolith.hw.spec.timing import shortest_pass
 
 __all__ = ["WeightFeeder"]
@@ -41,6 +42,10 @@ class WeightFeeder(wiring.Component):
         A word was decided on in the cycle before.
     address : Out(range(weight_depth))
         Weight word, two cycles after it was decided on.
+    narrow : In(range(len(weight_widths) + 1))
+        One cycle after `swap`: the instruction's field. Only on chips with narrow weights.
+    part : Out(range(parts))
+        While `fetching`: which of `narrow.parts_of` a row's weights are. Only on such chips.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -49,7 +54,9 @@ class WeightFeeder(wiring.Component):
         super().__init__({
             "loaded": Out(1, init=1), "filled": Out(1), "swap": In(1), "first": In(1),
             "base": In(word), "address": Out(word), "least": In(range(shortest_pass(arch))),
-            "more": In(range(arch.rows)), "fetching": Out(1),
+            "more": In(range(arch.rows)), "fetching": Out(1), **({
+                "narrow": In(range(len(arch.weight_widths) + 1)),
+                "part": Out(range(len(parts_of(arch)[0])))} if arch.weight_widths else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -78,6 +85,17 @@ class WeightFeeder(wiring.Component):
             with m.Elif(filling):
                 m.d.sync += [filling.eq(more != 0), more.eq(more - 1)]
         m.d.comb += self.fetching.eq(swapped | filling)
+        further: Value = Const(1)
+        if self.arch.weight_widths:
+            parts, starts = parts_of(self.arch)
+            following = Signal.like(self.part)
+            further = Signal()
+            m.d.comb += self.part.eq(Mux(swapped, Array(starts)[self.narrow], following))
+            with m.Switch(self.part):
+                for number, part in enumerate(parts):
+                    with m.Case(number):
+                        m.d.comb += further.eq(part.fresh)
+                        m.d.sync += following.eq(part.next)
         with m.If(self.fetching):
-            m.d.sync += self.address.eq(Mux(swapped & first, self.base, self.address + 1))
+            m.d.sync += self.address.eq(Mux(swapped & first, self.base, self.address + further))
         return m

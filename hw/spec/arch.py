@@ -11,7 +11,7 @@ from typing import Any
 from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
 from .isa import INSTRUCTION_BYTES
-from .keys import Choice, Megahertz, Name, Number, Switch, Whole, key, keys_of
+from .keys import Choice, Megahertz, Name, Number, Several, Switch, Whole, key, keys_of
 from .numbers import FIRST_BELOW, FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
 from .rules import check_arch
 from .structures import SMALL_PRODUCT, Structure
@@ -115,9 +115,15 @@ class Arch:
     activation_depth: int = field(default=4096, metadata=key(
         "buffers.activations", Whole(2, 1 << 20),
         "Activation words; a word is one pixel's rows * lanes channels."))
-    weight_depth: int = field(default=1024, metadata=key("buffers.weights", Whole(1, 1 << 20),
+    weight_depth: int = field(default=1024, metadata=key("buffers.weights", Whole(1, 1 << 18),
         "Weight words; a word is one array row's columns * lanes weights, rows words fill the "
         "array once."))
+    weight_widths: tuple[int, ...] = field(default=(), metadata=key(
+        "buffers.weight_widths", Several(2, 15, 3),
+        "Bits, fewer than array.weight's, that a layer's weights can have in memory, on the chip "
+        "and outside, where all of them fit: with int8, [4, 2] lets a word hold the weights of two "
+        "or four array rows, so that they take half or a quarter of the memory and of the bus. For "
+        "integers."))
     accumulator_depth: int = field(default=512, metadata=key(
         "buffers.accumulators", Whole(2, 1 << 16),
         "Accumulator words; a word is one pixel's sums of all columns."))
@@ -167,6 +173,7 @@ class Arch:
     def __post_init__(self) -> None:
         for name in ("activation", "weight"):
             object.__setattr__(self, name, parse(getattr(self, name)))
+        object.__setattr__(self, "weight_widths", tuple(self.weight_widths))
         for item in KEYS.values():
             item.check(self)
         if self.post_lanes is None:

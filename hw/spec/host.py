@@ -9,7 +9,7 @@ the start of the program's window.
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .records import Record
+from .records import OPTIONAL, Record
 
 __all__ = ["Above", "ArrayView", "Axis", "Box", "Host", "Input", "Layer", "Operand", "Output",
            "Section", "Taps", "TensorPlace"]
@@ -216,9 +216,11 @@ class ArrayView(Record):
     weights, parameters, table : int
         Offsets of the first word.
     height : int
-        Weight words of each pass: rows of the array that it fills.
+        Rows of the array that each pass fills.
     weight_bytes : tuple of int
         Of a weight word of each column block there: the columns that it has channels for.
+    narrow : int or None
+        As of ARRAY's field, where its weights have fewer bits than the chip's.
     """
     images: int
     y: Axis
@@ -235,6 +237,7 @@ class ArrayView(Record):
     table: int
     weight_bytes: tuple[int, ...]
     height: int
+    narrow: int | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,11 @@ OPCODES = {
                                 "what the word has beyond them becomes 0; 0: whole words"),
     ),
     Opcode.ARRAY: (
-        Field("weight_base", 20, "first weight word; each pass takes `height` words, the first "
-                                 "array row's first"),
+        Field("weight_base", 18, "first weight word; each pass takes `height` words, the first "
+                                 "array row's first, or fewer where weights are narrow"),
+        Field("narrow", 2, "N > 0: weights have as many bits as the N-th of the chip's widths, and "
+                           "each code of a pass's words has bits of several rows, the first row's "
+                           "lowest; 0: a word for each row; chips with narrow weights only"),
         Field("base", 20, "activation word of the pixel y = x = 0 in the first block"),
         Field("accumulator", 16, "accumulator word of the first pixel; pixels follow one by one"),
         _count("kernel_y", 7, "passes: outermost loop"),

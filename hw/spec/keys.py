@@ -16,8 +16,8 @@ from systolith.hw.formats import parse
 
 from .rules import ArchError
 
-__all__ = ["Choice", "Key", "Kind", "Megahertz", "Name", "Number", "Switch", "Whole", "key",
-           "keys_of", "quoted", "shown"]
+__all__ = ["Choice", "Key", "Kind", "Megahertz", "Name", "Number", "Several", "Switch", "Whole",
+           "key", "keys_of", "quoted", "shown"]
 
 
 def quoted(names: Iterable[object]) -> str:
@@ -73,6 +73,34 @@ class Whole(Kind):
 
     def show(self, value: object) -> str:
         return f'"{self.none}"' if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Several(Kind):
+    """Up to `most` whole numbers from `low` to `high`, each once: a list in the file, a tuple in
+    `Arch`."""
+    low: int
+    high: int
+    most: int
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, tuple) or len(set(value)) < len(value) or (
+                len(value) > self.most) or any(
+                isinstance(item, bool) or not isinstance(item, int)
+                or not self.low <= item <= self.high for item in value):
+            raise ValueError(f"must be a list of up to {self.most} whole numbers from {self.low} "
+                             f"to {self.high}, each once, not {self._shown(value)}")
+
+    def read(self, value: object) -> object:
+        return super().read(tuple(value) if isinstance(value, list) else value)
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return str(list(value))
+
+    @staticmethod
+    def _shown(value):
+        return str(list(value)) if isinstance(value, tuple) else shown(value)
 
 
 @dataclass(frozen=True)
@@ -200,8 +228,8 @@ class Key:
 
     @property
     def optional(self) -> bool:
-        """Whether it adds a part that chips do not have by default: a switch, or its size."""
-        return isinstance(self.kind, Switch | Whole) and self.initial in (False, 0)
+        """Whether it adds a part that chips do not have by default: a switch, or its sizes."""
+        return isinstance(self.kind, Switch | Whole | Several) and self.initial in (False, 0, ())
 
     @property
     def high(self) -> int:

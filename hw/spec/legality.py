@@ -49,6 +49,7 @@ OPTIONS = (
     Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
            "accumulators can be doubled only on chips with bit planes"),
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
+    Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
     Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
     Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
     Option(Opcode.POST, "operand", 1, 1, *_OPERANDS),
@@ -114,6 +115,8 @@ BOUNDS = (
           lambda i, arch: (0, (1 << arch.activation.width) - 1)),
     Bound(Opcode.ARRAY, "height", "the rows of the array",
           lambda i, arch: (0, 0 if i.starts or i.signs else arch.rows // arch.height_unit)),
+    Bound(Opcode.ARRAY, "narrow", "the chip's widths",
+          lambda i, arch: (0, 0 if i.signs else len(arch.weight_widths))),
     Bound(Opcode.POST, "group", "the groups of the columns",
           lambda i, arch: (0, arch.groups_per_columns - 1)),
     Bound(Opcode.POST, "slot", "the groups of a word", _slot),
@@ -281,8 +284,8 @@ def fault(i: Instruction, arch: Arch) -> str | None:
     kept = kept_bits(arch, i.opcode)
     for item in OPCODES[i.opcode]:
         bits = kept[item.name]
-        if bits < item.width and not -(item.signed << bits - 1) <= i.fields[item.name] < (
-                1 << bits - item.signed):
+        if bits < item.width and not -(1 << bits - 1 if item.signed else 0) <= (
+                i.fields[item.name]) < 1 << bits - item.signed:
             return (f"{item.name} is {i.fields[item.name]}, which does not fit the {bits} bits "
                     "that the chip has for it")
     for rule in RULES[i.opcode]:

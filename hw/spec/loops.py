@@ -12,10 +12,11 @@ import numpy as np
 from .arch import Arch
 from .isa import Instruction, Opcode, Pooling
 from .memories import item_bytes, loaded_bytes
+from .narrow import words_of_rows
 
 __all__ = ["Nest", "axes", "begins", "coordinates", "extent", "filled", "item_count", "loops",
-           "moved_bytes", "passes", "pixels", "reads", "results", "steps", "window_columns",
-           "windows"]
+           "moved_bytes", "pass_words", "passes", "pixels", "reads", "results", "steps",
+           "window_columns", "windows"]
 
 #: (count, stride) of each loop, the outermost first.
 Nest = tuple[tuple[int, int], ...]
@@ -132,8 +133,13 @@ def item_count(i: Instruction, arch: Arch) -> int:
 
 
 def filled(i: Instruction, arch: Arch) -> int:
-    """Weight words of each pass of an ARRAY: rows that it fills with weights of its own."""
+    """Rows of the array that each pass of an ARRAY fills with weights of its own."""
     return i.height * arch.height_unit or arch.rows
+
+
+def pass_words(i: Instruction, arch: Arch) -> int:
+    """Weight words of each pass of an ARRAY."""
+    return words_of_rows(filled(i, arch), i.narrow, arch)
 
 
 def moved_bytes(i: Instruction, arch: Arch) -> int:

@@ -130,6 +130,16 @@ def _signs_fill_codes(arch: Arch) -> Fault:
     return None
 
 
+def _narrow_weights_are_integers(arch: Arch) -> Fault:
+    widths, form = arch.weight_widths, arch.weight
+    if widths and not (form.family == "integer" and form.complete and form.signed):
+        return "weight_widths", f"must be [] unless weights are integers, not {form}"
+    if widths and max(widths) >= form.width:
+        return "weight_widths", (f"must have fewer bits than {form}, not {max(widths)}; leave "
+                                 f"{max(widths)} out")
+    return None
+
+
 def _depthwise_arrays_are_square(arch: Arch) -> Fault:
     if arch.depthwise and (arch.lanes, arch.rows, arch.shared_columns) != (1, arch.columns, 1):
         return "depthwise", (f"needs one lane, as many rows as columns and shared_columns = 1, not "
@@ -198,6 +208,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
     _leaky_channels_need_numbers, _tables_need_numbers, _tables_hold_all_codes,
     _columns_are_shared_evenly, _bit_planes_are_binary, _signs_fill_codes,
+    _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
     _accumulators_hold_a_pass, _exact_sums_fit_accumulators,

@@ -16,7 +16,7 @@ import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
-from systolith.hw.spec.loops import axes, extent, filled, loops, passes, results, window_columns
+from systolith.hw.spec.loops import axes, extent, loops, pass_words, passes, results, window_columns
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import code_unit
@@ -195,7 +195,7 @@ def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
         read = _map((i.blocks, i.stride_block), (i.y_start, i.y_last, i.replicate, *y),
                     (i.x_start, i.x_last, i.replicate, *x))
         sums = _one(results(i))
-        found = [Access(Space.WEIGHT, _one(passes(i) * filled(i, arch)), i.weight_base, False),
+        found = [Access(Space.WEIGHT, _one(passes(i) * pass_words(i, arch)), i.weight_base, False),
                  Access(Space.ACTIVATION, read, i.base, False),
                  Access(Space.ACCUMULATOR, sums, i.accumulator, True)]
         return found + [Access(Space.ACCUMULATOR, sums, i.accumulator, False)] * i.accumulate

@@ -16,8 +16,17 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import begins, coordinates, filled, item_count, results, windows
+from systolith.hw.spec.loops import (
+    begins,
+    coordinates,
+    filled,
+    item_count,
+    pass_words,
+    results,
+    windows,
+)
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
+from systolith.hw.spec.narrow import unpack_rows
 from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, signs_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
@@ -206,8 +215,9 @@ class Simulator:
                               np.tile(padding, images.shape[1] // np.size(padding)))
             if arch.activation.binary:
                 images[:, filled(i, arch) * arch.lanes:] = -1
-            first = i.weight_base + number_of_pass * filled(i, arch)
-            codes = self.weights[first:first + filled(i, arch)]
+            words = pass_words(i, arch)
+            first = i.weight_base + number_of_pass * words
+            codes = unpack_rows(self.weights[first:first + words], filled(i, arch), i.narrow, arch)
             idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
             weights = images_in(arch.weight, np.concatenate(
                 [codes, np.tile(idle, (rows - len(codes), 1))]))

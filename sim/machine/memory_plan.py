@@ -26,6 +26,7 @@ from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.loops import results, windows
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes
+from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.program import Program
 
 from .contents import Contents, MemoryPlanError
@@ -71,12 +72,13 @@ class _Checker:
                                 output=self.contents.number[entry.output], operand=entry.operand,
                                 geometries={})
         layer.y, layer.x = lines_of(stated)
+        layer.words = words_of_rows(stated.height, stated.narrow or 0, self.arch)
         layer.runs = [list(zip(accumulate((box.passes for box in boxes), initial=0), boxes,
                                strict=False)) for boxes in stated.passes]
         layer.block_passes = list(accumulate(
             (sum(box.passes for box in boxes) for boxes in stated.passes), initial=0))
         layer.weight_places = list(accumulate(
-            (passes * layer.height * size for passes, size in zip(
+            (passes * layer.words * size for passes, size in zip(
                 np.diff(layer.block_passes), layer.weight_bytes, strict=True)),
             initial=layer.weights))
         layer.wanted = self.contents.real[number]
@@ -138,9 +140,9 @@ class _Checker:
     def _array(self, number, i):
         layer, depth = self.layers[i.layer], len(self.sums.layer)
         passes = loops.passes(i)
-        weights = self.contents.bytes[Space.WEIGHT][
-            i.weight_base:i.weight_base + passes * loops.filled(i, self.arch)]
-        if weights.size < passes * loops.filled(i, self.arch) or i.accumulator + results(i) > depth:
+        count = passes * loops.pass_words(i, self.arch)
+        weights = self.contents.bytes[Space.WEIGHT][i.weight_base:i.weight_base + count]
+        if weights.size < count or i.accumulator + results(i) > depth:
             self.fail(number, "reads or writes words that are not there")
         if bool(i.signs) != self.contents.tensors[self.contents.number[layer.input]].signs:
             self.fail(number, "takes signs for numbers, or numbers for signs")

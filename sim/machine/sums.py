@@ -122,11 +122,13 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
     text, what the instruction does wrong."""
     if filled(i, arch) != layer.height:
         return "fills other rows of the array than its layer does"
+    if i.narrow != (layer.narrow or 0):
+        return "takes its weights for others of more or fewer bits"
     block = int(np.searchsorted(layer.weight_places, tags[0], side="right")) - 1
     if not 0 <= block < len(layer.weight_bytes):
         return "does not find its weights one after the other"
     size = layer.weight_bytes[block]
-    first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * layer.height)
+    first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * layer.words)
     if tags.min() < 0 or (np.diff(tags) != size).any() or rest or tags[-1] >= (
             layer.weight_places[block + 1]):
         return "does not find its weights one after the other"

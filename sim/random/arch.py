@@ -6,7 +6,7 @@ from typing import Any
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import KEYS, Arch
-from systolith.hw.spec.keys import Choice, Kind, Switch, Whole
+from systolith.hw.spec.keys import Choice, Kind, Several, Switch, Whole
 from systolith.hw.spec.rules import ArchError
 
 __all__ = ["random_arch"]
@@ -104,6 +104,10 @@ def _values(kind: Kind, draw: random.Random) -> list[Any]:
         return [draw.choice(kind.values)]
     if isinstance(kind, Switch):
         return [True]
+    if isinstance(kind, Several):       # one after the other, since they must fit a format
+        return [tuple(draw.sample(range(kind.low, high), min(draw.randint(1, kind.most),
+                                                             high - kind.low)))
+                for high in range(8, kind.low, -1)]
     if not isinstance(kind, Whole):
         return []
     # sizes of memories, some of which must be powers of two; numbers of parts

@@ -40,8 +40,9 @@ class _Network:
         self.arch, self.seed, self.format = arch, seed, arch.activation
         self.longest = max(arch.largest_k, arch.vector)         # products that sums hold
         self.draw, self.data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-        self.other, self.ties, self.signs = (random.Random(f"graph's {what} {seed}")
-                                             for what in ("operands", "ties", "signs"))
+        self.other, self.ties, self.signs, self.narrow = (
+            random.Random(f"graph's {what} {seed}")
+            for what in ("operands", "ties", "signs", "narrow weights"))
         draw = self.draw
         self.tensors = [Tensor(
             "input", (draw.randint(1, min(2 * arch.vector + 2, self.longest)), draw.randint(1, 9),
@@ -84,7 +85,11 @@ class _Network:
         tie = np.array([self.ties.randrange(3) for _ in range(filters)])
         bottom, top = self.format.ordered_range
         zero_point = draw.choice((0, bottom, draw.randint(bottom, top)))
-        weight = data.choice(arch.weight.finite_codes(), (filters, channels // groups, *kernel))
+        codes, width = arch.weight.finite_codes(), self.narrow.choice((0, *arch.weight_widths))
+        if width:                               # those that fit so many bits
+            images = arch.weight.image(codes)
+            codes = codes[(images >= -1 << width - 1) & (images < 1 << width - 1)]
+        weight = data.choice(codes, (filters, channels // groups, *kernel))
         signs = self._apart(source.format)
         if signs:
             groups = 1

@@ -23,6 +23,7 @@ from systolith.hw.spec.isa import (
 )
 from systolith.hw.spec.legality import executes
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
+from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
@@ -55,6 +56,7 @@ class _Writer:
         self.heights = random.Random(f"program's heights {seed}")
         self.ties = random.Random(f"program's ties {seed}")
         self.signs = random.Random(f"program's signs {seed}")
+        self.narrow = random.Random(f"program's narrow weights {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
@@ -204,7 +206,8 @@ class _Writer:
         arch, draw = self.arch, self.draw
         rows_used = self.heights.choice(
             (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
-        words_a_pass = rows_used * arch.height_unit or arch.rows
+        narrow = self.narrow.randint(0, len(arch.weight_widths))
+        words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.rows, narrow, arch)
         known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
         if known is None or weights is None:
             return False
@@ -236,9 +239,10 @@ class _Writer:
             self.from_above(fields)
         array = Instruction(Opcode.ARRAY, fields)
         if array.starts:
-            if rows_used and loops.passes(array) * arch.rows > weights[1]:
+            words_a_pass = words_of_rows(arch.rows, narrow, arch)
+            if rows_used and loops.passes(array) * words_a_pass > weights[1]:
                 return False
-            rows_used, words_a_pass = 0, arch.rows
+            rows_used = 0
         if array.starts and loops.begins(array).max() + arch.rows > loops.pixels(array):
             return False                         # rows would multiply what is not there
         passes, made = loops.passes(array), loops.results(array)
@@ -250,13 +254,13 @@ class _Writer:
         double = bool(executes(arch, Opcode.ARRAY, "double") and accumulate
                       and self.other.random() < 0.6)
         signs = bool(executes(arch, Opcode.ARRAY, "signs") and not array.starts
-                     and not rows_used and self.signs.random() < 0.5)
+                     and not rows_used and not narrow and self.signs.random() < 0.5)
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
-            height=rows_used,
+            height=rows_used, narrow=narrow,
             accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
             replicate=self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))

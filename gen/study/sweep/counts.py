@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode
-from systolith.hw.spec.loops import moved_bytes, passes, pixels, results, window_columns
+from systolith.hw.spec.loops import moved_bytes, pass_words, passes, pixels, results, window_columns
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.sim.model.effort import efforts, total
@@ -40,7 +40,7 @@ def counts_of(graph: Graph, program: Program) -> dict[str, Any]:
         elif code.opcode == Opcode.ARRAY:
             turns = passes(code)
             reads["activation"] += turns * pixels(code) * arch.activation_bits
-            reads["weight"] += turns * arch.rows * arch.weight_bits
+            reads["weight"] += turns * pass_words(code, arch) * arch.weight_bits
             # the first pass writes, every other one adds to what is there
             reads["accumulator"] += (turns - 1) * results(code) * sums
             writes["accumulator"] += turns * results(code) * sums

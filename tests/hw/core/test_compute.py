@@ -32,6 +32,10 @@ ARCHS = {
                        depthwise=True, structure="dsp", **MEMORIES),
     "planes": Arch(rows=2, columns=2, lanes=4, activation="bipolar1", weight="bipolar1",
                    bit_planes=True, **MEMORIES),
+    "narrow": Arch(rows=5, columns=2, activation="int4", weight="int5", weight_widths=(4, 3, 2),
+                   **MEMORIES),
+    "held, narrow": Arch(rows=4, columns=4, activation="int4", weight="int6", depthwise=True,
+                         weight_widths=(2, 3), prefetch=False, **MEMORIES),
     "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
                  prefetch=False, **MEMORIES),
 }
@@ -62,6 +66,7 @@ def random_array(draw, arch, **fixed):
             "height": draw.choice((0, draw.randint(1, arch.rows))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.packed_signs and draw.randrange(2),
+            "narrow": arch.weight_widths and draw.randint(0, len(arch.weight_widths)) or 0,
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
         if arch.depthwise and "starts" not in fixed and draw.random() < 0.6:
             starts = draw.randint(1, 2)

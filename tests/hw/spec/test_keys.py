@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import KEYS, Arch
-from systolith.hw.spec.keys import Choice, Megahertz, Name, Number, Switch, Whole
+from systolith.hw.spec.keys import Choice, Megahertz, Name, Number, Several, Switch, Whole
 from systolith.hw.spec.rules import ArchError
 
 PLAIN = Arch(rows=2, columns=2).to_dict()
@@ -23,7 +23,8 @@ def test_every_field_has_a_path_of_its_own_and_sections_stay_together():
     assert changes == len(set(sections)) - 1
     assert [key.path for key in KEYS.values() if key.required] == ["array.rows", "array.columns"]
     assert [key.field for key in KEYS.values() if key.optional] == [
-        "depthwise", "bit_planes", "packed_signs", "leaky", "operand_depth", "table_depth"]
+        "depthwise", "bit_planes", "packed_signs", "leaky", "weight_widths",
+        "operand_depth", "table_depth"]
 
 
 @pytest.mark.parametrize("key", NUMBERS, ids=lambda key: key.field)
@@ -60,6 +61,12 @@ def test_values_are_read_as_they_are_shown(key):
     (Choice(("a", "b")), {}, 'must be one of "a", "b", not a table'),
     (Megahertz(), 0, 'must be "auto" or a number of MHz greater than 0, not 0'),
     (Megahertz(), math.inf, 'must be "auto" or a number of MHz greater than 0, not inf'),
+    (Several(2, 7, 2), [2, 8], r"must be a list of up to 2 whole numbers from 2 to 7, each once, "
+                               r"not \[2, 8\]"),
+    (Several(2, 7, 2), [2, 2], r"must be a list .*, not \[2, 2\]"),
+    (Several(2, 7, 2), [2, 3, 4], r"must be a list .*, not \[2, 3, 4\]"),
+    (Several(2, 7, 2), [True], r"must be a list .*, not \[True\]"),
+    (Several(2, 7, 2), 4, "must be a list .*, not 4"),
     (Name(), "a/b", "must be a text of letters"),
     (Number(), "int99", "must be the name of a number format: "),
     (Number(), 8, "must be the name of a number format such as"),

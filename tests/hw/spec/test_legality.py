@@ -14,6 +14,7 @@ FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, t
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
 SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
 SMALL = Arch(**PLAIN)
+NARROW = Arch(**PLAIN, weight_widths=(4, 2))
 
 
 def instruction(opcode, **fields):
@@ -36,7 +37,8 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
-    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS}.get(option.part, LARGE)
+    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS,
+                 "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, LARGE)
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
             made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15} | {
@@ -52,6 +54,7 @@ CASES = [
     (SMALL, instruction(Opcode.LOAD), {"word_beats": (0, 1)}),
     (SMALL, instruction(Opcode.LOAD, memory=2), {"word_beats": (0, 3)}),
     (SMALL, instruction(Opcode.ARRAY), {"pad_code": (0, 255), "height": (0, 4)}),
+    (NARROW, instruction(Opcode.ARRAY), {"narrow": (0, 2)}),
     (SIGNS, instruction(Opcode.ARRAY, signs=1), {"height": (0, 0)}),
     (BINARY, instruction(Opcode.ARRAY), {"pad_code": (0, 1)}),
     (WIDE, instruction(Opcode.POST), {"group": (0, 2), "slot": (0, 1), "low": (-128, 127),

@@ -12,8 +12,8 @@ from systolith.hw.spec.widths import kept_bits, offset_bits, payload, payload_bi
 
 SMALL = Arch(rows=4, columns=4, activation_depth=512, weight_depth=40, accumulator_depth=64,
              parameter_depth=8, address_bits=17)
-LARGE = Arch(rows=1, columns=1, activation_depth=1 << 20, weight_depth=1 << 20,
-             accumulator_depth=1 << 16)
+LARGE = Arch(rows=1, columns=1, activation_depth=1 << 20, weight_depth=1 << 18,
+             accumulator_depth=1 << 16, weight_widths=(4, 3, 2))
 
 
 def test_a_large_chip_keeps_all():
@@ -28,6 +28,8 @@ def test_a_large_chip_keeps_all():
 def test_a_small_chip_keeps_what_its_memories_and_addresses_can_use():
     array = kept_bits(SMALL, Opcode.ARRAY)
     assert array["kernel_y"] == array["blocks"] == 6             # 40 fillings of a row each
+    assert array["narrow"] == 0
+    assert kept_bits(replace(SMALL, weight_widths=(4,)), Opcode.ARRAY)["narrow"] == 1
     assert array["out_y"] == array["out_x"] == 7 and array["pool_x"] == 4       # 64 sums
     assert array["y_start"] == array["stride_px"] == 12 and array["y_last"] == 11
     load, store = (kept_bits(SMALL, opcode) for opcode in (Opcode.LOAD, Opcode.STORE))

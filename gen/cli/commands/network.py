@@ -91,7 +91,9 @@ class Quantize(Command):
         "  systolith quantize net.onnx --calibration x.npy --chip ulx3s-8x8-e3m2 --equalize -o "
         "out.onnx\n"
         "  systolith quantize net.onnx --calibration x.npy --layer 'conv*' weight=int4 "
-        "rounding=learned -o out.onnx")
+        "rounding=learned -o out.onnx\n"
+        "  systolith quantize net.onnx --calibration x.npy --chip chip.toml --budget cycles=80% "
+        "--budget bytes=50000 -o out.onnx")
 
     def arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
@@ -100,26 +102,47 @@ class Quantize(Command):
             parser.add_argument(f"--{name}", metavar="FORMAT",
                                 help="such as int8, uint8, int6, e4m3, e3m2 (default: the chip's, "
                                      "else int8)")
+        parser.add_argument("--budget", action="append", default=[], metavar="COST=NUMBER",
+                            help="give each layer's weights the format of --choose with which the "
+                                 "results have the least noise within this budget of bytes (of "
+                                 "weights), ace, bops or, on --chip, cycles; NUMBER%% is a share "
+                                 "of what the network takes without budgets")
+        parser.add_argument("--choose", metavar="FORMATS",
+                            help="formats for --budget besides --weight, such as int6,int4 "
+                                 "(default: the chip's buffers.weight_widths, else int4,int2)")
         add_chip(parser, required=False)
         add_output(parser, "OUT.onnx", required=True)
 
     def run(self, options: Namespace) -> int:
+        from systolith.gen.flow.mixed import mixed, read_budgets
         from systolith.gen.flow.simulate import read_arrays
         from systolith.gen.quantize.quantize import quantize
         from systolith.gen.report.quantization import error_table, write_quantized
-        formats = ["int8", "int8"]
+        formats, arch = ["int8", "int8"], None
+        widths: tuple[int, ...] = (4, 2)
         if options.chip is not None:
             arch = chip(options.chip, options)
             formats = [arch.activation.name, arch.weight.name]
+            widths = arch.weight_widths or widths
         elif options.set:
             raise UserError("--set goes with --chip only")
-        asked = recipe(options, *formats)
+        asked, budgets = recipe(options, *formats), read_budgets(options.budget)
         asked.formats()
-        data = read_arrays(options.calibration)
+        if options.choose is not None and not budgets:
+            raise UserError("--choose goes with --budget only")
+        data, source = read_arrays(options.calibration), options.calibration
+        model = part(options).of(options.model)
         with Reporter() as progress:
-            made = quantize(part(options).of(options.model), data, asked,
-                            source=options.calibration, progress=progress)
+            if budgets:
+                choices = (options.choose or ",".join(f"int{bits}" for bits in widths)).split(",")
+                found = mixed(model, data, asked, choices, budgets, arch, source=source,
+                              progress=progress)
+                made = found.quantized
+            else:
+                made = quantize(model, data, asked, source=source, progress=progress)
         print(error_table(made.rows))
+        if budgets:
+            print(f"\n{found.text()}\n")
         wrote(*write_quantized(made, options.output))
         return OK
 

@@ -66,7 +66,7 @@ def random_array(draw, arch, **fixed):
             "height": draw.choice((0, draw.randint(1, arch.rows))),
             "pad_valid": draw.randrange(2), "replicate": draw.randrange(2),
             "signs": arch.packed_signs and draw.randrange(2),
-            "narrow": arch.weight_widths and draw.randint(0, len(arch.weight_widths)) or 0,
+            "narrow": (arch.weight_widths and draw.randint(0, len(arch.weight_widths))) or 0,
             "pad_code": int(draw.choice(arch.activation.finite_codes()))} | fixed
         if arch.depthwise and "starts" not in fixed and draw.random() < 0.6:
             starts = draw.randint(1, 2)

@@ -9,10 +9,12 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import (
+    INSTRUCTION_BYTES,
     Destination,
     Instruction,
     Opcode,
     Unit,
+    encoded,
     sealed,
 )
 from systolith.hw.spec.loops import filled, item_count, moved_bytes, passes, pixels, results, steps
@@ -24,13 +26,17 @@ from .alloc import Sections
 from .layer import Layer
 from .tokens import outstanding, synchronize
 
-__all__ = ["assemble_image", "finish", "interleave"]
+__all__ = ["assemble_image", "code_bytes", "finish", "interleave"]
 
 #: Cycles from a request to its data, and from the last pixel to its sum: estimates, on which
 #: nothing but the order of instructions depends.
 _LATENCY = 40
 #: Cycles between items that are stored by bursts of their own, of which four are outstanding.
 _ITEM_CYCLES = 9
+
+
+#: What `max` of an array calls.
+_most = np.maximum.reduce
 
 
 def _cycles(i, arch):
@@ -59,21 +65,26 @@ class _Times:
         self.written, self.read = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.last_written = self.last_read = 0
 
-    def ready(self, index, is_write, known):
-        """The cycle from which on the words can be accessed, at least `known`."""
+    def ready(self, access, span, known):
+        """The cycle from which on the words of an `Access` can be accessed, at least `known`;
+        `span` has the memory's first word and the end."""
         if self.last_written > known:
-            known = max(known, int(self.written[index].max(initial=0)))
-        if is_write and self.last_read > known:
-            known = max(known, int(self.read[index].max(initial=0)))
+            known = max(known, int(_most(self.written[access.index(*span)], initial=0)))
+        if access.is_write and self.last_read > known:
+            known = max(known, int(_most(self.read[access.index(*span)], initial=0)))
         return known
 
-    def touch(self, index, is_write, done):
-        times = self.written if is_write else self.read
-        times[index] = np.maximum(times[index], done)
-        if is_write:
-            self.last_written = max(self.last_written, done)
+    def touch(self, access, span, done):
+        index = access.index(*span)
+        if access.is_write:
+            if done >= self.last_written:
+                self.written[index] = self.last_written = done
+            else:
+                self.written[index] = np.maximum(self.written[index], done)
+        elif done >= self.last_read:
+            self.read[index] = self.last_read = done
         else:
-            self.last_read = max(self.last_read, done)
+            self.read[index] = np.maximum(self.read[index], done)
 
 
 def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]],
@@ -90,14 +101,9 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
     spans = {space: span_of(space, arch, used) for space in Space}
     spaces = {space: _Times(end - first) for space, (first, end) in spans.items()}
 
-    def within(mine):
-        """(times, words, access) of the accesses of an instruction."""
-        return [(spaces[access.space], access.index(*spans[access.space]), access)
-                for access in mine]
-
-    def ready(touched, known):
-        for times, index, access in touched:
-            known = times.ready(index, access.is_write, known)
+    def ready(mine, known):
+        for access in mine:
+            known = spaces[access.space].ready(access, spans[access.space], known)
         return known
 
     free: dict[Unit | None, int] = dict.fromkeys(Unit, 0)
@@ -106,26 +112,26 @@ def interleave(instructions: Sequence[Instruction], used: Sequence[list[Access]]
     stores = deque(mine for i, mine in zip(instructions, used, strict=True)
                    if i.opcode == Opcode.STORE)
     for i, mine in zip(instructions, used, strict=True):
-        touched = within(mine)
-        start = ready(touched, free[i.unit])
+        unit, cycles = i.opcode.unit, _cycles(i, arch)
+        start = ready(mine, free[unit])
         if i.opcode == Opcode.POST and i.destination == Destination.STORE:
             # POST stops where no STORE takes its results, so that its STORE must be able to start
             # at the same time.
-            start = ready(within(stores.popleft()), max(start, free[Unit.STORE]))
-            streams.append((start, start + _cycles(i, arch)))
-        done = start + _cycles(i, arch)
+            start = ready(stores.popleft(), max(start, free[Unit.STORE]))
+            streams.append((start, start + cycles))
+        done = start + cycles
         if i.opcode == Opcode.STORE:
             start, finished = streams.popleft()
-            done = max(start + _cycles(i, arch), finished)
+            done = max(start + cycles, finished)
         starts.append(start)
-        free[i.unit] = done
+        free[unit] = done
         done += _LATENCY
-        for times, index, access in touched:
+        for access in mine:
             early = 0
             if i.opcode == Opcode.ARRAY and access.space == Space.ACCUMULATOR and not i.starts:
                 # Post-processing may start with the last pass and read each sum as it is finished.
                 early = max(pixels(i), shortest_pass(arch, filled(i, arch)))
-            times.touch(index, access.is_write, done - early)
+            spaces[access.space].touch(access, spans[access.space], done - early)
     return sorted(range(len(starts)), key=starts.__getitem__)
 
 
@@ -173,6 +179,13 @@ def finish(code: Sequence[tuple[Instruction, str | None]], sections: Sections, a
     return sealed([begin, *ordered, Instruction(Opcode.END)]), sections.starts["code"], window
 
 
+def code_bytes(code: Sequence[Instruction], arch: Arch) -> bytes:
+    """Instructions as they lie in memory."""
+    rows = np.zeros((len(code), arch.instruction_bytes), np.uint8)
+    rows[:, :INSTRUCTION_BYTES] = encoded(code).view(np.uint8)
+    return rows.tobytes()
+
+
 def assemble_image(code: Sequence[Instruction], arch: Arch, sections: Sections,
                    constants: Mapping[str, Sequence[tuple[int, bytes]]]) -> bytes:
     """The bytes of external memory from the start of the window to the end of the tables.
@@ -181,7 +194,7 @@ def assemble_image(code: Sequence[Instruction], arch: Arch, sections: Sections,
     """
     image = bytearray(sections.starts["tables"] + sections.sizes["tables"])
     start = sections.starts["code"]
-    text = b"".join(i.to_bytes(arch.instruction_bytes) for i in code)
+    text = code_bytes(code, arch)
     image[start:start + len(text)] = text
     for section, items in constants.items():
         for offset, content in items:

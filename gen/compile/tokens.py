@@ -7,7 +7,6 @@ instruction of A.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
@@ -17,8 +16,6 @@ from systolith.hw.spec.memories import Space
 from systolith.sim.machine.access import Access, accesses, overlap, span_of
 
 __all__ = ["outstanding", "synchronize"]
-
-_OTHERS = {unit: [other for other in Unit if other != unit] for unit in Unit}
 
 
 class _Last:
@@ -32,7 +29,7 @@ class _Last:
         """The last instruction that accessed one of the words, `known` if that is later."""
         if self.last <= known:
             return known
-        return max(known, int(self.words[index].max(initial=-1)))
+        return max(known, int(np.maximum.reduce(self.words[index], initial=-1)))
 
     def touch(self, index, number):
         self.words[index] = self.last = number
@@ -53,34 +50,41 @@ def synchronize(instructions: Iterable[Instruction], arch: Arch,
     used : sequence, or None
         `accesses` of each instruction, where they are known.
     """
-    instructions = [
-        replace(i, wait=0, signal=0,
-                fields=i.fields | ({"early": 0} if i.opcode == Opcode.ARRAY else {}))
-        for i in instructions]
+    instructions = [i.bare() for i in instructions]
     used = used or [accesses(i, arch) for i in instructions]
     spans = {space: span_of(space, arch, used) for space in Space}
-    last: dict[tuple, _Last] = {}               # by (space, is_write, unit)
-    covered = {(giver, taker): -1 for giver in Unit for taker in Unit}
+    #: by space: (unit, _Last) of those that write and that read there
+    writers: dict[Space, dict] = {space: {} for space in Space}
+    readers: dict[Space, dict] = {space: {} for space in Space}
+    covered = [[-1] * len(Unit) for _ in Unit]      # by taker and giver
     for number, (i, mine) in enumerate(zip(instructions, used, strict=True)):
-        if i.unit is None:
+        unit = i.opcode.unit
+        if unit is None:
             continue
-        touched = [(access, access.index(*spans[access.space])) for access in mine]
-        for unit in _OTHERS[i.unit]:
-            need = covered[unit, i.unit]
-            for access, index in touched:
-                for is_write in (True, False)[:1 + access.is_write]:
-                    if found := last.get((access.space, is_write, unit)):
-                        need = found.latest(index, need)
-            if need > covered[unit, i.unit]:
-                covered[unit, i.unit] = need
-                i.wait |= 1 << unit
-                instructions[need].signal |= 1 << i.unit
+        if unit == Unit.ARRAY:
+            i.fields["early"] = 0
+        known = covered[unit]
+        need = known.copy()
+        touched = []
+        for access in mine:
+            space = access.space
+            index = access.index(*spans[space])
+            touched.append((access, index))
+            for others in (writers, readers) if access.is_write else (writers,):
+                for other, found in others[space].items():
+                    if found.last > need[other] and other != unit:
+                        need[other] = found.latest(index, need[other])
+        for other in Unit:
+            if need[other] > known[other] and other != unit:
+                known[other] = need[other]
+                i.wait |= 1 << other
+                instructions[need[other]].signal |= 1 << unit
         for access, index in touched:
-            key = access.space, access.is_write, i.unit
-            if key not in last:
+            last = (writers if access.is_write else readers)[access.space]
+            if unit not in last:
                 first, end = spans[access.space]
-                last[key] = _Last(end - first)
-            last[key].touch(index, number)
+                last[unit] = _Last(end - first)
+            last[unit].touch(index, number)
     _set_early(instructions, used)
     return instructions
 
@@ -99,10 +103,10 @@ def _set_early(instructions, used):
     in another order, so these tokens are never early.
     """
     givers = iter([n for n, i in enumerate(instructions)
-                   if i.unit == Unit.ARRAY and i.signal >> Unit.POST & 1])
+                   if i.opcode == Opcode.ARRAY and i.signal >> Unit.POST & 1])
     giver, read = None, 0
     for number, i in enumerate(instructions):
-        if i.unit != Unit.POST:
+        if i.opcode != Opcode.POST:
             continue
         if i.wait >> Unit.ARRAY & 1:
             giver, read = next(givers), 0
@@ -139,15 +143,19 @@ def outstanding(instructions: Sequence[Instruction], arch: Arch) -> int:
     instructions, and one on the way there) and the sequencer stops.
     """
     most = 0
+    units = np.array([-1 if i.opcode.unit is None else i.opcode.unit for i in instructions],
+                     np.int64)
+    waits, signals = (np.array([getattr(i, name) for i in instructions], np.int64)
+                      for name in ("wait", "signal"))
     for taker in Unit:
-        mine = [n for n, i in enumerate(instructions) if i.unit == taker]
+        mine = np.flatnonzero(units == taker)
+        # how many instructions the sequencer has dispatched when it stops for one of these
+        stops = np.append(mine, np.full(arch.queue_depth + 2, len(instructions)))[
+            arch.queue_depth + 2:]
         for giver in set(Unit) - {taker}:
-            given = np.cumsum([i.unit == giver and i.signal >> taker & 1 for i in instructions])
-            taken = 0
-            for place, number in enumerate(mine):
-                if instructions[number].wait >> giver & 1:
-                    stop = place + arch.queue_depth + 2
-                    reach = mine[stop] if stop < len(mine) else len(instructions)
-                    most = max(most, int(given[reach - 1]) - taken)
-                    taken += 1
+            takes = waits[mine] >> giver & 1
+            if takes.any():
+                given = np.cumsum((units == giver) & (signals >> taker & 1 == 1))
+                ahead = given[stops - 1] - (np.cumsum(takes) - takes)
+                most = max(most, int(ahead[takes == 1].max()))
     return most

@@ -5,6 +5,7 @@ here, computed once.
 """
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import gcd
 from typing import Any
 
@@ -181,7 +182,14 @@ class Arch:
             object.__setattr__(self, "post_lanes", lanes)
         check_arch(self)
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self):
+        return hash(tuple(getattr(self, name) for name in KEYS))
+
+    @cached_property
     def pe_structure(self) -> Structure:
         """`structure`, with "auto" resolved."""
         if self.structure != "auto":
@@ -190,52 +198,52 @@ class Arch:
         small = bits <= SMALL_PRODUCT
         return Structure.LUT4 if small else Structure.DSP
 
-    @property
+    @cached_property
     def pe_dsp(self) -> bool:
         """Whether processing elements are built for DSP blocks."""
         return self.pe_structure.is_dsp
 
-    @property
+    @cached_property
     def post_luts(self) -> bool:
         """Whether the multipliers of post-processing are built without DSP blocks."""
         return self.post_multiplier == "luts"
 
     # Shape of the words.
 
-    @property
+    @cached_property
     def vector(self) -> int:
         """Channels in an activation word: rows * lanes."""
         return self.rows * self.lanes
 
-    @property
+    @cached_property
     def group(self) -> int:
         """Channels that are written together: the most that fit activation words and columns."""
         return gcd(self.vector, self.columns)
 
-    @property
+    @cached_property
     def chunks(self) -> int:
         """Cycles that post-processing takes for one group: group / post_lanes."""
         return self.group // self.post_lanes
 
-    @property
+    @cached_property
     def groups_per_word(self) -> int:
         return self.vector // self.group
 
-    @property
+    @cached_property
     def groups_per_columns(self) -> int:
         return self.columns // self.group
 
-    @property
+    @cached_property
     def code_signs(self) -> int:
         """Signs that a code can hold; 1 on chips without `packed_signs`."""
         return self.activation.width if self.packed_signs else 1
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """Places for groups in an activation word: for those of signs, where the chip has them."""
         return self.groups_per_word * self.code_signs
 
-    @property
+    @cached_property
     def height_unit(self) -> int:
         """Rows of the array by which passes of part of them are counted (ARRAY's `height`)."""
         return -(-self.rows // 16)
@@ -247,7 +255,7 @@ class Arch:
         unit = self.height_unit
         return min(self.rows, -(-channels // (unit * self.lanes)) * unit) if idle else self.rows
 
-    @property
+    @cached_property
     def macs_per_cycle(self) -> int:
         return self.rows * self.columns * self.lanes
 
@@ -258,7 +266,7 @@ class Arch:
 
     # Exact sums.
 
-    @property
+    @cached_property
     def term_bound(self) -> int:
         """Largest magnitude of one product's image."""
         return term_bound(self.activation, self.weight)
@@ -267,23 +275,23 @@ class Arch:
         """Bits of a signed number that holds every sum of `terms` products."""
         return sum_bits(self.activation, self.weight, terms)
 
-    @property
+    @cached_property
     def sum_exponent(self) -> int:
         """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
         return self.activation.exponent + self.weight.exponent
 
-    @property
+    @cached_property
     def psum_bits(self) -> int:
         """Bits of a partial sum inside the array: rows * lanes products."""
         return self.sum_bits(self.vector)
 
-    @property
+    @cached_property
     def accumulator_bits(self) -> int:
         if self.accumulator is not None:
             return self.accumulator
         return self.sum_bits(max(self.largest_k, self.vector))
 
-    @property
+    @cached_property
     def first_bits(self) -> int:
         """Bits of a signed number that holds every result before it meets its operand. Integers
         may be rounded more finely than the activation format does."""
@@ -291,7 +299,7 @@ class Arch:
             return max(min(FIRST_BITS, self.multiplier_bits - FIRST_BELOW), self.last_bits)
         return self.last_bits
 
-    @property
+    @cached_property
     def last_bits(self) -> int:
         """Bits of a signed number that holds every result, those that are looked up in tables
         among them."""
@@ -300,48 +308,48 @@ class Arch:
             width = max(width, self.table_address_bits)
         return width + 1
 
-    @property
+    @cached_property
     def rounded_bits(self) -> int:
         """An integer result is rounded to -2**rounded_bits to 2**rounded_bits - 1, before the zero
         point is added; what is beyond is below or above all limits."""
         return max(self.last_bits, self.first_bits - 1)
 
-    @property
+    @cached_property
     def table_address_bits(self) -> int:
         return (self.table_depth - 1).bit_length()
 
-    @property
+    @cached_property
     def raw_bits(self) -> int:
         """Bits of a result that is stored as it is, accumulator plus bias: 16, 32 or 128."""
         return next(bits for bits in (16, 32, 64, 128) if bits > self.accumulator_bits)
 
     # Memories: bits on the chip, bytes outside.
 
-    @property
+    @cached_property
     def beat_bytes(self) -> int:
         return self.bus_bits // 8
 
-    @property
+    @cached_property
     def instruction_bytes(self) -> int:
         """Bytes of an instruction in external memory: on buses of more than 128 bits 64, of which
         programs begin at a multiple, so that it is whole beats and crosses no page."""
         return INSTRUCTION_BYTES if self.bus_bits <= 128 else 64
 
-    @property
+    @cached_property
     def activation_bits(self) -> int:
         """Bits of an activation word."""
         return self.vector * self.activation.width
 
-    @property
+    @cached_property
     def group_bits(self) -> int:
         return self.group * self.activation.width
 
-    @property
+    @cached_property
     def weight_bits(self) -> int:
         """Bits of a weight word: the weights of one array row."""
         return self.columns * self.lanes * self.weight.width
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, tuple[int, bool]]:
         """{name: (bits, whether it has a sign)} of one channel's parameters, from bit 0 up; addends
         are the highest bits of multiplier_bits, "below" are those for sums below zero."""
@@ -355,67 +363,67 @@ class Arch:
                        "below_shift": (SHIFT_BITS, False), "below_addend": (below, True)}
         return fields
 
-    @property
+    @cached_property
     def parameter_bits(self) -> int:
         """Bits of one channel's parameters."""
         return sum(bits for bits, _ in self.parameters.values())
 
-    @property
+    @cached_property
     def addend_bits(self) -> int:
         """Bits of what is added to a product for the fraction of the bias: the highest ones of
         multiplier_bits."""
         return 0 if self.activation.binary else min(self.bias_fraction, self.multiplier_bits)
 
-    @property
+    @cached_property
     def addend_unit(self) -> int:
         """What their lowest bit weighs."""
         return 1 << self.multiplier_bits - self.addend_bits
 
-    @property
+    @cached_property
     def gain_bits(self) -> int:
         """Bits of the signed factors with which a result and an operand are combined."""
         return self.multiplier_bits + 1
 
-    @property
+    @cached_property
     def tie_bits(self) -> int:
         """Bits of a channel's rule for ties, which integers need."""
         return 2 if self.activation.uniform else 0
 
-    @property
+    @cached_property
     def group_bytes(self) -> int:
         """Bytes of a group outside; a group never shares a byte with another."""
         return _item_bytes(self.group_bits, self.beat_bytes)
 
-    @property
+    @cached_property
     def activation_bytes(self) -> int:
         """Bytes of an activation word outside: its groups in order, then up to whole beats."""
         return _up(self.groups_per_word * self.group_bytes, self.beat_bytes)
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         return _up(_up(self.weight_bits, 8) // 8, self.beat_bytes)
 
-    @property
+    @cached_property
     def parameter_bytes(self) -> int:
         """Bytes of a parameter word (post_lanes channels) outside."""
         return _up(_up(self.post_lanes * self.parameter_bits, 8) // 8, self.beat_bytes)
 
-    @property
+    @cached_property
     def table_bits(self) -> int:
         """Bits of a table word: one result."""
         return self.activation.width
 
-    @property
+    @cached_property
     def table_bytes(self) -> int:
         """Bytes of a table word outside: one beat."""
         return _up(_up(self.activation.width, 8) // 8, self.beat_bytes)
 
-    @property
+    @cached_property
     def raw_bytes(self) -> int:
         """Bytes of one chunk of raw results (post_lanes of them) outside."""
         return _item_bytes(self.post_lanes * self.raw_bits, self.beat_bytes)
 
-    @property
+    @cached_property
     def item_bits(self) -> int:
         """Bits of what post-processing hands to the store unit: a group, or a raw chunk."""
         return max(8 * self.group_bytes, 8 * self.raw_bytes)

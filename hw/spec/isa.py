@@ -15,18 +15,20 @@ Addresses: memories on the chip are addressed in words, external memory in bytes
 of the window that the host has opened.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
+import numpy as np
 from amaranth.lib import data
 
 from .numbers import FIRST_BITS, GAIN_BITS, SLOT_BITS
 
 __all__ = ["HEAD", "INSTRUCTION_BITS", "INSTRUCTION_BYTES", "OPCODES", "Destination", "Field",
            "Instruction", "Memory", "Opcode", "Pooling", "Unit", "assemble", "decode",
-           "description", "layout", "markdown_table", "program_sum",
-           "sealed"]
+           "description", "encoded", "layout", "markdown_table",
+           "program_sum", "sealed"]
 
 #: A whole number of beats of up to 128 bits; in memory `Arch.instruction_bytes` for each.
 INSTRUCTION_BITS = 384
@@ -50,14 +52,13 @@ class Opcode(IntEnum):
     STORE = 5
     END = 6
 
-    @property
-    def unit(self) -> Unit | None:
-        """The unit that executes it; None: the sequencer."""
-        return _UNITS.get(self)
+    #: The unit that executes it; None: the sequencer.
+    unit: Unit | None
 
-
-_UNITS = {Opcode.LOAD: Unit.LOAD, Opcode.ARRAY: Unit.ARRAY, Opcode.POST: Unit.POST,
-          Opcode.STORE: Unit.STORE}
+    def __init__(self, _):
+        # a plain attribute: it is read for every instruction of a program, many times
+        name = self.name
+        self.unit = Unit[name] if name in Unit.__members__ else None
 
 
 class Memory(IntEnum):
@@ -286,48 +287,84 @@ def _places(opcode):
 
 
 _PLACES = {opcode: tuple(_places(opcode)) for opcode in OPCODES}
+_HEAD = tuple(_PLACES[Opcode.END][:len(HEAD)])
+#: (name, lowest value, highest value) of an instruction's own fields, in the order of its
+#: dictionary.
+_RANGES = {opcode: tuple(place[:3] for place in places[len(HEAD):])
+           for opcode, places in _PLACES.items()}
 _DEFAULTS = {opcode: {item.name: item.least or 0 for item in fields}
              for opcode, fields in OPCODES.items()}
 
 
-@dataclass
+@dataclass(init=False, repr=False)
 class Instruction:
-    """One instruction: its opcode, tokens, layer, and a value for every field of `OPCODES`."""
+    """One instruction: its opcode, tokens, layer, and a value for every field of `OPCODES`, which
+    is an attribute of its own as well: `i.base` is `i.fields["base"]`."""
+
+    # The fields are the instance's dictionary, so that reading one is as fast as Python can.
+    __slots__ = ("__dict__", "layer", "opcode", "signal", "wait")
+
     opcode: Opcode
-    fields: dict = field(default_factory=dict)
-    wait: int = 0
-    signal: int = 0
-    layer: int = 0
+    fields: dict[str, int]
+    wait: int
+    signal: int
+    layer: int
 
-    def __post_init__(self):
-        self.opcode = Opcode(self.opcode)
-        values = _DEFAULTS[self.opcode] | self.fields
-        if len(values) > len(_DEFAULTS[self.opcode]):
-            unknown = min(set(self.fields) - set(_DEFAULTS[self.opcode]))
-            raise ValueError(f"{self.opcode.name} has no field {unknown!r}; "
-                             f"it has {', '.join(_DEFAULTS[self.opcode])}")
-        self.fields = {name: int(value) for name, value in values.items()}
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> int: ...
+    else:
+        @property
+        def fields(self) -> dict[str, int]:
+            return self.__dict__
 
-    def __getattr__(self, name: str) -> int:
-        try:
-            return self.__dict__["fields"][name]
-        except KeyError:
-            raise AttributeError(name) from None
+    def __init__(self, opcode: int, fields: Mapping[str, int] | None = None, wait: int = 0,
+                 signal: int = 0, layer: int = 0):
+        self.opcode = opcode = Opcode(opcode)
+        self.wait, self.signal, self.layer = wait, signal, layer
+        values = self.__dict__
+        values.update(_DEFAULTS[opcode])
+        if fields:
+            count = len(values)
+            for name, value in fields.items():
+                values[name] = int(value)
+            if len(values) > count:
+                unknown = min(set(fields) - set(_DEFAULTS[opcode]))
+                raise ValueError(f"{opcode.name} has no field {unknown!r}; "
+                                 f"it has {', '.join(_DEFAULTS[opcode])}")
 
     @property
     def unit(self) -> Unit | None:
         return self.opcode.unit
 
+    def bare(self) -> "Instruction":
+        """A copy without tokens."""
+        copy = Instruction.__new__(Instruction)
+        copy.opcode, copy.wait, copy.signal, copy.layer = self.opcode, 0, 0, self.layer
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def __repr__(self) -> str:
+        return f"Instruction({self})"
+
+    def check_ranges(self) -> None:
+        """Raises ValueError for a value out of range."""
+        for name, low, high, *_ in _HEAD:
+            self._check_range(name, low, getattr(self, name), high)
+        for (name, low, high), value in zip(_RANGES[self.opcode], self.__dict__.values(),
+                                            strict=True):
+            if not low <= value <= high:
+                self._check_range(name, low, value, high)
+
+    def _check_range(self, name, low, value, high):
+        if not low <= value <= high:
+            raise ValueError(f"{self.opcode.name}.{name} must be from {low} to {high}, not {value}")
+
     def encode(self) -> int:
         """The instruction as a Python integer. Raises ValueError for a value out of range."""
-        values = {"opcode": int(self.opcode), "wait": self.wait, "signal": self.signal,
-                  "layer": self.layer, **self.fields}
+        self.check_ranges()
+        values = [int(self.opcode), self.wait, self.signal, self.layer, *self.__dict__.values()]
         word = 0
-        for name, low, high, mask, position in _PLACES[self.opcode]:
-            value = values[name]
-            if not low <= value <= high:
-                raise ValueError(f"{self.opcode.name}.{name} must be from {low} to {high}, not "
-                                 f"{value}")
+        for (_, _, _, mask, position), value in zip(_PLACES[self.opcode], values, strict=True):
             word |= (value & mask) << position
         return word
 
@@ -397,24 +434,54 @@ def assemble(text: str) -> Instruction:
                        fields={key: int(value) for key, value in values.items()})
 
 
-def program_sum(code: Iterable[Instruction]) -> int:
+def encoded(code: Sequence[Instruction]) -> np.ndarray:
+    """The instructions in their bits: uint32 array [instructions, words], little-endian. Raises
+    ValueError for a value out of range."""
+    words = np.zeros((len(code), INSTRUCTION_BYTES // 8), np.uint64)
+    alike: dict[Opcode, list[int]] = {}
+    for number, item in enumerate(code):
+        alike.setdefault(item.opcode, []).append(number)
+    for opcode, numbers in alike.items():
+        places = _PLACES[opcode]
+        rows = [[int(item.opcode), item.wait, item.signal, item.layer, *item.fields.values()]
+                for item in map(code.__getitem__, numbers)]
+        try:
+            # an identity has 64 bits
+            values = np.array(rows, np.uint64 if opcode == Opcode.BEGIN else np.int64)
+        except OverflowError:
+            for number in numbers:
+                code[number].check_ranges()
+            raise
+        low, high = ([place[n] for place in places] for n in (1, 2))
+        wrong = (values < low) | (values > high)
+        if wrong.any():
+            code[numbers[int(np.argmax(wrong.any(axis=1)))]].check_ranges()
+        values = values.view(np.uint64) & np.array([place[3] for place in places], np.uint64)
+        mine = np.zeros((len(numbers), words.shape[1]), np.uint64)
+        for column, (*_, mask, position) in enumerate(places):
+            word, shift = divmod(position, 64)
+            mine[:, word] |= values[:, column] << np.uint64(shift)
+            if shift + mask.bit_length() > 64:
+                mine[:, word + 1] |= values[:, column] >> np.uint64(64 - shift)
+        words[numbers] = mine
+    return words.astype("<u8").view("<u4")
+
+
+def program_sum(code: Sequence[Instruction] | np.ndarray) -> int:
     """The sum of a program from BEGIN to END, as END's `checksum` defines it: 0 for one that is
-    whole."""
-    total = 0
-    for item in code:
-        word = item.encode()
-        total = total << 1 & 0xFFFFFFFF | total >> 31
-        while word:
-            total ^= word & 0xFFFFFFFF
-            word >>= 32
-    return total
+    whole. `code` is the instructions, or what `encoded` makes of them."""
+    words = code if isinstance(code, np.ndarray) else encoded(code)
+    rows = np.bitwise_xor.reduce(words, axis=1).astype(np.uint64)
+    # each is rotated once for every instruction after it
+    turns = np.arange(len(rows) - 1, -1, -1, dtype=np.uint64) % np.uint64(32)
+    turned = (rows << turns | rows >> np.uint64(32) - turns) & np.uint64(0xFFFFFFFF)
+    return int(np.bitwise_xor.reduce(turned, initial=np.uint64(0)))
 
 
 def sealed(code: Sequence[Instruction]) -> list[Instruction]:
     """The program with the `checksum` that belongs into its END, its last instruction."""
     *others, end = code
-    open_end = replace(end, fields={"checksum": 0})
-    total = program_sum([*others, open_end])
+    total = program_sum([*others, replace(end, fields={"checksum": 0})])
     position = sum(item.width for item in HEAD)
     # the field's bits as they meet in a sum of words of 32 bits
     checksum = (total >> position | total << 32 - position) & 0xFFFFFFFF

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .arch import Arch
 from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
@@ -270,23 +271,32 @@ _OPTIONS = {opcode: [row for row in OPTIONS if row.opcode == opcode] for opcode 
 _BOUNDS = {opcode: [row for row in BOUNDS if row.opcode == opcode] for opcode in Opcode}
 
 
+@lru_cache(64)
+def _of_chip(arch, opcode):
+    """(options that the chip lacks, [(field, lowest value, highest value, bits)] of fields that it
+    has fewer bits for)."""
+    kept = kept_bits(arch, opcode)
+    return ([option for option in _OPTIONS[opcode] if option.missing(arch)],
+            [(item.name, -(1 << bits - 1) if item.signed else 0, (1 << bits - item.signed) - 1,
+              bits)
+             for item in OPCODES[opcode] if (bits := kept[item.name]) < item.width])
+
+
 def fault(i: Instruction, arch: Arch) -> str | None:
     """What keeps a chip from executing an instruction as its fields say, its fields being within
     their widths; None: nothing. Words that it reaches are not looked at."""
-    for option in _OPTIONS[i.opcode]:
-        if option.low <= i.fields[option.field] <= option.high and option.missing(arch):
+    options, kept = _of_chip(arch, i.opcode)
+    for option in options:
+        if option.low <= i.fields[option.field] <= option.high:
             return option.lack
     for bound in _BOUNDS[i.opcode]:
         if (limits := bound.limits(i, arch)) is not None:
             low, high = limits
             if not low <= i.fields[bound.field] <= high:
                 return f"{bound.field} must be from {low} to {high}, {bound.what}"
-    kept = kept_bits(arch, i.opcode)
-    for item in OPCODES[i.opcode]:
-        bits = kept[item.name]
-        if bits < item.width and not -(1 << bits - 1 if item.signed else 0) <= (
-                i.fields[item.name]) < 1 << bits - item.signed:
-            return (f"{item.name} is {i.fields[item.name]}, which does not fit the {bits} bits "
+    for name, low, high, bits in kept:
+        if not low <= i.fields[name] <= high:
+            return (f"{name} is {i.fields[name]}, which does not fit the {bits} bits "
                     "that the chip has for it")
     for rule in RULES[i.opcode]:
         if found := rule(i, arch):

@@ -53,8 +53,14 @@ def _integers(bits, width, signed=False):
 
 def _to_bytes(bits, size):
     """Bits [words, n] to `size` bytes a word, padded with zeros at the end."""
-    packed = np.packbits(bits, axis=1, bitorder="little")
-    return np.pad(packed, ((0, 0), (0, size - packed.shape[1])))
+    return _padded(np.packbits(bits, axis=1, bitorder="little"), size)
+
+
+def _padded(data, size):
+    """Rows of bytes with zeros at the end, up to `size` bytes each."""
+    padded = np.zeros((len(data), size), np.uint8)
+    padded[:, :data.shape[1]] = data
+    return padded
 
 
 def _from_bytes(data, size, bits):
@@ -69,7 +75,7 @@ def _pack_codes(codes, width, size):
     if codes.size and (codes.min() < 0 or codes.max() >> width):
         raise ValueError(f"codes must be from 0 to {(1 << width) - 1}")
     if width == 8:
-        return np.pad(codes.astype(np.uint8), ((0, 0), (0, size - codes.shape[1])))
+        return _padded(codes, size)
     return _to_bytes(_bits(codes, width), size)
 
 
@@ -98,7 +104,7 @@ def pack_activation_words(codes: ArrayLike, arch: Arch) -> bytes:
     codes = _rows(codes, arch.vector, "activation words").reshape(-1, arch.group)
     groups = _pack_codes(codes, arch.activation.width, arch.group_bytes)
     groups = groups.reshape(-1, arch.groups_per_word * arch.group_bytes)
-    return np.pad(groups, ((0, 0), (0, arch.activation_bytes - groups.shape[1]))).tobytes()
+    return _padded(groups, arch.activation_bytes).tobytes()
 
 
 def unpack_activation_words(data: bytes, arch: Arch) -> np.ndarray:

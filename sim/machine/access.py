@@ -47,13 +47,18 @@ class Pattern:
         return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Access:
     """Words of one space that an instruction reads, or that it writes: a pattern from `base` on."""
+    __slots__ = ("_index", "_range", "base", "is_write", "pattern", "space")
+
     space: Space
     pattern: Pattern
     base: int
     is_write: bool
+
+    def __post_init__(self):
+        self._range = None
 
     @property
     def intervals(self) -> np.ndarray:
@@ -73,6 +78,11 @@ class Access:
     def index(self, start: int = 0, stop: int | None = None) -> slice | np.ndarray:
         """What selects its words from an array that holds something for each word from `start` to
         before `stop`; others are left out."""
+        if self._range != (start, stop):        # asked for several times with the same
+            self._range, self._index = (start, stop), self._find(start, stop)
+        return self._index
+
+    def _find(self, start, stop):
         low, high = self.low - start, self.high - start
         room = (high if stop is None else stop - start)
         if len(self.pattern.intervals) <= 1:
@@ -248,7 +258,7 @@ def check(instruction: Instruction, arch: Arch, window_bytes: int | None = None,
     known.
     """
     i = instruction
-    i.encode()
+    i.check_ranges()
     if text := fault(i, arch):
         raise AccessError(f"{text}: {i}")
     if i.opcode in (Opcode.LOAD, Opcode.STORE):

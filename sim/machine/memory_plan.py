@@ -30,7 +30,17 @@ from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.program import Program
 
 from .contents import Contents, MemoryPlanError
-from .sums import ANY, NONE, Sums, find_passes, find_pixels, lines_of, may_see_nothing, sees_nothing
+from .sums import (
+    ANY,
+    NONE,
+    Sums,
+    find_passes,
+    find_pixels,
+    geometries_of,
+    lines_of,
+    may_see_nothing,
+    sees_nothing,
+)
 
 __all__ = ["MemoryPlanError", "check_memory_plan"]
 
@@ -69,8 +79,7 @@ class _Checker:
         """
         stated, number = entry.array, self.contents.number[entry.input]
         layer = SimpleNamespace(**vars(stated), name=entry.name, input=entry.input,
-                                output=self.contents.number[entry.output], operand=entry.operand,
-                                geometries={})
+                                output=self.contents.number[entry.output], operand=entry.operand)
         layer.y, layer.x = lines_of(stated)
         layer.words = words_of_rows(stated.height, stated.narrow or 0, self.arch)
         layer.runs = [list(zip(accumulate((box.passes for box in boxes), initial=0), boxes,
@@ -92,6 +101,8 @@ class _Checker:
             wanted[np.asarray(entry.channels) // self.arch.group] = True
             layer.wanted = wanted.reshape(layer.wanted.shape)
         layer.wanted = self.contents.in_slots(layer.wanted)
+        layer.geometries = geometries_of(layer)
+        layer.sees = may_see_nothing(layer)
         return layer
 
     def fail(self, number: int, text: str) -> NoReturn:
@@ -208,16 +219,17 @@ class _Checker:
         sums, index = self.sums, windows(i)                     # [results, words]
         if not 0 <= index.min() <= index.max() < len(sums.layer):
             self.fail(number, "reads sums that are not there")
-        block, round, row, column = (getattr(sums, name)[index]
-                                     for name in ("block", "round", "row", "column"))
-        if (sums.layer[index] != i.layer).any() or (block != block[0, 0]).any() or not (
-                (round == self.round) | (round == ANY)).all() or (row == NONE).any():
+        there, block, passes, round, row, column, blind = sums.all[:, index]
+        least = int(row.min())
+        if (there != i.layer).any() or (block != block[0, 0]).any() or not (
+                (round == self.round) | (round == ANY)).all() or (
+                least <= NONE and (row == NONE).any()):
             self.fail(number, "reads sums that are not its own")
         runs = layer.block_passes
-        if (sums.passes[index] != runs[block[0, 0] + 1] - runs[block[0, 0]]).any():
+        if (passes != runs[block[0, 0] + 1] - runs[block[0, 0]]).any():
             self.fail(number, "reads sums that have not had all their passes")
         known = (row >= 0).all(axis=1)
-        blind, right = sums.blind[index], known.all() or may_see_nothing(layer)
+        right = least >= 0 or layer.sees
         for which in np.unique(blind[blind > 0]) if blind.any() else ():
             mine = (blind == which) & (row >= 0)
             for passes in sums.passes_blind[which]:

@@ -4,19 +4,20 @@ The part of `memory_plan.py` that executes ARRAY instructions on tags.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Above, ArrayView, Axis
-from systolith.hw.spec.isa import Instruction
+from systolith.hw.spec.isa import OPCODES, Instruction, Opcode
 from systolith.hw.spec.loops import filled
 from systolith.hw.spec.memories import Space
 
 from .contents import Contents
 
-__all__ = ["ANY", "NONE", "Sums", "find_passes", "find_pixels", "lines_of", "may_see_nothing",
-           "sees_nothing"]
+__all__ = ["ANY", "NONE", "Sums", "find_passes", "find_pixels", "geometries_of", "lines_of",
+           "may_see_nothing", "sees_nothing"]
 
 #: Instead of a pixel's row or column, or of a round. ANY: unknown, because the array has read
 #: nothing but padding for the sum. NONE: the sum is of no pixel, because it lacks some products;
@@ -24,6 +25,11 @@ __all__ = ["ANY", "NONE", "Sums", "find_passes", "find_pixels", "lines_of", "may
 ANY, NONE = -1, -2
 #: Fields of ARRAY on which its loops do not depend.
 _PLACES = {"weight_base", "base", "accumulator", "accumulate", "early", "double", "pad_code"}
+#: The others, of an instruction.
+_LOOPS = attrgetter(*(item.name for item in OPCODES[Opcode.ARRAY] if item.name not in _PLACES))
+#: Geometries that are kept for the next program, which in a sweep is much like the last one.
+_MOST_GEOMETRIES = 1 << 11
+_geometries: dict[tuple, dict] = {}
 
 
 class Sums:
@@ -37,30 +43,25 @@ class Sums:
         the round.
     blind : int64 array [accumulator_depth]
         An index into `passes_blind`.
+    all : int64 array [7, accumulator_depth]
+        All of these, `blind` last.
     passes_blind : list of tuples
         Sets of passes, as (((first kernel row, count), (first kernel column, count)), ...), in
         which the array has read nothing but padding for a sum.
     """
     FIELDS = ("layer", "block", "passes", "round", "row", "column")
 
-    layer: np.ndarray
-    block: np.ndarray
-    round: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    passes: np.ndarray
-    blind: np.ndarray
-
     def __init__(self, depth: int):
-        for name in (*self.FIELDS, "blind"):
-            setattr(self, name, np.full(depth, -1))
+        self.all = np.full((len(self.FIELDS) + 1, depth), -1)
+        (self.layer, self.block, self.passes, self.round, self.row, self.column,
+         self.blind) = self.all
         self.passes_blind: list[tuple] = [()]
 
     def begin(self, mine: slice, values: dict[str, Any]) -> None:
         """Put new sums into words. `values`: by the names in FIELDS integers or arrays [sums], and
         "blind", the passes that have read nothing for them, or None."""
-        for name in self.FIELDS:
-            getattr(self, name)[mine] = values[name]
+        for row, name in zip(self.all, self.FIELDS, strict=False):
+            row[mine] = values[name]
         self.blind[mine] = 0
         self._note(mine, values["blind"])
 
@@ -80,9 +81,11 @@ class Sums:
             good &= getattr(self, name)[mine] == values[name]
         for name in ("round", "row", "column"):
             there, new = getattr(self, name)[mine], values[name]
-            good &= (there == new) | (there < 0) | (np.asarray(new) < 0)
-            getattr(self, name)[mine] = np.where(
-                there == NONE, NONE, np.where(np.asarray(new) == ANY, there, new))
+            same = there == new
+            if not same.all():
+                good &= same | (there < 0) | (np.asarray(new) < 0)
+                getattr(self, name)[mine] = np.where(
+                    there == NONE, NONE, np.where(np.asarray(new) == ANY, there, new))
         self.passes[mine] = values["passes"]
         self._note(mine, values["blind"])
         return bool(good.all())
@@ -129,8 +132,8 @@ def find_passes(tags: np.ndarray, i: Instruction, layer: Any, arch: Arch
         return "does not find its weights one after the other"
     size = layer.weight_bytes[block]
     first, rest = divmod(int(tags[0]) - layer.weight_places[block], size * layer.words)
-    if tags.min() < 0 or (np.diff(tags) != size).any() or rest or tags[-1] >= (
-            layer.weight_places[block + 1]):
+    if (tags[0] < 0 or (tags[1:] - tags[:-1] != size).any() or rest
+            or tags[-1] >= layer.weight_places[block + 1]):
         return "does not find its weights one after the other"
     start, (y, rows, x, columns, b, blocks) = [
         run for run in layer.runs[block] if run[0] <= first][-1]
@@ -262,6 +265,15 @@ class _Geometry:
         return words, rows[:, None], columns, down, across
 
 
+def geometries_of(layer: Any) -> dict:
+    """{what an ARRAY visits: its `_Geometry`} of a layer, the same for all layers that are alike in
+    what these depend on: its axes `y` and `x`, and `wanted`."""
+    if sum(map(len, _geometries.values())) > _MOST_GEOMETRIES:
+        _geometries.clear()
+    facts = layer.y, layer.x, layer.wanted.shape, layer.wanted.tobytes()
+    return _geometries.setdefault(facts, {})
+
+
 def find_pixels(contents: Contents, number: int, i: Instruction, layer: Any,
                 taps: tuple[int, int, int]) -> dict[str, Any]:
     """The pixels of the sums that an ARRAY instruction computes, by what it reads: "round", "row"
@@ -272,10 +284,10 @@ def find_pixels(contents: Contents, number: int, i: Instruction, layer: Any,
     its first pass. Raises MemoryPlanError where what it reads is not the pixels of its passes."""
     if taps[2] + i.blocks > len(layer.wanted):
         contents.fail(number, f"reads blocks that {layer.input!r} does not have")
-    key = (taps, *(value for name, value in i.fields.items() if name not in _PLACES))
-    if key not in layer.geometries:
-        layer.geometries[key] = _Geometry(i, layer, taps)
-    geometry = layer.geometries[key]
+    key = taps, _LOOPS(i)
+    geometry = layer.geometries.get(key)
+    if geometry is None:
+        geometry = layer.geometries[key] = _Geometry(i, layer, taps)
     if geometry.empty:
         if geometry.needed.any() and i.replicate:
             _check_edge(contents, number, i, layer, geometry)

@@ -131,9 +131,14 @@ class Conv:
         """This layer with biases as the chip holds them."""
         if self.requantization is None:
             return self
-        bias, held = self.requantization.held(self.bias, arch.addend_unit)
-        return self if held is self.requantization else replace(self, bias=bias,
-                                                                requantization=held)
+        unit, there = self.__dict__.get("_there", (None, self))
+        if unit != arch.addend_unit:            # asked for several times with the same
+            bias, held = self.requantization.held(self.bias, arch.addend_unit)
+            there = self if held is self.requantization else replace(self, bias=bias,
+                                                                     requantization=held)
+            if there is not self:
+                self.__dict__["_there"] = arch.addend_unit, there
+        return there
 
     def reading_all(self) -> "Conv":
         """This layer with weights for all channels of the input: `Weights.absent` for those that

@@ -7,6 +7,7 @@ new `Weights` from the old one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -200,12 +201,18 @@ class Weights:
         Proven from the weights and the range of `format`, that of the input; no sum of any subset
         of the products lies outside.
         """
+        positive, negative = self._sums
+        low, high = format.image_range
+        low, high = min(low, 0), max(high, 0)
+        ends = list(zip(positive, negative, strict=True))
+        return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
+
+    @cached_property
+    def _sums(self):
+        """(sum of those above zero, sum of those below zero) of each output channel, two lists."""
         flat = self.images.reshape(len(self), -1)
         if int(np.abs(flat).max(initial=0)) * flat.shape[1] >> 62:
             flat = flat.astype(object)
         positive = np.where(flat > 0, flat, 0).sum(axis=1).tolist()
         negative = np.where(flat < 0, flat, 0).sum(axis=1).tolist()
-        low, high = format.image_range
-        low, high = min(low, 0), max(high, 0)
-        ends = list(zip(positive, negative, strict=True))
-        return [p * low + n * high for p, n in ends], [p * high + n * low for p, n in ends]
+        return positive, negative

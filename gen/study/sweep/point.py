@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+from systolith.gen.compile.twins import for_twin, program_fields
 from systolith.gen.compile.widen import widened
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.checks import is_quantized
@@ -30,6 +31,7 @@ from systolith.gen.quantize.quantize import Recipe, quantize
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
+from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import array_latency
 from systolith.sim.machine.cycles import cycles
 
@@ -234,21 +236,42 @@ class CyclesOf:
     def key(self) -> str:
         """A hash of all that the cycles depend on: of the chip what programs see, and when the
         array's sums come."""
-        modules = (compile_network.__module__, cycles.__module__, counts_of.__module__,
+        modules = (compile_network.__module__, for_twin.__module__, cycles.__module__,
+                   counts_of.__module__,
                    *(_QUANTIZE if self.net.recipe else ()))
         return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT),
                     array_latency(self.arch, arithmetic_of(self.arch).stages),
                     *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
+
+    @cached_property
+    def program_key(self) -> tuple:
+        """The same for chips that share a program but for its identity, as of `compile.twins`."""
+        return (*program_fields(self.arch), *self.net.facts(self.arch))
 
     def __str__(self):
         return f"cycles of {self.net.path} on {self.arch}"
 
     def measure(self) -> dict[str, Any]:
         graph = self.net.graph(self.arch)
-        _, program = compile_network(graph, self.arch)
+        program = for_twin(self._program(graph), self.arch)
         timing = cycles(program)
         return {"cycles": timing.cycles, "compute_cycles": timing.compute_cycles,
                 **counts_of(graph, program)}
+
+    def _program(self, graph):
+        """The program, with every check, of this chip or of a twin that was measured before it."""
+        known = _programs.pop(self.program_key, None)
+        if known is None:
+            _, known = compile_network(graph, self.arch)
+        _programs[self.program_key] = known         # the last one used is the last to go
+        while len(_programs) > _PROGRAMS:
+            del _programs[next(iter(_programs))]
+        return known
+
+
+#: Programs that a process keeps for the next point, {`CyclesOf.program_key`: Program}.
+_programs: dict[tuple, Program] = {}
+_PROGRAMS = 2
 
 
 @dataclass(frozen=True)

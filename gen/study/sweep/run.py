@@ -134,8 +134,10 @@ class _Run:
         """Measure points: first what is cheap, then the area of chips for which it went well."""
         known = self.store.known
         self.chosen = [*self.chosen, *points]
-        self.measure([task for point in points for task in point.cycles.values()],
-                     "Cycles of {} programs")
+        counted = [task for point in points for task in point.cycles.values()]
+        # those that share a program follow each other
+        counted.sort(key=lambda task: repr(task.program_key))
+        self.measure(counted, "Cycles of {} programs")
         self.measure([task for point in points for name, task in point.accuracy.items()
                       if known[point.cycles[name].key]["error"] is None],
                      "Accuracy of {} networks")

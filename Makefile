@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 
-.PHONY: demo test board-test lint wheel-test docs clean
+.PHONY: demo test board-test mutants lint wheel-test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/systolith demo
@@ -17,6 +17,11 @@ board-test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[boards]'
 	SYSTOLITH_BOARDS=1 $(VENV)/bin/python -m pytest -k 'real_tools or netlist' \
 		tests/gen/flow/test_bitstream.py tests/gen/flow/test_netlist.py
+
+# Which small faults in the sources the tests notice: hours; goes on where it stopped.
+mutants: $(VENV)/installed-dev
+	$(VENV)/bin/python bench/mutants.py --named
+	$(VENV)/bin/python bench/mutants.py
 
 # mypy follows no import hooks, so that it sees the packages through links.
 lint: $(VENV)/installed-dev

@@ -18,6 +18,7 @@ from systolith.gen.cli.parser import make_parser
 from systolith.hw.formats import catalogue
 from systolith.hw.formats.blocks import block_formats
 from systolith.hw.spec import isa, registers
+from systolith.sim.rtl.device import MEANING
 
 HERE = Path(__file__).parent
 
@@ -39,6 +40,12 @@ are two's complement; unused bits are 0.
 AXI4-Lite, 32 bits each; `hw/spec/registers.py` is what the hardware and the driver read.
 
 {registers}
+
+## Error codes
+
+In bits [7:4] of STATUS; `systolith run` and the driver say the same in words.
+
+{errors}
 """
 
 CHIP = """# The description of a chip
@@ -175,7 +182,10 @@ def pages():
     return {
         "reference/isa.md": ISA.format(
             introduction=introduction, bits=isa.INSTRUCTION_BITS,
-            instructions=isa.markdown_table(), registers=registers.markdown_table()),
+            instructions=isa.markdown_table(), registers=registers.markdown_table(),
+            errors="\n".join(["| code | meaning |", "|---|---|", *(
+                f"| {code.value} {code.name} | {MEANING[code]} |"
+                for code in registers.ErrorCode)])),
         "reference/chip.md": CHIP.format(
             keys=toml.markdown_table(),
             presets=", ".join(f"`{name}`" for name in toml.preset_names())),

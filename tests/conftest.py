@@ -4,6 +4,8 @@ of chance; no time limit for an example, since machines differ.
 `pytest --hypothesis-profile random` draws new ones.
 """
 
+import os
+
 import pytest
 from hypothesis import settings
 from systolith.gen.importer.host.ends import Host
@@ -20,9 +22,11 @@ settings.load_profile("systolith")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Nothing that an earlier run has kept, nor what the user's own runs have."""
+    """Nothing that an earlier run has kept, nor what the user's own runs have; but runs of
+    the tests may share a folder (`bench/mutants.py`)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYSTOLITH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SYSTOLITH_CACHE", os.environ.get("SYSTOLITH_TEST_CACHE")
+                     or str(tmp_path_factory.mktemp("cache")))
         yield
 
 

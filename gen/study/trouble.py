@@ -23,9 +23,10 @@ _WATCHDOG = 2000
 _ANSWERS = {
     rtl.READ_ERROR: {ErrorCode.BUS}, rtl.WRITE_ERROR: {ErrorCode.BUS},
     rtl.READ_SILENT: {ErrorCode.WATCHDOG}, rtl.WRITE_SILENT: {ErrorCode.WATCHDOG},
-    rtl.LAST: {ErrorCode.PROTOCOL},
-    rtl.TWICE: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY},
-    rtl.LOST: {ErrorCode.PROTOCOL, ErrorCode.ILLEGAL, ErrorCode.IDENTITY, ErrorCode.WATCHDOG}}
+    rtl.LAST: {ErrorCode.LAST},
+    rtl.TWICE: {ErrorCode.PROTOCOL, ErrorCode.LAST, ErrorCode.ILLEGAL, ErrorCode.IDENTITY},
+    rtl.LOST: {ErrorCode.PROTOCOL, ErrorCode.LAST, ErrorCode.ILLEGAL, ErrorCode.IDENTITY,
+               ErrorCode.WATCHDOG}}
 #: After which a soft reset may be in vain: the memory owes something.
 _OWING = {rtl.READ_SILENT, rtl.WRITE_SILENT, rtl.LOST}
 

@@ -210,23 +210,25 @@ class ReadArbiter(wiring.Component):
     def _elaborate_report(self, m, head):
         """What is wrong with a beat, or was with a burst, a cycle later, since beats come late."""
         kept, report = head.burst, self.report
-        taken, failed, rule, refused, load = (Signal(name=name) for name in (
-            "beat_taken", "beat_failed", "beat_out_of_rule", "burst_refused", "burst_of_load"))
+        taken, failed, unasked, astray, refused, load = (Signal(name=name) for name in (
+            "beat_taken", "beat_failed", "beat_unasked", "last_astray", "burst_refused",
+            "burst_of_load"))
         offset = Signal.like(kept.offset, reset_less=True)
         layer = Signal.like(kept.tag.layer, reset_less=True)
         m.d.sync += [
             taken.eq(head.taken), failed.eq(head.load & (self.axi.rresp != 0)),
-            rule.eq(head.empty | (self.axi.rlast != head.last) | (self.axi.rid != 0)),
+            unasked.eq(head.empty | (self.axi.rid != 0)), astray.eq(self.axi.rlast != head.last),
             refused.eq(head.refused & kept.load), load.eq(kept.load),
             offset.eq(kept.offset), layer.eq(kept.tag.layer),
         ]
-        with m.If(taken & rule):
+        with m.If(taken & (unasked | astray)):
             m.d.sync += self.suspect.eq(1)
         m.d.comb += [
-            report.valid.eq((taken & (rule | failed)) | refused),
+            report.valid.eq((taken & (unasked | astray | failed)) | refused),
             report.unit.eq(Mux(load, Unit.LOAD, SEQUENCER)),
             report.code.eq(Mux(refused, ErrorCode.WINDOW,
-                               Mux(failed, ErrorCode.BUS, ErrorCode.PROTOCOL))),
+                               Mux(failed, ErrorCode.BUS,
+                                   Mux(unasked, ErrorCode.PROTOCOL, ErrorCode.LAST)))),
             report.layer.eq(Mux(load, layer, 0)),
             report.address.eq(Cat(Const(0, (self.arch.beat_bytes - 1).bit_length()), offset)),
         ]

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.numbers import PAGE_BYTES
-from systolith.hw.spec.timing import burst_limit
+from systolith.hw.spec.timing import burst_limit, last_beats
 from systolith.hw.spec.widths import has_window_base, offset_bits
 
 __all__ = ["Bursts", "Outside", "burst_layout", "length_bits"]
@@ -27,8 +27,8 @@ def burst_layout(arch: Arch, tag: data.StructLayout) -> data.StructLayout:
 
 
 def length_bits(arch: Arch) -> int:
-    """Bits of a burst's beats less one: as long as bursts may be, or one instruction."""
-    longest = max(burst_limit(arch), arch.instruction_bytes // arch.beat_bytes)
+    """Bits of a burst's beats less one: as long as bursts may be, or what ends a program."""
+    longest = max(burst_limit(arch), last_beats(arch))
     return (longest - 1).bit_length()
 
 

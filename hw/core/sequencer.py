@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import xor
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
@@ -34,8 +34,8 @@ class Sequencer(wiring.Component):
     nothing is requested, and what still comes does not matter.
 
     When END has been executed, all queues are empty and LOAD is not busy, BEGIN is fetched again
-    and dropped: an answer that came twice would show at the latest as this one's, whose length is
-    known. The program has ended when all queues are empty, no unit is busy and the bus is quiet;
+    and dropped: an answer that came twice would show at the latest as this one's, which has several
+    beats. The program has ended when all queues are empty, no unit is busy and the bus is quiet;
     `done` is high and `busy` low two cycles later.
 
     Errors: the first one that a unit reports, or that is found here, is held in `report`; `halt`
@@ -57,8 +57,7 @@ class Sequencer(wiring.Component):
     stop : In(1)
         Halts as an error does, for a reset.
     program : In(32)
-        Offset of BEGIN; a multiple of 64, so that BEGIN is one burst: of several beats, where a
-        beat is not an instruction.
+        Offset of BEGIN; a multiple of 64, so that BEGIN is one burst.
     watchdog : In(32)
         Cycles without `progress` before error 5; 0: never.
     read : Out(ReadSignature)
@@ -231,10 +230,18 @@ class Sequencer(wiring.Component):
         asked = Signal()
         chunk_bits = (unit // self.arch.beat_bytes - 1).bit_length()    # of a beat's number
         request = self.read.request
+        rewound = Signal()
+        first: Value = offset
+        final: Value = last
+        if self.beats == 1:
+            # BEGIN alone would be one beat: with it comes the other one of an aligned pair, which
+            # is in the window, too, be it the one before or the next instruction.
+            first = Cat(offset[0] & ~rewound, offset[1:])
+            final = Cat(last[0] | rewound, last[1:])
         m.d.comb += [
             request.valid.eq(asking),
-            request.payload.offset.eq(Cat(Const(0, chunk_bits), offset)),
-            request.payload.last.eq(Cat(Const((1 << chunk_bits) - 1, chunk_bits), last)),
+            request.payload.offset.eq(Cat(Const(0, chunk_bits), first)),
+            request.payload.last.eq(Cat(Const((1 << chunk_bits) - 1, chunk_bits), final)),
             taken.eq(asking & request.ready),
             now.eq(rest),
         ]
@@ -248,7 +255,6 @@ class Sequencer(wiring.Component):
         m.d.comb += until.eq(offset[:page_bits] + (rest - 1)[:2])
         m.d.sync += asked.eq(taken)     # then the arbiter says whether it was outside
         # after END, BEGIN once more
-        rewound = Signal()
         checked = Signal()
         rewind = Signal()
         m.d.comb += rewind.eq(ended & ~rewound & ~asking & ~asked)

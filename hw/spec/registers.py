@@ -38,9 +38,10 @@ class ErrorCode(IntEnum):
     BUS = 4         #: RRESP or BRESP was not OKAY
     WATCHDOG = 5    #: no progress
     TOKENS = 6      #: a token counter overflowed
-    PROTOCOL = 7    #: RLAST at the wrong beat, or an answer that nothing had asked for
+    PROTOCOL = 7    #: an answer on the memory bus that nothing had asked for
     CHECKSUM = 8    #: the program was not fetched as it was compiled: END's checksum is another one
     RESET = 9       #: a soft reset does not end: the memory bus owes answers
+    LAST = 10       #: RLAST at the wrong beat, so that a burst is longer or shorter than asked for
 
 
 class UnitState(IntEnum):

@@ -63,6 +63,12 @@ def code_unit(arch: Arch) -> int:
     return 16 if arch.bus_bits <= 128 else arch.instruction_bytes
 
 
+def last_beats(arch: Arch) -> int:
+    """Beats of the burst that ends a program, BEGIN once more: at least two, with what is beside it
+    where it is one."""
+    return max(2, arch.instruction_bytes // arch.beat_bytes)
+
+
 def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:
     """Beats of an instruction that its unit needs, up to its last field."""
     bits = sum(item.width for item in isa.HEAD + isa.OPCODES[opcode])

@@ -185,7 +185,7 @@ class _Model:
                       *(free + 1 for free in self.free_from.values()))
         issued = max(decided + 1, self.address_free)
         first = max(self.opened + 2, issued + 4, self.reads_end + 1, issued + 1 + self.latency)
-        self.reads_end = first + self.arch.instruction_bytes // self.arch.beat_bytes - 1
+        self.reads_end = first + timing.last_beats(self.arch) - 1
 
     def _free(self, unit, cycle):
         """A unit's register of its next instruction is free from `cycle` on."""

@@ -14,16 +14,18 @@ from systolith.hw.spec.isa import Unit
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
-__all__ = ["Device", "DeviceError", "RunResult", "Status", "Transport", "wait_for_reset"]
+__all__ = ["MEANING", "Device", "DeviceError", "RunResult", "Status", "Transport", "wait_for_reset"]
 
-_MEANING = {
+#: What each error means, as users are told.
+MEANING = {
     ErrorCode.ILLEGAL: "illegal instruction, or BEGIN is missing",
     ErrorCode.IDENTITY: "the program was made for another chip",
     ErrorCode.WINDOW: "address outside the window",
     ErrorCode.BUS: "the memory bus answered with an error",
     ErrorCode.WATCHDOG: "no progress for as long as the watchdog allows",
     ErrorCode.TOKENS: "more tokens given than a counter holds",
-    ErrorCode.PROTOCOL: "the memory bus ended a burst at the wrong beat, or answered unasked",
+    ErrorCode.PROTOCOL: "the memory bus answered what nothing had asked for",
+    ErrorCode.LAST: "the memory bus ended a burst at the wrong beat (RLAST)",
     ErrorCode.CHECKSUM: "the program in memory is not the one that was compiled: its checksum is "
                         "wrong; load it again",
     ErrorCode.RESET: "a soft reset does not end, because the memory bus owes answers to bursts of "
@@ -84,7 +86,7 @@ class Status:
         where = f"unit {self.unit}" + (
             "" if self.address is None else f", layer {self.layer}, byte {self.address:#x} of the "
             "window")
-        return (f"stopped on error {self.error.value}, {_MEANING[self.error]} ({where}); "
+        return (f"stopped on error {self.error.value}, {MEANING[self.error]} ({where}); "
                 f"{self._waits()}")
 
     def _waits(self):
@@ -152,7 +154,7 @@ def wait_for_reset(read_register: Callable[[int], int], pause: float = 0) -> Non
         reads -= 1
         vain = status & 4 and status >> 4 & 15 == ErrorCode.RESET
         if vain or (reads <= 0 and time.monotonic() > end):
-            raise DeviceError(_MEANING[ErrorCode.RESET])
+            raise DeviceError(MEANING[ErrorCode.RESET])
         time.sleep(pause)
 
 

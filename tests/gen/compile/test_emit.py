@@ -12,6 +12,7 @@ from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tokens import outstanding
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.isa import Instruction, Memory, Opcode, Unit
+from systolith.sim.machine.access import accesses
 from systolith.sim.machine.races import find_races, find_stall
 
 from .test_compile import SMALL, assert_computes, chain
@@ -51,6 +52,15 @@ def test_weights_of_the_next_layer_are_loaded_during_this_one():
         first = min(n for n, i in enumerate(code) if i.opcode == Opcode.LOAD
                     and i.memory == Memory.WEIGHT and i.layer == layer)
         assert first < last
+
+
+@pytest.mark.parametrize("base, order", [(0, [0, 1, 2]), (3, [0, 1, 2]), (4, [0, 2, 1])])
+def test_words_are_loaded_anew_when_they_have_been_read(base, order):
+    """Not before; words that nothing reads at once."""
+    load = Instruction(Opcode.LOAD, {"memory": Memory.WEIGHT, "words": 4})
+    code = [load, Instruction(Opcode.ARRAY, {"height": 4, "out_x": 8, "out_y": 8}),
+            Instruction(Opcode.LOAD, load.fields | {"base": base})]
+    assert emit.interleave(code, [accesses(i, SMALL) for i in code], SMALL) == order
 
 
 def test_programs_that_run_too_far_ahead_for_the_counters_do_not():

@@ -44,6 +44,19 @@ def test_sawb_takes_all_where_its_formula_is_no_good():
     assert fit_weights(parse("int4"), even, 0, "sawb")[0] == pytest.approx(1 / 7)
 
 
+def test_statistics_of_batches_are_those_of_all_numbers():
+    """In whichever batch the smallest and the largest are, and however many a sample has."""
+    numbers = np.float32(RNG.permutation(np.arange(-6000, 6000)))
+    whole, in_parts = Statistics(), Statistics()
+    whole.add(np.sort(numbers), 0.1, RNG)
+    for part in np.split(np.sort(numbers)[::-1], 8):
+        in_parts.add(part, 0.1, RNG)
+    for found in (whole, in_parts, Statistics().join([in_parts])):
+        assert (found.low, found.high, found.count) == (-6000, 5999, 12000)
+        assert sorted(found.extremes) == [*range(-6000, -5744), *range(5744, 6000)]
+        assert len(found.sample) == 1200
+
+
 def divergence(numbers, quantizer):
     """Kullback-Leibler, between the histograms of numbers and of their codes at 8 bits' cells."""
     edges = np.linspace(numbers.min(), numbers.max(), 257)

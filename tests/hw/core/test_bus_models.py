@@ -183,14 +183,17 @@ def test_wrong_answers_are_noticed(runs):
             assert code == ErrorCode.BUS, name
             assert unit in ((Unit.STORE,) if channel == "b" else (Unit.LOAD, SEQUENCER)), name
         elif kind == "lost":
-            assert code in (ErrorCode.WATCHDOG, ErrorCode.PROTOCOL, ErrorCode.ILLEGAL), name
+            assert code in (ErrorCode.WATCHDOG, ErrorCode.PROTOCOL, ErrorCode.LAST,
+                            ErrorCode.ILLEGAL), name
         elif channel == "b":
             assert (code, unit) == (ErrorCode.PROTOCOL, Unit.STORE), name
+        elif kind == "last":
+            assert code == ErrorCode.LAST, name
         else:
-            assert code in (ErrorCode.PROTOCOL, ErrorCode.ILLEGAL), name
+            assert code in (ErrorCode.PROTOCOL, ErrorCode.LAST, ErrorCode.ILLEGAL), name
     assert {("response", "r", ErrorCode.BUS), ("response", "b", ErrorCode.BUS),
             ("identifier", "r", ErrorCode.PROTOCOL), ("identifier", "b", ErrorCode.PROTOCOL),
-            ("last", "r", ErrorCode.PROTOCOL), ("twice", "r", ErrorCode.PROTOCOL),
+            ("last", "r", ErrorCode.LAST), ("twice", "r", ErrorCode.LAST),
             ("twice", "b", ErrorCode.PROTOCOL), ("lost", "b", ErrorCode.WATCHDOG)} <= seen
 
 

@@ -208,6 +208,16 @@ def test_a_burst_outside_the_window_is_reported_and_never_begun():
     assert [burst[1:3] for burst in bench.memory.bursts] == [(16, 2), (32, 4)]
 
 
+@pytest.mark.parametrize("window, written", [(56, 0), (63, 0), (64, 8), (65, 8), (72, 8)])
+def test_the_window_ends_with_its_last_byte(window, written):
+    arch = Arch(rows=8, columns=8)
+    content = bytearray(4096)
+    bench = Bench(arch, content, window=window)
+    bench.run([Instruction(Opcode.STORE, layer=3, fields={"address": 56})], [(1 << 64) - 1])
+    assert bench.reports == ([] if written else [(ErrorCode.WINDOW, 3, 3, 56)])
+    assert content == bytes(56) + b"\xff" * written + bytes(4096 - 56 - written)
+
+
 @pytest.mark.parametrize("stalled", [False, True])
 def test_a_bus_error_is_reported_and_promised_beats_are_sent_without_strobes(stalled):
     arch = Arch(rows=8, columns=8, burst_beats=16)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, decode
-from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, fault
+from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, executes, fault
 
 PLAIN = dict(rows=4, columns=4, post_lanes=2, accumulator_depth=64)
 LARGE = Arch(**PLAIN | {"rows": 8, "columns": 8}, operand_depth=64, table_depth=512, depthwise=True)
@@ -47,6 +47,19 @@ def test_options_are_for_chips_that_have_the_part(option):
             assert (fault(made, SMALL) == option.lack) == inside
             if inside:
                 assert fault(made, with_part) is None
+
+
+def test_a_plain_chip_refuses_what_needs_a_part():
+    """All of it, by name: a table without its row would refuse nothing."""
+    parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
+             "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3}, "POST.operand": {1},
+             "POST.table": {1}, "ARRAY.narrow": {1, 2, 3}}
+    found = {f"{opcode.name}.{field.name}": values for opcode, fields in OPCODES.items()
+             for field in fields if field.width < 8 and (values := {
+                 value for value in range(max(field.low, 0), field.high + 1)
+                 if not executes(SMALL, opcode, field.name, value)})}
+    assert found == parts
+    assert all(executes(LARGE, Opcode.POST, name) for name in ("operand", "table"))
 
 
 #: Chips and instructions in which bounds matter, and the bounds' values.

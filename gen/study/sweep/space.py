@@ -308,8 +308,14 @@ def _base(path, where, group):
     values: dict[str, Any] = {
         key.path: getattr(base, key.field) for key in KEYS.values()
         if key.path != "post.lanes" or key.path in written}
-    return {name: value if isinstance(value, int | float | str) else str(value)
-            for name, value in values.items() if value is not None} | fixed
+    return {name: _as_written(value) for name, value in values.items() if value is not None} | fixed
+
+
+def _as_written(value):
+    """The value of a chip's field as a file has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, int | float | str) else str(value)
 
 
 def _check_settings(where, name, table):

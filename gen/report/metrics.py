@@ -11,7 +11,7 @@ from systolith.hw.board.parts import PARTS
 from .energy import EnergyTable, energy_pj
 from .report import assumed_clock
 
-__all__ = ["METRICS", "Metric", "exceeds", "figures_of", "joined"]
+__all__ = ["METRICS", "PLACED", "Metric", "exceeds", "figures_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,19 @@ METRICS = {
     "um2": Metric("area of cells", -1, _first, "um2"),
     "macro_bits": Metric("bits of SRAM macros", -1, _first),
     "clock_mhz": Metric("clock", 1, _first, "MHz"),
+    "placed_mhz": Metric("clock after place and route, median of seeds", 1, _first, "MHz"),
+    "placed_images_per_s": Metric("images per second at the clock after place and route", 1,
+                                  lambda all: 1 / sum(1 / one for one in all)),
     "accuracy": Metric("accuracy on held-out data", 1, min),
     "energy_uj": Metric("energy per image (estimate)", -1, sum, "uJ"),
     "external_bytes": Metric("bytes over the bus per image", -1, sum, "bytes"),
     "weight_bytes": Metric("bytes of weights", -1, sum, "bytes"),
     "ace": Metric("arithmetic computation effort", -1, sum),
     "bops": Metric("bit operations", -1, sum)}
+
+
+#: Those that are known of finalists alone (`systolith sweep --finalists`).
+PLACED = ("placed_mhz", "placed_images_per_s")
 
 
 def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
@@ -74,7 +81,8 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
 
 
 def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] | None,
-               accuracy: dict[str, Any] | None, table: EnergyTable) -> dict[str, Any]:
+               accuracy: dict[str, Any] | None, table: EnergyTable,
+               placed: dict[str, Any] | None = None) -> dict[str, Any]:
     """{metric: figure} of a `Point` whose chip exists, None for what is not known. The others are
     results of its measurements for one network, None where there is none."""
     arch = point.arch
@@ -88,6 +96,10 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
                                 if getattr(has, name))
     if accuracy is not None:
         found["accuracy"] = accuracy["accuracy"]
+    if placed is not None:
+        found["placed_mhz"] = placed["mhz"]
+        if counted is not None:
+            found["placed_images_per_s"] = placed["mhz"] * 1e6 / counted["cycles"]
     if counted is None:
         return found
     rate = mhz * 1e6 / counted["cycles"]

@@ -60,6 +60,9 @@ class Sweep(Command):
         parser.add_argument("--verify", type=count, metavar="N",
                             help="simulate the RTL of N points, drawn at random, and compare "
                                  "cycles and results (exit code 3)")
+        parser.add_argument("--finalists", type=count, metavar="N", default=0,
+                            help="place and route N points of the front on their board, three "
+                                 "seeds each (needs the extra `boards`)")
         parser.add_argument("--serve", type=whole, nargs="?", const=0, metavar="PORT",
                             help="show the page while the sweep runs, on this machine alone")
 
@@ -71,6 +74,7 @@ class Sweep(Command):
                 evaluations=options.evaluations, storage=options.storage,
                 cluster=options.cluster, cluster_options=dict(options.cluster_set),
                 retry_failed=options.retry_failed, port=options.serve,
+                finalists=options.finalists,
                 show=lambda address: print(f"the page so far: {address}", flush=True),
                 progress=progress)
         failed = sum(bool(result["error"]) for result in results)
@@ -79,6 +83,9 @@ class Sweep(Command):
         print(f"{len(results)} chips: {failed} failed, {large} do not fit their part"
               + (f", {wrong} violate a constraint" if wrong else "")
               + "; the reasons are in results.csv")
+        if options.finalists:
+            from systolith.gen.study.sweep.finalists import table_of
+            print(f"\nfinalists, placed and routed:\n\n{table_of(results)}\n")
         wrote(*files)
         return OK if options.verify is None else self._verify(options, results)
 

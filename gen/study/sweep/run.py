@@ -17,6 +17,7 @@ from systolith.gen.report.pareto import rows_of, write_results
 from systolith.gen.report.pareto_page import page
 
 from .execute import Executor, open_executor
+from .finalists import finalists as choose_finalists
 from .point import Point, Task, evaluate, lost
 from .search import Outcome, open_chooser
 from .serve import serving
@@ -31,7 +32,8 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
           retry_failed: bool = False, method: str | None = None, evaluations: int | None = None,
           storage: str | None = None, cluster: str | None = None,
           cluster_options: dict[str, Any] | None = None, port: int | None = None,
-          show: Callable[[str], object] | None = None, progress: Reporter = SILENT,
+          show: Callable[[str], object] | None = None, finalists: int = 0,
+          progress: Reporter = SILENT,
           evaluate: Callable[[Any], dict[str, Any]] = evaluate
           ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Measure what is not known yet of a space's points, and write tables and plots.
@@ -56,6 +58,8 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
         Where the page is served while the sweep runs; 0: any free port, None: not at all.
     show : function or None
         Told the address.
+    finalists : int
+        How many points of the front are placed and routed in the end (`PlacedOf`).
     evaluate : function of a measurement
         What measures; must be importable where it runs in other processes.
 
@@ -81,6 +85,8 @@ def sweep(space: Path | str | Space, folder: Path | str, *, jobs: int = 1,
                 if address and show is not None:
                     show(address)
                 results = _searched(space, run, table, chooser)
+                if finalists:
+                    results = _placed(results, space, run, table, finalists)
         except BaseException:
             status.end("failed")
             raise
@@ -162,6 +168,16 @@ def _searched(space: Space, run: _Run, table: EnergyTable, choose) -> list[dict[
     return list(results.values())
 
 
+def _placed(results, space, run, table, number):
+    """The results, those of finalists with the clock that they reach."""
+    ids = {result["id"] for result in choose_finalists(results, space.objectives, number)}
+    points = {point.id: point for point in run.chosen if point.id in ids}
+    run.measure([point.placed for point in points.values() if point.placed],
+                "Place and route of {} finalists")
+    return [result_of(points[result["id"]], space, run.store.known, table)
+            if result["id"] in points else result for result in results]
+
+
 def _page(run, space, table, folder):
     """The page of what is known of the points that have been chosen so far."""
     known = run.store.known
@@ -212,6 +228,11 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
         return result
     result |= {"chip": arch.to_dict(), "macs_per_cycle": arch.macs_per_cycle}
     area = None if point.area is None else known.get(point.area.key)
+    placed = None if point.placed is None else known.get(point.placed.key)
+    if placed is not None:
+        result |= {"placed": {name: placed.get(name) for name in (
+            "mhz", "by_seed", "cells", "error")}, "fault": placed.get("fault")}
+        placed = placed if placed["error"] is None else None
     good = area if area is not None and area["error"] is None else None
     nets = {net.name: net for net in point.networks}
     rows = []
@@ -225,7 +246,7 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
                 figures["error"] = accuracy["error"]
                 result["fault"] = result["fault"] or accuracy.get("fault")
                 accuracy = None
-            own = figures_of(point, good, counted, accuracy, table)
+            own = figures_of(point, good, counted, accuracy, table, placed)
             figures |= {"utilization": own["utilization"], "figures": own}
             rows.append(own)
         result["networks"][name] = figures
@@ -240,7 +261,7 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
         result["exceeds"] = exceeds(area, point.part)
     if any(errors):
         return result               # the chip does not do all that is wanted of it
-    result["figures"] = joined(rows) if rows else figures_of(point, good, None, None, table)
+    result["figures"] = joined(rows) if rows else figures_of(point, good, None, None, table, placed)
     result["violated"] = _violated(result, space)
     result["feasible"] = not result["exceeds"] and not result["violated"]
     return result

@@ -46,7 +46,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.measure.area import TARGETS
 from systolith.gen.quantize.calibrate import RANGES
 from systolith.gen.quantize.quantize import Recipe
-from systolith.gen.report.metrics import METRICS
+from systolith.gen.report.metrics import METRICS, PLACED
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
@@ -250,13 +250,17 @@ def _objectives(path, names, groups, target):
         if name not in METRICS:
             raise UserError(f"{path}: objectives: {name!r} is none. Objectives: "
                             f"{', '.join(METRICS)}")
+        if name in PLACED:
+            raise UserError(f"{path}: objectives: {name!r} is known of finalists alone; use it in "
+                            "`systolith pareto --objectives` after `systolith sweep --finalists`")
     return names
 
 
 def _constraints(path, texts):
     if not isinstance(texts, list):
         raise UserError(f"{path}: constraints must be a list of texts, not {texts!r}")
-    return [Expression.of(text, f"{path}: constraints", [*METRICS, "fits", *_PATHS])
+    return [Expression.of(text, f"{path}: constraints", [
+                *(name for name in METRICS if name not in PLACED), "fits", *_PATHS])
             for text in texts]
 
 

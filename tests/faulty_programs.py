@@ -11,7 +11,7 @@ from systolith.sim.machine.iss import ExecutionError, Simulator
 #: Fields that say what is done with numbers, not where they lie.
 ARITHMETIC = {
     "pad_valid", "pad_code", "early", "double", "replicate", "raw", "pooling", "zero_point",
-    "low", "high", "operand", "product", "operand_zero", "first_low", "first_high", "gain",
+    "low", "high", "operand", "operand_zero", "first_low", "first_high", "gain",
     "operand_gain", "operand_shift", "operand_ties", "table", "memory", "burst", "destination"}
 
 

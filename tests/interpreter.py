@@ -92,7 +92,13 @@ class Interpreter:
                             addend = part >> 6 & (2 << arch.addend_bits) - 1
                             addend -= (addend >> arch.addend_bits) << arch.addend_bits + 1
                             below = size, part & 63, addend * unit * (arch.addend_bits > 0)
-                        lanes.append((bias, above, below, ties))
+                        offset = 0
+                        if arch.slope_offsets:
+                            size = arch.parameters["offset"][0]
+                            offset = code >> (lane + 1) * arch.parameter_bits - size
+                            offset &= (1 << size) - 1
+                            offset -= (offset >> size - 1) << size
+                        lanes.append((bias, above, below, ties, offset))
                     self.parameters[into] = lanes
 
     def array(self, i):
@@ -214,7 +220,7 @@ class Interpreter:
                     min(pair) if bipolar and shift % 2 else max(pair)
                     for *pair, (_, (_, shift, _), *_) in zip(best, new, parameters, strict=True)]
             if i.operand:
-                best = self.combine(i, n, best)
+                best = self.combine(i, n, best, parameters)
                 if i.table:
                     best = self.looked_up(i, best)
             done += best
@@ -232,10 +238,10 @@ class Interpreter:
         self.now |= {("TABLE", number % depth, False) for number in range(i.low, i.high + 1)}
         return [self.table[number % depth] for number in numbers]
 
-    def requantize(self, i, total, above, below, ties):
+    def requantize(self, i, total, above, below, ties, offset):
         """An integer in the order of the values."""
         format = self.arch.activation
-        multiplier, shift, addend = below if total < 0 else above
+        multiplier, shift, addend = below if total < 0 and i.operand != 3 else above
         product = total * multiplier + addend
         if isinstance(format, Bipolar):
             return int(product >= 0)
@@ -243,22 +249,31 @@ class Interpreter:
         if isinstance(format, Float):
             value = self.nearest(exact)
         else:
+            if i.operand != 3:
+                finer = self.arch.rounded_bits - self.arch.last_bits if i.operand else 0
+                exact += Fraction(offset << finer, 1 << 16)
             value = self.whole(exact, ties) + (0 if i.operand else i.zero_point)
         low, high = (i.first_low, i.first_high) if i.operand else (i.low, i.high)
         return min(max(value, low), high)
 
-    def combine(self, i, n, first):
+    def combine(self, i, n, first, parameters):
         """Integers in the order of the values, from such and the operands of result n."""
         place = 0 if i.broadcast else n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
         self.now.add(("OPERAND", i.operand_base + place, False))
         word = self.operands[i.operand_base + place]
         done = []
-        for c, code in zip(first, word[i.slot * self.arch.group:], strict=False):
+        for c, code, (_, _, (factor, right, _), _, offset) in zip(
+                first, word[i.slot * self.arch.group:], parameters, strict=False):
             r = self.images[self.arch.activation][code] - i.operand_zero
             if isinstance(self.arch.activation, Float):
                 c = (-1) ** (c < 0) * self.magnitudes[abs(c)]
-            t = c * r * i.gain if i.product else c * i.gain + r * i.operand_gain
+            t = c * r * i.gain if i.operand == 2 else c * i.gain + r * i.operand_gain
             exact = Fraction(t, 1 << i.operand_shift)
+            if i.operand == 3:
+                t = c + r * i.operand_gain
+                exact = Fraction(offset, 1 << 16) + (
+                    Fraction(t * factor, 1 << right) if t < 0 else
+                    Fraction(t * i.gain, 1 << i.operand_shift))
             if isinstance(self.arch.activation, Float):
                 value = self.nearest(exact)
             else:

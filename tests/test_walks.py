@@ -44,6 +44,13 @@ WALKS = {
         # a kind of layer of the same name, and the operators that make one
         "sim/model/conv.py", "hw/spec/host.py", "gen/flow/fates.py",
         "gen/importer/operators/functions.py", "gen/importer/operators/elements.py"},
+    "slope_offsets": OPTION | {
+        "hw/spec/legality.py",                  # POST.operand
+        "hw/spec/timing.py",                    # a step more in a post lane
+        "hw/core/post.py", "hw/core/post_lane.py", "hw/core/operand_lane.py",   # what is added
+        # what the importer may make of a function
+        "gen/flow/compile.py", "gen/flow/build.py", "gen/flow/check.py", "gen/flow/fit_chip.py",
+        "gen/study/sweep/point.py"},
     "operand_depth": OPTION | {
         "hw/spec/memories.py",                  # the memory
         "hw/spec/legality.py",                  # POST.operand and destinations

@@ -3,7 +3,7 @@
 from itertools import product
 
 from systolith.hw.spec import isa
-from systolith.hw.spec.isa import Destination, Memory, Opcode
+from systolith.hw.spec.isa import Combination, Destination, Memory, Opcode
 
 from .boxes import boxes
 from .layer import Layer
@@ -330,7 +330,9 @@ class LayerCode:
         (row, _), (column, _) = self._operand_rectangle(sub)
         base = (operand.base + (block - operand.first_block) * operand.plane
                 + (row - operand.rows[0]) * operand.width + column - operand.columns[0])
-        return {"operand": 1, "product": mine.product, "broadcast": self.broadcast,
+        kind = (Combination.PRODUCT if mine.product else Combination.LATE if own.late
+                else Combination.SUM)
+        return {"operand": kind, "broadcast": self.broadcast,
                 "operand_base": base, "operand_zero": mine.operand_zero, "gain": mine.gain,
                 "operand_gain": mine.operand_gain, "operand_shift": mine.shift,
                 "operand_ties": mine.ties,

@@ -104,10 +104,27 @@ def parameter_bytes(layer: Layer) -> bytes:
     for values, absent in ((chip_bias(layer), lowest),
                            (held.multiplier, int(bipolar or layer.to_signs)), (shifts, 0),
                            (held.addend, 0), (held.ties, 0),
-                           *((item, 0) for item in held.below or ())):
+                           *((item, 0) for item in _below(held, conv.operand) or ())):
         column = np.full(total, absent, np.int64)
         column[:layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
     bias, multiplier, shift, addend, ties = columns[:5]
     below: Any = tuple(columns[5:]) or None
-    return pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties)
+    offset = None
+    if held.offset is not None:
+        unit = arch.offset_unit(conv.operand is not None and not held.late)
+        offset = np.zeros(total, np.int64)
+        offset[:layer.channels] = held.offset // unit
+        offset = offset.reshape(-1, arch.post_lanes)
+    return pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties, offset)
+
+
+def _below(own, operand):
+    """Multipliers, shifts and addends of a requantization below zero; None: as above zero. Late
+    ones are those of the sum with the operand."""
+    if not own.late:
+        return own.below
+    ones = np.ones_like(own.multiplier)
+    if own.below is None:
+        return ones * operand.gain, ones * operand.shift, 0 * ones
+    return own.below._replace(addend=0 * ones)

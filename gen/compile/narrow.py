@@ -60,7 +60,14 @@ def _narrow(conv, tensor, bits):
             own, multiplier=np.minimum(own.multiplier, 1))), 0.0
     first = 0.0
     reach = 1 << form.man + 1 if form.floating else _reach(own)
-    if conv.operand is not None:
+    if own.late:
+        # First results are added to operands as they are: they cannot be made coarser.
+        operand, top = conv.operand, 1 << min(FIRST_BITS, bits - FIRST_BELOW) - 1
+        if operand.gain >> bits or not (-top <= operand.operand_gain < top) or not (
+                -top <= own.low <= own.high < top):
+            return None
+        reach = _reach(operand)
+    elif conv.operand is not None:
         found = _narrow_operand(conv, form, bits)
         if found is None:
             return None
@@ -150,6 +157,7 @@ def _narrow_operand(conv, form, bits):
         own = replace(
             own, multiplier=_rounded(own.multiplier, over), shift=own.shift + coarser - over,
             addend=_rounded(own.addend, over), below=below,
+            offset=None if own.offset is None else _rounded(own.offset, np.int64(coarser)),
             low=max(-top, round(Fraction(own.low, 1 << coarser))),
             high=min(top - 1, round(Fraction(own.high, 1 << coarser))))
         gain *= 1 << coarser

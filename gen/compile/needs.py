@@ -90,6 +90,11 @@ def _one_slope(conv, tensors, arch, value):
             "the chip has no second multiplier; set post.leaky to true")
 
 
+def _offset(conv, tensors, arch, value):
+    return ("adds an offset after slopes below zero (RPReLU, DPReLU), and the chip's channels have "
+            "none; set post.offsets to true, or read the network for chips without offsets")
+
+
 def _bias_bits(conv, tensors, arch):
     return bias_fraction(conv, arch) if bias_error(conv, arch) > 0.5 else 0
 
@@ -129,6 +134,9 @@ NEEDS = (
          enough=lambda arch, value: arch.activation_depth),
     Need("bit_planes", in_planes, "integer inputs, bit plane by bit plane", _no_planes),
     Need("leaky", lambda conv, tensors, arch: conv.leaky, "slopes below zero", _one_slope),
+    Need("slope_offsets", lambda conv, tensors, arch: conv.requantization is not None and (
+        conv.requantization.offset is not None or conv.requantization.late),
+         "offsets after slopes below zero", _offset),
     Need("bias_fraction", _bias_bits, "biases of layers whose sums have coarse steps", _short_bias),
     Need("multiplier_bits", multiplier_need, "scales that want fine multipliers",
          _short_multiplier),

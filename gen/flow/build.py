@@ -170,7 +170,7 @@ def open_build(folder: Path | str) -> Build:
         raise UserError(str(error)) from None
     check_files(folder)
     _check_program(program, folder / PROGRAM)
-    network = load(folder / MODEL)
+    network = load(folder / MODEL, offsets=arch.slope_offsets)
     return Build(folder, arch, widened(network, arch), program, arithmetic=efforts(network))
 
 

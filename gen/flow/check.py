@@ -123,7 +123,8 @@ def check(path: Path | str | onnx.ModelProto, arch: Arch | None = None, *, batch
         quantized = (f"{recipe.activation} activations and {recipe.weight} weights, ranges from "
                      f"{RANDOM if calibration is None else source}")
         mapped = quantized_for_check(model, recipe, calibration, source, refuse)
-    graph = None if mapped is None else reader.load(mapped, refuse)
+    graph = None if mapped is None else reader.load(
+        mapped, refuse, offsets=arch is not None and arch.slope_offsets)
     graph = None if problems else graph
     if graph is None or mapped is None:
         return Check([(node.name, node.operator,

@@ -37,7 +37,7 @@ def compile_network(network: Graph | Path | str | onnx.ModelProto, arch: Arch, b
     """
     if not isinstance(network, Graph):
         with (progress if name else SILENT).step(f"Reading {name}"):
-            network = load(network)
+            network = load(network, offsets=arch.slope_offsets)
     with progress.step(f"Compiling {network.name} for {arch.name}"):
         graph, program = _compiled(network, arch, batch)
     with progress.step("Checking the memory plan"):

@@ -117,7 +117,7 @@ def graph_of(model: Path | str | onnx.ModelProto, fixed: dict | None = None) -> 
         activation, weight = (str(fixed.get(key, "int8")) for key in ("activation", "weight"))
         recipe = Recipe(activation, weight)
         network = quantized_for_check(network, recipe, None, "", _raise)
-    return load(network)
+    return load(network, offsets=fixed.get("slope_offsets", True))
 
 
 def _raise(node, error):

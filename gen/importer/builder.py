@@ -47,6 +47,8 @@ class Builder:
         As of `half.roundings`.
     batch : int
         Images that the model insists on; 0: any number.
+    offsets : bool
+        Whether layers may add offsets after slopes below zero (`post.offsets`).
 
     Attributes
     ----------
@@ -73,8 +75,9 @@ class Builder:
     """
 
     def __init__(self, weight_format: Format | None,
-                 roundings: dict[str, tuple[str, bool]] | None = None, batch: int = 0):
-        self.weight_format = weight_format
+                 roundings: dict[str, tuple[str, bool]] | None = None, batch: int = 0,
+                 offsets: bool = False):
+        self.weight_format, self.offsets = weight_format, offsets
         self.roundings, self.batch = roundings or {}, batch
         self.tensors: dict[str, Any] = {}       # Any: only the outputs' have no format
         self.limits: dict[str, tuple[int, int]] = {}

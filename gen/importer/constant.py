@@ -18,7 +18,8 @@ _LONG = 1 << 24
 
 def settle_constant_channels(gain: np.ndarray, offset: np.ndarray,
                              ends: tuple[np.ndarray, np.ndarray], slope: np.ndarray | None,
-                             target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                             target: Target, after: np.ndarray | None = None
+                             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find channels whose results are constant: they need no weights.
 
     Parameters
@@ -31,9 +32,11 @@ def settle_constant_channels(gain: np.ndarray, offset: np.ndarray,
         What real numbers below zero are multiplied with.
     target : Target
         The quantizer, integers or floats, limits included.
+    after : array of Fraction [O] or None
+        What is added after the slope.
 
     Returns (gains, offsets, bool array [O]: whether a channel's result is constant). The offset of
-    a constant channel is the number that its code stands for, after the slope; a channel of two
+    a constant channel is the number that its code stands for, slope and all; a channel of two
     results has the steepest line through the same threshold where its bias would be long.
     """
     gain, offset, settled = gain.copy(), offset.copy(), np.zeros(len(gain), bool)
@@ -42,7 +45,8 @@ def settle_constant_channels(gain: np.ndarray, offset: np.ndarray,
         factor = 1 if slope is None else slope[channel]
         if factor < 0 and reals[0] < 0 < reals[1]:
             continue                            # neither end is the smallest or the largest
-        reals = [end * factor if end < 0 else end for end in reals]
+        moved = 0 if after is None else after[channel]
+        reals = [(end * factor if end < 0 else end) + moved for end in reals]
         orders = [target.order(end) for end in reals]
         if (orders[1] == orders[0] + 1 and target.format.uniform and slope is None
                 and abs(o) >= _LONG * g and reals[1] - reals[0] >= _TIE * target.unit):

@@ -24,7 +24,7 @@ from .constant import settle_constant_channels
 from .moves_plan import Move
 from .nodes import Node
 from .rationals import exact
-from .requantize import below_zero, best_weight, requantization
+from .requantize import below_zero, best_weight, offsets, requantization
 from .target import Target, own_target
 from .ties import ties_of
 from .values import Linear, Value
@@ -159,7 +159,7 @@ def _requantized(value, format, target, node):
     constant = weights.constant
     if weights.format.has_zero:
         gain, offset, settled = settle_constant_channels(gain, offset, ends(weights), value.slope,
-                                                         target)
+                                                         target, value.after)
         constant = constant | settled
     constant = constant | (gain == 0).astype(bool)
     weights = weights.without(constant)
@@ -167,7 +167,9 @@ def _requantized(value, format, target, node):
     bias, multiplier, shift, addend = map(np.array, parameters)
     ties, below = linear.ties, None
     if ties is None and target.format.uniform:
-        ties = ties_of(zip(gain, offset, *ends(weights), strict=True), value.slope, target)
+        ties = ties_of(zip(gain, offset, *ends(weights), strict=True), value.slope, target,
+                       value.after)
     if value.slope is not None:
         below = below_zero(gain, offset, constant, value.slope, parameters, target, node)
-    return weights, bias, Requantization(multiplier, shift, addend, ties, below, **limits)
+    moved = None if value.after is None else np.where(constant, 0, offsets(value.after, target))
+    return weights, bias, Requantization(multiplier, shift, addend, ties, below, moved, **limits)

@@ -53,14 +53,16 @@ def required_formats(graph: Graph) -> tuple[list[str], list[str]]:
 
 
 @overload
-def load(model: str | Path | ModelProto) -> Graph: ...
+def load(model: str | Path | ModelProto, *, offsets: bool = ...) -> Graph: ...
 
 
 @overload
-def load(model: str | Path | ModelProto, refuse: Refuse) -> Graph | None: ...
+def load(model: str | Path | ModelProto, refuse: Refuse, *,
+         offsets: bool = ...) -> Graph | None: ...
 
 
-def load(model: str | Path | ModelProto, refuse: Refuse = raise_error) -> Graph | None:
+def load(model: str | Path | ModelProto, refuse: Refuse = raise_error, *,
+         offsets: bool = False) -> Graph | None:
     """The `Graph` of an ONNX network.
 
     `model` is a path or an `onnx.ModelProto`. The network must be quantized: QuantizeLinear and
@@ -68,12 +70,14 @@ def load(model: str | Path | ModelProto, refuse: Refuse = raise_error) -> Graph 
     or QONNX's FloatQuant, Quant and BipolarQuant. Raises UserError, which names the node and what
     would be accepted, for everything else.
 
+    `offsets`: for chips with `post.offsets`, which compute more functions in one layer.
+
     With `refuse`, a function of a node (None: an output) and the UserError about it, all nodes are
     read, `refuse` is called for each that cannot be (with None instead of an error for nodes that
     depend on a refused one, up to the next quantizer), and None is returned if there was any.
     """
     with np.errstate(all="ignore"):             # what is not finite is refused where it matters
-        return Reader(with_known_sizes(read(model)), refuse).graph()
+        return Reader(with_known_sizes(read(model)), refuse, offsets).graph()
 
 
 class Unknown(HostInput):
@@ -89,6 +93,7 @@ class Reader:
     model : onnx.ModelProto
         As of `sizes.with_known_sizes`.
     refuse : function of a Node (None: an output) and a UserError or None
+    offsets : bool
         As of `load`.
 
     Attributes
@@ -101,7 +106,7 @@ class Reader:
         How many nodes were refused.
     """
 
-    def __init__(self, model: ModelProto, refuse: Refuse):
+    def __init__(self, model: ModelProto, refuse: Refuse, offsets: bool = False):
         self.model, self._tell, self.refusals = model, refuse, 0
         graph = model.graph
         nodes = expanded(graph)
@@ -121,7 +126,8 @@ class Reader:
         self._roundings = roundings(graph, self.nodes)
         self._dense = read_by_dense(self.nodes)
         batch = inputs[0].type.tensor_type.shape.dim[0].dim_value if inputs else 0
-        self.builder = Builder(_widest_weights(self.nodes, self.values), self._roundings, batch)
+        self.builder = Builder(_widest_weights(self.nodes, self.values), self._roundings, batch,
+                               offsets)
 
     def graph(self) -> Graph | None:
         """The network's Graph; None if a node or an output was refused."""

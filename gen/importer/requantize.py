@@ -7,7 +7,7 @@ from itertools import product
 from math import floor
 
 import numpy as np
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, SHIFT_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, OFFSET_FRACTION, SHIFT_BITS
 from systolith.sim.model import numerics
 from systolith.sim.model.requantization import Below, Requantization
 
@@ -15,10 +15,10 @@ from .nodes import Node
 from .target import Target
 from .ties import EVEN, NONE, ODD
 
-__all__ = ["below_zero", "best_weight", "requantization"]
+__all__ = ["below_zero", "best_weight", "offsets", "offsets_fit", "requantization", "scaling"]
 
 
-def _scaling(ratio, node):
+def scaling(ratio: Fraction, node: Node) -> tuple[int, int]:
     """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0."""
     exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
     if Fraction(2) ** exponent > ratio:
@@ -67,7 +67,7 @@ def best_weight(candidates: list[int], images: np.ndarray, gain: Fraction, offse
     best = None
     for weight, ties in product(candidates, (plain, NONE)):
         step = abs(gain) / weight
-        multiplier, shift = _scaling(step / target.unit, node)
+        multiplier, shift = scaling(step / target.unit, node)
         bias, addend = _split(offset / step, multiplier)
         numbers = [np.array([item]) for item in (multiplier, shift, addend, ties)]
         own = Requantization(numbers[0], numbers[1], numbers[2], numbers[3],
@@ -108,7 +108,7 @@ def requantization(gain: np.ndarray, offset: np.ndarray, constant: np.ndarray, t
             shift.append(MULTIPLIER_BITS - 1)
             addend.append(0)
             continue
-        numbers = _scaling(g / target.unit, node)
+        numbers = scaling(g / target.unit, node)
         for values, number in zip((bias, addend), _split(o / g, numbers[0]), strict=True):
             values.append(number)
         if abs(bias[-1]) >> 62:
@@ -131,8 +131,19 @@ def below_zero(gain: np.ndarray, offset: np.ndarray, constant: np.ndarray, slope
         if factor == 0:
             multiplier[channel] = addend[channel] = 0
         elif not constant[channel]:
-            number, shift[channel] = _scaling(abs(factor) * g / target.unit, node)
+            number, shift[channel] = scaling(abs(factor) * g / target.unit, node)
             sign = 1 if factor > 0 else -1
             multiplier[channel] = sign * number
             addend[channel] = sign * _split(o / g, number)[1]
     return Below(*map(np.array, (multiplier, shift, addend)))
+
+
+def offsets(after: np.ndarray, target: Target) -> np.ndarray:
+    """The real numbers `after` [channels] as offsets of results: integers [channels]."""
+    return np.array([round(item / target.unit * (1 << OFFSET_FRACTION)) for item in after])
+
+
+def offsets_fit(after: np.ndarray, target: Target) -> bool:
+    """Whether chips with offsets of results of the target's format hold these real numbers."""
+    return all(abs(item) < target.unit * (1 << target.format.width + 1) - target.unit
+               for item in after)

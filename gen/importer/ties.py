@@ -36,14 +36,18 @@ def has_ties(step: Fraction, offset: Fraction, low: int, high: int) -> bool:
     return low + (first - low) % b <= high
 
 
-def ties_of(channels: Iterable[tuple], slope: np.ndarray | None, target: Target) -> list[int]:
+def ties_of(channels: Iterable[tuple], slope: np.ndarray | None, target: Target,
+            after: np.ndarray | None = None) -> list[int]:
     """The `ties` of a layer: one number for each of `channels`, (gain, offset, smallest sum,
-    largest sum). `slope`: factors [channels] of results below zero, or None."""
+    largest sum). `slope`: factors [channels] of results below zero, or None; `after`: what is added
+    to them then, or None."""
     found = []
     for number, (gain, offset, low, high) in enumerate(channels):
         factors = {1} if slope is None else {1, slope[number]}
-        any_ties = any(has_ties(gain * factor / target.unit, offset * factor / target.unit, low,
-                                high) for factor in map(Fraction, factors))
+        moved = 0 if after is None else after[number]
+        any_ties = any(has_ties(gain * factor / target.unit,
+                                (offset * factor + moved) / target.unit, low, high)
+                       for factor in map(Fraction, factors))
         found.append((ODD if target.odd else EVEN) if any_ties else NONE)
     return found
 

@@ -185,6 +185,9 @@ class Value:
     gain, offset : arrays of Fraction [channels]
     slope : array of Fraction [channels] or None
         Factor of numbers below zero, applied after gain and offset (PRelu); None: no such factor.
+    after : array of Fraction [channels] or None
+        Added after the slope, on chips with offsets alone: only values have it that one layer is
+        about to quantize (`operators.kinks`). None: nothing is.
     low, high : Fraction or None
         Limits, applied after the slope; None: no limit.
     pool : Pool or None
@@ -222,6 +225,7 @@ class Value:
     pad_image: int | None = 0
     parts: list | None = None
     slope: np.ndarray | None = None
+    after: np.ndarray | None = None
     order: np.ndarray | None = None
     rows: int = 1
     moved: list = field(default_factory=list)

@@ -20,7 +20,8 @@ class OperandLane(wiring.Component):
 
     With c the first result and r the operand's distance from its zero point, both as images
     (integers: c as it is), the post lane computes c * gain + r * operand_gain, or c * r * gain for
-    a product: number * gain + addend, with what comes from here.
+    a product: number * gain + addend, with what comes from here. Where slopes come
+    late it multiplies c + r * operand_gain.
 
     Parameters
     ----------
@@ -33,13 +34,13 @@ class OperandLane(wiring.Component):
         c as an ordered integer.
     operand : In(activation.width)
         A code.
-    product, operand_gain, operand_zero : In
-        The POST instruction's fields, to be held while results are on their way; `operand_zero` is
-        a number of the activation format.
+    combination, operand_gain, operand_zero : In
+        The POST instruction's fields (`combination`: its operand), to be held while results are on
+        their way; `operand_zero` is a number of the activation format.
     valid : In(1)
         The result is there in the next cycle; else number and addend are 0.
     number : Out, addend : Out
-        As the post lane takes them: c and r * operand_gain, or c * r and 0.
+        As the post lane takes them: c and r * operand_gain, c * r and 0, or their sum and 0.
     """
 
     def __init__(self, *, arch: Arch) -> None:
@@ -47,7 +48,8 @@ class OperandLane(wiring.Component):
         first, other = operand_image_bits(arch)
         super().__init__({
             "first": In(signed(arch.first_bits)), "operand": In(arch.activation.width),
-            "product": In(1), "operand_gain": In(signed(arch.gain_bits)),
+            "combination": In(_LAYOUT["operand"].shape),
+            "operand_gain": In(signed(arch.gain_bits)),
             "operand_zero": In(_LAYOUT["operand_zero"].shape),
             "valid": In(1),
             "number": Out(signed(first + other)), "addend": Out(signed(other + arch.gain_bits)),
@@ -72,7 +74,8 @@ class OperandLane(wiring.Component):
         else:
             other = other.as_signed() - self.operand_zero
         first, other = first[:bits[0]].as_signed(), other[:bits[1]].as_signed()
-        factor = Mux(self.product, first, self.operand_gain)
+        is_product = self.combination == isa.Combination.PRODUCT
+        factor = Mux(is_product, first, self.operand_gain)
         first, other, factor = self._later(m, "signed", first, other, factor)
         scaled = product(m, other, factor, None, "scaled", luts=self.arch.post_luts)
         cycles = product_latency(self.arch, len(other), len(factor), False)
@@ -83,8 +86,13 @@ class OperandLane(wiring.Component):
         number, addend = (Signal.like(port, name=f"{port.name}_out", reset_less=True)
                           for port in (self.number, self.addend))
         with m.If(self.valid):
-            m.d.sync += [number.eq(Mux(self.product, scaled, first)),
-                         addend.eq(Mux(self.product, 0, scaled))]
+            if self.arch.slope_offsets:
+                whole = is_product | (self.combination == isa.Combination.LATE)
+                m.d.sync += [number.eq(Mux(is_product, 0, first) + Mux(whole, scaled, 0)),
+                             addend.eq(Mux(whole, 0, scaled))]
+            else:
+                m.d.sync += [number.eq(Mux(is_product, scaled, first)),
+                             addend.eq(Mux(is_product, 0, scaled))]
         with m.Else():
             m.d.sync += [number.eq(0), addend.eq(0)]
         m.d.comb += [self.number.eq(number), self.addend.eq(addend)]

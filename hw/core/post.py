@@ -113,12 +113,13 @@ class Post(ExecutionUnit):
             m.d.comb += [part.begin.eq(begin), *_share(part.fields, fields)]
         self._elaborate_control(m, fields, begin, reader, writer)
 
-        operand = fields.operand if arch.operand_depth else Const(0)
+        operand = fields.operand.any() if arch.operand_depth else Const(0)
         table = fields.table if arch.table_depth else Const(0)
         back = Signal(mark_layout(arch))        # results in their second turn, back at the lanes
+        ahead = Signal.like(back)               # the same, when parameters are read for them
         marks = self._elaborate_marks(m, reader.mark, fields.raw, back,
                                       LANE_ENTRY + self.lane.latency)
-        again = self._elaborate_operands(m, fields, begin, pooling, marks, back)
+        again = self._elaborate_operands(m, fields, begin, pooling, marks, back, ahead)
         ordered, raws, least = self._elaborate_lanes(m, fields, marks, again)
         results, mark = self._elaborate_tables(m, fields, table, operand, marks, ordered)
         pool = Signal(mark_layout(arch))
@@ -139,7 +140,7 @@ class Post(ExecutionUnit):
                      writer.mark.valid.eq(Mux(fields.raw, entered.valid, valid)),
                      writer.codes.eq(codes),
                      *(writer.raws[lane].eq(raw) for lane, raw in enumerate(raws))]
-        self._elaborate_writes(m, fields, marks, reader, writer)
+        self._elaborate_writes(m, fields, marks, ahead, reader, writer)
         return m
 
     def _elaborate_control(self, m, fields, begin, reader, writer):
@@ -206,7 +207,7 @@ class Post(ExecutionUnit):
             parameters.eq(self.parameter_data)]
         if arch.operand_depth:
             with m.If(entering.again):
-                m.d.sync += [selected.eq(0), parameters.eq(0)]
+                m.d.sync += [selected.eq(0), parameters.eq(self._late_parameters())]
         limits = self._elaborate_limits(m, fields, marks)
         more = Signal(reset_less=True)
         m.d.sync += more.eq((fields.pooling == isa.Pooling.SUM) & ~entering.first
@@ -217,14 +218,27 @@ class Post(ExecutionUnit):
             raws.append(Signal(signed(arch.accumulator_bits + 1), name=f"raw_{lane}"))
             if arch.activation.binary:
                 least.append(Signal(name=f"least_{lane}"))
+            bent = {}
+            if arch.slope_offsets:
+                late = fields.operand == isa.Combination.LATE
+                bent = {"bent": entry.again == late,
+                        "coarse": fields.operand.any() & ~entry.again}
             m.submodules[f"lane_{lane}"] = place(
-                self.lane, "systolith_post_lane",
+                self.lane, "systolith_post_lane", **bent,
                 accumulator=selected.word_select(lane, arch.accumulator_bits).as_signed(),
                 parameters=parameters.word_select(lane, arch.parameter_bits),
                 counts=entry.valid & ~entry.again, more=more, **limits,
                 ordered=ordered[-1], raw_out=raws[-1], **(again[lane] if again else {}),
                 **({"least": least[-1]} if least else {}))
         return ordered, raws, least
+
+    def _late_parameters(self):
+        """The parameters of a second turn, where slopes come late: all others are 0."""
+        if not self.arch.slope_offsets:
+            return 0
+        mask = Cat(Const(-1 if name in ("below_multiplier", "below_shift", "offset") else 0, bits)
+                   for name, (bits, _) in self.arch.parameters.items())
+        return self.parameter_data & mask.replicate(self.arch.post_lanes)
 
     def _elaborate_limits(self, m, fields, marks):
         """The lanes' ports `zero_point`, `low` and `high`: those of the turn of each result."""
@@ -237,12 +251,13 @@ class Post(ExecutionUnit):
         for name, first, stage in (("zero_point", Const(0), late[0]), ("low", fields.first_low,
                                    late[1]), ("high", fields.first_high, late[1])):
             mark = marks[len(marks) - 1 - stage - 1]        # a register before
-            m.d.sync += found[name].eq(Mux(fields.operand & ~mark.again, first, fields[name]))
+            m.d.sync += found[name].eq(Mux(fields.operand.any() & ~mark.again, first, fields[name]))
         return found
 
-    def _elaborate_operands(self, m, fields, begin, pooling, marks, back):
-        """Reads the operand of each pooled result, and brings both to the lanes a second time.
-        Returns the lanes' ports for it, or nothing for chips without operands."""
+    def _elaborate_operands(self, m, fields, begin, pooling, marks, back, ahead):
+        """Reads the operand of each pooled result, and brings both to the lanes a second time
+        (`back`, and two cycles before that `ahead`). Returns the lanes' ports for it, or nothing
+        for chips without operands."""
         arch, lanes, width = self.arch, self.arch.post_lanes, self.arch.activation.width
         if self.operand_lane is None:
             return []
@@ -267,13 +282,13 @@ class Post(ExecutionUnit):
         returning = Signal.like(back, name="returning")
         m.d.comb += [returning.eq(pooling.pooled), returning.again.eq(1), returning.first.eq(1),
                      returning.valid.eq(pooling.pooled.valid & pooling.pooled.last
-                                        & fields.operand)]
-        stage = returning
+                                        & fields.operand.any())]
+        stages = [returning]
         for number in range(self.operand_lane.latency - 1):
             delayed = Signal.like(back, name=f"returning_{number}")
-            m.d.sync += delayed.eq(stage)
-            stage = delayed
-        m.d.comb += back.eq(stage)
+            m.d.sync += delayed.eq(stages[-1])
+            stages.append(delayed)
+        m.d.comb += [back.eq(stages[-1]), ahead.eq(stages[-3])]
         # as many bits as the chip's factors have
         factors = {name: Signal(signed(arch.gain_bits), name=f"factor_{name}")
                    for name in ("gain", "operand_gain")}
@@ -284,7 +299,7 @@ class Post(ExecutionUnit):
             addend = Signal.like(self.operand_lane.addend, name=f"addend_{lane}")
             m.submodules[f"operand_lane_{lane}"] = place(
                 self.operand_lane, "systolith_operand_lane", first=pooling.best[lane],
-                operand=operands.word_select(lane, width), product=fields.product,
+                operand=operands.word_select(lane, width), combination=fields.operand,
                 operand_gain=factors["operand_gain"], operand_zero=fields.operand_zero,
                 valid=back.valid, number=number, addend=addend)
             ports.append(dict(
@@ -326,10 +341,13 @@ class Post(ExecutionUnit):
             results.append(register(m, Mux(late, found, number), f"result_{lane}"))
         return results, mark
 
-    def _elaborate_writes(self, m, fields, marks, reader, writer):
+    def _elaborate_writes(self, m, fields, marks, ahead, reader, writer):
         """The unit's ports to the memories and to the store unit."""
         parameter_address = Signal.like(self.parameter_address, reset_less=True)
-        m.d.sync += parameter_address.eq(fields.parameters + marks[1].chunk)
+        chunk = marks[1].chunk
+        if self.arch.slope_offsets:
+            chunk = Mux(ahead.valid, ahead.chunk, chunk)
+        m.d.sync += parameter_address.eq(fields.parameters + chunk)
         m.d.comb += [
             self.read_address.eq(reader.address),
             self.parameter_address.eq(parameter_address),

@@ -24,7 +24,8 @@ class PostLane(wiring.Component):
     rounded at p / 2**shift to the nearest integer or to the nearest float of that many smallest
     subnormals. Bipolar results are the sign of s; the shift, which they have no use for, says by
     its lowest bit that a window's smallest result is wanted. On leaky chips sums s below zero have
-    a multiplier, an addend, both with a sign, and a shift of their own.
+    a multiplier, an addend, both with a sign, and a shift of their own; with offsets, one is added
+    to p / 2**shift before it is rounded.
 
     A result that is combined with an operand comes a second time (`again`), as the number and the
     addend that `OperandLane` has made of it; multiplier, shift and ties are then the instruction's.
@@ -42,11 +43,15 @@ class PostLane(wiring.Component):
         before it is added; s wraps around.
     parameters : In(arch.parameter_bits)
         From bit 0 up: bias, multiplier, shift, addend, ties (integers); on leaky chips multiplier,
-        shift and addend for sums below zero. Addends are the highest bits of numbers of
-        `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn.
+        shift and addend for sums below zero; an offset. Addends are the highest bits of numbers of
+        `multiplier_bits` bits, ties are those of `rounding.nearest`. 0 in a second turn, but for
+        the slope below zero and the offset where that turn is `bent`.
     again, number, addend, gain, gain_shift, gain_ties : In
         Only on chips with operands: a second turn, what is multiplied and what is added, both 0 in
         a first turn; the factor, the shift and the ties.
+    bent : In(1), coarse : In(1)
+        Only on chips with offsets: slopes below zero and offsets are those of this turn; the unit
+        of offsets is that of first results, see `Arch.offset_unit`.
     zero_point, low, high : In
         What is added to an integer, `LATE[0]` cycles before the result comes, and its limits,
         `LATE[1]` cycles before, as ordered integers.
@@ -67,9 +72,10 @@ class PostLane(wiring.Component):
             "addend": In(signed(operand_image_bits(arch)[1] + arch.gain_bits)),
             "gain": In(signed(arch.gain_bits)), "gain_shift": In(SHIFT_BITS), "gain_ties": In(2),
         } if arch.operand_depth else {}
+        bent = {"bent": In(1), "coarse": In(1)} if arch.slope_offsets else {}
         super().__init__({
             "accumulator": In(signed(arch.accumulator_bits)), "counts": In(1), "more": In(1),
-            "parameters": In(arch.parameter_bits), **operands,
+            "parameters": In(arch.parameter_bits), **operands, **bent,
             "zero_point": In(signed(arch.rounded_bits + 1)),
             "low": In(signed(arch.first_bits)), "high": In(signed(arch.first_bits)),
             "ordered": Out(signed(arch.first_bits)),
@@ -94,10 +100,10 @@ class PostLane(wiring.Component):
                          self.least.eq(register(m, fields.shift[0], "least_1"))]
             return m
 
-        scaled, shift, ties = self._elaborate_product(m, fields, number)
+        scaled, shift, ties, offset = self._elaborate_product(m, fields, number)
         value, below, above = nearest(
             m, scaled, shift, form, ties=ties, zero_point=self.zero_point,
-            limit=arch.rounded_bits)
+            limit=arch.rounded_bits, offset=offset)
         m.d.comb += self.ordered.eq(clip(m, value, below, above, self.low, self.high))
         return m
 
@@ -121,7 +127,8 @@ class PostLane(wiring.Component):
         return Mux(again, total, total[:bits].as_signed())
 
     def _elaborate_product(self, m, fields, number):
-        """p, and with it the shift and the ties."""
+        """p, and with it the shift, the ties and, two cycles later, the offset (None: there is
+        none)."""
         arch, again = self.arch, getattr(self, "again", Const(0))
         items = {"factor": Cat(fields.multiplier, Const(0, 1)).as_signed(), "shift": fields.shift}
         if arch.operand_depth:
@@ -135,13 +142,17 @@ class PostLane(wiring.Component):
             items["addend"] = Cat(lost, fields.addend, Const(0, 1)).as_signed()
         if arch.operand_depth:
             items["addend"] = items.get("addend", Const(0, 1)) | self.addend
+        if arch.slope_offsets:
+            items["offset"] = self._elaborate_offset(fields.offset)
         items = {name: register(m, item, f"{name}_1") for name, item in items.items()}
 
         if arch.leaky:
             slopes = {"factor": fields.below_multiplier, "shift": fields.below_shift}
             if arch.addend_bits:
                 slopes["addend"] = Cat(lost, fields.below_addend).as_signed()
-            below = (number < 0) & ~(register(m, again, "again_1") if arch.operand_depth else 0)
+            straight = ~self.bent if arch.slope_offsets else again
+            below = (number < 0) & ~(register(m, straight, "straight")
+                                     if arch.slope_offsets or arch.operand_depth else 0)
             for name, slope in slopes.items():
                 other = register(m, slope, f"below_{name}")
                 items[name] = Mux(below, other, items[name])
@@ -154,7 +165,19 @@ class PostLane(wiring.Component):
             items = {name: register(m, item, f"{name}_product_{cycle}")
                      for name, item in items.items()}
         scaled = product(m, number, factor, addend, "scaled", luts=arch.post_luts)
-        return scaled, items["shift"], items.get("ties", Const(0, 2))
+        offset = items.get("offset")
+        if offset is not None:
+            for cycle in range(2):
+                offset = register(m, offset, f"offset_shift_{cycle}")
+        return scaled, items["shift"], items.get("ties", Const(0, 2)), offset
+
+    def _elaborate_offset(self, offset):
+        """The offset of this turn, in 2**-OFFSET_FRACTION of its result's steps."""
+        place = self.arch.offset_unit(first=True).bit_length() - 1
+        if place:
+            wide = Cat(Const(0, place), offset).as_signed()
+            offset = Mux(self.coarse, wide, offset)
+        return Mux(self.bent, offset, 0)
 
 
 def _parameters(arch):

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from systolith.hw.formats import Format
-from systolith.hw.spec.numbers import TIE_BITS
+from systolith.hw.spec.numbers import OFFSET_FRACTION, TIE_BITS
 from systolith.hw.spec.timing import rounding_levels
 
 from .products import less, register
@@ -11,7 +11,7 @@ __all__ = ["clip", "nearest"]
 
 
 def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int, ties: Value,
-            zero_point: Value) -> tuple[Signal, Signal, Signal]:
+            zero_point: Value, offset: Value | None = None) -> tuple[Signal, Signal, Signal]:
     """The number of `form` that is nearest to number / 2**shift, as the numerics page says.
 
     Parameters
@@ -25,14 +25,18 @@ def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
         What an integer half-way goes to: 0 the nearest, 1 the even neighbour, 2 the odd one.
     zero_point : Value
         Added to an integer, signed, limit + 1 bits; read in the last cycle but one.
+    offset : Value or None
+        Added to an integer before it is rounded: signed, in 2**-OFFSET_FRACTION, less than
+        2**limit; read in the third cycle. None: none is.
 
-    Returns, `timing.rounding_latency` cycles later: the signed number (floats: as an ordered
-    integer); whether it is not that, since the integer is below, or above, all these.
+    Returns, `timing.rounding_latency` cycles later, with an offset one more: the signed number
+    (floats: as an ordered integer); whether it is not that, since the integer is below, or above,
+    all these.
     """
     if form.floating:
         result = _nearest_float(m, number, shift, form)
         return result, Signal(), Signal()
-    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties)
+    whole, up, beyond, negative = _nearest_integer(m, number, shift, limit, ties, offset)
     # One addition: the zero point, and 1 as the carry into it.
     value = register(m, (Cat(Const(1, 1), whole).as_signed()
                          + Cat(up, zero_point[:limit + 1]).as_signed())[1:].as_signed(), "value")
@@ -40,16 +44,18 @@ def nearest(m: Module, number: Value, shift: Value, form: Format, *, limit: int,
             register(m, beyond & ~negative, "above"))
 
 
-def _nearest_integer(m, number, shift, limit, ties):
-    """number / 2**shift rounded down to limit + 1 bits, whether 1 must be added to it, whether it
-    is beyond these bits, and whether below 0; three cycles later."""
+def _nearest_integer(m, number, shift, limit, ties, offset):
+    """number / 2**shift + offset rounded down to limit + 1 bits, whether 1 must be added to it,
+    whether it is beyond these bits, and whether below 0; three cycles later, with an offset
+    four."""
     fraction = TIE_BITS + 1
+    inner = limit if offset is None else limit + 1      # what an offset brings back is kept
     bits = Cat(Const(0, fraction), number)
     negative, beyond = number[-1], Const(0)
     # The largest step first, so that what the smaller ones need not see is dropped at once.
     for place in reversed(range(len(shift))):
         step = 1 << place
-        kept = limit + 1 + fraction + step - 1
+        kept = inner + 1 + fraction + step - 1
         bits, lost = _shift_right(bits, shift[place], step, kept, negative)
         beyond |= lost
         if place in (3, 0):
@@ -57,6 +63,16 @@ def _nearest_integer(m, number, shift, limit, ties):
                 register(m, value, f"{name}_{place}") for name, value in
                 (("shifted", bits), ("beyond", beyond), ("negative", negative), ("ties", ties)))
             shift = register(m, shift[:place], f"shift_{place}") if place else shift
+    if offset is not None:
+        beyond |= bits[-1] ^ negative
+        summed = bits.as_signed() + Cat(Const(0, fraction - OFFSET_FRACTION), offset).as_signed()
+        above = summed[fraction + limit:-1]
+        negative = Mux(beyond, negative, summed[-1])
+        beyond |= (above ^ summed[-1].replicate(len(above))).any()
+        bits, beyond, negative, ties = (
+            register(m, value, f"{name}_offset") for name, value in
+            (("shifted", summed[:fraction + limit + 1]), ("beyond", beyond),
+             ("negative", negative), ("ties", ties)))
     rest, half, whole = bits[:fraction - 1], bits[fraction - 1], bits[fraction:]
     # A tie's fraction is 0.1000... or 0.0111...
     tie = rest == (~half).replicate(len(rest))

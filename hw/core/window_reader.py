@@ -115,7 +115,7 @@ class WindowReader(wiring.Component):
         ]
         if executes(arch, isa.Opcode.POST, "operand"):
             m.d.sync += odd.eq(~odd & ~self.begin)
-            m.d.comb += self.read.eq(reading & ~(fields.operand & odd)
+            m.d.comb += self.read.eq(reading & ~(fields.operand.any() & odd)
                                      & (~needs_room | self.room))
         with m.If(self.read):
             m.d.sync += [pool_first.eq(last_pool), column_first.eq(last_row)]

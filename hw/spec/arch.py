@@ -13,7 +13,7 @@ from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
 
 from .isa import INSTRUCTION_BYTES
 from .keys import Choice, Megahertz, Name, Number, Several, Switch, Whole, key, keys_of
-from .numbers import FIRST_BELOW, FIRST_BITS, MULTIPLIER_BITS, SHIFT_BITS
+from .numbers import FIRST_BELOW, FIRST_BITS, MULTIPLIER_BITS, OFFSET_FRACTION, SHIFT_BITS
 from .rules import check_arch
 from .structures import SMALL_PRODUCT, Structure
 
@@ -96,6 +96,10 @@ class Arch:
     leaky: bool = field(default=False, metadata=key("post.leaky", Switch(),
         "Whether each channel has a second multiplier for sums below zero: PRelu, and LeakyRelu "
         "where no quantizer stands before it."))
+    slope_offsets: bool = field(default=False, metadata=key("post.offsets", Switch(),
+        "Whether each channel also has an offset, which is added after its slopes, and slopes and "
+        "offset can come after the sum with an operand: RPReLU and DPReLU in one layer, also after "
+        "a shortcut. For chips with post.leaky and activations of integers."))
     bias_fraction: int = field(default=16, metadata=key(
         "post.bias_fraction", Whole(0, MULTIPLIER_BITS),
         "Fraction bits of a bias, in units of the sums, from 0 to 26: what layers need whose sums "
@@ -361,7 +365,15 @@ class Arch:
         if self.leaky:
             fields |= {"below_multiplier": (self.multiplier_bits + 1, True),
                        "below_shift": (SHIFT_BITS, False), "below_addend": (below, True)}
+        if self.slope_offsets:
+            fields["offset"] = self.last_bits + 1 + OFFSET_FRACTION, True
         return fields
+
+    def offset_unit(self, first: bool) -> int:
+        """What the lowest bit of an offset weighs, in 2**-OFFSET_FRACTION of a step of the result
+        to which it is added: one that is written, or `first` one that will be combined with an
+        operand, whose steps are finer."""
+        return 1 << first * (self.rounded_bits - self.last_bits)
 
     @cached_property
     def parameter_bits(self) -> int:

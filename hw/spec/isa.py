@@ -91,6 +91,17 @@ class Pooling(IntEnum):
     SUM = 3
 
 
+class Combination(IntEnum):
+    """What POST makes of a first result c and an operand r, its distance from the zero point.
+
+    With LATE slopes below zero and offsets are those of the sum; else those of c.
+    """
+    NONE = 0
+    SUM = 1         # c * gain + r * operand_gain
+    PRODUCT = 2     # c * r * gain
+    LATE = 3        # (c + r * operand_gain) * gain, or below zero times the channel's factor
+
+
 @dataclass(frozen=True)
 class Field:
     """One field: its width in bits, what it means, whether it is two's complement, and the smallest
@@ -231,8 +242,10 @@ OPCODES = {
         _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 16, "largest result, as an ordered integer"),
         Field("copy_base", 19, "operand word of the first result, where one is written"),
-        Field("operand", 1, "1: each result is combined with an operand; the fields below"),
-        Field("product", 1, "1: multiplied with it; 0: added to it"),
+        Field("operand", 2, "0: results are final; else each is combined with an operand, which is "
+                            "1: added to it; 2: multiplied with it; 3: added before slopes below "
+                            "zero and offsets, which else are those of the first result (chips "
+                            "with offsets only); the fields below"),
         Field("broadcast", 1, "1: one operand word for all results; 0: one for each"),
         Field("operand_ties", 2, "rounding of a combined result half-way between integers: 0 "
                                  "as computed, 1 to even, 2 to odd (see the numerics page)"),
@@ -240,9 +253,11 @@ OPCODES = {
         _signed("operand_zero", 16, "zero point of the operand (integers)"),
         _signed("first_low", FIRST_BITS, "smallest first result, from the sums alone"),
         _signed("first_high", FIRST_BITS, "largest first result"),
-        _signed("gain", GAIN_BITS, "factor of the first result, or of the product"),
+        _signed("gain", GAIN_BITS, "factor of the first result, or of the product; with operand 3 "
+                                   "of sums of 0 and above"),
         _signed("operand_gain", GAIN_BITS, "factor of the operand, where it is added"),
-        Field("operand_shift", 6, "right shift of their sum, or of the product"),
+        Field("operand_shift", 6, "right shift of their sum, or of the product; with operand 3 of "
+                                  "sums of 0 and above"),
         Field("table", 1, "1: each result is replaced by the table word at its address, before max "
                           "pooling and after an operand is combined"),
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .arch import Arch
-from .isa import OPCODES, Destination, Instruction, Memory, Opcode, Pooling
+from .isa import OPCODES, Combination, Destination, Instruction, Memory, Opcode, Pooling
 from .loops import Nest, axes, extent
 from .memories import item_bytes, loaded_bytes, word_bytes
 from .widths import kept_bits
@@ -53,7 +53,9 @@ OPTIONS = (
     Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
     Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
     Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
-    Option(Opcode.POST, "operand", 1, 1, *_OPERANDS),
+    Option(Opcode.POST, "operand", Combination.SUM, Combination.LATE, *_OPERANDS),
+    Option(Opcode.POST, "operand", Combination.LATE, Combination.LATE, "slope_offsets",
+           "slopes come after sums only on chips with offsets"),
     Option(Opcode.POST, "table", 1, 1, *_TABLES),
 )
 
@@ -109,6 +111,13 @@ def _gain(i: Instruction, arch: Arch) -> tuple[int, int] | None:
     return (-top, top - 1) if not i.raw and i.operand else None
 
 
+def _operand_gain(i: Instruction, arch: Arch) -> tuple[int, int] | None:
+    if i.operand != Combination.LATE:
+        return _gain(i, arch)
+    top = 1 << arch.first_bits - 1              # the sum is one factor of a product
+    return -top, top - 1
+
+
 BOUNDS = (
     Bound(Opcode.LOAD, "word_beats", "the beats of a word",
           lambda i, arch: (0, word_bytes(i.memory, arch) // arch.beat_bytes)),
@@ -126,7 +135,7 @@ BOUNDS = (
     Bound(Opcode.POST, "first_low", "the chip's first results", _first),
     Bound(Opcode.POST, "first_high", "the chip's first results", _first),
     Bound(Opcode.POST, "gain", "the chip's factors", _gain),
-    Bound(Opcode.POST, "operand_gain", "the chip's factors", _gain),
+    Bound(Opcode.POST, "operand_gain", "the chip's factors", _operand_gain),
     Bound(Opcode.POST, "operand_zero", "the zero points of the activation format", _operand_zero),
 )
 

@@ -86,6 +86,13 @@ def _leaky_channels_need_numbers(arch: Arch) -> Fault:
     return None
 
 
+def _offsets_follow_slopes(arch: Arch) -> Fault:
+    if arch.slope_offsets and not (arch.leaky and arch.activation.uniform):
+        return "slope_offsets", ("must be false on chips without leaky, where the bias is the only "
+                                 "offset, and with activations of floats")
+    return None
+
+
 def _tables_need_numbers(arch: Arch) -> Fault:
     if arch.table_depth and arch.activation.binary:
         return "table_depth", ("must be 0 on binary chips: their results are signs, and any "
@@ -206,7 +213,8 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 RULES: tuple[Callable[[Arch], Fault], ...] = (
     _bursts_are_powers_of_two, _boards_have_narrow_buses, _both_formats_are_binary_or_none,
     _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
-    _leaky_channels_need_numbers, _tables_need_numbers, _tables_hold_all_codes,
+    _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
+    _tables_hold_all_codes,
     _columns_are_shared_evenly, _bit_planes_are_binary, _signs_fill_codes,
     _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _slots_fit_their_field,

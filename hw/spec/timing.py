@@ -187,8 +187,8 @@ def post_lane_latency(arch: Arch) -> int:
         return 2
     number, factor = lane_number_bits(arch), lane_factor_bits(arch)
     addend = arch.addend_bits > 0 or arch.operand_depth > 0
-    # the sum with the bias, the choice of the slope, the product, the clip
-    return (1 + arch.leaky + product_latency(arch, number, factor, addend)
+    # the sum with the bias, the choice of the slope, the product, the offset, the clip
+    return (1 + arch.leaky + product_latency(arch, number, factor, addend) + arch.slope_offsets
             + rounding_latency(arch.activation, number + factor) + 2)
 
 

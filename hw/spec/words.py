@@ -139,12 +139,14 @@ def unpack_weight_words(data: bytes, arch: Arch) -> np.ndarray:
 def pack_parameter_words(
         bias: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, arch: Arch,
         below: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
-        addend: ArrayLike | None = None, ties: ArrayLike | None = None) -> bytes:
+        addend: ArrayLike | None = None, ties: ArrayLike | None = None,
+        offset: ArrayLike | None = None) -> bytes:
     """Integers [words, post_lanes] each, as `parameter_bytes` bytes a word.
 
     `addend` (None: 0) is added to products, `ties` (None: 0) as of `Requantization` (sim/model).
     `below`: (multiplier, shift, addend) for sums below zero, on chips that have such parameters, of
-    which all but the shift may be negative; None: the same as for others.
+    which all but the shift may be negative; None: the same as for others. `offset`: in units of
+    `Arch.offset_unit`, on chips that have it; None: 0.
     Raises ValueError where a number does not fit its field of `Arch.parameters`.
     """
     addend, ties = (np.zeros(np.shape(bias), np.int64) if item is None else item
@@ -157,6 +159,10 @@ def pack_parameter_words(
                    "below_addend": _cut(more, arch)}
     elif below is not None:
         raise ValueError("the chip has no parameters of their own for sums below zero")
+    if "offset" in arch.parameters:
+        values["offset"] = np.zeros(np.shape(bias), np.int64) if offset is None else offset
+    elif offset is not None:
+        raise ValueError("the chip has no offsets")
     parts = []
     for name, column in values.items():
         bits, sign = arch.parameters[name]

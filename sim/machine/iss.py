@@ -15,7 +15,15 @@ import numpy as np
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.isa import (
+    Combination,
+    Destination,
+    Instruction,
+    Memory,
+    Opcode,
+    Pooling,
+    Unit,
+)
 from systolith.hw.spec.loops import (
     begins,
     coordinates,
@@ -250,13 +258,20 @@ class Simulator:
         columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
         sums = self.accumulators[windows(i), columns]            # [results, words, group]
         chunks = slice(i.parameters, i.parameters + arch.chunks)
-        bias, multiplier, shift, addend, ties, *below = self.parameters[:, chunks].reshape(
-            len(arch.parameters), -1)
+        held = dict(zip(arch.parameters, self.parameters[:, chunks].reshape(
+            len(arch.parameters), -1), strict=True))
+        bias, multiplier, shift, addend, ties = (
+            held[name] for name in ("bias", "multiplier", "shift", "addend", "ties"))
+        below = [item for name, item in held.items() if name.startswith("below")]
+        late = i.operand == Combination.LATE
+        offset = held.get("offset")
+        if offset is not None:
+            offset = offset * arch.offset_unit(bool(i.operand and not late))
         first_limits = (dict(low=i.first_low, high=i.first_high) if i.operand else
                         dict(low=i.low, high=i.high, zero_point=i.zero_point))
         requantization = Requantization(
             multiplier, shift, addend, ties,
-            Below(*below) if below else None, **first_limits)
+            Below(*below) if below else None, offset, late, **first_limits)
         offsets = np.add.outer(np.arange(i.out_y) * i.stride_y,
                                np.arange(i.out_x) * i.stride_x).ravel()
         size = arch.group // arch.code_signs if i.signs else arch.group
@@ -277,10 +292,10 @@ class Simulator:
             first = np.where(least, first.min(axis=1), first.max(axis=1))
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
-                operand = Operand("", bool(i.product), i.gain, i.operand_gain, i.operand_zero,
-                                  i.operand_shift, i.operand_ties, zero_point=i.zero_point,
-                                  low=i.low, high=i.high)
-                first = operand.results(first, codes, arch.activation)
+                operand = Operand("", i.operand == Combination.PRODUCT, i.gain, i.operand_gain,
+                                  i.operand_zero, i.operand_shift, i.operand_ties,
+                                  zero_point=i.zero_point, low=i.low, high=i.high)
+                first = operand.results(first, codes, arch.activation, slopes=requantization)
                 if i.table:
                     first = self.table[first % len(self.table)]
             items = arch.activation.from_ordered(first)

@@ -131,13 +131,15 @@ class Conv:
         """This layer with biases as the chip holds them."""
         if self.requantization is None:
             return self
-        unit, there = self.__dict__.get("_there", (None, self))
-        if unit != arch.addend_unit:            # asked for several times with the same
-            bias, held = self.requantization.held(self.bias, arch.addend_unit)
+        units = arch.addend_unit, arch.offset_unit(
+            self.operand is not None and not self.requantization.late)
+        known, there = self.__dict__.get("_there", (None, self))
+        if known != units:                      # asked for several times with the same
+            bias, held = self.requantization.held(self.bias, *units)
             there = self if held is self.requantization else replace(self, bias=bias,
                                                                      requantization=held)
             if there is not self:
-                self.__dict__["_there"] = arch.addend_unit, there
+                self.__dict__["_there"] = units, there
         return there
 
     def reading_all(self) -> "Conv":
@@ -240,7 +242,8 @@ class Conv:
             if self.operand is not None:
                 assert operand is not None, "a layer with an operand needs its codes"
                 results = self._looked_up(
-                    self.operand.results(results, operand[some], output_format, operand_format))
+                    self.operand.results(results, operand[some], output_format, operand_format,
+                                         self.requantization))
             parts.append(output_format.from_ordered(results))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from systolith.hw.formats import Format
-from systolith.hw.spec.numbers import MULTIPLIER_BITS, TIE_BITS
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, OFFSET_FRACTION, TIE_BITS
 
 from . import numerics
 
@@ -76,12 +76,20 @@ class Requantization(Limits):
         counts as half-way. None: 1.
     below : Below or None
         The same for sums below zero. None: as for others.
+    offset : int64 array [O] or None
+        Added to a result before it is rounded, in 2**-OFFSET_FRACTION of its steps; for results
+        that are integers. None: nothing is.
+    late : bool
+        `below` and `offset` are for the sum of a result and its operand (`Operand.results`), and
+        not for the result itself.
     """
     multiplier: np.ndarray
     shift: np.ndarray = None  # type: ignore[assignment]
     addend: np.ndarray = None  # type: ignore[assignment]
     ties: np.ndarray = None  # type: ignore[assignment]
     below: Below | None = None
+    offset: np.ndarray | None = None
+    late: bool = False
 
     def __post_init__(self):
         count = len(self.multiplier)
@@ -91,6 +99,8 @@ class Requantization(Limits):
             object.__setattr__(self, name, numerics.constant(value))
         if self.below is not None:
             object.__setattr__(self, "below", Below(*map(numerics.constant, self.below)))
+        if self.offset is not None:
+            object.__setattr__(self, "offset", numerics.constant(self.offset))
 
     @classmethod
     def plain(cls, count: int, low: int = 0, high: int = 0) -> "Requantization":
@@ -100,52 +110,67 @@ class Requantization(Limits):
     @property
     def monotone(self) -> bool:
         """Whether a larger sum never gives a smaller result."""
-        return self.below is None or bool(self.below.multiplier.min() >= 0)
+        return self.below is None or self.late or bool(self.below.multiplier.min() >= 0)
 
     def results(self, sums: np.ndarray, format: Format) -> np.ndarray:
         """Ordered integers of `format` from sums [N, O, ...], bias included, of any size.
 
-        Steps: multiply, add the addend, shift right and round, to the nearest float of the format
-        or to an integer plus zero point, saturate, clip; sums below zero with `below`, where there
-        is such. Bipolar: 1 where the product is not negative.
+        Steps: multiply, add the addend, shift right, add the offset and round, to the nearest float
+        of the format or to an integer plus zero point, saturate, clip; sums below zero with
+        `below`, where there is such. Bipolar: 1 where the product is not negative.
         """
-        shape = (1, -1) + (1,) * (sums.ndim - 2)
+        return self._scaled(sums, self.multiplier, self.shift, self.addend, self.ties,
+                            None if self.late else self.below,
+                            None if self.late else self.offset, self, format)
+
+    def combined(self, sums: np.ndarray, operand: "Operand", format: Format) -> np.ndarray:
+        """Ordered integers of `format` from sums of first results and operands [N, O, ...], with
+        the slopes below zero and the offsets of this requantization, which is late."""
+        ones = np.ones_like(self.multiplier)
+        below = self.below and self.below._replace(addend=0 * ones)
+        return self._scaled(sums, operand.gain * ones, operand.shift * ones, 0 * ones,
+                            operand.ties * ones, below, self.offset, operand, format)
+
+    @staticmethod
+    def _scaled(sums, multiplier, shift, addend, ties, below, offset, limits, format):
+        axes = (1, -1) + (1,) * (sums.ndim - 2)
         multiplier, shift, addend, ties = (
-            np.broadcast_to(item.reshape(shape), sums.shape)
-            for item in (self.multiplier, self.shift, self.addend, self.ties))
-        if self.below is not None:
+            np.broadcast_to(item.reshape(axes), sums.shape)
+            for item in (multiplier, shift, addend, ties))
+        if below is not None:
             multiplier, shift, addend = (
-                np.where(sums < 0, item.reshape(shape), other) for item, other in
-                zip(self.below, (multiplier, shift, addend), strict=True))
+                np.where(sums < 0, item.reshape(axes), other) for item, other in
+                zip(below, (multiplier, shift, addend), strict=True))
+        if offset is not None:
+            offset = np.broadcast_to(offset.reshape(axes), sums.shape)
         limit = 1 << (61 - MULTIPLIER_BITS)
         wide = (sums >= limit) | (sums <= -limit)
         if not wide.any():
-            return self._results(sums.astype(np.int64), multiplier, addend, shift, ties, format)
+            return _results(sums.astype(np.int64), multiplier, addend, shift, ties, offset, limits,
+                            format)
         result = np.empty(sums.shape, dtype=np.int64)
         for part, dtype in ((~wide, np.int64), (wide, object)):
             if part.any():
-                result[part] = self._results(
+                result[part] = _results(
                     sums[part].astype(dtype), multiplier[part].astype(dtype),
-                    addend[part].astype(dtype), shift[part], ties[part], format)
+                    addend[part].astype(dtype), shift[part], ties[part],
+                    None if offset is None else offset[part], limits, format)
         return result
-
-    def _results(self, sums, multiplier, addend, shift, ties, format):
-        """Ordered integers (bipolar: codes) of sums; one dtype throughout, int64 only where
-        |sums * multiplier| < 2**61."""
-        product = sums * multiplier
-        if format.binary:
-            return (product >= 0).astype(np.int64)
-        return self._nearest(product + addend, shift, ties, format)
 
     def of_channels(self, channels: np.ndarray | slice) -> "Requantization":
         """That of some of the channels alone."""
         return replace(self, multiplier=self.multiplier[channels], shift=self.shift[channels],
                        addend=self.addend[channels], ties=self.ties[channels],
-                       below=self.below and self.below.of_channels(channels))
+                       below=self.below and self.below.of_channels(channels),
+                       offset=None if self.offset is None else self.offset[channels])
 
-    def held(self, bias: np.ndarray, unit: int) -> "tuple[np.ndarray, Requantization]":
+    def held(self, bias: np.ndarray, unit: int,
+             step: int = 1) -> "tuple[np.ndarray, Requantization]":
         """(bias [O], requantization) nearest to these whose addends are multiples of `unit`, a
-        power of two (`Arch.addend_unit`), and no larger than the multipliers."""
+        power of two (`Arch.addend_unit`), and no larger than the multipliers, and whose offsets are
+        multiples of `step`, another one."""
+        if self.offset is not None and (self.offset % step).any():
+            return replace(self, offset=(self.offset + step // 2) // step * step).held(bias, unit)
         if not self.addend.any():
             return bias, self
 
@@ -194,13 +219,18 @@ class Operand(Limits):
     ties: int = 1
 
     def results(self, first: np.ndarray, codes: np.ndarray, format: Format,
-                own: Format | None = None) -> np.ndarray:
+                own: Format | None = None,
+                slopes: Requantization | None = None) -> np.ndarray:
         """Ordered integers of `format` from first results [N, C, H, W], ordered integers, and the
         operand's codes, [N, C, H, W] or [N, C, 1, 1], of the format `own` (None: of `format`,
-        too)."""
+        too). `slopes`: the requantization that has made the first results, where it is late; then
+        t = c + r * operand_gain becomes t * gain / 2**shift, below zero with the factor and the
+        shift there, plus the offset."""
         if format.floating:
             first = numerics.images_of(format, format.from_ordered(first))
         other = numerics.images_of(own or format, codes) - self.operand_zero
+        if slopes is not None and slopes.late:
+            return slopes.combined(first + other * self.operand_gain, self, format)
         low, high = format.image_range
         if max(-low, high) >> 17:
             first, other = first.astype(object), other.astype(object)
@@ -211,7 +241,31 @@ class Operand(Limits):
         return self._nearest(total, np.int64(self.shift), np.int64(self.ties), format)
 
 
+def _results(sums, multiplier, addend, shift, ties, offset, limits, format):
+    """Ordered integers (bipolar: codes) of sums within `limits`; one dtype throughout, int64 only
+    where |sums * multiplier| < 2**61."""
+    product = sums * multiplier
+    if format.binary:
+        return (product >= 0).astype(np.int64)
+    product = product + addend
+    if offset is not None:
+        product, shift = _moved(product, shift, offset), np.int64(TIE_BITS + 1)
+    return limits._nearest(product, shift, ties, format)
+
+
 # Rounding.
+
+def _moved(product, shift, offset):
+    """product / 2**shift + offset in 2**-(TIE_BITS + 1), rounded down as far as ties tell."""
+    places = shift - (TIE_BITS + 1)
+    if product.dtype == object:
+        places, offset = places.astype(object), offset.astype(object)
+    most = 1 << 60 - (TIE_BITS + 1)     # beyond all limits, and short enough to be shifted
+    short = np.where(places < 0, np.clip(product, -most, most), 0)
+    scaled = np.where(places < 0, short << np.maximum(-places, 0),
+                      product >> np.maximum(places, 0))
+    return scaled + (offset << TIE_BITS + 1 - OFFSET_FRACTION)
+
 
 _bit_length = np.frompyfunc(lambda value: int(value).bit_length(), 1, 1)
 

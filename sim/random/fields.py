@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Combination, Opcode
+from systolith.hw.spec.legality import executes
 from systolith.sim.model.pool import Pool
 
-__all__ = ["below_zero", "operand_fields", "parameters", "random_windows"]
+__all__ = ["below_zero", "combination", "offsets", "operand_fields", "parameters", "random_windows"]
 
 
 def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ...],
@@ -51,9 +53,17 @@ def below_zero(arch: Arch, data: np.random.Generator, multiplier: np.ndarray,
             _addend(arch, data, below))
 
 
+def offsets(arch: Arch, data: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Offsets as the chip's parameters hold them: of any size, often none or less than a step."""
+    bits = arch.parameters["offset"][0]
+    wide = data.integers(-1 << bits - 1, 1 << bits - 1, shape)
+    return np.where(data.random(shape) < 0.2, 0, wide >> data.integers(0, bits, shape))
+
+
 def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple[int, int]]:
     """Fields of a POST or an `Operand` (factors, zero points, limits), the right shift, and the
-    (smallest, largest) first result."""
+    (smallest, largest) first result. On chips with offsets sometimes `late`, as of
+    `Requantization`."""
     format = arch.activation
     bottom, top = format.ordered_range
     product = draw.random() < 0.4
@@ -76,9 +86,20 @@ def operand_fields(arch: Arch, draw: Random) -> tuple[dict[str, Any], int, tuple
     operand_gain = draw.choice((operand_gain >> size, operand_gain, 0, -reach - 1))
     low, high = draw.choice(((bottom, top), (0, top), tuple(
         sorted(draw.randint(bottom, top) for _ in range(2)))))
-    return dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
+    late = {}
+    if not product and executes(arch, Opcode.POST, "operand", Combination.LATE):
+        late = {"late": draw.random() < 0.5}
+        if late["late"]:
+            operand_gain = draw.randint(-most, most - 1) >> draw.randrange(arch.first_bits)
+    return late | dict(product=product, gain=gain, operand_gain=operand_gain, operand_zero=zero,
                 zero_point=draw.choice((0, draw.randint(bottom, top))) if integers else 0,
                 low=low, high=high), shift, first
+
+
+def combination(fields: dict[str, Any]) -> Combination:
+    """That of fields of an operand, of which those that a POST does not have are taken away."""
+    product, late = fields.pop("product"), fields.pop("late", False)
+    return (Combination.PRODUCT if product else Combination.LATE if late else Combination.SUM)
 
 
 def random_windows(draw: Random, sizes: Sequence[int]) -> Pool:

@@ -15,7 +15,7 @@ from systolith.sim.model.pool import Pool
 from systolith.sim.model.requantization import Below, Operand, Requantization
 from systolith.sim.model.weights import Weights
 
-from .fields import below_zero, operand_fields, parameters, random_windows
+from .fields import below_zero, offsets, operand_fields, parameters, random_windows
 
 __all__ = ["random_graph"]
 
@@ -100,11 +100,14 @@ class _Network:
         below = None
         if "below_shift" in arch.parameters and self.other.random() < 0.5:
             below = Below(*below_zero(arch, data, multiplier, shift))
+        offset = None
+        if "offset" in arch.parameters and not raw:
+            offset = offsets(arch, data, (filters,))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
             Weights.of_codes(weight, _SIGNS if signs else arch.weight),
             self._padding(geometry, kernel, channels, source.format, raw), bias // 2,
-            None if raw else Requantization(multiplier, shift, addend, tie, below,
+            None if raw else Requantization(multiplier, shift, addend, tie, below, offset,
                                             zero_point=zero_point, low=low, high=top),
             input_shape=source.shape)
         return self._least(self._table(self._operand(self._pool(layer))))
@@ -194,10 +197,11 @@ class _Network:
                 and self.other.random() < 0.7):
             return layer
         fields, right, (low, high) = operand_fields(self.arch, self.other)
+        late = fields.pop("late", False)
         operand = Operand(self.other.choice(fitting), shift=right, **fields,
                           ties=self.ties.randrange(3))
         return replace(layer, operand=operand, requantization=replace(
-            layer.requantization, zero_point=0, low=low, high=high))
+            layer.requantization, zero_point=0, low=low, high=high, late=late))
 
     def _table(self, layer):
         """The layer with a function by table, if the chip can have one, or without."""

@@ -28,7 +28,7 @@ from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
 
-from .fields import below_zero, operand_fields, parameters
+from .fields import below_zero, combination, offsets, operand_fields, parameters
 
 __all__ = ["random_program"]
 
@@ -191,7 +191,9 @@ class _Writer:
         below = (below_zero(arch, self.data, multiplier, shift)
                  if "below_shift" in arch.parameters else None)
         ties = np.reshape([self.ties.randrange(4) for _ in range(bias.size)], bias.shape)
-        return layout.pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties)
+        offset = offsets(arch, self.data, bias.shape) if "offset" in arch.parameters else None
+        return layout.pack_parameter_words(bias, multiplier, shift, arch, below, addend, ties,
+                                           offset)
 
     # Computing.
 
@@ -399,8 +401,8 @@ class _Writer:
         if not bases:
             return {}
         mine, shift, first = operand_fields(self.arch, draw)
-        return mine | dict(operand=1, operand_ties=self.ties.randrange(4), broadcast=broadcast,
-                           operand_base=draw.choice(bases),
+        return mine | dict(operand=combination(mine), operand_ties=self.ties.randrange(4),
+                           broadcast=broadcast, operand_base=draw.choice(bases),
                            operand_shift=shift, first_low=first[0], first_high=first[1])
 
     def looked_up(self):

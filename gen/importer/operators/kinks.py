@@ -2,7 +2,8 @@
 another where it is below, then moved (PRelu with an offset after it, DPReLU, and the same written
 with Relus).
 
-What a chip with `post.leaky` cannot compute in one layer is the larger, or the smaller, of two
+Chips with `post.offsets` compute them in one layer, of a convolution or of its sum with a quantized
+map. What a chip with `post.leaky` alone cannot compute so is the larger, or the smaller, of two
 lines: max(a * u, c * u) where a is at least c. Rounding keeps the order, so two layers compute both
 lines as codes, side by side, and max pooling in a third layer takes the larger of each pair.
 """
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
-from systolith.gen.importer.layers import identity
+from systolith.gen.importer.layers import identity, quantizing_layer
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact
-from systolith.gen.importer.values import Kind, Linear, Value
+from systolith.gen.importer.requantize import offsets_fit
+from systolith.gen.importer.values import Kind, Linear, Pair, Value
 from systolith.sim.model.placement import Placement
 from systolith.sim.model.pool import Pool
 
-from .pairs import Pair
+from .pairs import late_sum
 
 __all__ = ["Kink", "kink_extreme", "kink_of", "kink_sum"]
 
@@ -151,6 +153,9 @@ def _(kink: Kink, builder, value, target, name, node):
         codes = Value(made, value.shape, value.map, gain, -target.zero_point * gain,
                       pool=value.pool, nodes=value.nodes)
         return builder.pooled_codes(codes, node).source
+    made = _in_one(builder, value, target, name, node)
+    if made is not None:
+        return made
     lines = [builder.quantize(_line(base, factors, offset, **rest), target, f"{name}_{side}", node)
              for factors, side in ((above, "above"), (below, "below"))]
     least = (above < below).astype(bool)
@@ -163,6 +168,27 @@ def _(kink: Kink, builder, value, target, name, node):
                   pool=Pool((1, 2), (1, 2), (0, 0, 0, 0),
                             tuple(least.tolist()) if least.any() else ()))
     return builder.quantize(identity(builder, pairs, target, node), target, name, node)
+
+
+def _in_one(builder, value, target, name, node):
+    """The tensor of a value that is a Kink, not pooled, by one layer of a chip with offsets; None
+    where that has none or cannot compute it."""
+    kink = value.linear
+    base, sloped = kink.base, _sloped(value.gain * kink.above, value.gain * kink.below)
+    if not (builder.offsets and sloped and target.format.uniform) or target.sign or (
+            not offsets_fit(value.offset, target)):
+        return None
+    gain, slope = sloped
+    line = _line(base, gain, 0 * gain, low=value.low, high=value.high, nodes=value.nodes)
+    if isinstance(base.linear, Pair):
+        return late_sum(builder, line, slope, value.offset, target, name, node)
+    if not isinstance(base.linear, Linear | None):
+        return None
+    name = builder.add_tensor(name, base.map, target.within(value, node))
+    builder.add_layer(quantizing_layer(
+        builder, replace(line, slope=slope, after=value.offset), target.within(value, node), name,
+        node))
+    return name
 
 
 @given.register

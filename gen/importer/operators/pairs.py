@@ -13,23 +13,29 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
+from systolith.gen.importer.builder import Builder
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity, quantizing_layer
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.reach import image_limits
-from systolith.gen.importer.ties import EVEN, ties_of_sum
+from systolith.gen.importer.requantize import offsets, offsets_fit, scaling
+from systolith.gen.importer.target import Target
+from systolith.gen.importer.ties import EVEN, ODD, ties_of_sum
 from systolith.gen.importer.values import Linear, Pair, Value, like, shape_text
 from systolith.hw.spec.numbers import FIRST_BITS, GAIN_BITS
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.geometry import Geometry
-from systolith.sim.model.requantization import Operand, Requantization
+from systolith.sim.model.requantization import Below, Operand, Requantization
 from systolith.sim.model.weights import Weights
 
 from .digits import gains
 from .sums import added_up
 
-__all__ = ["pair"]
+__all__ = ["late_sum", "pair"]
+
+#: The least first steps that one of a combined result with late slopes must have.
+_FINE = 64
 
 
 def pair(node: Node, inputs: Sequence[Value], operation: str) -> Value:
@@ -64,6 +70,11 @@ def _pixel(value):
 
 @quantized.register
 def _(both: Pair, builder, value, target, name, node):
+    if value.slope is not None and not value.pool and target.format.uniform and not target.sign:
+        made = late_sum(builder, replace(value, slope=None), value.slope, 0 * value.gain, target,
+                        name, node)
+        if made is not None:
+            return made
     target = target.within(value, node)
     sums = _added_values(builder, value, target, node)
     if sums is not None:
@@ -164,6 +175,65 @@ def _combined_layer(builder, value, target, output, node):
                    nodes=(*first.nodes, *value.nodes))
 
 
+def late_sum(builder: Builder, value: Value, slope: np.ndarray, after: np.ndarray, target: Target,
+             name: str, node: Node) -> str | None:
+    """The tensor of a value that is the sum of a convolution and a quantized map, with numbers
+    below zero multiplied by `slope` and `after` added then (arrays of Fraction [channels]), by one
+    layer of a chip with offsets; None where that has none or cannot compute it.
+
+    First results have steps of which a whole number are a step of the map, so that their sum is
+    exact before it is multiplied.
+    """
+    both, scale = value.linear, uniform(value.gain)
+    first, second, signs = both.first, both.second, [1, both.sign]
+    if first.linear is None:
+        first, second, signs = second, first, signs[::-1]
+    if not builder.offsets or both.product or not scale or scale < 0 or not (
+            _is_code(second) and isinstance(first.linear, Linear) and first.map == both.first.map):
+        return None
+    if any(item is not None for item in (first.low, first.high, first.slope, first.pool)):
+        return None
+    source, gain, zero, rest = _operand(builder, second, node)
+    own = signs[0]
+    moved = replace(first, gain=own * first.gain,
+                    offset=own * first.offset + value.offset / scale + signs[1] * rest)
+    most = (1 << FIRST_BITS - 1) - 1
+    reach = max(abs(item - zero) for item in image_limits(builder, source))
+    largest = max(_largest(builder, moved))
+    if (slope > 0).all():
+        # Beyond this, the result saturates for every operand.
+        ends = [abs(target.unit * (end - target.zero_point) - item) / scale / min(1, factor)
+                for end in (target.low - 1, target.high + 1)
+                for item, factor in zip(after, slope, strict=True)]
+        largest = min(largest, max(ends) + abs(gain) * reach)
+    times = min(1 << FIRST_BITS - 2, int(abs(gain) * most / largest))
+    if not times:
+        return None
+    unit = abs(gain) / times
+    step = scale * unit / target.unit               # of a first result, in those of the target
+    if step > Fraction(1, _FINE) or not offsets_fit(after, target):
+        return None
+    target = target.within(value, node)
+    fine = replace(target, scale=unit, zero_point=0, low=-most - 1, high=most, odd=False)
+    conv = quantizing_layer(builder, moved, fine, "", node)
+    factor, shift = scaling(step, node)
+    below = [scaling(abs(item) * step, node) if item else (0, 0) for item in slope]
+    own_below = Below(np.array([m if item > 0 else -m for (m, _), item in zip(
+        below, slope, strict=True)]), np.array([s for _, s in below]), np.zeros(len(slope), int))
+    builder.notes.add("combined", both.name, step / 2 * max(1, *map(abs, slope)))
+    operand = Operand(source, False, factor, signs[1] * (times if gain > 0 else -times), int(zero),
+                      shift, ODD if target.odd else EVEN, zero_point=target.zero_point,
+                      low=target.low, high=target.high)
+    name = builder.add_tensor(name, first.map, target)
+    assert conv.requantization is not None
+    builder.add_layer(replace(
+        conv, name=builder.unique(both.name), output=name, operand=operand,
+        nodes=tuple(dict.fromkeys([*first.nodes, *value.nodes])),
+        requantization=replace(conv.requantization, below=own_below,
+                               offset=offsets(after, target), late=True)))
+    return name
+
+
 def _sides(both, node):
     """(value whose layer combines, value that is its operand, signs of the two)."""
     first, second, signs = both.first, both.second, [1, both.sign]
@@ -261,10 +331,7 @@ def _finely(builder, value, target, reach, step, node):
     if not target.format.uniform:
         node.fail(f"adds the result of {value.nodes[-1]!r} before it is quantized; put a quantizer "
                   f"between them, as results in {target.format} need")
-    low, high = value.linear.weights.sum_ranges(builder.tensors[value.source].format)
-    times = value.window[0] * value.window[1]
-    largest = max(abs(gain * times * item + offset) for gain, offset, *ends in
-                  zip(value.gain, value.offset, low, high, strict=True) for item in ends)
+    largest = max(_largest(builder, value))
     if value.slope is not None:
         largest *= max(1, *map(abs, value.slope))
     largest = min([largest, *([] if reach is None else [reach])])
@@ -279,6 +346,14 @@ def _finely(builder, value, target, reach, step, node):
     fine = replace(target, scale=unit, zero_point=0, low=min(lowest, most),
                    high=max(highest, lowest), sign=False, odd=False)
     return quantizing_layer(builder, value, fine, "", node), unit
+
+
+def _largest(builder, value):
+    """The largest magnitude of each channel of a convolution's results, whatever it reads."""
+    low, high = value.linear.weights.sum_ranges(builder.tensors[value.source].format)
+    times = value.window[0] * value.window[1]
+    return [max(abs(gain * times * item + offset) for item in ends) for gain, offset, *ends in
+            zip(value.gain, value.offset, low, high, strict=True)]
 
 
 def _gains_of_sign(ratios):

@@ -45,6 +45,7 @@ def _merged(graph: Graph, layers: list[Conv], layer: Conv, zero: int) -> tuple[C
         for source, point, other in sides:
             if (maker.output == source and uses[source] == 1 and maker.operand is None
                     and maker.table is None and own is not None and own.zero_point == point
+                    and own.offset is None
                     and maker.output_shape == layer.output_shape and not _is_binary(graph, source)):
                 first = replace(own, zero_point=0, low=own.low - point, high=own.high - point)
                 nodes = tuple(dict.fromkeys([*maker.nodes, *layer.nodes]))

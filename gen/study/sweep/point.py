@@ -107,9 +107,9 @@ class Net:
         """The network in the formats of a chip, before it is widened: a `Graph`. Raises
         UserError."""
         if self.recipe is None:
-            return _loaded(self.path, self.content)
+            return _loaded(self.path, self.content, arch.slope_offsets)
         key = _key("network", self.facts(arch), code_hash(_QUANTIZE, ("onnx", "numpy")))
-        return _loaded(self._quantized(arch, key), key)
+        return _loaded(self._quantized(arch, key), key, arch.slope_offsets)
 
     def _quantized(self, arch, key):
         """The path of the network, quantized, which is made if it is not known."""
@@ -135,9 +135,9 @@ def input_shape(model: onnx.ModelProto) -> list[int]:
 
 
 @cache
-def _loaded(path, content):
-    """The network in a file of this content, which a process reads once."""
-    return load(path)
+def _loaded(path, content, offsets):
+    """The network in a file of this content, which a process reads once; `offsets` as of `load`."""
+    return load(path, offsets=offsets)
 
 
 @dataclass(frozen=True)

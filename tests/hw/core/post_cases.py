@@ -3,7 +3,7 @@
 from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.widths import payload, payload_bits
 from systolith.sim.machine.access import AccessError, check
-from systolith.sim.random.fields import operand_fields
+from systolith.sim.random.fields import combination, operand_fields
 
 __all__ = ["fields_value", "layout_value", "random_post"]
 
@@ -56,9 +56,10 @@ def _numbers(draw, arch, raw):
               "zero_point": 0 if arch.activation.floating else draw.randint(low, high)}
     if arch.operand_depth and not raw and draw.random() < 0.5:
         mine, shift, first = operand_fields(arch, draw)
-        fields |= mine | {"operand": 1, "operand_shift": shift, "first_low": first[0],
-                          "first_high": first[1], "operand_ties": draw.randrange(4),
-                          "broadcast": draw.randrange(2), "operand_base": draw.randrange(8, 16)}
+        fields |= mine | {"operand": combination(mine), "operand_shift": shift,
+                          "first_low": first[0], "first_high": first[1],
+                          "operand_ties": draw.randrange(4), "broadcast": draw.randrange(2),
+                          "operand_base": draw.randrange(8, 16)}
     if arch.table_depth and not raw:
         fields["table"] = draw.randrange(2)
     return fields

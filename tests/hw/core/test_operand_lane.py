@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 from systolith.hw.core.operand_lane import OperandLane
 from systolith.hw.formats import Float
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Combination
 
 
 def image(form, ordered):
@@ -19,7 +20,9 @@ def image(form, ordered):
 def expected(form, first, code, facts):
     """(number, addend) by the definition."""
     c, r = image(form, first), int(form.image(code)) - facts["operand_zero"]
-    return (c * r, 0) if facts["product"] else (c, r * facts["operand_gain"])
+    scaled = r * facts["operand_gain"]
+    return {Combination.PRODUCT: (c * r, 0), Combination.SUM: (c, scaled),
+            Combination.LATE: (c + scaled, 0)}[facts["combination"]]
 
 
 @pytest.mark.parametrize("activation", ["int8", "int8 narrow", "int3", "int16", "e3m2", "e4m3",
@@ -28,7 +31,8 @@ def test_numbers_and_addends_are_exact(activation):
     activation, *narrow = activation.split()
     arch = Arch(rows=2, columns=2, activation=activation, multiplier_bits=16 if narrow else 26,
                 post_multiplier="luts" if narrow else "auto",
-                weight="e2m1" if activation[0] == "e" else "int8", operand_depth=2)
+                weight="e2m1" if activation[0] == "e" else "int8", operand_depth=2,
+                leaky=True, slope_offsets=activation[0] == "i")
     form, rng = arch.activation, random.Random(activation)
     integers = not isinstance(form, Float)
     bottom, top = form.ordered_range
@@ -38,8 +42,11 @@ def test_numbers_and_addends_are_exact(activation):
     dut = OperandLane(arch=arch)
     batches = []
     for number in range(4):
+        kind = Combination(1 + number % (2 + arch.slope_offsets))
+        if kind == Combination.LATE:
+            reach = (1 << arch.first_bits - 1) - 1
         facts = dict(
-            product=number % 2,
+            combination=kind,
             operand_gain=rng.choice((reach, -reach - 1, rng.randint(-reach, reach))),
             operand_zero=rng.choice((bottom, top, rng.randint(bottom, top))) * integers)
         batches.append((facts, [(

@@ -16,7 +16,7 @@ from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
 from systolith.hw.spec.memories import item_bytes
 from systolith.hw.spec.timing import ITEMS, POST_START, item_latency, read_period
 from systolith.sim.machine import iss
-from systolith.sim.random.fields import below_zero, parameters
+from systolith.sim.random.fields import below_zero, offsets, parameters
 
 from .placed import place_copies
 from .post_cases import layout_value, random_post
@@ -27,6 +27,8 @@ ARCHS = {
     "int8": Arch(rows=8, columns=12, post_lanes=2, operand_depth=32, table_depth=512, **MEMORIES),
     "leaky": Arch(rows=2, columns=4, post_lanes=2, activation="int6", weight="int4", leaky=True,
                   table_depth=64, **MEMORIES),
+    "offsets": Arch(rows=4, columns=8, post_lanes=2, activation="int5", weight="int4", leaky=True,
+                    slope_offsets=True, operand_depth=32, **MEMORIES),
     "float": Arch(rows=2, columns=2, post_lanes=2, activation="e3m2", weight="e3m2",
                   operand_depth=32, prefetch=False, **MEMORIES),
     "signs": Arch(rows=2, columns=4, lanes=4, post_lanes=2, activation="bipolar1",
@@ -81,7 +83,9 @@ class Bench:
         parts = parameters(arch, data, shape, scale)
         below = below_zero(arch, data, *parts[1:3]) if arch.leaky else None
         words = layout.pack_parameter_words(*parts[:3], arch, below, parts[3],
-                                            data.integers(0, 4, shape) if arch.tie_bits else None)
+                                            data.integers(0, 4, shape) if arch.tie_bits else None,
+                                            offsets(arch, data, shape)
+                                            if arch.slope_offsets else None)
         model.parameters[:] = layout.unpack_parameter_words(words, arch)
         model.operands[:] = data.choice(arch.activation.finite_codes(), model.operands.shape)
         bottom, top = arch.activation.ordered_range

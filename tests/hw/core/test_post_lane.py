@@ -8,14 +8,15 @@ from amaranth.sim import Simulator
 from systolith.hw.core.post_lane import PostLane
 from systolith.hw.formats import Bipolar, Float
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.numbers import SHIFT_BITS, TIE_BITS
+from systolith.hw.spec.numbers import OFFSET_FRACTION, SHIFT_BITS, TIE_BITS
 
 
-def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high):
+def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high, offset=0):
     """The ordered integer, by the definition: the nearest number of the format; ties to even, those
-    of integers as wanted, as far as TIE_BITS tell."""
+    of integers as wanted, as far as TIE_BITS tell. The offset is in 2**-OFFSET_FRACTION."""
     form = arch.activation
-    exact = Fraction(total * multiplier + addend, 1 << shift)
+    exact = Fraction(total * multiplier + addend, 1 << shift) + Fraction(
+        offset, 1 << OFFSET_FRACTION)
     if isinstance(form, Bipolar):
         return int(exact >= 0)
     if isinstance(form, Float):
@@ -35,13 +36,14 @@ def expected(arch, total, multiplier, addend, shift, ties, zero_point, low, high
     return max(low, min(high, value))
 
 
-def packed(arch, bias, above, below):
+def packed(arch, bias, above, below, offset=0):
     """The parameters' word."""
     word, place = 0, 0
-    for value, size in zip((bias, *above, *below), (
+    for value, size in zip((bias, *above, *below, offset), (
             arch.accumulator_bits, arch.multiplier_bits, SHIFT_BITS, arch.addend_bits,
             arch.tie_bits, *(size * arch.leaky for size in (
-                arch.multiplier_bits + 1, SHIFT_BITS, arch.addend_bits and arch.addend_bits + 1))),
+                arch.multiplier_bits + 1, SHIFT_BITS, arch.addend_bits and arch.addend_bits + 1)),
+            arch.slope_offsets * (arch.last_bits + 1 + OFFSET_FRACTION)),
             strict=True):
         word |= value % (1 << size) << place
         place += size
@@ -123,6 +125,67 @@ def test_every_stage_rounds_as_the_numerics_say(activation, weight, accumulator,
                 await ctx.tick()
                 if n < len(batch):
                     assert ctx.get(dut.raw_out) == sums[-1]
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("activation, depth", [("int8", 2), ("int4", 0), ("int8", 0), ("int2", 2)])
+def test_offsets_and_late_slopes(activation, depth):
+    """Turns of every kind one after the other: first and second ones, those whose slopes and
+    offsets they are and others, offsets of either unit."""
+    arch = Arch(rows=2, columns=2, activation=activation, weight=activation, leaky=True,
+                slope_offsets=True, operand_depth=depth)
+    rng = random.Random(f"offsets {activation} {depth}")
+    dut, form, bits = PostLane(arch=arch), arch.activation, arch.accumulator_bits
+    size, m_bits = arch.parameters["offset"][0], arch.multiplier_bits
+    reach = len(dut.number) if depth else 1
+    low, high = form.ordered_range
+    facts = dict(low=low, high=high, zero_point=1)
+    if depth:
+        gain = rng.randint(1 << 25, (1 << 26) - 1)
+        facts |= dict(gain=gain, gain_shift=34, gain_ties=1)
+    batch, wanted = [], []
+    for n in range(700):
+        again = bool(depth) and n % 2 == 1
+        number = rng.getrandbits(reach) - (1 << reach - 1) >> rng.randrange(20)
+        a = rng.getrandbits(bits) - (1 << bits - 1) >> rng.randrange(bits)
+        b = rng.choice((0, -a, rng.randint(-9, 9)))
+        b = max(-1 << bits - 1, min(b, (1 << bits - 1) - 1))
+        above = rng.getrandbits(m_bits), min(63, 25 + rng.randrange(bits - 6)), 0, rng.randrange(3)
+        below = (rng.randint(-1 << m_bits, (1 << m_bits) - 1), rng.randrange(20, 50), 0)
+        offset = rng.choice((0, rng.getrandbits(size) - (1 << size - 1) >> rng.randrange(size),
+                             -1 << size - 1, (1 << size - 1) - 1))
+        bent, coarse = rng.random() < 0.7, bool(depth) and not again and rng.random() < 0.5
+        batch.append((again, number, a, b, above, below, offset, bent, coarse))
+        total = number if again else a + b
+        m, s, _, ties = (gain, 34, 0, 1) if again else above
+        if total < 0 and bent:
+            m, s, _ = below
+        moved = bent * offset << coarse * (arch.rounded_bits - arch.last_bits)
+        wanted.append(expected(arch, total, m, 0, s, ties, 1, low, high, moved))
+
+    async def bench(ctx):
+        for name, value in facts.items():
+            ctx.set(getattr(dut, name), value)
+        ctx.set(dut.counts, 1)
+        for n in range(len(batch) + dut.latency):
+            if n < len(batch):
+                again, number, a, b, above, below, offset, bent, coarse = batch[n]
+                if again:
+                    a, b, above = 0, 0, (0, 0, 0, 0)
+                if depth:
+                    ctx.set(dut.again, again)
+                    ctx.set(dut.number, number if again else 0)
+                ctx.set(dut.bent, bent)
+                ctx.set(dut.coarse, coarse)
+                ctx.set(dut.accumulator, a)
+                ctx.set(dut.parameters, packed(arch, b, above, below, offset))
+            if n >= dut.latency:
+                assert ctx.get(dut.ordered) == wanted[n - dut.latency], batch[n - dut.latency]
+            await ctx.tick()
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

@@ -9,6 +9,7 @@ from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, executes, fault
 
 PLAIN = dict(rows=4, columns=4, post_lanes=2, accumulator_depth=64)
 LARGE = Arch(**PLAIN | {"rows": 8, "columns": 8}, operand_depth=64, table_depth=512, depthwise=True)
+BENT = replace(LARGE, leaky=True, slope_offsets=True)
 WIDE = Arch(rows=4, columns=6, post_lanes=1, operand_depth=64)
 FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, table_depth=256)
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
@@ -38,13 +39,14 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
     with_part = {"bit_planes": BINARY, "packed_signs": SIGNS,
-                 "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, LARGE)
+                 "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
+    without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
             made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15} | {
                 option.field: value} if option.opcode == Opcode.ARRAY else {option.field: value})
             inside = option.low <= value <= option.high
-            assert (fault(made, SMALL) == option.lack) == inside
+            assert (fault(made, without) == option.lack) == inside
             if inside:
                 assert fault(made, with_part) is None
 
@@ -77,6 +79,8 @@ CASES = [
     (replace(WIDE, multiplier_bits=17), instruction(Opcode.POST, operand=1, destination=1),
      {"gain": (-1 << 17, (1 << 17) - 1), "operand_gain": (-1 << 17, (1 << 17) - 1),
       "first_low": (-1 << 12, (1 << 12) - 1), "first_high": (-1 << 12, (1 << 12) - 1)}),
+    (BENT, instruction(Opcode.POST, operand=3, destination=1),
+     {"gain": (-1 << 26, (1 << 26) - 1), "operand_gain": (-1 << 19, (1 << 19) - 1)}),
     (SIGNS, instruction(Opcode.POST, signs=1), {"slot": (0, 7)}),
     (LARGE, instruction(Opcode.POST, table=1), {"low": (-512, 511), "high": (-512, 511)}),
     (FLOATS, instruction(Opcode.POST, operand=1, low=-3, high=3),

@@ -16,6 +16,7 @@ BROKEN = {
     "_results_can_be_rounded": ({"activation": "ternary"}, {"activation": "int2"}),
     "_operands_need_numbers": (BINARY | {"operand_depth": 1}, {"operand_depth": 1}),
     "_leaky_channels_need_numbers": (BINARY | {"leaky": True}, {"leaky": True}),
+    "_offsets_follow_slopes": ({"slope_offsets": True}, {"slope_offsets": True, "leaky": True}),
     "_tables_need_numbers": (BINARY | {"table_depth": 2}, {"table_depth": 256}),
     "_tables_hold_all_codes": ({"table_depth": 128}, {"table_depth": 256}),
     "_columns_are_shared_evenly": ({"columns": 6, "shared_columns": 4},

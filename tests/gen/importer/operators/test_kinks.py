@@ -11,6 +11,7 @@ from ....onnx_exact import on_chip
 from ....onnx_networks import Network, evaluate
 
 CHIP = load_chip("sim-16x16-int8")
+OFFSETS = load_chip("sim-16x16-int8", ["post.offsets=true"])
 WIDTH = 6
 
 
@@ -67,15 +68,15 @@ def network(function, seed=0):
     return net, net.quant(function(net, u), 0.0517)
 
 
-def compared(net, y, ties):
+def compared(net, y, ties, chip=CHIP):
     model = net.model(y)
     images = np.float32(net.rng.standard_normal((30, *net.shape)) * 1.5)
-    graph = widened(load(model), CHIP)
+    graph = widened(load(model, offsets=chip.slope_offsets), chip)
     codes = graph.encode_inputs(images)
     off = np.abs(graph.decode_outputs(graph.run(codes)) - evaluate(model, images)[y]) / 0.0517
     assert off.max() < 1.01
     assert (off > 0.01).mean() <= ties
-    on_chip(graph, codes[:1], CHIP, 1)
+    on_chip(graph, codes[:1], chip, 1)
     return graph
 
 
@@ -83,6 +84,44 @@ def compared(net, y, ties):
 @pytest.mark.parametrize("seed", range(2))
 def test_functions_of_a_convolution(name, seed):
     compared(*network(FUNCTIONS[name], seed), ties=0.002)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_layer_on_chips_with_offsets(name):
+    graph = compared(*network(FUNCTIONS[name]), ties=0.002, chip=OFFSETS)
+    # a channel whose results fall above 0 and rise below it has no factor above 0
+    peaks = name in ("dprelu of any signs", "relu scaled by channel", "smaller of two",
+                     "clip from below")
+    assert (len(graph.layers) > 1) == peaks
+
+
+#: RPReLU of a convolution and a shortcut, which is quantized, as ReActNet has it; with shortcuts
+#: of one number for each channel, subtracted, and with zero points.
+SHORTCUTS = {
+    "added": lambda net, u, x: net.node("Add", u, x),
+    "first": lambda net, u, x: net.node("Add", x, u),
+    "subtracted": lambda net, u, x: net.node("Sub", u, x),
+    "subtracted from": lambda net, u, x: net.node("Sub", x, u),
+    "moved": lambda net, u, x: net.node("Add", u, net.node("Add", x, np.float32(0.21))),
+    "a pixel": lambda net, u, x: net.node("Add", u, net.quant(net.node(
+        "GlobalAveragePool", x), 0.02)),
+}
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+@pytest.mark.parametrize("end", ("prelu moved", "prelu", "clipped"))
+def test_slopes_after_a_shortcut_are_one_layer(name, end):
+    net = Network(np.random.default_rng(len(name)), (WIDTH, 6, 7), opset=17)
+    x = net.quant("x", 0.03)
+    weight = net.quant(np.float32(net.rng.standard_normal((WIDTH, WIDTH, 3, 3)) / 4), 0.01,
+                       narrow=1)
+    u = net.node("Add", net.node("Conv", x, weight, pads=[1] * 4), each(net))
+    u = net.node("Add", SHORTCUTS[name](net, u, x), each(net))
+    u = net.node("PRelu", u, each(net, 0.1, 0.5)[0])
+    u = u if end == "prelu" else net.node("Add", u, each(net))
+    y = net.quant(net.node("Relu", u) if end == "clipped" else u, 0.0517)
+    graph = compared(net, y, ties=0.003, chip=OFFSETS)
+    assert len(graph.layers) == 1 + (name == "a pixel") and graph.layers[-1].requantization.late
 
 
 def test_what_one_layer_can_say_is_one():

@@ -102,11 +102,11 @@ def build(model: Path | str, arch: Arch, folder: Path | str, *, batch: int = 1, 
             onnx.save_model(quantized.model, new / MODEL)
             onnx.save_model(quantized.float_model, new / FLOAT)
             write_errors(quantized, new / "quantization.csv", new / "quantization.json")
-            network = load(new / MODEL)
+            network = load(new / MODEL, offsets=arch.slope_offsets)
             graph, program = compile_network(network, arch, batch, progress=progress)
         else:
             with progress.step(f"Reading {model}"):
-                network = load(wanted)
+                network = load(wanted, offsets=arch.slope_offsets)
             graph, program = compile_network(network, arch, batch, progress=progress)
             onnx.save_model(wanted if isinstance(wanted, onnx.ModelProto) else onnx.load(model),
                             new / MODEL)

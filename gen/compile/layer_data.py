@@ -110,7 +110,7 @@ def parameter_bytes(layer: Layer) -> bytes:
         columns.append(column.reshape(-1, arch.post_lanes))
     bias, multiplier, shift, addend, ties = columns[:5]
     below: Any = tuple(columns[5:]) or None
-    offset = None
+    offset: Any = None
     if held.offset is not None:
         unit = arch.offset_unit(conv.operand is not None and not held.late)
         offset = np.zeros(total, np.int64)

@@ -185,6 +185,7 @@ def late_sum(builder: Builder, value: Value, slope: np.ndarray, after: np.ndarra
     exact before it is multiplied.
     """
     both, scale = value.linear, uniform(value.gain)
+    assert isinstance(both, Pair)
     first, second, signs = both.first, both.second, [1, both.sign]
     if first.linear is None:
         first, second, signs = second, first, signs[::-1]

@@ -48,7 +48,7 @@ def held(m, axi, channel):
     return ~waited | (now == before)
 
 
-@pytest.mark.parametrize("arch", ARCHS[:2], ids=lambda arch: f"{arch.bus_bits}")
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.bus_bits} {arch.burst_beats}")
 @pytest.mark.parametrize("unit, bus, channels", [
     (Store, "axi", ["aw", "w"]), (ReadArbiter, "axi", ["ar"]), (Csr, "bus", ["b", "r"])])
 def test_what_is_offered_stays_until_it_is_taken(unit, bus, channels, arch, tmp_path):

@@ -43,10 +43,12 @@ def _written(make):
     return net.model(output)
 
 
-def _large(size, bus):
-    return Arch(rows=size, columns=size, largest_k=4608, activation_depth=10240, weight_depth=4096,
-                accumulator_depth=2048, post_lanes=size, parameter_depth=512, operand_depth=4096,
-                depthwise=True, bus_bits=bus)
+def _large(size, bus, weights=2 << 20):
+    """A chip of size x size elements with so many bytes of weights."""
+    return Arch(rows=size, columns=size, largest_k=4608, activation_depth=10240,
+                weight_depth=weights // size, accumulator_depth=2048, post_lanes=size,
+                parameter_depth=512, operand_depth=4096, depthwise=True, side_taps=True,
+                bus_bits=bus)
 
 
 def _preset(*changes):
@@ -54,7 +56,8 @@ def _preset(*changes):
 
 
 def _digits(size, bus):
-    return _preset(f"array.rows={size}", f"array.columns={size}", f"bus.data_bits={bus}")
+    return _preset(f"array.rows={size}", f"array.columns={size}", f"post.lanes={size}",
+                   "array.side_taps=true", f"bus.data_bits={bus}")
 
 
 def _binary(bus):
@@ -68,6 +71,8 @@ ROWS = {
     "ResNet-18, 32 x 32, 128 bits": (lambda: _written(resnet18), lambda: _large(32, 128)),
     "ResNet-18, 64 x 64, 128 bits": (lambda: _written(resnet18), lambda: _large(64, 128)),
     "ResNet-18, 64 x 64, 256 bits": (lambda: _written(resnet18), lambda: _large(64, 256)),
+    "ResNet-18, 64 x 64, 256 bits, 256 KiB of weights": (
+        lambda: _written(resnet18), lambda: _large(64, 256, 1 << 18)),
     "SqueezeNet 1.1, 64 x 64, 128 bits": (lambda: _written(squeezenet), lambda: _large(64, 128)),
     "SqueezeNet 1.1, 64 x 64, 256 bits": (lambda: _written(squeezenet), lambda: _large(64, 256)),
     "MobileNetV1-0.25 96, 16 x 16, 64 bits": (lambda: _written(mobilenet), _preset),

@@ -18,7 +18,7 @@ _LAYER = Layer(
     operand=None, function=None, array=ArrayView(
         images=1, y=_AXIS, x=_AXIS, in_order=True, origin=(0, 0), step=(1, 1), first_group=0,
         groups=1, above=None, passes=((Box(0, 1, 0, 1, 0, 1),),), weights=64, parameters=128,
-        table=192, weight_bytes=(8,), height=1))
+        table=192, weight_bytes=(8,), height=1, side=0))
 
 
 def stated_layer(**fields) -> Layer:

@@ -33,6 +33,10 @@ WALKS = {
         "hw/element/element.py", "hw/core/array.py", "hw/core/compute.py",      # what multiplies
         "hw/core/result_writer.py",             # what is written
         "gen/compile/layer.py", "gen/compile/signs.py"},        # which layers use it
+    "side_taps": OPTION | {
+        "hw/spec/legality.py",                  # ARRAY.side
+        "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
+        "gen/compile/side_by_side.py"},         # which layers use it
     "bit_planes": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.double
         "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles

@@ -48,6 +48,11 @@ class Layer:
         Of a word of the input where it lies in external memory; None: of a whole word.
     to_signs : bool
         Its results are signs, many in a code.
+    side : int
+        N > 0: the words of its input hold all channels 2**N times, and as many parts of the array's
+        rows each compute another tap of a row of the kernel (`gen/compile/side_by_side.py`).
+    spread : int
+        N > 0: the words of its output hold all channels 2**N times, as far as columns go.
     """
     index: int
     conv: Conv
@@ -57,6 +62,18 @@ class Layer:
     idle: int = 0
     input_bytes: int | None = None
     to_signs: bool = False
+    side: int = 0
+    spread: int = 0
+
+    @property
+    def beside(self) -> int:
+        """Taps of a kernel's row in a pass, one in each of the first parts of the array's rows."""
+        return min(1 << self.side, self.x.kernel)
+
+    @property
+    def places(self) -> list[int]:
+        """The first column of each copy of its channels."""
+        return [part * (self.arch.vector >> self.spread) for part in range(1 << self.spread)]
 
     @property
     def signs(self) -> bool:
@@ -142,6 +159,9 @@ class Layer:
         """Rows of the array that each pass fills with weights: those of the channels, where the
         lanes of others cancel or have the weight 0."""
         arch = self.arch
+        if self.side:
+            before = (self.beside - 1) * (arch.vector >> self.side)
+            return arch.height_of(before + self.conv.inputs)
         above = arch.depthwise and self.conv.depthwise      # activations may come from the top
         if self.blocks > self.planes or above or self.signs:
             return arch.rows
@@ -193,7 +213,7 @@ class Layer:
         """Passes for one block of input channels."""
         if self.from_above:
             return self.from_above.passes[0] * self.from_above.passes[1]
-        return self.y.kernel * self.x.kernel
+        return self.y.kernel * -(-self.x.kernel // self.beside)
 
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
@@ -221,14 +241,18 @@ class Layer:
         """[(turn, box)]: the passes of a box that a column block needs; fewer where weights are 0.
 
         Each turn has weights of its own: the first (0) and the second (1) of `pairs`, or else the
-        number of the addend. Bit planes have a box each. With activations from the top, rows and
-        columns of a box are passes instead of taps, and the box is that of all passes."""
+        number of the addend. Bit planes have a box each. With activations from the top, or taps
+        side by side, rows and columns of a box are passes instead of taps, and the box is that of
+        all passes."""
         first, end = self.spans[column_block]
         if self.from_above:
             down, across = self.from_above.passes
             whole = Box(0, down, 0, across, first, end - first)
             return [(0, whole), *((n, whole) for n, made in enumerate(self._more, 1)
                                   if made[column_block].any())]
+        if self.side:
+            return [(0, Box(0, self.y.kernel, 0, -(-self.x.kernel // self.beside), first,
+                            end - first))]
         first, end = max(first, box.block), min(end, box.block + box.blocks)
         each = self.blocks // self.planes
         cut = [(max(first, n * each), min(end, (n + 1) * each)) for n in range(self.planes)]
@@ -272,7 +296,7 @@ class Layer:
         arch = self.arch
         if arch.weight.binary or self.signs:
             return arch.weight_bytes
-        used = min(arch.columns, self.channels - column_block * arch.columns)
+        used = min(arch.columns, self.places[-1] + self.channels - column_block * arch.columns)
         whole = -(-used * arch.lanes * arch.weight.width // 8)
         return -(-whole // arch.beat_bytes) * arch.beat_bytes
 
@@ -324,20 +348,26 @@ class Layer:
         Otherwise it computes a rectangle of pixels row by row, each pixel once, in which windows
         overlap."""
         fits = self.y.pool <= LIMITS["pool_y"] and self.x.pool <= LIMITS["pool_x"]
-        return self.y.apart and self.x.apart and fits and self.pool <= POST["pool_x"]
+        return (self.y.apart and self.x.apart and fits and self.pool <= POST["pool_x"]
+                and not self.side)
 
     def pixels(self, height: int, width: int) -> int:
         """The most pixels that a rectangle of height x width results can need."""
         if self.in_order:
             return height * width * self.pool
-        return self.y.most_under(height) * self.x.most_under(width)
+        return self.y.most_under(height) * self.across(width)
+
+    def across(self, width: int) -> int:
+        """The most accumulator words of a row of `width` results that are not in order: with taps
+        side by side, the first sums of each row lack products."""
+        return self.x.most_under(width) + self.beside - 1
 
     def words(self, sub: Rectangle) -> int:
         """Accumulator words of a sub-tile."""
         (y0, y1), (x0, x1) = sub
         if not self.in_order:
             (y0, y1), (x0, x1) = self.y.under(sub[0]), self.x.under(sub[1])
-            return (y1 - y0) * (x1 - x0)
+            return (y1 - y0) * (x1 - x0 + self.beside - 1)
         rows = y1 - y0
         if self.from_above:
             rows = -(-rows // self.from_above.results) * self.from_above.results
@@ -349,7 +379,7 @@ class Layer:
         row."""
         if self.in_order or (self.y.out == 1 and self.y.most_under(1) == 1):
             return LIMITS["out_x"]
-        row = min(POST["row"], (POST["turn"] + 1) // self.y.step)
+        row = min(POST["row"], (POST["turn"] + 1) // self.y.step) - self.beside + 1
         if self.x.pixels <= row:
             return self.x.out
         return max(1, (row - self.x.pool) // self.x.step + 1)

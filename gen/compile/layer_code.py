@@ -228,7 +228,7 @@ class LayerCode:
         ky, rows, kx, columns, block, blocks = box
         conv, y, x = self.layer.conv, self.layer.y, self.layer.x
         above = self.layer.from_above
-        taps_y, taps_x = above.taps if above else (1, 1)
+        taps_y, taps_x = above.taps if above else (1, self.layer.beside)
         top, bottom, y_start = y.span(
             sub[0], (ky * taps_y, min(y.kernel, (ky + rows) * taps_y)))
         left, right, x_start = x.span(
@@ -250,7 +250,8 @@ class LayerCode:
             stride_ky=taps_y * y.dilation * width * (rows > 1),
             stride_kx=taps_x * x.dilation * (columns > 1),
             stride_block=region.plane * (blocks > 1),
-            height=self.layer.height % self.arch.rows // self.arch.height_unit)
+            height=self.layer.height % self.arch.rows // self.arch.height_unit,
+            side=self.layer.side)
         if above:
             runs, out_x = -(-height // above.results), above.columns(self.layer, across)
             zero = self.arch.activation.zero_code
@@ -261,12 +262,14 @@ class LayerCode:
                 start_y=y.stride, start_x=x.stride, results_x=across,
                 pad_code=pad_code if padding else zero)
             return
-        fields |= dict(pad_valid=padding, pad_code=pad_code if padding else 0)
+        fields |= dict(pad_valid=padding or self.layer.side > 0,
+                       pad_code=pad_code if padding else 0)
         if not self.layer.in_order:
             (a, b), (c, d) = y.under(sub[0]), x.under(sub[1])
+            count = d - c + self.layer.beside - 1
             self.stream.add(
-                Opcode.ARRAY, **fields, out_y=b - a, out_x=d - c,
-                stride_oy=y.stride * width * (b - a > 1), stride_ox=x.stride * (d - c > 1))
+                Opcode.ARRAY, **fields, out_y=b - a, out_x=count,
+                stride_oy=y.stride * width * (b - a > 1), stride_ox=x.stride * (count > 1))
             return
         self.stream.add(
             Opcode.ARRAY, **fields, out_y=height, out_x=across, pool_y=y.pool, pool_x=x.pool,

@@ -21,10 +21,13 @@ def _pass_words(layer, codes, dtype, fill):
     """Weight codes [O, I, kh, kw] as an array [column block, kernel row, kernel column, block,
     array row, array column, lane] of `dtype`. `fill` is the code of idle lanes of layers whose
     passes are made twice."""
+    if layer.side:
+        codes = _beside(layer, codes)
     arch, (channels, inputs, kernel_y, kernel_x) = layer.arch, codes.shape
     out, vector = layer.column_blocks * arch.columns, layer.blocks * layer.vector
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
-    padded[:channels, :inputs] = codes
+    for first in layer.places:
+        padded[first:first + channels, :inputs] = codes
     if arch.weight.binary or layer.signs:
         # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
@@ -36,6 +39,17 @@ def _pass_words(layer, codes, dtype, fill):
                            kernel_y, kernel_x).transpose(0, 5, 6, 2, 3, 1, 4)
     words = words[:, :, :, :, :layer.height]
     return codes_of(words, arch.code_signs).astype(dtype) if layer.signs else words
+
+
+def _beside(layer, codes):
+    """Weight codes [O, I, kh, kw] of a layer that computes taps side by side: [O, parts * lanes of
+    a part, kh, passes]. The last one of them sees the leftmost pixel."""
+    channels, inputs, height, width = codes.shape
+    taps, each = layer.beside, layer.arch.vector >> layer.side
+    made = np.zeros((channels, 1 << layer.side, each, height, -(-width // taps)), codes.dtype)
+    for tap in range(width):
+        made[:, taps - 1 - tap % taps, :inputs, :, tap // taps] = codes[:, :, :, tap]
+    return made.reshape(channels, -1, *made.shape[3:])
 
 
 def _on_chip(layer, weights, arch):
@@ -106,7 +120,8 @@ def parameter_bytes(layer: Layer) -> bytes:
                            (held.addend, 0), (held.ties, 0),
                            *((item, 0) for item in _below(held, conv.operand) or ())):
         column = np.full(total, absent, np.int64)
-        column[:layer.channels] = values
+        for first in layer.places:
+            column[first:first + layer.channels] = values
         columns.append(column.reshape(-1, arch.post_lanes))
     bias, multiplier, shift, addend, ties = columns[:5]
     below: Any = tuple(columns[5:]) or None

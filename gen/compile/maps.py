@@ -19,6 +19,7 @@ from .needs import in_planes
 from .operands import OperandMemory
 from .plan import Plan
 from .planes import lay_out_planes
+from .side_by_side import with_side_taps
 from .taps import lay_out_taps
 from .tiling import plan_layer
 
@@ -81,7 +82,8 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
                 layer.input_bytes = input_word_bytes(
                     _lanes(conv.input, graph, recipes), arch)
         layers.append(layer)
-    return layers, recipes
+    fixed = {*inputs, *graph.outputs, *combined, *lanes}
+    return with_side_taps(layers, graph, fixed), recipes
 
 
 def _lanes(name, graph, recipes):

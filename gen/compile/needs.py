@@ -126,6 +126,14 @@ def _reads_signs(conv, tensors, arch):
             and form.binary)
 
 
+def _has_side_taps(conv, tensors, arch):
+    """Whether a layer's taps can lie side by side, if the layer before leaves columns idle."""
+    geometry, channels = conv.geometry, tensors[conv.input].shape[0]
+    return (not arch.activation.binary and not conv.weights.format.binary
+            and conv.weights.shape[3] > 1 and geometry.groups == 1 and 2 * channels <= arch.group
+            and geometry.stride[1] == geometry.dilation[1] == 1)
+
+
 #: Without them the chip cannot compute the layer.
 NEEDS = (
     Need("operand_depth",
@@ -147,6 +155,7 @@ NEEDS = (
 SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
     Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
+    Need("side_taps", _has_side_taps, "kernels over few channels"),
 )
 #: {field of a unit: the value with which a chip does not have it}
 WITHOUT = {name: key.initial for name, key in KEYS.items() if key.optional}

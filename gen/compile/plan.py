@@ -84,15 +84,25 @@ class Plan:
         across = pieces(columns, min(limit, longest))
         width = -(-columns // len(across))
         most = min(max(1, limit // width), LIMITS["out_y"])
+        wanted = 1 if self._in_blocks else _SUB_TILES
         if layer.from_above:
             return _runs(layer.from_above.results, rows, most, y0,
-                         [(x0 + c, x0 + d) for c, d in across])
+                         [(x0 + c, x0 + d) for c, d in across], wanted)
         least = max(layer.arch.rows, ceil(STEP_CYCLES / layer.most_passes))
-        wanted = 1
-        if len(self.tiles) == 1 and 2 * layer.most_weight_words <= layer.arch.weight_depth:
-            wanted = rows // max(1, ceil(least / (width * layer.pool)))
-        down = even(rows, max(-(-rows // most), min(_SUB_TILES, wanted)))
+        if len(self.tiles) > 1 or 2 * layer.most_weight_words > layer.arch.weight_depth:
+            wanted = 1
+        wanted = min(wanted, rows // max(1, ceil(least / (width * layer.pool))))
+        down = even(rows, max(-(-rows // most), wanted))
         return [((y0 + a, y0 + b), (x0 + c, x0 + d)) for a, b in down for c, d in across]
+
+    @property
+    def _in_blocks(self) -> bool:
+        """Whether neighbouring layers can begin with some of its blocks of channels as well as with
+        some of its rows: it has several of both kinds and takes one block of its input after the
+        other. Then each filling of weights serves all rows."""
+        layer = self.layer
+        tap = layer.y.kernel == layer.x.kernel == 1
+        return bool(layer.from_above or (tap and layer.blocks > 1)) and layer.column_blocks > 1
 
     def input_rectangle(self, tile: Rectangle, part: Box) -> Rectangle:
         """The rectangle of the input that a tile reads by the taps of a part."""
@@ -117,11 +127,11 @@ class Plan:
                    for (a, b), (c, d) in self.sub_tiles(tile))
 
 
-def _runs(size, rows, most, y0, across):
-    """Sub-tiles of at most `most` rows where a run of words begins `size` rows of results: all but
-    the last have whole runs."""
+def _runs(size, rows, most, y0, across, wanted):
+    """Sub-tiles of at most `most` rows, `wanted` down where they fit, where a run of words begins
+    `size` rows of results: all but the last have whole runs."""
     runs = -(-rows // size)
-    cut = pieces(runs, max(1, min(most // size, -(-runs // _SUB_TILES))))
+    cut = pieces(runs, max(1, min(most // size, -(-runs // wanted))))
     return [((y0 + a * size, y0 + min(rows, b * size)), columns)
             for a, b in cut for columns in across]
 
@@ -136,7 +146,7 @@ def overlapping(layer: Layer, rows: int, columns: int, pixels: int,
         width = -(-columns // across)
         if width > layer.widest:
             continue
-        most = pixels // layer.x.most_under(width)
+        most = pixels // layer.across(width)
         height = rows if layer.y.most_under(rows) <= most else min(
             rows, (most - layer.y.pool) // layer.y.step + 1)
         height = min(height, LIMITS["out_y"], rows if results is None else results // width)

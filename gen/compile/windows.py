@@ -26,7 +26,8 @@ def window_fields(layer: Layer, sub: tuple[tuple[int, int], tuple[int, int]],
                            pooling=pooled))]
     top, _ = layer.y.under(sub[0])
     left, right = layer.x.under(sub[1])
-    width = right - left
+    spare = layer.beside - 1                    # sums at the start of each row that are of no use
+    width = right - left + spare
     parts = []
     for a, b, first_y, rows in layer.y.windows(sub[0]):
         for c, d, first_x, columns, pooling in _across(layer.x, sub[1], pooled):
@@ -34,7 +35,7 @@ def window_fields(layer: Layer, sub: tuple[tuple[int, int], tuple[int, int]],
             lead = pooling == Pooling.LEAD
             last = (d - c - 1) * step + columns - 1 + lead
             parts.append((((a, b), (c, d)), dict(
-                accumulator=sums + (first_y - top) * width + first_x - left, out_y=b - a,
+                accumulator=sums + (first_y - top) * width + first_x - left + spare, out_y=b - a,
                 out_x=d - c, pool_x=columns, pool_y=rows, row=width * (rows > 1),
                 jump=(step - columns) * (d - c > 1),
                 turn=(layer.y.step * width - last - 1) * (b - a > 1), pooling=pooling)))

@@ -64,6 +64,9 @@ class SystolicArray(wiring.Component):
     signs : In(1)
         The bits of the activation word are signs; and where it is swapped in with new weights,
         those of the weights are. Only with arch.packed_signs.
+    side : In(2)
+        N > 0: the rows are 2**N parts, and part n sees the word of n cycles before. Only with
+        arch.side_taps.
     sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
         Exact sums in units of 2**arch.sum_exponent, column c delayed by `column_delay` cycles.
     """
@@ -74,6 +77,8 @@ class SystolicArray(wiring.Component):
                                     from_above=arch.depthwise)
         flags = {name: In(1) for name, there in (
             ("from_above", arch.depthwise), ("signs", arch.packed_signs)) if there}
+        if arch.side_taps:
+            flags["side"] = In(2)
         super().__init__({
             "activations": In(arch.activation_bits),
             "swap": In(arch.rows),
@@ -128,6 +133,8 @@ class SystolicArray(wiring.Component):
         for row in range(arch.rows):
             decoded = arithmetic.decode_activation(
                 m, Cat(self.activations.word_select(row, row_bits), signs))
+            if arch.side_taps:
+                decoded = self._beside(m, decoded, row)
             edge = _delayed(m, Cat(decoded, self.swap[row]), ARRAY_EDGE + row, f"row{row}_skew")
             right = {"a": edge[:arithmetic.activation_bits], "swap": edge[-1]}
             for first in range(0, arch.columns, width):
@@ -149,6 +156,16 @@ class SystolicArray(wiring.Component):
             m.d.comb += self.sums[column].eq(
                 arithmetic.total(psums[column].as_signed(), arch.rows))
         return m
+
+    def _beside(self, m, word, row):
+        """The word that a row sees where `side` says that it may be an earlier one."""
+        part = row * 4 // self.arch.rows
+        now = Signal(len(word), name=f"row{row}_now")
+        m.d.comb += now.eq(word)
+        words = [now]
+        for number in range(part):
+            words.append(_delayed(m, words[-1], 1, f"row{row}_before_{number}"))
+        return Mux(self.side[1], words[part], Mux(self.side[0], words[part // 2], now))
 
     def _heads(self, m):
         """For each column the partial sum that enters its first row, with the word that it is

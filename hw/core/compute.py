@@ -47,7 +47,7 @@ class _Flow:
 
     def __init__(self, arch: Arch) -> None:
         self.begun = Signal()       # it has begun in the cycle before
-        self.fields: dict[str, Value] = {}      # "accumulate", "double", "signs"
+        self.fields: dict[str, Value] = {}      # "accumulate", "double", "signs", "side"
         # its activations come from the top; tokens of its last pass's first pixel, of its last one
         self.above: Value
         self.early: Value
@@ -164,7 +164,8 @@ class Compute(ExecutionUnit):
         else:
             m.d.sync += held.eq(pixels.begin | (held & ~flow.gone))
         flow.fields = {name: keep(m, self.arch, pixels.begin, instruction[name], name)
-                       for name in ("accumulate", "double", "signs")}
+                       for name in ("accumulate", "double", "signs",
+                                    *(["side"] if self.arch.side_taps else []))}
         flow.above, flow.early, flow.late = (
             keep(m, self.arch, pixels.begin, value, name)
             for name, value in (("above", above), ("early", early), ("late", late)))
@@ -274,6 +275,8 @@ class Compute(ExecutionUnit):
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
         if arch.packed_signs:
             m.d.comb += array.signs.eq(later(flow.fields["signs"], WORD, "signs"))
+        if arch.side_taps:
+            m.d.comb += array.side.eq(later(flow.fields["side"], WORD, "side"))
 
     def _row_of(self, m, word, later):
         """The codes of a row of the array whose weights may be narrow, in the cycle in which `word`

@@ -89,10 +89,14 @@ class Arch:
         "binary layers between layers of integers take an eighth of the passes on int8. For "
         "activations and weights of the same 3 or more bits; rows * lanes and columns must be "
         "multiples of that many."))
+    side_taps: bool = field(default=False, metadata=key("array.side_taps", Switch(),
+        "Whether parts of the rows can see pixels to the left of those of others, so that layers "
+        "whose channels fill half or a quarter of the rows compute two or four taps of a kernel's "
+        "row in a pass. For formats with a 0, and a multiple of 4 rows."))
     post_lanes: int = field(default=None, metadata=key(  # type: ignore[assignment]  # a number in
         "post.lanes", Whole(1, 256, none="auto"),        # every chip that is made
         "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
-        "\"auto\": up to 4."))
+        "\"auto\": up to 4, or one for 64 elements."))
     leaky: bool = field(default=False, metadata=key("post.leaky", Switch(),
         "Whether each channel has a second multiplier for sums below zero: PRelu, and LeakyRelu "
         "where no quantizer stands before it."))
@@ -182,7 +186,9 @@ class Arch:
         for item in KEYS.values():
             item.check(self)
         if self.post_lanes is None:
-            lanes = max(n for n in range(1, 5) if self.group % n == 0)
+            # In larger arrays their share stays the same, and a group takes no longer.
+            most = max(4, self.rows * self.columns // 64)
+            lanes = max(n for n in range(1, most + 1) if self.group % n == 0)
             object.__setattr__(self, "post_lanes", lanes)
         check_arch(self)
 

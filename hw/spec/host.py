@@ -217,6 +217,8 @@ class ArrayView(Record):
         Offsets of the first word.
     height : int
         Rows of the array that each pass fills.
+    side : int
+        N > 0: a pass has up to 2**N taps of a row of the kernel.
     weight_bytes : tuple of int
         Of a weight word of each column block there: the columns that it has channels for.
     narrow : int or None
@@ -237,6 +239,7 @@ class ArrayView(Record):
     table: int
     weight_bytes: tuple[int, ...]
     height: int
+    side: int
     narrow: int | None = field(default=None, metadata=OPTIONAL)
 
 

@@ -194,9 +194,9 @@ OPCODES = {
                            "N > 0: activations are fed from the top; N pixels of each pool_y loop "
                            "start a result; array row r multiplies the pixel r steps after that "
                            "start"),
-        _count("start_y", 3, "fed from the top: steps of pool_y from one start of a result to the "
+        _count("start_y", 2, "fed from the top: steps of pool_y from one start of a result to the "
                              "next"),
-        _count("start_x", 3, "fed from the top: steps of out_x from one start of a result to the "
+        _count("start_x", 2, "fed from the top: steps of out_x from one start of a result to the "
                              "next"),
         _count("results_x", 11, "fed from the top: results in a row"),
         Field("replicate", 1, "1: padding repeats the nearest pixel of the map: y is clipped to "
@@ -205,6 +205,9 @@ OPCODES = {
                            "bit planes only"),
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
                           "where it is 1, else -1; chips with signs only"),
+        Field("side", 2, "N > 0: the rows of the array are 2**N equal parts; part n sees the "
+                         "pixel n steps before that of the first part. The first 2**N - 1 sums of "
+                         "each pass mean nothing; chips with side taps only", most=2),
         Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
                            "rows of the array alone; the others have idle weights (0; of bipolar1 "
                            "-1 in even and +1 in odd lanes) and bipolar activations of -1. 0: for "

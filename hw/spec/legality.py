@@ -42,6 +42,7 @@ class Option:
 _OPERANDS = ("operand_depth", "the chip has no operand memory")
 _TABLES = ("table_depth", "the chip has no table memory")
 _SIGNS = ("packed_signs", "the chip's elements do not multiply signs")
+_SIDE = ("side_taps", "the array's rows do not see pixels side by side")
 OPTIONS = (
     Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),
     Option(Opcode.LOAD, "memory", Memory.TABLE, Memory.TABLE, *_TABLES),
@@ -51,6 +52,7 @@ OPTIONS = (
            "accumulators can be doubled only on chips with bit planes"),
     Option(Opcode.ARRAY, "signs", 1, 1, *_SIGNS),
     Option(Opcode.ARRAY, "narrow", 1, 3, "weight_widths", "the chip has no narrow weights"),
+    Option(Opcode.ARRAY, "side", 1, 2, *_SIDE),
     Option(Opcode.POST, "signs", 1, 1, *_SIGNS),
     Option(Opcode.POST, "destination", Destination.OPERAND, Destination.BOTH, *_OPERANDS),
     Option(Opcode.POST, "operand", Combination.SUM, Combination.LATE, *_OPERANDS),
@@ -221,6 +223,12 @@ def _signs_come_from_the_left(i: Instruction, arch: Arch) -> str | None:
     return None
 
 
+def _pixels_side_by_side_are_numbers(i: Instruction, arch: Arch) -> str | None:
+    if i.side and (i.starts or i.signs or not (i.pad_valid or i.replicate)):
+        return "side is for numbers from the left, and padding that has a code"
+    return None
+
+
 def _signs_go_to_activations(i: Instruction, arch: Arch) -> str | None:
     if i.signs and (i.destination != Destination.ACTIVATION or i.raw or i.operand or i.table):
         return "signs go to activations, and are not of raw, combined or looked up results"
@@ -266,7 +274,8 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.BEGIN: (),
     Opcode.LOAD: (_address_is_aligned, _rows_are_aligned),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
-                   _no_early_token_from_above, _signs_come_from_the_left),
+                   _no_early_token_from_above, _signs_come_from_the_left,
+                   _pixels_side_by_side_are_numbers),
     Opcode.POST: (_raw_results_are_plain, _signs_go_to_activations, _limits_are_in_order,
                   _zero_point_is_near_the_limits, _first_limits_are_in_order,
                   _looked_up_results_fit_the_table),

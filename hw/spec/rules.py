@@ -162,6 +162,13 @@ def _depthwise_needs_a_zero(arch: Arch) -> Fault:
     return None
 
 
+def _side_taps_need_even_parts(arch: Arch) -> Fault:
+    if arch.side_taps and (arch.rows % 4 or arch.activation.binary):
+        return "side_taps", (f"needs numbers with a 0 and a multiple of 4 rows, not "
+                             f"{arch.activation} and {arch.rows} rows; set it to false")
+    return None
+
+
 def _slots_fit_their_field(arch: Arch) -> Fault:
     most = 1 << SLOT_BITS
     if arch.slots > most:
@@ -217,7 +224,8 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _tables_hold_all_codes,
     _columns_are_shared_evenly, _bit_planes_are_binary, _signs_fill_codes,
     _narrow_weights_are_integers,
-    _depthwise_arrays_are_square, _depthwise_needs_a_zero, _slots_fit_their_field,
+    _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
+    _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
     _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
 )

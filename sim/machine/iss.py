@@ -221,6 +221,8 @@ class Simulator:
             images = images_in(arch.activation, codes)
             images = np.where(inside[:, None], images,
                               np.tile(padding, images.shape[1] // np.size(padding)))
+            if i.side:
+                images = _beside(images, 1 << i.side)
             if arch.activation.binary:
                 images[:, filled(i, arch) * arch.lanes:] = -1
             words = pass_words(i, arch)
@@ -338,3 +340,13 @@ class Simulator:
             data.append(np.frombuffer(code, np.uint8))
             self.memory[start:start + size] = data[-1]
         self.stores.append(Written(number, i.layer, np.array(addresses), np.array(data)))
+
+
+def _beside(images, parts):
+    """Images [pixels, lanes] of which each of so many parts of the lanes sees the pixel before that
+    of the part before it; 0 where there is none."""
+    seen, each = np.zeros_like(images), images.shape[1] // parts
+    for part in range(parts):
+        mine = slice(part * each, (part + 1) * each)
+        seen[part:, mine] = images[:len(images) - part, mine]
+    return seen

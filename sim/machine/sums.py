@@ -108,8 +108,8 @@ def lines_of(layer: ArrayView) -> tuple[Line, Line]:
     above = layer.above
     if above is None:
         y, x = (Line(**vars(axis), run=axis.stride * (axis.step if layer.in_order else 1),
-                     pixel=axis.stride, tap=axis.dilation, taps=1, above=None)
-                for axis in (layer.y, layer.x))
+                     pixel=axis.stride, tap=taps * axis.dilation, taps=taps, above=None)
+                for axis, taps in ((layer.y, 1), (layer.x, min(layer.x.kernel, 1 << layer.side))))
         return y, x
     # Along a column of pixels, runs of words begin so many results each.
     y, x = (Line(**vars(axis), run=run, pixel=1, tap=taps * axis.dilation, taps=taps, above=above)
@@ -167,8 +167,9 @@ def _lines(words, there, inside, first, axis, i, last):
     if i.replicate:
         words, there = np.clip(words, 0, last), np.clip(there, 0, axis.size - 1)
         inside = right = within = np.ones_like(inside)
-    # From the top, more words may come than the map has rows for.
-    if (inside & ~within).any() if axis.above else not right.all():
+    # From the top, more words may come than the map has rows for; of taps side by side, the last
+    # pass may have fewer.
+    if (inside & ~within).any() if axis.taps > 1 or axis.above else not right.all():
         return f"takes pixels for padding, or padding for pixels, along {first}"
     found, index, again = np.unique(words[inside], return_index=True, return_inverse=True)
     places = there[inside][index]
@@ -182,6 +183,8 @@ def _of_results(origin, name, i, axis, right, first_tap):
     where one lacks products; a string says what is wrong."""
     if origin % axis.stride:
         return f"reads pixels that no result is made of, along {name}"
+    if not axis.above and axis.taps > 1:
+        return _of_side_taps(origin, name, i, axis, right[:, :, 0], first_tap)
     if not axis.above:
         shape = np.arange(getattr(i, f"out_{name}")) * (axis.run // axis.stride)
         found = origin // axis.stride + shape[:, None] + np.arange(getattr(i, f"pool_{name}"))
@@ -208,6 +211,21 @@ def _of_results(origin, name, i, axis, right, first_tap):
         seen = right[matter][:, :, np.minimum(words, right.shape[2] - 1)] & reach
         good &= seen.all(axis=0)
     return np.where(good, found, NONE)
+
+
+def _of_side_taps(origin, name, i, axis, right, first_tap):
+    """`_of_results` where part n of the rows sees the pixel n steps before: the first sums of a row
+    lack products. `right` [passes, pixels]."""
+    spare = axis.taps - 1
+    found = origin + np.arange(right.shape[1]) - spare
+    good = found >= origin
+    for number, seen in enumerate(right):
+        for part in range(axis.taps):
+            if (first_tap + number) * axis.taps + spare - part < axis.kernel:
+                good[spare:] &= seen[spare - part:len(seen) - part]
+    if not 0 <= origin <= found.max() < axis.pixels:
+        return f"computes pixels that the map does not have, along {name}"
+    return np.where(good, found, NONE)[:, None]
 
 
 class _Geometry:

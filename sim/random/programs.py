@@ -54,6 +54,7 @@ class _Writer:
         self.draw = random.Random(f"program {seed}")
         self.other = random.Random(f"program's sums {seed}")
         self.heights = random.Random(f"program's heights {seed}")
+        self.sides = random.Random(f"program's sides {seed}")
         self.ties = random.Random(f"program's ties {seed}")
         self.signs = random.Random(f"program's signs {seed}")
         self.narrow = random.Random(f"program's narrow weights {seed}")
@@ -260,10 +261,13 @@ class _Writer:
         products = passes * arch.vector + (self.sums[sums] * accumulate << double)
         if arch.accumulator is None and products.max() > max(arch.largest_k, arch.vector):
             return False
+        side = int(executes(arch, Opcode.ARRAY, "side") and not array.starts and not signs
+                   and self.sides.randrange(3))
         fields |= dict(
             weight_base=weights[0] + draw.randint(0, weights[1] - passes * words_a_pass),
             height=rows_used, narrow=narrow,
-            accumulator=first, accumulate=accumulate, pad_valid=draw.randrange(2),
+            accumulator=first, accumulate=accumulate,
+            pad_valid=draw.randrange(2) | (side > 0), side=side,
             replicate=self.other.random() < 0.3, double=double, signs=signs,
             pad_code=draw.choice(arch.activation.finite_codes()))
         if not self.add(Opcode.ARRAY, **fields):
@@ -273,6 +277,7 @@ class _Writer:
                 self.instructions.pop()
                 return False
         self.sums[sums] = products
+        self.sums[first:first + (1 << side) - 1] = 0        # these mean nothing
         return True
 
     def from_above(self, fields):

@@ -156,8 +156,8 @@ def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequenc
         node.fail("pools the input before it is quantized; put a quantizer before it")
     value = plain(builder, value, node) if value.parts else value
     kernel, stride, dilation = tuple(kernel), tuple(stride), tuple(dilation)
-    apart = (kernel == stride and dilation == (1, 1) and not any(pads) and prod(kernel) <= _WINDOW
-             and max(kernel) <= _SIDE)
+    small = prod(kernel) <= _WINDOW and max(kernel) <= _SIDE
+    apart = kernel == stride and dilation == (1, 1) and not any(pads) and small
     if isinstance(value.linear, Pair):
         return _mean_of_pair(builder, node, value, (kernel, stride, dilation, pads), divisor)
     if value.linear is not None:
@@ -167,15 +167,27 @@ def mean(builder: Builder, node: Node, value: HostInput | Value, kernel: Sequenc
     # The stride of a window that covers the map has no effect, and a long one costs cycles.
     stride = tuple(1 if k >= size + pads[n] + pads[n + 2] else s for n, (k, size, s) in
                    enumerate(zip(kernel, value.map[1:], stride, strict=True)))
-    weights = Weights(np.full((channels, 1, *((1, 1) if apart else kernel)), one), format)
+    added = kernel if apart else (1, 1)         # pixels that are summed after the layer
+    if not small and kernel == value.map[1:] and dilation == (1, 1) and not any(pads):
+        # A window over all of the map: taps so far apart that what lies between can be summed.
+        added = _added(kernel)
+        dilation, stride = added, (1, 1)
+    taps = tuple(k // n for k, n in zip(kernel, added, strict=True))
+    weights = Weights(np.full((channels, 1, *taps), one), format)
     scale = np.full(channels, exact(1).item() / (one * divisor), dtype=object)
     result = linear(builder, node, value, weights, scale / exact(2) ** format.exponent,
                     lambda size, _: ((1, 1), (1, 1), (0, 0, 0, 0)) if apart else (
                         stride, dilation, tuple(pads)), channels)
-    if apart:
-        result.offset = result.offset * prod(kernel)
-        _add_up(result, kernel)
+    if prod(added) > 1:
+        result.offset = result.offset * prod(added)
+        _add_up(result, added)
     return result
+
+
+def _added(kernel):
+    """The largest window whose sides divide those of `kernel` that can be summed after a layer."""
+    return max((sides for sides in product(*([n for n in range(1, min(k, _SIDE) + 1) if k % n == 0]
+                                             for k in kernel)) if prod(sides) <= _WINDOW), key=prod)
 
 
 def _add_up(value, kernel):

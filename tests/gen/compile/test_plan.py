@@ -59,3 +59,16 @@ def test_weights_that_cannot_wait_for_a_second_sub_tile_are_used_at_once(channel
                                  pads=(1, 1, 1, 1), input_shape=(channels, 16, 16)), arch)
     plan = plan_layer(layer, None)
     assert len(plan.sub_tiles(plan.tiles[0])) == sub_tiles
+
+
+@pytest.mark.parametrize("kernel, groups, sub_tiles", [(1, 1, 1), (3, 1, 4), (3, 64, 1)])
+def test_rows_of_several_blocks_use_each_filling_at_once(kernel, groups, sub_tiles):
+    """Neighbouring layers can begin with a block of channels instead of some rows; where all blocks
+    are needed for the first tap, they cannot."""
+    arch = Arch(rows=16, columns=16, weight_depth=4096, accumulator_depth=1024, depthwise=True)
+    layer = Layer(0, convolution(
+        "conv", "in", "out", np.ones((64, 64 // groups, kernel, kernel), int), Int(8),
+        groups=groups, pads=(kernel // 2,) * 4, input_shape=(64, 16, 16)), arch)
+    plan = plan_layer(layer, None)
+    assert len(plan.sub_tiles(plan.tiles[0])) == sub_tiles
+    assert plan.cycles <= layer.cycles(16, 16)

@@ -14,6 +14,7 @@ WIDE = Arch(rows=4, columns=6, post_lanes=1, operand_depth=64)
 FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, table_depth=256)
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
 SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
+SIDE = Arch(**PLAIN, side_taps=True)
 SMALL = Arch(**PLAIN)
 NARROW = Arch(**PLAIN, weight_widths=(4, 2))
 
@@ -38,12 +39,12 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
-    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS,
+    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS, "side_taps": SIDE,
                  "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
-            made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15} | {
+            made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15, "pad_valid": 1} | {
                 option.field: value} if option.opcode == Opcode.ARRAY else {option.field: value})
             inside = option.low <= value <= option.high
             assert (fault(made, without) == option.lack) == inside
@@ -132,6 +133,8 @@ BROKEN = {
         {"starts": 3, "pool_y": 5, "start_y": 2}),
     "_no_early_token_from_above": (LARGE, Opcode.ARRAY, {"starts": 1, "early": 1}, {"early": 1}),
     "_signs_come_from_the_left": (SIGNS, Opcode.ARRAY, {"signs": 1, "starts": 1}, {"signs": 1}),
+    "_pixels_side_by_side_are_numbers": (SIDE, Opcode.ARRAY, {"side": 1},
+                                         {"side": 1, "replicate": 1}),
     "_signs_go_to_activations": (SIGNS, Opcode.POST, {"signs": 1, "destination": 1}, {"signs": 1}),
     "_raw_results_are_plain": (SMALL, Opcode.POST, {"raw": 1}, {"raw": 1, "destination": 1}),
     "_limits_are_in_order": (SMALL, Opcode.POST, {"low": 5, "high": 4}, {"low": 5, "high": 5}),

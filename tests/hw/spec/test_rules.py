@@ -27,6 +27,8 @@ BROKEN = {
     "_narrow_weights_are_integers": ({"weight_widths": (4, 8)}, {"weight_widths": (4, 7)}),
     "_depthwise_arrays_are_square": ({"depthwise": True, "rows": 3}, {"depthwise": True}),
     "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),
+    "_side_taps_need_even_parts": ({"rows": 6, "side_taps": True},
+                                   {"rows": 4, "side_taps": True}),
     "_slots_fit_their_field": ({"rows": 256, "lanes": 3, "columns": 1},
                                {"rows": 256, "lanes": 2, "columns": 1}),
     "_weights_fill_the_array": ({"rows": 4, "weight_depth": 3}, {"rows": 4, "weight_depth": 4}),

@@ -56,6 +56,14 @@ def test_an_average_is_one_layer_where_padding_counts():
     assert len(graph.layers) == 1
 
 
+def test_a_mean_over_a_map_that_is_too_large_for_one_window_is_a_kernel_and_a_window():
+    net, x = integer_network(np.random.default_rng(8), (3, 25, 10))
+    graph, _ = check(net, qdq(net, net.node("GlobalAveragePool", x), 0.0037, 3))
+    mean = graph.layers[-1]
+    assert mean.pool.sum and mean.pool.size == (5, 10)
+    assert mean.weights.shape[2:] == (5, 1) and mean.geometry.dilation == (5, 10)
+
+
 def test_windows_of_a_qlinear_average_count_whole():
     """ONNX Runtime divides by all of a window that reaches over what is padded, unlike its
     AveragePool."""

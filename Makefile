@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 
-.PHONY: demo test board-test mutants lint wheel-test docs clean
+.PHONY: demo test board-test netlist-test asic-test mutants lint wheel-test docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/systolith demo
@@ -22,6 +22,16 @@ board-test: $(VENV)/installed-dev
 mutants: $(VENV)/installed-dev
 	$(VENV)/bin/python bench/mutants.py --named
 	$(VENV)/bin/python bench/mutants.py
+
+# Cores after synthesis, for gates and for each family whose cells have models, replay a network; one
+# with a wrong cell does not: some minutes.
+netlist-test: $(VENV)/installed-dev
+	SYSTOLITH_NETLISTS=1 $(VENV)/bin/python -m pytest tests/gen/measure/test_gate_netlist.py
+
+# LibreLane itself reads the configuration that `systolith asic` writes.
+asic-test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[asic]'
+	$(VENV)/bin/python -m pytest tests/gen/measure/test_librelane.py
 
 # mypy follows no import hooks, so that it sees the packages through links.
 lint: $(VENV)/installed-dev

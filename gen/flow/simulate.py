@@ -170,7 +170,7 @@ def write_arrays(path: Path | str, outputs: Any) -> None:
 
 
 def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int | None = None,
-             waves: Path | str | None = None, latency: int = 32,
+             waves: Path | str | None = None, latency: int = 32, netlist: str | None = None,
              progress: Reporter = SILENT) -> Simulation:
     """Run a batch through a build.
 
@@ -186,6 +186,9 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
         FST file for the RTL's waveforms.
     latency : int
         Of the memory, in cycles.
+    netlist : str or None
+        Verilog with the module systolith_core that runs in place of the core's own, engine "rtl"
+        only: a netlist with its cells' models, as of `gate_netlist.core_netlist`.
 
     Returns a `Simulation`. The engines isa and rtl compare every result with the golden model.
     Raises UserError for bad inputs; SimulationError, DeviceError or ExecutionError where a run
@@ -195,6 +198,8 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
         raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     if waves is not None and engine != "rtl":
         raise UserError("waveforms come from the engine rtl only")
+    if netlist is not None and engine != "rtl":
+        raise UserError("a netlist runs in the engine rtl only; add --engine rtl")
     inputs, codes = encode(build, inputs, limit)
     images = len(next(iter(codes.values())))
     golden = golden_codes(build, codes, images, progress)
@@ -204,7 +209,8 @@ def simulate(build: Build, inputs: Arrays, engine: str = "golden", *, limit: int
     if engine == "isa":
         outputs = _run_isa(build, codes, golden, found, progress)
     elif engine == "rtl":
-        outputs = _run_rtl(build, codes, golden, found, waves, latency, progress)
+        outputs = _run_rtl(build, netlist or build.verilog, codes, golden, found, waves, latency,
+                           progress)
     found.outputs = build.graph.decode_outputs({name: outputs[name]
                                                 for name in build.graph.outputs}, inputs)
     return found
@@ -292,12 +298,12 @@ def _run_isa(build, codes, golden, found, progress):
     return {name: np.concatenate(items)[:found.images] for name, items in outputs.items()}
 
 
-def _run_rtl(build, codes, golden, found, waves, latency, progress):
+def _run_rtl(build, verilog, codes, golden, found, waves, latency, progress):
     program, host = build.program, build.program.host
     places, found.comparison = locate(program), Comparison()
     outputs: dict[str, list] = {}
     reads = [(host.output_offset, host.output_bytes)]
-    verilog, clocks, seconds, runs = build.verilog, 0, 0.0, []
+    clocks, seconds, runs = 0, 0.0, []
     starts = runs_of(program, found.images)
     batch = len(starts) if waves is not None else _RTL_BATCH
     optimize = "-O1" if len(starts) * found.cycles_model > LONG else "-O0"

@@ -1,6 +1,7 @@
 """Commands on a network: whether it maps, quantizing, building, running, and reading a build."""
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
@@ -11,6 +12,7 @@ from ..options import (
     add_chip,
     add_json,
     add_latency,
+    add_macros,
     add_model,
     add_output,
     add_recipe,
@@ -222,6 +224,10 @@ class Simulate(Command):
         "  rtl      the core's Verilog in Verilator, memory modelled to the cycle\n\n"
         "isa and rtl compare every layer's results with the golden model, bit for bit, and name "
         "the first\nlayer and element that differ (exit code 3).\n\n"
+        "With --netlist, the engine rtl runs what synthesis has made of the core: simple gates or "
+        "a library's\ncells, or the cells of an FPGA family as Yosys models them; or a file with "
+        "your own tool's netlist of\nthe module systolith_core and all models. For small chips."
+        "\n\n"
         "With --compare, list layer by layer how far the golden model is from what ONNX Runtime "
         "makes of the\nquantized model and of the float one; the table goes to compare.csv in the "
         "folder, a chart to compare.png.")
@@ -229,6 +235,7 @@ class Simulate(Command):
         "  systolith simulate out --inputs x.npy --outputs y.npy\n"
         "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 16\n"
         "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --waves run.fst\n"
+        "  systolith simulate out --engine rtl --inputs x.npy --limit 1 --netlist ecp5\n"
         "  systolith simulate out --inputs x.npy --limit 100 --compare --float net.onnx")
 
     def arguments(self, parser: ArgumentParser) -> None:
@@ -242,6 +249,13 @@ class Simulate(Command):
         parser.add_argument("--limit", type=count, metavar="N", help="the first N images only")
         add_latency(parser)
         parser.add_argument("--waves", metavar="FILE.fst", help="waveforms, engine rtl only")
+        parser.add_argument("--netlist", metavar="KIND",
+                            help="engine rtl: gates, ecp5, ice40, xc7, or FILE.v")
+        parser.add_argument("--save-netlist", metavar="FILE.v",
+                            help="with --netlist: keep what has run")
+        parser.add_argument("--liberty", metavar="FILE",
+                            help="with --netlist gates: the cells (default: simple gates)")
+        add_macros(parser)
         parser.add_argument("--compare", action="store_true",
                             help="list how far each layer is from ONNX Runtime and from float")
         parser.add_argument("--float", metavar="FLOAT.onnx", dest="float_model",
@@ -260,9 +274,11 @@ class Simulate(Command):
             raise UserError("--float goes with --compare only")
         build = open_build(options.dir)
         with Reporter() as progress:
+            netlist = self._netlist(options, build.arch, progress)
             try:
                 found = simulate(build, inputs, options.engine, limit=options.limit,
-                                 waves=options.waves, latency=options.latency, progress=progress)
+                                 waves=options.waves, latency=options.latency, netlist=netlist,
+                                 progress=progress)
             except (SimulationError, DeviceError, ExecutionError) as error:
                 raise UserError(f"the simulation did not finish: {error}") from error
         self._show(found)
@@ -275,6 +291,33 @@ class Simulate(Command):
             self._compare(options, build, inputs)
         write_json(options.json, found.to_dict())
         return MISMATCH if found.comparison and found.comparison.bits else OK
+
+    @staticmethod
+    def _netlist(options, arch, progress):
+        """The text of the netlist that is to run, or None."""
+        from systolith.gen.kit.files import write_file
+        from systolith.gen.measure.gate_netlist import NETLISTS, core_netlist
+        from systolith.gen.measure.macros import read_macros
+        kind = options.netlist
+        for name in ("save_netlist", "liberty", "macros"):
+            if getattr(options, name) and kind != "gates" and (name != "save_netlist" or not kind):
+                raise UserError(f"--{name.replace('_', '-')} goes with --netlist"
+                                + " gates" * (name != "save_netlist") + " only")
+        if kind is None:
+            return None
+        if options.engine != "rtl":
+            raise UserError("--netlist goes with --engine rtl only")
+        if kind in NETLISTS:
+            macros = None if options.macros is None else read_macros(options.macros)
+            with progress.step(f"{arch.name} as a netlist, {kind} (Yosys)"):
+                text = core_netlist(arch, kind, liberty=options.liberty, macros=macros)
+        elif Path(kind).is_file():
+            text = Path(kind).read_text(errors="replace")
+        else:
+            raise UserError(f"--netlist {kind}: is neither a file nor one of {', '.join(NETLISTS)}")
+        if options.save_netlist:
+            wrote(write_file(options.save_netlist, text))
+        return text
 
     def _compare(self, options, build, inputs):
         from systolith.gen.flow.build import FLOAT, MODEL

@@ -148,6 +148,26 @@ def test_rtl_equals_golden_and_the_cycle_model(capsys, built, batch, tmp_path):
     assert np.array_equal(np.load(tmp_path / "y.npy"), np.load(tmp_path / "golden.npy"))
 
 
+def test_a_netlist_runs_in_place_of_the_core(capsys, built, batch, tmp_path):
+    """Here the core as it was written, which is compiled already; others: test_gate_netlist.py."""
+    path = tmp_path / "netlist.v"
+    path.write_text(open_build(built).verilog)
+    command = ("simulate", built, "--inputs", batch, "--limit", 3, "--engine", "rtl", "--netlist")
+    code, out, _ = run(capsys, *command, path)
+    assert code == 0 and "0 bits differ" in out
+    path.write_text("module systolith_core(); endmodule")
+    assert "the simulation did not finish" in refused(capsys, *command, path)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--netlist", "ecp5"], "--netlist goes with --engine rtl only"),
+    (["--engine", "rtl", "--netlist", "asic"], "is neither a file nor one of gates, ecp5"),
+    (["--engine", "rtl", "--netlist", "ecp5", "--liberty", "x"], "goes with --netlist gates only"),
+    (["--engine", "rtl", "--save-netlist", "x"], "--save-netlist goes with --netlist only")])
+def test_netlists_that_are_refused(capsys, built, batch, arguments, message):
+    assert message in refused(capsys, "simulate", built, "--inputs", batch, *arguments)
+
+
 @pytest.mark.parametrize("engine", ["isa", "rtl"])
 def test_a_wrong_weight_is_a_difference_in_its_layer(capsys, copy, batch, engine):
     program = open_build(copy).program

@@ -22,7 +22,7 @@ from systolith.hw.spec.arch import Arch
 
 from .area import PARTS, attribute, built_for, instances, leaves, memories_in_flipflops, run_yosys
 from .liberty import Liberty, read_liberty
-from .macros import Macro, black_boxes, with_macros
+from .macros import Macro, black_boxes, compositions, with_macros
 
 __all__ = ["AsicArea", "asic_area", "mapped"]
 
@@ -41,7 +41,8 @@ class AsicArea:
     """Area of a core as an ASIC.
 
     `parts`: part -> cells by type, macros included; `pe`, `pe_count`, `in_flipflops`, `seconds` as
-    of `area.Area`; `macros`: those that are used; `liberty`: the library, None for simple gates.
+    of `area.Area`; `macros`: those that are used; `memory_bits`: bits of the memories that are made
+    of them; `liberty`: the library, None for simple gates.
     """
     parts: dict
     pe: Counter
@@ -50,6 +51,7 @@ class AsicArea:
     liberty: Liberty | None = None
     in_flipflops: list = field(default_factory=list)
     seconds: float = 0.0
+    memory_bits: int = 0
     target = "asic"
 
     def figures(self, cells: Mapping[str, int]) -> dict[str, Any]:
@@ -108,6 +110,9 @@ class AsicArea:
             "total": part(self.cells),
             "parts": {name: part(cells) for name, cells in self.parts.items()},
             "processing_element": {**part(self.pe), "count": self.pe_count},
+            "macros": {macro.name: {"count": self.cells[macro.name], "um2": macro.area}
+                       for macro in self.macros},
+            "memory_bits": self.memory_bits,
             "memories_in_flipflops": self.in_flipflops, "seconds": round(self.seconds, 2)}
 
 
@@ -140,16 +145,22 @@ def asic_area(arch: Arch, *, liberty: Path | str | None = None,
     start = time.monotonic()
     library = None if liberty is None else read_liberty(liberty)
     arch = built_for(arch, "asic", dsp="post")
-    text, used = with_macros(core_verilog(arch), arch, macros, timeout=timeout)
+    core = core_verilog(arch)
+    text, used = with_macros(core, arch, macros, timeout=timeout)
     modules, written = mapped(text, used, library, log=log, timeout=timeout)
     parts: dict[str, Counter] = {name: Counter() for name in PARTS}
     names = {macro.name for macro in used}
     attribute(modules, "systolith_core", "core top", 1, parts, names.__contains__)
+    left = memories_in_flipflops(written)
+    bits = sum(made.words * made.bits * (
+        module == "systolith_core" or instances(modules, "systolith_core", module))
+               for (module, name), made in compositions(core, arch, macros).items()
+               if not any(text.startswith(f"{module}.{name}:") for text in left))
     return AsicArea(
         parts={name: cells for name, cells in parts.items() if cells},
         pe=leaves(modules, "systolith_pe"),
         pe_count=instances(modules, "systolith_core", "systolith_pe"), macros=used,
-        liberty=library, in_flipflops=memories_in_flipflops(written),
+        liberty=library, in_flipflops=left, memory_bits=bits,
         seconds=time.monotonic() - start)
 
 

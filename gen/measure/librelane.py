@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from systolith.gen.chip.package import TOP, package_files
+from systolith.gen.chip.package import TOP, axi_top
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 
@@ -30,9 +30,8 @@ def librelane_files(arch: Arch, core: str, macros: Sequence[Macro], *,
     clock = (arch.clock_mhz or ASSUMED_MHZ) if mhz is None else mhz
     if clock <= 0:
         raise UserError(f"the clock must be above 0 MHz, not {clock:g}")
-    shell = package_files(arch, core, "none")
     return {
-        "core.v": core, f"{TOP}.v": shell[f"{TOP}.v"], "macros.v": black_boxes(macros),
+        "core.v": core, f"{TOP}.v": axi_top(arch), "macros.v": black_boxes(macros),
         "models.v": models(macros), f"{TOP}.sdc": _sdc(1000 / clock),
         "config.json": json.dumps(_config(macros, 1000 / clock), indent=2) + "\n"}
 

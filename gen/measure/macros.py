@@ -15,13 +15,15 @@ A table in TOML names the macros, one `[[macro]]` each:
     ...
 
 A pin is one of `clock`, `write`, `write_mask`, `write_address`, `write_data`, `read`,
-`read_address`, `read_data`, `0`, `1`, or, of an output, `open`. Writing and reading happen in the
-same cycle at different addresses, so that a macro needs a port for each. Words and bits that one
-macro lacks come from several side by side. A memory with two readers is there twice.
+`read_address`, `read_data`, `0`, `1`, `0[N]` and `1[N]` of a pin of N bits, or, of an output,
+`open`. Writing and reading happen in the same cycle at different addresses, so that a macro needs a
+port for each. Words and bits that one macro lacks come from several (`Composition`), of the kind of
+the table that takes least area. A memory with two readers is there twice.
 
 Without a table, each memory is one macro of its own size, of unknown area.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -33,10 +35,11 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import Space
 
-from .area import AreaError, run_yosys
+from .area import run_yosys
 from .liberty import read_liberty
 
-__all__ = ["Macro", "black_boxes", "macros_for", "memories", "models", "read_macros", "with_macros"]
+__all__ = ["Composition", "Macro", "black_boxes", "compositions", "memories", "models",
+           "read_macros", "with_macros"]
 
 _ROLES = {"clock", "write", "write_mask", "write_address", "write_data", "read", "read_address",
           "read_data"}
@@ -56,6 +59,7 @@ _PLACES = {
 #: Other memories, queues, are macros from so many bits on, and flip-flops below, or where they are
 #: read without a clock.
 _SMALLEST = 2048
+_CONSTANT = re.compile(r"([01])(?:\[(\d+)\])?")
 _MODULE = re.compile(r"^module \\?([^\s(]+)", re.MULTILINE)
 _MEMORY = re.compile(r"^  reg (?:signed )?(?:\[(\d+):0\] )?(\w+) \[(\d+):0\];", re.MULTILINE)
 
@@ -81,6 +85,8 @@ class Macro:
             return max(1, (self.words - 1).bit_length())
         if role.endswith("data"):
             return self.bits
+        if found := _CONSTANT.fullmatch(role):
+            return int(found[2] or 1)
         return self.bits // self.write_bits if role == "write_mask" else 1
 
 
@@ -122,9 +128,10 @@ def _macro(row, path):
         raise wrong("one address for reading and writing is not enough: the core reads and writes "
                     "in one cycle; take a macro with a port for each (1r1w, or 1rw1r)")
     for pin, role in pins.items():
-        if role.removeprefix("!") not in _ROLES | {"0", "1", "open"}:
-            raise wrong(f"pin {pin} must be one of {', '.join(sorted(_ROLES))}, 0, 1 or open, not "
-                        f"{role!r}")
+        if (role.removeprefix("!") not in _ROLES | {"open"}
+                and not _CONSTANT.fullmatch(role)):
+            raise wrong(f"pin {pin} must be one of {', '.join(sorted(_ROLES))}, 0, 1 (0[N], 1[N] "
+                        f"for N bits) or open, not {role!r}")
     if missing := [role for role in _NEEDED if role not in roles]:
         raise wrong(f"no pin is {missing[0]}")
     if (write_bits < bits) != ("write_mask" in roles):
@@ -154,28 +161,78 @@ def memories(verilog: str) -> dict[tuple[str, str], tuple[int, int]]:
     return found
 
 
-def macros_for(verilog: str, arch: Arch, macros: Sequence[Macro] | None = None
-               ) -> dict[tuple[str, str], list[Macro]]:
-    """Module and name of each memory of a core that is to be of macros -> those that it can be of.
+@dataclass(frozen=True)
+class Composition:
+    """A memory made of macros of one kind.
 
-    They are those given, else one of the memory's own size."""
+    `words` of `bits`, written by `part` at once; `slices`: for each macro side by side, its lanes:
+    (its first bit in the memory's word, bits, the part of which it is), each as wide as what the
+    macro writes at once. No two words of the memory share one of a macro, which could not be read
+    while the other is written.
+    """
+    macro: Macro
+    words: int
+    bits: int
+    part: int
+
+    @property
+    def slices(self) -> list[list[tuple[int, int, int]]]:
+        lane = self.macro.write_bits
+        lanes = [(start + place, min(lane, self.part - place), start // self.part)
+                 for start in range(0, self.bits, self.part) for place in range(0, self.part, lane)]
+        side = self.macro.bits // lane
+        return [lanes[n:n + side] for n in range(0, len(lanes), side)]
+
+    @property
+    def banks(self) -> int:
+        return -(-self.words // self.macro.words)
+
+    @property
+    def count(self) -> int:
+        """Macros."""
+        return self.banks * len(self.slices)
+
+    @property
+    def macro_bits(self) -> int:
+        """Bits of them all."""
+        return self.count * self.macro.words * self.macro.bits
+
+
+def _part(verilog: str, module: str, memory: str, bits: int) -> int:
+    """Bits of a memory that are written at once, by the places that its writes name."""
+    body = re.search(rf"^module \\?{re.escape(module)}[\s(].*?^endmodule", verilog,
+                     re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"\s{re.escape(memory)}\s?\[.*\]\[(\d+)(?::(\d+))?\] <=",
+                       body[0] if body else "")
+    places = [place for high, low in found for place in (int(low or high), int(high) + 1)]
+    return math.gcd(bits, *places)
+
+
+def compositions(verilog: str, arch: Arch, macros: Sequence[Macro] | None = None
+                 ) -> dict[tuple[str, str], Composition]:
+    """Module and name of each memory of a core that is to be of macros -> what it is made of: the
+    one of the macros given that takes least area, or bits where areas are unknown; else one of its
+    own size."""
     there = memories(verilog)
     own = {_PLACES[space] for space in _PLACES if _PLACES[space] in there}
-    chosen = [place for place, (words, bits) in there.items()
-              if place in own or words * bits >= _SMALLEST]
-    if macros is not None:
-        return {place: list(macros) for place in chosen}
-    shared = {_PLACES[Space.ACTIVATION], _PLACES[Space.OPERAND]}
-    fitting: dict[tuple[str, str], list[Macro]] = {}
-    for place in chosen:
-        words, bits = there[place]
-        write_bits = arch.group_bits if place in shared else bits
-        words = max(2, 1 << (words - 1).bit_length())
-        pins = {pin: role for pin, role in _PINS.items()
-                if role != "write_mask" or write_bits < bits}
-        name = f"sram_{words}x{bits}" + (f"_{write_bits}" if write_bits < bits else "")
-        fitting[place] = [Macro(name, words, bits, write_bits, pins)]
-    return fitting
+    found = {}
+    for place, (words, bits) in there.items():
+        if place not in own and words * bits < _SMALLEST:
+            continue
+        part = _part(verilog, *place, bits)
+        some = [_own_size(words, bits, part)] if macros is None else macros
+        known = all(macro.area for macro in some)
+        found[place] = min((Composition(macro, words, bits, part) for macro in some),
+                           key=lambda one: one.count * (one.macro.area or 0) if known
+                           else one.macro_bits)
+    return found
+
+
+def _own_size(words, bits, part):
+    words = max(2, 1 << (words - 1).bit_length())
+    pins = {pin: role for pin, role in _PINS.items() if role != "write_mask" or part < bits}
+    name = f"sram_{words}x{bits}" + (f"_{part}" if part < bits else "")
+    return Macro(name, words, bits, part, pins)
 
 
 def with_macros(verilog: str, arch: Arch, macros: Sequence[Macro] | None = None, *,
@@ -186,18 +243,16 @@ def with_macros(verilog: str, arch: Arch, macros: Sequence[Macro] | None = None,
     Nothing else is changed, but it is Yosys' text. `models` has the macros' behaviour for
     simulation, `black_boxes` their ports for synthesis. Raises UserError, AreaError.
     """
-    places = macros_for(verilog, arch, macros)
-    known = {macro.name: macro for some in places.values() for macro in some}
-    numbers = {name: number for number, name in enumerate(known)}
+    places = compositions(verilog, arch, macros)
+    known = {made.macro.name: made.macro for made in places.values()}
     with TemporaryDirectory(prefix="systolith-macros-") as name:
         folder = Path(name)
         (folder / "core.v").write_text(verilog)
         (folder / "map.v").write_text("".join(
-            _mapping(number, known[macro]) for macro, number in numbers.items()))
+            _mapping(number, made) for number, made in enumerate(places.values())))
         mapping = []
-        for number, ((module, memory), some) in enumerate(places.items()):
-            (folder / f"library_{number}.txt").write_text("".join(
-                _library(numbers[macro.name], macro) for macro in some))
+        for number, ((module, memory), made) in enumerate(places.items()):
+            (folder / f"library_{number}.txt").write_text(_library(number, made))
             # what FPGAs are told of others does not hold here: they may be flip-flops, too
             style = ('-set ram_style "block"' if (module, memory) in _PLACES.values()
                      else "-unset ram_style")
@@ -205,55 +260,91 @@ def with_macros(verilog: str, arch: Arch, macros: Sequence[Macro] | None = None,
                         f"memory_libmap -lib library_{number}.txt {module}/{memory}"]
         commands = [
             "read_verilog -sv core.v", f"hierarchy -check -top {top}", "proc", "opt_expr",
-            "opt_clean", "opt -nodffe -nosdff", "wreduce", "opt_clean", "memory -nomap",
-            *mapping, "techmap -map map.v", "opt_clean",
+            "opt_clean", "opt -nodffe -nosdff", "wreduce",
+            # enables of the registers after memories, which become those of the reads
+            "opt_dff -nosdff", "opt_clean", "memory -nomap",
+            *mapping, "techmap -autoproc -map map.v", "opt_clean",
             "write_verilog -noattr mapped.v"]
-        try:
-            run_yosys(commands, folder / "mapped.v", log, timeout)
-        except AreaError as error:
-            if found := re.search(r"no valid mapping found for memory (\S+)", str(error)):
-                raise UserError(f"no macro of the table fits the memory {found[1]}; add one with "
-                                "more words or bits") from None
-            raise
+        run_yosys(commands, folder / "mapped.v", log, timeout)
         text = (folder / "mapped.v").read_text()
     return text, [macro for macro in known.values()
                   if re.search(rf"^  {re.escape(macro.name)} ", text, re.MULTILINE)]
 
 
-def _library(number, macro):
-    """What Yosys' memory_libmap must know of a macro."""
-    byte = f"  byte {macro.write_bits};\n" if macro.write_bits < macro.bits else ""
-    enable = " rden;" if "read" in {role.removeprefix("!") for role in macro.pins.values()} else ""
-    # far below what Yosys takes flip-flops for
-    cost = max(1, round((macro.area or macro.words * macro.bits) / 64))
-    return (f"ram block $__systolith_sram_{number} {{\n  abits {macro.width('read_address')};\n"
-            f"  width {macro.bits};\n{byte}  cost {cost};\n  init none;\n"
+def _reads_by_enable(macro):
+    return any(role.removeprefix("!") == "read" for role in macro.pins.values())
+
+
+def _library(number, made):
+    """What Yosys' memory_libmap must know of a memory: one cell of its own size."""
+    byte = f"  byte {made.part};\n" if made.part < made.bits else ""
+    # a bit is far cheaper than what Yosys takes flip-flops for
+    return (f"ram block $__systolith_sram_{number} {{\n"
+            f"  abits {max(1, (made.words - 1).bit_length())};\n"
+            f"  width {made.bits};\n{byte}  cost {max(1, made.macro_bits // 64)};\n  init none;\n"
             f'  port sw "W" {{ clock posedge; }}\n'
-            f'  port sr "R" {{ clock posedge;{enable} }}\n}}\n')
+            f'  port sr "R" {{ clock posedge;{" rden;" * _reads_by_enable(made.macro)} }}\n}}\n')
 
 
-def _mapping(number, macro):
-    """Verilog that techmap puts in place of what memory_libmap has made."""
-    mask, address = macro.bits // macro.write_bits, macro.width("read_address")
-    given = {"clock": "PORT_W_CLK", "write": "|PORT_W_WR_EN", "write_mask": "PORT_W_WR_EN",
-             "write_address": "PORT_W_ADDR", "write_data": "PORT_W_WR_DATA",
-             "read": "PORT_R_RD_EN", "read_address": "PORT_R_ADDR",
-             "read_data": "PORT_R_RD_DATA", "0": "1'b0", "1": "1'b1", "open": ""}
-    pins = []
-    for pin, role in macro.pins.items():
-        value = given[role.removeprefix("!")]
-        pins.append(f".{pin}({f'~({value})' if role[0] == '!' else value})")
-    enable = ("  input PORT_R_RD_EN;\n"
-              if any(role.removeprefix("!") == "read" for role in macro.pins.values()) else "")
-    return (f"module \\$__systolith_sram_{number} (PORT_W_CLK, PORT_W_ADDR, PORT_W_WR_DATA, "
-            f"PORT_W_WR_EN, PORT_R_CLK, PORT_R_ADDR, PORT_R_RD_DATA"
-            f"{', PORT_R_RD_EN' if enable else ''});\n"
-            f"  input PORT_W_CLK, PORT_R_CLK;\n{enable}"
-            f"  input [{address - 1}:0] PORT_W_ADDR, PORT_R_ADDR;\n"
-            f"  input [{macro.bits - 1}:0] PORT_W_WR_DATA;\n"
-            f"  output [{macro.bits - 1}:0] PORT_R_RD_DATA;\n"
-            f"  input [{mask - 1}:0] PORT_W_WR_EN;\n"
-            f"  {macro.name} _TECHMAP_REPLACE_ ({', '.join(pins)});\nendmodule\n")
+def _mapping(number, made):
+    """Verilog that techmap puts in place of what memory_libmap has made: banks of macros side by
+    side."""
+    macro, slices, banks = made.macro, made.slices, made.banks
+    inner, outer = macro.width("read_address"), max(1, (made.words - 1).bit_length())
+    above = outer - inner
+
+    def address(port):
+        return (f"PORT_{port}_ADDR[{inner - 1}:0]" if above >= 0
+                else f"{{{-above}'d0, PORT_{port}_ADDR}}")
+    enable, parts = _reads_by_enable(macro), made.bits // made.part
+    ports = ["PORT_W_CLK", "PORT_W_ADDR", "PORT_W_WR_EN", "PORT_W_WR_DATA", "PORT_R_CLK",
+             "PORT_R_ADDR", "PORT_R_RD_DATA", *["PORT_R_RD_EN"] * enable]
+    text = (f"module \\$__systolith_sram_{number} ({', '.join(ports)});\n"
+            f"  input PORT_W_CLK, PORT_R_CLK{', PORT_R_RD_EN' * enable};\n"
+            f"  input [{outer - 1}:0] PORT_W_ADDR, PORT_R_ADDR;\n"
+            f"  input [{made.bits - 1}:0] PORT_W_WR_DATA;\n"
+            f"  input [{parts - 1}:0] PORT_W_WR_EN;\n"
+            f"  output [{made.bits - 1}:0] PORT_R_RD_DATA;\n")
+    given = {"clock": "PORT_W_CLK", "write_address": address("W"), "read_address": address("R"),
+             "open": ""}
+    for bank in range(banks):
+        here = [f"PORT_{port}_ADDR[{outer - 1}:{inner}] == {bank}" for port in "WR"]
+        text += f"  wire [{made.bits - 1}:0] read_{bank};\n"
+        for number, lanes in enumerate(slices):
+            lane, side = macro.write_bits, macro.bits // macro.write_bits
+            empty = "" if len(lanes) == side else f"{(side - len(lanes)) * lane}'d0, "
+            data = ", ".join(
+                ("" if bits == lane else f"{lane - bits}'d0, ")
+                + f"PORT_W_WR_DATA[{first + bits - 1}:{first}]" for first, bits, _ in lanes[::-1])
+            mask = ", ".join(f"PORT_W_WR_EN[{part}]" for _, _, part in lanes[::-1])
+            if len(lanes) < side:
+                mask = f"{side - len(lanes)}'d0, {mask}"
+            written = " | ".join(f"PORT_W_WR_EN[{part}]"
+                                 for part in sorted({part for _, _, part in lanes}))
+            out = f"word_{bank}_{number}"
+            text += f"  wire [{macro.bits - 1}:0] {out};\n" + "".join(
+                f"  assign read_{bank}[{first + bits - 1}:{first}] = "
+                f"{out}[{n * lane + bits - 1}:{n * lane}];\n"
+                for n, (first, bits, _) in enumerate(lanes))
+            mine = {**given, "write_data": f"{{{empty}{data}}}", "write_mask": f"{{{mask}}}",
+                    "read_data": out,
+                    "write": f"({written})" + f" & ({here[0]})" * (banks > 1),
+                    "read": "PORT_R_RD_EN" + f" & ({here[1]})" * (banks > 1)}
+            pins = []
+            for pin, role in macro.pins.items():
+                constant = _CONSTANT.fullmatch(role)
+                what = (f"{{{macro.width(role)}{{1'b{constant[1]}}}}}" if constant
+                        else mine[role.removeprefix("!")])
+                pins.append(f".{pin}({f'~({what})' if role[0] == '!' else what})")
+            text += (f"  {macro.name} \\_TECHMAP_REPLACE_.bank{bank}_slice{number}  "
+                     f"({', '.join(pins)});\n")
+    if banks == 1:
+        return f"{text}  assign PORT_R_RD_DATA = read_0;\nendmodule\n"
+    chosen = "".join(f"bank == {bank} ? read_{bank} : " for bank in range(banks - 1))
+    return (f"{text}  reg [{above - 1}:0] bank;\n"
+            f"  always @(posedge PORT_R_CLK) {'if (PORT_R_RD_EN) ' * enable}"
+            f"bank <= PORT_R_ADDR[{outer - 1}:{inner}];\n"
+            f"  assign PORT_R_RD_DATA = {chosen}read_{banks - 1};\nendmodule\n")
 
 
 def _header(macro):

@@ -165,8 +165,10 @@ class Area(Command):
         print(f"The core of {arch.name} as an ASIC {cells}, by Yosys, hierarchy kept, before "
               f"layout\n")
         print(text_table(area.rows(), "lrrrrr"))
-        print("\nmacros:", ", ".join(f"{area.cells[macro.name]:,} {macro.name}"
-                                     for macro in area.macros))
+        print("\nmacros:", ", ".join(
+            f"{area.cells[macro.name]:,} {macro.name}"
+            + ("" if macro.area is None else f" of {macro.area:,.1f} um2") for macro in area.macros)
+            + f"; memories fill {area.memory_bits:,} of their {area.total['macro_bits']:,} bits")
         if area.in_flipflops:
             print("memories that became flip-flops:", ", ".join(area.in_flipflops))
         write_json(options.json, area.to_json())

@@ -1,7 +1,10 @@
 """Cores in standard cells and macros, with a dozen cells and memories of OpenRAM and ASAP7."""
 
 import json
+import random
 import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,21 @@ from systolith.gen.measure.asic_area import AsicArea, mapped
 from systolith.gen.measure.asic_timing import read_paths, run_sta
 from systolith.gen.measure.liberty import read_liberty
 from systolith.gen.measure.librelane import librelane_files
-from systolith.gen.measure.macros import black_boxes, memories, models, read_macros, with_macros
+from systolith.gen.measure.macros import (
+    black_boxes,
+    compositions,
+    memories,
+    models,
+    read_macros,
+    with_macros,
+)
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl.core import Job, Run, simulate
 
 HERE = Path(__file__).parent / "asic"
-CELLS, SKY130, FAKERAM = (HERE / name for name in ("cells.lib", "sky130.toml", "fakeram7.toml"))
+CELLS, SKY130, FAKERAM, DUAL = (HERE / name for name in (
+    "cells.lib", "sky130.toml", "fakeram7.toml", "fakeram7_dp.toml"))
 DESIGN = """
 module stage(input clk, input [7:0] a, output reg [7:0] q);
   always @(posedge clk) q <= a * 8'd37 + q;
@@ -113,9 +124,21 @@ def test_paths_of_a_report():
 def test_a_memory_is_tiled_in_words_and_bits():
     text, used = with_macros(MEMORY, random_arch(1), read_macros(SKY130))
     assert memories(MEMORY) == {("systolith_core", "activations"): (512, 40)}
-    # two of 32 bits side by side in depth, and one whose words hold two of the other 8 bits
-    assert text.count("sky130_sram_1kbyte_1rw1r_32x256_8 ") == 3
+    # two side by side, twice; words of the memory share none of a macro's
+    assert text.count("sky130_sram_1kbyte_1rw1r_32x256_8 ") == 4
     assert [macro.name for macro in used] == ["sky130_sram_1kbyte_1rw1r_32x256_8"]
+
+
+def test_each_memory_is_of_the_macros_that_take_least_area():
+    large, = read_macros(SKY130)
+    small = macros_module.Macro("small", 64, 40, 8, large.pins, area=20_000)
+    for words, name in ((60, "small"), (512, "small"), (512, large.name)):
+        table = [large, small if name == "small" else replace(small, area=100_000)]
+        made = compositions(MEMORY.replace("511", str(words - 1)), random_arch(1), table)
+        assert made["systolith_core", "activations"].macro.name == name
+    # areas that are not all known are not compared
+    made = compositions(MEMORY, random_arch(1), [large, replace(small, area=None)])
+    assert made["systolith_core", "activations"].macro.name == "small"
 
 
 def test_the_macros_behave_as_the_memory_does(tmp_path):
@@ -144,6 +167,73 @@ def test_the_macros_behave_as_the_memory_does(tmp_path):
                "hierarchy -check -top top", "proc", "flatten", "opt", "memory", "opt",
                "sat -seq 6 -set-at 1 valid 0 -set-at 1 known 0 -prove ok 1 -verify",
                f'write_verilog "{done}"'], done)
+
+
+#: A memory of some shape, written in parts, with and without enable; how it is compared.
+SHAPE = """module systolith_core(input clk, input re, input [{parts}-1:0] we,
+    input [{abits}-1:0] waddr, raddr, input [{bits}-1:0] wdata, output [{bits}-1:0] rdata);
+  (* no_rw_check = 1 *)
+  reg [{top}:0] activations [{last}:0];
+  reg [{bits}-1:0] word;
+  assign rdata = word;
+  always @(posedge clk) begin
+{writes}
+    {enable}word <= activations[raddr];
+  end
+endmodule
+"""
+SHAPE_BENCH = """module bench;
+  reg clk = 0, re = 1; reg [{parts}-1:0] we = 0; reg [{abits}-1:0] w = 0, r = 0;
+  reg [{bits}-1:0] data; wire [{bits}-1:0] one, other;
+  integer n, k, different = 0;
+  systolith_core plain(clk, re, we, w, r, data, one);
+  composed of_macros(.clk(clk), .re(re), .we(we), .waddr(w), .raddr(r), .wdata(data),
+                     .rdata(other));
+  always #5 clk = ~clk;
+  initial begin
+    for (n = 0; n < {words} + 2000; n = n + 1) begin
+      @(negedge clk);
+      for (k = 0; k < {bits}; k = k + 1) data[k] = $random;
+      w = n < {words} ? n : $urandom % {words};
+      we = n < {words} ? ~0 : $random;
+      r = n < 2 ? {words} - 1 : $urandom % (n < {words} ? n : {words});
+      if (r == w) r = r == 0 ? {words} - 1 : r - 1;  // reading what is written is undefined
+      re = n < 4 ? 1 : $random;
+      @(posedge clk); #1;
+      if (n > {words} + 2 && one !== other) different = different + 1;
+    end
+    $display("%0d different", different);
+    $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+@pytest.mark.parametrize("seed, table", [(1, SKY130), (2, DUAL), (3, SKY130)])
+def test_memories_of_any_shape_are_composed_of_macros(seed, table, tmp_path):
+    """Deeper than a macro and shallower, wider and narrower, parts that are no bytes."""
+    rng = random.Random(seed)
+    words, parts = rng.choice((100, 300, 513, 700)), rng.choice((1, 2, 3))
+    part = rng.randrange(3, 30)
+    enabled = rng.random() < 0.6
+    shape = {"words": words, "parts": parts, "bits": parts * part,
+             "top": parts * part - 1, "last": words - 1,
+             "abits": (words - 1).bit_length(), "enable": "if (re) " if enabled else "",
+             "writes": "\n".join(
+                 f"    if (we[{n}]) activations[waddr]{some} <= wdata{some};"
+                 for n in range(parts) for some in [f"[{n * part + part - 1}:{n * part}]"])}
+    memory = SHAPE.format(**shape)
+    text, used = with_macros(memory, random_arch(1), read_macros(table))
+    made = compositions(memory, random_arch(1), read_macros(table))["systolith_core", "activations"]
+    assert made.part == part and text.count(f"  {used[0].name} ") == made.count
+    (tmp_path / "all.v").write_text(
+        memory + text.replace("module systolith_core", "module composed") + models(used)
+        + SHAPE_BENCH.format(**shape))
+    subprocess.run(["iverilog", "-g2012", "-o", "bench", "all.v"], cwd=tmp_path, check=True)
+    said = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, capture_output=True, text=True,
+                          check=True).stdout.strip()
+    assert said == "0 different"
 
 
 @pytest.mark.parametrize("old, new, message", [

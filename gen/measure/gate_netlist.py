@@ -10,7 +10,7 @@ its model.
 import re
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
 from systolith.gen.chip.verilog import core_verilog
@@ -88,24 +88,22 @@ def family_netlist(verilog: str, family: str, *, top: str = _TOP, pe_dsp: bool =
 def with_models(netlist: str, kind: str, *, top: str = _TOP,
                 liberty: Path | str | None = None) -> str:
     """The text of a netlist with the models of its cells in place of them, flat."""
-    share = Path(find_spec("pyosys").origin).parent / "share"
     commands, cells = ["read_verilog -sv netlist.v"], ["t:[A-Z]*", "t:$*"]
     if kind == "gates":
         if liberty is not None:
             commands.append(f'read_liberty -ignore_miss_func "{Path(liberty).absolute()}"')
             cells = [f"t:{name}" for name in read_liberty(liberty).areas]
         else:
-            commands.append(f'read_verilog -defer "{share / "simcells.v"}"')
+            commands.append("read_verilog -defer +/simcells.v")
     else:
-        folder = share / _FOLDERS.get(kind, kind)
         # only what is used is compiled: memories of initial values take long
         commands.append("read_verilog -sv -defer -D NO_ICE40_DEFAULT_ASSIGNMENTS -D NO_INCLUDES "
-                        f'-I "{folder}" "{folder / "cells_sim.v"}"')
+                        f"+/{_FOLDERS.get(kind, kind)}/cells_sim.v")
     with tempfile.TemporaryDirectory(prefix="systolith-netlist-") as name:
         path = Path(name)
         if kind == "ecp5":
-            ports = re.search(r"^module MULT18X18D\(.*?(?=^endmodule)",
-                              (folder / "cells_bb.v").read_text(), re.MULTILINE | re.DOTALL)[0]
+            boxes = files("pyosys").joinpath("share", "ecp5", "cells_bb.v").read_text()
+            ports, _, _ = boxes[boxes.index("module MULT18X18D("):].partition("endmodule")
             (path / "multiplier.v").write_text(ports + _MULTIPLIER)
             commands.append("read_verilog -defer multiplier.v")
         (path / "netlist.v").write_text(netlist)

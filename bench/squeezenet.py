@@ -1,0 +1,85 @@
+"""SqueezeNet 1.1: the smallest design and the cheapest part for 24.2 images a second (a Movidius
+stick) and for 864 (a Jetson AGX Xavier).
+
+A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
+clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
+that of the larger ones is not known. The rate of several cores is an estimate, the highest that
+there can be: no top level has them. With `--area 1` Yosys says what the chips take, else only
+products a cycle are known.
+"""
+
+import os
+from math import gcd
+from pathlib import Path
+
+import onnx
+from common import arguments, report
+from systolith.gen.study.sweep.run import sweep
+from vision_networks import squeezenet
+
+#: Images per second, by what reaches them.
+GOALS = {"Movidius": 24.2, "AGX Xavier": 864.0}
+SPACE = """
+part = "LFE5U-85F"
+area = "{area}"
+objectives = ["images_per_s", "{size}"]
+[[group]]
+chip = {{ array = {{ rows = 8, columns = 8 }}, buffers = {{ activations = 8192, weights = 2048, \
+accumulators = 1024, parameters = 256 }} }}
+networks = ["squeezenet.onnx"]
+set = {{ "clock.mhz" = {mhz} }}
+vary = {{ "bus.data_bits" = {buses}, cores = {cores} }}
+together = [{{ "array.rows" = {rows}, "array.columns" = {columns}, "post.lanes" = {lanes} }}]
+"""
+
+
+def chosen(results, goal, size):
+    """The smallest chip that reaches a rate and fits its part; the fastest one where none does."""
+    known = [item for item in results if item["figures"]]
+    good = [item for item in known if item["figures"]["images_per_s"] >= goal]
+    fitting = [item for item in good if not item["exceeds"]]
+    if fitting or good:
+        return min(fitting or good, key=lambda item: item["figures"][size])
+    return max(known, key=lambda item: item["figures"]["images_per_s"])
+
+
+def row(name, goal, item):
+    chip, figures = item["chip"], item["figures"]
+    return {"goal": name, "images/s": goal, "reached": figures["images_per_s"],
+            "array": f"{chip['rows']} x {chip['columns']}", "cores": item["cores"],
+            "bus": chip["bus_bits"], "cycles": figures["cycles"],
+            "used": figures["utilization"], "lut": figures["lut"], "dsp": figures["dsp"],
+            "bram": figures["bram"], "does not fit": "; ".join(item["exceeds"])}
+
+
+def main():
+    options = arguments(__doc__, area=(0, "1: by Yosys"), mhz=("92.8", "the clock"),
+                        shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
+                        cores=("1,2,4,8,16,32", "side by side"), buses=("64,512", "bits"),
+                        folder=("build/squeezenet", "for results, which are kept"))
+    shapes = [tuple(map(int, text.split("x"))) for text in options.shapes.split(",")]
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    net, output = squeezenet(window=3)
+    onnx.save_model(net.model(output), folder / "squeezenet.onnx")
+    (folder / "space.toml").write_text(SPACE.format(
+        area="whole" if options.area else "none", mhz=options.mhz,
+        size="lut" if options.area else "cycles", cores=f"[{options.cores}]",
+        buses=f"[{options.buses}]", rows=[rows for rows, _ in shapes],
+        columns=[columns for _, columns in shapes],
+        lanes=[min(gcd(*shape), 16) for shape in shapes]))
+    results, _ = sweep(folder / "space.toml", folder, jobs=os.cpu_count() or 1)
+    report("One core", [row("", "", item) for item in results
+                        if item["cores"] == 1 and item["figures"]])
+    print()
+    key = (lambda item: item["figures"]["lut"]) if options.area else (
+        lambda item: item["macs_per_cycle"] * item["cores"])
+    for item in results:
+        if item["figures"]:
+            item["figures"]["size"] = key(item)
+    report("Smallest that reach a rate", [row(name, goal, chosen(results, goal, "size"))
+                                          for name, goal in GOALS.items()], options.json)
+
+
+if __name__ == "__main__":
+    main()

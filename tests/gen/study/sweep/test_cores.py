@@ -1,0 +1,69 @@
+"""Several cores side by side: area of all, images of all, one bus."""
+
+import csv
+
+import pytest
+from systolith.gen.kit.errors import UserError
+from systolith.gen.report import pareto
+from systolith.gen.study.sweep.run import sweep
+from systolith.gen.study.sweep.space import read_space
+
+from ....sweeps import fake
+
+SPACE = """
+constraints = ["cores <= 8"]
+[[group]]
+chip = {{ array = {{ rows = 4, columns = 4 }} }}
+networks = ["net.onnx"]
+vary = {{ cores = {cores} }}
+"""
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+    (tmp_path / "net.onnx").write_bytes(b"a network")
+
+    def write(cores, text=SPACE):
+        path = tmp_path / "space.toml"
+        path.write_text(text.format(cores=cores))
+        return path
+    return write
+
+
+def busy(task):
+    """4,000 bytes over the bus in 312 cycles: at most 0.16 of it for one core."""
+    result = fake(task)
+    return result if task.kind == "area" else result | {
+        "loaded_bytes": 300, "instruction_bytes": 100, "stored_bytes": 0}
+
+
+def test_area_and_images_of_several_cores(space, tmp_path):
+    results, _ = sweep(space([1, 2, 8, 16]), tmp_path / "out", evaluate=busy)
+    one = results[0]
+    assert len({item["id"] for item in results}) == 4
+    assert [item["figures"]["lut"] for item in results] == [
+        n * one["figures"]["lut"] for n in (1, 2, 8, 16)]
+    assert {item["figures"]["cycles"] for item in results} == {one["figures"]["cycles"]}
+    rates = [item["figures"]["images_per_s"] for item in results]
+    assert rates[1] == pytest.approx(2 * rates[0])
+    # eight cores would take 39 cycles an image, the bus takes 400 bytes / 8
+    cycles = one["figures"]["cycles"]
+    assert cycles / 8 < 50 < cycles / 2
+    assert rates[2] == pytest.approx(rates[0] * cycles / 50) == rates[3]
+    assert [item["feasible"] for item in results] == [True, True, True, False]
+    with (tmp_path / "out" / "results.csv").open() as file:
+        assert [row["cores"] for row in csv.DictReader(file)] == ["1", "2", "8", "16"]
+
+
+def test_several_cores_are_not_placed(space):
+    points = read_space(space([1, 2])).points
+    assert [point.placed is None for point in points] == [False, True]
+    assert len({point.cycles["net"].key for point in points}) == 1
+
+
+@pytest.mark.parametrize("cores", [[0], [65], ["two"], [True], [1.5]])
+def test_mistakes(space, cores):
+    text = str(cores).replace("'", '"').replace("True", "true")
+    with pytest.raises(UserError, match="cores must be a whole number from 1 to 64"):
+        read_space(space(text))

@@ -9,7 +9,10 @@ file, `python tests/test_unchanged.py`, in a commit that says why.
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -99,6 +102,17 @@ def test_verilog(name):
 def test_program(name):
     chip_name, network = pairs()[name]
     assert program_hash(network(), chip_name) == stored()["programs"][name]
+
+
+def test_the_same_bytes_whatever_the_hash_seed():
+    """(Those of other tests are of a seed by chance.)"""
+    code = ("from tests.test_unchanged import *\n"
+            "name, network = pairs()['digits-mlp-bnn on tiny-2x4-bnn']\n"
+            "print(verilog_hash(name), program_hash(network(), name))")
+    found = {subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": seed}).stdout for seed in "12"}
+    assert len(found) == 1 and len(found.pop().split()) == 2
 
 
 def test_the_chips_differ_in_every_option():

@@ -13,10 +13,10 @@ from common import arguments, built, report, reported
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["NETWORKS", "boolnet", "chip", "cnv", "har", "mobinet", "residual"]
+__all__ = ["NETWORKS", "Net", "boolnet", "chip", "cnv", "har", "mobinet", "residual"]
 
 
-class _Net:
+class Net:
     """Collects the nodes of a QONNX network; values are names."""
 
     def __init__(self, shape, seed=0):
@@ -81,7 +81,7 @@ class _Net:
 
 def cnv(bits=1, width=64, size=32):
     """FINN's CNV: activations of `bits` bits between layers with weights of +1 and -1."""
-    net = _Net((3, size, size))
+    net = Net((3, size, size))
     x, inputs = net.quant("x", 1 / 128), 3
 
     def activation(x):
@@ -106,7 +106,7 @@ def cnv(bits=1, width=64, size=32):
 
 def residual(width=16, size=32, blocks=3):
     """ReActNet's blocks in the shapes of ResNet-20."""
-    net = _Net((3, size, size))
+    net = Net((3, size, size))
     x = net.quant(net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4), 1 / 32)
     inputs = width
     for stage in range(3):
@@ -125,7 +125,7 @@ def residual(width=16, size=32, blocks=3):
 def boolnet(slices=4, width=32, size=16, blocks=3):
     """BoolNet's blocks: `slices` thresholds make as many signs of each channel, which a binary
     convolution in as many groups reads; the shortcut is the XNOR of two maps of signs."""
-    net = _Net((3, size, size))
+    net = Net((3, size, size))
     x = net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4)
     shape, count = (1, width, 1, 1), slices * width
 
@@ -142,7 +142,7 @@ def boolnet(slices=4, width=32, size=16, blocks=3):
 
 def mobinet(width=64, size=16, group=4, blocks=3):
     """MoBiNet's middle layers: binary convolutions in groups, then of one pixel each."""
-    net = _Net((3, size, size))
+    net = Net((3, size, size))
     x = net.quant(net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4), 1 / 32)
     for _ in range(blocks):
         y = net.signs(net.conv(net.signs(x), width, width // group, group=group, pads=[1] * 4))
@@ -152,7 +152,7 @@ def mobinet(width=64, size=16, group=4, blocks=3):
 
 def har(length=128, widths=(9, 17, 33)):
     """A 1-D network of odd numbers of channels, padded with zeros, for signals of 9 channels."""
-    net = _Net((widths[0], 1, length))
+    net = Net((widths[0], 1, length))
     x = net.signs(net.conv(net.quant("x", 1 / 32), widths[0], widths[0], (1, 3), binary=False,
                            pads=[0, 1, 0, 1]))
     for inputs, outputs in zip(widths, (*widths[1:], widths[-1]), strict=True):

@@ -53,13 +53,13 @@ def main():
     rows, first = [], {}
     for name, arch in CHIPS.items():
         area = module_area(arch, "xc7", dsp=False)
-        row = {"core": name, "LUT6": area.total.lut, "elements": count(area.parts["processing elements"]).lut}
+        row = {"core": name, "LUT6": area.total.lut,
+               "elements": count(area.parts["processing elements"]).lut}
         for network, model in models.items():
-            count = cycles(built(model, arch).program).cycles
-            first.setdefault(network, count)
-            row |= {f"{network}, cycles": count, f"{network}, times": first[network] / count}
+            taken = cycles(built(model, arch).program).cycles
+            first.setdefault(network, taken)
+            row |= {f"{network}, cycles": taken, f"{network}, times": first[network] / taken}
         rows.append(row)
-        print(row, flush=True)
     report("Whole cores on xc7 without DSP blocks", rows, options.json)
 
 

@@ -3,7 +3,8 @@
 Of codes with the same scale, max(a, b) = a + relu(b - a) and min(a, b) = a - relu(a - b), both
 exact: relu(b - a) has as many values as there are codes, so its zero point is the lowest one.
 Channels are compared in pairs, round by round. Values that are not quantized, or have another
-scale, are quantized first as the result will be, since quantizers keep the order.
+scale, are quantized first as the result will be, since quantizers keep the order. Signs x and y are
+the numbers +1 and -1: their maximum, OR, is the sign of x + y + 1, their minimum that of x + y - 1.
 """
 
 from collections.abc import Sequence
@@ -94,9 +95,9 @@ def _own(builder, value):
 
 @quantized.register
 def _(extreme: Extreme, builder, value, target, name, node):
-    if not target.format.uniform:
+    if not (target.format.uniform or (target.format.binary and not extreme.channels)):
         node.fail(f"quantizes the result of {extreme.name!r}, an extreme of maps, to "
-                  f"{target.format}; supported are integers of 2 bits and more")
+                  f"{target.format}; supported are integers, and signs where it is one of two maps")
     gains = {item > 0 for item in value.gain}
     if len(gains) > 1:
         node.fail(f"scales the result of {extreme.name!r} with factors of both signs; put a "
@@ -114,6 +115,9 @@ def _(extreme: Extreme, builder, value, target, name, node):
         part = plain(builder, resolved(outer, Part(item), node), node)
         sources.append(builder.quantize(part, target, f"{name}_part", node))
     extreme = replace(extreme, least=extreme.least ^ (not gains.pop()))
+    if target.format.binary:
+        made = _of_signs(builder, extreme, sources, target, name, node)
+        return builder.variant(made, pool, *builder.limits[made], value.nodes, node)
     made = _found(builder, extreme, sources, target, name, node)
     if pool:
         made, *_ = builder.read(replace(_value(builder, made, extreme), pool=pool), node)
@@ -133,6 +137,17 @@ def _found(builder, extreme, sources, target, name, node):
         made = _combined(builder, extreme, _beyond(builder, extreme, pair(
             node, [first, second] if extreme.least else [second, first], "subtract"), target, name,
             node), first, target, name, node)
+    return made
+
+
+def _of_signs(builder, extreme, sources, target, name, node):
+    """The tensor of an Extreme of tensors of signs; returns its name."""
+    made = sources[0]
+    for other in sources[1:]:
+        value = pair(node, [_value(builder, item, extreme) for item in (made, other)], "add")
+        ones = np.full(value.map[0], target.unit, dtype=object)
+        made = builder.quantize(replace(value, offset=-ones if extreme.least else ones),
+                                replace(target, strict=False), name, node)
     return made
 
 

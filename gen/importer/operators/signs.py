@@ -1,7 +1,8 @@
-"""Signs: comparisons with constants, and the choice between two numbers by a comparison.
+"""Signs: comparisons with constants and of two maps, and the choice between two numbers by a
+comparison.
 
 A comparison decides equality too: x >= t and x > t differ in the sign of 0. Both are exact
-thresholds on the integer sum.
+thresholds on the integer sum; of two maps they are the sign of the difference.
 """
 
 from dataclasses import dataclass, replace
@@ -10,12 +11,15 @@ from fractions import Fraction
 import numpy as np
 from systolith.gen.importer.binary import moved_below
 from systolith.gen.importer.builder import Builder
+from systolith.gen.importer.copies import plain
 from systolith.gen.importer.nodes import Node
 from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.rows import Role, operator
 from systolith.gen.importer.target import Target
 from systolith.gen.importer.values import HostInput, Value, activation, constant, like, per_channel
 from systolith.hw.formats import Bipolar
+
+from .pairs import pair
 
 __all__ = ["Comparison", "as_numbers", "cast"]
 
@@ -50,6 +54,9 @@ def _negative(value):
 def _compared(strict, more):
     """The operator a > b, a >= b (`more`), a < b or a <= b."""
     def compared(builder, node, inputs):
+        if all(isinstance(item, Value) for item in inputs):
+            sides = [plain(builder, item, node) for item in inputs]
+            return Comparison(pair(node, sides if more else sides[::-1], "subtract"), strict)
         first = not isinstance(inputs[0], (HostInput, Value))
         value = activation(inputs[::-1] if first else inputs, node)
         side = constant(inputs[0 if first else 1], node, "one side")
@@ -91,7 +98,8 @@ def as_numbers(builder: Builder, node: Node, comparison: Comparison, yes: Fracti
 @operator("Where", roles=Role.COMPARE)
 def _where(builder, node, inputs):
     if not isinstance(inputs[0], Comparison):
-        node.fail("its condition must be a comparison of an activation with a constant")
+        node.fail("its condition must be a comparison of an activation with a constant, or with "
+                  "another activation")
     yes, no = (uniform(constant(item, node, "each of its choices").numbers) for item in inputs[1:])
     if yes is None or no is None:
         node.fail("must choose between two numbers, not between arrays")

@@ -228,3 +228,52 @@ def test_signs_of_integer_sums_are_exact():
         model, images)
     assert set(np.unique(wanted[x])) == {-1, 0, 1}
     assert all((found[item.name] == wanted[item.name]).all() for item in graph.decoders)
+
+
+#: Signs of two quantized maps a and b, small integers that are often equal: LAB's comparison; OR
+#: and AND of signs (BoolNet), of two and of three.
+OF_TWO = {
+    "greater": lambda net, a, b: _cast(net, net.node("Greater", a, b)),
+    "at least": lambda net, a, b: _cast(net, net.node("GreaterOrEqual", a, b)),
+    "less": lambda net, a, b: _cast(net, net.node("Less", a, b)),
+    "at most": lambda net, a, b: _cast(net, net.node("LessOrEqual", a, b)),
+    "or": lambda net, a, b: net.bipolar_quant(net.node("Max", _sign(net, a), _sign(net, b))),
+    "and": lambda net, a, b: net.bipolar_quant(net.node("Min", _sign(net, a), _sign(net, b))),
+    "or of three": lambda net, a, b: net.bipolar_quant(net.node(
+        "Max", _sign(net, a), _sign(net, b), _sign(net, net.node("Sub", a, np.float32(2))))),
+    "sign of the larger": lambda net, a, b: net.bipolar_quant(net.node(
+        "Max", net.node("Sub", a, np.float32(0.5)), net.node("Sub", b, np.float32(0.5)))),
+    "xnor": lambda net, a, b: net.bipolar_quant(net.node("Mul", _sign(net, a), _sign(net, b))),
+}
+
+
+def _cast(net, comparison):
+    number = net.node("Cast", comparison, to=TensorProto.FLOAT)
+    return net.node("Sub", net.node("Mul", number, np.float32(2)), np.float32(1))
+
+
+def _sign(net, x):
+    return net.bipolar_quant(net.node("Sub", x, np.float32(0.5)))
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_signs_of_two_maps(name):
+    rng = np.random.default_rng(6)
+    net = Network(rng, (4, 3, 3), opset=17)
+    x = net.quant("x", 1.0, bits=3)
+    a, b = (net.quant(net.node("Conv", x, net.quant(np.float32(
+        rng.integers(-1, 2, (8, 4, 1, 1))), 1.0, narrow=1)), 1.0) for _ in range(2))
+    model = net.model(net.quant(OF_TWO[name](net, a, b), 1.0))
+    images = np.float32(rng.integers(-3, 4, (20, 4, 3, 3)))
+    arch = Arch(rows=8, columns=8, packed_signs=True, operand_depth=64, activation_depth=64,
+                weight_depth=64)
+    graph = widened(load(model), arch)
+    codes = graph.encode_inputs(images)
+    gold = graph.run(codes, arch)
+    expected = evaluate(model, images)[model.graph.output[0].name]
+    assert (graph.decode_outputs({key: gold[key] for key in graph.outputs}) == expected).all()
+    assert len(np.unique(expected)) == 2
+    program = compile_graph(graph, arch)
+    outputs, _, _ = run_program(program, {graph.inputs[0].name: codes[0]}, 1)
+    for output, array in outputs.items():
+        assert (array == gold[output][0]).all()

@@ -6,7 +6,7 @@
 
 Passes follow each other without a gap, across instructions, too. Latencies are counted from the
 cycle s in which a pixel is decided on: its coordinates are there in s + 1, its address is out in
-s + 2, its word enters the array in s + WORD.
+s + 2, its word enters the array in s + `timing.word_latency`.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
@@ -18,10 +18,10 @@ from systolith.hw.spec.narrow import parts_of
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import (
     REVISIT,
-    WORD,
     array_latency,
     column_delay,
     shortest_pass,
+    word_latency,
 )
 
 from .accumulator import AccumulatorColumn
@@ -111,7 +111,7 @@ class Compute(ExecutionUnit):
     @property
     def _to_column(self) -> int:
         """Cycles from the decision on a pixel to column 0's accumulator control."""
-        return WORD + self.array.latency - 2
+        return word_latency(self.arch) + self.array.latency - 2
 
     @property
     def blocks(self) -> dict[str, wiring.Component]:
@@ -232,7 +232,7 @@ class Compute(ExecutionUnit):
 
     def _elaborate_pixels(self, m, flow, pixels):
         """A pixel's way: decision, coordinates, address, word, array."""
-        arch, array = self.arch, self.array
+        arch, array, enters = self.arch, self.array, word_latency(self.arch)
 
         def later(value, cycles, name):
             for stage in range(cycles):
@@ -243,7 +243,7 @@ class Compute(ExecutionUnit):
         pad_code = keep(m, arch, flow.begun, self.i.payload.pad_code[:arch.activation.width],
                         "pad_code")
         if arch.prefetch:           # else it stays until the last pixel's word is there
-            pad_code = later(pad_code, WORD - 1, "pad")
+            pad_code = later(pad_code, enters - 1, "pad")
         # without a reset, they can be the registers that block RAM has inside
         word, weights = (Signal.like(read, name=name, reset_less=True) for name, read in (
             ("word", self.activation_data), ("weights", self.weight_data)))
@@ -251,7 +251,7 @@ class Compute(ExecutionUnit):
         own = weights if not arch.weight_widths else self._row_of(m, weights, later)
         # Rows that passes fill, from the cycle in which the first word of the first pass enters; in
         # that one, all rows take weights.
-        swap, first = (later(value, WORD - 1, name) for value, name in (
+        swap, first = (later(value, enters - 1, name) for value, name in (
             (self.feeder.swap, "swap"), (pixels.first_pass, "first")))
         used = Signal(arch.rows, reset_less=True)
         takes = Signal(arch.rows)
@@ -260,23 +260,23 @@ class Compute(ExecutionUnit):
         m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.rows), 0))
         idle = sum(1 << n for n in range(arch.columns * arch.lanes)
                    if arch.weight.binary and n % arch.lanes % 2)
-        activations = Mux(later(pixels.inside, WORD - 2, "inside"), word,
+        activations = Mux(later(pixels.inside, enters - 2, "inside"), word,
                           pad_code.replicate(arch.vector))
         if arch.activation.binary:
             activations = activations & Cat(bit.replicate(arch.lanes) for bit in used)
         m.d.comb += [
-            self.activation_address.eq(pixels.address),
-            self.weight_address.eq(self.feeder.address),
+            self.activation_address.eq(later(pixels.address, enters - 4, "activation_address")),
+            self.weight_address.eq(later(self.feeder.address, enters - 4, "weight_address")),
             array.swap.eq(takes),
-            array.weights.eq(Mux(later(self.feeder.fetching, WORD - 1, "fetching"), own, idle)),
+            array.weights.eq(Mux(later(self.feeder.fetching, enters - 1, "fetching"), own, idle)),
             array.activations.eq(activations),
         ]
         if array.pe.from_above:
-            m.d.comb += array.from_above.eq(later(pixels.step & flow.above, WORD, "above"))
+            m.d.comb += array.from_above.eq(later(pixels.step & flow.above, enters, "above"))
         if arch.packed_signs:
-            m.d.comb += array.signs.eq(later(flow.fields["signs"], WORD, "signs"))
+            m.d.comb += array.signs.eq(later(flow.fields["signs"], enters, "signs"))
         if arch.side_taps:
-            m.d.comb += array.side.eq(later(flow.fields["side"], WORD, "side"))
+            m.d.comb += array.side.eq(later(flow.fields["side"], enters, "side"))
 
     def _row_of(self, m, word, later):
         """The codes of a row of the array whose weights may be narrow, in the cycle in which `word`
@@ -284,7 +284,7 @@ class Compute(ExecutionUnit):
         arch = self.arch
         parts, _ = parts_of(arch)
         before = Signal.like(word, reset_less=True)
-        soon = later(self.feeder.part, WORD - 2, "part")
+        soon = later(self.feeder.part, word_latency(arch) - 2, "part")
         fresh = Signal()
         with m.Switch(soon):
             for number, part in enumerate(parts):
@@ -361,7 +361,7 @@ class Compute(ExecutionUnit):
             delayed = Signal.like(giving, name=f"giving_{stage}")
             m.d.sync += delayed.eq(giving)
             giving = delayed
-            if stage == WORD - 1:
+            if stage == word_latency(self.arch) - 1:
                 m.d.comb += flow.gone.eq(giving.done)
         in_flight = Signal(range(self.latency + 2))
         m.d.comb += self.give.eq(giving.tokens)

@@ -23,9 +23,9 @@ class InstructionQueues(wiring.Component):
     comes first.
 
     Timing: an instruction that is committed in cycle t can be chosen to be read from cycle t + 1
-    on. One chosen in cycle t is at its unit's output from cycle t + 2 + `delivery_beats` on; the
-    next one is chosen from t + 1 + `delivery_beats` on. A register whose instruction is taken in
-    cycle t is free from cycle t + 1.
+    on. One chosen in cycle t is at its unit's output from cycle t + `delivery_cycles` on; the next
+    one is chosen from t + 1 + `delivery_beats` on. A register whose instruction is taken in cycle t
+    is free from cycle t + 1.
 
     Parameters
     ----------
@@ -110,19 +110,28 @@ class InstructionQueues(wiring.Component):
         ends = Signal()
         m.d.comb += ends.eq(self.write & (self.place == self.beats - 1))
 
+        # The output of a block RAM is late, and the units are far away.
+        read_beat, delay = port.data, 1
+        if self.arch.prefetch:
+            read_beat, delay = Signal.like(port.data, name="read_beat", reset_less=True), 2
+            m.d.sync += read_beat.eq(port.data)
+
         # the registers: each beat goes into its place, as far as the chip keeps its fields
         valid = Signal(len(Unit))
         for number in Unit:
             output = self.o[number]
             beats = delivery_beats(self.arch, _OPCODES[number])
-            words, comes = [], Signal(beats, name=f"{number.name.lower()}_comes")
-            m.d.sync += comes.eq(Mux(active & (unit == number), 1 << place, 0))
+            words, comes = [], Mux(active & (unit == number), 1 << place, 0)[:beats]
+            for cycle in range(delay):
+                comes, before = Signal(
+                    beats, name=f"{number.name.lower()}_comes_{cycle}"), comes
+                m.d.sync += comes.eq(before)
             for beat in range(beats):
                 word = Signal(self.arch.bus_bits, name=f"{number.name.lower()}_next_{beat}",
                               reset_less=True)
                 words.append(word)
                 with m.If(comes[beat]):
-                    m.d.sync += word.eq(port.data)
+                    m.d.sync += word.eq(read_beat)
             whole = isa.layout(_OPCODES[number])(Cat(words)[:isa.layout(_OPCODES[number]).size])
             taken = Signal(name=f"{number.name.lower()}_taken")
             m.d.comb += [taken.eq(output.valid & output.ready),

@@ -166,33 +166,46 @@ class Core(wiring.Component):
 
         # Load writes all; the ports of activations and operands it shares with post-processing.
         new = load.o.payload
-        shared = [(activations, isa.Memory.ACTIVATION, post.write_enable, post.write_address)]
+        shared = [(activations, Space.ACTIVATION, post.write_enable, post.write_address)]
         if post.operand_lane is not None:
             operands = memory_of(Space.OPERAND)
             m.submodules.operands = operands
             port = operands.read_port()
             m.d.comb += [port.addr.eq(post.operand_address), post.operand_data.eq(port.data)]
-            shared.append((operands, isa.Memory.OPERAND, post.copy_enable, post.copy_address))
+            shared.append((operands, Space.OPERAND, post.copy_enable, post.copy_address))
         waits = []
-        for memory, number, enable, address in shared:
-            bits = arch.activation_bits // len(enable)
-            posting = Signal(name=f"posting_{number.name.lower()}")
-            loading = new.memory[number]
-            port = memory.write_port(granularity=bits)
-            waits.append(posting & new.memory[number])
-            m.d.comb += [
-                posting.eq(enable != 0),
-                port.addr.eq(Mux(posting, address, new.address)),
-                port.data.eq(Mux(posting, post.write_data, new.activation)),
-                port.en.eq(Mux(posting, enable, loading.replicate(len(port.en)))),
-            ]
+        for memory, space, enable, address in shared:
+            posting = Signal(name=f"posting_{space.name.lower()}")
+            loading = new.memory[space]
+            waits.append(posting & loading)
+            m.d.comb += posting.eq(enable != 0)
+            self._write(m, memory, space, Mux(posting, address, new.address),
+                        Mux(posting, post.write_data, new.activation),
+                        Mux(posting, enable, loading.replicate(len(enable))))
         m.d.comb += load.o.ready.eq(~reduce(or_, waits))
-        for memory, number, word in ((weights, isa.Memory.WEIGHT, new.weight),
-                                     (parameters, isa.Memory.PARAMETER, new.parameter)):
-            port = memory.write_port()
-            m.d.comb += [port.addr.eq(new.address), port.data.eq(word),
-                         port.en.eq(new.memory[number])]
+        for memory, space, word in ((weights, Space.WEIGHT, new.weight),
+                                    (parameters, Space.PARAMETER, new.parameter)):
+            self._write(m, memory, space, new.address, word, new.memory[space])
 
         if post.table_lane is not None:
             m.d.comb += [post.table_address.eq(new.address), post.table_data.eq(new.table),
                          post.table_enable.eq(new.memory[isa.Memory.TABLE])]
+
+    def _write(self, m, memory, space, address, word, enable):
+        """The write port of a memory, as many bits of whose words as `enable` has are written
+        apart. A large memory is written a cycle later, from registers that stand near it: tokens
+        for the word are given then at the earliest, and read later."""
+        port = memory.write_port(
+            granularity=None if len(enable) == 1 else len(word) // len(enable))
+        if not MEMORIES[space].large(self.arch):
+            m.d.comb += [port.addr.eq(address), port.data.eq(word), port.en.eq(enable)]
+            return
+        name = space.name.lower()
+        at, what, now = (
+            Signal(port_part.shape(), name=f"{name}_{part}", reset_less=True)
+            for part, port_part in (("at", port.addr), ("word", port.data), ("enable", port.en)))
+        # (each memory's has an enable of its own, so that synthesis keeps them apart)
+        with m.If(enable != 0):
+            m.d.sync += [at.eq(address), what.eq(word)]
+        m.d.sync += now.eq(enable)
+        m.d.comb += [port.addr.eq(at), port.data.eq(what), port.en.eq(now)]

@@ -12,6 +12,10 @@ __all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_b
            "word_bytes"]
 
 
+#: Bits of four blocks of an ECP5's RAM.
+_LARGE = 1 << 16
+
+
 class Space(IntEnum):
     """What instructions read and write. EXTERNAL is counted in beats of the bus, the rest, the
     memories on the chip, in words. The first ones are those of `Memory`, which LOAD fills."""
@@ -75,6 +79,10 @@ class MemoryRow:
 
     def exists(self, arch: Arch) -> bool:
         return not self.optional or self.depth(arch) > 0
+
+    def large(self, arch: Arch) -> bool:
+        """Whether it is so many blocks of RAM that the wires to them take a cycle of their own."""
+        return self.depth(arch) * self.bits(arch) > _LARGE
 
 
 MEMORIES = {row.space: row for row in (

@@ -8,14 +8,16 @@ from systolith.hw.formats import Format
 
 from . import isa
 from .arch import Arch
+from .memories import MEMORIES, Space
 from .numbers import PAGE_BYTES, SHIFT_BITS
 
 __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLING", "POST_START",
-           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "WORD", "array_latency", "booth_digits",
-           "burst_limit", "code_unit", "column_delay", "delivery_beats", "item_latency",
-           "lane_factor_bits", "lane_number_bits", "operand_image_bits", "operand_lane_latency",
-           "post_lane_latency", "product_latency", "product_parts", "product_rows", "read_period",
-           "rounding_latency", "rounding_levels", "second_turn", "shortest_pass", "sum_latency"]
+           "REVISIT", "STORE_BURSTS", "TABLE_LOOKUP", "array_latency", "booth_digits",
+           "burst_limit", "code_unit", "column_delay", "delivery_beats", "delivery_cycles",
+           "item_latency", "lane_factor_bits", "lane_number_bits", "operand_image_bits",
+           "operand_lane_latency", "post_lane_latency", "product_latency", "product_parts",
+           "product_rows", "read_period", "rounding_latency", "rounding_levels", "second_turn",
+           "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -28,9 +30,6 @@ ITEMS = 16
 #: Cycles from a sum's control, two cycles before the sum, to the first read of the accumulators
 #: that sees it. Within them nothing may be added to the same word.
 REVISIT = 4
-#: Cycles from the decision on a pixel to its activation word at the array: coordinates, address,
-#: the memory and one more, since the output of a block RAM is late.
-WORD = 4
 #: Cycles from the array's ports to the first processing element.
 ARRAY_EDGE = 1
 #: Cycles from the acceptance of a POST instruction to its first read.
@@ -75,6 +74,12 @@ def delivery_beats(arch: Arch, opcode: isa.Opcode) -> int:
     return -(-bits // arch.bus_bits)
 
 
+def delivery_cycles(arch: Arch, opcode: isa.Opcode) -> int:
+    """Cycles from the choice of an instruction in the queues to when it is before its unit."""
+    # the place, the memory and, on chips with prefetch, a register since its output is late
+    return 2 + arch.prefetch + delivery_beats(arch, opcode)
+
+
 def shortest_pass(arch: Arch, filled: int = 0) -> int:
     """Cycles of the shortest pass of ARRAY that fills so many rows with weights (0: all of them):
     that takes a cycle each, and a pass's first sum must be in the accumulators before the next pass
@@ -89,6 +94,13 @@ def column_delay(arch: Arch, column: int) -> int:
     return column // arch.shared_columns
 
 
+def word_latency(arch: Arch) -> int:
+    """Cycles from the decision on a pixel to its activation word at the array: coordinates,
+    address, the memory and one more, since the output of a block RAM is late; and one for the wires
+    from the address to a large memory."""
+    return 4 + MEMORIES[Space.ACTIVATION].large(arch)
+
+
 def array_latency(arch: Arch, stages: int) -> int:
     """Cycles from the decision on a pixel to the one before its last column's sum is written.
 
@@ -96,8 +108,8 @@ def array_latency(arch: Arch, stages: int) -> int:
     """
     # the word; the array; the accumulators of the last column, whose control comes two cycles
     # before the sum
-    return (WORD + (ARRAY_EDGE + arch.rows + stages) + column_delay(arch, arch.columns - 1)
-            - 2 + REVISIT - 2)
+    return (word_latency(arch) + (ARRAY_EDGE + arch.rows + stages)
+            + column_delay(arch, arch.columns - 1) - 2 + REVISIT - 2)
 
 
 def product_parts(width: int) -> list[int]:

@@ -275,7 +275,8 @@ class _Model:
             beats = self.delivery_beats[code.opcode]
             self.reading_ends = chosen + beats + 1
             self._put(self.out_of[unit], chosen + 1)
-            self._put(self.code[unit], (chosen + beats + 2, number, code))
+            arrives = chosen + timing.delivery_cycles(self.arch, code.opcode)
+            self._put(self.code[unit], (arrives, number, code))
 
     # Load: the front requests bursts, the read channel delivers beats, the back writes words.
 
@@ -399,7 +400,7 @@ class _Model:
             finished = swapped + length - 1
             over = finished + (pixels(code) == 1)
             self._free(Unit.ARRAY, 1 + (
-                begun + 1 if self.arch.prefetch else finished + timing.WORD))
+                begun + 1 if self.arch.prefetch else finished + timing.word_latency(self.arch)))
             early = 1 << Unit.POST if code.early else 0
             self._give(Unit.ARRAY, code, swapped + self.array_latency, early)
             self._give(Unit.ARRAY, code, finished + self.array_latency, 15 & ~early)

@@ -23,7 +23,7 @@ def no_verilog(monkeypatch):
 
 
 def test_the_median_of_several_seeds(tools):
-    found = place_and_route.board_timing(load_chip("ulx3s-8x8"), seeds=(1, 5, 9), jobs=3)
+    found = place_and_route.board_timing(load_chip("ulx3s-bnn"), seeds=(1, 5, 9), jobs=3)
     assert found.to_dict() == {
         "mhz": 35.0, "by_seed": {1: 31.0, 5: 35.0, 9: 39.0}, "cells": {"TRELLIS_FF": (7, 83640)},
         "critical_paths": {seed: [PATH] for seed in (1, 5, 9)}, "asked_mhz": 25.0, "closes": True}
@@ -45,7 +45,7 @@ def test_each_board_by_its_own_flow(board, words, tools):
 
 def test_the_command(tools, capsys, tmp_path):
     path = tmp_path / "t.json"
-    assert main(["timing", "--chip", "ulx3s-8x8", "--seeds", "2", "--json", str(path)]) == 0
+    assert main(["timing", "--chip", "ulx3s-bnn", "--seeds", "2", "--json", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "31.5 MHz, the median of 31.0, 32.0" in out
     assert ("slowest path of seed 2: store.offset -> csr.bus__rdata (3.8 ns: logic 0.8, routing "
@@ -56,7 +56,7 @@ def test_the_command(tools, capsys, tmp_path):
 
 def test_a_clock_that_does_not_close_is_refused(tools, capsys, monkeypatch):
     monkeypatch.setenv("FAKE_MHZ", "20")
-    assert main(["timing", "--chip", "ulx3s-8x8", "--seeds", "2"]) == 1
+    assert main(["timing", "--chip", "ulx3s-bnn", "--seeds", "2"]) == 1
     out, err = capsys.readouterr()
     assert "21.5 MHz, the median of" in out
     assert ("the ulx3s-85f runs at 25 MHz, which timing does not close: seed 2 closes 22.00 MHz, "

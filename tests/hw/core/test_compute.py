@@ -14,7 +14,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Instruction, Opcode, Unit
 from systolith.hw.spec.loops import results
 from systolith.hw.spec.registers import UnitState
-from systolith.hw.spec.timing import REVISIT, WORD, shortest_pass
+from systolith.hw.spec.timing import REVISIT, shortest_pass, word_latency
 from systolith.sim.machine import iss
 from systolith.sim.machine.access import AccessError, check
 
@@ -39,6 +39,9 @@ ARCHS = {
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
     "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
                  prefetch=False, **MEMORIES),
+    # an address takes a cycle to its many blocks of RAM
+    "large": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
+                  **MEMORIES | {"activation_depth": 8192}),
 }
 LOAD, POST = 1 << Unit.LOAD, 1 << Unit.POST
 
@@ -251,7 +254,7 @@ def test_an_instruction_without_prefetch_stays_until_its_last_word_enters_the_ar
     bench.run(instructions)
     bench.check(instructions)
     assert [popped - start for start, popped in zip(bench.starts, bench.begins, strict=True)] == [
-        6 + WORD, 3 + WORD]
+        6 + word_latency(bench.arch), 3 + word_latency(bench.arch)]
 
 
 def test_an_instruction_waits_for_all_its_tokens():

@@ -8,7 +8,7 @@ from systolith.hw.core.queues import InstructionQueues
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.hw.spec.timing import FETCHES, delivery_beats
+from systolith.hw.spec.timing import FETCHES, delivery_beats, delivery_cycles
 from systolith.hw.spec.widths import payload_bits
 
 OPCODES = {code.unit: code for code in Opcode if code.unit is not None}
@@ -115,7 +115,8 @@ def test_instructions_are_read_one_after_the_other_as_is_said(bus_bits):
     chosen = committed[0] + 1
     for unit in Unit:
         beats = delivery_beats(bench.arch, OPCODES[unit])
-        assert [cycle for cycle, _ in bench.out[unit]] == [chosen + 2 + beats], unit
+        assert [cycle for cycle, _ in bench.out[unit]] == [
+            chosen + delivery_cycles(bench.arch, OPCODES[unit])], unit
         chosen += 1 + beats
 
 

@@ -12,6 +12,7 @@ import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
+from systolith.gen.measure.liberty import read_liberty
 from systolith.gen.quantize.quantize import Recipe
 from systolith.gen.report.report import read_report
 
@@ -25,6 +26,7 @@ import layers
 import public_models
 import public_networks
 import resnets
+import sky130
 import tiny_networks
 import vision_networks
 
@@ -167,3 +169,28 @@ def test_codes_that_are_not_exact_are_found(monkeypatch):
     monkeypatch.setattr(exactness, "load", rounded)
     row = exactness.measured("plain", 6, 100)
     assert row["share"] > 0.001 and row["farthest"] > 1e-3
+
+
+@pytest.mark.parametrize("function, pin, states", [
+    ("!((A1&A2)|B1)", "A1", [({"A2": True, "B1": False}, False)]),
+    ("(A0&!S)|(A1&S)", "S", [({"A0": False, "A1": True}, True),
+                             ({"A0": True, "A1": False}, False)]),
+    ("A^B", "A", [({"B": False}, True), ({"B": True}, False)])])
+def test_states_of_a_cell_that_let_an_input_through(function, pin, states):
+    assert list(sky130.conditions(function, pin)) == states
+
+
+def test_a_library_of_measured_cells_is_a_liberty_file(tmp_path):
+    loads = sky130.LOADS
+    times = {(edge, slope, load): (slope + load, load) for edge in "rf" for slope in sky130.SLOPES
+             for load in loads}
+    (tmp_path / "x.lib").write_text(sky130.library_text([
+        sky130.Cell("nand2_1", 3.7536, "Y", "!(A&B)", {"A": 0.002, "B": 0.003}, loads,
+                    (sky130.Arc("A", False, times), sky130.Arc("B", False, times))),
+        sky130.Cell("dfxtp_1", 20.0192, "Q", "IQ", {"CLK": 0.001, "D": 0.001}, loads,
+                    (sky130.Arc("CLK", True, times),), {"r": 0.08, "f": 0.16})]))
+    text = (tmp_path / "x.lib").read_text()
+    found = read_liberty(tmp_path / "x.lib")
+    assert (found.nand2, found.flipflops) == (3.7536, {"dfxtp_1"})
+    assert "timing_sense : negative_unate;" in text and 'values ("0.16");' in text
+    assert text.count("{") == text.count("}") and '"0.02050, 0.03000, 0.07000"' in text

@@ -134,3 +134,10 @@ def test_an_array_alone(tools, monkeypatch, capsys, tmp_path):
 def test_arrays_that_are_refused(arguments, message, capsys):
     assert main(["timing", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("processors, seeds, jobs", [(2, 1, 1), (2, 2, 2), (2, 3, 2), (8, 3, 3)])
+def test_seeds_run_one_a_processor(processors, seeds, jobs, monkeypatch):
+    monkeypatch.setattr(place_and_route.os, "sched_getaffinity", lambda _: set(range(processors)),
+                        raising=False)
+    assert place_and_route.jobs_for(range(seeds)) == jobs

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.isa import Instruction, Memory, Opcode
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.access import AccessError, check_program, merge, overlap, words
+from systolith.sim.machine.access import AccessError, check, check_program, merge, overlap, words
 
 RANGES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)), max_size=6)
 
@@ -41,3 +41,35 @@ def test_programs_out_of_shape_are_refused(code, offset, text):
     check_program(Program(arch, [Instruction(Opcode.BEGIN), Instruction(Opcode.END)], b"", 0, 256))
     with pytest.raises(AccessError, match=text):
         check_program(Program(arch, code, b"", offset, 256))
+
+
+#: Instructions with one field at its limit: one more is refused with these words.
+_PLAIN = Arch(rows=2, columns=2, bus_bits=64, activation_depth=64, weight_depth=32,
+              accumulator_depth=16, operand_depth=8, post_lanes=2, address_bits=20)
+LIMITS = {
+    "a LOAD's last byte in the window": (
+        Opcode.LOAD, "address", 1016, 8, {"memory": Memory.WEIGHT, "word_beats": 1},
+        "reaches byte 1032 of a window of 1024 bytes"),
+    "a STORE's last byte in the window": (
+        Opcode.STORE, "address", 1022, 2, {}, "reaches byte 1026 of a window of 1024 bytes"),
+    "the last word of a memory that is loaded": (
+        Opcode.LOAD, "base", 31, 1, {"memory": Memory.WEIGHT},
+        "writes weight words 32 to 32; the chip has 32"),
+    "the last activation that is read": (
+        Opcode.ARRAY, "base", 63, 1, {}, "reads activation words 64 to 64; the chip has 64"),
+    "the last sum that is written": (
+        Opcode.ARRAY, "accumulator", 15, 1, {},
+        "writes accumulator words 16 to 16; the chip has 16"),
+    "the last sum that is read": (
+        Opcode.POST, "accumulator", 15, 1, {},
+        "reads accumulator words 16 to 16; the chip has 16"),
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_words_and_bytes_at_a_limit_and_one_beyond(what):
+    opcode, field, last, step, others, text = LIMITS[what]
+    for value in (last - step, last):
+        check(Instruction(opcode, others | {field: value}), _PLAIN, 1024)
+    with pytest.raises(AccessError, match=text):
+        check(Instruction(opcode, others | {field: last + step}), _PLAIN, 1024)

@@ -37,6 +37,13 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "gen/compile/side_by_side.py"},         # which layers use it
+    "weight_widths": DESCRIBED | {
+        "hw/spec/legality.py", "hw/spec/widths.py",             # ARRAY.narrow
+        "hw/spec/narrow.py",                    # how rows share a word
+        "hw/core/compute.py", "hw/core/feeder.py",              # what cuts words into rows
+        "gen/compile/layer.py",                 # which width a layer's weights have
+        "gen/cli/commands/network.py",          # widths that `quantize --budget` may choose
+        "sim/random/graphs.py", "sim/random/programs.py"},      # random weights of such widths
     "bit_planes": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.double
         "hw/core/compute.py", "hw/core/accumulator.py",         # the control, and what doubles

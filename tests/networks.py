@@ -38,6 +38,13 @@ def requantization(rng, sums, format):
     return multiplier.astype(np.int64), np.full(count, shift)
 
 
+def on_chip(codes, form):
+    """Weights with these codes; elements of blocks with the smallest scale there is."""
+    if form.block_scale is None:
+        return Weights.of_codes(codes, form)
+    return Weights(form.image(codes) << form.block_scale.man, form.wide)
+
+
 def random_layer(draw, rng, arch, name, tensor):
     """A Conv that reads `tensor`, without its requantization."""
     channels, height, width = tensor.shape
@@ -73,7 +80,7 @@ def random_layer(draw, rng, arch, name, tensor):
         weight[apart & (rng.random(apart.shape) < 0.95)] = arch.weight.zero_code
     geometry = Geometry(tuple(stride), tuple(dilation), (
         pads[0][0], pads[1][0], pads[0][1], pads[1][1]), pad_code, replicate)
-    conv = Conv(name, tensor.name, f"{name}.out", Weights.of_codes(weight, arch.weight), geometry,
+    conv = Conv(name, tensor.name, f"{name}.out", on_chip(weight, arch.weight), geometry,
                 nodes=[f"/{name}/Conv"], input_shape=tensor.shape)
     sizes = conv.conv_shape[1:]
     size = [draw.choice((1, 1, 2, 3)) if not same else 1 for _ in range(2)]

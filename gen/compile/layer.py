@@ -107,7 +107,7 @@ class Layer:
     def addends(self) -> list[Weights]:
         """Weights of the chip's range whose sum is the layer's weights: these alone, but where they
         are integers of more bits. More than MOST_ADDENDS: `check_layer` refuses the layer."""
-        if self.signs:
+        if self.signs or self.arch.weight.block_scale:
             return [self.conv.weights]
         form = self.arch.weight
         assert not isinstance(form, str)
@@ -156,15 +156,16 @@ class Layer:
 
     @cached_property
     def height(self) -> int:
-        """Rows of the array that each pass fills with weights: those of the channels, where the
-        lanes of others cancel or have the weight 0."""
+        """Weight words of each pass: rows of the array that it fills, those of the channels, where
+        the lanes of others cancel or have the weight 0; all of them and the word of scales where
+        weights are in blocks."""
         arch = self.arch
         if self.side:
             before = (self.beside - 1) * (arch.vector >> self.side)
             return arch.height_of(before + self.conv.inputs)
         above = arch.depthwise and self.conv.depthwise      # activations may come from the top
         if self.blocks > self.planes or above or self.signs:
-            return arch.rows
+            return arch.fill
         return arch.height_of(arch.vector - self.idle if self.planes > 1 else self.conv.inputs)
 
     @cached_property

@@ -250,7 +250,7 @@ class LayerCode:
             stride_ky=taps_y * y.dilation * width * (rows > 1),
             stride_kx=taps_x * x.dilation * (columns > 1),
             stride_block=region.plane * (blocks > 1),
-            height=self.layer.height % self.arch.rows // self.arch.height_unit,
+            height=self.layer.height % self.arch.fill // self.arch.height_unit,
             side=self.layer.side)
         if above:
             runs, out_x = -(-height // above.results), above.columns(self.layer, across)

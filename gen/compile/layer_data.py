@@ -12,6 +12,7 @@ from systolith.sim.model.numerics import codes_of
 from systolith.sim.model.requantization import Requantization
 
 from .bias import chip_bias
+from .blocks import scaled_words
 from .layer import Layer
 
 __all__ = ["parameter_bytes", "weight_bytes"]
@@ -67,8 +68,12 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     array.
     """
     arch = layer.arch
-    addends = [_on_chip(layer, weights, arch) for weights in layer.addends]
     dtype = np.uint8 if arch.weight.width <= 8 else np.uint16
+    if arch.weight.block_scale:
+        scaled = scaled_words(layer)
+        assert scaled is not None, "the layer is checked"
+        return _in_order(layer, parts, [scaled.astype(dtype)])
+    addends = [_on_chip(layer, weights, arch) for weights in layer.addends]
     if layer.from_above:
         words = [layer.from_above.words(weights.codes.astype(dtype), layer) for weights in addends]
         return _stored(np.concatenate(
@@ -77,7 +82,13 @@ def weight_bytes(layer: Layer, parts: Sequence[Box]) -> bytes:
     groups = layer.conv.geometry.groups
     turns = [_pass_words(layer, weights.dense(groups, fill).codes, dtype, fill > 0)
              for weights in addends for fill in ((-1, 1) if layer.pairs else (0,))]
-    uniform = len(set(layer.spans)) == 1 and len(addends) == 1
+    return _in_order(layer, parts, turns)
+
+
+def _in_order(layer, parts, turns):
+    """The bytes of `weight_bytes` from the words of all passes, once for each turn."""
+    arch = layer.arch
+    uniform = len(set(layer.spans)) == 1 and len(layer.addends) == 1
     together = [slice(None)] if uniform else [slice(n, n + 1) for n in range(layer.column_blocks)]
     cut = []
     for mine in together:

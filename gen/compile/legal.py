@@ -10,6 +10,7 @@ from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Tensor
 
 from .bias import chip_bias, odd_tail
+from .blocks import scaled_words
 from .layer import MOST_ADDENDS, Layer
 from .needs import check_needs, largest_k
 
@@ -60,14 +61,20 @@ def _check_formats(layer, tensors, outside=False):
             raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                               f"{arch.activation}")
     if not layer.signs and not has_weights(layer):
+        if arch.weight.block_scale:
+            raise WrongFormat(
+                f"{layer.title} has {conv.weights.format} weights of which some pass is no "
+                f"{arch.weight} block, {arch.vector} elements and a scale")
         raise WrongFormat(f"{layer.title} has {conv.weights.format} weights, the chip's are "
                           f"{arch.weight}")
 
 
 def has_weights(layer: Layer) -> bool:
     """Whether the chip has the weights of a layer, or each of them is the sum of MOST_ADDENDS
-    weights of the chip at most."""
+    weights of the chip at most; on a chip with weights in blocks, whether each pass has a scale."""
     own, there = layer.conv.weights.format, layer.arch.weight
+    if there.block_scale:
+        return scaled_words(layer) is not None
     if there.holds(own) or not (own.uniform and there.uniform):
         return there.holds(own)
     return bool(layer.conv.weights.in_format(there) is not None

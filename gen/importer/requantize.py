@@ -18,8 +18,9 @@ from .ties import EVEN, NONE, ODD
 __all__ = ["below_zero", "best_weight", "offsets", "offsets_fit", "requantization", "scaling"]
 
 
-def scaling(ratio: Fraction, node: Node) -> tuple[int, int]:
-    """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0."""
+def scaling(ratio: Fraction, node: Node | None = None) -> tuple[int, int]:
+    """(multiplier, shift) with multiplier * 2**-shift as near as possible to `ratio` > 0. Raises
+    UserError at `node` where the multiplier would be too large."""
     exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
     if Fraction(2) ** exponent > ratio:
         exponent -= 1
@@ -27,7 +28,7 @@ def scaling(ratio: Fraction, node: Node) -> tuple[int, int]:
     multiplier = round(ratio * Fraction(2) ** shift)
     if multiplier >> MULTIPLIER_BITS:
         multiplier, shift = multiplier >> 1, shift - 1
-    if shift < 0:
+    if shift < 0 and node is not None:
         node.fail(f"one step of the sum is {float(ratio):.6g} steps of the result, and must be "
                   f"less than {1 << MULTIPLIER_BITS}; the output scale is too small for this layer")
     return multiplier, shift

@@ -60,12 +60,13 @@ def _flows(target, top, dsp, flatten, liberty):
         return {"default": ["synth_ice40 -nobram" + (" -dsp" if dsp else "")
                             + ("" if flatten else " -noflatten") + f" -top {top}"]}
     synth = "synth" + (" -flatten" if flatten else "") + f" -top {top}"
-    legal = "dfflegalize -cell $_DFF_P_ x"
-    flows = {"default": [synth, legal, "abc -g cmos", "opt_clean"],
-             "area": [synth, legal, f"abc -g {_GATES}", "opt_clean"]}
+    # Standard cells have no flip-flops that begin as anything.
+    legal = ["setattr -unset init w:*", "dfflegalize -cell $_DFF_P_ x"]
+    flows = {"default": [synth, *legal, "abc -g cmos", "opt_clean"],
+             "area": [synth, *legal, f"abc -g {_GATES}", "opt_clean"]}
     if liberty:
-        flows["liberty"] = [synth, f'dfflibmap -liberty "{liberty}"', f'abc -liberty "{liberty}"',
-                            "opt_clean"]
+        flows["liberty"] = [synth, legal[0], f'dfflibmap -liberty "{liberty}"',
+                            f'abc -liberty "{liberty}"', "opt_clean"]
     return flows
 
 

@@ -284,6 +284,9 @@ def fit_weights(form: Format, weight: np.ndarray, axis: int,
 
 
 def round_weights(form: Format, weight: ArrayLike, scale: ArrayLike) -> np.ndarray:
-    """The weights (float32) after rounding to a format with a scale that broadcasts."""
+    """The weights (float32) after rounding to a format with a scale that broadcasts; elements of
+    blocks to all of its numbers, others to as many of either sign."""
+    if form.block_scale:
+        return quantize_as(form, weight, scale)
     top = largest(form)
     return quantize_as(form, weight, scale, 0, -top, top)

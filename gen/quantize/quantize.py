@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from systolith.gen.importer.checks import Refuse, raise_error
 from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
+from systolith.gen.importer.run import Evaluator
 from systolith.gen.importer.sizes import Part, open_sizes
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
@@ -97,7 +98,13 @@ def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
             members = [name for name in places.tensors if places.root(name) == root]
             joined = statistics[members[0]].join([statistics[name] for name in members[1:]])
             quantizers |= dict.fromkeys(members, _quantizer(recipe, places, members, joined))
-    rounded = RoundedNetwork(network, places, quantizers, recipe)
+    shapes = {}
+    if any(weight.block_scale for _, weight in formats):
+        one = {name: array[:1] for name, array in feeds.items()}
+        names = [name for node in network.nodes for name in node.output if name]
+        shapes = {name: np.shape(array) for name, array in [*one.items(), *Evaluator(
+            network.opsets).walk(network.model(), one, names).items()]}
+    rounded = RoundedNetwork(network, places, quantizers, recipe, shapes)
     rows = []
     if measure or recipe.runs():
         with progress.step("Measuring the error of every layer", len(network.nodes)) as done:

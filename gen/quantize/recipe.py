@@ -138,7 +138,8 @@ class Recipe:
             raise UserError(f"weight_range must be one of {', '.join(WEIGHT_RANGES)}, not "
                             f"{self.weight_range!r}")
         if self.weight_range == "sawb" and not (weight.uniform and weight.signed
-                                                and weight.width in SAWB):
+                                                and weight.width in SAWB
+                                                and weight.block_scale is None):
             raise UserError("the weight range sawb has coefficients for "
                             f"{', '.join(f'int{bits}' for bits in SAWB)}, not for {weight}; take "
                             "mse")

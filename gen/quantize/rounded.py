@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+from systolith.gen.importer.rows import has
 from systolith.gen.importer.run import Evaluator
 from systolith.hw.formats import Format, parse
 
+from .blocks import block_numbers, fit_blocks, top
 from .calibrate import Quantizer, fit_weights, largest, round_weights
 from .network import FloatNetwork, attribute, output_axis, set_parameters
-from .places import Places
+from .places import VIEWS, Places
 from .recipe import Recipe
 from .rounding import Correlation, round_by_results
 
@@ -44,6 +46,8 @@ class RoundedLayer:
     axis : int
         Of the weights, along which each slice has a scale.
     scales : array [slices]
+    steps : array [slices, weights of a slice, or 1]
+        What an element of `form` is multiplied by: the scale, and the factor of its block.
     weight : array
         The rounded weights.
     bias : array [channels] or None
@@ -55,6 +59,7 @@ class RoundedLayer:
     form: Format
     axis: int
     scales: np.ndarray
+    steps: np.ndarray
     weight: np.ndarray
     bias: np.ndarray | None
     unit: np.ndarray
@@ -79,12 +84,15 @@ class RoundedNetwork:
     places : Places
     quantizers : {tensor that `places` names: Quantizer}
     recipe : Recipe
+    shapes : {tensor: shape for one image}
+        Needed where weights are in blocks.
     layers : {name of a linear node: RoundedLayer}
     """
 
     def __init__(self, network: FloatNetwork, places: Places, quantizers: dict[str, Quantizer],
-                 recipe: Recipe):
+                 recipe: Recipe, shapes: Mapping[str, tuple[int, ...]] | None = None):
         self.network, self.places, self.quantizers = network, places, quantizers
+        self.shapes = shapes or {}
         self.recipe = recipe
         self.layers = {node.name: self._round(node) for node in places.linear()}
 
@@ -98,26 +106,68 @@ class RoundedNetwork:
         weight, axis = self.network.constants[node.input[1]], output_axis(node)
         own = self.recipe.of(node.name)
         form = parse(own.weight)
-        scales, rounded = fit_weights(form, weight, axis, own.weight_method)
+        steps = None
+        if form.block_scale is None:
+            scales, rounded = fit_weights(form, weight, axis, own.weight_method)
+        else:
+            scales, steps, rounded = self._fit_blocks(node, form, own.weight_method)
         bias = None
         if len(node.input) > 2 and node.input[2]:
             bias = self.network.constants[node.input[2]].astype(np.float64).reshape(-1)
         given = self.quantizer_of(node.input[0])
         groups = attribute(node, "group", 1) if node.op_type == "ConvTranspose" else 1
-        step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.exponent)
+        step = np.float64(given.scale) * 2.0 ** (given.format.exponent + form.wide.exponent)
         moved = self._moved(node)
         if bias is not None or moved:
             # Weights far smaller than their bias would need more bits of sums than accumulators
             # have; a coarser scale costs less than a step of the result.
-            most = 512 * given.scale * largest(given.format) * largest(form)
+            most = 512 * given.scale * largest(given.format) * self._largest(form)
             ends = np.zeros(groups * len(scales)) if bias is None else np.abs(bias)
             least = ((ends + moved).reshape(groups, -1).max(axis=0) / most).astype(np.float32)
             if (least > scales).any():
-                scales = np.maximum(scales, least)
-                shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
-                rounded = round_weights(form, weight, scales.reshape(shape))
-        return RoundedLayer(own, form, axis, scales, rounded, bias,
+                if steps is not None:
+                    scales, steps, rounded = self._fit_blocks(node, form, own.weight_method, least)
+                else:
+                    scales = np.maximum(scales, least)
+                    shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
+                    rounded = round_weights(form, weight, scales.reshape(shape))
+        return RoundedLayer(own, form, axis, scales, scales[:, None] if steps is None else steps,
+                            rounded, bias,
                             np.tile(step * scales.astype(np.float64), groups))
+
+    @staticmethod
+    def _largest(form):
+        """The largest weight of a format, with its scale's factor."""
+        if form.block_scale is None:
+            return largest(form)
+        return top(form) * form.block_scale.largest / (1 << form.block_scale.man)
+
+    def _fit_blocks(self, node, form, method, least=0.0):
+        """(scales, steps, rounded weights) of a layer whose weights are in blocks."""
+        weight, axis = self.network.constants[node.input[1]], output_axis(node)
+        moved = np.moveaxis(weight, axis, 0)
+        flat = moved.reshape(len(moved), -1)
+        blocks = block_numbers(form.block_scale.size, *self._channels(node, moved))
+        scales, steps = fit_blocks(form, flat, blocks, method, least)
+        rounded = round_weights(form, flat, steps)
+        return scales, steps, np.moveaxis(rounded.reshape(moved.shape), 0, axis)
+
+    def _channels(self, node, weight):
+        """(input channels, weights of an output channel for each) of a layer; the channels are 1
+        where they are not side by side, or are those of groups."""
+        size = weight[0].size
+        if attribute(node, "group", 1) > 1:
+            return 1, size
+        if weight.ndim > 2:
+            return len(weight[0]), size // len(weight[0])
+        tensor = node.input[0]
+        while has(getattr(self.places.makers.get(tensor), "op_type", ""), VIEWS):
+            tensor = self.places.makers[tensor].input[0]
+        shape = self.shapes.get(tensor, ())
+        if len(shape) > 2 and np.prod(shape[1:]) == size:       # a map
+            return shape[1], size // shape[1]
+        plain = len(shape) == 2 or tensor == node.input[0]
+        return (size, 1) if plain else (1, size)
 
     def _moved(self, node):
         """The number that is added to a layer's results before they are quantized, besides its
@@ -160,10 +210,11 @@ class RoundedNetwork:
         correlation.add(real, found)
         flat = np.moveaxis(weight, layer.axis, 0)
         shape = flat.shape
-        scales = layer.scales[:, None]
-        codes = round_by_results(layer.recipe.rounding, flat.reshape(shape[0], -1), correlation,
-                                 lambda values, rows: round_weights(layer.form, values,
-                                                                    scales[rows]))
+        steps = np.broadcast_to(layer.steps, (shape[0], flat[0].size))
+        codes = round_by_results(
+            layer.recipe.rounding, flat.reshape(shape[0], -1), correlation,
+            lambda values, rows, columns: round_weights(
+                layer.form, values, steps[rows, columns]))
         layer.weight = np.moveaxis(codes.reshape(shape), 0, layer.axis).astype(np.float32)
 
     def measure(self, feeds: dict[str, np.ndarray],

@@ -11,6 +11,7 @@ descent on what AdaRound, 2004.10568, relaxes).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,7 +82,7 @@ class Correlation:
 
 
 def round_by_results(method: str, weight: np.ndarray, correlation: Correlation,
-                     rounded: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+                     rounded: Callable[[np.ndarray, slice, Any], np.ndarray]) -> np.ndarray:
     """Weights rounded by "feedback" or "learned".
 
     Parameters
@@ -90,8 +91,9 @@ def round_by_results(method: str, weight: np.ndarray, correlation: Correlation,
     weight : array [channels, weights of a channel]
         Channels of the groups one after the other.
     correlation : Correlation
-    rounded : function of (array [channels of a group, n], channels) -> array
-        The nearest numbers that the codes of these channels (a slice) stand for.
+    rounded : function of (array [channels of a group, n], channels, weights) -> array
+        The nearest numbers that the codes of these weights (a slice or array of n) of these
+        channels (a slice) stand for.
 
     Returns an array like `weight`.
     """
@@ -99,8 +101,8 @@ def round_by_results(method: str, weight: np.ndarray, correlation: Correlation,
     for group, (h, c) in enumerate(zip(correlation.h, correlation.c, strict=True)):
         rows = slice(group * per_group, (group + 1) * per_group)
 
-        def near(values, rows=rows):
-            return rounded(values, rows)
+        def near(values, columns=slice(None), rows=rows):
+            return rounded(values, rows, columns)
         result[rows] = _round_group(method, weight[rows].astype(np.float64), h, c, near)
     return result
 
@@ -136,7 +138,7 @@ def _feedback(weight, h, near):
         stop = min(start + _BLOCK, weight.shape[1])
         errors = np.empty((len(weight), stop - start))
         for k in range(start, stop):
-            result[:, k:k + 1] = near(weight[:, k:k + 1])
+            result[:, k:k + 1] = near(weight[:, k:k + 1], order[k:k + 1])
             error = (weight[:, k] - result[:, k]) / factor[k, k]
             weight[:, k + 1:stop] -= np.outer(error, factor[k, k + 1:stop])
             errors[:, k - start] = error
@@ -154,7 +156,7 @@ def _descend(codes, h, aim, near):
         before = codes.copy()
         for k in range(codes.shape[1]):
             wanted = codes[:, k] - gradient[:, k] / diagonal[k]
-            better = near(wanted[:, None])[:, 0]
+            better = near(wanted[:, None], slice(k, k + 1))[:, 0]
             moved = better - codes[:, k]
             if moved.any():
                 gradient += np.outer(moved, h[k])

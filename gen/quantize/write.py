@@ -95,7 +95,7 @@ class _Writer:
 
     def weights(self, node, layer):
         """Names of a layer's weights and bias, after their quantizers."""
-        form, name = layer.form, f"{node.name}_weight"
+        form, name = layer.form.wide, f"{node.name}_weight"
         plain = _plain(self.rounded.quantizer_of(node.input[0]).format)
         kind, per_slice = _standard(form) if plain else None, [1] * layer.weight.ndim
         per_slice[layer.axis] = -1

@@ -34,7 +34,7 @@ class AccumulatorColumn(wiring.Component):
         It adds to twice the word instead; only with arch.bit_planes.
     enable_out, first_out, valid_out, address_out, double_out : Out
         The control, one cycle later, for the next column.
-    sum : In(signed(arch.psum_bits))
+    sum : In(signed(arch.scaled_bits))
         The column's sum.
     read_address : In
         Second read port, for post-processing.
@@ -51,7 +51,7 @@ class AccumulatorColumn(wiring.Component):
             "enable": In(1), "first": In(1), "valid": In(1), "address": In(address_bits),
             "enable_out": Out(1), "first_out": Out(1), "valid_out": Out(1),
             "address_out": Out(address_bits),
-            "sum": In(signed(arch.psum_bits)),
+            "sum": In(signed(arch.scaled_bits)),
             "read_address": In(address_bits),
             "read_data": Out(signed(arch.accumulator_bits)),
         })

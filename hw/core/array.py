@@ -15,9 +15,10 @@ counted outside, in `systolith.hw.core.compute`.
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from systolith.hw.element.block_scale import BlockScaleCell
 from systolith.hw.element.element import ProcessingElement, arithmetic_of
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.timing import ARRAY_EDGE, column_delay
+from systolith.hw.spec.timing import ARRAY_EDGE, column_delay, scale_stages
 
 from .blocks import place
 
@@ -51,11 +52,12 @@ class SystolicArray(wiring.Component):
     -------
     activations : In(arch.activation_bits)
         The codes of one pixel's channels, row 0's lanes first.
-    swap : In(rows)
+    swap : In(arch.fill)
         1: in this row of the array this word is the first to meet the weights that come from now
         on; 0: the row's weights stay.
     weights : In(arch.weight_bits)
-        Weight codes of one array row, column 0's lanes first.
+        Weight codes of one array row, column 0's lanes first; or, after the last row, the code of
+        each column's scale in the lowest bits of its weights.
     from_above : In(1)
         The activation word does not go into the rows but down the columns, to all rows at once,
         where the column takes its own channel: a sum that enters the first row with this word
@@ -67,34 +69,39 @@ class SystolicArray(wiring.Component):
     side : In(2)
         N > 0: the rows are 2**N parts, and part n sees the word of n cycles before. Only with
         arch.side_taps.
-    sums : Out(ArrayLayout(signed(arch.psum_bits), columns))
-        Exact sums in units of 2**arch.sum_exponent, column c delayed by `column_delay` cycles.
+    sums : Out(ArrayLayout(signed(arch.scaled_bits), columns))
+        Exact sums, times the scales of blocks, in units of 2**arch.sum_exponent, column c delayed
+        by `column_delay` cycles.
     """
 
     def __init__(self, *, arch: Arch) -> None:
         self.arch = arch
         self.pe = ProcessingElement(arithmetic_of(arch), shadow=False,
                                     from_above=arch.depthwise)
+        scale = arch.weight.block_scale
+        self.scale = None if scale is None else BlockScaleCell(
+            scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits)
         flags = {name: In(1) for name, there in (
             ("from_above", arch.depthwise), ("signs", arch.packed_signs)) if there}
         if arch.side_taps:
             flags["side"] = In(2)
         super().__init__({
             "activations": In(arch.activation_bits),
-            "swap": In(arch.rows),
+            "swap": In(arch.fill),
             "weights": In(arch.weight_bits), **flags,
-            "sums": Out(data.ArrayLayout(signed(arch.psum_bits), arch.columns)),
+            "sums": Out(data.ArrayLayout(signed(arch.scaled_bits), arch.columns)),
         })
 
     @property
     def latency(self) -> int:
         """Cycles from an activation word to its sum at column 0."""
-        return ARRAY_EDGE + self.arch.rows + self.pe.arithmetic.stages
+        return ARRAY_EDGE + self.arch.rows + self.pe.arithmetic.stages + scale_stages(self.arch)
 
     @property
     def blocks(self) -> dict[str, wiring.Component]:
         """Verilog modules that must be emitted along: name -> block."""
-        return {"systolith_pe": self.pe}
+        return {"systolith_pe": self.pe} | (
+            {"systolith_scale": self.scale} if self.scale else {})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -153,8 +160,10 @@ class SystolicArray(wiring.Component):
                 psums[mine] = [psum.word_select(n, arithmetic.psum_bits)
                                for n in range(width)]
         for column in range(arch.columns):
-            m.d.comb += self.sums[column].eq(
-                arithmetic.total(psums[column].as_signed(), arch.rows))
+            total = arithmetic.total(psums[column].as_signed(), arch.rows)
+            if self.scale:
+                total = self._scaled(m, self.scale, column, total)
+            m.d.comb += self.sums[column].eq(total)
         return m
 
     def _beside(self, m, word, row):
@@ -166,6 +175,27 @@ class SystolicArray(wiring.Component):
         for number in range(part):
             words.append(_delayed(m, words[-1], 1, f"row{row}_before_{number}"))
         return Mux(self.side[1], words[part], Mux(self.side[0], words[part // 2], now))
+
+    def _scaled(self, m, scale, column, total):
+        """A column's sum times its block's scale, whose code is on the bus as the word of a row
+        after the last one."""
+        arch = self.arch
+        late = ARRAY_EDGE + column_delay(arch, column) + self.pe.arithmetic.stages - 1
+        code = _delayed(m, self.weights.word_select(
+            column, arch.lanes * arch.weight.width)[:scale.scale.width], late,
+            f"column{column}_scale")
+        # The swap is a column later in each; what has been delayed for one goes on to the next.
+        if column == 0:
+            self._swap, self._delay = self.swap[arch.rows], 0
+        self._swap = _delayed(m, self._swap, late + arch.rows - self._delay,
+                              f"column{column}_swap")
+        self._delay = late + arch.rows
+        number, product = (Signal(signed(bits), name=f"{name}_{column}") for name, bits in (
+            ("sum", arch.psum_bits), ("scaled", arch.scaled_bits)))
+        m.d.comb += number.eq(total)
+        m.submodules[f"scale_{column}"] = place(
+            scale, "systolith_scale", swap=self._swap, code=code, sum=number, o=product)
+        return product
 
     def _heads(self, m):
         """For each column the partial sum that enters its first row, with the word that it is

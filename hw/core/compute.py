@@ -54,7 +54,7 @@ class _Flow:
         self.late: Value
         self.gone = Signal()        # the word of its last pixel enters the array
         # two cycles after its first weights were swapped in: rows that its passes fill
-        self.height = Signal(range(arch.rows + 1), reset_less=True)
+        self.height = Signal(range(arch.fill + 1), reset_less=True)
 
 
 class Compute(ExecutionUnit):
@@ -201,7 +201,7 @@ class Compute(ExecutionUnit):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 2):
                 m.d.sync += settled.eq(1)
-        new, rows, unit = self.i.payload, arch.rows, arch.height_unit
+        new, rows, unit = self.i.payload, arch.fill, arch.height_unit
         shortest = shortest_pass(arch) - 1
         whole = (new.height == 0) | (new.starts != 0)
         filled = new.height * unit
@@ -253,11 +253,11 @@ class Compute(ExecutionUnit):
         # that one, all rows take weights.
         swap, first = (later(value, enters - 1, name) for value, name in (
             (self.feeder.swap, "swap"), (pixels.first_pass, "first")))
-        used = Signal(arch.rows, reset_less=True)
-        takes = Signal(arch.rows)
+        used = Signal(arch.fill, reset_less=True)
+        takes = Signal(arch.fill)
         with m.If(swap & first):
-            m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.rows)))
-        m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.rows), 0))
+            m.d.sync += used.eq(Cat(row < flow.height for row in range(arch.fill)))
+        m.d.sync += takes.eq(Mux(swap, used | first.replicate(arch.fill), 0))
         idle = sum(1 << n for n in range(arch.columns * arch.lanes)
                    if arch.weight.binary and n % arch.lanes % 2)
         activations = Mux(later(pixels.inside, enters - 2, "inside"), word,

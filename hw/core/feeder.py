@@ -14,8 +14,8 @@ class WeightFeeder(wiring.Component):
     """Fills the array's weights, one filling per pass, in program order.
 
     The words of a filling follow that of the filling before it, but for an instruction's first
-    one. A filling takes `rows` cycles from the one in which it is swapped in, and the next one may
-    be swapped in `timing.shortest_pass` cycles after it.
+    one. A filling takes `arch.fill` cycles from the one in which it is swapped in, and the next one
+    may be swapped in `timing.shortest_pass` cycles after it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class WeightFeeder(wiring.Component):
     least : In(range(shortest_pass))
         Cycles after which another filling can be swapped in after one of the instruction's that is
         not its first, less one.
-    more : In(range(rows))
+    more : In(range(arch.fill))
         One cycle after `swap`: words of a filling, less one.
     fetching : Out(1)
         A word was decided on in the cycle before.
@@ -54,14 +54,14 @@ class WeightFeeder(wiring.Component):
         super().__init__({
             "loaded": Out(1, init=1), "filled": Out(1), "swap": In(1), "first": In(1),
             "base": In(word), "address": Out(word), "least": In(range(shortest_pass(arch))),
-            "more": In(range(arch.rows)), "fetching": Out(1), **({
+            "more": In(range(arch.fill)), "fetching": Out(1), **({
                 "narrow": In(range(len(arch.weight_widths) + 1)),
                 "part": Out(range(len(parts_of(arch)[0])))} if arch.weight_widths else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        rows, shortest = self.arch.rows, shortest_pass(self.arch)
+        rows, shortest = self.arch.fill, shortest_pass(self.arch)
         left = Signal(range(shortest))      # cycles until the next filling may be swapped in
         with m.If(self.swap):
             m.d.sync += [left.eq(Mux(self.first, shortest - 1, self.least)), self.loaded.eq(0),

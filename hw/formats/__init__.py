@@ -11,7 +11,7 @@ Formats that give codes away to NaN and infinity have names of their own, see `F
 `parse`.
 """
 
-from .base import ROUNDINGS, Format, sum_bits, term_bound
+from .base import ROUNDINGS, BlockScale, Format, sum_bits, term_bound
 from .names import catalogue, parse
 
 # The catalogue lists formats in the order of these imports.
@@ -25,5 +25,9 @@ from .floats import Float
 # isort: split
 from .logs import Lns, PowerSum
 
-__all__ = ["ROUNDINGS", "Bipolar", "Float", "Format", "Int", "Lns", "PowerSum", "Ternary",
-           "catalogue", "p3109", "parse", "sum_bits", "term_bound"]
+# isort: split
+from .blocks import BlockFloat, BlockInt
+
+__all__ = ["ROUNDINGS", "Bipolar", "BlockFloat", "BlockInt", "BlockScale", "Float", "Format",
+           "Int", "Lns", "PowerSum", "Ternary", "catalogue", "p3109", "parse", "sum_bits",
+           "term_bound"]

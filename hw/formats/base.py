@@ -9,6 +9,7 @@ processing elements use.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import copysign, inf, nextafter, sqrt
@@ -16,10 +17,37 @@ from math import copysign, inf, nextafter, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["ROUNDINGS", "Format", "sum_bits", "term_bound"]
+__all__ = ["ROUNDINGS", "BlockScale", "Format", "sum_bits", "term_bound"]
 
 #: How `Format.encode` rounds.
 ROUNDINGS = ("even", "away", "zero", "log", "stochastic")
+
+
+@dataclass(frozen=True)
+class BlockScale:
+    """How the weights of a chip share scales: `size` of them, side by side along the input
+    channels, have one. Its code is an exponent of EXPONENT_BITS bits and, below that, `man`
+    mantissa bits: code c stands for the factor (2**man + c % 2**man) << (c >> man), an integer."""
+    size: int
+    man: int = 0
+    #: The largest scale of an output channel is less than 2**(2**EXPONENT_BITS) times the smallest.
+    EXPONENT_BITS = 3
+
+    @property
+    def width(self) -> int:
+        """Bits of a code."""
+        return self.man + self.EXPONENT_BITS
+
+    @property
+    def factors(self) -> np.ndarray:
+        """The factor of each code, ascending: int64 array."""
+        codes = np.arange(1 << self.width)
+        return ((1 << self.man) + codes % (1 << self.man)) << (codes >> self.man)
+
+    @property
+    def largest(self) -> int:
+        """The largest factor."""
+        return int(self.factors[-1])
 
 
 class Format(ABC):
@@ -41,9 +69,13 @@ class Format(ABC):
     binary : bool
         Whether numbers are sums of +-1 bit planes, whose products the array counts. Then there is
         no zero, and results are signs, taken at a threshold instead of multiplied and rounded.
+
+    block_scale : BlockScale or None
+        How elements of this format share scales on a chip; None: each is a number by itself.
     """
 
     family: str
+    block_scale: "BlockScale | None" = None
     signed: bool = True
     uniform: bool = False
     floating: bool = False
@@ -79,6 +111,12 @@ class Format(ABC):
     def has_zero(self) -> bool:
         """Whether a code stands for 0: what pads and idle lanes hold."""
         return self.zero_code is not None
+
+    @property
+    def wide(self) -> "Format":
+        """The format in which a network's file holds these numbers: of elements of blocks the plain
+        one with all products of an element and a scale, its image theirs."""
+        return self
 
     # Legality.
 

@@ -9,11 +9,82 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .base import Format
+from .base import BlockScale, Format
 from .floats import Float
 from .integers import Int
+from .names import register
 
-__all__ = ["BlockScaled", "WeightPool", "block_formats"]
+__all__ = ["BlockFloat", "BlockInt", "BlockScaled", "WeightPool", "block_formats"]
+
+
+#: Scales without mantissa, that is powers of two, for 32 elements.
+_MX = BlockScale(32)
+
+
+@dataclass(frozen=True, repr=True)
+class BlockInt(Int):
+    """Integers that are elements of blocks with scales: the weights of a chip.
+
+    Parameters
+    ----------
+    block_scale : BlockScale
+    title : str
+        The format's name.
+    """
+    block_scale: BlockScale = _MX
+    title: str = "mxint8"
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def wide(self) -> Format:
+        return Int(self.bits + self.block_scale.largest.bit_length() - 1)
+
+    def activation_fault(self) -> str | None:
+        return _NO_ACTIVATIONS.format(self)
+
+    def holds(self, other: Format) -> bool:
+        return False
+
+
+@dataclass(frozen=True, repr=True)
+class BlockFloat(Float):
+    """Floats that are elements of blocks with scales; as `BlockInt`."""
+    block_scale: BlockScale = _MX
+    title: str = "mxfp4"
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def wide(self) -> Format:
+        scale = self.block_scale
+        # A product of two significands that are both more than one bit may carry.
+        man = self.man + scale.man + (scale.man > 0)
+        largest = self.image_range[1] * scale.largest
+        return Float((largest.bit_length() - man).bit_length(), man,
+                     1 - man - (self.exponent - scale.man))
+
+    def activation_fault(self) -> str | None:
+        return _NO_ACTIVATIONS.format(self)
+
+
+_NO_ACTIVATIONS = "must be a format without blocks, since activations have one scale, not {}"
+_ELEMENTS: dict[str, Format] = {
+    "mxint8": BlockInt(8),
+    "mxfp8": BlockFloat(4, 3, special="fn", title="mxfp8"),
+    "mxfp8_e5m2": BlockFloat(5, 2, special="ieee", title="mxfp8_e5m2"),
+    "mxfp6": BlockFloat(3, 2, title="mxfp6"),
+    "mxfp6_e2m3": BlockFloat(2, 3, title="mxfp6_e2m3"),
+    "mxfp4": BlockFloat(2, 1, title="mxfp4"),
+    "nvfp4": BlockFloat(2, 1, block_scale=BlockScale(16, 3), title="nvfp4"),
+    "mls": BlockFloat(2, 1, block_scale=BlockScale(16, 1), title="mls"),
+    "mls_e2m4": BlockFloat(2, 4, block_scale=BlockScale(16, 1), title="mls_e2m4"),
+}
+register("(" + "|".join(_ELEMENTS) + ")", _ELEMENTS.__getitem__, examples=("mxfp4", "nvfp4"))
 
 
 @dataclass(frozen=True)

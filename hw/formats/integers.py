@@ -50,7 +50,7 @@ class Int(Format):
             "network run on it, shifted by half their range")
 
     def holds(self, other: Format) -> bool:
-        if not other.uniform:
+        if not other.uniform or other.block_scale:
             return False
         (low, high), (least, most) = self.image_range, other.image_range
         return low <= least and most <= high

@@ -58,7 +58,8 @@ class Arch:
         "Number format of activations: int2...int16, e4m3, e5m2, e3m2, e2m1, bipolar1, ... "
         "uint8 is the same array as int8: unsigned codes run on it, shifted by half their range."))
     weight: Format = field(default=_INT8, metadata=key("array.weight", Number(),
-        "Number format of weights: integers, floats (e3m0 and the like are powers of two) and sums "
+        "Number format of weights: integers, floats (e3m0 and the like are powers of two), blocks "
+        "with scales (mxfp4, mxfp6, mxfp8, mxint8, nvfp4, mls) and sums "
         "of powers of two (e3m0x2) go with each other, bipolar1 with bipolar1."))
     accumulator: int | None = field(default=None, metadata=key(
         "array.accumulator", Whole(1, 64, none="exact"),
@@ -254,6 +255,18 @@ class Arch:
         return self.groups_per_word * self.code_signs
 
     @cached_property
+    def fill(self) -> int:
+        """Weight words of one filling of the array: one for each row and, where weights are in
+        blocks, one with each column's scale."""
+        return self.rows + (self.weight.block_scale is not None)
+
+    @cached_property
+    def largest_factor(self) -> int:
+        """The largest scale of a block of weights, by which a column's sum is multiplied; 1 without
+        blocks."""
+        return self.weight.block_scale.largest if self.weight.block_scale else 1
+
+    @cached_property
     def height_unit(self) -> int:
         """Rows of the array by which passes of part of them are counted (ARRAY's `height`)."""
         return -(-self.rows // 16)
@@ -262,6 +275,8 @@ class Arch:
         """Rows of the array that passes over words with so many channels have to fill: all where
         idle weights do not cancel those that are left out."""
         idle = self.lanes % 2 == 0 if self.weight.binary else self.weight.zero_code == 0
+        if self.weight.block_scale:             # the word of scales follows those of all rows
+            return self.fill
         unit = self.height_unit
         return min(self.rows, -(-channels // (unit * self.lanes)) * unit) if idle else self.rows
 
@@ -288,7 +303,8 @@ class Arch:
     @cached_property
     def sum_exponent(self) -> int:
         """The weight of a sum's lowest bit: value = sum * 2**sum_exponent."""
-        return self.activation.exponent + self.weight.exponent
+        scale = self.weight.block_scale
+        return self.activation.exponent + self.weight.exponent - (scale.man if scale else 0)
 
     @cached_property
     def psum_bits(self) -> int:
@@ -296,10 +312,15 @@ class Arch:
         return self.sum_bits(self.vector)
 
     @cached_property
+    def scaled_bits(self) -> int:
+        """Bits of a pass's sum that comes out of the array, multiplied by its block's scale."""
+        return self.sum_bits(self.vector * self.largest_factor)
+
+    @cached_property
     def accumulator_bits(self) -> int:
         if self.accumulator is not None:
             return self.accumulator
-        return self.sum_bits(max(self.largest_k, self.vector))
+        return self.sum_bits(max(self.largest_k, self.vector) * self.largest_factor)
 
     @cached_property
     def first_bits(self) -> int:

@@ -133,8 +133,9 @@ def item_count(i: Instruction, arch: Arch) -> int:
 
 
 def filled(i: Instruction, arch: Arch) -> int:
-    """Rows of the array that each pass of an ARRAY fills with weights of its own."""
-    return i.height * arch.height_unit or arch.rows
+    """Rows of the array that each pass of an ARRAY fills with weights of its own; where weights are
+    in blocks, all, and that of scales."""
+    return i.height * arch.height_unit or arch.fill
 
 
 def pass_words(i: Instruction, arch: Arch) -> int:

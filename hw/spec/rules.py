@@ -116,6 +116,24 @@ def _columns_are_shared_evenly(arch: Arch) -> Fault:
     return None
 
 
+def _blocks_are_whole_passes(arch: Arch) -> Fault:
+    scale = arch.weight.block_scale
+    if scale is None:
+        return None
+    if scale.size % arch.vector:
+        return "rows", (f"times lanes must divide the {scale.size} weights of a block of "
+                        f"{arch.weight}, not {arch.rows} * {arch.lanes}")
+    if scale.width > arch.lanes * arch.weight.width:
+        return "lanes", (f"must be at least {-(-scale.width // arch.weight.width)}, so that the "
+                         f"{scale.width} bits of a scale of {arch.weight} are no more than a "
+                         "column's weights")
+    for field in ("depthwise", "side_taps"):
+        if getattr(arch, field):
+            return field, (f"must be false where weights are in blocks ({arch.weight}), whose rows "
+                           "have one scale")
+    return None
+
+
 def _bit_planes_are_binary(arch: Arch) -> Fault:
     if arch.bit_planes and not arch.activation.binary:
         return "bit_planes", ("must be false unless activation is bipolar1, not "
@@ -139,7 +157,8 @@ def _signs_fill_codes(arch: Arch) -> Fault:
 
 def _narrow_weights_are_integers(arch: Arch) -> Fault:
     widths, form = arch.weight_widths, arch.weight
-    if widths and not (form.family == "integer" and form.complete and form.signed):
+    if widths and (form.family != "integer" or form.block_scale or not (
+            form.complete and form.signed)):
         return "weight_widths", f"must be [] unless weights are integers, not {form}"
     if widths and max(widths) >= form.width:
         return "weight_widths", (f"must have fewer bits than {form}, not {max(widths)}; leave "
@@ -179,8 +198,9 @@ def _slots_fit_their_field(arch: Arch) -> Fault:
 
 
 def _weights_fill_the_array(arch: Arch) -> Fault:
-    if arch.weight_depth < arch.rows:
-        return "weight_depth", (f"must hold the {arch.rows} rows of one array filling, not "
+    if arch.weight_depth < arch.fill:
+        scales = " and the scales" if arch.fill > arch.rows else ""
+        return "weight_depth", (f"must hold the {arch.rows} rows{scales} of one array filling, not "
                                 f"{arch.weight_depth!r}")
     return None
 
@@ -201,9 +221,9 @@ def _parameters_hold_a_group(arch: Arch) -> Fault:
 
 def _accumulators_hold_a_pass(arch: Arch) -> Fault:
     bits = arch.accumulator
-    if bits is not None and bits < arch.psum_bits:
-        return "accumulator", (f"must be \"exact\" or from {arch.psum_bits} (one pass's sum) to 64 "
-                               f"bits, not {bits!r}")
+    if bits is not None and bits < arch.scaled_bits:
+        return "accumulator", (f"must be \"exact\" or from {arch.scaled_bits} (one pass's sum) to "
+                               f"64 bits, not {bits!r}")
     return None
 
 
@@ -222,8 +242,8 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
     _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
     _tables_hold_all_codes,
-    _columns_are_shared_evenly, _bit_planes_are_binary, _signs_fill_codes,
-    _narrow_weights_are_integers,
+    _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
+    _signs_fill_codes, _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,

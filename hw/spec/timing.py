@@ -16,8 +16,8 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLI
            "burst_limit", "code_unit", "column_delay", "delivery_beats", "delivery_cycles",
            "item_latency", "lane_factor_bits", "lane_number_bits", "operand_image_bits",
            "operand_lane_latency", "post_lane_latency", "product_latency", "product_parts",
-           "product_rows", "read_period", "rounding_latency", "rounding_levels", "second_turn",
-           "shortest_pass", "sum_latency", "word_latency"]
+           "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_stages",
+           "second_turn", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -81,11 +81,18 @@ def delivery_cycles(arch: Arch, opcode: isa.Opcode) -> int:
 
 
 def shortest_pass(arch: Arch, filled: int = 0) -> int:
-    """Cycles of the shortest pass of ARRAY that fills so many rows with weights (0: all of them):
+    """Cycles of the shortest pass of ARRAY that takes so many weight words (0: those of all rows):
     that takes a cycle each, and a pass's first sum must be in the accumulators before the next pass
     adds to it. An instruction's first pass fills all rows, those beyond its height with idle
     weights, which its other passes leave there."""
-    return max(filled or arch.rows, REVISIT)
+    return max(filled or arch.fill, REVISIT)
+
+
+def scale_stages(arch: Arch) -> int:
+    """Cycles in which a column's sum is multiplied by its block's scale: by the mantissa, if there
+    is one, and by the power of two; 0 where weights have no blocks."""
+    scale = arch.weight.block_scale
+    return 0 if scale is None else 1 + (scale.man > 0)
 
 
 def column_delay(arch: Arch, column: int) -> int:
@@ -108,7 +115,7 @@ def array_latency(arch: Arch, stages: int) -> int:
     """
     # the word; the array; the accumulators of the last column, whose control comes two cycles
     # before the sum
-    return (word_latency(arch) + (ARRAY_EDGE + arch.rows + stages)
+    return (word_latency(arch) + (ARRAY_EDGE + arch.rows + stages + scale_stages(arch))
             + column_delay(arch, arch.columns - 1) - 2 + REVISIT - 2)
 
 

@@ -11,7 +11,8 @@ from .arch import Arch
 
 __all__ = ["input_word_bytes", "pack_activation_words", "pack_group_items",
            "pack_parameter_words", "pack_raw_items",
-           "pack_table_words", "pack_weight_words", "unpack_activation_words",
+           "pack_table_words", "pack_weight_words", "scale_codes", "scale_word",
+           "unpack_activation_words",
            "unpack_group_items", "unpack_parameter_words", "unpack_raw_items",
            "unpack_table_words", "unpack_weight_words"]
 
@@ -129,6 +130,23 @@ def pack_weight_words(codes: ArrayLike, arch: Arch) -> bytes:
     """Codes [words, columns * lanes], index column * lanes + lane, as `weight_bytes` bytes each."""
     codes = _rows(codes, arch.columns * arch.lanes, "weight words")
     return _pack_codes(codes, arch.weight.width, arch.weight_bytes).tobytes()
+
+
+def scale_word(codes: ArrayLike, arch: Arch) -> np.ndarray:
+    """What stands in place of weight codes [..., columns, lanes] in the word after those of the
+    array's rows: the scales of each column's block, codes [..., columns], lowest bits first."""
+    width = arch.weight.width
+    lanes = np.arange(arch.lanes) * width
+    return (np.asarray(codes, np.int64)[..., None] >> lanes) & ((1 << width) - 1)
+
+
+def scale_codes(word: ArrayLike, arch: Arch) -> np.ndarray:
+    """The codes [..., columns] of scales in such a word [..., columns, lanes], the reverse."""
+    scale = arch.weight.block_scale
+    assert scale is not None, "the chip has weights in blocks"
+    lanes = np.arange(arch.lanes) * arch.weight.width
+    codes = (np.asarray(word, np.int64) << np.minimum(lanes, 62)).sum(axis=-1)
+    return codes & ((1 << scale.width) - 1)
 
 
 def unpack_weight_words(data: bytes, arch: Arch) -> np.ndarray:

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from systolith.hw.spec import words as layout
@@ -228,6 +229,10 @@ class Simulator:
             words = pass_words(i, arch)
             first = i.weight_base + number_of_pass * words
             codes = unpack_rows(self.weights[first:first + words], filled(i, arch), i.narrow, arch)
+            factor: Any = 1
+            if arch.weight.block_scale:
+                scales = layout.scale_codes(codes[-1].reshape(columns, -1), arch)
+                codes, factor = codes[:-1], arch.weight.block_scale.factors[scales]
             idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
             weights = images_in(arch.weight, np.concatenate(
                 [codes, np.tile(idle, (rows - len(codes), 1))]))
@@ -237,7 +242,7 @@ class Simulator:
                 weights = weights.reshape(rows, columns, -1).swapaxes(0, 1)
                 sums = convolve(images[:, :, None, None],
                                 weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
-            total = total + sums.astype(wide)
+            total = total + sums.astype(wide) * factor
             if arch.accumulator is not None:
                 total = np.clip(total, low, high)
             elif total.min() < low or total.max() > high:

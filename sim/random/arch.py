@@ -23,7 +23,8 @@ _WEIGHTS = {"int": ("e3m0", "e2m1", "e2m0x2", "e3m2flush"), "float": ("int4", "e
 
 def random_arch(seed: int, family: str | None = None) -> Arch:
     """A small chip; `family`: "int", "float" or "bipolar", drawn where None."""
-    draw, others, packed = (random.Random(f"{what} {seed}") for what in ("chip", "others", "signs"))
+    draw, others, packed, blocks = (random.Random(f"{what} {seed}")
+                                    for what in ("chip", "others", "signs", "blocks"))
     while True:
         kind = family or draw.choice(("int", "float", "bipolar"))
         lanes = draw.choice((1, 1, 1, 2, 3, 4))
@@ -51,11 +52,17 @@ def random_arch(seed: int, family: str | None = None) -> Arch:
             activation_depth=draw.randint(24, 200), weight_depth=rows * draw.randint(2, 24),
             accumulator_depth=draw.randint(4, 70), bus_bits=draw.choice((32, 64, 128)),
             burst_beats=1 << draw.randint(0, 6), queue_depth=draw.randint(1, 5))
+        if kind != "bipolar" and blocks.random() < 0.1:     # weights in blocks, of one pass or more
+            form = blocks.choice(("mxint8", "mxfp4", "mxfp6", "mxfp6_e2m3", "nvfp4", "mls"))
+            shape = [(rows, lanes) for rows in range(1, 9) for lanes in (1, 2, 4)
+                     if 16 % (rows * lanes) == 0 and lanes > (form == "nvfp4")]
+            facts["rows"], facts["lanes"] = blocks.choice(shape)
+            facts |= {"weight": form, "weight_depth": (facts["rows"] + 1) * blocks.randint(2, 20)}
         try:
             arch = Arch(**facts)
             if draw.random() < 0.4:
                 facts["accumulator"] = draw.choice(
-                    (64, *(min(64, arch.psum_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
+                    (64, *(min(64, arch.scaled_bits + n) for n in (0, 0, 1, 1, 2, 3, 4))))
             facts["post_lanes"] = draw.choice(
                 [n for n in range(1, arch.group + 1) if arch.group % n == 0])
             facts["parameter_depth"] = arch.group * draw.randint(1, 6)

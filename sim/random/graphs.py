@@ -43,6 +43,7 @@ class _Network:
         self.other, self.ties, self.signs, self.narrow = (
             random.Random(f"graph's {what} {seed}")
             for what in ("operands", "ties", "signs", "narrow weights"))
+        self.blocks = np.random.default_rng([seed, 3])
         draw = self.draw
         self.tensors = [Tensor(
             "input", (draw.randint(1, min(2 * arch.vector + 2, self.longest)), draw.randint(1, 9),
@@ -105,12 +106,25 @@ class _Network:
             offset = offsets(arch, data, (filters,))
         layer = Conv(
             f"layer{number}", source.name, f"map{number}",
-            Weights.of_codes(weight, _SIGNS if signs else arch.weight),
+            Weights.of_codes(weight, _SIGNS) if signs else self._weights(weight, groups),
             self._padding(geometry, kernel, channels, source.format, raw), bias // 2,
             None if raw else Requantization(multiplier, shift, addend, tie, below, offset,
                                             zero_point=zero_point, low=low, high=top),
             input_shape=source.shape)
         return self._least(self._table(self._operand(self._pool(layer))))
+
+    def _weights(self, codes, groups):
+        """Weights of the chip's format; on chips with weights in blocks a scale for each pass where
+        it takes channels of one tap alone, else for each output channel."""
+        form = self.arch.weight
+        if form.block_scale is None:
+            return Weights.of_codes(codes, form)
+        outputs, inputs, *kernel = codes.shape
+        whole = groups > 1 or inputs < self.arch.vector
+        shape = (outputs, *((1, 1, 1) if whole else (-(-inputs // self.arch.vector), *kernel)))
+        factors = self.blocks.choice(form.block_scale.factors, shape)
+        factors = factors.repeat(inputs if whole else self.arch.vector, axis=1)[:, :inputs]
+        return Weights(form.image(codes) * factors, form.wide)
 
     def _kernel(self, shape):
         """(kernel, pads, dilation) for a map (channels, height, width): its sums have `longest`

@@ -129,8 +129,8 @@ class _Writer:
         in part: not where these may be codes of no number."""
         arch, draw = self.arch, self.draw
         size, depth = word_bytes(memory, arch), MEMORIES[Space(memory)].depth(arch)
-        most = min(depth, max(arch.rows, 2048 // size, 1))
-        count = draw.randint(min(depth, arch.chunks if memory == Memory.PARAMETER else arch.rows),
+        most = min(depth, max(arch.fill, 2048 // size, 1))
+        count = draw.randint(min(depth, arch.chunks if memory == Memory.PARAMETER else arch.fill),
                              max(most, min(depth, arch.chunks)))
         rows = draw.choice([n for n in range(1, 9) if count // n]) if draw.random() < 0.6 else 1
         run = count // rows
@@ -209,9 +209,11 @@ class _Writer:
         arch, draw = self.arch, self.draw
         rows_used = self.heights.choice(
             (0, 0, self.heights.randint(1, arch.rows // arch.height_unit)))
+        if arch.weight.block_scale:
+            rows_used = 0
         narrow = self.narrow.randint(0, len(arch.weight_widths))
-        words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.rows, narrow, arch)
-        known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.rows)
+        words_a_pass = words_of_rows(rows_used * arch.height_unit or arch.fill, narrow, arch)
+        known, weights = self.run(self.slots.all(axis=1)), self.run(self.weights, arch.fill)
         if known is None or weights is None:
             return False
         base, length = known

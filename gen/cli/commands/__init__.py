@@ -9,5 +9,5 @@ COMMANDS = (
     network.Build(), network.Simulate(), network.Report(), network.Trace(), measure.Area(),
     measure.Timing(), chip.Asic(), board.Bitstream(), litex.Litex(), board.Run(),
     board.Host(), sweep.Sweep(), sweep.Pareto(), sweep.Explain(),
-    network.Disasm(), study.Regress(), element.Prove(), study.Demo(),
+    network.Disasm(), study.Regress(), element.Prove(), study.Reproduce(), study.Demo(),
 )

@@ -5,9 +5,19 @@ from argparse import ArgumentParser, Namespace
 from systolith.gen.kit.progress import Reporter
 
 from ..command import FAULT, MISMATCH, OK, Command
-from ..options import add_jobs, add_output, add_seeds, count, names, whole, wrote
+from ..options import (
+    add_jobs,
+    add_json,
+    add_output,
+    add_seeds,
+    count,
+    names,
+    whole,
+    write_json,
+    wrote,
+)
 
-__all__ = ["Demo", "Regress"]
+__all__ = ["Demo", "Regress", "Reproduce"]
 
 
 class Regress(Command):
@@ -39,6 +49,39 @@ class Regress(Command):
         if any(case.fault for case in cases):
             return FAULT
         return MISMATCH if any(case.failure for case in cases) else OK
+
+
+class Reproduce(Command):
+    name, summary = "reproduce", "published figures beside those that come out here"
+    text = (
+        "Print published figures beside what comes out here, measured anew. Without a name, all "
+        "studies run;\nexit code 3 where a figure falls short of the published one.")
+    examples = ("  systolith reproduce --list\n  systolith reproduce omse sawb\n"
+                "  systolith reproduce --json figures.json")
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="NAME", help="of the studies")
+        parser.add_argument("--list", action="store_true", help="list the studies")
+        add_json(parser, "write the figures as JSON")
+
+    def run(self, options: Namespace) -> int:
+        from dataclasses import asdict
+
+        from systolith.gen.kit.tables import text_table
+        from systolith.gen.study.reproduce import STUDIES, reproduce, table
+        if options.list:
+            print(text_table([["study", "source", "needs"], *(
+                [item.name, item.source, item.needs] for item in STUDIES.values())], "lll"))
+            return OK
+        with Reporter() as progress:
+            def show(name):
+                with progress.step(f"{name}: {STUDIES[name].source}"):
+                    pass
+            found = reproduce(options.names or None, show)
+        print(table(found))
+        write_json(options.json, {name: [asdict(item) for item in figures]
+                                  for name, figures in found.items()})
+        return OK if all(item.good for figures in found.values() for item in figures) else MISMATCH
 
 
 class Demo(Command):

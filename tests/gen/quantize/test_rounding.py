@@ -28,7 +28,7 @@ def error(node, weight, codes, real, found):
     return np.square(result(node, weight, real) - result(node, codes, found)).sum()
 
 
-def near(values, rows):
+def near(values, rows, columns):
     return np.clip(np.rint(values), -2, 2)
 
 
@@ -55,7 +55,7 @@ def test_errors_are_those_of_the_layer(seed, groups, kernel, stride, dilation, p
             total += np.einsum("ij,ij->", q @ correlation.h[group], q) - 2 * np.einsum(
                 "ij,ij->", w @ correlation.c[group], q)
         return total
-    codes = near(weight, None)
+    codes = near(weight, None, None)
     assert stated(codes) == pytest.approx(error(node, weight, codes, real, found), rel=1e-3,
                                           abs=1e-3)
 
@@ -71,8 +71,8 @@ def test_never_worse_than_the_nearest_codes(seed, method):
     correlation = Correlation(node, weight)
     correlation.add(real, found)
     codes = round_by_results(method, weight.reshape(6, -1), correlation, near).reshape(weight.shape)
-    assert np.array_equal(codes, near(codes, None))
-    plain = near(weight, None)
+    assert np.array_equal(codes, near(codes, None, None))
+    plain = near(weight, None, None)
     assert error(node, weight, codes, real, found) <= error(
         node, weight, plain, real, found) * 1.02 + 1e-3
     if method == "learned":

@@ -37,6 +37,8 @@ ARCHS = {
     "held, narrow": Arch(rows=4, columns=4, activation="int4", weight="int6", depthwise=True,
                          weight_widths=(2, 3), prefetch=False, **MEMORIES),
     "side": Arch(rows=8, columns=2, activation="int4", weight="int3", side_taps=True, **MEMORIES),
+    "blocks": Arch(rows=4, columns=3, lanes=2, activation="int4", weight="nvfp4", stages=1,
+                   **MEMORIES),
     "held": Arch(rows=3, columns=3, activation="int4", weight="int3", depthwise=True,
                  prefetch=False, **MEMORIES),
     # an address takes a cycle to its many blocks of RAM

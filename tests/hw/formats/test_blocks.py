@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systolith.hw.formats import Float, Int, parse
+from systolith.hw.formats import BlockScale, Float, Int, parse
 from systolith.hw.formats.blocks import BlockScaled, WeightPool, block_formats
 
 from ... import oracles
@@ -118,3 +118,23 @@ class TestWeightPool:
     def test_what_does_not_fit_is_refused(self, pool, make, message):
         with pytest.raises(ValueError, match=message):
             make(pool)
+
+
+class TestElementsOfAChip:
+    @pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp8_e5m2", "mxfp6", "mxfp6_e2m3",
+                                      "mxfp4", "nvfp4", "mls", "mls_e2m4"])
+    def test_files_hold_every_product_of_an_element_and_a_scale(self, name):
+        form = parse(name)
+        assert (form.name, str(form)) == (name, name)
+        codes = form.finite_codes()
+        products = np.multiply.outer(form.image(codes), form.block_scale.factors)
+        assert form.wide.has_image(products).all()
+        values = np.multiply.outer(form.decode(codes),
+                                   form.block_scale.factors / 2.0 ** form.block_scale.man)
+        assert np.array_equal(np.ldexp(products.astype(float), form.wide.exponent), values)
+        assert not form.holds(form.wide) and not form.wide.holds(form)
+
+    def test_factors_are_a_mantissa_and_a_power_of_two(self):
+        assert BlockScale(32).factors.tolist() == [1, 2, 4, 8, 16, 32, 64, 128]
+        assert BlockScale(16, 1).factors.tolist()[:6] == [2, 3, 4, 6, 8, 12]
+        assert BlockScale(16, 3).largest == 15 << 7

@@ -21,6 +21,7 @@ BROKEN = {
     "_tables_hold_all_codes": ({"table_depth": 128}, {"table_depth": 256}),
     "_columns_are_shared_evenly": ({"columns": 6, "shared_columns": 4},
                                    {"columns": 6, "shared_columns": 3}),
+    "_blocks_are_whole_passes": ({"weight": "mxfp4", "rows": 3}, {"weight": "mxfp4", "rows": 4}),
     "_bit_planes_are_binary": ({"bit_planes": True}, BINARY | {"bit_planes": True}),
     "_signs_fill_codes": ({"rows": 8, "columns": 4, "packed_signs": True},
                           {"rows": 8, "columns": 8, "packed_signs": True}),
@@ -55,6 +56,18 @@ def test_formats_say_why_a_chip_cannot_hold_them(form, text):
 
 def test_every_rule_has_a_case():
     assert [rule.__name__ for rule in RULES] == list(BROKEN)
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"weight": "nvfp4", "rows": 16, "lanes": 2}, "rows times lanes must divide the 16 weights"),
+    ({"weight": "nvfp4", "rows": 16}, "lanes must be at least 2, so that the 6 bits of"),
+    ({"weight": "mxint8", "depthwise": True}, "depthwise must be false where weights are in"),
+    ({"weight": "mxint8", "activation": "mxint8"}, "activation must be a format without blocks"),
+    ({"weight": "mxfp4", "weight_depth": 2}, "weight_depth must hold the 2 rows and the scales"),
+    ({"weight": "mxint8", "accumulator": 23}, "accumulator must be \"exact\" or from 24 ")])
+def test_blocks_of_weights(fields, message):
+    with pytest.raises(ArchError, match=f"^{message}"):
+        Arch(**PLAIN | {"post_lanes": None} | fields)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -129,6 +129,9 @@ def _last(text):
 def read_paths(report: str) -> tuple[AsicPath, ...]:
     """The paths in OpenSTA's report (`-format full`), slowest first."""
     found = []
+    # Yosys appends the cell's name to what it drives, and this is not of capitals everywhere
+    cells = sorted({cell for *_, cell in _POINT.findall(report)}, key=len, reverse=True)
+    made = re.compile(rf"_(?:{'|'.join(map(re.escape, cells))})_.*")
     for part in report.split("Startpoint:")[1:]:
         arrival, *_ = part.split("data arrival time")
         points = [(float(delay), pin) for delay, _, pin, _ in _POINT.findall(arrival)]
@@ -139,7 +142,8 @@ def read_paths(report: str) -> tuple[AsicPath, ...]:
         time = sum(delay for delay, _ in points) - (float(setup[1]) if setup else 0.0)
         names: list[str] = []
         for _, pin in points:
-            name = own_name(pin.rpartition("/")[0].replace("/", ".").replace("\\", ""))
+            place = pin.rpartition("/")[0].replace("/", ".").replace("\\", "")
+            name = own_name(made.sub("", place))
             if name and names[-1:] != [name]:
                 names.append(name)
         # the register where it begins is there with clock and output, the last with its input

@@ -108,7 +108,8 @@ def test_paths_are_told_in_the_designs_names(netlist):
     assert (paths[0].names[0], paths[0].names[-1]) == ("one.q", "two.q")
 
 
-def test_paths_of_a_report():
+@pytest.mark.parametrize("library", ["", "sky130_fd_sc_hd__"])
+def test_paths_of_a_report(library):
     report = """Startpoint: one/q_DFF_Q (rising edge-triggered flip-flop clocked by clk)
    0.0000    0.0000 ^ one/q_DFF_Q/CK (DFF)
    0.2500    0.2500 v one/q_DFF_Q/Q (DFF)
@@ -117,6 +118,8 @@ def test_paths_of_a_report():
              0.3500   data arrival time
   -0.1500    0.8500   library setup time
 """
+    for cell in ("DFF", "NAND2"):
+        report = report.replace(cell, f"{library}{cell.lower()}_1" if library else cell)
     (path,) = read_paths(report)
     assert (path.ns, path.levels, path.names) == (0.5, 1, ("one.q", "two.q"))
 

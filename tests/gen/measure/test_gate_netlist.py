@@ -151,7 +151,9 @@ def layers():
 
 
 @slow
-@pytest.mark.parametrize("kind", NETLISTS)
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=[pytest.mark.xfail(reason="docs/development.md, Not there yet")]
+                 if kind == "xc7" else []) for kind in NETLISTS])
 def test_a_core_after_synthesis_replays_a_network(kind):
     """Every result of every layer, in as many cycles as the core that was written."""
     job, good = layers()

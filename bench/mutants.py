@@ -262,9 +262,12 @@ NAMED = [
      "[*ends[:_EXTREME], *ends[-_EXTREME:], *self.extremes]",
      "[*ends[:_EXTREME], *self.extremes]"),
     ("tokens counted without what is on its way to a queue", "gen/compile/tokens.py",
-     "place + arch.queue_depth + 2", "place + arch.queue_depth"),
+     """np.full(arch.queue_depth + 2, len(instructions)))[
+            arch.queue_depth + 2:]""",
+     """np.full(arch.queue_depth, len(instructions)))[
+            arch.queue_depth:]"""),
     ("instructions ordered without regard to readers", "gen/compile/emit.py",
-     "if is_write and self.last_read > known:", "if False:"),
+     "if access.is_write and self.last_read > known:", "if False:"),
 ]
 
 

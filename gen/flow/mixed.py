@@ -48,7 +48,7 @@ class Mixed:
     budgets: dict[str, int]
 
     def text(self) -> str:
-        """Both as tables."""
+        """Tables of the layers' noise and of the costs beside their budgets."""
         names = list(next(iter(self.errors.values()), {}))
         rows = [["layer", "weights", *(f"noise in {name}" for name in names)],
                 *([layer, self.formats[layer], *(f"{100 * noise[name]:.3g} %" for name in names)]

@@ -33,7 +33,8 @@ def array_area(arch: Arch, target: str, *, dsp: bool = False, flatten: bool = Fa
     smaller than the elements of the table.
 
     Returns plain data: `array` and `element` (figures), `count` of elements, `ratio` of the
-    array's size to count * the element's, by `merit`, and the same of flip-flops. Raises UserError.
+    array's size to count * the element's, by `merit` (None: the element is in DSP blocks alone),
+    and the same of flip-flops. Raises UserError.
     """
     if target not in ELEMENT_TARGETS:
         raise UserError(f"target must be one of {', '.join(ELEMENT_TARGETS)}, not {target!r}")
@@ -49,5 +50,9 @@ def array_area(arch: Arch, target: str, *, dsp: bool = False, flatten: bool = Fa
     number, key = arch.rows * arch.columns, merit(target)
     return {"chip": arch.to_dict(), "target": target, "dsp": dsp, "flattened": flatten,
             "array": array, "element": element, "count": number, "figure": key,
-            "ratio": array[key] / (number * element[key]),
-            "ff_ratio": array["ff"] / (number * element["ff"])}
+            "ratio": _ratio(array[key], number * element[key]),
+            "ff_ratio": _ratio(array["ff"], number * element["ff"])}
+
+
+def _ratio(whole: float, parts: float) -> float | None:
+    return whole / parts if parts else None

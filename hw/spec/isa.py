@@ -55,7 +55,7 @@ class Opcode(IntEnum):
     #: The unit that executes it; None: the sequencer.
     unit: Unit | None
 
-    def __init__(self, _):
+    def __init__(self, _: int):
         # a plain attribute: it is read for every instruction of a program, many times
         name = self.name
         self.unit = Unit[name] if name in Unit.__members__ else None
@@ -205,8 +205,8 @@ OPCODES = {
                            "bit planes only"),
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
                           "where it is 1, else -1; chips with signs only"),
-        Field("side", 2, "N > 0: the rows of the array are 2**N equal parts; part n sees the "
-                         "pixel n steps before that of the first part. The first 2**N - 1 sums of "
+        Field("side", 2, "N > 0: the rows of the array are `2**N` equal parts; part n sees the "
+                         "pixel n steps before that of the first part. The first `2**N - 1` sums of "
                          "each pass mean nothing; chips with side taps only", most=2),
         Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
                            "rows of the array alone; the others have idle weights (0; of bipolar1 "

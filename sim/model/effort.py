@@ -46,7 +46,7 @@ class LayerEffort(Record):
 
 
 def effort(activation: Format, weight: Format, shape: Sequence[int], results: int) -> Effort:
-    """Of a layer whose weights have the shape [O, I / groups, kh, kw], and which computes
+    """Effort of a layer whose weights have the shape [O, I / groups, kh, kw], and which computes
     `results` sums in all."""
     terms = prod(shape[1:])
     ace = activation.width * weight.width
@@ -56,7 +56,7 @@ def effort(activation: Format, weight: Format, shape: Sequence[int], results: in
 
 
 def efforts(graph: Graph) -> tuple[LayerEffort, ...]:
-    """Of each layer of a network as it was read, so that formats are its own and not a chip's."""
+    """Effort of each layer of a network as it was read: formats are its own, not a chip's."""
     found = []
     for layer in graph.layers:
         form, weights = graph.tensors[layer.input].format, layer.weights
@@ -68,7 +68,7 @@ def efforts(graph: Graph) -> tuple[LayerEffort, ...]:
 
 
 def total(layers: Iterable[LayerEffort]) -> Effort:
-    """Of all of them together."""
+    """Sum of the layers' efforts."""
     counts = [astuple(layer.effort) for layer in layers]
     return Effort(*(sum(column) for column in zip(*counts, strict=True))) if counts else (
         Effort(0, 0, 0, 0))

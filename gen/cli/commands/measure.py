@@ -120,9 +120,13 @@ class Area(Command):
         print(f"{arch.rows} x {arch.columns} elements of {arch.activation} x {arch.weight} for "
               f"{area['target']}, edges and skew included, "
               f"{'flattened' if options.flatten else 'hierarchy kept'}:")
-        print(f"{area['array'][key]:,} {units.get(key, key)} are {area['ratio']:.3f} times "
-              f"{area['count']:,} elements of {area['element'][key]:,}; {area['array']['ff']:,} FF "
-              f"are {area['ff_ratio']:.3f} times {area['count']:,} of {area['element']['ff']:,}")
+        parts = []
+        for name, unit, ratio in ((key, units.get(key, key), area["ratio"]),
+                                  ("ff", "FF", area["ff_ratio"])):
+            times = "beside" if ratio is None else f"are {ratio:.3f} times"
+            parts.append(f"{area['array'][name]:,} {unit} {times} {area['count']:,} elements "
+                         f"of {area['element'][name]:,}")
+        print("; ".join(parts))
         write_json(options.json, area)
         return OK
 

@@ -113,16 +113,29 @@ class Interpreter:
                         times = i.accumulate * (1 + i.double)
                     rows = []
                     height = i.height * arch.height_unit or arch.rows
-                    for n in range(height):
+                    own = arch.weight.width
+                    width = arch.weight_widths[i.narrow - 1] if i.narrow else own
+                    count = -(-height * width // own)
+                    for n in range(count):
                         self.now.add(("WEIGHT", word + n, False))
-                        codes = self.weights[word + n]
+                    held = [self.weights[word + n] for n in range(count)]
+                    for n in range(height):
+                        codes = [self.of_row(held, place, n, width)
+                                 for place in range(arch.columns * arch.lanes)]
                         rows.append(self.signs(codes, arch.weight) if i.signs else
                                     [weight_images[c] for c in codes])
                     idle = [weight_images[n % arch.lanes % 2 if arch.weight.binary else 0]
                             for n in range(arch.columns * arch.lanes)]
                     rows += [idle] * (arch.rows - height)
-                    word += height
+                    word += count
                     self.array_pass(i, ky, kx, block, rows, images, times)
+
+    def of_row(self, words, place, row, width):
+        """A code of a row, whose bits lie in those of this place in words, row after row."""
+        own = self.arch.weight.width
+        stream = sum(word[place] << own * n for n, word in enumerate(words))
+        bits = stream >> row * width & (1 << width) - 1
+        return (bits - (bits >> width - 1 << width)) % (1 << own)
 
     def signs(self, codes, format):
         return [1 if code >> bit & 1 else -1 for code in codes for bit in range(format.width)]

@@ -56,7 +56,8 @@ def test_a_plain_chip_refuses_what_needs_a_part():
     """All of it, by name: a table without its row would refuse nothing."""
     parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
              "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3},
-             "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3}}
+             "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3},
+             "ARRAY.side": {1, 2}}
     found = {f"{opcode.name}.{field.name}": values for opcode, fields in OPCODES.items()
              for field in fields if field.width < 8 and (values := {
                  value for value in range(max(field.low, 0), field.high + 1)

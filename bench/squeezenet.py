@@ -5,7 +5,8 @@ A sweep of int8 chips on ECP5 with random weights, one core and several that sha
 clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
 that of the larger ones is not known. The rate of several cores is an estimate, the highest that
 there can be: no top level has them. With `--area 1` Yosys says what the chips take, else only
-products a cycle are known.
+products a cycle are known. Multipliers of 17 bits in post-processing leave the DSP blocks to the
+array.
 """
 
 import os
@@ -20,16 +21,17 @@ from vision_networks import squeezenet
 #: Images per second, by what reaches them.
 GOALS = {"Movidius": 24.2, "AGX Xavier": 864.0}
 SPACE = """
-part = "LFE5U-85F"
+part = "{part}"
+dsp = {dsp}
 area = "{area}"
-objectives = ["images_per_s", "{size}"]
+objectives = ["images_per_s", "{objective}"]
 [[group]]
-chip = {{ array = {{ rows = 8, columns = 8 }}, buffers = {{ activations = 8192, weights = 2048, \
-accumulators = 1024, parameters = 256 }} }}
+chip = {{ array = {{ rows = 8, columns = 8 }}, buffers = {{ activations = {activations}, \
+weights = {weights}, accumulators = {accumulators}, parameters = 256 }} }}
 networks = ["squeezenet.onnx"]
-set = {{ "clock.mhz" = {mhz} }}
-vary = {{ "bus.data_bits" = {buses}, cores = {cores} }}
-together = [{{ "array.rows" = {rows}, "array.columns" = {columns}, "post.lanes" = {lanes} }}]
+set = {{ "clock.mhz" = {mhz}, "post.multiplier_bits" = 17 }}
+vary = {{ "bus.data_bits" = [{buses}], cores = [{cores}] }}
+together = [{{ "array.rows" = {rows}, "array.columns" = {columns}, "post.lanes" = {post} }}]
 """
 
 
@@ -55,23 +57,29 @@ def row(name, goal, item):
 def main():
     options = arguments(__doc__, area=(0, "1: by Yosys"), mhz=("92.8", "the clock"),
                         shapes=("8x8,8x16,16x8,12x12,12x16,16x16,32x32", "rows x columns"),
-                        cores=("1,2,4,8,16,32", "side by side"), buses=("64,512", "bits"),
+                        size=(224, "pixels of an image's side"),
+                        cores=("1,2,4,6,8,16", "side by side"), buses=("64,128,256,512", "bits"),
+                        lanes=(4, "of post-processing, at most"),
+                        part=("LFE5U-85F", "which the chips must fit"),
+                        dsp=("true", 'or \'"post"\': DSP blocks in post-processing alone'),
+                        activations=(8192, "words"), weights=(2048, "words"),
+                        accumulators=(1024, "words"),
+                        jobs=(os.cpu_count() or 1, "points at the same time"),
                         folder=("build/squeezenet", "for results, which are kept"))
     shapes = [tuple(map(int, text.split("x"))) for text in options.shapes.split(",")]
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    net, output = squeezenet(window=3)
+    net, output = squeezenet(options.size, window=3)
     onnx.save_model(net.model(output), folder / "squeezenet.onnx")
     (folder / "space.toml").write_text(SPACE.format(
-        area="whole" if options.area else "none", mhz=options.mhz,
-        size="lut" if options.area else "cycles", cores=f"[{options.cores}]",
-        buses=f"[{options.buses}]", rows=[rows for rows, _ in shapes],
+        **vars(options) | {"area": "whole" if options.area else "none"},
+        objective="lut" if options.area else "cycles", rows=[rows for rows, _ in shapes],
         columns=[columns for _, columns in shapes],
-        lanes=[min(gcd(*shape), 16) for shape in shapes]))
-    results, _ = sweep(folder / "space.toml", folder, jobs=os.cpu_count() or 1)
-    report("One core", [row("", "", item) for item in results
-                        if item["cores"] == 1 and item["figures"]])
-    print()
+        post=[min(gcd(*shape), options.lanes) for shape in shapes]))
+    results, _ = sweep(folder / "space.toml", folder, jobs=options.jobs)
+    if single := [row("", "", item) for item in results if item["cores"] == 1 and item["figures"]]:
+        report("One core", single)
+        print()
     key = (lambda item: item["figures"]["lut"]) if options.area else (
         lambda item: item["macs_per_cycle"] * item["cores"])
     for item in results:

@@ -14,6 +14,7 @@ from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
 from systolith.gen.measure.liberty import read_liberty
 from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
@@ -27,6 +28,7 @@ import public_models
 import public_networks
 import resnets
 import sky130
+import squeezenet
 import tiny_networks
 import vision_networks
 
@@ -77,6 +79,22 @@ def test_batches():
 @pytest.mark.parametrize("name", resnets.NETWORKS)
 def test_resnets(name):
     common.built(resnets.quantized_resnet(name, size=16, images=1), CHIP)
+
+
+def test_squeezenet_study(tmp_path, monkeypatch):
+    """Its short form: small images, by the models."""
+    monkeypatch.setattr(pareto, "write_pictures", lambda *arguments: [])
+    monkeypatch.setattr(sys, "argv", [
+        "squeezenet.py", "--size", "32", "--shapes", "4x4,8x8", "--cores", "1,2",
+        "--buses", "64", "--jobs", "1", "--folder", str(tmp_path / "out"),
+        "--json", str(tmp_path / "found.json")])
+    squeezenet.main()
+    small, large = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert (small["goal"], small["array"], small["cores"]) == ("Movidius", "4 x 4", 1)
+    assert small["reached"] > 24.2
+    # the smallest of those that are fast enough, or the fastest
+    assert large["reached"] > small["reached"]
+    assert (large["array"], large["cores"]) == ("8 x 8", 2) or large["reached"] >= 864
 
 
 def test_layers():

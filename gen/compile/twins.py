@@ -27,6 +27,8 @@ def program_fields(arch: Arch) -> tuple:
 def for_twin(program: Program, arch: Arch) -> Program:
     """The program as compiling it for `arch` gives it, a twin of its own chip: ValueError where it
     is none."""
+    if program.arch == arch:
+        return program
     if program_fields(program.arch) != program_fields(arch):
         raise ValueError(f"{arch.name!r} is no twin of {program.arch.name!r}")
     code = sealed([Instruction(Opcode.BEGIN, {"identity": identity(arch)}),

@@ -206,8 +206,8 @@ OPCODES = {
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
                           "where it is 1, else -1; chips with signs only"),
         Field("side", 2, "N > 0: the rows of the array are `2**N` equal parts; part n sees the "
-                         "pixel n steps before that of the first part. The first `2**N - 1` sums of "
-                         "each pass mean nothing; chips with side taps only", most=2),
+                         "pixel n steps before that of the first part. The first `2**N - 1` sums "
+                         "of each pass mean nothing; chips with side taps only", most=2),
         Field("height", 4, "N > 0: passes take weight words for the first N times ceil(rows / 16) "
                            "rows of the array alone; the others have idle weights (0; of bipolar1 "
                            "-1 in even and +1 in odd lanes) and bipolar activations of -1. 0: for "

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -20,9 +21,11 @@ def test_a_pass_is_never_shorter_than_the_accumulators_or_the_filling_take():
 
 def test_latencies_add_up():
     arch = Arch(rows=4, columns=6, shared_columns=2, operand_depth=8)
-    # coordinates, address, word and its register, edge, rows, stages, two further pairs of columns,
-    # sum, and its tokens before it is written
-    assert timing.array_latency(arch, 3) == 1 + 1 + 2 + 1 + 4 + 3 + 2 + 1 - 1
+    # coordinates, address and its register, word and its register, edge, rows, stages, two further
+    # pairs of columns, sum, and its tokens before it is written
+    assert timing.array_latency(arch, 3) == 1 + 2 + 2 + 1 + 4 + 3 + 2 + 1 - 1
+    small = replace(arch, activation_depth=256)
+    assert timing.array_latency(small, 3) == timing.array_latency(arch, 3) - 1
     # odd, so that a second turn never meets another result's first one
     assert timing.second_turn(arch) % 2 and timing.second_turn(Arch(
         rows=4, columns=6, operand_depth=8, table_depth=256)) % 2

@@ -146,14 +146,16 @@ def _add(m, one, other, width, name):
     """The sum of two terms, one cycle later; the lower one's lowest bits need no adder."""
     (low, place), (high, start) = sorted((one, other), key=lambda term: term[1])
     below = min(start - place, len(low))
-    rest = low[below:].as_signed() if low.shape().signed else low[below:]
+    signed_low = low.shape().signed
     if below == len(low):
         # they do not overlap, and a sign reaches up into the other one
-        rest = low[-1:].as_signed() if low.shape().signed else Const(0, 1)
+        rest = low[-1:].as_signed() if signed_low else Const(0, 1)
+    else:
+        rest = low[below:].as_signed() if signed_low else low[below:]
     upper = (rest + high)[:width - start]
     bits = low[:below]
     if below < start - place:
-        fill = low[-1] if low.shape().signed else Const(0, 1)
+        fill = low[-1] if signed_low else Const(0, 1)
         bits = Cat(bits, fill.replicate(start - place - below))
     summed = register(m, Cat(bits, upper).as_signed(), name)
     return summed, place

@@ -122,7 +122,7 @@ class Interpreter:
                     for n in range(height):
                         codes = [self.of_row(held, place, n, width)
                                  for place in range(arch.columns * arch.lanes)]
-                        rows.append(self.signs(codes, arch.weight) if i.signs else
+                        rows.append(self.parts(codes, arch.weight, True) if i.signs else
                                     [weight_images[c] for c in codes])
                     idle = [weight_images[n % arch.lanes % 2 if arch.weight.binary else 0]
                             for n in range(arch.columns * arch.lanes)]
@@ -137,14 +137,25 @@ class Interpreter:
         bits = stream >> row * width & (1 << width) - 1
         return (bits - (bits >> width - 1 << width)) % (1 << own)
 
-    def signs(self, codes, format):
-        return [1 if code >> bit & 1 else -1 for code in codes for bit in range(format.width)]
+    def parts(self, codes, format, weights=False):
+        """Signs, or halves; of weights the upper half first."""
+        if not self.arch.packed_halves:
+            return [1 if code >> bit & 1 else -1 for code in codes for bit in range(format.width)]
+        half, found = format.width // 2, []
+        for code in codes:
+            both = code & (1 << half) - 1, code >> half
+            both = [part - (part >> half - 1 << half) for part in both]
+            found += reversed(both) if weights else both
+        return found
 
     def array_pass(self, i, ky, kx, block, rows, images, times):
         arch, words = self.arch, []
         vector, lanes = arch.vector, arch.lanes
+        scale = 1
         if i.signs:
-            vector, lanes = (n * arch.activation.width for n in (vector, lanes))
+            parts = 2 if arch.packed_halves else arch.activation.width
+            vector, lanes = (n * parts for n in (vector, lanes))
+            scale = 1 << arch.activation.width // 2 if arch.packed_halves else 1
         for oy in range(i.out_y):
             for ox in range(i.out_x):
                 for py in range(i.pool_y):
@@ -162,7 +173,7 @@ class Interpreter:
                         else:
                             words.append([0] * vector)
                             continue
-                        words.append(self.signs(codes, arch.activation) if i.signs else
+                        words.append(self.parts(codes, arch.activation) if i.signs else
                                      [images[code] for code in codes])
         if i.starts == 0:
             height = i.height * arch.height_unit
@@ -171,7 +182,8 @@ class Interpreter:
                          for word in words]
             for pixel, word in enumerate(words):
                 self.add(i, i.accumulator + pixel, times, [
-                    sum(word[channel] * rows[channel // lanes][column * lanes + channel % lanes]
+                    scale * sum(
+                        word[channel] * rows[channel // lanes][column * lanes + channel % lanes]
                         for channel in range(vector)) for column in range(arch.columns)])
             return
         pixel = i.accumulator
@@ -330,8 +342,11 @@ class Interpreter:
                 if i.destination in (number, 3):
                     self.now.add((name, word, True))
                     if i.signs:
-                        bits = [code >> arch.activation.width - 1 == 0 for code in values]
-                        self.write_signs(memory[word], i.slot * arch.group, bits)
+                        width = arch.activation.width
+                        bits = ([code >> bit & 1 for code in values for bit in range(width // 2)]
+                                if arch.packed_halves else
+                                [code >> width - 1 == 0 for code in values])
+                        self.write_signs(memory[word], i.slot * len(bits), bits)
                     else:
                         memory[word][i.slot * arch.group:(i.slot + 1) * arch.group] = values
         elif i.raw:

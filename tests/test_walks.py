@@ -28,11 +28,18 @@ WALKS = {
         "gen/compile/layer.py",                 # which lanes of its input hold something
         # a kind of layer of the same name
         "sim/model/conv.py", "gen/flow/fates.py", "gen/importer/passes/copies.py"},
+    # ARRAY.signs and POST.signs are for chips whose codes hold parts (`Arch.part`), of either kind
     "packed_signs": OPTION | {
-        "hw/spec/legality.py",                  # ARRAY.signs, POST.signs
-        "hw/element/element.py", "hw/core/array.py", "hw/core/compute.py",      # what multiplies
-        "hw/core/result_writer.py",             # what is written
-        "gen/compile/layer.py", "gen/compile/signs.py"},        # which layers use it
+        "hw/element/element.py", "hw/core/array.py",            # what multiplies
+        "sim/random/graphs.py",                 # which layers random networks have
+        # which layers use it; results that are signs, not halves
+        "gen/compile/layer.py", "gen/compile/signs.py", "gen/compile/layer_code.py",
+        "gen/compile/layer_data.py"},
+    "packed_halves": DESCRIBED | {
+        "hw/element/element.py",                # what multiplies
+        "sim/machine/iss.py",                   # how halves are multiplied
+        "sim/random/graphs.py",                 # which layers random networks have
+        "gen/compile/halves.py", "gen/compile/maps.py"},        # which layers use it
     "side_taps": OPTION | {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays

@@ -15,7 +15,7 @@ __all__ = ["bias_error", "bias_fraction", "chip_bias", "odd_tail"]
 def odd_tail(layer: Layer) -> bool:
     """Whether an odd number of lanes for signs has no channel of a layer. Products of such lanes
     cancel in pairs; the last one is then corrected by the bias."""
-    return ((layer.arch.weight.binary or layer.signs) and not layer.pairs
+    return ((layer.arch.weight.binary or (layer.signs and not layer.halves)) and not layer.pairs
             and (layer.blocks * layer.vector - layer.conv.inputs) % 2 == 1)
 
 

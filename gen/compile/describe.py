@@ -82,7 +82,7 @@ def _layer(conv, layer, plan, images, rounds, arch, tensors, taps, array):
         stride=geometry.stride, dilation=geometry.dilation, pads=geometry.pads, pool=pool.size,
         pool_stride=pool.stride, pool_pads=pool.pads, pool_sum=pool.sum, raw=conv.raw,
         weight_bits=prod(conv.weights.shape) * (
-            1 if layer.signs else width_of(layer.narrow, arch)),
+            arch.part.width if layer.signs and arch.part else width_of(layer.narrow, arch)),
         passes=rounds * layer.images * layer.passes * sum(
             len(plan.sub_tiles(tile)) for tile in plan.tiles),
         array_cycles=rounds * plan.cycles,

@@ -47,12 +47,14 @@ class Layer:
     input_bytes : int or None
         Of a word of the input where it lies in external memory; None: of a whole word.
     to_signs : bool
-        Its results are signs, many in a code.
+        Its results are signs, many in a code, or halves of codes.
     side : int
         N > 0: the words of its input hold all channels 2**N times, and as many parts of the array's
         rows each compute another tap of a row of the kernel (`gen/compile/side_by_side.py`).
     spread : int
         N > 0: the words of its output hold all channels 2**N times, as far as columns go.
+    halves : bool
+        It reads halves of codes. Its weights are those of the network times 2**half.
     """
     index: int
     conv: Conv
@@ -64,6 +66,7 @@ class Layer:
     to_signs: bool = False
     side: int = 0
     spread: int = 0
+    halves: bool = False
 
     @property
     def beside(self) -> int:
@@ -77,8 +80,9 @@ class Layer:
 
     @property
     def signs(self) -> bool:
-        """Whether it reads signs, many in a code, and its weights are such, too."""
-        return self.arch.packed_signs and self.conv.weights.format.binary
+        """Whether it reads signs, many in a code, or halves of codes, and its weights are such,
+        too."""
+        return self.halves or (self.arch.packed_signs and self.conv.weights.format.binary)
 
     @property
     def vector(self) -> int:
@@ -233,7 +237,7 @@ class Layer:
                     for a, b in zip(first, last, strict=True)]
         if not conv.weights.format.has_zero or self.blocks == 1:
             return [(0, self.blocks)] * self.column_blocks
-        used = np.asarray(conv.weights.passes(arch.columns, arch.vector).any(axis=(1, 2)))
+        used = np.asarray(conv.weights.passes(arch.columns, self.vector).any(axis=(1, 2)))
         last = self.blocks - used[:, ::-1].argmax(axis=1)
         return [(int(a), int(b)) if mine.any() else (0, 1) for mine, a, b in
                 zip(used, used.argmax(axis=1), last, strict=True)]
@@ -276,6 +280,8 @@ class Layer:
     def pad_code(self, box: Box) -> int | None:
         """The code of padding in a box of `turns`; None: padding adds nothing."""
         code = self.conv.geometry.pad_code
+        if self.halves and code is not None:
+            return code << self.arch.activation.width // 2 | code
         if code is None or self.planes == 1:
             return code
         return code >> (self.planes - 1 - self.plane(box)) & 1
@@ -295,7 +301,7 @@ class Layer:
         """Bytes of a weight word of a column block in external memory: those of columns without
         channel are not stored, but among signs, where they must not be -1."""
         arch = self.arch
-        if arch.weight.binary or self.signs:
+        if arch.weight.binary or (self.signs and not self.halves):
             return arch.weight_bytes
         used = min(arch.columns, self.places[-1] + self.channels - column_block * arch.columns)
         whole = -(-used * arch.lanes * arch.weight.width // 8)

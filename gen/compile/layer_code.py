@@ -296,10 +296,11 @@ class LayerCode:
         word = block * self.height * self.width + pixel
         fields = windows | {"group": group, "parameters": self._parameters(number)}
         own = conv.requantization
-        if self.layer.to_signs:
+        if self.layer.to_signs and arch.packed_signs:
             fields |= {"low": -1, "high": 0, "signs": 1}
         elif own is not None and not arch.activation.binary:
-            fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high}
+            fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high,
+                       "signs": self.layer.to_signs}
         if operand is not None:
             fields |= self._combined(operand, mine, sub) | {"slot": slot}
         if conv.table is not None:

@@ -29,7 +29,7 @@ def _pass_words(layer, codes, dtype, fill):
     padded = np.zeros((out, vector, kernel_y, kernel_x), dtype)
     for first in layer.places:
         padded[first:first + channels, :inputs] = codes
-    if arch.weight.binary or layer.signs:
+    if arch.weight.binary or (layer.signs and not layer.halves):
         # Idle lanes cancel in pairs of lanes or, with pairs of passes, between the two passes.
         idle = np.full(vector - inputs, fill) if layer.pairs else np.arange(vector - inputs) % 2
         padded[:, inputs:] = idle.astype(dtype)[:, None, None]
@@ -39,6 +39,9 @@ def _pass_words(layer, codes, dtype, fill):
     words = padded.reshape(layer.column_blocks, arch.columns, layer.blocks, arch.rows, -1,
                            kernel_y, kernel_x).transpose(0, 5, 6, 2, 3, 1, 4)
     words = words[:, :, :, :, :layer.height]
+    if layer.halves:
+        half = arch.weight.width // 2
+        return codes_of(words >> half, arch.code_signs, half, upper_first=True).astype(dtype)
     return codes_of(words, arch.code_signs).astype(dtype) if layer.signs else words
 
 
@@ -119,15 +122,16 @@ def parameter_bytes(layer: Layer) -> bytes:
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group
-    lowest = -(1 << arch.accumulator_bits - 1) if bipolar or layer.to_signs else 0
+    to_signs = layer.to_signs and arch.packed_signs
+    lowest = -(1 << arch.accumulator_bits - 1) if bipolar or to_signs else 0
     held = conv.on_chip(arch).requantization or Requantization.plain(layer.channels)
-    if layer.to_signs:                          # nothing is rounded
+    if to_signs:                                # nothing is rounded
         held = Requantization(np.minimum(held.multiplier, 1))
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.
     shifts = held.shift if not bipolar else conv.pool.least or 0
     columns = []
     for values, absent in ((chip_bias(layer), lowest),
-                           (held.multiplier, int(bipolar or layer.to_signs)), (shifts, 0),
+                           (held.multiplier, int(bipolar or to_signs)), (shifts, 0),
                            (held.addend, 0), (held.ties, 0),
                            *((item, 0) for item in _below(held, conv.operand) or ())):
         column = np.full(total, absent, np.int64)

@@ -57,7 +57,7 @@ def _check_formats(layer, tensors, outside=False):
             raise UserError(f"{layer.title} reads {name!r}, which holds sums that were not "
                             "quantized; only outputs of the network can be raw")
         signs = layer.signs if what == "reads" else layer.to_signs
-        if tensor != arch.activation and not (signs and tensor.binary):
+        if tensor != arch.activation and not (signs and tensor == arch.part):
             raise WrongFormat(f"{layer.title} {what} {name!r} in {tensor}, the chip computes in "
                               f"{arch.activation}")
     if not layer.signs and not has_weights(layer):

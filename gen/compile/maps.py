@@ -41,7 +41,7 @@ def _lives_of(graph):
 def vector_of(tensor: Tensor, arch: Arch) -> int:
     """Channels of a tensor in an activation word."""
     form = tensor.format
-    return arch.vector * (arch.code_signs if form is not None and form.binary else 1)
+    return arch.vector * (arch.code_signs if form is not None and form == arch.part else 1)
 
 
 def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collection[str],
@@ -65,6 +65,8 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
     inputs = {item.name for item in graph.inputs}
     for index, conv in enumerate(graph.layers):
         layer = Layer(index, conv.reading_all(), arch,
+                      halves=arch.packed_halves and (
+                          vector_of(graph.tensors[conv.input], arch) > arch.vector),
                       to_signs=vector_of(graph.tensors[conv.output], arch) > arch.vector)
         alone = (conv.input in inputs and len(readers[conv.input]) == 1
                  and conv.input not in {*graph.outputs, *combined})

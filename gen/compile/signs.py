@@ -20,7 +20,7 @@ from systolith.sim.model.placement import Placement
 from systolith.sim.model.requantization import Below, Requantization
 from systolith.sim.model.weights import Weights
 
-__all__ = ["kept_signs", "signs_as_numbers"]
+__all__ = ["in_order", "kept_signs", "of_larger_sums", "signs_as_numbers"]
 
 _TOP = MULTIPLIER_BITS - 1
 
@@ -41,7 +41,7 @@ def kept_signs(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[str
             names.discard(conv.input)
         if conv.operand is not None:
             names.discard(conv.operand.tensor)
-    return {name for name in names if _in_order(graph, name, arch.group)}
+    return {name for name in names if in_order(graph, name, arch.group)}
 
 
 def _reads_signs(conv, graph, arch):
@@ -59,7 +59,7 @@ def _reads_signs(conv, graph, arch):
     return not conv.raw and 2 * packed <= words
 
 
-def _in_order(graph, name, group):
+def in_order(graph: Graph, name: str, group: int) -> bool:
     """Whether the layers that write a tensor do so from its first channel up, all but the last in
     whole groups: each group of signs is written with zeros above it."""
     start = end = 0
@@ -205,22 +205,11 @@ class _Signs:
             conv = replace(conv, operand=replace(operand, operand_gain=gain))
         if not more:
             return conv, more
-        own = conv.requantization
-        if own is None:
+        if conv.requantization is None:
             tensor = self.tensors[conv.output]
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
-        # The fraction of the bias, now 2**more times as large, has a whole part.
-        whole = (own.addend << more) // np.maximum(own.multiplier, 1)
-
-        def scaled(multiplier, shift, addend):
-            rest = (abs(addend) << more) - whole * abs(multiplier)
-            rest = np.sign(multiplier) * np.clip(rest, 0, abs(multiplier))
-            return _scaled(multiplier, shift, rest, more)
-        multiplier, shift, addend = scaled(own.multiplier, own.shift, own.addend)
-        return replace(conv, bias=(conv.bias << more) + whole, requantization=replace(
-            own, multiplier=multiplier, shift=shift, addend=addend,
-            below=own.below and Below(*scaled(*own.below)))), more
+        return of_larger_sums(conv, more), more
 
     def _sign(self, conv, more):
         """The layer with results of +1 and -1 instead of signs; on chips with floats 0 where the
@@ -251,6 +240,24 @@ class _Signs:
             f"{conv.name}_signs", source, conv.output,
             ones if turned is None else ones.negated(turned), Geometry(groups=count), biases,
             placement=conv.placement, nodes=conv.nodes), more - 1)
+
+
+def of_larger_sums(conv: Conv, more: int) -> Conv:
+    """The layer with the same results whose sums are 2**more times as large. It must have a
+    requantization."""
+    own = conv.requantization
+    assert own is not None, "sums are requantized"
+    # The fraction of the bias, now 2**more times as large, has a whole part.
+    whole = (own.addend << more) // np.maximum(own.multiplier, 1)
+
+    def scaled(multiplier, shift, addend):
+        rest = (abs(addend) << more) - whole * abs(multiplier)
+        rest = np.sign(multiplier) * np.clip(rest, 0, abs(multiplier))
+        return _scaled(multiplier, shift, rest, more)
+    multiplier, shift, addend = scaled(own.multiplier, own.shift, own.addend)
+    return replace(conv, bias=(conv.bias << more) + whole, requantization=replace(
+        own, multiplier=multiplier, shift=shift, addend=addend,
+        below=own.below and Below(*scaled(*own.below))))
 
 
 def _scaled(multiplier, shift, addend, more):

@@ -8,6 +8,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph
 
 from .arrange import with_whole_operands
+from .halves import integers_as_halves, kept_halves
 from .narrow import narrowed
 from .signs import signs_as_numbers
 from .unary import integers_as_signs
@@ -23,6 +24,7 @@ def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
       bits.
     - Signs are numbers on chips that are not binary (`signs_as_numbers`); integers between layers
       are signs on binary chips (`integers_as_signs`).
+    - Integers of half the bits are two in a code where the chip has halves (`integers_as_halves`).
     - Operands that would have holes on this chip are copied (`with_whole_operands`).
     - Multipliers are as narrow as the chip's (`narrowed`); nothing else changes results.
 
@@ -33,13 +35,20 @@ def widened(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> Graph:
 
 def _widened(graph, arch, apart):
     graph = integers_as_signs(signs_as_numbers(graph, arch, apart), arch)
+    kept = kept_halves(graph, arch, apart)
+    return integers_as_halves(_in_wider(graph, arch, kept), arch, kept)
+
+
+def _in_wider(graph, arch, kept):
+    """The network with its narrower integers in the chip's format, but for the tensors `kept`."""
     chip = arch.activation
     if not chip.complete or not chip.signed:
         return graph
 
     def narrow(tensor):
         form = tensor.format
-        return form is not None and form != chip and form.signed and chip.holds(form)
+        return (tensor.name not in kept and form is not None and form != chip and form.signed
+                and chip.holds(form))
     if not any(map(narrow, graph.tensors.values())):
         return graph
     tensors = {name: replace(item, format=chip) if narrow(item) else item

@@ -40,6 +40,8 @@ ROWS = 16
 BIPOLAR_LANES = (64, 128, 256)
 #: After the formats of an element that multiplies signs, too.
 SIGNS = "+signs"
+#: Likewise of one that multiplies halves of codes, too.
+HALVES = "+halves"
 #: Integers whose plain elements are the yardstick.
 PLAIN = (4, 8, 16)
 
@@ -61,19 +63,21 @@ _SIGNS = ("int4", "int8")
 @dataclass(frozen=True)
 class Entry:
     """A pair of formats, by name, lanes, and elements side by side; `plain` is the yardstick,
-    `signs` says that it multiplies signs, too."""
+    `signs` says that it multiplies signs, too, `halves` that it multiplies halves of codes."""
     activation: str
     weight: str
     lanes: int = 1
     columns: int = 1
     plain: bool = False
     signs: bool = False
+    halves: bool = False
 
     @property
     def label(self) -> str:
         same = self.activation == self.weight
         name = self.activation if same else f"{self.activation} x {self.weight}"
-        return f"{'plain ' if self.plain else ''}{name}{' and signs' if self.signs else ''}" + (
+        return (f"{'plain ' if self.plain else ''}{name}{' and signs' if self.signs else ''}"
+                f"{' and halves' if self.halves else ''}") + (
             f", {self.lanes} lanes" if self.lanes > 1 else "") + (
             f", {self.columns} columns" if self.columns > 1 else "")
 
@@ -83,11 +87,11 @@ class Entry:
 
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""
-        signs = {"signs": True} if self.signs else {}
+        parts = {name: True for name in ("signs", "halves") if getattr(self, name)}
         try:
             return arithmetic(parse(self.activation), parse(self.weight), self.lanes,
                               ROWS * self.lanes, structure=structure, stages=1,
-                              columns=self.columns, **signs)
+                              columns=self.columns, **parts)
         except ValueError as error:
             raise UserError(f"no processing element for {self.activation} x {self.weight}: "
                             f"{error}") from None
@@ -113,23 +117,24 @@ def every_entry() -> list[Entry]:
             + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
             + [Entry(*pair, columns=2) for pair in _SHARED]
             + [Entry(name, name, 2) for name in _LANES]
-            + [Entry(name, name, signs=True) for name in _SIGNS])
+            + [Entry(name, name, signs=True) for name in _SIGNS]
+            + [Entry(name, name, halves=True) for name in _SIGNS])
 
 
 def parse_entries(texts: Iterable[str]) -> list[Entry]:
     """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`, `int8+signs`; `all`:
     the table's.
 
-    `bipolar1` alone stands for several lanes, `+signs` for elements that multiply signs, too.
-    Raises UserError.
+    `bipolar1` alone stands for several lanes, `+signs` for elements that multiply signs, too,
+    `+halves` for those that multiply halves of codes. Raises UserError.
     """
     found = []
     for text in texts:
         if text == "all":
             found += every_entry()
             continue
-        signs = text.endswith(SIGNS)
-        activation, *rest = text.removesuffix(SIGNS).split(":")
+        signs, halves = text.endswith(SIGNS), text.endswith(HALVES)
+        activation, *rest = text.removesuffix(SIGNS).removesuffix(HALVES).split(":")
         weight = rest[0] if rest else activation
         numbers = rest[1:]
         if len(numbers) > 2 or not all(
@@ -138,7 +143,8 @@ def parse_entries(texts: Iterable[str]) -> list[Entry]:
             raise UserError(f"{text!r}: must be a format, ACTIVATION:WEIGHT, "
                             "ACTIVATION:WEIGHT:LANES with 1 to 1024 lanes, or "
                             "ACTIVATION:WEIGHT:LANES:COLUMNS with 1 to 64 columns; with +signs "
-                            "after it, an element that multiplies signs, too")
+                            "after it, an element that multiplies signs, too, with +halves one "
+                            "that multiplies halves of codes")
         for name in (activation, weight):
             try:
                 parse(name)
@@ -149,11 +155,16 @@ def parse_entries(texts: Iterable[str]) -> list[Entry]:
                       or not form.signed or form.width < 3):
             raise UserError(f"{text!r}: signs go with activations and weights that are integers of "
                             "the same 3 or more bits, such as int8")
+        if halves and (activation != weight or form.family != "integer" or not form.complete
+                       or not form.signed or form.width % 4 or numbers):
+            raise UserError(f"{text!r}: halves go with activations and weights that are integers "
+                            "of the same 4, 8, 12 or 16 bits, and one lane and column, such as "
+                            "int8")
         if text == "bipolar1":
             found += [Entry("bipolar1", "bipolar1", number) for number in BIPOLAR_LANES]
         else:
             lanes, columns = [*map(int, numbers), *(1, 1)[len(numbers):]]
-            found.append(Entry(activation, weight, lanes, columns, signs=signs))
+            found.append(Entry(activation, weight, lanes, columns, signs=signs, halves=halves))
     return list(dict.fromkeys(found))
 
 

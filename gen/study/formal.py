@@ -35,6 +35,8 @@ CASES = (("int4", "int4", 1), ("uint4", "int4", 1), ("int6", "int6", 1), ("int8"
          *(("bipolar1", "bipolar1", lanes) for lanes in (1, 3, 8, 16)))
 #: Of elements that multiply signs, too: integers and lanes; their numbers and their signs.
 SIGNS = (("int4", 1), ("int4", 2))
+#: Likewise of elements that multiply halves of codes, too.
+HALVES = (("int4", 1), ("int8", 1))
 #: Structures without plain products, which would be proven against themselves.
 STRUCTURES = ("lut6", "lut4", "gates")
 
@@ -109,8 +111,10 @@ class Specification(_Component):
             products.append(_image(rules.activation, a) * _image(rules.weight, w))
         m = Module()
         dot = Signal(signed(rules.sum_bits))
+        scale = rules.psum_scale
+        scaled = dot >> scale if scale >= 0 else dot << -scale
         m.d.comb += [dot.eq(tree_sum(products)),
-                     self.psum_out.eq(self.psum + (dot >> rules.psum_scale) - rules.head(1))]
+                     self.psum_out.eq(self.psum + scaled - rules.head(1))]
         return m
 
 
@@ -185,22 +189,27 @@ def prove_step(rules: Arithmetic, timeout: float = 60, split: bool | None = None
 def prove_formally(cases: Sequence[tuple[str, str, int]] = CASES,
                    structures: Sequence[str] = STRUCTURES, *, rows: int = 16, timeout: float = 900,
                    signs: Sequence[tuple[str, int]] = SIGNS,
+                   halves: Sequence[tuple[str, int]] = HALVES,
                    progress: Reporter = SILENT) -> tuple[list[list[str]], int]:
-    """`prove_step` of each case for each structure, those of `signs` among them.
+    """`prove_step` of each case for each structure, those of `signs` and `halves` among
+    them.
 
     Returns rows of texts, the first one the heading, and how many were found wrong.
     """
     table, wrong = [["activation", "weight", "lanes", "structure", "result", "seconds"]], 0
     every = [*((*case, "") for case in cases),
-             *((name, name, lanes, kind) for name, lanes in signs for kind in ("numbers", "signs"))]
+             *((name, name, lanes, kind) for name, lanes in signs for kind in ("numbers", "signs")),
+             *((name, name, lanes, kind) for name, lanes in halves for kind in ("whole", "halves"))]
     with progress.step("Formal equivalence", len(every) * len(structures)) as done:
         for activation, weight, lanes, kind in every:
             for structure in structures:
-                both = {"signs": True} if kind else {}
+                both = {"": {}, "numbers": {"signs": True}, "signs": {"signs": True}}.get(
+                    kind, {"halves": True})
                 rules = arithmetic(parse(activation), parse(weight), lanes, rows * lanes,
                                    structure=structure, stages=1, **both)
                 if kind:
-                    rules, activation = OneKind(rules, kind == "signs"), f"{weight} ({kind})"
+                    rules = OneKind(rules, kind in ("signs", "halves"))
+                    activation = f"{weight} ({kind})"
                 found = prove_step(rules, timeout)
                 result = {True: "proven", None: f"no answer in {timeout} s",
                           False: f"wrong: {found.counterexample}"}[found.proven]

@@ -50,10 +50,16 @@ _BIPOLAR_LANES = (1, 2, 3, 4, 5, 6, 7, 8, 23, 64, 128, 256)
 _PLANES_LANES = (1, 2, 3, 4, 23)
 
 
+#: What elements also multiply, by a case's kind.
+_PARTS = {"numbers": {"signs": True}, "signs": {"signs": True},
+          "whole": {"halves": True}, "halves": {"halves": True}}
+
+
 @dataclass(frozen=True, order=True)
 class Case:
     """What is to be proven; formats by the names of the catalogue. `kind`: "numbers" or "signs",
-    what an element multiplies that multiplies both; empty: it multiplies numbers alone."""
+    what an element multiplies that multiplies both; "whole" or "halves" of codes, likewise; empty:
+    it multiplies numbers alone."""
     activation: str
     weight: str
     lanes: int
@@ -63,11 +69,11 @@ class Case:
     kind: str = ""
 
     def rules(self) -> Arithmetic:
-        signs = {"signs": True} if self.kind else {}
+        parts = _PARTS.get(self.kind, {})
         rules = arithmetic(parse(self.activation), parse(self.weight), self.lanes,
                            _ROWS * self.lanes, structure=self.structure, stages=self.stages,
-                           columns=self.columns, **signs)
-        return OneKind(rules, self.kind == "signs") if self.kind else rules
+                           columns=self.columns, **parts)
+        return OneKind(rules, self.kind in ("signs", "halves")) if self.kind else rules
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,9 @@ def cases_of(formats: Sequence[str] | None = None,
     Of every pair of formats that the array multiplies: one lane, and two where both formats are
     the same; bipolar ones with more lanes. One column, and two where they share multiplications.
     Each with one stage and with the stages of its fast circuit. Integers of the same 3 or more bits
-    also with elements that multiply signs, too: their numbers and their signs. Raises UserError for
-    names that do not exist and where no pair can be multiplied.
+    also with elements that multiply signs, too: their numbers and their signs; those of 4, 8, 12
+    and 16 bits with elements that multiply halves of codes, too. Raises UserError for names that do
+    not exist and where no pair can be multiplied.
     """
     try:
         named = {name: parse(name) for name in formats} if formats else catalogue()
@@ -141,14 +148,18 @@ def cases_of(formats: Sequence[str] | None = None,
             if other.binary:
                 lanes = _BIPOLAR_LANES if one.width == other.width == 1 else _PLANES_LANES
             for count in lanes:
-                kinds = ("", "numbers", "signs") if _have_signs(one, other) else ("",)
+                kinds: tuple[str, ...] = ("",)
+                if _have_signs(one, other):
+                    kinds += ("numbers", "signs")
+                if _have_signs(one, other) and one.width % 4 == 0 and count == 1:
+                    kinds += ("whole", "halves")
                 for structure, kind, columns in product(structures or Structure, kinds, (1, 2)):
                     case = Case(activation, weight, count, columns, structure, None, kind)
                     try:
                         rules = case.rules()
                     except ValueError:
                         break
-                    if columns == 1 or rules.across:
+                    if columns == 1 or (rules.across and kind not in ("whole", "halves")):
                         cases += [replace(case, stages=stages)
                                   for stages in sorted({1, rules.stages})]
     if not cases:

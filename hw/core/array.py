@@ -12,7 +12,7 @@ Nothing stalls in here: whatever enters takes its way. There is no reset either;
 counted outside, in `systolith.hw.core.compute`.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from systolith.hw.element.block_scale import BlockScaleCell
@@ -64,8 +64,8 @@ class SystolicArray(wiring.Component):
         meets the word of r steps later in row r. The bus carries no weights then. Only with
         arch.depthwise.
     signs : In(1)
-        The bits of the activation word are signs; and where it is swapped in with new weights,
-        those of the weights are. Only with arch.packed_signs.
+        The bits of the activation word are signs, or its codes are halves; and where it is swapped
+        in with new weights, those of the weights are. Only with arch.parts.
     side : In(2)
         N > 0: the rows are 2**N parts, and part n sees the word of n cycles before. Only with
         arch.side_taps.
@@ -82,7 +82,7 @@ class SystolicArray(wiring.Component):
         self.scale = None if scale is None else BlockScaleCell(
             scale=scale, sum_bits=arch.psum_bits, bits=arch.scaled_bits)
         flags = {name: In(1) for name, there in (
-            ("from_above", arch.depthwise), ("signs", arch.packed_signs)) if there}
+            ("from_above", arch.depthwise), ("signs", arch.parts)) if there}
         if arch.side_taps:
             flags["side"] = In(2)
         super().__init__({
@@ -113,15 +113,16 @@ class SystolicArray(wiring.Component):
         # What travels down: the bus of weights, or of activations, and partial sums, by column.
         buses, psums = [], []
         codes = [self.weights.word_select(column, column_bits) for column in range(arch.columns)]
-        signs, heads = Const(0, 0), []
-        if arch.packed_signs:
+        signs: Value = Const(0, 0)
+        heads: list[Value] = []
+        if arch.parts:
             # The rows of a filling follow the word with which it is swapped in.
             held = Signal()
             with m.If(self.swap):
                 m.d.sync += held.eq(self.signs)
             filling, signs = Mux(self.swap, self.signs, held), self.signs
             codes = [Cat(word, filling) for word in codes]
-            heads = self._heads(m)
+            heads = self._heads(m) if arch.packed_signs else []
         decoded = [bus for first in range(0, arch.columns, width) for bus in
                    arithmetic.decode_weights(m, codes[first:first + width])]
         for column, bus in enumerate(decoded):

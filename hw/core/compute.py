@@ -273,7 +273,7 @@ class Compute(ExecutionUnit):
         ]
         if array.pe.from_above:
             m.d.comb += array.from_above.eq(later(pixels.step & flow.above, enters, "above"))
-        if arch.packed_signs:
+        if arch.parts:
             m.d.comb += array.signs.eq(later(flow.fields["signs"], enters, "signs"))
         if arch.side_taps:
             m.d.comb += array.side.eq(later(flow.fields["side"], enters, "side"))

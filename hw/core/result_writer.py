@@ -21,7 +21,7 @@ _LAYOUT = isa.layout(isa.Opcode.POST)
 def fields_layout(arch: Arch) -> data.StructLayout:
     """What a ResultWriter needs of an instruction while it is worked on."""
     return data.StructLayout({
-        **({"signs": 1} if arch.packed_signs else {}),
+        **({"signs": 1} if arch.parts else {}),
         **map_address.FIELDS.members, "destination": _LAYOUT["destination"].shape, "raw": 1,
         "base": _LAYOUT["base"].shape, "copy_base": _LAYOUT["copy_base"].shape,
         "slot": range(arch.slots)})
@@ -106,11 +106,11 @@ class ResultWriter(wiring.Component):
         ]
         words = group.replicate(arch.groups_per_word)
         slots = (1 << fields.slot)[:arch.slots]
-        if not arch.packed_signs:
+        if not arch.parts:
             m.d.comb += self.write_data.eq(words)
             m.d.sync += enable.eq(Mux(ends & to_activation, slots, 0))
         else:
-            # A group of codes is as many groups of signs; and above one of signs come zeros.
+            # A group of codes is as many groups of parts; and above one of parts come zeros.
             codes = Cat((fields.slot == slot).replicate(arch.code_signs)
                         for slot in range(arch.groups_per_word))
             above = Cat(fields.slot <= slot for slot in range(arch.slots))
@@ -134,19 +134,23 @@ class ResultWriter(wiring.Component):
         m.d.comb += [self.copy_address.eq(word + apart), self.copy_enable.eq(copy)]
 
     def _elaborate_chunks(self, m):
-        """Registers of the group, the raw chunk and, on chips with signs, those of the group."""
+        """Registers of the group, the raw chunk and, on chips with signs or halves, those of the
+        group."""
         arch = self.arch
         group = Signal(arch.group_bits, reset_less=True)
         raw = Signal(arch.post_lanes * arch.raw_bits, reset_less=True)
-        signs = Signal(arch.group, reset_less=True) if arch.packed_signs else None
+        part, width = arch.part, arch.activation.width
+        signs = None if part is None else Signal(arch.group * part.width, name="signs",
+                                                 reset_less=True)
         with m.If(self.mark.valid):
             m.d.sync += [
                 group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes),
                 raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws)),
             ]
-            if signs is not None:
-                m.d.sync += signs.word_select(self.mark.chunk, arch.post_lanes).eq(
-                    ~self.codes[arch.activation.width - 1::arch.activation.width])
+            if part is not None and signs is not None:
+                codes = [self.codes.word_select(n, width) for n in range(arch.post_lanes)]
+                parts = Cat(~code[-1] if part.binary else code[:part.width] for code in codes)
+                m.d.sync += signs.word_select(self.mark.chunk, len(parts)).eq(parts)
         return group, raw, signs
 
     def _elaborate_items(self, m, push):

@@ -65,6 +65,7 @@ class Arithmetic(ABC):
     """
 
     signs = False
+    halves = False
     fast_stages = 1
     most_stages = 1
     psum_scale = 0

@@ -13,7 +13,7 @@ there, gives back.
 from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from systolith.hw.formats import Format, sum_bits
+from systolith.hw.formats import Format, Int, sum_bits
 from systolith.hw.spec.structures import Structure
 
 from .arithmetic import Operands, tree_sum
@@ -53,8 +53,11 @@ class DspProducts:
     offset = 0
 
     def __init__(self, activation: Format, weight: Format, lanes: int, columns: int,
-                 structure: Structure) -> None:
+                 structure: Structure, halves: bool = False) -> None:
         self._formats = activation, weight
+        # Two halves are joined, as two lanes are, by a digit that holds the sum of two products.
+        self._half = Int(max(1, activation.width // 2))
+        self._halves = halves
         # Joining two numbers takes one bit more: the lower one may take one away.
         self._digit = sum_bits(activation, weight, 2)
         fits = _takes(structure, *(fmt.width + self._digit + 1 for fmt in self._formats))
@@ -70,13 +73,28 @@ class DspProducts:
         self.activation_bits, self.weight_bits = (
             self._pairs * (2 * fmt.width + 1) + self._alone * fmt.width for fmt in self._formats)
         self.weight_bits += self._alone * self._at_edge
+        if halves:
+            self._half_digit = sum_bits(self._half, self._half, 2)
+            self.activation_bits = self.weight_bits = self._half_digit + self._half.width + 1
 
-    def decode_activation(self, codes: Value) -> Value:
+    def _in_halves(self, codes, halves):
+        """One factor of a code: its number, or its joined halves."""
+        bits = self._half.width
+        low, high = codes[:bits], codes[bits:]
+        joined = _join(low, _less(high, low, self._half), self._half_digit, self._half)
+        return Mux(halves, joined, codes.as_signed())[:self.activation_bits]
+
+    def decode_activation(self, codes: Value, halves: Value | None = None) -> Value:
+        if halves is not None:
+            return self._in_halves(codes, halves)
         lanes, pairs = self._decode(codes, 0, [0, 1])
         return Cat(*pairs, *lanes)
 
-    def decode_weights(self, codes: Sequence[Value]) -> list[Value]:
-        """Decoded weights of all columns."""
+    def decode_weights(self, codes: Sequence[Value],
+                       halves: Sequence[Value] = ()) -> list[Value]:
+        """Decoded weights of all columns; `halves`: whether each is two halves."""
+        if halves:
+            return [self._in_halves(*column) for column in zip(codes, halves, strict=True)]
         parts = [self._decode(column, 1, [1, 0]) for column in codes]
         if self._at_edge:
             fmt = self._formats[1]
@@ -125,6 +143,10 @@ class DspProducts:
                 for column in counts])
             weights = [Mux(signs, *pair) for pair in zip(equal, weights, strict=True)]
         w_bits = weight.width + self._at_edge
+        if self._halves:
+            assert signs is not None
+            return [psum + self._of_halves(m, where, signs, stages)
+                    for psum, where in zip(psums, operands, strict=True)]
 
         def multiply(where, a, w, name):
             product = Signal((a * w).shape(), name=f"{where.prefix}product{name}")
@@ -152,6 +174,18 @@ class DspProducts:
                 w = _number(words[column][:weight.width], weight)
                 terms[column].append(multiply(operands[column], a, w, name))
         return [psum + tree_sum(each) for psum, each in zip(psums, terms, strict=True)]
+
+
+    def _of_halves(self, m, where, halves, stages):
+        """The product of two codes, or of their halves."""
+        a, w = where.a(0)[:self.activation_bits].as_signed(), where.w(0).as_signed()
+        product = Signal((a * w).shape(), name=f"{where.prefix}product")
+        m.d.comb += product.eq(a * w)
+        value: Value = product
+        if stages > 1:
+            value, halves = where.register(product, "product_held"), where.a(1)[-1]
+        whole = value[:2 * self._formats[0].width].as_signed()
+        return Mux(halves, _digit_above(value, self._half_digit) << self._half.width, whole)
 
 
 def _number(bits, fmt):

@@ -45,7 +45,8 @@ def arithmetic(activation: Format, weight: Format, lanes: int, terms: int,
 
 def arithmetic_of(arch: Arch) -> Arithmetic:
     """The `Arithmetic` of a chip's processing elements."""
-    signs = {"signs": True} if arch.packed_signs else {}
+    signs = {name: True for name, there in (("signs", arch.packed_signs),
+                                            ("halves", arch.packed_halves)) if there}
     return arithmetic(arch.activation, arch.weight, arch.lanes, arch.vector,
                       structure=arch.pe_structure, stages=arch.stages, columns=arch.shared_columns,
                       **signs)

@@ -22,16 +22,20 @@ class IntArithmetic(Arithmetic):
     With `signs`, where codes are signs, they travel as they are instead of decoded. Instead of a
     product, twice the count of equal signs of the lane is added: the sum of their products and as
     many as there are signs.
+
+    With `halves`, codes can be two numbers of half the bits, as the highest bit at the edges says:
+    then 2**half times the lower half of an activation times the upper one of the weight, and the
+    upper one times the lower one, is added.
     """
 
     def __init__(self, activation: Format, weight: Format, lanes: int, terms: int, *,
                  structure: Structure = Structure.LUT4, stages: int | None = None,
-                 columns: int = 1, signs: bool = False) -> None:
-        self.signs = signs
+                 columns: int = 1, signs: bool = False, halves: bool = False) -> None:
+        self.signs, self.halves = signs, halves
         self._products = (
-            DspProducts(activation, weight, lanes, columns, Structure(structure))
+            DspProducts(activation, weight, lanes, columns, Structure(structure), halves)
             if Structure(structure).is_dsp else
-            _BoothProducts(activation, weight, lanes, Structure(structure)))
+            _BoothProducts(activation, weight, lanes, Structure(structure), halves))
         self.across = self._products.across
         self.fast_stages = self._products.fast_stages
         self.most_stages = self._products.most_stages
@@ -39,12 +43,16 @@ class IntArithmetic(Arithmetic):
                          columns=columns)
         self.activation_bits = self._products.activation_bits
         self.weight_bits = self._products.weight_bits
+        if halves:
+            self.activation_bits += 1
         if signs:
             bits = lanes * activation.width
             self.activation_bits = max(self.activation_bits, bits) + 1
             self.weight_bits = max(self.weight_bits, bits)
 
     def decode_activation(self, m: Module, codes: Value) -> Value:
+        if self.halves:
+            return Cat(self._products.decode_activation(codes[:-1], codes[-1]), codes[-1])
         if not self.signs:
             return self._products.decode_activation(codes)
         codes, signs = codes[:-1], codes[-1]
@@ -55,6 +63,9 @@ class IntArithmetic(Arithmetic):
         return self.decode_weights(m, [codes])[0]
 
     def decode_weights(self, m: Module, codes: Sequence[Value]) -> list[Value]:
+        if self.halves:
+            return self._products.decode_weights([column[:-1] for column in codes],
+                                                 [column[-1] for column in codes])
         if not self.signs:
             return self._products.decode_weights(codes)
         decoded = self._products.decode_weights([column[:-1] for column in codes])
@@ -66,7 +77,7 @@ class IntArithmetic(Arithmetic):
 
     def accumulate_columns(self, m: Module, operands: Sequence[Operands],
                            psums: Sequence[Value]) -> list[Value]:
-        signs = operands[0].a(0)[-1] if self.signs else None
+        signs = operands[0].a(0)[-1] if self.signs or self.halves else None
         counts = [self._counts(m, column, signs) for column in operands] if self.signs else None
         return self._products.accumulate(m, operands, psums, self.stages, signs, counts)
 
@@ -112,7 +123,8 @@ class _BoothProducts:
     across = False
 
     def __init__(self, activation: Format, weight: Format, lanes: int,
-                 structure: Structure) -> None:
+                 structure: Structure, halves: bool = False) -> None:
+        self._halves = halves
         self._activation, self._weight, self._lanes = activation, weight, lanes
         self._swapped = _row_bits(activation, weight) < _row_bits(weight, activation)
         self._multiplier, self._multiplicand = ((activation, weight) if self._swapped else
@@ -121,7 +133,8 @@ class _BoothProducts:
         self.offset = lanes * sum(row_offset(self._multiplicand, ends) << 2 * k
                                   for k, ends in enumerate(self._ranges))
         # Two bits of a digit and two of the other operand are what a LUT of four inputs takes.
-        self._recoded = structure is Structure.LUT4 and len(self._ranges) > 1
+        # So written, halves would not be numbers of their own.
+        self._recoded = structure is Structure.LUT4 and len(self._ranges) > 1 and not halves
         self._adder = ripple if structure is Structure.GATES else chain
         self._a_bits = activation.width + (self._recoded and self._swapped)
         self._w_bits = weight.width + (self._recoded and not self._swapped)
@@ -132,10 +145,11 @@ class _BoothProducts:
         self.most_stages = self._levels + 1
         self.fast_stages = -(-self.most_stages // 2)
 
-    def decode_activation(self, codes: Value) -> Value:
+    def decode_activation(self, codes: Value, halves: Value | None = None) -> Value:
         return self._decode(codes, self._activation, self._recoded and self._swapped)
 
-    def decode_weights(self, codes: Sequence[Value]) -> list[Value]:
+    def decode_weights(self, codes: Sequence[Value],
+                       halves: Sequence[Value] = ()) -> list[Value]:
         return [self._decode(column, self._weight, self._recoded and not self._swapped)
                 for column in codes]
 
@@ -155,12 +169,15 @@ class _BoothProducts:
             multiplier = w.word_select(lane, self._w_bits)
             if self._swapped:
                 multiplicand, multiplier = multiplier, multiplicand
-            if signs is not None:
+            if counts is not None:
                 multiplier = multiplier & ~signs.replicate(len(multiplier))
             found = digits(multiplier, self._multiplier.signed, len(self._ranges), self._recoded)
             for k, digit in enumerate(found):
+                factor = multiplicand
+                if self._halves:
+                    digit, factor = self._half(k, digit, multiplicand, signs)
                 row = booth_row(
-                    m, digit, self._ranges[k], self._multiplicand, multiplicand, 2 * k,
+                    m, digit, self._ranges[k], self._multiplicand, factor, 2 * k,
                     f"row{k}" if self._lanes == 1 else f"lane{lane}_row{k}")
                 if counts is not None and not k:
                     bits = Cat(row.bits) | Cat(Const(0, 1), counts[lane])
@@ -168,11 +185,22 @@ class _BoothProducts:
                 rows.append(row)
         return sorted(rows, key=lambda row: row.low)
 
+    def _half(self, k, digit, multiplicand, halves):
+        """Digit `k` and the multiplicand of its row. In `halves`, digits of the lower half multiply
+        the upper one, where it stands, and those of the upper half the lower one."""
+        half = len(multiplicand) // 2
+        low, high = multiplicand[:half], multiplicand[half:]
+        if 2 * k < half:
+            return digit, Cat(low & ~halves.replicate(half), high)
+        if 2 * k == half:
+            digit = *digit[:2], digit[2] & ~halves
+        return digit, Cat(low, Mux(halves, low[-1].replicate(half), high))
+
     def accumulate(self, m: Module, operands: Sequence[Operands], psums: Sequence[Value],
                    stages: int, signs: Value | None, counts: Sequence[Sequence[Value]] | None
                    ) -> list[Value]:
-        """`Arithmetic.accumulate_columns`. `signs`: whether the operands are signs, `counts`: of
-        equal ones, for each column and lane; None where they never are."""
+        """`Arithmetic.accumulate_columns`. `signs`: whether the operands are signs, or halves;
+        `counts`: of equal ones, for each column and lane; None where they never are."""
         return [self._accumulate(m, where, psum, stages, signs, counts and counts[column])
                 for column, (where, psum) in enumerate(zip(operands, psums, strict=True))]
 

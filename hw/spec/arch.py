@@ -9,7 +9,7 @@ from functools import cached_property
 from math import gcd
 from typing import Any
 
-from systolith.hw.formats import Format, Int, parse, sum_bits, term_bound
+from systolith.hw.formats import Bipolar, Format, Int, parse, sum_bits, term_bound
 
 from .isa import INSTRUCTION_BYTES
 from .keys import Choice, Megahertz, Name, Number, Several, Switch, Whole, key, keys_of
@@ -94,6 +94,11 @@ class Arch:
         "Whether parts of the rows can see pixels to the left of those of others, so that layers "
         "whose channels fill half or a quarter of the rows compute two or four taps of a kernel's "
         "row in a pass. For formats with a 0, and a multiple of 4 rows."))
+    packed_halves: bool = field(default=False, metadata=key("array.packed_halves", Switch(),
+        "Whether processing elements also multiply numbers of half the bits, two in a code: layers "
+        "that read int4 between layers of int8, with weights of int4, take half the passes. For "
+        "activations and weights of the same 4, 8, 12 or 16 bits, one lane, shared_columns = 1, "
+        "and rows and columns with an even common divisor; not with packed_signs."))
     post_lanes: int = field(default=None, metadata=key(  # type: ignore[assignment]  # a number in
         "post.lanes", Whole(1, 256, none="auto"),        # every chip that is made
         "Channels that post-processing finishes per cycle; divides columns and rows * lanes. "
@@ -245,9 +250,22 @@ class Arch:
         return self.columns // self.group
 
     @cached_property
+    def part(self) -> Format | None:
+        """What a code can also hold several of: signs, or numbers of half the bits; None: nothing.
+        """
+        if self.packed_signs:
+            return Bipolar(1)
+        return Int(self.activation.width // 2) if self.packed_halves else None
+
+    @property
+    def parts(self) -> bool:
+        """Whether codes can hold parts."""
+        return self.part is not None
+
+    @cached_property
     def code_signs(self) -> int:
-        """Signs that a code can hold; 1 on chips without `packed_signs`."""
-        return self.activation.width if self.packed_signs else 1
+        """Parts that a code can hold; 1 on chips on which it holds none."""
+        return 1 if self.part is None else self.activation.width // self.part.width
 
     @cached_property
     def slots(self) -> int:

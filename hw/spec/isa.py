@@ -204,7 +204,9 @@ OPCODES = {
         Field("double", 1, "1: the first pass doubles the accumulators before it adds; chips with "
                            "bit planes only"),
         Field("signs", 1, "1: each bit of an activation or weight code is a factor of its own, +1 "
-                          "where it is 1, else -1; chips with signs only"),
+                          "where it is 1, else -1; on chips with halves, each half of a code is, "
+                          "the lower one of an activation goes with the upper one of a weight, and "
+                          "sums count `2**half`; chips with signs or halves only"),
         Field("side", 2, "N > 0: the rows of the array are `2**N` equal parts; part n sees the "
                          "pixel n steps before that of the first part. The first `2**N - 1` sums "
                          "of each pass mean nothing; chips with side taps only", most=2),
@@ -239,8 +241,8 @@ OPCODES = {
         Field("slot", SLOT_BITS, "which group of each word is written, and of the operand words "
                                  "read"),
         Field("signs", 1, "1: of each result its sign is written, a bit that is 1 where the result "
-                          "is not negative; slot is which group of bits, and those above it in the "
-                          "word become 0; chips with signs only"),
+                          "is not negative, or its lower half; slot is which group of bits, and "
+                          "those above it in the word become 0; chips with signs or halves only"),
         _signed("zero_point", 16, "added after rounding (integers)"),
         _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 16, "largest result, as an ordered integer"),

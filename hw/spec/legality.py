@@ -24,8 +24,8 @@ __all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "executes", "fault",
 class Option:
     """Values of a field, from `low` to `high`, that only chips with an optional part execute.
 
-    `part` is the field of `Arch` that says whether the chip has it, `lack` what is said of a chip
-    that has not.
+    `part` is the field or property of `Arch` that says whether the chip has it, `lack` what is
+    said of a chip that has not.
     """
     opcode: Opcode
     field: str
@@ -41,7 +41,7 @@ class Option:
 
 _OPERANDS = ("operand_depth", "the chip has no operand memory")
 _TABLES = ("table_depth", "the chip has no table memory")
-_SIGNS = ("packed_signs", "the chip's elements do not multiply signs")
+_SIGNS = ("parts", "the chip's elements do not multiply signs, or halves of codes")
 _SIDE = ("side_taps", "the array's rows do not see pixels side by side")
 OPTIONS = (
     Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),

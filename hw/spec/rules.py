@@ -155,6 +155,21 @@ def _signs_fill_codes(arch: Arch) -> Fault:
     return None
 
 
+def _halves_fill_codes(arch: Arch) -> Fault:
+    if not arch.packed_halves:
+        return None
+    form, other = arch.activation, arch.weight
+    if form != other or form.family != "integer" or not form.complete or form.width % 4:
+        return "packed_halves", ("needs activations and weights that are integers of the same 4, "
+                                 f"8, 12 or 16 bits, not {form} and {other}; set it to false")
+    if arch.group % 2 or arch.lanes > 1 or arch.shared_columns > 1 or arch.packed_signs:
+        return "packed_halves", ("needs rows and columns with an even common divisor, one lane, "
+                                 "shared_columns = 1 and packed_signs = false, not "
+                                 f"{arch.rows} rows, {arch.columns} columns, {arch.lanes} lanes "
+                                 f"and shared_columns = {arch.shared_columns}; set it to false")
+    return None
+
+
 def _narrow_weights_are_integers(arch: Arch) -> Fault:
     widths, form = arch.weight_widths, arch.weight
     if widths and (form.family != "integer" or form.block_scale or not (
@@ -243,7 +258,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
     _tables_hold_all_codes,
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
-    _signs_fill_codes, _narrow_weights_are_integers,
+    _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
     _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,

@@ -16,6 +16,8 @@ from systolith.hw.spec.loops import item_count
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import unpack_group_items, unpack_raw_items
 
+from .parts import part_codes
+
 __all__ = ["Comparison", "Difference", "Place", "compare", "compare_outputs", "locate",
            "results_from_trace"]
 
@@ -176,7 +178,7 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
     tall = {}                                   # (tensor, round): images one under the other
     for place, items in zip(places, results, strict=True):
         if place.signs:
-            items = (arch.activation.ordered(items) >= 0).astype(np.int64)
+            items = part_codes(items, arch)
         key = place.tensor, place.round
         if key not in tall:
             golden, first = np.asarray(expected[place.tensor]), place.round * together
@@ -191,7 +193,8 @@ def compare(program: Program, places: list[Place], results: Sequence[np.ndarray]
             channel = own[channel]
         real = channel < len(golden)
         at = np.stack(np.broadcast_arrays(channel, place.y[:, None], place.x[:, None]), 2)[real]
-        bits = arch.raw_bits if place.raw else 1 if place.signs else arch.activation.width
+        part = arch.part if place.signs else None
+        bits = arch.raw_bits if place.raw else (part or arch.activation).width
         total.add(_compare(program, place.layer, place.tensor, at, items[real],
                            golden[tuple(at.T)], bits, place.round * together,
                            golden.shape[1] // together))

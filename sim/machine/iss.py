@@ -36,10 +36,11 @@ from systolith.hw.spec.loops import (
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.hw.spec.narrow import unpack_rows
-from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, signs_of
+from systolith.sim.model.numerics import add_bias, codes_of, convolve, images_of, parts_of
 from systolith.sim.model.requantization import Below, Operand, Requantization
 
 from .access import accesses, check, words
+from .parts import part_codes
 
 __all__ = ["ExecutionError", "Result", "Simulator", "Written"]
 
@@ -208,8 +209,10 @@ class Simulator:
         total = self.accumulators[pixels].astype(wide) * i.accumulate << i.double
         low, high = -(1 << arch.accumulator_bits - 1), (1 << arch.accumulator_bits - 1) - 1
         padded = i.pad_valid or i.starts
-        def images_in(form, codes):
-            return signs_of(codes, form.width) if i.signs else images_of(form, codes)
+        def images_in(form, codes, upper_first=False):
+            if not i.signs or arch.part is None:
+                return images_of(form, codes)
+            return parts_of(arch.part, codes, form.width, upper_first)
         padding = images_in(arch.activation, np.array([i.pad_code])) if padded else 0
         passes = np.ndindex(i.kernel_y, i.kernel_x, i.blocks)
         for number_of_pass, (ky, kx, block) in enumerate(passes):
@@ -235,13 +238,15 @@ class Simulator:
                 codes, factor = codes[:-1], arch.weight.block_scale.factors[scales]
             idle = np.arange(codes.shape[1]) % arch.lanes % 2 * arch.weight.binary
             weights = images_in(arch.weight, np.concatenate(
-                [codes, np.tile(idle, (rows - len(codes), 1))]))
+                [codes, np.tile(idle, (rows - len(codes), 1))]), arch.packed_halves)
             if i.starts:
                 sums = self._from_above(number, i, images, weights)
             else:
                 weights = weights.reshape(rows, columns, -1).swapaxes(0, 1)
                 sums = convolve(images[:, :, None, None],
                                 weights.reshape(columns, -1)[:, :, None, None])[:, :, 0, 0]
+            if i.signs and arch.packed_halves:
+                sums = sums << arch.activation.width // 2
             total = total + sums.astype(wide) * factor
             if arch.accumulator is not None:
                 total = np.clip(total, low, high)
@@ -317,8 +322,8 @@ class Simulator:
                 (self.operands, i.copy_base, (Destination.OPERAND, Destination.BOTH))):
             if i.destination in chosen:
                 for offset, codes in zip(offsets.tolist(), items, strict=True):
-                    if i.signs:
-                        codes = codes_of(arch.activation.ordered(codes) >= 0, arch.code_signs)
+                    if i.signs and arch.part is not None:
+                        codes = codes_of(part_codes(codes, arch), arch.code_signs, arch.part.width)
                         memory[base + offset, slot.stop:] = 0
                     memory[base + offset, slot] = codes
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from systolith.hw.formats import Format
 
 __all__ = ["add_bias", "codes_of", "constant", "convolve", "images_of", "output_size",
-           "round_reals", "saturating_convolve", "signs_of"]
+           "parts_of", "round_reals", "saturating_convolve"]
 
 #: Input patches that are held at a time, in elements.
 _PATCHES = 1 << 23
@@ -48,16 +48,20 @@ def images_of(format: Format, codes: ArrayLike) -> np.ndarray:
     return table[codes]
 
 
-def signs_of(codes: ArrayLike, width: int) -> np.ndarray:
-    """+1 and -1, int64 [..., n * width], for the bits 1 and 0 of codes [..., n], lowest first."""
-    bits = np.asarray(codes, np.int64)[..., None] >> np.arange(width) & 1
-    return 2 * bits.reshape(*bits.shape[:-2], -1) - 1
+def codes_of(parts: ArrayLike, count: int, bits: int = 1, upper_first: bool = False) -> np.ndarray:
+    """Codes, int64 [..., n], of `count` parts each of so many bits [..., n * count], the lowest
+    bits first, or (`upper_first`) the highest."""
+    parts = np.asarray(parts, np.int64)
+    order = bits * np.arange(count)[::-1 if upper_first else 1]
+    return (parts.reshape(*parts.shape[:-1], -1, count) << order).sum(axis=-1)
 
 
-def codes_of(bits: ArrayLike, width: int) -> np.ndarray:
-    """Codes, int64 [..., n], of bits [..., n * width], 0 and 1, lowest first."""
-    bits = np.asarray(bits, np.int64)
-    return (bits.reshape(*bits.shape[:-1], -1, width) << np.arange(width)).sum(axis=-1)
+def parts_of(part: Format, codes: ArrayLike, width: int, upper_first: bool = False) -> np.ndarray:
+    """Images, int64 [..., n * parts], of what codes [..., n] of `width` bits hold of numbers in the
+    format `part`, the lowest bits first, or (`upper_first`) the highest."""
+    order = np.arange(0, width, part.width)[::-1 if upper_first else 1]
+    found = np.asarray(codes, np.int64)[..., None] >> order & (1 << part.width) - 1
+    return images_of(part, found.reshape(*found.shape[:-2], -1))
 
 
 # Exact sums.

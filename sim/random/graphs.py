@@ -40,9 +40,9 @@ class _Network:
         self.arch, self.seed, self.format = arch, seed, arch.activation
         self.longest = max(arch.largest_k, arch.vector)         # products that sums hold
         self.draw, self.data = random.Random(f"graph {seed}"), np.random.default_rng([seed, 2])
-        self.other, self.ties, self.signs, self.narrow = (
+        self.other, self.ties, self.signs, self.narrow, self.halves = (
             random.Random(f"graph's {what} {seed}")
-            for what in ("operands", "ties", "signs", "narrow weights"))
+            for what in ("operands", "ties", "signs", "narrow weights", "halves"))
         self.blocks = np.random.default_rng([seed, 3])
         draw = self.draw
         self.tensors = [Tensor(
@@ -63,6 +63,11 @@ class _Network:
                 form = None if layer.raw else self.format
                 if form and number + 1 < count and self._may_be_signs(layer):
                     form, layer = _SIGNS, replace(layer, table=None)
+                elif form and number + 1 < count and self._may_be_halves(layer):
+                    form, own = self.arch.part, layer.requantization
+                    low, high = form.ordered_range
+                    layer = replace(layer, table=None, requantization=replace(
+                        own, low=max(own.low, low), high=high))
                 self.layers.append(layer)
                 self.tensors.append(Tensor(layer.output, layer.output_shape, form))
         read = {layer.input for layer in self.layers} | {
@@ -91,7 +96,11 @@ class _Network:
             images = arch.weight.image(codes)
             codes = codes[(images >= -1 << width - 1) & (images < 1 << width - 1)]
         weight = data.choice(codes, (filters, channels // groups, *kernel))
-        signs = self._apart(source.format)
+        signs, half = self._apart(source.format), self._half(source.format)
+        if half:                                # weights of half the bits, too
+            groups = 1
+            images = arch.part.image(arch.part.finite_codes()) << arch.part.width
+            weight = data.choice(arch.weight.from_image(images), (filters, channels, *kernel))
         if signs:
             groups = 1
             weight = data.integers(0, 2, (filters, channels, *kernel))
@@ -153,14 +162,25 @@ class _Network:
                 groups = filters = channels
         return filters, groups
 
+    def _half(self, form):
+        """Whether it is the format of halves of codes."""
+        return self.arch.packed_halves and form == self.arch.part
+
     def _apart(self, form):
         """Whether it is the format of signs on a chip of integers."""
         return form == _SIGNS and form != self.format
 
     def _may_be_signs(self, layer):
         """Whether the results of a layer are to be signs, on chips that have them."""
-        return (executes(self.arch, Opcode.POST, "signs") and layer.operand is None
+        return (self.arch.packed_signs and layer.operand is None
                 and layer.requantization.below is None and self.signs.random() < 0.6)
+
+    def _may_be_halves(self, layer):
+        """Whether the results of a layer are to have half the bits, on chips that have such."""
+        return (self.arch.packed_halves and self.arch.accumulator is None
+                and layer.operand is None
+                and layer.requantization.low <= self.arch.part.ordered_range[1]
+                and self.halves.random() < 0.7)
 
     def _too_long_in_pairs(self, kernel, channels):
         """Whether exact accumulators have no room for a binary layer each pass of which is made
@@ -179,7 +199,7 @@ class _Network:
             lanes = self.arch.vector * self.arch.code_signs
             return replace(geometry, pad_code=0 if raw and (-channels) % lanes % 2 else code)
         if not self.format.has_zero or self.draw.random() < 0.5:
-            code = int(self.draw.choice(self.format.finite_codes()))
+            code = int(self.draw.choice(form.finite_codes()))
             if not self.format.has_zero and (-channels) % self.arch.vector % 2 and (
                     raw or self._too_long_in_pairs(kernel, channels)):
                 code = 0            # the code that an odd number of idle lanes always allows

@@ -302,8 +302,9 @@ def mismatches(arithmetic: Arithmetic, observed: Observed) -> tuple[np.ndarray, 
     a, w = observed.a[finite][:, None, :], observed.w[finite]
     dot = activation.product_image(weight, a, w).astype(object).sum(axis=2)
     rows = arithmetic.terms // arithmetic.lanes
-    modulus = (1 << arithmetic.psum_bits + arithmetic.psum_scale) - 1
-    constant = (observed.added[finite] << arithmetic.psum_scale) - dot & modulus
+    finer, coarser = max(arithmetic.psum_scale, 0), max(-arithmetic.psum_scale, 0)
+    modulus = (1 << arithmetic.psum_bits + finer) - 1
+    constant = (observed.added[finite] << finer) - (dot << coarser) & modulus
     wrong = np.zeros(len(observed.a), bool)
     if finite.any():
         wrong[finite] = ((constant != constant[0, 0]) | (observed.total[finite] != rows * dot)

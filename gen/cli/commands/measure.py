@@ -60,7 +60,8 @@ class Area(Command):
         parser.add_argument("--formats", type=names, metavar="FORMAT,...",
                             help="elements: FORMAT, ACTIVATION:WEIGHT, "
                                  "ACTIVATION:WEIGHT:LANES, FORMAT+signs (an element that "
-                                 "multiplies signs, too), or all")
+                                 "multiplies signs, too), FORMAT+halves (halves of codes), or "
+                                 "all")
         parser.add_argument("--targets", type=names, metavar="TARGET,...",
                             help=f"of elements, among {', '.join(ELEMENT_TARGETS)} (default: all)")
         parser.add_argument("--liberty", metavar="FILE",

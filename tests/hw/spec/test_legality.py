@@ -39,7 +39,7 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
-    with_part = {"bit_planes": BINARY, "packed_signs": SIGNS, "side_taps": SIDE,
+    with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
                  "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:

@@ -25,6 +25,8 @@ BROKEN = {
     "_bit_planes_are_binary": ({"bit_planes": True}, BINARY | {"bit_planes": True}),
     "_signs_fill_codes": ({"rows": 8, "columns": 4, "packed_signs": True},
                           {"rows": 8, "columns": 8, "packed_signs": True}),
+    "_halves_fill_codes": ({"packed_halves": True, "activation": "int6", "weight": "int6"},
+                           {"packed_halves": True, "activation": "int8", "weight": "int8"}),
     "_narrow_weights_are_integers": ({"weight_widths": (4, 8)}, {"weight_widths": (4, 7)}),
     "_depthwise_arrays_are_square": ({"depthwise": True, "rows": 3}, {"depthwise": True}),
     "_depthwise_needs_a_zero": (BINARY | {"depthwise": True}, {"depthwise": True}),

@@ -1,0 +1,91 @@
+"""Integers of half the bits, two in a code (`array.packed_halves`)."""
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from systolith.gen.compile.compile import compile_graph
+from systolith.gen.compile.halves import kept_halves
+from systolith.gen.compile.widen import widened
+from systolith.gen.importer.reader import load
+from systolith.hw.formats import Int
+from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.isa import Opcode
+from systolith.sim.machine.cycles import cycles
+from systolith.sim.machine.memory_plan import check_memory_plan
+
+from ...onnx_exact import integer_network, on_chip, qdq
+
+CHIP = Arch(rows=4, columns=4, post_lanes=2, packed_halves=True, bus_bits=32)
+
+
+def network(channels=12, weights=8, results=ml_dtypes.int4, seed=0):
+    """(Graph, codes of its input): three convolutions, the first two with results in int4, and
+    weights from -weights to weights - 1 in the last two."""
+    rng = np.random.default_rng(seed)
+    net, x = integer_network(rng, (channels, 6, 5))
+    for n, most in enumerate((100, weights, weights)):
+        codes = rng.integers(-most, most, (channels, channels, 3, 3)).astype(np.int8)
+        w = net.node("DequantizeLinear", codes, np.float32(1 / (8 * most)), np.int8(0))
+        x = net.node("Conv", x, w, np.float32(rng.integers(-300, 300, channels) / 128),
+                     pads=[1] * 4)
+        x = qdq(net, x, 1.0, -3, results) if n < 2 else qdq(net, x, 0.5, -7)
+    graph = load(net.model(x))
+    return graph, graph.encode_inputs(np.float32(rng.standard_normal((2, *net.shape)) * 3))
+
+
+def used(program):
+    """For each layer, whether its ARRAYs read halves."""
+    return [bool(i.signs) for n in range(len(program.host.layers)) for i in
+            [next(i for i in program.instructions if i.opcode == Opcode.ARRAY and i.layer == n)]]
+
+
+@pytest.mark.parametrize("channels", [8, 12, 13])
+def test_results_are_those_of_numbers_in_half_the_passes(channels):
+    graph, codes = network(channels)
+    held = widened(graph, CHIP)
+    program = on_chip(held, codes, CHIP, 3)
+    check_memory_plan(program)
+    assert used(program) == [False, True, True]
+    for name, found in held.run(codes).items():
+        np.testing.assert_array_equal(found, graph.run(codes)[name])
+    plain = replace(CHIP, packed_halves=False)
+    whole = compile_graph(widened(graph, plain), plain)
+    taken, before = ([sum(box.passes for boxes in layer.array.passes for box in boxes)
+                      for layer in item.host.layers] for item in (program, whole))
+    words = -(-channels // 4)
+    assert taken[0] == before[0] and taken[1] * words == before[1] * -(-words // 2)
+    assert cycles(program).cycles < cycles(whole).cycles
+
+
+@pytest.mark.parametrize("chip, changes", [
+    (CHIP, {"weights": 9}),                             # weights of more bits
+    (CHIP, {"results": np.int8}),                       # results of more bits
+    (CHIP, {"channels": 4}),                            # one word holds them anyway
+    (CHIP, {"group": 4}),                               # groups
+    (replace(CHIP, accumulator=40), {}),                # sums that saturate pass by pass
+    (replace(CHIP, packed_halves=False), {})])
+def test_what_halves_cannot_do_is_done_with_numbers(chip, changes):
+    graph, codes = grouped(changes["group"]) if "group" in changes else network(**changes)
+    assert not kept_halves(graph, chip)
+    assert not any(used(on_chip(widened(graph, chip), codes, chip, 3)))
+
+
+def grouped(groups):
+    rng = np.random.default_rng(1)
+    net, x = integer_network(rng, (8, 6, 5))
+    for n in range(2):
+        codes = rng.integers(-8, 8, (8, 8 // groups, 3, 3)).astype(np.int8)
+        w = net.node("DequantizeLinear", codes, np.float32(1 / 64), np.int8(0))
+        x = net.node("Conv", x, w, group=groups)
+        x = qdq(net, x, 1.0, -3, ml_dtypes.int4) if n < 1 else qdq(net, x, 0.5, -7)
+    graph = load(net.model(x))
+    return graph, graph.encode_inputs(np.float32(rng.standard_normal((1, *net.shape)) * 3))
+
+
+def test_kept_tensors_have_the_format_of_halves():
+    graph, _ = network()
+    kept = kept_halves(graph, CHIP)
+    assert len(kept) == 2 and all(graph.tensors[name].format == Int(4) for name in kept)
+    assert not kept_halves(graph, CHIP, kept)

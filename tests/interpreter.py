@@ -116,7 +116,8 @@ class Interpreter:
                     own = arch.weight.width
                     width = arch.weight_widths[i.narrow - 1] if i.narrow else own
                     count = -(-height * width // own)
-                    for n in range(count):
+                    scales = arch.weight.block_scale
+                    for n in range(count + (scales is not None)):
                         self.now.add(("WEIGHT", word + n, False))
                     held = [self.weights[word + n] for n in range(count)]
                     for n in range(height):
@@ -128,7 +129,21 @@ class Interpreter:
                             for n in range(arch.columns * arch.lanes)]
                     rows += [idle] * (arch.rows - height)
                     word += count
-                    self.array_pass(i, ky, kx, block, rows, images, times)
+                    factors = [1] * arch.columns
+                    if scales is not None:
+                        factors = [self.factor(self.weights[word], column)
+                                   for column in range(arch.columns)]
+                        word += 1
+                    self.array_pass(i, ky, kx, block, rows, images, times, factors)
+
+    def factor(self, word, column):
+        """What a word of scales multiplies the sums of a column by."""
+        arch, code = self.arch, 0
+        for lane in range(arch.lanes):
+            code |= word[column * arch.lanes + lane] << lane * arch.weight.width
+        man = arch.weight.block_scale.man
+        code %= 1 << man + 3
+        return ((1 << man) + code % (1 << man)) << (code >> man)
 
     def of_row(self, words, place, row, width):
         """A code of a row, whose bits lie in those of this place in words, row after row."""
@@ -148,7 +163,7 @@ class Interpreter:
             found += reversed(both) if weights else both
         return found
 
-    def array_pass(self, i, ky, kx, block, rows, images, times):
+    def array_pass(self, i, ky, kx, block, rows, images, times, factors):
         arch, words = self.arch, []
         vector, lanes = arch.vector, arch.lanes
         scale = 1
@@ -175,6 +190,8 @@ class Interpreter:
                             continue
                         words.append(self.parts(codes, arch.activation) if i.signs else
                                      [images[code] for code in codes])
+        if i.side:
+            words = self.side_by_side(words, vector >> i.side)
         if i.starts == 0:
             height = i.height * arch.height_unit
             if arch.activation.binary and height:
@@ -182,7 +199,7 @@ class Interpreter:
                          for word in words]
             for pixel, word in enumerate(words):
                 self.add(i, i.accumulator + pixel, times, [
-                    scale * sum(
+                    scale * factors[column] * sum(
                         word[channel] * rows[channel // lanes][column * lanes + channel % lanes]
                         for channel in range(vector)) for column in range(arch.columns)])
             return
@@ -196,6 +213,11 @@ class Interpreter:
                             for row in range(arch.rows) if rows[row][column])
                         for column in range(arch.columns)])
                     pixel += 1
+
+    def side_by_side(self, words, size):
+        """Words whose n-th part of so many channels is that of the word n places before."""
+        return [[words[pixel - channel // size][channel] if pixel >= channel // size else 0
+                 for channel in range(len(word))] for pixel, word in enumerate(words)]
 
     def add(self, i, pixel, times, sums):
         """One sum for each column to an accumulator word, which counts `times`."""

@@ -114,7 +114,8 @@ def random_operand(draw, rng, conv, tensors, inputs, codes, values, arch):
         tensors[name] = inputs[-1]
         codes[name] = values[name] = random_codes(rng, arch.activation, (1, *shape))
     fields, shift, (low, high) = operand_fields(arch, draw)
-    own = replace(conv.requantization, zero_point=0, low=low, high=high)
+    own = replace(conv.requantization, zero_point=0, low=low, high=high,
+                  late=fields.pop("late", False))
     return replace(conv, operand=Operand(name, shift=shift, **fields),
                    requantization=own), values[name]
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from systolith.gen.flow.run import DeviceRun, run
     from systolith.gen.flow.simulate import Simulation, simulate
     from systolith.gen.kit.errors import UserError
-    from systolith.gen.quantize.quantize import Quantized, Recipe, quantize
+    from systolith.gen.quantize.quantize import Quantized, quantize
+    from systolith.gen.quantize.recipe import Recipe
     from systolith.hw import formats
     from systolith.hw.spec.arch import Arch
 
@@ -42,7 +43,8 @@ _HOMES = {"gen.chip.presets": ("preset_names",),
           "gen.flow.run": ("DeviceRun", "run"),
           "gen.flow.simulate": ("Simulation", "simulate"),
           "gen.kit.errors": ("UserError",),
-          "gen.quantize.quantize": ("Quantized", "Recipe", "quantize"),
+          "gen.quantize.quantize": ("Quantized", "quantize"),
+          "gen.quantize.recipe": ("Recipe",),
           "hw.spec.arch": ("Arch",)}
 
 

@@ -28,7 +28,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
 from systolith.gen.measure.area import FIGURES, chip_area, measure
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Int
 from systolith.hw.spec.arch import Arch

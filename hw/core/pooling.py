@@ -50,10 +50,14 @@ class Pooling(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        mark = register(m, self.mark, "column_mark")
+        # With a reset: no result that was under way may be written after one.
+        mark = Signal.like(self.mark, name="column_mark")
+        m.d.sync += mark.eq(self.mark)
         stages = [mark]
         for stage in range(1, POOLING):
-            stages.append(register(m, stages[-1], f"mark_{stage}"))
+            delayed = Signal.like(mark, name=f"mark_{stage}")
+            m.d.sync += delayed.eq(stages[-1])
+            stages.append(delayed)
         m.d.comb += self.pooled.eq(stages[-1])
         for lane in range(self.arch.post_lanes):
             self._elaborate_lane(m, lane, mark)

@@ -320,13 +320,14 @@ class Post(ExecutionUnit):
         late = Signal()
         looked = now
         for stage in range(TABLE_LOOKUP):
-            before, looked = looked, register(m, looked, f"looked_{stage}")
+            before, looked = looked, Signal.like(now, name=f"looked_{stage}")
+            m.d.sync += looked.eq(before)
 
         def wanted(mark):
             return mark.valid & table & ~(mark.again ^ operand)
         m.d.sync += [direct.eq(marks[-2].valid & ~fields.raw & ~wanted(marks[-2])),
                      late.eq(wanted(before))]
-        mark = Signal.like(now, name="result_mark", reset_less=True)
+        mark = Signal.like(now, name="result_mark")
         m.d.sync += [mark.eq(_choose(late, looked, now)), mark.valid.eq(direct | late)]
         results = []
         for lane, number in enumerate(ordered):

@@ -487,7 +487,8 @@ class Arch:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, the reverse of `Arch(**data)`."""
-        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight)}
+        return asdict(self) | {"activation": str(self.activation), "weight": str(self.weight),
+                               "weight_widths": list(self.weight_widths)}
 
 
 #: {field: its key}, in the order of a chip file.

@@ -323,13 +323,17 @@ class _Writer:
         if parameters is None or not arrays:
             return False
         sums, shape = self.run(self.sums > 0), None
+        if sums is None:
+            return False
         windows = dict(pool_x=draw.choice((1, 1, 2, 4, 5)))
-        if draw.random() < 0.7:                  # just what an ARRAY has made
+        if draw.random() < 0.7:                  # what an ARRAY has made, if all means something
             i = draw.choice(arrays[-2:])
-            windows["pool_x"], shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
-            if i.starts:
-                windows["pool_x"], shape = 1, (i.out_y * i.starts, i.results_x)
-            sums = i.accumulator, loops.results(i)
+            made = i.accumulator, loops.results(i)
+            if self.sums[made[0]:sum(made)].all():
+                sums = made
+                windows["pool_x"], shape = i.pool_y * i.pool_x, (i.out_y, i.out_x)
+                if i.starts:
+                    windows["pool_x"], shape = 1, (i.out_y * i.starts, i.results_x)
         pool = windows["pool_x"] = 1 if raw else min(windows["pool_x"], sums[1])
         if raw or shape is None or draw.random() < 0.2:
             out_y = draw.randint(1, max(1, min(sums[1] // pool, 5)))

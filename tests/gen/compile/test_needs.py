@@ -92,7 +92,10 @@ def test_a_table_of_a_clipped_function_takes_a_word_for_every_code():
 
 def test_every_part_that_a_chip_may_lack_has_a_row():
     rows = {need.field for need in (*NEEDS, *SAVINGS)}
-    assert rows == {key.field for key in KEYS.values() if key.optional} | {
+    # The first saves memory, and cycles only where the bus is too slow; the second wants networks
+    # whose layers were quantized for it.
+    by_hand = {"weight_widths", "packed_halves"}
+    assert rows == {key.field for key in KEYS.values() if key.optional} - by_hand | {
         "bias_fraction", "multiplier_bits"}
     for arch in (Arch(rows=2, columns=2), Arch(rows=2, columns=2, accumulator=20)):
         key, field, _ = wide_enough(arch, 30)

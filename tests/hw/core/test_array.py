@@ -147,7 +147,7 @@ def test_the_largest_sums_of_every_family_fit():
 @pytest.mark.parametrize("names", [("int8", "int8"), ("e3m2", "e3m2"), ("bipolar1", "bipolar1")])
 def test_the_array_says_when_sums_leave(names):
     for structure in Structure:
-        arch = arch_of((4, 4), *names, structure=structure)
+        arch = arch_of((4, 4), *names, structure=structure, activation_depth=64)
         rules = arithmetic_of(arch)
         assert array_latency(arch, rules.stages) == 12 + rules.stages
         assert parse(names[0]) == rules.activation

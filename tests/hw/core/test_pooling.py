@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 from systolith.hw.core.pooling import Pooling
 from systolith.hw.spec.arch import Arch
@@ -106,3 +107,24 @@ def test_largest_and_smallest_signs(kept, least):
 def test_sums_are_the_last_result():
     windows = random_windows(random.Random(1), ARCH, False)
     assert run(windows, ARCH, summed=1) == expected(windows, ARCH, [lambda words: words[-1]] * 2)
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_nothing_is_pooled_after_a_reset(resets):
+    """What is under way when the core is reset must not become a result of the next run."""
+    reset, seen = Signal(), []
+    dut = Pooling(arch=ARCH)
+
+    async def bench(ctx):
+        ctx.set(dut.mark, {"valid": 1, "last": 1})
+        for cycle in range(2 * POOLING + 2):
+            await ctx.tick()
+            ctx.set(reset, resets and cycle == 0)
+            ctx.set(dut.mark, {"valid": 0})
+            seen.append(ctx.get(dut.pooled.valid))
+
+    simulator = Simulator(ResetInserter(reset)(dut))
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert any(seen[1:]) != resets

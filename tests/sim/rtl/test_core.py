@@ -43,7 +43,7 @@ def with_fields(program, number, **fields):
     for name in ("wait", "signal"):
         if name in fields:
             setattr(instruction, name, fields.pop(name))
-    instruction.fields |= fields
+    instruction.fields.update(fields)
     code = [*program.instructions[:number], instruction, *program.instructions[number + 1:]]
     return changed(changed(program, number, instruction.to_bytes()), len(code) - 1,
                    sealed(code)[-1].to_bytes())

@@ -4,7 +4,7 @@ They differ in when things happen (the cycle model sees that), not in what an in
 it may say or where data lie. So one of their programs, and every check of it, stands for all.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT, identity
@@ -21,7 +21,7 @@ _UNSEEN = frozenset((*WITHOUT_EFFECT, "prefetch", "burst_beats"))
 
 def program_fields(arch: Arch) -> tuple:
     """What is the same for twins and for no other chips."""
-    return tuple(value for name, value in arch.to_dict().items() if name not in _UNSEEN)
+    return tuple(getattr(arch, item.name) for item in fields(arch) if item.name not in _UNSEEN)
 
 
 def for_twin(program: Program, arch: Arch) -> Program:

@@ -11,12 +11,14 @@ from systolith.hw.formats import parse
 
 def test_small_elements_are_their_specification():
     table, wrong = prove_formally([("int4", "uint3", 1), ("bipolar1", "bipolar1", 5)], ["lut6"],
-                                  signs=[("int3", 2)])
+                                  signs=[("int3", 2)], halves=[("int4", 1)])
     assert wrong == 0
     assert [row[:5] for row in table[1:]] == [
         ["int4", "uint3", "1", "lut6", "proven"], ["bipolar1", "bipolar1", "5", "lut6", "proven"],
         ["int3 (numbers)", "int3", "2", "lut6", "proven"],
-        ["int3 (signs)", "int3", "2", "lut6", "proven"]]
+        ["int3 (signs)", "int3", "2", "lut6", "proven"],
+        ["int4 (whole)", "int4", "1", "lut6", "proven"],
+        ["int4 (halves)", "int4", "1", "lut6", "proven"]]
 
 
 @pytest.mark.parametrize("structure", ["lut4", "gates", "dsp"])

@@ -68,7 +68,7 @@ WALKS = {
         "hw/core/post.py", "hw/core/post_lane.py", "hw/core/operand_lane.py",   # what is added
         # what the importer may make of a function
         "gen/flow/compile.py", "gen/flow/build.py", "gen/flow/check.py", "gen/flow/fit_chip.py",
-        "gen/study/sweep/point.py"},
+        "gen/study/sweep/net.py"},
     "operand_depth": OPTION | {
         "hw/spec/memories.py",                  # the memory
         "hw/spec/legality.py",                  # POST.operand and destinations

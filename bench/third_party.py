@@ -27,7 +27,7 @@ from large_networks import Clock, check, chip
 from packaged_models import MODELS, Packages, images
 from systolith.gen.flow.compare_onnx import compare_with_onnx
 from systolith.gen.importer.sizes import Part
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 
 
 def outputs_of(model, batch):

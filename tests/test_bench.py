@@ -13,7 +13,7 @@ from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow import build as build_module
 from systolith.gen.flow.build import build
 from systolith.gen.measure.liberty import read_liberty
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report import pareto
 from systolith.gen.report.report import read_report
 

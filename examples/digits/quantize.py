@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from systolith.gen.importer.reader import load
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 
 HERE = Path(__file__).parent
 FORMATS = ("int8", "e4m3", "e3m2", "int4")

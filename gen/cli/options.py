@@ -13,7 +13,7 @@ from systolith.gen.kit.files import write_file
 
 if TYPE_CHECKING:       # what takes long to load is imported where it is used
     from systolith.gen.importer.sizes import Part
-    from systolith.gen.quantize.quantize import Recipe
+    from systolith.gen.quantize.recipe import Recipe
     from systolith.hw.spec.arch import Arch
 
 __all__ = [

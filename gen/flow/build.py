@@ -19,7 +19,8 @@ from systolith.gen.kit.files import MANIFEST, changed_files, new_folder, written
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.measure.area import measure
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
-from systolith.gen.quantize.quantize import Quantized, Recipe, quantize, with_sizes
+from systolith.gen.quantize.quantize import Quantized, quantize, with_sizes
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report.build_page import write_build_page
 from systolith.gen.report.quantization import files_beside, write_errors
 from systolith.gen.report.report import make_report, write_report

@@ -23,7 +23,8 @@ from systolith.gen.importer.file import read
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.kit.errors import UserError, WrongFormat
 from systolith.gen.quantize.dynamic import is_dynamic, with_fixed_ranges
-from systolith.gen.quantize.quantize import Recipe, with_sizes
+from systolith.gen.quantize.quantize import with_sizes
+from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.spec import records
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.graph import Graph

@@ -11,7 +11,8 @@ from systolith.gen.importer.folding import computed_from_constants
 from systolith.gen.importer.nodes import nodes_of
 from systolith.gen.importer.rows import Role, has
 from systolith.gen.kit.errors import UserError
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 
 __all__ = ["RANDOM", "fates_of_float", "quantized_for_check"]
 

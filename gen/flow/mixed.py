@@ -11,7 +11,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
 from systolith.gen.quantize.allocate import allocate
-from systolith.gen.quantize.quantize import Quantized, Recipe, quantize
+from systolith.gen.quantize.quantize import Quantized, quantize
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report.profile import profile
 from systolith.hw.spec.arch import Arch
 from systolith.sim.machine.cycles import cycles

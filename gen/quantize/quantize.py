@@ -28,7 +28,7 @@ from .recipe import Recipe
 from .rounded import RoundedNetwork
 from .write import even_zeros, needed_opset, write_model
 
-__all__ = ["Quantized", "Recipe", "quantize", "with_sizes"]
+__all__ = ["Quantized", "quantize", "with_sizes"]
 
 
 @dataclass

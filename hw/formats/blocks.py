@@ -21,9 +21,8 @@ __all__ = ["BlockFloat", "BlockInt", "BlockScaled", "WeightPool", "block_formats
 _MX = BlockScale(32)
 
 
-@dataclass(frozen=True, repr=True)
-class BlockInt(Int):
-    """Integers that are elements of blocks with scales: the weights of a chip.
+class _Elements:
+    """What formats of elements of blocks have in common.
 
     Parameters
     ----------
@@ -31,33 +30,37 @@ class BlockInt(Int):
     title : str
         The format's name.
     """
-    block_scale: BlockScale = _MX
-    title: str = "mxint8"
+    block_scale: BlockScale
+    title: str
 
     @property
     def name(self) -> str:
         return self.title
 
+    def activation_fault(self) -> str | None:
+        return ("must be a format without blocks, since activations have one scale, not "
+                f"{self.title}")
+
+
+@dataclass(frozen=True, repr=True)
+class BlockInt(_Elements, Int):
+    """Integers that are elements of blocks with scales: the weights of a chip."""
+    block_scale: BlockScale = _MX
+    title: str = "mxint8"
+
     @property
     def wide(self) -> Format:
         return Int(self.bits + self.block_scale.largest.bit_length() - 1)
-
-    def activation_fault(self) -> str | None:
-        return _NO_ACTIVATIONS.format(self)
 
     def holds(self, other: Format) -> bool:
         return False
 
 
 @dataclass(frozen=True, repr=True)
-class BlockFloat(Float):
-    """Floats that are elements of blocks with scales; as `BlockInt`."""
+class BlockFloat(_Elements, Float):
+    """Floats that are elements of blocks with scales: the weights of a chip."""
     block_scale: BlockScale = _MX
     title: str = "mxfp4"
-
-    @property
-    def name(self) -> str:
-        return self.title
 
     @property
     def wide(self) -> Format:
@@ -68,11 +71,7 @@ class BlockFloat(Float):
         return Float((largest.bit_length() - man).bit_length(), man,
                      1 - man - (self.exponent - scale.man))
 
-    def activation_fault(self) -> str | None:
-        return _NO_ACTIVATIONS.format(self)
 
-
-_NO_ACTIVATIONS = "must be a format without blocks, since activations have one scale, not {}"
 _ELEMENTS: dict[str, Format] = {
     "mxint8": BlockInt(8),
     "mxfp8": BlockFloat(4, 3, special="fn", title="mxfp8"),

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from systolith.gen.importer.reader import load
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.formats import Float
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"

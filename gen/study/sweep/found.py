@@ -9,7 +9,7 @@ import numpy as np
 from systolith.gen.importer.file import read
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure.area import built_for
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report.pareto import read_results
 from systolith.hw.spec.arch import Arch
 

@@ -45,7 +45,7 @@ from systolith.gen.chip.toml import chip_from_dict, load_chip, read_toml
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure.area import TARGETS
 from systolith.gen.quantize.calibrate import RANGES
-from systolith.gen.quantize.quantize import Recipe
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.report.metrics import METRICS, PLACED
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.parts import PARTS

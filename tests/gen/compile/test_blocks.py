@@ -5,7 +5,8 @@ import pytest
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.weights import Weights
 

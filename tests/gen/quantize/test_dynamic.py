@@ -11,7 +11,8 @@ from systolith.gen.flow.check import check
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.quantize.dynamic import with_fixed_ranges
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 
 from ...onnx_networks import Network, run_onnx
 

@@ -11,7 +11,8 @@ from systolith.gen.importer import reader, run
 from systolith.gen.importer.run import run_model
 from systolith.gen.kit.errors import UserError
 from systolith.gen.quantize.calibrate import RANGES
-from systolith.gen.quantize.quantize import Recipe, quantize
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
 from systolith.gen.quantize.rounding import ROUNDINGS
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch

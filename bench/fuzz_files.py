@@ -20,6 +20,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_manifest
 from systolith.gen.report.report import make_report
 from systolith.hw.spec import isa
+from systolith.hw.spec.instruction import sealed
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.iss import ExecutionError
 
@@ -177,7 +178,7 @@ class ProgramFiles(_OfBuild):
             item.fields[field.name] = int(_any(
                 [field.low, field.high, *rng.integers(field.low, field.high + 1, 2)], rng))
             code[place] = item
-            for n, word in enumerate(isa.sealed(code)):
+            for n, word in enumerate(sealed(code)):
                 image[start + n * size:start + (n + 1) * size] = word.to_bytes(size)
         else:
             at = start + place * size + int(rng.integers(isa.INSTRUCTION_BYTES))

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import ArrayView, Axis, Box, Host, Layer
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.program import Program
 
 _AXIS = Axis(size=4, kernel=1, stride=1, dilation=1, pad=0, pool=1, out=4, step=1, margin=0,

@@ -8,15 +8,8 @@ import numpy as np
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import (
-    INSTRUCTION_BYTES,
-    Destination,
-    Instruction,
-    Opcode,
-    Unit,
-    encoded,
-    sealed,
-)
+from systolith.hw.spec.instruction import Instruction, encoded, sealed
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Unit
 from systolith.hw.spec.loops import filled, item_count, moved_bytes, passes, pixels, results, steps
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.timing import shortest_pass

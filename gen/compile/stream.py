@@ -5,7 +5,8 @@ from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Memory, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.memories import MEMORIES, Space, word_bytes
 
 from .alloc import Ring

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import reads, results
 from systolith.hw.spec.memories import Space
 from systolith.sim.machine.access import Access, accesses, overlap, span_of

@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT, identity
-from systolith.hw.spec.isa import Instruction, Opcode, sealed
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.program import Program
 
 from .emit import code_bytes

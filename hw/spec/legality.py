@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .arch import Arch
-from .isa import OPCODES, Combination, Destination, Instruction, Memory, Opcode, Pooling
+from .instruction import Instruction
+from .isa import OPCODES, Combination, Destination, Memory, Opcode, Pooling
 from .loops import Nest, axes, extent
 from .memories import item_bytes, loaded_bytes, word_bytes
 from .widths import kept_bits

@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from .arch import Arch
-from .isa import Instruction, Opcode, Pooling
+from .instruction import Instruction
+from .isa import Opcode, Pooling
 from .memories import item_bytes, loaded_bytes
 from .narrow import words_of_rows
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .arch import Arch
-from .isa import Instruction, Memory, Unit
+from .instruction import Instruction
+from .isa import Memory, Unit
 
 __all__ = ["MEMORIES", "MemoryRow", "Space", "item_bytes", "loadable", "loaded_bytes",
            "word_bytes"]

@@ -15,6 +15,7 @@ from . import isa
 from .arch import Arch
 from .host import Host
 from .identity import identity
+from .instruction import decode, program_sum
 from .records import Record, RecordError
 
 __all__ = ["Program", "ProgramError"]
@@ -121,11 +122,11 @@ class Program:
         instructions = []
         for start in range(offset, end, each):
             try:
-                instructions.append(isa.decode(image[start:start + isa.INSTRUCTION_BYTES]))
+                instructions.append(decode(image[start:start + isa.INSTRUCTION_BYTES]))
             except ValueError as error:
                 raise ProgramError(f"{path}: instruction {len(instructions)}: {error}; build it "
                                    "again") from None
-        if isa.program_sum(instructions):
+        if program_sum(instructions):
             raise ProgramError(f"{path}: the checksum in the program's END is wrong; build it "
                                "again")
         return cls(made_for, instructions, image, offset, header.window_bytes, host)

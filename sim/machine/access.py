@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Destination, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
 from systolith.hw.spec.loops import axes, extent, loops, pass_words, passes, results, window_columns
 from systolith.hw.spec.memories import MEMORIES, Space

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 from systolith.hw.spec.host import TensorPlace
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.memories import MEMORIES, Space, loaded_bytes
 from systolith.hw.spec.program import Program
 

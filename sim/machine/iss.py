@@ -16,15 +16,8 @@ import numpy as np
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import (
-    Combination,
-    Destination,
-    Instruction,
-    Memory,
-    Opcode,
-    Pooling,
-    Unit,
-)
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Combination, Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import (
     begins,
     coordinates,

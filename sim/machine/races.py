@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Destination, Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Destination, Opcode, Unit
 from systolith.hw.spec.loops import item_count, reads, results
 from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS

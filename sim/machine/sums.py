@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Above, ArrayView, Axis
-from systolith.hw.spec.isa import OPCODES, Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import OPCODES, Opcode
 from systolith.hw.spec.loops import filled
 from systolith.hw.spec.memories import Space
 

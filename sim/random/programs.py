@@ -13,14 +13,8 @@ from systolith.hw.spec import loops
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import (
-    Destination,
-    Instruction,
-    Memory,
-    Opcode,
-    Pooling,
-    sealed,
-)
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
 from systolith.hw.spec.legality import executes
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.narrow import words_of_rows

@@ -22,6 +22,7 @@ from systolith.gen.measure.area import Area
 from systolith.gen.report.report import read_report
 from systolith.gen.study import demo as demo_module
 from systolith.hw.spec import isa
+from systolith.hw.spec.instruction import assemble, sealed
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits"
 MODEL = DIGITS / "digits-cnn.onnx"
@@ -215,7 +216,7 @@ def test_disasm_reads_back(capsys, built):
     program = open_build(built).program
     lines = [line.partition("#")[0].split(maxsplit=1)[1] for line in out.splitlines()]
     assert code == 0
-    assert [isa.assemble(line).encode() for line in lines] == [
+    assert [assemble(line).encode() for line in lines] == [
         item.encode() for item in program.instructions]
 
 
@@ -355,7 +356,7 @@ def test_a_program_that_the_chip_cannot_run_is_refused(capsys, copy, batch):
                         (replace(load, fields=load.fields | {"base": 1 << 18}), "the chip has")):
         code = list(program.instructions)
         code[number] = wrong
-        text = b"".join(i.to_bytes(program.arch.instruction_bytes) for i in isa.sealed(code))
+        text = b"".join(i.to_bytes(program.arch.instruction_bytes) for i in sealed(code))
         image, start = bytearray(program.image), program.code_offset
         image[start:start + len(text)] = text
         replace(program, image=bytes(image)).save(copy / "program.bin")

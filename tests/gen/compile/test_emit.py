@@ -11,7 +11,8 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tokens import outstanding
 from systolith.gen.kit.errors import UserError
-from systolith.hw.spec.isa import Instruction, Memory, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.sim.machine.access import accesses
 from systolith.sim.machine.races import find_races, find_stall
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from systolith.gen.compile.tokens import outstanding, synchronize
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.memories import Space
 from systolith.hw.spec.timing import ITEMS
 from systolith.sim.machine.iss import ExecutionError, Simulator

@@ -10,7 +10,8 @@ from systolith.gen.compile.tiling import plan_layer
 from systolith.gen.compile.windows import row_words, window_fields
 from systolith.hw.formats import Int
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode, Pooling
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode, Pooling
 from systolith.hw.spec.loops import reads, windows
 from systolith.sim.model.pool import Pool
 from systolith.sim.random.fields import random_windows

@@ -5,14 +5,8 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.report.profile import layer_windows, profile, work
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import (
-    INSTRUCTION_BYTES,
-    Destination,
-    Instruction,
-    Opcode,
-    Unit,
-    sealed,
-)
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Unit
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import cycles
 

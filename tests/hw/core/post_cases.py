@@ -1,6 +1,7 @@
 """Random POST instructions, for the unit and its parts."""
 
-from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Destination, Opcode, Pooling
 from systolith.hw.spec.widths import payload, payload_bits
 from systolith.sim.machine.access import AccessError, check
 from systolith.sim.random.fields import combination, operand_fields

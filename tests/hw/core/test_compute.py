@@ -11,7 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
 from systolith.hw.core.compute import Compute
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.loops import results
 from systolith.hw.spec.registers import UnitState
 from systolith.hw.spec.timing import REVISIT, shortest_pass, word_latency

@@ -11,7 +11,8 @@ from systolith.hw.core.arbiter import ReadArbiter, load_tag
 from systolith.hw.core.load import Load
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Memory, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Memory, Opcode, Unit
 from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
 from systolith.hw.spec.widths import has_window_base

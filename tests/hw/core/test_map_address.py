@@ -4,7 +4,8 @@ import random
 
 from amaranth.sim import Simulator
 from systolith.hw.core.map_address import MapAddress
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode
 
 from .post_cases import fields_value
 

@@ -12,7 +12,8 @@ from amaranth.sim import Simulator
 from systolith.hw.core.post import Post
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Destination, Instruction, Opcode, Pooling
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Destination, Opcode, Pooling
 from systolith.hw.spec.memories import item_bytes
 from systolith.hw.spec.timing import ITEMS, POST_START, item_latency, read_period
 from systolith.sim.machine import iss

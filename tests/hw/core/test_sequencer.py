@@ -13,7 +13,8 @@ from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import Opcode, Unit
 from systolith.hw.spec.legality import OPTIONS
 from systolith.hw.spec.registers import SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES
@@ -41,7 +42,7 @@ def random_instruction(draw, opcode=None):
 
 
 def encode(code, size=isa.INSTRUCTION_BYTES):
-    code = isa.sealed(code) if code[-1].opcode == Opcode.END else code
+    code = sealed(code) if code[-1].opcode == Opcode.END else code
     return b"".join(item.to_bytes(size) for item in code)
 
 

@@ -7,7 +7,8 @@ from amaranth.hdl import Module
 from amaranth.sim import Simulator
 from systolith.hw.core.store import Store
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
 

@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 from systolith.hw.core.streamer import PixelStreamer
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.instruction import Instruction
 
 from .post_cases import layout_value
 
@@ -41,7 +42,7 @@ def instruction(rng):
                ("stride_kx", "stride_ox", "stride_px")}
     strides |= {name: rng.randint(-2, 3) * width for name in
                 ("stride_ky", "stride_oy", "stride_py")}
-    return isa.Instruction(isa.Opcode.ARRAY, {
+    return Instruction(isa.Opcode.ARRAY, {
         **counts, **strides, "stride_block": width * height, "base": rng.randint(0, 5000),
         "y_start": rng.randint(-3, 3) * width, "x_start": rng.randint(-3, 3),
         "y_last": (height - 1) * width, "x_last": width - 1,

@@ -9,7 +9,8 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import Destination, Instruction, Memory, Opcode, Unit, sealed
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Unit
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.numbers import MULTIPLIER_BITS
 from systolith.hw.spec.program import Program

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, decode
+from systolith.hw.spec.instruction import Instruction, decode
+from systolith.hw.spec.isa import OPCODES, Opcode
 from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, executes, fault
 
 PLAIN = dict(rows=4, columns=4, post_lanes=2, accumulator_depth=64)

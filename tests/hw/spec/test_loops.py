@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.spec import loops
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode, Pooling
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode, Pooling
 
 ARCH = Arch(rows=3, columns=6, post_lanes=1, operand_depth=8)
 small = st.integers(1, 4)

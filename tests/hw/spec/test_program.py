@@ -6,7 +6,8 @@ import json
 import pytest
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.host import Host
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Instruction, Opcode, sealed
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
 from systolith.hw.spec.program import Program, ProgramError
 
 from ...hosts import stated

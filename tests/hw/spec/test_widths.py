@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.legality import fault
 from systolith.hw.spec.widths import kept_bits, offset_bits, payload, payload_bits
 

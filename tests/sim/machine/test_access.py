@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Instruction, Memory, Opcode
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, check, check_program, merge, overlap, words
 

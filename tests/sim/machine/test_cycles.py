@@ -7,15 +7,8 @@ from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import (
-    Destination,
-    Instruction,
-    Memory,
-    Opcode,
-    Pooling,
-    Unit,
-    sealed,
-)
+from systolith.hw.spec.instruction import Instruction, sealed
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Stuck, cycles

@@ -8,7 +8,8 @@ from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import OPCODES, Instruction, Opcode, Unit
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import OPCODES, Opcode, Unit
 from systolith.sim.machine.access import AccessError, accesses, check, words
 from systolith.sim.machine.iss import ExecutionError, Simulator
 from systolith.sim.random.arch import random_arch

@@ -3,7 +3,8 @@
 import pytest
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Pooling, decode
+from systolith.hw.spec.instruction import decode
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Pooling
 from systolith.sim.machine.access import AccessError, check_program
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.machine.races import find_stall

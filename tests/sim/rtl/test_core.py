@@ -8,7 +8,8 @@ import pytest
 from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.tokens import synchronize
 from systolith.hw.spec.identity import identity
-from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode, sealed
+from systolith.hw.spec.instruction import sealed
+from systolith.hw.spec.isa import INSTRUCTION_BYTES, Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.sim.machine.iss import Simulator
 from systolith.sim.random.arch import random_arch

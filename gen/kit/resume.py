@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,17 +130,19 @@ def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs
     """`function` of each item, as they come or in the items' order; `jobs` at a time, each in a
     process of its own.
 
+    Items are taken as processes become free, a single one is answered without a process of its own.
     An exception of `function` is raised here. An item whose process is killed is tried once more;
     then `lost` of the item and of the reason takes the place of its result; without `lost`,
     WorkerLost is raised. However this ends, the processes and what they started end, too.
     """
-    items = list(items)
-    if jobs == 1 or len(items) < 2:
-        yield from map(function, items)
+    items = iter(items)
+    first = list(islice(items, 2))
+    if jobs == 1 or len(first) < 2:
+        yield from map(function, chain(first, items))
         return
     early: dict = {}
     following = 0
-    for number, result in _scattered(function, items, min(jobs, len(items)), lost):
+    for number, result in _scattered(function, chain(first, items), jobs, lost):
         if not ordered:
             yield result
             continue
@@ -151,17 +154,22 @@ def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs
 
 def _scattered(function, items, jobs, lost):
     """(index, result) of each item, as they come."""
-    waiting, tries = deque(range(len(items))), [0] * len(items)
+    waiting = enumerate(items)
+    # what is tried again comes after all others
+    again: deque[tuple[int, Any]] = deque()
+    tries: Counter[int] = Counter()
     workers: list[_Worker] = []
     try:
         while True:
             idle = [worker for worker in workers if worker.number is None]
-            while waiting and (idle or len(workers) < jobs):
+            while idle or len(workers) < jobs:
+                entry = next(waiting, None) or (again.popleft() if again else None)
+                if entry is None:
+                    break
                 if not idle:
                     idle.append(_Worker(function))
                     workers.append(idle[0])
-                first = waiting.popleft()
-                idle.pop().give(first, items[first])
+                idle.pop().give(*entry)
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in workers if worker.number is not None}
             if not busy:
@@ -169,7 +177,7 @@ def _scattered(function, items, jobs, lost):
             for pipe in connection.wait(list(busy)):
                 worker = busy[pipe]
                 number: Any = worker.number
-                worker.number = None
+                item, worker.number = worker.item, None
                 answer = worker.answer()
                 if answer is not None:
                     yield number, answer[0]
@@ -178,14 +186,14 @@ def _scattered(function, items, jobs, lost):
                 worker.end()
                 tries[number] += 1
                 if tries[number] < _TRIES:
-                    waiting.append(number)
+                    again.append((number, item))
                     continue
                 reason = ("the process that worked on it ended twice, the last time "
                           f"{_ending(worker.process.exitcode)}")
                 if lost is None:
                     raise WorkerLost(f"one of the results is missing: {reason}; run it again with "
                                      "fewer --jobs")
-                yield number, lost(items[number], reason)
+                yield number, lost(item, reason)
     finally:
         for worker in workers:
             worker.stop()
@@ -201,19 +209,19 @@ def _ending(code):
 
 
 class _Worker:
-    """A process that answers items with `function` of them; `number` is the index of the one that
-    it works on, None where it waits."""
+    """A process that answers items with `function` of them; `number` is the index of the `item`
+    that it works on, None where it waits."""
 
     def __init__(self, function):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(function, theirs), daemon=True)
-        self.number = None
+        self.number = self.item = None
         self.process.start()
         theirs.close()
 
     def give(self, number, item):
-        self.number = number
+        self.number, self.item = number, item
         try:
             self.pipe.send(item)
         except OSError:

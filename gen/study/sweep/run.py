@@ -1,5 +1,6 @@
 """Sweeps: what is wanted of the points of a space is measured, kept as it comes, and judged."""
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -111,6 +112,10 @@ def _written(results, space, folder, storage):
     return results, files
 
 
+#: Seconds between two looks at what other runs have claimed.
+_POLL = 1.0
+
+
 class _Run:
     """Measures what is wanted and not known."""
 
@@ -130,11 +135,29 @@ class _Run:
         self.status.wanted(next(iter(by_key.values())).kind, by_key, self.store.known)
         with self.progress.step(f"{what.format(len(by_key))}, {len(by_key) - len(missing)} known",
                                 max(1, len(missing))) as done:
-            found = self.executor.run(self.evaluate, missing, lost)
-            for number, result in enumerate(found, 1):
-                self.store.add(result)
-                self.status.measured(result)
+            number = 0
+            while missing:
+                others: list[Task] = []
+                found = self.executor.run(self.evaluate, self._claimed(missing, others), lost)
+                for result in found:
+                    self.store.add(result)
+                    self.status.measured(result)
+                    number += 1
+                    done(number)
+                left = set(self.store.unsettled([task.key for task in others]))
+                missing = [task for task in others if task.key in left]
+                number += len(others) - len(missing)
                 done(number)
+                if missing and len(missing) == len(others):
+                    time.sleep(_POLL)
+
+    def _claimed(self, tasks, others):
+        """Those of the tasks that no other run works on; the rest is added to `others`."""
+        for task in tasks:
+            if self.store.claim(task.key):
+                yield task
+            else:
+                others.append(task)
 
     def points(self, points: list[Point]) -> None:
         """Measure points: first what is cheap, then the area of chips for which it went well."""

@@ -1,13 +1,17 @@
 """Results and search in a database that several share; a real PostgreSQL where it is installed."""
 
+import functools
 import os
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from systolith.gen.kit.errors import UserError
 from systolith.gen.report import pareto
+from systolith.gen.study.sweep import run, store
 from systolith.gen.study.sweep.run import sweep
 from systolith.gen.study.sweep.store import open_store
 
@@ -95,6 +99,53 @@ def test_a_team_measures_everything_once(space, tmp_path, url):
     # what went well in the end is what stays
     assert not any(item["error"] for item in sweep(
         space, tmp_path / "four", evaluate=again.append, storage=url)[0]) and not again
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_runs_at_the_same_time_share_the_work(space, tmp_path, url, monkeypatch):
+    """What one works on, no other does, though neither knows of the other's results before."""
+    monkeypatch.setattr(run, "_POLL", 0.01)
+    # other chips and another network than in other tests, with which the database is shared
+    space.write_text(SPACE.replace("512", "1024").replace("e3m2", "e2m3"))
+    (tmp_path / "net.onnx").write_bytes(b"one more network")
+    seen: list[list[str]] = [[], []]
+    both = threading.Barrier(2, timeout=10)
+
+    def measure(number, task):
+        if not seen[number]:
+            both.wait()                 # both have one, and want all that there are
+        seen[number].append(task.key)
+        return fake(task)
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(sweep, space, tmp_path / str(number), storage=url,
+                            evaluate=functools.partial(measure, number)) for number in range(2)]
+        (one, _), (two, _) = (each.result(timeout=30) for each in runs)
+    assert all(seen) and len(seen[0] + seen[1]) == len({*seen[0], *seen[1]}) == 28
+    assert one == two and len(one) == 14
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_claims(tmp_path, url, monkeypatch):
+    """They are extended, given up when their run is killed, and end with its result or with it."""
+    clock = [1000.0]
+    monkeypatch.setattr(store, "_now", lambda: clock[0])
+    with open_store(tmp_path, url, True) as one, open_store(tmp_path, url, False) as two:
+        assert one.claim("a") and one.claim("a") and one.claim("b") and not two.claim("a")
+        clock[0] += 50
+        one.extend()
+        clock[0] += 50
+        assert not two.claim("a") and two.unsettled(["a"]) == ["a"]
+        one.add({"key": "a", "error": "a failure"})
+        # a failure of this moment is known to those that waited for it, and is tried by others
+        assert two.unsettled(["a", "b"]) == ["b"] and two.known["a"]["error"] == "a failure"
+        one.add({"key": "b", "error": None})
+        assert not two.claim("b") and two.known["b"]["error"] is None
+        assert one.claim("c") and not two.claim("c")
+        clock[0] += 70                  # as of a run that was killed
+        assert two.unsettled(["c"]) == ["c"] and two.claim("c") and not one.claim("c")
+        assert one.claim("d")
+    with open_store(tmp_path, url, True) as three:
+        assert three.claim("d")
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)

@@ -17,10 +17,18 @@ from .boxes import Rectangle, runs_of
 from .from_above import FromAbove, plan_from_above
 from .limits import LIMITS, POST
 
-__all__ = ["MOST_ADDENDS", "Layer"]
+__all__ = ["MOST_ADDENDS", "Layer", "made_twice"]
 
 #: Weights of the chip of which one weight of a layer may be the sum.
 MOST_ADDENDS = 3
+
+
+def made_twice(conv: Conv, idle: int) -> bool:
+    """Whether each pass of a layer is made twice (`Layer.pairs`) where no channel fills `idle`
+    lanes of its input's words."""
+    geometry = conv.geometry
+    odd = idle % 2 and any(geometry.pads) and not (geometry.replicate or geometry.pad_code == 0)
+    return not conv.weights.format.has_zero and bool(geometry.groups > 1 or odd)
 
 
 @dataclass
@@ -100,12 +108,16 @@ class Layer:
         agree elsewhere: binary weights of grouped convolutions, which have no 0 for the channels of
         other groups, and of an odd number of idle lanes, where padding adds other sums than they
         do. All sums are then twice those of the layer, and idle lanes cancel."""
-        conv, geometry = self.conv, self.conv.geometry
-        if conv.weights.format.has_zero:
-            return False
-        odd = (self.blocks * self.vector - conv.inputs) % 2 and self.planes == 1 and not conv.raw
-        return bool(geometry.groups > 1 or (odd and any(geometry.pads) and not (
-            geometry.replicate or geometry.pad_code == 0)))
+        idle = 0 if self.planes > 1 or self.conv.raw else (
+            self.blocks * self.vector - self.conv.inputs)
+        return made_twice(self.conv, idle)
+
+    @property
+    def doubled(self) -> bool:
+        """Whether the sums that its results are made of are twice those of the layer; signs are the
+        same of both."""
+        signs = self.arch.activation.binary or (self.to_signs and self.arch.packed_signs)
+        return self.pairs and not signs
 
     @cached_property
     def addends(self) -> list[Weights]:
@@ -279,9 +291,9 @@ class Layer:
 
     def pad_code(self, box: Box) -> int | None:
         """The code of padding in a box of `turns`; None: padding adds nothing."""
-        code = self.conv.geometry.pad_code
-        if self.halves and code is not None:
-            return code << self.arch.activation.width // 2 | code
+        code, form = self.conv.geometry.pad_code, self.arch.part
+        if self.signs and form is not None and code is not None:    # each part of a code has it
+            return sum(code << n * form.width for n in range(self.arch.code_signs))
         if code is None or self.planes == 1:
             return code
         return code >> (self.planes - 1 - self.plane(box)) & 1

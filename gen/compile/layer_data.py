@@ -125,6 +125,8 @@ def parameter_bytes(layer: Layer) -> bytes:
     to_signs = layer.to_signs and arch.packed_signs
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar or to_signs else 0
     held = conv.on_chip(arch).requantization or Requantization.plain(layer.channels)
+    if layer.doubled:
+        held = held.of_doubled()
     if to_signs:                                # nothing is rounded
         held = Requantization(np.minimum(held.multiplier, 1))
     # Signs need no shift: its lowest bit selects min pooling instead of max pooling.

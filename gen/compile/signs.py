@@ -20,6 +20,8 @@ from systolith.sim.model.placement import Placement
 from systolith.sim.model.requantization import Below, Requantization
 from systolith.sim.model.weights import Weights
 
+from .layer import made_twice
+
 __all__ = ["in_order", "kept_signs", "of_larger_sums", "signs_as_numbers"]
 
 _TOP = MULTIPLIER_BITS - 1
@@ -49,14 +51,17 @@ def _reads_signs(conv, graph, arch):
     channels, geometry = graph.tensors[conv.input].shape[0], conv.geometry
     if not conv.weights.format.binary or conv.channels is not None:
         return False
-    # Where each pass is made twice (`Layer.pairs`), sums are twice those of the layer: no output.
-    odd = channels % 2 and any(geometry.pads) and not (
-        geometry.replicate or geometry.pad_code == 0)
-    if geometry.groups == 1 and not odd:
+    if not made_twice(conv, _idle(channels, arch)):
         return True
+    # Sums are then twice those of the layer: no output.
     words, packed = (-(-channels // geometry.groups // (arch.vector * signs))
                      for signs in (1, arch.code_signs))
     return not conv.raw and 2 * packed <= words
+
+
+def _idle(channels, arch):
+    """Lanes for signs that a map of so many channels leaves without channel."""
+    return -channels % (arch.vector * arch.code_signs)
 
 
 def in_order(graph: Graph, name: str, group: int) -> bool:
@@ -187,7 +192,8 @@ class _Signs:
     def _in_numbers(self, conv, source):
         """(the layer that reads numbers instead of signs, n): its sums are 2**n times as large."""
         if source.name in self.kept:
-            return conv, 0
+            twice = made_twice(conv, _idle(source.shape[0], self.arch))
+            return self._with_room(conv) if twice else conv, 0
         more = 0
         if _is_sign(source):
             more -= self.exponent
@@ -210,6 +216,20 @@ class _Signs:
             self.tensors[conv.output] = replace(tensor, scale=np.ldexp(tensor.scale, -more))
             return replace(conv, bias=conv.bias << more), more
         return of_larger_sums(conv, more), more
+
+    def _with_room(self, conv):
+        """The layer with numbers that still fit the chip's parameters when they are those of sums
+        twice as large (`Requantization.of_doubled`)."""
+        own, bits = conv.requantization, self.arch.multiplier_bits - 1
+
+        def less(multiplier, shift, addend):
+            size = np.array([int(item).bit_length() for item in abs(multiplier).tolist()], int)
+            over = np.minimum(np.maximum(size - bits, shift == (1 << SHIFT_BITS) - 1), shift)
+            return multiplier >> over, shift - over, addend >> over
+        multiplier, shift, addend = less(own.multiplier, own.shift, own.addend)
+        return replace(conv, requantization=replace(
+            own, multiplier=multiplier, shift=shift, addend=addend,
+            below=Below(*less(*own.below)) if own.below and not own.late else own.below))
 
     def _sign(self, conv, more):
         """The layer with results of +1 and -1 instead of signs; on chips with floats 0 where the

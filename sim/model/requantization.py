@@ -164,6 +164,13 @@ class Requantization(Limits):
                        below=self.below and self.below.of_channels(channels),
                        offset=None if self.offset is None else self.offset[channels])
 
+    def of_doubled(self) -> "Requantization":
+        """The one that makes the same results of sums, bias included, that are twice as large."""
+        below = self.below
+        if below is not None and not self.late:
+            below = Below(below.multiplier, below.shift + 1, 2 * below.addend)
+        return replace(self, shift=self.shift + 1, addend=2 * self.addend, below=below)
+
     def held(self, bias: np.ndarray, unit: int,
              step: int = 1) -> "tuple[np.ndarray, Requantization]":
         """(bias [O], requantization) nearest to these whose addends are multiples of `unit`, a

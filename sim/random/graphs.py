@@ -104,6 +104,8 @@ class _Network:
         if signs:
             groups = 1
             weight = data.integers(0, 2, (filters, channels, *kernel))
+            # sums may be twice those of the layer
+            multiplier, shift, addend = multiplier >> 1, np.minimum(shift, 62), addend >> 1
         geometry = Geometry((draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))), dilation, pads,
                             groups=groups)
         low = draw.choice((bottom, zero_point))
@@ -195,9 +197,12 @@ class _Network:
         if not any(geometry.pads):
             return geometry
         if self._apart(form):
-            code = self.signs.choice((0, 0, 1, None))
+            replicate, code = self.signs.choice((
+                (False, 0), (False, 1), (False, None), (True, None)))
             lanes = self.arch.vector * self.arch.code_signs
-            return replace(geometry, pad_code=0 if raw and (-channels) % lanes % 2 else code)
+            if raw and (-channels) % lanes % 2 and not replicate:
+                code = 0
+            return replace(geometry, pad_code=code, replicate=replicate)
         if not self.format.has_zero or self.draw.random() < 0.5:
             code = int(self.draw.choice(form.finite_codes()))
             if not self.format.has_zero and (-channels) % self.arch.vector % 2 and (

@@ -36,6 +36,18 @@ def binary(net, x, width, gamma=(0.5, 1, 3), pool=False, **attributes):
     return net.bipolar_quant(x)
 
 
+def numbers(net, x, width, **attributes):
+    """A convolution of +-1, a batch norm, and a quantizer whose steps are not those of its sums."""
+    weight = net.bipolar_quant(np.float32(net.rng.choice([-1, 1], width)), 0.5)
+    count = width[0]
+    x = net.node("BatchNormalization", net.node("Conv", x, weight, **attributes),
+                 np.float32(net.rng.choice((0.5, 1, 3, -1), count)),
+                 np.float32(net.rng.choice([-1, 0, 1], count)),
+                 np.float32(net.rng.integers(-4, 5, count)) / 2, np.ones(count, np.float32),
+                 epsilon=0.0)
+    return net.quant(x, 0.75)
+
+
 def integers(net, x, width, step=0.25):
     """A convolution with integers, quantized in steps of `step`."""
     weight = net.quant(np.float32(net.rng.integers(-7, 8, (*width, 1, 1))), 1.0, bits=4)
@@ -96,6 +108,27 @@ def test_binary_layers_between_integers(chip, widths, attributes):
     assert {i.signs for i in program.instructions if i.opcode == Opcode.POST} == {0, 1}
 
 
+@pytest.mark.parametrize("channels", [9, 17, 33])
+@pytest.mark.parametrize("value, code", [(0, None), (-1, 0), (1, 1), ("edge", None)])
+@pytest.mark.parametrize("results", [binary, numbers])
+def test_padding_of_an_odd_number_of_channels(channels, value, code, results):
+    """Padding has the sign in all of a code's bits; where it adds nothing, passes are made twice,
+    for numbers as well as for signs."""
+    net = Network(np.random.default_rng(channels), (5, 5, 4), opset=17)
+    x = net.bipolar_quant(integers(net, net.quant("x", 0.5, bits=5), (channels, 5)))
+    pads = np.array([0, 0, 1, 1, 0, 0, 0, 1])
+    if value == 0:
+        y = results(net, x, (12, channels, 3, 3), pads=[1, 1, 0, 1])
+    else:
+        padded = net.node("Pad", x, pads, mode="edge") if value == "edge" else net.node(
+            "Pad", x, pads, np.float32(value))
+        y = results(net, padded, (12, channels, 3, 3))
+    graph, _ = held(net, integers(net, y, (4, 12)), CHIP)
+    assert x in signs_of(graph)
+    assert [(layer.geometry.pad_code, layer.geometry.replicate) for layer in graph.layers
+            if layer.input == x] == [(code, value == "edge")]
+
+
 def test_signs_joined_of_several_layers():
     """BoolNet's slices: k thresholds of each channel, k signs, and a binary layer of all."""
     net = Network(np.random.default_rng(4), (16, 6, 6), opset=17)
@@ -110,14 +143,15 @@ def test_signs_joined_of_several_layers():
         9 * 2]
 
 
+@pytest.mark.parametrize("results", [binary, numbers])
 @pytest.mark.parametrize("group, packed", [(8, True), (16, False)])
-def test_groups(group, packed):
+def test_groups(group, packed, results):
     """Two passes for weights of 0, where numbers have no fewer."""
     net = Network(np.random.default_rng(4), (8, 5, 5), opset=17)
     x = net.bipolar_quant(integers(net, net.quant("x", 0.5, bits=5), (96, 8)))
-    x = binary(net, x, (32, 96 // group, 3, 3), pads=[1] * 4, group=group)
-    graph, _ = held(net, integers(net, x, (4, 32)), CHIP)
-    assert (graph.tensors[graph.layers[1].output].format == Bipolar(1)) == packed
+    y = results(net, x, (32, 96 // group, 3, 3), pads=[1] * 4, group=group)
+    graph, _ = held(net, integers(net, y, (4, 32)), CHIP)
+    assert (x in signs_of(graph)) == packed
 
 
 def test_two_passes_for_an_odd_number_of_channels_are_no_more_than_those_of_numbers():

@@ -12,7 +12,7 @@ from pathlib import Path
 from common import arguments, built, report
 from resnets import quantized_resnet
 from systolith.gen.chip.toml import load_chip
-from systolith.gen.measure.area import chip_area
+from systolith.gen.measure.chip_area import chip_area
 from systolith.sim.machine.cycles import cycles
 from tiny_networks import NETWORKS
 

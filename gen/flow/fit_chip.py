@@ -27,7 +27,8 @@ from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.tables import text_table
-from systolith.gen.measure.area import FIGURES, chip_area, measure
+from systolith.gen.measure.area import FIGURES, measure
+from systolith.gen.measure.chip_area import chip_area
 from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.formats import Bipolar, Int

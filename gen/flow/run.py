@@ -19,7 +19,8 @@ from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
 from systolith.sim.rtl.device import Device, DeviceError
-from systolith.sim.rtl.litex_link import MAP, Etherbone, LitexLink, read_map
+from systolith.sim.rtl.etherbone import Etherbone
+from systolith.sim.rtl.litex_link import MAP, LitexLink, read_map
 from systolith.sim.rtl.memory_map import MemoryMap
 from systolith.sim.rtl.pynq_core import OVERLAY, PynqCore
 from systolith.sim.rtl.serial_link import SerialLink

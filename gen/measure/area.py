@@ -17,36 +17,30 @@ How cells are counted:
   (short floats, int4) get none.
 - `bram`: DP16KD (18 kbit), RAMB36E1 (36 kbit; RAMB18E1 is a half), SB_RAM40_4K (4 kbit);
   Gowin's SP, SDP and DP (18 kbit). iCE40's SPRAM is not counted.
-
-Yosys (the package `pyosys`) runs in a process of its own with its log in a file, and counts as
-finished only when its statistics exist.
 """
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
-from systolith.gen.kit.processes import Processes
 from systolith.hw.board.parts import Part
 from systolith.hw.spec import structures
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.records import FLAT, OPTIONAL, Record
 from systolith.hw.spec.structures import structure_of
 
-__all__ = ["FIGURES", "PARTS", "TARGETS", "Area", "AreaError", "Figures", "attribute", "built_for",
-           "check_target", "chip_area", "count", "instances", "leaves", "measure",
-           "memories_in_flipflops", "run_yosys", "synthesis"]
+from .hierarchy import PARTS, attribute, instances, leaves
+from .yosys import memories_in_flipflops, run_yosys
+
+__all__ = ["FIGURES", "TARGETS", "Area", "Figures", "built_for", "check_target", "count", "measure",
+           "synthesis"]
 
 #: Targets for which a whole chip can be mapped.
 TARGETS = (*(target for target in structures.TARGETS if target != "asic"), "gowin")
@@ -93,39 +87,6 @@ _DSP = {"MULT18X18D": 1, "DSP48E1": 1, "SB_MAC16": 1, "MULT9X9": 0.5, "MULT18X18
 _BRAM = {"DP16KD": 1, "PDPW16KD": 1, "RAMB36E1": 1, "RAMB18E1": 0.5, "SB_RAM40_4K": 1,
          **{f"{name}{wide}": 1 for name in ("SP", "SDPB", "DPB") for wide in ("", "X9", "X9B")},
          "SDPX9B": 1, "DPX9B": 1}
-
-#: Parts of a chip, in the order of the reports.
-PARTS = ("processing elements", "array edges", "accumulators", "array control", "post-processing",
-         "scratchpads", "dma", "control", "core top", "board")
-#: Which modules inside a part begin another part: the last component of a module's hierarchical
-#: name. All others belong to the part around them.
-_INSIDE = {
-    "board": {"core": "core top", "systolith_core": "core top"},
-    "core top": {"array": "array control", "post": "post-processing", "load": "dma",
-                 "store": "dma", "arbiter": "dma", "sequencer": "control", "csr": "control",
-                 "tokens": "control"},
-    "array control": {"array": "array edges", "systolith_accumulator": "accumulators"},
-    "array edges": {"systolith_pe": "processing elements"},
-}
-#: Cells of the scratchpads, which are memories directly in the module of the core.
-_MEMORY = re.compile(r"DP16KD|PDPW16KD|TRELLIS_DPR16X4|RAM\w+|SB_RAM\w+|S?[SD]P(X9)?B?")
-
-#: Runs Yosys on commands from standard input. On Linux, it is killed when the process that waits
-#: for it ends, however that happens.
-_WORKER = """
-import ctypes, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
-from pyosys import libyosys as ys
-design = ys.Design()
-for line in sys.stdin.read().splitlines():
-    ys.run_pass(line, design)
-"""
-
-
-class AreaError(UserError):
-    """Yosys failed. The text has its error message and the path of its log."""
-
 
 @dataclass(frozen=True)
 class Figures(Record):
@@ -230,23 +191,6 @@ def count(cells: Mapping[str, int]) -> Figures:
         dsp=total(_DSP), bram=total(_BRAM))
 
 
-def chip_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True,
-              **options: Any) -> Any:
-    """The area of the core of `arch`, built for `target`: an `Area`.
-
-    `dsp` says where DSP blocks may be: True (anywhere but for small products), "post" (in
-    post-processing only) or False; other options are `measure`'s. For "asic" it is an
-    `asic_area.AsicArea`, `dsp` means nothing, and the options are those of `asic_area.asic_area`.
-    """
-    if target == "asic":
-        from .asic_area import asic_area
-        return asic_area(arch, **options)
-    check_target(target)
-    arch = built_for(arch, target, dsp=dsp)
-    return measure(core_verilog(arch), "systolith_core", target, dsp=bool(dsp),
-                   pe_dsp=dsp is True and arch.pe_dsp, **options)
-
-
 def built_for(arch: Arch, target: str, *, dsp: bool | str = True) -> Arch:
     """`arch` with what is "auto" resolved: the structure is the target's, or DSP blocks where they
     are worth it and allowed; post-processing has such blocks unless there are none. `dsp` as of
@@ -301,89 +245,3 @@ def check_target(target: str) -> None:
     """Raises UserError for a target for which no chip can be mapped."""
     if target not in TARGETS:
         raise UserError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
-
-
-def run_yosys(commands: Iterable[str], result: Path, log: Path | str | None = None,
-              timeout: float | None = None) -> str:
-    """Run Yosys on `commands`, which must write the file `result`; returns its log.
-
-    It runs in the folder of `result`; other paths in the commands must be absolute. Raises
-    AreaError where it fails; the log is then kept, in `log` or else in a temporary file.
-    """
-    with Processes() as processes, _log(log) as file:
-        try:
-            code, text = processes.run([sys.executable, "-c", _WORKER], cwd=result.parent,
-                                       input="\n".join(commands), line=file.write, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise AreaError(f"Yosys did not finish within {timeout:g} s; its log is in "
-                            f"{file.name}") from None
-        if code or not result.is_file():
-            wrong = [line for line in text.splitlines()
-                     if "ERROR" in line or "ModuleNotFoundError" in line]
-            last = wrong[-1] if wrong else text.strip().splitlines()[-1] if text.strip() else (
-                f"it stopped silently, exit code {code}")
-            raise AreaError(f"Yosys failed: {last} (its log is in {file.name})")
-    return text
-
-
-@contextmanager
-def _log(path):
-    """An open file for a log: `path`, or where that is None a temporary file, which is removed
-    unless the block raises AreaError."""
-    if path is not None:
-        with open(path, "w") as kept:
-            yield kept
-        return
-    with tempfile.NamedTemporaryFile("w", suffix=".log", prefix="systolith-yosys-",
-                                     delete=False) as temporary:
-        try:
-            yield temporary
-        except AreaError:
-            raise
-        except BaseException:
-            Path(temporary.name).unlink()
-            raise
-    Path(temporary.name).unlink()
-
-
-def attribute(modules: Mapping[str, Mapping[str, int]], module: str, part: str, times: int,
-              parts: dict[str, Counter],
-              is_memory: Callable[[str], object] = _MEMORY.fullmatch) -> None:
-    """Add the cells of `times` instances of `module`, itself in `part`, to `parts`; `is_memory`:
-    whether a cell in the core's own module is one of its scratchpads."""
-    for name, number in modules[module].items():
-        if name in modules:
-            inner = _INSIDE.get(part, {}).get(name.rpartition(".")[2], part)
-            attribute(modules, name, inner, times * number, parts, is_memory)
-        elif part == "core top" and is_memory(name):
-            parts["scratchpads"][name] += times * number
-        else:
-            parts[part][name] += times * number
-
-
-def leaves(modules: Mapping[str, Mapping[str, int]], module: str) -> Counter:
-    """{cell: number} of a module and of all modules inside it. `modules`: for each module its cells
-    and the instances in it."""
-    cells: Counter = Counter()
-    for name, number in modules[module].items():
-        if name in modules:
-            cells.update({leaf: number * times for leaf, times in leaves(modules, name).items()})
-        else:
-            cells[name] += number
-    return cells
-
-
-def instances(modules: Mapping[str, Mapping[str, int]], top: str, module: str) -> int:
-    """How many instances of a module there are in `top`."""
-    return sum(number * (1 if name == module else instances(modules, name, module))
-               for name, number in modules[top].items() if name in modules)
-
-
-def memories_in_flipflops(text: str) -> list[str]:
-    """From Yosys' log: memories that became flip-flops, as `module.memory: words x bits`."""
-    pattern = (r"Mapping memory \\?(\S+) in module \\?(\S+):\s+"
-               r"created (\d+) \$dff cells and \d+ static cells of width (\d+)")
-    found = (f"{module}.{name}: {words} x {width}"
-             for name, module, words, width in re.findall(pattern, text)
-             if int(words) and not name.startswith("$"))       # a table that a case became
-    return sorted(set(found))

@@ -18,11 +18,12 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.formats import Format, parse
 from systolith.hw.spec.arch import Arch
 
-from .area import leaves, run_yosys
 from .array_area import ARRAY, array_verilog
 from .element_area import figures_of
 from .flows import FLOWS
+from .hierarchy import leaves
 from .place_and_route import Job, Timing, achieved, place_all
+from .yosys import run_yosys
 
 __all__ = ["ArrayTiming", "array_arch", "array_timing", "wrapper"]
 

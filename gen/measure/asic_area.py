@@ -20,9 +20,11 @@ from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 
-from .area import PARTS, attribute, built_for, instances, leaves, memories_in_flipflops, run_yosys
+from .area import built_for
+from .hierarchy import PARTS, attribute, instances, leaves
 from .liberty import Liberty, read_liberty
 from .macros import Macro, black_boxes, compositions, with_macros
+from .yosys import memories_in_flipflops, run_yosys
 
 __all__ = ["AsicArea", "asic_area", "mapped"]
 

@@ -19,11 +19,12 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.hw.spec.arch import Arch
 
-from .area import AreaError, built_for
+from .area import built_for
 from .asic_area import mapped
 from .liberty import read_liberty
 from .macros import Macro, with_macros
 from .paths import own_name
+from .yosys import AreaError
 
 __all__ = ["AsicPath", "AsicTiming", "asic_timing", "read_paths"]
 

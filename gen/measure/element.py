@@ -23,8 +23,8 @@ from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import parse
 from systolith.hw.spec.structures import TARGETS, Structure, structure_of
 
-from .area import run_yosys
 from .element_vectors import COLUMNS, edge, vectors
+from .yosys import run_yosys
 
 __all__ = ["EDGES", "TOP", "PeConfig", "edge_verilog", "offset", "pe_verilog", "residue",
            "write_pe"]

@@ -22,7 +22,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.structures import TARGETS
 
-from .area import AreaError, run_yosys
+from .yosys import AreaError, run_yosys
 
 __all__ = ["ELEMENT_TARGETS", "LIBERTY", "element_area", "figures_of",
            "find_liberty", "merit"]

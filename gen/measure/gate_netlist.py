@@ -17,10 +17,11 @@ from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 
-from .area import built_for, run_yosys, synthesis
+from .area import built_for, synthesis
 from .asic_area import mapped
 from .liberty import read_liberty
 from .macros import Macro, models, with_macros
+from .yosys import run_yosys
 
 __all__ = ["NETLISTS", "core_netlist", "family_netlist", "with_models"]
 

@@ -35,8 +35,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.memories import Space
 
-from .area import run_yosys
 from .liberty import read_liberty
+from .yosys import run_yosys
 
 __all__ = ["Composition", "Macro", "black_boxes", "compositions", "memories", "models",
            "read_macros", "with_macros"]

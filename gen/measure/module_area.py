@@ -4,7 +4,7 @@ The hierarchy is kept while a whole chip is mapped, so that what becomes of a mo
 on what is around it; a chip's area is the sum over its modules. What was mapped is kept by a hash
 of the module's canonical netlist and of all that mapping depends on (`gen/kit/cache.py`). Yosys
 breaks ties by names, which are other ones here: figures of a chip differ from those of
-`area.chip_area` by some tenths of a percent of LUTs, and are the same in every run.
+`chip_area` by some tenths of a percent of LUTs, and are the same in every run.
 """
 
 import hashlib
@@ -20,19 +20,10 @@ from systolith.gen.chip.verilog import core_rtlil
 from systolith.gen.kit.cache import cached
 from systolith.hw.spec.arch import Arch
 
-from .area import (
-    PARTS,
-    Area,
-    attribute,
-    built_for,
-    check_target,
-    instances,
-    leaves,
-    memories_in_flipflops,
-    run_yosys,
-    synthesis,
-)
+from .area import Area, built_for, check_target, synthesis
+from .hierarchy import PARTS, attribute, instances, leaves
 from .netlist import LoneModule, lone_modules
+from .yosys import memories_in_flipflops, run_yosys
 
 __all__ = ["module_area"]
 
@@ -41,14 +32,14 @@ _PE = "systolith_pe"
 
 def module_area(arch: Arch, target: str = "ecp5", *, dsp: bool | str = True) -> Area:
     """The `Area` of the core of `arch`, built for `target`, by modules; arguments as of
-    `area.chip_area`, for FPGAs."""
+    `chip_area`, for FPGAs."""
     check_target(target)
     start = time.monotonic()
     arch = built_for(arch, target, dsp=dsp)
     modules, in_flipflops = {}, []
     for name, module in lone_modules(core_rtlil(arch), frozenset({_PE})).items():
         top = _PE if name == _PE else "top"
-        # how processing elements are mapped depends on the chip, see `area.chip_area`
+        # how processing elements are mapped depends on the chip, see `chip_area`
         pe_dsp = dsp is True and arch.pe_dsp if name == _PE else True
         cells, there = _mapped(module, top, target, bool(dsp), pe_dsp)
         modules[name] = {module.inside.get(kind, kind): number for kind, number in cells.items()}

@@ -24,10 +24,10 @@ from systolith.gen.kit.processes import Processes, ToolError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.spec.arch import Arch
 
-from .area import run_yosys
 from .flows import DEVICES, Flow, flow_of
 from .paths import Path as CriticalPath
 from .paths import critical_paths
+from .yosys import run_yosys
 
 __all__ = ["Job", "Timing", "achieved", "board_timing", "jobs_for", "place_all", "synthesize",
            "timing_text"]

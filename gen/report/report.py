@@ -9,7 +9,8 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.gen.kit.notes import lines as note_lines
 from systolith.gen.kit.tables import text_table
-from systolith.gen.measure.area import FIGURES, PARTS, Area, Figures, count
+from systolith.gen.measure.area import FIGURES, Area, Figures, count
+from systolith.gen.measure.hierarchy import PARTS
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 from systolith.hw.spec.host import Input, Output

@@ -24,9 +24,9 @@ from amaranth.back import rtlil
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.gen.kit.resume import in_processes, open_folder, open_results
-from systolith.gen.measure.area import AreaError
 from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
+from systolith.gen.measure.yosys import AreaError
 from systolith.gen.report.elements import write_tables
 from systolith.hw.element.arithmetic import Arithmetic
 from systolith.hw.element.element import ProcessingElement, arithmetic

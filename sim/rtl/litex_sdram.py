@@ -9,12 +9,10 @@ import itertools
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .device import DeviceError
-
-if TYPE_CHECKING:
-    from .litex_link import WordBus
+from .etherbone import WordBus
 
 __all__ = ["start_sdram"]
 
@@ -26,7 +24,7 @@ _CS, _WE, _CAS, _RAS, _WRDATA, _RDDATA = 1, 2, 4, 8, 16, 32
 _SEEDS = (42, 84, 36)
 
 
-def start_sdram(bus: "WordBus", csr: Mapping[str, int], sdram: Mapping[str, Any]) -> None:
+def start_sdram(bus: WordBus, csr: Mapping[str, int], sdram: Mapping[str, Any]) -> None:
     """Start the SDRAM and hand it to its controller.
 
     Parameters

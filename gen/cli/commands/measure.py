@@ -133,7 +133,8 @@ class Area(Command):
 
     def _chip(self, options):
         from systolith.gen.kit.tables import text_table
-        from systolith.gen.measure.area import Figures, chip_area
+        from systolith.gen.measure.area import Figures
+        from systolith.gen.measure.chip_area import chip_area
         from systolith.gen.report.report import area_rows
         from systolith.hw.board.boards import BOARDS
         arch = chip(options.chip, options)
@@ -157,7 +158,7 @@ class Area(Command):
     @staticmethod
     def _asic(options, arch):
         from systolith.gen.kit.tables import text_table
-        from systolith.gen.measure.area import chip_area
+        from systolith.gen.measure.chip_area import chip_area
         from systolith.gen.measure.macros import read_macros
         if options.no_dsp:
             raise UserError("--no-dsp does not go with --target asic, which has no DSP blocks")

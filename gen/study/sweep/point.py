@@ -18,7 +18,8 @@ from systolith.gen.flow.compile import compile_network
 from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
-from systolith.gen.measure.area import built_for, chip_area, count
+from systolith.gen.measure.area import built_for, count
+from systolith.gen.measure.chip_area import chip_area
 from systolith.gen.measure.flows import FLOWS
 from systolith.gen.measure.module_area import module_area
 from systolith.gen.measure.place_and_route import board_timing

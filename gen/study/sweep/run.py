@@ -152,7 +152,7 @@ class _Run:
                     time.sleep(_POLL)
 
     def _claimed(self, tasks, others):
-        """Those of the tasks that no other run works on; the rest is added to `others`."""
+        """The tasks that no other run works on; the rest is added to `others`."""
         for task in tasks:
             if self.store.claim(task.key):
                 yield task

@@ -50,7 +50,7 @@ class Store(Protocol):
         is added, or this run ends."""
 
     def unsettled(self, keys: list[str]) -> list[str]:
-        """Those keys, which others had claimed, that are not measured yet; what others have found
+        """The keys, which others had claimed, that are not measured yet; what others have found
         of the rest is read, failures as well."""
 
 

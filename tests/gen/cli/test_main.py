@@ -226,7 +226,7 @@ def test_area(capsys, tmp_path, monkeypatch):
     def fake(arch, target, **options):
         asked.append((arch.name, target, options))
         return Area(target, {"dma": Counter(LUT4=5)}, in_flipflops=["x.m: 8 x 8"])
-    monkeypatch.setattr("systolith.gen.measure.area.chip_area", fake)
+    monkeypatch.setattr("systolith.gen.measure.chip_area.chip_area", fake)
     code, out, _ = run(capsys, "area", "--chip", "tiny-2x4-int4", "--target", "ice40", "--no-dsp",
                        "--json", tmp_path / "a.json")
     assert code == 0 and asked == [("tiny-2x4-int4", "ice40", {"dsp": False, "log": None})]

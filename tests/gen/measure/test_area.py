@@ -1,16 +1,13 @@
-"""Area: counts of designs that are known by hand, attribution to parts, failures that are seen."""
+"""Area: counts of designs that are known by hand, attribution to parts."""
 
 import json
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from amaranth.back import verilog
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import area
+from systolith.gen.measure.yosys import run_yosys
 from systolith.hw.board.pll import LOOPS, Pll, ratio
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.records import RecordError
@@ -158,59 +155,9 @@ def test_how_cells_are_counted():
         assert area.count(cells) == area.Figures(*figures)
 
 
-def test_what_yosys_refuses_is_an_error_with_its_words(tmp_path):
-    log = tmp_path / "yosys.log"
-    with pytest.raises(area.AreaError, match=r"no_such_module.*yosys\.log"):
-        area.measure("module top; no_such_module x(); endmodule", "top", log=log)
-    assert "no_such_module" in log.read_text()
-
-
-def test_a_yosys_that_does_nothing_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(area, "_WORKER", "")
-    with pytest.raises(area.AreaError, match="stopped silently, exit code 0"):
-        area.measure("module top; endmodule", "top", log=tmp_path / "log")
-
-
-def test_a_yosys_that_takes_too_long_is_ended(monkeypatch, tmp_path):
-    monkeypatch.setattr(area, "_WORKER", "import time; time.sleep(60)")
-    with pytest.raises(area.AreaError, match=r"did not finish within 0\.3 s"):
-        area.measure("module top; endmodule", "top", log=tmp_path / "log", timeout=0.3)
-
-
 def test_unknown_target():
     with pytest.raises(UserError, match="one of xc7, ecp5, ice40, gowin, not 'cmos'"):
         area.measure(DESIGN, "top", "cmos")
-
-
-#: Waits for a Yosys that never ends.
-PARENT = """
-import pathlib, sys
-from systolith.gen.measure import area
-from systolith.hw.board.pll import LOOPS, Pll, ratio
-area._WORKER += "open('ready', 'w').close()\\nimport time\\ntime.sleep(600)"
-area.run_yosys([], pathlib.Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
-def test_yosys_ends_with_the_process_that_waits_for_it(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", PARENT, tmp_path / "stat.json"]) as parent:
-        while not (tmp_path / "ready").exists():
-            assert parent.poll() is None
-            time.sleep(0.05)
-        yosys, = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-        parent.kill()
-    state = Path(f"/proc/{yosys}/stat")
-    deadline = time.monotonic() + 20
-
-    def running():
-        try:
-            return state.read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False
-    while running() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not running()
 
 
 @pytest.mark.parametrize("target, cell", [("ecp5", "EHXPLLL"), ("ice40", "SB_PLL40_PAD"),
@@ -220,7 +167,7 @@ def test_a_clocks_loop_is_mapped(target, cell, tmp_path):
     pll = Pll(target=target, oscillator_mhz=25, ratio=ratio(LOOPS[target], 25, 100))
     (tmp_path / "pll.v").write_text(verilog.convert(pll, name="top"))
     result = tmp_path / "netlist.json"
-    area.run_yosys([f'read_verilog -sv "{tmp_path / "pll.v"}"', *area.synthesis(target, "top"),
+    run_yosys([f'read_verilog -sv "{tmp_path / "pll.v"}"', *area.synthesis(target, "top"),
                     f'write_json "{result}"'], result)
     cells = json.loads(result.read_text())["modules"]["top"]["cells"].values()
     assert cell in {item["type"] for item in cells}

@@ -14,7 +14,6 @@ from systolith.gen.cli.main import main
 from systolith.gen.compile.tokens import synchronize
 from systolith.gen.kit.errors import UserError
 from systolith.gen.measure import macros as macros_module
-from systolith.gen.measure.area import run_yosys
 from systolith.gen.measure.asic_area import AsicArea, mapped
 from systolith.gen.measure.asic_timing import read_paths, run_sta
 from systolith.gen.measure.liberty import read_liberty
@@ -27,6 +26,7 @@ from systolith.gen.measure.macros import (
     read_macros,
     with_macros,
 )
+from systolith.gen.measure.yosys import run_yosys
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.programs import random_program
 from systolith.sim.rtl.core import Job, Run, simulate

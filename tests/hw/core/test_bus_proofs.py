@@ -6,7 +6,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Cat, Fragment, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
-from systolith.gen.measure.area import AreaError, run_yosys
+from systolith.gen.measure.yosys import AreaError, run_yosys
 from systolith.hw.core import burst_queue, item_queue
 from systolith.hw.core.arbiter import ReadArbiter
 from systolith.hw.core.burst_queue import BurstQueue

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from systolith.gen.measure.area import AreaError
+from systolith.gen.measure.yosys import AreaError
 from systolith.hw.core import legality, sequencer, store, streamer
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import HEAD, OPCODES

@@ -7,7 +7,8 @@ import threading
 import pytest
 from systolith.hw.spec import registers
 from systolith.sim.rtl.device import DeviceError
-from systolith.sim.rtl.litex_link import Etherbone, LitexLink, read_map
+from systolith.sim.rtl.etherbone import Etherbone
+from systolith.sim.rtl.litex_link import LitexLink, read_map
 
 REGISTERS, MEMORY, SIZE = 0x8000_0000, 0x4000_0000, 1 << 16
 CSR = {name: 4 * n for n, name in enumerate(

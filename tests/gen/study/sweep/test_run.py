@@ -12,7 +12,7 @@ import onnx
 import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
-from systolith.gen.measure import area
+from systolith.gen.measure import chip_area
 from systolith.gen.report import pareto
 from systolith.gen.study.sweep import net, run
 from systolith.gen.study.sweep import point as module
@@ -225,13 +225,13 @@ def test_points_are_measured_as_systolith_area_measures(target, dsp, structure, 
     def measure(arch, top, target, **options):
         seen.append((arch, target, options))
         raise module.UserError("enough")
-    monkeypatch.setattr(area, "core_verilog", lambda arch: arch)
-    monkeypatch.setattr(area, "measure", measure)
+    monkeypatch.setattr(chip_area, "core_verilog", lambda arch: arch)
+    monkeypatch.setattr(chip_area, "measure", measure)
     point = read_space(EXAMPLES / "formats.toml").points[8]
     assert str(point.arch.activation) == "int8" and point.arch.structure == "auto"
     evaluate(replace(point, target=target, dsp=dsp, networks=(), method="whole").area)
     with pytest.raises(module.UserError, match="enough"):
-        area.chip_area(point.arch, target, dsp=dsp)
+        chip_area.chip_area(point.arch, target, dsp=dsp)
     assert seen[0] == seen[1] and seen[0][0].pe_structure == structure
     assert seen[0][2] == {"dsp": bool(dsp), "pe_dsp": dsp is True}
 
@@ -428,7 +428,7 @@ def test_asic_spaces(space, tmp_path):
         result = fake(task)
         if not isinstance(task, AreaOf):
             return result
-        assert task.target == "asic" and task._measured is area.chip_area
+        assert task.target == "asic" and task._measured is chip_area.chip_area
         return {"key": task.key, "kind": "area", "error": None, "gates": 10 * task.arch.rows,
                 "ff": 3, "um2": None, "macro_bits": 64, "macro_um2": None, "parts": {}}
     space.write_text('target = "asic"\n' + SPACE)

@@ -170,13 +170,15 @@ def add_recipe(parser: ArgumentParser, required: bool) -> None:
                        metavar=("NAME", "KEY=VALUE"),
                        help="what is otherwise in the layers of this name or pattern, such as "
                             "'conv*' weight=int4 rounding=learned; once for each")
-    group.add_argument("--range", choices=("min-max", "percentile", "mse", "kl"),
+    group.add_argument("--range", choices=("min-max", "percentile", "mse", "kl",
+                                                  "cross-entropy"),
                        help="how the range of each tensor is chosen: all numbers, all but a few, "
-                            "the least squared error, or the least divergence of histograms "
-                            "(default: mse)")
+                            "the least squared error, the least divergence of histograms, or the "
+                            "least cross entropy of the network's results (default: mse)")
     group.add_argument("--weight-range", choices=("min-max", "mse", "sawb"),
                        help="how the scales of weights are chosen, sawb by their mean magnitude "
-                            "and mean square (default: mse with --range mse, else min-max)")
+                            "and mean square (default: min-max with --range min-max, percentile "
+                            "and kl, else mse)")
     group.add_argument("--rounding", choices=("nearest", "feedback", "learned"),
                        help="how weights are rounded: each to the nearest code; with later ones "
                             "making up for the error of earlier ones (GPTQ); or until the layer's "
@@ -190,10 +192,15 @@ def add_recipe(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--correct-bias", action=argparse.BooleanOptionalAction, default=None,
                        help="move biases so that the mean of each layer's results stays "
                             "(default: yes)")
+    group.add_argument("--renormalize", action=argparse.BooleanOptionalAction, default=None,
+                       help="move scales of weights so that each channel of a layer's results "
+                            "varies as much as in the float network: batch normalization estimated "
+                            "anew (default: no)")
 
 
 #: Options of `Recipe` that are None where nothing was said.
-_CHOICES = ("range", "weight_range", "percentile", "rounding", "equalize", "correct_bias")
+_CHOICES = ("range", "weight_range", "percentile", "rounding", "equalize", "correct_bias",
+            "renormalize")
 
 
 def recipe(options: Namespace, activation: str, weight: str) -> "Recipe":
@@ -220,9 +227,9 @@ def _setting(text):
     if not equals:
         raise UserError(f"--layer NAME KEY=VALUE ...: {text!r} has no =")
     key = key.replace("-", "_")
-    if key == "correct_bias":
+    if key in ("correct_bias", "renormalize"):
         if value not in ("true", "false"):
-            raise UserError(f"--layer: correct_bias must be true or false, not {value!r}")
+            raise UserError(f"--layer: {key} must be true or false, not {value!r}")
         return key, value == "true"
     if key == "percentile":
         try:

@@ -52,9 +52,12 @@ def quantize_as(form: Format, values: npt.ArrayLike, scale: npt.ArrayLike, zero:
     limits). Divides in float32, as ONNX does.
     """
     values, scale = np.asarray(values, np.float32), np.asarray(scale, np.float32)
-    if form.binary:
+    if form.binary and form.width == 1:
         return np.where(values >= 0, scale, -scale)
     quotient = values / scale
+    if form.binary:
+        numbers = np.clip(2 * np.floor(quotient / 2) + 1, *form.image_range)
+        return (numbers * scale).astype(np.float32)
     if form.uniform:
         least, most = form.image_range
         low, high = least if low is None else low, most if high is None else high

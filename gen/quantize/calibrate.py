@@ -12,16 +12,18 @@ from systolith.hw.formats import Format
 
 from .network import FloatNetwork
 
-__all__ = ["RANGES", "SAWB", "WEIGHT_RANGES", "Quantizer", "Statistics",
+__all__ = ["HALF_STEP_SAWB", "RANGES", "SAWB", "WEIGHT_RANGES", "Quantizer", "Statistics",
            "calibration_feeds", "collect", "fit", "fit_weights", "largest", "round_weights"]
 
 #: How the range of a quantizer is chosen, and how the scales of weights.
-RANGES = ("min-max", "percentile", "mse", "kl")
+RANGES = ("min-max", "percentile", "mse", "kl", "cross-entropy")
 WEIGHT_RANGES = ("min-max", "mse", "sawb")
 #: {bits: (c1, c2)} of SAWB (Choi et al., Accurate and efficient 2-bit quantized neural networks,
 #: 2019) for codes that are symmetric about 0: the largest magnitude is c1 * root mean square +
 #: c2 * mean magnitude.
 SAWB = {2: (2.6, -1.71), 4: (12.035, -12.03), 7: (28.24, -30.81), 8: (31.76, -35.04)}
+#: Likewise for codes without 0, half a step on either side of it.
+HALF_STEP_SAWB = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80)}
 #: Cells of the histograms whose divergence "kl" compares.
 _CELLS = 2048
 #: Numbers of a tensor that are kept as a sample; numbers on which ranges are tried; smallest and
@@ -185,16 +187,25 @@ def _scale(number: float) -> float:
 
 
 def fit(form: Format, statistics: Statistics, method: str = "mse", percentile: float = 99.99,
-        even_zero: bool = False) -> Quantizer:
+        even_zero: bool = False,
+        loss: Callable[[Quantizer], float] | None = None) -> Quantizer:
     """The `Quantizer` of a format for a tensor with these statistics.
 
     Ranges by `method`: "min-max" includes all numbers; "percentile" all but 100 - `percentile`
     percent at either end; "mse" gives the least squared error, among ranges between a tenth of the
     whole and the whole; "kl", among the same, the least Kullback-Leibler divergence between the
     numbers' histogram and that of the codes, each code's numbers spread evenly over the cells that
-    it stands for (Migacz, 8-bit inference with TensorRT, 2017). With `even_zero`, an integer's zero
-    point is even: see `gen/importer/dialects/qonnx.py`.
+    it stands for (Migacz, 8-bit inference with TensorRT, 2017); "cross-entropy", of a quarter of
+    these and the one of "mse", the least `loss`. With `even_zero`, an integer's zero point is even:
+    see `gen/importer/dialects/qonnx.py`.
     """
+    if method == "cross-entropy":
+        assert loss is not None, "somebody must say what a quantizer costs"
+        first = fit(form, statistics, "mse", even_zero=even_zero)
+        low, high = statistics.low, statistics.high
+        made = [first, *(_between(form, low * part, high * part, even_zero)
+                         for part in _parts(form)[::4])]
+        return made[int(np.argmin([loss(item) for item in made]))]
     low, high = statistics.low, statistics.high
     if method == "min-max" or low == high:
         return _between(form, low, high, even_zero)
@@ -246,7 +257,7 @@ def _divergences(quantizers, histogram):
 
 def _parts(form: Format) -> np.ndarray:
     """The shares of the whole range that are tried."""
-    if form.uniform:
+    if form.uniform or form.binary:
         return np.linspace(1, 0.1, 91)
     # A float's steps follow its exponent: the scale matters within a factor of two, and the largest
     # numbers may be clipped.
@@ -263,13 +274,13 @@ def fit_weights(form: Format, weight: np.ndarray, axis: int,
     whole = np.abs(rows).max(axis=1)
     whole = np.where(whole > 0, whole, 1.0)
     if method == "sawb":
-        c1, c2 = SAWB[form.width]
+        c1, c2 = (HALF_STEP_SAWB if form.binary else SAWB)[form.width]
         clip = c1 * np.sqrt(np.square(rows).mean(axis=1)) + c2 * np.abs(rows).mean(axis=1)
         # No clip below the mean magnitude is good: such numbers are not spread as the formula takes
         # them to be.
         whole = np.where((clip > np.abs(rows).mean(axis=1)) & (clip < whole), clip, whole)
     parts = np.concatenate([_parts(form), [0.08]]) if method == "mse" else np.ones(1)
-    if len(parts) > 1 and not form.uniform:
+    if len(parts) > 1 and not (form.uniform or form.binary):
         parts = np.exp2(np.arange(-16, 32) / 16)
     best = np.full(len(rows), np.inf)
     scales = whole / top

@@ -44,8 +44,8 @@ def with_fixed_ranges(model: onnx.ModelProto, data: ArrayLike | dict, recipe: An
         Names the data in errors.
     progress : Reporter
 
-    Raises UserError for data that do not fit, numbers that are not finite, and a scale or zero
-    point that is an output of the network.
+    Raises UserError for the range "cross-entropy", data that do not fit, numbers that are not
+    finite, and a scale or zero point that is an output of the network.
     """
     model = onnx.ModelProto.FromString(with_known_sizes(model).SerializeToString())
     graph = model.graph
@@ -53,6 +53,9 @@ def with_fixed_ranges(model: onnx.ModelProto, data: ArrayLike | dict, recipe: An
     inputs = [item for item in graph.input if item.name not in constants]
     feeds = calibration_feeds(SimpleNamespace(inputs=inputs), data, source)
     wanted = {node.input[0] for node in graph.node if node.op_type in DYNAMIC}
+    if recipe.range == "cross-entropy":
+        raise UserError("range cross-entropy is for float networks; take mse for this one, which "
+                        "computes its scales from each input")
     statistics = _statistics(model, feeds, wanted, progress)
     numbers = {tensor: fit(Int(8), statistics[tensor], recipe.range, recipe.percentile)
                for tensor in dict.fromkeys(node.input[0] for node in graph.node

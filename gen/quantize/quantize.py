@@ -21,6 +21,8 @@ from systolith.gen.kit.progress import SILENT, Reporter
 from systolith.hw.formats import parse
 
 from .calibrate import Quantizer, calibration_feeds, collect, fit
+from .entropy import CrossEntropy
+from .equalize import clipped
 from .equalize import equalize as equalize_network
 from .network import read_float
 from .places import find_places
@@ -29,6 +31,9 @@ from .rounded import RoundedNetwork
 from .write import even_zeros, needed_opset, write_model
 
 __all__ = ["Quantized", "quantize", "with_sizes"]
+
+#: Images that run at a time.
+_BATCH = 16
 
 
 @dataclass
@@ -86,18 +91,22 @@ def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
         network = read_float(with_sizes(model, data), max(
             needed_opset(*pair) for pair in formats), refuse)
         feeds = calibration_feeds(network, data, source)
-        changed = equalize_network(network) if recipe.equalize else []
+        changed = equalize_network(network, _peaks(network, feeds)) if recipe.equalize else []
         places = find_places(network, all(activation.width <= 8 for activation, _ in formats))
         recipe.check_layers(places.layers())
     images = len(next(iter(feeds.values())))
     with progress.step(f"Calibrating on {images:,} images", images) as done:
         statistics = collect(network, feeds, places.tensors, done)
     quantizers: dict[str, Quantizer] = {}
-    with progress.step(f"Choosing ranges for {len(places.tensors)} tensors"):
-        for root in {places.root(name) for name in places.tensors}:
+    roots = dict.fromkeys(places.root(name) for name in places.tensors)
+    with progress.step(f"Choosing ranges for {len(places.tensors)} tensors", len(roots)) as done:
+        entropy = CrossEntropy(network, feeds) if recipe.uses("range", "cross-entropy") else None
+        for number, root in enumerate(roots, 1):
             members = [name for name in places.tensors if places.root(name) == root]
             joined = statistics[members[0]].join([statistics[name] for name in members[1:]])
-            quantizers |= dict.fromkeys(members, _quantizer(recipe, places, members, joined))
+            quantizers |= dict.fromkeys(members, _quantizer(recipe, places, members, joined,
+                                                            entropy))
+            done(number)
     shapes = {}
     if any(weight.block_scale for _, weight in formats):
         one = {name: array[:1] for name, array in feeds.items()}
@@ -115,7 +124,20 @@ def quantize(model: str | Path | onnx.ModelProto, data: ArrayLike | dict,
     return Quantized(result, network.model(), rows, recipe, images, changed)
 
 
-def _quantizer(recipe, places, members, statistics):
+def _peaks(network, feeds):
+    """{tensor: the largest number of each of its channels [channels]}, for `equalize`."""
+    found: dict[str, np.ndarray] = {}
+    names, images = clipped(network), len(next(iter(feeds.values())))
+    run, model = Evaluator(network.opsets), network.model()
+    for start in range(0, images if names else 0, _BATCH):
+        batch = {name: array[start:start + _BATCH] for name, array in feeds.items()}
+        for name, array in run.walk(model, batch, names).items():
+            peak = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1).max(axis=1)
+            found[name] = np.maximum(found.get(name, peak), peak)
+    return found
+
+
+def _quantizer(recipe, places, members, statistics, entropy):
     """The quantizer of tensors that share one scale, and these statistics. Raises UserError where
     their layers want different ones."""
     asked: dict[tuple, str] = {}
@@ -128,7 +150,8 @@ def _quantizer(recipe, places, members, statistics):
                         "percentile")
     (form, method, percentile), = asked
     activation = parse(form)
-    return fit(activation, statistics, method, percentile, even_zeros(activation))
+    return fit(activation, statistics, method, percentile, even_zeros(activation),
+               None if entropy is None else lambda item: entropy.of(members, item))
 
 
 def with_sizes(model: str | Path | onnx.ModelProto, data: ArrayLike | dict) -> onnx.ModelProto:

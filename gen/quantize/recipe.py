@@ -11,14 +11,14 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.hw.formats import Format, parse
 
-from .calibrate import RANGES, SAWB, WEIGHT_RANGES
+from .calibrate import HALF_STEP_SAWB, RANGES, SAWB, WEIGHT_RANGES
 from .rounding import ROUNDINGS
 
 __all__ = ["LAYER_KEYS", "Recipe", "read_recipe"]
 
 #: What can be said of single layers.
 LAYER_KEYS = ("activation", "weight", "range", "weight_range", "percentile", "correct_bias",
-              "rounding")
+              "renormalize", "rounding")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,17 @@ class Recipe:
         How ranges of activations are chosen: one of `calibrate.RANGES`.
     weight_range : str or None
         How scales of weights are chosen: one of `calibrate.WEIGHT_RANGES`; None: "mse" with the
-        range "mse", else "min-max".
+        ranges "mse" and "cross-entropy", else "min-max".
     percentile : float
         For "percentile": how many of a tensor's numbers are within its range, in percent.
     equalize : bool
         Whether cross-layer equalization runs before quantization.
     correct_bias : bool
         Whether biases are corrected so that the mean of every layer's results stays.
+    renormalize : bool
+        Whether the scales of each layer's weights are then moved so that each channel of its
+        results varies as much as in the float network: batch normalization, which is folded into
+        the weights, estimated anew for the rounded network.
     rounding : str
         How weights are rounded: one of `rounding.ROUNDINGS`.
     layers : {pattern: {one of LAYER_KEYS: value}}
@@ -55,6 +59,7 @@ class Recipe:
     percentile: float = 99.99
     equalize: bool = False
     correct_bias: bool = True
+    renormalize: bool = False
     rounding: str = "nearest"
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -69,11 +74,17 @@ class Recipe:
     @property
     def weight_method(self) -> str:
         """How scales of weights are chosen, resolved."""
-        return self.weight_range or ("mse" if self.range == "mse" else "min-max")
+        return self.weight_range or (
+            "mse" if self.range in ("mse", "cross-entropy") else "min-max")
 
     def runs(self) -> bool:
         """Whether the rounded network has to run to be complete."""
-        return any(item.correct_bias or item.rounding != "nearest" for item in self._all())
+        return any(item.correct_bias or item.renormalize or item.rounding != "nearest"
+                   for item in self._all())
+
+    def uses(self, key: str, value: Any) -> bool:
+        """Whether this is the value of a key in some layer."""
+        return any(getattr(item, key) == value for item in self._all())
 
     def _all(self):
         """This recipe, and one for each pattern alone."""
@@ -111,7 +122,8 @@ class Recipe:
     def _formats(self):
         for key, kind in (("activation", str), ("weight", str), ("range", str),
                           ("weight_range", str | None), ("percentile", float | int),
-                          ("correct_bias", bool), ("equalize", bool), ("rounding", str)):
+                          ("correct_bias", bool), ("renormalize", bool), ("equalize", bool),
+                          ("rounding", str)):
             value = getattr(self, key)
             if not isinstance(value, kind) or (kind == float | int and isinstance(value, bool)):
                 raise UserError(f"{key} must be {_KINDS[kind]}, not {value!r}")
@@ -127,22 +139,24 @@ class Recipe:
                             "and more, and floats of radix 2 with sign and subnormals can" + (
                                 "; binary networks have to be trained as such"
                                 if activation.binary else ""))
-        if weight.weight_fault() or weight.width < 2:
+        half_steps = weight.binary and weight.width in HALF_STEP_SAWB
+        if (weight.weight_fault() and not half_steps) or weight.width < 2:
             raise UserError(f"weights cannot be quantized to {weight}: integers with sign of 2 "
-                            "bits and more, ternary, floats with sign, and sums of powers of two "
-                            "can" + ("; binary networks have to be trained as such"
-                                     if weight.binary else ""))
+                            "bits and more, ternary, half steps (bipolar2 to bipolar4), floats "
+                            "with sign, and sums of powers of two can"
+                            + ("; binary networks have to be trained as such"
+                               if weight.binary else ""))
         if self.range not in RANGES:
             raise UserError(f"range must be one of {', '.join(RANGES)}, not {self.range!r}")
         if self.weight_range not in (None, *WEIGHT_RANGES):
             raise UserError(f"weight_range must be one of {', '.join(WEIGHT_RANGES)}, not "
                             f"{self.weight_range!r}")
-        if self.weight_range == "sawb" and not (weight.uniform and weight.signed
-                                                and weight.width in SAWB
-                                                and weight.block_scale is None):
+        if self.weight_range == "sawb" and not half_steps and not (
+                weight.uniform and weight.signed and weight.width in SAWB
+                and weight.block_scale is None):
             raise UserError("the weight range sawb has coefficients for "
-                            f"{', '.join(f'int{bits}' for bits in SAWB)}, not for {weight}; take "
-                            "mse")
+                            f"{', '.join(f'int{bits}' for bits in SAWB)} and bipolar2 to "
+                            f"bipolar4, not for {weight}; take mse")
         if self.rounding not in ROUNDINGS:
             raise UserError(f"rounding must be one of {', '.join(ROUNDINGS)}, not "
                             f"{self.rounding!r}")

@@ -21,6 +21,8 @@ __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 
 #: The most images that errors are measured on, and the most numbers that are held at a time.
 _IMAGES, _NUMBERS = 128, 1 << 27
+#: Within what a channel's scale is moved where batch normalization is estimated anew.
+_RESCALED = 0.5, 2.0
 
 
 def sqnr(exact: np.ndarray, found: np.ndarray) -> float:
@@ -54,6 +56,8 @@ class RoundedLayer:
         Real numbers, not rounded yet.
     unit : array [channels]
         The real number of one step of the layer's sums.
+    least : array [slices] or 0
+        No scale may be smaller, for the bias's sake.
     """
     recipe: Recipe
     form: Format
@@ -63,6 +67,19 @@ class RoundedLayer:
     weight: np.ndarray
     bias: np.ndarray | None
     unit: np.ndarray
+    least: np.ndarray | float = 0.0
+
+    def rescale(self, factor: np.ndarray) -> None:
+        """Multiply the scale of each slice [slices], as far as `least` allows; codes stay."""
+        scales = np.maximum(self.scales * factor, self.least).astype(np.float32)
+        ratio = scales.astype(np.float64) / self.scales
+        self.unit = self.unit * np.tile(ratio, len(self.unit) // len(scales))
+        self.steps = self.steps * ratio[:, None].astype(np.float32)
+        rows = np.moveaxis(self.weight, self.axis, 0)
+        moved = rows.reshape(len(rows), -1) * ratio[:, None]
+        self.scales = scales
+        rounded = round_weights(self.form, moved, self.steps)
+        self.weight = np.moveaxis(rounded.reshape(rows.shape), 0, self.axis)
 
     @property
     def bias_steps(self) -> np.ndarray:
@@ -106,7 +123,7 @@ class RoundedNetwork:
         weight, axis = self.network.constants[node.input[1]], output_axis(node)
         own = self.recipe.of(node.name)
         form = parse(own.weight)
-        steps = None
+        steps, least = None, 0.0
         if form.block_scale is None:
             scales, rounded = fit_weights(form, weight, axis, own.weight_method)
         else:
@@ -133,7 +150,7 @@ class RoundedNetwork:
                     rounded = round_weights(form, weight, scales.reshape(shape))
         return RoundedLayer(own, form, axis, scales, scales[:, None] if steps is None else steps,
                             rounded, bias,
-                            np.tile(step * scales.astype(np.float64), groups))
+                            np.tile(step * scales.astype(np.float64), groups), least)
 
     @staticmethod
     def _largest(form):
@@ -288,8 +305,16 @@ class _Walk:
             self.rounded.round_again(node, self.real[name], self.found[name])
         real = self.evaluator.run(node, given(self.real))
         found = self.evaluator.run(node, self.rounded.inputs(node, self.found))
+        axes = tuple(n for n in range(real[0].ndim) if n != 1)
+        if layer is not None and layer.recipe.renormalize and node.op_type != "MatMul" and (
+                len(layer.scales) == real[0].shape[1]):
+            wanted, there = (array.std(axis=axes, dtype=np.float64)
+                             for array in (real[0], found[0]))
+            alive = (wanted > 0) & (there > 0)
+            layer.rescale(np.clip(np.where(alive, wanted, 1) / np.where(alive, there, 1),
+                                  *_RESCALED))
+            found = self.evaluator.run(node, self.rounded.inputs(node, self.found))
         if layer is not None and layer.recipe.correct_bias and node.op_type != "MatMul":
-            axes = tuple(n for n in range(real[0].ndim) if n != 1)
             moved = real[0].mean(axis=axes, dtype=np.float64) - found[0].mean(
                 axis=axes, dtype=np.float64)
             layer.bias = layer.bias + moved

@@ -132,6 +132,10 @@ class Bipolar(Format):
     exponent = 0
     zero_code = None
 
+    @property
+    def wide(self) -> Format:
+        return self if self.bits == 1 else Int(self.bits + 1)
+
     def activation_fault(self) -> str | None:
         return self.weight_fault()
 

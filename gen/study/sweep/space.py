@@ -30,7 +30,8 @@ Values are lists or ranges (`values.expand`); `vary` is every combination. A net
 
 `data` has arrays `images` and `labels`, for accuracy, and `calibration`, with which a float network
 is quantized to each point's formats (`range`, `weight_range`, `percentile`, `equalize`,
-`correct_bias`, `rounding` as of `systolith quantize`). Paths are relative to the file.
+`correct_bias`, `renormalize`, `rounding` as of `systolith quantize`). Paths are relative to the
+file.
 """
 
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ _AREAS = ("modules", "whole", "none")
 _GROUP = {"name", "chip", "networks", "set", "vary", "together", "when"}
 _TOP = {"target", "part", "dsp", "area", "energy", "objectives", "constraints", "search", "group"}
 _RECIPE: dict[str, Any] = {"range": str, "percentile": (int, float), "equalize": bool,
-                           "correct_bias": bool, "weight_range": str, "rounding": str}
+                           "correct_bias": bool, "renormalize": bool,
+                           "weight_range": str, "rounding": str}
 _NET: dict[str, Any] = {"path": str, "name": str, "data": str, "images": int} | _RECIPE
 #: What varies besides the keys of a chip: how many cores stand side by side.
 _CORES = "cores"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from systolith.gen.quantize.calibrate import SAWB, Statistics, fit, fit_weights
+from systolith.gen.quantize.calibrate import HALF_STEP_SAWB, SAWB, Statistics, fit, fit_weights
 from systolith.hw.formats import parse
 
 RNG = np.random.default_rng(0)
@@ -37,6 +37,18 @@ def test_sawb_is_near_the_best_clip(name, bits, most):
     assert bits in SAWB
     found, best = squared_error(form, DRAWN[name], "sawb"), best_error(form, DRAWN[name])
     assert found < most * best
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("bits, most", [(2, 1.02), (3, 1.02), (4, 1.02)])
+def test_sawb_of_half_steps_is_near_the_best_clip(name, bits, most):
+    form, numbers = parse(f"bipolar{bits}"), DRAWN[name][:1, :40000]
+    best = min(np.square(numbers - scale * np.clip(2 * np.floor(numbers / scale / 2) + 1,
+                                                   1 - 2 ** bits, 2 ** bits - 1)).mean()
+               for scale in np.linspace(0.02, 1, 200) * np.abs(numbers).max() / (2 ** bits - 1))
+    assert bits in HALF_STEP_SAWB
+    for method in ("sawb", "mse"):
+        assert best * 0.99 < squared_error(form, numbers, method) < most * best
 
 
 def test_sawb_takes_all_where_its_formula_is_no_good():

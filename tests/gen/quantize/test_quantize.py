@@ -61,7 +61,8 @@ def check(net, model, recipe, chip=True):
     assert run_onnx(made.float_model, data)[name] == pytest.approx(exact, abs=1e-4)
     formats = {str(parse(item)) for item in (recipe.activation, recipe.weight)}
     used = {item for kind in reader.required_formats(graph) for item in kind}
-    assert used <= {item.replace("uint", "int").replace("ternary", "int2") for item in formats}
+    stored = {"ternary": "int2", "bipolar2": "int3"}
+    assert used <= {stored.get(item, item.replace("uint", "int")) for item in formats}
     if chip:
         on_chip(graph, codes, Arch(
             rows=8, columns=4, activation=parse(recipe.activation.replace("uint", "int")),
@@ -189,6 +190,88 @@ def test_rounding_by_the_results_of_layers(weight):
     assert feedback > plain + 1.5 and learned > plain + 1.5
 
 
+def unequal_relu6(rng):
+    """Two layers with ReLU6 between them; channels differ, and only the first reaches 6."""
+    net = Network(rng, (4, 6, 6))
+    factors = np.float32(10.0 ** np.linspace(0.5, -1.5, 8))
+    x = net.node("Conv", "x", weights(net, 8, 4, 3, 3) * factors.reshape(-1, 1, 1, 1),
+                 np.abs(numbers(net, 8)) * factors)
+    x = net.node("Clip", x, np.float32(0), np.float32(6))
+    x = net.node("Conv", x, weights(net, 5, 8, 1, 1) / factors.reshape(1, -1, 1, 1))
+    return net, net.model(x)
+
+
+def test_equalization_through_relu6():
+    net, model = unequal_relu6(np.random.default_rng(4))
+    data = data_for(net)
+    before = run_onnx(model, data, extra=["clip1_out"])["clip1_out"].max(axis=(0, 2, 3))
+    assert before[0] == 6 and (before[1:] < 6).all()
+    plain = check(net, model, Recipe("int6", "int6"))
+    # `check` holds the equalized float network against the model on these data.
+    equal = check(net, model, Recipe("int6", "int6", equalize=True))
+    assert equal.rows[-1]["sqnr"] > plain.rows[-1]["sqnr"] + 8
+    assert equal.equalized == ["conv0", "conv2"]
+    tensor = equal.rows[1]["tensor"]
+    assert tensor == "clip1_out_equalized"
+    after = run_onnx(equal.float_model, data, extra=[tensor])[tensor].max(axis=(0, 2, 3))
+    assert after[0] == 6 and (after <= 6).all() and after[1:].min() > 10 * before[1:].min()
+
+
+def test_batch_normalization_estimated_anew():
+    """Each channel varies as in the float network, which few bits would otherwise change."""
+    net, model = relu6(np.random.default_rng(5), mean=False)
+    data, name = data_for(net, 64), model.graph.output[0].name
+    exact = run_onnx(model, data)[name].std(axis=(0, 2, 3))
+    off = []
+    for anew in (False, True):
+        recipe = Recipe("int4", "int2", "min-max", renormalize=anew)
+        made = quantize(model, data, recipe)
+        found = golden(made.model, data)[2]
+        off.append(np.abs(found.std(axis=(0, 2, 3)) / exact - 1).max())
+        # What the report measured is what the golden model computes.
+        assert decibels(run_onnx(model, data)[name], found) == pytest.approx(
+            made.rows[-1]["sqnr"], abs=0.3)
+    assert off[0] > 0.1 and off[1] < 0.02
+    one = quantize(model, data, Recipe("int4", "int2", "min-max", layers={
+        "conv6": {"renormalize": True}}))
+    assert golden(one.model, data)[2].std(axis=(0, 2, 3)) == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_half_steps_are_nearer_than_three_levels(renormalize):
+    """Four codes without 0 lose less than -1, 0 and 1 of int2; a chip computes them as int3."""
+    net, model = relu6(np.random.default_rng(6), mean=False)
+    made = {weight: check(net, model, Recipe("int8", weight, renormalize=renormalize),
+                          chip=False) for weight in ("int2", "bipolar2")}
+    lost = {name: [row["weight_sqnr"] for row in item.rows[1:]] for name, item in made.items()}
+    assert (np.array(lost["bipolar2"]) > np.array(lost["int2"]) + 1).all()
+    assert made["bipolar2"].rows[-1]["weight"] == "bipolar2"
+    graph, codes, _ = golden(made["bipolar2"].model, data_for(net))
+    assert {int(value) for layer in graph.layers for value in np.unique(
+        layer.weights.images)} == {-3, -1, 1, 3}
+    on_chip(graph, codes, Arch(rows=4, columns=4, activation=parse("int8"), weight=parse("int3"),
+                               largest_k=4096, depthwise=True, activation_depth=2048,
+                               weight_depth=256, accumulator_depth=256, parameter_depth=64,
+                               post_lanes=2, operand_depth=512))
+
+
+def test_ranges_by_cross_entropy():
+    """The results' classes are nearer to the float network's, if not the results."""
+    net, model = relu6(np.random.default_rng(4))
+    data, name = data_for(net, 64), model.graph.output[0].name
+
+    def shares(array):
+        array = np.exp(array - array.max(axis=1, keepdims=True))
+        return array / array.sum(axis=1, keepdims=True)
+    exact, found = shares(run_onnx(model, data)[name]), {}
+    for method in ("min-max", "cross-entropy"):
+        made = check(net, model, Recipe("int4", "int8", method), chip=False)
+        results = shares(golden(made.model, data)[2])
+        found[method] = float(-(exact * np.log(results)).sum(axis=1).mean())
+    entropy = float(-(exact * np.log(exact)).sum(axis=1).mean())
+    assert found["cross-entropy"] - entropy < 0.8 * (found["min-max"] - entropy)
+
+
 def test_without_onnx_runtime(monkeypatch):
     net, model = NETWORKS[4](np.random.default_rng(6))
     data = data_for(net, 6)
@@ -312,10 +395,10 @@ def test_bad_calibration_data(spoil, message):
     ({"weight": "uint8"}, "weights cannot be quantized to uint8"),
     ({"weight": "int1"}, "weights cannot be quantized to int1: integers with sign of 2 bits"),
     ({"weight": "foo"}, "'foo' is no number format"),
-    ({"range": "best"}, "range must be one of min-max, percentile, mse, kl, not 'best'"),
+    ({"range": "best"}, "range must be one of min-max, .*, kl, cross-entropy, not 'best'"),
     ({"rounding": "up"}, "rounding must be one of nearest, feedback, learned, not 'up'"),
     ({"weight_range": "best"}, "weight_range must be one of min-max, mse, sawb, not 'best'"),
-    ({"weight": "int6", "weight_range": "sawb"}, "for int2, int4, int7, int8, not for int6; take"),
+    ({"weight": "int6", "weight_range": "sawb"}, "int8 and bipolar2 to bipolar4, not for int6"),
     ({"weight": "e2m1", "weight_range": "sawb"}, "coefficients for .*, not for e2m1"),
     ({"percentile": 0.1}, "percentile must be above 50 and at most 100, not 0.1"),
 ])

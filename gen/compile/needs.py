@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from systolith.gen.kit.errors import UserError
+from systolith.hw.formats import Int
 from systolith.hw.spec.arch import KEYS, Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
@@ -17,8 +18,8 @@ from systolith.sim.model.graph import Graph, Tensor
 from .bias import bias_error, bias_fraction
 from .narrow import multiplier_need
 
-__all__ = ["NEEDS", "SAVINGS", "WITHOUT", "Need", "check_needs", "in_planes", "largest_k", "needed",
-           "wide_enough"]
+__all__ = ["NEEDS", "SAVINGS", "WITHOUT", "WORTH", "Need", "check_needs", "in_planes", "largest_k",
+           "needed", "wide_enough"]
 
 Tensors = Mapping[str, Tensor]
 
@@ -42,6 +43,8 @@ class Need:
         The value to choose for a chip whose layers need `value`; None: that one.
     several : str
         Why a network with several such layers is faster with twice the value; empty: it is not.
+    all_of : bool
+        Whether the field is a tuple of all values that layers need, the largest first.
     """
     field: str
     value: Callable[[Conv, Tensors, Arch], int]
@@ -49,6 +52,7 @@ class Need:
     refusal: Callable[[Conv, Tensors, Arch, int], str] | None = None
     enough: Callable[[Arch, int], int] | None = None
     several: str = ""
+    all_of: bool = False
 
     @property
     def key(self) -> str:
@@ -58,6 +62,13 @@ class Need:
     def layers(self, graph: Graph, arch: Arch) -> list[Conv]:
         """The layers of a graph that need it."""
         return [conv for conv in graph.layers if self.value(conv, graph.tensors, arch)]
+
+    def wanted(self, graph: Graph, arch: Arch) -> Any:
+        """The value that serves all layers of a graph; 0, False or () where none needs it."""
+        values = {self.value(conv, graph.tensors, arch) for conv in graph.layers}
+        if self.all_of:
+            return tuple(sorted(values - {0}, reverse=True))
+        return max(values, default=0)
 
 
 def in_planes(conv: Conv, tensors: Tensors, arch: Arch) -> bool:
@@ -134,6 +145,30 @@ def _has_side_taps(conv, tensors, arch):
             and geometry.stride[1] == geometry.dilation[1] == 1)
 
 
+def _reads_halves(conv, tensors, arch):
+    """Whether a layer can read halves of codes, two in one, and multiply them by such weights."""
+    form, own = tensors[conv.input].format, conv.requantization
+    if not _plain_integers(arch.activation) or arch.activation.width % 4 or own is None or own.late:
+        return False
+    half = Int(arch.activation.width // 2)
+    return (form is not None and form.uniform and form.signed and half.holds(form)
+            and not conv.weights.format.binary and conv.weights.in_format(half) is not None
+            and conv.channels is None and conv.geometry.groups == 1)
+
+
+def _narrow_bits(conv, tensors, arch):
+    """A half or a quarter of the bits of a chip's weights that hold all of a layer's; 0: none."""
+    if not _plain_integers(arch.weight) or conv.weights.format.binary:
+        return 0
+    fitting = [bits for bits in (arch.weight.width // 2, arch.weight.width // 4)
+               if bits > 1 and conv.weights.in_format(Int(bits)) is not None]
+    return min(fitting, default=0)
+
+
+def _plain_integers(form):
+    return form.uniform and form.signed and form.block_scale is None
+
+
 #: Without them the chip cannot compute the layer.
 NEEDS = (
     Need("operand_depth",
@@ -156,7 +191,11 @@ SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
     Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
     Need("side_taps", _has_side_taps, "kernels over few channels"),
+    Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
+    Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),
 )
+#: What an option must save of the cycles, as a share, to be worth having.
+WORTH = 0.05
 #: {field of a unit: the value with which a chip does not have it}
 WITHOUT = {name: key.initial for name, key in KEYS.items() if key.optional}
 

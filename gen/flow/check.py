@@ -13,7 +13,7 @@ from systolith.gen.compile.chip_formats import formats_needed, weight_formats
 from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.legal import accumulator_need
 from systolith.gen.compile.maps import layers_of
-from systolith.gen.compile.needs import needed, wide_enough
+from systolith.gen.compile.needs import SAVINGS, WORTH, needed, wide_enough
 from systolith.gen.compile.operands import operand_lives
 from systolith.gen.compile.planes import computed_formats
 from systolith.gen.compile.widen import widened
@@ -27,6 +27,7 @@ from systolith.gen.quantize.quantize import with_sizes
 from systolith.gen.quantize.recipe import Recipe
 from systolith.hw.spec import records
 from systolith.hw.spec.arch import Arch
+from systolith.sim.machine.cycles import cycles
 from systolith.sim.model.graph import Graph
 
 from .check_float import RANDOM, fates_of_float, quantized_for_check
@@ -56,6 +57,10 @@ class Check:
     memories : dict
         {memory: (words used, words there)} of a network that maps.
     graph : Graph or None
+    savings : list of dict
+        Of a network that maps: `key` and `value` of an option that the chip lacks and that saves
+        cycles or bytes, with `cycles` and `bytes` of memory outside now, and `cycles_with` and
+        `bytes_with` it.
     notes : list of Note
         How results may differ from the model's by more than at ties.
     quantized : str
@@ -67,6 +72,7 @@ class Check:
     open: list = field(default_factory=list)
     layers: list = field(default_factory=list)
     memories: dict = field(default_factory=dict)
+    savings: list = field(default_factory=list)
     graph: Graph | None = None
     notes: list = field(default_factory=list)
     quantized: str = ""
@@ -82,7 +88,7 @@ class Check:
         return {"maps": self.maps, "problems": self.problems, "changes": self.changes,
                 "open": self.open, "quantized": self.quantized, "nodes": nodes,
                 "host": records.to_json(self.graph.host_work()) if self.graph else {},
-                "layers": layers, "memories": self.memories,
+                "layers": layers, "memories": self.memories, "savings": self.savings,
                 "notes": [note.to_json() for note in self.notes]}
 
 
@@ -172,15 +178,35 @@ def _check_chip(found, graph, arch, batch):
     """Fill in `found` for a chip: the layers and memories of a network that maps, or else all
     problems that can be found at once."""
     try:
-        graph, program = compile_network(graph, arch, batch)
+        mapped, program = compile_network(graph, arch, batch)
     except UserError as error:
         _explain(found, graph, arch, batch, error)
         return
-    _note_layers(found, graph, arch)
-    found.notes = graph.notes
+    _note_layers(found, mapped, arch)
+    found.notes = mapped.notes
     host = program.host
     found.memories = {name.removesuffix("_words"): (used, host.depth[name])
                       for name, used in host.peak.items()}
+    found.savings = list(_savings(graph, arch, batch, program))
+
+
+def _savings(graph, arch, batch, program):
+    """What `Check.savings` holds."""
+    now = None
+    for saving in SAVINGS:
+        value = saving.wanted(graph, arch)
+        if getattr(arch, saving.field) or not value:
+            continue
+        try:
+            _, other = compile_network(graph, replace(arch, **{saving.field: value}), batch)
+        except (UserError, ValueError):
+            continue                                # this chip cannot have it
+        now = now or cycles(program).cycles
+        row = {"key": saving.key, "value": list(value) if saving.all_of else value,
+               "cycles": now, "cycles_with": cycles(other).cycles,
+               "bytes": program.window_bytes, "bytes_with": other.window_bytes}
+        if any(row[f"{what}_with"] < (1 - WORTH) * row[what] for what in ("cycles", "bytes")):
+            yield row
 
 
 def _note_layers(found, graph, chip):

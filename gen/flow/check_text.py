@@ -55,6 +55,11 @@ def text_of(found: Check, arch: Arch | None = None) -> str:
     if found.problems:
         lines += ["", *(f"{n}. {_told(operator, text, names)}" for n, ((operator, text), names) in
                         enumerate(problems.items(), 1)), ""]
+    for row in found.savings:
+        shares = ", ".join(f"{row[what]:,} -> {row[f'{what}_with']:,} {unit}" for what, unit in (
+            ("cycles", "cycles"), ("bytes", "bytes of memory")) if row[what] != row[f"{what}_with"])
+        value = str(row["value"]).lower() if isinstance(row["value"], bool) else row["value"]
+        lines.append(f"It would pay: --set {row['key']}={str(value).replace(' ', '')} ({shares})")
     lines.append(_verdict(found, arch))
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from systolith.gen.chip.verilog import core_verilog
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.legal import accumulator_need
-from systolith.gen.compile.needs import SAVINGS, WITHOUT, needed, wide_enough
+from systolith.gen.compile.needs import SAVINGS, WITHOUT, WORTH, needed, wide_enough
 from systolith.gen.compile.planes import computed_formats
 from systolith.gen.compile.widen import widened
 from systolith.gen.importer.checks import is_quantized
@@ -53,8 +53,6 @@ _ROWS = {row.depth_field: row for row in MEMORIES.values()}
 #: Cycles that all halved buffers together may cost, as a share; on boards, the next share is tried
 #: where the chip does not fit the part.
 _SHARES = (0.03, 0.15, 1.0)
-#: What an option must save of the cycles to be taken.
-_WORTH = 0.05
 #: {field: the value with which a chip does not have that unit}
 _LEFT_OUT = WITHOUT | {"post_lanes": None}
 _PATHS = {name: key.path for name, key in KEYS.items()}
@@ -246,7 +244,7 @@ class _Search:
             self._units()
             self._largest_k()
             self._generous()
-            self._options()
+            self._options(share)
             self.best = self._measured()
             self._shrink(share)
             self.cycles, arch = self._measured(), self.arch
@@ -291,26 +289,47 @@ class _Search:
                 raise UserError(str(self.error))
             self.fields |= grown
 
-    def _options(self):
-        """Units that save cycles."""
+    def _options(self, share):
+        """Units that save cycles, and widths of weights that save half of their memory."""
         now = self._measured()
         for saving in SAVINGS:
             layers = saving.layers(self.graph, self.arch)
             if layers and saving.field not in self.fixed:
-                then = self._measured(**{saving.field: True})
-                if then < (1 - _WORTH) * now:
-                    self._set(saving.field, True, f"{_counted(saving, layers)}; without it "
+                value = saving.wanted(self.graph, self.arch)
+                then = self._measured(**{saving.field: value})
+                if then < (1 - WORTH) * now:
+                    self._set(saving.field, value, f"{_counted(saving, layers)}; without it "
                               f"{now / then - 1:.0%} more cycles")
                     now = then
+                elif saving.field == "weight_widths" and then <= now:
+                    self._narrow_weights(value, layers, share)
         lanes = self.arch.post_lanes
         while "post_lanes" not in self.fixed and self.arch.group % (2 * lanes) == 0:
             then = self._measured(post_lanes=2 * lanes)
-            if then > (1 - _WORTH) * now:
+            if then > (1 - WORTH) * now:
                 break
             lanes *= 2
             self._set("post_lanes", lanes, f"with {lanes // 2} lanes {now / then - 1:.0%} more "
                       "cycles")
             now = then
+
+    def _narrow_weights(self, widths, layers, share):
+        """Set `weight_widths` where half the weight memory or less is enough with them."""
+        if "weight_depth" in self.fixed:
+            return
+        least, most = _BUFFERS["weight_depth"][1], (1 + share) * self._measured()
+
+        def depth(**changes):
+            words = self.fields["weight_depth"]
+            while words >= 2 * least and self._measured(
+                    weight_depth=words // 2, **changes) <= most:
+                words //= 2
+            return words
+        whole, narrow = depth(), depth(weight_widths=widths)
+        if narrow < whole:
+            [saving] = (item for item in SAVINGS if item.field == "weight_widths")
+            self._set("weight_widths", widths, f"{_counted(saving, layers)}; {narrow:,} words of "
+                      f"weights instead of {whole:,}")
 
     def _shrink(self, share):
         """Halve buffers as long as all of them together cost at most `share` of the cycles."""

@@ -85,12 +85,12 @@ def explain(graph: Graph, arch: Arch) -> Explanation:
             return Change(keys, cycles(compile_network(graph, changed)[1]).cycles)
         except (UserError, ValueError) as error:
             return Change(keys, None, str(error))
-    changes = [measured(keys) for keys in _more(arch)]
+    changes = [measured(keys) for keys in _more(graph, arch)]
     return Explanation(program, timing, profile(program, timing), sorted(
         changes, key=lambda item: (item.cycles is None, item.cycles or 0)))
 
 
-def _more(arch: Arch) -> Iterable[dict[str, Any]]:
+def _more(graph: Graph, arch: Arch) -> Iterable[dict[str, Any]]:
     """One more of each resource: the next size that is of use."""
     def double(name):
         return {name: 2 * getattr(arch, name)}
@@ -108,5 +108,6 @@ def _more(arch: Arch) -> Iterable[dict[str, Any]]:
         if row.exists(arch):
             yield double(row.depth_field)
     for saving in SAVINGS:
-        if not getattr(arch, saving.field):
-            yield {saving.field: True}
+        wanted = saving.wanted(graph, arch) if saving.all_of else True
+        if wanted and not getattr(arch, saving.field):
+            yield {saving.field: wanted}

@@ -20,19 +20,25 @@ from ...onnx_exact import integer_network, on_chip, qdq
 CHIP = Arch(rows=4, columns=4, post_lanes=2, packed_halves=True, bus_bits=32)
 
 
-def network(channels=12, weights=8, results=ml_dtypes.int4, seed=0):
-    """(Graph, codes of its input): three convolutions, the first two with results in int4, and
-    weights from -weights to weights - 1 in the last two."""
+def model(channels=12, weights=8, results=ml_dtypes.int4, seed=0, size=(6, 5)):
+    """(model, inputs): three convolutions, the first two with results in int4, and weights from
+    -weights to weights - 1 in the last two."""
     rng = np.random.default_rng(seed)
-    net, x = integer_network(rng, (channels, 6, 5))
+    net, x = integer_network(rng, (channels, *size))
     for n, most in enumerate((100, weights, weights)):
         codes = rng.integers(-most, most, (channels, channels, 3, 3)).astype(np.int8)
         w = net.node("DequantizeLinear", codes, np.float32(1 / (8 * most)), np.int8(0))
         x = net.node("Conv", x, w, np.float32(rng.integers(-300, 300, channels) / 128),
                      pads=[1] * 4)
         x = qdq(net, x, 1.0, -3, results) if n < 2 else qdq(net, x, 0.5, -7)
-    graph = load(net.model(x))
-    return graph, graph.encode_inputs(np.float32(rng.standard_normal((2, *net.shape)) * 3))
+    return net.model(x), np.float32(rng.standard_normal((2, *net.shape)) * 3)
+
+
+def network(*args, **given):
+    """(Graph, codes of its input) of `model`."""
+    made, inputs = model(*args, **given)
+    graph = load(made)
+    return graph, graph.encode_inputs(inputs)
 
 
 def used(program):

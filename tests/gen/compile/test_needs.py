@@ -17,7 +17,7 @@ from systolith.gen.compile.needs import (
     wide_enough,
 )
 from systolith.gen.kit.errors import UserError
-from systolith.hw.formats import Bipolar, Int
+from systolith.hw.formats import Bipolar, Int, parse
 from systolith.hw.spec.arch import Arch
 from systolith.sim.model.conv import Conv
 from systolith.sim.model.graph import Graph, Tensor
@@ -92,14 +92,32 @@ def test_a_table_of_a_clipped_function_takes_a_word_for_every_code():
 
 def test_every_part_that_a_chip_may_lack_has_a_row():
     rows = {need.field for need in (*NEEDS, *SAVINGS)}
-    # The first saves memory, and cycles only where the bus is too slow; the second wants networks
-    # whose layers were quantized for it.
-    by_hand = {"weight_widths", "packed_halves"}
-    assert rows == {key.field for key in KEYS.values() if key.optional} - by_hand | {
+    assert rows == {key.field for key in KEYS.values() if key.optional} | {
         "bias_fraction", "multiplier_bits"}
     for arch in (Arch(rows=2, columns=2), Arch(rows=2, columns=2, accumulator=20)):
         key, field, _ = wide_enough(arch, 30)
         assert KEYS[field].path == key
+
+
+@pytest.mark.parametrize("form, reads, low, high, bits, halves", [
+    ("int8", "int8", -9, 7, 0, False), ("int8", "int8", -8, 7, 4, False),
+    ("int8", "int4", -8, 7, 4, True), ("int8", "int4", -8, 8, 0, False),
+    ("int8", "int4", -2, 1, 2, True), ("int8", "uint4", 0, 1, 2, False),
+    ("int4", "int4", -2, 1, 2, False), ("int4", "int2", -2, 1, 2, True),
+    ("int6", "int3", -4, 3, 3, False), ("e3m2", "e3m2", 0, 0, 0, False)])
+def test_what_few_bits_would_save(form, reads, low, high, bits, halves):
+    """Widths that hold all weights, and halves where activations fit them, too."""
+    arch = Arch(rows=2, columns=2, activation=parse(form), weight=parse(form))
+    images = np.full((2, 2, 1, 1), low)
+    images[0, 0] = high
+    conv = Conv("conv", "in", "out", Weights(images, arch.weight), input_shape=(2, 3, 3),
+                requantization=PLAIN)
+    tensors = {"in": Tensor("in", (2, 3, 3), parse(reads)),
+               "out": Tensor("out", (2, 3, 3), arch.activation)}
+    graph = Graph("net", [tensors["in"]], tensors, [conv], ["out"])
+    rows = {need.field: need for need in SAVINGS}
+    assert rows["weight_widths"].wanted(graph, arch) == ((bits,) if bits else ())
+    assert rows["packed_halves"].wanted(graph, arch) is halves
 
 
 def test_wide_enough_accumulators_hold_the_bits_and_smaller_ones_do_not():

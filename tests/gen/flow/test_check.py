@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +18,7 @@ from systolith.gen.kit.errors import UserError
 
 from ...onnx_exact import bias, qdq, weights
 from ...onnx_networks import Network
+from ..compile.test_halves import model as halves
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits"
 
@@ -56,6 +58,24 @@ def test_the_command(capsys):
     assert "digits-cnn-int8: 4 layers, 402,976 multiply-accumulates" in out
     assert "| conv2 |               20 |" in out
     assert out.rstrip().endswith("It maps on a chip of these formats.")
+
+
+@pytest.mark.parametrize("form, key, value, shown, what", [
+    (ml_dtypes.int4, "array.packed_halves", True, "true", "cycles"),
+    (np.int8, "buffers.weight_widths", [4], "[4]", "bytes")])
+def test_options_that_would_pay(form, key, value, shown, what):
+    given = ["bus.data_bits=32", "buffers.weights=1024"]
+    chip = load_chip("ulx3s-8x8", given)
+    found = check(halves(16, 8, form)[0], chip)
+    [row] = (row for row in found.savings if row["key"] == key)
+    assert row["value"] == value and row[f"{what}_with"] < 0.9 * row[what]
+    assert f"It would pay: --set {key}={shown} (" in text_of(found, chip)
+    better = check(halves(16, 8, form)[0], load_chip("ulx3s-8x8", [*given, f"{key}={shown}"]))
+    assert key not in {item["key"] for item in better.savings}
+    for item in better.savings:
+        assert (item["cycles"], item["bytes"]) == (row["cycles_with"], row["bytes_with"])
+    # Nothing pays where all weights and activations need their bits.
+    assert check(halves(16, 100, np.int8)[0], chip).savings == []
 
 
 def test_the_command_on_a_chip(capsys, tmp_path):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -13,11 +14,13 @@ from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.needs import WITHOUT, needed
 from systolith.gen.flow.build import build
 from systolith.gen.flow.fit_chip import fit, graph_of
+from systolith.gen.importer.reader import load
 from systolith.gen.kit.errors import UserError
 from systolith.sim.machine.cycles import cycles
 
 from ...float_networks import mobile, residual, squeeze_excite
 from ...onnx_networks import Network
+from ..compile.test_halves import model as halves
 
 
 def dense(inputs, outputs, bits=8):
@@ -52,6 +55,23 @@ def test_network_maps_on_its_chip(make):
         assert reasons[need.key].startswith(f"{need.what} ({len(layers)} layer{plural})")
     keys = set(reasons)
     assert {"array.activation", "array.weight", "buffers.weights", "array.largest_k"} <= keys
+
+
+def test_few_bits_are_made_use_of_where_they_pay():
+    """Of activations and weights; of weights alone; of neither."""
+    fixed = {"rows": 8, "columns": 8, "bus_bits": 32, "activation_depth": 1024,
+             "accumulator_depth": 64, "parameter_depth": 64}
+    both, narrow, none = (
+        fit(load(halves(16, most, form, size=size)[0]), fixed=fixed, area=False)
+        for most, form, size in ((8, ml_dtypes.int4, (6, 5)), (8, np.int8, (2, 2)),
+                                 (100, np.int8, (2, 2))))
+    assert [item.arch.packed_halves for item in (both, narrow, none)] == [True, False, False]
+    assert [item.arch.weight_widths for item in (both, narrow, none)] == [(), (4,), ()]
+    assert narrow.cycles < 0.8 * none.cycles
+    reasons = {item.key: item.reason for item in (*both.choices, *narrow.choices)}
+    assert reasons["array.packed_halves"].startswith(
+        "layers of activations and weights of half the bits (2 layers); without it ")
+    assert reasons["buffers.weight_widths"].startswith("weights of few bits (2 layers); ")
 
 
 def test_asymmetric_weights_of_eight_bits_do_not_widen_the_array():

@@ -21,6 +21,7 @@ from float_writer import FloatWriter
 from large_networks import Clock, check, chip
 from systolith.gen.flow.compare_onnx import compare_with_onnx
 from systolith.gen.quantize.recipe import Recipe
+from vision_networks import unet_into
 
 __all__ = ["NETWORKS", "SMALL", "arch_for"]
 
@@ -103,19 +104,8 @@ def efficientnet_lite0(size=224, classes=1000, width=1.0):
 
 
 def unet(size=64, channels=32, levels=3, classes=2):
-    net = FloatWriter("unet", (3, size, size))
-    x, left = net.input, []
-    for level in range(levels + 1):
-        for _ in range(2):
-            x = net.conv(x, channels << level, 3)
-        if level < levels:
-            left.append(x)
-            x = net.max_pool(x, 2, 2)
-    for level in reversed(range(levels)):
-        x = net.concat(left[level], net.up(x, channels << level))
-        for _ in range(2):
-            x = net.conv(x, channels << level, 3)
-    return net, net.conv(x, classes, 1, function=None)
+    return unet_into(FloatWriter("unet", (3, size, size)), channels, levels, classes,
+                     function=None)
 
 
 #: name: function() -> (FloatWriter, name of the output)

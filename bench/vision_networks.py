@@ -77,9 +77,9 @@ def autoencoder(inputs=640):
     return net, net.dense(x, inputs)
 
 
-def unet(form="int8", size=64, channels=32, levels=3, classes=2):
-    """A U-Net: two convolutions at every level, transposed convolutions on the way up."""
-    net = Writer(f"unet-{form}", (3, size, size), form)
+def unet_into(net, channels, levels, classes, **last):
+    """A U-Net in a `Writer` or `FloatWriter`: two convolutions at every level, transposed
+    convolutions on the way up. `last`: of the last convolution. (net, name of the output)."""
     x, left = net.input, []
     for level in range(levels + 1):
         for _ in range(2):
@@ -91,7 +91,12 @@ def unet(form="int8", size=64, channels=32, levels=3, classes=2):
         x = net.concat(left[level], net.up(x, channels << level))
         for _ in range(2):
             x = net.conv(x, channels << level, 3)
-    return net, net.conv(x, classes, 1, relu=False)
+    return net, net.conv(x, classes, 1, **last)
+
+
+def unet(form="int8", size=64, channels=32, levels=3, classes=2):
+    return unet_into(Writer(f"unet-{form}", (3, size, size), form), channels, levels, classes,
+                     relu=False)
 
 
 #: name: function() -> (Writer, name of the output)

@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:       # what takes long to load is imported where it is used
     from systolith.hw.spec.arch import Arch
 
 __all__ = [
-    "add_batch", "add_chip", "add_clock", "add_dsp", "add_jobs", "add_json", "add_latency",
-    "add_macros", "add_model", "add_output", "add_part", "add_recipe", "add_seed_jobs",
-    "add_seeds", "add_set", "chip", "count", "names", "no_recipe", "on_board", "other_chip",
-    "part", "recipe", "whole", "write_json", "wrote",
+    "add_batch", "add_build_or_chip", "add_chip", "add_clock", "add_dsp", "add_jobs", "add_json",
+    "add_latency", "add_macros", "add_model", "add_output", "add_part", "add_recipe",
+    "add_seed_jobs", "add_seeds", "add_set", "build_or_chip", "chip", "count", "names",
+    "no_recipe", "on_board", "other_chip", "part", "recipe", "whole", "write_json", "wrote",
 ]
 
 
@@ -87,6 +88,31 @@ def chip(name: str, options: Namespace) -> "Arch":
     """The `Arch` of a preset or file, changed as --set says."""
     from systolith.gen.chip.toml import load_chip
     return load_chip(name, options.set)
+
+
+def add_build_or_chip(parser: ArgumentParser, boards: Sequence[str]) -> None:
+    """DIR, --chip and --board, one of `boards`, for `build_or_chip`."""
+    parser.add_argument("dir", nargs="?", metavar="DIR", help="folder made by `systolith build`")
+    add_chip(parser, required=False)
+    parser.add_argument("--board", choices=boards, metavar="BOARD",
+                        help=f"one of {', '.join(boards)} (default: the chip's)")
+
+
+def build_or_chip(options: Namespace, name: str) -> tuple["Arch", str | None, Path]:
+    """The chip of a build or of --chip, on --board where that is one of a chip; a note on it or
+    None; and the folder of the results, by default `name` in the build's. Raises UserError where
+    both or none of the two are given, or no folder."""
+    from systolith.gen.flow.bitstream import chip_of_build
+    if (options.dir is None) == (options.chip is None):
+        raise UserError(f"{name} needs either DIR (a build) or --chip (a chip)")
+    if options.dir is None:
+        if options.output is None:
+            raise UserError("-o must name the folder of the results, where there is no build")
+        return chip(options.chip, options), None, Path(options.output)
+    if options.set:
+        raise UserError("--set goes with --chip only")
+    return (*chip_of_build(options.dir, options.board),
+            Path(options.output or Path(options.dir) / name))
 
 
 def add_clock(parser: ArgumentParser) -> None:

@@ -2,20 +2,18 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 
 from ..command import MISMATCH, OK, Command
 from ..options import (
-    add_chip,
+    add_build_or_chip,
     add_clock,
     add_json,
     add_output,
     add_seed_jobs,
     add_seeds,
-    chip,
+    build_or_chip,
     count,
     on_board,
     write_json,
@@ -41,32 +39,17 @@ class Bitstream(Command):
 
     def arguments(self, parser: ArgumentParser) -> None:
         from systolith.hw.board.boards import BOARDS
-        parser.add_argument("dir", nargs="?", metavar="DIR",
-                            help="folder made by `systolith build`")
-        add_chip(parser, required=False)
-        parser.add_argument("--board", choices=tuple(BOARDS), metavar="BOARD",
-                            help=f"one of {', '.join(BOARDS)} (default: the chip's)")
+        add_build_or_chip(parser, tuple(BOARDS))
         add_clock(parser)
         add_seeds(parser, 3)
         add_seed_jobs(parser)
         add_output(parser, "OUT", help="folder of the results (default: DIR/bitstream)")
 
     def run(self, options: Namespace) -> int:
-        from systolith.gen.flow.bitstream import bitstream, chip_of_build
+        from systolith.gen.flow.bitstream import bitstream
         from systolith.gen.measure.place_and_route import timing_text
-        if (options.dir is None) == (options.chip is None):
-            raise UserError("bitstream needs either DIR (a build) or --chip (a chip)")
-        note = None
-        if options.dir is not None:
-            if options.set:
-                raise UserError("--set goes with --chip only")
-            arch, note = chip_of_build(options.dir, options.board)
-        else:
-            if options.output is None:
-                raise UserError("-o must name the folder of the results, where there is no build")
-            arch = chip(options.chip, options)
+        arch, note, output = build_or_chip(options, "bitstream")
         arch = on_board(arch, options)
-        output = options.output or Path(options.dir) / "bitstream"
         with Reporter() as progress:
             made = bitstream(arch, output, seeds=range(1, options.seeds + 1), jobs=options.jobs,
                              progress=progress)

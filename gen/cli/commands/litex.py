@@ -2,13 +2,12 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.progress import Reporter
 
 from ..command import OK, Command
-from ..options import add_chip, add_output, add_seed_jobs, add_seeds, chip, wrote
+from ..options import add_build_or_chip, add_output, add_seed_jobs, add_seeds, build_or_chip, wrote
 
 __all__ = ["Litex"]
 
@@ -30,11 +29,7 @@ class Litex(Command):
 
     def arguments(self, parser: ArgumentParser) -> None:
         from systolith.gen.flow.litex_soc import LINKS, LITEX_BOARDS
-        parser.add_argument("dir", nargs="?", metavar="DIR",
-                            help="folder made by `systolith build`")
-        add_chip(parser, required=False)
-        parser.add_argument("--board", choices=tuple(LITEX_BOARDS), metavar="BOARD",
-                            help=f"one of {', '.join(LITEX_BOARDS)} (default: the chip's)")
+        add_build_or_chip(parser, tuple(LITEX_BOARDS))
         parser.add_argument("--clock", type=float, metavar="MHZ",
                             help="clock of SoC and core (default: the board's, as in docs)")
         parser.add_argument("--link", choices=LINKS,
@@ -48,7 +43,6 @@ class Litex(Command):
         add_output(parser, "OUT", help="folder of the results (default: DIR/litex)")
 
     def run(self, options: Namespace) -> int:
-        from systolith.gen.flow.bitstream import chip_of_build
         from systolith.gen.flow.litex_build import build_soc, needs_open_flow, soc_area
         from systolith.gen.flow.litex_soc import LITEX_BOARDS, write_soc
         from systolith.gen.kit.tables import text_table
@@ -57,23 +51,13 @@ class Litex(Command):
         from systolith.gen.report.report import area_rows
         from systolith.hw.board.parts import PARTS
         from systolith.sim.rtl.litex_link import MAP
-        if (options.dir is None) == (options.chip is None):
-            raise UserError("litex needs either DIR (a build) or --chip (a chip)")
-        if options.dir is not None:
-            if options.set:
-                raise UserError("--set goes with --chip only")
-            arch = chip_of_build(options.dir)[0]
-        else:
-            if options.output is None:
-                raise UserError("-o must name the folder of the results, where there is no build")
-            arch = chip(options.chip, options)
+        arch, _, output = build_or_chip(options, "litex")
         board = options.board or arch.board
         if board not in LITEX_BOARDS:
             raise UserError(f"the chip's board, {board!r}, is none that LiteX brings up here; "
                             f"give --board, one of {', '.join(LITEX_BOARDS)}")
         if options.build:
             needs_open_flow(board)
-        output = Path(options.output or Path(options.dir) / "litex")
         with Reporter() as progress:
             soc = write_soc(board, arch, output, mhz=options.clock, link=options.link,
                             progress=progress)

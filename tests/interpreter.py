@@ -235,13 +235,17 @@ class Interpreter:
     def post(self, i):
         arch = self.arch
         parameters = []
-        for n in range(arch.chunks):
+        # the group's number lies in the lowest bits, and above it how many of its chunks are read
+        bits = (arch.columns // arch.group - 1).bit_length()
+        group, chunks = i.group % (1 << bits), i.group >> bits or arch.chunks
+        used = chunks * arch.post_lanes
+        for n in range(chunks):
             self.now.add(("PARAMETER", i.parameters + n, False))
             parameters += self.parameters[i.parameters + n]
         done = []
         top, kept = i.accumulator, []
         for n in range(i.out_y * i.out_x):
-            best, total, x = None, [0] * arch.group, n % i.out_x
+            best, total, x = None, [0] * used, n % i.out_x
             window = [] if x == 0 or i.pooling not in (1, 2) else kept
             for _ in range(i.pool_x + (i.pooling == 2 and x == 0)):
                 kept = [top + r * i.row for r in range(i.pool_y)]
@@ -250,7 +254,7 @@ class Interpreter:
             top += i.turn if x == i.out_x - 1 else i.jump
             for pixel in window:
                 self.now.add(("ACCUMULATOR", pixel, False))
-                sums = self.sums[pixel][i.group * arch.group:(i.group + 1) * arch.group]
+                sums = self.sums[pixel][group * arch.group:][:used]
                 if i.raw:
                     best = [total + bias for total, (bias, *_) in zip(sums, parameters,
                                                                       strict=True)]
@@ -270,11 +274,11 @@ class Interpreter:
                 best = self.combine(i, n, best, parameters)
                 if i.table:
                     best = self.looked_up(i, best)
-            done += best
             if not i.raw:
-                best = [self.code(value) for value in best]
+                best = [self.code(value) for value in best] + [0] * (arch.group - used)
+            done += best
             self.deliver(i, n, best)
-        self.results.append(done if i.raw else [self.code(value) for value in done])
+        self.results.append(done)
 
     def wrap(self, total):
         top = 1 << self.arch.accumulator_bits

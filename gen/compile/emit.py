@@ -10,7 +10,16 @@ from systolith.hw.spec.arch import KEYS, Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.instruction import Instruction, encoded, sealed
 from systolith.hw.spec.isa import INSTRUCTION_BYTES, Destination, Opcode, Unit
-from systolith.hw.spec.loops import filled, item_count, moved_bytes, passes, pixels, results, steps
+from systolith.hw.spec.loops import (
+    chunk_count,
+    filled,
+    item_count,
+    moved_bytes,
+    passes,
+    pixels,
+    results,
+    steps,
+)
 from systolith.hw.spec.memories import Space, item_bytes
 from systolith.hw.spec.timing import shortest_pass
 from systolith.sim.machine.access import Access, AccessError, accesses, check, span_of
@@ -41,7 +50,7 @@ def _cycles(i, arch):
         cycles = steps(i, arch) if i.starts else max(pixels(i), shortest)
         return passes(i) * cycles
     if i.opcode == Opcode.POST:
-        cycles = results(i) * i.pool_x * i.pool_y * arch.chunks
+        cycles = results(i) * i.pool_x * i.pool_y * chunk_count(i, arch)
         if i.destination == Destination.STORE:
             beats = max(1, item_bytes(i.raw, arch) // arch.beat_bytes)
             cycles = max(cycles, item_count(i, arch) * beats)

@@ -423,6 +423,14 @@ class Layer:
         first = column_block * self.arch.groups_per_columns
         return min(self.arch.groups_per_columns, self.groups - first)
 
+    def used_chunks(self, number: int) -> int:
+        """Chunks of post lanes, the first ones of a group of output channels, that hold all its
+        channels; all where others must be written, too: those of raw results and of signs."""
+        arch, used = self.arch, self.places[-1] + self.channels - number * self.arch.group
+        if self.conv.raw or self.to_signs or not 0 < used < arch.group:
+            return arch.chunks
+        return -(-used // arch.post_lanes)
+
     @property
     def window(self) -> int:
         """Activation words of the smallest input that an ARRAY instruction can read: what one

@@ -3,7 +3,8 @@
 from itertools import product
 
 from systolith.hw.spec import isa
-from systolith.hw.spec.isa import Combination, Destination, Memory, Opcode
+from systolith.hw.spec.isa import Combination, Destination, Memory, Opcode, Pooling
+from systolith.hw.spec.loops import group_field
 
 from .boxes import boxes
 from .layer import Layer
@@ -294,7 +295,10 @@ class LayerCode:
         mine, _ = divmod(number, arch.groups_per_word)
         block, slot = divmod(self.first_group + number, self.layer.slots)
         word = block * self.height * self.width + pixel
-        fields = windows | {"group": group, "parameters": self._parameters(number)}
+        keeps = windows["pooling"] in (Pooling.CARRIED, Pooling.LEAD)
+        chunks = arch.chunks if keeps else self.layer.used_chunks(number)
+        fields = windows | {"group": group_field(group, chunks, arch),
+                            "parameters": self._parameters(number)}
         own = conv.requantization
         if self.layer.to_signs and arch.packed_signs:
             fields |= {"low": -1, "high": 0, "signs": 1}

@@ -48,6 +48,15 @@ def _cycles(layer, side):
     return made.cycles(made.y.out, made.x.out)
 
 
+def _total(layer, readers, side):
+    """Cycles of a layer that writes its channels in each of 2**side parts of its words, and of its
+    readers: of all passes, or of its post-processing, which reads the chunks of each part."""
+    made = replace(layer, spread=side)
+    chunks = sum(map(made.used_chunks, range(made.groups)))
+    return max(_cycles(made, made.side) + sum(_cycles(reader, side) for reader in readers),
+               made.results * made.pool * chunks)
+
+
 def with_side_taps(layers: Sequence[Layer], graph: Graph,
                    fixed: Collection[str]) -> list[Layer]:
     """The layers of a network, with taps side by side where that saves cycles. `fixed`: tensors
@@ -65,9 +74,9 @@ def with_side_taps(layers: Sequence[Layer], graph: Graph,
         best = 0
         for side in _SIDES:
             if _writes(layer, side):
-                total = [sum(_cycles(layers[n], s) for n in readers if _reads(layers[n]))
-                         for s in (best, side)]
-                best = side if total[1] < total[0] else best
+                now, then = (_total(layer, [layers[r] for r in readers if _reads(layers[r])], n)
+                             for n in (best, side))
+                best = side if then < now else best
         if not best:
             continue
         layers[index] = replace(layers[index], spread=best)

@@ -202,7 +202,8 @@ class Post(ExecutionUnit):
         parameters = Signal(lanes * arch.parameter_bits, reset_less=True)
         first_part = Signal(range(parts), reset_less=True)
         m.d.sync += [
-            first_part.eq(fields.group * arch.chunks), part.eq(first_part + marks[2].chunk),
+            first_part.eq(fields.group[:arch.group_bits_of_post[0]] * arch.chunks),
+            part.eq(first_part + marks[2].chunk),
             words.eq(self.read_data), selected.eq(words.word_select(part, len(selected))),
             parameters.eq(self.parameter_data)]
         if arch.operand_depth:

@@ -28,7 +28,8 @@ def fields_layout(arch: Arch) -> data.StructLayout:
 
 
 class ResultWriter(wiring.Component):
-    """Collects the chunks of a group and writes each item in the cycle after its last chunk.
+    """Collects the chunks of a group and writes each item in the cycle after its last chunk; codes
+    of chunks that do not come are 0.
 
     An item is a group of results, or one chunk of raw sums. Addresses are counted here: they need
     not go through the pipeline.
@@ -143,6 +144,8 @@ class ResultWriter(wiring.Component):
         signs = None if part is None else Signal(arch.group * part.width, name="signs",
                                                  reset_less=True)
         with m.If(self.mark.valid):
+            with m.If(self.mark.chunk == 0):    # chunks that are left out are 0
+                m.d.sync += group.eq(0)
             m.d.sync += [
                 group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes),
                 raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws)),

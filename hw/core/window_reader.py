@@ -18,7 +18,7 @@ def reader_fields(arch: Arch) -> data.StructLayout:
     whole = payload(arch, isa.Opcode.POST)
     return data.StructLayout({name: whole[name].shape for name in (
         "accumulator", "out_y", "out_x", "pool_x", "pool_y", "row", "jump", "turn", "pooling",
-        "destination", "raw", "operand")})
+        "destination", "raw", "operand", "group")})
 
 
 def mark_layout(arch: Arch) -> data.StructLayout:
@@ -27,8 +27,8 @@ def mark_layout(arch: Arch) -> data.StructLayout:
     `valid`: there is a word. `again`: no word, but a result's second turn. `first`, `last`: of its
     window, in this chunk. `column`: first of a column of the window. `carried`: first of a window
     that begins with the column that the window before it has read last. `chunk`: which one of its
-    group, `whole`: the group's last. `end_row`: of the last result of its row, `end`: of the
-    instruction's last result.
+    group, `whole`: the last one that is read. `end_row`: of the last result of its row, `end`: of
+    the instruction's last result.
     """
     flags = ("valid", "again", "first", "last", "column", "carried", "whole", "end_row", "end")
     return data.StructLayout({**dict.fromkeys(flags, 1), "chunk": range(arch.chunks)})
@@ -39,9 +39,9 @@ class WindowReader(wiring.Component):
     cycles where results are combined with operands (`timing.read_period`).
 
     Loops from the outermost to the innermost: rows of results, results of a row, chunks of a
-    group, columns of the result's window, rows of the window. A result that goes to the store unit
-    waits at its first word until there is room for it: a group for all chunks together, a raw
-    result for each chunk.
+    group (as many as the instruction says), columns of the result's window, rows of the window. A
+    result that goes to the store unit waits at its first word until there is room for it: a group
+    for all chunks together, a raw result for each chunk.
 
     Parameters
     ----------
@@ -142,15 +142,18 @@ class WindowReader(wiring.Component):
 
     def _chunks(self, m, step):
         """The chunk, and whether it is the last one."""
-        count = self.arch.chunks
+        count, (which, bits) = self.arch.chunks, self.arch.group_bits_of_post
         if count == 1:
             return Const(0), Const(1)
         chunk = Signal(range(count), name="chunk", reset_less=True)
-        last = Signal(reset_less=True)
-        with m.If(step):
-            m.d.sync += [chunk.eq(Mux(last, 0, chunk + 1)), last.eq(chunk == count - 2)]
-        with m.If(self.begin):
-            m.d.sync += [chunk.eq(0), last.eq(0)]
+        last, following = Signal(reset_less=True), Signal(range(count), name="next_chunk")
+        m.d.comb += following.eq(Mux(self.begin | last, 0, chunk + 1))
+        final = Signal(range(count), reset_less=True)           # the number of the last one
+        asked = self.fields.group[which:which + bits]
+        m.d.sync += final.eq(Mux(asked.any(), asked, count) - 1)
+        with m.If(self.begin | step):
+            m.d.sync += [chunk.eq(following),
+                         last.eq(Mux(self.begin, asked == 1, following == final))]
         return chunk, last
 
     def _elaborate_address(self, m, last_row, last_pool, last_chunk, last_x):

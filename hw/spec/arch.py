@@ -242,6 +242,13 @@ class Arch:
         return self.group // self.post_lanes
 
     @cached_property
+    def group_bits_of_post(self) -> tuple[int, int]:
+        """Bits of POST's field `group` that say which group of columns, the lowest ones, and how
+        many of its chunks: 8 at most in all."""
+        which = (self.groups_per_columns - 1).bit_length()
+        return which, min((self.chunks - 1).bit_length(), 8 - which)
+
+    @cached_property
     def groups_per_word(self) -> int:
         return self.vector // self.group
 

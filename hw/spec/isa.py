@@ -225,7 +225,10 @@ OPCODES = {
                             "column before it, which is kept from the result before, but for the "
                             "first result of a row; 2: as 1, and the first result of a row reads "
                             "that column, too; 3: sum over the window"),
-        Field("group", 8, "which group of columns to read"),
+        Field("group", 8, "which group of columns to read, in as many of the lowest bits as the "
+                          "chip's groups need. The number above them is N > 0: the group's first N "
+                          "chunks of post lanes alone are read, and the codes of others are 0; 0: "
+                          "all, as raw results, signs and columns that are kept need them"),
         Field("parameters", 12, "first parameter word; one a chunk of post lanes"),
         Field("destination", 2, "0 activation memory, 1 store unit, 2 operand memory, 3 activation "
                                 "and operand memory"),

@@ -14,7 +14,7 @@ from functools import lru_cache
 from .arch import Arch
 from .instruction import Instruction
 from .isa import OPCODES, Combination, Destination, Memory, Opcode, Pooling
-from .loops import Nest, axes, extent
+from .loops import Nest, axes, chunk_count, column_group, extent, group_field
 from .memories import item_bytes, loaded_bytes, word_bytes
 from .widths import kept_bits
 
@@ -109,6 +109,12 @@ def _slot(i: Instruction, arch: Arch) -> tuple[int, int] | None:
     return (0, (arch.slots if i.signs else arch.groups_per_word) - 1) if used else None
 
 
+def _takes_all_chunks(i: Instruction) -> bool:
+    """Whether a POST must read all chunks of its group: pooling keeps a column of each chunk, and
+    raw sums are an item each."""
+    return bool(i.raw or i.signs or i.pooling in (Pooling.CARRIED, Pooling.LEAD))
+
+
 def _gain(i: Instruction, arch: Arch) -> tuple[int, int] | None:
     top = 1 << arch.gain_bits - 1
     return (-top, top - 1) if not i.raw and i.operand else None
@@ -131,8 +137,9 @@ BOUNDS = (
                            else arch.rows // arch.height_unit)),
     Bound(Opcode.ARRAY, "narrow", "the chip's widths",
           lambda i, arch: (0, 0 if i.signs else len(arch.weight_widths))),
-    Bound(Opcode.POST, "group", "the groups of the columns",
-          lambda i, arch: (0, arch.groups_per_columns - 1)),
+    Bound(Opcode.POST, "group", "the groups of the columns and their chunks",
+          lambda i, arch: (0, group_field(
+              arch.groups_per_columns - 1, 0 if _takes_all_chunks(i) else arch.chunks - 1, arch))),
     Bound(Opcode.POST, "slot", "the groups of a word", _slot),
     Bound(Opcode.POST, "low", "the results of the chip", _final),
     Bound(Opcode.POST, "high", "the results of the chip", _final),
@@ -244,6 +251,13 @@ def _raw_results_are_plain(i: Instruction, arch: Arch) -> str | None:
     return None
 
 
+def _groups_are_there(i: Instruction, arch: Arch) -> str | None:
+    if column_group(i, arch) >= arch.groups_per_columns or chunk_count(i, arch) > arch.chunks:
+        return (f"group means group {column_group(i, arch)} of {arch.groups_per_columns}, and "
+                f"{chunk_count(i, arch)} of its {arch.chunks} chunks")
+    return None
+
+
 def _limits_are_in_order(i: Instruction, arch: Arch) -> str | None:
     if _final(i, arch) and i.low > i.high:
         return f"low must not be above high, and {i.low} is above {i.high}"
@@ -278,9 +292,9 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
                    _no_early_token_from_above, _signs_come_from_the_left,
                    _pixels_side_by_side_are_numbers),
-    Opcode.POST: (_raw_results_are_plain, _signs_go_to_activations, _limits_are_in_order,
-                  _zero_point_is_near_the_limits, _first_limits_are_in_order,
-                  _looked_up_results_fit_the_table),
+    Opcode.POST: (_groups_are_there, _raw_results_are_plain, _signs_go_to_activations,
+                  _limits_are_in_order, _zero_point_is_near_the_limits,
+                  _first_limits_are_in_order, _looked_up_results_fit_the_table),
     Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,
                    _rows_are_aligned),
     Opcode.END: (),

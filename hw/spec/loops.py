@@ -15,9 +15,9 @@ from .isa import Opcode, Pooling
 from .memories import item_bytes, loaded_bytes
 from .narrow import words_of_rows
 
-__all__ = ["Nest", "axes", "begins", "coordinates", "extent", "filled", "item_count", "loops",
-           "moved_bytes", "pass_words", "passes", "pixels", "reads", "results", "steps",
-           "window_columns", "windows"]
+__all__ = ["Nest", "axes", "begins", "chunk_count", "column_group", "coordinates", "extent",
+           "filled", "group_field", "item_count", "loops", "moved_bytes", "pass_words", "passes",
+           "pixels", "reads", "results", "steps", "window_columns", "windows"]
 
 #: (count, stride) of each loop, the outermost first.
 Nest = tuple[tuple[int, int], ...]
@@ -89,6 +89,23 @@ def coordinates(i: Instruction) -> tuple[np.ndarray, np.ndarray]:
 
 
 # POST.
+
+def group_field(group: int, chunks: int, arch: Arch) -> int:
+    """What a POST's `group` is for the first `chunks` chunks of a group of columns; of all of them
+    where the field has no bits for so many."""
+    which, bits = arch.group_bits_of_post
+    return group + (chunks % arch.chunks << which) if chunks >> bits == 0 else group
+
+
+def column_group(i: Instruction, arch: Arch) -> int:
+    """The group of columns that a POST reads."""
+    return i.group % (1 << arch.group_bits_of_post[0])
+
+
+def chunk_count(i: Instruction, arch: Arch) -> int:
+    """The chunks of its group that a POST reads, the first ones."""
+    return i.group >> arch.group_bits_of_post[0] or arch.chunks
+
 
 @lru_cache(1 << 12)
 def window_columns(out_x: int, pool_x: int, jump: int, turn: int,

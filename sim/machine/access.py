@@ -17,7 +17,16 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Opcode, Pooling
 from systolith.hw.spec.legality import fault, transfers
-from systolith.hw.spec.loops import axes, extent, loops, pass_words, passes, results, window_columns
+from systolith.hw.spec.loops import (
+    axes,
+    chunk_count,
+    extent,
+    loops,
+    pass_words,
+    passes,
+    results,
+    window_columns,
+)
 from systolith.hw.spec.memories import MEMORIES, Space
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.timing import code_unit
@@ -213,7 +222,7 @@ def accesses(instruction: Instruction, arch: Arch) -> list[Access]:
     if opcode == Opcode.POST:
         read = _windows((i.out_y, i.out_x), (i.pool_y, i.pool_x), i.jump, i.turn, i.row, i.pooling)
         found = [Access(Space.ACCUMULATOR, read, i.accumulator, False),
-                 Access(Space.PARAMETER, _one(arch.chunks), i.parameters, False)]
+                 Access(Space.PARAMETER, _one(chunk_count(i, arch)), i.parameters, False)]
         depth = MEMORIES[Space.TABLE].depth(arch)
         if i.table and depth:
             found.append(Access(Space.TABLE, _looked_up(i.low, i.high, depth), 0, False))

@@ -22,7 +22,7 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import filled, passes, pixels, steps
+from systolith.hw.spec.loops import chunk_count, filled, passes, pixels, steps
 from systolith.hw.spec.memories import loaded_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
@@ -422,7 +422,7 @@ class _Model:
             if self.arch.prefetch:
                 self._free(Unit.POST, start + 1)
             across = code.out_x * (self.arch.chunks if code.raw else 1)
-            chunks = 1 if code.raw else self.arch.chunks
+            chunks = 1 if code.raw else chunk_count(code, self.arch)
             reads = code.pool_x * code.pool_y * chunks
             lead = code.pool_y * chunks * (code.pooling == Pooling.LEAD)
             latency = self.item_latency(raw=code.raw, operand=code.operand, table=code.table)

@@ -20,6 +20,8 @@ from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Combination, Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.loops import (
     begins,
+    chunk_count,
+    column_group,
     coordinates,
     filled,
     item_count,
@@ -260,9 +262,11 @@ class Simulator:
 
     def _post(self, number, i):
         arch = self.arch
-        columns = slice(i.group * arch.group, (i.group + 1) * arch.group)
-        sums = self.accumulators[windows(i), columns]            # [results, words, group]
-        chunks = slice(i.parameters, i.parameters + arch.chunks)
+        group, count = column_group(i, arch), chunk_count(i, arch)
+        used = count * arch.post_lanes
+        columns = slice(group * arch.group, group * arch.group + used)
+        sums = self.accumulators[windows(i), columns]            # [results, words, used]
+        chunks = slice(i.parameters, i.parameters + count)
         held = dict(zip(arch.parameters, self.parameters[:, chunks].reshape(
             len(arch.parameters), -1), strict=True))
         bias, multiplier, shift, addend, ties = (
@@ -284,7 +288,7 @@ class Simulator:
         count = len(sums)
         if i.pooling == Pooling.SUM:
             sums = self._window_sums(sums, bias)
-        sums = add_bias(sums.reshape(-1, arch.group), bias)
+        sums = add_bias(sums.reshape(-1, used), bias)
         if i.raw:
             items = sums.reshape(-1, arch.post_lanes)
             data = layout.pack_raw_items(items, arch)
@@ -292,18 +296,19 @@ class Simulator:
             first = requantization.results(sums, arch.activation)
             if i.table and not i.operand:
                 first = self.table[first % len(self.table)]
-            first = first.reshape(count, -1, arch.group)
+            first = first.reshape(count, -1, used)
             least = arch.activation.binary & shift
             first = np.where(least, first.min(axis=1), first.max(axis=1))
             if i.operand:
                 codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
+                codes = codes[:, :used]
                 operand = Operand("", i.operand == Combination.PRODUCT, i.gain, i.operand_gain,
                                   i.operand_zero, i.operand_shift, i.operand_ties,
                                   zero_point=i.zero_point, low=i.low, high=i.high)
                 first = operand.results(first, codes, arch.activation, slopes=requantization)
                 if i.table:
                     first = self.table[first % len(self.table)]
-            items = arch.activation.from_ordered(first)
+            items = np.pad(arch.activation.from_ordered(first), ((0, 0), (0, arch.group - used)))
             data = layout.pack_group_items(items, arch)
         self.results.append(Result(number, i.layer, bool(i.raw), items))
         if i.destination == Destination.STORE:

@@ -24,7 +24,7 @@ from typing import NoReturn
 import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
-from systolith.hw.spec.loops import results, windows
+from systolith.hw.spec.loops import chunk_count, column_group, results, windows
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes
 from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.program import Program
@@ -254,13 +254,14 @@ class _Checker:
     def _parameters(self, number, i, layer, first):
         """The group of the layer's channels that parameters are for; None: lanes without any."""
         chunks, size = self.arch.chunks, self.arch.parameter_bytes
-        tags = self.contents.bytes[Space.PARAMETER][i.parameters:i.parameters + chunks]
+        count = chunk_count(i, self.arch)
+        tags = self.contents.bytes[Space.PARAMETER][i.parameters:i.parameters + count]
         group, rest = divmod(int(tags[0]) - layer.parameters, chunks * size)
-        if len(tags) < chunks or tags.min() < 0 or rest or (np.diff(tags) != size).any():
+        if len(tags) < count or tags.min() < 0 or rest or (np.diff(tags) != size).any():
             self.fail(number, "does not find its parameters one after the other")
         if self.arch.activation.binary and group == layer.groups:
             return None
-        if group != first + i.group:
+        if group != first + column_group(i, self.arch):
             self.fail(number, "reads parameter words that are not its own")
         return group
 

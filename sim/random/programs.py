@@ -51,6 +51,7 @@ class _Writer:
         self.sides = random.Random(f"program's sides {seed}")
         self.ties = random.Random(f"program's ties {seed}")
         self.signs = random.Random(f"program's signs {seed}")
+        self.chunks = random.Random(f"program's chunks {seed}")
         self.narrow = random.Random(f"program's narrow weights {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
@@ -357,7 +358,9 @@ class _Writer:
             fields |= dict(signs=1, slot=self.signs.randrange(arch.slots))
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
-                group=draw.randrange(arch.groups_per_columns),
+                group=self.group(
+                    draw.randrange(arch.groups_per_columns), raw or fields.get("signs", 0)
+                    or windows.get("pooling") in (Pooling.CARRIED, Pooling.LEAD)),
                 parameters=parameters[0] + draw.randint(0, parameters[1] - arch.chunks),
                 destination=destination, raw=raw, **fields):
             return False
@@ -370,6 +373,14 @@ class _Writer:
                         else last.slot)
                 known[words(access.intervals), mine] = True
         return True
+
+    def group(self, which, whole):
+        """A POST's `group` for a group of columns: of all its chunks if `whole` is not 0, else of
+        some of them now and then."""
+        arch = self.arch
+        if whole or arch.chunks == 1 or self.chunks.random() < 0.6:
+            return which
+        return loops.group_field(which, self.chunks.randint(1, arch.chunks), arch)
 
     def windows(self, count):
         """Windows of any size over rows of pixels, `count` words in all; and how many."""

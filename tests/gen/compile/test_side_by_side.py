@@ -19,7 +19,7 @@ from systolith.sim.model.pool import Pool
 from ...layers import convolution
 
 CHIP = Arch(rows=8, columns=8, largest_k=1024, activation_depth=1024, weight_depth=512,
-            accumulator_depth=256, parameter_depth=64, side_taps=True)
+            accumulator_depth=256, parameter_depth=64, post_lanes=8, side_taps=True)
 
 
 def network(channels, *readers, form="int8", size=(9, 11), seed=1):
@@ -85,6 +85,13 @@ def test_results_are_the_golden_models_in_fewer_cycles(channels, reader, side):
     if side:
         plain = compile_graph(graph, replace(CHIP, side_taps=False))
         assert cycles(program).cycles < cycles(plain).cycles
+
+
+def test_copies_that_post_processing_takes_longer_for_are_not_made():
+    """With one post lane each part of a word takes cycles of its own."""
+    graph = network(2, dict(out=7, kernel=(2, 2)))
+    assert sides(same(graph, CHIP)) == [0, 1]
+    assert sides(same(graph, replace(CHIP, post_lanes=1))) == [0, 0]
 
 
 def test_sub_tiles_start_their_rows_again():

@@ -2,6 +2,7 @@
 
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Opcode, Pooling
+from systolith.hw.spec.loops import group_field
 from systolith.hw.spec.widths import payload, payload_bits
 from systolith.sim.machine.access import AccessError, check
 from systolith.sim.random.fields import combination, operand_fields
@@ -32,7 +33,10 @@ def random_post(draw, arch, **fixed):
             "accumulator": draw.randrange(8), "out_y": draw.randint(1, 3), "out_x": out_x,
             "pool_x": pool_x, "pool_y": pool_y, "row": draw.randrange(9),
             "jump": draw.randint(-pool_x, 3), "turn": draw.randrange(9), "pooling": pooling,
-            "group": draw.randrange(arch.groups_per_columns), "raw": raw,
+            "group": group_field(
+                draw.randrange(arch.groups_per_columns),
+                arch.chunks if raw or pooling in (Pooling.CARRIED, Pooling.LEAD)
+                else draw.randint(1, arch.chunks), arch), "raw": raw,
             "parameters": draw.randrange(arch.parameter_depth - arch.chunks + 1),
             "destination": Destination.STORE if raw else draw.choice(
                 list(Destination) if arch.operand_depth else [0, 1]),

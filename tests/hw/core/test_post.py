@@ -14,6 +14,7 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Destination, Opcode, Pooling
+from systolith.hw.spec.loops import chunk_count
 from systolith.hw.spec.memories import item_bytes
 from systolith.hw.spec.timing import ITEMS, POST_START, item_latency, read_period
 from systolith.sim.machine import iss
@@ -244,7 +245,7 @@ def test_an_item_is_written_latency_cycles_after_its_last_read(kind):
     bench.run([i])
     bench.check([i])
     reads = [bench.reads[0] + n * read_period(i.operand)
-             for n in range(arch.chunks * i.pool_x * i.pool_y)]
+             for n in range(chunk_count(i, arch) * i.pool_x * i.pool_y)]
     assert bench.writes == [read + item_latency(arch, **kind)
                             for read in (reads if i.raw else reads[-1:])]
 

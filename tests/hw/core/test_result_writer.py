@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 from systolith.hw.core.result_writer import ResultWriter
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination
+from systolith.hw.spec.loops import chunk_count
 from systolith.hw.spec.timing import ITEMS
 
 from .post_cases import fields_value, random_post
@@ -71,7 +72,8 @@ class Bench:
         for n in range(i.out_y * i.out_x):
             offset = n // i.out_x * i.stride_y + n % i.out_x * i.stride_x
             group = []
-            for chunk in range(ARCH.chunks):
+            chunks = chunk_count(i, ARCH)
+            for chunk in range(chunks):
                 codes = [draw.randrange(1 << WIDTH) for _ in range(LANES)]
                 raws = [draw.randrange(-(1 << SUMS - 1), 1 << SUMS - 1) for _ in range(LANES)]
                 group += codes
@@ -87,7 +89,7 @@ class Bench:
                 ctx.set(dut.codes, joined(codes, WIDTH))
                 ctx.set(dut.raws, raws)
                 ctx.set(dut.mark, {
-                    "valid": 1, "chunk": chunk, "whole": chunk == ARCH.chunks - 1,
+                    "valid": 1, "chunk": chunk, "whole": chunk == chunks - 1,
                     "end_row": (n + 1) % i.out_x == 0, "end": n == i.out_y * i.out_x - 1})
                 await self.tick(ctx)
                 ctx.set(dut.reserve, 0)

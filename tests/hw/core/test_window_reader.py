@@ -7,13 +7,14 @@ from amaranth.sim import Simulator
 from systolith.hw.core.window_reader import WindowReader
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Destination, Pooling
+from systolith.hw.spec.loops import chunk_count
 from systolith.hw.spec.loops import reads as words_of
 from systolith.hw.spec.timing import read_period
 
 from .post_cases import fields_value, random_post
 
-ARCH = Arch(rows=4, columns=4, post_lanes=2, accumulator_depth=256, activation_depth=64,
-            operand_depth=64)                        # two chunks a group
+ARCH = Arch(rows=6, columns=6, post_lanes=2, accumulator_depth=256, activation_depth=64,
+            operand_depth=64)                        # three chunks a group
 KEPT = (Pooling.CARRIED, Pooling.LEAD)
 
 
@@ -28,12 +29,12 @@ def expected(i, arch):
         for x in range(i.out_x):
             columns = i.pool_x + (i.pooling == Pooling.LEAD and x == 0)
             window, words = words[:columns * i.pool_y], words[columns * i.pool_y:]
-            for chunk in range(arch.chunks):
+            for chunk in range(chunk_count(i, arch)):
                 for n, word in enumerate(window):
                     first = n == 0
                     yield (word, chunk, first, n == len(window) - 1, n % i.pool_y == 0,
                            first and i.pooling in KEPT and x > 0,
-                           chunk == arch.chunks - 1, x == i.out_x - 1,
+                           chunk == chunk_count(i, arch) - 1, x == i.out_x - 1,
                            (x, y) == (i.out_x - 1, i.out_y - 1),
                            first and i.destination == Destination.STORE
                            and (bool(i.raw) or chunk == 0))

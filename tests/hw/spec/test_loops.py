@@ -79,3 +79,17 @@ def test_items_and_bytes():
     assert loops.moved_bytes(store, ARCH) == 12 * ARCH.group_bytes
     load = Instruction(Opcode.LOAD, dict(memory=1, rows=2, words=7))
     assert loops.moved_bytes(load, ARCH) == 14 * ARCH.weight_bytes
+
+
+def test_a_group_of_columns_and_some_of_its_chunks_share_a_field():
+    """Chips of up to 256 columns; a count that the field has no bits for means all chunks."""
+    for columns, rows, lanes in ((64, 64, 16), (48, 16, 4), (255, 85, 1), (6, 4, 1), (256, 256, 1)):
+        arch = Arch(rows=rows, columns=columns, post_lanes=lanes)
+        for group in {0, arch.groups_per_columns - 1}:
+            for chunks in range(1, arch.chunks + 1):
+                post = Instruction(Opcode.POST, dict(group=loops.group_field(group, chunks, arch)))
+                post.check_ranges()
+                assert loops.column_group(post, arch) == group
+                assert loops.chunk_count(post, arch) in (chunks, arch.chunks)
+                if columns != 255:
+                    assert loops.chunk_count(post, arch) == chunks

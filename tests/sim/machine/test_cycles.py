@@ -9,6 +9,7 @@ from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.instruction import Instruction, sealed
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
+from systolith.hw.spec.loops import group_field
 from systolith.hw.spec.memories import word_bytes
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.cycles import Stuck, cycles
@@ -85,10 +86,12 @@ def wild_program(arch, seed, instructions=60):
             pool_y=draw.randint(1, 3), pool_x=draw.randint(1, 3), row=draw.randint(1, 9),
             jump=draw.randint(-1, 2), turn=draw.randint(0, 9), pooling=draw.choice(list(Pooling)))
         out_y, out_x = draw.randint(1, 5), draw.randint(1, 12)
+        kept = windows.get("pooling") in (Pooling.CARRIED, Pooling.LEAD)
+        chunks = arch.chunks if raw or kept else draw.randint(1, arch.chunks)
         # its own STORE must run along with it
         others = list(Destination) if arch.operand_depth else [Destination.ACTIVATION]
         add(Opcode.POST, withheld=[Unit.STORE] * to_store, out_y=out_y, out_x=out_x, **windows,
-            raw=int(raw), stride_x=1,
+            raw=int(raw), stride_x=1, group=group_field(0, chunks, arch),
             operand=int(arch.operand_depth > 0 and not raw and draw.random() < 0.5),
             table=int(arch.table_depth > 0 and not raw and draw.random() < 0.5),
             destination=Destination.STORE if to_store else draw.choice(

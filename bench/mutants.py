@@ -12,27 +12,37 @@ the function that they are in and what is changed, as many from each of hw, sim 
 sample stays when other places change.
 
 Each is tried in a copy of the sources. Its tests are the file of the same name, or, where there is
-none, those beside it that import its module or a neighbour that does (`tests_of`). A mutant is
-noticed where a test fails that passes without it, or the tests take three minutes of CPU time.
-Results are lines of JSON; one that survived is tried again when its source or tests have changed.
+none, those beside it that import its module or a neighbour that does (`tests_of`). Of these, those
+run that execute the mutant's statement, the quickest first (`Copy.reach`; where a file has one
+mutant alone, all of them run). A mutant is noticed where a test fails that passes without it, or
+takes ten times as long. Results are lines of JSON; one that survived is tried again when its source
+or tests have changed.
 """
 
 import argparse
 import ast
+import builtins
 import hashlib
+import importlib
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPS = "hw", "sim", "gen"
@@ -43,6 +53,17 @@ JUDGED = ROOT / "bench" / "mutants_judged.json"
 _MOST = 3
 #: CPU seconds after which a mutant is taken for one that never ends.
 _LIMIT = 180
+#: CPU seconds for the tests of a file without a mutant, and for each of them; what takes longer,
+#: or compiles hardware, is no test that mutants are tried against.
+_REACH = 20
+_SLOW = 3
+#: Bytes of address space of a process with a mutant.
+_MEMORY = 16 << 30
+_PROBE = "getattr(__import__('builtins'), '_mutants_reached', id)({})"
+#: What tests import that is no part of the project.
+_OUTSIDE = ("numpy", "amaranth", "amaranth.sim", "amaranth.back.verilog", "amaranth.lib.wiring",
+            "amaranth.lib.memory", "onnx", "onnx.reference", "onnxruntime", "hypothesis", "scipy",
+            "hypothesis.strategies", "matplotlib.figure", "rich", "ml_dtypes", "gfloat")
 
 _COMPARED = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
              ast.In: "not in", ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is"}
@@ -69,9 +90,9 @@ class Mutant:
         return (f"{self.file}::{self.within}: {' '.join(self.old.split())} -> "
                 f"{' '.join(self.instead.split())} #{self.number}")
 
-    def source(self) -> bytes:
+    def source(self, text: bytes | None = None) -> bytes:
         """The file's text with the change."""
-        text = (ROOT / self.file).read_bytes()
+        text = (ROOT / self.file).read_bytes() if text is None else text
         return text[:self.first] + self.instead.encode() + text[self.last:]
 
 
@@ -284,75 +305,299 @@ def named() -> list[tuple[str, Mutant]]:
 
 
 class Copy:
-    """The sources and tests in a folder of their own, in which mutants are tried."""
+    """The sources and tests in a folder of their own, in which mutants are tried: each by a process
+    that forks from this one, which has imported what is no part of the project."""
 
     def __init__(self, folder: Path, cache_folder: Path) -> None:
         self.folder = folder
         for part in (*TOPS, "tests", "constraints", "examples", "bench", "docs"):
-            shutil.copytree(ROOT / part, folder / part,
-                            ignore=shutil.ignore_patterns("__pycache__"))
+            if (ROOT / part).exists():
+                shutil.copytree(ROOT / part, folder / part,
+                                ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "mkdocs.yml", "Makefile"):
-            shutil.copy(ROOT / name, folder / name)
+            if (ROOT / name).exists():
+                shutil.copy(ROOT / name, folder / name)
         package = folder / "path" / "systolith"
         package.mkdir(parents=True)
         for part in (*TOPS, "constraints", "examples"):
             (package / part).symlink_to(folder / part)
         (package / "__init__.py").symlink_to(folder / "gen" / "api" / "__init__.py")
         (package / "py.typed").symlink_to(folder / "gen" / "api" / "py.typed")
-        self._environment = os.environ | {
-            "PYTHONPATH": str(folder / "path"), "SYSTOLITH_TEST_CACHE": str(cache_folder),
-            "PYTHONDONTWRITEBYTECODE": "1"}
-        #: Tests that pass without a mutant, and that do not.
-        self._good: set[str] = set()
-        self._broken: list[str] = []
+        self._environment = {"PYTHONPATH": str(folder / "path"),
+                             "SYSTOLITH_TEST_CACHE": str(cache_folder)}
+        for name in _OUTSIDE:
+            with suppress(ImportError):
+                importlib.import_module(name)
+        self._written = 0
 
-    def _run(self, tests):
-        """(which test failed, empty for none, and the seconds that it took)."""
-        start = time.monotonic()
-        log = self.folder / "log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no",
-                 *(f"--deselect={name}" for name in self._broken if name not in tests), *tests],
-                cwd=self.folder, env=self._environment, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT, _LIMIT)))
-            try:
-                code = process.wait(10 * _LIMIT)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
-                return "time", time.monotonic() - start
-        text = log.read_text(errors="replace")
-        failed = [line.partition(" ")[2].partition(" - ")[0] for line in text.splitlines()
-                  if line.startswith(("FAILED ", "ERROR "))]
-        by = (failed or ["time" if code < 0 else "import"])[0] if code else ""
-        return by, time.monotonic() - start
+    @contextmanager
+    def _with(self, file, change):
+        """The source of a file in the copy is what `change` makes of it. Its time of change is one
+        that no other had, or Python would take the bytecode of the last one."""
+        place = self.folder / file
+        text, kept = place.read_bytes(), place.stat()
+        self._written += 1
+        place.write_bytes(change(text))
+        os.utime(place, (self._written, self._written))
+        try:
+            yield
+        finally:
+            place.write_bytes(text)
+            os.utime(place, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
-    def tried(self, mutant, tests):
-        """(by what it is noticed, empty for not, and seconds). Tests that fail without it, too,
-        do not count."""
-        place = self.folder / mutant.file
-        while True:
-            place.write_bytes(mutant.source())
+    def _run(self, plugin, tests, limit):
+        """Runs tests in a process of their own, with so many seconds of CPU time, and returns what
+        `plugin` has found; with "over" where the time was up, "code" that of pytest otherwise."""
+        told = self.folder / "told"
+        told.unlink(missing_ok=True)
+        sys.stdout.flush()
+        process = os.fork()
+        if not process:
+            code = 9
             try:
-                by, seconds = self._run(tests)
+                os.setsid()
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+                resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+                log = os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.environ |= self._environment
+                os.chdir(self.folder)
+                sys.path[:0] = [str(self.folder / "path")]
+                sys.argv = ["pytest"]
+                builtins._mutants_reached = plugin.now.add          # type: ignore[attr-defined]
+                code = pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short",
+                                    "-W", "ignore::pytest.PytestAssertRewriteWarning",
+                                    *plugin.OPTIONS,
+                                    *sorted({name.partition("::")[0] for name in tests})],
+                                   [plugin])
+                told.write_text(json.dumps(plugin.found | {"code": int(code)}))
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
             finally:
-                place.write_bytes((ROOT / mutant.file).read_bytes())
-            if "::" not in by or by in self._good:
-                return by, seconds
-            if not self._run([by])[0]:
-                self._good.add(by)
-                return by, seconds
-            print(f"{by} fails without a mutant: left out", flush=True)
-            self._broken.append(by)
+                os._exit(code)
+        over = time.monotonic() + 10 * limit
+        while not (ended := os.waitpid(process, os.WNOHANG))[0] and time.monotonic() < over:
+            time.sleep(0.02)
+        with suppress(ProcessLookupError):          # also what it may have left running
+            os.killpg(process, signal.SIGKILL)
+        if not ended[0]:
+            ended = os.waitpid(process, 0)
+        if told.exists():
+            return json.loads(told.read_text())
+        if not os.WIFSIGNALED(ended[1]):
+            raise RuntimeError("pytest did not come to an end:\n"
+                               + (self.folder / "log").read_text(errors="replace")[-2000:])
+        return plugin.found | {"over": True}
+
+    def reach(self, file: str, drawn: Sequence["Mutant"], tests: Sequence[str]) -> dict:
+        """Which quick tests execute the statement of which mutant: {"tests": {name: {"seconds",
+        "hits": numbers of mutants, "starts": whether it starts processes, in which nothing is
+        seen}}, "all": numbers of those that every test executes}."""
+        with self._with(file, lambda text: with_probes(text, drawn)):
+            found = self._run(_Reach(), tests, _LIMIT)
+        if "over" in found or found["code"] > 1:
+            raise RuntimeError(f"{file}: tests do not run without a mutant:\n"
+                               + (self.folder / "log").read_text(errors="replace")[-2000:])
+        return found
+
+    def tried(self, mutant: "Mutant", number: int, reach: dict | None,
+              tests: Sequence[str]) -> dict:
+        """What became of a mutant, the one with this `number` in `reach`: {"by": the test that
+        noticed it, "time", "import" or empty, "ran": tests that ran, "seconds" of CPU time}.
+        Without `reach` all tests of the files run; then "doubt" says that a test failed because it
+        took long, or may fail without the mutant, too."""
+        limits = None
+        if reach is not None:
+            chosen = {name: one for name, one in reach["tests"].items()
+                      if number in one["hits"] or number in reach["all"] or one["starts"]}
+            if not chosen:
+                return {"by": "", "ran": 0, "seconds": 0.0}
+            limits = {name: _SLOW + 10 * one["seconds"] for name, one in sorted(
+                chosen.items(), key=lambda item: (item[1]["starts"], item[1]["seconds"]))}
+        spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        with self._with(mutant.file, mutant.source):
+            found = self._run(_Try(limits), limits or tests, _LIMIT)
+        spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - spent
+        by = found["failed"] or ("time" if "over" in found else "import" if found["code"] > 1
+                                 else "")
+        return {"by": by, "ran": found["ran"], "seconds": round(spent, 1)} | (
+            {"doubt": True} if reach is None and (by == "time" or found["slow"]) else {})
+
+    def passes(self, test: str) -> bool:
+        """Whether a test passes without a mutant."""
+        found = self._run(_Try({test: _LIMIT}), [test], _LIMIT)
+        return found.get("code") == 0
 
 
-def _state(mutant, tests):
+def with_probes(source: bytes, drawn: Sequence[Mutant]) -> bytes:
+    """A source in which the statement of each mutant first says that it is executed."""
+    tree = ast.parse(source)
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    hits: dict[ast.stmt, list[int]] = {}
+    for number, mutant in enumerate(drawn):
+        inside = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)
+                  and starts[node.lineno - 1] + node.col_offset <= mutant.first
+                  and mutant.last <= starts[node.end_lineno - 1] + node.end_col_offset]
+        hits.setdefault(max(inside, key=lambda node: (node.lineno, node.col_offset)),
+                        []).append(number)
+    for node in ast.walk(tree):
+        for _, value in ast.iter_fields(node):
+            if isinstance(value, list) and any(part in hits for part in value):
+                value[:] = [one for part in value for one in
+                            [*(ast.parse(_PROBE.format(n)).body[0] for n in hits.get(part, ())),
+                             part]]
+    return ast.unparse(tree).encode()
+
+
+class _Slow(BaseException):
+    """A test takes long, or compiles hardware."""
+
+
+class _Plugin:
+    """Plugin of pytest that ends tests which take more seconds of CPU time than `limit` says, or
+    start a C++ compiler; they are `slow`, and neither pass nor fail."""
+    OPTIONS: tuple[str, ...] = ()
+
+    def __init__(self):
+        #: Probes that have been executed.
+        self.now = set()
+        self.found = {"slow": []}
+        self._started = False
+        self._is_slow = False
+
+    def limit(self, name):
+        return _SLOW
+
+    def _slow(self, *_):
+        self._is_slow = True
+        raise _Slow
+
+    def pytest_sessionstart(self):
+        signal.signal(signal.SIGPROF, self._slow)
+        start = subprocess.Popen.__init__
+
+        def started(process, args, *more, **options):
+            self._started = True
+            if not isinstance(args, str) and {"--cc", "Vtop.mk"} & {*map(str, args)}:
+                self._slow()
+            start(process, args, *more, **options)
+        subprocess.Popen.__init__ = started
+        os.register_at_fork(before=lambda: setattr(self, "_started", True))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item):
+        self._started = self._is_slow = False
+        signal.setitimer(signal.ITIMER_PROF, self.limit(item.nodeid))
+        yield
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        outcome = yield
+        if self._is_slow:
+            report = outcome.get_result()
+            report.outcome = "skipped"
+            report.longrepr = (item.nodeid, 0, "slow")
+            if item.nodeid not in self.found["slow"]:
+                self.found["slow"].append(item.nodeid)
+
+
+class _Reach(_Plugin):
+    """Which test executes which probe. What a fixture executes counts for each test that uses it,
+    and caches of functions are emptied before each test."""
+
+    def __init__(self):
+        super().__init__()
+        self.found |= {"tests": {}, "all": [], "broken": []}
+        self._by_fixture = {}
+
+    def pytest_collection_modifyitems(self, items):
+        self.found["all"] = sorted(self.now)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef):
+        before = self.now.copy()
+        self.now.clear()
+        yield
+        self._by_fixture.setdefault(fixturedef.argname, set()).update(self.now)
+        self.now |= before
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item):
+        name = item.nodeid
+        if time.process_time() > _REACH:
+            self.found["slow"].append(name)
+        self.now.clear()
+        _empty_caches()
+        start = sum(os.times()[:4])
+        yield from super().pytest_runtest_protocol(item)
+        if name not in self.found["slow"] and name not in self.found["broken"]:
+            hits = self.now.union(*(self._by_fixture.get(one, ()) for one in item.fixturenames))
+            self.found["tests"][name] = {"seconds": round(sum(os.times()[:4]) - start, 3),
+                                         "hits": sorted(hits), "starts": self._started}
+
+    def pytest_runtest_setup(self, item):
+        if item.nodeid in self.found["slow"]:
+            pytest.skip("no time")
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.found["broken"].append(report.nodeid)
+
+
+class _Try(_Plugin):
+    """The tests that have `limits`, in their order, or else all, until one fails or takes longer
+    than its limit."""
+    OPTIONS = ("-x",)
+
+    def __init__(self, limits):
+        super().__init__()
+        self.found |= {"failed": "", "ran": 0}
+        self._limits = limits
+        self._order = {name: n for n, name in enumerate(limits or ())}
+
+    def limit(self, name):
+        return self._limits[name] if self._limits else _SLOW
+
+    def _slow(self, *_):
+        if self._limits:
+            raise AssertionError("takes longer")
+        super()._slow()
+
+    def pytest_collection_modifyitems(self, items):
+        if self._limits:
+            items[:] = sorted((item for item in items if item.nodeid in self._order),
+                              key=lambda item: self._order[item.nodeid])
+
+    def pytest_runtest_setup(self, item):
+        self.found["ran"] += 1
+        if self._limits is None and time.process_time() > _REACH:
+            item.session.shouldstop = "no time"
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not self.found["failed"]:
+            self.found["failed"] = report.nodeid
+
+
+def _empty_caches():
+    kind = type(cache(lambda: None))
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("systolith.", "tests.")):
+            for value in list(vars(module).values()):
+                for one in (value, *(vars(value).values() if isinstance(value, type) else ())):
+                    if isinstance(one, kind):
+                        one.cache_clear()
+
+
+def _state(file, tests, root=None):
     """A hash of what a result depends on: the file and its tests."""
     digest = hashlib.sha256()
-    for name in (mutant.file, *tests):
-        digest.update((ROOT / name).read_bytes())
+    for name in (file, *tests):
+        digest.update(((root or ROOT) / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -369,8 +614,8 @@ def judged() -> dict[str, str]:
 
 
 def summary(count: int, seed: str, path: Path = RESULTS) -> dict:
-    """What the results say of the sample: how many mutants were `tried`, `killed`, `alike` (judged
-    to change nothing that counts), and the `survivors`, judged or not."""
+    """What the results say of the sample: how many mutants were `drawn`, `tried` and `killed`, and
+    the `survivors`: {id: why it changes nothing that counts, empty where nobody has judged it}."""
     results, why = known(path), judged()
     drawn = [mutant.id for mutant in sample(count, seed)]
     mine = [results[name] for name in drawn if name in results]
@@ -383,10 +628,35 @@ def _print(found):
     survivors = found["survivors"]
     for name, why in survivors.items():
         print(f"survived: {name}{f'  ({why})' if why else ''}")
+    alike = sum(map(bool, survivors.values()))
     share = found["killed"] / max(1, found["tried"])
+    rest = found["killed"] / max(1, found["tried"] - alike)
     print(f"{found['tried']} of {found['drawn']} mutants tried, {found['killed']} noticed "
-          f"({share:.1%}), {len(survivors)} not, of which {sum(map(bool, survivors.values()))} are "
-          "judged")
+          f"({share:.1%}), {len(survivors)} not, of which {alike} change nothing that counts "
+          f"({rest:.1%} of the others noticed)")
+
+
+def try_all(copy: Copy, wanted: Sequence[Mutant]) -> Iterator[tuple[Mutant, dict]]:
+    """What becomes of mutants, those of a file together."""
+    def by_file(mutant):
+        return hashlib.sha256(mutant.file.encode()).digest()
+
+    for _, group in groupby(sorted(wanted, key=by_file), key=by_file):
+        drawn = list(group)
+        file = drawn[0].file
+        tests = tests_of(file)
+        reach = None
+        for number, mutant in enumerate(drawn):
+            found = None
+            if len(drawn) == 1:         # which tests reach it costs more than running all
+                found = copy.tried(mutant, number, None, tests)
+                if found.pop("doubt", False) or ("::" in found["by"]
+                                                 and not copy.passes(found["by"])):
+                    found = None
+            if found is None:
+                reach = reach or copy.reach(file, drawn, tests)
+                found = copy.tried(mutant, number, reach, tests)
+            yield mutant, found | {"state": _state(file, tests, copy.folder)}
 
 
 def main() -> None:
@@ -404,33 +674,32 @@ def main() -> None:
     if arguments.report:
         _print(summary(arguments.count, arguments.seed, arguments.results))
         return
+    results = {} if arguments.named else known(arguments.results)
+    part, _, parts = arguments.part.partition("/")
+    names = {mutant: what for what, mutant in named()} if arguments.named else {}
+    wanted = [mutant for mutant in names or sample(arguments.count, arguments.seed)
+              if arguments.file in mutant.file
+              and int(hashlib.sha256(mutant.file.encode()).hexdigest(), 16) % int(parts)
+              == int(part) - 1]
+    for mutant in list(wanted):
+        old = results.get(mutant.id)
+        if old and ((old["by"] and not arguments.again)
+                    or old["state"] == _state(mutant.file, tests_of(mutant.file))):
+            wanted.remove(mutant)
+    missed = 0
     with TemporaryDirectory(prefix="mutants-") as folder:
         kept = ROOT / "build" / "mutants-cache"
         kept.mkdir(parents=True, exist_ok=True)
-        copy = Copy(Path(folder), kept)
-        if arguments.named:
-            missed = 0
-            for what, mutant in named():
-                by, seconds = copy.tried(mutant, tests_of(mutant.file))
-                missed += not by
-                print(f"{seconds:5.0f} s  {'killed by ' + by if by else 'SURVIVED'}: {what}",
-                      flush=True)
-            sys.exit(f"{missed} survived" if missed else 0)
-        results = known(arguments.results)
-        part, _, parts = arguments.part.partition("/")
-        mine = [mutant for mutant in sample(arguments.count, arguments.seed)
-                if arguments.file in mutant.file]
-        mine.sort(key=lambda mutant: hashlib.sha256(mutant.id.encode()).digest())
-        for mutant in mine[int(part) - 1::int(parts)]:
-            tests = tests_of(mutant.file)
-            state, old = _state(mutant, tests), results.get(mutant.id)
-            if old and ((old["by"] and not arguments.again) or old["state"] == state):
-                continue
-            by, seconds = copy.tried(mutant, tests)
-            line = {"id": mutant.id, "by": by, "seconds": round(seconds, 1), "state": state}
-            with arguments.results.open("a") as out:
-                out.write(json.dumps(line) + "\n")
-            print(f"{seconds:5.0f} s  {by or 'SURVIVED'}: {mutant.id}", flush=True)
+        for mutant, found in try_all(Copy(Path(folder), kept), wanted):
+            missed += not found["by"]
+            if not arguments.named:
+                with arguments.results.open("a") as out:
+                    out.write(json.dumps({"id": mutant.id} | found) + "\n")
+            print(f"{found['seconds']:5.1f} s {found['ran']:4} tests  "
+                  f"{'killed by ' + found['by'] if found['by'] else 'SURVIVED'}: "
+                  f"{names.get(mutant, mutant.id)}", flush=True)
+    if arguments.named:
+        sys.exit(f"{missed} survived" if missed else 0)
     _print(summary(arguments.count, arguments.seed, arguments.results))
 
 

@@ -1,6 +1,9 @@
 """The faults that `bench/mutants.py` plants: each can still be planted, and is a program."""
 
 import ast
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,3 +45,75 @@ def test_results_count_what_was_drawn_alone(tmp_path, monkeypatch):
     found = mutants.summary(3, "1", results)
     assert (found["drawn"], found["tried"], found["killed"]) == (3, 2, 1)
     assert list(found["survivors"]) == [drawn[1].id]
+
+
+SOURCE = """
+def half(n):
+    return n // 2
+
+def apart(n):
+    return abs(n - 1)
+
+def never(n):
+    return n + 1
+
+def down(n):
+    while n > 0:
+        n -= 1
+    return n
+"""
+TESTS = """
+import pytest
+from systolith.hw.small import apart, down, half
+
+def test_apart():
+    assert apart(3) == 2
+
+@pytest.fixture(scope="module")
+def halves():
+    return [half(n) for n in range(5)]
+
+def test_half(halves):
+    assert halves == [0, 0, 1, 1, 2]
+
+def test_down():
+    assert down(2) == 0
+
+def test_that_always_fails():
+    assert half(1) == 7
+"""
+#: Mutants, the test that must notice each, and how many tests may run for it.
+JUDGED = {"n // 2 -> ((n) * (2))": ("test_half", 1), "n - 1 -> ((n) + (1))": ("test_apart", 1),
+          # no test can notice this one, and nothing executes that one
+          "n - 1 -> ((1) - (n))": ("", 1), "n + 1 -> ((n) - (1))": ("", 0),
+          # never ends
+          "n -= 1 -> pass": ("test_down", 1)}
+RUN = """
+import json, sys
+from pathlib import Path
+import mutants
+mutants.ROOT, mutants._OUTSIDE, mutants._SLOW = Path("project").resolve(), (), 0.2
+wanted = [mutant for mutant in mutants.mutants_of("hw/small.py")
+          if mutant.id.partition(": ")[2].rpartition(" #")[0] in sys.argv[1:]]
+copy = mutants.Copy(Path("copy").resolve(), Path("cache"))
+print(json.dumps([[mutant.id, found] for mutant, found in mutants.try_all(copy, wanted)]))
+"""
+
+
+def test_faults_that_a_test_notices_are_killed_and_others_survive(tmp_path):
+    for name, text in (("hw/small.py", SOURCE), ("tests/hw/test_small.py", TESTS)):
+        place = tmp_path / "project" / name
+        place.parent.mkdir(parents=True)
+        place.write_text(text)
+    (tmp_path / "copy").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *JUDGED], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(mutants.__file__).parent),
+                          "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    assert done.returncode == 0, done.stderr
+    found = {name.partition(": ")[2].rpartition(" #")[0]: (item["by"].rpartition("::")[2],
+                                                           item["ran"])
+             for name, item in json.loads(done.stdout)}
+    assert found == JUDGED
+    # the sources are as they were
+    assert (tmp_path / "copy" / "hw" / "small.py").read_text() == SOURCE

@@ -100,3 +100,8 @@ def test_a_native_program_is_taken_first(tmp_path, monkeypatch):
 def test_a_failure_has_the_programs_own_words(text, message, tmp_path):
     with pytest.raises(ToolError, match=f"place failed: {message}$"), Processes() as processes:
         tool(natives=(), python=("-SEc", text)).run(processes, [], cwd=tmp_path)
+
+
+def test_a_program_that_ends_in_time_is_not_late(tmp_path):
+    with Processes() as processes:
+        assert processes.run(["true"], cwd=tmp_path, timeout=60) == (0, "")

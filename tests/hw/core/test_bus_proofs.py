@@ -2,11 +2,10 @@
 the memory, the host and the other units do."""
 
 import pytest
-from amaranth.back import verilog
-from amaranth.hdl import Cat, Fragment, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data
 from amaranth.lib.memory import Memory
-from systolith.gen.measure.yosys import AreaError, run_yosys
+from systolith.gen.measure.yosys import AreaError
 from systolith.hw.core import burst_queue, item_queue
 from systolith.hw.core.arbiter import ReadArbiter
 from systolith.hw.core.burst_queue import BurstQueue
@@ -18,24 +17,13 @@ from systolith.hw.core.tokens import TokenCounters
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.timing import burst_limit
 
+from .proofs import opened, prove, written
+
 ARCHS = [Arch(rows=4, columns=4, activation="int4", weight="int4", bus_bits=32, burst_beats=16),
          Arch(rows=2, columns=2, bus_bits=64), Arch(rows=3, columns=3, bus_bits=128, burst_beats=1),
          Arch(rows=16, columns=16, bus_bits=128, burst_beats=256)]
 CHANNELS = {"aw": "valid addr len size burst id", "w": "valid data strb last",
             "ar": "valid addr len size burst id", "b": "valid resp", "r": "valid data resp"}
-
-
-def prove(tmp_path, text, top, assumed=(), steps=4):
-    """Raises AreaError unless the output `ok` of a module is 1 in every reachable state in which
-    `assumed` outputs have been 1 all along."""
-    source, result = tmp_path / "design.v", tmp_path / "proof.txt"
-    source.write_text(text)
-    assume = " ".join(f"-set {name} 1" for name in assumed)
-    run_yosys([
-        f'read_verilog -sv "{source}"', f"hierarchy -check -top {top}", "proc", "flatten", "opt",
-        "memory_map", "opt -full",
-        f'tee -q -o "{result}" sat -verify -tempinduct -maxsteps {steps} -set rst 0 {assume} '
-        f"-prove ok 1 {top}"], result, tmp_path / "log", timeout=120)
 
 
 def held(m, axi, channel):
@@ -56,21 +44,7 @@ def test_what_is_offered_stays_until_it_is_taken(unit, bus, channels, arch, tmp_
     m.submodules.unit = component = unit(arch=arch)
     ok = Signal()
     m.d.comb += ok.eq(Cat(held(m, getattr(component, bus), channel) for channel in channels).all())
-    prove(tmp_path, verilog.convert(m, name="top", ports=inputs(component) | {
-        "ok": (ok, None)}), "top")
-
-
-def opened(component):
-    """A component, elaborated, and the signals that it drives by their names."""
-    fragment = Fragment.get(component, None)
-    return fragment, {signal.name: signal for statements in fragment.statements.values()
-                      for statement in statements for signal in statement._lhs_signals()}
-
-
-def inputs(component):
-    return {"_".join(map(str, path)): (Value.cast(value), None)
-            for path, member, value in component.signature.flatten(component)
-            if member.flow == wiring.In}
+    prove(tmp_path, written(m, component, ok=ok))
 
 
 @pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.bus_bits} {arch.burst_beats}")
@@ -100,8 +74,7 @@ def test_bursts_stay_within_a_block_and_a_page_and_a_run_ends(arch, tmp_path):
     m.d.comb += ok.eq(same & settled & (~o.valid | (
         (place <= o.payload.last) & (beats <= limit) & (beats <= left)
         & ((place ^ o.payload.last) < limit) & (o.payload.ends == (left == beats)))))
-    prove(tmp_path, verilog.convert(m, name="top", ports=inputs(component) | {
-        "ok": (ok, None), "some": (some, None)}), "top", ["some"])
+    prove(tmp_path, written(m, component, ok=ok, some=some), ["some"])
 
 
 @pytest.mark.parametrize("assumed", [True, False])
@@ -120,13 +93,12 @@ def test_a_queue_knows_what_it_holds(assumed, tmp_path):
               & (own["following"] == (own["number"] + 1)[:2])
               & ((own["target__addr"] - own["number"] - count)[:2] == 0)),
     ]
-    ports = inputs(component) | {"ok": (ok, None), "polite": (polite, None)}
-    text = verilog.convert(m, name="top", ports=ports)
+    text = written(m, component, ok=ok, polite=polite)
     if assumed:
-        prove(tmp_path, text, "top", ["polite"], steps=6)
+        prove(tmp_path, text, ["polite"], steps=6)
     else:
         with pytest.raises(AreaError):
-            prove(tmp_path, text, "top")
+            prove(tmp_path, text)
 
 
 class SpiedMemory(Memory):
@@ -181,14 +153,12 @@ def test_what_goes_into_a_queue_comes_out_once_and_in_order(module, assumed, tmp
               & (~watched | ~at_output | (out == content))
               & (~watched | (items & at_output) | (spy.data == content))),
     ]
-    ports = inputs(component) | {"ok": (ok, None), "polite": (polite, None),
-                                 "choose": (choose, None)}
-    text = verilog.convert(m, name="top", ports=ports)
+    text = written(m, component, ok=ok, polite=polite, choose=choose)
     if assumed:
-        prove(tmp_path, text, "top", ["polite"], steps=6)
+        prove(tmp_path, text, ["polite"], steps=6)
     else:
         with pytest.raises(AreaError):
-            prove(tmp_path, text, "top", steps=8)
+            prove(tmp_path, text, steps=8)
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -209,10 +179,9 @@ def test_a_token_counter_counts_and_never_goes_below_zero(greedy, tmp_path):
         ok.eq((count == tokens - 1 - given + taken) & (tokens >= 0) & (tokens <= 8)
               & (~some | took | (tokens >= 1))),
     ]
-    text = verilog.convert(m, name="top", ports=inputs(component) | {
-        "ok": (ok, None), "polite": (polite, None)})
+    text = written(m, component, ok=ok, polite=polite)
     if greedy:
         with pytest.raises(AreaError):
-            prove(tmp_path, text, "top", ["polite"])
+            prove(tmp_path, text, ["polite"])
     else:
-        prove(tmp_path, text, "top", ["polite"])
+        prove(tmp_path, text, ["polite"])

@@ -7,7 +7,8 @@ from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Opcode, Unit
-from systolith.hw.spec.legality import OPTIONS
+
+from ...boundaries import values
 
 ARCHS = {
     "small": Arch(rows=2, columns=2, bus_bits=32),
@@ -64,21 +65,8 @@ def judged(arch, words, gap=0):
 
 def cases(arch, opcode):
     """(word, whether it is legal): each field alone at and around the ends of its ranges."""
-    refused = {item.name: [] for item in isa.OPCODES[opcode]}
-    for option in OPTIONS:
-        if option.opcode == opcode and not getattr(arch, option.part):
-            refused[option.field].append((option.low, option.high))
-    for item in isa.OPCODES[opcode]:
-        high = item.high
-        if item.name in ("address", "row_stride", "item_stride"):
-            high = (1 << arch.address_bits) - 1
-        edges = {0, item.low, item.high, high,
-                 *(end for ends in refused[item.name] for end in ends)}
-        least = -(1 << item.width - 1) if item.signed else 0
-        for value in sorted({edge + step for edge in edges for step in (-1, 0, 1)}):
-            if least <= value < least + (1 << item.width):
-                yield word(opcode, **{item.name: value}), item.low <= value <= high and (
-                    not any(low <= value <= high for low, high in refused[item.name]))
+    for field, value, legal in values(arch, opcode):
+        yield word(opcode, **{field.name: value}), legal
     for name in ("wait", "signal"):
         for unit in Unit:
             yield word(opcode, **{name: 1 << unit}), unit != opcode.unit

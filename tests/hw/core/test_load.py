@@ -17,6 +17,7 @@ from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
 from systolith.hw.spec.widths import has_window_base
 
+from ...boundaries import WINDOW
 from .axi_memory import AxiMemory, put
 from .post_cases import layout_value
 
@@ -232,14 +233,13 @@ def test_a_burst_outside_the_window_is_reported_and_never_asked_for():
     assert [(offset, beats) for _, offset, beats, _ in bench.memory.bursts] == [(8, 3), (32, 4)]
 
 
-@pytest.mark.parametrize("address, words, refused", [(4088, 1, None), (4096, 1, 4096),
-                                                     (0xFFFFFFF8, 1, 0xFFFFFFF8), (4080, 2, None)])
-def test_the_window_ends_with_its_last_byte(address, words, refused):
-    arch = Arch(rows=8, columns=8, bus_bits=64)
-    bench = Bench(arch, bytearray(4096))
-    bench.run([Instruction(Opcode.LOAD, fields={"memory": Memory.WEIGHT, "address": address,
-                                                "words": words})])
-    assert [report[3] for report in bench.reports] == ([] if refused is None else [refused])
+@pytest.mark.parametrize("address, beats, window, inside", WINDOW)
+def test_the_window_ends_with_its_last_byte(address, beats, window, inside):
+    bench = Bench(Arch(rows=8, columns=8, bus_bits=64), bytearray(8192), window=window)
+    bench.run([Instruction(Opcode.LOAD, layer=5, fields={
+        "memory": Memory.WEIGHT, "address": address, "words": beats})])
+    assert bench.reports == ([] if inside else [(ErrorCode.WINDOW, Unit.LOAD, 5, address)])
+    assert len(bench.words) == (beats if inside else 0)
 
 
 @pytest.mark.parametrize("stalled", [False, True])

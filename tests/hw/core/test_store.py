@@ -12,6 +12,7 @@ from systolith.hw.spec.isa import Opcode
 from systolith.hw.spec.registers import ErrorCode
 from systolith.hw.spec.timing import burst_limit
 
+from ...boundaries import WINDOW
 from .axi_memory import AxiMemory, put
 from .post_cases import layout_value
 
@@ -209,14 +210,17 @@ def test_a_burst_outside_the_window_is_reported_and_never_begun():
     assert [burst[1:3] for burst in bench.memory.bursts] == [(16, 2), (32, 4)]
 
 
-@pytest.mark.parametrize("window, written", [(56, 0), (63, 0), (64, 8), (65, 8), (72, 8)])
-def test_the_window_ends_with_its_last_byte(window, written):
+@pytest.mark.parametrize("address, beats, window, inside", WINDOW)
+def test_the_window_ends_with_its_last_byte(address, beats, window, inside):
     arch = Arch(rows=8, columns=8)
-    content = bytearray(4096)
+    content = bytearray(8192)
     bench = Bench(arch, content, window=window)
-    bench.run([Instruction(Opcode.STORE, layer=3, fields={"address": 56})], [(1 << 64) - 1])
-    assert bench.reports == ([] if written else [(ErrorCode.WINDOW, 3, 3, 56)])
-    assert content == bytes(56) + b"\xff" * written + bytes(4096 - 56 - written)
+    bench.run([Instruction(Opcode.STORE, layer=3, fields={
+        "address": address, "items": beats, "burst": 1})], [(1 << 64) - 1] * beats)
+    assert bench.reports == ([] if inside else [(ErrorCode.WINDOW, 3, 3, address)])
+    written = 8 * beats if inside else 0
+    address %= len(content)
+    assert content == bytes(address) + b"\xff" * written + bytes(8192 - address - written)
 
 
 @pytest.mark.parametrize("stalled", [False, True])

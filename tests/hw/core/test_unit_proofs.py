@@ -3,20 +3,16 @@ unit has a fault."""
 
 from functools import reduce
 from operator import and_, or_
-from pathlib import Path
-from types import ModuleType
 
 import pytest
-from amaranth.back import verilog
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from systolith.gen.measure.yosys import AreaError
 from systolith.hw.core import legality, sequencer, store, streamer
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import HEAD, OPCODES
 from systolith.hw.spec.legality import OPTIONS
 from systolith.hw.spec.widths import kept_bits
 
-from .test_bus_proofs import inputs, opened, prove
+from .proofs import fails, opened, planted, prove, written
 
 #: Narrow and wide buses, with and without parts.
 ARCHS = [Arch(rows=4, columns=4, activation="int4", weight="int4", bus_bits=32, burst_beats=16),
@@ -25,27 +21,6 @@ ARCHS = [Arch(rows=4, columns=4, activation="int4", weight="int4", bus_bits=32, 
          Arch(rows=4, columns=4, activation="bipolar1", weight="bipolar1", bit_planes=True,
               bus_bits=256)]
 chips = pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: f"{arch.bus_bits}")
-
-
-def planted(module, old, new):
-    """A module with a fault: with `new` where `old` stands once in its source."""
-    source = Path(module.__file__).read_text()
-    assert source.count(old) == 1, old
-    made = ModuleType(module.__name__)
-    made.__package__ = module.__package__
-    exec(compile(source.replace(old, new), module.__file__, "exec"), made.__dict__)
-    return made
-
-
-def fails(check, *arguments):
-    """That a proof finds a fault, and not that nothing can be proven at all."""
-    with pytest.raises(AreaError, match="-tempinduct"):
-        check(*arguments)
-
-
-def written(m, component, **more):
-    ports = {name: (signal, None) for name, signal in more.items()}
-    return verilog.convert(m, name="top", ports=inputs(component) | ports)
 
 
 def prove_wlast(module, arch, folder):
@@ -95,7 +70,7 @@ def prove_wlast(module, arch, folder):
         & (promised == one[0]) & (~promised | (one[1:] == more + middle))
         & (waits == two[0]) & (~waits | (two[1:] == then))
         & (final | ~there[2]) & (~there[2] | there[1]) & (~there[1] | there[0]))
-    prove(folder, written(m, component, ok=ok), "top", steps=3)
+    prove(folder, written(m, component, ok=ok), steps=3)
 
 
 @chips
@@ -168,7 +143,7 @@ def prove_check(module, arch, folder):
                     for n in range(1, component.beats)).all()
               & Cat(~came | (place_then != n) | (following == (n + 1) % component.beats)
                     for n in range(component.beats)).all())]
-    prove(folder, written(m, component, ok=ok, polite=polite), "top", ["polite"], steps=4)
+    prove(folder, written(m, component, ok=ok, polite=polite), ["polite"], steps=4)
 
 
 @chips
@@ -220,7 +195,7 @@ def prove_streamer(module, arch, folder):
                 & (at[name] <= count[name])
                 for name in names))
             & (component.first_pixel == first) & (component.first_pass == begins_pass)))]
-    prove(folder, written(m, component, ok=ok, polite=polite), "top", ["polite"], steps=3)
+    prove(folder, written(m, component, ok=ok, polite=polite), ["polite"], steps=3)
 
 
 @chips
@@ -270,7 +245,7 @@ def prove_sequencer(module, arch, folder):
             & ((still <= component.watchdog) | own["expired"])))
               & Cat(~own["commit"][opcode.unit] | (passed == opcode) for opcode in OPCODES
                     if opcode.unit is not None).all())]
-    prove(folder, written(m, component, ok=ok, polite=polite), "top", ["polite"], steps=4)
+    prove(folder, written(m, component, ok=ok, polite=polite), ["polite"], steps=4)
 
 
 @chips

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.instruction import Instruction, decode
-from systolith.hw.spec.isa import OPCODES, Opcode
+from systolith.hw.spec.instruction import Instruction, decode, encoded
+from systolith.hw.spec.isa import HEAD, OPCODES, Opcode
 from systolith.hw.spec.legality import BOUNDS, OPTIONS, RULES, executes, fault
+
+from ...boundaries import limits
 
 PLAIN = dict(rows=4, columns=4, post_lanes=2, accumulator_depth=64)
 LARGE = Arch(**PLAIN | {"rows": 8, "columns": 8}, operand_depth=64, table_depth=512, depthwise=True)
@@ -28,13 +30,26 @@ def instruction(opcode, **fields):
     (opcode, field) for opcode, fields in OPCODES.items() for field in fields],
     ids=lambda part: part.name)
 def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
-    for value in (field.low, field.high):
+    place = sum(item.width for item in [*HEAD, *OPCODES[opcode]][
+        :len(HEAD) + OPCODES[opcode].index(field)])
+    mask = (1 << field.width) - 1
+    plain = instruction(opcode).encode() & ~(mask << place)
+    for value, legal in limits(field):
         made = instruction(opcode, **{field.name: value})
-        assert decode(made.encode()) == made
-    for value in (field.low - 1, field.high + 1):
-        with pytest.raises(ValueError, match=f"{opcode.name}.{field.name} must be from {field.low} "
-                                             f"to {field.high}, not {value}"):
-            instruction(opcode, **{field.name: value}).encode()
+        if legal:
+            assert made.encode() == plain | (value & mask) << place
+            assert decode(made.encode()) == made
+            continue
+        refused = (f"{opcode.name}.{field.name} must be from {field.low} to {field.high}, not "
+                   f"{value}")
+        with pytest.raises(ValueError, match=refused):
+            made.encode()
+        with pytest.raises(ValueError, match=refused):
+            encoded([made])
+        least = -(1 << field.width - 1) if field.signed else 0
+        if least <= value < least + (1 << field.width):
+            with pytest.raises(ValueError, match=refused):
+                decode(plain | (value & mask) << place)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.field}-{option.low}")

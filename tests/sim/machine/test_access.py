@@ -10,6 +10,8 @@ from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, check, check_program, merge, overlap, words
 
+from ...boundaries import WINDOW, values
+
 RANGES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)), max_size=6)
 
 
@@ -74,3 +76,32 @@ def test_words_and_bytes_at_a_limit_and_one_beyond(what):
         check(Instruction(opcode, others | {field: value}), _PLAIN, 1024)
     with pytest.raises(AccessError, match=text):
         check(Instruction(opcode, others | {field: last + step}), _PLAIN, 1024)
+
+
+@pytest.mark.parametrize("address, beats, window, inside", WINDOW)
+@pytest.mark.parametrize("opcode, fields", [(Opcode.LOAD, {"memory": Memory.WEIGHT}),
+                                            (Opcode.STORE, {"burst": 1})])
+def test_the_window_ends_with_its_last_byte(opcode, fields, address, beats, window, inside):
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    made = Instruction(opcode, fields | {
+        "address": address, "words" if opcode == Opcode.LOAD else "items": beats})
+    if inside:
+        check(made, arch, window)
+    else:
+        with pytest.raises(AccessError, match=f"reaches byte {address + 8 * beats} of a window "
+                                              f"of {window} bytes"):
+            check(made, arch, window)
+
+
+@pytest.mark.parametrize("opcode", [opcode for opcode in Opcode if opcode.unit is not None])
+def test_what_a_sequencer_refuses_the_simulator_refuses(opcode):
+    """Not the other way round: what needs arithmetic the simulator alone finds."""
+    refused = 0
+    for arch in (_PLAIN, Arch(rows=2, columns=2, bus_bits=64, address_bits=20)):
+        for field, value, legal in values(arch, opcode):
+            if not legal:
+                refused += 1
+                with pytest.raises(ValueError, match=r"must be|does not fit|the chip has no|"
+                                                     r"only on|reaches byte|do not"):
+                    check(Instruction(opcode, {field.name: value}), arch)
+    assert refused

@@ -3,14 +3,15 @@
 from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from functools import cache
+from math import floor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolith.hw.formats import Bipolar, Float, Int, parse
-from systolith.hw.spec.numbers import MULTIPLIER_BITS
-from systolith.sim.model.requantization import Below, Operand, Requantization
+from systolith.hw.spec.numbers import MULTIPLIER_BITS, OFFSET_FRACTION, TIE_BITS
+from systolith.sim.model.requantization import Below, Operand, Requantization, _leading_one
 
 FORMATS = [Int(8), Int(4), Int(5, signed=False), parse("e3m2"), parse("e4m3"), parse("e2m1"),
            Float(4, 0), Float(1, 3), Bipolar(1)]
@@ -194,3 +195,23 @@ def test_a_result_that_rounds_to_zero_is_plus_zero():
     own = Requantization(np.ones(1, int), np.full(1, 9), low=-31, high=31)
     results = own.results(np.full((1, 1, 1, 1), -1), parse("e3m2"))
     assert parse("e3m2").from_ordered(results).item() == 0
+
+
+@pytest.mark.parametrize("shift", [0, 3, TIE_BITS, TIE_BITS + 1, TIE_BITS + 2, 40])
+def test_an_offset_is_added_before_rounding(shift):
+    sums = np.arange(-40, 40).reshape(1, 2, 40)
+    multiplier, offset = [max(1 << shift >> 1, 1), (1 << shift) + 5], [-3, 37]
+    own = Requantization(multiplier, [shift, shift], ties=[0, 0], offset=offset, low=-128, high=127)
+    found = own.results(sums, INT8)
+    for channel in range(2):
+        wanted = [floor(Fraction(int(total) * multiplier[channel], 1 << shift)
+                        + Fraction(offset[channel], 1 << OFFSET_FRACTION) + Fraction(1, 2))
+                  for total in sums[0, channel]]
+        assert found[0, channel].tolist() == np.clip(wanted, -128, 127).tolist()
+
+
+def test_the_leading_one_of_numbers_that_float64_rounds_up():
+    numbers = [0, 1, 2, 3, 4, (1 << 53) - 1, (1 << 54) - 1, (1 << 54) + 1, (1 << 62) - 1, 1 << 62]
+    assert _leading_one(np.array(numbers)).tolist() == [
+        max(number.bit_length() - 1, 0) for number in numbers]
+    assert _leading_one(np.array([*numbers, 1 << 80], object)).tolist()[-1] == 80

@@ -124,7 +124,8 @@ def test_a_map_as_one_pixel_has_the_same_sums():
         images.reshape(2, 40, 1, 1), weights.as_pixel().images)).all()
 
 
-@pytest.mark.parametrize("taps, kernel", [((3, 2), (1, 1)), ((2, 2), (2, 1)), ((1, 2), (3, 1))])
+@pytest.mark.parametrize("taps, kernel", [((3, 2), (1, 1)), ((2, 2), (2, 1)), ((1, 2), (3, 1)),
+                                          ((2, 3), (2, 1))])
 def test_taps_as_channels_have_the_same_sums(taps, kernel):
     weights, rng = random_weights((3, 2, 3, 2)), np.random.default_rng(2)
     made = weights.with_taps(taps, kernel)

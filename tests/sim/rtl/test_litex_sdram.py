@@ -2,6 +2,7 @@
 part of the bitslips and delays only."""
 
 import pytest
+from systolith.sim.rtl import litex_sdram
 from systolith.sim.rtl.device import DeviceError
 from systolith.sim.rtl.litex_sdram import start_sdram
 
@@ -110,3 +111,11 @@ def test_a_lane_that_never_works_is_named():
     with pytest.raises(DeviceError, match="byte lane 1 of the SDRAM works at no delay"):
         start_sdram(ddr, ddr.csr, ddr.sdram)
     assert ddr.values["sdram_dfii_control"] != 1
+
+
+def test_each_step_of_the_start_waits_as_long_as_it_says(monkeypatch):
+    ddr, slept = Ddr([{(0, 0): {3}}]), []
+    ddr.sdram["sequence"][1][-1] = 200
+    monkeypatch.setattr(litex_sdram.time, "sleep", slept.append)
+    start_sdram(ddr, ddr.csr, ddr.sdram)
+    assert slept == pytest.approx([0.001001, 0.0012])

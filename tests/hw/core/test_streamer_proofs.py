@@ -219,8 +219,13 @@ def prove_post(post, arch, folder, **patches):
     following = Signal(range(max(chunks, 2)))
     leaves, push = writer.mark.valid, writes["push"]
 
+    # how many of a group's chunks there are, 0 for all; the last one's number
+    first_bit, bits = arch.group_bits_of_post
+    asked = fields.group[first_bit:first_bit + bits] if chunks > 1 else Const(0)
+    final = named(m, (Mux(asked.any(), asked, chunks) - 1)[:len(following)])
+
     def after(chunk):
-        return Mux(chunk == chunks - 1, 0, chunk + 1)[:len(following)]
+        return Mux(chunk == final, 0, chunk + 1)[:len(following)]
     m.d.sync += [
         count.eq(count + (reader.mark.valid & (raw | reader.mark.last)) - leaves),
         begun.eq(begun + reader.reserve - push),
@@ -233,7 +238,7 @@ def prove_post(post, arch, folder, **patches):
         # raw results are written when they enter the lanes
         ok += [~(there & raw)] if n > LANE_ENTRY + 1 else []
         ok += [~there | (running & ~begin & ~ended),
-               ~result | ((mark.chunk == chunk) & (mark.whole == (chunk == chunks - 1)))]
+               ~result | ((mark.chunk == chunk) & (mark.whole == (chunk == final)))]
         if arch.operand_depth:
             ok.append(~(there & operand) | (reads["odd"] == parity % 2))
         ended, chunk, total, items = (named(m, value) for value in (
@@ -250,7 +255,8 @@ def prove_post(post, arch, folder, **patches):
         now, looked = lanes[-1], data.View(mark_layout(arch), own["looked_1"])
         ok += [own["direct"] == (now.valid & ~raw & ~(table & ~(now.again ^ operand))),
                own["late"] == (looked.valid & table & ~(looked.again ^ operand))]
-    ok += [following < chunks, count == total, running == (begin | reading | ended | writes["end"]),
+    ok += [~running | (following <= final), count == total,
+           running == (begin | reading | ended | writes["end"]),
            ~(begin & reading), ~(ended & reading),
            ~writes["end"] | ((count == 0) & ~reading & ~begin), running | (count == 0),
            reading | (chunk == 0), ~reading | (reads["to_store"] == to_store)]
@@ -258,7 +264,8 @@ def prove_post(post, arch, folder, **patches):
     if chunks > 1:
         first_chunk = reads["chunk"] == 0
         ok.append(~reading | ((reads["chunk"] == chunk)
-                              & (reads["last"] == (chunk == chunks - 1))))
+                              & (reader.mark.whole == (chunk == final))
+                              & (reads["final"] == final)))
     ok.append(~(reading & raw) | (reads["last_row"] & reads["last_column"] & reads["pool_first"]))
     half = reading & to_store & ~raw & ~(reads["pool_first"] & first_chunk)
     used, shown = named(m, begun + waiting), queue["o__valid"]
@@ -267,9 +274,9 @@ def prove_post(post, arch, folder, **patches):
            ((queue["write__addr"] - queue["read__addr"] - waiting + shown)[:4] == 0),
            waiting >= shown, shown | (waiting <= 1)]
     polite, fine = Signal(), Signal()
-    m.d.comb += [fine.eq(Cat(ok).all()), polite.eq(~running | ~raw | (
+    m.d.comb += [fine.eq(Cat(ok).all()), polite.eq(~running | ((asked <= chunks) & (~raw | (
         (fields.pool_x == 1) & (fields.pool_y == 1) & (fields.pooling == Pooling.LARGEST)
-        & to_store & ~operand & ~table))]
+        & to_store & ~operand & ~table))))]
     prove(folder, written(m, component, ok=fine, polite=polite), ["polite"], steps=3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.compile import emit
-from systolith.gen.compile.alloc import Sections
+from systolith.gen.compile.alloc import ALIGNMENT, Sections
 from systolith.gen.compile.compile import compile_graph
 from systolith.gen.compile.layer import Layer
 from systolith.gen.compile.tokens import outstanding
@@ -89,3 +89,14 @@ def test_a_window_over_4_gib_is_refused():
     sections.add("spill", 1 << 32)
     with pytest.raises(UserError, match=r"^the network needs 4294967424 bytes of external memory"):
         emit.finish([], sections, SMALL, [])
+
+
+def test_a_window_that_more_address_bits_would_reach_says_how_many():
+    whole = Sections("code")
+    whole.add("code", 2 * SMALL.instruction_bytes)
+    for beyond, way_out in ((0, "; set bus.address_bits to 32 or more$"),
+                            (ALIGNMENT, r"addresses \d+$")):
+        sections = Sections("code", "weights")
+        sections.add("weights", (1 << 32) - whole.close() + beyond)
+        with pytest.raises(UserError, match=way_out):
+            emit.finish([], sections, replace(SMALL, address_bits=20), [])

@@ -53,3 +53,16 @@ def test_rows_of_products_are_the_whole_product(one, other):
         for (i, j), following in pairwise(row):
             assert i < len(parts[0]) - 1 and j < len(parts[1]) - 1      # no sign
             assert sum(following) * 17 >= (i + j) * 17 + 34
+
+
+def test_results_with_operands_are_read_in_every_second_cycle():
+    assert [timing.read_period(operand) for operand in (0, 1, 2, 3)] == [1, 2, 2, 2]
+
+
+def test_a_product_of_blocks_takes_a_cycle_and_those_of_its_sum():
+    arch = Arch(rows=4, columns=4)
+    for one, other in ((18, 17), (27, 26), (40, 27)):
+        rows = len(timing.product_rows(one, other))
+        for addend in (False, True):
+            assert timing.product_latency(arch, one, other, addend) == 1 + timing.sum_latency(
+                rows + addend)

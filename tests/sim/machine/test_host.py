@@ -9,6 +9,7 @@ from systolith.hw.spec.host import Host, Input, Output, Taps
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import pack_raw_items
 from systolith.sim.machine.host import (
+    bit_planes,
     pack_inputs,
     pack_map,
     unpack_map,
@@ -109,3 +110,13 @@ def test_what_does_not_fit_is_refused():
         pack_inputs(program, {"a": np.zeros((1, 2, 3)), "b": None})
     with pytest.raises(ValueError, match=r"^the output section has 64 bytes, not 3$"):
         unpack_outputs(program, b"abc")
+
+
+def test_planes_of_bits_weigh_as_the_bits_of_signed_numbers():
+    codes = np.arange(16).reshape(4, 2, 2)
+    planes = bit_planes(codes, 4, 3).reshape(4, 6, 2, 2)
+    assert not planes[:, 4:].any()                  # lanes without a channel
+    signs = 2 * planes[:, :4] - 1
+    numbers = np.where(codes < 8, codes, codes - 16)
+    # each bipolar plane counts half its bit: the sum of all is twice the number, and 1
+    assert (np.tensordot([8, 4, 2, 1], signs, 1) == 2 * numbers + 1).all()

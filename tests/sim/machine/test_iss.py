@@ -11,7 +11,7 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import OPCODES, Opcode, Unit
 from systolith.sim.machine.access import AccessError, accesses, check, words
-from systolith.sim.machine.iss import ExecutionError, Simulator
+from systolith.sim.machine.iss import ExecutionError, Simulator, _beside
 from systolith.sim.random.arch import random_arch
 from systolith.sim.random.programs import random_program
 
@@ -229,3 +229,10 @@ def test_the_seed_decides_the_order():
         if seed is None:
             assert order == sorted(order)
     assert len(orders) == 21 and len({order for _, order in orders}) > 5
+
+
+def test_each_part_of_the_lanes_sees_the_pixel_before_that_of_the_part_before_it():
+    images = np.arange(1, 13).reshape(3, 4)
+    assert _beside(images, 1).tolist() == images.tolist()
+    assert _beside(images, 2).tolist() == [[1, 2, 0, 0], [5, 6, 3, 4], [9, 10, 7, 8]]
+    assert _beside(images, 4).tolist() == [[1, 0, 0, 0], [5, 2, 0, 0], [9, 6, 3, 0]]

@@ -19,6 +19,7 @@ from systolith.sim.random.arch import random_arch
 from systolith.sim.random.graphs import random_graph
 
 from ...faulty_programs import in_order, mutate, outputs
+from ...gen.compile import test_side_by_side as side_by_side
 from ...layers import changed, convolution
 
 ARCH = Arch(rows=4, columns=4, activation_depth=400, weight_depth=200, accumulator_depth=64,
@@ -195,3 +196,27 @@ def test_a_peak_that_is_too_low_is_seen():
     program.host.peak["activation_words"] -= 1
     with pytest.raises(MemoryPlanError, match="states a peak of"):
         check_memory_plan(program)
+
+
+@pytest.mark.parametrize("destination", [Destination.OPERAND, Destination.BOTH])
+def test_a_map_that_has_no_place_where_it_is_written_is_seen(destination):
+    program = compile_graph(network(), ARCH)
+    at, post = next((n, i) for n, i in enumerate(program.instructions)
+                    if i.opcode == Opcode.POST and i.layer == 2)
+    program.instructions[at] = replace(post, fields=post.fields | {"destination": destination})
+    with pytest.raises(MemoryPlanError):
+        check_memory_plan(program)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_taps_side_by_side_read_what_they_should(channels):
+    program = compile_graph(side_by_side.network(channels, side_by_side.THREE), side_by_side.CHIP)
+    check_memory_plan(program)
+    at, array = next((n, i) for n, i in enumerate(program.instructions)
+                     if i.opcode == Opcode.ARRAY and i.side)
+    for name, step in (("base", 1), ("x_start", 1), ("x_start", -1), ("y_start", 1),
+                       ("out_x", -1), ("accumulator", 1)):
+        changed = replace(array, fields=array.fields | {name: array.fields[name] + step})
+        program.instructions[at] = changed
+        with pytest.raises(MemoryPlanError):
+            check_memory_plan(program)

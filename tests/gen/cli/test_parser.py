@@ -4,6 +4,7 @@
 import argparse
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from systolith.gen.cli.commands import COMMANDS
@@ -51,3 +52,9 @@ def test_a_filled_parser_has_all_arguments():
     found = parsers(make_parser(filled=True))
     assert list(found) == [command.name for command in COMMANDS]
     assert all(len(command._actions) > 1 for command in found.values())
+
+
+def test_the_version_needs_no_other_word(capsys):
+    with pytest.raises(SystemExit) as ended:
+        make_parser().parse_args(["--version"])
+    assert not ended.value.code and capsys.readouterr().out == f"{version('systolith')}\n"

@@ -36,3 +36,8 @@ def test_results_are_looked_up(activation, depth):
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
+
+
+def test_a_word_is_written_or_not():
+    lane = TableLane(arch=Arch(rows=2, columns=2, table_depth=256))
+    assert len(lane.write_enable) == 1 and len(lane.write_data) == 8 == len(lane.write_address)

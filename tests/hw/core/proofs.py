@@ -21,7 +21,7 @@ def prove(folder, text, assumed=(), steps=4):
         f'read_verilog -sv "{source}"', "hierarchy -check -top top", "proc", "flatten", "opt",
         "memory_map", "opt -full",
         f'tee -q -o "{result}" sat -verify -tempinduct -maxsteps {steps} -set rst 0 {assume} '
-        "-prove ok 1 top"], result, folder / "log", timeout=120)
+        "-prove ok 1 top"], result, folder / "log", timeout=600)
 
 
 def opened(component):

@@ -281,8 +281,8 @@ def prove_post(post, arch, folder, **patches):
 
 
 #: Groups of one chunk and of several, with and without operands and tables.
-POSTS = [replace(ARCHS[0], post_lanes=2), ARCHS[1],
-         Arch(rows=2, columns=2, post_lanes=1, operand_depth=8),
+POSTS = [replace(ARCHS[0], post_lanes=2), replace(ARCHS[1], multiplier_bits=17),
+         Arch(rows=2, columns=2, post_lanes=1, operand_depth=8, multiplier_bits=17),
          replace(ARCHS[3], post_lanes=1)]
 
 

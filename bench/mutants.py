@@ -667,6 +667,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="the Nth of M parts: N/M")
     parser.add_argument("--again", action="store_true",
                         help="also those that were noticed, where source or tests have changed")
+    parser.add_argument("--new", action="store_true", help="only what has never been tried")
     parser.add_argument("--file", default="", help="mutants of files with this in their name only")
     parser.add_argument("--results", type=Path, default=RESULTS, help="lines of JSON")
     parser.add_argument("--report", action="store_true", help="try none, say what is known")
@@ -683,7 +684,7 @@ def main() -> None:
               == int(part) - 1]
     for mutant in list(wanted):
         old = results.get(mutant.id)
-        if old and ((old["by"] and not arguments.again)
+        if old and (arguments.new or (old["by"] and not arguments.again)
                     or old["state"] == _state(mutant.file, tests_of(mutant.file))):
             wanted.remove(mutant)
     missed = 0

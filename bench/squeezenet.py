@@ -3,8 +3,8 @@ stick) and for 864 (a Jetson AGX Xavier).
 
 A sweep of int8 chips on ECP5 with random weights, one core and several that share the bus. The
 clock is what place and route closed for a whole core of 8 x 8 elements (`bench/whole_cores.py`);
-that of the larger ones is not known. The rate of several cores is an estimate, the highest that
-there can be: no top level has them. With `--area 1` Yosys says what the chips take, else only
+that of the larger ones is not known. The rate of several cores is the highest that there can be, as
+if none ever waited for another. With `--area 1` Yosys says what the chips take, else only
 products a cycle are known. Multipliers of 17 bits in post-processing leave the DSP blocks to the
 array.
 """
@@ -48,7 +48,7 @@ def chosen(results, goal, size):
 def row(name, goal, item):
     chip, figures = item["chip"], item["figures"]
     return {"goal": name, "images/s": goal, "reached": figures["images_per_s"],
-            "array": f"{chip['rows']} x {chip['columns']}", "cores": item["cores"],
+            "array": f"{chip['rows']} x {chip['columns']}", "cores": chip["cores"],
             "bus": chip["bus_bits"], "cycles": figures["cycles"],
             "used": figures["utilization"], "lut": figures["lut"], "dsp": figures["dsp"],
             "bram": figures["bram"], "does not fit": "; ".join(item["exceeds"])}
@@ -77,11 +77,12 @@ def main():
         columns=[columns for _, columns in shapes],
         post=[min(gcd(*shape), options.lanes) for shape in shapes]))
     results, _ = sweep(folder / "space.toml", folder, jobs=options.jobs)
-    if single := [row("", "", item) for item in results if item["cores"] == 1 and item["figures"]]:
+    if single := [row("", "", item) for item in results
+                  if item["figures"] and item["chip"]["cores"] == 1]:
         report("One core", single)
         print()
     key = (lambda item: item["figures"]["lut"]) if options.area else (
-        lambda item: item["macs_per_cycle"] * item["cores"])
+        lambda item: item["macs_per_cycle"] * item["chip"]["cores"])
     for item in results:
         if item["figures"]:
             item["figures"]["size"] = key(item)

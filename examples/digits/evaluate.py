@@ -96,6 +96,7 @@ _OPERATORS = {
     "BipolarQuant": lambda x, scale: np.where(x >= 0, scale, -scale),
     "Conv": _conv,
     "Relu": lambda x: np.maximum(x, 0),
+    "GlobalAveragePool": lambda x: x.mean((2, 3), keepdims=True),
     "MaxPool": _max_pool,
     "Flatten": lambda x, axis=1: x.reshape(*x.shape[:axis], -1),
     "Gemm": _gemm,

@@ -8,6 +8,7 @@ from systolith.hw.board.boards import BOARDS, ZynqBoard
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.spec.arch import ASSUMED_MHZ, Arch
 from systolith.hw.spec.identity import identity
+from systolith.hw.spec.widths import register_bits
 
 from .ip_xact import component_xml
 from .zynq import vivado_tcl, vivado_xdc
@@ -19,6 +20,8 @@ PACKAGED = ("none", *(name for name, board in BOARDS.items() if isinstance(board
 
 #: The module around the core.
 TOP = "systolith"
+#: Bits of an address of registers: of as many cores as a chip can have.
+_REGISTER_BITS = 12
 #: Outputs of AXI4 that are the same in every burst: name -> (bits, value, why).
 _FIXED = {
     "lock": (1, 0, "no exclusive accesses"),
@@ -72,8 +75,11 @@ def axi_top(arch: Arch) -> str:
         _Port("irq", "output", 1, "xilinx.com:signal:interrupt:1.0 irq INTERRUPT",
               "SENSITIVITY LEVEL_HIGH"),
         *_bus("m_axi", AXI4Signature(32, arch.bus_bits), "output"),
-        *_bus("s_axi", AXILiteSignature(12), "input")]
+        *_bus("s_axi", AXILiteSignature(_REGISTER_BITS), "input")]
     body, fixed = [], []
+    low, cores = register_bits(arch), arch.cores
+    unused = [f"s_axi_{name}addr[{_REGISTER_BITS - 1}:{low}]" for name in ("aw", "ar")
+              if low < _REGISTER_BITS]
     for port in ports[3:]:
         bus, name = port.name[:5], port.name[6:]
         constant = next((key for key in _FIXED if name in (f"ar{key}", f"aw{key}")), None)
@@ -81,7 +87,7 @@ def axi_top(arch: Arch) -> str:
             bits, value, why = _FIXED[constant]
             fixed.append(f"  assign {port.name} = {bits}'d{value};  // {why}")
         elif not constant:
-            part = "[7:0]" if bus == "s_axi" and name.endswith("addr") else ""
+            part = f"[{low - 1}:0]" if bus == "s_axi" and name.endswith("addr") else ""
             body.append(f"    .{port.name}({port.name}{part})")
     return "\n".join([
         f"// {TOP}: the core of the chip {arch.name} with AXI4 and AXI4-Lite ports, and Vivado's",
@@ -95,11 +101,11 @@ def axi_top(arch: Arch) -> str:
         "",
         "  // Results as they are written, for a listener that is not there, and address bits and",
         "  // protection of registers that nobody looks at.",
-        "  wire trace_valid, trace_raw;",
-        "  wire [11:0] trace_layer;",
-        f"  wire [{arch.item_bits - 1}:0] trace_item;",
+        f"  wire {_range(cores)}trace_valid, trace_raw;",
+        f"  wire {_range(12 * cores)}trace_layer;",
+        f"  wire {_range(arch.item_bits * cores)}trace_item;",
         "  wire unused = &{1'b0, trace_valid, trace_raw, trace_layer, trace_item,",
-        "                  s_axi_awaddr[11:8], s_axi_araddr[11:8], s_axi_awprot, s_axi_arprot};",
+        f"                  {', '.join([*unused, 's_axi_awprot', 's_axi_arprot'])}}};",
         "",
         "  systolith_core core (",
         "    .clk(aclk),",
@@ -127,8 +133,11 @@ class _Port:
             interface = self.info.split()[1]
             attributes += (f', X_INTERFACE_PARAMETER = "XIL_INTERFACENAME {interface}, '
                            f'{self.parameter}"')
-        width = f"[{self.bits - 1}:0] " if self.bits > 1 else ""
-        return f"  (* {attributes} *)\n  {self.direction} wire {width}{self.name}"
+        return f"  (* {attributes} *)\n  {self.direction} wire {_range(self.bits)}{self.name}"
+
+
+def _range(bits):
+    return f"[{bits - 1}:0] " if bits > 1 else ""
 
 
 def _bus(bus, signature, from_master):

@@ -17,9 +17,11 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.core.blocks import emit, emit_rtlil, verilog_of
+from systolith.hw.core.cores import ONE, Cores
 from systolith.hw.core.top import Core
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
+from systolith.hw.spec.widths import register_bits
 
 from .package import axi_top
 
@@ -39,22 +41,27 @@ _MODULE = re.compile(r"^(?:\(\* .* \*\)\n)*module \\?([^\s(]+)", re.MULTILINE)
 
 @lru_cache(maxsize=32)
 def core_verilog(arch: Arch) -> str:
-    """Verilog of the core alone: top module `systolith_core`.
+    """Verilog of the core alone, or of several that share a bus: top module `systolith_core`.
 
     The text depends on the chip's description and on the versions of Systolith and Amaranth
     alone; it is the same on every machine.
     """
-    return design_verilog(Core(arch=arch), "systolith_core", arch)
+    if arch.cores == 1:
+        return design_verilog(Core(arch=arch), "systolith_core", arch)
+    return (f"{design_verilog(Cores(arch=arch), 'systolith_core', arch)}\n"
+            f"{design_verilog(Core(arch=arch), ONE, arch)}")
 
 
 def core_rtlil(arch: Arch) -> str:
     """The core of `core_verilog` in Yosys' own language, which takes a tenth of the time."""
-    top = Core(arch=arch)
+    core = Core(arch=arch)
+    tops: dict[str, Any] = {"systolith_core": core} if arch.cores == 1 else {
+        "systolith_core": Cores(arch=arch), ONE: core}
     with _no_lists_of_zeros():
         return "\n".join([
-            rtlil.convert(Fragment.get(top, None), name="systolith_core", ports=_ports(top),
-                          emit_src=False),
-            *(emit_rtlil(block, module) for module, block in top.blocks.items())])
+            *(rtlil.convert(Fragment.get(top, None), name=name, ports=_ports(top), emit_src=False)
+              for name, top in tops.items()),
+            *(emit_rtlil(block, module) for module, block in core.blocks.items())])
 
 
 def _ports(top):
@@ -141,7 +148,7 @@ class _PlacedCore(wiring.Component):
 
     def __init__(self, arch):
         super().__init__({"m_axi": Out(AXI4Signature(32, arch.bus_bits)),
-                          "s_axi": In(AXILiteSignature(8)), "irq": Out(1)})
+                          "s_axi": In(AXILiteSignature(register_bits(arch))), "irq": Out(1)})
 
     def elaborate(self, platform):
         ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}

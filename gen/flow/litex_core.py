@@ -12,6 +12,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import write_file
 from systolith.hw.core.axi import AXI4Signature, AXILiteSignature
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.widths import register_bits
 
 try:
     from litedram.frontend.axi import LiteDRAMAXI2Native
@@ -87,7 +88,7 @@ class SystolithCore(LiteXModule):
         ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal(), "o_irq": self.irq}
         for prefix, bus, signature in (
                 ("m_axi", self.memory, AXI4Signature(32, arch.bus_bits)),
-                ("s_axi", self.registers, AXILiteSignature(8).flip())):
+                ("s_axi", self.registers, AXILiteSignature(register_bits(arch)).flip())):
             for member, shape in signature.members.items():
                 out = shape.flow.name == "Out"
                 signal = _signal(bus, member)

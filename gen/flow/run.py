@@ -18,7 +18,7 @@ from systolith.sim.machine.compare import Comparison, compare_outputs
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.machine.host import pack_inputs, unpack_outputs
 from systolith.sim.rtl.board import DIVISOR, SimulatedBoard
-from systolith.sim.rtl.device import Device, DeviceError
+from systolith.sim.rtl.device import DeviceError, devices_of, memory_bytes, spread
 from systolith.sim.rtl.etherbone import Etherbone
 from systolith.sim.rtl.litex_link import MAP, LitexLink, read_map
 from systolith.sim.rtl.memory_map import MemoryMap
@@ -136,7 +136,8 @@ def connect(device: str, build: Build) -> Iterator[Any]:
             yield link
     elif kind == "pynq":
         overlay = Path(rest) if rest else build.folder / OVERLAY
-        with PynqCore(overlay, build.program.window_bytes) as core:
+        needed = memory_bytes(build.arch, build.program.window_bytes)
+        with PynqCore(overlay, needed, build.arch.cores) as core:
             yield core
     elif kind == "mem" and "@" in rest:
         path, _, places = rest.rpartition("@")
@@ -180,26 +181,26 @@ def run(build: Build, inputs: Arrays, device: str, *, limit: int | None = None,
     program, host = build.program, build.program.host
     images = len(next(iter(codes.values())))
     outputs: dict[str, list] = {}
-    found = []
     try:
         with ExitStack() as stack:
             with progress.step(f"Connecting to {device}"):
-                core = Device(stack.enter_context(connect(device, build)))
+                cores = devices_of(stack.enter_context(connect(device, build)), program)
             begin = time.monotonic()
             with progress.step("Loading the program"):
-                core.load(program)
+                for core in cores:
+                    core.load(program)
             load_seconds, begin = time.monotonic() - begin, time.monotonic()
             with progress.step(f"Running {images:,} images", images) as done:
-                for numbers in runs_of(program, images):
-                    data = pack_inputs(program, image_of(codes, numbers))
-                    result = core.run(
-                        writes=[(host.input_offset, data)],
-                        reads=[(host.output_offset, host.output_bytes)]).check()
-                    for name, part in unpack_outputs(program, result.outputs[0]).items():
+                rounds = runs_of(program, images)
+                place = (host.output_offset, host.output_bytes)
+                found = spread(cores, (
+                    ([(host.input_offset, pack_inputs(program, image_of(codes, numbers)))], [place])
+                    for numbers in rounds), begins=lambda run, _: done(int(rounds[run][0])))
+                for numbers, result in zip(rounds, found, strict=False):
+                    section = result.check().outputs[0]
+                    for name, part in unpack_outputs(program, section).items():
                         outputs.setdefault(name, []).append(
                             part if len(numbers) > 1 else part[None])
-                    found.append(result)
-                    done(int(numbers[-1]) + 1)
             seconds = time.monotonic() - begin
     except (DeviceError, SimulationError) as error:
         raise UserError(f"{device}: {error}") from error

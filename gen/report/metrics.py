@@ -80,13 +80,13 @@ def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
             for name in FIGURES if area[name] > getattr(has, name)]
 
 
-def _interval(arch, counted, cores):
+def _interval(arch, counted):
     """Cycles from one image to the next; of several cores the least that there can be: each
     computes an image, and all of their beats go over the one bus."""
-    if cores == 1:
+    if arch.cores == 1:
         return counted["cycles"]
     read = counted["loaded_bytes"] + counted["instruction_bytes"]
-    return max(counted["cycles"] / cores, read / arch.beat_bytes,
+    return max(counted["cycles"] / arch.cores, read / arch.beat_bytes,
                counted["stored_bytes"] / arch.beat_bytes)
 
 
@@ -109,10 +109,10 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
     if placed is not None:
         found["placed_mhz"] = placed["mhz"]
         if counted is not None:
-            found["placed_images_per_s"] = placed["mhz"] * 1e6 / counted["cycles"]
+            found["placed_images_per_s"] = placed["mhz"] * 1e6 / _interval(arch, counted)
     if counted is None:
         return found
-    rate = mhz * 1e6 / _interval(arch, counted, point.cores)
+    rate = mhz * 1e6 / _interval(arch, counted)
     energy = sum(energy_pj(arch, counted, table).values()) / 1e6
     found |= {
         "cycles": counted["cycles"], "images_per_s": rate,

@@ -46,7 +46,6 @@ def rows_of(results: Sequence[dict[str, Any]], objectives: Sequence[str]) -> lis
         row = {"point": result["id"], "group": result["group"],
                **{key.path: chip.get(key.field, result["settings"].get(key.path, ""))
                   for key in KEYS.values() if key.path != "name"},
-               "cores": result.get("cores", 1),
                "products_per_cycle": result.get("macs_per_cycle", ""),
                "target": result.get("target", ""), "part": result.get("part") or "",
                "does_not_fit": "; ".join(result.get("exceeds", [])),

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.widths import register_bits
 
 from .block_memory import BlockMemory
 from .bridge import RegisterMaster, SerialBridge
@@ -69,7 +70,8 @@ class SerialSystem(wiring.Component):
         m.submodules.memory_slave = memory = kind(
             size=self.memory_bytes, data_bits=self.arch.bus_bits)
         m.submodules.bridge = bridge = SerialBridge(divisor=self.divisor)
-        m.submodules.register_master = registers = RegisterMaster(address_bits=8)
+        m.submodules.register_master = registers = RegisterMaster(
+            address_bits=register_bits(self.arch))
         wiring.connect(m, core.m_axi, memory.axi)
         wiring.connect(m, bridge.memory, memory.words)
         wiring.connect(m, bridge.registers, registers.words)

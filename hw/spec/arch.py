@@ -48,6 +48,10 @@ class Arch:
         "Names the chip in reports and in the Verilog.", programs=False))
     board: str = field(default="none", metadata=key("board", Name(),
         "The board whose top level and constraints are made.", programs=False))
+    cores: int = field(default=1, metadata=key("cores", Whole(1, 16),
+        "Cores side by side, which share the AXI4 port and compute an image each: one more has all "
+        "of a core, registers of its own and its own window of external memory, with a copy of the "
+        "program.", programs=False))
     rows: int = field(metadata=key("array.rows", Whole(1, 256),
         "Processing elements down: input channels."))
     columns: int = field(metadata=key("array.columns", Whole(1, 256),

@@ -10,7 +10,7 @@ from amaranth.lib import data
 
 from .isa import Unit
 
-__all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPORT",
+__all__ = ["CONTROL_RESET", "CONTROL_START", "CORE_BITS", "COUNTED", "ID", "REGISTERS", "REPORT",
            "RESET_CYCLES", "SEQUENCER", "STATUS_RESETTING", "VERSION", "ErrorCode", "Register",
            "UnitState", "address", "counter", "markdown_table"]
 
@@ -18,6 +18,9 @@ __all__ = ["CONTROL_RESET", "CONTROL_START", "COUNTED", "ID", "REGISTERS", "REPO
 ID = 0x53595354
 #: Content of the VERSION register: the version of this register map.
 VERSION = 2
+#: Bits of a byte address within a core's registers. On chips of several cores core k's stand from
+#: byte k << CORE_BITS on.
+CORE_BITS = 8
 #: The bits of CONTROL.
 CONTROL_START = 1
 CONTROL_RESET = 2

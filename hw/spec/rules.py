@@ -48,6 +48,14 @@ def _bursts_are_powers_of_two(arch: Arch) -> Fault:
     return None
 
 
+def _cores_have_windows(arch: Arch) -> Fault:
+    if arch.cores > 1 and arch.address_bits < 32:
+        return "cores", (f"must be 1 where addresses have fewer than 32 bits "
+                         f"({arch.address_bits}), since each core has a window of its own; "
+                         "bus.address_bits = 32 lets the host say where it is")
+    return None
+
+
 def _boards_have_narrow_buses(arch: Arch) -> Fault:
     if arch.bus_bits > 128 and arch.board != "none":
         return "bus_bits", (f"must be at most 128 on a board ({arch.board}), not "
@@ -253,7 +261,8 @@ def _exact_sums_fit_accumulators(arch: Arch) -> Fault:
 
 #: In the order in which they are checked.
 RULES: tuple[Callable[[Arch], Fault], ...] = (
-    _bursts_are_powers_of_two, _boards_have_narrow_buses, _both_formats_are_binary_or_none,
+    _bursts_are_powers_of_two, _cores_have_windows, _boards_have_narrow_buses,
+    _both_formats_are_binary_or_none,
     _weights_can_be_multiplied, _results_can_be_rounded, _operands_need_numbers,
     _leaky_channels_need_numbers, _offsets_follow_slopes, _tables_need_numbers,
     _tables_hold_all_codes,

@@ -17,7 +17,7 @@ __all__ = ["ARRAY_EDGE", "FETCHES", "ITEMS", "LANE_ENTRY", "LOAD_BURSTS", "POOLI
            "item_latency", "lane_factor_bits", "lane_number_bits", "operand_image_bits",
            "operand_lane_latency", "post_lane_latency", "product_latency", "product_parts",
            "product_rows", "read_period", "rounding_latency", "rounding_levels", "scale_stages",
-           "second_turn", "shortest_pass", "sum_latency", "word_latency"]
+           "second_turn", "shared_latency", "shortest_pass", "sum_latency", "word_latency"]
 
 #: Instructions that the sequencer has requested and that have not come.
 FETCHES = 4
@@ -54,6 +54,11 @@ def burst_limit(arch: Arch) -> int:
     Bursts end at the multiples of this length in the address space, so none crosses a page.
     """
     return min(arch.burst_beats, PAGE_BYTES // arch.beat_bytes)
+
+
+def shared_latency(arch: Arch) -> int:
+    """Cycles by which memory answers later where cores share its bus: a register each way."""
+    return 0 if arch.cores == 1 else 2
 
 
 def code_unit(arch: Arch) -> int:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from .arch import Arch
 from .isa import HEAD, OPCODES, Opcode
 from .memories import loadable, word_bytes
+from .registers import CORE_BITS
 
 if TYPE_CHECKING:
     from amaranth.lib import data
 
 __all__ = ["has_window_base", "kept_bits", "offset_bits", "payload", "payload_bits",
-           "where_bits"]
+           "register_bits", "where_bits"]
 
 
 def offset_bits(arch: Arch) -> int:
@@ -30,6 +31,11 @@ def offset_bits(arch: Arch) -> int:
 def has_window_base(arch: Arch) -> bool:
     """Whether the host says where the window begins; with fewer than 32 bits it begins at 0."""
     return arch.address_bits == 32
+
+
+def register_bits(arch: Arch) -> int:
+    """Bits of a byte address of registers: those of all cores."""
+    return CORE_BITS + (arch.cores - 1).bit_length()
 
 
 def where_bits(arch: Arch, bits: int) -> int:

@@ -58,11 +58,12 @@ class Timing(Counts):
 
 
 def cycles(program: Program, latency: int = 32) -> Timing:
-    """The `Timing` of a Program on its chip with a memory of this latency (1 or more).
+    """The `Timing` of a Program on its chip with a memory of this latency (1 or more); of a core
+    among several, while the others leave the bus alone.
 
     Raises Stuck for a program that never ends.
     """
-    return _Model(program, latency).run()
+    return _Model(program, latency + timing.shared_latency(program.arch)).run()
 
 
 class _Activity:

@@ -96,10 +96,11 @@ def _with_options(arch, seed):
 
 
 def _random_inside(arch, seed):
-    """The chip with other processing elements, which its programs do not see."""
+    """The chip with other processing elements, which its programs do not see; one core, as where
+    several share a bus there are no cycles to compare with."""
     draw = random.Random(f"inside {seed}")
     for key in KEYS.values():
-        if not key.programs and key.field != "stages":
+        if not key.programs and key.field not in ("stages", "cores"):
             arch = _changed(arch, key.field, _values(key.kind, draw))
     most = arithmetic_of(arch).most_stages
     return replace(arch, stages=draw.choice((None, 1, draw.randint(1, most))))

@@ -17,12 +17,12 @@ from cocotb.triggers import RisingEdge, ValueChange
 from systolith.hw.spec.widths import has_window_base
 
 from .core import RtlRun
-from .device import Device, DeviceError
+from .device import Device, DeviceError, devices_of, memory_bytes, spread
 
 #: Multiple of 4096; not 0, where a chip allows it, so that an address without it is outside.
 WINDOW_BASE = 0x4000_3000
 
-_LOAD, _DUMP, _FILL, _LOG = 1, 2, 3, 4
+_LOAD, _DUMP, _FILL, _LOG, _TRACE = 1, 2, 3, 4, 5
 
 
 class SimulatedTransport:
@@ -64,12 +64,13 @@ class SimulatedTransport:
         dut.rst.value = 1
         self.window_base = WINDOW_BASE if has_window_base(job.program.arch) else 0
         dut.window_base.value = self.window_base
-        dut.window_size.value = job.program.window_bytes
+        size = memory_bytes(job.program.arch, job.program.window_bytes)
+        dut.window_size.value = size
         dut.latency.value = job.latency
         dut.stalls.value = round(job.stalls * 256)
         dut.seed.value = job.seed
         self.set_fault(job.fault, job.response)
-        await self._transfer(_FILL, job.seed & 0xFFFFFFFF, 0, job.program.window_bytes)
+        await self._transfer(_FILL, job.seed & 0xFFFFFFFF, 0, size)
         for _ in range(3):
             await RisingEdge(dut.clk)
         dut.rst.value = 0
@@ -130,7 +131,24 @@ def _run(dut, jobs):
         results[-1].append(RtlRun(**vars(found), **facts))
         return found.status.done and found.status.error is None
 
+    def run_all(job):
+        """Runs of a job on several cores; how they end is in the results."""
+        if job.again:
+            raise ValueError("a run again after a reset is for chips of one core")
+        transport.start(job)
+        first = sum(map(len, results))
+        transport.transfer(_LOG, first, 0, 0)
+        devices = devices_of(transport, job.program)
+        for device in devices:
+            device.load(job.program, job.watchdog)
+        results.append([RtlRun(**vars(found)) for found in spread(
+            devices, [(what.writes, what.reads) for what in job.runs], job.limit,
+            lambda run, core: transport.transfer(_TRACE, first + run, core, 0))])
+
     for job in jobs:
+        if job.program.arch.cores > 1:
+            run_all(job)
+            continue
         device = start(job)
         results.append([])
         for what in job.runs:

@@ -13,8 +13,9 @@ import numpy as np
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
+from systolith.hw.spec.widths import register_bits
 
-from .device import RunResult
+from .device import RunResult, memory_bytes
 from .verilate import SimulationError, build, run
 
 __all__ = ["LONG", "Job", "RtlRun", "Run", "Simulation", "build_bench", "build_core", "run_bench",
@@ -37,7 +38,8 @@ class Run:
 
 @dataclass
 class Job:
-    """A program and its runs, from the core's reset on.
+    """A program and its runs, from the core's reset on; on a chip of several cores the runs are
+    spread over them, as of `device.spread`.
 
     What nothing has written to the window holds a pattern that `seed` selects.
 
@@ -65,7 +67,7 @@ class Job:
     again : "", "soft" or "hard"
         After the runs, finished or not, this reset, the memory as it was at first and without
         fault, and the first run once more; its result comes after theirs. Where a soft reset does
-        not end, a hard one follows.
+        not end, a hard one follows. Of one core alone.
     """
     program: Program
     runs: list
@@ -89,11 +91,12 @@ class RtlRun(RunResult):
     trace : list of (layer, raw, item)
         Every result of post-processing, in program order; `item` as an integer.
     written : (addresses, values)
-        int64 and uint8 arrays [n]: every byte written to the window, in order.
+        int64 and uint8 arrays [n]: every byte written to the window, in order. With several cores
+        the first run of a job has all that its cores write, at addresses from core 0's window on.
     write_cycles : int64 array [beats]
         When each beat of write data was accepted, counted from the simulation's start.
     broken : list of str
-        Rules of AXI, or of the window, that the core has broken.
+        Rules of AXI, or of the window, that the core has broken; with several, as `written`.
     reset : str
         The one of `Job.again` that it followed: "soft", "hard", or "soft in vain".
     """
@@ -128,7 +131,9 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
     return build_bench(
         sources, "harness", waves=waves, optimize=optimize, cache=cache,
         parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
-                    "SIZE_BITS": max(24, (window_bytes - 1).bit_length())})
+                    "SIZE_BITS": max(24, (memory_bytes(arch, window_bytes) - 1).bit_length()),
+                    **({"CORES": arch.cores, "REGISTER_BITS": register_bits(arch)}
+                       if arch.cores > 1 else {})})
 
 
 def build_bench(sources: Mapping[str, str], top: str, **options: Any) -> Path:
@@ -211,7 +216,10 @@ def _with_logs(result, folder, number):
             layer, raw, item = line.split()
             trace.append((int(layer, 16), int(raw), int(item, 16)))
     cycles, addresses, values = [], [], bytearray()
-    with open(folder / f"writes_{number}.txt") as lines:
+    writes, broken = (folder / f"{name}_{number}.txt" for name in ("writes", "broken"))
+    if not writes.exists():                     # they are those of the job's first run
+        return replace(result, trace=trace)
+    with open(writes) as lines:
         for line in lines:
             cycle, offset, strobes, digits = line.split()
             cycles.append(int(cycle, 16))
@@ -224,7 +232,7 @@ def _with_logs(result, folder, number):
         result, trace=trace,
         written=(np.array(addresses, np.int64), np.frombuffer(bytes(values), np.uint8)),
         write_cycles=np.array(cycles, np.int64),
-        broken=(folder / f"broken_{number}.txt").read_text().splitlines())
+        broken=broken.read_text().splitlines())
 
 
 def _environment(top, module):

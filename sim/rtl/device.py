@@ -3,18 +3,21 @@ simulated and real cores; they differ in the transport alone.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from systolith.hw.spec import registers
+from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.isa import Unit
+from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
-__all__ = ["MEANING", "Device", "DeviceError", "RunResult", "Status", "Transport", "wait_for_reset"]
+__all__ = ["MEANING", "Device", "DeviceError", "RunResult", "Status", "Transport", "devices_of",
+           "memory_bytes", "spread", "wait_for_reset"]
 
 #: What each error means, as users are told.
 MEANING = {
@@ -229,6 +232,12 @@ class Device:
         Raises DeviceError where nothing would end the wait: without a limit and with the watchdog
         off, or where the bus is not quiet after a soft reset.
         """
+        self.start(writes, limit)
+        self.transport.wait(limit)
+        return self.result(reads)
+
+    def start(self, writes: Iterable[tuple[int, bytes]] = (), limit: int | None = None) -> None:
+        """Begin a run, without waiting for its end; arguments and errors as of `run`."""
         wait_for_reset(self.transport.read_register)
         if limit is None and not self._read("WATCHDOG"):
             raise DeviceError("with the watchdog off (WATCHDOG is 0) a run needs a limit of "
@@ -237,7 +246,9 @@ class Device:
         for offset, content in writes:
             self.transport.write_memory(offset, content)
         self._write("CONTROL", registers.CONTROL_START)
-        self.transport.wait(limit)
+
+    def result(self, reads: Iterable[tuple[int, int]] = ()) -> RunResult:
+        """What has become of a run; `reads` as of `run`."""
         return RunResult(
             status=self.status, cycles=self._read("CYCLES"),
             compute_first=self._read("COMPUTE_FIRST"), compute_last=self._read("COMPUTE_LAST"),
@@ -256,3 +267,100 @@ class Device:
 
     def _write(self, name, value):
         self.transport.write_register(registers.address(name), value)
+
+
+class _Part:
+    """A transport to core `core` of several: its registers, and its window, which is the memory
+    from byte `core * size` on."""
+
+    def __init__(self, transport: Transport, core: int, size: int) -> None:
+        self.transport, self._registers, self._memory = (
+            transport, core << registers.CORE_BITS, core * size)
+        self.window_base = transport.window_base + self._memory
+        self.wait = transport.wait
+
+    def read_register(self, offset: int) -> int:
+        return self.transport.read_register(self._registers + offset)
+
+    def write_register(self, offset: int, value: int) -> None:
+        self.transport.write_register(self._registers + offset, value)
+
+    def read_memory(self, offset: int, size: int) -> bytes:
+        return self.transport.read_memory(self._memory + offset, size)
+
+    def write_memory(self, offset: int, data: bytes) -> None:
+        self.transport.write_memory(self._memory + offset, data)
+
+
+def _window_stride(arch: Arch, window_bytes: int) -> int:
+    """Bytes from one core's window to the next one's."""
+    return window_bytes if arch.cores == 1 else -(-window_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def memory_bytes(arch: Arch, window_bytes: int) -> int:
+    """Bytes of memory that all cores of a chip need for programs of so large a window."""
+    return window_bytes + (arch.cores - 1) * _window_stride(arch, window_bytes)
+
+
+def devices_of(transport: Transport, program: Program) -> list[Device]:
+    """The cores that a transport reaches, each with its own window for `program`: a copy of the
+    program in each, one after the other. Raises DeviceError where one is not there."""
+    arch = program.arch
+    if arch.cores == 1:
+        return [Device(transport)]
+    stride = _window_stride(arch, program.window_bytes)
+    return [Device(_Part(transport, core, stride)) for core in range(arch.cores)]
+
+
+def spread(devices: Sequence[Device], runs: Iterable[tuple[Iterable, Iterable]],
+           limit: int | None = None, begins: Callable[[int, int], None] | None = None
+           ) -> list[RunResult]:
+    """Run a program on several cores at once, which all have it loaded.
+
+    Parameters
+    ----------
+    devices : list of Device
+        Of one transport, whose `wait` ends when any core is not busy any more; one that looks at
+        STATUS knows of core 0 alone.
+    runs : iterable of (writes, reads)
+        As of `Device.run`. Each goes to the first core that is free.
+    limit : int or None
+        Clock cycles to wait for the next core that ends; what runs then is left running, and
+        nothing more is begun.
+    begins : function or None
+        Of a run's number and its core's, before each start.
+
+    Returns a `RunResult` for each run that has begun, in their order. After a run that has not
+    reached its end nothing more begins. Raises DeviceError as `Device.run`.
+    """
+    found: dict[int, RunResult] = {}
+    running: dict[int, tuple[int, Iterable]] = {}           # core: (run, its reads)
+    waiting = enumerate(runs)
+
+    def begin(core):
+        item = next(waiting, None)
+        if item is None:
+            return False
+        run, (writes, reads) = item
+        if begins is not None:
+            begins(run, core)
+        devices[core].start(writes, limit)
+        running[core] = run, reads
+        return True
+
+    for core in range(len(devices)):
+        begin(core)
+    good = True
+    while running:
+        devices[0].transport.wait(limit)
+        over = [core for core in running if not devices[core].status.busy]
+        if not over and limit is None:
+            continue
+        for core in over or list(running):
+            run, reads = running.pop(core)
+            found[run] = result = devices[core].result(reads)
+            good = good and result.status.done and result.status.error is None
+            if not result.status.busy and not (good and begin(core)) and running:
+                devices[core].reset()           # it has nothing to do: the others share its
+                                                # interrupt, which this lowers
+    return [found[run] for run in sorted(found)]

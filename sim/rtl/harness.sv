@@ -8,7 +8,9 @@
 module harness #(
     parameter DATA_BITS = 64,
     parameter ITEM_BITS = 64,
-    parameter SIZE_BITS = 24
+    parameter SIZE_BITS = 24,
+    parameter CORES = 1,
+    parameter REGISTER_BITS = 8             // of a byte address of their registers
 ) (
     input clk /* verilator public_flat_rd */
 );
@@ -30,7 +32,7 @@ module harness #(
     reg [31:0] transfer_size /* verilator public_flat_rw */ = 0;
     reg csr_request /* verilator public_flat_rw */ = 0;     // a change starts an access
     reg csr_write /* verilator public_flat_rw */ = 0;
-    reg [7:0] csr_address /* verilator public_flat_rw */ = 0;
+    reg [11:0] csr_address /* verilator public_flat_rw */ = 0;
     reg [31:0] csr_data /* verilator public_flat_rw */ = 0;
     reg [31:0] limit /* verilator public_flat_rw */ = 0;
     reg waiting /* verilator public_flat_rw */ = 0;
@@ -59,10 +61,12 @@ module harness #(
     wire [31:0] csr_rdata;
     reg [13:0] csr_age = 0;
 
-    wire trace_valid, trace_raw;
-    wire [11:0] trace_layer;
-    wire [ITEM_BITS-1:0] trace_item;
-    integer trace_log = 0;
+    wire [CORES-1:0] trace_valid, trace_raw;
+    wire [CORES*12-1:0] trace_layer;
+    wire [CORES*ITEM_BITS-1:0] trace_item;
+    integer trace_log [0:CORES-1];
+    integer n;
+    initial for (n = 0; n < CORES; n = n + 1) trace_log[n] = 0;
 
     systolith_core core (
         .clk(clk), .rst(rst), .irq(irq),
@@ -75,11 +79,11 @@ module harness #(
         .m_axi_arburst(arburst), .m_axi_arvalid(arvalid), .m_axi_arready(arready),
         .m_axi_rid(rid), .m_axi_rdata(rdata), .m_axi_rresp(rresp), .m_axi_rlast(rlast),
         .m_axi_rvalid(rvalid), .m_axi_rready(rready),
-        .s_axi_awaddr(csr_address), .s_axi_awvalid(csr_awvalid), .s_axi_awready(csr_awready),
+        .s_axi_awaddr(csr_address[REGISTER_BITS-1:0]), .s_axi_awvalid(csr_awvalid), .s_axi_awready(csr_awready),
         .s_axi_wdata(csr_data), .s_axi_wstrb(4'hF), .s_axi_wvalid(csr_wvalid),
         .s_axi_wready(csr_wready),
         .s_axi_bresp(csr_bresp), .s_axi_bvalid(csr_bvalid), .s_axi_bready(csr_bready),
-        .s_axi_araddr(csr_address), .s_axi_arvalid(csr_arvalid), .s_axi_arready(csr_arready),
+        .s_axi_araddr(csr_address[REGISTER_BITS-1:0]), .s_axi_arvalid(csr_arvalid), .s_axi_arready(csr_arready),
         .s_axi_rdata(csr_rdata), .s_axi_rresp(csr_rresp), .s_axi_rvalid(csr_rvalid),
         .s_axi_rready(csr_rready),
         .trace_valid(trace_valid), .trace_layer(trace_layer), .trace_raw(trace_raw),
@@ -92,12 +96,15 @@ module harness #(
         finished <= waiting && (irq || limit == 0);
         if (limit != 0) limit <= limit - 1;
 
-        // Results, one line each: layer, raw, item (hexadecimal).
-        if (trace_valid && trace_log != 0)
-            $fwrite(trace_log, "%x %x %x\n", trace_layer, trace_raw, trace_item);
-        if (transfer != transferred && transfer_kind == 4) begin
-            if (trace_log != 0) $fclose(trace_log);
-            trace_log = $fopen($sformatf("trace_%0d.txt", transfer_index), "w");
+        // Results, one line each: layer, raw, item (hexadecimal); a log for each core.
+        for (n = 0; n < CORES; n = n + 1)
+            if (trace_valid[n] && trace_log[n] != 0)
+                $fwrite(trace_log[n], "%x %x %x\n", trace_layer[12*n +: 12], trace_raw[n],
+                        trace_item[ITEM_BITS*n +: ITEM_BITS]);
+        if (transfer != transferred && transfer_kind >= 4) begin
+            n = transfer_kind == 4 ? 0 : transfer_offset;
+            if (trace_log[n] != 0) $fclose(trace_log[n]);
+            trace_log[n] = $fopen($sformatf("trace_%0d.txt", transfer_index), "w");
         end
 
         // One register access at a time.

@@ -46,7 +46,7 @@ module memory #(
     // 1 load file `load.bin`, 2 dump to `dump.bin`, 3 fill with a pattern that
     // `transfer_index` selects, 4 start new logs: `writes_<index>.txt`, one line (cycle, offset
     // in the window, strobes, data; hexadecimal) for each write beat, and `broken_<index>.txt`,
-    // one line for each broken rule.
+    // one line for each broken rule. 5 is the harness's.
     input transfer,                         // a change starts it
     input [2:0] transfer_kind,
     input [31:0] transfer_index,

@@ -26,7 +26,9 @@ class PynqCore:
     overlay : Path
         The bitstream, with its .hwh beside it; the logic is configured with it.
     window_bytes : int
-        Memory of the core: so much is taken from what the system has set aside for buffers.
+        Memory of the cores: so much is taken from what the system has set aside for buffers.
+    cores : int
+        Of the chip.
 
     Raises DeviceError where there is no PYNQ, no such overlay, no core in it, or too little memory.
     """
@@ -34,7 +36,8 @@ class PynqCore:
     #: Seconds between two looks at STATUS.
     PAUSE = 0.0005
 
-    def __init__(self, overlay: Path, window_bytes: int) -> None:
+    def __init__(self, overlay: Path, window_bytes: int, cores: int = 1) -> None:
+        self._cores = cores
         try:
             import pynq
         except ImportError:
@@ -86,8 +89,11 @@ class PynqCore:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self.read_register(registers.address("STATUS")) & 1:
-            # it would write to memory that is somebody else's by then
-            self.write_register(registers.address("CONTROL"), registers.CONTROL_RESET)
-            wait_for_reset(self.read_register, self.PAUSE)      # or the buffer stays taken
+        for first in range(0, self._cores << registers.CORE_BITS, 1 << registers.CORE_BITS):
+            def read(offset, first=first):
+                return self.read_register(first + offset)
+            if read(registers.address("STATUS")) & 1:
+                # it would write to memory that is somebody else's by then
+                self.write_register(first + registers.address("CONTROL"), registers.CONTROL_RESET)
+                wait_for_reset(read, self.PAUSE)                # or the buffer stays taken
         self._buffer.freebuffer()

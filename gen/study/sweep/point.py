@@ -28,7 +28,7 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
 from systolith.hw.spec.program import Program
-from systolith.hw.spec.timing import array_latency
+from systolith.hw.spec.timing import array_latency, shared_latency
 from systolith.sim.machine.cycles import cycles
 
 from ..code import code_hash, key_of
@@ -46,8 +46,7 @@ class Point:
     """One chip of a space: its group, what was set (key to value), how it is measured.
 
     `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
-    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none". `cores` of the
-    chip stand side by side, share the bus, and compute an image each.
+    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none".
     """
     group: str
     settings: dict
@@ -58,7 +57,6 @@ class Point:
     dsp: bool | str
     part: str | None
     method: str = "modules"
-    cores: int = 1
 
     @cached_property
     def id(self) -> str:
@@ -66,8 +64,7 @@ class Point:
         group."""
         chip = None if self.arch is None else _fields(self.arch, ("name",))
         return key_of(self.group, chip or {key: str(value) for key, value in self.settings.items()},
-                      self.target, self.dsp, self.part,
-                      *([self.cores] if self.cores > 1 else []))[:8]
+                      self.target, self.dsp, self.part)[:8]
 
     @cached_property
     def area(self) -> "AreaOf | None":
@@ -89,9 +86,8 @@ class Point:
 
     @cached_property
     def placed(self) -> "PlacedOf | None":
-        """What places and routes it; None where there is no chip, or several cores, for which no
-        board has a top level."""
-        return PlacedOf(self._built) if self.arch is not None and self.cores == 1 else None
+        """What places and routes it; None where there is no chip."""
+        return PlacedOf(self._built) if self.arch is not None else None
 
     @cached_property
     def _built(self):
@@ -155,6 +151,7 @@ class CyclesOf:
                    *(QUANTIZE if self.net.recipe else ()))
         return key_of(self.kind, _fields(self.arch, WITHOUT_EFFECT),
                       array_latency(self.arch, arithmetic_of(self.arch).stages),
+                      shared_latency(self.arch),
                       *self.net.facts(self.arch), code_hash(modules, ("onnx", "numpy")))
 
     @cached_property

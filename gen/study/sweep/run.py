@@ -231,10 +231,6 @@ def _best(results, objectives):
     return best
 
 
-#: Figures of an area that several cores have several times.
-_SIZES = ("lut", "ff", "dsp", "bram", "gates", "um2", "macro_bits")
-
-
 def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
               table: EnergyTable) -> dict[str, Any]:
     """What is known of a point, as plain data.
@@ -248,7 +244,7 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
     result: dict[str, Any] = {
         "id": point.id, "group": point.group, "settings": point.settings,
         "error": point.problem or None, "fault": None, "target": point.target, "dsp": point.dsp,
-        "part": point.part, "cores": point.cores, "exceeds": [], "networks": {}, "figures": {},
+        "part": point.part, "exceeds": [], "networks": {}, "figures": {},
         "violated": [], "feasible": False}
     arch = point.arch
     if arch is None:
@@ -260,8 +256,6 @@ def result_of(point: Point, space: Space, known: dict[str, dict[str, Any]],
         result |= {"placed": {name: placed.get(name) for name in (
             "mhz", "by_seed", "cells", "error")}, "fault": placed.get("fault")}
         placed = placed if placed["error"] is None else None
-    if area is not None and point.cores > 1:
-        area = area | {name: point.cores * area[name] for name in _SIZES if name in area}
     good = area if area is not None and area["error"] is None else None
     nets = {net.name: net for net in point.networks}
     rows = []
@@ -308,7 +302,6 @@ def _violated(result, space):
     """Constraints that do not hold, or that ask for a figure that is not known."""
     values = result["figures"] | {"fits": not result["exceeds"]}
     values |= {key.path: value for key, value in _keys(result["chip"])}
-    values["cores"] = result["cores"]
     return [item.text for item in space.constraints
             if any(values[name] is None for name in item.names & METRICS.keys())
             or not item(values)]

@@ -67,10 +67,7 @@ _RECIPE: dict[str, Any] = {"range": str, "percentile": (int, float), "equalize":
                            "correct_bias": bool, "renormalize": bool,
                            "weight_range": str, "rounding": str}
 _NET: dict[str, Any] = {"path": str, "name": str, "data": str, "images": int} | _RECIPE
-#: What varies besides the keys of a chip: how many cores stand side by side.
-_CORES = "cores"
-_MOST_CORES = 64
-_PATHS = [*(key.path for key in KEYS.values()), _CORES]
+_PATHS = [key.path for key in KEYS.values()]
 
 
 @dataclass(frozen=True)
@@ -117,13 +114,12 @@ class Group:
         values = self.base | settings
         if not all(condition(values) for condition in self.conditions):
             return None
-        cores = values.pop(_CORES)
         try:
             arch, problem = _changed(values), ""
         except UserError as error:
             arch, problem = None, str(error).removeprefix("sweep: ")
         return Point(self.name, settings, arch, problem, self.networks, self.target, self.dsp,
-                     self.part or _board_part(arch, self.target), self.method, cores)
+                     self.part or _board_part(arch, self.target), self.method)
 
 
 @dataclass(frozen=True)
@@ -319,8 +315,8 @@ def _base(path, where, group):
     values: dict[str, Any] = {
         key.path: getattr(base, key.field) for key in KEYS.values()
         if key.path != "post.lanes" or key.path in written}
-    return {_CORES: 1} | {name: _as_written(value) for name, value in values.items()
-                          if value is not None} | fixed
+    return {name: _as_written(value) for name, value in values.items()
+            if value is not None} | fixed
 
 
 def _as_written(value):
@@ -337,15 +333,6 @@ def _check_settings(where, name, table):
         if key not in _PATHS:
             raise UserError(f"{where}: {name}: {key!r} is no key of a chip; write it as "
                             f"\"array.rows\". Keys: {', '.join(_PATHS)}")
-    if name == "set":
-        _check_cores(where, [table.get(_CORES, 1)])
-
-
-def _check_cores(where, values):
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_CORES:
-            raise UserError(f"{where}: {_CORES} must be a whole number from 1 to {_MOST_CORES}, "
-                            f"not {value!r}")
 
 
 def _axes(where, group):
@@ -364,7 +351,6 @@ def _axes(where, group):
                                                zip(*lists.values(), strict=True)]))
     seen: set[str] = set()
     for axis in axes:
-        _check_cores(where, [choice.get(_CORES, 1) for choice in axis.choices])
         keys = set(axis.choices[0])
         if keys & seen:
             raise UserError(f"{where}: {', '.join(sorted(keys & seen))} is varied twice")

@@ -6,7 +6,8 @@ from systolith.hw.spec.identity import WITHOUT_EFFECT, identity
 ARCH = Arch(rows=4, columns=4)
 #: For each field another value that the chip may have.
 OTHER = dict(
-    name="other", board="ulx3s-85f", rows=8, columns=8, lanes=2, activation="int7", weight="int7",
+    name="other", board="ulx3s-85f", cores=3, rows=8, columns=8, lanes=2,
+    activation="int7", weight="int7",
     accumulator=40, largest_k=100, activation_depth=128, weight_depth=64, accumulator_depth=64,
     parameter_depth=16, operand_depth=8, table_depth=256, leaky=True, bias_fraction=3,
     multiplier_bits=17,

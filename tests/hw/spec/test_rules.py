@@ -9,6 +9,7 @@ BINARY = {"activation": "bipolar1", "weight": "bipolar1"}
 #: By rule: fields that break it and no rule before it, and fields next to them that break none.
 BROKEN = {
     "_bursts_are_powers_of_two": ({"burst_beats": 3}, {"burst_beats": 4}),
+    "_cores_have_windows": ({"cores": 2, "address_bits": 31}, {"cores": 2}),
     "_boards_have_narrow_buses": ({"board": "ulx3s-85f", "bus_bits": 256},
                                   {"board": "ulx3s-85f", "bus_bits": 128}),
     "_both_formats_are_binary_or_none": ({"weight": "bipolar1"}, BINARY),

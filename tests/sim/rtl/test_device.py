@@ -7,9 +7,17 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 from systolith.sim.rtl import device as device_module
-from systolith.sim.rtl.device import Device, DeviceError, Status
+from systolith.sim.rtl.device import (
+    Device,
+    DeviceError,
+    Status,
+    devices_of,
+    memory_bytes,
+    spread,
+)
 
 ARCH = Arch(rows=2, columns=3)
+address = registers.address
 
 
 class Registers:
@@ -151,3 +159,53 @@ def test_a_run_that_did_not_finish():
     result = Device(Registers(STATUS=1, WAITING=3)).run()
     with pytest.raises(DeviceError, match="did not finish after 48 cycles: busy; load waits for"):
         result.check()
+
+
+class Several:
+    """The registers of some cores, of which each finishes at its own time."""
+    window_base = 0x10000
+
+    def __init__(self, times):
+        self.cores = [Registers() for _ in times]
+        self.times, self.left = times, [0] * len(times)
+        self.starts, self.resets, self.memory = [], [], {}
+
+    def read_register(self, offset):
+        core, offset = divmod(offset, 256)
+        if offset == address("STATUS"):
+            return 1 if self.left[core] else 2
+        return self.cores[core].read_register(offset)
+
+    def write_register(self, offset, value):
+        core, offset = divmod(offset, 256)
+        if offset == address("CONTROL"):
+            (self.starts if value == 1 else self.resets).append(core)
+            self.left[core] = self.times[core] if value == 1 else 0
+            return
+        self.cores[core].write_register(offset, value)
+
+    def wait(self, limit):
+        least = min(left for left in self.left if left)
+        self.left = [max(0, left - least) for left in self.left]
+
+    def write_memory(self, offset, data):
+        self.memory[offset] = bytes(data)
+
+    def read_memory(self, offset, size):
+        return self.memory[offset][:size]
+
+
+def test_runs_go_to_the_core_that_is_free():
+    arch = Arch(rows=2, columns=3, cores=2)
+    program = Program(arch, [], bytes(64), 0, 5000)
+    transport = Several([30, 10])
+    devices = devices_of(transport, program)
+    assert memory_bytes(arch, 5000) == 8192 + 5000
+    begun = []
+    found = spread(devices, [([(4, bytes([run]))], [(4, 1)]) for run in range(5)],
+                   begins=lambda run, core: begun.append((run, core)))
+    assert [run for run, _ in begun] == list(range(5)) and begun[:3] == [(0, 0), (1, 1), (2, 1)]
+    assert [core for _, core in begun].count(1) == 3        # it is three times as fast
+    assert [run.outputs for run in found] == [[bytes([run])] for run in range(5)]
+    assert set(transport.memory) == {4, 8192 + 4}
+    assert len(transport.resets) == 1           # the first one with nothing left to do

@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from inspect import signature
 
 import pytest
 from systolith.gen.chip.toml import commented_toml, load_chip
 from systolith.gen.chip.verilog import design_verilog
 from systolith.gen.cli.main import main
 from systolith.gen.flow import bitstream as module
+from systolith.gen.kit.errors import UserError
+from systolith.gen.kit.processes import Tool
 from systolith.gen.report.report import make_report, write_report
 from systolith.hw.board.boards import BOARDS
 
@@ -228,3 +232,19 @@ def test_the_real_tools_on_a_board_without_its_core(board, package, clock, tmp_p
     memory = {"ulx3s-12f": ("DP16KD", 32), "icebreaker": ("ICESTORM_SPRAM", 4),
               "tang-nano-20k": ("BSRAM", 16)}[board]
     assert report["cells"][memory[0]][0] == memory[1]
+
+
+@pytest.mark.parametrize("missing", ["placer", "packer"])
+def test_a_tool_that_is_missing_is_said_before_anything_is_made(missing, monkeypatch, tmp_path):
+    board, flow = module.flow_of("icebreaker")
+    there, not_there = (Tool(name, (), name, (), "boards") for name in ("json", "no_such_module"))
+    tools = {"placer": there, "packer": there} | {missing: not_there}
+    monkeypatch.setattr(module, "flow_of", lambda name: (board, replace(flow, **tools)))
+    monkeypatch.setattr(module, "core_verilog", lambda arch: pytest.fail("Verilog is made"))
+    with pytest.raises(UserError, match="no_such_module is neither on PATH nor installed"):
+        module.bitstream(load_chip("icebreaker-bnn"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_three_seeds_are_tried_unless_said_otherwise():
+    assert signature(module.bitstream).parameters["seeds"].default == (1, 2, 3)

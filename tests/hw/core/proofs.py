@@ -18,8 +18,8 @@ def prove(folder, text, assumed=(), steps=4):
     source.write_text(text)
     assume = " ".join(f"-set {name} 1" for name in assumed)
     run_yosys([
-        f'read_verilog -sv "{source}"', "hierarchy -check -top top", "proc", "flatten", "opt",
-        "memory_map", "opt -full",
+        f'read_verilog -sv "{source}"', "hierarchy -check -top top", "proc", "flatten", "clean",
+        "opt", "memory_map", "opt -full",
         f'tee -q -o "{result}" sat -verify -tempinduct -maxsteps {steps} -set rst 0 {assume} '
         "-prove ok 1 top"], result, folder / "log", timeout=600)
 

@@ -143,3 +143,17 @@ def test_a_chip_holds_fewer_fraction_bits_of_a_bias():
     nearly = replace(layer, requantization=replace(own, addend=[(1 << 25) - 1]))
     assert nearly.on_chip(arch).bias.tolist() == [5]
     assert held.on_chip(arch).requantization.addend.tolist() == [1 << 24]
+
+
+def test_a_chip_holds_offsets_as_finely_as_the_results_to_which_they_are_added():
+    chip = Arch(rows=4, columns=4, operand_depth=64, leaky=True, slope_offsets=True)
+    unit = chip.offset_unit(True)
+    assert unit > 1 == chip.offset_unit(False)
+    given = replace(WIDE, offset=[unit + 1])
+    operand = Operand("r", low=-128, high=127)
+
+    def held(**records):
+        return one(**records).on_chip(chip).requantization.offset.tolist()
+    assert held(requantization=given) == [unit + 1]
+    assert held(requantization=given, operand=operand) == [unit]
+    assert held(requantization=replace(given, late=True), operand=operand) == [unit + 1]

@@ -1,4 +1,5 @@
 import pytest
+from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 
 
@@ -23,3 +24,18 @@ def test_tables_and_leaky_channels_are_for_chips_that_compute_numbers():
     for facts in ({"table_depth": 2}, {"leaky": True}):
         with pytest.raises(ValueError, match="on binary chips"):
             Arch(rows=2, columns=2, activation="bipolar1", weight="bipolar1", **facts)
+
+
+@pytest.mark.parametrize("weight, more, exponent", [
+    ("int8", 0, 0), ("e2m1", 0, parse("e2m1").exponent), ("mxfp4", 1, parse("e2m1").exponent),
+    ("mxint8", 1, None)])
+def test_a_filling_has_a_word_a_row_and_one_of_scales(weight, more, exponent):
+    arch = Arch(rows=4, columns=4, lanes=8, weight=weight)
+    assert arch.fill == 4 + more
+    scale = arch.weight.block_scale
+    assert bool(scale) == bool(more)
+    if exponent is not None:
+        assert arch.weight.exponent == exponent
+    # the smallest image times the smallest, a scale's fraction bits included
+    assert arch.sum_exponent == arch.activation.exponent + arch.weight.exponent - (
+        scale.man if scale else 0)

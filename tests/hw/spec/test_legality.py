@@ -181,3 +181,16 @@ def test_rules_refuse_what_breaks_them_and_nothing_beside_it(name):
     assert rule(instruction(opcode, **broken), arch) == fault(instruction(opcode, **broken), arch)
     assert fault(instruction(opcode, **broken), arch) is not None
     assert fault(instruction(opcode, **kept), arch) is None
+
+
+@pytest.mark.parametrize("arch, opcode, broken, kept", [
+    (SMALL, Opcode.ARRAY, {"x_start": -16383, "out_x": 3, "stride_ox": -1},
+     {"x_start": -16383, "out_x": 2, "stride_ox": -1}),
+    (LARGE, Opcode.ARRAY, {"starts": 1, "results_x": 3, "start_x": 2, "out_x": 4},
+     {"starts": 1, "results_x": 3, "start_x": 2, "out_x": 5}),
+    (LARGE, Opcode.ARRAY, {"starts": 1, "pool_x": 2}, {"starts": 1}),
+    (SMALL, Opcode.POST, {"low": -5, "high": 5, "zero_point": -508},
+     {"low": -5, "high": 5, "zero_point": -507})], ids=lambda part: "")
+def test_rules_have_other_ends_too(arch, opcode, broken, kept):
+    assert fault(instruction(opcode, **broken), arch) is not None
+    assert fault(instruction(opcode, **kept), arch) is None

@@ -6,9 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
-from systolith.hw.spec.isa import Memory, Opcode
+from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
+from systolith.hw.spec.memories import Space
 from systolith.hw.spec.program import Program
-from systolith.sim.machine.access import AccessError, check, check_program, merge, overlap, words
+from systolith.sim.machine.access import (
+    Access,
+    AccessError,
+    Pattern,
+    accesses,
+    check,
+    check_program,
+    merge,
+    overlap,
+    words,
+)
 
 from ...boundaries import WINDOW, values
 
@@ -105,3 +116,48 @@ def test_what_a_sequencer_refuses_the_simulator_refuses(opcode):
                                                      r"only on|reaches byte|do not"):
                     check(Instruction(opcode, {field.name: value}), arch)
     assert refused
+
+
+@pytest.mark.parametrize("intervals", [[], [[2, 5]], [[0, 1], [4, 6], [9, 10]]])
+@pytest.mark.parametrize("base", [0, 3, 20])
+def test_words_of_a_part_of_a_memory_are_chosen(intervals, base):
+    access = Access(Space.ACTIVATION, Pattern(np.array(intervals, int).reshape(-1, 2)), base, False)
+    mine = [base + word for a, b in intervals for word in range(a, b)]
+    for start, stop in ((0, None), (0, 40), (4, 9), (5, 26), (25, 26), (12, 12), (31, 40)):
+        held = np.arange(start, 40 if stop is None else stop)
+        assert held[access.index(start, stop)].tolist() == [
+            word for word in mine if word >= start and word < (stop or 40)], (start, stop)
+
+
+@pytest.mark.parametrize("destination, written", [
+    (Destination.ACTIVATION, {Space.ACTIVATION: 40}), (Destination.OPERAND, {Space.OPERAND: 5}),
+    (Destination.BOTH, {Space.ACTIVATION: 40, Space.OPERAND: 5}), (Destination.STORE, {})])
+def test_results_are_written_where_the_destination_says(destination, written):
+    post = Instruction(Opcode.POST, {"destination": destination, "base": 40, "copy_base": 5,
+                                     "out_x": 2, "stride_x": 2})
+    found = {access.space: words(access.intervals).tolist()
+             for access in accesses(post, _PLAIN) if access.is_write}
+    assert found == {space: [base, base + 2] for space, base in written.items()}
+
+
+@pytest.mark.parametrize("pooling", [Pooling.LARGEST, Pooling.CARRIED, Pooling.LEAD, Pooling.SUM])
+@pytest.mark.parametrize("out, pool", [((1, 1), (1, 1)), ((2, 3), (1, 2)), ((3, 1), (1, 4))])
+def test_windows_one_after_the_other_read_all_words(out, pool, pooling):
+    post = Instruction(Opcode.POST, {"out_y": out[0], "out_x": out[1], "pool_x": pool[1],
+                                     "pooling": pooling})
+    found, = (access for access in accesses(post, _PLAIN) if access.space == Space.ACCUMULATOR)
+    # with LEAD a row reads a column more
+    assert words(found.intervals).tolist() == list(range(
+        out[0] * (out[1] * pool[1] + (pooling == Pooling.LEAD))))
+
+
+@pytest.mark.parametrize("base, copy, refused", [(0, 2, False), (2, 0, False), (0, 1, True),
+                                                 (1, 0, True), (3, 3, True)])
+def test_operands_are_not_overwritten_while_they_are_read(base, copy, refused):
+    post = Instruction(Opcode.POST, {"destination": Destination.OPERAND, "out_x": 2, "stride_x": 1,
+                                     "operand": 1, "operand_base": base, "copy_base": copy})
+    if refused:
+        with pytest.raises(AccessError, match="must not overlap"):
+            check(post, _PLAIN)
+    else:
+        check(post, _PLAIN)

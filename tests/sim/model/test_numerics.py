@@ -123,3 +123,38 @@ def test_images_of_codes_that_are_numbers(name):
     for wrong in [1 << format.width, -1, *set(every.tolist()) - set(finite.tolist())]:
         with pytest.raises(ValueError):
             numerics.images_of(format, [finite[0], wrong])
+
+
+@pytest.mark.parametrize("kind", [np.int64, object])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5)])
+def test_each_channel_has_its_bias(shape, kind):
+    sums = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    bias = [5, -7, 1 << 62]
+    found = numerics.add_bias(sums, bias)
+    for index in np.ndindex(shape):
+        assert found[index] == int(sums[index]) + bias[index[1]]
+
+
+@pytest.mark.parametrize("upper_first", [False, True])
+@pytest.mark.parametrize("part, width", [(Int(4), 8), (Bipolar(1), 4), (Int(2), 4)])
+def test_parts_of_codes_are_numbers_of_their_own(part, width, upper_first):
+    codes = np.arange(1 << width).reshape(-1, 4)
+    found, count = numerics.parts_of(part, codes, width, upper_first), width // part.width
+    assert found.shape == (len(codes), 4 * count)
+    for n, code in np.ndenumerate(codes):
+        bits = [int(code) >> part.width * k & (1 << part.width) - 1 for k in range(count)]
+        mine = found[n[0], n[1] * count:(n[1] + 1) * count]
+        assert mine.tolist() == [int(part.image(b)) for b in (bits[::-1] if upper_first else bits)]
+
+
+@pytest.mark.parametrize("groups, inputs, outputs, size", [
+    (2, 4, 6, 9), (3, 6, 3, 9), (4, 4, 4, 9), (2, 4, 2, 1 << 30)])
+def test_groups_are_convolutions_side_by_side(groups, inputs, outputs, size):
+    rng = np.random.default_rng(1)
+    images = rng.integers(-size, size, (2, inputs, 5, 4))
+    weight = rng.integers(-size, size, (outputs, inputs // groups, 3, 2))
+    found = numerics.convolve(images, weight, groups=groups, stride=(2, 1), pads=(1, 0, 1, 1))
+    parts = [numerics.convolve(images[:, n * inputs // groups:(n + 1) * inputs // groups],
+                               weight[n * outputs // groups:(n + 1) * outputs // groups],
+                               stride=(2, 1), pads=(1, 0, 1, 1)) for n in range(groups)]
+    assert (found == np.concatenate(parts, axis=1)).all()

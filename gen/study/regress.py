@@ -38,6 +38,7 @@ from systolith.sim.random.programs import random_program
 from systolith.sim.rtl import core as rtl
 from systolith.sim.rtl.verilate import SimulationError
 
+from .coverage import Covered
 from .judge import check_order, difference, wrong_cycles
 from .trouble import in_trouble, told, vain_reset, wrong_end
 
@@ -91,7 +92,8 @@ def chip(name: str) -> Arch:
 
 def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
             junit: Path | str | None = None, *, seed: int | None = None,
-            waves: Path | str | None = None, show: Callable[[str], object] = print) -> list[Case]:
+            waves: Path | str | None = None, coverage: Covered | None = None,
+            show: Callable[[str], object] = print) -> list[Case]:
     """Run seeds on chips and say what came of each.
 
     Parameters
@@ -109,6 +111,8 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
         This seed alone, on every chip.
     waves : path or None
         FST file to write; with one chip and `seed` only.
+    coverage : Covered or None
+        To which is added what the runs cover; they take several times as long.
     show : function of a line of text
 
     A network that the compiler refuses for one of the reasons in `EXPECTED` is counted; refusals
@@ -132,7 +136,9 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
                  for first in range(0, len(part), _SEEDS_AT_ONCE)]
     start, cases = time.monotonic(), []
 
-    def report(done):
+    def report(done, covered):
+        if coverage is not None:
+            coverage.add(covered)
         for case in done:
             text = f"FAILED\n  {case.failure}\n  repeat: {case.command}" if case.failure else "ok"
             note = f" (no network: {case.refused})" if case.refused else ""
@@ -141,14 +147,15 @@ def regress(chips: Sequence[str] | None = None, seeds: int = 20, jobs: int = 1,
 
     if jobs == 1 or len(parts) == 1:
         for part in parts:
-            report(_run_part(*part, waves))
+            report(*_run_part(*part, waves, coverage is not None))
     else:
         # Parts of one chip follow each other, so that its executable is compiled once.
         by_chip = {name: [part for part in parts if part[0] == name] for name, _ in parts}
         with ProcessPoolExecutor(jobs) as pool:
-            for future in as_completed([pool.submit(_run_parts, mine)
+            for future in as_completed([pool.submit(_run_parts, mine, coverage is not None)
                                         for mine in by_chip.values()]):
-                report(future.result())
+                for done in future.result():
+                    report(*done)
     cases.sort(key=lambda case: (names.index(case.chip), case.seed))
     refused = sum(bool(case.refused) for case in cases)
     if refused == len(cases) and seed is None:
@@ -177,13 +184,13 @@ def _random_chips(count):
     return (fresh + others)[:max(count, len(fresh))]
 
 
-def _run_parts(parts):
-    return [case for name, seeds in parts for case in _run_part(name, seeds, None)]
+def _run_parts(parts, coverage):
+    return [_run_part(name, seeds, None, coverage) for name, seeds in parts]
 
 
-def _run_part(name, seeds, waves):
-    """Cases of some seeds on one chip, in one simulation."""
-    arch, start = chip(name), time.monotonic()
+def _run_part(name, seeds, waves, coverage):
+    """(cases of some seeds on one chip, `Covered`), of one simulation."""
+    arch, start, covered = chip(name), time.monotonic(), Covered()
     cases = [Case(name, seed) for seed in seeds]
     prepared = []
     for case in cases:
@@ -196,7 +203,7 @@ def _run_part(name, seeds, waves):
     if prepared:
         try:
             simulation = rtl.simulate(core_verilog(arch), [item[1] for item in prepared],
-                                      waves=waves, strict=False)
+                                      waves=waves, strict=False, coverage=coverage)
         except SimulationError as error:
             text = str(error)
             for case, *_ in prepared:
@@ -204,6 +211,10 @@ def _run_part(name, seeds, waves):
                     case.failure = text
                     text = f"the simulation failed, as seed {prepared[0][0].seed} says"
         else:
+            if coverage:
+                covered.cores[name] = simulation.coverage
+                for _, job, *_ in prepared:
+                    covered.run(job.program.instructions, arch)
             for (case, job, expected, what), runs in zip(prepared, simulation.runs, strict=True):
                 case.clocks += sum(run.cycles for run in runs)
                 wrong = (wrong_end(runs[0], expected, job) if job.again else "") or (
@@ -213,7 +224,7 @@ def _run_part(name, seeds, waves):
                     case.failure = f"{what}: {wrong}"
     for case in cases:
         case.seconds = (time.monotonic() - start) / len(cases)
-    return cases
+    return cases, covered
 
 
 def _prepare(arch, case):

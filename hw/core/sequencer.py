@@ -118,14 +118,18 @@ class Sequencer(wiring.Component):
         first = Signal()
         begins = opcode == Opcode.BEGIN
         wrong_order = first != begins
-        m.d.comb += good.eq(complete & self.busy & ~ended & ~self.halt & ~failed & ~check.illegal
+        # An instruction of one beat may be complete in the cycle after another one: then END, and
+        # that BEGIN was the first, must be known before they are executed.
+        single = self.beats == 1
+        over: Value = ended | (executed & ends) if single else ended
+        m.d.comb += good.eq(complete & self.busy & ~over & ~self.halt & ~failed & ~check.illegal
                             & ~check.foreign & ~wrong_order)
         m.d.sync += [
             executed.eq(good), ends.eq(opcode == Opcode.END),
             commit.eq(Mux(good & _has_unit(opcode), 1 << _unit(opcode), 0)),
             fault.eq(0), faulty_layer.eq(layer),
         ]
-        with m.If(complete & ~ended):
+        with m.If(complete & ~over):
             with m.If(failed):
                 m.d.sync += fault.eq(ErrorCode.BUS)
             with m.Elif(check.illegal | wrong_order):
@@ -144,6 +148,9 @@ class Sequencer(wiring.Component):
             m.d.sync += [first.eq(0), ended.eq(ends & whole)]
         with m.Elif(self.busy & ended & idle & ~self.halt):
             m.d.sync += [self.busy.eq(0), self.done.eq(1)]
+        if single:
+            with m.If(good):
+                m.d.sync += first.eq(0)
         with m.If(self.halt):
             m.d.sync += self.busy.eq(0)
         self._elaborate_report(m, fault, damaged, executed, faulty_layer, position)

@@ -6,11 +6,54 @@ from typing import Any
 
 import numpy as np
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.isa import Combination, Opcode
-from systolith.hw.spec.legality import executes
+from systolith.hw.spec.instruction import Instruction
+from systolith.hw.spec.isa import OPCODES, Combination, Field, Opcode
+from systolith.hw.spec.legality import BOUNDS, executes
+from systolith.hw.spec.memories import MEMORIES, Space
+from systolith.hw.spec.widths import kept_bits
 from systolith.sim.model.pool import Pool
 
-__all__ = ["below_zero", "combination", "offsets", "operand_fields", "parameters", "random_windows"]
+__all__ = ["below_zero", "combination", "limits", "offsets", "operand_fields", "parameters",
+           "random_windows", "stretched"]
+
+_BOUNDS = {(bound.opcode, bound.field): bound.limits for bound in BOUNDS}
+#: Fields that are words of a memory.
+_WORDS = {
+    (Opcode.ARRAY, "weight_base"): Space.WEIGHT, (Opcode.ARRAY, "base"): Space.ACTIVATION,
+    (Opcode.ARRAY, "accumulator"): Space.ACCUMULATOR,
+    (Opcode.POST, "accumulator"): Space.ACCUMULATOR, (Opcode.POST, "base"): Space.ACTIVATION,
+    (Opcode.POST, "parameters"): Space.PARAMETER, (Opcode.POST, "copy_base"): Space.OPERAND,
+    (Opcode.POST, "operand_base"): Space.OPERAND}
+
+
+def limits(code: Instruction, item: Field, arch: Arch) -> tuple[int, int] | None:
+    """The smallest and largest value of an instruction's field that a chip keeps and its bounds
+    allow; None where the field means nothing."""
+    low, high, bits = item.low, item.high, kept_bits(arch, code.opcode)[item.name]
+    if bits < item.width:
+        top = 1 << max(bits - item.signed, 0)
+        low, high = max(low, -top if item.signed else 0), min(high, top - 1)
+    space = _WORDS.get((code.opcode, item.name))
+    if (code.opcode, item.name) == (Opcode.LOAD, "base"):
+        space = Space(code.memory)
+    if space is not None:
+        high = max(low, min(high, MEMORIES[space].depth(arch) - 1))
+    bound = _BOUNDS.get((code.opcode, item.name))
+    if bound is None:
+        return low, high
+    mine = bound(code, arch)
+    return mine and (max(low, mine[0]), min(high, mine[1]))
+
+
+def stretched(code: Instruction, arch: Arch, draw: Random) -> Instruction:
+    """The instruction with some of its fields, but no counts and flags, at an end of what the chip
+    keeps."""
+    fields = [item for item in OPCODES[code.opcode] if item.width > 2 and item.least is None]
+    changed = {}
+    for item in draw.sample(fields, draw.randint(0, min(3, len(fields)))):
+        if ends := limits(code, item, arch):
+            changed[item.name] = draw.choice(ends)
+    return Instruction(code.opcode, code.fields | changed, layer=draw.choice((code.layer, 0xFFF)))
 
 
 def parameters(arch: Arch, data: np.random.Generator, shape: int | tuple[int, ...],

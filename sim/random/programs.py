@@ -14,20 +14,30 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import identity
 from systolith.hw.spec.instruction import Instruction, sealed
-from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
+from systolith.hw.spec.isa import OPCODES, Destination, Memory, Opcode, Pooling, Unit
 from systolith.hw.spec.legality import executes
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loadable, word_bytes
 from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.sim.machine.access import AccessError, accesses, check, check_program, words
+from systolith.sim.machine.races import find_stall
 
-from .fields import below_zero, combination, offsets, operand_fields, parameters
+from .fields import (
+    below_zero,
+    combination,
+    offsets,
+    operand_fields,
+    parameters,
+    stretched,
+)
 
 __all__ = ["random_program"]
 
 #: Pixels times passes of one ARRAY instruction, at most; bounds the cycles of a simulation.
 _STEPS = 600
+#: What a field can count, of those that may be longer.
+_LONGEST = {item.name: item.high for item in OPCODES[Opcode.ARRAY]}
 
 
 def random_program(arch: Arch, seed: int, synchronize: Callable[[list, Arch], list],
@@ -53,14 +63,18 @@ class _Writer:
         self.signs = random.Random(f"program's signs {seed}")
         self.chunks = random.Random(f"program's chunks {seed}")
         self.narrow = random.Random(f"program's narrow weights {seed}")
+        self.ends = random.Random(f"program's ends {seed}")
         self.data = np.random.default_rng([seed, 1])
         self.instructions = []
         self.layer = 0
         self.code_offset = self.draw.randrange(0, 5) * 64
         code = self.code_offset + (instructions + 8) * arch.instruction_bytes
         self.free = -(-code // 64) * 64          # where data may stand from
+        if arch.address_bits <= 18 and self.ends.random() < 0.1:
+            self.free = max(self.free, 1 << arch.address_bits - 1)
         self.sections = []                       # (start, bytes)
         self.window = self.free + self.draw.choice((1 << 12, 3 << 12))
+        self.codes = {0, *arch.activation.finite_codes().tolist()}
         self.all_numbers = all(len(form.finite_codes()) == 1 << form.width
                                for form in (arch.activation, arch.weight))
         self.memories = [Memory(row.space) for row in loadable(arch)]
@@ -82,7 +96,9 @@ class _Writer:
             draw.choices(list(makers), list(makers.values()))[0]()
         code = [Instruction(Opcode.BEGIN, {"identity": identity(arch)}), *self.instructions,
                 Instruction(Opcode.END)]
-        code = sealed(synchronize(code, arch))
+        code = synchronize(code, arch)
+        self.add_tokens(code)
+        code = sealed(code)
         window = -(-self.window // 64) * 64
         image = self.data.integers(0, 256, window, dtype=np.uint8)
         for start, section in self.sections:
@@ -100,8 +116,47 @@ class _Writer:
             check(instruction, self.arch)
         except (AccessError, ValueError):
             return False
-        self.instructions.append(instruction)
+        self.instructions.append(self.at_ends(instruction))
         return True
+
+    def at_ends(self, instruction):
+        """The instruction with fields at the ends of their ranges, where it reads and writes the
+        same words all the same: fields that do not matter here, limits, factors."""
+        for _ in range(3):
+            if self.ends.random() < 0.5:
+                changed = stretched(instruction, self.arch, self.ends)
+                if changed.fields.get("pad_code", 0) not in self.codes:
+                    continue
+                try:
+                    check(changed, self.arch)
+                except (AccessError, ValueError):
+                    continue
+                if self.touched(changed) == self.touched(instruction):
+                    instruction = changed
+        return instruction
+
+    def add_tokens(self, code):
+        """Tokens between units that need none, as STORE and POST, whose items meet in a queue."""
+        for giver, taker in ((Unit.ARRAY, Unit.STORE), (Unit.STORE, Unit.ARRAY),
+                             (Unit.POST, Unit.STORE), (Unit.STORE, Unit.POST)):
+            gives = [n for n, i in enumerate(code) if i.unit == giver]
+            if self.ends.random() < 0.5 or not gives or any(
+                    i.unit == giver and i.signal >> taker & 1 for i in code):
+                continue
+            first = self.ends.choice(gives)
+            after = [i for i in code[first:] if i.unit == taker]
+            if after:
+                last = self.ends.choice(after)
+                code[first].signal ^= 1 << taker
+                last.wait ^= 1 << giver
+                # a POST may need the STORE that takes its items, to end
+                if find_stall(code, self.arch):
+                    code[first].signal ^= 1 << taker
+                    last.wait ^= 1 << giver
+
+    def touched(self, instruction):
+        return [(access.space, access.is_write, access.intervals.tobytes())
+                for access in accesses(instruction, self.arch)]
 
     def run(self, known, least=1):
         """(first, length) of some of the successive words that are known, None if too few."""
@@ -155,6 +210,8 @@ class _Writer:
         else:
             beats = (self.window - self.free - span) // arch.beat_bytes
             address = self.free + draw.randint(0, beats) * arch.beat_bytes
+            if self.ends.random() < 0.2:
+                address = 0
         if self.add(Opcode.LOAD, memory=memory, address=address, rows=rows, words=run,
                     row_stride=row_stride, base=base, base_stride=base_stride,
                     word_beats=word_beats):
@@ -224,6 +281,10 @@ class _Writer:
         dilation = draw.choice((1, 1, 2)), draw.choice((1, 1, 2))
         pads = draw.randrange(kernel_y + 1), draw.randrange(kernel_x + 1)
         out_y, out_x = draw.randint(1, 6), draw.randint(1, 8)
+        longest = self.ends.choice(
+            ("kernel_y", "kernel_x", "blocks", "pool_y", "pool_x", *[""] * 15))
+        if longest:                              # one loop as long as it can be
+            kernel_y = kernel_x = blocks = pool_y = pool_x = out_y = out_x = 1
         fields = dict(
             base=base, kernel_y=kernel_y, kernel_x=kernel_x, blocks=blocks, out_y=out_y,
             out_x=out_x, pool_y=pool_y, pool_x=pool_x, y_start=-pads[0] * width, x_start=-pads[1],
@@ -231,6 +292,10 @@ class _Writer:
             stride_kx=dilation[1], stride_block=width * height,
             stride_oy=stride[0] * pool_y * width, stride_ox=stride[1] * pool_x,
             stride_py=stride[0] * width, stride_px=stride[1])
+        if longest:
+            fields[longest] = (15 if longest.startswith("pool") else
+                               min(weights[1] // words_a_pass, _LONGEST[longest]))
+            fields |= dict(stride_ky=1, stride_kx=1, stride_block=0)
         if wild:
             for name in draw.sample(("ky", "kx", "oy", "ox", "py", "px", "block"), 3):
                 fields[f"stride_{name}"] = draw.randint(-width - 1, width + 1)
@@ -281,6 +346,8 @@ class _Writer:
         """Let activations come from the top, results beginning here and there."""
         draw = self.draw
         fields["pool_x"], fields["pool_y"] = 1, draw.randint(1, 4)
+        if self.ends.random() < 0.1:
+            fields["pool_y"] = 15
         fields["out_x"] += draw.randint(0, 2 * self.arch.rows)
         start_y, start_x = draw.randint(1, 3), draw.randint(1, 3)
         fields |= dict(
@@ -387,6 +454,8 @@ class _Writer:
         draw = self.other
         row = draw.randint(1, min(count, 12))
         pool_y, pool_x = draw.randint(1, min(3, count // row)), draw.randint(1, min(3, row))
+        if self.ends.random() < 0.1:
+            pool_y = min(15, count // row)
         pooling = draw.choice(tuple(Pooling))
         lead = pooling == Pooling.LEAD and pool_x < row
         stride_y, stride_x = draw.randint(1, 3), draw.randint(1, 4)
@@ -462,6 +531,8 @@ class _Writer:
         span = row_stride * (rows - 1) + across
         self.window = max(self.window, self.free + span)
         address = self.free + draw.randint(0, (self.window - self.free - span) // unit) * unit
+        if span <= self.code_offset and self.ends.random() < 0.5:
+            address = 0
         if not self.add(Opcode.STORE, address=address, rows=rows, items=run,
                         row_stride=row_stride, item_stride=item_stride, raw=raw, burst=burst):
             raise AccessError("a random STORE must be legal, as its POST has been written")

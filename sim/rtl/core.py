@@ -15,6 +15,7 @@ from systolith.hw.spec.identity import identity
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.widths import register_bits
 
+from .coverage import Coverage, read
 from .device import RunResult, memory_bytes
 from .verilate import SimulationError, build, run
 
@@ -109,10 +110,12 @@ class RtlRun(RunResult):
 
 @dataclass
 class Simulation:
-    """Results (a list of `RtlRun` for each job), and the clocks and seconds that the runs took."""
+    """Results (a list of `RtlRun` for each job), the clocks and seconds that the runs took, and
+    what was covered, where that was counted."""
     runs: list
     clocks: int
     seconds: float
+    coverage: Coverage | None = None
 
     @property
     def clocks_per_second(self) -> float:
@@ -120,7 +123,8 @@ class Simulation:
 
 
 def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool = False,
-               optimize: str = "-O0", cache: Path | str | None = None) -> Path:
+               coverage: bool = False, optimize: str = "-O0",
+               cache: Path | str | None = None) -> Path:
     """Compile `verilog` (a module `systolith_core` for `arch`) with memory and testbench.
 
     Returns the path of an executable for `simulate`; the same arguments give the same one again.
@@ -128,8 +132,11 @@ def build_core(verilog: str, arch: Arch, *, window_bytes: int = 0, waves: bool =
     here = Path(__file__).parent
     sources = {"core.v": verilog, **{
         name: (here / name).read_text() for name in ("memory.sv", "harness.sv")}}
+    if coverage:                                # of the core alone
+        sources["coverage.vlt"] = "`verilator_config\n" + "".join(
+            f'coverage_off -file "{name}"\n' for name in ("memory.sv", "harness.sv"))
     return build_bench(
-        sources, "harness", waves=waves, optimize=optimize, cache=cache,
+        sources, "harness", waves=waves, coverage=coverage, optimize=optimize, cache=cache,
         parameters={"DATA_BITS": arch.bus_bits, "ITEM_BITS": arch.item_bits,
                     "SIZE_BITS": max(24, (memory_bytes(arch, window_bytes) - 1).bit_length()),
                     **({"CORES": arch.cores, "REGISTER_BITS": register_bits(arch)}
@@ -160,8 +167,8 @@ def run_bench(executable: Path, top: str, module: str, *, folder: Path,
 
 
 def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = None,
-             strict: bool = True, optimize: str = "-O0", cache: Path | str | None = None,
-             timeout: float | None = None) -> Simulation:
+             strict: bool = True, coverage: bool = False, optimize: str = "-O0",
+             cache: Path | str | None = None, timeout: float | None = None) -> Simulation:
     """Run jobs, all for one chip, one after the other in one simulation.
 
     Parameters
@@ -173,6 +180,8 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         FST file to write.
     strict : bool
         Refuse a core that breaks a rule of AXI or writes outside its window.
+    coverage : bool
+        Count lines and toggles; takes twice the time or more.
     optimize, cache
         See `verilate.build`; "-O1" pays from `LONG` clocks on.
     timeout : float or None
@@ -185,7 +194,7 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         raise ValueError("all jobs of a simulation must be for one chip")
     executable = build_core(
         verilog, arch, window_bytes=max(job.program.window_bytes for job in jobs),
-        waves=waves is not None, optimize=optimize, cache=cache)
+        waves=waves is not None, coverage=coverage, optimize=optimize, cache=cache)
     with tempfile.TemporaryDirectory(prefix="systolith-") as name:
         folder = Path(name)
         (folder / "jobs.pickle").write_bytes(pickle.dumps(jobs))
@@ -202,11 +211,12 @@ def simulate(verilog: str, jobs: Sequence[Job], *, waves: Path | str | None = No
         results, clocks, seconds = outcome
         numbers = iter(range(sum(map(len, results))))
         runs = [[_with_logs(result, folder, next(numbers)) for result in job] for job in results]
+        counted = read((folder / "coverage.dat").read_text(), verilog) if coverage else None
     broken = [text for job in runs for result in job for text in result.broken]
     if strict and broken:
         raise SimulationError("the core broke a rule of its memory bus (cycle, address, rule):\n"
                               + "\n".join(broken[:10]))
-    return Simulation(runs, clocks, seconds)
+    return Simulation(runs, clocks, seconds, counted)
 
 
 def _with_logs(result, folder, number):

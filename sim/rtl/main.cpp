@@ -1,5 +1,6 @@
 // Runs the harness under cocotb: toggles the clock, and calls back whoever waits for something.
 // Arguments: --trace FILE writes FST waveforms, where they were compiled in; plusargs.
+// Writes coverage.dat, where coverage was compiled in.
 
 #include <cstring>
 #include <memory>
@@ -7,6 +8,9 @@
 #include "Vtop.h"
 #include "verilated.h"
 #include "verilated_vpi.h"
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 #if VM_TRACE
 #include "verilated_fst_c.h"
 #endif
@@ -69,6 +73,9 @@ int main(int argc, char** argv) {
     }
     top->final();
     VerilatedVpi::callCbs(cbEndOfSimulation);
+#if VM_COVERAGE
+    Verilated::defaultContextp()->coveragep()->write("coverage.dat");
+#endif
 #if VM_TRACE
     waves.close();
 #endif

@@ -92,7 +92,8 @@ def cache_folder() -> Path:
 
 def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
           link: Sequence[str] = (), parameters: Mapping[str, int] | None = None,
-          waves: bool = False, optimize: str = "-O0", cache: Path | str | None = None) -> Path:
+          waves: bool = False, coverage: bool = False, optimize: str = "-O0",
+          cache: Path | str | None = None) -> Path:
     """Compile sources into an executable, or find the one that was compiled before.
 
     Parameters
@@ -109,6 +110,8 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
         Values for the top module's parameters.
     waves : bool
         Compile in what writes FST waveforms (`VerilatedFstC`).
+    coverage : bool
+        Compile in what counts lines and toggles (`VerilatedCov`).
     optimize : str
         The C++ compiler's optimization. The default is for short runs: compiling takes half as
         long as with "-O1", a run twice as long.
@@ -126,6 +129,7 @@ def build(sources: Mapping[str, str], top: str, *, flags: Sequence[str] = (),
         "-Wno-fatal", "--x-assign", "fast", "--x-initial", "fast",
         *(["--main", "--timing"] if standalone else []),
         *(["--trace-fst", "--trace-structs"] if waves else []),
+        *(["--coverage-line", "--coverage-toggle"] if coverage else []),
         *flags]
     standard = "-std=gnu++20" if standalone else "-std=gnu++17"
     made_from = [identity, compiler_version, options, list(link), optimize, standard,

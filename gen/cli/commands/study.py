@@ -40,15 +40,27 @@ class Regress(Command):
         parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
         parser.add_argument("--waves", metavar="FILE.fst",
                             help="waveforms of one seed on one chip")
+        parser.add_argument("--coverage", nargs="?", const="", metavar="FILE.json",
+                            help="say which lines and bits of the Verilog, and which values of "
+                                 "instructions, were covered; takes several times as long")
 
     def run(self, options: Namespace) -> int:
+        from systolith.gen.study.coverage import Covered, wrong_reasons
         from systolith.gen.study.regress import regress
+        covered = Covered() if options.coverage is not None else None
         cases = regress(options.chips, options.seeds, options.jobs, options.junit,
-                        seed=options.seed, waves=options.waves)
+                        seed=options.seed, waves=options.waves, coverage=covered)
+        wrong = []
+        if covered is not None:
+            print(covered.text())
+            wrong = wrong_reasons(covered, every=options.chips is None)
+            for text in wrong:
+                print(f"WRONG: {text}")
+            write_json(options.coverage or None, covered.plain())
         wrote(*filter(None, (options.junit, options.waves)))
         if any(case.fault for case in cases):
             return FAULT
-        return MISMATCH if any(case.failure for case in cases) else OK
+        return MISMATCH if wrong or any(case.failure for case in cases) else OK
 
 
 class Reproduce(Command):

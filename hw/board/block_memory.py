@@ -54,7 +54,8 @@ class _Bank(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=len(self.data), depth=self.depth, init=[],
                                               attrs={"no_rw_check": 1})
-        read, write = memory.read_port(), memory.write_port(granularity=8)
+        read = memory.read_port()
+        write = memory.write_port(granularity=8)
         # without a reset, the last of them can be the one that block RAM has inside
         for port, value in ((read.addr, self.read_index), (write.addr, self.write_index),
                             (write.data, self.new), (write.en, self.write_enable),
@@ -168,7 +169,8 @@ class BlockMemory(wiring.Component):
         room = Signal(self.QUEUE, init=(1 << self.QUEUE) - 1)
         entry = data.StructLayout({"data": self.data_bits, "error": 1, "id": 1, "last": 1})
         m.submodules.queue = queue = Memory(shape=entry, depth=self.QUEUE, init=[])
-        into, out = queue.write_port(), queue.read_port(domain="comb")
+        into = queue.write_port()
+        out = queue.read_port(domain="comb")
         held = Signal(self.QUEUE)           # as many ones as there are beats in it
 
         issue = Signal()

@@ -52,7 +52,8 @@ class SinglePortMemory(wiring.Component):
         depth = self.size >> beat_bits
         m.submodules.memory = memory = Memory(shape=self.data_bits, depth=depth, init=[],
                                               attrs={"no_rw_check": 1})
-        read, write = memory.read_port(), memory.write_port(granularity=8)
+        read = memory.read_port()
+        write = memory.write_port(granularity=8)
 
         words_per_beat = self.data_bits // 32
         host = request.payload

@@ -63,7 +63,8 @@ class AccumulatorColumn(wiring.Component):
         m.submodules.memory = memory = Memory(
             shape=signed(bits), depth=self.arch.accumulator_depth, init=[],
             attrs={"no_rw_check": 1})
-        own, drain = memory.read_port(), memory.read_port()
+        own = memory.read_port()
+        drain = memory.read_port()
         write = memory.write_port()
 
         def delayed(value, name):

@@ -100,7 +100,8 @@ class InstructionQueues(wiring.Component):
         m.submodules.memory = memory = Memory(
             shape=self.arch.bus_bits, depth=len(Unit) * len(slot) << place_bits, init=[],
             attrs={"no_rw_check": 1})
-        write, port = memory.write_port(), memory.read_port()
+        write = memory.write_port()
+        port = memory.read_port()
         m.d.comb += [
             write.en.eq(self.write), write.data.eq(self.beat),
             write.addr.eq(Cat(self.place, Array(written)[self.unit], self.unit)),

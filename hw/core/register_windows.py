@@ -42,7 +42,8 @@ class RegisterWindows(wiring.Component):
         bus = self.bus
         wanted = bus.awvalid & bus.wvalid
         accepted, waits = self._elaborate_way(m, "write", wanted, bus.awaddr, ("aw", "w"), "b")
-        data, strobe = Signal(32), Signal(4)
+        data = Signal(32)
+        strobe = Signal(4)
         m.d.comb += [bus.awready.eq(accepted), bus.wready.eq(accepted)]
         with m.If(~waits):
             m.d.sync += [data.eq(bus.wdata), strobe.eq(bus.wstrb)]

@@ -47,7 +47,8 @@ class TableLane(wiring.Component):
         m.submodules.memory = memory = Memory(
             shape=self.arch.activation.width, depth=self.arch.table_depth, init=[],
             attrs={"no_rw_check": 1})
-        read, write = memory.read_port(), memory.write_port()
+        read = memory.read_port()
+        write = memory.write_port()
         found = Signal.like(read.data)
         m.d.comb += [
             read.addr.eq(self.number),

@@ -69,8 +69,10 @@ class Core(wiring.Component):
         arch = self.arch
         m.submodules.csr = csr = Csr(arch=arch)
         reset = ResetInserter(csr.reset)
-        load, store = Load(arch=arch), Store(arch=arch)
-        sequencer, tokens = Sequencer(arch=arch), TokenCounters(arch.token_bits)
+        load = Load(arch=arch)
+        store = Store(arch=arch)
+        sequencer = Sequencer(arch=arch)
+        tokens = TokenCounters(arch.token_bits)
         arbiter = ReadArbiter(arch=arch)
         m.submodules.sequencer = reset(sequencer)
         m.submodules.tokens = reset(tokens)

@@ -1,6 +1,11 @@
 """Names of generated Verilog: those that there are are used, and nothing else changes."""
 
+import ast
+from pathlib import Path
+
+import pytest
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal
+from systolith import hw
 from systolith.hw.core.blocks import verilog_of
 
 
@@ -68,3 +73,43 @@ def test_what_a_register_takes_is_called_after_it():
 def test_nothing_of_no_bits_and_nothing_of_yosys_is_left():
     assert "nothing" not in text() and "$auto" not in text()
     assert "if (at_start ) begin end" in text()
+
+
+def named_together(source):
+    """Lines that assign several things at once of which Amaranth finds one's name in the bytecode:
+    whether it does depends on the version of Python. It can be the one made last."""
+    for item in ast.walk(ast.parse(source)):
+        if (isinstance(item, ast.Assign) and isinstance(item.value, ast.Tuple)
+                and isinstance(item.targets[0], ast.Tuple)):
+            made = [value for value in item.value.elts
+                    if not isinstance(value, ast.Name | ast.Attribute | ast.Constant)]
+            if made and _takes_its_name(made[-1]):
+                yield item.lineno
+
+
+def _takes_its_name(value):
+    """Whether a value is hardware that is called as the variable that it is assigned to."""
+    if not isinstance(value, ast.Call) or any(word.arg == "name" for word in value.keywords):
+        return False
+    called = ast.unparse(value.func)
+    last = called.rpartition(".")[2]
+    return called == "Signal.like" or last.endswith("_port") or (
+        last[0].isupper() and last not in ("Const", "Cat", "Mux", "View", "Fraction"))
+
+
+@pytest.mark.parametrize("line, found", [
+    ("a, b = memory.read_port(), memory.write_port()", True),
+    ("a, b = Signal(), 1", True), ("a, b = Signal(), Signal(name='b')", False),
+    ("a, b = Load(arch=arch), Store(arch=arch)", True),
+    ("a, b = 1, Signal.like(c)", True), ("a, b = Signal(name='x'), Signal(name='y')", False),
+    ("a, b = Mux(c, d, e), Const(0)", False), ("a = b = Signal()", False), ("a = Signal()", False)])
+def test_lines_of_several_names_are_seen(line, found):
+    assert bool(list(named_together(line))) == found
+
+
+def test_every_name_is_the_same_in_all_versions_of_python():
+    root = Path(hw.__path__[0])
+    files = sorted(root.rglob("*.py"))
+    assert len(files) > 50
+    assert not [f"{file.relative_to(root)}:{line}" for file in files
+                for line in named_together(file.read_text())]

@@ -211,7 +211,7 @@ def _run_part(name, seeds, waves, coverage):
                     case.failure = text
                     text = f"the simulation failed, as seed {prepared[0][0].seed} says"
         else:
-            if coverage:
+            if simulation.coverage is not None:
                 covered.cores[name] = simulation.coverage
                 for _, job, *_ in prepared:
                     covered.run(job.program.instructions, arch)

@@ -3,8 +3,8 @@
 QONNX files with random weights: FINN's CNV with 1-bit weights and activations of 1 or 2 bits; a
 residual network of ResNet-20's shapes with ReActNet's blocks (sign with an offset per channel,
 binary convolution, shortcut of 8 bits); BoolNet's blocks, whose maps are k slices of one bit and
-whose shortcuts are XNOR; MoBiNet's groups; a 1-D network of 9, 17 and 33 channels for activity
-recognition. All on 16 x 16 int8 elements with a 64-bit bus.
+whose shortcuts are XNOR; LAB's comparisons of two maps; MoBiNet's groups; a 1-D network of 9, 17
+and 33 channels for activity recognition. All on 16 x 16 int8 elements with a 64-bit bus.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from common import arguments, built, report, reported
 from onnx import TensorProto, helper, numpy_helper
 from systolith.hw.spec.arch import Arch
 
-__all__ = ["NETWORKS", "Net", "boolnet", "chip", "cnv", "har", "mobinet", "residual"]
+__all__ = ["NETWORKS", "Net", "boolnet", "chip", "cnv", "har", "lab", "mobinet", "residual"]
 
 
 class Net:
@@ -140,6 +140,22 @@ def boolnet(slices=4, width=32, size=16, blocks=3):
     return net.end(signs, count)
 
 
+def lab(width=32, size=16, blocks=3):
+    """LAB's binarizer between binary layers: where the second of two depthwise convolutions of a
+    channel is the larger, +1."""
+    net = Net((3, size, size))
+    x = net.quant(net.conv(net.quant("x", 1 / 32), width, 3, binary=False, pads=[1] * 4), 1 / 32)
+    for _ in range(blocks):
+        first, second = (net.quant(net.node(
+            "Conv", x, net.weights(width, 1, 3, 3, binary=False), group=width, pads=[1] * 4),
+            1 / 8) for _ in range(2))
+        signs = net.node("Where", net.node("Greater", second, first), np.float32(1),
+                         np.float32(-1))
+        y = net.quant(net.conv(signs, width, width, pads=[1] * 4), 1 / 32)
+        x = net.quant(net.node("Add", y, x), 1 / 32)
+    return net.end(x, width)
+
+
 def mobinet(width=64, size=16, group=4, blocks=3):
     """MoBiNet's middle layers: binary convolutions in groups, then of one pixel each."""
     net = Net((3, size, size))
@@ -163,8 +179,8 @@ def har(length=128, widths=(9, 17, 33)):
 
 NETWORKS = {"CNV, W1A1": cnv, "CNV, W1A2": lambda: cnv(2), "ResNet-20 shapes, binary": residual,
             "BoolNet's blocks, k = 1": lambda: boolnet(1),
-            "BoolNet's blocks, k = 4": boolnet, "MoBiNet's groups": mobinet,
-            "activity recognition, 9-17-33": har}
+            "BoolNet's blocks, k = 4": boolnet, "LAB's comparisons": lab,
+            "MoBiNet's groups": mobinet, "activity recognition, 9-17-33": har}
 
 
 def chip(packed):

@@ -93,6 +93,11 @@ class Layer:
         return self.halves or (self.arch.packed_signs and self.conv.weights.format.binary)
 
     @property
+    def plain_signs(self) -> bool:
+        """Whether its results are signs of its sums, for which nothing is rounded."""
+        return self.to_signs and self.arch.packed_signs and self.conv.operand is None
+
+    @property
     def vector(self) -> int:
         """Channels in a word of its input."""
         return self.arch.vector * (self.arch.code_signs if self.signs else 1)
@@ -116,8 +121,7 @@ class Layer:
     def doubled(self) -> bool:
         """Whether the sums that its results are made of are twice those of the layer; signs are the
         same of both."""
-        signs = self.arch.activation.binary or (self.to_signs and self.arch.packed_signs)
-        return self.pairs and not signs
+        return self.pairs and not (self.arch.activation.binary or self.plain_signs)
 
     @cached_property
     def addends(self) -> list[Weights]:

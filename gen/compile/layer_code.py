@@ -300,7 +300,7 @@ class LayerCode:
         fields = windows | {"group": group_field(group, chunks, arch),
                             "parameters": self._parameters(number)}
         own = conv.requantization
-        if self.layer.to_signs and arch.packed_signs:
+        if self.layer.plain_signs:
             fields |= {"low": -1, "high": 0, "signs": 1}
         elif own is not None and not arch.activation.binary:
             fields |= {"zero_point": own.zero_point, "low": own.low, "high": own.high,

@@ -122,7 +122,7 @@ def parameter_bytes(layer: Layer) -> bytes:
     conv, arch = layer.conv, layer.arch
     bipolar = arch.activation.binary
     total = (layer.groups + bipolar) * arch.group
-    to_signs = layer.to_signs and arch.packed_signs
+    to_signs = layer.plain_signs
     lowest = -(1 << arch.accumulator_bits - 1) if bipolar or to_signs else 0
     held = conv.on_chip(arch).requantization or Requantization.plain(layer.channels)
     if layer.doubled:

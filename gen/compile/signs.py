@@ -35,9 +35,9 @@ def kept_signs(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> set[str
     names -= {*apart, *graph.outputs, *(item.name for item in graph.inputs)}
     for conv in graph.layers:
         own = conv.requantization
-        plain = (own is not None and conv.operand is None and conv.table is None
-                 and own.below is None and not any(conv.pool.least))
-        if not plain:
+        plain = (own is not None and own.below is None) if conv.operand is None else (
+            arch.combined_signs and len(conv.weights) % arch.group == 0)
+        if not plain or conv.table is not None or any(conv.pool.least):
             names.discard(conv.output)
         if not _reads_signs(conv, graph, arch):
             names.discard(conv.input)
@@ -94,7 +94,43 @@ def signs_as_numbers(graph: Graph, arch: Arch, apart: Collection[str] = ()) -> G
               if item.format and not item.format.binary}
     if others - {arch.activation.family}:
         return graph        # the chip does not have the other tensors' format either
-    return _Signs(graph, arch, kept_signs(graph, arch, apart)).graph()
+    graph, kept = _with_combined(graph, arch, apart)
+    return _Signs(graph, arch, kept).graph()
+
+
+def _with_combined(graph, arch, apart):
+    """(the network with the numbers +1 and -1 that layers with operands make as signs, where the
+    chip keeps them so; all that it keeps)."""
+    writers: dict[str, list[Conv]] = {}
+    for conv in graph.layers:
+        writers.setdefault(conv.output, []).append(conv)
+    names = {name for name, convs in writers.items() if all(map(_combines_to_signs, convs))}
+    names &= kept_signs(_as_signs(graph, names), arch, apart) if names else set()
+    graph = _as_signs(graph, names)
+    return graph, kept_signs(graph, arch, apart)
+
+
+def _combines_to_signs(conv):
+    """Whether the results of a layer with an operand are +1 and -1 alone: an even number plus or
+    minus 1, clipped."""
+    operand = conv.operand
+    return operand is not None and conv.table is None and not (
+        operand.shift or operand.gain % 2 or (operand.operand_gain % 2 and not operand.product)
+    ) and (abs(operand.zero_point), operand.low, operand.high) == (1, -1, 1)
+
+
+def _as_signs(graph, names):
+    """The network with the tensors `names`, which hold +1 and -1, as signs."""
+    layers = []
+    for conv in graph.layers:
+        code = conv.geometry.pad_code
+        if conv.input in names and code is not None:
+            sign = int(graph.tensors[conv.input].format.image(code)) > 0
+            conv = replace(conv, geometry=replace(conv.geometry, pad_code=int(sign)))
+        layers.append(conv)
+    return replace(graph, layers=layers, tensors={
+        name: replace(item, format=Bipolar(1)) if name in names else item
+        for name, item in graph.tensors.items()}) if names else graph
 
 
 def _is_sign(tensor):

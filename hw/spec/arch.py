@@ -284,6 +284,13 @@ class Arch:
         return self.groups_per_word * self.code_signs
 
     @cached_property
+    def combined_signs(self) -> bool:
+        """Whether POST writes signs of results that are combined with operands: the lowest bits of
+        its slot are then the operand's slot."""
+        groups = self.groups_per_word
+        return self.packed_signs and self.operand_depth > 0 and not groups & (groups - 1)
+
+    @cached_property
     def fill(self) -> int:
         """Weight words of one filling of the array: one for each row and, where weights are in
         blocks, one with each column's scale."""

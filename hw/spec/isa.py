@@ -240,7 +240,8 @@ OPCODES = {
                                  "read"),
         Field("signs", 1, "1: of each result its sign is written, a bit that is 1 where the result "
                           "is not negative, or its lower half; slot is which group of bits, and "
-                          "those above it in the word become 0; chips with signs or halves only"),
+                          "those above it in the word become 0; chips with signs or halves only. "
+                          "Operands are then read at slot modulo the groups of a word"),
         _signed("zero_point", 16, "added after rounding (integers)"),
         _signed("low", 16, "smallest result, as an ordered integer (see the numerics page)"),
         _signed("high", 16, "largest result, as an ordered integer"),

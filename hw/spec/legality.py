@@ -239,8 +239,14 @@ def _pixels_side_by_side_are_numbers(i: Instruction, arch: Arch) -> str | None:
 
 
 def _signs_go_to_activations(i: Instruction, arch: Arch) -> str | None:
-    if i.signs and (i.destination != Destination.ACTIVATION or i.raw or i.operand or i.table):
-        return "signs go to activations, and are not of raw, combined or looked up results"
+    if i.signs and (i.destination != Destination.ACTIVATION or i.raw or i.table):
+        return "signs go to activations, and are not of raw or looked up results"
+    return None
+
+
+def _signs_and_operands_share_a_slot(i: Instruction, arch: Arch) -> str | None:
+    if i.signs and i.operand and not arch.combined_signs:
+        return "signs are of combined results only where a word has a power of two of groups"
     return None
 
 
@@ -293,8 +299,9 @@ RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
                    _no_early_token_from_above, _signs_come_from_the_left,
                    _pixels_side_by_side_are_numbers),
     Opcode.POST: (_groups_are_there, _raw_results_are_plain, _signs_go_to_activations,
-                  _limits_are_in_order, _zero_point_is_near_the_limits,
-                  _first_limits_are_in_order, _looked_up_results_fit_the_table),
+                  _signs_and_operands_share_a_slot, _limits_are_in_order,
+                  _zero_point_is_near_the_limits, _first_limits_are_in_order,
+                  _looked_up_results_fit_the_table),
     Opcode.STORE: (_bursts_join_whole_beats, _items_are_aligned, _address_is_aligned,
                    _rows_are_aligned),
     Opcode.END: (),

@@ -300,8 +300,9 @@ class Simulator:
             least = arch.activation.binary & shift
             first = np.where(least, first.min(axis=1), first.max(axis=1))
             if i.operand:
-                codes = self.operands[i.operand_base + offsets * (not i.broadcast), slot]
-                codes = codes[:, :used]
+                there = i.slot % arch.groups_per_word * arch.group
+                codes = self.operands[i.operand_base + offsets * (not i.broadcast),
+                                      there:there + used]
                 operand = Operand("", i.operand == Combination.PRODUCT, i.gain, i.operand_gain,
                                   i.operand_zero, i.operand_shift, i.operand_ties,
                                   zero_point=i.zero_point, low=i.low, high=i.high)

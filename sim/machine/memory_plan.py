@@ -186,7 +186,7 @@ class _Checker:
             if not 0 <= where.min() <= where.max() < MEMORIES[Space.OPERAND].depth(self.arch):
                 self.fail(number, "reads operand words that are not there")
             made.operands = where, self.contents.maps[Space.OPERAND][
-                where, i.slot * self.arch.code_signs]
+                where, i.slot % self.arch.groups_per_word * self.arch.code_signs]
         if i.destination == Destination.STORE:
             self.items.append(made)
             return

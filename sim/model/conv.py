@@ -5,7 +5,7 @@ from math import prod
 from typing import Literal
 
 import numpy as np
-from systolith.hw.formats import Format
+from systolith.hw.formats import Format, Int
 from systolith.hw.spec.arch import Arch
 
 from . import numerics
@@ -19,6 +19,8 @@ __all__ = ["Conv"]
 
 #: Elements of a layer's result that are computed at a time.
 _CACHED = 1 << 17
+#: What results that are combined with an operand are where their sign alone is kept.
+_INTEGERS = Int(16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,12 +240,16 @@ class Conv:
                 parts.append(numerics.add_bias(sums, self.bias))
                 continue
             assert output_format is not None, "only raw layers write tensors without a format"
-            results = self._results(sums, self.requantization, output_format)
-            if self.operand is not None:
+            if self.operand is None:
+                results = self._results(sums, self.requantization, output_format)
+            else:
                 assert operand is not None, "a layer with an operand needs its codes"
-                results = self._looked_up(
-                    self.operand.results(results, operand[some], output_format, operand_format,
-                                         self.requantization))
+                signs = output_format.binary            # of what would be integers
+                form = _INTEGERS if signs else output_format
+                results = self._looked_up(self.operand.results(
+                    self._results(sums, self.requantization, form), operand[some], form,
+                    operand_format, self.requantization))
+                results = (results >= 0).astype(np.int64) if signs else results
             parts.append(output_format.from_ordered(results))
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.int64)
 

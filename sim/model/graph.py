@@ -140,11 +140,10 @@ class Graph:
             raise ValueError(f"the operand {name!r} of layer {layer.name!r} must have the shape "
                              f"{allowed} or {(allowed[0], 1, 1)}, not {shape}")
         form, own = self.tensors[layer.output].format, self.tensors[name].format
-        if layer.raw or form is None or form.binary or own is None or (
+        if layer.raw or form is None or own is None or (
                 own != form and not (own.binary or own.uniform)):
             raise ValueError(f"layer {layer.name!r} and its operand {name!r} must be of one format "
-                             "or the operand of integers or signs, the result no sign, and neither "
-                             "raw")
+                             "or the operand of integers or signs, and neither raw")
 
     @property
     def macs(self) -> int:

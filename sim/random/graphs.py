@@ -174,8 +174,13 @@ class _Network:
 
     def _may_be_signs(self, layer):
         """Whether the results of a layer are to be signs, on chips that have them."""
-        return (self.arch.packed_signs and layer.operand is None
-                and layer.requantization.below is None and self.signs.random() < 0.6)
+        arch = self.arch
+        if layer.operand is not None and not (
+                arch.combined_signs and len(layer.weights) % arch.group == 0):
+            return False
+        return (arch.packed_signs and (layer.operand is not None or
+                                       layer.requantization.below is None)
+                and self.signs.random() < 0.6)
 
     def _may_be_halves(self, layer):
         """Whether the results of a layer are to have half the bits, on chips that have such."""

@@ -420,9 +420,12 @@ class _Writer:
         if len(self.table) and not raw and self.other.random() < 0.5:
             fields |= self.looked_up()
         if executes(arch, Opcode.POST, "signs") and destination == Destination.ACTIVATION and (
-                not fields.get("operand") and not fields.get("table")
+                not fields.get("table") and (not fields.get("operand") or arch.combined_signs)
                 and self.signs.random() < 0.6):
-            fields |= dict(signs=1, slot=self.signs.randrange(arch.slots))
+            slot = self.signs.randrange(arch.slots)
+            if fields.get("operand"):       # whose slot is known
+                slot += fields["slot"] - slot % arch.groups_per_word
+            fields |= dict(signs=1, slot=slot)
         if not self.add(
                 Opcode.POST, accumulator=sums[0], out_y=shape[0], out_x=shape[1], **windows,
                 group=self.group(

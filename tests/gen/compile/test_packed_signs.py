@@ -129,6 +129,31 @@ def test_padding_of_an_odd_number_of_channels(channels, value, code, results):
             if layer.input == x] == [(code, value == "edge")]
 
 
+#: Signs of two maps of integers: LAB's comparison, the sign of a sum, and the XNOR of signs.
+OF_TWO = {
+    "greater": lambda net, a, b: net.node("Where", net.node("Greater", a, b), np.float32(1),
+                                          np.float32(-1)),
+    "sum": lambda net, a, b: net.bipolar_quant(net.node("Add", a, b)),
+    "xnor": lambda net, a, b: net.bipolar_quant(net.node(
+        "Mul", net.bipolar_quant(a), net.bipolar_quant(b)))}
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+@pytest.mark.parametrize("chip, channels, packed", [
+    (CHIP, 16, True), (LANES, 24, True), (replace(CHIP, rows=32, columns=8), 40, True),
+    (CHIP, 20, False), (replace(CHIP, rows=24, columns=8), 16, False)])
+def test_signs_of_two_maps(name, chip, channels, packed):
+    """They stay signs where they fill their groups and a word has a power of two of these."""
+    net = Network(np.random.default_rng(3), (5, 5, 4), opset=17)
+    x = net.quant("x", 0.5, bits=5)
+    s = OF_TWO[name](net, *(integers(net, x, (channels, 5)) for _ in range(2)))
+    y = integers(net, binary(net, s, (24, channels, 3, 3), pads=[1] * 4), (4, 24))
+    graph, program = held(net, y, chip)
+    assert (graph.tensors[s].format == Bipolar(1)) == packed
+    assert any(i.opcode == Opcode.POST and i.signs and i.operand
+               for i in program.instructions) == packed
+
+
 def test_signs_joined_of_several_layers():
     """BoolNet's slices: k thresholds of each channel, k signs, and a binary layer of all."""
     net = Network(np.random.default_rng(4), (16, 6, 6), opset=17)

@@ -1,4 +1,4 @@
-"""Binary networks of published shapes, small, and the residual network on real digits: golden
+"""Binary networks of published shapes, small, and trained networks on real digits: golden
 model, simulator and core agree, and the reference."""
 
 import sys
@@ -27,6 +27,7 @@ SMALL = {
     "residual": lambda: binary_networks.residual(8, 8, 1),
     "BoolNet, k = 1": lambda: binary_networks.boolnet(1, 16, 6, 1),
     "BoolNet, k = 4": lambda: binary_networks.boolnet(4, 16, 6, 1),
+    "LAB": lambda: binary_networks.lab(16, 6, 1),
     "MoBiNet": lambda: binary_networks.mobinet(32, 6, 2, 1),
     "HAR, 9-17-33": lambda: binary_networks.har(32)}
 
@@ -46,8 +47,9 @@ def test_published_shapes(name, tmp_path):
     assert (np.abs(found - wanted) < 0.02 * np.abs(wanted).max()).all()
 
 
-def test_a_residual_network_on_real_digits(tmp_path):
-    path = ROOT / "examples" / "digits" / "digits-residual-bnn.onnx"
+@pytest.mark.parametrize("name", ["residual-bnn", "pokebnn"])
+def test_trained_networks_on_real_digits(name, tmp_path):
+    path = ROOT / "examples" / "digits" / f"digits-{name}.onnx"
     images, labels = digits.load_test()
     made = build(path, CHIP, tmp_path / "build", area=False)
     assert {item.format.name for item in made.graph.tensors.values() if item.format} == {

@@ -156,6 +156,9 @@ BROKEN = {
                                          {"side": 1, "replicate": 1}),
     "_groups_are_there": (WIDE, Opcode.POST, {"group": 3}, {"group": 4 + 2}),
     "_signs_go_to_activations": (SIGNS, Opcode.POST, {"signs": 1, "destination": 1}, {"signs": 1}),
+    "_signs_and_operands_share_a_slot": (
+        replace(SIGNS, rows=24, depthwise=False, operand_depth=16, post_lanes=None), Opcode.POST,
+        {"signs": 1, "operand": 1}, {"operand": 1}),
     "_raw_results_are_plain": (SMALL, Opcode.POST, {"raw": 1}, {"raw": 1, "destination": 1}),
     "_limits_are_in_order": (SMALL, Opcode.POST, {"low": 5, "high": 4}, {"low": 5, "high": 5}),
     "_zero_point_is_near_the_limits": (

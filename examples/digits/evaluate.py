@@ -38,10 +38,11 @@ def _float_quant(x, scale, exponent_bits, mantissa_bits, exponent_bias, largest,
 
 
 def _quant(x, scale, zero, bits, signed, narrow, rounding_mode):
-    if not signed or rounding_mode != b"ROUND":
-        raise ValueError("Quant must be signed and round to even")
-    top = 2 ** (bits - 1) - 1
-    return (np.clip(np.rint(x / scale + zero), narrow - 1 - top, top) - zero) * scale
+    if rounding_mode != b"ROUND":
+        raise ValueError("Quant must round to even")
+    top = 2 ** (bits - signed) - 1
+    low = narrow - 1 - top if signed else 0
+    return (np.clip(np.rint(x / scale + zero), low, top) - zero) * scale
 
 
 def _conv(x, weight, bias=0, kernel_shape=(), pads=(), strides=(), dilations=(1, 1), group=1):
@@ -60,6 +61,13 @@ def _max_pool(x, kernel_shape, strides):
     count, channels, height, width = x.shape
     x = x[:, :, :height // 2 * 2, :width // 2 * 2]
     return x.reshape(count, channels, height // 2, 2, width // 2, 2).max((3, 5))
+
+
+def _average_pool(x, kernel_shape, strides):
+    if list(kernel_shape) != [2, 2] or list(strides) != [2, 2] or x.shape[2] % 2 or x.shape[3] % 2:
+        raise ValueError("AveragePool must be 2x2 with stride 2, of maps with even sides")
+    count, channels, height, width = x.shape
+    return x.reshape(count, channels, height // 2, 2, width // 2, 2).mean((3, 5))
 
 
 def _gemm(x, weight, bias, transB=0, alpha=1.0, beta=1.0):
@@ -96,7 +104,12 @@ _OPERATORS = {
     "BipolarQuant": lambda x, scale: np.where(x >= 0, scale, -scale),
     "Conv": _conv,
     "Relu": lambda x: np.maximum(x, 0),
+    "Neg": np.negative,
+    "Mul": np.multiply,
+    "Clip": np.clip,
+    "Concat": lambda *parts, axis: np.concatenate(parts, axis),
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdims=True),
+    "AveragePool": _average_pool,
     "MaxPool": _max_pool,
     "Flatten": lambda x, axis=1: x.reshape(*x.shape[:axis], -1),
     "Gemm": _gemm,

@@ -17,7 +17,7 @@ from systolith.gen.importer.copies import join
 from systolith.gen.importer.kinds import given, quantized
 from systolith.gen.importer.layers import identity, quantizing_layer
 from systolith.gen.importer.nodes import Node
-from systolith.gen.importer.rationals import exact
+from systolith.gen.importer.rationals import exact, uniform
 from systolith.gen.importer.requantize import offsets_fit
 from systolith.gen.importer.values import Kind, Linear, Pair, Value
 from systolith.sim.model.placement import Placement
@@ -92,8 +92,10 @@ def _of_one(values) -> Any:
     that are functions with two slopes of one value; None where they are not."""
     bases = [item.linear.base.linear if isinstance(item.linear, Kink) else item.linear
              for item in values]
+    # Functions of codes with one scale are functions of their codes, which need no second slope.
     if bases[0] is not bases[1] or (bases[0] is None and not any(
-            isinstance(item.linear, Kink) for item in values)):
+            isinstance(item.linear, Kink) or (uniform(item.gain) is None and (
+                item.low is not None or item.high is not None)) for item in values)):
         return None
     first, second = map(kink_of, values)
     if first is None or second is None:

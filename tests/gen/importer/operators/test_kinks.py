@@ -124,6 +124,15 @@ def test_slopes_after_a_shortcut_are_one_layer(name, end):
     assert len(graph.layers) == 1 + (name == "a pixel") and graph.layers[-1].requantization.late
 
 
+@pytest.mark.parametrize("chip, layers", [(CHIP, 4), (OFFSETS, 2)])
+def test_of_a_quantized_map(chip, layers):
+    """DPReLU after a shortcut that is quantized: PokeBNN's block."""
+    def function(net, u):
+        return FUNCTIONS["dprelu"](net, net.node("Sub", net.quant(u, 0.03), each(net)))
+    graph = compared(*network(function), ties=0.003, chip=chip)
+    assert len(graph.layers) == layers
+
+
 def test_what_one_layer_can_say_is_one():
     for name in ("dprelu without offset", "relu scaled by channel"):
         def positive(net, u, name=name):

@@ -53,7 +53,8 @@ def _reads_signs(conv, graph, arch):
         return False
     if not made_twice(conv, _idle(channels, arch)):
         return True
-    # Sums are then twice those of the layer: no output.
+    # Sums are then twice those of the layer: no output. Accumulators that hold the products of as
+    # many numbers hold them.
     words, packed = (-(-channels // geometry.groups // (arch.vector * signs))
                      for signs in (1, arch.code_signs))
     return not conv.raw and 2 * packed <= words

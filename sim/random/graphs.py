@@ -189,10 +189,9 @@ class _Network:
                 and layer.requantization.low <= self.arch.part.ordered_range[1]
                 and self.halves.random() < 0.7)
 
-    def _too_long_in_pairs(self, kernel, channels):
+    def _too_long_in_pairs(self, kernel, channels, vector):
         """Whether exact accumulators have no room for a binary layer each pass of which is made
-        twice, with all lanes."""
-        vector = self.arch.vector
+        twice, with all lanes of words of `vector` channels."""
         longest = 2 * kernel[0] * kernel[1] * -(-channels // vector) * vector
         return self.arch.accumulator is None and (
             longest.bit_length() + 1 > self.arch.accumulator_bits)
@@ -205,13 +204,14 @@ class _Network:
             replicate, code = self.signs.choice((
                 (False, 0), (False, 1), (False, None), (True, None)))
             lanes = self.arch.vector * self.arch.code_signs
-            if raw and (-channels) % lanes % 2 and not replicate:
+            if (-channels) % lanes % 2 and not replicate and (
+                    raw or self._too_long_in_pairs(kernel, channels, lanes)):
                 code = 0
             return replace(geometry, pad_code=code, replicate=replicate)
         if not self.format.has_zero or self.draw.random() < 0.5:
             code = int(self.draw.choice(form.finite_codes()))
             if not self.format.has_zero and (-channels) % self.arch.vector % 2 and (
-                    raw or self._too_long_in_pairs(kernel, channels)):
+                    raw or self._too_long_in_pairs(kernel, channels, self.arch.vector)):
                 code = 0            # the code that an odd number of idle lanes always allows
             geometry = replace(geometry, pad_code=code)
         if self.other.random() < 0.3:

@@ -683,9 +683,10 @@ def main() -> None:
               and int(hashlib.sha256(mutant.file.encode()).hexdigest(), 16) % int(parts)
               == int(part) - 1]
     for mutant in list(wanted):
-        old = results.get(mutant.id)
+        # asked for now and remembered: the sources may change while the copy is worked on
+        tests, old = tests_of(mutant.file), results.get(mutant.id)
         if old and (arguments.new or (old["by"] and not arguments.again)
-                    or old["state"] == _state(mutant.file, tests_of(mutant.file))):
+                    or old["state"] == _state(mutant.file, tests)):
             wanted.remove(mutant)
     missed = 0
     with TemporaryDirectory(prefix="mutants-") as folder:

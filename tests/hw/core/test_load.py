@@ -13,7 +13,7 @@ from systolith.hw.spec import words as layout
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Memory, Opcode, Unit
-from systolith.hw.spec.registers import ErrorCode
+from systolith.hw.spec.registers import SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import burst_limit
 from systolith.hw.spec.widths import has_window_base
 
@@ -240,6 +240,39 @@ def test_the_window_ends_with_its_last_byte(address, beats, window, inside):
         "memory": Memory.WEIGHT, "address": address, "words": beats})])
     assert bench.reports == ([] if inside else [(ErrorCode.WINDOW, Unit.LOAD, 5, address)])
     assert len(bench.words) == (beats if inside else 0)
+
+
+def test_a_fetch_that_ends_wrongly_has_no_layer():
+    """Although a LOAD waits whose layer is known."""
+    arch = Arch(rows=8, columns=8, bus_bits=64)
+    arbiter, reports = ReadArbiter(arch=arch), []
+
+    async def bench(ctx):
+        axi = arbiter.axi
+        for signal, value in ((arbiter.window_size, 4096), (axi.arready, 1),
+                              (arbiter.load.request.payload.tag.layer, 9),
+                              (arbiter.load.beats.ready, 1)):
+            ctx.set(signal, value)
+        for asks in (arbiter.fetch.request, arbiter.load.request):
+            ctx.set(asks.payload.offset, 3)
+            ctx.set(asks.payload.last, 3)
+            ctx.set(asks.valid, 1)
+            await ctx.tick().until(asks.ready)
+            ctx.set(asks.valid, 0)
+            await ctx.tick().repeat(9)
+            ctx.set(axi.rvalid, 1)              # without RLAST
+            await ctx.tick().until(axi.rready)
+            ctx.set(axi.rvalid, 0)
+            for _ in range(4):
+                *_, report = await ctx.tick().sample(arbiter.report)
+                if report.valid:
+                    reports.append((report.unit, ErrorCode(report.code), report.layer,
+                                    report.address))
+    simulator = Simulator(arbiter)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert reports == [(SEQUENCER, ErrorCode.LAST, 0, 24), (Unit.LOAD, ErrorCode.LAST, 9, 24)]
 
 
 @pytest.mark.parametrize("stalled", [False, True])

@@ -20,7 +20,7 @@ from .rounding import Correlation, round_by_results
 __all__ = ["RoundedLayer", "RoundedNetwork", "sqnr"]
 
 #: The most images that errors are measured on, and the most numbers that are held at a time.
-_IMAGES, _NUMBERS = 128, 1 << 27
+_IMAGES, _NUMBERS = 512, 1 << 27
 #: Within what a channel's scale is moved where batch normalization is estimated anew.
 _RESCALED = 0.5, 2.0
 
@@ -242,7 +242,7 @@ class RoundedNetwork:
         Parameters
         ----------
         feeds : dict of arrays
-            Calibration data; at most 128 images, evenly spread, take part.
+            Calibration data; at most 512 images, evenly spread, take part.
 
         Returns a list of dicts, one for each quantizer and each result that is not quantized:
         `layer` (a node's name), `operators`, `tensor`, `format`, `weight` (the weights' format),

@@ -5,7 +5,8 @@ activation register and, where two fit a DSP block, multiplications. Beside the 
 plain integer element (`psum_in + a * w`, nothing helps the tool), and the entries' own references
 of 16 bits: the same generator's float with the same exponent bits, or int16; both with exact sums,
 as everything here. All elements have one pipeline stage, double-buffered weights, and columns of 16
-rows.
+rows. Where weights are in blocks, an element has a 16th of what multiplies a column's sum by the
+block's scale.
 
 Entries that make the same circuit are measured once. Results are kept as they come, and found again
 when the table is asked for anew; what a change of the code has changed is measured again.
@@ -13,7 +14,7 @@ when the table is asked for anew; what a change of the code has changed is measu
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,14 +29,18 @@ from systolith.gen.measure.element import TOP, pe_verilog
 from systolith.gen.measure.element_area import ELEMENT_TARGETS, element_area, merit
 from systolith.gen.measure.yosys import AreaError
 from systolith.gen.report.elements import write_tables
+from systolith.hw.core.blocks import emit
 from systolith.hw.element.arithmetic import Arithmetic
+from systolith.hw.element.block_scale import BlockScaleCell
 from systolith.hw.element.element import ProcessingElement, arithmetic
 from systolith.hw.formats import catalogue, parse
 from systolith.hw.spec.structures import structure_of
 
-__all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference"]
+__all__ = ["Entry", "Measurement", "area_table", "every_entry", "parse_entries", "reference",
+           "with_share"]
 
 RESULTS = "results.jsonl"
+_SCALE = "systolith_scale"
 ROWS = 16
 BIPOLAR_LANES = (64, 128, 256)
 #: After the formats of an element that multiplies signs, too.
@@ -52,6 +57,12 @@ _MIXED = (("int8", "int4"), ("int8", "int2"), ("int8", "ternary"), ("int16", "in
           ("uint8", "int8"), ("uint8", "int4"), ("uint4", "int4"), ("int8", "e3m0"),
           ("int8", "e3m0r4"), ("int8", "e3m0x2"), ("e4m3", "e5m2"), ("e4m3", "e3m2"),
           ("e4m3", "e2m1"), ("e3m2", "e2m1"))
+#: Activations with weights in blocks.
+_BLOCKS = (("int8", "mxint8"), ("e4m3fn", "mxfp8"), ("e5m2ieee", "mxfp8_e5m2"),
+           ("e3m2", "mxfp6"), ("e2m3", "mxfp6_e2m3"), ("e2m1", "mxfp4"), ("e2m1", "nvfp4"),
+           ("e2m1", "mls"), ("e2m4", "mls_e2m4"), ("int8", "mxfp4"))
+#: {weights in blocks: the activations beside them where nothing is said}
+_ACTIVATIONS = {weight: activation for activation, weight in reversed(_BLOCKS)}
 #: Pairs of columns, or of lanes, of which DSP blocks make two products.
 _SHARED = (("int4", "int4"), ("int8", "int4"), ("int8", "int8"), ("e3m2", "e3m2"),
            ("e4m3", "e4m3"), ("e3m4", "e3m4"), ("bfloat16", "bfloat16"))
@@ -85,6 +96,15 @@ class Entry:
     def products(self) -> int:
         return self.lanes * self.columns
 
+    def scale(self, structure: str) -> BlockScaleCell | None:
+        """What multiplies a column's sums by the scales of blocks; None without blocks."""
+        scale = parse(self.weight).block_scale
+        if scale is None:
+            return None
+        bits = self.rules(structure).sum_bits
+        return BlockScaleCell(scale=scale, sum_bits=bits,
+                              bits=bits + (scale.largest - 1).bit_length())
+
     def rules(self, structure: str) -> Arithmetic:
         """The Arithmetic. Raises UserError where there is none."""
         parts = {name: True for name in ("signs", "halves") if getattr(self, name)}
@@ -112,8 +132,8 @@ def every_entry() -> list[Entry]:
     """The entries of the whole table."""
     names = [f"int{bits}" for bits in range(2, 17)] + list(_FLOATS)
     names += [name for name, fmt in catalogue().items() if name not in names
-              and not fmt.binary and fmt.signed]
-    return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED]
+              and not fmt.binary and fmt.signed and fmt.block_scale is None]
+    return ([Entry(name, name) for name in names] + [Entry(*pair) for pair in _MIXED + _BLOCKS]
             + [Entry("bipolar1", "bipolar1", lanes) for lanes in BIPOLAR_LANES]
             + [Entry(*pair, columns=2) for pair in _SHARED]
             + [Entry(name, name, 2) for name in _LANES]
@@ -122,8 +142,8 @@ def every_entry() -> list[Entry]:
 
 
 def parse_entries(texts: Iterable[str]) -> list[Entry]:
-    """Entries from names such as `e3m2`, `int8:e3m0`, `bipolar1:bipolar1:64`, `int8+signs`; `all`:
-    the table's.
+    """Entries from names such as `e3m2`, `int8:e3m0`, `mxfp4` (beside activations like its
+    elements), `bipolar1:bipolar1:64`, `int8+signs`; `all`: the table's.
 
     `bipolar1` alone stands for several lanes, `+signs` for elements that multiply signs, too,
     `+halves` for those that multiply halves of codes. Raises UserError.
@@ -136,6 +156,7 @@ def parse_entries(texts: Iterable[str]) -> list[Entry]:
         signs, halves = text.endswith(SIGNS), text.endswith(HALVES)
         activation, *rest = text.removesuffix(SIGNS).removesuffix(HALVES).split(":")
         weight = rest[0] if rest else activation
+        activation = activation if rest else _ACTIVATIONS.get(activation, activation)
         numbers = rest[1:]
         if len(numbers) > 2 or not all(
                 number.isdecimal() and 1 <= int(number) <= most
@@ -151,6 +172,8 @@ def parse_entries(texts: Iterable[str]) -> list[Entry]:
             except ValueError as error:
                 raise UserError(f"{text!r}: {error}") from None
         form: Any = parse(activation)
+        if form.block_scale:
+            raise UserError(f"{text!r}: the activation {form.activation_fault()}")
         if signs and (activation != weight or form.family != "integer" or not form.complete
                       or not form.signed or form.width < 3):
             raise UserError(f"{text!r}: signs go with activations and weights that are integers of "
@@ -210,7 +233,9 @@ def _circuit(entry, target, dsp):
 
 @cache
 def _structure_text(entry, structure):
-    return rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
+    text = rtlil.convert(ProcessingElement(entry.rules(structure)), name=TOP, emit_src=False)
+    scale = entry.scale(structure)
+    return text if scale is None else text + rtlil.convert(scale, name=_SCALE, emit_src=False)
 
 
 def measurements(entries: Iterable[Entry], targets: Sequence[str],
@@ -245,12 +270,32 @@ def evaluate(measurement: Measurement) -> dict[str, Any]:
     result = {"key": measurement.key, "label": entry.label, "target": measurement.target,
               "dsp": measurement.dsp, "error": None}
     try:
+        structure = structure_of(measurement.target, measurement.dsp)
         text = plain_verilog(parse(entry.activation).width) if entry.plain else pe_verilog(
-            entry.rules(structure_of(measurement.target, measurement.dsp)))
-        return result | {"figures": element_area(
-            text, TOP, measurement.target, dsp=measurement.dsp, liberty=measurement.liberty)}
+            entry.rules(structure))
+
+        def area(text, top):
+            return element_area(text, top, measurement.target, dsp=measurement.dsp,
+                                liberty=measurement.liberty)
+        figures, scale = area(text, TOP), entry.scale(structure)
+        if scale is not None:
+            figures = with_share(figures, area(emit(scale, _SCALE), _SCALE), ROWS)
+        return result | {"figures": figures}
     except AreaError as error:
         return result | {"error": str(error)}
+
+
+def with_share(figures: Mapping[str, Any], shared: Mapping[str, Any],
+               elements: int) -> dict[str, Any]:
+    """The figures of an element with its share of a circuit that so many elements have, rounded up
+    to whole cells; texts stay."""
+    found = dict(figures)
+    for key, number in shared.items():
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            own = found.get(key) or 0
+            found[key] = own + (-(-number // elements) if isinstance(number, int) else
+                                number / elements)
+    return found
 
 
 def area_table(texts: Iterable[str], targets: Sequence[str], folder: Path | str, *,

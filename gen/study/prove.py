@@ -131,8 +131,9 @@ def cases_of(formats: Sequence[str] | None = None,
     the same; bipolar ones with more lanes. One column, and two where they share multiplications.
     Each with one stage and with the stages of its fast circuit. Integers of the same 3 or more bits
     also with elements that multiply signs, too: their numbers and their signs; those of 4, 8, 12
-    and 16 bits with elements that multiply halves of codes, too. Raises UserError for names that do
-    not exist and where no pair can be multiplied.
+    and 16 bits with elements that multiply halves of codes, too. Formats of blocks are weights
+    alone, by their elements: scales are applied to sums, after the elements. Raises UserError for
+    names that do not exist and where no pair can be multiplied.
     """
     try:
         named = {name: parse(name) for name in formats} if formats else catalogue()
@@ -143,6 +144,8 @@ def cases_of(formats: Sequence[str] | None = None,
             raise UserError(f"structures must be among {', '.join(Structure)}, not {structure!r}")
     cases = []
     for activation, one in named.items():
+        if one.block_scale:
+            continue                                # activations have one scale
         for weight, other in named.items():
             lanes: tuple[int, ...] = (1, 2) if activation == weight else (1,)
             if other.binary:

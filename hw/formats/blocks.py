@@ -83,7 +83,8 @@ _ELEMENTS: dict[str, Format] = {
     "mls": BlockFloat(2, 1, block_scale=BlockScale(16, 1), title="mls"),
     "mls_e2m4": BlockFloat(2, 4, block_scale=BlockScale(16, 1), title="mls_e2m4"),
 }
-register("(" + "|".join(_ELEMENTS) + ")", _ELEMENTS.__getitem__, examples=("mxfp4", "nvfp4"))
+register("(" + "|".join(_ELEMENTS) + ")", _ELEMENTS.__getitem__, examples=("mxfp4", "nvfp4"),
+         catalogue=" ".join(_ELEMENTS))
 
 
 @dataclass(frozen=True)

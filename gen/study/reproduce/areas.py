@@ -7,9 +7,13 @@ from systolith.hw.element.element import arithmetic
 from systolith.hw.formats import parse
 from systolith.hw.spec.arch import Arch
 
+from ..catalogue import Entry, evaluate, measurements
 from .figure import Figure
 
-__all__ = ["shift_area", "short_float"]
+__all__ = ["block_elements", "shift_area", "short_float"]
+
+_BLOCKS = (("int8", "mxint8"), ("e4m3fn", "mxfp8"), ("e3m2", "mxfp6"), ("e2m1", "mxfp4"),
+           ("e2m1", "nvfp4"), ("e2m1", "mls"))
 
 
 def short_float() -> list[Figure]:
@@ -21,6 +25,19 @@ def short_float() -> list[Figure]:
     return [Figure(f"8 x 8 {name} beside int16: area saved, CMOS", "> 60 %",
                    f"{100 * (1 - area[name] / area['int16']):.1f} %",
                    area[name] < 0.4 * area["int16"]) for name in ("e3m4", "e4m3")]
+
+
+def block_elements() -> list[Figure]:
+    """Transistors of elements of columns of 16 rows whose weights are in blocks, each with its
+    share of what multiplies sums by scales, beside the same elements without scales."""
+    figures = []
+    for activation, weight in _BLOCKS:
+        scaled, plain = (evaluate(item)["figures"]["transistors"] for item in measurements(
+            [Entry(activation, weight), Entry(activation, activation)], ["asic"]))
+        more = 100 * (scaled / plain - 1)
+        figures.append(Figure(f"{activation} x {weight} beside {activation}: area more, CMOS",
+                              "<= 10 %", f"{more:.1f} %", more <= 10))
+    return figures
 
 
 def shift_area() -> list[Figure]:

@@ -8,7 +8,7 @@ from typing import Any
 from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.tables import text_table
 
-from . import areas, blocks, requantization, squeezenet, sums, weights
+from . import areas, blocks, requantization, resnet, squeezenet, sums, weights
 from .figure import Figure
 
 __all__ = ["STUDIES", "Study", "reproduce", "table"]
@@ -45,10 +45,14 @@ STUDIES = {item.name: item for item in (
           requantization.settle),
     Study("chunks", "Wang et al., Training with 8-bit floating point numbers, 1812.08011",
           sums.chunks),
+    Study("resnet", "Nagel et al., A white paper on neural network quantization, 2106.08295; "
+          "a ResNet of eight layers on 1,000 held-out digits", resnet.resnet),
     Study("squeezenet", "Ferraz et al., Benchmarking CNN inference at the edge, ICASSP 2023",
           squeezenet.squeezenet),
     Study("short-float", "Kang, Short floating-point representation for CNN inference, 2019",
           areas.short_float, "Yosys"),
+    Study("mx-area", "OCP Microscaling formats 1.0: elements of blocks on a chip",
+          areas.block_elements, "Yosys"),
     Study("shift-area", "Long et al., Low-bit shift networks, 2020", areas.shift_area, "Yosys"),
 )}
 

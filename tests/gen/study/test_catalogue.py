@@ -7,7 +7,15 @@ import pytest
 from systolith.gen.cli.main import main
 from systolith.gen.kit.errors import UserError
 from systolith.gen.study import catalogue
-from systolith.gen.study.catalogue import Entry, area_table, every_entry, parse_entries, reference
+from systolith.gen.study.catalogue import (
+    Entry,
+    Measurement,
+    area_table,
+    every_entry,
+    parse_entries,
+    reference,
+    with_share,
+)
 from systolith.hw.formats import parse
 
 
@@ -26,6 +34,7 @@ def test_the_whole_table_has_what_it_must():
     assert {"e2m1", "e2m3", "e3m2", "e3m4", "e4m3", "e5m2", "int8 x e3m0", "e4m3 x e5m2",
             "int8 x ternary"} <= labels
     assert {f"bipolar1, {lanes} lanes" for lanes in (64, 128, 256)} <= labels
+    assert {"int8 x mxint8", "e4m3fn x mxfp8", "e2m1 x mxfp4", "e2m1 x nvfp4"} <= labels
     assert len(set(every_entry())) == len(every_entry())
 
 
@@ -33,17 +42,43 @@ def test_entries_from_names():
     assert parse_entries(["e3m2", "int8:e3m0", "bipolar1:bipolar1:9", "e3m2"]) == [
         Entry("e3m2", "e3m2"), Entry("int8", "e3m0"), Entry("bipolar1", "bipolar1", 9)]
     assert [entry.lanes for entry in parse_entries(["bipolar1"])] == [64, 128, 256]
+    assert parse_entries(["mxfp4", "int8:mxfp4", "mxint8"]) == [
+        Entry("e2m1", "mxfp4"), Entry("int8", "mxfp4"), Entry("int8", "mxint8")]
     assert parse_entries(["int8:int8:1:2"]) == [Entry("int8", "int8", 1, 2)]
     assert parse_entries(["all"]) == every_entry()
 
 
 @pytest.mark.parametrize("text, message", [
     ("int99", "'int99': bits of an Int"), ("int8:foo", "'int8:foo': 'foo' is no number format"),
+    ("mxfp4:mxfp4", "the activation must be a format without blocks"),
     ("int8:int8:0", "with 1 to 1024 lanes"), ("int8:int8:x", "ACTIVATION:WEIGHT:LANES"),
     ("int8:int8:1:65", "1 to 64 columns"), ("int8:int8:1:1:1", "ACTIVATION:WEIGHT:LANES")])
 def test_wrong_entries(text, message):
     with pytest.raises(UserError, match=message):
         parse_entries([text])
+
+
+def test_an_element_has_its_share_of_the_scale(monkeypatch):
+    """What multiplies a column's sums by scales is measured beside the element, and a 16th of it
+    counts, whole cells."""
+    tops = []
+
+    def area(text, top, target, **options):
+        assert f"module {top}(" in text
+        tops.append(top)
+        return {"lut": 33 if top == "systolith_scale" else 20, "um2": 8.0, "flow": "area"}
+    monkeypatch.setattr(catalogue, "element_area", area)
+    one, other = (catalogue.evaluate(Measurement(Entry("e2m1", weight), "xc7", False, None, ""))
+                  for weight in ("mxfp4", "e2m1"))
+    assert one["figures"] == {"lut": 23, "um2": 8.5, "flow": "area"}
+    assert other["figures"] == {"lut": 20, "um2": 8.0, "flow": "area"}
+    assert tops == ["systolith_pe", "systolith_scale", "systolith_pe"]
+    assert with_share({"lut": 1}, {"lut": 16, "ff": 17}, 16) == {"lut": 2, "ff": 2}
+
+
+def test_scales_are_part_of_what_is_measured():
+    entries = [Entry("e2m1", weight) for weight in ("e2m1", "mxfp4", "nvfp4", "mls")]
+    assert len({item.key for item in catalogue.measurements(entries, ["asic"])}) == 4
 
 
 def test_references_of_16_bits():

@@ -21,6 +21,8 @@ def test_every_pair_of_the_catalogue_that_can_be_multiplied_is_a_case():
     names = catalogue()
     assert {("int8", "uint4"), ("e4m3", "e5m2fnuz"), ("bipolar1", "bipolar1")} <= pairs
     assert not {("e8m0fnu", "e4m3"), ("e4m3", "bipolar1"), ("lns8", "int8")} & pairs
+    assert {("int8", "mxint8"), ("e2m1", "nvfp4")} <= pairs and "mxfp4" not in {
+        activation for activation, _ in pairs}
     assert all(activation in names and weight in names for activation, weight in pairs)
 
 

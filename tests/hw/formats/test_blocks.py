@@ -33,6 +33,25 @@ class TestBlockScaled:
                         "mxfp6_e2m3": 6.25, "mxfp4_e2m1": 4.25, "mxint8": 8.25,
                         "mls_e2m1": 4 + 9 / 16, "mls_e2m4": 7 + 9 / 16}
 
+    @pytest.mark.parametrize("name, codes", [
+        ("mxfp8_e5m2", {0x7B: 57344, 0x04: 2 ** -14, 0x03: 0.75 * 2 ** -14, 0x01: 2 ** -16,
+                        0x7C: np.inf, 0xFC: -np.inf, 0x7D: np.nan, 0x00: 0}),
+        ("mxfp8_e4m3", {0x7E: 448, 0x08: 2 ** -6, 0x07: 0.875 * 2 ** -6, 0x01: 2 ** -9,
+                        0x7F: np.nan, 0xFF: np.nan, 0xFE: -448, 0x00: 0}),
+        ("mxfp6_e3m2", {0x1F: 28, 0x04: 0.25, 0x03: 0.1875, 0x01: 0.0625, 0x3F: -28}),
+        ("mxfp6_e2m3", {0x1F: 7.5, 0x08: 1, 0x07: 0.875, 0x01: 0.125, 0x3F: -7.5}),
+        ("mxfp4_e2m1", {0x7: 6, 0x2: 1, 0x1: 0.5, 0xF: -6, 0x8: 0}),
+        ("mxint8", {0x7F: 1 + 63 / 64, 0x01: 1 / 64, 0xFF: -1 / 64, 0x80: -2, 0x40: 1})])
+    def test_codes_of_the_standard(self, name, codes):
+        """The tables of element formats of OCP Microscaling 1.0, chapter 5.3, and its scales:
+        2**(code - 127), of which the last is no number."""
+        form = block_formats()[name]
+        given = np.array(list(codes))
+        for scale, factor in ((127, 1), (0, 2.0 ** -127), (254, 2.0 ** 127), (130, 8)):
+            found = form.decode(given, np.full(1, scale))
+            np.testing.assert_array_equal(found, np.array(list(codes.values())) * factor)
+        assert np.isnan(form.decode(given, np.full(1, 255))).all()
+
     @given(st.lists(st.floats(-1, 1), min_size=1, max_size=40))
     def test_mls_takes_the_smallest_scale_that_fits(self, values):
         form = block_formats()["mls_e2m4"]

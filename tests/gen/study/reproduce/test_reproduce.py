@@ -3,11 +3,23 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import onnx
 import pytest
 from systolith.gen.cli.main import main
+from systolith.gen.importer.run import run_model
 from systolith.gen.kit.errors import UserError
-from systolith.gen.study.reproduce import STUDIES, Figure, reproduce, study, table
+from systolith.gen.study.reproduce import (
+    STUDIES,
+    Figure,
+    reproduce,
+    resnet,
+    study,
+    table,
+)
 from systolith.gen.study.reproduce.squeezenet import squeezenet_graph
+
+from ....onnx_networks import Network
 
 
 @pytest.mark.parametrize("name", ["omse", "sawb", "shift", "mx", "settle"])
@@ -21,6 +33,44 @@ def test_squeezenet_has_its_products():
     graph = squeezenet_graph()
     assert sum(layer.macs for layer in graph.layers) == 349_151_936
     assert graph.tensors["fire9"].shape == (512, 13, 13)
+
+
+def small(tmp_path, name, size, layers):
+    """Write a network of random weights: pixels to logits, whose layers are (operator, weight)."""
+    net = Network(np.random.default_rng(0), (1, size, size))
+    x = "x"
+    for operator, weight, attributes in layers:
+        x = net.node(operator, x, *([] if weight is None else [weight]), **attributes)
+    model = net.model(x)
+    for item in [*model.graph.input, *model.graph.output, *model.graph.node]:
+        for old, new in (("x", "input"), (x, "logits")):
+            if getattr(item, "op_type", None):
+                item.input[:] = [new if name == old else name for name in item.input]
+                item.output[:] = [new if name == old else name for name in item.output]
+            elif item.name == old:
+                item.name = new
+    onnx.save(model, tmp_path / name)
+    return model
+
+
+def test_points_of_accuracy_are_counted_on_the_golden_model(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    model = small(tmp_path, "digits-resnet-float.onnx", 28, [
+        ("Conv", np.float32(rng.standard_normal((4, 1, 7, 7)) / 7), {"strides": [7, 7]}),
+        ("Relu", None, {}), ("Flatten", None, {}),
+        ("Gemm", np.float32(rng.standard_normal((64, 10)) / 8), {})])
+    pixels = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    images = pixels[:, None].astype(np.float32) / np.float32(255)
+    labels = run_model(model, {"input": images}, ["logits"])["logits"].argmax(axis=1)
+    np.savez(tmp_path / "digits-test.npz", calibration=pixels[:30], images=pixels, labels=labels)
+    monkeypatch.setattr(resnet, "_MOST", {("int8", "int8"): 20, ("int2", "int2"): 5})
+    fine, coarse = resnet.resnet(tmp_path)
+    assert fine.good and "of 100.0 in floats" in fine.what and float(fine.found) < 20
+    assert not coarse.good and float(coarse.found) > 20
+    # The first images alone.
+    labels[1:] = 10
+    np.savez(tmp_path / "digits-test.npz", calibration=pixels[:30], images=pixels, labels=labels)
+    assert "of 100.0 in floats" in resnet.resnet(tmp_path, 1)[0].what
 
 
 def test_unknown_names():

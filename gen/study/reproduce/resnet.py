@@ -1,0 +1,46 @@
+"""A ResNet of eight layers, trained on real digits, after quantization to few bits."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from systolith.gen.importer.file import read
+from systolith.gen.importer.reader import load
+from systolith.gen.importer.run import run_model
+from systolith.gen.quantize.quantize import quantize
+from systolith.gen.quantize.recipe import Recipe
+
+from .figure import Figure
+
+__all__ = ["resnet"]
+
+#: (activations, weights): points of accuracy that they may lose.
+_MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
+         ("int8", "int3"): 1.5}
+_MOVES = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)
+
+
+def resnet(folder: Path | None = None, images: int | None = None) -> list[Figure]:
+    """Held-out digits that the shipped ResNet gets right, by the golden model, for each pair of
+    formats; `folder` has another `digits-resnet-float.onnx`, `images` are the first so many."""
+    folder = folder or Path(str(resources.files("systolith.examples") / "digits"))
+    path = folder / "digits-resnet-float.onnx"
+    with np.load(folder / "digits-test.npz") as file:
+        calibration, inputs = (file[key][:images, None].astype(np.float32) / np.float32(255)
+                               for key in ("calibration", "images"))
+        labels = file["labels"][:images]
+    # The calibration digits, and copies that are a pixel beside: learned rounding wants hundreds.
+    calibration = np.concatenate([np.roll(calibration, move, (2, 3)) for move in _MOVES])
+
+    def right(results):
+        return 100 * float((results.argmax(axis=1) == labels).mean())
+    exact = right(run_model(read(path), {"input": inputs}, ["logits"])["logits"])
+    figures = []
+    for (activation, weight), most in _MOST.items():
+        recipe = Recipe(activation, weight, rounding="learned")
+        graph = load(quantize(path, calibration, recipe, measure=False).model)
+        found = right(graph.decode_outputs(graph.run(graph.encode_inputs(inputs))))
+        name = activation if activation == weight else f"{activation} x {weight}"
+        figures.append(Figure(f"ResNet-8 in {name}: points lost, of {exact:.1f} in floats",
+                              f"<= {most:g}", f"{exact - found:.1f}", exact - found <= most + 1e-6))
+    return figures

@@ -42,12 +42,15 @@ class CrossEntropy:
         return self.evaluator.walk(self.network.model(), feeds, names)
 
     def _logarithms(self, name, array):
-        """Logarithms of the shares of the classes, which lie along the second axis."""
+        """Logarithms of the shares of the classes, which lie along the second axis; a single one
+        is there where it is above 0."""
         array = np.asarray(array, np.float64)
         array = array.reshape(len(array), -1) if array.ndim < 3 else array
         maker = self.network.producer(name)
         if maker is not None and maker.op_type == "Softmax":
             return np.log(np.maximum(array, 1e-30))
+        if array.shape[1] == 1:                         # whether something is there, or not
+            array = np.concatenate([array, np.zeros_like(array)], axis=1)
         array = array - array.max(axis=1, keepdims=True)
         return array - np.log(np.exp(array).sum(axis=1, keepdims=True))
 

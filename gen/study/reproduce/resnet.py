@@ -17,6 +17,8 @@ __all__ = ["resnet"]
 #: (activations, weights): points of accuracy that they may lose.
 _MOST = {("int8", "int8"): 0.5, ("int4", "int4"): 0.5, ("e2m1", "e2m1"): 0.5,
          ("int8", "int3"): 1.5}
+#: {activations: how their ranges are chosen, if not by the least squared error}
+_RANGES = {"e2m1": "cross-entropy"}
 _MOVES = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)
 
 
@@ -37,7 +39,7 @@ def resnet(folder: Path | None = None, images: int | None = None) -> list[Figure
     exact = right(run_model(read(path), {"input": inputs}, ["logits"])["logits"])
     figures = []
     for (activation, weight), most in _MOST.items():
-        recipe = Recipe(activation, weight, rounding="learned")
+        recipe = Recipe(activation, weight, _RANGES.get(activation, "mse"), rounding="learned")
         graph = load(quantize(path, calibration, recipe, measure=False).model)
         found = right(graph.decode_outputs(graph.run(graph.encode_inputs(inputs))))
         name = activation if activation == weight else f"{activation} x {weight}"

@@ -55,7 +55,8 @@ def test_files_are_what_the_commands_take(tmp_path):
     files = module.write_example(tmp_path / "digits")
     assert [path.name for path in files] == [
         "calibration.npy", "digits-cnn-float.onnx", "digits-cnn-int8.onnx", "digits-cnn.onnx",
-        "digits-mlp-bnn.onnx", "digits-residual-bnn.onnx", "digits-resnet-float.onnx",
+        "digits-mlp-bnn.onnx", "digits-pokebnn.onnx", "digits-residual-bnn.onnx",
+        "digits-resnet-float.onnx",
         "digits.npz", "labels.npy",
         "manifest.json", "x.npy"]
     images = np.load(tmp_path / "digits" / "x.npy")

@@ -14,6 +14,7 @@ from systolith.gen.study.reproduce import (
     Figure,
     reproduce,
     resnet,
+    ships,
     study,
     table,
 )
@@ -71,6 +72,33 @@ def test_points_of_accuracy_are_counted_on_the_golden_model(tmp_path, monkeypatc
     labels[1:] = 10
     np.savez(tmp_path / "digits-test.npz", calibration=pixels[:30], images=pixels, labels=labels)
     assert "of 100.0 in floats" in resnet.resnet(tmp_path, 1)[0].what
+
+
+def test_points_of_iou_are_counted_on_the_golden_model(tmp_path, monkeypatch):
+    small(tmp_path, "ships-unet-float.onnx", ships.SIZE, [
+        ("Conv", np.float32([[[[20.0]]]]), {}),
+        ("Add", np.float32(-9).reshape(1, 1, 1, 1), {})])
+    monkeypatch.setattr(ships, "_HELD_OUT", 20)
+    monkeypatch.setattr(ships, "_CALIBRATED", 10)
+    images, masks = ships.images_of_ships(20, ships.TEST)
+    exact = 100 * ships.iou(images > 0.45, masks)
+    assert exact > 25
+    for most, good in ((100, True), (-100, False)):
+        monkeypatch.setattr(ships, "_PUBLISHED", {"e3m2": most, "int6": most})
+        figures = ships.unet(tmp_path)
+        assert [item.good for item in figures] == [good, good]
+        assert f"of {exact:.1f} in floats" in figures[0].what
+
+
+def test_images_of_ships():
+    images, masks = ships.images_of_ships(50, 3)
+    assert images.shape == masks.shape == (50, 1, 32, 32) and images.dtype == np.float32
+    assert 0 <= images.min() and images.max() <= 1
+    again, other = ships.images_of_ships(50, 3)[0], ships.images_of_ships(50, 4)[0]
+    assert np.array_equal(images, again) and not np.array_equal(images, other)
+    # Ships are brighter than the sea, and a tenth of the pixels at most.
+    assert images[masks].mean() > images[~masks].mean() + 0.3 and 0.01 < masks.mean() < 0.15
+    assert ships.iou(masks, masks) == 1 and ships.iou(~masks, masks) == 0
 
 
 def test_unknown_names():

@@ -202,9 +202,35 @@ function drawErrors() {
   }
 }
 
+function drawComparison() {
+  if (!data.comparison) return;
+  const section = $("comparison");
+  element(section, "h2", {}, "Results, layer by layer");
+  element(section, "p", { class: "note" }, data.comparison.facts);
+  const table = element(element(section, "div", { class: "scroll" }), "table");
+  const head = element(table, "tr");
+  for (const text of ["layer", "format", "results", "codes that differ", "largest, steps",
+    "to the quantized model", "to the float network"]) element(head, "th", {}, text);
+  const noise = (known, decibels) => !known ? "-"
+    : decibels === null ? "exact" : `${decibels.toFixed(1)} dB`;
+  for (const [layer, format, results, codes, steps, known, quantized, real, float]
+    of data.comparison.rows) {
+    const line = element(table, "tr");
+    for (const text of [layer, format]) element(line, "td", { class: "text" }, text);
+    for (const text of [results.toLocaleString("en-US"),
+      known ? `${codes.toLocaleString("en-US")} (${(100 * codes / Math.max(1, results)).toFixed(3)} %)`
+        : "-", known ? String(steps) : "-", noise(known, quantized), noise(real, float)])
+      element(line, "td", {}, text);
+    const bar = element(line, "td", { class: "bar text" });
+    if (real) element(bar, "i", { style: `width: ${Math.min(15, Math.max(0, (float ?? 60) / 4))}rem; `
+      + "background: #4e79a7" });
+  }
+}
+
 drawFacts();
 drawTimeline();
 drawLayers();
 drawArea();
 drawMemory();
 drawErrors();
+drawComparison();

@@ -1,5 +1,6 @@
 """The report of a build as one page that works without a network: the units' timeline, what each
-layer takes and what bounds it, traffic, area as a treemap, memory map, errors of quantization."""
+layer takes and what bounds it, traffic, area as a treemap, memory map, errors of quantization, and
+how far results are from those of the models."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,14 +13,16 @@ from systolith.hw.spec.registers import UnitState
 from systolith.sim.machine.cycles import Timing
 
 from .contents import Report
-from .pages import filled
+from .pages import content, filled
 from .profile import BOUNDS, layer_windows
 from .report import effort_line
 from .trace import tracks
 
-__all__ = ["build_page", "write_build_page"]
+__all__ = ["add_comparison", "build_page", "write_build_page"]
 
 PAGE = "report.html"
+#: Of its body, style and script.
+_NAME = "build"
 #: Ranges of a track that lie nearer than this share of a run are drawn as one.
 _STEPS = 3000
 
@@ -74,8 +77,25 @@ def build_page(report: Report, program: Program, timing: Timing,
         "on_chip": [[name.replace("_", " "), words.used, words.of]
                     for name, words in report.memory.on_chip.items()],
         "sections": [[item.section, item.offset, item.bytes] for item in report.memory.sections],
-        "errors": [[row["layer"], row["format"], row["sqnr"]] for row in errors]}
-    return filled("build", f"{network.name} on {chip.name}", data)
+        "errors": [[row["layer"], row["format"], row["sqnr"]] for row in errors],
+        "comparison": None}
+    return filled(_NAME, f"{network.name} on {chip.name}", data)
+
+
+def add_comparison(folder: Path, facts: str, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """Add a layer-by-layer comparison to the page in a build's folder, in place of an earlier one:
+    `facts`, a line of what was compared, and the rows of `LayerComparison`. Returns the page's
+    path; nothing where there is no page."""
+    path = folder / PAGE
+    made = content(path.read_text()) if path.is_file() else None
+    if made is None:
+        return []
+    title, data = made
+    data["comparison"] = {"facts": facts, "rows": [[
+        row["layer"], row["format"], row["elements"], row["codes_differing"], row["largest_steps"],
+        row["quantized_tensor"] is not None, row["golden_to_quantized_db"],
+        row["float_tensor"] is not None, row["golden_to_float_db"]] for row in rows]}
+    return [write_file(path, filled(_NAME, title, data))]
 
 
 def _joined(ranges: Iterable[tuple[int, int, int]], apart: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from systolith.gen.kit.tables import text_table
 from .quantization import decibels, rows_csv
 from .report import effort_line
 
-__all__ = ["comparison_table", "write_comparison"]
+__all__ = ["comparison_facts", "comparison_table", "write_comparison"]
 
 TABLE, PICTURE = "compare.csv", "compare.png"
 #: What is drawn for "no difference", in dB, and the most that is drawn.
@@ -18,6 +18,13 @@ _TOP = 120
 
 def _steps(number):
     return f"{number:.0f}" if number == int(number) else f"{number:.1f}"
+
+
+def comparison_facts(found: Any) -> str:
+    """What a `LayerComparison` has compared, two lines."""
+    return (f"{found.images:,} images; golden: the exact model of the chip; quantized: the "
+            f"quantized model by {found.quantized_by};\nfloat: {found.float_source} by "
+            f"{found.float_by}; dB: signal to noise, larger is nearer, exact: no difference")
 
 
 def comparison_table(found: Any) -> str:
@@ -34,10 +41,7 @@ def comparison_table(found: Any) -> str:
             decibels(row["golden_to_quantized_db"]) if known else "-",
             decibels(row["golden_to_float_db"]) if real else "-",
             decibels(row["quantized_to_float_db"]) if known and real else "-"])
-    text = [f"{found.images:,} images; golden: the exact model of the chip; quantized: the "
-            f"quantized model by {found.quantized_by};", f"float: {found.float_source} by "
-            f"{found.float_by}; dB: signal to noise, larger is nearer, exact: no difference", "",
-            text_table(lines, "llrrrrrr")]
+    text = [*comparison_facts(found).split("\n"), "", text_table(lines, "llrrrrrr")]
     if any(row["quantized_tensor"] is None for row in found.rows):
         text += ["", "-: what the chip has there stands nowhere in the model"]
     if found.arithmetic:

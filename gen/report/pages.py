@@ -1,11 +1,12 @@
 """Pages that work without a network: body, style, script and data in one file."""
 
 import json
-from html import escape
+import re
+from html import escape, unescape
 from importlib import resources
 from typing import Any
 
-__all__ = ["filled"]
+__all__ = ["content", "filled"]
 
 
 def filled(name: str, title: str, data: Any) -> str:
@@ -23,3 +24,10 @@ def filled(name: str, title: str, data: Any) -> str:
                        ("DATA", json.dumps(data).replace("</", "<\\/"))):
         made = made.replace(f"@{mark}@", part)
     return made
+
+
+def content(page: str) -> tuple[str, Any] | None:
+    """(title, data) that a page was made of; None for a text that is no such page."""
+    title = re.search(r"<title>(.*?)</title>", page)
+    data = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    return (unescape(title[1]), json.loads(data[1])) if title and data else None

@@ -39,7 +39,7 @@ class Simulate(Command):
         "\n\n"
         "With --compare, list layer by layer how far the golden model is from what ONNX Runtime "
         "makes of the\nquantized model and of the float one; the table goes to compare.csv in the "
-        "folder, a chart to compare.png.")
+        "folder\nand to the page report.html, a chart to compare.png.")
     examples = (
         "  systolith simulate out --inputs x.npy --outputs y.npy\n"
         "  systolith simulate out --engine rtl --inputs x.npy --outputs y.npy --limit 16\n"
@@ -132,7 +132,12 @@ class Simulate(Command):
         from systolith.gen.flow.build import FLOAT, MODEL
         from systolith.gen.flow.compare_onnx import compare_with_onnx
         from systolith.gen.flow.simulate import first_images
-        from systolith.gen.report.comparison import comparison_table, write_comparison
+        from systolith.gen.report.build_page import add_comparison
+        from systolith.gen.report.comparison import (
+            comparison_facts,
+            comparison_table,
+            write_comparison,
+        )
         kept = build.folder / FLOAT
         real = options.float_model or (kept if kept.is_file() else None)
         with Reporter() as progress:
@@ -142,7 +147,8 @@ class Simulate(Command):
         found.arithmetic = build.arithmetic
         print()
         print(comparison_table(found))
-        wrote(*write_comparison(found, build.folder))
+        wrote(*write_comparison(found, build.folder), *add_comparison(
+            build.folder, comparison_facts(found), found.rows))
 
     def _show(self, found):
         print(f"{found.images:,} images by the engine {found.engine}")

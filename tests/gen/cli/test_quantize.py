@@ -8,6 +8,7 @@ import onnx
 import pytest
 from systolith.gen.flow.build import open_build
 from systolith.gen.importer.reader import load
+from systolith.gen.report.pages import content
 from systolith.gen.study.demo import read_digits
 
 from .test_main import refused, run
@@ -52,6 +53,8 @@ def test_quantize_then_build_then_compare(capsys, tmp_path, data):
     rows = (folder / "compare.csv").read_text().splitlines()
     assert len(rows) == 6 and rows[0].startswith("layer,nodes,tensor,format,")
     assert (folder / "compare.png").stat().st_size > 10000
+    _, page = content((folder / "report.html").read_text())
+    assert len(page["comparison"]["rows"]) == len(rows) - 1
     code, out, _ = run(capsys, "simulate", folder, "--inputs", x, "--limit", 5, "--compare",
                        "--float", FLOAT)
     assert code == 0 and "for 5 of 5 images (100.0 %)" in out and str(FLOAT) in out

@@ -8,7 +8,7 @@ from pathlib import Path
 from systolith.gen.chip.toml import load_chip
 from systolith.gen.flow.compile import compile_network
 from systolith.gen.measure.area import Area
-from systolith.gen.report.build_page import _joined, build_page
+from systolith.gen.report.build_page import PAGE, _joined, add_comparison, build_page
 from systolith.gen.report.report import make_report
 from systolith.sim.machine.cycles import cycles
 
@@ -27,8 +27,15 @@ def test_a_browser_shows_a_build(tmp_path):
             {"layer": "dense", "format": "sums", "sqnr": None}]
     text = build_page(report, program, timing, rows)
     assert len(text) < 200_000 and not re.search(r"(src|href)=|https?://(?!www\.w3\.org)", text)
-    path = tmp_path / "report.html"
+    path = tmp_path / PAGE
     path.write_text(text)
+    # what `simulate --compare` finds is added to the page, in place of what it had found before
+    row = {"layer": "conv1", "format": "int8", "elements": 4000, "codes_differing": 4,
+           "largest_steps": 1.0, "quantized_tensor": "q", "golden_to_quantized_db": 71.26,
+           "float_tensor": None, "golden_to_float_db": None}
+    assert not add_comparison(tmp_path / "elsewhere", "", [])
+    for facts in ("3 </script> images", "10 images, layer by layer"):
+        assert add_comparison(tmp_path, facts, [row]) == [path]
     seen = text_of(path).replace(path.read_text().partition("<body>")[0], "")
     drawn = Counter(re.findall(r'data-unit="(\w+)"', seen))
     assert set(drawn) == {"LOAD", "ARRAY", "POST", "STORE"} and all(
@@ -45,6 +52,8 @@ def test_a_browser_shows_a_build(tmp_path):
     sections = re.findall(r'data-section="(\w+)"', seen)
     assert sections == [item.section for item in report.memory.sections]
     assert "45.0 dB" in seen and "<td>exact</td>" in seen
+    assert "10 images, layer" in seen and "</script> images" not in seen
+    assert "<td>4 (0.100 %)</td>" in seen and "<td>71.3 dB</td><td>-</td>" in seen
 
 
 def test_ranges_that_nobody_could_tell_apart_are_one():

@@ -25,7 +25,7 @@ from .hierarchy import PARTS, attribute, instances, leaves
 from .netlist import LoneModule, lone_modules
 from .yosys import memories_in_flipflops, run_yosys
 
-__all__ = ["module_area"]
+__all__ = ["VERILOG", "module_area"]
 
 _PE = "systolith_pe"
 
@@ -60,13 +60,13 @@ def _yosys():
 def _mapped(module: LoneModule, top: str, target: str, dsp: bool, pe_dsp: bool) -> tuple:
     """(cells and modules inside by type, [(memory, size)] of memories that became flip-flops)."""
     commands = synthesis(target, top, dsp=dsp, pe_dsp=pe_dsp)
-    facts = json.dumps([module.text, commands, _FIRST, _yosys()])
+    facts = json.dumps([module.text, commands, VERILOG, _yosys()])
     key = hashlib.sha256(facts.encode()).hexdigest()
     return cached("modules", key, lambda: _map(module.text, top, commands))
 
 
 #: What Amaranth does to write Verilog, and then the way of a whole chip; {} are paths.
-_FIRST = ['read_rtlil "{0}"', "proc -nomux -norom", "memory_collect",
+VERILOG = ['read_rtlil "{0}"', "proc -nomux -norom", "memory_collect",
           'write_verilog -norename "{1}"', 'write_verilog -norename -blackboxes "{2}"',
           "design -reset", 'read_verilog -sv "{2}"', 'read_verilog -sv "{1}"']
 
@@ -76,7 +76,7 @@ def _map(text, top, commands):
         rtlil, verilog, boxes, stat = (Path(folder) / name for name in (
             "in.il", "in.v", "boxes.v", "stat.json"))
         rtlil.write_text(text)
-        log = run_yosys([*(line.format(rtlil, verilog, boxes) for line in _FIRST), *commands,
+        log = run_yosys([*(line.format(rtlil, verilog, boxes) for line in VERILOG), *commands,
                          f'tee -q -o "{stat}" stat -json'], stat)
         found = json.loads(stat.read_text())["modules"]
     cells = {name.removeprefix("\\"): content["num_cells_by_type"]

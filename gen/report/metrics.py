@@ -11,7 +11,7 @@ from systolith.hw.board.parts import PARTS
 from .energy import EnergyTable, energy_pj
 from .report import assumed_clock
 
-__all__ = ["METRICS", "PLACED", "Metric", "exceeds", "figures_of", "joined"]
+__all__ = ["ESTIMATES", "METRICS", "PLACED", "Metric", "exceeds", "figures_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ METRICS = {
     "ff": Metric("flip-flops", -1, _first),
     "dsp": Metric("DSP blocks", -1, _first),
     "bram": Metric("block RAM", -1, _first),
+    "estimated_lut": Metric("LUT, estimated", -1, _first),
+    "estimated_ff": Metric("flip-flops, estimated", -1, _first),
+    "estimated_dsp": Metric("DSP blocks, estimated", -1, _first),
+    "estimated_bram": Metric("block RAM, estimated", -1, _first),
     "fill": Metric("largest share of the part", -1, _first),
     "gates": Metric("NAND2 equivalents", -1, _first),
     "um2": Metric("area of cells", -1, _first, "um2"),
@@ -66,18 +70,23 @@ METRICS = {
     "bops": Metric("bit operations", -1, sum)}
 
 
+#: Those of chips that are not synthesized, see `gen/measure/estimate.py`.
+ESTIMATES = tuple(f"estimated_{name}" for name in FIGURES)
 #: Those that are known of finalists alone (`systolith sweep --finalists`).
 PLACED = ("placed_mhz", "placed_images_per_s")
 
 
 def exceeds(area: dict[str, Any], part: str | None) -> list[str]:
     """What a part has too little of, as texts such as "398 BRAM of 208"; nothing where no part is
-    named."""
+    named. Of an estimated area what is estimated says so."""
     if part is None:
         return []
-    has = PARTS[part]
-    return [f"{area[name]:,} {name.upper()} of {getattr(has, name):,}"
-            for name in FIGURES if area[name] > getattr(has, name)]
+    has, found = PARTS[part], []
+    for name in FIGURES:
+        for own, text in ((name, ""), (f"estimated_{name}", ", estimated")):
+            if area.get(own, 0) > getattr(has, name):
+                found.append(f"{area[own]:,} {name.upper()} of {getattr(has, name):,}{text}")
+    return found
 
 
 def _interval(arch, counted):
@@ -100,7 +109,7 @@ def figures_of(point: Any, area: dict[str, Any] | None, counted: dict[str, Any] 
     found: dict[str, Any] = dict.fromkeys(METRICS) | {"clock_mhz": mhz}
     if area is not None:
         found |= {name: area[name] for name in METRICS if name in area}
-        if point.part is not None:
+        if point.part is not None and "lut" in area:
             has = PARTS[point.part]
             found["fill"] = max(area[name] / getattr(has, name) for name in FIGURES
                                 if getattr(has, name))

@@ -296,6 +296,7 @@ $("facts").textContent = `${data.rows.length} points and networks, `
   + `${good.filter(row => row.violated).length} violate a constraint. Objectives: `
   + objectives.map(name => `${metrics[name].better > 0 ? "most" : "least"} ${label(name)}`)
     .join(", ") + ".";
+$("note").textContent = data.note;
 drawWinners();
 drawFailures();
 draw();

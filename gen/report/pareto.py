@@ -39,7 +39,8 @@ def pareto_front(costs: Sequence[Sequence[float]]) -> list[int]:
 
 def rows_of(results: Sequence[dict[str, Any]], objectives: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each point and network: a flat dict. `pareto` is 1 on the network's front of all
-    objectives, among the points that fit their part and whose constraints hold."""
+    objectives, among the points that fit their part and whose constraints hold; `estimate` says how
+    good figures are that were not synthesized."""
     rows = []
     for result in results:
         chip = result.get("chip", {})
@@ -58,7 +59,8 @@ def rows_of(results: Sequence[dict[str, Any]], objectives: Sequence[str]) -> lis
                 **{name: figures.get(name, "") for name in ("macs", "compute_cycles")},
                 **{name: "" if (value := own.get(name, result.get(name))) is None else value
                    for name in METRICS},
-                "pareto": 0, "error": result["error"] or figures.get("error") or ""})
+                "estimate": result.get("estimate", ""), "pareto": 0,
+                "error": result["error"] or figures.get("error") or ""})
     curves: dict[str, list] = {}
     for row in rows:
         if not row["does_not_fit"] and not row["violated"] and not row["error"] and all(

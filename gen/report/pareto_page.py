@@ -22,8 +22,9 @@ def page(rows: Sequence[dict[str, Any]], objectives: Sequence[str], folder: Path
         "metrics": {name: {"text": item.text, "better": item.better, "unit": item.unit}
                     for name, item in METRICS.items()},
         "keys": [key.path for key in KEYS.values()],
+        "note": next((row["estimate"] for row in rows if row["estimate"]), ""),
         "rows": [{name: None if name in METRICS and value == "" else value
-                  for name, value in row.items()} for row in rows]}
+                  for name, value in row.items() if name != "estimate"} for row in rows]}
     return filled("pareto", f"Sweep {Path(folder).name}", data)
 
 

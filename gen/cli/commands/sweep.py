@@ -83,6 +83,7 @@ class Sweep(Command):
         print(f"{len(results)} chips: {failed} failed, {large} do not fit their part"
               + (f", {wrong} violate a constraint" if wrong else "")
               + "; the reasons are in results.csv")
+        _say_estimate(results)
         if options.finalists:
             from systolith.gen.study.sweep.finalists import table_of
             print(f"\nfinalists, placed and routed:\n\n{table_of(results)}\n")
@@ -96,6 +97,12 @@ class Sweep(Command):
             found = verify(options.output, results, options.verify, progress=progress)
         print(f"\ncycles of {len(found)} points in RTL, one image each:\n\n{table(found)}")
         return OK if all(item.good for item in found) else MISMATCH
+
+
+def _say_estimate(results):
+    """What estimated areas among a sweep's results are worth."""
+    if text := next((item["estimate"] for item in results if item.get("estimate")), ""):
+        print(text)
 
 
 class Pareto(Command):
@@ -124,6 +131,7 @@ class Pareto(Command):
                 raise UserError(f"--objectives: {name!r} is none; objectives: "
                                 f"{', '.join(METRICS)}")
         print(front_table(rows_of(data["points"], objectives), objectives))
+        _say_estimate(data["points"])
         wrote(*write_results(data["points"], Path(options.dir), objectives))
         return OK
 

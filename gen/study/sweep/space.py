@@ -5,7 +5,8 @@
                                 # but for small products; false: nowhere
     part = "LFE5U-85F"          # the chips must fit it; left out: the part of each chip's board
     energy = "mine.toml"        # a table as of `gen/report/energy.py`
-    area = "modules"            # each module mapped alone and kept (default), "whole", or "none"
+    area = "modules"            # each module mapped alone and kept (default), "whole", "none", or
+                                # "estimate": by a formula, in milliseconds (`estimated_lut` ...)
     objectives = ["cycles", "lut"]                  # names of `gen/report/metrics.py`
     constraints = ["fits", "accuracy >= 0.97"]      # over these and over keys of a chip
 
@@ -44,10 +45,11 @@ from typing import Any
 from systolith.gen.chip.keys import KEYS
 from systolith.gen.chip.toml import chip_from_dict, load_chip, read_toml
 from systolith.gen.kit.errors import UserError
-from systolith.gen.measure.area import TARGETS
+from systolith.gen.measure.area import FIGURES, TARGETS
+from systolith.gen.measure.estimate import measured_targets
 from systolith.gen.quantize.calibrate import RANGES
 from systolith.gen.quantize.recipe import Recipe
-from systolith.gen.report.metrics import METRICS, PLACED
+from systolith.gen.report.metrics import ESTIMATES, METRICS, PLACED
 from systolith.hw.board.boards import BOARDS
 from systolith.hw.board.parts import PARTS
 from systolith.hw.spec.arch import Arch
@@ -60,13 +62,15 @@ __all__ = ["METHODS", "Axis", "Group", "Search", "Space", "read_space"]
 
 #: How points are chosen.
 METHODS = ("grid", "random", "nsga2", "tpe")
-_AREAS = ("modules", "whole", "none")
+_AREAS = ("modules", "whole", "estimate", "none")
 _GROUP = {"name", "chip", "networks", "set", "vary", "together", "when"}
 _TOP = {"target", "part", "dsp", "area", "energy", "objectives", "constraints", "search", "group"}
 _RECIPE: dict[str, Any] = {"range": str, "percentile": (int, float), "equalize": bool,
                            "correct_bias": bool, "renormalize": bool,
                            "weight_range": str, "rounding": str}
 _NET: dict[str, Any] = {"path": str, "name": str, "data": str, "images": int} | _RECIPE
+#: Figures that only synthesis gives.
+_SYNTHESIZED = (*FIGURES, "fill", "images_per_s_per_klut")
 _PATHS = [key.path for key in KEYS.values()]
 
 
@@ -181,14 +185,17 @@ def read_space(path: Path | str) -> Space:
     area = data.get("area", "modules")
     if area not in _AREAS:
         raise UserError(f"{path}: area must be one of {', '.join(_AREAS)}, not {area!r}")
+    if area == "estimate" and target not in measured_targets():
+        raise UserError(f"{path}: areas can be estimated for {', '.join(measured_targets())}, not "
+                        f"for {target}; use area = \"modules\"")
     groups = data.get("group")
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise UserError(f"{path}: must have at least one [[group]]")
     net = cache(_net)
     found = [_group(path, number, group, net, (target, dsp, part, area))
              for number, group in enumerate(groups, 1)]
-    return Space(path, found, _objectives(path, data.get("objectives"), found, target),
-                 _constraints(path, data.get("constraints", [])),
+    return Space(path, found, _objectives(path, data.get("objectives"), found, target, area),
+                 _constraints(path, data.get("constraints", []), area),
                  _search(path, data.get("search", {})),
                  path.parent / data["energy"] if "energy" in data else None)
 
@@ -242,9 +249,9 @@ def _net(path, where, items):
     return net_of(table.get("name", file.stem), file, recipe, data, table.get("images"), where)
 
 
-def _objectives(path, names, groups, target):
+def _objectives(path, names, groups, target, area):
     if names is None:
-        size = "gates" if target == "asic" else "lut"
+        size = ("gates" if target == "asic" else "estimated_lut" if area == "estimate" else "lut")
         networks = any(group.networks for group in groups)
         return ["cycles", size] if networks else [size]
     if not isinstance(names, list) or not names:
@@ -253,18 +260,32 @@ def _objectives(path, names, groups, target):
         if name not in METRICS:
             raise UserError(f"{path}: objectives: {name!r} is none. Objectives: "
                             f"{', '.join(METRICS)}")
+        _check_estimate(f"{path}: objectives", name, area)
         if name in PLACED:
             raise UserError(f"{path}: objectives: {name!r} is known of finalists alone; use it in "
                             "`systolith pareto --objectives` after `systolith sweep --finalists`")
     return names
 
 
-def _constraints(path, texts):
+def _check_estimate(where, name, area):
+    """Figures of synthesis and of estimates are never there together."""
+    if name in ESTIMATES and area != "estimate":
+        raise UserError(f"{where}: {name!r} is known with area = \"estimate\" alone")
+    if name in _SYNTHESIZED and area == "estimate":
+        raise UserError(f"{where}: {name!r} is a figure of synthesis; with area = \"estimate\" "
+                        f"there are {', '.join(ESTIMATES)}")
+
+
+def _constraints(path, texts, area):
     if not isinstance(texts, list):
         raise UserError(f"{path}: constraints must be a list of texts, not {texts!r}")
-    return [Expression.of(text, f"{path}: constraints", [
+    found = [Expression.of(text, f"{path}: constraints", [
                 *(name for name in METRICS if name not in PLACED), "fits", *_PATHS])
             for text in texts]
+    for item in found:
+        for name in sorted(item.names):
+            _check_estimate(f"{path}: constraints", name, area)
+    return found
 
 
 def _search(path, table):

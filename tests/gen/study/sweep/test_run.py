@@ -455,3 +455,50 @@ def test_a_network_with_its_own_table_of_energies(space, tmp_path):
     table.write_text('source = "mine"\n')
     with pytest.raises(UserError, match=r"mine\.toml: must have the keys add_pj_per_bit"):
         sweep(space, tmp_path / "out", evaluate=fake)
+
+
+ESTIMATED = """
+part = "LFE5U-12F"
+area = "estimate"
+constraints = ["estimated_lut <= 20000"]
+[[group]]
+chip = { array = { rows = 4, columns = 4 } }
+vary = { "array.rows" = [4, 8], "buffers.activations" = [1024, 8192] }
+together = { "array.weight" = ["int8", "int5"], "array.lanes" = [1, 1] }
+"""
+
+
+def test_areas_are_estimated_and_said_to_be(tmp_path, capsys):
+    """Under names of their own; what is not estimated fails with its reason."""
+    path = tmp_path / "space.toml"
+    path.write_text(ESTIMATED)
+    assert main(["sweep", str(path), "-o", str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert "areas are estimated, not synthesized: of " in capsys.readouterr().out
+    rows = rows_of(tmp_path / "out")
+    good = [row for row in rows if not row["error"]]
+    assert len(rows) == 8 and len(good) == 4 and all(
+        "no estimate for elements of int8 x int5" in row["error"]
+        for row in rows if row not in good)
+    assert all(int(row["estimated_lut"]) > 3000 and not row["lut"] and not row["fill"]
+               and "estimated, not synthesized" in row["estimate"] for row in good)
+    small, large = (row for row in good if row["array.rows"] == "8")
+    assert small["estimated_lut"] < large["estimated_lut"]
+    assert int(small["estimated_bram"]) < 56 < int(large["estimated_bram"])
+    assert large["does_not_fit"].endswith(" BRAM of 56, estimated") and not large["violated"]
+    data = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert data["objectives"] == ["estimated_lut"]
+    page = (tmp_path / "out" / "pareto.html").read_text()
+    assert page.count("areas are estimated, not synthesized") == 1
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ('"estimate"', '"modules"', "constraints: 'estimated_lut' is known with area = \"estimate\""),
+    ("estimated_lut <=", "lut <=", "constraints: 'lut' is a figure of synthesis; with area"),
+    ('area = ', 'objectives = ["fill"]\narea = ', "objectives: 'fill' is a figure of synthesis"),
+    ('part = "LFE5U-12F"', 'target = "xc7"', "areas can be estimated for ecp5, not for xc7")])
+def test_estimates_and_synthesis_do_not_mix(tmp_path, old, new, message):
+    path = tmp_path / "space.toml"
+    path.write_text(ESTIMATED.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        read_space(path)
+    assert message in str(caught.value)

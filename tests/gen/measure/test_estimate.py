@@ -1,0 +1,105 @@
+"""Estimates of areas: of what they are made, what they refuse, and that none is taken for a
+measurement."""
+
+import json
+import re
+
+import pytest
+from systolith.gen.chip.toml import load_chip
+from systolith.gen.chip.verilog import core_rtlil
+from systolith.gen.kit.errors import UserError
+from systolith.gen.measure.area import built_for
+from systolith.gen.measure.estimate import (
+    KINDS,
+    element_base,
+    element_key,
+    element_terms,
+    estimate,
+    figures_by,
+    fit_content,
+    measured_targets,
+    ram_of,
+    terms_of,
+    warning,
+)
+from systolith.gen.measure.hierarchy import PARTS
+from systolith.hw.spec.arch import Arch
+
+CHIP = Arch(name="small", rows=4, columns=4, operand_depth=256, table_depth=256)
+#: Not modules of the core itself.
+_ELEMENT = "systolith_pe"
+
+
+def test_every_module_of_a_core_is_estimated():
+    """A module that is new to the core must be in KINDS."""
+    built = {name for name in re.findall(r"^module \\\\?(\S+)", core_rtlil(CHIP), re.MULTILINE)}
+    assert built == {_ELEMENT, *(KINDS[kind].module for kind in terms_of(CHIP))}
+    assert {kind.part for kind in KINDS.values()} <= set(PARTS)
+
+
+@pytest.mark.parametrize("target", measured_targets())
+def test_a_fit_has_costs_of_all_that_a_core_has(target):
+    fit = json.loads(fit_content(target))
+    assert fit["target"] == target and set(terms_of(CHIP)) <= set(fit["kinds"])
+    for kind, costs in fit["kinds"].items():
+        assert {"lut", "ff"} <= set(costs) and all(
+            cost > 0 for some in costs.values() for cost in some.values()), kind
+    for name in ("lut", "ff"):
+        assert fit["error"][name]["median"] < 0.03 and fit["error"][name]["worst"] < 0.1
+
+
+def test_an_estimate_is_the_sum_of_its_modules():
+    """By a fit in which every term of a module costs one, and an element 7 LUTs a lane."""
+    arch = built_for(CHIP, "ecp5")
+    ones = {kind: {"lut": dict.fromkeys(terms, 1.0), "ff": {}}
+            for kind, (_, terms) in terms_of(arch).items()}
+    fit = {"kinds": ones, "elements": {element_key(arch): {"lanes": [1, 2], "costs": {
+        "lut": {"lanes": 7.0}, "ff": {}, "dsp": {"lanes": 1.0}}}}}
+    parts = figures_by(fit, arch)
+    assert parts["processing elements"].dsp == 16
+    assert parts["processing elements"].lut == 16 * (7 + element_base(arch)["lut"])
+    count, terms = terms_of(arch)["accumulator"]
+    assert (count, parts["accumulators"].lut) == (4, 4 * round(sum(terms.values())))
+    # blocks: 4096 words of 4 bytes, 1024 of 32 bits, 256 of four lanes' 82 bits, ... of which two
+    # copies of each column's sums
+    assert parts["accumulators"].bram == 4 * 2 * ram_of(512, arch.accumulator_bits)[0]
+    assert element_terms(arch)["operands"] == 16
+
+
+@pytest.mark.parametrize(("memory", "found"), [
+    ((512, 64, 2), (2, 0)), ((64, 312), (9, 0)), ((2048, 64, 2), (8, 0)),
+    # bytes of 9 bits are written apart: two for 12 bits
+    ((8192, 32, 16), (16, 0)), ((1024, 36, 3), (3, 0)), ((4096, 36, 3), (9, 0)),
+    # of LUTs, 16 words of 4 bits a cell, where blocks would weigh more; a copy for each port
+    ((64, 16, 1, 2), (0, 32)), ((64, 28, 1, 2), (2, 0)), ((256, 4), (0, 16)), ((1024, 97), (6, 0))])
+def test_ram_is_what_yosys_made_of_it(memory, found):
+    """Memories of chips that were mapped for ECP5."""
+    assert ram_of(*memory) == found
+
+
+def test_more_costs_more():
+    least = estimate(CHIP).total
+    for change in ({"rows": 8}, {"accumulator_depth": 4096}, {"leaky": True}, {"lanes": 2}):
+        more = estimate(Arch(**(CHIP.to_dict() | change))).total
+        assert more.lut > least.lut and more.ff > least.ff and more.bram >= least.bram, change
+    assert estimate(CHIP, dsp=False).total.dsp == 0 < least.dsp
+
+
+@pytest.mark.parametrize(("change", "target", "why"), [
+    ({}, "xc7", "only for ecp5"), ({"cores": 2}, "ecp5", "several cores"),
+    ({"shared_columns": 2}, "ecp5", "share their elements"),
+    ({"stages": 2}, "ecp5", "stages"), ({"lanes": 64}, "ecp5", "with 64 lanes"),
+    ({"weight": "int5"}, "ecp5", "int8 x int5")])
+def test_what_was_not_measured_is_refused(change, target, why):
+    with pytest.raises(UserError, match=why):
+        estimate(Arch(**(CHIP.to_dict() | change)), target)
+
+
+def test_it_says_what_it_is_worth():
+    error = {"designs": 50, "lut": {"median": 0.012, "worst": 0.061},
+             "ff": {"median": 0.009, "worst": 0.05}}
+    assert warning(error) == (
+        "areas are estimated, not synthesized: of 50 random chips LUT 1.2 % off (median; at worst "
+        "6.1 %), FF 0.9 % off (median; at worst 5.0 %)")
+    assert "earlier version of the hardware" in warning(error, stale=True)
+    assert estimate(load_chip("ulx3s-8x8")).error["designs"] >= 20

@@ -24,18 +24,17 @@ from scipy.optimize import nnls
 from systolith.gen.chip.verilog import core_rtlil
 from systolith.gen.measure import estimate
 from systolith.gen.measure.area import built_for, count, synthesis
-from systolith.gen.measure.estimate import (
+from systolith.gen.measure.estimate import figures_by, knows
+from systolith.gen.measure.hierarchy import PARTS, attribute, leaves
+from systolith.gen.measure.module_area import VERILOG
+from systolith.gen.measure.module_terms import (
     ESTIMATED,
     KINDS,
     element_base,
     element_key,
     element_terms,
-    figures_by,
-    knows,
     terms_of,
 )
-from systolith.gen.measure.hierarchy import PARTS, attribute, leaves
-from systolith.gen.measure.module_area import VERILOG
 from systolith.gen.measure.netlist import lone_modules
 from systolith.gen.measure.yosys import run_yosys
 from systolith.gen.study.sweep.point import hardware_hash

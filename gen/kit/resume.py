@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from multiprocessing import connection
@@ -32,6 +32,8 @@ Answer = TypeVar("Answer")
 
 #: How often an item is given to a worker, where the worker ends without an answer.
 _TRIES = 2
+#: Waiting items among which those are looked for that go together.
+_AHEAD = 64
 #: Seconds in which a worker that is told to end does so; then it is killed.
 _PATIENCE = 5.0
 
@@ -125,12 +127,14 @@ class WorkerLost(UserError):
 
 
 def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs: int, *,
-                 ordered: bool = False,
-                 lost: Callable[[Item, str], Answer] | None = None) -> Iterator[Answer]:
+                 ordered: bool = False, lost: Callable[[Item, str], Answer] | None = None,
+                 together: Callable[[Item], Any] | None = None) -> Iterator[Answer]:
     """`function` of each item, as they come or in the items' order; `jobs` at a time, each in a
     process of its own.
 
     Items are taken as processes become free, a single one is answered without a process of its own.
+    Those of which `together` says the same, and that lie near each other, go to one process as far
+    as none is idle for it: what it keeps of one serves the next.
     An exception of `function` is raised here. An item whose process is killed is tried once more;
     then `lost` of the item and of the reason takes the place of its result; without `lost`,
     WorkerLost is raised. However this ends, the processes and what they started end, too.
@@ -142,7 +146,7 @@ def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs
         return
     early: dict = {}
     following = 0
-    for number, result in _scattered(function, chain(first, items), jobs, lost):
+    for number, result in _scattered(function, chain(first, items), jobs, lost, together):
         if not ordered:
             yield result
             continue
@@ -152,18 +156,37 @@ def in_processes(function: Callable[[Item], Answer], items: Iterable[Item], jobs
             following += 1
 
 
-def _scattered(function, items, jobs, lost):
+def _chosen(groups: Sequence, own: Any, others: Container) -> int:
+    """Which of the waiting items, whose groups these are, a process takes: of the group that it has
+    worked on last, else of one that no other works on, else the first."""
+    return next((n for n, group in enumerate(groups) if group == own), next(
+        (n for n, group in enumerate(groups) if group not in others), 0))
+
+
+def _scattered(function, items, jobs, lost, together):
     """(index, result) of each item, as they come."""
     waiting = enumerate(items)
+    ahead: list[tuple[int, Any]] = []
     # what is tried again comes after all others
     again: deque[tuple[int, Any]] = deque()
+
+    def following(worker):
+        """The next entry, for this worker or a new one; None: there is none."""
+        ahead.extend(islice(waiting, (_AHEAD if together else 1) - len(ahead)))
+        if not ahead:
+            return again.popleft() if again else None
+        if together is None:
+            return ahead.pop(0)
+        own = None if worker is None or worker.item is None else together(worker.item)
+        return ahead.pop(_chosen([together(item) for _, item in ahead], own, [
+            together(other.item) for other in workers if other.number is not None]))
     tries: Counter[int] = Counter()
     workers: list[_Worker] = []
     try:
         while True:
             idle = [worker for worker in workers if worker.number is None]
             while idle or len(workers) < jobs:
-                entry = next(waiting, None) or (again.popleft() if again else None)
+                entry = following(idle[-1] if idle else None)
                 if entry is None:
                     break
                 if not idle:
@@ -177,7 +200,7 @@ def _scattered(function, items, jobs, lost):
             for pipe in connection.wait(list(busy)):
                 worker = busy[pipe]
                 number: Any = worker.number
-                item, worker.number = worker.item, None
+                item, worker.number = worker.item, None     # it keeps the last item
                 answer = worker.answer()
                 if answer is not None:
                     yield number, answer[0]
@@ -210,7 +233,7 @@ def _ending(code):
 
 class _Worker:
     """A process that answers items with `function` of them; `number` is the index of the `item`
-    that it works on, None where it waits."""
+    that it works on, None where it waits; the item is then the last one."""
 
     def __init__(self, function):
         context = multiprocessing.get_context("spawn")

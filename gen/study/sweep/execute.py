@@ -26,9 +26,11 @@ _SECONDS = 10
 class Executor(Protocol):
     """Runs a function on many items at the same time."""
 
-    def run(self, function: Callable, items: Iterable, lost: Callable) -> Iterator[Any]:
+    def run(self, function: Callable, items: Iterable, lost: Callable,
+            together: Callable | None = None) -> Iterator[Any]:
         """The function's answer for each item, as they come; `lost(item, reason)` where what
-        worked on it has ended twice."""
+        worked on it has ended twice. Items of which `together` says the same are best worked on by
+        one process."""
 
 
 class _Local:
@@ -37,8 +39,8 @@ class _Local:
     def __init__(self, jobs):
         self.jobs = jobs
 
-    def run(self, function, items, lost):
-        return in_processes(function, items, self.jobs, lost=lost)
+    def run(self, function, items, lost, together=None):
+        return in_processes(function, items, self.jobs, lost=lost, together=together)
 
 
 class _Dask:
@@ -47,7 +49,7 @@ class _Dask:
     def __init__(self, client):
         self.client = client
 
-    def run(self, function, items, lost):
+    def run(self, function, items, lost, together=None):
         suspects = []
         yield from self._run(function, list(items), lambda item, reason: suspects.append(item))
         # Dask gives up on all that lay on workers that ended: one alone shows whether it is to
@@ -85,8 +87,8 @@ class _Jobs:
     def __init__(self, executor, jobs):
         self.executor, self.jobs = executor, jobs
 
-    def run(self, function, items, lost):
-        items = list(items)
+    def run(self, function, items, lost, together=None):
+        items = list(items)             # a share is of neighbours
         size = max(1, len(items) // (8 * self.jobs))
         shares = [(items[n:n + size], 1) for n in range(0, len(items), size)]
         running: list[tuple[Any, list, int]] = []

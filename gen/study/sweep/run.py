@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,10 @@ class _Run:
         self.status, self.progress = status, progress
         self.chosen: list[Point] = []
 
-    def measure(self, tasks: Iterable[Task], what: str) -> None:
-        """Measure tasks; `what` is said of them, with {} for their number."""
+    def measure(self, tasks: Iterable[Task], what: str,
+                together: Callable[[Any], Any] | None = None) -> None:
+        """Measure tasks; `what` is said of them, with {} for their number; `together` as of
+        `Executor.run`."""
         by_key = {task.key: task for task in tasks}
         if not by_key:
             return
@@ -138,7 +141,8 @@ class _Run:
             number = 0
             while missing:
                 others: list[Task] = []
-                found = self.executor.run(self.evaluate, self._claimed(missing, others), lost)
+                found = self.executor.run(self.evaluate, self._claimed(missing, others), lost,
+                                          together)
                 for result in found:
                     self.store.add(result)
                     self.status.measured(result)
@@ -166,7 +170,7 @@ class _Run:
         counted = [task for point in points for task in point.cycles.values()]
         # those that share a program follow each other
         counted.sort(key=lambda task: repr(task.program_key))
-        self.measure(counted, "Cycles of {} programs")
+        self.measure(counted, "Cycles of {} programs", attrgetter("program_key"))
         self.measure([task for point in points for name, task in point.accuracy.items()
                       if known[point.cycles[name].key]["error"] is None],
                      "Accuracy of {} networks")

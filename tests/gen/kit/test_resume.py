@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 from systolith.gen.kit import resume as module
 from systolith.gen.kit.errors import MiddleError, UserError
-from systolith.gen.kit.resume import WorkerLost, in_processes, open_folder, open_results
+from systolith.gen.kit.resume import (
+    WorkerLost,
+    _chosen,
+    in_processes,
+    open_folder,
+    open_results,
+)
 
 # Results.
 
@@ -177,3 +183,24 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_items_that_go_together_go_to_one_process():
+    """What it has worked on last, else what no other works on, else the first."""
+    assert _chosen("aabb", "b", ["a"]) == 2
+    assert _chosen("aabb", None, ["a"]) == 2
+    assert _chosen("aab", "c", ["a", "b"]) == 0
+    found = list(in_processes(_where, range(12), 2, together=_third))
+    assert sorted(item for item, _ in found) == list(range(12))
+    # three groups of four, two processes: no more than one group is split, by the one that is done
+    homes = [{process for item, process in found if item % 3 == group} for group in range(3)]
+    assert sum(len(some) > 1 for some in homes) <= 1
+
+
+def _third(item):
+    return item % 3
+
+
+def _where(item):
+    time.sleep(0.02)
+    return item, os.getpid()

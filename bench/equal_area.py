@@ -4,8 +4,11 @@ shapes.
 The cores are mapped for xc7 without DSP blocks (`module_area`, as sweeps measure). The shapes are
 those of FINN's CNV (`binary_networks.cnv`) and of ResNet-20 without its shortcuts, which chips of
 signs alone do not add; weights and activations are signs but for the image of 8 bits. What is
-called int8 takes the passes that a network of int8 takes, as all signs are numbers there.
+called int8 takes the passes that a network of int8 takes, as all signs are numbers there. Modules
+that have been mapped are kept (`gen/kit/cache.py`): a run that was stopped goes on where it was.
 """
+
+import sys
 
 from binary_networks import Net, cnv
 from common import arguments, built, report
@@ -60,6 +63,7 @@ def main():
             first.setdefault(network, taken)
             row |= {f"{network}, cycles": taken, f"{network}, times": first[network] / taken}
         rows.append(row)
+        print(row, file=sys.stderr, flush=True)
     report("Whole cores on xc7 without DSP blocks", rows, options.json)
 
 

@@ -144,12 +144,15 @@ class ResultWriter(wiring.Component):
         signs = None if part is None else Signal(arch.group * part.width, name="signs",
                                                  reset_less=True)
         with m.If(self.mark.valid):
-            with m.If(self.mark.chunk == 0):    # chunks that are left out are 0
-                m.d.sync += group.eq(0)
-            m.d.sync += [
-                group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes),
-                raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws)),
-            ]
+            if arch.chunks == 1:
+                # Amaranth drops an assignment to the word that a number of no bits selects, in
+                # Verilog alone, where another one to the same signal comes before it
+                m.d.sync += group.eq(self.codes)
+            else:
+                with m.If(self.mark.chunk == 0):        # chunks that are left out are 0
+                    m.d.sync += group.eq(0)
+                m.d.sync += group.word_select(self.mark.chunk, len(self.codes)).eq(self.codes)
+            m.d.sync += raw.eq(Cat(_extend(value, arch.raw_bits) for value in self.raws))
             if part is not None and signs is not None:
                 codes = [self.codes.word_select(n, width) for n in range(arch.post_lanes)]
                 parts = Cat(~code[-1] if part.binary else code[:part.width] for code in codes)

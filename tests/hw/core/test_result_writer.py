@@ -1,8 +1,11 @@
 """The result writer: chunks to groups, to memories and to the store unit."""
 
 import random
+import re
+from dataclasses import replace
 
 import pytest
+from amaranth.back import verilog
 from amaranth.sim import Simulator
 from systolith.hw.core.result_writer import ResultWriter
 from systolith.hw.spec.arch import Arch
@@ -154,3 +157,10 @@ def test_no_more_items_are_begun_than_the_store_unit_has_room_for():
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
+
+
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_the_codes_are_in_the_verilog_too(lanes):
+    """Amaranth can drop an assignment that its own simulator executes."""
+    text = verilog.convert(ResultWriter(arch=replace(ARCH, post_lanes=lanes)), emit_src=False)
+    assert re.search(r"= codes\s*;", text)

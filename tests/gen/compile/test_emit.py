@@ -64,6 +64,16 @@ def test_words_are_loaded_anew_when_they_have_been_read(base, order):
     assert emit.interleave(code, [accesses(i, SMALL) for i in code], SMALL) == order
 
 
+@pytest.mark.parametrize("base, order", [(0, [0, 1, 2, 3, 4]), (8, [0, 1, 2, 4, 3])])
+def test_words_are_not_loaded_anew_while_their_reader_waits_for_its_unit(base, order):
+    loads = [Instruction(Opcode.LOAD, {"memory": Memory.WEIGHT, "words": 4, "base": n})
+             for n in (0, 4, base)]
+    arrays = [Instruction(Opcode.ARRAY, {"height": 4, "out_x": 8, "out_y": 8, "weight_base": n})
+              for n in (4, 0)]
+    code = [*loads[:2], *arrays, loads[2]]
+    assert emit.interleave(code, [accesses(i, SMALL) for i in code], SMALL) == order
+
+
 def test_programs_that_run_too_far_ahead_for_the_counters_do_not():
     graph = chain((8, 12, 10), *({"out": 13, "kernel": 3},) * 2)
     free = compile_graph(graph, SMALL)

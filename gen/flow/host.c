@@ -40,6 +40,7 @@ static volatile uint32_t *registers;            /* otherwise these two */
 static volatile uint8_t *memory;
 static uint64_t memory_bytes = UINT64_MAX;
 static uint32_t window_base;
+static uint32_t core;                           /* the one that registers and memory are those of */
 
 static void send_all(const uint8_t *data, size_t size)
 {
@@ -119,7 +120,8 @@ static void command(char letter, uint32_t address, uint8_t *data, size_t words)
 {
     while (words) {
         size_t now = words < 1 << 16 ? words : 1 << 16;
-        int once = letter == 'W' && address == (0x80000000u | CONTROL), answer, tries = 0;
+        int once = letter == 'W' && (address & (0x80000000u | (CORE_BYTES - 1)))
+            == (0x80000000u | CONTROL), answer, tries = 0;
         while (!(answer = ask(letter, address, data, now))) {
             if (once || ++tries > 3) die("the board's answers are lost or damaged");
             synchronize();
@@ -133,6 +135,7 @@ static void command(char letter, uint32_t address, uint8_t *data, size_t words)
 
 static uint32_t read_register(uint32_t offset)
 {
+    offset += core * CORE_BYTES;
     if (line < 0) return registers[offset / 4];
     uint8_t word[4];
     command('R', 0x80000000u | offset, word, 1);
@@ -141,6 +144,7 @@ static uint32_t read_register(uint32_t offset)
 
 static void write_register(uint32_t offset, uint32_t value)
 {
+    offset += core * CORE_BYTES;
     if (line < 0) { registers[offset / 4] = value; return; }
     uint8_t word[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16),
                        (uint8_t)(value >> 24)};
@@ -150,13 +154,16 @@ static void write_register(uint32_t offset, uint32_t value)
 /* Offsets and sizes are multiples of 4. */
 static void write_memory(uint32_t offset, uint8_t *data, size_t size)
 {
-    if ((uint64_t)offset + size > memory_bytes) die("the memory is too small for the program");
+    if ((uint64_t)core * CORE_STRIDE + offset + size > memory_bytes)
+        die("the memory is too small for the program");
+    offset += core * CORE_STRIDE;
     if (line >= 0) { command('W', offset, data, size / 4); return; }
     for (size_t n = 0; n < size; ++n) memory[offset + n] = data[n];
 }
 
 static void read_memory(uint32_t offset, uint8_t *data, size_t size)
 {
+    offset += core * CORE_STRIDE;
     if (line >= 0) { command('R', offset, data, size / 4); return; }
     for (size_t n = 0; n < size; ++n) data[n] = memory[offset + n];
 }
@@ -182,7 +189,7 @@ static void connect_to(char *device)
         *at = 0;
         int file = open(device + 4, O_RDWR | O_SYNC);
         if (file < 0) die("%s: %s", device + 4, strerror(errno));
-        registers = mapped(file, register_base, 256);
+        registers = mapped(file, register_base, CORES * CORE_BYTES);
         memory = mapped(file, base, bytes);
         memory_bytes = bytes;
         window_base = (uint32_t)base;
@@ -350,49 +357,59 @@ int main(int argc, char **argv)
     if (!results) die("%s: %s", argv[4], strerror(errno));
 
     connect_to(argv[1]);
-    if (read_register(ID) != ID_VALUE) die("there is no Systolith core");
-    if (read_register(VERSION) != VERSION_VALUE || read_register(IDENTITY_LOW) != CHIP_LOW
-        || read_register(IDENTITY_HIGH) != CHIP_HIGH)
-        die("the core is another chip than the program was made for");
-    write_register(CONTROL, 2);
-    wait_while(RESETTING, "a soft reset does not end, because the memory bus owes answers: reset "
-               "core and memory by their reset inputs, or configure the FPGA again");
-    write_memory(0, program + IMAGE_AT, IMAGE_BYTES);
-    write_register(WINDOW_BASE, window_base);
-    if (read_register(WINDOW_BASE) != window_base)
-        die("the core's window begins at address 0 (its bus.address_bits is below 32)");
-    write_register(WINDOW_SIZE, WINDOW_BYTES);
-    write_register(PROGRAM, CODE_OFFSET);
-    write_register(WATCHDOG, 1 << 16);
+    for (core = 0; core < CORES; ++core) {
+        if (read_register(ID) != ID_VALUE) die("there is no Systolith core");
+        if (read_register(VERSION) != VERSION_VALUE || read_register(IDENTITY_LOW) != CHIP_LOW
+            || read_register(IDENTITY_HIGH) != CHIP_HIGH)
+            die("the core is another chip than the program was made for");
+        write_register(CONTROL, 2);
+        wait_while(RESETTING, "a soft reset does not end, because the memory bus owes answers: reset "
+                   "core and memory by their reset inputs, or configure the FPGA again");
+        write_memory(0, program + IMAGE_AT, IMAGE_BYTES);
+        write_register(WINDOW_BASE, window_base + core * CORE_STRIDE);
+        if (read_register(WINDOW_BASE) != window_base + core * CORE_STRIDE)
+            die("the core's window begins at address 0 (its bus.address_bits is below 32)");
+        write_register(WINDOW_SIZE, WINDOW_BYTES);
+        write_register(PROGRAM, CODE_OFFSET);
+        write_register(WATCHDOG, 1 << 16);
+    }
 
     uint8_t *in = room(INPUT_BYTES), *out = room(OUTPUT_BYTES);
     uint64_t cycles = 0;
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (size_t first = 0; first < images; first += BATCH) {
-        memset(in, 0, INPUT_BYTES);
-        for (int n = 0; n < BATCH; ++n) {
-            size_t image = first + (size_t)n < images ? first + (size_t)n : images - 1;
-            for (int k = 0; k < INPUTS; ++k)
-                pack(&inputs[k], values + image * IMAGE_FLOATS + inputs[k].start, in, n);
+    for (size_t start = 0; start < images; start += BATCH * CORES) {
+        for (core = 0; core < CORES; ++core) {
+            size_t first = start + core * BATCH;
+            if (first >= images) break;
+            memset(in, 0, INPUT_BYTES);
+            for (int n = 0; n < BATCH; ++n) {
+                size_t image = first + (size_t)n < images ? first + (size_t)n : images - 1;
+                for (int k = 0; k < INPUTS; ++k)
+                    pack(&inputs[k], values + image * IMAGE_FLOATS + inputs[k].start, in, n);
+            }
+            write_memory(INPUT_OFFSET, in, INPUT_BYTES);
+            write_register(CONTROL, 1);
         }
-        write_memory(INPUT_OFFSET, in, INPUT_BYTES);
-        write_register(CONTROL, 1);
-        wait_while(1, "the core does not finish");
-        uint32_t status = read_register(STATUS);
-        if ((status & 7) != 2)
-            die("the core stopped with STATUS %#x at byte %#x of the window", status,
-                read_register(ERROR_ADDRESS));
-        cycles = read_register(CYCLES);
-        read_memory(OUTPUT_OFFSET, out, OUTPUT_BYTES);
-        for (int n = 0; n < BATCH && first + (size_t)n < images; ++n)
-            for (int k = 0; k < OUTPUTS; ++k)
-                for (int element = 0; element < outputs[k].count; ++element) {
-                    size_t from = outputs[k].order ? (size_t)outputs[k].order[element]
-                                                   : (size_t)element;
-                    float value = (float)value_of(&outputs[k], out, n, from);
-                    fwrite(&value, 4, 1, results);
-                }
+        for (core = 0; core < CORES; ++core) {
+            size_t first = start + core * BATCH;
+            if (first >= images) break;
+            wait_while(1, "the core does not finish");
+            uint32_t status = read_register(STATUS);
+            if ((status & 7) != 2)
+                die("core %u stopped with STATUS %#x at byte %#x of its window", core, status,
+                    read_register(ERROR_ADDRESS));
+            cycles = read_register(CYCLES);
+            read_memory(OUTPUT_OFFSET, out, OUTPUT_BYTES);
+            for (int n = 0; n < BATCH && first + (size_t)n < images; ++n)
+                for (int k = 0; k < OUTPUTS; ++k)
+                    for (int element = 0; element < outputs[k].count; ++element) {
+                        size_t from = outputs[k].order ? (size_t)outputs[k].order[element]
+                                                       : (size_t)element;
+                        float value = (float)value_of(&outputs[k], out, n, from);
+                        fwrite(&value, 4, 1, results);
+                    }
+        }
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     if (fclose(results)) die("%s: %s", argv[4], strerror(errno));

@@ -12,6 +12,7 @@ from systolith.hw.spec.identity import identity
 from systolith.sim.machine.cycles import cycles as model_cycles
 from systolith.sim.model.edges import Decoder, Encoder
 from systolith.sim.model.graph import Tensor
+from systolith.sim.rtl.device import window_stride
 
 from .build import PROGRAM, Build
 
@@ -281,6 +282,8 @@ def _constants(build: Build, content: bytes) -> dict[str, object]:
         "PROGRAM_FILE_BYTES": len(content), "IMAGE_AT": content.index(bytes(program.image)),
         "IMAGE_BYTES": len(program.image), "CODE_OFFSET": program.code_offset,
         "WINDOW_BYTES": program.window_bytes, "BATCH": host.batch,
+        "CORES": arch.cores, "CORE_BYTES": f"{1 << registers.CORE_BITS}u",
+        "CORE_STRIDE": f"{window_stride(arch, program.window_bytes)}u",
         "TOGETHER": host.together, "INPUT_OFFSET": host.input_offset,
         "INPUT_BYTES": host.input_bytes, "OUTPUT_OFFSET": host.output_offset,
         "OUTPUT_BYTES": host.output_bytes, "VECTOR": arch.vector, "GROUP": arch.group,

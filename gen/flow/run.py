@@ -145,7 +145,8 @@ def connect(device: str, build: Build) -> Iterator[Any]:
         if not path or len(numbers) != 3:
             raise UserError(f"{device}: a core in memory is mem:FILE@REGISTERS,WINDOW,BYTES, such "
                             "as mem:/dev/mem@0x43c00000,0x1f000000,0x1000000")
-        with MemoryMap(Path(path), *numbers) as mapped:
+        base, window, size = numbers
+        with MemoryMap(Path(path), base, window, size, build.arch.cores) as mapped:
             yield mapped
     else:
         raise UserError(f"{device!r} is no device; devices are {DEVICES}")

@@ -17,7 +17,7 @@ from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import ErrorCode, UnitState
 
 __all__ = ["MEANING", "Device", "DeviceError", "RunResult", "Status", "Transport", "devices_of",
-           "memory_bytes", "spread", "wait_for_reset"]
+           "memory_bytes", "spread", "wait_for_reset", "window_stride"]
 
 #: What each error means, as users are told.
 MEANING = {
@@ -292,14 +292,14 @@ class _Part:
         self.transport.write_memory(self._memory + offset, data)
 
 
-def _window_stride(arch: Arch, window_bytes: int) -> int:
+def window_stride(arch: Arch, window_bytes: int) -> int:
     """Bytes from one core's window to the next one's."""
     return window_bytes if arch.cores == 1 else -(-window_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
 def memory_bytes(arch: Arch, window_bytes: int) -> int:
     """Bytes of memory that all cores of a chip need for programs of so large a window."""
-    return window_bytes + (arch.cores - 1) * _window_stride(arch, window_bytes)
+    return window_bytes + (arch.cores - 1) * window_stride(arch, window_bytes)
 
 
 def devices_of(transport: Transport, program: Program) -> list[Device]:
@@ -308,7 +308,7 @@ def devices_of(transport: Transport, program: Program) -> list[Device]:
     arch = program.arch
     if arch.cores == 1:
         return [Device(transport)]
-    stride = _window_stride(arch, program.window_bytes)
+    stride = window_stride(arch, program.window_bytes)
     return [Device(_Part(transport, core, stride)) for core in range(arch.cores)]
 
 

@@ -80,38 +80,39 @@ class LitexLink:
         return self.bus.read(self._registers + offset)[0]
 
     def write_register(self, offset: int, value: int) -> None:
-        if offset != registers.address("CONTROL"):
+        core = offset >> registers.CORE_BITS << registers.CORE_BITS
+        if offset - core != registers.address("CONTROL"):
             self._write(self._registers + offset, [value])
         elif value & registers.CONTROL_START:
-            self._start()
+            self._start(core)
         else:
             self.bus.write(self._registers + offset, [value])
 
-    def _start(self):
+    def _start(self, core):
         """A start that is sure, where frames get lost: the state before is none that a run
-        leaves."""
-        if self._status() & ~registers.STATUS_RESETTING:
-            self._forget_run()
-        control = self._registers + registers.address("CONTROL")
+        leaves. `core`: where the core's registers begin."""
+        if self._status(core) & ~registers.STATUS_RESETTING:
+            self._forget_run(core)
+        control = self._registers + core + registers.address("CONTROL")
         for _ in range(self.TRIES):
             self.bus.write(control, [registers.CONTROL_START])
-            if self._status():
+            if self._status(core):
                 return
             time.sleep(self.SILENCE)
         raise DeviceError("the core does not start: what is written to its registers gets lost")
 
-    def _forget_run(self):
-        control = self._registers + registers.address("CONTROL")
+    def _forget_run(self, core=0):
+        control = self._registers + core + registers.address("CONTROL")
         for _ in range(self.TRIES):
             self.bus.write(control, [registers.CONTROL_RESET])
             end = time.monotonic() + self.SILENCE
             while time.monotonic() < end:
-                if not self._status():
+                if not self._status(core):
                     return
         raise DeviceError("a soft reset of the core does not end: configure the FPGA again")
 
-    def _status(self):
-        return self.read_register(registers.address("STATUS"))
+    def _status(self, core=0):
+        return self.read_register(core + registers.address("STATUS"))
 
     def read_memory(self, offset: int, size: int) -> bytes:
         self._check(offset, size)

@@ -38,6 +38,8 @@ class MemoryMap:
         Address of the core's memory, the same for the core's memory port; a multiple of 4096.
     window_bytes : int
         Size of that memory, which nobody else uses; a multiple of 4096.
+    cores : int
+        Of the chip, whose registers follow each other.
 
     Raises DeviceError where it cannot be mapped.
     """
@@ -46,7 +48,7 @@ class MemoryMap:
     PAUSE = 0.0005
 
     def __init__(self, path: Path, register_base: int, window_base: int,
-                 window_bytes: int) -> None:
+                 window_bytes: int, cores: int = 1) -> None:
         page = mmap.PAGESIZE
         if window_base % 4096 or window_bytes % 4096 or window_bytes < 4096:
             raise DeviceError("the window's address and size must be multiples of 4096, not "
@@ -56,7 +58,8 @@ class MemoryMap:
             file = os.open(path, os.O_RDWR | os.O_SYNC)
             try:
                 start = register_base // page * page
-                self._registers = mmap.mmap(file, register_base - start + (1 << 8), offset=start)
+                self._registers = mmap.mmap(
+                    file, register_base - start + (cores << registers.CORE_BITS), offset=start)
                 self._offset = register_base - start
                 start = window_base // page * page
                 self._memory = mmap.mmap(file, window_base - start + window_bytes, offset=start)

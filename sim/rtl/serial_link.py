@@ -121,7 +121,8 @@ class SerialLink:
 
     def _write(self, address: int, data: bytes) -> None:
         # A start that is given again would be a second run.
-        once = address == REGISTER_SPACE + registers.address("CONTROL")
+        in_core = REGISTER_SPACE | (1 << registers.CORE_BITS) - 1      # whichever core's it is
+        once = address & in_core == REGISTER_SPACE + registers.address("CONTROL")
         self._ask(b"W", address, len(data) // 4, data, 0, once)
 
     def _read(self, address: int, words: int) -> bytes:

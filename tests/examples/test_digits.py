@@ -46,6 +46,13 @@ def test_int8_is_within_a_point_of_float(judge, digits):
     assert exact >= 0.97 and abs(found - exact) < 0.01
 
 
+def test_the_residual_float_network_reaches_its_accuracy(judge, digits):
+    images, labels = digits
+    path = DIGITS / "digits-resnet-float.onnx"
+    assert path.stat().st_size < 300_000
+    assert judge.accuracy(path, images[:300], labels[:300]) >= 0.98
+
+
 def test_calibration_digits_are_not_held_out():
     with np.load(DIGITS / "digits-test.npz") as file:
         held_out = {image.tobytes() for image in file["images"]}

@@ -73,6 +73,7 @@ NETWORKS = {
     "taps of a first layer": (DIGITS / "digits-cnn-int8.onnx", "ulx3s-8x8", (), 2),
     "a constant": (CASES / "add_broadcast_spatial.onnx", "sim-16x16-int8", (), 1),
     "pixels moved": (CASES / "focus_slices.onnx", "sim-16x16-int8", (), 1),
+    "two cores": (CASES / "focus_slices.onnx", "sim-16x16-int8", ("cores=2",), 2),
     "bit planes": (CASES / "w1a2_two_layers.onnx", "tiny-2x4-bnn", ("array.bit_planes=true",), 1),
     "channels of their own": (classifier, "sim-16x16-int8", (), 1),
 }

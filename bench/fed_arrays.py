@@ -52,7 +52,7 @@ def _large(size, bus, weights=2 << 20):
 
 
 def _preset(*changes):
-    return load_chip("sim-16x16-int8", list(changes))
+    return load_chip("sim-16x16-int8", ["bus.windows=true", *changes])
 
 
 def _digits(size, bus):

@@ -52,6 +52,13 @@ class Interpreter:
                 size = {0: arch.activation_bytes, 1: arch.weight_bytes,
                         2: arch.parameter_bytes, 3: arch.activation_bytes,
                         4: arch.table_bytes}[i.memory]
+                if i.step_even:                 # windows of the run's bytes
+                    first = (word // 2 * (i.step_even + i.step_odd)
+                             + word % 2 * i.step_even) + i.row_stride * row
+                    self.bits(address + i.row_stride * row, i.word_beats * arch.beat_bytes)
+                    self.activations[into] = list(
+                        self.memory[address + first:address + first + arch.vector])
+                    continue
                 size = i.word_beats * arch.beat_bytes or size
                 code = self.bits(address + row * i.row_stride + word * size, size)
                 if i.memory in (Memory.ACTIVATION, Memory.OPERAND):

@@ -44,6 +44,10 @@ WALKS = {
         "hw/spec/legality.py",                  # ARRAY.side
         "hw/core/array.py", "hw/core/compute.py",               # the rows' delays
         "gen/compile/side_by_side.py"},         # which layers use it
+    "load_windows": OPTION | {
+        "hw/spec/legality.py", "hw/spec/widths.py",             # LOAD's steps
+        "hw/core/load.py",                      # what makes windows
+        "gen/compile/taps.py"},                 # which layers use it
     "weight_widths": DESCRIBED | {
         "hw/spec/legality.py", "hw/spec/widths.py",             # ARRAY.narrow
         "hw/spec/narrow.py",                    # how rows share a word

@@ -23,10 +23,11 @@ __all__ = ["describe"]
 def _input(name, shape, graph, taps, place, starts):
     return host.Input(
         name=name, offset=starts[place.section] + place.offset, bytes=place.size,
-        stride=place.stride, words=place.size // place.word_bytes,
+        stride=place.stride, words=place.words,
         word_bytes=place.word_bytes,
         shape=tuple(graph.tensors[name].shape), map=tuple(shape), layout="activation", taps=taps,
-        note=None if taps is None else "first layer's taps are laid out by the host")
+        note=None if taps is None else "first layer's taps are laid out by the host"
+        if taps.windows is None else "the chip makes windows of the first layer's rows")
 
 
 def _output(name, shape, graph, raw, place, starts, lanes):
@@ -138,7 +139,8 @@ def describe(graph: Graph, layers: Sequence[Layer], plans: Sequence[Plan], taps:
                 external=place and starts[place.section] + place.offset,
                 stride=place.stride if place else 0,
                 section=place and place.section, bytes=place.size if place else 0,
-                word_bytes=place.word_bytes if place else 0)
+                word_bytes=place.word_bytes if place else 0,
+                windows=place.windows if place else None)
     return Host(
         network=graph.name, batch=batch, together=images, inputs=inputs, outputs=outputs,
         tensors=tensors,

@@ -54,6 +54,8 @@ class Layer:
         Lanes of each plane that no channel fills.
     input_bytes : int or None
         Of a word of the input where it lies in external memory; None: of a whole word.
+    whole_rows : bool
+        Rows of its input are loaded as a whole.
     to_signs : bool
         Its results are signs, many in a code, or halves of codes.
     side : int
@@ -71,6 +73,7 @@ class Layer:
     planes: int = 1
     idle: int = 0
     input_bytes: int | None = None
+    whole_rows: bool = False
     to_signs: bool = False
     side: int = 0
     spread: int = 0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
-from systolith.hw.spec.host import Taps
+from systolith.hw.spec.host import Taps, Windows
 from systolith.hw.spec.words import input_word_bytes
 from systolith.sim.model.graph import Graph, Tensor
 
@@ -80,7 +80,10 @@ def layers_of(graph: Graph, arch: Arch, combined: Collection[str], lanes: Collec
         else:
             if recipe is not None:
                 recipes[conv.input] = recipe
-            if conv.input in inputs:
+            if recipe is not None and recipe.windows is not None:
+                layer.input_bytes = -(-recipe.windows.row_bytes // recipe.shape[2])
+                layer.whole_rows = True
+            elif conv.input in inputs:
                 layer.input_bytes = input_word_bytes(
                     _lanes(conv.input, graph, recipes), arch)
         layers.append(layer)
@@ -142,12 +145,14 @@ def _place_maps(graph, layers, lives, readers, arch):
 class Outside(NamedTuple):
     """Where a map lies in external memory: its section, byte offset and bytes, the bytes of a word
     (of sums: of a group's), and for inputs and outputs of several rounds the bytes from one round
-    to the next (else 0)."""
+    to the next (else 0); its words, and its rows of bytes where LOAD makes windows of them."""
     section: str
     offset: int
     size: int
     word_bytes: int
-    stride: int = 0
+    stride: int
+    words: int
+    windows: Windows | None
 
 
 def _outside(graph, recipes, images, rounds, placement, lives, operands, sections, arch):
@@ -158,10 +163,14 @@ def _outside(graph, recipes, images, rounds, placement, lives, operands, section
 
     def add(section, name, rounds=1):
         words, each = size(name)
-        stride = -(-words * each // ALIGNMENT) * ALIGNMENT
+        windows = recipes[name].windows if name in recipes else None
+        whole = words * each
+        if windows is not None:
+            whole = recipes[name].shape[1] * images * windows.row_bytes
+        stride = -(-whole // ALIGNMENT) * ALIGNMENT
         where[name] = Outside(
-            section, sections.add(section, stride * (rounds - 1) + words * each), words * each,
-            each, stride * (rounds > 1))
+            section, sections.add(section, stride * (rounds - 1) + whole), whole, each,
+            stride * (rounds > 1), words, windows)
 
     written = {conv.output: conv for conv in graph.layers}
 
@@ -216,7 +225,8 @@ class Places:
 
     def outside(self, name: str, number: int, height: int, width: int) -> tuple:
         """`Region.outside` of a map of such a size, for the images of round `number`."""
-        return *self.address(name, number), height, width, self.where[name].word_bytes
+        place = self.where[name]
+        return *self.address(name, number), height, width, place.windows or place.word_bytes
 
     def address(self, name: str, number: int) -> tuple[str, int]:
         """(section, byte offset) of a map in external memory, for the images of round `number`."""

@@ -145,6 +145,15 @@ def _has_side_taps(conv, tensors, arch):
             and geometry.stride[1] == geometry.dilation[1] == 1)
 
 
+def _has_windows(conv, tensors, arch):
+    """Whether a layer reads an input of few channels, which no layer writes: the words of its taps
+    share bytes."""
+    form = tensors[conv.input].format
+    return (arch.activation.width == 8 and form == arch.activation
+            and conv.weights.shape[3] > 1 and 4 * tensors[conv.input].shape[0] <= arch.vector
+            and conv.geometry.groups == conv.geometry.dilation[1] == 1)
+
+
 def _reads_halves(conv, tensors, arch):
     """Whether a layer can read halves of codes, two in one, and multiply them by such weights."""
     form, own = tensors[conv.input].format, conv.requantization
@@ -191,6 +200,7 @@ SAVINGS = (
     Need("depthwise", _is_depthwise, "depthwise convolutions"),
     Need("packed_signs", _reads_signs, "binary layers between layers of integers"),
     Need("side_taps", _has_side_taps, "kernels over few channels"),
+    Need("load_windows", _has_windows, "kernels over images of few channels"),
     Need("packed_halves", _reads_halves, "layers of activations and weights of half the bits"),
     Need("weight_widths", _narrow_bits, "weights of few bits", all_of=True),
 )

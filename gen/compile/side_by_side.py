@@ -49,12 +49,13 @@ def _cycles(layer, side):
 
 
 def _total(layer, readers, side):
-    """Cycles of a layer that writes its channels in each of 2**side parts of its words, and of its
-    readers: of all passes, or of its post-processing, which reads the chunks of each part."""
+    """Cycles of a layer that writes its channels in each of 2**side parts of its words, those of
+    its passes or of its post-processing, which reads the chunks of each part; and of its readers,
+    which can hardly begin before it ends."""
     made = replace(layer, spread=side)
     chunks = sum(map(made.used_chunks, range(made.groups)))
-    return max(_cycles(made, made.side) + sum(_cycles(reader, side) for reader in readers),
-               made.results * made.pool * chunks)
+    return max(_cycles(made, made.side), made.results * made.pool * chunks) + sum(
+        _cycles(reader, side) for reader in readers)
 
 
 def with_side_taps(layers: Sequence[Layer], graph: Graph,

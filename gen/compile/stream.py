@@ -5,6 +5,7 @@ from typing import Any
 
 from systolith.gen.kit.errors import UserError
 from systolith.hw.spec.arch import Arch
+from systolith.hw.spec.host import Windows
 from systolith.hw.spec.instruction import Instruction
 from systolith.hw.spec.isa import Memory, Opcode
 from systolith.hw.spec.memories import MEMORIES, Space, word_bytes
@@ -31,7 +32,7 @@ class Region:
         Which of the map's rows and columns.
     first_block, blocks : int
         Which of the map's blocks of channels, a word of `rows * lanes` of the array each.
-    outside : (section, offset, height, width, word_bytes) or None
+    outside : (section, offset, height, width, word_bytes or Windows) or None
         Where the map lies in external memory (offset in bytes); None: the chip computes it.
     loaded : int
         The first row of the map for which no LOAD has been emitted.
@@ -132,6 +133,9 @@ class Stream:
         region.loaded = end
         section, offset, height, width, size = region.outside
         rows = end - first
+        if isinstance(size, Windows):
+            self._load_windows(region, first, rows)
+            return
         plane = height * width * size
         address = offset + region.first_block * plane + (
             first * width + region.columns[0]) * size
@@ -149,6 +153,22 @@ class Stream:
                 self._load_runs(region.memory, section, address + block * plane,
                                 base + block * region.plane, rows, region.width, width * size,
                                 region.width, size)
+
+
+    def _load_windows(self, region, first, rows):
+        """Append LOADs of rows of a region of which windows are made; they are whole."""
+        assert region.outside is not None and region.columns == (0, region.outside[3])
+        section, offset, _, width, made = region.outside
+        even, odd = made.steps
+        beats = made.row_bytes // self.arch.beat_bytes
+        used = width // 2 * even + (width - 1) // 2 * odd + self.arch.vector
+        for start in range(first, first + rows, LOAD["rows"]):
+            count = min(LOAD["rows"], first + rows - start)
+            self.add(Opcode.LOAD, section, memory=region.memory, rows=count, words=width,
+                     word_beats=beats, step_even=even, step_odd=odd, spare=made.row_bytes - used,
+                     address=offset + start * made.row_bytes,
+                     base=region.base + (start - region.rows[0]) * width,
+                     row_stride=made.row_bytes * (count > 1), base_stride=width * (count > 1))
 
 
 @dataclass

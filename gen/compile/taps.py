@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from systolith.hw.formats import Format
-from systolith.hw.spec.host import Taps
+from systolith.hw.spec.host import Taps, Windows
 from systolith.hw.spec.words import input_word_bytes
 from systolith.sim.model.conv import Conv
 
@@ -111,11 +111,61 @@ def _choices(layer, planes, minus):
         yield (max(array, load) + load // 2, array, y.taps * x.taps), y, x
 
 
+def _windows(layer, input_format):
+    """(cost, layer, Taps) of the ways to let LOAD make windows of rows of the image: some rows of
+    the kernel lie beside each other, and one or two words hold the bytes of a result's taps."""
+    conv, geometry, arch = layer.conv, layer.conv.geometry, layer.arch
+    channels, kernel, stride = conv.input_shape[0], layer.x.kernel, geometry.stride[1]
+    if not arch.load_windows or geometry.dilation[1] > 1 or arch.weight.block_scale or (
+            not conv.weights.format.has_zero):
+        return
+    pixels, positions = layer.pixels(layer.y.out, layer.x.out), layer.x.under((0, layer.x.out))[1]
+    fill = _fill(layer, input_format)
+    for rows in _candidates(layer.y.kernel):
+        y, each = _axis(layer, 0, rows), rows * channels
+        total, step = kernel * each, stride * each
+        starts = _starts(total, step, arch.vector)
+        if starts is None:
+            continue
+        lanes, words = min(total, arch.vector), len(starts)
+        steps = (step, step) if words == 1 else (starts[1] % step, step - starts[1] % step)
+        dilation = 1 if words == 1 else 2 * (starts[1] // step) + 1
+        width = words * (positions - 1) + dilation * (words - 1) + 1
+        used = width // 2 * steps[0] + (width - 1) // 2 * steps[1] + arch.vector
+        beats = -(-used // arch.beat_bytes)
+        reach = (y.kernel - 1) * y.dilation + 1
+        if max(*steps, beats // 32) > 127 or 4 * reach * width > arch.activation_depth:
+            continue
+        array = layer.column_blocks * y.kernel * words * layer.pass_cycles(pixels)
+        # the words share the memory's write port with the layer's results
+        load = max(y.size * beats, y.size * width + layer.results * layer.groups)
+        taps = Taps(
+            taps=(rows, kernel), dilation=geometry.dilation, step=(y.step, stride),
+            pads=(y.pad, geometry.pads[1]), fill=0 if fill is None else int(fill),
+            replicate=geometry.replicate, planes=None, shape=(lanes, y.size, width),
+            windows=Windows(steps, beats * arch.beat_bytes))
+        changed = replace(
+            conv, weights=conv.weights.with_windows(rows, y.kernel, starts, lanes),
+            geometry=replace(geometry, stride=(y.stride, words), dilation=(y.dilation, dilation),
+                             pads=(y.pads[0], 0, y.pads[1], 0)), input_shape=taps.shape)
+        yield (max(array, load) + load // 2, array, rows), replace(layer, conv=changed), taps
+
+
+def _starts(total, step, vector):
+    """The first bytes of a result's words, of `vector` bytes each, which together have `total`
+    bytes; the second one begins between the first ones of two results. None: there are none."""
+    if total <= vector:
+        return (0,)
+    return next(((0, start) for start in range(max(1, total - vector), vector + 1)
+                 if start % step), None)
+
+
 def lay_out_taps(layer: Layer, input_format: Format, planes: int = 1,
                  minus: int = 0) -> tuple[Layer, Taps | None]:
     """Let the host write neighbouring kernel taps of a network input as channels.
 
-    The taps are chosen for the fewest cycles of array and bus, as long as the map has at most twice
+    On chips with windows it may write rows of bytes instead, of which LOAD makes the words. The
+    taps are chosen for the fewest cycles of array and bus, as long as the map has at most twice
     as many words as the image, or leaves half of the activation memory free.
 
     Parameters
@@ -136,6 +186,10 @@ def lay_out_taps(layer: Layer, input_format: Format, planes: int = 1,
         return layer, None
     conv, geometry = layer.conv, layer.conv.geometry
     best = min(_choices(layer, planes, minus), key=lambda choice: choice[0], default=None)
+    if planes == 1:
+        made = min(_windows(layer, input_format), key=lambda choice: choice[0], default=None)
+        if made is not None and (best is None or made[0] < best[0]):
+            return made[1:]
     if best is None:
         return layer, None
     _, y, x = best

@@ -99,7 +99,7 @@ def _whole_kernel(layer, words, buffers, pixels, results):
     estimate selects."""
     found, limit = [], words // buffers // layer.blocks
     for (down, height, rows), (across, width, columns) in product(_cuts(layer.y), _cuts(layer.x)):
-        if height * width > limit:
+        if height * width > limit or (layer.whole_rows and len(across) > 1):
             continue
         tiles = len(down) * len(across)
         sub_tiles, cycles = _estimated_cycles(layer, tiles, down[0], across[0], pixels)
@@ -144,7 +144,9 @@ def _input_parts(layer, rows, columns, limit):
 
 def _split_kernel(layer, words, buffers, pixels, results):
     """[The plan whose tiles are sub-tiles and whose input is loaded part by part]; [] where not
-    even the input of one tap and one block fits."""
+    even the input of one tap and one block fits, or rows are loaded as a whole."""
+    if layer.whole_rows:
+        return []
     if layer.in_order:
         columns = min(layer.x.out, pixels // layer.pool, LIMITS["out_x"])
         rows = min(layer.y.out, pixels // layer.pool // columns, LIMITS["out_y"])

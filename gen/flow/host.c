@@ -247,7 +247,17 @@ static void pack(const struct input *in, const float *values, uint8_t *section, 
     }
     int rows = in->map_height * TOGETHER, up = image % TOGETHER * in->map_height;
     size_t base = in->offset + (size_t)(image / TOGETHER) * in->stride - INPUT_OFFSET;
-    int channels = in->taps_y * in->taps_x * in->channels;
+    for (int y = 0; in->row_bytes && y < in->map_height; ++y)   /* of which the chip makes words */
+        for (int n = 0; n < in->row_bytes; ++n) {
+            int sy = y * in->step_y - in->pad_y + n / in->channels % in->taps_y * in->dilation_y;
+            int sx = n / in->channels / in->taps_y - in->pad_x;
+            int cy = sy < 0 ? 0 : sy >= in->height ? in->height - 1 : sy;
+            int cx = sx < 0 ? 0 : sx >= in->width ? in->width - 1 : sx;
+            uint32_t code = codes[((size_t)(n % in->channels) * in->height + cy) * in->width + cx];
+            if (!in->replicate && (cy != sy || cx != sx)) code = in->fill;
+            section[base + (size_t)(up + y) * in->row_bytes + n] = (uint8_t)code;
+        }
+    int channels = in->row_bytes ? 0 : in->taps_y * in->taps_x * in->channels;
     int blocks = (channels + VECTOR - 1) / VECTOR, planes = in->planes ? in->planes : 1;
     for (int channel = 0; channel < channels; ++channel) {
         int ky = channel / in->channels / in->taps_x, kx = channel / in->channels % in->taps_x;

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.hw.spec import isa
 from systolith.hw.spec.arch import Arch
 from systolith.hw.spec.isa import Memory, Opcode, Unit
+from systolith.hw.spec.legality import executes
 from systolith.hw.spec.memories import loadable, word_bytes
 from systolith.hw.spec.registers import REPORT, SEQUENCER, ErrorCode
 from systolith.hw.spec.timing import FETCHES, LOAD_BURSTS
@@ -21,13 +22,16 @@ __all__ = ["LoadSignature", "ReadArbiter", "load_tag"]
 def load_tag(arch: Arch) -> data.StructLayout:
     """What LOAD says of a run: the `memory` that it fills (one bit for each), the run's first word
     `base` there, the `last_beat` of each word, the instruction's `layer` and `signal`, and whether
-    it is the instruction's `final` run."""
+    it is the instruction's `final` run; on chips with windows their steps and `spare`, too."""
     load = isa.layout(Opcode.LOAD)
     words = max(row.depth(arch) for row in loadable(arch))
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return data.StructLayout({
         "memory": len(Memory), "base": (words - 1).bit_length(), "last_beat": range(beats),
-        "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1})
+        "layer": where_bits(arch, load["layer"].width), "signal": load["signal"].shape, "final": 1,
+        **(dict.fromkeys(("step_even", "step_odd"), load["step_even"].shape)
+           | {"spare": range(arch.beat_bytes)}
+           if executes(arch, Opcode.LOAD, "step_even") else {})})
 
 
 class LoadSignature(wiring.Signature):

@@ -1,6 +1,8 @@
 """Load: fills the chip's memories from external memory."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Out
 from systolith.hw.spec import isa
@@ -39,6 +41,11 @@ class Load(ExecutionUnit):
     whose last beat comes in cycle t is at `o` from cycle t + 1. When the instruction's last word
     is taken in cycle t, `give` is high in cycle t + 1.
 
+    Windows come from a register of the last bytes, into which beats are shifted. `ahead` counts the
+    bytes beyond the next word's end; the word goes to `o` a cycle after it is 0 or more, when `o`
+    is free. A beat is taken while it is less than a beat's bytes, or will be after the word that
+    leaves in this cycle. After a run's last beat none is taken before the run's last word has left.
+
     Parameters
     ----------
     arch : Arch
@@ -76,7 +83,8 @@ class Load(ExecutionUnit):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         request, beats = self.read.request, self.read.beats
-        run_bits = len(self.i.payload.words) + max(self._word_beats().values()).bit_length()
+        run_bits = max(len(self.i.payload.words) + max(self._word_beats().values()).bit_length(),
+                       len(self.i.payload.word_beats))
         m.submodules.bursts = bursts = Bursts(arch=self.arch, run_bits=run_bits,
                                               tag=load_tag(self.arch))
         outstanding = Signal(range(LOAD_BURSTS + 1))
@@ -94,18 +102,18 @@ class Load(ExecutionUnit):
             m.d.sync += outstanding.eq(outstanding - 1)
 
         started, missing = self._elaborate_front(m, bursts)
-        giving = self._elaborate_back(m)
+        giving, full = self._elaborate_back(m)
         # in work before a word is complete; at all
         reads = Signal()
         works = Signal()
         m.d.comb += [
             reads.eq(started | bursts.busy | (outstanding != 0)),
-            works.eq(reads | self.o.valid | giving),
+            works.eq(reads | full | self.o.valid | giving),
             self.busy.eq(works),
             self.progress.eq(self.o.valid & self.o.ready),
         ]
         self.say(m, (self.o.valid & ~self.o.ready, UnitState.UNIT),
-                 (reads & ~beats.valid, UnitState.MEMORY),
+                 (reads & ~full & ~beats.valid, UnitState.MEMORY),
                  ((missing != 0) & ~works, UnitState.TOKENS),
                  (works | self.i.valid, UnitState.RUNNING))
         m.d.sync += self.missing.eq(missing)
@@ -120,9 +128,12 @@ class Load(ExecutionUnit):
         beats = Signal.like(run.payload.beats)
         counts = self._word_beats()
         count = Signal(range(max(counts.values()) + 1))     # of a word
-        m.d.comb += beats.eq(sum(
-            ((instruction.words & bit.replicate(len(instruction.words))) << n
-             for n, bit in enumerate(count)), Const(0)))
+        product = sum(((instruction.words & bit.replicate(len(instruction.words))) << n
+                       for n, bit in enumerate(count)), Const(0))
+        if self.arch.load_windows:
+            m.d.comb += beats.eq(Mux(instruction.step_even.any(), instruction.word_beats, product))
+        else:
+            m.d.comb += beats.eq(product)
         with m.If(instruction.word_beats != 0):
             m.d.comb += count.eq(instruction.word_beats)
         with m.Else():
@@ -161,6 +172,8 @@ class Load(ExecutionUnit):
             run.payload.tag.layer.eq(instruction.layer),
             run.payload.tag.signal.eq(instruction.signal),
             run.payload.tag.final.eq(final),
+            *(run.payload.tag[name].eq(instruction[name])
+              for name in (("step_even", "step_odd", "spare") if self.arch.load_windows else ())),
         ]
         with m.If(accept):
             m.d.sync += [ready.eq(0), started.eq(~final)]
@@ -178,7 +191,8 @@ class Load(ExecutionUnit):
         return started, missing
 
     def _elaborate_back(self, m):
-        """Puts beats together into words; returns the signal that the last cycle has taken one.
+        """Puts beats together into words; returns the signals that the last cycle has taken one,
+        and that a window waits for the output.
 
         The register of the beats is the register of the output: the next word's first beat comes
         in while the word leaves.
@@ -192,14 +206,17 @@ class Load(ExecutionUnit):
         word = Signal.like(tag.base)        # address of the word that the beat belongs to
         taken = Signal()
         word_ends = Signal()
+        window = self._elaborate_windows(m)
         m.d.comb += [
-            beats.ready.eq(self.o.ready),
-            taken.eq(beats.valid & beats.ready),
+            beats.ready.eq(window.ready),
+            taken.eq(beats.valid & beats.ready & ~window.wanted),
             word_ends.eq(beat == tag.last_beat),
             word.eq(Mux(beats.payload.starts & beats.payload.first, tag.base, address)),
         ]
 
         content = Signal(slots * arch.bus_bits, reset_less=True)
+        # Windows have a register of their own, so that the other one keeps its resets.
+        cut, is_cut = Signal(arch.activation_bits, reset_less=True), Signal()
         signal = Signal(4)
         giving = Signal()
         with m.If(self.o.ready):
@@ -222,14 +239,87 @@ class Load(ExecutionUnit):
                     signal.eq(Mux(beats.payload.stops & beats.payload.ends & tag.final,
                                   tag.signal, 0)),
                 ]
+        if arch.load_windows:
+            with m.If(taken & word_ends):
+                m.d.sync += is_cut.eq(0)
+            with m.If(window.leaves):
+                m.d.sync += [
+                    cut.eq(window.word), is_cut.eq(1), self.o.valid.eq(1),
+                    self.o.payload.memory.eq(1 << Memory.ACTIVATION),
+                    self.o.payload.address.eq(window.address),
+                    signal.eq(Mux(window.ends, window.signal, 0)),
+                ]
         m.d.sync += [
             giving.eq(self.o.valid & self.o.ready),
             self.give.eq(Mux(self.o.valid & self.o.ready, signal, 0)),
         ]
-        groups = [content[8 * n * arch.group_bytes:][:arch.group_bits]
-                  for n in range(arch.groups_per_word)]
+        groups = Cat(content[8 * n * arch.group_bytes:][:arch.group_bits]
+                     for n in range(arch.groups_per_word))
+        if arch.load_windows:
+            groups = Mux(is_cut, cut, groups)
         m.d.comb += [
-            self.o.payload[name].eq(Cat(groups) if name == "activation" else content)
+            self.o.payload[name].eq(groups if name == "activation" else content)
             for name, _ in self.o.payload.shape() if name not in ("memory", "address")
         ]
-        return giving
+        return giving, window.full
+
+    def _elaborate_windows(self, m):
+        """Words that are windows of a run's bytes. Returns signals: a beat may be taken (`ready`),
+        it is one of windows (`wanted`); a word waits for the output (`full`), it `leaves`, and is
+        the run's last (`ends`); its `address`, `signal` and bytes (`word`)."""
+        arch, beats = self.arch, self.read.beats
+        tag = beats.payload.tag
+        if not arch.load_windows:
+            return SimpleNamespace(ready=self.o.ready, wanted=Const(0), full=Const(0))
+        size, beat = arch.vector, arch.beat_bytes
+        held = Signal(8 * (size + 2 * beat - 1), name="window_bytes", reset_less=True)
+        ahead = Signal(signed((size + 127 + 2 * beat).bit_length() + 1), name="window_ahead",
+                       reset_less=True)
+        full, thin, odd, drains = (Signal(name=f"window_{name}") for name in (
+            "full", "thin", "odd", "drains"))
+        room = Signal(name="window_room", init=1)
+        now, following = (Signal.like(tag, name=f"window_tag{name}", reset_less=True)
+                          for name in ("", "_next"))
+        address = Signal.like(tag.base, name="window_address", reset_less=True)
+        wanted, ready, taken, leaves, ends, starts, odd_next = (
+            Signal(name=f"window_{name}") for name in (
+                "wanted", "ready", "taken", "leaves", "ends", "starts", "odd_next"))
+        left, then = Signal.like(ahead, name="window_left"), Signal.like(ahead, name="window_then")
+        m.d.comb += [
+            wanted.eq(tag.step_even.any()),
+            leaves.eq(full & self.o.ready),
+            ready.eq(~drains & Mux(wanted, room | (thin & leaves), self.o.ready)),
+            taken.eq(beats.valid & ready & wanted),
+            starts.eq(beats.payload.starts & beats.payload.first),
+            ends.eq(drains & (ahead == now.spare)),
+            left.eq(Mux(leaves, ahead - Mux(odd, now.step_odd, now.step_even), ahead)),
+            then.eq(Mux(taken, Mux(starts, -size, left) + beat, left)),
+            odd_next.eq(Mux(taken & starts, 0, odd ^ leaves)),
+            following.eq(Mux(taken, tag, now)),
+        ]
+        with m.If(taken):
+            m.d.sync += [now.eq(tag), held.eq(Cat(held, beats.payload.data)[-len(held):])]
+            with m.If(starts):
+                m.d.sync += address.eq(tag.base)
+            with m.If(beats.payload.stops & beats.payload.ends):
+                m.d.sync += drains.eq(1)
+        with m.If(leaves):
+            m.d.sync += address.eq(address + 1)
+            with m.If(ends):
+                m.d.sync += drains.eq(0)
+        with m.If(taken | leaves):
+            m.d.sync += [
+                ahead.eq(then), odd.eq(odd_next), full.eq((then >= 0) & ~(leaves & ends)),
+                room.eq((then < beat) | (leaves & ends)),
+                thin.eq(then < Mux(odd_next, following.step_odd, following.step_even) + beat),
+            ]
+        # It begins 2 * beat - 1 - ahead bytes after the first one that is held. In steps, which
+        # synthesis makes multiplexers of; of a shift it makes ten times as many LUTs.
+        word = held
+        for bit in reversed(range((2 * beat - 1).bit_length())):
+            step = Signal(8 * (size + (1 << bit) - 1), name=f"window_step_{bit}")
+            m.d.comb += step.eq(Mux(ahead[bit], word, word[8 << bit:]))
+            word = step
+        return SimpleNamespace(
+            ready=ready, wanted=wanted, full=full, leaves=leaves, ends=ends, address=address,
+            signal=Mux(now.final, now.signal, 0), word=word)

@@ -163,6 +163,10 @@ class Arch:
         "board."))
     burst_beats: int = field(default=64, metadata=key("bus.burst_beats", Whole(1, 256),
         "Longest AXI burst in beats, a power of two up to 256."))
+    load_windows: bool = field(default=False, metadata=key("bus.windows", Switch(),
+        "Whether LOAD can make activation words that share bytes with their neighbours: windows "
+        "of a row of the image, which the host then writes once, and not word by word. First "
+        "layers of few channels load a fraction of the bytes. For activations of 8 bits."))
     address_bits: int = field(default=32, metadata=key("bus.address_bits", Whole(13, 32),
         "Bits of an address on the AXI4 port that are not 0. With fewer than 32, which make the "
         "circuit smaller, the window begins at address 0 and has 2**address_bits bytes at most."))

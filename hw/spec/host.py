@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from .records import OPTIONAL, Record
 
 __all__ = ["Above", "ArrayView", "Axis", "Box", "Host", "Input", "Layer", "Operand", "Output",
-           "Section", "Taps", "TensorPlace"]
+           "Section", "Taps", "TensorPlace", "Windows"]
 
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]
@@ -21,11 +21,29 @@ Sides = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
+class Windows(Record):
+    """Rows of bytes of which LOAD makes the words of a map, of a byte a code: word n of a row
+    begins n // 2 * (steps[0] + steps[1]) + n % 2 * steps[0] bytes after the row.
+
+    Attributes
+    ----------
+    steps : (after even words, after odd words)
+    row_bytes : int
+        Whole beats.
+    """
+    steps: Pair
+    row_bytes: int
+
+
+@dataclass(frozen=True)
 class Taps(Record):
     """How kernel taps become channels of an image's map, which the host writes.
 
     Channel (ky * nx + kx) * C + c at (y, x), with (ny, nx) = `taps`, is channel c of the C of the
     image at (y * step - pad + k * dilation) along each axis.
+
+    With `windows` the host writes rows of bytes instead: byte (n * ny + ky) * C + c of row y is
+    channel c at (y * step_y - pad_y + ky * dilation_y, n - pad_x).
 
     Attributes
     ----------
@@ -39,6 +57,7 @@ class Taps(Record):
         So many bits of each code become maps of their own, one after the other.
     shape : (channels, height, width)
         Of the map, planes included.
+    windows : Windows or None
     """
     taps: Pair
     dilation: Pair
@@ -48,10 +67,13 @@ class Taps(Record):
     replicate: bool
     planes: int | None
     shape: Shape
+    windows: Windows | None = field(default=None, metadata=OPTIONAL)
 
     def channels(self, image: int) -> int:
         """Lanes of the map, or of each of its planes, that hold something where the image has so
         many channels."""
+        if self.windows is not None:
+            return self.shape[0]
         return self.taps[0] * self.taps[1] * image
 
 
@@ -133,6 +155,8 @@ class TensorPlace(Record):
     external : int or None
         Offset in external memory, in a `section`, with `bytes`, `word_bytes` and `stride` as of
         `Input`; where it holds sums, a word is a group's.
+    windows : Windows or None
+        Of an input of which LOAD makes windows.
     """
     shape: Shape
     raw: bool
@@ -147,6 +171,7 @@ class TensorPlace(Record):
     section: str | None
     bytes: int
     word_bytes: int
+    windows: Windows | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

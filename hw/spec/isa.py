@@ -152,6 +152,13 @@ OPCODES = {
         Field("base_stride", 20, "words from one run to the next in the memory"),
         Field("word_beats", 12, "N > 0: external memory holds the first N beats of each word, and "
                                 "what the word has beyond them becomes 0; 0: whole words"),
+        Field("step_even", 7, "N > 0: words are windows of a run's bytes, each of as many bytes as "
+                              "it has codes: the run's first word begins with its first byte, the "
+                              "word after one of an even number N bytes after it. A run has "
+                              "`word_beats` beats. 0: words follow each other; chips with windows "
+                              "only"),
+        Field("step_odd", 7, "the same after words of an odd number"),
+        Field("spare", 6, "windows: bytes of a run after its last word's, fewer than a beat"),
     ),
     Opcode.ARRAY: (
         Field("weight_base", 18, "first weight word; each pass takes `height` words, the first "

@@ -14,8 +14,17 @@ from functools import lru_cache
 from .arch import Arch
 from .instruction import Instruction
 from .isa import OPCODES, Combination, Destination, Memory, Opcode, Pooling
-from .loops import Nest, axes, chunk_count, column_group, extent, group_field
-from .memories import item_bytes, loaded_bytes, word_bytes
+from .loops import (
+    Nest,
+    axes,
+    chunk_count,
+    column_group,
+    extent,
+    group_field,
+    run_bytes,
+    word_starts,
+)
+from .memories import item_bytes, word_bytes
 from .widths import kept_bits
 
 __all__ = ["BOUNDS", "OPTIONS", "RULES", "Bound", "Option", "executes", "fault", "transfers"]
@@ -44,9 +53,12 @@ _OPERANDS = ("operand_depth", "the chip has no operand memory")
 _TABLES = ("table_depth", "the chip has no table memory")
 _SIGNS = ("parts", "the chip's elements do not multiply signs, or halves of codes")
 _SIDE = ("side_taps", "the array's rows do not see pixels side by side")
+_WINDOWS = ("load_windows", "the chip has no windows")
 OPTIONS = (
     Option(Opcode.LOAD, "memory", Memory.OPERAND, Memory.OPERAND, *_OPERANDS),
     Option(Opcode.LOAD, "memory", Memory.TABLE, Memory.TABLE, *_TABLES),
+    Option(Opcode.LOAD, "step_even", 1, 127, *_WINDOWS),
+    Option(Opcode.LOAD, "step_odd", 1, 127, *_WINDOWS),
     Option(Opcode.ARRAY, "starts", 1, 15, "depthwise",
            "activations come from the top only on chips with depthwise"),
     Option(Opcode.ARRAY, "double", 1, 1, "bit_planes",
@@ -129,7 +141,8 @@ def _operand_gain(i: Instruction, arch: Arch) -> tuple[int, int] | None:
 
 BOUNDS = (
     Bound(Opcode.LOAD, "word_beats", "the beats of a word",
-          lambda i, arch: (0, word_bytes(i.memory, arch) // arch.beat_bytes)),
+          lambda i, arch: None if i.step_even else (
+              0, word_bytes(i.memory, arch) // arch.beat_bytes)),
     Bound(Opcode.ARRAY, "pad_code", "the codes of the activation format",
           lambda i, arch: (0, (1 << arch.activation.width) - 1)),
     Bound(Opcode.ARRAY, "height", "the rows of the array",
@@ -156,7 +169,7 @@ def transfers(i: Instruction, arch: Arch) -> tuple[Nest, int]:
     their first bytes, and the bytes of each."""
     rows = (i.rows, i.row_stride)
     if i.opcode == Opcode.LOAD:
-        return (rows,), i.words * loaded_bytes(i, arch)
+        return (rows,), run_bytes(i, arch)
     size = item_bytes(i.raw, arch)
     return ((rows,), i.items * size) if i.burst else ((rows, (i.items, i.item_stride)), size)
 
@@ -179,6 +192,18 @@ def _rows_are_aligned(i: Instruction, arch: Arch) -> str | None:
     unit = _unit(i, arch)
     if i.rows > 1 and i.row_stride % unit:
         return f"row_stride must be a multiple of {unit} bytes"
+    return None
+
+
+def _windows_fill_their_run(i: Instruction, arch: Arch) -> str | None:
+    if not (i.step_even or i.step_odd or i.spare):
+        return None
+    end = int(word_starts(i, arch)[-1]) + arch.vector + i.spare
+    if not (i.step_even and i.step_odd and i.memory == Memory.ACTIVATION):
+        return "windows are activations, and have two steps"
+    if i.spare >= arch.beat_bytes or end != i.word_beats * arch.beat_bytes:
+        return (f"the run's {i.words} windows and its spare bytes end with byte {end}, and it has "
+                f"{i.word_beats} beats of {arch.beat_bytes} bytes")
     return None
 
 
@@ -294,7 +319,7 @@ def _looked_up_results_fit_the_table(i: Instruction, arch: Arch) -> str | None:
 
 RULES: dict[Opcode, tuple[Callable[[Instruction, Arch], str | None], ...]] = {
     Opcode.BEGIN: (),
-    Opcode.LOAD: (_address_is_aligned, _rows_are_aligned),
+    Opcode.LOAD: (_address_is_aligned, _rows_are_aligned, _windows_fill_their_run),
     Opcode.ARRAY: (_positions_fit_counters, _doubled_sums_are_kept, _results_start_at_pixels,
                    _no_early_token_from_above, _signs_come_from_the_left,
                    _pixels_side_by_side_are_numbers),

@@ -17,7 +17,8 @@ from .narrow import words_of_rows
 
 __all__ = ["Nest", "axes", "begins", "chunk_count", "column_group", "coordinates", "extent",
            "filled", "group_field", "item_count", "loops", "moved_bytes", "pass_words", "passes",
-           "pixels", "reads", "results", "steps", "window_columns", "windows"]
+           "pixels", "reads", "results", "run_bytes", "steps", "window_columns", "windows",
+           "word_starts"]
 
 #: (count, stride) of each loop, the outermost first.
 Nest = tuple[tuple[int, int], ...]
@@ -141,6 +142,22 @@ def windows(i: Instruction) -> np.ndarray:
     return words.reshape(results(i), -1)
 
 
+# LOAD.
+
+def word_starts(i: Instruction, arch: Arch) -> np.ndarray:
+    """Bytes from the begin of a run to each of its words in external memory: int64 array."""
+    number = np.arange(i.words)
+    if i.step_even:
+        return number // 2 * (i.step_even + i.step_odd) + number % 2 * i.step_even
+    return number * loaded_bytes(i, arch)
+
+
+def run_bytes(i: Instruction, arch: Arch) -> int:
+    """Bytes of one run of a LOAD in external memory."""
+    return (i.word_beats * arch.beat_bytes if i.step_even
+            else i.words * loaded_bytes(i, arch))
+
+
 # POST and STORE, LOAD and STORE.
 
 def item_count(i: Instruction, arch: Arch) -> int:
@@ -164,5 +181,5 @@ def pass_words(i: Instruction, arch: Arch) -> int:
 def moved_bytes(i: Instruction, arch: Arch) -> int:
     """Bytes that a LOAD brings, or that a STORE writes."""
     if i.opcode == Opcode.LOAD:
-        return i.rows * i.words * loaded_bytes(i, arch)
+        return i.rows * run_bytes(i, arch)
     return item_count(i, arch) * item_bytes(i.raw, arch)

@@ -211,6 +211,12 @@ def _side_taps_need_even_parts(arch: Arch) -> Fault:
     return None
 
 
+def _windows_are_of_bytes(arch: Arch) -> Fault:
+    if arch.load_windows and arch.activation.width != 8:
+        return "load_windows", f"is for activations of 8 bits, not {arch.activation}"
+    return None
+
+
 def _slots_fit_their_field(arch: Arch) -> Fault:
     most = 1 << SLOT_BITS
     if arch.slots > most:
@@ -269,7 +275,7 @@ RULES: tuple[Callable[[Arch], Fault], ...] = (
     _columns_are_shared_evenly, _blocks_are_whole_passes, _bit_planes_are_binary,
     _signs_fill_codes, _halves_fill_codes, _narrow_weights_are_integers,
     _depthwise_arrays_are_square, _depthwise_needs_a_zero, _side_taps_need_even_parts,
-    _slots_fit_their_field,
+    _windows_are_of_bytes, _slots_fit_their_field,
     _weights_fill_the_array, _post_lanes_divide_a_group, _parameters_hold_a_group,
     _accumulators_hold_a_pass, _exact_sums_fit_accumulators,
 )

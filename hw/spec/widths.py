@@ -60,7 +60,9 @@ def _limits(arch: Arch) -> dict[Opcode, dict[str, int]]:
     transfer = {"address": address, "row_stride": address, "item_stride": address}
     beats = max(word_bytes(row.space, arch) for row in loadable(arch)) // arch.beat_bytes
     return {
-        Opcode.LOAD: transfer | {"words": longest.bit_length(), "word_beats": beats.bit_length()},
+        Opcode.LOAD: transfer | {"words": longest.bit_length()} | (
+            {} if arch.load_windows else {"word_beats": beats.bit_length(), "step_even": 0,
+                                     "step_odd": 0, "spare": 0}),
         Opcode.ARRAY: across | {
             "x_last": coordinate - 1, "y_last": coordinate - 1,
             "narrow": len(arch.weight_widths).bit_length(),

@@ -218,11 +218,25 @@ class Contents:
         if (place < 0).any() or (place >= places).any() or (rest >= item.bytes).any():
             self.fail(number, f"leaves the bytes of {self.names[tensor]!r}")
         part = self.arch.raw_bytes if item.raw else self.arch.group_bytes
+        if item.windows is not None:
+            return place, self._window(number, i, item, rest), np.zeros_like(rest)
         word, rest = np.divmod(rest, item.word_bytes)
         if (rest % part).any() or (i.opcode == Opcode.LOAD and (
-                rest.any() or loaded_bytes(i, self.arch) != item.word_bytes)):
+                rest.any() or i.step_even or loaded_bytes(i, self.arch) != item.word_bytes)):
             self.fail(number, f"moves {self.names[tensor]!r} in other pieces than it has")
         return place, word, rest // part
+
+    def _window(self, number, i, item, places):
+        """The words of a map that windows of rows of bytes make, which begin at these places."""
+        made = item.windows
+        row, rest = np.divmod(places, made.row_bytes)
+        pair, rest = np.divmod(rest, made.steps[0] + made.steps[1])
+        width = item.shape[2]
+        word = 2 * pair + (rest > 0)
+        if (i.opcode != Opcode.LOAD or (i.step_even, i.step_odd) != made.steps
+                or ((rest != 0) & (rest != made.steps[0])).any() or (word >= width).any()):
+            self.fail(number, "loads an input in other windows than it has")
+        return row * width + word
 
     def check_peaks(self, accumulators: np.ndarray) -> dict[str, int]:
         """{memory: words up to the last one that holds something}. `accumulators` (int64 array

@@ -22,7 +22,15 @@ from systolith.hw.element.element import arithmetic_of
 from systolith.hw.spec import timing
 from systolith.hw.spec.counts import Counts
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling, Unit
-from systolith.hw.spec.loops import chunk_count, filled, passes, pixels, steps
+from systolith.hw.spec.loops import (
+    chunk_count,
+    filled,
+    moved_bytes,
+    passes,
+    pixels,
+    run_bytes,
+    steps,
+)
 from systolith.hw.spec.memories import loaded_bytes
 from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
@@ -93,6 +101,20 @@ class _Activity:
             found[state.name.lower()] += last - first + 1
         found["running"] = self.count - sum(found.values())
         return found
+
+
+class _Windows:
+    """A LOAD of windows: the bytes that there are beyond the next word's end, whether its number is
+    odd, when the next beat or word can come at the earliest, and when the last word was taken."""
+
+    def __init__(self, code, vector, cycle, taken):
+        self.code, self.ahead, self.odd = code, -vector, 0
+        self.cycle, self.taken = cycle, taken
+
+    @property
+    def step(self):
+        """Bytes from the next word to the one after it."""
+        return self.code.step_odd if self.odd else self.code.step_even
 
 
 class _Model:
@@ -301,7 +323,7 @@ class _Model:
             granted = yield from self._take(Unit.LOAD, code)
             wanted = here, granted, self.activity[Unit.LOAD].giver
             ready, start = here + 1, None
-            beats = code.words * self._word_beats(code)
+            beats = run_bytes(code, self.arch) // self.arch.beat_bytes
             for row in range(code.rows):
                 popped = max(ready, granted, offered)
                 ready = popped + 2
@@ -321,6 +343,7 @@ class _Model:
         end = 0             # the last beat accepted
         left = 0            # beats of the instruction that are still to come
         word_taken = 0      # when the last word was taken from load's output
+        windows = None      # of the instruction
         load = self.activity[Unit.LOAD]
         while True:
             client, beats, issued = yield self.bursts
@@ -335,16 +358,28 @@ class _Model:
                 (here, granted, giver), start, number, code = yield self.loading
                 load.wait(UnitState.TOKENS, max(here + 1, load.end + 1), granted - 1, giver)
                 size = self._word_beats(code)
-                left = code.rows * code.words * size
-            load.wait(UnitState.MEMORY, max(start + 1, word_taken), first - 1)
-            end = max(first, word_taken) + beats - 1
-            word_taken = end + 1
-            if code.memory in self.written:
-                end, word_taken = yield from self._words(
-                    end - beats + 1, left, beats, size, self.written[code.memory])
+                left = moved_bytes(code, self.arch) // self.arch.beat_bytes
+                windows = _Windows(code, self.arch.vector, windows.cycle if windows else 0,
+                                   word_taken) if code.step_even else None
+            if windows:
+                yield from self._leave(windows, first)
+                word_taken = max(windows.taken, windows.cycle)
+            load.wait(UnitState.MEMORY, max(start + 1, word_taken),
+                      (first if not windows or windows.ahead < 0 else 0) - 1)
+            if windows:
+                end = yield from self._windows(windows, first, beats)
+            else:
+                end = max(first, word_taken) + beats - 1
+                word_taken = end + 1
+                if code.memory in self.written:
+                    end, word_taken = yield from self._words(
+                        end - beats + 1, left, beats, size, self.written[code.memory])
             left -= beats
             self.reads_end = end
             self._put(self.load_room, end + 1)
+            if windows and left % code.word_beats == 0:
+                yield from self._leave(windows, None)
+                word_taken = windows.taken
             if not left:
                 self._give(Unit.LOAD, code, word_taken + 1)
                 load.add(here, word_taken + 1)
@@ -370,6 +405,41 @@ class _Model:
                     taken += 1
                 self.activity[Unit.LOAD].wait(UnitState.UNIT, last + 1, taken - 1)
         return last, max(taken, last + 1)
+
+    def _windows(self, state, first, beats):
+        """A burst of windows whose beats are there from cycle `first` on; returns its last beat."""
+        size, last = self.arch.beat_bytes, first
+        while beats:
+            ahead, step = state.ahead, state.step
+            word, beat = max(state.cycle, state.taken), max(state.cycle, first)
+            leaves = ahead >= 0 and (word <= beat or ahead >= size)
+            cycle = word if leaves else beat
+            if leaves:
+                yield from self._window(state)
+            state.cycle = cycle + 1
+            if cycle >= first and (ahead < size or ahead - step < size):
+                state.ahead += size
+                beats, last = beats - 1, cycle
+        return last
+
+    def _leave(self, state, end):
+        """The words that leave before cycle `end`, or, after a run's last beat (None), all."""
+        while state.ahead >= 0 and (end is None or max(state.cycle, state.taken) < end):
+            spare = state.ahead == state.code.spare
+            yield from self._window(state)
+            if end is None and spare:
+                state.ahead, state.odd = -self.arch.vector, 0
+
+    def _window(self, state):
+        """A word that goes to load's output."""
+        cycle = max(state.cycle, state.taken)
+        state.ahead -= state.step
+        state.odd ^= 1
+        yield At(cycle + 1, 2)
+        state.cycle = state.taken = cycle + 1
+        while self._post_writes(state.taken, self.written[Memory.ACTIVATION]):
+            state.taken += 1
+        self.activity[Unit.LOAD].wait(UnitState.UNIT, cycle + 1, state.taken - 1)
 
     @staticmethod
     def _post_writes(cycle, written):

@@ -11,7 +11,7 @@ from systolith.hw.spec.host import Taps
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.words import pack_activation_words, unpack_activation_words, unpack_raw_items
 
-__all__ = ["bit_planes", "pack_inputs", "pack_map", "unpack_map", "unpack_outputs",
+__all__ = ["bit_planes", "pack_inputs", "pack_map", "rows_of_bytes", "unpack_map", "unpack_outputs",
            "unpack_raw_map", "unroll"]
 
 
@@ -20,8 +20,13 @@ def unroll(codes: np.ndarray, taps: Taps) -> np.ndarray:
 
     Channel (ky * nx + kx) * C + c at (y, x) is channel c at (y * step_y - pad_y + ky * dilation_y,
     x * step_x - pad_x + kx * dilation_x). Outside the map it is `fill` or, with `replicate`, the
-    nearest pixel.
+    nearest pixel. With windows its words are what LOAD makes of the rows.
     """
+    if taps.windows is not None:
+        rows, (lanes, _, width) = rows_of_bytes(codes, taps), taps.shape
+        number, (even, odd) = np.arange(width), taps.windows.steps
+        starts = number // 2 * (even + odd) + number % 2 * even
+        return rows[:, np.add.outer(np.arange(lanes), starts)].swapaxes(0, 1).astype(np.int64)
     (ny, nx), (dy, dx), (sy, sx), (py, px) = taps.taps, taps.dilation, taps.step, taps.pads
     _, height, width = taps.shape
     reach_y, reach_x = ((height - 1) * sy + (ny - 1) * dy + 1, (width - 1) * sx + (nx - 1) * dx + 1)
@@ -33,6 +38,20 @@ def unroll(codes: np.ndarray, taps: Taps) -> np.ndarray:
                       kx * dx:kx * dx + (width - 1) * sx + 1:sx]
                for ky in range(ny) for kx in range(nx)]
     return np.concatenate(windows)
+
+
+def rows_of_bytes(codes: np.ndarray, taps: Taps) -> np.ndarray:
+    """Rows of bytes (uint8 [rows, bytes]) of which LOAD makes windows, from codes [C, H, W]."""
+    assert taps.windows is not None
+    (ny, _), (py, px), size = taps.taps, taps.pads, taps.windows.row_bytes
+    channels, height, width = codes.shape
+    place = np.arange(size)
+    y = np.add.outer(np.arange(taps.shape[1]) * taps.step[0] - py,
+                     place // channels % ny * taps.dilation[0])
+    x = place // (channels * ny) - px
+    found = codes[place % channels, y.clip(0, height - 1), x.clip(0, width - 1)]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return (found if taps.replicate else np.where(inside, found, taps.fill)).astype(np.uint8)
 
 
 def bit_planes(codes: np.ndarray, count: int, vector: int) -> np.ndarray:
@@ -106,6 +125,13 @@ def pack_inputs(program: Program, codes: ArrayLike | Mapping[str, ArrayLike]) ->
         if array.shape != (shape if batch == 1 else (batch, *shape)):
             raise ValueError(f"codes of {item.name!r} must have the shape "
                              f"{shape if batch == 1 else (batch, *shape)}, not {array.shape}")
+        if item.taps is not None and item.taps.windows is not None:
+            for number, image in enumerate(array.reshape(batch, *shape)):
+                rows = rows_of_bytes(image, item.taps).tobytes()
+                offset = (item.offset - host.input_offset + number // together * item.stride
+                          + number % together * len(rows))
+                section[offset:offset + len(rows)] = rows
+            continue
         images = [_laid_out(image, item.taps, program.arch)
                   for image in array.reshape(batch, *shape)]
         for start in range(0, batch, together):

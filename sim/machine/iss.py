@@ -28,6 +28,7 @@ from systolith.hw.spec.loops import (
     pass_words,
     results,
     windows,
+    word_starts,
 )
 from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.hw.spec.narrow import unpack_rows
@@ -179,9 +180,14 @@ class Simulator:
         size, whole = loaded_bytes(i, self.arch), word_bytes(i.memory, self.arch)
         for row in range(i.rows):
             start = i.address + row * i.row_stride
+            base = i.base + row * i.base_stride
+            if i.step_even:                     # windows, of a byte a code
+                index = np.add.outer(start + word_starts(i, self.arch),
+                                     np.arange(self.arch.vector))
+                self.activations[base:base + i.words] = self.memory[index]
+                continue
             held = self.memory[start:start + i.words * size].reshape(i.words, size)
             data = np.pad(held, ((0, 0), (0, whole - size))).tobytes()
-            base = i.base + row * i.base_stride
             into = slice(base, base + i.words)
             if i.memory in (Memory.ACTIVATION, Memory.OPERAND):
                 memory = self.activations if i.memory == Memory.ACTIVATION else self.operands

@@ -24,8 +24,8 @@ from typing import NoReturn
 import numpy as np
 from systolith.hw.spec import loops
 from systolith.hw.spec.isa import Destination, Memory, Opcode, Pooling
-from systolith.hw.spec.loops import chunk_count, column_group, results, windows
-from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes
+from systolith.hw.spec.loops import chunk_count, column_group, results, windows, word_starts
+from systolith.hw.spec.memories import MEMORIES, Space, item_bytes, loaded_bytes, word_bytes
 from systolith.hw.spec.narrow import words_of_rows
 from systolith.hw.spec.program import Program
 
@@ -126,16 +126,19 @@ class _Checker:
 
     def _load(self, number, i):
         base = (i.base + np.arange(i.rows)[:, None] * i.base_stride + np.arange(i.words)).ravel()
-        size = loaded_bytes(i, self.arch)
         start = (i.address + np.arange(i.rows)[:, None] * i.row_stride
-                 + np.arange(i.words) * size).ravel()
+                 + word_starts(i, self.arch)).ravel()
         space = Space(i.memory)
         if base.max() >= space.depth(self.arch):
             self.fail(number, f"writes {space.name.lower()} words that are not there")
+        layer = self.layers[i.layer]
         if i.memory not in (Memory.ACTIVATION, Memory.OPERAND):
+            sizes = (layer.weight_bytes if i.memory == Memory.WEIGHT else
+                     (word_bytes(i.memory, self.arch),))
+            if loaded_bytes(i, self.arch) not in sizes:
+                self.fail(number, f"loads other parts of {space.name.lower()} words than there are")
             self.contents.bytes[space][base] = start
             return
-        layer = self.layers[i.layer]
         name = layer.input if i.memory == Memory.ACTIVATION else layer.operand.tensor
         tensor = self.contents.number[name]
         place, word, _ = self.contents.where(number, i, tensor, start)

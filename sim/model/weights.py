@@ -159,6 +159,23 @@ class Weights:
         images = images.reshape(outputs, inputs, height, y, width, x).transpose(0, 3, 5, 1, 2, 4)
         return replace(self, images=images.reshape(outputs, y * x * inputs, height, width))
 
+    def with_windows(self, rows: int, kernel: int, starts: Sequence[int], lanes: int) -> "Weights":
+        """[O, lanes, kernel, words] of a layer whose input's words are windows of rows of bytes
+        (`hw.spec.host.Windows`) with `rows` rows of this one's kernel beside each other: a result's
+        words begin at the bytes `starts`, and each product is made with the first that has it."""
+        outputs, inputs, height, width = self.shape
+        images = np.pad(self.images, ((0, 0), (0, 0), (0, kernel * rows - height), (0, 0)),
+                        constant_values=self.absent).reshape(outputs, inputs, kernel, rows, width)
+        # byte (x * rows + y) * inputs + channel
+        stream = images.transpose(0, 2, 4, 3, 1).reshape(outputs, kernel, -1)
+        made = np.full((outputs, lanes, kernel, len(starts)), self.absent, images.dtype)
+        done = 0
+        for word, start in enumerate(starts):
+            end = min(start + lanes, stream.shape[2])
+            made[:, done - start:end - start, :, word] = stream[:, :, done:end].swapaxes(1, 2)
+            done = end
+        return replace(self, images=made)
+
     def in_planes(self, planes: int, idle: int) -> "Weights":
         """The weights of a layer that reads `planes` bit planes of its input one after the other,
         with `idle` more channels each, whose weights are -1 and +1 in turns."""

@@ -62,6 +62,7 @@ class _Writer:
         self.ties = random.Random(f"program's ties {seed}")
         self.signs = random.Random(f"program's signs {seed}")
         self.chunks = random.Random(f"program's chunks {seed}")
+        self.windows_of = random.Random(f"program's windows {seed}")
         self.narrow = random.Random(f"program's narrow weights {seed}")
         self.ends = random.Random(f"program's ends {seed}")
         self.data = np.random.default_rng([seed, 1])
@@ -172,7 +173,30 @@ class _Writer:
     # Loads.
 
     def any_load(self):
-        self.load(self.draw.choice(self.memories))
+        if executes(self.arch, Opcode.LOAD, "step_even") and self.windows_of.random() < 0.3:
+            self.windowed()
+        else:
+            self.load(self.draw.choice(self.memories))
+
+    def windowed(self):
+        """Windows of runs of fresh codes, a byte each."""
+        arch, draw = self.arch, self.windows_of
+        words_a_run = draw.randint(1, min(40, arch.activation_depth))
+        rows = draw.randint(1, min(3, arch.activation_depth // words_a_run))
+        base = draw.randint(0, arch.activation_depth - rows * words_a_run)
+        even, odd = (draw.randint(1, draw.choice((3, min(127, 2 * arch.vector)))) for _ in "ab")
+        used = words_a_run // 2 * even + (words_a_run - 1) // 2 * odd + arch.vector
+        beats = -(-used // arch.beat_bytes)
+        size = beats * arch.beat_bytes
+        codes = self.data.choice(arch.activation.finite_codes(), rows * size).astype(np.uint8)
+        address = self.window
+        self.window += rows * size
+        self.sections.append((address, codes.tobytes()))
+        if self.add(Opcode.LOAD, memory=Memory.ACTIVATION, address=address, rows=rows,
+                    words=words_a_run, row_stride=size, base=base, base_stride=words_a_run,
+                    word_beats=beats, step_even=even, step_odd=odd,
+                    spare=beats * arch.beat_bytes - used):
+            self.slots[words(accesses(self.instructions[-1], arch)[1].intervals)] = True
 
     def load(self, memory):
         """Words of fresh data, or of whatever stands in the window already, which is random bytes

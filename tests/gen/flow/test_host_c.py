@@ -71,6 +71,8 @@ NETWORKS = {
     "floats": (DIGITS / "digits-cnn.onnx", "ulx3s-8x8-e3m2", (), 1),
     "signs, raw sums, a batch": (DIGITS / "digits-mlp-bnn.onnx", "tiny-2x4-bnn", (), 2),
     "taps of a first layer": (DIGITS / "digits-cnn-int8.onnx", "ulx3s-8x8", (), 2),
+    "windows of a first layer": (DIGITS / "digits-cnn-int8.onnx", "sim-16x16-int8",
+                                 ("bus.windows=true",), 2),
     "a constant": (CASES / "add_broadcast_spatial.onnx", "sim-16x16-int8", (), 1),
     "pixels moved": (CASES / "focus_slices.onnx", "sim-16x16-int8", (), 1),
     "two cores": (CASES / "focus_slices.onnx", "sim-16x16-int8", ("cores=2",), 2),

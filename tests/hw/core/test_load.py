@@ -27,6 +27,8 @@ ARCHS = [
     Arch(rows=1, columns=1, bus_bits=128, burst_beats=1, queue_depth=1),
     Arch(rows=12, columns=8, activation="e3m2", weight="e3m2", bus_bits=32, post_lanes=2),
     Arch(rows=16, columns=4, lanes=3, activation="bipolar1", weight="bipolar1", bus_bits=64),
+    Arch(rows=6, columns=6, bus_bits=64, load_windows=True),
+    Arch(rows=20, columns=1, bus_bits=32, burst_beats=4, load_windows=True),
 ]
 BASE = 0x40000
 
@@ -50,6 +52,8 @@ def random_instruction(draw, arch, window):
     memory = draw.choice([*list(Memory)[:3], *[Memory.OPERAND] * bool(arch.operand_depth),
                           *[Memory.TABLE] * bool(arch.table_depth)])
     whole = word_bytes(arch, memory) // arch.beat_bytes
+    if arch.load_windows and draw.random() < 0.6:
+        return random_windows(draw, arch, window)
     word_beats = draw.choice([0, draw.randint(1, whole)])
     size = (word_beats or whole) * arch.beat_bytes
     rows, words = draw.choice([(1, draw.randint(1, 40)), (draw.randint(1, 6), draw.randint(1, 9))])
@@ -63,6 +67,22 @@ def random_instruction(draw, arch, window):
                                "word_beats": word_beats})
 
 
+def random_windows(draw, arch, window):
+    rows, words = draw.randint(1, 4), draw.randint(1, 30)
+    steps = [draw.randint(1, draw.choice((3, arch.vector, 40))) for _ in "ab"]
+    size = words // 2 * steps[0] + (words - 1) // 2 * steps[1] + arch.vector
+    beats = -(-size // arch.beat_bytes)
+    stride = draw.randrange(0, 2 * size, arch.beat_bytes)
+    address = draw.randrange(0, window - (rows - 1) * stride - beats * arch.beat_bytes,
+                             arch.beat_bytes)
+    return Instruction(Opcode.LOAD, signal=draw.randrange(16) & ~1, layer=draw.randrange(4096),
+                       fields={"memory": 0, "address": address, "rows": rows, "words": words,
+                               "row_stride": stride, "base": draw.randrange(1 << 20),
+                               "base_stride": draw.randrange(1 << 20), "word_beats": beats,
+                               "step_even": steps[0], "step_odd": steps[1],
+                               "spare": beats * arch.beat_bytes - size})
+
+
 def expected_words(arch, code, content):
     bits = load_tag(arch)["base"].width
     for row in range(code.rows):
@@ -70,6 +90,11 @@ def expected_words(arch, code, content):
             whole = word_bytes(arch, code.memory)
             size = code.word_beats * arch.beat_bytes or whole
             start = code.address + row * code.row_stride + word * size
+            if code.step_even:
+                start += (word + 1) // 2 * code.step_even + word // 2 * code.step_odd - word * size
+                yield (0, (code.base + row * code.base_stride + word) % (1 << bits),
+                       int.from_bytes(content[start:start + arch.vector], "little"))
+                continue
             data = bytes(content[start:start + size]).ljust(whole, b"\0")
             yield (code.memory, (code.base + row * code.base_stride + word) % (1 << bits),
                    word_of(arch, code.memory, data))

@@ -18,6 +18,9 @@ FLOATS = Arch(**PLAIN, activation="e4m3fn", weight="e4m3fn", operand_depth=64, t
 BINARY = Arch(**PLAIN, activation="bipolar1", weight="bipolar1", bit_planes=True)
 SIGNS = Arch(**PLAIN | {"rows": 8, "columns": 8}, packed_signs=True, depthwise=True)
 SIDE = Arch(**PLAIN, side_taps=True)
+WINDOWS = Arch(**PLAIN, load_windows=True)
+#: A word of four bytes in a beat.
+WINDOW = {"step_even": 1, "step_odd": 1, "spare": 4, "word_beats": 1}
 SMALL = Arch(**PLAIN)
 NARROW = Arch(**PLAIN, weight_widths=(4, 2))
 
@@ -56,12 +59,15 @@ def test_fields_hold_their_range_and_nothing_beyond(opcode, field):
 def test_options_are_for_chips_that_have_the_part(option):
     field = next(item for item in OPCODES[option.opcode] if item.name == option.field)
     with_part = {"bit_planes": BINARY, "parts": SIGNS, "side_taps": SIDE,
+                 "load_windows": WINDOWS,
                  "weight_widths": replace(NARROW, weight_widths=(4, 3, 2))}.get(option.part, BENT)
     without = LARGE if option.part == "slope_offsets" else SMALL
     for value in {option.low - 1, option.low, option.high, option.high + 1}:
         if field.low <= value <= field.high:
             made = instruction(option.opcode, **{"accumulate": 1, "pool_y": 15, "pad_valid": 1} | {
-                option.field: value} if option.opcode == Opcode.ARRAY else {option.field: value})
+                option.field: value} if option.opcode == Opcode.ARRAY else
+                WINDOW | {option.field: value} if option.field in WINDOW and value else
+                {option.field: value})
             inside = option.low <= value <= option.high
             assert (fault(made, without) == option.lack) == inside
             if inside:
@@ -73,7 +79,8 @@ def test_a_plain_chip_refuses_what_needs_a_part():
     parts = {"LOAD.memory": {3, 4}, "ARRAY.starts": {*range(1, 16)}, "ARRAY.double": {1},
              "ARRAY.signs": {1}, "POST.signs": {1}, "POST.destination": {2, 3},
              "POST.operand": {1, 2, 3}, "POST.table": {1}, "ARRAY.narrow": {1, 2, 3},
-             "ARRAY.side": {1, 2}}
+             "ARRAY.side": {1, 2}, "LOAD.step_even": {*range(1, 128)},
+             "LOAD.step_odd": {*range(1, 128)}}
     found = {f"{opcode.name}.{field.name}": values for opcode, fields in OPCODES.items()
              for field in fields if field.width < 8 and (values := {
                  value for value in range(max(field.low, 0), field.high + 1)
@@ -86,6 +93,7 @@ def test_a_plain_chip_refuses_what_needs_a_part():
 CASES = [
     (SMALL, instruction(Opcode.LOAD), {"word_beats": (0, 1)}),
     (SMALL, instruction(Opcode.LOAD, memory=2), {"word_beats": (0, 3)}),
+    (WINDOWS, instruction(Opcode.LOAD), {"word_beats": (0, 1)}),
     (SMALL, instruction(Opcode.ARRAY), {"pad_code": (0, 255), "height": (0, 4)}),
     (NARROW, instruction(Opcode.ARRAY), {"narrow": (0, 2)}),
     (SIGNS, instruction(Opcode.ARRAY, signs=1), {"height": (0, 0)}),
@@ -139,6 +147,7 @@ BROKEN = {
     "_address_is_aligned": (SMALL, Opcode.LOAD, {"address": 4}, {"address": 8}),
     "_rows_are_aligned": (SMALL, Opcode.LOAD, {"rows": 2, "row_stride": 4},
                           {"rows": 1, "row_stride": 4}),
+    "_windows_fill_their_run": (WINDOWS, Opcode.LOAD, WINDOW | {"spare": 5}, WINDOW),
     "_items_are_aligned": (SMALL, Opcode.STORE, {"items": 2, "item_stride": 2},
                            {"items": 2, "item_stride": 4}),
     "_bursts_join_whole_beats": (SMALL, Opcode.STORE, {"burst": 1}, {"burst": 1, "raw": 1}),
@@ -197,3 +206,11 @@ def test_rules_refuse_what_breaks_them_and_nothing_beside_it(name):
 def test_rules_have_other_ends_too(arch, opcode, broken, kept):
     assert fault(instruction(opcode, **broken), arch) is not None
     assert fault(instruction(opcode, **kept), arch) is None
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"step_odd": 0}, "windows are activations"), ({"memory": 1}, "windows are activations"),
+    ({"step_even": 0}, "windows are activations"), ({"spare": 12, "word_beats": 2}, "the run's"),
+    ({"words": 2}, "the run's"), ({"word_beats": 2}, "the run's")])
+def test_windows_that_are_none(change, said):
+    assert fault(instruction(Opcode.LOAD, **WINDOW | change), WINDOWS).startswith(said)

@@ -20,7 +20,8 @@ LARGE = Arch(rows=1, columns=1, activation_depth=1 << 20, weight_depth=1 << 18,
 def test_a_large_chip_keeps_all():
     for opcode, fields in isa.OPCODES.items():
         assert kept_bits(LARGE, opcode) == {item.name: item.width for item in fields} | (
-            {"word_beats": 2} if opcode == Opcode.LOAD else {})
+            {"word_beats": 2, "step_even": 0, "step_odd": 0, "spare": 0}
+            if opcode == Opcode.LOAD else {})
         if opcode != Opcode.LOAD:
             assert payload(LARGE, opcode) == isa.layout(opcode)
     assert offset_bits(LARGE) == 32
@@ -37,6 +38,9 @@ def test_a_small_chip_keeps_what_its_memories_and_addresses_can_use():
     assert load["address"] == load["row_stride"] == store["item_stride"] == 17
     assert load["words"] == 10 and offset_bits(SMALL) == 18
     assert kept_bits(replace(SMALL, rows=4, depthwise=True), Opcode.ARRAY)["out_x"] == 12
+    load = kept_bits(replace(SMALL, load_windows=True), Opcode.LOAD)
+    assert [load[name] for name in ("word_beats", "step_even", "step_odd", "spare")] == [
+        12, 7, 7, 6]
 
 
 def test_units_get_the_lowest_bits_of_each_field():

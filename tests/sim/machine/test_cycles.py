@@ -20,7 +20,7 @@ from systolith.sim.rtl import core as rtl
 ARCHS = [
     Arch(rows=3, columns=6, lanes=2, bus_bits=32, burst_beats=8, queue_depth=2, post_lanes=2,
          activation_depth=200, accumulator_depth=60, weight_depth=60, parameter_depth=12,
-         operand_depth=80, table_depth=512),
+         operand_depth=80, table_depth=512, load_windows=True),
     Arch(rows=10, columns=2, activation="e2m3", weight="e3m2", bus_bits=512, burst_beats=64,
          queue_depth=4, activation_depth=64, accumulator_depth=90, weight_depth=200,
          parameter_depth=20, table_depth=64, leaky=True),
@@ -71,6 +71,14 @@ def wild_program(arch, seed, instructions=60):
             rows=draw.choice([1, 1, 3]), words=draw.choice([1, draw.randint(1, 40)]),
             row_stride=unit * draw.randrange(100), word_beats=beats)
 
+    def windows():
+        words, (even, odd) = draw.randint(1, 40), (draw.randint(1, 2 * arch.vector) for _ in "ab")
+        size = words // 2 * even + (words - 1) // 2 * odd + arch.vector
+        beats = -(-size // arch.beat_bytes)
+        add(Opcode.LOAD, memory=Memory.ACTIVATION, address=64 * draw.randrange(100),
+            rows=draw.choice([1, 1, 3]), words=words, row_stride=64 * draw.randrange(100),
+            word_beats=beats, step_even=even, step_odd=odd, spare=beats * arch.beat_bytes - size)
+
     def array():
         add(Opcode.ARRAY, kernel_y=draw.randint(1, 3), kernel_x=draw.randint(1, 2),
             blocks=draw.randint(1, 3), out_y=draw.randint(1, 4), out_x=draw.randint(1, 5),
@@ -105,7 +113,8 @@ def wild_program(arch, seed, instructions=60):
                 burst=int(size % arch.beat_bytes == 0 and draw.random() < 0.6))
 
     while len(code) < instructions:
-        kind = draw.choice([load, load, array, post])
+        kind = draw.choice([windows if arch.load_windows and draw.random() < 0.5 else load,
+                            load, array, post])
         for _ in range(draw.choice([1, 1, 1, 5])):
             kind()
     return program(arch, code, offset=64 * draw.randrange(64))

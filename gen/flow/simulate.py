@@ -54,7 +54,7 @@ class Counted:
     @property
     def compute_cycles(self) -> int | None:
         """Cycles of the core's run from the first array pass to the last result; None where
-        there was none."""
+        there was none, or the chip has no counters."""
         return None if self.run is None else self.run.compute_cycles
 
     @property

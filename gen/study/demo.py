@@ -94,8 +94,10 @@ def demo(examples: Path | str | None = None, folder: Path | str = "build/demo", 
     clock, area, board = report.clock, report.area, report.board
     accuracy = np.mean(np.asarray(golden.outputs).argmax(1) == labels)
     compared = rtl.comparison
-    assert compared is not None and rtl.run is not None, "RTL says both"
-    computing = rtl.arch.utilization(rtl.macs, rtl.run.compute_cycles)
+    run = rtl.run
+    assert compared is not None and run is not None, "RTL says both"
+    assert run.compute_cycles is not None, "the demo's chip has counters"
+    computing = rtl.arch.utilization(rtl.macs, run.compute_cycles)
     assert area is not None and board is not None, "the build has an area, and the chip a board"
     rows = [
         ["network", f"{made.graph.name}: {len(made.graph.layers)} layers, "
@@ -106,10 +108,10 @@ def demo(examples: Path | str | None = None, folder: Path | str = "build/demo", 
                                         "(golden model)"],
         ["RTL against golden model", f"{rtl.images} images, {compared.elements:,} results of all "
                                      f"layers, mismatching bits: {compared.bits}"],
-        ["cycles per image", f"{rtl.run.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
+        ["cycles per image", f"{run.cycles:,} in RTL, {rtl.cycles_model:,} by the cycle model"],
         ["array utilization", f"{100 * rtl.utilization:.1f} %, all traffic included "
                               f"({100 * computing:.1f} % while computing)"],
-        ["throughput", f"{clock.images_per_second(rtl.batch, rtl.run.cycles):,.0f} images/s at "
+        ["throughput", f"{clock.images_per_second(rtl.batch, run.cycles):,.0f} images/s at "
                        f"{clock.mhz:g} MHz ({clock.source})"],
         [f"area on the {board.part}", ", ".join(
             f"{used:,} {key.upper()} ({100 * used / there:.0f} %)" for key, used, there in

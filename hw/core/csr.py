@@ -95,7 +95,7 @@ class Csr(wiring.Component):
         for unit in Unit:
             m.d.sync += [state[unit].eq(self.state[unit]), missing[unit].eq(self.missing[unit])]
 
-        cycles, first, last = self._elaborate_cycles(m, busy)
+        cycles = self._elaborate_cycles(m, busy)
         content = {
             "ID": ID, "VERSION": VERSION,
             "IDENTITY_LOW": identity(self.arch) & 0xFFFFFFFF,
@@ -109,10 +109,12 @@ class Csr(wiring.Component):
             "ERROR_ADDRESS": self.report.address,
             "WINDOW_BASE": self.window_base, "WINDOW_SIZE": self.window_size,
             "PROGRAM": self.program, "WATCHDOG": self.watchdog,
-            "CYCLES": cycles, "COMPUTE_FIRST": first, "COMPUTE_LAST": last,
-            "COUNTERS": int(self.arch.counters),
+            "CYCLES": cycles, "COUNTERS": int(self.arch.counters),
         }
-        passing = self._elaborate_counters(m, busy, state) if self.arch.counters else None
+        passing = None
+        if self.arch.counters:
+            content |= self._elaborate_compute(m, busy, cycles)
+            passing = self._elaborate_counters(m, busy, state)
         self._elaborate_read(m, content, passing)
         self._elaborate_write(m, wanted)
         m.d.sync += self.reset.eq(self.stop & self.quiet & ~self.reset)
@@ -120,23 +122,30 @@ class Csr(wiring.Component):
         return m
 
     def _elaborate_cycles(self, m, busy):
-        """CYCLES, and its values at the first pass and the last result: all a cycle later, as is
-        `busy`."""
-        cycles, first, last = (Signal(32, name=name) for name in ("cycles", "first", "last"))
+        """CYCLES, a cycle later, as is `busy`."""
+        cycles = Signal(32)
+        with m.If(self.start):
+            m.d.sync += cycles.eq(0)
+        with m.Elif(busy):
+            m.d.sync += cycles.eq(cycles + 1)
+        return cycles
+
+    def _elaborate_compute(self, m, busy, cycles):
+        """CYCLES at the first pass and at the last result: {name of the register: its value}."""
+        first = Signal(32)
+        last = Signal(32)
         first_seen = Signal()
         passed = Signal()
         written = Signal()
         m.d.sync += [passed.eq(self.compute_start), written.eq(self.result_written)]
         with m.If(self.start):
-            m.d.sync += [cycles.eq(0), first.eq(0), first_seen.eq(0), last.eq(0)]
+            m.d.sync += [first.eq(0), first_seen.eq(0), last.eq(0)]
         with m.Else():
-            with m.If(busy):
-                m.d.sync += cycles.eq(cycles + 1)
             with m.If(busy & passed & ~first_seen):
                 m.d.sync += [first.eq(cycles), first_seen.eq(1)]
             with m.If(busy & written):
                 m.d.sync += last.eq(cycles)
-        return cycles, first, last
+        return {"COMPUTE_FIRST": first, "COMPUTE_LAST": last}
 
     def _elaborate_counters(self, m, busy, state):
         """Counters of the units' states; returns (number of a register, its value), which change

@@ -187,7 +187,8 @@ class Arch:
         "an error.", programs=False))
     counters: bool = field(default=True, metadata=key("control.counters", Switch(),
         "Whether registers count the cycles in which each unit works or waits, and what it waits "
-        "for.", programs=False))
+        "for, and say when the first pass began and the last result was written.",
+        programs=False))
     clock_mhz: float | None = field(default=None, metadata=key("clock.mhz", Megahertz(),
         "The clock. On a board its PLL makes the fastest one that is not above it, and \"auto\" is "
         "the board's oscillator; elsewhere it is what reports assume, and \"auto\" is 50.",

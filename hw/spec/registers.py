@@ -117,9 +117,12 @@ REGISTERS = (
     Register("WATCHDOG", 0x2C, "rw", "cycles without any progress before error 5; 0: off. Some "
              "chips have fewer bits of it"),
     Register("CYCLES", 0x30, "r", "cycles from start to done"),
-    Register("COMPUTE_FIRST", 0x34, "r", "CYCLES at the start of the first array pass"),
-    Register("COMPUTE_LAST", 0x38, "r", "CYCLES when the last result was written"),
-    Register("COUNTERS", 0x3C, "r", "1: the chip has the counters that follow; 0: they read as 0"),
+    Register("COMPUTE_FIRST", 0x34, "r", "CYCLES at the start of the first array "
+             "pass; with COUNTERS"),
+    Register("COMPUTE_LAST", 0x38, "r", "CYCLES when the last result was written; "
+             "with COUNTERS"),
+    Register("COUNTERS", 0x3C, "r", "1: the chip has the counters that follow, and "
+             "the two before; 0: they read as 0"),
     *(Register(counter(unit, state), offset + 4 * unit, "r",
                f"cycles that {unit.name.lower()} was {what}")
       for state, (offset, _, what) in _COUNTERS.items() for unit in Unit

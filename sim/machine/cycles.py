@@ -36,6 +36,7 @@ from systolith.hw.spec.numbers import PAGE_BYTES
 from systolith.hw.spec.program import Program
 from systolith.hw.spec.registers import COUNTED, UnitState
 
+from .activity import Activity
 from .events import At, Channel, Events
 
 __all__ = ["Stuck", "Timing", "cycles"]
@@ -57,12 +58,20 @@ class Timing(Counts):
     waits : dict of Unit to list of (UnitState, first, last, unit)
         When each unit waited, both cycles included, in order: the unit is the one whose token came
         last, None where it did not wait for tokens.
+    compute_first, compute_last : int
     activity : dict
         Counted whether or not the chip has counters.
     """
+    compute_first: int
+    compute_last: int
     activity: dict[str, dict[str, int]]
     instructions: list
     waits: dict
+
+    @property
+    def compute_cycles(self) -> int:
+        """From the start of the first array pass to the last result, both included."""
+        return super().compute_cycles or 0
 
 
 def cycles(program: Program, latency: int = 32) -> Timing:
@@ -72,35 +81,6 @@ def cycles(program: Program, latency: int = 32) -> Timing:
     Raises Stuck for a program that never ends.
     """
     return _Model(program, latency + timing.shared_latency(program.arch)).run()
-
-
-class _Activity:
-    """One unit: the cycles in which it had an instruction, and its waits in these."""
-
-    def __init__(self):
-        self.count, self.end = 0, 0
-        self.waits = []
-        self.giver = None           # whose token came last, of those that were taken last
-
-    def add(self, first, last):
-        """It had an instruction in these cycles; they come in the order of their starts."""
-        first = max(first, self.end + 1)
-        if last >= first:
-            self.count += last - first + 1
-            self.end = last
-
-    def wait(self, state, first, last, giver=None):
-        """It waited in these cycles, if there are any."""
-        if last >= first:
-            self.waits.append((state, first, last, giver))
-
-    def counts(self, states):
-        """Cycles of each of these states, by its name."""
-        found = {state.name.lower(): 0 for state in states}
-        for state, first, last, _ in self.waits:
-            found[state.name.lower()] += last - first + 1
-        found["running"] = self.count - sum(found.values())
-        return found
 
 
 class _Windows:
@@ -148,7 +128,7 @@ class _Model:
         self.item_room = Channel([0] * timing.ITEMS)
 
         self.times: list[tuple[int, int] | None] = [None] * len(program.instructions)
-        self.activity = {unit: _Activity() for unit in Unit}
+        self.activity = {unit: Activity() for unit in Unit}
         self.answers = (1, 0)               # store's last beat and last response
         self.first_pass, self.last_result = None, 1
         self.address_free = 0               # a burst can be issued on the read address channel

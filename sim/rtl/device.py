@@ -249,15 +249,15 @@ class Device:
 
     def result(self, reads: Iterable[tuple[int, int]] = ()) -> RunResult:
         """What has become of a run; `reads` as of `run`."""
+        counters = bool(self._read("COUNTERS"))
         return RunResult(
             status=self.status, cycles=self._read("CYCLES"),
-            compute_first=self._read("COMPUTE_FIRST"), compute_last=self._read("COMPUTE_LAST"),
-            activity=self._activity(),
+            compute_first=self._read("COMPUTE_FIRST") if counters else None,
+            compute_last=self._read("COMPUTE_LAST") if counters else None,
+            activity=self._activity() if counters else None,
             outputs=[self.transport.read_memory(offset, size) for offset, size in reads])
 
     def _activity(self):
-        if not self._read("COUNTERS"):
-            return None
         return {unit.name.lower(): {state.name.lower(): self._read(registers.counter(unit, state))
                                     for state in states}
                 for unit, states in registers.COUNTED.items()}

@@ -129,7 +129,9 @@ class Run(Command):
                   f"{found.comparison.elements:,} results")
         what = "per image" if found.batch == 1 else f"for a batch of {found.batch} images"
         print(f"cycles {what}: {found.cycles:,} (cycle model, with its own memory: "
-              f"{found.cycles_model:,}), {found.compute_cycles:,} of them computing")
+              f"{found.cycles_model:,})" + (
+                  "" if found.compute_cycles is None
+                  else f", {found.compute_cycles:,} of them computing"))
         if found.activity is not None:
             from systolith.gen.report.report import units_table
             print("\ncycles of each unit by the core's counters:\n")

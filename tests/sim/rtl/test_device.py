@@ -68,10 +68,11 @@ def test_loads_and_runs():
     assert transport.told[-1] == ("CONTROL", registers.CONTROL_RESET)
 
 
-def test_a_chip_without_counters_has_no_activity():
-    device = Device(Registers(COUNTERS=0))
+def test_a_chip_without_counters_counts_cycles_alone():
+    device = Device(Registers(COUNTERS=0, CYCLES=100))
     device.load(Program(ARCH, [], b"", 0x40, 0x80), watchdog=9)
-    assert device.run().activity is None
+    result = device.run()
+    assert (result.cycles, result.compute_cycles, result.activity) == (100, None, None)
 
 
 def test_refuses_what_is_no_core_and_another_chips_program():

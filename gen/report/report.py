@@ -154,6 +154,9 @@ def markdown(report: Report) -> str:
         ["chip", f"{chip.name}: {size}, activations {chip.activation}, weights "
                  f"{chip.weight}, accumulators of {chip.accumulator_bits} bits"],
         ["identity", f"{identity(chip):016x}"]]
+    if chip.cores > 1:
+        facts.append(["cores", f"{chip.cores} on one port to memory, an image each; figures here "
+                               "are those of one that works alone"])
     board = report.board
     if board is not None:
         facts.append(["board", f"{board.name} ({board.part})"])

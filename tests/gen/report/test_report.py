@@ -13,7 +13,7 @@ from systolith.gen.kit.errors import UserError
 from systolith.gen.kit.files import MANIFEST, new_file, new_folder, write_file
 from systolith.gen.kit.progress import Reporter
 from systolith.gen.measure.area import Area, Figures
-from systolith.gen.report.contents import Clock
+from systolith.gen.report.contents import Chip, Clock
 from systolith.gen.report.report import (
     area_rows,
     effort_line,
@@ -65,6 +65,13 @@ def test_page_and_data_agree(programs, tmp_path):
         assert f"{report.cycles.total:,} (cycle model" in page
         assert all(item.layer.name in page for item in report.layers)
     assert "the part has" not in page and "core alone, ecp5" in page
+
+
+def test_of_several_cores_one_is_reported(programs):
+    report = make_report(programs["none"])
+    assert "| cores " not in markdown(report)
+    several = replace(report, chip=Chip(replace(report.chip.arch, cores=2)))
+    assert "2 on one port to memory, an image each" in markdown(several)
 
 
 def test_arithmetic_of_the_network_stands_in_the_report(tmp_path):

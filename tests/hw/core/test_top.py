@@ -37,7 +37,7 @@ def placed(monkeypatch):
 
 @pytest.fixture(scope="module")
 def program():
-    return random_program(ARCH, 4, synchronize, instructions=10)
+    return random_program(ARCH, 4, synchronize, instructions=12)
 
 
 def joined(codes, width):
